@@ -1,0 +1,51 @@
+# Two commands are the whole set-up:
+#   make demo   the whole of MiMix on real footage
+#   make test   all tests
+# Both make .venv first: pinned packages (constraints.txt) and nothing from this machine but Python.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+DEMO := demo/workspace
+
+# Compiled bytecode halves the start of every process, so let it be written.
+unexport PYTHONDONTWRITEBYTECODE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup demo test lint typecheck e2e perf clean clean-demo
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "MiMix needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up $(VENV): packages pinned in constraints.txt, about two minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN)/pip install -qq -c constraints.txt pip setuptools wheel
+	@$(RUN)/pip install -qq -c constraints.txt torch
+	@$(RUN)/pip install -qq -c constraints.txt --no-build-isolation -e '.[all,dev]'
+	@touch $@
+
+demo: setup
+	@$(RUN)/python demo/footage.py demo/footage
+	@$(RUN)/python demo/models.py demo/models
+	@PREFECT_HOME=$(abspath $(DEMO)/prefect) $(RUN)/mimix run demo/mimix.yaml
+
+test: setup lint
+	@$(RUN)/python demo/footage.py demo/footage
+	@$(RUN)/python demo/models.py demo/models
+	@$(RUN)/pytest
+
+lint: setup
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+
+perf: setup
+	@$(RUN)/python perf/demo.py
+
+clean-demo:
+	rm -rf $(DEMO) demo/footage demo/models
+
+clean: clean-demo
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,41 @@
+"""From captioned clips to a training set with composites."""
+
+from dataclasses import dataclass
+
+from prefect import flow
+
+from flows.curate import Curated, curate_stages
+from flows.session import session
+from mimix_core.refs import TableRef
+from mimix_core.settings import Config
+from tasks.base import Run
+from tasks.composites import composites, recaptions
+from tasks.cutouts import cutouts
+from tasks.dataset import dataset
+from tasks.summary import Summary
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """``cutouts``: one table per episode; the others: one over all."""
+
+    cutouts: list[TableRef]
+    composites: TableRef
+    recaptions: TableRef
+    dataset: TableRef
+
+
+def augment_stages(run: Run, curated: Curated) -> Augmented:
+    cutout_tables = cutouts(run, curated.clips, curated.captions)
+    composite_table = composites(run, curated.clips, curated.captions, cutout_tables)
+    recaption_table = recaptions(run, composite_table, curated.captions)
+    manifest = dataset(run, curated.clips, curated.captions, composite_table, recaption_table)
+    return Augmented(cutout_tables, composite_table, recaption_table, manifest)
+
+
+@flow(name="augment")
+def augment(config: Config) -> Summary:
+    """Curation, then cutouts, composites and the dataset."""
+    with session(config, "augment") as run:
+        augment_stages(run, curate_stages(run))
+        return run.summary()

@@ -1,0 +1,186 @@
+"""The command line: the same flows as the deployments run, in this process, no server needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows import environment
+from mimix_core import __version__
+from mimix_core.doctor import examine
+from mimix_core.errors import BadInput, MimixError
+from mimix_core.models import needed_models
+from mimix_core.settings import Config, load_config
+from mimix_core.starter import write_starter
+
+app = typer.Typer(
+    name="mimix",
+    help="Character-mixing video generation: curate, augment, train, generate, score.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+Settings = Annotated[Path, typer.Argument(help="The settings file, e.g. mimix.yaml.")]
+Workspace = Annotated[
+    Path | None, typer.Option(help="Put all results here instead of where the settings say.")
+]
+
+BAD_INPUT = 2
+FAILED = 1
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What a person can mend is told in words, not in a traceback."""
+    try:
+        yield
+    except MimixError as error:
+        Console(stderr=True).print(f"[bold red]error[/bold red] {error}", highlight=False)
+        raise typer.Exit(BAD_INPUT if isinstance(error, BadInput) else FAILED) from error
+
+
+def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
+    with plain_errors():
+        config = load_config(settings)
+        if workspace is not None:
+            config = config.model_copy(update={"workspace": workspace.resolve()})
+        problems = [need for need in needed_models(config, flow_name) if not need.found]
+        if problems:
+            raise BadInput("\n".join(need.problem() for need in problems))
+        environment.prepare()
+        with console.status("Starting Prefect"):
+            flow = _flow(flow_name)
+        console.print(f"[bold]{flow_name}[/bold] with {settings}", highlight=False)
+        summary = flow(config)
+    if summary.computed == 0:
+        console.print("Nothing to compute: every stage was cached.")
+    page = config.workspace / "report" / "index.html"
+    if flow_name == "mimix":
+        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _flow(name: str) -> Any:
+    if name == "mimix":
+        from flows.mimix import mimix
+
+        return mimix
+    if name == "curate":
+        from flows.curate import curate
+
+        return curate
+    if name == "augment":
+        from flows.augment import augment
+
+        return augment
+    if name == "train":
+        from flows.train import train
+
+        return train
+    from flows import benchmark
+
+    return getattr(benchmark, name)
+
+
+@app.command()
+def run(settings: Settings, workspace: Workspace = None) -> None:
+    """Everything: curate, augment, train, generate, score, report."""
+    _run(settings, workspace, "mimix")
+
+
+@app.command()
+def curate(settings: Settings, workspace: Workspace = None) -> None:
+    """Episodes -> scenes, overlays, clips, transcripts, captions."""
+    _run(settings, workspace, "curate")
+
+
+@app.command()
+def augment(settings: Settings, workspace: Workspace = None) -> None:
+    """... -> cutouts, composites, dataset."""
+    _run(settings, workspace, "augment")
+
+
+@app.command()
+def train(settings: Settings, workspace: Workspace = None) -> None:
+    """... -> latents, embeddings, LoRA."""
+    _run(settings, workspace, "train")
+
+
+@app.command()
+def generate(settings: Settings, workspace: Workspace = None) -> None:
+    """... -> videos of the prompts."""
+    _run(settings, workspace, "generate")
+
+
+@app.command()
+def bench(settings: Settings, workspace: Workspace = None) -> None:
+    """... -> scores."""
+    _run(settings, workspace, "benchmark")
+
+
+@app.command()
+def report(settings: Settings, workspace: Workspace = None) -> None:
+    """The report; computes only what is not there yet."""
+    _run(settings, workspace, "mimix")
+
+
+@app.command()
+def models(settings: Settings) -> None:
+    """Each model the settings need, where it was looked for, and how to get it."""
+    with plain_errors():
+        config = load_config(settings)
+    table = Table("model", "for", "state", "where", "how to get it")
+    needs = needed_models(config, "mimix")
+    for need in needs:
+        state = "[green]found[/green]" if need.found else "[red]missing[/red]"
+        table.add_row(need.name, need.stage, state, need.where, "" if need.found else need.fix)
+    console.print(table)
+    if any(not need.found for need in needs):
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+def doctor(
+    settings: Annotated[Path | None, typer.Argument(help="Check against these settings.")] = None,
+) -> None:
+    """What this machine can and cannot run, and how to mend it."""
+    config: Config | None = None
+    with plain_errors():
+        if settings is not None:
+            config = load_config(settings)
+    table = Table("check", "state", "found", "how to mend it")
+    colours = {"ok": "green", "limited": "yellow", "no": "red"}
+    checks = examine(config)
+    for check in checks:
+        table.add_row(
+            check.name, f"[{colours[check.state]}]{check.state}[/]", check.found, check.fix
+        )
+    console.print(table)
+    if any(check.state == "no" for check in checks):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+    """Write a library.yaml and a mimix.yaml to start from."""
+    with plain_errors():
+        written = write_starter(folder)
+    for path in written:
+        console.print(f"wrote {path}", highlight=False)
+    console.print(f"Edit them, then: mimix run {folder / 'mimix.yaml'}", highlight=False)
+
+
+@app.command()
+def version() -> None:
+    """The version of MiMix."""
+    console.print(__version__)
+
+
+if __name__ == "__main__":
+    app()

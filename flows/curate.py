@@ -1,0 +1,44 @@
+"""From episodes to captioned clips."""
+
+from dataclasses import dataclass
+
+from prefect import flow
+
+from flows.session import session
+from mimix_core.refs import TableRef
+from mimix_core.settings import Config
+from tasks.base import Run
+from tasks.captions import captions
+from tasks.clips import clips
+from tasks.overlays import overlays
+from tasks.scenes import scenes
+from tasks.summary import Summary
+from tasks.transcripts import transcripts
+
+
+@dataclass(frozen=True)
+class Curated:
+    """Tables of one row per episode, in the library's order."""
+
+    scenes: list[TableRef]
+    overlays: list[TableRef]
+    clips: list[TableRef]
+    transcripts: list[TableRef]
+    captions: list[TableRef]
+
+
+def curate_stages(run: Run) -> Curated:
+    scene_tables = scenes(run)
+    overlay_tables = overlays(run)
+    clip_tables = clips(run, scene_tables, overlay_tables)
+    transcript_tables = transcripts(run, clip_tables)
+    caption_tables = captions(run, clip_tables, transcript_tables)
+    return Curated(scene_tables, overlay_tables, clip_tables, transcript_tables, caption_tables)
+
+
+@flow(name="curate")
+def curate(config: Config) -> Summary:
+    """Episodes -> scenes, overlays, clips, transcripts, captions."""
+    with session(config, "curate") as run:
+        curate_stages(run)
+        return run.summary()

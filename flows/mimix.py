@@ -1,0 +1,49 @@
+"""The whole of MiMix: from episodes to scores and a report."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.augment import augment_stages
+from flows.benchmark import benchmark_stages
+from flows.curate import curate_stages
+from flows.session import session
+from flows.train import train_stages
+from mimix_core.settings import Config
+from tasks.base import Run
+from tasks.report import report
+from tasks.summary import Summary
+
+
+def mimix_stages(run: Run) -> Path:
+    """Every stage in order; gives the path of the report."""
+    curated = curate_stages(run)
+    augmented = augment_stages(run, curated)
+    trained = train_stages(run, curated, augmented)
+    benchmarked = benchmark_stages(run, curated, trained)
+    return report(
+        run,
+        scenes=curated.scenes,
+        overlays=curated.overlays,
+        clips=curated.clips,
+        transcripts=curated.transcripts,
+        captions=curated.captions,
+        cutouts=augmented.cutouts,
+        composites=augmented.composites,
+        recaptions=augmented.recaptions,
+        dataset=augmented.dataset,
+        backbone=trained.backbone.table,
+        latents=trained.latents,
+        embeddings=trained.embeddings,
+        lora=trained.lora,
+        samples=benchmarked.samples,
+        scores=benchmarked.scores,
+    )
+
+
+@flow(name="mimix")
+def mimix(config: Config) -> Summary:
+    """Everything: curate, augment, train, benchmark, report."""
+    with session(config, "mimix") as run:
+        mimix_stages(run)
+        return run.summary()

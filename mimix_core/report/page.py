@@ -1,0 +1,158 @@
+"""The page: what each section shows, and the template it is set in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mimix_core import tables
+from mimix_core.refs import TableRef
+from mimix_core.report import flow, results, timelines, words
+from mimix_core.report.evidence import Entry, entries
+from mimix_core.report.galleries import Gallery
+from mimix_core.report.inputs import ReportInputs
+from mimix_core.report.losses import Losses, read_losses
+from mimix_core.settings import ReportSettings
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The rows of all tables of a run."""
+
+    scenes: tuple[Entry, ...]
+    overlays: tuple[Entry, ...]
+    clips: tuple[Entry, ...]
+    transcripts: tuple[Entry, ...]
+    captions: tuple[Entry, ...]
+    cutouts: tuple[Entry, ...]
+    composites: tuple[Entry, ...]
+    recaptions: tuple[Entry, ...]
+    dataset: tuple[Entry, ...]
+    backbone: tuple[Entry, ...]
+    lora: tuple[Entry, ...]
+    losses: Losses
+    samples: tuple[Entry, ...]
+    scores: tuple[Entry, ...]
+
+
+def read(inputs: ReportInputs) -> Evidence:
+    """Read all tables. Raises BadInput naming the one that is not what it should be."""
+    return Evidence(
+        scenes=entries(inputs.scenes, tables.SCENES),
+        overlays=entries(inputs.overlays, tables.OVERLAYS),
+        clips=entries(inputs.clips, tables.CLIPS),
+        transcripts=entries(inputs.transcripts, tables.TRANSCRIPTS),
+        captions=entries(inputs.captions, tables.CAPTIONS),
+        cutouts=entries(inputs.cutouts, tables.CUTOUTS),
+        composites=entries([inputs.composites], tables.COMPOSITES),
+        recaptions=entries([inputs.recaptions], tables.CAPTIONS),
+        dataset=entries([inputs.dataset], tables.DATASET),
+        backbone=entries([inputs.backbone], tables.BACKBONE),
+        lora=entries([inputs.lora], tables.LORA),
+        losses=read_losses(inputs.lora.folder),
+        samples=entries([inputs.samples], tables.SAMPLES),
+        scores=entries([inputs.scores], tables.SCORES),
+    )
+
+
+def view(inputs: ReportInputs, settings: ReportSettings, out: Path) -> dict[str, Any]:
+    """What the template shows. Copies the videos that the page links to below ``out``."""
+    found = read(inputs)
+    titles = {show.id: show.title for show in inputs.shows}
+    tones = words.tones(c.name for show in inputs.shows for c in show.characters)
+    gallery = Gallery(found.clips, titles, tones, settings, out)
+    kept, refused = gallery.cutouts(found.cutouts)
+    flows = flow.flows(inputs.records)
+    cropped = [o for o in found.overlays if o["frame_file"] and timelines.is_cropped(o)]
+    return {
+        "title": settings.title or inputs.title,
+        "shows": inputs.shows,
+        "tones": tones,
+        "numbers": flow.key_numbers(
+            found.scenes,
+            found.clips,
+            found.captions,
+            found.dataset,
+            found.losses,
+            found.samples,
+        ),
+        "flows": flows,
+        "total": flow.total([stage.counts for stage in flows]),
+        "episodes": timelines.episode_views(
+            found.scenes, found.clips, titles, settings.max_episodes_shown
+        ),
+        "episodes_in_all": len({scene["episode_id"] for scene in found.scenes}),
+        "overlays": timelines.overlay_views(cropped[:OVERLAYS_SHOWN], 2 * settings.preview_width),
+        "overlays_in_all": len(cropped),
+        "whole": [
+            (overlay.ref.unit, len(overlay["sampled_pts"]))
+            for overlay in found.overlays
+            if overlay.ok and not timelines.is_cropped(overlay)
+        ],
+        "clips": gallery.clips(found.captions, found.transcripts),
+        "clips_in_all": sum(clip.ok for clip in found.clips),
+        "cutouts": kept,
+        "cutouts_in_all": sum(cutout.ok for cutout in found.cutouts),
+        "refused": refused,
+        "refused_in_all": sum(not cutout.ok for cutout in found.cutouts),
+        "composites": gallery.composites(found.composites, found.cutouts, found.recaptions),
+        "composites_in_all": sum(composite.ok for composite in found.composites),
+        "dataset": flow.dataset_view(found.dataset, titles),
+        "training": results.training_view(found.lora, found.losses),
+        "samples": gallery.samples(found.samples),
+        "samples_in_all": sum(sample.ok for sample in found.samples),
+        "stand_in": results.stand_in(found.backbone),
+        "scores": results.score_views(found.scores),
+        "makers": results.makers(
+            [
+                ("overlays", found.overlays, ["backend"]),
+                ("transcripts", found.transcripts, ["backend"]),
+                ("captions", found.captions, ["backend"]),
+                ("cutouts", found.cutouts, ["locator", "backend"]),
+                ("recaptions", found.recaptions, ["backend"]),
+                ("samples", found.samples, ["backbone"]),
+                ("scores", found.scores, ["metric"]),
+            ]
+        ),
+        "components": results.components(found.backbone),
+        "origins": results.origins(_refs(inputs)),
+        "preview_frames": settings.preview_frames,
+    }
+
+
+OVERLAYS_SHOWN = 4
+
+
+def _refs(inputs: ReportInputs) -> list[TableRef]:
+    """All tables given, in the order of the way of the data."""
+    found = []
+    for name in words.STAGES:
+        value = getattr(inputs, name)
+        found += sorted(value, key=lambda ref: ref.unit) if isinstance(value, tuple) else [value]
+    return found
+
+
+def render(values: dict[str, Any]) -> str:
+    """The page as HTML: style and script inside, every text escaped, no request to anywhere."""
+    static = resources.files("mimix_core.report") / "static"
+    style = (static / "page.css").read_text(encoding="utf-8")
+    script = (static / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(
+        loader=PackageLoader("mimix_core.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # The policy lets the page's own script run and no other, should a text ever slip through.
+    return environment.get_template("page.html").render(
+        **values, style=Markup(style), script=Markup(script), script_digest=digest
+    )

@@ -1,0 +1,217 @@
+"""How training went, what the metrics say, and what everything was made with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from mimix_core.refs import TableRef
+from mimix_core.report import charts, words
+from mimix_core.report.charts import Series
+from mimix_core.report.evidence import Entry, by
+from mimix_core.report.flow import Why
+from mimix_core.report.losses import Losses
+from mimix_core.report.pictures import spread
+
+DOTS = 60
+"""Measurements drawn a row; the rest is in the numbers beside it."""
+
+
+@dataclass(frozen=True)
+class Legend:
+    """A line of the loss chart, by its colour class."""
+
+    kind: str
+    name: str
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """The loss curve and who was trained on."""
+
+    curve: Markup | None
+    legend: tuple[Legend, ...]
+    steps: int
+    trained: int
+    held_out: int
+    seen: int
+    left_out: tuple[Why, ...]
+
+
+def training_view(lora: Sequence[Entry], losses: Losses) -> TrainingView:
+    """``held_out``: usable samples of another split than train. ``seen``: times in all."""
+    usable = [row for row in lora if row.ok]
+    trained = [row for row in usable if row["seen"]]
+    series = []
+    if losses.train:
+        series.append(Series("training batches", "line train", losses.train))
+    levels = len(losses.validation)
+    for index, points in enumerate(losses.validation):
+        tone = round(8 * index / (levels - 1)) if levels > 1 else 4
+        name = f"held out, noise level {index + 1} of {levels}"
+        series.append(Series(name, f"line level-{tone}", points))
+    left_out = Counter(row["reason"] for row in lora if not row.ok)
+    return TrainingView(
+        curve=charts.lines(series, "optimizer step", "loss", _curve_label(losses))
+        if series
+        else None,
+        legend=tuple(
+            Legend(
+                line.kind,
+                line.name,
+                charts.plain(line.points[0][1]),
+                charts.plain(line.points[-1][1]),
+            )
+            for line in series
+        ),
+        steps=losses.steps,
+        trained=len(trained),
+        held_out=len(usable) - len(trained),
+        seen=sum(row["seen"] for row in trained),
+        left_out=tuple(Why(code, words.reason(code), n) for code, n in sorted(left_out.items())),
+    )
+
+
+def _curve_label(losses: Losses) -> str:
+    if not losses.train:
+        return "Loss of held-out samples by noise level"
+    first, last = losses.train[0][1], losses.train[-1][1]
+    return (
+        f"Loss over {losses.steps} steps: training from {charts.plain(first)} "
+        f"to {charts.plain(last)}"
+    )
+
+
+@dataclass(frozen=True)
+class Side:
+    """A metric's values on generated videos or on real footage."""
+
+    count: int
+    failed: int
+    mean: str
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class ScoreView:
+    """One metric."""
+
+    dimension: str
+    backend: str
+    asks: str
+    generated: Side
+    real: Side
+    dots: Markup | None
+
+
+def score_views(scores: Sequence[Entry]) -> tuple[ScoreView, ...]:
+    """A line a metric, generated videos beside real footage for scale."""
+    found = []
+    for metric, rows in sorted(by(scores, "metric").items()):
+        dimension, _, backend = metric.partition("/")
+        generated = [row for row in rows if row["kind"] == "sample"]
+        real = [row for row in rows if row["kind"] == "clip"]
+        groups = [("generated", _values(generated)), ("real", _values(real))]
+        sides = _side(generated), _side(real)
+        label = f"{metric}: generated {sides[0].mean}, real footage {sides[1].mean}"
+        drawn = [
+            (kind, [values[index] for index in spread(len(values), DOTS)])
+            for kind, values in groups
+        ]
+        found.append(
+            ScoreView(
+                dimension.replace("_", " "),
+                backend,
+                words.METRICS.get(dimension, ""),
+                *sides,
+                charts.dots(drawn, label) if any(values for _, values in groups) else None,
+            )
+        )
+    return tuple(found)
+
+
+def _values(rows: Iterable[Entry]) -> list[float]:
+    return sorted(row["value"] for row in rows if row.ok)
+
+
+def _side(rows: Sequence[Entry]) -> Side:
+    values = _values(rows)
+    failed = sum(not row.ok for row in rows)
+    if not values:
+        return Side(0, failed, "none", "", "")
+    mean = sum(values) / len(values)
+    low, high = charts.plain(values[0]), charts.plain(values[-1])
+    return Side(len(values), failed, charts.plain(mean), low, high)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What did a stage's work."""
+
+    stage: str
+    who: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of the backbone."""
+
+    name: str
+    backbone: str
+    parameters: str
+    sha256: str
+
+
+def makers(named: Iterable[tuple[str, Sequence[Entry], Sequence[str]]]) -> tuple[Maker, ...]:
+    """The backends that (stage, rows, columns) name, sorted; stages that name none are left out."""
+    found = []
+    for stage, rows, columns in named:
+        who = {str(row[column]) for row in rows for column in columns if row[column]}
+        if who:
+            found.append(Maker(words.stage(stage).title, tuple(sorted(who))))
+    return tuple(found)
+
+
+def components(backbone: Sequence[Entry]) -> tuple[Component, ...]:
+    """The parts of the backbone, with short digests."""
+    return tuple(
+        Component(
+            row["component"].replace("_", " "),
+            row["backbone"],
+            f"{row['parameters']:,}" if row["parameters"] else "",
+            row["sha256"][:12],
+        )
+        for row in backbone
+        if row.ok
+    )
+
+
+def stand_in(backbone: Sequence[Entry]) -> str:
+    """The backbone's name when it is none of the real ones, else ""."""
+    names = sorted({row["backbone"] for row in backbone if row.ok} - words.REAL_BACKBONES)
+    return ", ".join(names)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A table that the page was made from."""
+
+    stage: str
+    unit: str
+    rows: int
+    key: str
+    sha256: str
+
+
+def origins(refs: Iterable[TableRef]) -> tuple[Origin, ...]:
+    """Stage keys and table digests, short."""
+    return tuple(
+        Origin(ref.stage, ref.unit, ref.counts.rows_in, ref.key[:12], ref.sha256[:12])
+        for ref in refs
+    )

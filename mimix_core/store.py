@@ -1,0 +1,240 @@
+"""The content-addressed store: a stage's result is whole and under its key, or not there.
+
+Layout below the root::
+
+    <stage>/<key>/table.parquet    the rows
+    <stage>/<key>/...              files the rows name
+    <stage>/<key>/stage.json       the record, written last: digests of all of the above
+    .staging/<stage>-<key>-*/      work in progress, locked by the process that does it
+    .digests/                      digests of source files, by path, size and mtime
+
+A result gets to its place by one rename. What lies in ``.staging`` without a living owner is the
+rest of a killed run and is swept away.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ValidationError
+
+from mimix_core.refs import Counts, FileRef, Frozen, TableRef, digest_file, file_ref
+
+
+class StoredFile(Frozen):
+    """A file of a result as it was when committed."""
+
+    path: str
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+class StageRecord(Frozen):
+    """What ``stage.json`` says of a result."""
+
+    stage: str
+    version: int
+    unit: str
+    key: str
+    counts: Counts
+    reasons: dict[str, int]
+    notes: dict[str, str | int | float]
+    seconds: float
+    peak_rss_mb: int
+    files: tuple[StoredFile, ...] = ()
+
+
+class _SourceDigest(Frozen):
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """All results below one folder."""
+
+    root: Path
+    TABLE: ClassVar[str] = "table.parquet"
+    RECORD: ClassVar[str] = "stage.json"
+    LOCK: ClassVar[str] = ".lock"
+
+    def folder(self, stage: str, key: str) -> Path:
+        return self.root / stage / key
+
+    def record(self, ref: TableRef) -> StageRecord:
+        """The record of a committed result."""
+        return StageRecord.model_validate_json((ref.folder / self.RECORD).read_bytes())
+
+    def records(self) -> Iterator[StageRecord]:
+        """The records of all results, whole or not, in the order of their stage and key."""
+        for path in sorted(self.root.glob(f"*/*/{self.RECORD}")):
+            yield StageRecord.model_validate_json(path.read_bytes())
+
+    def lookup(self, stage: str, key: str) -> TableRef | None:
+        """The committed result, if it is there and all its files are as they were committed.
+
+        The table is read and digested every time. Other files are taken as unchanged while size
+        and mtime are, and digested otherwise.
+        """
+        folder = self.folder(stage, key)
+        try:
+            record = StageRecord.model_validate_json((folder / self.RECORD).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValidationError):
+            return None
+        table = None
+        for stored in record.files:
+            if not _unchanged(folder / stored.path, stored, read=stored.path == self.TABLE):
+                return None
+            if stored.path == self.TABLE:
+                table = stored
+        if table is None or record.key != key or record.stage != stage:
+            return None
+        return self._ref(record, folder, table)
+
+    @contextmanager
+    def staging(self, stage: str, key: str) -> Iterator[Path]:
+        """An empty folder to work in; gone afterwards unless ``commit`` moved it away."""
+        staging = self.root / ".staging"
+        staging.mkdir(parents=True, exist_ok=True)
+        with _locked(staging / self.LOCK):
+            self._sweep(staging)
+            out = Path(tempfile.mkdtemp(prefix=f"{stage}-{key[:16]}-", dir=staging))
+            lock = (out / self.LOCK).open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock:
+            try:
+                yield out
+            finally:
+                shutil.rmtree(out, ignore_errors=True)
+
+    def commit(self, record: StageRecord, out: Path) -> TableRef:
+        """Move a finished staging folder to its key. The first of two equal commits stays."""
+        paths = sorted(p for p in out.rglob("*") if p.is_file() and p.name != self.LOCK)
+        record = record.model_copy(update={"files": tuple(_stored(p, out) for p in paths)})
+        (out / self.RECORD).write_text(record.model_dump_json(indent=1))
+        _sync(out)
+        folder = self.folder(record.stage, record.key)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(out, folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            found = self.lookup(record.stage, record.key)
+            if found is not None:
+                return found
+            with self.staging("broken", record.key) as broken:
+                os.rename(folder, broken / "result")
+                os.rename(out, folder)
+        (folder / self.LOCK).unlink(missing_ok=True)
+        _sync_folder(folder.parent)
+        ref = self.lookup(record.stage, record.key)
+        if ref is None:
+            raise OSError(f"{folder}: the result changed while it was being committed")
+        return ref
+
+    def source(self, path: Path) -> FileRef:
+        """Reference to a source file or folder; digests are remembered while files stay as is."""
+        return file_ref(path, self._remembered_digest)
+
+    def _remembered_digest(self, path: Path) -> str:
+        before = path.stat()
+        name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+        memo = self.root / ".digests" / f"{name}.json"
+        try:
+            known = _SourceDigest.model_validate_json(memo.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            known = None
+        if known and (known.size, known.mtime_ns) == (before.st_size, before.st_mtime_ns):
+            return known.sha256
+        fresh = _SourceDigest(
+            size=before.st_size, mtime_ns=before.st_mtime_ns, sha256=digest_file(path)
+        )
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        part = memo.with_name(f"{memo.name}.{os.getpid()}")
+        part.write_text(fresh.model_dump_json())
+        part.replace(memo)
+        return fresh.sha256
+
+    def _ref(self, record: StageRecord, folder: Path, table: StoredFile) -> TableRef:
+        return TableRef(
+            stage=record.stage,
+            unit=record.unit,
+            key=record.key,
+            sha256=table.sha256,
+            path=folder / self.TABLE,
+            counts=record.counts,
+        )
+
+    def _sweep(self, staging: Path) -> None:
+        """Remove the work of processes that are gone (their lock is free)."""
+        for left in [entry for entry in staging.iterdir() if entry.is_dir()]:
+            try:
+                with (left / self.LOCK).open("a") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+            except FileNotFoundError:
+                continue  # renamed to its place a moment ago
+            except BlockingIOError:
+                continue  # its owner lives
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _stored(path: Path, out: Path) -> StoredFile:
+    stat = path.stat()
+    return StoredFile(
+        path=path.relative_to(out).as_posix(),
+        sha256=digest_file(path),
+        size=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+    )
+
+
+def _unchanged(path: Path, stored: StoredFile, *, read: bool) -> bool:
+    try:
+        stat = path.stat()
+        if stat.st_size != stored.size:
+            return False
+        if stat.st_mtime_ns == stored.mtime_ns and not read:
+            return True
+        return digest_file(path) == stored.sha256
+    except OSError:
+        return False
+
+
+def _sync(out: Path) -> None:
+    """Put all files and folders of a result on disk before it is renamed into place."""
+    for folder, _, names in os.walk(out):
+        for name in names:
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _sync_folder(Path(folder))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,120 @@
+"""Units of one stage in a process of their own: ``python -m mimix_core.unit``.
+
+A process bounds what a broken file can do: it can be timed out, killed or crash, and takes no other
+unit with it. Each line of stdin is a request and is answered by a reply; progress and replies go
+out as JSON lines on stdout; everything that libraries print goes to the unit's log. The process
+group ends when stdin closes: whoever started it is gone, or needs it no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from pydantic import BaseModel
+
+from mimix_core import catalogue, progress
+from mimix_core.errors import BadInput, MimixError, Transient
+from mimix_core.refs import Frozen, TableRef
+from mimix_core.stage import Stage, run_stage
+from mimix_core.store import Store
+
+
+class UnitRequest(Frozen):
+    """What to run. ``inputs`` and ``settings`` are the stage's own models as JSON values."""
+
+    stage: str
+    store: Path
+    inputs: dict[str, Any]
+    settings: dict[str, Any]
+    log: Path
+
+
+class UnitReply(Frozen):
+    """How it went: a reference, or what kind of error with the message for the person."""
+
+    ref: TableRef | None = None
+    computed: bool = False
+    error: Literal["bad_input", "transient", "failed"] | None = None
+    message: str = ""
+
+
+def request(
+    stage: Stage[Any, Any], store: Store, inputs: Frozen, settings: Frozen, log: Path
+) -> UnitRequest:
+    """The request that ``run`` below understands."""
+    return UnitRequest(
+        stage=stage.name,
+        store=store.root,
+        inputs=inputs.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json"),
+        log=log,
+    )
+
+
+def run(asked: UnitRequest) -> UnitReply:
+    """Run the unit in this process; every failure becomes a reply."""
+    try:
+        stage = catalogue.stage(asked.stage)
+        inputs = _model(stage.inputs, asked.inputs)
+        settings = _model(stage.settings, asked.settings)
+        done = run_stage(Store(asked.store), stage, inputs, settings)
+    except BadInput as error:
+        return UnitReply(error="bad_input", message=str(error))
+    except Transient as error:
+        return UnitReply(error="transient", message=str(error))
+    except MimixError as error:
+        return UnitReply(error="failed", message=str(error))
+    except Exception as error:
+        traceback.print_exc()
+        return UnitReply(error="failed", message=f"{type(error).__name__}: {error}")
+    return UnitReply(ref=done.ref, computed=done.computed)
+
+
+def _model(kind: type[Any], values: dict[str, Any]) -> Any:
+    model = kind.model_validate(values)
+    assert isinstance(model, BaseModel)
+    return model
+
+
+def _requests() -> Iterator[UnitRequest]:
+    """Requests as they come in. Kills this process group once stdin closes, also in mid-unit."""
+    waiting: queue.Queue[bytes] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            waiting.put(line)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield UnitRequest.model_validate_json(waiting.get())
+
+
+def main() -> None:
+    # Libraries print to stdout; only MiMix may, so keep it and give them the log.
+    lines: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
+
+    def tell(done: int, total: int, note: str) -> None:
+        lines.write(json.dumps({"done": done, "total": total, "note": note}) + "\n")
+
+    for asked in _requests():
+        with asked.log.open("wb") as log, progress.listening(tell):
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            reply = run(asked)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        lines.write(json.dumps({"reply": reply.model_dump(mode="json")}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The convention of all speed scripts: figures go to ``perf/results/NAME.json``.
+
+``{"figures": {name: number}, "units": {name: unit}, "machine": ..., "command": ..., "commit": ...,
+"date": ...}``, and a readable table to docs/performance.md between the markers of that name.
+Ratios are measured in one run, on one machine.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "perf" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+
+
+def machine() -> str:
+    """Cores, memory and processor, in words."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {model}, Python {platform.python_version()}"
+
+
+def commit() -> str:
+    """The commit measured; ``+`` when the tree had changes."""
+    head = _git("rev-parse", "--short", "HEAD")
+    return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def record(name: str, figures: dict[str, float], units: dict[str, str], note: str = "") -> Path:
+    """Write the figures, and their table into docs/performance.md. Gives the JSON's path.
+
+    Raises ValueError when a figure has no unit.
+    """
+    missing = sorted(set(figures) - set(units))
+    if missing:
+        raise ValueError(f"figures without a unit: {missing}")
+    result = {
+        "figures": figures,
+        "units": units,
+        "machine": machine(),
+        "command": " ".join(["python", *(os.path.relpath(a, ROOT) for a in sys.argv[:1])]),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    _update_page(name, result, figures, units, note)
+    return path
+
+
+def _update_page(
+    name: str,
+    result: dict[str, object],
+    figures: dict[str, float],
+    units: dict[str, str],
+    note: str,
+) -> None:
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    rows = "\n".join(
+        f"| {key.replace('_', ' ')} | {value:g} | {units[key]} |" for key, value in figures.items()
+    )
+    said = f"{note}\n\n" if note else ""
+    table = (
+        f"{begin}\n{said}`{result['command']}`, {result['date']}, commit {result['commit']}, "
+        f"{result['machine']}\n\n| figure | value | unit |\n| --- | ---: | --- |\n{rows}\n{end}"
+    )
+    page = PAGE.read_text() if PAGE.exists() else "# Performance\n"
+    if begin in page:
+        head, rest = page.split(begin, 1)
+        page = head + table + rest.split(end, 1)[1]
+    else:
+        page = f"{page.rstrip()}\n\n## {name}\n\n{table}\n"
+    PAGE.write_text(page)

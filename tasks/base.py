@@ -1,0 +1,258 @@
+"""How every stage becomes a Prefect task: cached by stage key, retried where that can help.
+
+A task run is one unit of one stage (an episode, a shard), never one clip: DESIGN, section 1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture, as_completed
+from prefect.tasks import Task, exponential_backoff
+
+from mimix_core import catalogue
+from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
+from mimix_core.refs import Frozen, TableRef
+from mimix_core.stage import Stage
+from mimix_core.store import Store
+from mimix_core.unit import request
+from mimix_core.workspace import Workspace
+from tasks.board import Board, Stopwatch
+from tasks.child import end_idle, run_child
+from tasks.summary import StageLine, Summary, total
+
+PROGRESS_SECONDS = 3.0
+"""A progress artifact is a request to the server: no more often than this."""
+
+
+@dataclass(frozen=True)
+class UnitOfWork:
+    """One unit of one stage, ready to run anywhere that reaches the store."""
+
+    stage: str
+    unit: str
+    key: str
+    inputs: Frozen
+    settings: Frozen
+    store: Path
+    timeout_seconds: float
+
+
+class StageKey(CachePolicy):
+    """Prefect's cache key is the stage key, which covers content, settings and stage version."""
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **kwargs: Any,
+    ) -> str | None:
+        work = inputs["work"]
+        assert isinstance(work, UnitOfWork)
+        return work.key
+
+
+def can_help(task: Task[..., Any], task_run: Any, state: Any) -> bool:
+    """Retry what failed for now; bad input and bugs fail the same way again."""
+    try:
+        state.result()
+    except Transient:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+# Boards of the runs in this process, by store: progress from a task that runs in another process
+# (a Dask worker) finds none and goes to Prefect alone.
+_boards: dict[Path, Board] = {}
+
+
+def run_unit(work: UnitOfWork) -> TableRef:
+    """Run the unit in a child process, unless the store has it already."""
+    store = Store(work.store)
+    found = store.lookup(work.stage, work.key)
+    if found is not None:
+        return found
+    stage = catalogue.stage(work.stage)
+    log = work.store.parent / "logs" / f"{work.stage}-{work.unit}-{work.key[:8]}.log"
+    asked = request(stage, store, work.inputs, work.settings, log)
+    reply = run_child(asked, timeout_seconds=work.timeout_seconds, hear=_Progress(work).hear)
+    if reply.ref is None or reply.ref.key != work.key:
+        raise StageFailed(
+            f"stage {work.stage} ({work.unit}) answered for another key; this is a bug"
+        )
+    return reply.ref
+
+
+class _Progress:
+    """Carries a child's progress to the board, and now and then to a Prefect artifact."""
+
+    def __init__(self, work: UnitOfWork) -> None:
+        self._work = work
+        self._context = TaskRunContext.get()
+        self._artifact: Any = None
+        self._said = time.monotonic()
+
+    def hear(self, done: int, steps: int, note: str) -> None:
+        board = _boards.get(self._work.store)
+        if board is not None:
+            board.hear(self._work.stage, self._work.unit, done, steps, note)
+        if self._context is None or time.monotonic() - self._said < PROGRESS_SECONDS:
+            return
+        self._said = time.monotonic()
+        percent = 100.0 * done / steps if steps else 100.0
+        if self._artifact is None:
+            self._artifact = create_progress_artifact(
+                percent, description=f"{self._work.stage} {self._work.unit}"
+            )
+        else:
+            update_progress_artifact(self._artifact, percent)
+
+
+def stage_task(name: str, **options: Any) -> Task[..., TableRef]:
+    """The Prefect task of a stage. ``options`` are Prefect's, for a stage that needs other ones."""
+    return task(
+        **{
+            "name": name,
+            "task_run_name": name + " {work.unit}",
+            "tags": [f"stage:{name}"],
+            "cache_policy": StageKey(),
+            "persist_result": True,
+            "result_serializer": "json",
+            "retries": 2,
+            "retry_delay_seconds": exponential_backoff(backoff_factor=5),
+            "retry_jitter_factor": 0.5,
+            "retry_condition_fn": can_help,
+            **options,
+        }
+    )(run_unit)
+
+
+@dataclass
+class Run:
+    """One flow run: the workspace, and what has been done in it so far."""
+
+    workspace: Workspace
+    board: Board = field(default_factory=Board)
+    refs: dict[str, list[TableRef]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _boards[self.workspace.store.root] = self.board
+
+    def each(
+        self, submit: Task[..., TableRef], inputs: Sequence[Frozen], settings: Frozen
+    ) -> list[TableRef]:
+        """Run one stage over its units, at most ``run.workers`` at a time; refs in their order.
+
+        A unit that fails does not stop the others. Raises afterwards, naming each failed unit.
+        """
+        stage = catalogue.stage(str(submit.name))
+        watch = Stopwatch()
+        found: dict[int, TableRef] = {}
+        futures: dict[PrefectFuture[TableRef], int] = {}
+        problems: list[tuple[str, BaseException]] = []
+        cached = 0
+        with self.board.stage(stage.name, len(inputs)):
+            for index, unit_inputs in enumerate(inputs):
+                work, hit = self._work(stage, unit_inputs, settings)
+                cached += hit is not None
+                if len(futures) >= self.workspace.config.run.workers:
+                    self._collect(futures, found, problems, inputs, stage)
+                # A hit in Prefect's cache counts only while the store still has it whole.
+                bound = submit.with_options(
+                    refresh_cache=hit is None, retries=self.workspace.config.run.retries
+                )
+                futures[bound.submit(work)] = index
+            while futures:
+                self._collect(futures, found, problems, inputs, stage)
+        end_idle(stage.name)
+        if problems:
+            raise _joined(stage.name, problems)
+        refs = [found[index] for index in range(len(inputs))]
+        self._note(stage.name, refs, len(inputs) - cached, watch.seconds())
+        return refs
+
+    def summary(self) -> Summary:
+        return Summary(stages=tuple(self.board.lines))
+
+    def one(self, submit: Task[..., TableRef], inputs: Frozen, settings: Frozen) -> TableRef:
+        """Run a stage that has a single unit."""
+        return self.each(submit, [inputs], settings)[0]
+
+    def _work(
+        self, stage: Stage[Any, Any], inputs: Frozen, settings: Frozen
+    ) -> tuple[UnitOfWork, TableRef | None]:
+        key = stage.key(inputs, settings)
+        work = UnitOfWork(
+            stage=stage.name,
+            unit=stage.unit(inputs),
+            key=key,
+            inputs=inputs,
+            settings=settings,
+            store=self.workspace.store.root,
+            timeout_seconds=60.0 * self.workspace.config.run.timeout_minutes,
+        )
+        return work, self.workspace.store.lookup(stage.name, key)
+
+    def _collect(
+        self,
+        futures: dict[PrefectFuture[TableRef], int],
+        found: dict[int, TableRef],
+        problems: list[tuple[str, BaseException]],
+        inputs: Sequence[Frozen],
+        stage: Stage[Any, Any],
+    ) -> None:
+        """Wait for one of the futures and take its result."""
+        future = next(iter(as_completed(list(futures))))
+        index = futures.pop(future)
+        unit = stage.unit(inputs[index])
+        try:
+            result = future.result()
+        except Exception as error:
+            problems.append((unit, error))
+            return
+        # The path in a cached result may be of a workspace that has moved: the key finds it here.
+        here = self.workspace.store.lookup(stage.name, result.key)
+        if here is None:
+            problems.append((unit, StageFailed(f"{result.path} vanished after it was made")))
+            return
+        found[index] = here
+        self.board.hear(stage.name, unit, 1, 1, "")
+
+    def _note(self, name: str, refs: Sequence[TableRef], computed: int, seconds: float) -> None:
+        reasons: dict[str, int] = {}
+        for ref in refs:
+            record = self.workspace.store.record(ref)
+            for reason, count in record.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+        self.refs.setdefault(name, []).extend(refs)
+        self.board.done(
+            StageLine(
+                stage=name,
+                units=len(refs),
+                computed=computed,
+                counts=total([ref.counts for ref in refs]),
+                reasons=reasons,
+                seconds=seconds,
+            )
+        )
+
+
+def _joined(stage: str, problems: list[tuple[str, BaseException]]) -> MimixError:
+    """One error for all units of a stage that failed; bad input stays bad input."""
+    text = "\n".join(f"{stage} ({unit}): {error}" for unit, error in problems)
+    if all(isinstance(error, BadInput) for _, error in problems):
+        return BadInput(text)
+    if any(isinstance(error, Transient) for _, error in problems):
+        return Transient(text)
+    return StageFailed(text)

@@ -1,0 +1,20 @@
+"""81-frame clips of every episode."""
+
+from collections.abc import Sequence
+
+from mimix_core.clips import ClipInputs
+from mimix_core.refs import TableRef
+from tasks.base import Run, stage_task
+
+clips_task = stage_task("clips")
+
+
+def clips(run: Run, scenes: Sequence[TableRef], overlays: Sequence[TableRef]) -> list[TableRef]:
+    """One table per episode, in the library's order."""
+    inputs = [
+        ClipInputs(unit=e.name, video=e.video, scenes=scene_table, overlays=overlay_table)
+        for e, scene_table, overlay_table in zip(
+            run.workspace.episodes, scenes, overlays, strict=True
+        )
+    ]
+    return run.each(clips_task, inputs, run.workspace.config.clips)

@@ -1,0 +1,35 @@
+"""Characters pasted into scenes of the opposite style, and the captions of the result."""
+
+from collections.abc import Sequence
+
+from mimix_core.captions.recaption import RecaptionInputs
+from mimix_core.composites.stage import CompositeInputs
+from mimix_core.refs import TableRef
+from tasks.base import Run, stage_task
+
+composites_task = stage_task("composites")
+recaptions_task = stage_task("recaptions")
+
+
+def composites(
+    run: Run,
+    clips: Sequence[TableRef],
+    captions: Sequence[TableRef],
+    cutouts: Sequence[TableRef],
+) -> TableRef:
+    """One table over all episodes: who goes where depends on all of them."""
+    config = run.workspace.config
+    inputs = CompositeInputs(
+        unit="all",
+        clips=tuple(clips),
+        captions=tuple(captions),
+        cutouts=tuple(cutouts),
+        split=config.dataset,
+    )
+    return run.one(composites_task, inputs, config.composites)
+
+
+def recaptions(run: Run, composites: TableRef, captions: Sequence[TableRef]) -> TableRef:
+    """One table: a caption for each composite."""
+    inputs = RecaptionInputs(unit="all", composites=composites, captions=tuple(captions))
+    return run.one(recaptions_task, inputs, run.workspace.config.captions)

@@ -1,0 +1,89 @@
+"""The page that shows what a run made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mimix_core.refs import TableRef
+from mimix_core.report.inputs import CharacterSummary, ReportInputs, ShowSummary, StageSummary
+from tasks.base import Run, stage_task
+
+report_task = stage_task("report")
+
+
+def report(
+    run: Run,
+    *,
+    scenes: Sequence[TableRef],
+    overlays: Sequence[TableRef],
+    clips: Sequence[TableRef],
+    transcripts: Sequence[TableRef],
+    captions: Sequence[TableRef],
+    cutouts: Sequence[TableRef],
+    composites: TableRef,
+    recaptions: TableRef,
+    dataset: TableRef,
+    backbone: TableRef,
+    latents: Sequence[TableRef],
+    embeddings: Sequence[TableRef],
+    lora: TableRef,
+    samples: TableRef,
+    scores: TableRef,
+) -> Path:
+    """Make the page, point ``<workspace>/report`` at it, and give its path."""
+    workspace = run.workspace
+    shows = tuple(
+        ShowSummary(
+            id=show.id,
+            title=show.title,
+            style=show.style,
+            characters=tuple(
+                CharacterSummary(name=c.name, description=c.description) for c in show.characters
+            ),
+        )
+        for show in workspace.library.shows
+    )
+    records = []
+    for refs in run.refs.values():
+        for ref in refs:
+            record = workspace.store.record(ref)
+            records.append(
+                StageSummary(
+                    stage=record.stage,
+                    unit=record.unit,
+                    counts=record.counts,
+                    reasons=record.reasons,
+                    notes=record.notes,
+                )
+            )
+    inputs = ReportInputs(
+        title=", ".join(show.title for show in shows),
+        shows=shows,
+        records=tuple(records),
+        scenes=tuple(scenes),
+        overlays=tuple(overlays),
+        clips=tuple(clips),
+        transcripts=tuple(transcripts),
+        captions=tuple(captions),
+        cutouts=tuple(cutouts),
+        latents=tuple(latents),
+        embeddings=tuple(embeddings),
+        composites=composites,
+        recaptions=recaptions,
+        dataset=dataset,
+        backbone=backbone,
+        lora=lora,
+        samples=samples,
+        scores=scores,
+    )
+    table = run.one(report_task, inputs, workspace.config.report)
+    latest = workspace.config.workspace / "report"
+    _point(latest, table.folder)
+    return latest / "index.html"
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make ``link`` a symbolic link to ``target``, replacing the one before in one step."""
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target.resolve(), target_is_directory=True)
+    fresh.replace(link)

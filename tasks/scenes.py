@@ -1,0 +1,16 @@
+"""Shot boundaries of every episode."""
+
+from mimix_core.refs import TableRef
+from mimix_core.scenes import SceneInputs
+from tasks.base import Run, stage_task
+
+scenes_task = stage_task("scenes")
+
+
+def scenes(run: Run) -> list[TableRef]:
+    """One table per episode, in the library's order."""
+    inputs = [
+        SceneInputs(unit=e.name, show=e.show.id, style=e.show.style, video=e.video)
+        for e in run.workspace.episodes
+    ]
+    return run.each(scenes_task, inputs, run.workspace.config.scenes)

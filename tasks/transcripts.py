@@ -1,0 +1,26 @@
+"""Dialogue of every clip."""
+
+from collections.abc import Sequence
+
+from mimix_core.refs import TableRef
+from mimix_core.transcripts import TranscriptInputs
+from tasks.base import Run, stage_task
+
+transcripts_task = stage_task("transcripts")
+
+
+def transcripts(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
+    """One table per episode, in the library's order."""
+    settings = run.workspace.config.transcripts
+    model = run.workspace.file(settings.model, "transcripts.model")
+    inputs = [
+        TranscriptInputs(
+            unit=e.name,
+            video=e.video,
+            clips=clip_table,
+            subtitles=e.subtitles,
+            speech_model=model,
+        )
+        for e, clip_table in zip(run.workspace.episodes, clips, strict=True)
+    ]
+    return run.each(transcripts_task, inputs, settings)

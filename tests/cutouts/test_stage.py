@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mimix_core import tables
+from mimix_core.cutouts.stage import STAGE, CutoutInputs
+from mimix_core.masks import read_masks, write_masks
+from mimix_core.refs import TableRef, file_ref
+from mimix_core.settings import CutoutSettings
+from mimix_core.stage import StageRun, run_stage
+from mimix_core.store import Store
+from tests.made import caption, clip, table_ref, video
+
+BOXES = """\
+boxes:
+  - {time: "0", character: Tom, box: [0.2, 0.2, 0.7, 1]}
+  - {time: "2.9", character: Tom, box: [0.3, 0.2, 0.8, 1]}
+  - {time: "5.5", character: Tom, box: [0.4, 0.2, 0.9, 1]}
+  - {time: "20", character: Tom, box: [0.2, 0.2, 0.7, 1]}
+  - {time: "22.9", character: Tom, box: [0.2, 0.2, 0.7, 1]}
+  - {time: "40", character: Tom, box: [0.2, 0.2, 0.7, 1]}
+  - {time: "43", character: Tom, box: [0.2, 0.2, 0.7, 1]}
+  - {time: "46", character: Tom, box: [0.2, 0.2, 0.7, 1]}
+"""
+TOM = "[Character: Tom], runs. [scene-style:cartoon]"
+BOTH = (
+    "[Character: Tom], runs. [Character: Jerry], hides. [Character: Tom], falls. "
+    "[scene-style:cartoon]"
+)
+
+
+def walking(folder: Path) -> TableRef:
+    """Clip ``a``: a red figure that moves and stands on the lower border of 64 x 48 pixels."""
+    frames = np.empty((81, 48, 64, 3), np.uint8)
+    frames[:] = (40, 130, 60)
+    for n in range(81):
+        left = 14 + n // 8
+        frames[n, 12:, left : left + 28] = (220, 60, 40)
+    digest = video(folder / "clips/a.mp4", frames)
+    (folder / "clips/broken.mp4").write_bytes(b"no video")
+    rows = [
+        clip("a", sha256=digest),
+        clip("broken", start=40_000),
+        clip("half", start=20_000),
+        clip("uncaptioned"),
+    ]
+    return table_ref(folder, tables.CLIPS, rows)
+
+
+def run(store: Store, folder: Path) -> StageRun:
+    folder.mkdir(exist_ok=True)
+    boxes = folder / "boxes.yaml"
+    boxes.write_text(BOXES)
+    inputs = CutoutInputs(
+        unit="pilot",
+        roster=("Tom", "Jerry"),
+        clips=walking(folder / "in"),
+        captions=table_ref(
+            folder / "captions",
+            tables.CAPTIONS,
+            [caption("a", BOTH), caption("broken", TOM), caption("half", TOM)],
+        ),
+        boxes=file_ref(boxes),
+    )
+    return run_stage(store, STAGE, inputs, CutoutSettings(backend="grabcut"))
+
+
+def test_every_captioned_character_gets_a_row(store: Store, tmp_path: Path) -> None:
+    made = run(store, tmp_path)
+    rows = {row["cutout_id"]: row for row in tables.read(made.ref.path, tables.CUTOUTS)}
+    assert set(rows) == {"a-tom", "a-jerry", "broken-tom", "half-tom"}
+    assert rows["a-jerry"]["reason"] == "not_located"
+    assert rows["half-tom"]["reason"] == "not_located"
+    assert "58%" in rows["half-tom"]["detail"]
+    assert (rows["broken-tom"]["status"], rows["broken-tom"]["reason"]) == (
+        "failed",
+        "segment_failed",
+    )
+    tom = rows["a-tom"]
+    assert tom["status"] == "ok"
+    assert (tom["locator"], tom["backend"], tom["border"]) == ("boxes", "grabcut", ["bottom"])
+    alphas = read_masks(made.ref.folder / tom["file"])
+    assert alphas.shape == (81, 48, 64)
+    for n in (0, 40, 80):
+        left = 14 + n // 8
+        truth = np.zeros((48, 64), bool)
+        truth[12:, left : left + 28] = True
+        mask = alphas[n] >= 128
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.9
+
+
+def test_two_runs_make_the_same_bytes(tmp_path: Path) -> None:
+    one = run(Store(tmp_path / "one"), tmp_path / "x").ref
+    two = run(Store(tmp_path / "two"), tmp_path / "x").ref
+    assert one.sha256 == two.sha256
+    assert (one.folder / "masks/a-tom.parquet").read_bytes() == (
+        two.folder / "masks/a-tom.parquet"
+    ).read_bytes()
+
+
+def test_masks_come_back_as_they_were(tmp_path: Path) -> None:
+    alphas = np.random.default_rng(0).integers(0, 256, (5, 48, 64)).astype(np.uint8)
+    write_masks(tmp_path / "m.parquet", alphas)
+    assert np.array_equal(read_masks(tmp_path / "m.parquet"), alphas)

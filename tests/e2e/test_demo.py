@@ -1,0 +1,218 @@
+"""The main job, end to end: what a person gets from `make demo`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+import yaml
+
+from mimix_core import tables
+from mimix_core.catalogue import MODULES, stage
+from mimix_core.refs import file_ref
+from mimix_core.splits import composites_for
+from tests.e2e.conftest import FinishedDemo
+from tests.e2e.demo import ROOT, Demo, stage_lines
+
+pytestmark = pytest.mark.slow
+
+
+def rows(demo: Demo, name: str) -> list[tables.Row]:
+    table = stage(name).table
+    return [
+        row
+        for record in demo.records(name)
+        for row in tables.read(demo.store.folder(name, record.key) / demo.store.TABLE, table)
+    ]
+
+
+def usable(demo: Demo, name: str) -> list[tables.Row]:
+    return list(tables.usable(rows(demo, name)))
+
+
+def test_every_stage_ran_and_said_so(finished: FinishedDemo) -> None:
+    lines = stage_lines(finished.printed)
+    assert list(lines) == list(MODULES)
+    assert not any("cached" in line for line in lines.values())
+    assert f"Report: {finished.demo.workspace / 'report' / 'index.html'}" in finished.printed
+    assert (finished.demo.workspace / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_the_demo_stays_under_six_minutes(finished: FinishedDemo) -> None:
+    assert finished.seconds < 360
+
+
+def test_every_clip_decodes_to_81_frames_at_16(finished: FinishedDemo) -> None:
+    clips = 0
+    for name in ("clips", "composites"):
+        for record in finished.demo.records(name):
+            folder = finished.demo.store.folder(name, record.key)
+            for row in tables.usable(tables.read(folder / "table.parquet", stage(name).table)):
+                with av.open(str(folder / row["file"])) as container:
+                    stream = container.streams.video[0]
+                    times = [
+                        frame.pts * stream.time_base
+                        for packet in container.demux(stream)
+                        for frame in packet.decode()
+                    ]
+                    assert stream.average_rate == Fraction(16)
+                assert [time - times[0] for time in times] == [Fraction(k, 16) for k in range(81)]
+                assert row["frames"] == 81
+                clips += 1
+    assert clips >= 18
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_row_is_lost(finished: FinishedDemo, name: str) -> None:
+    for record in finished.demo.records(name):
+        folder = finished.demo.store.folder(name, record.key)
+        found = Counter(
+            row["status"] for row in tables.read(folder / "table.parquet", stage(name).table)
+        )
+        counts = record.counts
+        assert counts.rows_in == counts.ok + counts.rejected + counts.failed
+        assert (found["ok"], found["rejected"], found["failed"]) == (
+            counts.ok,
+            counts.rejected,
+            counts.failed,
+        )
+
+
+@pytest.mark.parametrize(
+    ("upstream", "column", "downstream", "parent"),
+    [
+        ("scenes", "scene_id", "clips", "scene_id"),
+        ("clips", "clip_id", "transcripts", "clip_id"),
+        ("clips", "clip_id", "captions", "clip_id"),
+        ("captions", "clip_id", "cutouts", "clip_id"),
+        ("cutouts", "cutout_id", "composites", "cutout_id"),
+        ("composites", "composite_id", "recaptions", "clip_id"),
+        ("clips", "clip_id", "dataset", "sample_id"),
+        ("clips", "clip_id", "latents", "sample_id"),
+        ("captions", "clip_id", "embeddings", "sample_id"),
+        ("dataset", "sample_id", "lora", "sample_id"),
+        ("samples", "prompt_id", "scores", "video_id"),
+    ],
+)
+def test_what_is_usable_upstream_is_judged_downstream(
+    finished: FinishedDemo, upstream: str, column: str, downstream: str, parent: str
+) -> None:
+    """The counts of one stage could agree and rows still be lost between two stages."""
+    given = {row[column] for row in usable(finished.demo, upstream)}
+    judged = {row[parent] for row in rows(finished.demo, downstream)}
+    assert given
+    assert given <= judged
+    if downstream not in ("dataset", "latents", "embeddings", "scores"):  # several upstreams
+        assert judged <= given
+
+
+def test_every_episode_is_in_the_tables(finished: FinishedDemo) -> None:
+    library = yaml.safe_load((ROOT / "demo" / "library.yaml").read_text())
+    episodes = sum(len(show["episodes"]) for show in library["shows"])
+    assert len({row["episode_id"] for row in rows(finished.demo, "scenes")}) == episodes
+    assert len(rows(finished.demo, "overlays")) == episodes
+
+
+def test_the_burned_in_subtitles_are_cut_away_and_only_those(finished: FinishedDemo) -> None:
+    cropped = {}
+    for record in finished.demo.records("overlays"):
+        [row] = tables.read(
+            finished.demo.store.folder("overlays", record.key) / "table.parquet", tables.OVERLAYS
+        )
+        cropped[record.unit] = row["crop_height"] / row["height"]
+    assert 0.75 <= cropped.pop("bbb-forest") < 0.92
+    assert set(cropped.values()) == {1.0}
+
+
+def test_composites_go_both_ways_at_the_exact_ratio(finished: FinishedDemo) -> None:
+    composites = usable(finished.demo, "composites")
+    assert {row["style"] for row in composites} == {"cartoon", "realistic"}
+    assert all(row["style"] != row["character_style"] for row in composites)
+    train = [row for row in usable(finished.demo, "dataset") if row["split"] == "train"]
+    originals = sum(row["kind"] == "original" for row in train)
+    pasted = sum(row["kind"] == "composite" for row in train)
+    assert pasted == composites_for(originals, Fraction(1, 5)) >= 2
+    split_of = {
+        row["sample_id"]: row["split"]
+        for row in usable(finished.demo, "dataset")
+        if row["kind"] == "original"
+    }
+    assert "val" in split_of.values()
+    for row in composites:
+        assert split_of[row["source_clip_id"]] == split_of[row["background_clip_id"]] == "train"
+
+
+def test_the_held_out_loss_falls(finished: FinishedDemo) -> None:
+    [record] = finished.demo.records("lora")
+    folder = finished.demo.store.folder("lora", record.key)
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    validated = [row for row in log if "val_loss" in row]
+    first, last = (
+        {row["quantile"]: row["val_loss"] for row in validated if row["step"] == step}
+        for step in (validated[0]["step"], validated[-1]["step"])
+    )
+    assert len(first) >= 5
+    assert sum(last.values()) < 0.95 * sum(first.values())
+    assert sum(last[q] < first[q] for q in first) >= 0.8 * len(first)
+
+
+def test_scores_carry_the_names_of_what_made_them(finished: FinishedDemo) -> None:
+    scored = usable(finished.demo, "scores")
+    assert all(re.fullmatch(r"[a-z_]+/[a-z0-9-]+", row["metric"]) for row in scored)
+    assert {row["kind"] for row in scored} == {"sample", "clip"}
+
+
+def test_the_stand_in_goes_by_its_own_name(finished: FinishedDemo) -> None:
+    for name in ("backbone", "latents", "embeddings", "samples"):
+        assert {row["backbone"] for row in usable(finished.demo, name)} == {"tiny-random-wan"}
+
+
+def test_a_second_run_computes_nothing_and_says_so(finished: FinishedDemo, tmp_path: Path) -> None:
+    demo = finished.demo.copy(tmp_path / "copy")
+    before = demo.digests()
+    printed, seconds = demo.run()
+    lines = stage_lines(printed)
+    assert list(lines) == list(MODULES)
+    assert all("cached" in line for line in lines.values())
+    assert "Nothing to compute: every stage was cached." in printed
+    assert demo.digests() == before
+    assert seconds < 45
+
+
+def test_one_more_episode_computes_its_own_stages_only(
+    finished: FinishedDemo, footage: Path, tmp_path: Path
+) -> None:
+    """Each episode's own stages stay cached; what joins episodes is made anew."""
+    library = yaml.safe_load((ROOT / "demo" / "library.yaml").read_text())
+    library["shows"][0]["episodes"].append(
+        {"path": "footage/extra/bbb-kite.mp4", "script": "scripts/bbb-kite.yaml"}
+    )
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("scripts", "references", "models", "footage"):
+        (project / name).symlink_to(ROOT / "demo" / name)
+    for name in ("mimix.yaml", "prompts.yaml"):
+        shutil.copy(ROOT / "demo" / name, project)
+    (project / "library.yaml").write_text(yaml.safe_dump(library, sort_keys=False))
+    before = finished.demo.copy(tmp_path / "copy")
+    had = {(r.stage, r.key) for r in before.store.records()}
+    printed, _ = Demo(before.folder, project / "mimix.yaml").run()
+    new = [r for r in before.store.records() if (r.stage, r.key) not in had]
+    of_episodes = {
+        "scenes", "overlays", "clips", "transcripts", "captions", "cutouts", "latents"
+    }  # fmt: skip
+    for name in of_episodes:
+        units = {record.unit for record in new if record.stage == name}
+        assert "bbb-kite" in units, name
+        assert units <= {"bbb-kite", "all"}, name
+    assert "all" not in {r.unit for r in new if r.stage in of_episodes - {"latents"}}
+    assert f"{6} of {7} cached" in stage_lines(printed)["clips"]
+    kite = file_ref(footage / "extra" / "bbb-kite.mp4").sha256[:10]
+    captioned = {row["clip_id"] for row in usable(before, "captions")}
+    assert any(clip.startswith(f"big-buck-bunny-{kite}") for clip in captioned)

@@ -1,0 +1,93 @@
+"""Reading: only local video files, frames in order, honest errors."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimix_core.media import (
+    NoVideoStream,
+    UnreadableVideo,
+    open_video,
+    read_audio,
+    sample_evenly,
+    shown_rgb,
+)
+from tests.media_factory import Shot, read_counter, write_sound, write_video
+
+
+def hostile(folder: Path) -> dict[str, Path]:
+    good = write_video(folder / "good.mp4", [Shot(24)]).path
+    whole = good.read_bytes()
+    contents = {
+        "empty": b"",
+        "text": b"once upon a time\n" * 50,
+        "headless": whole[len(whole) // 2 :],
+        "zeros": bytes(5000),
+        "hls playlist": f"#EXTM3U\n#EXTINF:1,\n{good}\n#EXT-X-ENDLIST\n".encode(),
+        "concat list": f"ffconcat version 1.0\nfile {good.name}\n".encode(),
+    }
+    paths = {}
+    for name, content in contents.items():
+        paths[name] = folder / f"{name}.mp4"
+        paths[name].write_bytes(content)
+    paths["missing"] = folder / "missing.mp4"
+    paths["folder"] = folder
+    return paths
+
+
+def test_what_is_no_video_is_refused_without_its_path(tmp_path: Path) -> None:
+    for name, path in hostile(tmp_path).items():
+        with pytest.raises(UnreadableVideo) as caught, open_video(path):
+            pytest.fail(f"{name} was opened")
+        assert str(tmp_path) not in caught.value.what, name
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "sound.mkv", 1, beep_at=0.5)
+    with pytest.raises(NoVideoStream), open_video(path):
+        pytest.fail("sound was opened as video")
+
+
+def test_frames_come_all_and_in_order(tmp_path: Path) -> None:
+    truth = write_video(tmp_path / "v.mkv", [Shot(60)], b_frames=3)
+    with open_video(truth.path, threads=2) as video:
+        frames = list(video.frames())
+        assert [frame.pts for frame in frames] == truth.pts
+        assert [read_counter(shown_rgb(f, video.info)) for f in frames] == list(range(60))
+
+
+@pytest.mark.parametrize("gop", [10, 400])
+def test_samples_lie_evenly_over_the_time(tmp_path: Path, gop: int) -> None:
+    # The first half plays at 40 frames/s, the second at 10.
+    pts = [25 * k for k in range(200)] + [5000 + 100 * k for k in range(50)]
+    truth = write_video(
+        tmp_path / "v.mp4", [Shot(250)], gop=gop, pts=pts, time_base=Fraction(1, 1000)
+    )
+    taken = [
+        (frame.pts, read_counter(shown_rgb(frame, info)))
+        for info, frame in sample_evenly(truth.path, 8)
+    ]
+    assert [truth.pts[counter] for _, counter in taken] == [pts for pts, _ in taken]
+    part = (truth.pts[-1] - truth.pts[0]) / 8
+    places = [(pts - truth.pts[0]) / part for pts, _ in taken]
+    # At the middle of each part, or as late as the next reference frame (here up to 3 frames).
+    late = float(Fraction(3, 10) / truth.time_base) / part
+    assert len(places) == 8
+    assert all(k + 0.49 <= place <= k + 0.5 + late for k, place in enumerate(places))
+
+
+def test_audio_is_laid_on_the_clock_of_the_video(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "v.mkv", 3, beep_at=1.5, video=True)
+    for start, beep in ((Fraction(0), 1.5), (Fraction(1, 2), 1.0), (Fraction(-1), 2.5)):
+        samples = read_audio(path, rate=16_000, start=start)
+        assert samples is not None
+        assert np.flatnonzero(np.abs(samples) > 0.1)[0] / 16_000 == pytest.approx(beep, abs=0.002)
+
+
+def test_a_video_without_sound_has_no_audio(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", [Shot(8)]).path
+    assert read_audio(path, rate=16_000, start=Fraction(0)) is None

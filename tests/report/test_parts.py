@@ -1,0 +1,224 @@
+"""Charts, captions, choices and pictures: the parts of the page on their own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mimix_core.errors import BadInput
+from mimix_core.refs import Counts, TableRef
+from mimix_core.report import charts, pictures, timelines, words
+from mimix_core.report.evidence import Entry, take
+from mimix_core.report.losses import read_losses
+from mimix_core.tables import Reason
+from tests.report.world import FRAMES, discs, encode
+
+REF = TableRef(
+    stage="clips",
+    unit="one",
+    key="k",
+    sha256="s",
+    path=Path("table.parquet"),
+    counts=Counts(rows_in=0, ok=0, rejected=0, failed=0),
+)
+
+
+@given(st.integers(1, 500), st.integers(2, 40))
+def test_spread_takes_the_first_the_last_and_no_frame_twice(total: int, wanted: int) -> None:
+    indices = pictures.spread(total, wanted)
+    assert indices == sorted(set(indices))
+    assert len(indices) == min(total, wanted)
+    assert indices[0] == 0
+    assert indices[-1] == total - 1
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), max_size=60),
+    st.integers(0, 12),
+)
+def test_take_keeps_the_order_and_gives_every_show_its_turn(
+    keys: list[tuple[str, str]], limit: int
+) -> None:
+    items = [
+        Entry({"n": n, "show": show, "episode": episode}, REF)
+        for n, (show, episode) in enumerate(keys)
+    ]
+    chosen = take(items, limit, "show", "episode")
+    assert len(chosen) == min(limit, len(items))
+    numbers = [item["n"] for item in chosen]
+    assert numbers == sorted(set(numbers))
+    shows = {item["show"] for item in items}
+    if limit >= len(shows):
+        assert {item["show"] for item in chosen} == shows
+
+
+@given(st.text(alphabet="[]:Character scene-style\nTom<>&", max_size=80))
+def test_a_caption_cut_into_pieces_loses_no_word(text: str) -> None:
+    prefix = {"character": "[Character:", "style": "[scene-style:"}
+    joined = "".join(
+        piece.text if piece.kind == "text" else f"{prefix[piece.kind]}{piece.text}]"
+        for piece in words.caption_words(text, {})
+    )
+    assert re.sub(r"\s", "", joined) == re.sub(r"\s", "", text)
+
+
+def test_a_caption_is_cut_at_its_tags() -> None:
+    pieces = words.caption_words(
+        "[Character: Tom], runs. [scene-style:cartoon]", {"Jerry": 0, "Tom": 1}
+    )
+    assert pieces == (
+        words.Words("character", "Tom", 1),
+        words.Words("text", ", runs. "),
+        words.Words("style", "cartoon"),
+    )
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 10))
+def test_ticks_enclose_the_values_and_are_few(low: float, span: float, wanted: int) -> None:
+    ticks = charts.ticks(low, low + span, wanted)
+    assert ticks[0] <= low + 1e-6 * abs(low)
+    assert ticks[-1] >= low + span - 1e-6 * (abs(low) + span)
+    assert 2 <= len(ticks) <= wanted + 2
+
+
+def test_a_bars_widths_are_the_shares() -> None:
+    bar = charts.bar([("ok", 3), ("rejected", 0), ("failed", 1)], "three of four")
+    assert re.findall(r'class="(\w+)" x="([\d.]+)" y="0" width="([\d.]+)"', bar) == [
+        ("ok", "0", "75"),
+        ("failed", "75", "25"),
+    ]
+
+
+def test_labels_of_charts_are_escaped() -> None:
+    strip = charts.strip([[charts.Piece(0, 1, "taken", "<b>")]], 1, '"&')
+    assert "<title>&lt;b&gt;</title>" in strip
+    assert 'aria-label="&#34;&amp;"' in strip
+
+
+def test_a_loss_that_is_no_number_leaves_the_chart_readable() -> None:
+    series = charts.Series("train", "line", [(1, 1.0), (2, float("nan")), (3, 0.5)])
+    chart = charts.lines([series], "step", "loss", "label")
+    assert "nan" not in chart
+    assert chart.count("<circle") == 2
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_words_for_people(reason: Reason) -> None:
+    assert reason in words.REASONS
+
+
+def test_frames_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    shades = [np.full((64, 96, 3), 3 * k, np.uint8) for k in range(FRAMES)]
+    encode(tmp_path / "shades.mp4", shades)
+    found = pictures.frames(tmp_path / "shades.mp4", [0, 40, 80], 48)
+    assert [frame.size for frame in found] == [(48, 32)] * 3
+    means = [float(np.asarray(frame).mean()) for frame in found]
+    assert means == pytest.approx([0, 120, 240], abs=4)
+
+
+def test_a_video_with_too_few_frames_is_refused(tmp_path: Path) -> None:
+    encode(tmp_path / "short.mp4", discs("meadow", 0)[:5])
+    with pytest.raises(BadInput, match="has no frame 80"):
+        pictures.frames(tmp_path / "short.mp4", [0, 80], 48)
+
+
+def test_a_cutout_shows_what_lies_under_its_mask_and_nothing_else() -> None:
+    image = Image.new("RGB", (40, 40), (10, 200, 30))
+    mask = Image.new("L", (40, 40))
+    mask.paste(255, (10, 10, 20, 30))
+    alone = np.asarray(pictures.cut_out(image, mask))
+    assert (alone[10:30, 10:20, 3] == 255).all()
+    assert alone[..., 3].sum() == 255 * 200
+    assert pictures.tight_box([mask], margin=2) == (8, 8, 22, 32)
+
+
+def test_the_outline_follows_the_masks_edge() -> None:
+    image = Image.new("RGB", (60, 60), (200, 200, 200))
+    mask = Image.new("L", (60, 60))
+    mask.paste(255, (20, 20, 40, 40))
+    marked = np.asarray(pictures.outlined(image, mask)).astype(int)
+    assert tuple(marked[19, 30]) == pictures.OUTLINE
+    assert tuple(marked[30, 30]) == (200, 200, 200)
+    assert marked[5, 5].max() < 140
+
+
+def test_an_episodes_shots_get_the_colour_of_what_became_of_them() -> None:
+    def scene(at: int, status: str = "ok", reason: str | None = None) -> Entry:
+        return Entry(
+            {
+                "scene_id": f"s{at}",
+                "episode_id": "e",
+                "show": "meadow",
+                "style": "cartoon",
+                "origin_pts": 10,
+                "start_pts": 10 + at,
+                "end_pts": 20 + at,
+                "time_base_num": 1,
+                "time_base_den": 1,
+                "status": status,
+                "reason": reason,
+            },
+            REF,
+        )
+
+    def clip(at: int, status: str, reason: str | None = None) -> Entry:
+        times = {"origin_pts": 10, "time_base_num": 1, "time_base_den": 1}
+        row = {"scene_id": f"s{at}", "source_pts": [10 + at, 15 + at], **times}
+        return Entry({**row, "status": status, "reason": reason}, REF)
+
+    scenes = [
+        scene(0),
+        scene(10, "rejected", "scene_black"),
+        scene(20),
+        scene(30, "failed", "detector_failed"),
+    ]
+    clips = [clip(0, "ok"), clip(20, "rejected", "scene_too_short")]
+    (episode,) = timelines.episode_views(scenes, clips, {"meadow": "The Meadow"}, limit=9)
+    assert episode.clips == 1
+    assert {(o.kind, o.count) for o in episode.outcomes} == {
+        ("taken", 1),
+        ("black", 1),
+        ("short", 1),
+        ("failed", 1),
+    }
+    found = re.findall(r'class="(?:shot )?(\w+)" x="([\d.]+)"', str(episode.strip))
+    assert found == [
+        ("taken", "0"),
+        ("black", "250"),
+        ("short", "500"),
+        ("failed", "750"),
+        ("clip", "0"),
+    ]
+
+
+def test_the_training_log_is_read_by_kind_and_noise_level(tmp_path: Path) -> None:
+    lines = [
+        '{"step": 0, "quantile": 0, "val_loss": 0.2}',
+        '{"step": 0, "quantile": 1, "val_loss": 0.3}',
+        '{"step": 1, "train_loss": 0.7, "grad_norm": 2.0, "lr": 0.0001}',
+        '{"step": 2, "train_loss": 0.5, "grad_norm": 2.0, "lr": 0.0001}',
+        '{"step": 2, "quantile": 0, "val_loss": 0.1}',
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    losses = read_losses(tmp_path)
+    assert losses.train == ((1, 0.7), (2, 0.5))
+    assert losses.validation == (((0, 0.2), (2, 0.1)), ((0, 0.3),))
+    assert losses.steps == 2
+
+
+@pytest.mark.parametrize("text", ["{", '{"step": 1}', "[]"])
+def test_a_broken_training_log_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log.jsonl").write_text(text)
+    with pytest.raises(BadInput, match=r"log\.jsonl"):
+        read_losses(tmp_path)
+
+
+def test_a_missing_training_log_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"log\.jsonl"):
+        read_losses(tmp_path)

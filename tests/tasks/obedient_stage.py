@@ -1,0 +1,56 @@
+"""A stage that does as its inputs say, for tests of how units are run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from mimix_core import progress, tables
+from mimix_core.errors import BadInput, Transient
+from mimix_core.keys import Immaterial
+from mimix_core.refs import FileRef, Frozen
+from mimix_core.stage import Stage, StageReport
+
+
+class ObedientInputs(Frozen):
+    unit: Annotated[str, Immaterial()] = "u"
+    order: str = "work"
+    diary: Annotated[str, Immaterial()] = ""  # each run writes a line here
+    source: FileRef | None = None
+
+
+class ObedientSettings(Frozen):
+    pass
+
+
+def run(inputs: ObedientInputs, settings: ObedientSettings, out: Path) -> StageReport:
+    if inputs.diary:
+        with Path(inputs.diary).open("a") as diary:
+            diary.write(f"{inputs.unit} {os.getpid()}\n")
+    if inputs.order == "bad input":
+        raise BadInput("no such thing", where="here", fix="Do that.")
+    if inputs.order == "transient once" and len(Path(inputs.diary).read_text().splitlines()) < 2:
+        raise Transient("the line was busy")
+    if inputs.order == "transient":
+        raise Transient("the line is busy")
+    if inputs.order == "bug":
+        raise KeyError("oops")
+    if inputs.order == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if inputs.order == "hang":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+        Path(inputs.diary).write_text(f"{os.getpid()}\n{child.pid}\n")
+        time.sleep(120)
+    print("a library prints to stdout")
+    for step in range(3):
+        progress.advance(step + 1, 3, "step")
+    (out / "page.txt").write_text(inputs.order)
+    return StageReport([tables.ok(page="p", file="page.txt")], rows_in=1)
+
+
+STAGE = Stage("tests.tasks.obedient_stage", 1, ObedientInputs, ObedientSettings, tables.REPORT, run)

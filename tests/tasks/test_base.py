@@ -1,0 +1,141 @@
+"""Stages as Prefect tasks, on a real Prefect server: cached, verified, retried where it helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import State
+from prefect.testing.utilities import prefect_test_harness
+
+from mimix_core.errors import BadInput, MimixError, Transient
+from mimix_core.library import Library
+from mimix_core.refs import TableRef
+from mimix_core.settings import Config, RunSettings
+from mimix_core.store import Store
+from mimix_core.workspace import Workspace
+from tasks.base import Run, stage_task
+from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
+
+pytestmark = pytest.mark.slow
+
+obedient_task = stage_task(STAGE.name, retry_delay_seconds=0.1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    results = tmp_path_factory.mktemp("prefect-results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(results))
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness(server_startup_timeout=120):
+            yield
+
+
+def workspace(tmp_path: Path, **run: int) -> Workspace:
+    config = Config(library=tmp_path / "library.yaml", workspace=tmp_path, run=RunSettings(**run))
+    store = Store(tmp_path / "store")
+    return Workspace(config, Library.model_construct(shows=()), store, ())
+
+
+def perform(work: Workspace, inputs: list[ObedientInputs]) -> tuple[Run, list[TableRef], list[str]]:
+    """Run the units in a flow; gives also the names of the task runs' final states."""
+
+    @flow
+    def perform_units() -> tuple[Run, list[TableRef]]:
+        run = Run(work)
+        return run, run.each(obedient_task, inputs, ObedientSettings())
+
+    state: State = perform_units(return_state=True)
+    names = states(state)
+    run, refs = state.result()
+    return run, refs, names
+
+
+def states(state: State) -> list[str]:
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs()
+    mine = [run for run in runs if run.flow_run_id == state.state_details.flow_run_id]
+    return sorted(run.state_name for run in mine)
+
+
+def lines(diary: Path) -> list[str]:
+    return diary.read_text().splitlines() if diary.exists() else []
+
+
+def test_units_are_computed_once_and_cached_by_stage_key(tmp_path: Path) -> None:
+    work, diary = workspace(tmp_path), tmp_path / "diary"
+    inputs = [ObedientInputs(unit=f"u{n}", order=f"work {n}", diary=str(diary)) for n in range(3)]
+    first, refs, names = perform(work, inputs)
+    assert names == ["Completed"] * 3
+    assert len(lines(diary)) == 3
+    assert [ref.unit for ref in refs] == ["u0", "u1", "u2"]
+    assert first.summary().computed == 3
+
+    second, again, names = perform(work, inputs)
+    assert again == refs
+    assert names == ["Cached"] * 3
+    assert len(lines(diary)) == 3, "nothing ran again"
+    assert second.summary().computed == 0
+    assert second.board.lines[0].cached
+
+
+def test_a_cached_result_whose_file_is_gone_runs_again(tmp_path: Path) -> None:
+    work, diary = workspace(tmp_path), tmp_path / "diary"
+    inputs = [ObedientInputs(order="to be damaged", diary=str(diary))]
+    _, [ref], _ = perform(work, inputs)
+    (ref.folder / "page.txt").unlink()
+    run, [again], names = perform(work, inputs)
+    assert names == ["Completed"]
+    assert len(lines(diary)) == 2
+    assert again == ref
+    assert (ref.folder / "page.txt").exists()
+    assert run.summary().computed == 1
+
+
+def test_a_moved_workspace_is_found_where_it_is_now(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    inputs = [ObedientInputs(order="to be moved", diary=str(diary))]
+    (tmp_path / "old").mkdir()
+    perform(workspace(tmp_path / "old"), inputs)
+    (tmp_path / "old").rename(tmp_path / "new")
+    _, [ref], _ = perform(workspace(tmp_path / "new"), inputs)
+    assert len(lines(diary)) == 1
+    assert ref.path.is_relative_to(tmp_path / "new")
+    assert ref.path.exists()
+
+
+def test_what_a_retry_can_help_is_retried(tmp_path: Path) -> None:
+    work, diary = workspace(tmp_path), tmp_path / "diary"
+    _, [ref], names = perform(work, [ObedientInputs(order="transient once", diary=str(diary))])
+    assert names == ["Completed"]
+    assert len(lines(diary)) == 2
+    assert ref.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "tries"), [("transient", Transient, 3), ("bad input", BadInput, 1)]
+)
+def test_bad_input_is_not_retried(
+    tmp_path: Path, order: str, error: type[MimixError], tries: int
+) -> None:
+    diary = tmp_path / "diary"
+    with pytest.raises(error):
+        perform(workspace(tmp_path, retries=2), [ObedientInputs(order=order, diary=str(diary))])
+    assert len(lines(diary)) == tries
+
+
+def test_one_unit_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    work = workspace(tmp_path)
+    inputs = [
+        ObedientInputs(unit="good-1", order="before"),
+        ObedientInputs(unit="bad", order="bad input"),
+        ObedientInputs(unit="good-2", order="after"),
+    ]
+    with pytest.raises(BadInput, match=r"\(bad\): here: no such thing"):
+        perform(work, inputs)
+    kept = sorted(record.unit for record in work.store.records())
+    assert kept == ["good-1", "good-2"]
