@@ -12,7 +12,7 @@ DEMO := demo/workspace
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint typecheck e2e perf clean clean-demo
+.PHONY: setup demo test lint drills perf clean clean-demo
 
 setup: $(VENV)/.ready
 
@@ -34,7 +34,13 @@ demo: setup
 test: setup lint
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
-	@$(RUN)/pytest
+	@$(RUN)/pytest -m "not drill"
+
+# Longer ones: a kill in the middle of every stage, a whole run with one more episode.
+drills: setup
+	@$(RUN)/python demo/footage.py demo/footage
+	@$(RUN)/python demo/models.py demo/models
+	@$(RUN)/pytest -m drill
 
 lint: setup
 	@$(RUN)/ruff check .

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mimix_core.store import StageRecord, Store
 
@@ -17,10 +24,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class Demo:
-    """A workspace the demo runs in. ``settings`` is the settings file it runs with."""
+    """A workspace the demo runs in.
+
+    ``settings`` is the settings file it runs with, ``command`` what of MiMix is run, and
+    ``server`` the URL of a Prefect server; without one the run starts its own, as a person's does.
+    """
 
     folder: Path
     settings: Path = ROOT / "demo" / "mimix.yaml"
+    command: str = "run"
+    server: str = ""
 
     @property
     def workspace(self) -> Path:
@@ -30,12 +43,12 @@ class Demo:
     def store(self) -> Store:
         return Store(self.workspace / "store")
 
-    def command(self) -> list[str]:
+    def words(self) -> list[str]:
         return [
             sys.executable,
             "-m",
             "flows.cli",
-            "run",
+            self.command,
             str(self.settings),
             "--workspace",
             str(self.workspace),
@@ -44,13 +57,15 @@ class Demo:
     def environment(self) -> dict[str, str]:
         mine = {"PREFECT_HOME": str(self.folder / "prefect"), "COLUMNS": "200"}
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        if self.server:
+            mine["PREFECT_API_URL"] = self.server
         return {**kept, **mine}
 
     def run(self) -> tuple[str, float]:
         """Run to the end; gives what it printed and its wall seconds."""
         started = time.monotonic()
         done = subprocess.run(
-            self.command(),
+            self.words(),
             cwd=ROOT,
             env=self.environment(),
             stdout=subprocess.PIPE,
@@ -64,7 +79,7 @@ class Demo:
     def start(self) -> subprocess.Popen[bytes]:
         """Start it and return at once; it leads a process group of its own."""
         return subprocess.Popen(
-            self.command(),
+            self.words(),
             cwd=ROOT,
             env=self.environment(),
             stdout=subprocess.DEVNULL,
@@ -72,10 +87,10 @@ class Demo:
             start_new_session=True,
         )
 
-    def copy(self, folder: Path) -> Demo:
+    def copy(self, folder: Path, **changes: Any) -> Demo:
         """The same state in another folder."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Demo(folder, self.settings)
+        return replace(self, folder=folder, **changes)
 
     def digests(self) -> dict[tuple[str, str], str]:
         """Table digest of each stage and unit there is."""
@@ -99,3 +114,40 @@ class Demo:
 def stage_lines(printed: str) -> dict[str, str]:
     """The line the run printed for each stage."""
     return {line.split()[0]: line for line in printed.splitlines() if " in: " in line}
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[str]:
+    """A Prefect server of its own, on a free port; gives the URL of its API."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    with (home / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_for_server(url, server, home / "server.log")
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def wait_for_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"the Prefect server did not start:\n{log.read_text()}")

@@ -185,34 +185,52 @@ def test_a_second_run_computes_nothing_and_says_so(finished: FinishedDemo, tmp_p
     assert seconds < 45
 
 
+OF_EPISODES = ("scenes", "overlays", "clips", "transcripts", "captions", "cutouts")
+
+
 def test_one_more_episode_computes_its_own_stages_only(
     finished: FinishedDemo, footage: Path, tmp_path: Path
 ) -> None:
     """Each episode's own stages stay cached; what joins episodes is made anew."""
+    settings = project_with_one_more_episode(tmp_path / "project")
+    demo = finished.demo.copy(tmp_path / "copy", settings=settings, command="augment")
+    had = {(r.stage, r.key) for r in demo.store.records()}
+    printed, _ = demo.run()
+    new = {(r.stage, r.unit) for r in demo.store.records() if (r.stage, r.key) not in had}
+    assert new == {
+        *((name, "bbb-kite") for name in OF_EPISODES),
+        ("composites", "all"),
+        ("recaptions", "all"),
+        ("dataset", "all"),
+    }
+    assert "6 of 7 cached" in stage_lines(printed)["clips"]
+    kite = file_ref(footage / "extra" / "bbb-kite.mp4").sha256[:10]
+    captioned = {row["clip_id"] for row in usable(demo, "captions")}
+    assert any(clip.startswith(f"big-buck-bunny-{kite}") for clip in captioned)
+
+
+@pytest.mark.drill
+def test_one_more_episode_computes_no_other_latents(
+    finished: FinishedDemo, footage: Path, tmp_path: Path
+) -> None:
+    settings = project_with_one_more_episode(tmp_path / "project")
+    demo = finished.demo.copy(tmp_path / "copy", settings=settings)
+    had = {(r.stage, r.key) for r in demo.store.records()}
+    demo.run()
+    new = {r.unit for r in demo.records("latents") if (r.stage, r.key) not in had}
+    assert new == {"bbb-kite", "all"}, "its own, and those of the new composites"
+
+
+def project_with_one_more_episode(folder: Path) -> Path:
+    """The demo's project with one more episode; gives its settings file."""
     library = yaml.safe_load((ROOT / "demo" / "library.yaml").read_text())
     library["shows"][0]["episodes"].append(
         {"path": "footage/extra/bbb-kite.mp4", "script": "scripts/bbb-kite.yaml"}
     )
-    project = tmp_path / "project"
-    project.mkdir()
+    folder.mkdir()
     for name in ("scripts", "references", "models", "footage"):
-        (project / name).symlink_to(ROOT / "demo" / name)
+        (folder / name).symlink_to(ROOT / "demo" / name)
     for name in ("mimix.yaml", "prompts.yaml"):
-        shutil.copy(ROOT / "demo" / name, project)
-    (project / "library.yaml").write_text(yaml.safe_dump(library, sort_keys=False))
-    before = finished.demo.copy(tmp_path / "copy")
-    had = {(r.stage, r.key) for r in before.store.records()}
-    printed, _ = Demo(before.folder, project / "mimix.yaml").run()
-    new = [r for r in before.store.records() if (r.stage, r.key) not in had]
-    of_episodes = {
-        "scenes", "overlays", "clips", "transcripts", "captions", "cutouts", "latents"
-    }  # fmt: skip
-    for name in of_episodes:
-        units = {record.unit for record in new if record.stage == name}
-        assert "bbb-kite" in units, name
-        assert units <= {"bbb-kite", "all"}, name
-    assert "all" not in {r.unit for r in new if r.stage in of_episodes - {"latents"}}
-    assert f"{6} of {7} cached" in stage_lines(printed)["clips"]
-    kite = file_ref(footage / "extra" / "bbb-kite.mp4").sha256[:10]
-    captioned = {row["clip_id"] for row in usable(before, "captions")}
-    assert any(clip.startswith(f"big-buck-bunny-{kite}") for clip in captioned)
+        shutil.copy(ROOT / "demo" / name, folder)
+    (folder / "library.yaml").write_text(yaml.safe_dump(library, sort_keys=False))
+    return folder / "mimix.yaml"
