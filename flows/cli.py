@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -57,6 +60,7 @@ def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
         environment.prepare()
         with console.status("Starting Prefect"):
             flow = _flow(flow_name)
+        signal.signal(signal.SIGINT, _leave)
         console.print(f"[bold]{flow_name}[/bold] with {settings}", highlight=False)
         summary = flow(config)
     if summary.computed == 0:
@@ -64,6 +68,21 @@ def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
     page = config.workspace / "report" / "index.html"
     if flow_name == "mimix":
         console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: end the units and Prefect's own server, and go.
+
+    Prefect would first tell its server, which got the same Ctrl-C, and try for more than a minute.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+
+    from tasks.child import end_all
+
+    console.print("Interrupted. What is finished is kept: the same command goes on from here.")
+    end_all()
+    SubprocessASGIServer().stop()
+    os._exit(128 + number)
 
 
 def _flow(name: str) -> Any:

@@ -120,12 +120,14 @@ class _Progress:
 
 
 def stage_task(name: str, **options: Any) -> Task[..., TableRef]:
-    """The Prefect task of a stage. ``options`` are Prefect's, for a stage that needs other ones."""
+    """The Prefect task of a stage. ``options`` are Prefect's, for a stage that needs other ones.
+
+    No tags: each task run with one asks the server for a concurrency slot, 0.3 s and more a unit.
+    """
     return task(
         **{
             "name": name,
             "task_run_name": name + " {work.unit}",
-            "tags": [f"stage:{name}"],
             "cache_policy": StageKey(),
             "persist_result": True,
             "result_serializer": "json",

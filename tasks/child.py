@@ -42,6 +42,7 @@ class UnitProcess:
         )
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
+        _living.add(self)
 
     def _listen(self) -> None:
         assert self._child.stdout is not None
@@ -75,6 +76,7 @@ class UnitProcess:
 
     def end(self) -> None:
         """End the whole process group: asked first, then killed. Nothing of it is left."""
+        _living.discard(self)
         try:
             os.killpg(self._child.pid, signal.SIGTERM)
             self._child.wait(GRACE_SECONDS)
@@ -89,6 +91,7 @@ class UnitProcess:
                 self._child.stdin.close()
 
 
+_living: set[UnitProcess] = set()
 _idle: dict[str, list[UnitProcess]] = {}
 _idle_lock = threading.Lock()
 
@@ -126,6 +129,12 @@ def end_idle(stage: str) -> None:
     with _idle_lock:
         waiting = _idle.pop(stage, [])
     for process in waiting:
+        process.end()
+
+
+def end_all() -> None:
+    """End every unit process of this run, busy or idle."""
+    for process in list(_living):
         process.end()
 
 
