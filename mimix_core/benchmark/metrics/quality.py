@@ -26,6 +26,7 @@ from mimix_core.errors import MissingModel
 
 _FRAMES = 4
 _SIGMA = 7 / 6
+_LUMA = np.array([0.2125, 0.7154, 0.0721])
 Floats = NDArray[np.float64]
 
 
@@ -54,10 +55,15 @@ def prepare() -> Callable[[Footage], float]:
     regressor = load_regressor()
 
     def measure(footage: Footage) -> float:
-        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in footage.spread(_FRAMES)]
-        return float(np.mean([regressor(features(image / 255.0)) for image in grey]))
+        found = [regressor(features(grey(frame))) for frame in footage.spread(_FRAMES)]
+        return float(np.mean(found))
 
     return measure
+
+
+def grey(frame_HWC: NDArray[np.uint8]) -> Floats:
+    """BT.709 luma of an RGB frame in 0..1, not rounded: what the vectors were trained on."""
+    return np.asarray(frame_HWC @ _LUMA / 255.0)
 
 
 def features(grey: Floats) -> Floats:
@@ -102,8 +108,8 @@ def fit(values: Floats) -> tuple[float, float, float, float]:
 
     Moment matching on a grid of shapes, as in the paper. Raises Unmeasurable for constant values.
     """
-    left, right = values[values < 0], values[values > 0]
-    if not left.size or not right.size:
+    left, right = values[values < 0], values[values >= 0]
+    if not left.size or not right.any():
         raise Unmeasurable("the picture is flat")
     left_variance, right_variance = float(np.mean(left**2)), float(np.mean(right**2))
     gamma = math.sqrt(left_variance / right_variance)
