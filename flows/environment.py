@@ -4,6 +4,7 @@ What the person has set stays. A worker gets the same from its deployment.
 """
 
 import os
+from pathlib import Path
 
 DEFAULTS = {
     # Nothing is sent outside.
@@ -19,6 +20,8 @@ DEFAULTS = {
 
 
 def prepare() -> None:
-    """Set what is not set yet."""
+    """Set what is not set yet, and make Prefect's folder: Prefect makes no parents of it."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    if "PREFECT_HOME" in os.environ:
+        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
