@@ -248,6 +248,9 @@ class Run:
                 seconds=seconds,
             )
         )
+        for ref in refs:
+            if ref.counts.failed:
+                self.board.warn(f"{name} ({ref.unit}): {ref.counts.failed} failed, see {ref.path}")
 
 
 def _joined(stage: str, problems: list[tuple[str, BaseException]]) -> MimixError:

@@ -75,7 +75,7 @@ class Board:
 
     def warn(self, message: str) -> None:
         """One line per warning."""
-        self.console.print(f"  [yellow]warning[/yellow] {message}", highlight=False)
+        self.console.print(f"  [yellow]warning[/yellow] {message}", highlight=False, soft_wrap=True)
 
 
 class Stopwatch:

@@ -46,6 +46,9 @@ def run(inputs: ObedientInputs, settings: ObedientSettings, out: Path) -> StageR
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
         Path(inputs.diary).write_text(f"{os.getpid()}\n{child.pid}\n")
         time.sleep(120)
+    if inputs.order == "fail a row":
+        row = tables.failed(tables.Reason.METRIC_FAILED, "as told", page="p", file="")
+        return StageReport([row], rows_in=1)
     print("a library prints to stdout")
     for step in range(3):
         progress.advance(step + 1, 3, "step")

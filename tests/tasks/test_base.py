@@ -128,6 +128,16 @@ def test_bad_input_is_not_retried(
     assert len(lines(diary)) == tries
 
 
+def test_failed_rows_are_a_warning_each_unit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, [ref], _ = perform(workspace(tmp_path), [ObedientInputs(unit="u7", order="fail a row")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning" in said
+    assert "(u7): 1 failed" in said
+    assert ref.counts.failed == 1
+
+
 def test_one_unit_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     work = workspace(tmp_path)
     inputs = [
