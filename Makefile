@@ -12,7 +12,7 @@ DEMO := demo/workspace
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint drills perf clean clean-demo
+.PHONY: setup demo test e2e lint drills perf clean clean-demo
 
 setup: $(VENV)/.ready
 
@@ -34,7 +34,13 @@ demo: setup
 test: setup lint
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
-	@$(RUN)/pytest -m "not drill"
+	@$(RUN)/pytest -m "not drill and not e2e"
+
+# Bars at full size: a thousand clips, a corpus of broken files.
+e2e: setup
+	@$(RUN)/python demo/footage.py demo/footage
+	@$(RUN)/python demo/models.py demo/models
+	@$(RUN)/pytest -m e2e
 
 # Longer ones: a kill in the middle of every stage, a whole run with one more episode.
 drills: setup

@@ -1,0 +1,97 @@
+"""The one YAML file that holds all settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from mimix_core.errors import BadInput
+from mimix_core.library import invalid, read_yaml
+from mimix_core.refs import Frozen
+from mimix_core.settings.augmentation import CompositeSettings, CutoutSettings, DatasetSettings
+from mimix_core.settings.benchmark import ReportSettings, SampleSettings, ScoreSettings
+from mimix_core.settings.curation import (
+    CaptionSettings,
+    ClipSettings,
+    DuplicateSettings,
+    OverlaySettings,
+    SceneSettings,
+    TranscriptSettings,
+)
+from mimix_core.settings.training import (
+    BackboneSettings,
+    EmbeddingSettings,
+    LatentSettings,
+    LoraSettings,
+)
+
+
+class RunSettings(Frozen):
+    """How the work is done; nothing here changes a result."""
+
+    workers: int = Field(2, ge=1, description="Units of work at the same time.")
+    timeout_minutes: int = Field(720, ge=1, description="A unit that takes longer is killed.")
+    retries: int = Field(2, ge=0, description="For failures that a retry can help.")
+
+
+class Config(Frozen):
+    """The one YAML file: where the library and the workspace are, and each stage's settings."""
+
+    library: Path = Field(description="library.yaml")
+    workspace: Path = Field(Path("workspace"), description="Where all results go.")
+    run: RunSettings = RunSettings()
+    scenes: SceneSettings = SceneSettings()
+    overlays: OverlaySettings = OverlaySettings()
+    clips: ClipSettings = ClipSettings()
+    duplicates: DuplicateSettings = DuplicateSettings()
+    transcripts: TranscriptSettings = TranscriptSettings()
+    captions: CaptionSettings = CaptionSettings()
+    cutouts: CutoutSettings = CutoutSettings()
+    composites: CompositeSettings = CompositeSettings()
+    dataset: DatasetSettings = DatasetSettings()
+    backbone: BackboneSettings = BackboneSettings()
+    latents: LatentSettings = LatentSettings()
+    embeddings: EmbeddingSettings = EmbeddingSettings()
+    lora: LoraSettings = LoraSettings()
+    samples: SampleSettings = SampleSettings()
+    scores: ScoreSettings = ScoreSettings()
+    report: ReportSettings = ReportSettings()
+
+
+def load_config(path: Path) -> Config:
+    """Read and check the settings file; paths in it come back absolute.
+
+    Raises BadInput with one message that names every problem, each with its line and key.
+    """
+    document, lines = read_yaml(path)
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        raise invalid(path, error, lines) from error
+    if not path.resolve().parent.joinpath(config.library).is_file():
+        line = lines[("library",)]
+        raise BadInput(
+            f"no file {path.resolve().parent / config.library}",
+            where=f"{path}, line {line}, key library",
+            fix="Write the path of your library.yaml, relative to this file.",
+        )
+    return _absolute(config, path.resolve().parent)
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    changes: dict[str, object] = {
+        "library": base / config.library,
+        "workspace": base / config.workspace,
+    }
+    for name in Config.model_fields:
+        section = getattr(config, name)
+        if isinstance(section, Frozen):
+            paths = {
+                field: base / value
+                for field in type(section).model_fields
+                if isinstance(value := getattr(section, field), Path)
+            }
+            if paths:
+                changes[name] = section.model_copy(update=paths)
+    return config.model_copy(update=changes)

@@ -1,0 +1,105 @@
+"""What every table and every row has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+Row = dict[str, Any]
+
+TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+
+class Status(StrEnum):
+    """What became of a row."""
+
+    OK = "ok"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Why a row was rejected (it does not qualify) or failed (something broke)."""
+
+    UNREADABLE_VIDEO = "unreadable_video"
+    NO_VIDEO_STREAM = "no_video_stream"
+    VIDEO_TRUNCATED = "video_truncated"
+    VIDEO_DAMAGED = "video_damaged"
+    VIDEO_TOO_LARGE = "video_too_large"
+    DECODER_CRASHED = "decoder_crashed"
+    DECODER_HUNG = "decoder_hung"
+    EPISODE_UNUSABLE = "episode_unusable"
+    SCENE_TRANSITION = "scene_transition"
+    SCENE_DAMAGED = "scene_damaged"
+    SCENE_TOO_SHORT = "scene_too_short"
+    SCENE_BLACK = "scene_black"
+    SCENE_FROZEN = "scene_frozen"
+    SCENE_CREDITS = "scene_credits"
+    CROP_TOO_DEEP = "crop_too_deep"
+    DETECTOR_FAILED = "detector_failed"
+    CLIP_BLACK = "clip_black"
+    CLIP_FROZEN = "clip_frozen"
+    CLIP_BLURRED = "clip_blurred"
+    CLIP_WITHOUT_MOTION = "clip_without_motion"
+    NEAR_DUPLICATE = "near_duplicate"
+    ENCODE_FAILED = "encode_failed"
+    PROOF_FAILED = "proof_failed"
+    NO_ACTION_IN_SCRIPT = "no_action_in_script"
+    CAPTION_CHECK_FAILED = "caption_check_failed"
+    NOT_LOCATED = "not_located"
+    MASK_ABSENT = "mask_absent"
+    MASK_AREA = "mask_area"
+    MASK_UNSTABLE = "mask_unstable"
+    MASK_AT_BORDER = "mask_at_border"
+    MASK_LEAVES_BOX = "mask_leaves_box"
+    SEGMENT_FAILED = "segment_failed"
+    RENDER_FAILED = "render_failed"
+    NOT_NEEDED_FOR_RATIO = "not_needed_for_ratio"
+    HELD_OUT = "held_out"
+    NO_BACKGROUND = "no_background"
+    NO_CAPTION = "no_caption"
+    NO_LATENT = "no_latent"
+    GENERATION_FAILED = "generation_failed"
+    METRIC_FAILED = "metric_failed"
+    UPSTREAM_FAILED = "upstream_failed"
+
+
+def columns(*fields: tuple[str, pa.DataType]) -> pa.Schema:
+    """A stage's own columns and the three that every table has."""
+    nullable = {"reason", "detail"}
+    common = [("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+    return pa.schema(
+        [pa.field(name, kind, nullable=name in nullable) for name, kind in [*fields, *common]]
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Schema of one stage's table. ``id`` is its sorted unique column.
+
+    ``parent`` names the column that holds the id of the row upstream that a row came from.
+    """
+
+    name: str
+    version: int
+    schema: pa.Schema
+    id: str
+    parent: str | None = None
+
+
+def ok(**values: Any) -> Row:
+    """A row that qualifies."""
+    return {**values, "status": Status.OK.value, "reason": None, "detail": None}
+
+
+def rejected(reason: Reason, detail: str, **values: Any) -> Row:
+    """A row that does not qualify; nothing broke."""
+    return {**values, "status": Status.REJECTED.value, "reason": reason.value, "detail": detail}
+
+
+def failed(reason: Reason, detail: str, **values: Any) -> Row:
+    """A row for which something broke."""
+    return {**values, "status": Status.FAILED.value, "reason": reason.value, "detail": detail}
