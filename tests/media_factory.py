@@ -51,16 +51,30 @@ class Truth:
         return list(zip(starts, [*starts[1:], self.end], strict=True))
 
 
-def picture(number: int, shot: int, step: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """uint8 RGB [height, width, 3]: the colour of ``shot``, a bar at ``step``, the counter."""
+def picture(
+    number: int,
+    shot: int,
+    step: int,
+    size: tuple[int, int] = SIZE,
+    backdrop: np.ndarray | None = None,
+) -> np.ndarray:
+    """uint8 RGB [height, width, 3]: the colour of ``shot``, a bar at ``step``, the counter.
+
+    ``backdrop``, a picture of that size, stands in for the colour.
+    """
     width, height = size
     image = np.empty((height, width, 3), np.uint8)
-    image[:] = COLOURS[shot % len(COLOURS)]
-    image[:, :, shot % 3] = np.linspace(0, 255, width, dtype=np.uint8)
+    if backdrop is None:
+        image[:] = COLOURS[shot % len(COLOURS)]
+        image[:, :, shot % 3] = np.linspace(0, 255, width, dtype=np.uint8)
+    else:
+        image[:] = backdrop
     # Back and forth: a bar that jumped would look like a cut.
     room = width - width // 10
     bar = room - abs(room - step * 5 % (2 * room))
-    image[:, bar : bar + width // 10] = 255 - image[:, bar : bar + width // 10]
+    under = image[:, bar : bar + width // 10]
+    # On a backdrop half as strong: what moves in a film is not the most of it.
+    image[:, bar : bar + width // 10] = 255 - under if backdrop is None else under ^ 0x40
     bits = [1, *((number ^ number >> 1) >> bit & 1 for bit in range(15, -1, -1)), 0]
     for index, bit in enumerate(bits):
         x0, y0, x1, y1 = _cell(index, width, height)

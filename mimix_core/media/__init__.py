@@ -4,14 +4,8 @@ Pictures are ``av.VideoFrame`` where they only pass through, and uint8 arrays wh
 at. "As shown" means after rotation and sample aspect ratio.
 """
 
-from mimix_core.media.decode import (
-    Video,
-    open_container,
-    open_video,
-    read_audio,
-    read_rgb,
-    sample_evenly,
-)
+from mimix_core.media.container import open_container
+from mimix_core.media.decode import Video, open_video, read_rgb
 from mimix_core.media.encode import (
     ClipWriter,
     EncodeFailed,
@@ -19,28 +13,47 @@ from mimix_core.media.encode import (
     ffmpeg_exe,
     prove_clip,
 )
-from mimix_core.media.probe import Geometry, NoVideoStream, Rect, UnreadableVideo, VideoInfo
+from mimix_core.media.fields import Fields, find_fields
+from mimix_core.media.probe import (
+    DamagedVideo,
+    Geometry,
+    NoVideoStream,
+    Rect,
+    TooLargeVideo,
+    TruncatedVideo,
+    UnreadableVideo,
+    VideoInfo,
+)
 from mimix_core.media.shape import Shape, Shaper, fit, shown_rgb
+from mimix_core.media.sound import SoundCut, read_audio, sound_cuts
+from mimix_core.media.stream import Damage
 
 __all__ = [
     "ClipWriter",
+    "Damage",
+    "DamagedVideo",
     "EncodeFailed",
+    "Fields",
     "Geometry",
     "NoVideoStream",
     "ProofFailed",
     "Rect",
     "Shape",
     "Shaper",
+    "SoundCut",
+    "TooLargeVideo",
+    "TruncatedVideo",
     "UnreadableVideo",
     "Video",
     "VideoInfo",
     "ffmpeg_exe",
+    "find_fields",
     "fit",
     "open_container",
     "open_video",
     "prove_clip",
     "read_audio",
     "read_rgb",
-    "sample_evenly",
     "shown_rgb",
+    "sound_cuts",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -161,11 +161,13 @@ def prove_clip(
     frames: int = CLIP_FRAMES,
     rate: Fraction = CLIP_RATE,
     threads: int = 2,
+    look: Callable[[int, Any], None] | None = None,
 ) -> None:
     """Decode a written clip and raise ProofFailed unless it is what a trainer will rely on.
 
     That is: ``frames`` frames of ``width`` x ``height``, the first at 0, each ``1 / rate`` s
-    after the one before, the stated rate exactly ``rate``, all of them whole.
+    after the one before, the stated rate exactly ``rate``, all of them whole. ``look(k, frame)``
+    sees each ``av.VideoFrame`` on the way, before the rest is proven.
     """
     try:
         with open_video(path, threads=threads) as video:
@@ -178,6 +180,8 @@ def prove_clip(
                     )
                 if (frame.width, frame.height) != (width, height) or frame.is_corrupt:
                     raise ProofFailed(f"frame {count} is broken or {frame.width}x{frame.height}")
+                if look is not None:
+                    look(count, frame)
                 count += 1
             stated = video.info.rate
     except UnreadableVideo as error:

@@ -1,20 +1,46 @@
-"""What a video is: its geometry as shown, its colours, its clock. And the two ways to be none."""
+"""What a video is: its geometry as shown, its colours, its clock. And the ways to be none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from mimix_core.errors import BadInput
+from mimix_core.tables.rows import Reason
 
 
 class UnreadableVideo(BadInput):
-    """The file cannot be read as a video. ``what`` holds no path: it may stand in a table."""
+    """The file cannot be read as a video. ``what`` holds no path: it may stand in a table.
+
+    ``reason``: what a row says that failed for it.
+    """
+
+    reason: ClassVar[Reason] = Reason.UNREADABLE_VIDEO
 
 
 class NoVideoStream(UnreadableVideo):
     """The file is readable media, but has no moving pictures."""
+
+    reason: ClassVar[Reason] = Reason.NO_VIDEO_STREAM
+
+
+class TruncatedVideo(UnreadableVideo):
+    """The pictures end well before the end that the file promises."""
+
+    reason: ClassVar[Reason] = Reason.VIDEO_TRUNCATED
+
+
+class DamagedVideo(UnreadableVideo):
+    """Decoding breaks off in the middle, or the timestamps are no order of frames."""
+
+    reason: ClassVar[Reason] = Reason.VIDEO_DAMAGED
+
+
+class TooLargeVideo(UnreadableVideo):
+    """The pictures are larger than any film's: nothing was decoded."""
+
+    reason: ClassVar[Reason] = Reason.VIDEO_TOO_LARGE
 
 
 @dataclass(frozen=True)
@@ -98,14 +124,22 @@ class VideoInfo:
 
 _MATRICES = {1: "bt709", 4: "fcc", 5: "smpte170m", 6: "smpte170m", 7: "smpte240m", 9: "bt2020"}
 _FULL_RANGE = 2
+_HDR = {16: "PQ", 18: "HLG"}
 
 
 def describe(stream: Any, frame: Any) -> VideoInfo:
     """What the stream is, judged by its header and its first decoded ``frame``.
 
     A file that does not state its YCbCr matrix is taken for BT.709 from 720 lines up and for
-    BT.601 below, as players do.
+    BT.601 below, as players do. Raises UnreadableVideo for high dynamic range: shown as it is it
+    would be grey, and how to map its light to a screen's is a choice to be made with the eyes.
     """
+    hdr = _HDR.get(int(frame.color_trc))
+    if hdr is not None:
+        raise UnreadableVideo(
+            f"the video has high dynamic range ({hdr})",
+            fix="Tone-map it to BT.709 first (for example with FFmpeg's zscale and tonemap).",
+        )
     aspect = stream.sample_aspect_ratio
     geometry = Geometry(
         coded_width=frame.width,

@@ -15,6 +15,8 @@ from mimix_core.media.probe import Rect, VideoInfo
 # Fixed rounding in libswscale, so that a frame has the same bytes on every machine.
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 
+# One matrix, three spellings: libswscale's filter, libavfilter's buffers, PyAV.
+_BUFFER_MATRICES = {"bt2020": "bt2020nc"}
 _REFORMAT_MATRICES = {"bt709": "ITU709", "bt2020": "bt2020"}
 
 
@@ -116,7 +118,7 @@ def _graph(info: VideoInfo, steps: list[tuple[str, str]]) -> Any:
         pix_fmt=info.pixel_format,
         time_base=str(info.time_base),
         pixel_aspect="1/1",
-        colorspace=info.matrix,
+        colorspace=_BUFFER_MATRICES.get(info.matrix, info.matrix),
         range="full" if info.full_range else "limited",
     )
     for name, arguments in steps:

@@ -13,7 +13,6 @@ from mimix_core.media import (
     UnreadableVideo,
     open_video,
     read_audio,
-    sample_evenly,
     shown_rgb,
 )
 from tests.media_factory import Shot, read_counter, write_sound, write_video
@@ -58,26 +57,6 @@ def test_frames_come_all_and_in_order(tmp_path: Path) -> None:
         frames = list(video.frames())
         assert [frame.pts for frame in frames] == truth.pts
         assert [read_counter(shown_rgb(f, video.info)) for f in frames] == list(range(60))
-
-
-@pytest.mark.parametrize("gop", [10, 400])
-def test_samples_lie_evenly_over_the_time(tmp_path: Path, gop: int) -> None:
-    # The first half plays at 40 frames/s, the second at 10.
-    pts = [25 * k for k in range(200)] + [5000 + 100 * k for k in range(50)]
-    truth = write_video(
-        tmp_path / "v.mp4", [Shot(250)], gop=gop, pts=pts, time_base=Fraction(1, 1000)
-    )
-    taken = [
-        (frame.pts, read_counter(shown_rgb(frame, info)))
-        for info, frame in sample_evenly(truth.path, 8)
-    ]
-    assert [truth.pts[counter] for _, counter in taken] == [pts for pts, _ in taken]
-    part = (truth.pts[-1] - truth.pts[0]) / 8
-    places = [(pts - truth.pts[0]) / part for pts, _ in taken]
-    # At the middle of each part, or as late as the next reference frame (here up to 3 frames).
-    late = float(Fraction(3, 10) / truth.time_base) / part
-    assert len(places) == 8
-    assert all(k + 0.49 <= place <= k + 0.5 + late for k, place in enumerate(places))
 
 
 def test_audio_is_laid_on_the_clock_of_the_video(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""Each hard case by itself: right frames at the right times, from the start and from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from mimix_core.media import Fields, Rect, Shaper, Video, find_fields, fit, open_video, shown_rgb
+from tests.hard_cases import CASES, Case, Episode, backdrop, make
+from tests.media_factory import read_counter
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cases")
+
+
+@cache
+def episode(case: str, folder: Path) -> Episode:
+    found: Case = next(one for one in CASES if one.name == case)
+    return make(found, folder, scenes=2, seconds=2)
+
+
+def seen(frame: Any, video: Video) -> int:
+    geometry = video.info.geometry
+    return read_counter(shown_rgb(frame, video.info), None, (geometry.width, geometry.height))
+
+
+def pixels(frames: Iterator[Any]) -> list[tuple[int, bytes]]:
+    return [(frame.pts, frame.to_ndarray().tobytes()) for frame in frames]
+
+
+@pytest.mark.parametrize("case", [case.name for case in CASES])
+def test_every_frame_is_the_one_drawn_for_its_time(case: str, folder: Path) -> None:
+    truth = episode(case, folder)
+    fields = find_fields(truth.path)
+    assert fields == truth.case.woven
+    with open_video(truth.path, threads=2, fields=fields) as video:
+        frames = list(video.frames())
+        assert [frame.pts for frame in frames] == truth.pts
+        assert all(frame.time_base == truth.time_base for frame in frames)
+        assert video.damage.pts == set()
+        whole = [number for first, last in truth.scenes for number in range(first, last + 1)]
+        assert len(whole) > len(frames) / 2
+        read = {number: seen(frames[number], video) for number in whole}
+    assert read == {number: truth.counters[number] for number in whole}
+
+
+@pytest.mark.parametrize("case", [case.name for case in CASES])
+def test_from_anywhere_the_frames_are_those_of_a_straight_decode(case: str, folder: Path) -> None:
+    truth = episode(case, folder)
+    with open_video(truth.path, threads=2, fields=truth.case.woven) as video:
+        straight = pixels(video.frames())
+    count = len(truth.pts)
+    for number in (0, 1, count // 3, count // 2 + 1, count - 1):
+        wanted = truth.pts[number]
+        with open_video(truth.path, threads=2, fields=truth.case.woven) as video:
+            found = pixels(video.frames_from(wanted))
+        assert found[0][0] <= wanted
+        assert found == straight[-len(found) :]
+
+
+def test_the_decoder_is_not_asked_for_more_than_a_seek_needs(folder: Path) -> None:
+    truth = episode("open-gops", folder)
+    with open_video(truth.path) as video:
+        first = next(video.frames_from(truth.pts[-2]))
+    assert first.pts > truth.pts[len(truth.pts) // 2]
+
+
+@pytest.mark.parametrize(
+    "case", ["hevc-10-bit", "10-bit-422", "422", "444", "full-range", "bt601", "bt709", "bt2020"]
+)
+def test_colours_are_those_drawn_in_8_bit_bt709(case: str, folder: Path) -> None:
+    truth = episode(case, folder)
+    with open_video(truth.path) as video:
+        shaper = Shaper(video.info, fit(Rect(0, 0, 320, 192), 320, 192, "crop"))
+        shaped = shaper(video.first)
+    assert shaped.format.name == "yuv420p"
+    image = shaped.to_ndarray(format="rgb24", src_colorspace="ITU709").astype(int)
+    lower = (slice(112, 192), slice(40, 320))
+    drawn, shown = (
+        cv2.resize(np.float32(picture[lower]), (14, 4), interpolation=cv2.INTER_AREA)
+        for picture in (backdrop(0), image)
+    )
+    assert np.abs(shown - drawn).max() <= 3
+
+
+def test_field_order_is_told_from_the_pictures_alone(folder: Path) -> None:
+    """With the wrong order the counter of another instant comes out."""
+    truth = episode("interlaced-said-progressive", folder)
+    with open_video(truth.path, fields=Fields.BFF) as video:
+        numbers = {seen(frame, video) for frame in video.frames()}
+    assert not numbers & set(truth.counters[2:-2])
