@@ -1,4 +1,6 @@
-"""Subtitles and credits at the bottom of every episode."""
+"""Subtitles and credits: what is kept of the picture of every scene."""
+
+from collections.abc import Sequence
 
 from mimix_core.overlays import OverlayInputs
 from mimix_core.refs import TableRef
@@ -7,9 +9,10 @@ from tasks.base import Run, stage_task
 overlays_task = stage_task("overlays")
 
 
-def overlays(run: Run) -> list[TableRef]:
+def overlays(run: Run, scenes: Sequence[TableRef]) -> list[TableRef]:
     """One table per episode, in the library's order."""
     inputs = [
-        OverlayInputs(unit=e.name, show=e.show.id, video=e.video) for e in run.workspace.episodes
+        OverlayInputs(unit=e.name, show=e.show.id, video=e.video, scenes=scene_table)
+        for e, scene_table in zip(run.workspace.episodes, scenes, strict=True)
     ]
     return run.each(overlays_task, inputs, run.workspace.config.overlays)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mimix_core.refs import TableRef
+from mimix_core.sidecars import subtitles_language
 from mimix_core.transcripts import TranscriptInputs
 from tasks.base import Run, stage_task
 
@@ -19,6 +20,7 @@ def transcripts(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
             video=e.video,
             clips=clip_table,
             subtitles=e.subtitles,
+            subtitles_language="" if e.subtitles is None else subtitles_language(e.subtitles.path),
             speech_model=model,
         )
         for e, clip_table in zip(run.workspace.episodes, clips, strict=True)
