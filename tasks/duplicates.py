@@ -1,0 +1,19 @@
+"""Clips that another episode already has."""
+
+from collections.abc import Sequence
+
+from mimix_core.duplicates import DuplicateInputs, episode_tables
+from mimix_core.refs import TableRef
+from tasks.base import Run, stage_task
+
+duplicates_task = stage_task("duplicates")
+
+
+def without_duplicates(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
+    """The clips of every episode, in the library's order; what came before is rejected."""
+    found = run.one(
+        duplicates_task,
+        DuplicateInputs(unit="all", clips=tuple(clips)),
+        run.workspace.config.duplicates,
+    )
+    return episode_tables(found, clips)
