@@ -20,7 +20,7 @@ from mimix_core.errors import StageFailed
 from mimix_core.keys import stage_key
 from mimix_core.refs import Counts, Frozen, TableRef
 from mimix_core.store import StageRecord, Store
-from mimix_core.tables import Row, Status, Table
+from mimix_core.tables import Reason, Row, Status, Table
 
 In = TypeVar("In", bound=Frozen)
 Set = TypeVar("Set", bound=Frozen)
@@ -46,6 +46,11 @@ class Stage(Generic[In, Set]):
     ``run(inputs, settings, out)`` writes its files below the folder ``out`` and returns its rows;
     file columns are relative to ``out``. Raise ``version`` whenever the same inputs and settings
     would now give other rows or files.
+
+    ``broken(inputs, reason, detail)`` gives the rows of a unit whose process died or hung whenever
+    it was tried: all failed, for that reason. A stage that reads files of unknown origin has one,
+    so that such a file costs its own rows and not the run. It reads no video and runs in the
+    caller's process.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Stage(Generic[In, Set]):
     settings: type[Set]
     table: Table
     run: Callable[[In, Set, Path], StageReport]
+    broken: Callable[[In, Reason, str], StageReport] | None = None
 
     def key(self, inputs: In, settings: Set) -> str:
         return stage_key(self.name, self.version, inputs, settings)
@@ -87,6 +93,45 @@ def run_stage(store: Store, stage: Stage[Any, Any], inputs: Frozen, settings: Fr
     Raises StageFailed when rows got lost or doubled inside the stage; whatever the stage itself
     raises passes through, and leaves nothing in the store.
     """
+    return _run(store, stage, inputs, settings, stage.run)
+
+
+def commit_broken(
+    store: Store,
+    stage: Stage[Any, Any],
+    inputs: Frozen,
+    settings: Frozen,
+    reason: Reason,
+    detail: str,
+) -> StageRun:
+    """Commit failed rows for a unit whose process died; a result that is there already stays.
+
+    Raises StageFailed when the stage cannot answer for such a unit, or answers with a row that did
+    not fail.
+    """
+    broken = stage.broken
+    if broken is None:
+        raise StageFailed(f"stage {stage.name} ({stage.unit(inputs)}): {detail}")
+
+    def answer(_inputs: Frozen, _settings: Frozen, _out: Path) -> StageReport:
+        report = broken(inputs, reason, detail)
+        if any(row["status"] != Status.FAILED for row in report.rows):
+            raise StageFailed(
+                f"stage {stage.name} ({stage.unit(inputs)}): not all rows of a broken unit are "
+                "failed; this is a bug in the stage"
+            )
+        return report
+
+    return _run(store, stage, inputs, settings, answer)
+
+
+def _run(
+    store: Store,
+    stage: Stage[Any, Any],
+    inputs: Frozen,
+    settings: Frozen,
+    make: Callable[[Any, Any, Path], StageReport],
+) -> StageRun:
     key = stage.key(inputs, settings)
     unit = stage.unit(inputs)
     found = store.lookup(stage.name, key)
@@ -94,7 +139,7 @@ def run_stage(store: Store, stage: Stage[Any, Any], inputs: Frozen, settings: Fr
         return StageRun(found, computed=False)
     started = time.monotonic()
     with store.staging(stage.name, key) as out:
-        report = stage.run(inputs, settings, out)
+        report = make(inputs, settings, out)
         if report.rows_in != len(report.rows):
             raise StageFailed(
                 f"stage {stage.name} ({unit}): {report.rows_in} rows went in and "

@@ -7,6 +7,7 @@ Layout below the root::
     <stage>/<key>/stage.json       the record, written last: digests of all of the above
     .staging/<stage>-<key>-*/      work in progress, locked by the process that does it
     .digests/                      digests of source files, by path, size and mtime
+    .in-use                        locked by runs, so that nothing is taken from under them
 
 A result gets to its place by one rename. What lies in ``.staging`` without a living owner is the
 rest of a killed run and is swept away.
@@ -28,6 +29,7 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
+from mimix_core.errors import BadInput
 from mimix_core.refs import Counts, FileRef, Frozen, TableRef, digest_file, file_ref
 
 
@@ -69,6 +71,7 @@ class Store:
     TABLE: ClassVar[str] = "table.parquet"
     RECORD: ClassVar[str] = "stage.json"
     LOCK: ClassVar[str] = ".lock"
+    IN_USE: ClassVar[str] = ".in-use"
 
     def folder(self, stage: str, key: str) -> Path:
         return self.root / stage / key
@@ -79,7 +82,7 @@ class Store:
 
     def records(self) -> Iterator[StageRecord]:
         """The records of all results, whole or not, in the order of their stage and key."""
-        for path in sorted(self.root.glob(f"*/*/{self.RECORD}")):
+        for path in sorted(self.root.glob(f"[!.]*/*/{self.RECORD}")):
             yield StageRecord.model_validate_json(path.read_bytes())
 
     def lookup(self, stage: str, key: str) -> TableRef | None:
@@ -144,6 +147,35 @@ class Store:
         if ref is None:
             raise OSError(f"{folder}: the result changed while it was being committed")
         return ref
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """A run works with the results that it found: meanwhile none is discarded."""
+        with (self.root / self.IN_USE).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    def discard(self, stage: str, key: str) -> bool:
+        """Take a result away in one rename, so that the next run makes it anew. False: none there.
+
+        Raises BadInput while a run works with the store: it may be about to read the result.
+        """
+        with (self.root / self.IN_USE).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BadInput(
+                    "a run works with these results",
+                    where=str(self.root),
+                    fix="Try again when it has ended.",
+                ) from error
+            with self.staging("discarded", key) as out:
+                try:
+                    os.rename(self.folder(stage, key), out / "result")
+                except FileNotFoundError:
+                    return False
+            _sync_folder(self.root / stage)
+        return True
 
     def source(self, path: Path) -> FileRef:
         """Reference to a source file or folder; digests are remembered while files stay as is."""

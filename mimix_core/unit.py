@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -36,6 +37,8 @@ class UnitRequest(Frozen):
     inputs: dict[str, Any]
     settings: dict[str, Any]
     log: Path
+    memory_bytes: int | None = None
+    """The unit fails when it allocates more (Linux)."""
 
 
 class UnitReply(Frozen):
@@ -43,12 +46,18 @@ class UnitReply(Frozen):
 
     ref: TableRef | None = None
     computed: bool = False
-    error: Literal["bad_input", "transient", "failed"] | None = None
+    error: Literal["bad_input", "transient", "out_of_memory", "failed"] | None = None
     message: str = ""
 
 
 def request(
-    stage: Stage[Any, Any], store: Store, inputs: Frozen, settings: Frozen, log: Path
+    stage: Stage[Any, Any],
+    store: Store,
+    inputs: Frozen,
+    settings: Frozen,
+    log: Path,
+    *,
+    memory_bytes: int | None = None,
 ) -> UnitRequest:
     """The request that ``run`` below understands."""
     return UnitRequest(
@@ -57,6 +66,7 @@ def request(
         inputs=inputs.model_dump(mode="json"),
         settings=settings.model_dump(mode="json"),
         log=log,
+        memory_bytes=memory_bytes,
     )
 
 
@@ -73,6 +83,9 @@ def run(asked: UnitRequest) -> UnitReply:
         return UnitReply(error="transient", message=str(error))
     except MimixError as error:
         return UnitReply(error="failed", message=str(error))
+    except MemoryError:
+        traceback.print_exc()
+        return UnitReply(error="out_of_memory", message="ran out of memory")
     except Exception as error:
         traceback.print_exc()
         return UnitReply(error="failed", message=f"{type(error).__name__}: {error}")
@@ -99,7 +112,28 @@ def _requests() -> Iterator[UnitRequest]:
         yield UnitRequest.model_validate_json(waiting.get())
 
 
+def limit_memory(memory_bytes: int | None) -> None:
+    """Bound what this process may allocate from now on; None: what its hard limit allows.
+
+    RLIMIT_DATA counts memory that can be written, and not, as RLIMIT_AS would, the address space
+    that CUDA and thread pools set aside and never touch.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = hard if memory_bytes is None else memory_bytes
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def die_first() -> None:
+    """When the machine runs out of memory, the kernel is to take a unit and not the run."""
+    score = Path("/proc/self/oom_score_adj")
+    if score.exists():
+        score.write_text("800")
+
+
 def main() -> None:
+    die_first()
     # Libraries print to stdout; only MiMix may, so keep it and give them the log.
     lines: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
 
@@ -110,6 +144,7 @@ def main() -> None:
         with asked.log.open("wb") as log, progress.listening(tell):
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
+            limit_memory(asked.memory_bytes)
             reply = run(asked)
             sys.stdout.flush()
             sys.stderr.flush()

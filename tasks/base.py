@@ -5,6 +5,7 @@ A task run is one unit of one stage (an episode, a shard), never one clip: DESIG
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,12 +22,12 @@ from prefect.tasks import Task, exponential_backoff
 from mimix_core import catalogue
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.refs import Frozen, TableRef
-from mimix_core.stage import Stage
+from mimix_core.stage import Stage, commit_broken
 from mimix_core.store import Store
-from mimix_core.unit import request
+from mimix_core.unit import UnitReply, UnitRequest, request
 from mimix_core.workspace import Workspace
 from tasks.board import Board, Stopwatch
-from tasks.child import end_idle, run_child
+from tasks.child import UnitDied, end_idle, run_child
 from tasks.summary import StageLine, Summary, total
 
 PROGRESS_SECONDS = 3.0
@@ -44,6 +45,8 @@ class UnitOfWork:
     settings: Frozen
     store: Path
     timeout_seconds: float
+    stall_seconds: float
+    memory_bytes: int
 
 
 class StageKey(CachePolicy):
@@ -78,20 +81,54 @@ _boards: dict[Path, Board] = {}
 
 
 def run_unit(work: UnitOfWork) -> TableRef:
-    """Run the unit in a child process, unless the store has it already."""
+    """Run the unit in a child process, unless the store has it already.
+
+    Where the stage can answer for a unit that killed its process (``Stage.broken``), that answer is
+    the result; all other failures are raised.
+    """
     store = Store(work.store)
     found = store.lookup(work.stage, work.key)
     if found is not None:
         return found
     stage = catalogue.stage(work.stage)
-    log = work.store.parent / "logs" / f"{work.stage}-{work.unit}-{work.key[:8]}.log"
-    asked = request(stage, store, work.inputs, work.settings, log)
-    reply = run_child(asked, timeout_seconds=work.timeout_seconds, hear=_Progress(work).hear)
+    log = work.store.parent / "logs" / f"{work.stage}-{_file_name(work.unit)}-{work.key[:8]}.log"
+    # Only what reads files of unknown origin is watched so closely: loading a large model is silent
+    # for long with good reason, and takes more memory than a video may.
+    bound = work.memory_bytes if stage.broken is not None else None
+    asked = request(stage, store, work.inputs, work.settings, log, memory_bytes=bound)
+    try:
+        reply = _reply(stage, work, asked)
+    except UnitDied as died:
+        if stage.broken is None:
+            raise
+        return commit_broken(store, stage, work.inputs, work.settings, died.reason, died.detail).ref
     if reply.ref is None or reply.ref.key != work.key:
         raise StageFailed(
             f"stage {work.stage} ({work.unit}) answered for another key; this is a bug"
         )
     return reply.ref
+
+
+def _reply(stage: Stage[Any, Any], work: UnitOfWork, asked: UnitRequest) -> UnitReply:
+    """The reply of the unit's process; a second process is tried before a file is blamed."""
+    stall = work.stall_seconds if stage.broken is not None else None
+    hear = _Progress(work).hear
+    try:
+        return run_child(
+            asked, timeout_seconds=work.timeout_seconds, stall_seconds=stall, hear=hear
+        )
+    except UnitDied as died:
+        if stage.broken is None or not died.again:
+            raise
+    again = asked.model_copy(update={"log": asked.log.with_suffix(".again.log")})
+    return run_child(
+        again, timeout_seconds=work.timeout_seconds, stall_seconds=stall, fresh=True, hear=hear
+    )
+
+
+def _file_name(unit: str) -> str:
+    """The unit's name as it can stand in a file's name; the key beside it tells two apart."""
+    return re.sub(r"[^\w.-]", "_", unit)[:60]
 
 
 class _Progress:
@@ -150,6 +187,8 @@ class Run:
 
     def __post_init__(self) -> None:
         _boards[self.workspace.store.root] = self.board
+        for notice in self.workspace.notices:
+            self.board.warn(notice)
 
     def each(
         self, submit: Task[..., TableRef], inputs: Sequence[Frozen], settings: Frozen
@@ -185,7 +224,7 @@ class Run:
         return refs
 
     def summary(self) -> Summary:
-        return Summary(stages=tuple(self.board.lines))
+        return Summary(stages=tuple(self.board.lines), notices=self.workspace.notices)
 
     def one(self, submit: Task[..., TableRef], inputs: Frozen, settings: Frozen) -> TableRef:
         """Run a stage that has a single unit."""
@@ -203,6 +242,8 @@ class Run:
             settings=settings,
             store=self.workspace.store.root,
             timeout_seconds=60.0 * self.workspace.config.run.timeout_minutes,
+            stall_seconds=60.0 * self.workspace.config.run.stall_minutes,
+            memory_bytes=int(1e9 * self.workspace.config.run.memory_gb),
         )
         return work, self.workspace.store.lookup(stage.name, key)
 

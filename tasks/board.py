@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tasks.summary import StageLine
@@ -51,7 +52,7 @@ class Board:
             if self._bars is not None and stage in self._tasks:
                 share = sum(v for (name, _), v in self._shares.items() if name == stage)
                 self._bars.update(
-                    self._tasks[stage], completed=share, note=f"{unit} {note}".strip()
+                    self._tasks[stage], completed=share, note=escape(f"{unit} {note}".strip())
                 )
 
     def done(self, line: StageLine) -> None:
@@ -75,7 +76,8 @@ class Board:
 
     def warn(self, message: str) -> None:
         """One line per warning."""
-        self.console.print(f"  [yellow]warning[/yellow] {message}", highlight=False, soft_wrap=True)
+        said = f"  [yellow]warning[/yellow] {escape(message)}"
+        self.console.print(said, highlight=False, soft_wrap=True)
 
 
 class Stopwatch:

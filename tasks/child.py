@@ -15,16 +15,37 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mimix_core.errors import BadInput, StageFailed, Transient
+from mimix_core.tables import Reason
 from mimix_core.unit import UnitReply, UnitRequest
 
 LOG_TAIL_LINES = 15
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
+"""Units share the cores: a spinning thread of one starves the others (a LoRA step took 7 s instead
+of 0.2 s)."""
+
 GRACE_SECONDS = 5.0
 
+POLL_SECONDS = 1.0
+"""A process may be gone while a child of it holds its stdout open: looked at so often."""
+
 Hear = Callable[[int, int, str], None]
+
+
+class UnitDied(StageFailed):
+    """The process of a unit crashed or hung: what it was given may be to blame.
+
+    ``reason`` and ``detail`` may stand in a table: they name no path and no time of day.
+    ``again``: whether it may have been the machine's hiccup, so that one more try makes sense.
+    """
+
+    def __init__(self, message: str, reason: Reason, detail: str, *, again: bool = True) -> None:
+        super().__init__(message)
+        self.reason, self.detail, self.again = reason, detail, again
 
 
 class UnitProcess:
@@ -35,9 +56,7 @@ class UnitProcess:
             [sys.executable, "-m", "mimix_core.unit"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # Units share the cores: a spinning OpenMP thread of one starves the others (a LoRA step
-            # took 7 s instead of 0.2 s).
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+            env={**ENVIRONMENT, **os.environ},
             start_new_session=True,
         )
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -50,29 +69,46 @@ class UnitProcess:
             self._said.put(json.loads(line))
         self._said.put(None)
 
-    def run(self, asked: UnitRequest, timeout_seconds: float, hear: Hear) -> UnitReply:
-        """The unit's reply. Raises StageFailed when the process dies or takes too long."""
+    def run(
+        self, asked: UnitRequest, timeout_seconds: float, stall_seconds: float | None, hear: Hear
+    ) -> UnitReply:
+        """The unit's reply. Raises UnitDied when the process dies, falls silent or is too slow."""
         assert self._child.stdin is not None
-        self._child.stdin.write(asked.model_dump_json().encode() + b"\n")
-        self._child.stdin.flush()
+        try:
+            self._child.stdin.write(asked.model_dump_json().encode() + b"\n")
+            self._child.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._death(asked) from error
         deadline = time.monotonic() + timeout_seconds
+        silent_until = float("inf")
+        if stall_seconds is not None:
+            silent_until = time.monotonic() + stall_seconds
         while True:
+            left = min(deadline, silent_until) - time.monotonic()
             try:
-                said = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty as error:
-                raise StageFailed(
-                    f"stage {asked.stage} ran longer than {timeout_seconds / 60:g} minutes and "
-                    f"was ended. Raise run.timeout_minutes if it needs more. Log: {asked.log}"
-                ) from error
+                said = self._said.get(timeout=max(0.0, min(left, POLL_SECONDS)))
+            except queue.Empty:
+                if self._child.poll() is not None and self._said.empty():
+                    raise self._death(asked) from None
+                if left <= 0:
+                    raise _hung(asked, timeout_seconds, stall_seconds, deadline) from None
+                continue
             if said is None:
-                code = self._child.wait()
-                cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                raise StageFailed(
-                    f"stage {asked.stage} ended by {cause}. Log: {asked.log}\n{_tail(asked.log)}"
-                )
+                raise self._death(asked)
             if "reply" in said:
                 return UnitReply.model_validate(said["reply"])
+            if stall_seconds is not None:
+                silent_until = time.monotonic() + stall_seconds
             hear(said["done"], said["total"], said["note"])
+
+    def _death(self, asked: UnitRequest) -> UnitDied:
+        code = self._child.wait()
+        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return UnitDied(
+            f"stage {asked.stage} ended by {cause}. Log: {asked.log}\n{_tail(asked.log)}",
+            Reason.DECODER_CRASHED,
+            f"the process that read the file ended by {cause}",
+        )
 
     def end(self) -> None:
         """End the whole process group: asked first, then killed. Nothing of it is left."""
@@ -86,9 +122,31 @@ class UnitProcess:
         except subprocess.TimeoutExpired:
             os.killpg(self._child.pid, signal.SIGKILL)
         finally:
-            self._child.wait()
+            # One that waits for a dead disk cannot even be killed. It goes when the disk answers;
+            # the run does not wait for that.
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(GRACE_SECONDS)
             if self._child.stdin is not None:
-                self._child.stdin.close()
+                with suppress(BrokenPipeError):
+                    self._child.stdin.close()
+
+
+def _hung(
+    asked: UnitRequest, timeout_seconds: float, stall_seconds: float | None, deadline: float
+) -> UnitDied:
+    if time.monotonic() >= deadline:
+        limit, key, did, again = timeout_seconds, "timeout_minutes", "ran longer than", False
+    else:
+        assert stall_seconds is not None
+        limit, key, did, again = stall_seconds, "stall_minutes", "said nothing for", True
+    words = f"{did} {limit / 60:g} minutes"
+    return UnitDied(
+        f"stage {asked.stage} {words} and was ended. Raise run.{key} if it needs more. "
+        f"Log: {asked.log}",
+        Reason.DECODER_HUNG,
+        f"the process that read the file {words} and was ended",
+        again=again,
+    )
 
 
 _living: set[UnitProcess] = set()
@@ -96,23 +154,42 @@ _idle: dict[str, list[UnitProcess]] = {}
 _idle_lock = threading.Lock()
 
 
-def run_child(asked: UnitRequest, *, timeout_seconds: float, hear: Hear) -> UnitReply:
+def run_child(
+    asked: UnitRequest,
+    *,
+    timeout_seconds: float,
+    stall_seconds: float | None = None,
+    fresh: bool = False,
+    hear: Hear,
+) -> UnitReply:
     """Run a unit in an idle process of its stage, or a new one, and give its reply.
 
-    ``hear(done, total, note)`` is called as the unit makes progress. Raises BadInput or Transient
-    as the unit did, and StageFailed for all else: a bug, a crash, a timeout.
+    ``hear(done, total, note)`` is called as the unit makes progress; one that makes none for
+    ``stall_seconds`` is killed. ``fresh``: in a new process in any case. Raises BadInput or
+    Transient as the unit did, UnitDied when its process crashed, hung or ran out of memory, and
+    StageFailed for all else.
     """
     asked.log.parent.mkdir(parents=True, exist_ok=True)
-    with _idle_lock:
-        waiting = _idle.get(asked.stage)
-        process = waiting.pop() if waiting else None
+    process = None
+    if not fresh:
+        with _idle_lock:
+            waiting = _idle.get(asked.stage)
+            process = waiting.pop() if waiting else None
     if process is None:
         process = UnitProcess()
     try:
-        reply = process.run(asked, timeout_seconds, hear)
+        reply = process.run(asked, timeout_seconds, stall_seconds, hear)
     except BaseException:
         process.end()
         raise
+    if reply.error == "out_of_memory":
+        process.end()  # what it holds is not given back
+        raise UnitDied(
+            f"stage {asked.stage} {reply.message}. Raise run.memory_gb if it needs more. "
+            f"Log: {asked.log}",
+            Reason.DECODER_CRASHED,
+            f"the process that read the file {reply.message}",
+        )
     with _idle_lock:
         _idle.setdefault(asked.stage, []).append(process)
     if reply.error == "bad_input":

@@ -33,9 +33,13 @@ def total(counts: Sequence[Counts]) -> Counts:
 
 
 class Summary(Frozen):
-    """What a flow run did, stage by stage; the flow's result."""
+    """What a flow run did, stage by stage; the flow's result.
+
+    ``notices``: what was found in the library's folders and left out.
+    """
 
     stages: tuple[StageLine, ...]
+    notices: tuple[str, ...] = ()
 
     @property
     def computed(self) -> int:
@@ -55,4 +59,5 @@ class Summary(Frozen):
                 f"| {line.stage} | {line.units} | {line.computed} | {counts.rows_in} | {counts.ok} "
                 f"| {counts.rejected} | {counts.failed} | {why} | {line.seconds:.1f} |"
             )
-        return "\n".join([f"## {flow_name}: {seconds:.1f} s", "", *rows])
+        left_out = ["", *(f"- {notice}" for notice in self.notices)] if self.notices else []
+        return "\n".join([f"## {flow_name}: {seconds:.1f} s", "", *rows, *left_out])

@@ -42,11 +42,27 @@ def run(inputs: ObedientInputs, settings: ObedientSettings, out: Path) -> StageR
         raise KeyError("oops")
     if inputs.order == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if inputs.order == "crash once" and len(Path(inputs.diary).read_text().splitlines()) < 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if inputs.order == "leave":
+        os._exit(7)
+    if inputs.order == "leave a child behind":
+        subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=_open_handles()
+        )
+        os.kill(os.getpid(), signal.SIGKILL)
+    if inputs.order == "eat memory":
+        bytearray(3_000_000_000)
+    if inputs.order == "go silent":
+        for step in range(4):  # as long in all as what is taken for silence, but never silent
+            progress.advance(step, 4, "step")
+            time.sleep(1)
+        time.sleep(120)
     if inputs.order == "hang":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
         Path(inputs.diary).write_text(f"{os.getpid()}\n{child.pid}\n")
         time.sleep(120)
-    if inputs.order == "fail a row":
+    if inputs.order.startswith("fail a row"):
         row = tables.failed(tables.Reason.METRIC_FAILED, "as told", page="p", file="")
         return StageReport([row], rows_in=1)
     print("a library prints to stdout")
@@ -56,4 +72,20 @@ def run(inputs: ObedientInputs, settings: ObedientSettings, out: Path) -> StageR
     return StageReport([tables.ok(page="p", file="page.txt")], rows_in=1)
 
 
-STAGE = Stage("tests.tasks.obedient_stage", 1, ObedientInputs, ObedientSettings, tables.REPORT, run)
+def broken(inputs: ObedientInputs, reason: tables.Reason, detail: str) -> StageReport:
+    return StageReport([tables.failed(reason, detail, page="p", file="")], rows_in=1)
+
+
+def _open_handles() -> list[int]:
+    return [int(handle.name) for handle in Path("/proc/self/fd").iterdir() if handle.exists()]
+
+
+STAGE = Stage(
+    "tests.tasks.obedient_stage",
+    1,
+    ObedientInputs,
+    ObedientSettings,
+    tables.REPORT,
+    run,
+    broken,
+)

@@ -9,20 +9,24 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.states import State
+from prefect.tasks import Task
 from prefect.testing.utilities import prefect_test_harness
 
-from mimix_core.errors import BadInput, MimixError, Transient
+from mimix_core import tables
+from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.library import Library
 from mimix_core.refs import TableRef
 from mimix_core.settings import Config, RunSettings
 from mimix_core.store import Store
 from mimix_core.workspace import Workspace
 from tasks.base import Run, stage_task
+from tests.tasks import mute_stage
 from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
 
 pytestmark = pytest.mark.slow
 
 obedient_task = stage_task(STAGE.name, retry_delay_seconds=0.1)
+mute_task = stage_task(mute_stage.STAGE.name, retry_delay_seconds=0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,19 +39,23 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             yield
 
 
-def workspace(tmp_path: Path, **run: int) -> Workspace:
+def workspace(tmp_path: Path, **run: float) -> Workspace:
     config = Config(library=tmp_path / "library.yaml", workspace=tmp_path, run=RunSettings(**run))
     store = Store(tmp_path / "store")
     return Workspace(config, Library.model_construct(shows=()), store, ())
 
 
-def perform(work: Workspace, inputs: list[ObedientInputs]) -> tuple[Run, list[TableRef], list[str]]:
+def perform(
+    work: Workspace,
+    inputs: list[ObedientInputs],
+    submit: Task[..., TableRef] = obedient_task,
+) -> tuple[Run, list[TableRef], list[str]]:
     """Run the units in a flow; gives also the names of the task runs' final states."""
 
     @flow
     def perform_units() -> tuple[Run, list[TableRef]]:
         run = Run(work)
-        return run, run.each(obedient_task, inputs, ObedientSettings())
+        return run, run.each(submit, inputs, ObedientSettings())
 
     state: State = perform_units(return_state=True)
     names = states(state)
@@ -149,3 +157,74 @@ def test_one_unit_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
         perform(work, inputs)
     kept = sorted(record.unit for record in work.store.records())
     assert kept == ["good-1", "good-2"]
+
+
+def rows(ref: TableRef) -> list[tuple[str, str | None]]:
+    return [(row["status"], row["reason"]) for row in tables.read(ref.path, tables.REPORT)]
+
+
+def test_a_unit_that_kills_its_process_is_a_failed_row_and_the_others_go_on(tmp_path: Path) -> None:
+    diaries = {name: tmp_path / name for name in ("good-1", "crash", "silent", "good-2")}
+    orders = ("before", "crash", "go silent", "after")
+    inputs = [
+        ObedientInputs(unit=name, order=order, diary=str(diary))
+        for (name, diary), order in zip(diaries.items(), orders, strict=True)
+    ]
+    work = workspace(tmp_path, stall_minutes=2.5 / 60)
+    run, refs, _ = perform(work, inputs)
+    assert [rows(ref) for ref in refs] == [
+        [("ok", None)],
+        [("failed", "decoder_crashed")],
+        [("failed", "decoder_hung")],
+        [("ok", None)],
+    ]
+    tries = {name: [line.split()[1] for line in lines(diary)] for name, diary in diaries.items()}
+    assert len(set(tries["crash"])) == len(tries["crash"]) == 2, "tried twice, in two processes"
+    assert len(set(tries["silent"])) == 2
+    assert run.summary().stages[0].reasons == {"decoder_crashed": 1, "decoder_hung": 1}
+
+    _, again, _ = perform(work, inputs)
+    assert again == refs
+    assert len(lines(diaries["crash"])) == 2, "what died twice is not tried again every night"
+    assert work.store.discard(STAGE.name, refs[1].key)
+    _, again, _ = perform(work, inputs)
+    assert again == refs, "the same failure makes the same table"
+    assert len(lines(diaries["crash"])) == 4
+
+
+def test_a_hiccup_of_the_machine_is_not_held_against_the_file(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    _, [ref], _ = perform(
+        workspace(tmp_path), [ObedientInputs(order="crash once", diary=str(diary))]
+    )
+    assert rows(ref) == [("ok", None)]
+    assert len(lines(diary)) == 2
+
+
+def test_a_stage_without_an_answer_fails_after_its_other_units_and_names_all(
+    tmp_path: Path,
+) -> None:
+    work = workspace(tmp_path)
+    inputs = [
+        ObedientInputs(unit="bad-1", order="crash"),
+        ObedientInputs(unit="good-1", order="before"),
+        ObedientInputs(unit="bad-2", order="bug"),
+        ObedientInputs(unit="good-2", order="after"),
+    ]
+    with pytest.raises(StageFailed) as caught:
+        perform(work, inputs, mute_task)
+    assert "(bad-1): " in str(caught.value)
+    assert "SIGSEGV" in str(caught.value)
+    assert "(bad-2): " in str(caught.value)
+    assert sorted(record.unit for record in work.store.records()) == ["good-1", "good-2"]
+
+
+def test_any_name_that_a_file_can_have_is_a_unit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["[/red] [bold", "two\nlines", "x" * 240, "{work} naïve 日本", "../up"]
+    inputs = [ObedientInputs(unit=name, order="fail a row " + name) for name in names]
+    _, refs, _ = perform(workspace(tmp_path), inputs)
+    assert [ref.unit for ref in refs] == names
+    assert "([/red] [bold): 1 failed" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.log")), "all logs lie in their folder"

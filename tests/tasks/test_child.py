@@ -16,17 +16,20 @@ import pytest
 
 from mimix_core.errors import BadInput, StageFailed, Transient
 from mimix_core.store import Store
+from mimix_core.tables import Reason
 from mimix_core.unit import UnitRequest, request
-from tasks.child import end_idle, run_child
+from tasks.child import UnitDied, end_idle, run_child
 from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def ask(store: Store, order: str, diary: Path | None = None) -> UnitRequest:
+def ask(
+    store: Store, order: str, diary: Path | None = None, memory_bytes: int | None = None
+) -> UnitRequest:
     inputs = ObedientInputs(order=order, diary=str(diary or ""))
     log = store.root.parent / "logs" / f"{order}.log"
-    return request(STAGE, store, inputs, ObedientSettings(), log)
+    return request(STAGE, store, inputs, ObedientSettings(), log, memory_bytes=memory_bytes)
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +101,69 @@ def test_a_unit_that_hangs_is_ended_with_all_its_children(store: Store, tmp_path
             hear=lambda *said: None,
         )
     assert gone(wait_for_lines(diary, 2))
+
+
+@pytest.mark.parametrize(
+    ("order", "detail"),
+    [
+        ("crash", "the process that read the file ended by signal SIGSEGV"),
+        ("leave", "the process that read the file ended by exit code 7"),
+        ("leave a child behind", "the process that read the file ended by signal SIGKILL"),
+        ("eat memory", "the process that read the file ran out of memory"),
+    ],
+)
+def test_a_dead_process_is_told_from_a_stage_that_fails(
+    store: Store, order: str, detail: str
+) -> None:
+    """The detail goes into a table: it names no path and no process."""
+    asked = ask(store, order, memory_bytes=2_000_000_000)
+    with pytest.raises(UnitDied) as caught:
+        run_child(asked, timeout_seconds=60, hear=lambda *said: None)
+    assert (caught.value.reason, caught.value.detail) == (Reason.DECODER_CRASHED, detail)
+    assert caught.value.again
+
+
+def test_a_memory_limit_ends_with_the_request_that_set_it(store: Store) -> None:
+    run_child(ask(store, "work", memory_bytes=10**9), timeout_seconds=60, hear=lambda *said: None)
+    run_child(ask(store, "eat memory"), timeout_seconds=60, hear=lambda *said: None)
+
+
+def test_silence_is_told_from_slowness(store: Store, tmp_path: Path) -> None:
+    heard: list[int] = []
+    with pytest.raises(UnitDied, match=r"said nothing for 0.05 minutes .* Raise run.stall") as died:
+        run_child(
+            ask(store, "go silent"),
+            timeout_seconds=100,
+            stall_seconds=3,
+            hear=lambda done, total, note: heard.append(done),
+        )
+    assert heard == [0, 1, 2, 3]
+    assert (died.value.reason, died.value.again) == (Reason.DECODER_HUNG, True)
+    with pytest.raises(UnitDied, match="ran longer than") as died:
+        run_child(
+            ask(store, "go silent"),
+            timeout_seconds=4,
+            stall_seconds=30,
+            hear=lambda *said: None,
+        )
+    assert (died.value.reason, died.value.again) == (Reason.DECODER_HUNG, False)
+
+
+def test_the_kernel_takes_a_unit_first(store: Store, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    run_child(ask(store, "work", diary), timeout_seconds=60, hear=lambda *said: None)
+    pid = diary.read_text().split()[-1]
+    assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) == 800
+
+
+def test_an_idle_process_that_died_is_noticed(store: Store, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    run_child(ask(store, "work", diary), timeout_seconds=60, hear=lambda *said: None)
+    os.kill(int(diary.read_text().split()[-1]), signal.SIGKILL)
+    with pytest.raises(UnitDied, match="SIGKILL"):
+        run_child(ask(store, "work 2"), timeout_seconds=60, hear=lambda *said: None)
+    fresh = run_child(ask(store, "work 2"), timeout_seconds=60, hear=lambda *said: None)
+    assert fresh.computed
 
 
 def test_when_the_caller_is_killed_the_unit_ends_too(store: Store, tmp_path: Path) -> None:

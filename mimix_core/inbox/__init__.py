@@ -1,0 +1,7 @@
+"""The inbox: new episodes come into a show's folder whole, once, and only when they are videos."""
+
+from mimix_core.inbox.arrivals import Arrival, Outcome
+from mimix_core.inbox.ingest import ingest
+from mimix_core.inbox.place import How
+
+__all__ = ["Arrival", "How", "Outcome", "ingest"]
