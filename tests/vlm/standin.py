@@ -1,0 +1,100 @@
+"""The stand-in server as a process of its own, and questions for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from mimix_core.settings.vlm import PriceSettings, VlmSettings
+from mimix_core.vlm import Message, Question, Text, strict_schema
+
+ROOT = Path(__file__).parent.parent.parent
+KEY = "sk-test-0123456789-of-nobody"
+KEY_NAME = "MIMIX_TEST_KEY"
+PRICE = PriceSettings(input=Decimal(2), cached=Decimal(1), output=Decimal(8))
+ONE_ANSWER = Decimal("0.0020")
+"""600 fresh, 400 cached and 50 output tokens at this price."""
+
+
+class Seen(BaseModel):
+    """What a test asks for."""
+
+    who: Literal["Tom", "Jerry"]
+    what: str
+
+
+@dataclass(frozen=True)
+class StandIn:
+    url: str
+
+    def control(self, **settings: Any) -> None:
+        data = json.dumps(settings).encode()
+        with urllib.request.urlopen(f"{self.url}/control", data):
+            pass
+
+    def counts(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.url}/counts") as reply:
+            found: dict[str, Any] = json.load(reply)
+        return found
+
+    def settings(self, **changed: Any) -> VlmSettings:
+        backend = changed.get("backend", "openai")
+        return VlmSettings.model_validate(
+            {
+                "model": "seer",
+                "base_url": self.url + ("/v1" if backend == "openai" else ""),
+                "api_key_env": KEY_NAME,
+                "price": PRICE,
+                "timeout_seconds": 20.0,
+                **changed,
+            }
+        )
+
+
+@contextmanager
+def standing_in() -> Iterator[StandIn]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.vlm.server"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdin is not None
+        try:
+            yield StandIn(f"http://127.0.0.1:{int(server.stdout.readline())}")
+        finally:
+            server.stdin.close()
+
+
+def question(name: str, **changed: Any) -> Question[Seen]:
+    messages = (
+        Message("system", (Text("Say who does what."),)),
+        Message("user", (Text(f"Here is the clip [[{name}]]."),)),
+    )
+    given = {"messages": messages, "max_output_tokens": 100, **changed}
+    return Question(id=name, answer=Seen, schema=strict_schema(Seen), **given)
+
+
+def couriers_of(process: int) -> list[int]:
+    """The courier processes that this process started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # gone meanwhile
+        if parent == process and b"mimix_core.vlm" in words:
+            found.append(int(entry.name))
+    return found

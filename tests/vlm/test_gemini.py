@@ -1,0 +1,66 @@
+"""Videos at Gemini: uploaded, ready, looked at with the rate we say, and deleted in any case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mimix_core.refs import digest_file
+from mimix_core.vlm import Image, Message, Outcome, Text, Video, ask_all
+from tests.media_factory import Shot, write_video
+from tests.vlm.standin import Seen, StandIn, question
+from tests.vlm.test_prices import jpeg
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Video:
+    path = tmp_path / "clip.mp4"
+    write_video(path, [Shot(24)])
+    return Video(path, 4.0, digest_file(path))
+
+
+def ask(server: StandIn, folder: Path, video: Video, **settings: object) -> Outcome[Seen]:
+    messages = (
+        Message("system", (Text("rules"),)),
+        Message("user", (Image(jpeg(8, 8)), video, Text("[[a]]"))),
+    )
+    chosen = server.settings(backend="gemini", attempts=2, **settings)
+    [one] = ask_all([question("a", messages=messages)], chosen, folder / "answers")
+    return one
+
+
+def test_a_video_is_uploaded_waited_for_looked_at_and_deleted(
+    server: StandIn, tmp_path: Path, video: Video
+) -> None:
+    server.control(polls=2, keep_bodies=True)
+    one = ask(server, tmp_path, video)
+    assert one.reply is not None, one.error
+    counts = server.counts()
+    [body] = counts["bodies"]
+    picture, moving, text = body["contents"][0]["parts"]
+    assert picture["inlineData"]["mime_type"] == "image/jpeg"
+    assert moving["videoMetadata"] == {"fps": 4.0}
+    assert moving["fileData"]["mime_type"] == "video/mp4"
+    assert text == {"text": "[[a]]"}
+    assert body["systemInstruction"]["parts"] == [{"text": "rules"}]
+    assert body["generationConfig"]["responseJsonSchema"] == dict(question("a").schema)
+    assert counts["calls"]["GET /v1/files/*"] == 2
+    assert counts["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("how", "ends", "kind"),
+    [("500", "ACTIVE", "unavailable"), ("refused", "ACTIVE", "refused"),
+     ("right", "FAILED", "rejected")],
+)  # fmt: skip
+def test_it_is_deleted_when_the_answer_fails(
+    server: StandIn, tmp_path: Path, video: Video, how: str, ends: str, kind: str
+) -> None:
+    server.control(all=how, file_ends=ends)
+    one = ask(server, tmp_path, video)
+    assert one.error is not None
+    assert one.error.kind == kind
+    counts = server.counts()
+    assert counts["calls"]["DELETE /v1/files/*"] == (2 if how == "500" else 1)
+    assert counts["files"] == []

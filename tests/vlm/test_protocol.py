@@ -1,0 +1,131 @@
+"""What is sent, and the digest over it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from mimix_core.errors import BadInput
+from mimix_core.keys import identity
+from mimix_core.settings.vlm import VlmSettings
+from mimix_core.vlm import Image, Message, Question, Text, Video, strict_schema
+from tests.vlm.standin import Seen, question
+
+A = "a" * 64
+PARTS = st.one_of(
+    st.text(max_size=5).map(Text),
+    st.builds(Image, st.binary(max_size=5), st.sampled_from(["auto", "low"])),
+    st.builds(Video, st.just(Path("x")), st.sampled_from([1.0, 2.0]), st.sampled_from([A, A[1:]])),
+)
+MESSAGES = st.lists(PARTS, max_size=3).map(lambda parts: Message("user", tuple(parts)))
+QUESTIONS = st.builds(
+    lambda messages, tokens, temperature, effort: question(
+        "x",
+        messages=tuple(messages),
+        max_output_tokens=tokens,
+        temperature=temperature,
+        reasoning_effort=effort,
+    ),
+    st.lists(MESSAGES, max_size=3),
+    st.integers(1, 3),
+    st.sampled_from([None, 0.0, 0.5]),
+    st.sampled_from([None, "low"]),
+)
+
+
+def sent(asked: Question[Seen]) -> tuple[object, ...]:
+    return (asked.messages, asked.max_output_tokens, asked.temperature, asked.reasoning_effort)
+
+
+@given(QUESTIONS, QUESTIONS)
+def test_digests_are_equal_when_and_only_when_all_that_is_sent_is(
+    one: Question[Seen], other: Question[Seen]
+) -> None:
+    equal = one.digest("openai", "m") == other.digest("openai", "m")
+    assert equal == (sent(one) == sent(other))
+
+
+def test_who_asks_and_where_a_video_lies_are_no_part_of_the_digest() -> None:
+    def asked(name: str, path: str) -> Question[Seen]:
+        video = Message("user", (Video(Path(path), 2.0, A),))
+        return replace(question("x"), id=name, messages=(video,))
+
+    assert asked("a", "/x").digest("b", "m") == asked("b", "/y").digest("b", "m")
+
+
+def test_model_backend_and_schema_are_part_of_the_digest() -> None:
+    asked = question("x")
+    narrowed = replace(asked, schema={**asked.schema, "description": "one more word"})
+    digests = {
+        asked.digest("openai", "m"),
+        asked.digest("gemini", "m"),
+        asked.digest("openai", "n"),
+        narrowed.digest("openai", "m"),
+    }
+    assert len(digests) == 4
+
+
+def test_a_system_message_holds_text_only() -> None:
+    with pytest.raises(ValueError, match="pictures go into a user's"):
+        Message("system", (Image(b"x"),))
+
+
+class Inner(BaseModel):
+    """An inner one."""
+
+    name: Literal["Tom"] = Field("Tom", description="who")
+    age: int | None = None
+
+
+class Outer(BaseModel):
+    title: str = Field(max_length=5, description="a title")
+    inner: list[Inner]
+
+
+def test_a_strict_schema_is_closed_and_requires_everything() -> None:
+    schema = strict_schema(Outer)
+    inner = schema["properties"]["inner"]["items"]
+    assert schema["required"] == ["title", "inner"]
+    assert schema["additionalProperties"] is inner["additionalProperties"] is False
+    assert inner["required"] == ["name", "age"]
+    assert inner["properties"]["name"]["enum"] == ["Tom"]
+    assert schema["properties"]["title"] == {"type": "string", "description": "a title"}
+    assert "$" not in str(schema)
+
+
+class Mapped(BaseModel):
+    names: dict[str, int]
+
+
+class Endless(BaseModel):
+    more: list[Endless]
+
+
+@pytest.mark.parametrize("model", [Mapped, Endless])
+def test_what_has_no_strict_form_is_an_error(model: type[BaseModel]) -> None:
+    with pytest.raises(BadInput):
+        strict_schema(model)
+
+
+def test_only_what_changes_an_answer_is_in_a_stage_key() -> None:
+    names = set(identity(VlmSettings()))
+    assert names == {
+        "backend",
+        "model",
+        "temperature",
+        "max_output_tokens",
+        "reasoning_effort",
+        "image_detail",
+    }
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@host/v1", "http://host/v1?key=x", "host:80"])
+def test_an_address_may_hold_no_key(url: str) -> None:
+    with pytest.raises(ValueError, match=r"address|key or password"):
+        VlmSettings(base_url=url)
