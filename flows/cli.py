@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from flows import environment
+from flows import captions_cli, environment
+from flows.console import (
+    BAD_INPUT,
+    FAILED,
+    Settings,
+    Workspace,
+    config_of,
+    console,
+    plain_errors,
+)
 from mimix_core import __version__
 from mimix_core.doctor import examine
-from mimix_core.errors import BadInput, MimixError
+from mimix_core.errors import BadInput
 from mimix_core.models import needed_models
 from mimix_core.settings import Config, load_config
 from mimix_core.starter import write_starter
@@ -28,32 +35,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-console = Console()
-
-Settings = Annotated[Path, typer.Argument(help="The settings file, e.g. mimix.yaml.")]
-Workspace = Annotated[
-    Path | None, typer.Option(help="Put all results here instead of where the settings say.")
-]
-
-BAD_INPUT = 2
-FAILED = 1
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """What a person can mend is told in words, not in a traceback."""
-    try:
-        yield
-    except MimixError as error:
-        Console(stderr=True).print(f"[bold red]error[/bold red] {error}", highlight=False)
-        raise typer.Exit(BAD_INPUT if isinstance(error, BadInput) else FAILED) from error
+app.add_typer(captions_cli.app)
 
 
 def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
     with plain_errors():
-        config = load_config(settings)
-        if workspace is not None:
-            config = config.model_copy(update={"workspace": workspace.resolve()})
+        config = config_of(settings, workspace)
         problems = [need for need in needed_models(config, flow_name) if not need.found]
         if problems:
             raise BadInput("\n".join(need.problem() for need in problems))
@@ -183,6 +170,106 @@ def doctor(
     console.print(table)
     if any(check.state == "no" for check in checks):
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def ingest(
+    settings: Settings,
+    sources: Annotated[list[str], typer.Argument(help="Video files, globs or folders.")],
+    show: Annotated[str, typer.Option(help="The id of the show they are episodes of.")],
+    move: Annotated[bool, typer.Option("--move", help="Move them instead of copying.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Link to them where they lie.")] = False,
+    rename: Annotated[
+        bool, typer.Option("--rename", help="Give a new name where the name is taken.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+) -> None:
+    """Take new episodes into a show's folder: whole, once, and only videos."""
+    from mimix_core.inbox import Arrival, How, Outcome
+    from mimix_core.inbox import ingest as take
+
+    colours = {
+        Outcome.TAKEN: "green",
+        Outcome.KNOWN: "default",
+        Outcome.BUSY: "yellow",
+        Outcome.REFUSED: "red",
+    }
+
+    def say(arrival: Arrival) -> None:
+        colour = colours[arrival.outcome]
+        line = (
+            f"{arrival.path.name!r}" if not arrival.path.name.isprintable() else arrival.path.name
+        )
+        said = f"  [{colour}]{arrival.outcome:<8}[/] {escape(f'{line}  {arrival.detail}'.rstrip())}"
+        console.print(said, highlight=False, soft_wrap=True)
+
+    with plain_errors():
+        if move and link:
+            raise BadInput("--move and --link exclude each other", fix="Give one of them.")
+        how = How.MOVE if move else How.LINK if link else How.COPY
+        arrivals = take(
+            load_config(settings), show, sources, how=how, rename=rename, dry_run=dry_run, hear=say
+        )
+    counts = [
+        f"{sum(a.outcome is outcome for a in arrivals)} {outcome.value}" for outcome in Outcome
+    ]
+    console.print(f"{show}: {', '.join(counts)}" + (" (dry run)" if dry_run else ""))
+    if any(arrival.outcome in (Outcome.BUSY, Outcome.REFUSED) for arrival in arrivals):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def quarantine(settings: Settings, workspace: Workspace = None) -> None:
+    """Episodes that could not be read, and why."""
+    with plain_errors():
+        _, found = _quarantined(settings, workspace)
+    table = Table("episode", "stage", "rows", "reason", "detail", "file")
+    for one in found:
+        table.add_row(
+            *(
+                escape(cell)
+                for cell in (
+                    one.unit,
+                    one.stage,
+                    str(one.rows),
+                    one.reason,
+                    one.detail,
+                    str(one.file),
+                )
+            )
+        )
+    if found:
+        console.print(table)
+        console.print(f"mimix retry {settings} tries them again.", highlight=False, soft_wrap=True)
+    else:
+        console.print("No episode is in quarantine.")
+
+
+@app.command()
+def retry(
+    settings: Settings,
+    units: Annotated[list[str] | None, typer.Argument(help="Episodes; none: all.")] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Forget why quarantined episodes failed, so that the next run tries them again."""
+    from mimix_core import quarantine as hospital
+
+    with plain_errors():
+        store, found = _quarantined(settings, workspace)
+        dropped = hospital.retry(store, found, units or [])
+    for one in dropped:
+        console.print(f"  {escape(one.unit)}: {one.stage} will run again", highlight=False)
+    console.print(f"{len(dropped)} results dropped.")
+
+
+def _quarantined(settings: Path, workspace: Path | None) -> tuple[Any, list[Any]]:
+    from mimix_core.quarantine import quarantined
+    from mimix_core.workspace import open_workspace
+
+    opened = open_workspace(config_of(settings, workspace))
+    return opened.store, quarantined(opened.store, opened.episodes)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.captions import captions
 from tasks.clips import clips
+from tasks.duplicates import without_duplicates
 from tasks.overlays import overlays
 from tasks.scenes import scenes
 from tasks.summary import Summary
@@ -29,8 +30,8 @@ class Curated:
 
 def curate_stages(run: Run) -> Curated:
     scene_tables = scenes(run)
-    overlay_tables = overlays(run)
-    clip_tables = clips(run, scene_tables, overlay_tables)
+    overlay_tables = overlays(run, scene_tables)
+    clip_tables = without_duplicates(run, clips(run, scene_tables, overlay_tables))
     transcript_tables = transcripts(run, clip_tables)
     caption_tables = captions(run, clip_tables, transcript_tables)
     return Curated(scene_tables, overlay_tables, clip_tables, transcript_tables, caption_tables)
@@ -38,7 +39,7 @@ def curate_stages(run: Run) -> Curated:
 
 @flow(name="curate")
 def curate(config: Config) -> Summary:
-    """Episodes -> scenes, overlays, clips, transcripts, captions."""
+    """Episodes -> scenes, overlays, clips, duplicates, transcripts, captions."""
     with session(config, "curate") as run:
         curate_stages(run)
         return run.summary()

@@ -1,9 +1,24 @@
 """Captions of every clip."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-from mimix_core.captions.stage import CaptionInputs
-from mimix_core.refs import TableRef
+import os
+from collections.abc import Sequence
+from typing import Any, cast
+
+from prefect.blocks.system import Secret
+
+from mimix_core.captions.hand import read_overrides
+from mimix_core.captions.inputs import CaptionInputs, CharacterFacts, ShowFacts
+from mimix_core.captions.known import episode_id_of
+from mimix_core.captions.prompt import DEFAULT, read_prompt
+from mimix_core.errors import BadInput
+from mimix_core.library import Show
+from mimix_core.refs import FileRef, TableRef
+from mimix_core.settings import CaptionSettings
+from mimix_core.store import Store
+from mimix_core.vlm import api_key, price_of
+from mimix_core.workspace import Workspace
 from tasks.base import Run, stage_task
 
 captions_task = stage_task("captions")
@@ -13,6 +28,12 @@ def captions(
     run: Run, clips: Sequence[TableRef], transcripts: Sequence[TableRef]
 ) -> list[TableRef]:
     """One table per episode, in the library's order."""
+    workspace = run.workspace
+    hand, unclaimed = hand_captions(workspace)
+    for name in unclaimed:
+        run.board.warn(f"captions.overrides: {name} is no clip of any episode of the library")
+    told = told_models(workspace)
+    shows = {show.id: show for show in told.pop("shows", ())}
     inputs = [
         CaptionInputs(
             unit=e.name,
@@ -24,9 +45,123 @@ def captions(
             transcripts=transcript_table,
             script=e.script,
             plot=e.plot,
+            hand=hand.get(e.id, {}),
+            tokenizer=tokenizer(workspace),
+            show=shows.get(e.show.id),
+            **told,
         )
         for e, clip_table, transcript_table in zip(
-            run.workspace.episodes, clips, transcripts, strict=True
+            workspace.episodes, clips, transcripts, strict=True
         )
     ]
-    return run.each(captions_task, inputs, run.workspace.config.captions)
+    tables = run.each(captions_task, inputs, workspace.config.captions.in_force())
+    _warn(run, tables)
+    return tables
+
+
+def told_models(workspace: Workspace) -> dict[str, Any]:
+    """``shows``, ``prompt`` and ``answers`` for the inputs of backend vlm; nothing for a script."""
+    settings = workspace.config.captions
+    if settings.backend == "script":
+        return {}
+    return {
+        "shows": tuple(show_facts(workspace.store, show) for show in workspace.library.shows),
+        "prompt": prompt_file(workspace),
+        "answers": workspace.config.workspace / "answers",
+    }
+
+
+def show_facts(store: Store, show: Show) -> ShowFacts:
+    """What captioners are told of a show."""
+    return ShowFacts(
+        id=show.id,
+        title=show.title,
+        style=show.style,
+        characters=tuple(
+            CharacterFacts(
+                name=character.name,
+                aliases=character.aliases,
+                description=character.description,
+                references=tuple(store.source(path) for path in character.references),
+            )
+            for character in show.characters
+        ),
+    )
+
+
+def prompt_file(workspace: Workspace) -> FileRef:
+    """The prompt of the settings, else the one that comes with MiMix; read once to check it."""
+    chosen = workspace.file(workspace.config.captions.prompt, "captions.prompt")
+    file = chosen or workspace.store.source(DEFAULT)
+    read_prompt(file.path)
+    return file
+
+
+def tokenizer(workspace: Workspace) -> FileRef | None:
+    """The text encoder's tokenizer, when the settings name one."""
+    return workspace.file(workspace.config.captions.tokenizer, "captions.tokenizer")
+
+
+def hand_captions(workspace: Workspace) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """By episode, what a person wrote for its clips; and the clips of no episode.
+
+    Each episode is given its own alone: a word changed in one leaves the others as they are.
+    """
+    path = workspace.config.captions.overrides
+    if path is None:
+        return {}, []
+    if not path.is_file():
+        raise BadInput(
+            f"no file {path}",
+            where="settings, key captions.overrides",
+            fix="`mimix captions import` writes it; or take the key out of the settings",
+        )
+    found: dict[str, dict[str, str]] = {episode.id: {} for episode in workspace.episodes}
+    unclaimed = []
+    for name, caption in read_overrides(path).items():
+        episode = episode_id_of(name)
+        if episode in found:
+            found[episode][name] = caption
+        else:
+            unclaimed.append(name)
+    return found, unclaimed
+
+
+def prepare_key(settings: CaptionSettings) -> None:
+    """Put the key of a Prefect Secret block into this process's environment, where units find it.
+
+    A key that the environment has already stays. Raises BadInput when backend vlm has no key in
+    the end, or a budget and no price: before any work, not when the first clip is to be captioned.
+    """
+    if settings.backend == "script":
+        return
+    name = settings.vlm.api_key_env
+    if settings.vlm_secret is not None and name is not None and not os.environ.get(name):
+        try:
+            block = cast(Secret[str], Secret.load(settings.vlm_secret))
+        except ValueError as error:
+            raise BadInput(
+                f"Prefect has no Secret block {settings.vlm_secret}",
+                where="settings, key captions.vlm_secret",
+                fix=f"Make one in the UI under Blocks, or export {name}",
+            ) from error
+        os.environ[name] = str(block.get())
+    api_key(settings.vlm)
+    price_of(settings.vlm)
+
+
+def _warn(run: Run, tables: Sequence[TableRef]) -> None:
+    """Tell of captions that say the same of too many clips."""
+    alarm = run.workspace.config.captions.same_caption_alarm
+    for ref in tables:
+        notes = run.workspace.store.record(ref).notes
+        if int(notes.get("most_shared", 0)) >= alarm:
+            run.board.warn(
+                f"captions ({ref.unit}): {notes['most_shared']} of {ref.counts.ok} clips have one "
+                f"caption: {notes['most_shared_caption']}"
+            )
+        if "hand_captions_of_no_clip" in notes:
+            run.board.warn(
+                f"captions ({ref.unit}): {notes['hand_captions_of_no_clip']} captions by hand are "
+                "of clips that are not there any more"
+            )

@@ -6,6 +6,7 @@ from mimix_core.captions.recaption import RecaptionInputs
 from mimix_core.composites.stage import CompositeInputs
 from mimix_core.refs import TableRef
 from tasks.base import Run, stage_task
+from tasks.captions import tokenizer, told_models
 
 composites_task = stage_task("composites")
 recaptions_task = stage_task("recaptions")
@@ -31,5 +32,11 @@ def composites(
 
 def recaptions(run: Run, composites: TableRef, captions: Sequence[TableRef]) -> TableRef:
     """One table: a caption for each composite."""
-    inputs = RecaptionInputs(unit="all", composites=composites, captions=tuple(captions))
-    return run.one(recaptions_task, inputs, run.workspace.config.captions)
+    inputs = RecaptionInputs(
+        unit="all",
+        composites=composites,
+        captions=tuple(captions),
+        tokenizer=tokenizer(run.workspace),
+        **told_models(run.workspace),
+    )
+    return run.one(recaptions_task, inputs, run.workspace.config.captions.in_force())

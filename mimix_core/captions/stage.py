@@ -1,105 +1,220 @@
-"""Stage ``captions``: one caption per clip, written by a backend, checked here."""
+"""Stage ``captions``: one caption per clip, from a script, a model or a person, checked here."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import Annotated, Any, Protocol
-
-from pydantic import Field
 
 from mimix_core import progress, tables
-from mimix_core.captions.checks import problems
-from mimix_core.captions.grammar import Caption, render
-from mimix_core.captions.script import read_script
-from mimix_core.keys import Immaterial
-from mimix_core.library import Style
+from mimix_core.captions.asking import Captioning, Subject, row_of
+from mimix_core.captions.checks import Rules, most_shared, problems
+from mimix_core.captions.grammar import BadCaption, Caption, parse, render
+from mimix_core.captions.inputs import CaptionInputs, Dialogue, dialogues
+from mimix_core.captions.prompt import read_prompt
+from mimix_core.captions.questions import (
+    Briefing,
+    brief,
+    clip_pictures,
+    clip_text,
+    script_lines,
+)
+from mimix_core.captions.rows import columns
+from mimix_core.captions.script import ScriptCaptioner, read_script
+from mimix_core.captions.tokens import token_counter
+from mimix_core.errors import BadInput
 from mimix_core.names import names_of
-from mimix_core.refs import FileRef, Frozen, TableRef
 from mimix_core.settings import CaptionSettings, exact
 from mimix_core.stage import Stage, StageReport
 from mimix_core.tables import Reason, Row
+from mimix_core.vlm import Message
 
-
-class CaptionInputs(Frozen):
-    """One episode's clips, and all that is known about what happens in them.
-
-    ``roster``: the show's characters. ``aliases``: other name -> name of the roster.
-    """
-
-    unit: Annotated[str, Immaterial()]
-    show_title: str
-    style: Style
-    roster: tuple[str, ...]
-    aliases: dict[str, str] = Field(default_factory=dict)
-    clips: TableRef
-    transcripts: TableRef
-    script: FileRef | None = None
-    plot: str = ""
-
-
-class Captioner(Protocol):
-    """Says what a clip shows."""
-
-    @property
-    def name(self) -> str: ...
-
-    def caption(self, clip: Row) -> Caption | None:
-        """None when there is nothing to say about the clip."""
+HAND = "hand"
 
 
 def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageReport:
     """One row per ok clip: a checked caption, or why there is none.
 
-    Raises BadInput when the script is not readable or names somebody unknown.
+    What a person wrote for a clip stands in for all else. Notes: the caption that most clips share
+    and how many; by what the length was checked. Raises BadInput when the script or the prompt is
+    not readable, the script names somebody unknown, or the budget is spent.
     """
-    captioner: Captioner = read_script(
+    script = read_script(
         inputs.script,
         names=names_of(inputs.roster, inputs.aliases),
         style=inputs.style,
         min_overlap=exact(settings.min_overlap),
     )
     clips = list(tables.usable(tables.read(inputs.clips.path, tables.CLIPS)))
-    rows = []
-    for done, clip in enumerate(clips, start=1):
-        rows.append(_row(clip, captioner, inputs, settings))
-        progress.advance(done, len(clips), clip["clip_id"])
-    return StageReport(rows, rows_in=len(clips))
+    spoken = dialogues(inputs.transcripts)
+    rules = clip_rules(inputs, settings)
+    rows: list[Row] = []
+    waiting = []
+    for clip in clips:
+        written = inputs.hand.get(clip["clip_id"])
+        if written is None:
+            waiting.append(clip)
+        else:
+            rows.append(_hand_row(clip["clip_id"], written, rules))
+    if settings.backend == "script":
+        for clip in waiting:
+            rows.append(_script_row(clip, script, inputs, settings, rules))
+            progress.advance(len(rows), len(clips), clip["clip_id"])
+    elif waiting:
+        known = {row["clip_id"]: parse(row["caption"]) for row in tables.usable(rows)}
+        episode = _Episode(inputs, settings, script, spoken, rules, clips)
+        rows += episode.rows(waiting, known)
+    return StageReport(rows, rows_in=len(clips), notes=_notes(rows, inputs))
 
 
-def _row(clip: Row, captioner: Captioner, inputs: CaptionInputs, settings: CaptionSettings) -> Row:
-    caption = captioner.caption(clip)
+def clip_rules(inputs: CaptionInputs, settings: CaptionSettings) -> Rules:
+    """What all captions of an episode are held to."""
+    tokenizer = inputs.tokenizer
+    return Rules(
+        roster=inputs.roster,
+        style=inputs.style,
+        max_words=settings.max_words,
+        max_tokens=settings.max_tokens,
+        count_tokens=token_counter(tokenizer.path) if tokenizer is not None else None,
+        english=settings.language == "en",
+    )
+
+
+def _notes(rows: Sequence[Row], inputs: CaptionInputs) -> dict[str, str | int | float]:
+    shared, times = most_shared(row["caption"] for row in tables.usable(rows))
+    notes: dict[str, str | int | float] = {
+        "length_checked_in": "words" if inputs.tokenizer is None else "tokens",
+        "most_shared": times,
+    }
+    if times > 1:
+        notes["most_shared_caption"] = shared
+    if (unused := len(inputs.hand) - sum(row["backend"] == HAND for row in rows)) > 0:
+        notes["hand_captions_of_no_clip"] = unused
+    return notes
+
+
+def _hand_row(clip_id: str, written: str, rules: Rules) -> Row:
+    """The row of a caption that a person wrote; nothing written leaves the clip out."""
+    if not written:
+        empty = columns(clip_id, HAND, None, rules.style)
+        return row_of(Reason.LEFT_OUT_BY_HAND, "left out by hand", empty)
+    try:
+        caption = parse(written)
+    except BadCaption as error:
+        empty = columns(clip_id, HAND, None, rules.style)
+        return row_of(Reason.CAPTION_CHECK_FAILED, str(error), empty)
+    wrong = problems(caption, rules)
+    values = columns(clip_id, HAND, caption, rules.style)
+    return row_of(Reason.CAPTION_CHECK_FAILED if wrong else None, "; ".join(wrong), values)
+
+
+def _script_row(
+    clip: Row,
+    script: ScriptCaptioner,
+    inputs: CaptionInputs,
+    settings: CaptionSettings,
+    rules: Rules,
+) -> Row:
+    caption = script.caption(clip)
+    values = columns(clip["clip_id"], script.name, caption, inputs.style)
     if caption is None:
         detail = (
             f"nobody acts for {settings.min_overlap} s of the clip"
             if inputs.script is not None
             else "the episode has no script"
         )
-        empty = columns(clip["clip_id"], captioner.name, None, inputs.style)
-        return tables.rejected(Reason.NO_ACTION_IN_SCRIPT, detail, **empty)
-    values = columns(clip["clip_id"], captioner.name, caption, inputs.style)
-    wrong = problems(
-        caption, roster=inputs.roster, style=inputs.style, max_words=settings.max_words
-    )
-    if wrong:
-        return tables.failed(Reason.CAPTION_CHECK_FAILED, "; ".join(wrong), **values)
-    return tables.ok(**values)
+        return row_of(Reason.NO_ACTION_IN_SCRIPT, detail, values)
+    wrong = problems(caption, rules)
+    return row_of(Reason.CAPTION_CHECK_FAILED if wrong else None, "; ".join(wrong), values)
 
 
-def columns(clip_id: str, backend: str, caption: Caption | None, style: Style) -> dict[str, Any]:
-    """The caption columns of a row of the captions table."""
-    return {
-        "clip_id": clip_id,
-        "backend": backend,
-        "caption": render(caption) if caption else "",
-        "actions": [action.model_dump() for action in caption.actions] if caption else [],
-        "context": caption.context if caption else "",
-        "style": style.value,
-    }
+class _Episode:
+    """An episode whose clips a vision-language model is shown."""
+
+    def __init__(
+        self,
+        inputs: CaptionInputs,
+        settings: CaptionSettings,
+        script: ScriptCaptioner,
+        spoken: Mapping[str, Dialogue],
+        rules: Rules,
+        clips: Sequence[Row],
+    ) -> None:
+        if inputs.show is None or inputs.prompt is None or inputs.answers is None:
+            raise BadInput("backend vlm needs the show, the prompt and a folder for its answers")
+        self.inputs, self.settings, self.script = inputs, settings, script
+        self.spoken, self.rules = spoken, rules
+        self.asker = Captioning(read_prompt(inputs.prompt.path), settings, inputs.answers)
+        self.briefing: Briefing = brief(inputs.show, self.asker.prompt, settings)
+        # clip_id -> that of the clip before it in its scene, where that is to be told.
+        self.before: dict[str, str] = {}
+        if settings.neighbours == "before":
+            for scene in _scenes(clips):
+                ids = [clip["clip_id"] for clip in scene]
+                self.before |= dict(zip(ids[1:], ids, strict=False))
+
+    def rows(self, clips: Sequence[Row], known: Mapping[str, Caption]) -> list[Row]:
+        """All clips at once; or, when each is told of the one before, wave by wave.
+
+        ``known``: captions that are there already.
+        """
+        captions = dict(known)
+        rows: list[Row] = []
+        for wave in self._waves(clips):
+            subjects = [self._subject(clip, captions) for clip in wave]
+            done = len(rows)
+
+            def tell(n: int, _of: int, name: str, done: int = done) -> None:
+                progress.advance(done + n, len(clips), name)
+
+            told = self.asker.captions(subjects, tell)
+            rows += [self.asker.row(one.id, told[one.id], one.rules) for one in subjects]
+            captions |= {
+                name: one.caption
+                for name, one in told.items()
+                if one.caption is not None and one.reason is None
+            }
+        return rows
+
+    def _waves(self, clips: Sequence[Row]) -> Iterator[list[Row]]:
+        """Clips whose former one, if it is to be told, is in an earlier wave."""
+        if not self.before:
+            yield list(clips)
+            return
+        for wave in zip_longest(*_scenes(clips)):
+            yield [clip for clip in wave if clip is not None]
+
+    def _subject(self, clip: Row, captions: Mapping[str, Caption]) -> Subject:
+        former = captions.get(self.before.get(clip["clip_id"], ""))
+        heard = self.spoken.get(clip["clip_id"], Dialogue())
+        path = self.inputs.clips.folder / clip["file"]
+
+        def messages() -> tuple[Message, ...]:
+            text = clip_text(
+                self.briefing,
+                clip,
+                dialogue=heard,
+                script=script_lines(self.script, clip),
+                plot=self.inputs.plot,
+                before=render(former) if former is not None else "",
+            )
+            return self.briefing.messages(text, *clip_pictures(path, clip, self.briefing))
+
+        # The model reads the dialogue and hears nothing: what is not in there it made up.
+        rules = replace(self.rules, said=heard.text)
+        return Subject(clip["clip_id"], messages, rules)
+
+
+def _scenes(clips: Sequence[Row]) -> list[list[Row]]:
+    """Clips by scene, in the order of their start: ids of one episode sort by it."""
+    ordered = sorted(clips, key=lambda clip: (clip["scene_id"], clip["clip_id"]))
+    return [list(scene) for _, scene in groupby(ordered, key=lambda clip: clip["scene_id"])]
 
 
 STAGE = Stage(
     name="captions",
-    version=1,
+    version=2,
     inputs=CaptionInputs,
     settings=CaptionSettings,
     table=tables.CAPTIONS,

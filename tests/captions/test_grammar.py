@@ -18,7 +18,8 @@ from mimix_core.library import Style
 
 # Built from what makes grammars ambiguous: full stops, titles, tag words, commas, odd letters.
 WORDS = ["runs", "Mr. Bean", "a.b", "Mr", "Dr. No", "No", "St", "3.5", "é", "猫", "Character: X"]
-MARKS = [". ", " ", ",", ":", "?", "!", "...", "-", "scene-style:cartoon"]
+WORDS += ["U.S.A.", "at 5 p.m.", 'says "No."', "says “Stop! Go.”", "it's", "e\u0301", "👍🏽", "ß."]
+MARKS = [". ", " ", ",", ":", "?", "!", "...", "-", "scene-style:cartoon", '"', "\u200b"]
 PIECES = st.sampled_from([*WORDS, *MARKS])
 TEXTS = st.lists(PIECES, min_size=1, max_size=6).map("".join) | st.text(max_size=12)
 

@@ -7,12 +7,18 @@ import pytest
 
 from mimix_core import tables
 from mimix_core.captions.grammar import parse
+from mimix_core.captions.inputs import CharacterFacts, ShowFacts
+from mimix_core.captions.prompt import DEFAULT
 from mimix_core.captions.recaption import STAGE, RecaptionInputs, compose
+from mimix_core.library import Style
+from mimix_core.refs import file_ref
 from mimix_core.settings import CaptionSettings
 from mimix_core.stage import run_stage
 from mimix_core.store import Store
 from mimix_core.tables import Row
-from tests.made import caption, table_ref
+from tests.captions.world import frames, show
+from tests.made import caption, table_ref, video
+from tests.vlm.standin import StandIn
 
 SOURCE = "[Character: Tom], runs. [Character: Jerry], hides. A kitchen. [scene-style:cartoon]"
 SCENE = "[Character: Mr. Bean], waves at Teddy. A street. [scene-style:realistic]"
@@ -81,3 +87,76 @@ def test_each_composite_gets_a_row(tmp_path: Path) -> None:
     assert "gone" in found["c"]["detail"]
     # The background's style is the law: here its row and its caption disagree.
     assert found["d"]["reason"] == "caption_check_failed"
+
+
+def answer(*acting: str) -> dict[str, Any]:
+    return {
+        "seen": [{"character": name, "evidence": "looks"} for name in acting],
+        "actions": [
+            {"character": name, "action": f"waves with hand {n}"} for n, name in enumerate(acting)
+        ],
+        "context": "A street",
+        "style": "realistic",
+    }
+
+
+def test_a_model_is_told_who_was_put_where(server: StandIn, tmp_path: Path) -> None:
+    server.control(
+        script={"tom": ["right", "right"]},
+        answers={"tom": answer("Tom", "Mr. Bean"), "jerry": answer("Mr. Bean")},
+    )
+    rows = [
+        composite("a", sha256=video(tmp_path / "composites" / "videos/a.mp4", frames(1))),
+        composite(
+            "b",
+            sha256=video(tmp_path / "composites" / "videos/b.mp4", frames(2)),
+            character="Jerry",
+        ),
+        composite("c", background_clip_id="gone"),
+    ]
+    cartoon = show(tmp_path / "show")
+    cast = tuple(
+        one.model_copy(update={"description": f"[[{one.name.lower()}]]"})
+        for one in cartoon.characters
+    )
+    bean = ShowFacts(
+        id="bean",
+        title="Mr. Bean",
+        style=Style.REALISTIC,
+        characters=(CharacterFacts(name="Mr. Bean"),),
+    )
+    inputs = RecaptionInputs(
+        unit="all",
+        composites=table_ref(tmp_path / "composites", tables.COMPOSITES, rows),
+        captions=(
+            table_ref(tmp_path / "one", tables.CAPTIONS, [caption("cartoon", SOURCE)]),
+            table_ref(tmp_path / "two", tables.CAPTIONS, [caption("street", SCENE)]),
+        ),
+        shows=(cartoon.model_copy(update={"characters": cast}), bean),
+        prompt=file_ref(DEFAULT),
+        answers=tmp_path / "answers",
+    )
+    settings = CaptionSettings.model_validate(
+        {"backend": "vlm", "vlm": server.settings(), "asked_again": 1}
+    )
+    made = run_stage(Store(tmp_path / "store"), STAGE, inputs, settings)
+    found = {row["clip_id"]: row for row in tables.read(made.ref.path, tables.CAPTIONS)}
+    assert found["a"]["caption"] == (
+        "[Character: Tom], waves with hand 0. [Character: Mr. Bean], waves with hand 1. A street. "
+        "[scene-style:realistic]"
+    )
+    assert (found["a"]["backend"], found["a"]["attempts"]) == ("vlm/openai", 1)
+    # Who was pasted in is in the picture: an answer without is asked again, and fails.
+    assert found["b"]["reason"] == "caption_check_failed"
+    assert "'Jerry' is in the clip and does nothing" in found["b"]["detail"]
+    assert found["b"]["attempts"] == 2
+    assert (found["c"]["reason"], found["c"]["backend"]) == ("upstream_failed", "vlm/openai")
+    asked = next(body for body in server.counts()["bodies"] if "[[tom]]" in str(body))
+    said = str(asked["messages"])
+    assert "Tom of Tom and Jerry was cut out" in said
+    assert SOURCE in said
+    assert SCENE in said
+    names = asked["response_format"]["json_schema"]["schema"]["properties"]["seen"]
+    assert names["items"]["properties"]["character"]["enum"] == ["Mr. Bean", "Tom"]
+    # Ten frames, and the picture of who was put in: the background's show has none.
+    assert said.count("'image_url':") == 11

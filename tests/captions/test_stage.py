@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from mimix_core import tables
+from mimix_core.captions.inputs import CaptionInputs
 from mimix_core.captions.script import clip_span
-from mimix_core.captions.stage import STAGE, CaptionInputs
+from mimix_core.captions.stage import STAGE
 from mimix_core.errors import BadInput
 from mimix_core.library import Style
 from mimix_core.refs import file_ref
@@ -15,7 +16,8 @@ from mimix_core.settings import CaptionSettings
 from mimix_core.stage import run_stage
 from mimix_core.store import Store
 from mimix_core.tables import Row
-from tests.made import clip, table_ref
+from tests.captions.world import clip, word_tokenizer
+from tests.made import table_ref
 
 SCRIPT = """\
 actions:
@@ -117,3 +119,28 @@ def test_a_mistake_in_the_script_is_named_with_its_line(
     assert f"line {line}" in message
     assert words in message
     assert "script.yaml" in message
+
+
+def test_a_scripts_captions_do_not_depend_on_the_model(tmp_path: Path) -> None:
+    given = inputs(tmp_path, SCRIPT, [clip("a")])
+    plain = CaptionSettings()
+    other = CaptionSettings.model_validate({"vlm": {"model": "another"}, "frames": 3})
+    assert STAGE.key(given, plain.in_force()) == STAGE.key(given, other.in_force())
+    words = CaptionSettings(max_words=50)
+    assert STAGE.key(given, plain.in_force()) != STAGE.key(given, words.in_force())
+    asking = other.model_copy(update={"backend": "vlm"})
+    assert asking.in_force() == asking
+
+
+def test_length_is_checked_in_the_text_encoders_tokens(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    tokenizer = file_ref(word_tokenizer(tmp_path / "tokenizer"))
+    clips = [clip("a"), clip("b", start=5600)]
+    given = inputs(tmp_path, SCRIPT, clips).model_copy(update={"tokenizer": tokenizer})
+    store = Store(tmp_path / "store")
+    made = run_stage(store, STAGE, given, CaptionSettings(max_tokens=16))
+    rows = {row["clip_id"]: row for row in tables.read(made.ref.path, tables.CAPTIONS)}
+    # 16 words and the end mark.
+    assert rows["a"]["detail"] == "17 tokens, the text encoder reads 16"
+    assert rows["b"]["status"] == "ok"
+    assert store.record(made.ref).notes["length_checked_in"] == "tokens"
