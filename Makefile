@@ -55,6 +55,7 @@ lint: setup
 
 perf: setup
 	@$(RUN)/python perf/demo.py
+	@$(RUN)/python perf/curate.py
 
 clean-demo:
 	rm -rf $(DEMO) demo/footage demo/models

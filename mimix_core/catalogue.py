@@ -13,6 +13,7 @@ MODULES = {
     "scenes": "mimix_core.scenes",
     "overlays": "mimix_core.overlays",
     "clips": "mimix_core.clips",
+    "duplicates": "mimix_core.duplicates",
     "transcripts": "mimix_core.transcripts",
     "captions": "mimix_core.captions.stage",
     "cutouts": "mimix_core.cutouts.stage",

@@ -103,12 +103,23 @@ def _columns(
         "style": video["style"],
         "characters": list(dict.fromkeys(action["name"] for action in actions)),
         "caption": caption["caption"] if caption is not None else "",
-        "video": f"{ref.stage}/{ref.key}/{video['file']}",
+        "video": _in_store(ref, video["file"]),
         "sha256": video["sha256"],
         "frames": video["frames"],
         "width": video["width"],
         "height": video["height"],
     }
+
+
+def _in_store(ref: TableRef, file: str) -> str:
+    """Where the video lies, relative to the store.
+
+    A table that only judges another's files (``duplicates``) names them by way of the store's root.
+    """
+    parts = Path(file).parts
+    if ".." not in parts:
+        return f"{ref.stage}/{ref.key}/{file}"
+    return Path(*(part for part in parts if part != "..")).as_posix()
 
 
 def _notes(rows: Iterable[Row]) -> dict[str, str | int | float]:

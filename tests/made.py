@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mimix_core import tables
 from mimix_core.captions.grammar import parse
-from mimix_core.captions.stage import columns
+from mimix_core.captions.rows import columns
 from mimix_core.media import ClipWriter
 from mimix_core.refs import TableRef, digest_file
 from mimix_core.stage import count
@@ -47,6 +47,8 @@ def clip(name: str, *, start: int = 0, **values: Any) -> Row:
         "origin_pts": 0,
         "time_base_num": 1,
         "time_base_den": 1000,
+        "start_num": start,
+        "start_den": 1000,
         "source_pts": [start + round(n * 62.5) for n in range(81)],
         "source_width": 128,
         "source_height": 96,
@@ -56,10 +58,29 @@ def clip(name: str, *, start: int = 0, **values: Any) -> Row:
         "frames": 81,
         "rate_num": 16,
         "rate_den": 1,
+        "motion": 0.01,
+        "sharpness": 100.0,
+        "black_share": 0.0,
+        "frozen_share": 0.0,
+        "repeat_share": 0.0,
         "file": f"clips/{name}.mp4",
         "sha256": "",
+        "audio_file": "",
+        "audio_sha256": "",
+        "fingerprint": b"",
     }
     return tables.ok(**row | values)
+
+
+UNASKED: Row = {
+    "model": "",
+    "attempts": 0,
+    "input_tokens": 0,
+    "cached_tokens": 0,
+    "output_tokens": 0,
+    "cost_usd": 0.0,
+}
+"""Of a caption that no model was asked for."""
 
 
 def caption(

@@ -15,6 +15,7 @@ STAGE_ROOMS = {
     "scenes",
     "overlays",
     "clips",
+    "duplicates",
     "transcripts",
     "captions",
     "cutouts",

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from mimix_core import languages
 from mimix_core.errors import BadInput
 from mimix_core.library import Style, load_library
 from mimix_core.settings import load_config
+from mimix_core.sidecars import subtitles_language
 from mimix_core.workspace import open_workspace
 
 GOOD = """\
@@ -101,6 +103,61 @@ def test_all_problems_at_once(folder: Path) -> None:
     with pytest.raises(BadInput) as caught:
         load_library(write(folder, text))
     assert all(word in str(caught.value) for word in ("style", "unknown key", "title"))
+
+
+@pytest.mark.parametrize(
+    ("beside", "preferred", "found", "language"),
+    [
+        (["a.srt"], "", "a.srt", ""),
+        (["a.SRT"], "", "a.SRT", ""),
+        (["a.en.srt", "a.de.srt", "a.srt"], "", "a.srt", ""),
+        (["a.en.srt", "a.de.srt", "a.srt"], "de", "a.de.srt", "de"),
+        (["a.en.srt", "a.ger.srt"], "de-AT", "a.ger.srt", "de"),
+        (["a.en.srt", "a.de.srt"], "fr", "a.de.srt", "de"),
+        (["a.en.ass", "a.en.vtt", "a.en.srt"], "en", "a.en.srt", "en"),
+        (["a.en.sdh.srt", "a.en.vtt"], "en", "a.en.vtt", "en"),
+        (["a.en.sdh.srt"], "", "a.en.sdh.srt", "en"),
+        (["a.en.forced.srt"], "en", None, ""),
+        (["a.pt-BR.srt"], "", "a.pt-BR.srt", "pt"),
+        (["a.part2.srt", "ab.srt", "a.txt"], "", None, ""),
+    ],
+)
+def test_subtitles_beside_a_video_are_found_by_name(
+    folder: Path, beside: list[str], preferred: str, found: str | None, language: str
+) -> None:
+    for name in beside:
+        (folder / "episodes" / name).write_text("1")
+    path = write(folder, GOOD)
+    episode = load_library(path, language=preferred).shows[0].episodes[0]
+    assert (episode.subtitles and episode.subtitles.name) == found
+    assert episode.path.name == "a.mp4"
+    if episode.subtitles is not None:
+        assert subtitles_language(episode.subtitles) == language
+
+
+def test_stated_subtitles_win_over_those_beside(folder: Path) -> None:
+    (folder / "bean.srt").rename(folder / "said.srt")
+    (folder / "bean.en.srt").write_text("1")
+    path = write(folder, GOOD.replace("subtitles: bean.srt", "subtitles: said.srt"))
+    (episode,) = load_library(path, language="en").shows[1].episodes
+    assert episode.subtitles == folder / "said.srt"
+    assert subtitles_language(folder / "said.srt") == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "short"),
+    [
+        ("eng", "en"),
+        ("EN_us", "en"),
+        ("deu", "de"),
+        ("ger", "de"),
+        ("und", ""),
+        ("x", ""),
+        ("", ""),
+    ],
+)
+def test_a_language_has_one_name(code: str, short: str) -> None:
+    assert languages.language(code) == short
 
 
 def test_no_file_and_empty_file(folder: Path) -> None:

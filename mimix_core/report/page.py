@@ -16,6 +16,7 @@ from mimix_core import tables
 from mimix_core.refs import TableRef
 from mimix_core.report import flow, results, timelines, words
 from mimix_core.report.evidence import Entry, entries
+from mimix_core.report.framing import framing
 from mimix_core.report.galleries import Gallery
 from mimix_core.report.inputs import ReportInputs
 from mimix_core.report.losses import Losses, read_losses
@@ -70,7 +71,6 @@ def view(inputs: ReportInputs, settings: ReportSettings, out: Path) -> dict[str,
     gallery = Gallery(found.clips, titles, tones, settings, out)
     kept, refused = gallery.cutouts(found.cutouts)
     flows = flow.flows(inputs.records)
-    cropped = [o for o in found.overlays if o["frame_file"] and timelines.is_cropped(o)]
     return {
         "title": settings.title or inputs.title,
         "shows": inputs.shows,
@@ -89,13 +89,7 @@ def view(inputs: ReportInputs, settings: ReportSettings, out: Path) -> dict[str,
             found.scenes, found.clips, titles, settings.max_episodes_shown
         ),
         "episodes_in_all": len({scene["episode_id"] for scene in found.scenes}),
-        "overlays": timelines.overlay_views(cropped[:OVERLAYS_SHOWN], 2 * settings.preview_width),
-        "overlays_in_all": len(cropped),
-        "whole": [
-            (overlay.ref.unit, len(overlay["sampled_pts"]))
-            for overlay in found.overlays
-            if overlay.ok and not timelines.is_cropped(overlay)
-        ],
+        "framing": framing(found.overlays, 2 * settings.preview_width, OVERLAYS_SHOWN),
         "clips": gallery.clips(found.captions, found.transcripts),
         "clips_in_all": sum(clip.ok for clip in found.clips),
         "cutouts": kept,
@@ -131,9 +125,14 @@ OVERLAYS_SHOWN = 4
 
 
 def _refs(inputs: ReportInputs) -> list[TableRef]:
-    """All tables given, in the order of the way of the data."""
+    """All tables given, in the order of the way of the data.
+
+    The clips given are those after the duplicates were found: that stage has no table of its own.
+    """
     found = []
     for name in words.STAGES:
+        if name not in ReportInputs.model_fields:
+            continue
         value = getattr(inputs, name)
         found += sorted(value, key=lambda ref: ref.unit) if isinstance(value, tuple) else [value]
     return found

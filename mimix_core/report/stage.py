@@ -34,7 +34,7 @@ def run(inputs: ReportInputs, settings: ReportSettings, out: Path) -> StageRepor
 
 STAGE = Stage(
     name="report",
-    version=1,
+    version=2,
     inputs=ReportInputs,
     settings=ReportSettings,
     table=tables.REPORT,

@@ -33,6 +33,12 @@ class RunSettings(Frozen):
     workers: int = Field(2, ge=1, description="Units of work at the same time.")
     timeout_minutes: int = Field(720, ge=1, description="A unit that takes longer is killed.")
     retries: int = Field(2, ge=0, description="For failures that a retry can help.")
+    stall_minutes: float = Field(
+        10, gt=0, description="A unit that reads videos and says nothing for so long is killed."
+    )
+    memory_gb: float = Field(
+        16, gt=0, description="A unit that reads videos may allocate so much, on Linux."
+    )
 
 
 class Config(Frozen):

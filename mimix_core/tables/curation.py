@@ -162,14 +162,22 @@ _ACTIONS = pa.list_(pa.struct([("name", TEXT), ("action", TEXT)]))
 
 CAPTIONS = Table(
     "captions",
-    1,
+    2,
     columns(
         ("clip_id", TEXT),
+        # script | script-composed | vlm/<its backend> | hand
         ("backend", TEXT),
+        ("model", TEXT),  # as its provider names it; empty where none was asked
         ("caption", TEXT),
         ("actions", _ACTIONS),
         ("context", TEXT),
         ("style", TEXT),
+        # All answers that were paid for the row, those included that failed a check.
+        ("attempts", INT),
+        ("input_tokens", INT),
+        ("cached_tokens", INT),  # of the input, billed less by the provider
+        ("output_tokens", INT),
+        ("cost_usd", FLOAT),  # null: no price of the model is known
     ),
     id="clip_id",
     parent="clip_id",

@@ -47,8 +47,16 @@ class Reason(StrEnum):
     NEAR_DUPLICATE = "near_duplicate"
     ENCODE_FAILED = "encode_failed"
     PROOF_FAILED = "proof_failed"
+    SUBTITLES_UNREADABLE = "subtitles_unreadable"
     NO_ACTION_IN_SCRIPT = "no_action_in_script"
+    NO_CHARACTER = "no_character"
+    LEFT_OUT_BY_HAND = "left_out_by_hand"
     CAPTION_CHECK_FAILED = "caption_check_failed"
+    CAPTION_REFUSED = "caption_refused"
+    CAPTION_TRUNCATED = "caption_truncated"
+    CAPTION_INVALID = "caption_invalid"
+    CAPTION_REJECTED = "caption_rejected"
+    CAPTION_UNAVAILABLE = "caption_unavailable"
     NOT_LOCATED = "not_located"
     MASK_ABSENT = "mask_absent"
     MASK_AREA = "mask_area"
@@ -69,7 +77,7 @@ class Reason(StrEnum):
 
 def columns(*fields: tuple[str, pa.DataType]) -> pa.Schema:
     """A stage's own columns and the three that every table has."""
-    nullable = {"reason", "detail"}
+    nullable = {"reason", "detail", "cost_usd"}
     common = [("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
     return pa.schema(
         [pa.field(name, kind, nullable=name in nullable) for name, kind in [*fields, *common]]

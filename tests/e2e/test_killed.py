@@ -18,7 +18,7 @@ from tests.e2e.demo import Demo, prefect_server
 pytestmark = pytest.mark.slow
 
 # Over within milliseconds: no kill can be aimed at them.
-INSTANT = ("transcripts", "captions", "recaptions", "dataset")
+INSTANT = ("duplicates", "transcripts", "captions", "recaptions", "dataset")
 ONLY_A_TABLE = ("scenes",)
 ALWAYS = ("clips", "composites", "samples")
 ONLY_DRILLED = [name for name in MODULES if name not in ALWAYS and name not in INSTANT]

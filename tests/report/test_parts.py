@@ -17,7 +17,7 @@ from mimix_core.report import charts, pictures, timelines, words
 from mimix_core.report.evidence import Entry, take
 from mimix_core.report.losses import read_losses
 from mimix_core.tables import Reason
-from tests.report.world import FRAMES, discs, encode
+from tests.report.paint import FRAMES, discs, encode
 
 REF = TableRef(
     stage="clips",

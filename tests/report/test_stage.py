@@ -18,7 +18,10 @@ from mimix_core.report.stage import STAGE, ReportInputs
 from mimix_core.settings import ReportSettings
 from mimix_core.stage import run_stage
 from mimix_core.store import Store
-from tests.report.world import World, whole
+from tests.report.curated import curate
+from tests.report.learned import learn, nothing, whole
+from tests.report.mixed import mix
+from tests.report.world import World
 
 SETTINGS = ReportSettings(preview_width=96, preview_frames=4)
 HOSTILE = '[Character: Rinky], types <script>alert("x")</script> & "quotes". [scene-style:cartoon]'
@@ -119,6 +122,30 @@ def test_a_stage_that_lost_rows_is_shown_as_such(world: World, tmp_path: Path) -
     assert "nothing was lost" not in page
 
 
+def test_an_episode_is_framed_once_and_its_credits_are_shown(world: World, page: str) -> None:
+    shown = text_of(page, '<section id="overlays">', "</section>")
+    rows = [row for row in world.rows("overlays") if row["boxes"]]
+    # Two of three frames of each scene of the one subtitled episode.
+    assert f"Text in {2 * len(rows)} of {3 * len(rows)} sampled frames" in shown
+    assert "kept 208 × 99 of 208 × 120 pixels" in shown
+    whole = [u for s, u, *_ in world.units if s == "overlays" and u != "meadow-one"]
+    assert all(f"{unit} ({3 * len(rows)} frames looked at)" in shown for unit in whole)
+    credits = [row for row in world.rows("overlays") if row["reason"] == "scene_credits"]
+    assert shown.count("1 shot left out as credits.") == len(credits) == 3
+    assert shown.count(credits[0]["detail"]) == 3
+
+
+def test_what_became_of_each_shot_has_its_colour(world: World, page: str) -> None:
+    strips = re.findall(r'<svg class="strip".*?</svg>', page)
+    assert len(strips) == 3
+    for strip in strips:
+        for kind in ("taken", "short", "black", "frozen", "transition", "duplicate", "credits"):
+            assert f'class="shot {kind}"' in strip, kind
+        # A clip that was looked at and turned away keeps its bar.
+        assert strip.count('class="refused duplicate"') == 1
+        assert "shown before in another clip</title>" in strip
+
+
 def test_every_caption_shown_is_text_and_never_markup(page: str) -> None:
     elements = Elements(page)
     assert '<script>alert("x")</script>' in elements.text
@@ -204,9 +231,9 @@ def test_a_stand_in_is_called_one_and_a_real_backbone_is_not(
 ) -> None:
     assert "tiny-random-wan: random weights, the pictures are noise by design." in page
     other = World(tmp_path / "world")
-    other.curate()
-    other.mix()
-    other.learn(backbone="wan2.1-t2v-14b")
+    curate(other)
+    mix(other)
+    learn(other, backbone="wan2.1-t2v-14b")
     real = render(view(other.inputs(), SETTINGS, tmp_path))
     assert "noise by design" not in real
     assert "stand-in" not in real
@@ -227,7 +254,7 @@ def test_limits_bound_what_is_shown_and_the_page_says_so(world: World, tmp_path:
 
 def test_a_run_with_nothing_in_it_gives_a_page(tmp_path: Path) -> None:
     world = World(tmp_path / "world")
-    world.nothing()
+    nothing(world)
     inputs = world.inputs()
     page = render(view(inputs, SETTINGS, tmp_path))
     assert Elements(page).open == []

@@ -15,13 +15,13 @@ from mimix_core.stage import run_stage
 from mimix_core.store import Store
 from mimix_core.tables import CAPTIONS, Reason, failed, ok
 from mimix_core.wan import backbone, tensors
-from tests.made import table_ref
+from tests.made import UNASKED, table_ref
 
 REAL = BackboneSettings(name="wan2.1-t2v-1.3b")
 
 
 def captions(folder: Path, *texts: str):
-    empty = {"backend": "script", "actions": [], "context": "", "style": "cartoon"}
+    empty = {"backend": "script", "actions": [], "context": "", "style": "cartoon", **UNASKED}
     rows = [ok(clip_id=f"c{n}", caption=text, **empty) for n, text in enumerate(texts)]
     rows.append(failed(Reason.NO_CAPTION, "broken", clip_id="x", caption="unseen", **empty))
     return table_ref(folder, CAPTIONS, rows)

@@ -18,7 +18,7 @@ from mimix_core.stage import run_stage
 from mimix_core.store import Store
 from mimix_core.tables import CAPTIONS, CLIPS, EMBEDDINGS, LATENTS, ok
 from mimix_core.wan import latents, objective, tensors, text
-from tests.made import clip, table_ref
+from tests.made import UNASKED, clip, table_ref
 from tests.wan.conftest import CAPTIONS as TEXTS
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,7 @@ def test_an_embedding_is_what_the_pipeline_reads(
 ) -> None:
     from diffusers import WanPipeline
 
-    empty = {"backend": "script", "actions": [], "context": "", "style": "cartoon"}
+    empty = {"backend": "script", "actions": [], "context": "", "style": "cartoon", **UNASKED}
     long = "word " * 700
     texts = dict(zip("abc", [*TEXTS, long], strict=True))
     captions = table_ref(

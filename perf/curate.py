@@ -1,0 +1,321 @@
+"""What curation costs on a whole film, beside its floor and beside what a user would pick instead.
+
+``python perf/curate.py`` measures, one after the other on this machine:
+
+- the floor: FFmpeg's null decode of the film, and FFmpeg encoding the very clips MiMix made;
+- MiMix's stages scenes and clips, each in a process of its own, the proof of every clip included;
+- ``klippbok ingest`` and ``scenedetect split-video``, at MiMix's size and the same x264 settings;
+- 1, 2 and 4 copies of the film (distinct by a re-mux), for growth.
+
+The peers go into a virtual environment of their own, ``perf/.peers``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mimix_core import clips, overlays, scenes, tables
+from mimix_core.library import Style
+from mimix_core.media import ffmpeg_exe
+from mimix_core.refs import TableRef
+from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
+from mimix_core.stage import run_stage
+from mimix_core.store import Store
+from mimix_core.tables import Row
+from perf.record import ROOT, record
+from tasks.child import ENVIRONMENT
+
+FILM = ROOT / "demo" / "footage" / "sources" / "bbb.mp4"
+PEERS = ROOT / "perf" / ".peers"
+KLIPPBOK, SCENEDETECT = "klippbok[video]==0.1.0", "scenedetect[opencv]==0.7.2"
+FFPROBE = "@ffprobe-installer/linux-x64@5.2.0"
+# klippbok's x264 settings are fixed in its code: MiMix is run with the same beside it.
+KLIPPBOK_X264 = {"crf": 18, "preset": "medium"}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of wall and of processor, of a command and all its children."""
+
+    wall: float
+    cpu: float
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.wall + other.wall, self.cpu + other.cpu)
+
+
+@dataclass(frozen=True)
+class Made:
+    """MiMix's clips (their rows and files) and what they cost."""
+
+    scenes: Cost
+    clips: Cost
+    peak_rss_gb: float
+    files: Sequence[tuple[Row, Path]]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for row, _ in self.files]
+
+    @property
+    def cost(self) -> Cost:
+        return self.scenes + self.clips
+
+
+def main() -> None:
+    subprocess.run([sys.executable, "demo/footage.py", "demo/footage"], cwd=ROOT, check=True)
+    peers = _peers()
+    with tempfile.TemporaryDirectory(prefix="mimix-perf-") as name:
+        folder = Path(name)
+        made = _mimix([FILM], folder / "default", ClipSettings())
+        floor = _floor(made, folder / "floor", ClipSettings())
+        like = ClipSettings.model_validate(KLIPPBOK_X264)
+        ours_like = _mimix([FILM], folder / "like-klippbok", like)
+        floor_like = _floor(ours_like, folder / "floor-like-klippbok", like)
+        klippbok_same = _klippbok(peers, folder / "klippbok", ours_like.rows)
+        klippbok_all = _klippbok(peers, folder / "klippbok-all", None)
+        split = _scenedetect(peers, folder / "split", ClipSettings())
+        growth = [made, *(_copies(folder / f"copies-{n}", n) for n in (2, 4))]
+    frames = _frame_count(FILM)
+    figures = {
+        "ratio_to_floor": made.cost.wall / floor.wall,
+        "ratio_to_floor_cpu": made.cost.cpu / floor.cpu,
+        "floor_seconds": floor.wall,
+        "floor_cpu_seconds": floor.cpu,
+        "scenes_seconds": made.scenes.wall,
+        "scenes_cpu_seconds": made.scenes.cpu,
+        "clips_seconds": made.clips.wall,
+        "clips_cpu_seconds": made.clips.cpu,
+        "clips": len(made.rows),
+        "times_faster_than_klippbok": klippbok_same.wall / ours_like.cost.wall,
+        "times_faster_than_klippbok_as_run": klippbok_all.wall / ours_like.cost.wall,
+        "times_faster_than_scenedetect": split.wall / made.cost.wall,
+        "floor_times_faster_than_klippbok": klippbok_same.wall / floor_like.wall,
+        "floor_times_faster_than_scenedetect": split.wall / floor.wall,
+        "times_less_cpu_than_klippbok": klippbok_same.cpu / ours_like.cost.cpu,
+        "times_less_cpu_than_scenedetect": split.cpu / made.cost.cpu,
+        "peak_rss_gb": max(made.peak_rss_gb, growth[-1].peak_rss_gb),
+        "peak_rss_gb_1_copy": growth[0].peak_rss_gb,
+        "seconds_2_copies_over_1": growth[1].cost.wall / growth[0].cost.wall,
+        "seconds_4_copies_over_1": growth[2].cost.wall / growth[0].cost.wall,
+        "frames_per_second_per_core": frames / made.cost.cpu,
+        "hours_for_81_hours_on_this_machine": made.cost.wall * 81 * 3600 / _seconds(FILM) / 3600,
+    }
+    units = {
+        "ratio_to_floor": "x wall (bar 1.5)",
+        "ratio_to_floor_cpu": "x CPU seconds (bar 1.5)",
+        "floor_seconds": "s wall: null decode of the film + encoding the same clips",
+        "floor_cpu_seconds": "CPU s",
+        "scenes_seconds": "s wall, process start included",
+        "scenes_cpu_seconds": "CPU s",
+        "clips_seconds": "s wall, process start and proof included",
+        "clips_cpu_seconds": "CPU s",
+        "clips": "clips made",
+        "times_faster_than_klippbok": "x wall (bar 4): its detection + exactly the same clips",
+        "times_faster_than_klippbok_as_run": "x wall: its own ingest of the whole film",
+        "times_faster_than_scenedetect": "x wall (bar 2): detect-adaptive split-video, all scenes",
+        "floor_times_faster_than_klippbok": "x wall: the most that any tool could reach",
+        "floor_times_faster_than_scenedetect": "x wall: the most that any tool could reach",
+        "times_less_cpu_than_klippbok": "x CPU seconds",
+        "times_less_cpu_than_scenedetect": "x CPU seconds",
+        "peak_rss_gb": "GB resident, largest process, 4 copies one after the other (bar 1.5)",
+        "peak_rss_gb_1_copy": "GB resident, largest process",
+        "seconds_2_copies_over_1": "x wall (linear: 2)",
+        "seconds_4_copies_over_1": "x wall (linear: 4)",
+        "frames_per_second_per_core": "source frames / CPU s",
+        "hours_for_81_hours_on_this_machine": "h wall for scenes + clips",
+    }
+    path = record(
+        "curate",
+        {key: round(value, 3) for key, value in figures.items()},
+        units,
+        "The whole film, 596 s at 1280x720. Units one after the other, one process each.",
+    )
+    print(path.read_text())
+
+
+def _mimix(videos: Sequence[Path], folder: Path, settings: ClipSettings) -> Made:
+    """All scenes in one fresh process, all clips in another; overlays keep the whole picture."""
+    folder.mkdir(parents=True)
+    answer = folder / "answer.json"
+    costs = []
+    peaks = []
+    for stage in ("scenes", "clips"):
+        asked = [stage, str(folder), settings.model_dump_json(), *map(str, videos)]
+        costs.append(
+            _timed([sys.executable, __file__, "units", *asked], {**ENVIRONMENT, **os.environ})
+        )
+        answered = json.loads(answer.read_text())
+        peaks.append(answered["peak_rss_gb"])
+    refs = [TableRef.model_validate(ref) for ref in answered["refs"]]
+    files = [
+        (row, ref.folder / row["file"])
+        for ref in refs
+        for row in tables.usable(tables.read(ref.path, tables.CLIPS))
+    ]
+    return Made(costs[0], costs[1], max(peaks), files)
+
+
+def _units(stage: str, folder: str, settings: str, *videos: str) -> None:
+    """What ``_mimix`` runs in a process of its own, episode after episode, as a unit process."""
+    store = Store(Path(folder, "store"))
+    store.root.mkdir(exist_ok=True)
+    refs = []
+    for video in map(Path, videos):
+        source = store.source(video)
+        about = {"unit": video.stem, "show": "film", "video": source}
+        seen = scenes.SceneInputs(style=Style.CARTOON, **about)
+        found = run_stage(store, scenes.STAGE, seen, SceneSettings()).ref
+        if stage == "clips":
+            looked = overlays.OverlayInputs(scenes=found, **about)
+            whole = run_stage(store, overlays.STAGE, looked, OverlaySettings(backend="none")).ref
+            asked = clips.ClipInputs(unit=video.stem, video=source, scenes=found, overlays=whole)
+            chosen = ClipSettings.model_validate_json(settings)
+            found = run_stage(store, clips.STAGE, asked, chosen).ref
+        refs.append(found.model_dump(mode="json"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    answer = {"refs": refs, "peak_rss_gb": round(peak, 3)}
+    Path(folder, "answer.json").write_text(json.dumps(answer))
+
+
+def _floor(made: Made, folder: Path, settings: ClipSettings) -> Cost:
+    """Decode the film to nothing; encode all frames of the clips in one go."""
+    folder.mkdir()
+    exe = [ffmpeg_exe(), "-v", "error", "-y"]
+    listed = folder / "clips.txt"
+    listed.write_text("".join(f"file '{path}'\n" for _, path in made.files), encoding="utf-8")
+    raw = folder / "clips.yuv"
+    size = f"{settings.width}x{settings.height}"
+    plain = ["-f", "rawvideo", "-pix_fmt", "yuv420p"]
+    subprocess.run(
+        [*exe, "-f", "concat", "-safe", "0", "-i", str(listed), *plain, str(raw)], check=True
+    )
+    decode = _timed([*exe, "-i", str(FILM), "-map", "0:v:0", "-f", "null", "-"])
+    x264 = ["-c:v", "libx264", "-crf", str(settings.crf), "-preset", settings.preset]
+    encode = _timed(
+        [*exe, *plain, "-s", size, "-r", "16", "-i", str(raw), *x264, str(folder / "floor.mp4")]
+    )
+    raw.unlink()
+    return decode + encode
+
+
+def _klippbok(peers: Mapping[str, str], folder: Path, rows: Sequence[Row] | None) -> Cost:
+    """Its ingest of the whole film; or, given rows, its scene detection and exactly these clips."""
+    folder.mkdir()
+    config = folder / "klippbok_data.yaml"
+    config.write_text(
+        "video:\n  fps: 16\n  resolution: 480\n  max_frames: 81\ndatasets:\n  - path: .\n"
+    )
+    python = str(PEERS / "venv" / "bin" / "python")
+    ingest = [python, "-m", "klippbok.video", "ingest", str(FILM), "-o", str(folder / "clips")]
+    ingest += ["--config", str(config)]
+    if rows is None:
+        return _timed(ingest, peers)
+    detect = _timed(
+        [python, "-c", "import sys; from klippbok.video.scene import detect_scenes as d; "
+         "d(sys.argv[1])", str(FILM)],
+        peers,
+    )  # fmt: skip
+    starts = [Fraction(row["start_num"], row["start_den"]) for row in rows]
+    segments = [
+        # A tenth of a frame more than 81 frames last: it counts with int(seconds * 16).
+        {"start_time": float(s), "end_time": float(s + Fraction(811, 160)), "include": True}
+        for s in starts
+    ]
+    manifest = folder / "manifest.json"
+    manifest.write_text(
+        json.dumps({"triage_mode": "scene", "videos": [{"path": str(FILM), "scenes": segments}]})
+    )
+    split = _timed([*ingest, "--max-frames", "0", "--triage", str(manifest)], peers)
+    written = len(list((folder / "clips").glob("*.mp4")))
+    if written != len(rows):
+        raise RuntimeError(f"klippbok wrote {written} clips, {len(rows)} were asked for")
+    return detect + split
+
+
+def _scenedetect(peers: Mapping[str, str], folder: Path, settings: ClipSettings) -> Cost:
+    """PySceneDetect's own command: it cuts the whole film into scenes, and can cut no clips."""
+    size = f"scale={settings.width}:{settings.height}:flags=bicubic"
+    x264 = f"-vf {size} -r 16 -c:v libx264 -crf {settings.crf} -preset {settings.preset} -an"
+    return _timed(
+        [str(PEERS / "venv" / "bin" / "scenedetect"), "-q", "-i", str(FILM), "-o", str(folder),
+         "detect-adaptive", "split-video", "-a", f"-map 0:v:0 {x264}"],
+        peers,
+    )  # fmt: skip
+
+
+def _copies(folder: Path, count: int) -> Made:
+    folder.mkdir()
+    copies = [folder / f"film-{number}.mkv" for number in range(count)]
+    for copy in copies:
+        title = ["-metadata", f"title={copy.stem}"]
+        subprocess.run(
+            [ffmpeg_exe(), "-v", "error", "-i", str(FILM), "-c", "copy", *title, str(copy)],
+            check=True,
+        )
+    return _mimix(copies, folder / "made", ClipSettings())
+
+
+def _timed(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Cost:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    subprocess.run(
+        command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wall = time.monotonic() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _peers() -> Mapping[str, str]:
+    """Install the peers once; gives the environment they run in."""
+    tools = PEERS / "bin"
+    if not (tools / "ffprobe").exists():
+        shutil.rmtree(PEERS, ignore_errors=True)
+        venv.create(PEERS / "venv", with_pip=True)
+        pip = [str(PEERS / "venv" / "bin" / "pip"), "install", "-qq"]
+        subprocess.run([*pip, KLIPPBOK, SCENEDETECT], check=True)
+        subprocess.run(
+            ["npm", "install", "--silent", "--prefix", str(PEERS / "npm"), FFPROBE], check=True
+        )
+        tools.mkdir()
+        probe = PEERS / "npm" / "node_modules" / FFPROBE.rsplit("@", 1)[0] / "ffprobe"
+        probe.chmod(0o755)
+        (tools / "ffmpeg").symlink_to(ffmpeg_exe())
+        (tools / "ffprobe").symlink_to(probe)
+    return {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+
+
+def _frame_count(video: Path) -> int:
+    import av
+
+    with av.open(str(video)) as container:
+        return int(container.streams.video[0].frames)
+
+
+def _seconds(video: Path) -> float:
+    import av
+
+    with av.open(str(video)) as container:
+        return container.duration / av.time_base
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["units"]:
+        _units(*sys.argv[2:])
+    else:
+        main()
