@@ -22,6 +22,7 @@ from mimix_core.library import Style
 from mimix_core.refs import digest_file, file_ref
 from mimix_core.scenes.analysis import tiled
 from mimix_core.scenes.blends import LAG, Blend, Thumbs, find_blends
+from mimix_core.scenes.cuts import Cuts
 from mimix_core.scenes.pictures import Reducer
 from mimix_core.settings import SceneSettings
 from mimix_core.stage import run_stage
@@ -53,6 +54,26 @@ def vfr(frames: int) -> list[int]:
         times.append(now)
         now += (42, 17, 83)[number // 20 % 3]
     return times
+
+
+def test_two_detectors_over_one_score_find_what_each_finds_alone() -> None:
+    rng = np.random.default_rng(5)
+    looks = rng.integers(0, 255, (40, 9, 16, 3)).astype(np.uint8)
+    pictures = [
+        np.kron(look, np.ones((10, 10, 1), np.uint8)) // np.uint8(1 + number % 3)
+        for number, look in enumerate(looks)
+        for _ in range(1 + number % 7)
+    ]
+
+    def found(*names: str) -> list[int]:
+        cuts = Cuts(SceneSettings.model_validate({"detectors": names}))
+        for picture in pictures:
+            cuts.add(picture)
+        return list(cuts.finish())
+
+    alone = {*found("adaptive"), *found("content")}
+    assert len(alone) > 30
+    assert found("adaptive", "content") == sorted(alone)
 
 
 CASES: dict[str, dict[str, Any]] = {

@@ -193,14 +193,14 @@ def _measure(frame: Any, small: Small, before: Small | None) -> Frame:
     if before is not None:
         difference = cv2.norm(small.luma, before.luma, cv2.NORM_L1) / (255 * pixels)
         repeat = _apart(small.half, before.half) <= _REPEAT
-    # Sums of whole numbers below 2^53: exact, in whatever order a processor adds them.
-    edges = cv2.Laplacian(small.luma, cv2.CV_16S).astype(np.float64).ravel()
+    edges = cv2.Laplacian(small.luma, cv2.CV_16S)
     dark = int(np.count_nonzero(small.half < _BLACK_LUMA))
     return Frame(
         pts=frame.pts,
         keyframe=bool(frame.key_frame),
         difference=difference,
-        sharpness=float(edges @ edges) / pixels,
+        # Whole numbers summed as doubles: exact, in whatever order a processor adds them.
+        sharpness=cv2.norm(edges, cv2.NORM_L2SQR) / pixels,
         black=dark > _BLACK_PIXELS * small.half.size,
         repeat=repeat,
     )

@@ -19,6 +19,20 @@ _NOMINAL_RATE = Fraction(24)
 """The detectors count frames; the rate they want beside the count decides nothing."""
 
 
+class _Both(AdaptiveDetector):  # type: ignore[misc]  # the package has no types
+    """AdaptiveDetector and ContentDetector over one score: computing it is most of their work."""
+
+    def __init__(self, content_threshold: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._content_threshold = content_threshold
+
+    def process_frame(self, timecode: FrameTimecode, frame_img: Bytes) -> list[FrameTimecode]:
+        cuts: list[FrameTimecode] = super().process_frame(timecode, frame_img)
+        if self._frame_score >= self._content_threshold:
+            return [*cuts, timecode]
+        return cuts
+
+
 class Cuts:
     """Feeds detectors and gives the numbers of the frames that open a shot.
 
@@ -27,26 +41,14 @@ class Cuts:
     """
 
     def __init__(self, settings: SceneSettings) -> None:
-        self._detectors: list[Any] = []
-        if "adaptive" in settings.detectors:
-            self._detectors.append(
-                AdaptiveDetector(
-                    adaptive_threshold=settings.adaptive_threshold,
-                    min_scene_len=1,
-                    window_width=_WINDOW,
-                )
-            )
-        if "content" in settings.detectors:
-            self._detectors.append(
-                ContentDetector(threshold=settings.content_threshold, min_scene_len=0)
-            )
+        self._detector = _detector(settings)
         self._frames = self._shown = 0
         self._last: Bytes | None = None
         self._found: set[int] = set()
 
     def add(self, bgr: Bytes) -> None:
         """The next frame: uint8 BGR [height, width, 3]."""
-        if self._detectors:
+        if self._detector is not None:
             self._show(bgr, _WINDOW + 1 if self._last is None else 1)
             self._last = bgr
             self._frames += 1
@@ -61,6 +63,18 @@ class Cuts:
         for _ in range(times):
             timecode = FrameTimecode(self._shown, fps=_NOMINAL_RATE)
             self._shown += 1
-            for detector in self._detectors:
-                cuts = detector.process_frame(timecode, bgr)
-                self._found.update(cut.frame_num - _WINDOW for cut in cuts)
+            cuts = self._detector.process_frame(timecode, bgr)
+            self._found.update(cut.frame_num - _WINDOW for cut in cuts)
+
+
+def _detector(settings: SceneSettings) -> Any:
+    adaptive = {
+        "adaptive_threshold": settings.adaptive_threshold,
+        "min_scene_len": 1,
+        "window_width": _WINDOW,
+    }
+    if "content" not in settings.detectors:
+        return AdaptiveDetector(**adaptive) if "adaptive" in settings.detectors else None
+    if "adaptive" in settings.detectors:
+        return _Both(settings.content_threshold, **adaptive)
+    return ContentDetector(threshold=settings.content_threshold, min_scene_len=0)
