@@ -44,7 +44,7 @@ class UnitOfWork:
     inputs: Frozen
     settings: Frozen
     store: Path
-    timeout_seconds: float
+    timeout_seconds: float | None
     stall_seconds: float
     memory_bytes: int
 
@@ -234,6 +234,7 @@ class Run:
         self, stage: Stage[Any, Any], inputs: Frozen, settings: Frozen
     ) -> tuple[UnitOfWork, TableRef | None]:
         key = stage.key(inputs, settings)
+        timeout = self.workspace.config.run.timeout_minutes
         work = UnitOfWork(
             stage=stage.name,
             unit=stage.unit(inputs),
@@ -241,7 +242,7 @@ class Run:
             inputs=inputs,
             settings=settings,
             store=self.workspace.store.root,
-            timeout_seconds=60.0 * self.workspace.config.run.timeout_minutes,
+            timeout_seconds=None if timeout is None else 60.0 * timeout,
             stall_seconds=60.0 * self.workspace.config.run.stall_minutes,
             memory_bytes=int(1e9 * self.workspace.config.run.memory_gb),
         )

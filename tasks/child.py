@@ -7,6 +7,7 @@ not once an episode. One that failed in any way other than by a clean reply is n
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import signal
@@ -70,7 +71,11 @@ class UnitProcess:
         self._said.put(None)
 
     def run(
-        self, asked: UnitRequest, timeout_seconds: float, stall_seconds: float | None, hear: Hear
+        self,
+        asked: UnitRequest,
+        timeout_seconds: float | None,
+        stall_seconds: float | None,
+        hear: Hear,
     ) -> UnitReply:
         """The unit's reply. Raises UnitDied when the process dies, falls silent or is too slow."""
         assert self._child.stdin is not None
@@ -79,10 +84,8 @@ class UnitProcess:
             self._child.stdin.flush()
         except BrokenPipeError as error:
             raise self._death(asked) from error
-        deadline = time.monotonic() + timeout_seconds
-        silent_until = float("inf")
-        if stall_seconds is not None:
-            silent_until = time.monotonic() + stall_seconds
+        deadline = _in(timeout_seconds)
+        silent_until = _in(stall_seconds)
         while True:
             left = min(deadline, silent_until) - time.monotonic()
             try:
@@ -97,8 +100,7 @@ class UnitProcess:
                 raise self._death(asked)
             if "reply" in said:
                 return UnitReply.model_validate(said["reply"])
-            if stall_seconds is not None:
-                silent_until = time.monotonic() + stall_seconds
+            silent_until = _in(stall_seconds)
             hear(said["done"], said["total"], said["note"])
 
     def _death(self, asked: UnitRequest) -> UnitDied:
@@ -131,10 +133,19 @@ class UnitProcess:
                     self._child.stdin.close()
 
 
+def _in(seconds: float | None) -> float:
+    """The moment that many seconds from now; never without any."""
+    return math.inf if seconds is None else time.monotonic() + seconds
+
+
 def _hung(
-    asked: UnitRequest, timeout_seconds: float, stall_seconds: float | None, deadline: float
+    asked: UnitRequest,
+    timeout_seconds: float | None,
+    stall_seconds: float | None,
+    deadline: float,
 ) -> UnitDied:
     if time.monotonic() >= deadline:
+        assert timeout_seconds is not None
         limit, key, did, again = timeout_seconds, "timeout_minutes", "ran longer than", False
     else:
         assert stall_seconds is not None
@@ -157,7 +168,7 @@ _idle_lock = threading.Lock()
 def run_child(
     asked: UnitRequest,
     *,
-    timeout_seconds: float,
+    timeout_seconds: float | None,
     stall_seconds: float | None = None,
     fresh: bool = False,
     hear: Hear,

@@ -13,6 +13,9 @@ from mimix_core.store import Store
 # As tasks/child.py sets it for units: torch reads it when it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Parallel test processes come with a width, and rich keeps the one that it finds when imported.
+os.environ.pop("COLUMNS", None)
+
 # The machines that run this are shared and slow at times: no deadline, and the same examples
 # every time, so that a red run can be repeated.
 settings.register_profile("mimix", deadline=None, derandomize=True)

@@ -31,7 +31,12 @@ class RunSettings(Frozen):
     """How the work is done; nothing here changes a result."""
 
     workers: int = Field(2, ge=1, description="Units of work at the same time.")
-    timeout_minutes: int = Field(720, ge=1, description="A unit that takes longer is killed.")
+    timeout_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="A unit that takes longer is killed. Empty: none is; training, and waiting for "
+        "a provider's batch, take days.",
+    )
     retries: int = Field(2, ge=0, description="For failures that a retry can help.")
     stall_minutes: float = Field(
         10, gt=0, description="A unit that reads videos and says nothing for so long is killed."

@@ -52,7 +52,7 @@ class VlmSettings(Frozen):
     tokens_per_minute: Annotated[int | None, Immaterial()] = Field(None, ge=1)
     timeout_seconds: Annotated[float, Immaterial()] = Field(120.0, gt=0, description="A request.")
     attempts: Annotated[int, Immaterial()] = Field(
-        4, ge=1, description="Requests for a question whose server fails or whose answer is none."
+        4, ge=1, description="Requests for a question while the server fails."
     )
     patience_seconds: Annotated[float, Immaterial()] = Field(
         1800.0, gt=0, description="A question that was rate limited for longer fails."

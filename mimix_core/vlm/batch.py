@@ -53,7 +53,6 @@ FINAL = {"completed", "failed", "expired", "cancelled"}
 _KINDS: dict[str, type[VlmError]] = {
     one.kind: one for one in (Refused, TruncatedReply, InvalidReply, RejectedRequest, Unavailable)
 }
-AGAIN = (InvalidReply, Unavailable)
 
 
 class Manifest(Frozen):
@@ -194,7 +193,7 @@ class BatchDesk:
         entry = self._waiting[digest]
         entry.manifest = None
         entry.attempts += 1
-        if isinstance(error, AGAIN) and entry.attempts < self._engine.settings.attempts:
+        if isinstance(error, Unavailable) and entry.attempts < self._engine.settings.attempts:
             return
         for number in entry.numbers:
             self._to.lost(number, error, entry.attempts, entry.spent_usd)

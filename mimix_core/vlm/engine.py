@@ -128,7 +128,7 @@ class Engine:
                 self.limits.rest(wait)
                 if time.monotonic() + wait - limited_since > self.settings.patience_seconds:
                     raise Failed(error, tally.attempts, tally.spent_usd) from None
-            except (Unavailable, InvalidReply) as error:
+            except Unavailable as error:
                 limited_since, limited = None, 0
                 if tally.attempts >= self.settings.attempts:
                     raise Failed(error, tally.attempts, tally.spent_usd) from None

@@ -175,7 +175,7 @@ class TruncatedReply(VlmError):
 
 
 class InvalidReply(VlmError):
-    """The answer is not JSON, or not of the asked form."""
+    """The answer is empty, not JSON, or not of the asked form."""
 
     kind = "invalid"
 

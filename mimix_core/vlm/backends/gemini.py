@@ -87,7 +87,7 @@ class GeminiBackend:
         except httpx2.HTTPError as error:
             raise Unavailable(f"no connection to the server ({type(error).__name__})") from None
         except ValueError as error:  # a body that is no JSON, and pydantic's errors
-            raise InvalidReply(
+            raise Unavailable(
                 f"the server's reply has not the form of an answer ({type(error).__name__})"
             ) from None
         return read_response(response.model_dump(mode="json", exclude_none=True))

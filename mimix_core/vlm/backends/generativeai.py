@@ -20,7 +20,6 @@ from mimix_core.vlm.backends.gemini import error_of, read_response, system_text
 from mimix_core.vlm.limits import wait_of
 from mimix_core.vlm.protocol import (
     Image,
-    InvalidReply,
     Question,
     RawReply,
     Text,
@@ -79,7 +78,7 @@ class GenerativeAIBackend:
         except requests.RequestException as error:
             raise Unavailable(f"no connection to the server ({type(error).__name__})") from None
         except (ValueError, json_format.Error) as error:
-            raise InvalidReply(
+            raise Unavailable(
                 f"the server's reply has not the form of an answer ({type(error).__name__})"
             ) from None
         return read_response(_named(response.to_dict()))

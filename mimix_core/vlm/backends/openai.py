@@ -65,7 +65,7 @@ class OpenAIBackend:
         try:
             completion = json.loads(raw.content)
         except ValueError:
-            raise InvalidReply("the server's reply is not JSON") from None
+            raise Unavailable("the server's reply is not JSON") from None
         return read_completion(completion, rest_of(raw.headers))
 
     def translate(self, error: openai.OpenAIError) -> MimixError:
@@ -83,7 +83,7 @@ class OpenAIBackend:
         if isinstance(error, openai.APIConnectionError):
             return Unavailable(f"no connection to the server ({type(error.__cause__).__name__})")
         if isinstance(error, openai.APIResponseValidationError):
-            return InvalidReply("the server's reply has not the form of a completion")
+            return Unavailable("the server's reply has not the form of a completion")
         return Unavailable(f"the client failed ({type(error).__name__})")
 
     async def close(self) -> None:
@@ -139,7 +139,7 @@ def _part(part: Text | Image | Video) -> dict[str, Any]:
 def read_completion(completion: Any, rest_seconds: float = 0.0) -> RawReply:
     """The answer in a chat completion, live or from a batch.
 
-    Raises TruncatedReply, Refused, InvalidReply.
+    Raises TruncatedReply, Refused, InvalidReply, Unavailable.
     """
     try:
         choice = completion["choices"][0]
@@ -147,7 +147,7 @@ def read_completion(completion: Any, rest_seconds: float = 0.0) -> RawReply:
         usage = usage_of(completion.get("usage") or {})
         model = str(completion.get("model") or "")
     except (LookupError, TypeError, AttributeError):
-        raise InvalidReply("the server's reply has not the form of a completion") from None
+        raise Unavailable("the server's reply has not the form of a completion") from None
     finish = choice.get("finish_reason")
     if message.get("refusal"):
         raise Refused("the model refused to answer", usage)
