@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -132,6 +133,29 @@ def test_the_burned_in_subtitles_are_cut_away_and_only_those(finished: FinishedD
     assert 0.75 <= cropped.pop("bbb-forest") < 0.92
     assert len(cropped) >= 4
     assert set(cropped.values()) == {1.0}
+
+
+def test_captions_are_checked_against_who_was_located(finished: FinishedDemo) -> None:
+    wanted = set()
+    for record in finished.demo.records("cutouts"):
+        folder = finished.demo.store.folder("cutouts", record.key)
+        looked_for = tables.read(folder / "table.parquet", tables.CUTOUTS)
+        missed = [row for row in looked_for if row["reason"] == tables.Reason.NOT_LOCATED]
+        if len(missed) < len(looked_for):  # else nobody looked
+            wanted |= {(row["clip_id"], row["character"]) for row in missed}
+    assert wanted
+    checked = subprocess.run(
+        [*finished.demo.words()[:3], "captions", "check", *finished.demo.words()[4:]],
+        cwd=ROOT,
+        env=finished.demo.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 1
+    lines = [line.strip().split(": ", 1) for line in checked.stdout.splitlines()]
+    said = {(line[0], found) for line in lines for found in re.findall("'(.*?)' was not", line[1])}
+    assert said == wanted
 
 
 def test_composites_go_both_ways_at_the_exact_ratio(finished: FinishedDemo) -> None:
