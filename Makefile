@@ -34,7 +34,8 @@ demo: setup
 test: setup lint
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
-	@$(RUN)/pytest -m "not drill and not e2e"
+	@$(RUN)/pytest -n 2 --dist loadfile -m "not drill and not e2e" --ignore tests/e2e
+	@$(RUN)/pytest -m "not drill and not e2e" tests/e2e
 
 # Bars at full size: a thousand clips, a corpus of broken files.
 e2e: setup
