@@ -4,6 +4,12 @@ Each picture carries the counter of ``media_factory`` and a moving bar. A pictur
 two scenes, or dimmed, has a white block where the counter's last black one stands: whoever reads
 it knows. A share of the other scene of a tenth or less is no mix: nobody sees it.
 
+``CASES`` are of each kind of coding, over mild pictures: soft still backdrops and a faint bar.
+``MOVING`` are of one kind, over pictures that hide a dissolve: every scene pans across a texture of
+strong contrast at 1 to 3 pixels a frame (of ``SIZE``), to the one side or the other, with shapes
+of hard edges in half of them; the bar is the negative of what it covers; dissolves of 6 to 48
+frames, and fades. No scene is there twice, and each case has a seed of its own.
+
 The truth is the generator's: the instants it gave to its pictures, on the ticks that the file's own
 packets carry (read without decoding).
 """
@@ -14,7 +20,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +35,8 @@ from tests.media_factory import SIZE, picture
 NTSC, FILM = Fraction(30000, 1001), Fraction(24000, 1001)
 MIXED_FROM = 0.1
 _DIM_FROM = 0.85
+_FAINT = 0x40
+"""The bar of mild pictures turns over this bit of what it covers."""
 
 Join = Literal["cut", "dissolve", "fade"]
 
@@ -39,7 +47,9 @@ class Case:
     successive film frames.
 
     ``flag``: what the coded frames say of their fields, if not the truth. ``start``: when the first
-    picture is shown, seconds. ``trim``: seconds cut off the front by an edit list.
+    picture is shown, seconds. ``trim``: seconds cut off the front by an edit list. ``blend``:
+    instants of a dissolve, or of each half of a fade. ``pan``: 0 for a mild picture, else pixels an
+    instant that a strong texture moves, another one for each ``seed``.
     """
 
     name: str
@@ -62,6 +72,9 @@ class Case:
     full_range: bool = False
     aspect: Fraction = Fraction(1)
     rotation: int = 0
+    blend: int = 14
+    pan: int = 0
+    seed: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -121,6 +134,21 @@ CASES = (
     Case("telecine-2332", rate=NTSC, woven=Fields.TELECINE, pulldown=(2, 3, 3, 2), flag="tff"),
 )
 
+MOVING = (
+    Case("moving-dissolves-6", join="dissolve", blend=6, pan=3, seed=1),
+    Case("moving-dissolves-12", join="dissolve", blend=12, pan=2, seed=2),
+    Case(
+        "moving-dissolves-18", ".mkv", rate=Fraction(25), join="dissolve", blend=18, pan=3, seed=3
+    ),
+    Case("moving-dissolves-24", join="dissolve", blend=24, pan=1, seed=4),
+    Case("moving-dissolves-30", ".mkv", rate=NTSC, join="dissolve", blend=30, pan=3, seed=5),
+    Case("moving-dissolves-36", join="dissolve", blend=36, pan=2, seed=6),
+    Case("moving-dissolves-48", join="dissolve", blend=48, pan=3, seed=7),
+    Case("moving-dissolves-48-slow", join="dissolve", blend=48, pan=1, seed=8),
+    Case("moving-fades", join="fade", blend=20, pan=3, seed=9),
+    Case("moving-cuts", pan=3, seed=10),
+)
+
 
 def make(case: Case, folder: Path, scenes: int = 5, seconds: int = 10) -> Episode:
     """Write the episode of a case: ``scenes`` scenes of about ``seconds`` each."""
@@ -131,7 +159,8 @@ def make(case: Case, folder: Path, scenes: int = 5, seconds: int = 10) -> Episod
     elif case.woven != Fields.PROGRESSIVE:
         instants = case.rate * 2
     # Whole pulldown cycles, and no cut between the fields of a frame.
-    plan = _Plan(case.join, scenes, round(seconds * instants) // 4 * 4)
+    length = round(seconds * instants) // 4 * 4
+    plan = Plan(case.join, scenes, length, case.blend, case.pan, case.seed)
     target = path if not case.trim else path.with_name(f"whole-{path.name}")
     _write(case, target, plan)
     if case.trim:
@@ -142,14 +171,15 @@ def make(case: Case, folder: Path, scenes: int = 5, seconds: int = 10) -> Episod
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """Which scene each instant shows, and how much of the next one."""
+class Plan:
+    """Which scene each instant shows, and how much of the next one. See ``Case``."""
 
     join: Join
     scenes: int
     length: int
-    blend: int = 14
-    """Instants of a dissolve, or of each half of a fade."""
+    blend: int
+    pan: int
+    seed: int
     dark: int = 8
 
     @property
@@ -194,19 +224,25 @@ class _Plan:
         scene, _ = self.place(instant)
         share, light = self.share(instant), self.light(instant)
         if share:
-            one, other = (_picture(instant, s) for s in (scene, scene + 1))
+            one, other = (self._picture(instant, s) for s in (scene, scene + 1))
             image = np.round(one * (1 - share) + other * share).astype(np.uint8)
         else:
-            image = _picture(instant, self.scene(instant))
+            image = self._picture(instant, self.scene(instant))
         if light < 1:
             image = np.round(image * light).astype(np.uint8)
         if not self.pure(instant):
             spoil(image)
         return image
 
-
-def _picture(instant: int, scene: int) -> np.ndarray:
-    return picture(number(instant, scene), scene, instant, SIZE, backdrop(scene))
+    def _picture(self, instant: int, scene: int) -> np.ndarray:
+        shown = number(instant, scene)
+        if not self.pan:
+            return picture(shown, scene, instant, SIZE, backdrop(scene), _FAINT)
+        # A scene is seen from a join before its own first instant to one after its last.
+        since = instant - (scene - 1) * self.step
+        wide = texture(self.seed, scene, SIZE[0] + self.pan * 3 * self.step)
+        left = self.pan * (since if scene % 2 else 3 * self.step - since)
+        return picture(shown, scene, instant, SIZE, wide[:, left : left + SIZE[0]])
 
 
 def number(instant: int, scene: int) -> int:
@@ -225,6 +261,28 @@ def backdrop(scene: int) -> np.ndarray:
     return cv2.resize(spots, SIZE, interpolation=cv2.INTER_LINEAR)
 
 
+@lru_cache(maxsize=4)
+def texture(seed: int, scene: int, width: int) -> np.ndarray:
+    """uint8 RGB [height, width, 3]: noise of many sizes, with hard-edged shapes in every other."""
+    random = np.random.default_rng((seed, scene))
+    height = SIZE[1]
+    image = np.full((height, width, 3), random.integers(90, 166, 3), np.float32)
+    for cell, strength in ((64, 84), (32, 63), (16, 49), (8, 35), (4, 25)):
+        grid = height // cell + 2, width // cell + 2
+        noise = random.uniform(-1, 1, (*grid, 1)) + random.uniform(-1, 1, (*grid, 3))
+        size = grid[1] * cell, grid[0] * cell
+        wave = cv2.resize(
+            (strength / 2 * noise).astype(np.float32), size, None, 0, 0, cv2.INTER_CUBIC
+        )
+        image += wave[:height, :width]
+    if (seed + scene) % 2:
+        for _ in range(width // 8):
+            centre = int(random.integers(width)), int(random.integers(height))
+            colour = [float(level) for level in random.integers(0, 256, 3)]
+            cv2.circle(image, centre, int(random.integers(4, 28)), colour, -1)
+    return image.clip(0, 255).astype(np.uint8)
+
+
 def spoil(image: np.ndarray) -> None:
     """Whiten the middle of the counter's last block, so that the picture says it is no whole one.
 
@@ -236,7 +294,7 @@ def spoil(image: np.ndarray) -> None:
     image[rows, columns] = 255
 
 
-def _write(case: Case, path: Path, plan: _Plan) -> None:
+def _write(case: Case, path: Path, plan: Plan) -> None:
     options = {"crf": "14", "preset": "ultrafast"} if case.codec.startswith("libx26") else {}
     flag = _flag(case)
     if flag in ("tff", "bff"):
@@ -277,7 +335,7 @@ def _flag(case: Case) -> str | None:
     return case.flag or truth
 
 
-def _times(case: Case, plan: _Plan) -> list[Fraction]:
+def _times(case: Case, plan: Plan) -> list[Fraction]:
     """When each coded frame is shown, seconds."""
     count = plan.count
     if case.woven == Fields.TELECINE:
@@ -290,7 +348,7 @@ def _times(case: Case, plan: _Plan) -> list[Fraction]:
     return [case.start + Fraction(int(ms), 1000) for ms in [0, *np.cumsum(steps)]]
 
 
-def _woven(case: Case, plan: _Plan) -> Iterator[Any]:
+def _woven(case: Case, plan: Plan) -> Iterator[Any]:
     """The frames to be coded, in the case's pixel format."""
     if case.woven == Fields.PROGRESSIVE:
         for instant in range(plan.count):
@@ -365,7 +423,7 @@ def _tone(container: Any, stream: Any, seconds: int) -> None:
     container.mux(stream.encode(None))
 
 
-def _truth(case: Case, path: Path, plan: _Plan) -> Episode:
+def _truth(case: Case, path: Path, plan: Plan) -> Episode:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         base = Fraction(stream.time_base)
@@ -401,7 +459,7 @@ def _film(pts: Sequence[int]) -> list[int]:
     return film
 
 
-def _scenes(plan: _Plan, instants: Sequence[int]) -> list[tuple[int, int]]:
+def _scenes(plan: Plan, instants: Sequence[int]) -> list[tuple[int, int]]:
     scenes: list[tuple[int, int]] = []
     before = -1
     for number, instant in enumerate(instants):

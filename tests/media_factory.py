@@ -57,10 +57,12 @@ def picture(
     step: int,
     size: tuple[int, int] = SIZE,
     backdrop: np.ndarray | None = None,
+    flipped: int = 0xFF,
 ) -> np.ndarray:
     """uint8 RGB [height, width, 3]: the colour of ``shot``, a bar at ``step``, the counter.
 
-    ``backdrop``, a picture of that size, stands in for the colour.
+    ``backdrop``, a picture of that size, stands in for the colour. ``flipped``: the bits of what is
+    under the bar that it turns over.
     """
     width, height = size
     image = np.empty((height, width, 3), np.uint8)
@@ -73,8 +75,7 @@ def picture(
     room = width - width // 10
     bar = room - abs(room - step * 5 % (2 * room))
     under = image[:, bar : bar + width // 10]
-    # On a backdrop half as strong: what moves in a film is not the most of it.
-    image[:, bar : bar + width // 10] = 255 - under if backdrop is None else under ^ 0x40
+    image[:, bar : bar + width // 10] = under ^ flipped
     bits = [1, *((number ^ number >> 1) >> bit & 1 for bit in range(15, -1, -1)), 0]
     for index, bit in enumerate(bits):
         x0, y0, x1, y1 = _cell(index, width, height)

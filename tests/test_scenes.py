@@ -21,15 +21,18 @@ from mimix_core.errors import MissingModel
 from mimix_core.library import Style
 from mimix_core.refs import digest_file, file_ref
 from mimix_core.scenes.analysis import tiled
-from mimix_core.scenes.blends import LAG, Blend, Thumbs, find_blends
+from mimix_core.scenes.blends import find_blends
 from mimix_core.scenes.cuts import Cuts
+from mimix_core.scenes.dips import find_dips
 from mimix_core.scenes.pictures import Reducer
+from mimix_core.scenes.tape import LAG, VALUES, Blend, Thumbs
 from mimix_core.settings import SceneSettings
 from mimix_core.stage import run_stage
 from mimix_core.store import Store
 from tests.media_factory import Shot, Truth, write_sound, write_video
 from tests.transitions import MIXED, Reel, shot
 
+DEFAULTS = SceneSettings()
 SHOTS = [Shot(40), Shot(31), Shot(55), Shot(24)]
 
 
@@ -284,7 +287,9 @@ def test_recall_and_precision_on_generated_dissolves() -> None:
             reel.through_black(two, frames, 12)
         else:
             reel.dissolve(two, frames)
-        blends = find_blends(thumbs_of(reel).finish(), SceneSettings().blend_residual)
+        blends = find_blends(
+            thumbs_of(reel).finish(), DEFAULTS.blend_residual, DEFAULTS.blend_misfit
+        )
         covered = {k for blend in blends for k in range(blend.start, blend.end)}
         mixed = {k for k, label in enumerate(reel.labels) if label == MIXED}
         found += mixed <= covered
@@ -334,6 +339,40 @@ def test_distances_are_exact_however_many_frames_come(frames: int, seed: int, le
                 assert tape.between(one, one + lag) == expected
             else:
                 assert tape.distances[one, lag] == -1
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    frames=st.integers(8, 48),
+    seed=st.integers(0, 99),
+    still=st.integers(50, 70),
+    misfit=st.sampled_from([0.05, 1.0]),
+)
+def test_the_contrast_of_a_plain_dissolve_follows_its_curve(
+    frames: int, seed: int, still: int, misfit: float
+) -> None:
+    one, two = np.random.default_rng(seed).integers(0, 256, (2, VALUES))
+    shares = np.concatenate(
+        [np.zeros(still), np.arange(1, frames + 1) / (frames + 1), np.ones(still)]
+    )
+    thumbs = Thumbs()
+    for share in shares:
+        thumbs.add(np.rint(one * (1 - share) + two * share).astype(np.uint8))
+    blend = find_dips(thumbs.finish(), misfit)[0]
+    mixed = np.flatnonzero(np.minimum(shares, 1 - shares) > 0.1)
+    assert blend.start <= mixed[0] and mixed[-1] < blend.end
+    assert blend.end - blend.start <= 1.7 * frames + 12
+
+
+@settings(deadline=None, max_examples=20)
+@given(frames=st.integers(0, 90), seed=st.integers(0, 99), flat=st.booleans())
+def test_noise_and_plain_pictures_are_no_dips(frames: int, seed: int, flat: bool) -> None:
+    random = np.random.default_rng(seed)
+    thumbs = Thumbs()
+    for level in random.integers(0, 256, frames):
+        thumb = np.full(VALUES, level) if flat else random.integers(0, 256, VALUES)
+        thumbs.add(thumb.astype(np.uint8))
+    assert find_dips(thumbs.finish(), 1.0) == []
 
 
 @settings(deadline=None, max_examples=30)

@@ -2,7 +2,9 @@
 
 - ``pictures``: frames at reduced size, in whole numbers;
 - ``cuts``: PySceneDetect's detectors, hard cuts;
-- ``blends``: dissolves and fades, and cuts between faint pictures, from distances of thumbnails;
+- ``tape``: thumbnails of all frames, and the distances between them;
+- ``blends``: dissolves and fades, and cuts between faint pictures, from these distances;
+- ``dips``: dissolves amid motion, from the contrast of the thumbnails;
 - ``network``: TransNet V2 as a choice;
 - ``analysis``: the one pass over the frames;
 - ``stage``: rows.

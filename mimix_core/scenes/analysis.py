@@ -14,18 +14,11 @@ import numpy as np
 
 from mimix_core import progress
 from mimix_core.media import Fields, VideoInfo, find_fields, open_video
-from mimix_core.scenes.blends import (
-    Blend,
-    Tape,
-    Thumbs,
-    find_blends,
-    find_cuts,
-    mixed_at,
-    real_cuts,
-)
+from mimix_core.scenes.blends import find_blends, find_cuts, mixed_at, real_cuts
 from mimix_core.scenes.cuts import Cuts
 from mimix_core.scenes.network import Network
 from mimix_core.scenes.pictures import Bytes, Reducer, Small, shrink
+from mimix_core.scenes.tape import Blend, Tape, Thumbs
 from mimix_core.settings import SceneSettings
 
 _BLACK_LUMA = 20
@@ -149,7 +142,7 @@ def _segments(
         blends += found.blends
     if "blend" in settings.detectors:
         cuts += find_cuts(tape)
-        blends += find_blends(tape, settings.blend_residual)
+        blends += find_blends(tape, settings.blend_residual, settings.blend_misfit)
     return tiled(len(tape), cuts, blends + mixed_at(tape, cuts))
 
 

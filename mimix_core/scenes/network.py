@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.errors import MissingModel
-from mimix_core.scenes.blends import Blend, Tape
 from mimix_core.scenes.pictures import Bytes
+from mimix_core.scenes.tape import Blend, Tape
 
 _SIZE = (48, 27)
 _WINDOW, _STRIDE = 100, 50

@@ -32,6 +32,12 @@ class SceneSettings(Frozen):
         description="How far the middle of a dissolve may be from the mean of its ends, as a share "
         "of their distance.",
     )
+    blend_misfit: float = Field(
+        1.0,
+        gt=0,
+        description="How far the contrast may be from a dissolve's, as a share of its loss: median "
+        "of the picture's parts, and four times the whole.",
+    )
     network_threshold: float = Field(0.5, gt=0, lt=1, description="Score of transnetv2.")
     analysis_height: int = Field(180, ge=64, description="Frames are analysed at this height.")
     max_black_share: float = Field(0.5, description="More black frames reject the scene.")

@@ -18,7 +18,7 @@ from mimix_core.refs import file_ref
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
 from mimix_core.stage import run_stage
 from mimix_core.store import Store
-from tests.hard_cases import CASES, Case, Episode, make
+from tests.hard_cases import CASES, MOVING, Case, Episode, make
 from tests.media_factory import read_counter
 
 FRAMES, RATE = 81, 16
@@ -125,14 +125,15 @@ def verdict(all_of_them: Sequence[Judged], at_least: int) -> None:
 @pytest.mark.e2e
 def test_a_thousand_clips_over_the_hard_cases_are_right_to_the_frame(tmp_path: Path) -> None:
     found: list[Judged] = []
-    for case in CASES:
+    for case in (*CASES, *MOVING):
         found += judged(case, tmp_path / case.name, seconds=9, count=5, stride="0.5")
     verdict(found, at_least=1000)
 
 
 def test_a_few_clips_are_right_to_the_frame(tmp_path: Path) -> None:
     found: list[Judged] = []
-    for case in CASES:
-        if case.name in {"dissolves", "variable-rate", "edit-list", "telecine"}:
+    few = {"dissolves", "variable-rate", "edit-list", "telecine", "moving-dissolves-24"}
+    for case in (*CASES, *MOVING):
+        if case.name in few:
             found += judged(case, tmp_path / case.name, seconds=8, count=2, stride="0.75")
     verdict(found, at_least=24)
