@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import captions_cli, environment
+from flows import captions_cli, deploy_cli, environment, lora_cli, review_cli, watch_cli
 from flows.console import (
     BAD_INPUT,
     FAILED,
@@ -36,6 +33,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(captions_cli.app)
+app.add_typer(lora_cli.app)
+app.command()(deploy_cli.deploy)
+app.command()(watch_cli.watch)
+app.command()(review_cli.review)
 
 
 def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
@@ -46,8 +47,11 @@ def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
             raise BadInput("\n".join(need.problem() for need in problems))
         environment.prepare()
         with console.status("Starting Prefect"):
+            from flows.leaving import leave_when_told, start_own_server
+
             flow = _flow(flow_name)
-        signal.signal(signal.SIGINT, _leave)
+            leave_when_told()
+            start_own_server()
         console.print(f"[bold]{flow_name}[/bold] with {settings}", highlight=False)
         summary = flow(config)
     if summary.computed == 0:
@@ -55,21 +59,6 @@ def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
     page = config.workspace / "report" / "index.html"
     if flow_name == "mimix":
         console.print(f"Report: {page}", highlight=False, soft_wrap=True)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C: end the units and Prefect's own server, and go.
-
-    Prefect would first tell its server, which got the same Ctrl-C, and try for more than a minute.
-    """
-    from prefect.server.api.server import SubprocessASGIServer
-
-    from tasks.child import end_all
-
-    console.print("Interrupted. What is finished is kept: the same command goes on from here.")
-    end_all()
-    SubprocessASGIServer().stop()
-    os._exit(128 + number)
 
 
 def _flow(name: str) -> Any:

@@ -13,8 +13,10 @@ DEFAULTS = {
     # The first start makes a database: 18 to 26 s were measured, the default gives up after 20.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
-    # The board speaks on the console; Prefect's own log stays in its database.
-    "PREFECT_LOGGING_LEVEL": "ERROR",
+    # The board speaks on the console, and an error is told once, in plain words, at the end. The
+    # server's own log is of requests that the end of a run cut off.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_CLI_PROMPT": "false",
 }
 

@@ -1,31 +1,59 @@
-"""What every flow run shares: the workspace opened once, the board, the summary at the end."""
+"""What every flow run shares: the workspace opened once, the board, what is left in the UI."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
 
+from flows.leaving import end_units_and_leave
+from mimix_core.errors import StageFailed
 from mimix_core.settings import Config
 from mimix_core.workspace import open_workspace
+from tasks.artifacts import show
 from tasks.base import Run
 from tasks.board import Stopwatch
 from tasks.captions import prepare_key
+from tasks.lineage import note_lineage
+from tasks.runners import units_run
+
+MAX_ATTEMPTS = 10
+"""A run whose process is killed is taken up again (deployments/automations.yaml), but not for ever.
+A review and each retry from the UI count as well."""
 
 
 @contextmanager
 def session(config: Config, flow_name: str) -> Iterator[Run]:
-    """Open the workspace, hand out a Run, and leave a summary artifact however it ends."""
+    """Open the workspace, hand out a Run, and leave its artifacts however it ends.
+
+    When the run is ended from outside (cancelled, its worker stopped) the units end with it, at
+    once; what they had finished stays, and the same run goes on from there.
+    """
     watch = Stopwatch()
+    _bound_attempts()
     prepare_key(config.captions)
     run = Run(open_workspace(config))
     try:
-        with run.workspace.store.in_use():
+        with units_run(config.run), run.workspace.store.in_use():
             yield run
-    finally:
-        create_markdown_artifact(
-            markdown=run.summary().markdown(flow_name, watch.seconds()),
-            key=f"mimix-{flow_name}-summary",
-            description="Rows in and out of every stage",
+    except (Exception, Pause):
+        show(run, flow_name, watch.seconds())
+        raise
+    except BaseException:
+        end_units_and_leave()
+        raise
+    note_lineage(run)
+    show(run, flow_name, watch.seconds())
+
+
+def _bound_attempts() -> None:
+    """Raise StageFailed when this run has been started too often: something kills it each time."""
+    context = FlowRunContext.get()
+    attempts = 0 if context is None or context.flow_run is None else context.flow_run.run_count
+    if attempts > MAX_ATTEMPTS:
+        raise StageFailed(
+            f"this run was started {attempts} times and never came to its end: see the worker's "
+            "log, and the logs folder of the workspace, for what ends it"
         )

@@ -10,13 +10,14 @@ from flows.session import session
 from mimix_core.refs import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
+from tasks.review import review
 from tasks.summary import Summary
 from tasks.training import Backbone, backbone, embeddings, latents, lora
 
 
 @dataclass(frozen=True)
 class Trained:
-    """``latents`` and ``embeddings``: one table per episode, the composites' last."""
+    """``latents`` and ``embeddings``: those of the episodes, the composites' last."""
 
     backbone: Backbone
     latents: list[TableRef]
@@ -25,6 +26,7 @@ class Trained:
 
 
 def train_stages(run: Run, curated: Curated, augmented: Augmented) -> Trained:
+    review(run, augmented.dataset)
     captions = [*curated.captions, augmented.recaptions]
     model = backbone(run, captions)
     latent_tables = latents(run, [*curated.clips, augmented.composites], model)

@@ -15,8 +15,9 @@ from mimix_core.models import needed_models
 from mimix_core.refs import Frozen
 from mimix_core.settings import Config
 
-# Bytes a clip of 81 x 480 x 832 takes over all stages: video about 0.7 MB, latents 4 MB in fp32.
-GB_PER_1000_CLIPS = 6
+# A clip of 81 x 480 x 832 over all stages: video about 0.7 MB, latents of 16 x 21 x 60 x 104 fp32
+# values 8.4 MB, its embedding up to 1 MB.
+GB_PER_1000_CLIPS = 10
 
 PACKAGES = {
     "curate": ("av", "scenedetect", "cv2", "rapidocr", "onnxruntime", "pysubs2"),

@@ -7,11 +7,7 @@ from pathlib import Path
 
 from mimix_core.refs import Frozen
 from mimix_core.settings import Config
-
-HUB_NAMES = {
-    "wan2.1-t2v-14b": "Wan-AI/Wan2.1-T2V-14B-Diffusers",
-    "wan2.1-t2v-1.3b": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-}
+from mimix_core.wan import backbones
 
 FLOWS_WITH = {
     "scenes": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
@@ -103,9 +99,9 @@ def _cutouts(config: Config) -> list[ModelNeed]:
 
 def _backbone(config: Config) -> list[ModelNeed]:
     name = config.backbone.name
-    if name == "tiny-random-wan":
+    hub = backbones.get(name).hub
+    if hub is None:
         return []
-    hub = HUB_NAMES[name]
     return [
         _local(
             name,

@@ -7,10 +7,12 @@ Layout below the root::
     <stage>/<key>/stage.json       the record, written last: digests of all of the above
     .staging/<stage>-<key>-*/      work in progress, locked by the process that does it
     .digests/                      digests of source files, by path, size and mtime
+    .claims/<stage>-<key>          locked by the process that computes it, so that no other does too
     .in-use                        locked by runs, so that nothing is taken from under them
 
 A result gets to its place by one rename. What lies in ``.staging`` without a living owner is the
-rest of a killed run and is swept away.
+rest of a killed run and is swept away. All locks are ``flock``: they end with their process, and
+hold between machines where the file system carries them (NFS 4, CephFS; not SMB or object stores).
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from pydantic import ValidationError
 
@@ -72,6 +75,9 @@ class Store:
     RECORD: ClassVar[str] = "stage.json"
     LOCK: ClassVar[str] = ".lock"
     IN_USE: ClassVar[str] = ".in-use"
+    CLAIMS: ClassVar[str] = ".claims"
+    CLAIM_SECONDS: ClassVar[float] = 0.2
+    """How often one that waits for a claim looks again."""
 
     def folder(self, stage: str, key: str) -> Path:
         return self.root / stage / key
@@ -105,6 +111,42 @@ class Store:
         if table is None or record.key != key or record.stage != stage:
             return None
         return self._ref(record, folder, table)
+
+    @contextmanager
+    def claim(self, stage: str, key: str, waits: Callable[[], None]) -> Iterator[None]:
+        """The sole right to compute a result. Whoever else asks for it waits until it is given up.
+
+        ``waits()`` is called once when another has it. To be followed by a ``lookup``: the other
+        has mostly made the result meanwhile. Nothing breaks without it: of two that compute the
+        same, the first commit stays; only the work of the second is lost.
+        """
+        path = self._claim(stage, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _taken(path)
+        if lock is None:
+            waits()
+        while lock is None:
+            time.sleep(self.CLAIM_SECONDS)
+            lock = _taken(path)
+        with lock:
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def claimed(self, stage: str, key: str) -> bool:
+        """Whether anyone, in this process or another, computes that result now."""
+        try:
+            with self._claim(stage, key).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def _claim(self, stage: str, key: str) -> Path:
+        return self.root / self.CLAIMS / f"{stage}-{key}"
 
     @contextmanager
     def staging(self, stage: str, key: str) -> Iterator[Path]:
@@ -221,6 +263,23 @@ class Store:
                 continue  # renamed to its place a moment ago
             except BlockingIOError:
                 continue  # its owner lives
+
+
+def _taken(path: Path) -> BinaryIO | None:
+    """The file, made and locked; None while another has it.
+
+    Who had it before may have removed the file that was locked here: that lock is worth nothing.
+    """
+    lock = path.open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        lock.close()
+        return None
+    lock.close()
+    return None
 
 
 @contextmanager

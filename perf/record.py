@@ -43,8 +43,16 @@ def _git(*words: str) -> str:
     ).stdout.strip()
 
 
-def record(name: str, figures: dict[str, float], units: dict[str, str], note: str = "") -> Path:
+def record(
+    name: str,
+    figures: dict[str, float],
+    units: dict[str, str],
+    note: str = "",
+    measured_on: str | None = None,
+) -> Path:
     """Write the figures, and their table into docs/performance.md. Gives the JSON's path.
+
+    ``measured_on``: the machine, when it is not this one.
 
     Raises ValueError when a figure has no unit.
     """
@@ -54,7 +62,7 @@ def record(name: str, figures: dict[str, float], units: dict[str, str], note: st
     result = {
         "figures": figures,
         "units": units,
-        "machine": machine(),
+        "machine": measured_on or machine(),
         "command": " ".join(["python", *(os.path.relpath(a, ROOT) for a in sys.argv[:1])]),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -10,9 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
@@ -27,11 +26,15 @@ from mimix_core.store import Store
 from mimix_core.unit import UnitReply, UnitRequest, request
 from mimix_core.workspace import Workspace
 from tasks.board import Board, Stopwatch
-from tasks.child import UnitDied, end_idle, run_child
+from tasks.child import Hear, UnitDied, end_idle, run_child
 from tasks.summary import StageLine, Summary, total
 
-PROGRESS_SECONDS = 3.0
-"""A progress artifact is a request to the server: no more often than this."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PROGRESS_SECONDS = 15.0
+"""A progress artifact is a request to the server: no more often than this. At 3 s they cost as much
+as all else that Prefect does (perf/orchestration.py). The board hears of every step."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,19 @@ _boards: dict[Path, Board] = {}
 def run_unit(work: UnitOfWork) -> TableRef:
     """Run the unit in a child process, unless the store has it already.
 
-    Where the stage can answer for a unit that killed its process (``Stage.broken``), that answer is
-    the result; all other failures are raised.
+    While another run, or another machine, computes the same unit this one waits for it. Where the
+    stage can answer for a unit that killed its process (``Stage.broken``), that answer is the
+    result; all other failures are raised.
     """
     store = Store(work.store)
-    found = store.lookup(work.stage, work.key)
-    if found is not None:
-        return found
+    progress = _Progress(work)
+    with store.claim(
+        work.stage, work.key, lambda: progress.hear(0, 1, "is being made by another run")
+    ):
+        return store.lookup(work.stage, work.key) or _computed(store, work, progress.hear)
+
+
+def _computed(store: Store, work: UnitOfWork, hear: Hear) -> TableRef:
     stage = catalogue.stage(work.stage)
     log = work.store.parent / "logs" / f"{work.stage}-{_file_name(work.unit)}-{work.key[:8]}.log"
     # Only what reads files of unknown origin is watched so closely: loading a large model is silent
@@ -97,7 +106,7 @@ def run_unit(work: UnitOfWork) -> TableRef:
     bound = work.memory_bytes if stage.broken is not None else None
     asked = request(stage, store, work.inputs, work.settings, log, memory_bytes=bound)
     try:
-        reply = _reply(stage, work, asked)
+        reply = _reply(stage, work, asked, hear)
     except UnitDied as died:
         if stage.broken is None:
             raise
@@ -109,10 +118,9 @@ def run_unit(work: UnitOfWork) -> TableRef:
     return reply.ref
 
 
-def _reply(stage: Stage[Any, Any], work: UnitOfWork, asked: UnitRequest) -> UnitReply:
+def _reply(stage: Stage[Any, Any], work: UnitOfWork, asked: UnitRequest, hear: Hear) -> UnitReply:
     """The reply of the unit's process; a second process is tried before a file is blamed."""
     stall = work.stall_seconds if stage.broken is not None else None
-    hear = _Progress(work).hear
     try:
         return run_child(
             asked, timeout_seconds=work.timeout_seconds, stall_seconds=stall, hear=hear
@@ -148,20 +156,26 @@ class _Progress:
             return
         self._said = time.monotonic()
         percent = 100.0 * done / steps if steps else 100.0
+        said = ": ".join(filter(None, [f"{self._work.stage} {self._work.unit}", note]))
         if self._artifact is None:
-            self._artifact = create_progress_artifact(
-                percent, description=f"{self._work.stage} {self._work.unit}"
-            )
+            self._artifact = create_progress_artifact(percent, description=said)
         else:
-            update_progress_artifact(self._artifact, percent)
+            update_progress_artifact(self._artifact, percent, description=said)
+
+
+class OwnRetries(Task[P, R]):
+    """A task that says itself how often it is tried again: ``run.retries`` does not change that."""
 
 
 def stage_task(name: str, **options: Any) -> Task[..., TableRef]:
     """The Prefect task of a stage. ``options`` are Prefect's, for a stage that needs other ones.
 
-    No tags: each task run with one asks the server for a concurrency slot, 0.3 s and more a unit.
+    ``retries`` among them holds whatever the settings say. No tags: each task run with one asks the
+    server for a concurrency slot, 0.3 s and more a unit.
     """
-    return task(
+    kind = OwnRetries if "retries" in options else Task
+    return kind(
+        run_unit,
         **{
             "name": name,
             "task_run_name": name + " {work.unit}",
@@ -173,8 +187,8 @@ def stage_task(name: str, **options: Any) -> Task[..., TableRef]:
             "retry_jitter_factor": 0.5,
             "retry_condition_fn": can_help,
             **options,
-        }
-    )(run_unit)
+        },
+    )
 
 
 @dataclass
@@ -195,23 +209,31 @@ class Run:
     ) -> list[TableRef]:
         """Run one stage over its units, at most ``run.workers`` at a time; refs in their order.
 
-        A unit that fails does not stop the others. Raises afterwards, naming each failed unit.
+        Units that another run is computing come last: two runs in one workspace share the work. A
+        unit that fails does not stop the others. Raises afterwards, naming each failed unit.
         """
         stage = catalogue.stage(str(submit.name))
+        store, settings_of_run = self.workspace.store, self.workspace.config.run
+        works = {n: self._work(stage, one, settings) for n, one in enumerate(inputs)}
         watch = Stopwatch()
         found: dict[int, TableRef] = {}
         futures: dict[PrefectFuture[TableRef], int] = {}
         problems: list[tuple[str, BaseException]] = []
         cached = 0
         with self.board.stage(stage.name, len(inputs)):
-            for index, unit_inputs in enumerate(inputs):
-                work, hit = self._work(stage, unit_inputs, settings)
-                cached += hit is not None
-                if len(futures) >= self.workspace.config.run.workers:
+            while works:
+                if len(futures) >= settings_of_run.workers:
                     self._collect(futures, found, problems, inputs, stage)
+                free = (n for n, work in works.items() if not store.claimed(work.stage, work.key))
+                index = next(free, next(iter(works)))
+                work = works.pop(index)
+                hit = store.lookup(work.stage, work.key)
+                cached += hit is not None
+                own = isinstance(submit, OwnRetries)
                 # A hit in Prefect's cache counts only while the store still has it whole.
                 bound = submit.with_options(
-                    refresh_cache=hit is None, retries=self.workspace.config.run.retries
+                    refresh_cache=hit is None,
+                    retries=submit.retries if own else settings_of_run.retries,
                 )
                 futures[bound.submit(work)] = index
             while futures:
@@ -230,15 +252,12 @@ class Run:
         """Run a stage that has a single unit."""
         return self.each(submit, [inputs], settings)[0]
 
-    def _work(
-        self, stage: Stage[Any, Any], inputs: Frozen, settings: Frozen
-    ) -> tuple[UnitOfWork, TableRef | None]:
-        key = stage.key(inputs, settings)
+    def _work(self, stage: Stage[Any, Any], inputs: Frozen, settings: Frozen) -> UnitOfWork:
         timeout = self.workspace.config.run.timeout_minutes
-        work = UnitOfWork(
+        return UnitOfWork(
             stage=stage.name,
             unit=stage.unit(inputs),
-            key=key,
+            key=stage.key(inputs, settings),
             inputs=inputs,
             settings=settings,
             store=self.workspace.store.root,
@@ -246,7 +265,6 @@ class Run:
             stall_seconds=60.0 * self.workspace.config.run.stall_minutes,
             memory_bytes=int(1e9 * self.workspace.config.run.memory_gb),
         )
-        return work, self.workspace.store.lookup(stage.name, key)
 
     def _collect(
         self,

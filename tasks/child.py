@@ -25,11 +25,22 @@ from mimix_core.tables import Reason
 from mimix_core.unit import UnitReply, UnitRequest
 
 LOG_TAIL_LINES = 15
-ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
 """Units share the cores: a spinning thread of one starves the others (a LoRA step took 7 s instead
-of 0.2 s)."""
+of 0.2 s). And they tell nobody outside: onnxruntime calls its maker some seconds after it started
+(tests/e2e/test_offline.py counts)."""
 
 GRACE_SECONDS = 5.0
+
+IDLE_SECONDS = 60.0
+"""A process that waits longer for another unit is ended: in a Dask worker nobody says that a stage
+is over."""
 
 POLL_SECONDS = 1.0
 """A process may be gone while a child of it holds its stdout open: looked at so often."""
@@ -47,6 +58,14 @@ class UnitDied(StageFailed):
     def __init__(self, message: str, reason: Reason, detail: str, *, again: bool = True) -> None:
         super().__init__(message)
         self.reason, self.detail, self.again = reason, detail, again
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Exceptions are pickled by their message alone; a Dask worker sends this one home."""
+        return type(self), (str(self), self.reason, self.detail), self.__dict__
+
+
+class Leaving(StageFailed):
+    """The run is being ended from outside: a unit's death now says nothing of what it was given."""
 
 
 class UnitProcess:
@@ -161,7 +180,8 @@ def _hung(
 
 
 _living: set[UnitProcess] = set()
-_idle: dict[str, list[UnitProcess]] = {}
+_leaving = threading.Event()
+_idle: dict[str, list[tuple[UnitProcess, threading.Timer]]] = {}
 _idle_lock = threading.Lock()
 
 
@@ -177,19 +197,22 @@ def run_child(
 
     ``hear(done, total, note)`` is called as the unit makes progress; one that makes none for
     ``stall_seconds`` is killed. ``fresh``: in a new process in any case. Raises BadInput or
-    Transient as the unit did, UnitDied when its process crashed, hung or ran out of memory, and
-    StageFailed for all else.
+    Transient as the unit did, UnitDied when its process crashed, hung or ran out of memory, Leaving
+    when ``end_all`` ended it, and StageFailed for all else.
     """
     asked.log.parent.mkdir(parents=True, exist_ok=True)
-    process = None
-    if not fresh:
-        with _idle_lock:
-            waiting = _idle.get(asked.stage)
-            process = waiting.pop() if waiting else None
+    process = None if fresh else _take(asked.stage)
     if process is None:
         process = UnitProcess()
     try:
+        if _leaving.is_set():
+            raise Leaving(f"stage {asked.stage} was ended with its run")
         reply = process.run(asked, timeout_seconds, stall_seconds, hear)
+    except UnitDied as died:
+        process.end()
+        if _leaving.is_set():
+            raise Leaving(f"stage {asked.stage} was ended with its run") from died
+        raise
     except BaseException:
         process.end()
         raise
@@ -201,8 +224,7 @@ def run_child(
             Reason.DECODER_CRASHED,
             f"the process that read the file {reply.message}",
         )
-    with _idle_lock:
-        _idle.setdefault(asked.stage, []).append(process)
+    _keep(asked.stage, process)
     if reply.error == "bad_input":
         raise BadInput(reply.message)
     if reply.error == "transient":
@@ -212,18 +234,56 @@ def run_child(
     return reply
 
 
+def _take(stage: str) -> UnitProcess | None:
+    """A process that waits for a unit of this stage, if there is one."""
+    with _idle_lock:
+        waiting = _idle.get(stage)
+        if not waiting:
+            return None
+        process, timer = waiting.pop()
+    timer.cancel()
+    return process
+
+
+def _keep(stage: str, process: UnitProcess) -> None:
+    """Let the process wait for another unit of its stage, for a while."""
+    timer = threading.Timer(IDLE_SECONDS, _give_up, (stage, process))
+    timer.daemon = True
+    with _idle_lock:
+        _idle.setdefault(stage, []).append((process, timer))
+    timer.start()
+
+
+def _give_up(stage: str, process: UnitProcess) -> None:
+    with _idle_lock:
+        waiting = _idle.get(stage, [])
+        left = [entry for entry in waiting if entry[0] is not process]
+        if len(left) == len(waiting):
+            return  # taken a moment ago
+        _idle[stage] = left
+    process.end()
+
+
 def end_idle(stage: str) -> None:
     """End the processes that wait for more units of this stage."""
     with _idle_lock:
         waiting = _idle.pop(stage, [])
-    for process in waiting:
+    for process, timer in waiting:
+        timer.cancel()
         process.end()
 
 
 def end_all() -> None:
-    """End every unit process of this run, busy or idle."""
-    for process in list(_living):
-        process.end()
+    """End every unit process of this run, busy or idle, all at once, and let no other one begin.
+
+    What the units were at is not committed and no file is blamed: the next run takes it up.
+    """
+    _leaving.set()
+    ending = [threading.Thread(target=process.end) for process in list(_living)]
+    for thread in ending:
+        thread.start()
+    for thread in ending:
+        thread.join()
 
 
 def _tail(log: Path) -> str:

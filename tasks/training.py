@@ -1,11 +1,15 @@
 """The backbone, the latents and embeddings of the dataset, and the LoRA."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mimix_core.refs import FileRef, TableRef
-from mimix_core.training.stage import LoraInputs
+from mimix_core.training import checkpoint
+from mimix_core.training.stage import LoraInputs, PreviewParts, run_folder
 from mimix_core.wan.backbone import BackboneInputs, components, weights_folder
+from mimix_core.wan.cache import sweep
 from mimix_core.wan.latents import LatentInputs
 from mimix_core.wan.text import EmbeddingInputs
 from tasks.base import Run, stage_task
@@ -13,8 +17,10 @@ from tasks.base import Run, stage_task
 backbone_task = stage_task("backbone")
 latents_task = stage_task("latents")
 embeddings_task = stage_task("embeddings")
-# Training resumes from nothing yet: a second try would cost the whole run again.
-lora_task = stage_task("lora", retries=0)
+lora_task = stage_task("lora")
+
+LATENTS_A_UNIT = 512
+"""Samples whose latents are one unit of work, at most: about ten minutes of one H200."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,38 @@ def backbone(run: Run, captions: Sequence[TableRef]) -> Backbone:
 
 
 def latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> list[TableRef]:
-    """VAE latents: one table per table of clips or composites."""
+    """VAE latents of tables of clips or composites: one table each, or several of a long one."""
     inputs = [
         LatentInputs(
-            unit=table.unit, samples=table, backbone_name=model.name, vae=model.components["vae"]
+            unit=unit,
+            samples=table,
+            span=span,
+            backbone_name=model.name,
+            vae=model.components["vae"],
+            parts=_parts(run),
         )
         for table in samples
+        for unit, span in shares(table)
     ]
-    return run.each(latents_task, inputs, run.workspace.config.latents)
+    refs = run.each(latents_task, inputs, run.workspace.config.latents)
+    sweep(_parts(run), str(latents_task.name))
+    return refs
+
+
+def shares(table: TableRef) -> list[tuple[str, tuple[int, int] | None]]:
+    """The units that a table's usable rows are encoded in, each with its share of them.
+
+    All composites are one table: were it one unit, it would keep one GPU busy long after the
+    others are done.
+    """
+    count = math.ceil(table.counts.ok / LATENTS_A_UNIT)
+    if count <= 1:
+        return [(table.unit, None)]
+    ends = [table.counts.ok * share // count for share in range(count + 1)]
+    return [
+        (f"{table.unit} {share + 1}/{count}", (ends[share], ends[share + 1]))
+        for share in range(count)
+    ]
 
 
 def embeddings(run: Run, captions: Sequence[TableRef], model: Backbone) -> list[TableRef]:
@@ -55,10 +85,28 @@ def embeddings(run: Run, captions: Sequence[TableRef], model: Backbone) -> list[
             backbone_name=model.name,
             text_encoder=model.components["text_encoder"],
             tokenizer=model.components["tokenizer"],
+            parts=_parts(run),
         )
         for table in captions
     ]
-    return run.each(embeddings_task, inputs, run.workspace.config.embeddings)
+    refs = run.each(embeddings_task, inputs, run.workspace.config.embeddings)
+    sweep(_parts(run), str(embeddings_task.name))
+    for ref in refs:
+        cut = run.workspace.store.record(ref).notes["captions_cut"]
+        if cut:
+            limit = run.workspace.config.embeddings.max_tokens
+            run.board.warn(f"embeddings ({ref.unit}): {cut} captions are cut to {limit} tokens")
+    return refs
+
+
+def _parts(run: Run) -> Path:
+    """Where what killed units had finished lies."""
+    return run.workspace.config.workspace / "parts"
+
+
+def _preview_parts(model: Backbone) -> PreviewParts:
+    names = PreviewParts.model_fields
+    return PreviewParts(**{name: model.components[name] for name in names})
 
 
 def lora(
@@ -68,7 +116,8 @@ def lora(
     embeddings: Sequence[TableRef],
     model: Backbone,
 ) -> TableRef:
-    """One adapter, trained by DeepSpeed."""
+    """One adapter, trained by DeepSpeed; a run that was ended goes on from its checkpoint."""
+    settings = run.workspace.config.lora
     inputs = LoraInputs(
         unit="all",
         dataset=dataset,
@@ -76,5 +125,11 @@ def lora(
         embeddings=tuple(embeddings),
         backbone_name=model.name,
         transformer=model.components["transformer"],
+        preview=_preview_parts(model) if settings.preview_every else None,
+        checkpoints=run.workspace.config.workspace / "checkpoints",
     )
-    return run.one(lora_task, inputs, run.workspace.config.lora)
+    ref = run.one(lora_task, inputs, settings)
+    folder = run_folder(inputs, settings)
+    if folder is not None:
+        checkpoint.discard(folder)
+    return ref

@@ -27,12 +27,13 @@ STAGE_ROOMS = {
     "report",
 }
 # A composite's caption is written in the captions' grammar; training and sampling run the backbone;
-# prompts are rendered by the grammar.
+# prompts and the captions' variants are rendered by the grammar.
 ALLOWED = {
     ("composites", "captions"),
     ("training", "wan"),
     ("benchmark", "captions"),
     ("wan", "benchmark"),
+    ("wan", "captions"),
     ("report", "training"),
     ("report", "captions"),
 }

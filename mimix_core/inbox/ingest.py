@@ -83,7 +83,7 @@ def ingest(
             library=config.library,
             show=show,
             shelves=shelves,
-            known=_known(library, base, store),
+            known=known_videos(library, base, store),
             store=store,
             how=how,
             rename=rename,
@@ -119,7 +119,8 @@ def _shelves(library: Library, show: str, base: Path, source: Path) -> list[_She
     return shelves
 
 
-def _known(library: Library, base: Path, store: Store) -> dict[str, tuple[Path, str]]:
+def known_videos(library: Library, base: Path, store: Store) -> dict[str, tuple[Path, str]]:
+    """By digest, each video that the library has: its file, and the show it is an episode of."""
     known: dict[str, tuple[Path, str]] = {}
     for show in library.shows:
         for episode in show.episodes:

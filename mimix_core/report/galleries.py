@@ -15,15 +15,20 @@ from PIL.Image import Image
 from mimix_core import progress
 from mimix_core.report import pictures, words
 from mimix_core.report.evidence import Entry, clip_of, one_by, take, time_base
+from mimix_core.report.losses import Shot
 from mimix_core.report.pictures import Picture
 from mimix_core.report.words import Words
 from mimix_core.settings import ReportSettings
 from mimix_core.timeline import CLIP_RATE
 
+Item = TypeVar("Item")
 View = TypeVar("View")
 
 VIDEOS = "videos"
 """Folder beside the page for the videos it links to."""
+
+PREVIEWS_A_PROMPT = 4
+"""Moments of training that a prompt is shown at."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,16 @@ class SampleView:
     picture: Picture
     what: str
     video: VideoFile = VideoFile("", "")
+
+
+@dataclass(frozen=True)
+class PreviewView:
+    """A prompt's video at one moment of training."""
+
+    step: int
+    seed: int
+    prompt: tuple[Words, ...]
+    picture: Picture
 
 
 class Gallery:
@@ -235,7 +250,29 @@ class Gallery:
             what=f"{row['frames']} frames, {row['width']} × {row['height']}",
         )
 
-    def _each(self, make: Callable[[Entry], View], items: Sequence[Entry], note: str) -> list[View]:
+    def previews(self, shots: Sequence[Shot]) -> list[tuple[PreviewView, ...]]:
+        """Each prompt's videos in the order of training: its first and last, and some between."""
+        of: dict[tuple[str, int], list[Shot]] = {}
+        for shot in shots:
+            of.setdefault((shot.prompt, shot.seed), []).append(shot)
+        rows = [
+            [mine[index] for index in pictures.spread(len(mine), PREVIEWS_A_PROMPT)]
+            for mine in list(of.values())[: self._settings.max_samples_shown]
+        ]
+        views = iter(self._each(self._preview, [s for row in rows for s in row], "previews"))
+        return [tuple(next(views) for _ in row) for row in rows]
+
+    def _preview(self, shot: Shot) -> PreviewView:
+        indices = pictures.spread(shot.frames, self._settings.preview_frames)
+        images = pictures.frames(shot.path, indices, min(shot.width, self._settings.preview_width))
+        return PreviewView(
+            shot.step,
+            shot.seed,
+            self._words(shot.prompt),
+            pictures.embed_moving(images, float(shot.frames / CLIP_RATE)),
+        )
+
+    def _each(self, make: Callable[[Item], View], items: Sequence[Item], note: str) -> list[View]:
         """``make`` of each item, in their order, several at a time."""
         views = []
         with ThreadPoolExecutor(self._settings.workers) as pool:

@@ -19,6 +19,11 @@ from mimix_core.report.pictures import spread
 DOTS = 60
 """Measurements drawn a row; the rest is in the numbers beside it."""
 
+GROUPS = 9
+"""Lines of a chart that can be told apart."""
+
+_STEP = "optimizer step"
+
 
 @dataclass(frozen=True)
 class Legend:
@@ -32,10 +37,14 @@ class Legend:
 
 @dataclass(frozen=True)
 class TrainingView:
-    """The loss curve and who was trained on."""
+    """The curves and who was trained on. ``groups``: held out, by style and by character."""
 
     curve: Markup | None
     legend: tuple[Legend, ...]
+    groups: Markup | None
+    groups_legend: tuple[Legend, ...]
+    groups_in_all: int
+    gradient: Markup | None
     steps: int
     trained: int
     held_out: int
@@ -44,7 +53,10 @@ class TrainingView:
 
 
 def training_view(lora: Sequence[Entry], losses: Losses) -> TrainingView:
-    """``held_out``: usable samples of another split than train. ``seen``: times in all."""
+    """``held_out``: usable samples of another split than train. ``seen``: times in all.
+
+    At most ``GROUPS`` groups are drawn: styles first, then the characters seen most.
+    """
     usable = [row for row in lora if row.ok]
     trained = [row for row in usable if row["seen"]]
     series = []
@@ -52,28 +64,48 @@ def training_view(lora: Sequence[Entry], losses: Losses) -> TrainingView:
         series.append(Series("training batches", "line train", losses.train))
     levels = len(losses.validation)
     for index, points in enumerate(losses.validation):
-        tone = round(8 * index / (levels - 1)) if levels > 1 else 4
         name = f"held out, noise level {index + 1} of {levels}"
-        series.append(Series(name, f"line level-{tone}", points))
+        series.append(Series(name, f"line level-{_tone(index, levels)}", points))
+    groups = [
+        Series(
+            f"{group.name} ({group.kind}, {group.samples} held out)",
+            f"line level-{_tone(index, min(len(losses.groups), GROUPS))}",
+            group.held_out,
+        )
+        for index, group in enumerate(losses.groups[:GROUPS])
+    ]
+    gradient = [Series("gradient norm", "line train", losses.gradient)] if losses.gradient else []
     left_out = Counter(row["reason"] for row in lora if not row.ok)
     return TrainingView(
-        curve=charts.lines(series, "optimizer step", "loss", _curve_label(losses))
-        if series
+        curve=charts.lines(series, _STEP, "loss", _curve_label(losses)) if series else None,
+        legend=_legend(series),
+        groups=charts.lines(groups, _STEP, "held-out loss", "Held-out loss by style and character")
+        if groups
         else None,
-        legend=tuple(
-            Legend(
-                line.kind,
-                line.name,
-                charts.plain(line.points[0][1]),
-                charts.plain(line.points[-1][1]),
-            )
-            for line in series
-        ),
+        groups_legend=_legend(groups),
+        groups_in_all=len(losses.groups),
+        gradient=charts.lines(gradient, _STEP, "gradient norm", "Gradient norm by optimizer step")
+        if gradient
+        else None,
         steps=losses.steps,
         trained=len(trained),
         held_out=len(usable) - len(trained),
         seen=sum(row["seen"] for row in trained),
         left_out=tuple(Why(code, words.reason(code), n) for code, n in sorted(left_out.items())),
+    )
+
+
+def _tone(index: int, count: int) -> int:
+    """One of the nine tones for the line of that number, as far apart as they can be."""
+    return round(8 * index / (count - 1)) if count > 1 else 4
+
+
+def _legend(series: Sequence[Series]) -> tuple[Legend, ...]:
+    return tuple(
+        Legend(
+            line.kind, line.name, charts.plain(line.points[0][1]), charts.plain(line.points[-1][1])
+        )
+        for line in series
     )
 
 

@@ -34,7 +34,7 @@ def run(inputs: ReportInputs, settings: ReportSettings, out: Path) -> StageRepor
 
 STAGE = Stage(
     name="report",
-    version=2,
+    version=3,
     inputs=ReportInputs,
     settings=ReportSettings,
     table=tables.REPORT,

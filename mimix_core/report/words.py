@@ -127,6 +127,7 @@ REASONS: Mapping[str, str] = {
     Reason.NO_BACKGROUND: "no scene fits",
     Reason.NO_CAPTION: "has no caption",
     Reason.NO_LATENT: "has no latent",
+    Reason.SIZE_DOES_NOT_FIT: "its size does not fit the model",
     Reason.GENERATION_FAILED: "generation failed",
     Reason.METRIC_FAILED: "the metric failed",
     Reason.UPSTREAM_FAILED: "an earlier stage failed",
@@ -146,7 +147,7 @@ METRICS: Mapping[str, str] = {
     "interaction": "Do the characters act on each other?",
 }
 
-REAL_BACKBONES = frozenset({"wan2.1-t2v-14b", "wan2.1-t2v-1.3b"})
+REAL_BACKBONES = frozenset({"wan2.1-t2v-14b", "wan2.1-t2v-1.3b", "wan2.2-ti2v-5b"})
 
 
 def reason(code: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -31,6 +32,16 @@ class RunSettings(Frozen):
     """How the work is done; nothing here changes a result."""
 
     workers: int = Field(2, ge=1, description="Units of work at the same time.")
+    runner: Literal["threads", "dask"] = Field(
+        "threads",
+        description="Where units are run: on this machine, or by the workers of a Dask cluster, "
+        "which all see the workspace under the same path (docs/scale.md).",
+    )
+    dask_scheduler: str | None = Field(
+        None,
+        description="Address of that cluster's scheduler, e.g. tcp://head:8786. Empty: a cluster "
+        "of run.workers processes on this machine.",
+    )
     timeout_minutes: float | None = Field(
         None,
         gt=0,
@@ -44,6 +55,15 @@ class RunSettings(Frozen):
     memory_gb: float = Field(
         16, gt=0, description="A unit that reads videos may allocate so much, on Linux."
     )
+    review: bool = Field(
+        False, description="Wait for a person's approval of the dataset before training."
+    )
+    workspace_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where the workspace's folder is served, so that links in the Prefect UI open. "
+        "Empty: they name the file.",
+    )
 
 
 class Config(Frozen):
@@ -51,6 +71,9 @@ class Config(Frozen):
 
     library: Path = Field(description="library.yaml")
     workspace: Path = Field(Path("workspace"), description="Where all results go.")
+    inbox: Path | None = Field(
+        None, description="Where new episodes are put, in a folder named by the id of their show."
+    )
     run: RunSettings = RunSettings()
     scenes: SceneSettings = SceneSettings()
     overlays: OverlaySettings = OverlaySettings()
@@ -94,6 +117,7 @@ def _absolute(config: Config, base: Path) -> Config:
     changes: dict[str, object] = {
         "library": base / config.library,
         "workspace": base / config.workspace,
+        "inbox": None if config.inbox is None else base / config.inbox,
     }
     for name in Config.model_fields:
         section = getattr(config, name)

@@ -21,13 +21,14 @@ BACKBONE = Table(
 
 LATENTS = Table(
     "latents",
-    1,
+    2,
     columns(
         ("sample_id", TEXT),
         ("backbone", TEXT),
-        ("file", TEXT),  # safetensors with `latents_CTHW`, normalised VAE means
-        ("shape", pa.list_(INT)),
-        ("sha256", TEXT),
+        ("file", TEXT),  # a shard: safetensors of many samples' normalised VAE means
+        ("key", TEXT),  # the name of this one's in there
+        ("shape", pa.list_(INT)),  # channels, frames, height, width
+        ("sha256", TEXT),  # of its numbers as they are stored
     ),
     id="sample_id",
     parent="sample_id",
@@ -35,14 +36,19 @@ LATENTS = Table(
 
 EMBEDDINGS = Table(
     "embeddings",
-    1,
+    2,
     columns(
         ("sample_id", TEXT),
         ("backbone", TEXT),
-        ("caption", TEXT),
+        ("caption", TEXT),  # as the dataset has it
+        ("variant", TEXT),  # which of its tags were embedded
+        ("text", TEXT),  # what was embedded
         ("tokens", INT),
-        ("file", TEXT),  # safetensors with `text_LD`, cut to its true length
-        ("sha256", TEXT),
+        ("tokens_cut", INT),  # how many it was too long by
+        ("file", TEXT),  # a shard: safetensors of many texts, each cut to its true length
+        ("key", TEXT),  # the name of this one's in there; equal texts share one
+        ("shape", pa.list_(INT)),  # tokens, width
+        ("sha256", TEXT),  # of its numbers as they are stored
     ),
     id="sample_id",
     parent="sample_id",

@@ -1,8 +1,9 @@
 """One training process: ``python -m mimix_core.training JOB MESSAGES_FD``.
 
 RANK, WORLD_SIZE and LOCAL_RANK come from the environment. Messages go out as JSON lines on the
-file descriptor MESSAGES_FD, all else on stdout and stderr. SIGTERM ends it between two steps; so
-does the end of its stdin, which means that whoever started it is gone.
+file descriptor MESSAGES_FD, all else on stdout and stderr. SIGTERM ends it after the micro batch
+it is at, with a checkpoint of its last whole step; so does the end of its stdin, which means that
+whoever started it is gone.
 """
 
 from __future__ import annotations
@@ -14,16 +15,14 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from mimix_core.errors import BadInput
-from mimix_core.training.job import Job, Refused, Stopped
-
-# As shells report a process that SIGTERM ended.
-STOPPED = 128 + signal.SIGTERM
-_GRACE_SECONDS = 30.0
+from mimix_core.errors import BadInput, StageFailed, Transient
+from mimix_core.training.job import Failed, Job, Refused, Stopped
+from mimix_core.training.launch import GRACE_SECONDS, STOPPED
 
 
 def main() -> int:
@@ -35,21 +34,31 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_stop_when_orphaned, args=(stop,), daemon=True).start()
 
+    def say(message: BaseModel) -> None:
+        # Nobody listens any more when our starter died; our stdin tells of that.
+        with suppress(BrokenPipeError):
+            messages.write(message.model_dump_json() + "\n")
+
     def tell(message: BaseModel) -> None:
         if os.environ["RANK"] == "0":
-            messages.write(message.model_dump_json() + "\n")
+            say(message)
 
     from mimix_core.wan.runtime import pick_device
 
     try:
         # DeepSpeed takes a GPU when it sees one, whatever the settings say, unless told here.
         os.environ["DS_ACCELERATOR"] = pick_device(job.settings.device).type
-        from mimix_core.training import loop
+        from mimix_core.training import loop, place
 
         _plain_logs()
         loop.train(job, tell, stop.is_set)
+        place.leave()
     except BadInput as error:
-        tell(Refused(what=error.what, where=error.where, fix=error.fix))
+        # Any process may be the one that meets a sample it cannot read.
+        say(Refused(what=error.what, where=error.where, fix=error.fix))
+        return 1
+    except (StageFailed, Transient) as error:
+        say(Failed(message=str(error), again=isinstance(error, Transient)))
         return 1
     except Stopped as stopped:
         sys.stderr.write(f"stopped {stopped}\n")
@@ -62,7 +71,7 @@ def _stop_when_orphaned(stop: threading.Event) -> None:
         pass
     stop.set()
     # A step that hangs, say on a dead peer, never looks at the event.
-    time.sleep(_GRACE_SECONDS)
+    time.sleep(GRACE_SECONDS)
     os._exit(STOPPED)
 
 

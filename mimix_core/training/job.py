@@ -9,18 +9,40 @@ from pydantic import Field, TypeAdapter
 
 from mimix_core.refs import Frozen
 from mimix_core.settings import LoraSettings
+from mimix_core.wan.cache import TensorRef
+from mimix_core.wan.card import Card
 
 
 class Stopped(Exception):
-    """All processes agreed to end between two steps, because one was asked to."""
+    """All processes agreed to end, because one was asked to; the whole steps so far are kept."""
 
 
 class Sample(Frozen):
-    """One sample with its precomputed files."""
+    """One sample: what is in it, and where its precomputed tensors lie."""
 
     sample_id: str
-    latents: Path
-    text: Path
+    show: str
+    style: str
+    characters: tuple[str, ...]
+    latents: TensorRef
+    text: TensorRef
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its latents_CTHW: samples of one shape can share a micro batch."""
+        return self.latents.shape
+
+
+class Preview(Frozen):
+    """What videos of ``LoraSettings.preview_prompts`` are made with.
+
+    ``prompts``: safetensors with a ``text_LD`` for each, named by its number, and ``negative``.
+    """
+
+    backbone: str
+    prompts: Path
+    vae: Path
+    scheduler: Path
 
 
 class Job(Frozen):
@@ -31,6 +53,14 @@ class Job(Frozen):
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     out: Path
+    # What the adapter's file says of its making.
+    card: Card
+    # The run's own folder: its log grows there, and outlives an attempt that ends early. Without
+    # one the log grows in ``out``, and nothing that depends on the clock is kept.
+    journal: Path | None = None
+    preview: Preview | None = None
+    # Where checkpoints of this run are written and looked for; without one there are none.
+    checkpoints: Path | None = None
     # An empty file that the processes meet by; the launcher fills it in.
     rendezvous: Path = Path()
 
@@ -60,11 +90,19 @@ class Refused(Frozen):
     fix: str
 
 
-Message = Annotated[Progress | Finished | Refused, Field(discriminator="kind")]
+class Failed(Frozen):
+    """Training cannot go on: StageFailed, or Transient when to try again may help."""
 
-_messages: TypeAdapter[Progress | Finished | Refused] = TypeAdapter(Message)
+    kind: Literal["failed"] = "failed"
+    message: str
+    again: bool = False
 
 
-def parse(line: str) -> Progress | Finished | Refused:
+Told = Progress | Finished | Refused | Failed
+
+_messages: TypeAdapter[Told] = TypeAdapter(Annotated[Told, Field(discriminator="kind")])
+
+
+def parse(line: str) -> Told:
     """The message on one line. Raises ValidationError."""
     return _messages.validate_json(line)

@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mimix_core
-from mimix_core.errors import BadInput, StageFailed
+from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.settings import LoraSettings
-from mimix_core.training.job import Finished, Job, Progress, Refused, parse
+from mimix_core.training.job import Failed, Finished, Job, Progress, Refused, parse
 
 PROGRAM = (sys.executable, "-m", "mimix_core.training")
 """What each process runs; the job's file and the messages' file descriptor follow."""
+
+STOPPED = 128 + signal.SIGTERM
+"""How a training process ends that was asked to: as shells report one that SIGTERM ended."""
 
 JOB_FILE = "job.json"
 RENDEZVOUS_FILE = "rendezvous"
@@ -29,6 +32,8 @@ _LOG_TAIL_LINES = 30
 _WORK = "mimix-training-"
 # For the peers of a process that broke: they may hang in a collective and never look up.
 _BROKEN_GRACE_SECONDS = 5.0
+GRACE_SECONDS = 120.0
+"""Enough to end a pass on the largest model and write a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,15 @@ class Rank:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         return "\n".join([f"training process {self.number} {how}; its last words:", *lines])
+
+    def died(self) -> MimixError:
+        """The error of a process that ended badly and did not say why.
+
+        What a signal ended may do better next time; and it goes on from its last checkpoint.
+        """
+        code = self.process.returncode
+        kind = Transient if code < 0 or code == STOPPED else StageFailed
+        return kind(self.last_words())
 
 
 class Launched:
@@ -106,13 +120,14 @@ def run_job(
     log_path: Path,
     advance: Callable[[int, int, str], None],
     *,
-    grace_seconds: float = 30.0,
+    grace_seconds: float = GRACE_SECONDS,
     program: Sequence[str] = PROGRAM,
 ) -> Finished:
     """Run ``job`` in ``settings.processes`` processes to its end; their output goes to the log.
 
-    Raises BadInput as the training does, and StageFailed with the log's last lines when a process
-    ends badly; the others are ended then. A SIGTERM is passed on, and acts here when they are gone.
+    Raises BadInput and StageFailed as the training does. When a process ends badly otherwise, with
+    the log's last lines: Transient if a signal ended it, else StageFailed; the others are ended
+    then. A SIGTERM is passed on, and acts here when they are gone.
     """
     with _deferred_sigterm() as terminated, tempfile.TemporaryDirectory(prefix=_WORK) as work:
         job_file = Path(work) / JOB_FILE
@@ -120,23 +135,27 @@ def run_job(
         job_file.write_text(whole.model_dump_json())
         launched = Launched(job_file, job, log_path, program)
         try:
-            finished, refused = _listen(launched, advance, terminated)
+            last = _listen(launched, advance, terminated)
             broken = launched.broken()
         finally:
             launched.end(grace_seconds if terminated.is_set() else _BROKEN_GRACE_SECONDS)
-    if refused is not None:
-        raise BadInput(refused.what, where=refused.where, fix=refused.fix)
-    if broken is not None or finished is None:
-        raise StageFailed((broken or launched.ranks[0]).last_words())
-    return finished
+    if isinstance(last, Refused):
+        raise BadInput(last.what, where=last.where, fix=last.fix)
+    if isinstance(last, Failed):
+        raise Transient(last.message) if last.again else StageFailed(last.message)
+    if broken is not None or last is None:
+        raise (broken or launched.ranks[0]).died()
+    return last
 
 
 def _listen(
     launched: Launched, advance: Callable[[int, int, str], None], terminated: threading.Event
-) -> tuple[Finished | None, Refused | None]:
-    """Pass progress on until all processes are gone, one has ended badly, or we are to end."""
-    finished: Finished | None = None
-    refused: Refused | None = None
+) -> Finished | Refused | Failed | None:
+    """Pass progress on until all processes are gone, one has ended badly, or we are to end.
+
+    Gives what was said last that was not progress.
+    """
+    last: Finished | Refused | Failed | None = None
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(launched.messages, selectors.EVENT_READ)
@@ -148,10 +167,8 @@ def _listen(
                 message = parse(line.decode())
                 if isinstance(message, Progress):
                     advance(message.done, message.total, message.note)
-                elif isinstance(message, Finished):
-                    finished = message
                 else:
-                    refused = message
+                    last = message
             if ready and not chunk:
                 # All have closed their end: they are gone, or about to be.
                 for rank in launched.ranks:
@@ -159,7 +176,7 @@ def _listen(
                 break
             if not ready and launched.broken() is not None:
                 break
-    return finished, refused
+    return last
 
 
 @contextmanager
@@ -194,4 +211,8 @@ def _environment(rank: int, settings: LoraSettings) -> dict[str, str]:
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
+        # Memory is filled to a few GB of what there is (wan.fast): none may be lost to gaps.
+        "PYTORCH_CUDA_ALLOC_CONF": os.environ.get(
+            "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
+        ),
     }

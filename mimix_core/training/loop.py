@@ -1,155 +1,136 @@
-"""The training loop of one process: DeepSpeed engine, steps, validation, export."""
+"""The training loop of one process: steps, checkpoints, what is seen of them, export."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
+import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed
 
 from mimix_core.errors import StageFailed
 from mimix_core.settings import LoraSettings
-from mimix_core.training import data
+from mimix_core.training import checkpoint, data, ema, engine
+from mimix_core.training.checkpoint import Checkpoint
 from mimix_core.training.data import Slot
+from mimix_core.training.ema import Ema
+from mimix_core.training.engine import Engine
 from mimix_core.training.job import Finished, Job, Progress, Stopped
-from mimix_core.training.validation import held_out_losses
-from mimix_core.wan import lora, objective
-from mimix_core.wan.runtime import pick_device, pin_threads
-
-LOG_FILE = "log.jsonl"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which process this is, and where it computes."""
-
-    rank: int
-    processes: int
-    device: torch.device
-    dtype: torch.dtype
+from mimix_core.training.launch import GRACE_SECONDS
+from mimix_core.training.loader import Loader, MicroBatch, announced
+from mimix_core.training.place import Place, agreed, gathered, join, seed_generators
+from mimix_core.training.watch import Watch
+from mimix_core.wan import export, fast, lora, objective
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step was like, over all processes."""
+    """What one optimizer step was like, over all processes.
+
+    ``train_loss`` is what was minimised, weights and all; ``losses``: each sample's id, noise level
+    and unweighted loss.
+    """
 
     train_loss: float
     grad_norm: float
     lr: float
+    losses: tuple[tuple[str, float, float], ...]
 
 
 def train(
     job: Job, tell: Callable[[Progress | Finished], None], stop_asked: Callable[[], bool]
 ) -> None:
-    """Run ``job`` to its end: adapter and log are then in ``job.out``.
+    """Run ``job`` to its end, from its newest checkpoint on; adapter and log are then in its out.
 
-    Raises Stopped, BadInput for wrong targets or sizes, and StageFailed when the loss is no number.
+    Raises Stopped, BadInput for wrong targets or sizes, Transient when another process trains the
+    same run, and StageFailed when a loss is no number or a checkpoint cannot be written.
     """
-    settings = job.settings
-    place = join(job)
-    transformer = lora.load_transformer(job.transformer, place.dtype).to(place.device)
-    lora.attach(transformer, settings.rank, settings.alpha, settings.targets, settings.seed)
-    transformer.to(place.device)
-    if settings.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing()
-    engine = start_engine(transformer, settings)
+    settings, place = job.settings, join(job)
     steps = data.optimizer_steps(len(job.train), settings.epochs, settings.batch)
-    curve: list[tuple[int, float]] = []
-    with ExitStack() as files:
-        log = files.enter_context((job.out / LOG_FILE).open("w")) if place.rank == 0 else None
-
-        def note(record: dict[str, int | float]) -> None:
-            if log is not None:
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-
-        for step in range(steps + 1):
-            if job.val and (step % settings.validate_every == 0 or step == steps):
-                found = held_out_losses(transformer, job.val, settings, place.device, place.dtype)
-                for quantile, loss in enumerate(found):
-                    note({"step": step, "quantile": quantile, "val_loss": loss})
-                curve.append((step, sum(found) / len(found)))
-            if step == steps:
-                break
-            if agreed(stop_asked(), place):
-                raise Stopped(f"after {step} of {steps} steps")
+    with ExitStack() as held:
+        found = _found(job, place, held)
+        first = found.step if found else 0
+        running, mean = _prepare(job, place, found)
+        watch = Watch.start(job, place, running.transformer, steps, first)
+        if first == 0:
+            watch.validate(0)
+            watch.preview(0)
+        loader = Loader(
+            announced(job.train, range(first, steps), settings, place.rank), settings, place.device
+        )
+        held.callback(loader.close)
+        for step in range(first, steps):
             slots = data.global_batch(
                 job.train, step, epochs=settings.epochs, batch=settings.batch, seed=settings.seed
             )
-            result = optimizer_step(engine, slots, step, settings, place)
-            note({"step": step + 1, **vars(result)})
-            held_out = f", held-out {curve[-1][1]:.4f}" if curve else ""
-            tell(
-                Progress(done=step + 1, total=steps, note=f"loss {result.train_loss:.4f}{held_out}")
-            )
-    if place.rank == 0:
-        lora.export(transformer, job.out / lora.FILE)
-        tell(Finished(notes=_notes(transformer, steps, curve)))
+            started = time.monotonic()
+            try:
+                result = optimizer_step(running, slots, step, settings, place, loader, stop_asked)
+            except Stopped:
+                _save(job, place, running, mean, step)
+                raise
+            done = step + 1
+            if mean is not None:
+                mean.update(engine.weights(running), done)
+            note = watch.step(done, result, time.monotonic() - started)
+            if done % settings.validate_every == 0 or done == steps:
+                watch.validate(done)
+            if settings.preview_every and (done % settings.preview_every == 0 or done == steps):
+                watch.preview(done)
+            if done % settings.checkpoint_every == 0 and done < steps:
+                _save(job, place, running, mean, done)
+            tell(Progress(done=done, total=steps, note=note))
+        _finish(job, place, running, mean, watch, tell, steps)
+
+
+def _found(job: Job, place: Place, held: ExitStack) -> Checkpoint | None:
+    """The newest whole checkpoint, the same in all processes. Rank 0 holds the run's folder."""
+    box: list[Checkpoint | None] = [None]
+    if job.checkpoints is not None and place.rank == 0:
+        # Longer than a process takes to end whose starter was killed.
+        held.enter_context(checkpoint.held(job.checkpoints, 2 * GRACE_SECONDS))
+        box[0] = checkpoint.newest(job.checkpoints, lambda text: _say(f"warning: {text}"))
+        if box[0] is not None:
+            _say(f"going on after step {box[0].step}")
     if place.processes > 1:
-        torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+        torch.distributed.broadcast_object_list(box, src=0, group=place.talk)
+    return box[0]
 
 
-def join(job: Job) -> Place:
-    """Meet the other processes, by a file: no port to be taken, no network on one machine."""
+def _prepare(job: Job, place: Place, found: Checkpoint | None) -> tuple[Engine, Ema | None]:
+    """The transformer with its adapters as the checkpoint has them, or new ones."""
     settings = job.settings
-    rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = pick_device(settings.device)
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    else:
-        pin_threads(settings.threads)
-        torch.use_deterministic_algorithms(True)
-        # Filling memory that is about to be overwritten finds bugs, at a cost.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # DeepSpeed's shared-memory all-reduce serves tensor-parallel inference only. Left on, its first
-    # use on a CPU compiles C++ for a minute, and fails where there is no compiler.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(
-        dist_backend="nccl" if device.type == "cuda" else "gloo",
-        auto_mpi_discovery=False,
-        init_method=f"file://{job.rendezvous}",
-        rank=rank,
-        world_size=processes,
-        verbose=False,
-    )
-    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    return Place(rank, processes, device, dtype)
+    transformer = lora.load_transformer(job.transformer, place.dtype)
+    lora.attach(transformer, settings.rank, settings.alpha, settings.targets, settings.seed)
+    tensors = found.state() if found else {}
+    if found:
+        engine.load_adapters(transformer, tensors)
+    if settings.zero_stage < 3:
+        transformer.to(place.device)
+    fast.accelerate(transformer, settings)
+    running = engine.start(transformer, settings, place)
+    if found:
+        engine.load_moments(running, tensors, found.step)
+    if settings.ema_decay is None:
+        return running, None
+    adapters = engine.weights(running)
+    if found:
+        return running, ema.resume(settings.ema_decay, adapters, tensors)
+    return running, ema.begin(settings.ema_decay, adapters)
 
 
-def start_engine(transformer: Any, settings: LoraSettings) -> Any:
-    """A DeepSpeed engine over the adapters.
-
-    DeepSpeed's own bf16 mode stays off: it would cast adapters, norms and time embedding too. The
-    frozen weights came in the right types; adapters, gradients and Adam's state are fp32.
-    """
-    parameters = [parameter for _, parameter in lora.trainable(transformer)]
-    wrong = {p.dtype for p in parameters} - {torch.float32}
-    assert not wrong, f"adapters must be fp32, found {wrong}"
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    micro_steps = settings.batch // (settings.micro_batch * settings.processes)
-    engine, *_ = deepspeed.initialize(
-        model=transformer,
-        optimizer=optimizer,
-        config={
-            "train_micro_batch_size_per_gpu": settings.micro_batch,
-            "gradient_accumulation_steps": micro_steps,
-            "gradient_clipping": settings.clip_norm,
-            "zero_optimization": {"stage": settings.zero_stage},
-            "steps_per_print": 2**31,
-        },
-    )
-    return engine
+def _save(job: Job, place: Place, running: Engine, mean: Ema | None, step: int) -> None:
+    """Write a checkpoint of the run after ``step`` steps, unless there is nothing new to keep."""
+    if job.checkpoints is None or step == 0:
+        return
+    tensors = engine.state(running)
+    if place.rank == 0:
+        tensors |= mean.state() if mean else {}
+        checkpoint.write(job.checkpoints, step, tensors, job.settings.keep_checkpoints)
 
 
 def learning_rate(step: int, settings: LoraSettings) -> float:
@@ -159,70 +140,102 @@ def learning_rate(step: int, settings: LoraSettings) -> float:
     return settings.learning_rate
 
 
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
 def optimizer_step(
-    engine: Any, slots: Sequence[Slot], step: int, settings: LoraSettings, place: Place
+    running: Engine,
+    slots: Sequence[Slot],
+    step: int,
+    settings: LoraSettings,
+    place: Place,
+    loader: Loader,
+    stop_asked: Callable[[], bool] = never,
 ) -> StepResult:
-    """One global batch: forward and backward of this process's share, then the update."""
+    """Optimizer step ``step`` (from 0) on a global batch, of which this process takes its share.
+
+    The GPU is waited for once, when all its work is queued. Raises Stopped before a micro batch,
+    with the adapters as they were before the step, and StageFailed when a loss is no number.
+    """
+    shares = data.micro_batches(slots, place.processes, settings.micro_batch)
+    mine = shares[place.rank]
+    seed_generators(settings.seed, step, place)
+    losses = []
+    for number, micro in enumerate(mine):
+        if agreed(stop_asked(), place):
+            raise Stopped(f"in step {step + 1}, {number} of {len(mine)} micro batches done")
+        batch = loader.take(micro).to(place.device)
+        loss_B = micro_losses(running, batch, place)
+        # DeepSpeed takes the mean over the processes; the weights are shares of the whole.
+        loss = (batch.weight_B * loss_B).sum() * place.processes
+        engine.backward(running, loss, last=number == len(mine) - 1)
+        losses.append(torch.stack([loss_B.detach(), batch.sigma_B, batch.weight_B]))
     rate = learning_rate(step, settings)
-    for group in engine.optimizer.param_groups:
-        group["lr"] = rate
-    total = torch.zeros((), dtype=torch.float64, device=place.device)
-    for micro in data.share(slots, place.rank, place.processes, settings.micro_batch):
-        loss = micro_loss(engine, micro, settings, place)
-        total += loss.detach().double() * settings.micro_batch / len(slots)
-        engine.backward(loss)
-        engine.step()
-    if place.processes > 1:
-        torch.distributed.all_reduce(total)
-    result = StepResult(total.item(), float(engine.get_global_grad_norm()), rate)
-    if not math.isfinite(result.train_loss) or not math.isfinite(result.grad_norm):
-        raise StageFailed(
-            f"step {step + 1}: loss {result.train_loss}, gradient norm {result.grad_norm}; "
-            "lower lora.learning_rate or lora.clip_norm"
-        )
-    return result
+    norm = engine.update(running, rate)
+    return _result(shares, gathered(torch.stack(losses), place), float(norm), rate, step)
 
 
-def micro_loss(
-    engine: Any, slots: Sequence[Slot], settings: LoraSettings, place: Place
-) -> torch.Tensor:
-    """The weighted mean loss of one micro batch; DeepSpeed averages over micro steps and ranks."""
-    loaded = [data.load(slot.sample) for slot in slots]
-    draws = [
-        objective.draw(
-            settings.seed, slot.epoch, slot.sample.sample_id, latents.shape, settings.shift
-        )
-        for slot, (latents, _) in zip(slots, loaded, strict=True)
-    ]
-    loss_B = objective.losses(
-        engine,
-        data.stack_latents([latents for latents, _ in loaded]).to(place.device),
-        objective.pad_text([text for _, text in loaded]).to(place.device),
-        torch.tensor([draw.sigma for draw in draws], device=place.device),
-        torch.stack([draw.noise_CTHW for draw in draws]).to(place.device),
+def micro_losses(running: Engine, batch: MicroBatch, place: Place) -> torch.Tensor:
+    """loss_B of a micro batch, unweighted, by a pass through the engine."""
+    return objective.losses(
+        running.deepspeed,
+        batch.latents_BCTHW,
+        batch.text_BLD,
+        batch.sigma_B,
+        batch.noise_BCTHW,
         place.dtype,
     )
-    weight_B = torch.tensor([slot.weight for slot in slots], device=place.device)
-    return (weight_B * loss_B).mean()
 
 
-def agreed(stop: bool, place: Place) -> bool:
-    """Whether any process was asked to stop: all must stop before the same step, or they hang."""
-    if place.processes == 1:
-        return stop
-    votes = torch.tensor(int(stop), device=place.device)
-    torch.distributed.all_reduce(votes)
-    return bool(votes.item())
+def _result(
+    shares: Sequence[Sequence[Sequence[Slot]]],
+    found_M3B: Sequence[torch.Tensor],
+    norm: float,
+    rate: float,
+    step: int,
+) -> StepResult:
+    """Put together what the processes found: of each micro batch losses, levels and weights."""
+    losses, parts = [], []
+    for share, found in zip(shares, found_M3B, strict=True):
+        for micro, values in zip(share, found.double().unbind(), strict=True):
+            for slot, (loss, sigma, weight) in zip(micro, values.T.tolist(), strict=True):
+                if slot.weight:
+                    losses.append((slot.sample.sample_id, sigma, loss))
+                    parts.append(weight * loss)
+    bad = sorted(sample_id for sample_id, _, loss in losses if not math.isfinite(loss))
+    if bad or not math.isfinite(norm):
+        of = f" in {len(bad)} of {len(losses)} samples, first {bad[0]}" if bad else ""
+        raise StageFailed(
+            f"step {step + 1}: the loss is no number{of}; gradient norm {norm}. Look at the "
+            "sample, or lower lora.learning_rate or lora.clip_norm"
+        )
+    return StepResult(math.fsum(parts), norm, rate, tuple(losses))
 
 
-def _notes(
-    transformer: Any, steps: int, curve: Sequence[tuple[int, float]]
-) -> dict[str, str | int | float]:
-    notes: dict[str, str | int | float] = {
-        "steps": steps,
-        "adapter_parameters": sum(p.numel() for _, p in lora.trainable(transformer)),
-    }
-    if curve:
-        notes["held_out_loss_first"] = round(curve[0][1], 6)
-        notes["held_out_loss_last"] = round(curve[-1][1], 6)
-    return notes
+def _finish(
+    job: Job,
+    place: Place,
+    running: Engine,
+    mean: Ema | None,
+    watch: Watch,
+    tell: Callable[[Progress | Finished], None],
+    steps: int,
+) -> None:
+    """Write the adapter and what belongs to it, in rank 0; all processes call it together."""
+    adapters = engine.weights(running)
+    notes = watch.finish()
+    if place.rank == 0:
+        alpha = job.settings.alpha
+        export.write(job.out / export.FILE, export.adapter(adapters, alpha), job.card)
+        if mean is not None:
+            card = job.card.model_copy(update={"weights": "ema"})
+            export.write(job.out / export.EMA_FILE, export.adapter(mean.mean, alpha), card)
+        parameters = sum(weight.numel() for weight in adapters.values())
+        tell(Finished(notes={"steps": steps, "adapter_parameters": parameters, **notes}))
+    agreed(False, place)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +13,34 @@ from mimix_core.refs import FileRef, Frozen, TableRef
 from mimix_core.settings import LoraSettings
 from mimix_core.stage import Stage, StageReport
 from mimix_core.tables import DATASET, EMBEDDINGS, LATENTS, LORA, Reason, Row, Table
-from mimix_core.training.job import Job, Sample
+from mimix_core.training import previews, trackers
+from mimix_core.training.job import Job, Preview, Sample
 from mimix_core.training.launch import run_job
+from mimix_core.wan.cache import tensor_ref
+from mimix_core.wan.card import Card, shaping
 
 TRAINING_LOG = "train.log"
+JOURNAL = "journal"
+
+_SHARED_OUT: dict[str, int] = {"processes": 1, "micro_batch": 1, "zero_stage": 0, "threads": 1}
+"""How work is shared out changes sums' last bits and nothing else: a run may go on with another."""
+
+
+class PreviewParts(Frozen):
+    """The backbone's other components; only previews need them."""
+
+    vae: FileRef
+    text_encoder: FileRef
+    tokenizer: FileRef
+    scheduler: FileRef
 
 
 class LoraInputs(Frozen):
-    """The manifest, what was precomputed for it, and the transformer to adapt."""
+    """The manifest, what was precomputed for it, and the transformer to adapt.
+
+    ``preview``: given when the settings ask for previews, and not otherwise.
+    ``checkpoints``: below it a run keeps its checkpoints until it is done, and its journal.
+    """
 
     unit: Annotated[str, Immaterial()]
     dataset: TableRef
@@ -27,6 +48,23 @@ class LoraInputs(Frozen):
     embeddings: tuple[TableRef, ...]
     backbone_name: str
     transformer: FileRef
+    preview: PreviewParts | None = None
+    checkpoints: Annotated[Path | None, Immaterial()] = None
+
+
+def run_folder(inputs: LoraInputs, settings: LoraSettings) -> Path | None:
+    """Where the run that these inputs and settings ask for keeps what outlives an attempt."""
+    if inputs.checkpoints is None:
+        return None
+    return inputs.checkpoints / STAGE.key(inputs, settings.model_copy(update=_SHARED_OUT))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained on what, and what becomes of each row of the dataset."""
+
+    job: Job
+    rows: tuple[Row, ...]
 
 
 def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
@@ -34,6 +72,15 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
 
     Raises BadInput when nothing is left to train on or the parts are of different backbones.
     """
+    trackers.check(settings.trackers)
+    planned = plan(inputs, settings, out)
+    job = planned.job.model_copy(update={"preview": _preview(inputs, settings, out)})
+    finished = run_job(job, out / TRAINING_LOG, progress.advance)
+    return StageReport(rows=planned.rows, rows_in=len(planned.rows), notes=finished.notes)
+
+
+def plan(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Plan:
+    """The job for these inputs, which writes to ``out``. Raises BadInput as ``run`` does."""
     latents = _by_sample(inputs.latents, LATENTS, inputs.backbone_name)
     embeddings = _by_sample(inputs.embeddings, EMBEDDINGS, inputs.backbone_name)
     samples: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
@@ -52,15 +99,63 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
             where=f"stage lora ({inputs.unit})",
             fix="See the reasons in the dataset, latents and embeddings tables.",
         )
+    folder = run_folder(inputs, settings)
     job = Job(
         settings=settings,
         transformer=inputs.transformer.path,
         train=tuple(samples["train"]),
         val=tuple(samples["val"]),
         out=out,
+        journal=None if folder is None else folder / JOURNAL,
+        card=_card(inputs, settings, samples["train"]),
+        checkpoints=folder,
     )
-    finished = run_job(job, out / TRAINING_LOG, progress.advance)
-    return StageReport(rows=rows, rows_in=len(rows), notes=finished.notes)
+    return Plan(job, tuple(rows))
+
+
+def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Preview | None:
+    """What previews are made with, their prompts embedded; None when none are asked for."""
+    if settings.preview_every is None:
+        return None
+    parts = inputs.preview
+    if parts is None:
+        raise BadInput(
+            "previews are asked for, and the components that make them are not given",
+            where=f"stage lora ({inputs.unit})",
+        )
+    from mimix_core.wan.runtime import pin_threads
+
+    prompts = out / previews.FOLDER / "prompts.safetensors"
+    prompts.parent.mkdir()
+    pin_threads(settings.threads)
+    progress.advance(0, 1, "embeds the prompts of the previews")
+    previews.embed_prompts(
+        prompts,
+        settings.preview_prompts,
+        inputs.backbone_name,
+        parts.tokenizer.path,
+        parts.text_encoder.path,
+    )
+    return Preview(
+        backbone=inputs.backbone_name,
+        prompts=prompts,
+        vae=parts.vae.path,
+        scheduler=parts.scheduler.path,
+    )
+
+
+def _card(inputs: LoraInputs, settings: LoraSettings, train: list[Sample]) -> Card:
+    return Card(
+        base=inputs.backbone_name,
+        base_sha256=inputs.transformer.sha256,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        targets=settings.targets,
+        characters=tuple(sorted({name for sample in train for name in sample.characters})),
+        styles=tuple(sorted({sample.style for sample in train})),
+        dataset_sha256=inputs.dataset.sha256,
+        settings=shaping(settings),
+    )
 
 
 def _by_sample(
@@ -96,14 +191,17 @@ def _sample(
         return tables.failed(Reason.NO_CAPTION, "the embedding is of another caption", **bare)
     return Sample(
         sample_id=sample_id,
-        latents=video.folder / latent["file"],
-        text=text.folder / embedding["file"],
+        show=row["show"],
+        style=row["style"],
+        characters=tuple(row["characters"]),
+        latents=tensor_ref(video, latent),
+        text=tensor_ref(text, embedding),
     )
 
 
 STAGE = Stage(
     name="lora",
-    version=1,
+    version=2,
     inputs=LoraInputs,
     settings=LoraSettings,
     table=LORA,

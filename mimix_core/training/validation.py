@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed
@@ -13,37 +14,65 @@ from mimix_core.training.data import load
 from mimix_core.training.job import Sample
 from mimix_core.wan import objective
 
+if TYPE_CHECKING:
+    from mimix_core.training.place import Place
+
 
 @torch.no_grad()
-def held_out_losses(
-    transformer: Any,
-    samples: Sequence[Sample],
-    settings: LoraSettings,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> list[float]:
-    """Mean loss over ``samples`` at each of the ``validation_quantiles`` noise levels.
+def sample_losses(
+    transformer: Any, samples: Sequence[Sample], settings: LoraSettings, place: Place
+) -> torch.Tensor:
+    """loss_SQ (fp64, CPU): each sample's loss at each of the ``validation_quantiles`` levels.
 
     The samples are shared out over the processes; every process gets the whole result.
     """
-    rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
     sigmas = objective.validation_sigmas(settings.validation_quantiles, settings.shift)
-    total = torch.zeros(len(sigmas), dtype=torch.float64, device=device)
+    loss_SQ = torch.zeros(len(samples), len(sigmas), dtype=torch.float64, device=place.device)
     transformer.eval()
-    for sample in samples[rank::processes]:
+    for turn in range(math.ceil(len(samples) / place.processes)):
+        number = turn * place.processes + place.rank
+        # With ZeRO 3 a forward pass needs all processes: one that has no sample left repeats one.
+        sample = samples[min(number, len(samples) - 1)]
         latents_CTHW, text_LD = load(sample)
         noise_CTHW = objective.validation_noise(settings.seed, sample.sample_id, latents_CTHW.shape)
+        latents_1CTHW = latents_CTHW[None].to(place.device)
+        noise_1CTHW = noise_CTHW[None].to(place.device)
+        text_1LD = objective.pad_text([text_LD]).to(place.device)
         for index, sigma in enumerate(sigmas):
-            loss_B = objective.losses(
+            loss_1 = objective.losses(
                 transformer,
-                latents_CTHW[None].to(device),
-                objective.pad_text([text_LD]).to(device),
-                torch.tensor([sigma], device=device),
-                noise_CTHW[None].to(device),
-                dtype,
+                latents_1CTHW,
+                text_1LD,
+                torch.tensor([sigma], device=place.device),
+                noise_1CTHW,
+                place.dtype,
             )
-            total[index] += loss_B[0].double()
+            if number < len(samples):
+                loss_SQ[number, index] = loss_1[0].double()
     transformer.train()
-    if processes > 1:
-        torch.distributed.all_reduce(total)
-    return [value / len(samples) for value in total.tolist()]
+    if place.processes > 1:
+        torch.distributed.all_reduce(loss_SQ)
+    return loss_SQ.cpu()
+
+
+def by_style(samples: Sequence[Sample], losses: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Mean loss and number of samples of each style that occurs."""
+    return _means([((sample.style,), loss) for sample, loss in zip(samples, losses, strict=True)])
+
+
+def by_character(samples: Sequence[Sample], losses: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Mean loss and number of samples of each character; a sample counts for all in it."""
+    return _means(
+        [(tuple(sample.characters), loss) for sample, loss in zip(samples, losses, strict=True)]
+    )
+
+
+def _means(named: Sequence[tuple[Sequence[str], float]]) -> dict[str, dict[str, float]]:
+    found: dict[str, list[float]] = {}
+    for names, loss in named:
+        for name in sorted(set(names)):
+            found.setdefault(name, []).append(loss)
+    return {
+        name: {"loss": sum(values) / len(values), "samples": len(values)}
+        for name, values in sorted(found.items())
+    }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,26 +18,12 @@ from mimix_core.refs import FileRef, Frozen, TableRef, file_ref
 from mimix_core.settings import BackboneSettings
 from mimix_core.stage import Stage, StageReport
 from mimix_core.tables import BACKBONE, CAPTIONS, Row
+from mimix_core.wan import backbones
+from mimix_core.wan.backbones import Backbone, Network
 
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-TINY = "tiny-random-wan"
-# The pipeline folder of a stand-in that this stage builds, relative to its table.
+# The pipeline folder of a backbone that this stage builds, relative to its table.
 _BUILT = "pipeline"
-
-
-@dataclass(frozen=True)
-class RealWan:
-    """What tells a Wan2.1 text-to-video transformer's size, and where it is published."""
-
-    hub: str
-    layers: int
-    heads: int
-
-
-REAL = {
-    "wan2.1-t2v-14b": RealWan("Wan-AI/Wan2.1-T2V-14B-Diffusers", layers=40, heads=40),
-    "wan2.1-t2v-1.3b": RealWan("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", layers=30, heads=12),
-}
 
 
 class BackboneInputs(Frozen):
@@ -55,21 +40,21 @@ def weights_folder(settings: BackboneSettings) -> Path | None:
     To be called before any work starts. Raises MissingModel when the folder is not there, and
     BadInput when the stand-in is given one.
     """
-    if settings.name == TINY:
+    hub = backbones.get(settings.name).hub
+    if hub is None:
         if settings.path is not None:
             raise BadInput(
-                f"{TINY} is built, not loaded, but a path is given",
+                f"{settings.name} is built, not loaded, but a path is given",
                 where="settings, key backbone.path",
                 fix="Remove the path, or name the real model in backbone.name.",
             )
         return None
     if settings.path is None or not settings.path.is_dir():
-        hub = REAL[settings.name].hub
         raise MissingModel(
             f"{settings.name} is not at {settings.path or 'any given path'}",
             where="settings, key backbone.path",
             fix=f"Get it with `hf download {hub} --local-dir FOLDER` and set backbone.path to "
-            f"FOLDER, or set backbone.name to {TINY}.",
+            f"FOLDER, or set backbone.name to {backbones.TINY.name}.",
         )
     return settings.path
 
@@ -88,38 +73,58 @@ def components(ref: TableRef, weights: FileRef | None) -> dict[str, FileRef]:
 
 
 def run(inputs: BackboneInputs, settings: BackboneSettings, out: Path) -> StageReport:
-    """Build the stand-in below ``out``, or check and digest the real one."""
-    if settings.name == TINY:
+    """Build the backbone below ``out``, or check and digest the published one."""
+    backbone = backbones.get(settings.name)
+    if backbone.hub is None:
         if inputs.weights is not None:
-            raise BadInput(f"{TINY} takes no weights", where="stage backbone")
+            raise BadInput(f"{backbone.name} takes no weights", where="stage backbone")
         from mimix_core.wan import tiny
 
-        tiny.build(_captions(inputs.captions), settings.seed, out / _BUILT)
+        tiny.build(_captions(inputs.captions), settings.seed, out / _BUILT, backbone)
         base, prefix = out, f"{_BUILT}/"
     else:
         if inputs.weights is None:
-            raise MissingModel(f"{settings.name} was given no folder", where="stage backbone")
-        check_real(inputs.weights.path, settings.name)
+            raise MissingModel(f"{backbone.name} was given no folder", where="stage backbone")
+        check(inputs.weights.path, backbone)
         base, prefix = inputs.weights.path, ""
-    rows = [_row(base, prefix + name, name, settings.name) for name in COMPONENTS]
+    rows = [_row(base, prefix + name, name, backbone.name) for name in COMPONENTS]
     return StageReport(rows=rows, rows_in=len(COMPONENTS))
 
 
-def check_real(folder: Path, name: str) -> None:
-    """Raise BadInput unless ``folder`` holds all of ``name``, in diffusers layout."""
-    fix = f"Get it again with `hf download {REAL[name].hub} --local-dir {folder}`."
+def check(folder: Path, backbone: Backbone) -> None:
+    """Raise BadInput unless ``folder`` holds all of a backbone, in diffusers layout, at its size.
+
+    What is asked of each network is what its entry in ``backbones`` says of it.
+    """
+    again = f"Get it again with `hf download {backbone.hub} --local-dir {folder}`."
     for part in ("model_index.json", *COMPONENTS):
         if not (folder / part).exists():
-            raise BadInput(f"{part} is missing", where=str(folder), fix=fix)
-    config = _json(folder / "transformer" / "config.json", fix)
-    found = (config.get("num_layers"), config.get("num_attention_heads"))
-    if found != (REAL[name].layers, REAL[name].heads):
-        raise BadInput(
-            f"this transformer has {found[0]} layers and {found[1]} heads, {name} has "
-            f"{REAL[name].layers} and {REAL[name].heads}",
-            where=str(folder),
-            fix="Set backbone.name to the model that lies there, or the path to the one named.",
-        )
+            raise BadInput(f"{part} is missing", where=str(folder), fix=again)
+    for name, network in (
+        ("transformer", backbone.transformer),
+        ("vae", backbone.vae),
+        ("text_encoder", backbone.text_encoder),
+    ):
+        config = _json(folder / name / "config.json", again)
+        wrong = _differences(config, network)
+        if wrong:
+            raise BadInput(
+                f"this {name} is not that of {backbone.name}: {'; '.join(wrong)}",
+                where=str(folder / name / "config.json"),
+                fix="Set backbone.name to the model that lies there, or the path to the one named.",
+            )
+
+
+def _differences(config: Mapping[str, Any], network: Network) -> list[str]:
+    """What a folder's config says otherwise than the network's entry, in words."""
+    # diffusers writes the first, transformers the second.
+    named = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
+    found = [] if named == network.kind else [f"its class is {named}, not {network.kind}"]
+    for key, value in network.config.items():
+        wanted = list(value) if isinstance(value, tuple) else value
+        if config.get(key) != wanted:
+            found.append(f"{key} is {config.get(key)}, not {wanted}")
+    return found
 
 
 def _captions(refs: tuple[TableRef, ...]) -> list[str]:

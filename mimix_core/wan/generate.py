@@ -96,13 +96,16 @@ def load_pipeline(inputs: SampleInputs, settings: SampleSettings, device: torch.
     """``WanPipeline`` of the components, with the adapter and the settings' shift.
 
     The VAE is in fp32, the text encoder as its weights are stored. Raises BadInput when the
-    adapter does not fit the transformer.
+    adapter was not trained on the transformer, or does not fit it.
     """
     import torch
     from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 
-    from mimix_core.wan import lora, text
-    from mimix_core.wan.latents import load_vae
+    from mimix_core.wan import export, text
+    from mimix_core.wan.vae import load_vae
+
+    adapter = inputs.lora.folder / export.FILE
+    export.check_base(adapter, inputs.backbone_name, inputs.transformer.sha256)
 
     tokenizer, text_encoder = text.load(inputs.tokenizer.path, inputs.text_encoder.path, device)
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
@@ -118,11 +121,11 @@ def load_pipeline(inputs: SampleInputs, settings: SampleSettings, device: torch.
         ).to(device),
     )
     try:
-        pipeline.load_lora_weights(inputs.lora.folder, weight_name=lora.FILE)
+        pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name)
     except (RuntimeError, ValueError, OSError) as error:
         raise BadInput(
             f"the adapter does not fit this transformer: {error}",
-            where=str(inputs.lora.folder / lora.FILE),
+            where=str(adapter),
             fix="Train it on the backbone that the settings name.",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
@@ -130,18 +133,29 @@ def load_pipeline(inputs: SampleInputs, settings: SampleSettings, device: torch.
 
 
 def generate(pipeline: Any, prompt: str, seed: int, settings: SampleSettings) -> NDArray[np.uint8]:
-    """One video, uint8 RGB frames_THWC. The noise is drawn on the CPU: the same on any device."""
-    import torch
-
-    video_BTHWC = pipeline(
-        prompt,
+    """One video, uint8 RGB frames_THWC."""
+    return video(
+        pipeline,
+        seed,
+        prompt=prompt,
         width=settings.width,
         height=settings.height,
         num_frames=settings.frames,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="np",
+    )
+
+
+def video(pipeline: Any, seed: int, **call: Any) -> NDArray[np.uint8]:
+    """One video, uint8 RGB frames_THWC; ``call`` as ``WanPipeline.__call__`` takes it.
+
+    The noise is drawn on the CPU: the same on any device. Raises ValueError for values that are no
+    numbers.
+    """
+    import torch
+
+    video_BTHWC = pipeline(
+        generator=torch.Generator().manual_seed(seed), output_type="np", **call
     ).frames
     if not np.isfinite(video_BTHWC).all():
         raise ValueError("the video holds values that are no numbers")

@@ -1,13 +1,17 @@
 """Stage ``latents``: each clip or composite as the VAE's normalised mean, computed once.
 
-Wan's rule (DiffSynth and diffusers agree): the mean of the posterior, not a draw from it, from a
-VAE in fp32, then (mean - latents_mean) / latents_std per channel.
+While the VAE works on one clip a thread decodes the next and another writes the last, so that a GPU
+waits for neither. A unit that was killed goes on with the clips it had not finished (``cache``).
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,120 +21,189 @@ from mimix_core.errors import BadInput
 from mimix_core.keys import Immaterial
 from mimix_core.media.decode import read_rgb
 from mimix_core.media.probe import UnreadableVideo
-from mimix_core.refs import FileRef, Frozen, TableRef, digest_file
+from mimix_core.refs import FileRef, Frozen, TableRef
 from mimix_core.settings import LatentSettings
 from mimix_core.stage import Stage, StageReport
 from mimix_core.tables import CLIPS, COMPOSITES, LATENTS, Reason, Row
-
-if TYPE_CHECKING:
-    import torch
+from mimix_core.wan import backbones, cache
+from mimix_core.wan.backbones import Backbone
 
 SOURCES = {"clips": CLIPS, "composites": COMPOSITES}
 
+_AHEAD = 2
+"""Clips decoded and not yet encoded, at most: 0.1 GB each at 81 x 480 x 832."""
+
+Frames = NDArray[np.uint8]
+
 
 class LatentInputs(Frozen):
-    """Clips or composites, and the VAE alone: no other component can change a latent."""
+    """Clips or composites, and the VAE alone: no other component can change a latent.
+
+    ``span``: the first and the one after the last of the table's usable rows that this unit is of,
+    in the order of their ids; None: all. ``parts``: where finished latents of a unit under way lie.
+    """
 
     unit: Annotated[str, Immaterial()]
     samples: TableRef
+    span: tuple[int, int] | None = None
     backbone_name: str
     vae: FileRef
+    parts: Annotated[Path, Immaterial()]
+
+
+class SizeMisfit(ValueError):
+    """The backbone cannot take a video of that size or length."""
 
 
 def run(inputs: LatentInputs, settings: LatentSettings, out: Path) -> StageReport:
-    """Encode every usable sample; a sample that cannot be read or encoded fails alone."""
-    from mimix_core.wan.runtime import pick_device, pin_threads
+    """Encode every usable sample; one that cannot be read or encoded fails alone.
 
+    Notes: how many were encoded now and how many were found, and how long encoding took and waited
+    for frames. Raises BadInput when the table or the size is not one for the backbone, Transient
+    when the device has no memory left.
+    """
+    backbone = backbones.get(inputs.backbone_name)
     source = SOURCES.get(inputs.samples.stage)
     if source is None:
         raise BadInput(
             f"latents are made of {' or '.join(SOURCES)}, not of {inputs.samples.stage}",
             where=f"stage latents ({inputs.unit})",
         )
-    samples = list(tables.usable(tables.read(inputs.samples.path, source)))
+    _check_size(backbone, settings)
+    usable = list(tables.usable(tables.read(inputs.samples.path, source)))
+    begin, end = inputs.span or (0, len(usable))
+    samples = {row[source.id]: row for row in usable[begin:end]}
+    with cache.unit_parts(inputs.parts, STAGE.name, STAGE.key(inputs, settings)) as parts:
+        work = _Work(inputs, settings, backbone, parts)
+        work.find(list(samples))
+        if missing := {name: row for name, row in samples.items() if name not in work.done}:
+            work.encode(missing, len(samples))
+        places = cache.write_shards(out, "latents", work.done)
+    same = {"backbone": backbone.name}
     rows: list[Row] = []
-    if samples:
-        pin_threads(settings.threads)
-        vae = load_vae(inputs.vae.path, pick_device(settings.device))
-        (out / "latents").mkdir()
-    for number, sample in enumerate(samples):
-        sample_id = sample[source.id]
-        progress.advance(number, len(samples), sample_id)
-        rows.append(_row(inputs, settings, out, sample_id, sample, vae))
-    progress.advance(len(samples), len(samples))
-    return StageReport(rows=rows, rows_in=len(samples))
+    for name in samples:
+        if name in places:
+            rows.append(tables.ok(sample_id=name, **same, **places[name].columns()))
+        else:
+            reason, detail = work.failed[name]
+            rows.append(tables.failed(reason, detail, sample_id=name, **same, **cache.NOWHERE))
+    return StageReport(rows, rows_in=len(samples), notes=work.notes)
 
 
-def _row(
-    inputs: LatentInputs,
-    settings: LatentSettings,
-    out: Path,
-    sample_id: str,
-    sample: Row,
-    vae: Any,
-) -> Row:
-    from mimix_core.wan import tensors
-
-    name = f"latents/{sample_id}.safetensors"
-    same: Row = {"sample_id": sample_id, "backbone": inputs.backbone_name}
-    try:
-        frames_THWC = read_rgb(inputs.samples.folder / sample["file"], threads=settings.threads)
-        if settings.width is not None and settings.height is not None:
-            frames_THWC = resize(frames_THWC, settings.width, settings.height)
-        latents_CTHW = encode(vae, frames_THWC)
-    except (UnreadableVideo, ValueError, RuntimeError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        return tables.failed(Reason.NO_LATENT, detail, **same, file="", shape=[], sha256="")
-    tensors.write(out / name, {"latents_CTHW": latents_CTHW})
-    return tables.ok(
-        **same, file=name, shape=list(latents_CTHW.shape), sha256=digest_file(out / name)
-    )
+def _check_size(backbone: Backbone, settings: LatentSettings) -> None:
+    if settings.width is None or settings.height is None:
+        return
+    problem = backbone.misfit(1, settings.width, settings.height)
+    if problem is not None:
+        raise BadInput(problem, where="settings, keys latents.width and latents.height")
 
 
-def load_vae(folder: Path, device: torch.device) -> Any:
-    """The VAE (``AutoencoderKLWan``) in fp32, for encoding or decoding."""
-    import torch
-    from diffusers import AutoencoderKLWan
+@dataclass
+class _Work:
+    """One unit under way: what is done, what failed and why, and where the time went."""
 
-    return AutoencoderKLWan.from_pretrained(folder, torch_dtype=torch.float32).eval().to(device)
+    inputs: LatentInputs
+    settings: LatentSettings
+    backbone: Backbone
+    parts: cache.Parts
+    done: dict[str, cache.Part] = field(default_factory=dict)
+    failed: dict[str, tuple[Reason, str]] = field(default_factory=dict)
+    notes: dict[str, str | int | float] = field(default_factory=dict)
+
+    def find(self, names: Sequence[str]) -> None:
+        """Take what an earlier attempt had finished."""
+        for name in names:
+            part = self.parts.find(name)
+            if part is not None:
+                self.done[name] = part
+        self.notes["found"] = len(self.done)
+
+    def encode(self, missing: dict[str, Row], total: int) -> None:
+        """Encode samples, by id; ``total``: of the unit, those that were found included."""
+        from mimix_core.wan.device import leased
+        from mimix_core.wan.runtime import pin_threads
+
+        pin_threads(self.settings.threads)
+        progress.advance(len(self.done), total, "waits for a free device")
+        with leased(self.settings.device) as device:
+            self._encode(missing, total, device)
+
+    def _encode(self, missing: dict[str, Row], total: int, device: Any) -> None:
+        rules = backbones.rules(self.backbone)
+        vae = rules.load_vae(self.inputs.vae.path, device, self.settings.precision)
+        started, waited, encoded = time.monotonic(), 0.0, 0
+        with ThreadPoolExecutor(1) as writer:
+            writing: Future[None] | None = None
+            for name, frames in ahead(list(missing), lambda name: self._frames(missing[name])):
+                progress.advance(len(self.done) + len(self.failed), total, name)
+                asked = time.monotonic()
+                try:
+                    frames_THWC = frames.result()
+                    waited += time.monotonic() - asked
+                    latents_CTHW = _finite(rules.encode(vae, frames_THWC))
+                except SizeMisfit as error:
+                    self.failed[name] = (Reason.SIZE_DOES_NOT_FIT, str(error))
+                    continue
+                except (UnreadableVideo, ValueError) as error:
+                    self.failed[name] = (Reason.NO_LATENT, f"{type(error).__name__}: {error}")
+                    continue
+                encoded += 1
+                if writing is not None:
+                    writing.result()
+                writing = writer.submit(self._keep, name, latents_CTHW)
+            if writing is not None:
+                writing.result()
+        seconds = time.monotonic() - started
+        self.notes |= {
+            "encoded": encoded,
+            "device": str(device),
+            "seconds": round(seconds, 3),
+            "seconds_waited_for_frames": round(waited, 3),
+        }
+        progress.advance(total, total)
+
+    def _frames(self, sample: Row) -> Frames:
+        """Runs in the decoding thread."""
+        path = self.inputs.samples.folder / sample["file"]
+        frames_THWC = read_rgb(path, threads=self.settings.threads)
+        if self.settings.width is not None and self.settings.height is not None:
+            from mimix_core.wan.vae import resize
+
+            frames_THWC = resize(frames_THWC, self.settings.width, self.settings.height)
+        count, height, width, _ = frames_THWC.shape
+        problem = self.backbone.misfit(count, width, height)
+        if problem is not None:
+            raise SizeMisfit(problem)
+        return frames_THWC
+
+    def _keep(self, name: str, latents_CTHW: Any) -> None:
+        """Runs in the writing thread."""
+        self.done[name] = self.parts.keep(name, latents_CTHW)
 
 
-def resize(frames_THWC: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Frames at another size, by area averaging (no aliasing when shrinking)."""
-    import cv2
+def ahead(names: Sequence[str], load: Callable[[str], Frames]) -> Iterator[tuple[str, Future[Any]]]:
+    """Each name with its frames to come, in order; a thread loads the ones that follow."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting: list[Future[Any]] = []
+        try:
+            for number, name in enumerate(names):
+                for following in names[number + len(waiting) : number + 1 + _AHEAD]:
+                    waiting.append(reader.submit(load, following))
+                yield name, waiting.pop(0)
+        finally:
+            for future in waiting:
+                future.cancel()
 
-    return np.stack(
-        [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames_THWC]
-    )
 
-
-def encode(vae: Any, frames_THWC: NDArray[np.uint8]) -> torch.Tensor:
-    """Normalised latents_CTHW (fp32, CPU) of uint8 RGB frames: T frames give (T - 1) / 4 + 1.
-
-    Raises ValueError unless T is 4k + 1 and both sides are multiples of 16 (VAE 8, patch 2).
-    """
-    import torch
-
-    count, height, width, _ = frames_THWC.shape
-    if count % 4 != 1 or height % 16 or width % 16:
-        raise ValueError(f"{count} frames of {width}x{height} do not fit Wan's VAE")
-    video_CTHW = torch.from_numpy(np.ascontiguousarray(frames_THWC.transpose(3, 0, 1, 2)))
-    video_BCTHW = (video_CTHW.to(vae.device).float() / 127.5 - 1.0).unsqueeze(0)
-    with torch.no_grad():
-        mean_CTHW = vae.encode(video_BCTHW).latent_dist.mode()[0]
-    shift_C, scale_C = (
-        torch.tensor(values, device=mean_CTHW.device)
-        for values in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    latents_CTHW: torch.Tensor = (mean_CTHW - shift_C[:, None, None, None]) / scale_C[
-        :, None, None, None
-    ]
-    return latents_CTHW.cpu()
+def _finite(latents_CTHW: Any) -> Any:
+    if not bool(latents_CTHW.isfinite().all()):
+        raise ValueError("the latents hold values that are no numbers")
+    return latents_CTHW
 
 
 STAGE = Stage(
     name="latents",
-    version=1,
+    version=2,
     inputs=LatentInputs,
     settings=LatentSettings,
     table=LATENTS,

@@ -1,8 +1,7 @@
-"""LoRA on the backbone's transformer: attach it, and write it so that WanPipeline loads it."""
+"""LoRA on the backbone's transformer: load that, and attach adapters to it."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +10,7 @@ from typing import Any
 import torch
 
 from mimix_core.errors import BadInput
-from mimix_core.wan import tensors
 from mimix_core.wan.runtime import generator
-
-FILE = "pytorch_lora_weights.safetensors"
-_PREFIX = "transformer"
 
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
@@ -54,22 +49,3 @@ def attach(transformer: Any, rank: int, alpha: int, targets: Sequence[str], seed
 def trainable(transformer: Any) -> list[tuple[str, torch.nn.Parameter]]:
     """The adapters' parameters with their names, in the model's order."""
     return [(name, p) for name, p in transformer.named_parameters() if p.requires_grad]
-
-
-def export(transformer: Any, path: Path) -> None:
-    """Write the adapters as ``WanPipeline.load_lora_weights`` reads them, with rank and alpha."""
-    from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
-    from peft.utils import get_peft_model_state_dict
-
-    config = transformer.peft_config["default"]
-    metadata = {
-        f"{_PREFIX}.r": config.r,
-        f"{_PREFIX}.lora_alpha": config.lora_alpha,
-        f"{_PREFIX}.target_modules": sorted(config.target_modules),
-    }
-    weights = {
-        f"{_PREFIX}.{name}": weight.detach().float().cpu()
-        for name, weight in get_peft_model_state_dict(transformer).items()
-    }
-    header = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
-    tensors.write(path, weights, header)

@@ -2,12 +2,18 @@
 
 x_t = (1 - s) x0 + s noise; the network predicts v = noise - x0; s' = shift s / (1 + (shift - 1) s);
 the timestep it is told is 1000 s', in fp32.
+
+A sample's noise level comes from a quantile in 0..1, which training stratifies over its global
+batch (``training.data``); its noise from a generator keyed by what it is for.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any, Literal
 
 import torch
 
@@ -15,14 +21,26 @@ from mimix_core.wan.runtime import generator
 
 TEXT_TOKENS = 512
 _VALIDATION = "validation"
+_TRAINING = "training"
+# Levels by which a weighting's mean is found: as many as Wan has timesteps.
+_LEVELS = 1000
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The noise level s' (shifted) and the noise of one sample at one moment."""
+class Levels:
+    """How training chooses noise levels: a distribution of s, then the shift."""
 
-    sigma: float
-    noise_CTHW: torch.Tensor
+    timesteps: Literal["uniform", "logit_normal"]
+    shift: float
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+
+    def at(self, quantile: float) -> float:
+        """The level s' below which that share of the distribution lies; ``quantile`` in (0, 1)."""
+        if self.timesteps == "uniform":
+            return shifted(quantile, self.shift)
+        logit = NormalDist(self.logit_mean, self.logit_std).inv_cdf(quantile)
+        return shifted(1 / (1 + math.exp(-logit)), self.shift)
 
 
 def shifted(sigma: float, shift: float) -> float:
@@ -30,18 +48,35 @@ def shifted(sigma: float, shift: float) -> float:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def draw(seed: int, epoch: int, sample_id: str, shape: torch.Size, shift: float) -> Draw:
-    """The level and the noise for a sample in an epoch: s uniform in 0..1.
+def weight(sigma: float, weighting: Literal["none", "bell"], levels: Levels) -> float:
+    """The weight of the loss at level s', 1 in the mean over ``levels``.
 
-    Keyed by its arguments alone, so any process can make any sample's again at any time.
+    ``bell`` is DiffSynth-Studio's (``FlowMatchScheduler.set_training_weight``):
+    exp(-2 (s' - 1/2)^2), less its value at pure noise, where it is then 0.
     """
-    numbers = generator(seed, epoch, sample_id)
-    sigma = torch.rand((), generator=numbers, dtype=torch.float64).item()
-    return Draw(shifted(sigma, shift), torch.randn(shape, generator=numbers))
+    return 1.0 if weighting == "none" else _bell(sigma) / _mean_bell(levels)
+
+
+def _bell(sigma: float) -> float:
+    return math.exp(-2 * (sigma - 0.5) ** 2) - math.exp(-0.5)
+
+
+@lru_cache
+def _mean_bell(levels: Levels) -> float:
+    middles = [(index + 0.5) / _LEVELS for index in range(_LEVELS)]
+    return math.fsum(_bell(levels.at(middle)) for middle in middles) / _LEVELS
+
+
+def training_noise(seed: int, epoch: int, sample_id: str, shape: torch.Size) -> torch.Tensor:
+    """noise_CTHW of a sample in an epoch, by its key alone: any process makes it again any time."""
+    return torch.randn(shape, generator=generator(seed, _TRAINING, epoch, sample_id))
 
 
 def validation_sigmas(count: int, shift: float) -> list[float]:
-    """Fixed levels: the middles of ``count`` equal parts of training's distribution of levels."""
+    """Fixed levels: the middles of ``count`` equal parts of the shifted uniform distribution.
+
+    Not of the distribution that training draws from: runs that differ in it stay comparable.
+    """
     return [shifted((index + 0.5) / count, shift) for index in range(count)]
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+
+from mimix_core.errors import BadInput
 
 
 def write(
@@ -20,13 +26,58 @@ def write(
     blob = save(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, dict(metadata or {})
     )
-    size = int.from_bytes(blob[:8], "little")
-    header = json.loads(blob[8 : 8 + size])
-    if metadata:
-        header = {"__metadata__": dict(sorted(metadata.items())), **_entries(header)}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + blob[8 + size :])
+    header = _parse(blob)
+    begin = 8 + int.from_bytes(blob[:8], "little")
+    path.write_bytes(_header(_entries(header), metadata) + blob[begin:])
+
+
+def join(path: Path, parts: Mapping[str, Path]) -> None:
+    """Write one file of the tensors of many: by its new name, the file that holds it alone.
+
+    Names are written in their order, and each tensor's bytes as they are; no more than a piece of
+    one is in memory at a time.
+    """
+    entries: dict[str, Any] = {}
+    begins = {}
+    end = 0
+    for name in sorted(parts):
+        with parts[name].open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            [(_, entry)] = _entries(json.loads(stream.read(size))).items()
+        length = entry["data_offsets"][1] - entry["data_offsets"][0]
+        entries[name] = {**entry, "data_offsets": [end, end + length]}
+        begins[name] = 8 + size
+        end += length
+    with path.open("wb") as whole:
+        whole.write(_header(entries, None))
+        for name, begin in begins.items():
+            with parts[name].open("rb") as stream:
+                stream.seek(begin)
+                shutil.copyfileobj(stream, whole, 1 << 20)
+
+
+def digest(tensor: torch.Tensor) -> str:
+    """sha256 of a tensor's numbers as they are stored, in hex."""
+    numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return hashlib.sha256(numbers.numpy().data).hexdigest()
+
+
+def read_one(path: Path, name: str) -> torch.Tensor:
+    """One tensor of a safetensors file, on the CPU; the others are not read.
+
+    Raises BadInput when the file or the tensor is not there, or not whole.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            # What comes back is a view of the mapped file; the copy outlives it.
+            tensor: torch.Tensor = file.get_tensor(name).clone()
+    except (OSError, SafetensorError) as error:
+        raise BadInput(
+            f"{name} cannot be read ({error})",
+            where=str(path),
+            fix="Run the stage that makes it again.",
+        ) from error
+    return tensor
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -48,5 +99,21 @@ def parameters(path: Path) -> int:
     return total
 
 
-def _entries(header: dict[str, dict[str, list[int]]]) -> dict[str, dict[str, list[int]]]:
+def _parse(blob: bytes) -> dict[str, Any]:
+    header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+    assert isinstance(header, dict)
+    return header
+
+
+def _entries(header: Mapping[str, Any]) -> dict[str, Any]:
     return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def _header(entries: Mapping[str, Any], metadata: Mapping[str, str] | None) -> bytes:
+    """Length and header as a file starts with them; the tensors begin at a multiple of 8."""
+    header = dict(entries)
+    if metadata:
+        header = {"__metadata__": dict(sorted(metadata.items())), **header}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

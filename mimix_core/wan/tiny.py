@@ -1,7 +1,7 @@
-"""``tiny-random-wan``: Wan's architecture, a few hundred thousand random weights.
+"""A backbone with random weights: its classes, its folder layout, and no idea of any picture.
 
-It stands in for the real backbone where no weights are, under its own name: the same classes, the
-same folder layout, the same 4 x 8 x 8 compression into 16 channels, and no idea of any picture.
+At the size of ``tiny-random-wan``, a few hundred thousand weights, it stands in for the real one
+where no weights are, under its own name.
 """
 
 from __future__ import annotations
@@ -14,58 +14,42 @@ from typing import Any
 
 import torch
 
+from mimix_core.wan import backbones
+from mimix_core.wan.backbones import Backbone
 from mimix_core.wan.runtime import generator
 
-NAME = "tiny-random-wan"
 VOCABULARY = 512
-_TEXT_WIDTH = 32
 
 
-def build(captions: Iterable[str], seed: int, folder: Path) -> None:
-    """Write a complete pipeline folder that ``WanPipeline.from_pretrained`` loads.
+def build(
+    captions: Iterable[str], seed: int, folder: Path, backbone: Backbone = backbones.TINY
+) -> None:
+    """Write a complete pipeline folder that diffusers loads: a backbone's classes at its size.
 
     Transformer, VAE and text encoder depend on ``seed`` alone and the tokenizer on ``captions``
     alone: new captions leave all other components' bytes as they were.
     """
-    from diffusers import (
-        AutoencoderKLWan,
-        UniPCMultistepScheduler,
-        WanPipeline,
-        WanTransformer3DModel,
-    )
-    from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
+    import diffusers
+    import transformers
 
-    transformer = WanTransformer3DModel(
-        num_attention_heads=4,
-        attention_head_dim=24,
-        num_layers=2,
-        ffn_dim=192,
-        text_dim=_TEXT_WIDTH,
-        freq_dim=64,
-    )
-    vae = AutoencoderKLWan(base_dim=4, num_res_blocks=1)
-    text_encoder = UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=VOCABULARY,
-            d_model=_TEXT_WIDTH,
-            d_kv=16,
-            d_ff=64,
-            num_layers=2,
-            num_heads=2,
-            dropout_rate=0.0,
-        )
+    transformer = getattr(diffusers, backbone.transformer.kind)(**backbone.transformer.config)
+    vae = getattr(diffusers, backbone.vae.kind)(**backbone.vae.config)
+    text_encoder = getattr(transformers, backbone.text_encoder.kind)(
+        transformers.UMT5Config(dropout_rate=0.0, **backbone.text_encoder.config)
     )
     for name, model in (("transformer", transformer), ("vae", vae), ("text", text_encoder)):
         randomise(model, seed, name)
-    pipeline = WanPipeline(
-        tokenizer=T5Tokenizer(vocab=vocabulary(captions), extra_ids=0, model_max_length=512),
+    pipeline = getattr(diffusers, backbone.pipeline)(
+        tokenizer=transformers.T5Tokenizer(
+            vocab=vocabulary(captions), extra_ids=0, model_max_length=512
+        ),
         text_encoder=text_encoder,
         vae=vae,
-        scheduler=UniPCMultistepScheduler(
+        scheduler=diffusers.UniPCMultistepScheduler(
             prediction_type="flow_prediction",
             use_flow_sigmas=True,
             num_train_timesteps=1000,
-            flow_shift=5.0,
+            flow_shift=backbone.flow_shift,
         ),
         transformer=transformer,
     )

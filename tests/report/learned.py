@@ -24,13 +24,13 @@ def learn(world: World, backbone: str = "tiny-random-wan", steps: int = 30) -> N
     world.commit("backbone", "all", tables.BACKBONE, [_component(backbone)])
     kept = [row["sample_id"] for row in dataset if row["status"] == "ok"]
     latents = [
-        ok(sample_id=s, backbone=backbone, file="x", shape=[16, 21, 15, 26], sha256="0")
+        ok(sample_id=s, backbone=backbone, file="x", key=s, shape=[16, 21, 15, 26], sha256="0")
         for s in kept
     ]
     world.commit("latents", "shard-0", tables.LATENTS, latents)
-    embeddings = [
-        ok(sample_id=s, backbone=backbone, caption="", tokens=9, file="x", sha256="0") for s in kept
-    ]
+    text: Row = {"caption": "", "variant": "both", "text": "", "tokens": 9, "tokens_cut": 0}
+    place: Row = {"file": "x", "key": "y", "shape": [9, 32], "sha256": "0"}
+    embeddings = [ok(sample_id=s, backbone=backbone, **text, **place) for s in kept]
     world.commit("embeddings", "shard-0", tables.EMBEDDINGS, embeddings)
     lora = [
         ok(sample_id=row["sample_id"], split=row["split"], seen=5 * (row["split"] == "train"))
@@ -140,16 +140,35 @@ def _component(backbone: str) -> Row:
     )
 
 
+PREVIEWED = "[Character: Rinky], digs. A garden. [scene-style:cartoon]"
+
+
 def _write_log(folder: Path, steps: int) -> None:
-    records: list[dict[str, float]] = [
-        {"step": k, "train_loss": 1 / k**0.3 + 0.05 * (k % 3), "grad_norm": 1.0, "lr": 1e-4}
+    """A log of every kind of record, with previews every 10 steps."""
+    records: list[dict[str, Any]] = [
+        {"step": k, "train_loss": 1 / k**0.3 + 0.05 * (k % 3), "grad_norm": 2 / k, "lr": 1e-4}
         for k in range(1, steps + 1)
     ]
-    for step in range(0, steps + 1, 10) if steps else []:
+    for step in range(0, steps + 1, 5) if steps else []:
+        falling = 1 - step / 200
         for index in range(9):
-            loss = (0.5 + index / 10) * (1 - step / 200)
+            loss = (0.5 + index / 10) * falling
             records.append({"step": step, "quantile": index, "val_loss": loss})
+        groups = {
+            "style": {name: {"loss": loss * falling, "samples": n} for name, loss, n in _STYLES},
+            "character": {f"Hero {n}": {"loss": falling, "samples": n + 1} for n in range(12)},
+        }
+        records.append({"step": step, "held_out_loss": 0.9 * falling, **groups})
+        name = f"previews/step-{step:06d}/0.mp4"
+        (folder / name).parent.mkdir(parents=True)
+        slope = np.arange(104, dtype=np.uint8)[None, :, None].repeat(60, 0).repeat(3, 2)
+        encode(folder / name, [np.roll(slope, step + 20 * k, 1) for k in range(5)])
+        size = {"frames": 5, "width": 104, "height": 60}
+        records.append({"step": step, "preview": name, "prompt": PREVIEWED, "seed": 1, **size})
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+_STYLES = (("cartoon", 0.7, 9), ("realistic", 0.95, 4))
 
 
 def whole(root: Path, *, hostile: str = "", **changes: Any) -> World:

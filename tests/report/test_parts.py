@@ -204,12 +204,26 @@ def test_the_training_log_is_read_by_kind_and_noise_level(tmp_path: Path) -> Non
         '{"step": 1, "train_loss": 0.7, "grad_norm": 2.0, "lr": 0.0001}',
         '{"step": 2, "train_loss": 0.5, "grad_norm": 2.0, "lr": 0.0001}',
         '{"step": 2, "quantile": 0, "val_loss": 0.1}',
+        '{"step": 0, "held_out_loss": 0.2, "style": {"cartoon": {"loss": 0.2, "samples": 3}},'
+        ' "character": {"Al": {"loss": 0.3, "samples": 1}, "Bo": {"loss": 0.1, "samples": 2}}}',
+        '{"step": 2, "held_out_loss": 0.1, "style": {"cartoon": {"loss": 0.1, "samples": 3}},'
+        ' "character": {}}',
+        '{"step": 2, "preview": "previews/a.mp4", "prompt": "p", "seed": 7, "frames": 5,'
+        ' "width": 32, "height": 16}',
     ]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     losses = read_losses(tmp_path)
     assert losses.train == ((1, 0.7), (2, 0.5))
     assert losses.validation == (((0, 0.2), (2, 0.1)), ((0, 0.3),))
     assert losses.steps == 2
+    assert losses.gradient == ((1, 2.0), (2, 2.0))
+    assert [(g.kind, g.name, g.samples, g.held_out) for g in losses.groups] == [
+        ("style", "cartoon", 3, ((0, 0.2), (2, 0.1))),
+        ("character", "Bo", 2, ((0, 0.1),)),
+        ("character", "Al", 1, ((0, 0.3),)),
+    ]
+    [shot] = losses.previews
+    assert (shot.step, shot.prompt, shot.path) == (2, "p", tmp_path / "previews/a.mp4")
 
 
 @pytest.mark.parametrize("text", ["{", '{"step": 1}', "[]"])

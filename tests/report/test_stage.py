@@ -239,6 +239,21 @@ def test_a_stand_in_is_called_one_and_a_real_backbone_is_not(
     assert "stand-in" not in real
 
 
+def test_training_is_shown_by_style_and_character_and_as_the_prompts_looked(page: str) -> None:
+    shown = text_of(page, '<section id="training">', "</section>")
+    # 30 steps, looked at each 5: falling by 30 / 200.
+    assert "cartoon (style, 9 held out) 0.7 0.595" in shown
+    assert "realistic (style, 4 held out) 0.95 0.8075" in shown
+    # 2 styles and the 7 of 12 characters who are in most samples.
+    assert "Hero 11 (character, 12 held out) 1 0.85" in shown
+    assert "Hero 5 (character" in shown
+    assert "Hero 4 (character" not in shown
+    assert "9 of 14 styles and characters are shown." in shown
+    assert "Gradient norm" in shown
+    assert "Rinky ] , digs. A garden." in shown
+    assert re.findall(r"after (\d+) steps", shown) == ["0", "10", "20", "30"]
+
+
 def test_limits_bound_what_is_shown_and_the_page_says_so(world: World, tmp_path: Path) -> None:
     few = SETTINGS.model_copy(
         update={"max_clips_shown": 2, "max_samples_shown": 1, "max_video_bytes": 10}

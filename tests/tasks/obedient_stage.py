@@ -62,6 +62,8 @@ def run(inputs: ObedientInputs, settings: ObedientSettings, out: Path) -> StageR
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
         Path(inputs.diary).write_text(f"{os.getpid()}\n{child.pid}\n")
         time.sleep(120)
+    if inputs.order == "slow":
+        time.sleep(3)
     if inputs.order.startswith("fail a row"):
         row = tables.failed(tables.Reason.METRIC_FAILED, "as told", page="p", file="")
         return StageReport([row], rows_in=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.library import Library
 from mimix_core.refs import TableRef
 from mimix_core.settings import Config, RunSettings
+from mimix_core.stage import run_stage
 from mimix_core.store import Store
 from mimix_core.workspace import Workspace
 from tasks.base import Run, stage_task
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.slow
 
 obedient_task = stage_task(STAGE.name, retry_delay_seconds=0.1)
 mute_task = stage_task(mute_stage.STAGE.name, retry_delay_seconds=0.1)
+steadfast_task = stage_task(STAGE.name, retry_delay_seconds=0.1, retries=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,6 +137,39 @@ def test_bad_input_is_not_retried(
     with pytest.raises(error):
         perform(workspace(tmp_path, retries=2), [ObedientInputs(order=order, diary=str(diary))])
     assert len(lines(diary)) == tries
+
+
+def test_a_stage_that_says_how_often_it_is_tried_again_is_heard(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    work = workspace(tmp_path, retries=0)
+    with pytest.raises(Transient):
+        perform(work, [ObedientInputs(order="transient", diary=str(diary))], steadfast_task)
+    assert len(lines(diary)) == 2
+
+
+def test_what_another_run_is_making_comes_last_and_is_not_made_twice(tmp_path: Path) -> None:
+    """Another run has the first unit; it makes it while this one is at the others."""
+    diary = tmp_path / "diary"
+    work = workspace(tmp_path, workers=1)
+    inputs = [ObedientInputs(unit=f"u{n}", order=f"work {n}", diary=str(diary)) for n in range(3)]
+    held, made = threading.Event(), threading.Event()
+
+    def another_run() -> None:
+        key = STAGE.key(inputs[0], ObedientSettings())
+        with work.store.claim(STAGE.name, key, held.set):
+            held.set()
+            while len(lines(diary)) < 2:
+                made.wait(0.05)
+            run_stage(work.store, STAGE, inputs[0], ObedientSettings())
+
+    other = threading.Thread(target=another_run)
+    other.start()
+    assert held.wait(30)
+    _, refs, names = perform(work, inputs)
+    other.join(30)
+    assert [line.split()[0] for line in lines(diary)] == ["u1", "u2", "u0"]
+    assert [ref.unit for ref in refs] == ["u0", "u1", "u2"]
+    assert names == ["Completed"] * 3
 
 
 def test_failed_rows_are_a_warning_each_unit(

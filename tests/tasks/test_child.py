@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from mimix_core.errors import BadInput, StageFailed, Transient
 from mimix_core.store import Store
 from mimix_core.tables import Reason
 from mimix_core.unit import UnitRequest, request
+from tasks import child
 from tasks.child import UnitDied, end_idle, run_child
 from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
 
@@ -208,3 +210,24 @@ def test_one_process_runs_the_units_of_a_stage_until_one_breaks_it(
     assert second != first
     end_idle(STAGE.name)
     assert gone([first, second])
+
+
+def test_a_process_that_waits_too_long_for_a_unit_is_ended(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a worker of a cluster nobody says that a stage is over."""
+    monkeypatch.setattr(child, "IDLE_SECONDS", 0.5)
+    diary = tmp_path / "diary"
+    run_child(ask(store, "work 1", diary), timeout_seconds=60, hear=lambda *said: None)
+    run_child(ask(store, "work 2", diary), timeout_seconds=60, hear=lambda *said: None)
+    pids = {int(line.split()[1]) for line in diary.read_text().splitlines()}
+    assert gone(list(pids))
+    fresh = run_child(ask(store, "work 3", diary), timeout_seconds=60, hear=lambda *said: None)
+    assert fresh.computed
+
+
+def test_a_death_comes_home_from_another_process() -> None:
+    died = UnitDied("words", Reason.DECODER_HUNG, "detail", again=False)
+    again = pickle.loads(pickle.dumps(died))
+    assert str(again) == "words"
+    assert (again.reason, again.detail, again.again) == (Reason.DECODER_HUNG, "detail", False)

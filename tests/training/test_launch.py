@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.errors import BadInput, StageFailed
+from mimix_core.errors import BadInput, StageFailed, Transient
 from mimix_core.settings import LoraSettings
 from mimix_core.training.job import Job
-from mimix_core.training.launch import run_job
+from mimix_core.training.launch import STOPPED, run_job
+from tests.training.made import CARD
 
 PRELUDE = """
 import os, signal, sys, time
-from mimix_core.training.job import Finished, Job, Progress, Refused
+from mimix_core.training.job import Failed, Finished, Job, Progress, Refused
 job = Job.model_validate_json(open(sys.argv[1]).read())
 out = os.fdopen(int(sys.argv[2]), "w", buffering=1)
 rank = int(os.environ["RANK"])
@@ -28,7 +29,7 @@ def tell(message): out.write(message.model_dump_json() + "\\n")
 
 def job(folder: Path, processes: int = 1) -> Job:
     settings = LoraSettings(batch=processes, processes=processes, threads=1)
-    return Job(settings=settings, transformer=folder, train=(), val=(), out=folder)
+    return Job(settings=settings, transformer=folder, train=(), val=(), out=folder, card=CARD)
 
 
 def launch(folder: Path, program: str, processes: int = 1):
@@ -72,6 +73,23 @@ def test_bad_input_in_training_is_bad_input_here(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(("again", "error"), [(False, StageFailed), (True, Transient)])
+def test_a_failure_that_is_understood_comes_back_as_it_was_said(
+    tmp_path: Path, again: bool, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=r"^the loss is no number$"):
+        launch(
+            tmp_path,
+            f'tell(Failed(message="the loss is no number", again={again}))\n'
+            "print('a traceback'); sys.exit(1)",
+        )
+
+
+def test_one_that_was_asked_to_stop_may_be_started_again(tmp_path: Path) -> None:
+    with pytest.raises(Transient, match="stopped in step 3"):
+        launch(tmp_path, f'print("stopped in step 3"); sys.exit({STOPPED})')
+
+
 def test_the_last_words_of_a_broken_process_are_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match=r"(?s)process 0 ended with 3.*out of memory"):
         launch(tmp_path, 'print("out of memory"); sys.exit(3)')
@@ -90,7 +108,7 @@ if rank == 1:
 time.sleep(60)
 """
     started = time.monotonic()
-    with pytest.raises(StageFailed, match="process 1 was ended by SIGKILL"):
+    with pytest.raises(Transient, match="process 1 was ended by SIGKILL"):
         launch(tmp_path, program, processes=2)
     assert time.monotonic() - started < 20
     peer = tmp_path / "peer"

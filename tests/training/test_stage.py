@@ -4,125 +4,101 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from mimix_core import tables
-from mimix_core.errors import BadInput
-from mimix_core.refs import TableRef, digest_file, file_ref
-from mimix_core.settings import LoraSettings
+from mimix_core import progress, tables
+from mimix_core.errors import BadInput, Transient
+from mimix_core.refs import TableRef, digest_file
 from mimix_core.stage import run_stage
 from mimix_core.store import Store
-from mimix_core.tables import DATASET, EMBEDDINGS, LATENTS, LORA, ok
-from mimix_core.training import stage
-from mimix_core.wan import lora, tensors, tiny
-from tests.made import table_ref
+from mimix_core.tables import LORA
+from mimix_core.training import checkpoint, data, stage
+from mimix_core.training.launch import run_job
+from mimix_core.wan import tensors
+from tests.training import made
 
 pytestmark = pytest.mark.slow
 
-NAME = "tiny-random-wan"
-CAPTION = "[Character: Bunny], smiles. [scene-style:cartoon]"
-SETTINGS = LoraSettings(
-    rank=8,
-    alpha=8,
-    targets=("to_q", "to_v", "ffn.net.2", "proj_out"),
-    epochs=5,
-    batch=4,
-    learning_rate=1e-2,
-    warmup_steps=2,
-    precision="fp32",
-    gradient_checkpointing=False,
-    validate_every=5,
-    validation_quantiles=3,
-)
+ADAPTER = "pytorch_lora_weights.safetensors"
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> stage.LoraInputs:
-    """9 samples to train on, 2 held out, 1 for tests, and 3 that lack something."""
-    folder = tmp_path_factory.mktemp("lora")
-    tiny.build([CAPTION], 0, folder / "pipeline")
-    splits = ["train"] * 9 + ["val"] * 2 + ["test"]
-    names = [f"clip{n:02d}" for n in range(len(splits))]
-    dataset = [sample(name, split) for name, split in zip(names, splits, strict=True)]
-    dataset += [sample(name, "train") for name in ("no-latent", "no-text", "other-text")]
-    latents, texts = [], []
-    for number, name in enumerate([*names, "no-text", "other-text"]):
-        # Smooth pictures of one kind: there is something to learn.
-        numbers = torch.Generator().manual_seed(number)
-        coarse = torch.randn(1, 16, 2, 2, 2, generator=numbers)
-        clean = torch.nn.functional.interpolate(coarse, size=(3, 4, 6), mode="trilinear")[0]
-        tensors.write(folder / f"{name}.latents", {"latents_CTHW": clean})
-        row = {"sample_id": name, "backbone": NAME, "sha256": "", "file": f"{name}.latents"}
-        latents.append(ok(**row, shape=list(clean.shape)))
-    for name in [*names, "no-latent", "other-text"]:
-        tensors.write(folder / f"{name}.text", {"text_LD": torch.ones(5, 32)})
-        row = {"sample_id": name, "backbone": NAME, "sha256": "", "file": f"{name}.text"}
-        caption = "another" if name == "other-text" else CAPTION
-        texts.append(ok(**row, caption=caption, tokens=5))
-    return stage.LoraInputs(
-        unit="all",
-        dataset=table_ref(folder / "dataset", DATASET, dataset),
-        latents=(beside(folder, "latents", LATENTS, latents),),
-        embeddings=(beside(folder, "texts", EMBEDDINGS, texts),),
-        backbone_name=NAME,
-        transformer=file_ref(folder / "pipeline" / "transformer"),
-    )
+def inputs(tmp_path_factory: pytest.TempPathFactory, transformer_folder: Path) -> stage.LoraInputs:
+    return made.stage_inputs(tmp_path_factory.mktemp("inputs"), transformer_folder)
 
 
-def beside(folder: Path, name: str, table: tables.Table, rows: list[tables.Row]) -> TableRef:
-    """A table in ``folder`` itself: its files lie there."""
-    ref = table_ref(folder / name, table, rows)
-    path = folder / f"{name}.parquet"
-    ref.path.rename(path)
-    return ref.model_copy(update={"path": path})
+def killed_at(step: int, *, rank: int = 0) -> Callable[[int, int, str], None]:
+    """Hears progress; kills a training process by SIGKILL once that many steps are done."""
+
+    def hear(done: int, _total: int, _note: str) -> None:
+        if done == step:
+            ours = [
+                process
+                for process in psutil.Process().children()
+                if "mimix_core.training" in process.cmdline()
+            ]
+            next(p for p in ours if p.environ()["RANK"] == str(rank)).kill()
+
+    return hear
 
 
-def sample(name: str, split: str) -> tables.Row:
-    return ok(
-        sample_id=name,
-        kind="original",
-        split=split,
-        show="show",
-        style="cartoon",
-        characters=["Bunny"],
-        caption=CAPTION,
-        video="",
-        sha256="",
-        frames=9,
-        width=48,
-        height=32,
-    )
+def log(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def first(inputs: stage.LoraInputs, tmp_path_factory: pytest.TempPathFactory) -> TableRef:
-    return run_stage(Store(tmp_path_factory.mktemp("one")), stage.STAGE, inputs, SETTINGS).ref
+def test_killed_after_10_of_20_steps_and_started_again_gives_the_same_bytes(
+    inputs: stage.LoraInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The straight run is in this process, the other in two, without home folder or compiler."""
+    settings = made.SETTINGS.model_copy(update={"micro_batch": 2, "ema_decay": 0.9})
+    planned = stage.plan(inputs, settings, tmp_path / "straight")
+    straight = planned.job.model_copy(update={"rendezvous": tmp_path / "rendezvous"})
+    assert len(made.train_here(straight)) == 21
+
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    kept = inputs.model_copy(update={"checkpoints": tmp_path / "checkpoints"})
+    store = Store(tmp_path / "store")
+    with (
+        progress.listening(killed_at(11)),
+        pytest.raises(Transient, match=r"training process 0 was ended by SIGKILL"),
+    ):
+        run_stage(store, stage.STAGE, kept, settings)
+    folder = stage.run_folder(kept, settings)
+    assert folder is not None
+    found = checkpoint.newest(folder, pytest.fail)
+    assert found is not None
+    assert found.step == 10
+
+    heard: list[int] = []
+    with progress.listening(lambda done, *_: heard.append(done)):
+        ref = run_stage(store, stage.STAGE, kept, settings).ref
+    assert heard == list(range(11, 22))
+    for name in (ADAPTER, "pytorch_lora_weights_ema.safetensors", "log.jsonl"):
+        assert digest_file(ref.folder / name) == digest_file(straight.out / name), name
+    logged = (ref.folder / "train.log").read_text()
+    assert str(tmp_path) not in logged
+    assert os.sep + "site-packages" not in logged
+    assert_rows(ref)
+    steps = [record for record in log(ref.folder) if "train_loss" in record]
+    assert [record["step"] for record in steps] == list(range(1, 22))
+    assert [record["lr"] for record in steps[:3]] == [0.005, 0.01, 0.01]
+    assert store.record(ref).notes["steps"] == 21
 
 
-def log(ref: TableRef) -> list[dict[str, float]]:
-    lines = (ref.folder / "log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def held_out(ref: TableRef) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = {}
-    for record in log(ref):
-        if "val_loss" in record:
-            found.setdefault(int(record["step"]), []).append(record["val_loss"])
-    return found
-
-
-def files(ref: TableRef) -> dict[str, str]:
-    return {p.name: digest_file(p) for p in ref.folder.iterdir() if p.name != "stage.json"}
-
-
-def test_each_dataset_row_is_answered_for(first: TableRef) -> None:
-    rows = {row["sample_id"]: row for row in tables.read(first.path, LORA)}
+def assert_rows(ref: TableRef) -> None:
+    """Each dataset row is answered for."""
+    rows = {row["sample_id"]: row for row in tables.read(ref.path, LORA)}
     assert {name: row["seen"] for name, row in rows.items() if row["status"] == "ok"} == {
-        **{f"clip{n:02d}": 5 for n in range(9)},
+        **{f"clip{n:02d}": 9 for n in range(9)},
         **{f"clip{n:02d}": 0 for n in (9, 10, 11)},
     }
     assert {name: row["reason"] for name, row in rows.items() if row["status"] == "failed"} == {
@@ -132,56 +108,139 @@ def test_each_dataset_row_is_answered_for(first: TableRef) -> None:
     }
 
 
-def test_the_held_out_loss_falls_at_every_noise_level(first: TableRef) -> None:
-    curve = held_out(first)
-    assert sorted(curve) == [0, 5, 10, 12]
-    for before, after in zip(curve[0], curve[12], strict=True):
-        assert after < 0.9 * before
-
-
-def test_the_log_has_every_step_with_its_warm_up(first: TableRef) -> None:
-    steps = [record for record in log(first) if "train_loss" in record]
-    assert [record["step"] for record in steps] == list(range(1, 13))
-    assert [record["lr"] for record in steps[:3]] == [0.005, 0.01, 0.01]
-    assert all(record["grad_norm"] > 0 for record in steps)
-
-
-def test_training_repeats_bit_by_bit_without_home_or_compiler(
-    first: TableRef,
-    inputs: stage.LoraInputs,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "zero_stage", [2, *(pytest.param(stage, marks=pytest.mark.e2e) for stage in (0, 1, 3))]
+)
+def test_two_processes_train_as_one_does(
+    inputs: stage.LoraInputs, tmp_path: Path, zero_stage: int
 ) -> None:
-    monkeypatch.setenv("HOME", "/nonexistent")
-    monkeypatch.setenv("PATH", "/nonexistent")
-    again = run_stage(Store(tmp_path / "again"), stage.STAGE, inputs, SETTINGS).ref
-    assert files(again) == files(first)
-    assert lora.FILE in files(again)
-    logged = (again.folder / "train.log").read_text()
-    assert str(tmp_path) not in logged
-    assert os.sep + "site-packages" not in logged
+    alone = made.SETTINGS.model_copy(update={"epochs": 2, "validate_every": 3})
+    planned = stage.plan(inputs, alone, tmp_path / "one")
+    one = planned.job.model_copy(update={"rendezvous": tmp_path / "rendezvous"})
+    made.train_here(one)
+    shared = {"processes": 2, "zero_stage": zero_stage, "micro_batch": 2}
+    settings = alone.model_copy(update=shared)
+    two = run_stage(Store(tmp_path / "store"), stage.STAGE, inputs, settings).ref
+    assert_same_training(one.out, two.folder)
 
 
-def test_two_processes_with_zero_2_train_as_one_does(
-    first: TableRef, inputs: stage.LoraInputs, tmp_path: Path
+@pytest.mark.e2e
+def test_a_run_of_two_processes_that_lost_one_goes_on_in_one(
+    inputs: stage.LoraInputs, tmp_path: Path
 ) -> None:
-    settings = SETTINGS.model_copy(update={"processes": 2, "zero_stage": 2, "threads": 1})
-    two = run_stage(Store(tmp_path), stage.STAGE, inputs, settings).ref
-    losses = [[r["train_loss"] for r in log(ref) if "train_loss" in r] for ref in (first, two)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    assert held_out(two)[12] == pytest.approx(held_out(first)[12], rel=1e-3)
-    weights = [tensors.read(ref.folder / lora.FILE) for ref in (first, two)]
+    planned = stage.plan(inputs, made.SETTINGS, tmp_path / "straight")
+    straight = planned.job.model_copy(update={"rendezvous": tmp_path / "rendezvous"})
+    made.train_here(straight)
+    kept = inputs.model_copy(update={"checkpoints": tmp_path / "checkpoints"})
+    two = made.SETTINGS.model_copy(update={"processes": 2, "zero_stage": 2})
+    with (
+        progress.listening(killed_at(7, rank=1)),
+        pytest.raises(Transient, match="training process 1 was ended by SIGKILL"),
+    ):
+        run_stage(Store(tmp_path / "store"), stage.STAGE, kept, two)
+    heard: list[int] = []
+    with progress.listening(lambda done, *_: heard.append(done)):
+        ref = run_stage(Store(tmp_path / "store"), stage.STAGE, kept, made.SETTINGS).ref
+    assert heard[0] == 6
+    assert_same_training(straight.out, ref.folder)
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from mimix_core import progress
+from mimix_core.stage import run_stage
+from mimix_core.store import Store
+from mimix_core.training import stage
+from tests.training import made
+inputs = stage.LoraInputs.model_validate_json(Path(sys.argv[1]).read_bytes())
+with progress.listening(lambda done, *_: print(done, flush=True)):
+    run_stage(Store(Path(sys.argv[2])), stage.STAGE, inputs, made.SETTINGS)
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_ended_from_outside_leaves_a_checkpoint_of_its_last_step(
+    inputs: stage.LoraInputs, tmp_path: Path, number: signal.Signals
+) -> None:
+    """SIGTERM is passed on; SIGKILL is noticed by the processes left behind."""
+    kept = inputs.model_copy(update={"checkpoints": tmp_path / "checkpoints"})
+    (tmp_path / "inputs.json").write_text(kept.model_dump_json())
+    root = Path(__file__).parent.parent.parent
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "inputs.json"), str(tmp_path / "store")],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    while int(parent.stdout.readline()) < 7:
+        pass
+    parent.send_signal(number)
+    assert parent.wait(120) == -number
+    folder = stage.run_folder(kept, made.SETTINGS)
+    assert folder is not None
+    with checkpoint.held(folder, 60):  # until the processes left behind are gone
+        found = checkpoint.newest(folder, pytest.fail)
+    assert found is not None
+    # Checkpoints are due after 5 and 10 steps only.
+    assert found.step in (7, 8, 9)
+
+
+def assert_same_training(one: Path, two: Path) -> None:
+    for ours, theirs in zip(log(one), log(two), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ("train_loss", "grad_norm", "lr", "val_loss", "held_out_loss"):
+            if name in ours:
+                assert theirs[name] == pytest.approx(ours[name], rel=1e-3), (ours["step"], name)
+    weights = [tensors.read(folder / ADAPTER) for folder in (one, two)]
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor, weights[1][name], atol=2e-3), name
+
+
+def test_how_work_is_shared_out_is_no_part_of_a_runs_folder(
+    inputs: stage.LoraInputs, tmp_path: Path
+) -> None:
+    kept = inputs.model_copy(update={"checkpoints": tmp_path})
+
+    def folder(**changed) -> Path | None:
+        return stage.run_folder(kept, made.SETTINGS.model_copy(update=changed))
+
+    first = folder()
+    assert first is not None
+    assert first.parent == tmp_path
+    assert folder(processes=2, micro_batch=2, zero_stage=3, threads=7, device="cuda") == first
+    assert folder(checkpoint_every=1, keep_checkpoints=9) == first
+    assert folder(learning_rate=1.0) != first
+    assert folder(seed=1) != first
+    assert stage.run_folder(inputs, made.SETTINGS) is None
 
 
 def test_parts_of_another_backbone_are_refused(inputs: stage.LoraInputs, tmp_path: Path) -> None:
     other = inputs.model_copy(update={"backbone_name": "wan2.1-t2v-14b"})
     with pytest.raises(BadInput, match=r"made with tiny-random-wan, not wan2.1-t2v-14b"):
-        stage.run(other, SETTINGS, tmp_path)
+        stage.run(other, made.SETTINGS, tmp_path)
 
 
 def test_nothing_to_train_on_is_refused(inputs: stage.LoraInputs, tmp_path: Path) -> None:
     bare = inputs.model_copy(update={"latents": ()})
     with pytest.raises(BadInput, match="none of 15 samples can be trained on"):
-        stage.run(bare, SETTINGS, tmp_path)
+        stage.run(bare, made.SETTINGS, tmp_path)
+
+
+@pytest.mark.e2e
+def test_a_sample_that_only_one_process_meets_and_cannot_read_is_named(
+    inputs: stage.LoraInputs, tmp_path: Path
+) -> None:
+    settings = made.SETTINGS.model_copy(update={"processes": 2, "epochs": 1})
+    planned = stage.plan(inputs, settings, tmp_path)
+    slots = data.global_batch(planned.job.train, 0, epochs=1, batch=4, seed=0)
+    [first, *_] = data.micro_batches(slots, 2, 1)[1]
+    bad = first[0].sample
+    gone = bad.latents.model_copy(update={"file": tmp_path / "gone"})
+    train = [s.model_copy(update={"latents": gone}) if s == bad else s for s in planned.job.train]
+    job = planned.job.model_copy(update={"train": tuple(train)})
+    with pytest.raises(BadInput, match=r"gone: .* cannot be read"):
+        run_job(job, tmp_path / "train.log", lambda *_: None)

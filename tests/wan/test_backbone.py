@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from mimix_core.errors import BadInput, MissingModel
 from mimix_core.refs import file_ref
-from mimix_core.settings import BackboneSettings
+from mimix_core.settings import BackboneSettings, LoraSettings
 from mimix_core.stage import run_stage
 from mimix_core.store import Store
 from mimix_core.tables import CAPTIONS, Reason, failed, ok
-from mimix_core.wan import backbone, tensors
+from mimix_core.wan import backbone, backbones, tensors
 from tests.made import UNASKED, table_ref
 
 REAL = BackboneSettings(name="wan2.1-t2v-1.3b")
+SMALL = backbones.get(REAL.name)
 
 
 def captions(folder: Path, *texts: str):
@@ -27,16 +29,25 @@ def captions(folder: Path, *texts: str):
     return table_ref(folder, CAPTIONS, rows)
 
 
-def real_folder(folder: Path, *, layers: int = 30, heads: int = 12) -> Path:
+def real_folder(folder: Path, of: backbones.Backbone = SMALL) -> Path:
+    """A folder as the hub has it: every config, and weights of a few numbers."""
     for name in backbone.COMPONENTS:
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text("{}")
     (folder / "model_index.json").write_text("{}")
-    config = {"num_layers": layers, "num_attention_heads": heads}
-    (folder / "transformer" / "config.json").write_text(json.dumps(config))
+    write_config(
+        folder, "transformer", {"_class_name": of.transformer.kind, **of.transformer.config}
+    )
+    write_config(folder, "vae", {"_class_name": of.vae.kind, **of.vae.config})
+    text = {"architectures": [of.text_encoder.kind], **of.text_encoder.config}
+    write_config(folder, "text_encoder", text)
     for name in ("transformer", "vae", "text_encoder"):
         tensors.write(folder / name / "model.safetensors", {"w": torch.zeros(3, 5)})
     return folder
+
+
+def write_config(folder: Path, name: str, config: dict[str, object]) -> None:
+    (folder / name / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.slow
@@ -65,9 +76,33 @@ def test_a_real_backbone_stays_where_it_is(store: Store, tmp_path: Path) -> None
     assert [path.name for path in ref.folder.iterdir() if path.is_dir()] == []
 
 
-def test_another_size_may_not_go_by_the_name(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"40 layers and 40 heads, wan2.1-t2v-1.3b has 30 and 12"):
-        backbone.check_real(real_folder(tmp_path / "wan", layers=40, heads=40), REAL.name)
+@pytest.mark.parametrize("name", [name for name, b in backbones.BACKBONES.items() if b.hub])
+def test_a_folder_passes_as_the_model_it_is_and_as_no_other(tmp_path: Path, name: str) -> None:
+    folder = real_folder(tmp_path / "wan", backbones.get(name))
+    for other in backbones.BACKBONES.values():
+        if other.name == name:
+            backbone.check(folder, other)
+        else:
+            with pytest.raises(BadInput, match=f"not that of {other.name}"):
+                backbone.check(folder, other)
+
+
+def test_another_size_is_told_apart_in_numbers(tmp_path: Path) -> None:
+    folder = real_folder(tmp_path / "wan", backbones.get("wan2.1-t2v-14b"))
+    with pytest.raises(BadInput) as caught:
+        backbone.check(folder, SMALL)
+    assert "num_layers is 40, not 30; num_attention_heads is 40, not 12" in str(caught.value)
+    assert str(folder / "transformer" / "config.json") in str(caught.value)
+
+
+def test_another_vae_or_class_is_refused(tmp_path: Path) -> None:
+    folder = real_folder(tmp_path / "wan")
+    write_config(folder, "vae", {"_class_name": "AutoencoderKLWan", "z_dim": 48, "base_dim": 96})
+    with pytest.raises(BadInput, match=r"this vae is not .* z_dim is 48, not 16"):
+        backbone.check(folder, SMALL)
+    write_config(folder, "vae", {"_class_name": "AutoencoderKLMochi", **SMALL.vae.config})
+    with pytest.raises(BadInput, match="its class is AutoencoderKLMochi, not AutoencoderKLWan"):
+        backbone.check(folder, SMALL)
 
 
 @pytest.mark.parametrize("part", ["model_index.json", "vae"])
@@ -75,7 +110,38 @@ def test_a_missing_part_is_named(tmp_path: Path, part: str) -> None:
     folder = real_folder(tmp_path / "wan")
     (folder / part).rename(tmp_path / "gone")
     with pytest.raises(BadInput, match=f"{part} is missing"):
-        backbone.check_real(folder, REAL.name)
+        backbone.check(folder, SMALL)
+
+
+def test_the_settings_name_every_backbone_and_default_to_the_first_ones_layers() -> None:
+    names = get_args(BackboneSettings.model_fields["name"].annotation)
+    assert set(names) == set(backbones.BACKBONES)
+    default = backbones.get(BackboneSettings().name)
+    assert LoraSettings().targets == default.lora_targets
+    assert LoraSettings().shift == default.flow_shift
+
+
+def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
+    with pytest.raises(BadInput, match=r"no backbone is named 'wan3'.*wan2.1-t2v-14b"):
+        backbones.get("wan3")
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "width", "height", "problem"),
+    [
+        ("wan2.1-t2v-14b", 81, 832, 480, None),
+        ("wan2.1-t2v-14b", 81, 480, 832, None),
+        ("wan2.1-t2v-1.3b", 1, 624, 624, None),
+        ("wan2.1-t2v-14b", 80, 832, 480, "80 frames: wan2.1-t2v-14b takes 4k + 1"),
+        ("wan2.1-t2v-14b", 81, 854, 480, "854x480: wan2.1-t2v-14b takes multiples of 16"),
+        ("wan2.2-ti2v-5b", 121, 1280, 704, None),
+        ("wan2.2-ti2v-5b", 81, 624, 624, "624x624: wan2.2-ti2v-5b takes multiples of 32"),
+    ],
+)
+def test_a_size_fits_or_is_told_why_not(
+    name: str, frames: int, width: int, height: int, problem: str | None
+) -> None:
+    assert backbones.get(name).misfit(frames, width, height) == problem
 
 
 def test_a_missing_folder_says_how_to_get_it(tmp_path: Path) -> None:

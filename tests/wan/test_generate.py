@@ -15,8 +15,9 @@ from mimix_core.settings import SampleSettings
 from mimix_core.stage import run_stage
 from mimix_core.store import Store
 from mimix_core.tables import LORA, SAMPLES
-from mimix_core.wan import generate, lora
+from mimix_core.wan import export, generate, lora
 from tests.made import table_ref
+from tests.wan.test_export import card
 from tests.wan.test_lora import adapted, trained
 
 pytestmark = pytest.mark.slow
@@ -41,7 +42,9 @@ def inputs(pipeline_folder: Path, folder: Path, *, train: bool = True, prompts=P
     if train:
         trained(transformer)
     adapter = table_ref(folder / "lora", LORA, [])
-    lora.export(transformer, folder / "lora" / lora.FILE)
+    base = file_ref(pipeline_folder / "transformer").sha256
+    weights = export.adapter(dict(lora.trainable(transformer)), 4.0)
+    export.write(folder / "lora" / export.FILE, weights, card(base_sha256=base))
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     return generate.SampleInputs(
         unit="all",
@@ -100,6 +103,15 @@ def generate_seed(prompt_id: str) -> int:
     from mimix_core.wan.runtime import seed_of
 
     return seed_of(SETTINGS.seed, prompt_id)
+
+
+def test_an_adapter_of_another_base_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, pipeline_folder: Path
+) -> None:
+    given = inputs(pipeline_folder, tmp_path / "1")
+    others = given.model_copy(update={"backbone_name": "wan2.1-t2v-1.3b"})
+    with pytest.raises(BadInput, match=r"trained on tiny-random-wan .* not on wan2.1-t2v-1.3b"):
+        generate.run(others, SETTINGS, tmp_path)
 
 
 def test_a_character_nobody_knows_is_refused_before_a_model_is_loaded(

@@ -10,10 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core.wan import objective
+from mimix_core.wan.objective import Levels
 
 SHAPE = torch.Size([16, 3, 2, 4])
 levels = st.floats(0, 1)
 shifts = st.floats(1, 12)
+distributions = st.builds(
+    Levels,
+    st.sampled_from(["uniform", "logit_normal"]),
+    shifts,
+    st.floats(-1, 1),
+    st.floats(0.2, 2),
+)
 
 
 @given(levels, levels, shifts)
@@ -27,6 +35,37 @@ def test_the_shift_keeps_ends_and_order(low: float, high: float, shift: float) -
 
 def test_the_shift_of_five() -> None:
     assert objective.shifted(0.5, 5.0) == pytest.approx(5 / 6)
+
+
+@given(distributions)
+def test_levels_rise_with_their_quantile_and_weigh_one_in_the_mean(chosen: Levels) -> None:
+    sigmas = [chosen.at((index + 0.5) / 500) for index in range(500)]
+    assert sigmas == sorted(sigmas)
+    assert 0 < sigmas[0] < sigmas[-1] < 1
+    for weighting in ("none", "bell"):
+        weights = [objective.weight(sigma, weighting, chosen) for sigma in sigmas]
+        assert sum(weights) / 500 == pytest.approx(1, rel=0.01)
+        assert min(weights) >= 0
+
+
+def test_the_logit_normal_is_what_it_says() -> None:
+    chosen = Levels("logit_normal", 3.0, 0.4, 0.7)
+    numbers = torch.Generator().manual_seed(0)
+    logits = 0.4 + 0.7 * torch.randn(20000, generator=numbers, dtype=torch.float64)
+    drawn = sorted(objective.shifted(s, 3.0) for s in torch.sigmoid(logits).tolist())
+    for quantile in (0.05, 0.3, 0.5, 0.8, 0.95):
+        assert chosen.at(quantile) == pytest.approx(drawn[int(20000 * quantile)], abs=0.01)
+
+
+@pytest.mark.parametrize("shift", [1.0, 5.0])
+def test_the_bell_is_diffsynths(shift: float) -> None:
+    # Its 1000 levels and weights as set_timesteps(1000) and set_training_weight make them.
+    sigmas = torch.linspace(1.0, 0.003 / 1.002, 1000, dtype=torch.float64)
+    sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
+    bell = torch.exp(-2 * ((1000 * sigmas - 500) / 1000) ** 2)
+    theirs = (bell - bell.min()) * 1000 / (bell - bell.min()).sum()
+    ours = [objective.weight(sigma, "bell", Levels("uniform", shift)) for sigma in sigmas.tolist()]
+    assert torch.allclose(torch.tensor(ours, dtype=torch.float64), theirs, rtol=0.01, atol=0.01)
 
 
 class Oracle:
@@ -71,23 +110,18 @@ def test_the_timestep_stays_in_fp32() -> None:
     assert oracle.seen["hidden_states"].dtype == torch.bfloat16
 
 
-def test_a_draw_is_keyed_by_seed_epoch_and_sample() -> None:
-    def draw(*key):
-        made = objective.draw(*key, SHAPE, 5.0)
-        return made.sigma, tuple(made.noise_CTHW.flatten()[:4].tolist())
+def test_noise_is_keyed_by_seed_epoch_and_sample() -> None:
+    def noise(*key):
+        return tuple(objective.training_noise(*key, SHAPE).flatten()[:4].tolist())
 
     torch.manual_seed(1)
-    first = draw(0, 3, "clip")
+    first = noise(0, 3, "clip")
     torch.manual_seed(2)
-    assert draw(0, 3, "clip") == first
-    assert len({first, draw(1, 3, "clip"), draw(0, 4, "clip"), draw(0, 3, "other")}) == 4
-
-
-def test_levels_are_uniform_before_the_shift() -> None:
-    tiny = torch.Size([1])
-    sigmas = [objective.draw(0, 0, str(n), tiny, 1.0).sigma for n in range(2000)]
-    for share in (0.1, 0.5, 0.9):
-        assert sum(s < share for s in sigmas) / 2000 == pytest.approx(share, abs=0.03)
+    assert noise(0, 3, "clip") == first
+    others = {noise(1, 3, "clip"), noise(0, 4, "clip"), noise(0, 3, "other")}
+    assert len({first, *others}) == 4
+    held_out = objective.validation_noise(0, "clip", SHAPE).flatten()[:4].tolist()
+    assert tuple(held_out) not in {first, *others}
 
 
 def test_validation_levels_are_the_middles_of_equal_parts() -> None:

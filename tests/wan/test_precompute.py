@@ -7,18 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mimix_core import tables
+from mimix_core.captions.grammar import Variant, parse, render
 from mimix_core.errors import BadInput
 from mimix_core.media import ClipWriter
 from mimix_core.media.decode import read_rgb
-from mimix_core.refs import file_ref
+from mimix_core.refs import TableRef, file_ref
 from mimix_core.settings import EmbeddingSettings, LatentSettings
 from mimix_core.stage import run_stage
 from mimix_core.store import Store
-from mimix_core.tables import CAPTIONS, CLIPS, EMBEDDINGS, LATENTS, ok
-from mimix_core.wan import latents, objective, tensors, text
-from tests.made import UNASKED, clip, table_ref
+from mimix_core.tables import CAPTIONS, CLIPS, EMBEDDINGS, LATENTS, Row
+from mimix_core.wan import cache, latents, objective, text
+from tests.made import caption, clip, table_ref
 from tests.wan.conftest import CAPTIONS as TEXTS
 
 pytestmark = pytest.mark.slow
@@ -35,30 +38,49 @@ def write(path: Path, frames: int, width: int, height: int) -> None:
             writer.write_rgb(small.repeat(height // 4, axis=0).repeat(width // 4, axis=1))
 
 
+def made(folder: Path, sizes: dict[str, tuple[int, int, int]]) -> TableRef:
+    """Clips of these frames, widths and heights."""
+    for name, size in sizes.items():
+        write(folder / "clips" / f"{name}.mp4", *size)
+    return table_ref(folder, CLIPS, [clip(name) for name in sizes])
+
+
 @pytest.fixture
-def clips(tmp_path: Path):
+def clips(tmp_path: Path) -> TableRef:
     folder = tmp_path / "clips"
-    write(folder / "clips" / "good.mp4", 9, 64, 32)
-    write(folder / "clips" / "short.mp4", 8, 64, 32)
+    made(folder, {"good": (9, 64, 32), "short": (8, 64, 32)})
     (folder / "clips" / "broken.mp4").write_bytes(b"no video")
     return table_ref(folder, CLIPS, [clip(name) for name in ("good", "short", "broken")])
 
 
-def latent_inputs(clips, pipeline_folder: Path) -> latents.LatentInputs:
-    vae = file_ref(pipeline_folder / "vae")
-    return latents.LatentInputs(unit="one", samples=clips, backbone_name=NAME, vae=vae)
+def latent_inputs(clips: TableRef, pipeline: Path, **more: object) -> latents.LatentInputs:
+    return latents.LatentInputs.model_validate(
+        {
+            "unit": "one",
+            "samples": clips,
+            "backbone_name": NAME,
+            "vae": file_ref(pipeline / "vae"),
+            "parts": clips.folder.parent / "parts",
+            **more,
+        }
+    )
 
 
-def test_a_latent_is_the_normalised_mean(store: Store, clips, pipeline_folder: Path) -> None:
+def latent_rows(ref: TableRef) -> dict[str, Row]:
+    return {row["sample_id"]: row for row in tables.read(ref.path, LATENTS)}
+
+
+def test_a_latent_is_the_normalised_mean(
+    store: Store, clips: TableRef, pipeline_folder: Path
+) -> None:
     from diffusers import AutoencoderKLWan
 
-    ref = run_stage(
-        store, latents.STAGE, latent_inputs(clips, pipeline_folder), LatentSettings()
-    ).ref
-    rows = {row["sample_id"]: row for row in tables.read(ref.path, LATENTS)}
+    inputs = latent_inputs(clips, pipeline_folder)
+    ref = run_stage(store, latents.STAGE, inputs, LatentSettings()).ref
+    rows = latent_rows(ref)
     assert {name: (row["status"], row["reason"]) for name, row in rows.items()} == {
         "good": ("ok", None),
-        "short": ("failed", "no_latent"),
+        "short": ("failed", "size_does_not_fit"),
         "broken": ("failed", "no_latent"),
     }
     assert rows["good"]["shape"] == [16, 3, 4, 8]
@@ -71,16 +93,59 @@ def test_a_latent_is_the_normalised_mean(store: Store, clips, pipeline_folder: P
         mean = vae.encode(video).latent_dist.mean
     expected = mean - torch.tensor(vae.config.latents_mean).view(1, 16, 1, 1, 1)
     expected = expected / torch.tensor(vae.config.latents_std).view(1, 16, 1, 1, 1)
-    found = tensors.read(ref.folder / rows["good"]["file"])["latents_CTHW"]
+    found = cache.read_latents(cache.tensor_ref(ref, rows["good"]))
     assert found.dtype == torch.float32
     assert torch.allclose(found, expected[0], atol=1e-5)
 
 
-def test_latents_can_be_made_smaller(store: Store, clips, pipeline_folder: Path) -> None:
+def test_latents_can_be_made_smaller(store: Store, clips: TableRef, pipeline_folder: Path) -> None:
     settings = LatentSettings(width=32, height=16)
     ref = run_stage(store, latents.STAGE, latent_inputs(clips, pipeline_folder), settings).ref
-    row = next(tables.usable(tables.read(ref.path, LATENTS)))
-    assert row["shape"] == [16, 3, 2, 4]
+    assert latent_rows(ref)["good"]["shape"] == [16, 3, 2, 4]
+
+
+def test_each_bucket_is_encoded_and_an_odd_size_fails_alone(
+    store: Store, tmp_path: Path, pipeline_folder: Path
+) -> None:
+    sizes = {"wide": (5, 96, 64), "tall": (5, 64, 96), "square": (5, 80, 80), "odd": (5, 64, 40)}
+    inputs = latent_inputs(made(tmp_path / "clips", sizes), pipeline_folder)
+    rows = latent_rows(run_stage(store, latents.STAGE, inputs, LatentSettings()).ref)
+    assert {name: row["shape"] for name, row in rows.items()} == {
+        "wide": [16, 2, 8, 12],
+        "tall": [16, 2, 12, 8],
+        "square": [16, 2, 10, 10],
+        "odd": [],
+    }
+    assert rows["odd"]["reason"] == "size_does_not_fit"
+    assert "64x40: tiny-random-wan takes multiples of 16" in rows["odd"]["detail"]
+
+
+def test_the_precision_of_the_vae_is_in_the_key_and_changes_little(
+    store: Store, clips: TableRef, pipeline_folder: Path
+) -> None:
+    inputs = latent_inputs(clips, pipeline_folder)
+    refs = [
+        run_stage(store, latents.STAGE, inputs, LatentSettings(precision=precision)).ref
+        for precision in ("fp32", "bf16")
+    ]
+    assert refs[0].key != refs[1].key
+    full, half = (cache.read_latents(cache.tensor_ref(r, latent_rows(r)["good"])) for r in refs)
+    assert not torch.equal(full, half)
+    assert half.dtype == torch.float32
+    assert (half - full).abs().mean() < 0.02 * full.abs().mean()
+
+
+def test_a_span_encodes_its_share_of_the_table(
+    store: Store, tmp_path: Path, pipeline_folder: Path
+) -> None:
+    clips = made(tmp_path / "clips", dict.fromkeys("abcde", (5, 32, 16)))
+    found = {}
+    for span in ((0, 2), (2, 5), None):
+        inputs = latent_inputs(clips, pipeline_folder, span=span)
+        ref = run_stage(store, latents.STAGE, inputs, LatentSettings()).ref
+        found[span] = {name: row["sha256"] for name, row in latent_rows(ref).items()}
+    assert list(found[0, 2]) == ["a", "b"]
+    assert found[0, 2] | found[2, 5] == found[None]
 
 
 def test_latents_of_another_table_are_refused(tmp_path: Path, pipeline_folder: Path) -> None:
@@ -89,37 +154,115 @@ def test_latents_of_another_table_are_refused(tmp_path: Path, pipeline_folder: P
         latents.run(latent_inputs(captions, pipeline_folder), LatentSettings(), tmp_path)
 
 
+def test_the_next_clips_are_loaded_while_one_is_worked_on() -> None:
+    from threading import Event
+
+    begun = {name: Event() for name in "abcde"}
+
+    def load(name: str) -> np.ndarray:
+        begun[name].set()
+        return np.zeros(1, np.uint8)
+
+    seen = []
+    for name, _ in latents.ahead("abcde", load):
+        seen.append(name)
+        for following in "abcde"[len(seen) : len(seen) + 2]:
+            assert begun[following].wait(10), "not loaded ahead"
+        assert not any(begun[later].is_set() for later in "abcde"[len(seen) + 2 :])
+    assert seen == list("abcde")
+
+
+def caption_table(folder: Path, texts: dict[str, str]) -> TableRef:
+    return table_ref(folder, CAPTIONS, [caption(name, text) for name, text in texts.items()])
+
+
+def text_inputs(captions: TableRef, pipeline: Path) -> text.EmbeddingInputs:
+    return text.EmbeddingInputs(
+        unit="one",
+        captions=captions,
+        backbone_name=NAME,
+        text_encoder=file_ref(pipeline / "text_encoder"),
+        tokenizer=file_ref(pipeline / "tokenizer"),
+        parts=captions.folder.parent / "parts",
+    )
+
+
+LONG = f"[Character: Bunny], {'word ' * 700}ends. [scene-style:cartoon]"
+
+
 def test_an_embedding_is_what_the_pipeline_reads(
     store: Store, tmp_path: Path, pipeline_folder: Path
 ) -> None:
     from diffusers import WanPipeline
 
-    empty = {"backend": "script", "actions": [], "context": "", "style": "cartoon", **UNASKED}
-    long = "word " * 700
-    texts = dict(zip("abc", [*TEXTS, long], strict=True))
-    captions = table_ref(
-        tmp_path / "captions",
-        CAPTIONS,
-        [ok(clip_id=name, caption=caption, **empty) for name, caption in texts.items()],
-    )
-    inputs = text.EmbeddingInputs(
-        unit="one",
-        captions=captions,
-        backbone_name=NAME,
-        text_encoder=file_ref(pipeline_folder / "text_encoder"),
-        tokenizer=file_ref(pipeline_folder / "tokenizer"),
-    )
-    ref = run_stage(store, text.STAGE, inputs, EmbeddingSettings()).ref
+    texts = dict(zip("abcd", [*TEXTS, LONG, TEXTS[0]], strict=True))
+    inputs = text_inputs(caption_table(tmp_path / "captions", texts), pipeline_folder)
+    done = run_stage(store, text.STAGE, inputs, EmbeddingSettings())
     pipeline = WanPipeline.from_pretrained(pipeline_folder)
-    rows = tables.read(ref.path, EMBEDDINGS)
-    assert [row["status"] for row in rows] == ["ok"] * 3
-    for row in rows:
-        found = tensors.read(ref.folder / row["file"])["text_LD"]
-        assert len(found) == row["tokens"]
+    rows = {row["sample_id"]: row for row in tables.read(done.ref.path, EMBEDDINGS)}
+    assert [row["status"] for row in rows.values()] == ["ok"] * 4
+    for name, row in rows.items():
+        found = cache.read_text(cache.tensor_ref(done.ref, row))
+        assert row["caption"] == row["text"] == texts[name]
+        assert found.shape == (row["tokens"], 32)
         with torch.no_grad():
-            expected = pipeline._get_t5_prompt_embeds(
-                texts[row["sample_id"]], max_sequence_length=512
-            )
+            expected = pipeline._get_t5_prompt_embeds(texts[name], max_sequence_length=512)
         assert torch.allclose(objective.pad_text([found]), expected, atol=1e-4)
-    assert rows[2]["tokens"] == 512
-    assert rows[0]["tokens"] < 100
+    assert (rows["a"]["file"], rows["a"]["key"]) == (rows["d"]["file"], rows["d"]["key"])
+    assert rows["a"]["tokens"] < 100
+    assert rows["a"]["tokens_cut"] == 0
+    assert rows["c"]["tokens"] == 512
+    assert rows["c"]["tokens_cut"] > 0
+    assert store.record(done.ref).notes["captions_cut"] == 1
+
+
+def test_a_variant_embeds_anew_and_nothing_else(
+    store: Store, tmp_path: Path, clips: TableRef, pipeline_folder: Path
+) -> None:
+    captions = caption_table(tmp_path / "captions", {"a": TEXTS[0]})
+    inputs = text_inputs(captions, pipeline_folder)
+    found = {}
+    for variant in Variant:
+        settings = EmbeddingSettings(variant=variant.value)
+        ref = run_stage(store, text.STAGE, inputs, settings).ref
+        [row] = tables.read(ref.path, EMBEDDINGS)
+        assert row["caption"] == TEXTS[0], "what the dataset knows it by"
+        assert row["text"] == render(parse(TEXTS[0]), variant)
+        found[ref.key] = row["sha256"]
+    assert len(found) == len(set(found.values())) == len(Variant)
+    # Captions and latents are given no setting of the embeddings, so their keys cannot change.
+    assert "variant" not in LatentSettings.model_fields
+    assert "variant" not in latents.LatentInputs.model_fields
+
+
+tokens = st.lists(st.integers(1, 5), min_size=1, max_size=12)
+
+
+@given(st.dictionaries(st.text(max_size=4), tokens, max_size=30), st.integers(1, 40))
+def test_batches_hold_every_text_once_and_not_too_many_tokens(texts, batch_tokens) -> None:
+    batches = list(text.batches(texts, batch_tokens))
+    assert sorted(name for batch in batches for name in batch) == sorted(texts)
+    for batch in batches:
+        longest = max(len(texts[name]) for name in batch)
+        assert len(batch) == 1 or len(batch) * longest <= batch_tokens
+    shuffled = dict(reversed(texts.items()))
+    assert list(text.batches(shuffled, batch_tokens)) == batches
+
+
+def test_a_batch_gives_what_its_captions_give_alone(pipeline_folder: Path) -> None:
+    cpu = torch.device("cpu")
+    tokenizer, encoder = text.load(
+        pipeline_folder / "tokenizer", pipeline_folder / "text_encoder", cpu
+    )
+    ids = text.token_ids(tokenizer, [*TEXTS, "A b."])
+    for together, one in zip(text.embed_all(encoder, ids), ids, strict=True):
+        assert len(together) == len(one)
+        assert torch.allclose(together, text.embed_all(encoder, [one])[0], atol=1e-5)
+
+
+@given(st.lists(st.integers(3, 99), max_size=20), st.integers(2, 12))
+def test_a_cut_keeps_the_beginning_and_the_end_mark(ids, max_tokens) -> None:
+    kept = text.cut([*ids, 1], max_tokens)
+    assert len(kept) == min(len(ids) + 1, max_tokens)
+    assert kept[-1] == 1
+    assert list(kept[:-1]) == ids[: len(kept) - 1]

@@ -1,0 +1,85 @@
+"""``mimix deploy``: the flows as deployments of a Prefect server, with one library's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows import environment
+from flows.console import Settings, Workspace, config_of, console, plain_errors
+from mimix_core.errors import BadInput
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+
+def deploy(
+    settings: Settings,
+    workspace: Workspace = None,
+    pool: Annotated[str, typer.Option(help="The work pool.")] = "mimix-process",
+    kind: Annotated[
+        str, typer.Option("--type", help="Of the pool: process, docker or kubernetes.")
+    ] = "process",
+    gpus: Annotated[
+        int, typer.Option(min=1, help="Runs that train or generate at a time, over the pool.")
+    ] = 1,
+    home: Annotated[
+        Path | None, typer.Option(help="MiMix's folder as the workers see it; none: this one.")
+    ] = None,
+    notify: Annotated[
+        str | None,
+        typer.Option(help="Block (type/name) that is told of runs that fail or wait for a person."),
+    ] = None,
+) -> None:
+    """Make or update the work pool, all deployments and the automations on your Prefect server."""
+    with plain_errors():
+        config = config_of(settings, workspace)
+        environment.prepare()
+        url = server_url("mimix deploy")
+        from prefect.client.orchestration import get_client
+
+        from flows import deploying
+
+        target = deploying.Target(pool, kind, gpus, home or deploying.ROOT)
+        with get_client(sync_client=True) as client:
+            reach(client, url)
+            block = None if notify is None else deploying.notifier(client, notify)
+            made = deploying.make_pool(client, target)
+            console.print(f"work pool {pool}: {'made' if made else 'was there'}", highlight=False)
+            spec = deploying.rendered(config, target, deploying.schedules_on(client))
+            with console.status("Making the deployments"):
+                deploying.deploy(spec, target)
+            deploying.limit_gpus(client, target)
+            for one in spec["deployments"]:
+                console.print(f"deployment {one['name']}/{one['name']}", highlight=False)
+            for name, done in deploying.install_automations(client, block).items():
+                console.print(f"automation {name}: {done}", highlight=False)
+    console.print(f"Start a worker: prefect worker start --pool {pool}", highlight=False)
+
+
+def server_url(command: str) -> str:
+    """The address of the Prefect server that the person works with. Raises BadInput without one."""
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if url is None:
+        raise BadInput(
+            f"{command} needs a Prefect server",
+            where="PREFECT_API_URL",
+            fix="prefect server start, then: prefect config set "
+            "PREFECT_API_URL=http://127.0.0.1:4200/api",
+        )
+    return str(url)
+
+
+def reach(client: SyncPrefectClient, url: str) -> None:
+    """Raise BadInput when the server does not answer."""
+    problem = client.api_healthcheck()
+    if problem is not None:
+        raise BadInput(
+            f"no Prefect server answers at {url} ({problem})",
+            where="PREFECT_API_URL",
+            fix="Start it: prefect server start",
+        )

@@ -1,0 +1,64 @@
+"""New episodes: from the inbox into the library, and through curation."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from flows.curate import curate_stages
+from flows.session import session
+from mimix_core.inbox import Arrival, Outcome, take_in
+from mimix_core.settings import Config
+from mimix_core.workspace import open_workspace
+from tasks.found import Found, NotMade
+from tasks.summary import Summary
+
+MAX_SHOWN = 200
+
+
+@flow(name="inbox")
+def inbox(config: Config) -> Summary:
+    """Take in what is whole in the inbox, then curate what is not curated yet.
+
+    Whether there is anything to do is read from the inbox and the store alone, so any run of this
+    flow finds all that is new: one that is missed, or comes twice, changes nothing. If nothing is
+    new it makes no task run. What arrives meanwhile is taken in before it ends.
+    """
+    summary = Summary(stages=())
+    _take_in(config)
+    while not _curated(config):
+        with session(config, "inbox") as run:
+            curate_stages(run)
+            summary = run.summary()
+        _take_in(config)
+    return summary
+
+
+def _take_in(config: Config) -> None:
+    """Move what has arrived to its place, and show what came of it unless all was known."""
+    arrivals = [one for one in take_in(config) if one.outcome is not Outcome.KNOWN]
+    if arrivals:
+        create_table_artifact(
+            table=[_line(one) for one in arrivals[:MAX_SHOWN]],
+            key="mimix-inbox-arrivals",
+            description=", ".join(
+                f"{sum(one.outcome is outcome for one in arrivals)} {outcome.value}"
+                for outcome in (Outcome.TAKEN, Outcome.BUSY, Outcome.REFUSED)
+            ),
+        )
+
+
+def _line(arrival: Arrival) -> dict[str, str]:
+    return {
+        "file": str(arrival.path).encode(errors="backslashreplace").decode(),
+        "outcome": arrival.outcome.value,
+        "detail": arrival.detail,
+    }
+
+
+def _curated(config: Config) -> bool:
+    try:
+        curate_stages(Found(open_workspace(config)))
+    except NotMade:
+        return False
+    return True

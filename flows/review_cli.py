@@ -1,0 +1,54 @@
+"""``mimix review``: look at the dataset that waits for approval, and decide."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows import environment
+from flows.console import FAILED, Settings, Workspace, config_of, console, plain_errors
+from mimix_core.errors import BadInput
+from mimix_core.review import Decision, decide, decision_on
+from mimix_core.workspace import open_workspace
+
+
+def review(
+    settings: Settings,
+    workspace: Workspace = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Train on this dataset.")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="Do not.")] = False,
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+) -> None:
+    """The dataset that these settings give, and what was decided on it; or decide now.
+
+    Exit code 0: approved. 1: rejected, or not decided yet.
+    """
+    with plain_errors():
+        if approve and reject:
+            raise BadInput("--approve and --reject exclude each other", fix="Give one of them.")
+        config = config_of(settings, workspace)
+        environment.prepare()
+        from flows.augment import augment_stages
+        from flows.curate import curate_stages
+        from tasks.found import Found
+
+        found = Found(open_workspace(config))
+        dataset = augment_stages(found, curate_stages(found)).dataset
+        if approve or reject:
+            decide(config.workspace, dataset.key, Decision(approved=approve, note=note))
+        decision = decision_on(config.workspace, dataset.key)
+    counts = dataset.counts
+    console.print(
+        f"dataset {dataset.key[:12]}: {counts.ok} samples, {counts.rejected} left out, "
+        f"{counts.failed} failed",
+        highlight=False,
+    )
+    console.print(f"rows: {dataset.path}", highlight=False, soft_wrap=True)
+    if decision is None:
+        console.print("Nothing is decided yet: give --approve or --reject.")
+    else:
+        said = "approved" if decision.approved else "rejected"
+        console.print(said + (f": {decision.note}" if decision.note else ""), highlight=False)
+    if decision is None or not decision.approved:
+        raise typer.Exit(FAILED)

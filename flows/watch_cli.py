@@ -1,0 +1,45 @@
+"""``mimix watch``: say that an episode is whole as soon as it is; nobody waits for the clock."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from flows import environment
+from flows.console import Settings, Workspace, config_of, console, plain_errors
+from flows.deploy_cli import server_url
+from mimix_core.inbox import waiting
+from mimix_core.inbox.announce import Announcer
+
+
+def watch(
+    settings: Settings,
+    workspace: Workspace = None,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+) -> None:
+    """Watch the inbox; tell the Prefect server of each episode that is there as a whole.
+
+    The deployment `inbox` then takes it in. An episode that stays is told of again, less and less
+    often: an event that was lost only costs time.
+    """
+    with plain_errors():
+        config = config_of(settings, workspace)
+        environment.prepare()
+        server_url("mimix watch")
+        from tasks.arrivals import announce
+
+        announcer = Announcer()
+        while True:
+            due = announcer.due(waiting(config), time.monotonic())
+            if due and announce(due):
+                announcer.told(due, time.monotonic())
+                for one in due:
+                    console.print(f"{one.show}: {one.path.name!r} is whole", highlight=False)
+            elif due:
+                console.print("The Prefect server does not answer; trying again.")
+            if once:
+                return
+            time.sleep(every)

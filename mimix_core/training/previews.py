@@ -1,0 +1,123 @@
+"""Short videos of fixed prompts by the adapter in training: always with the same noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimix_core.settings import LoraSettings
+from mimix_core.training.job import Preview
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER = "previews"
+# What Wan's own pipeline is guided away from when nothing is said: the empty prompt.
+_NEGATIVE = "negative"
+_MAX_TOKENS = 512
+
+
+def embed_prompts(
+    path: Path, prompts: Sequence[str], backbone: str, tokenizer: Path, text_encoder: Path
+) -> None:
+    """Write what ``Preview.prompts`` names, for these prompts, on the CPU.
+
+    There are few, and the GPUs' memory is the training's.
+    """
+    import torch
+
+    from mimix_core.wan import backbones, tensors, text
+
+    rules = backbones.rules(backbones.get(backbone))
+    encoder = rules.load_text_encoder(text_encoder, torch.device("cpu"))
+    ids = rules.tokens(rules.load_tokenizer(tokenizer), ["", *prompts])
+    # One at a time: no text's values depend on its neighbours.
+    embedded = [rules.embed(encoder, [text.cut(one, _MAX_TOKENS)])[0] for one in ids]
+    names = [_NEGATIVE, *(str(number) for number in range(len(prompts)))]
+    tensors.write(path, dict(zip(names, embedded, strict=True)))
+
+
+def name(step: int, number: int) -> str:
+    """Where the video of a prompt after so many steps lies, relative to the run's folder."""
+    return f"{FOLDER}/step-{step:06d}/{number}.mp4"
+
+
+def seed(settings: LoraSettings, number: int) -> int:
+    """Of a prompt's noise, the same at every step."""
+    from mimix_core.wan.runtime import seed_of
+
+    return seed_of(settings.seed, "preview", number)
+
+
+def pipeline(transformer: Any, preview: Preview, device: torch.device) -> Any:
+    """The backbone's pipeline around the transformer in training, without a text encoder."""
+    import diffusers
+
+    from mimix_core.wan import backbones
+
+    found = backbones.get(preview.backbone)
+    made = getattr(diffusers, found.pipeline)(
+        tokenizer=None,
+        text_encoder=None,
+        vae=backbones.rules(found).load_vae(preview.vae, device, "fp32"),
+        scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(preview.scheduler),
+        transformer=transformer,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def make(
+    made: Any,
+    preview: Preview,
+    settings: LoraSettings,
+    folder: Path,
+    step: int,
+    *,
+    rank: int,
+    processes: int,
+) -> None:
+    """Write this process's share of the videos; all processes call it together.
+
+    Raises what generating raises: a preview that cannot be made ends the training, at the first
+    step that has one.
+    """
+    from mimix_core.wan import generate, objective, tensors
+
+    device = made.vae.device
+    text_1LD = {
+        name: objective.pad_text([text_LD]).to(device)
+        for name, text_LD in tensors.read(preview.prompts).items()
+    }
+    count = len(settings.preview_prompts)
+    with _evaluating(made.transformer):
+        for turn in range(math.ceil(count / processes)):
+            number = turn * processes + rank
+            # With ZeRO 3 a forward pass needs all processes: one without a prompt repeats one.
+            frames_THWC = generate.video(
+                made,
+                seed(settings, min(number, count - 1)),
+                prompt_embeds=text_1LD[str(min(number, count - 1))],
+                negative_prompt_embeds=text_1LD[_NEGATIVE],
+                width=settings.preview_width,
+                height=settings.preview_height,
+                num_frames=settings.preview_frames,
+                num_inference_steps=settings.preview_steps,
+                guidance_scale=settings.preview_guidance,
+            )
+            if number < count:
+                path = folder / name(step, number)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                generate.write_video(path, frames_THWC)
+
+
+@contextmanager
+def _evaluating(transformer: Any) -> Iterator[None]:
+    transformer.eval()
+    try:
+        yield
+    finally:
+        transformer.train()

@@ -1,0 +1,161 @@
+"""Attention without a mask as one operator, with the kernel chosen once.
+
+On Hopper the package flash-attn-4 has the fastest kernel, and of PyTorch's own cuDNN's is;
+PyTorch's flash kernel serves older GPUs, and its CPU twin the CPU. perf/train_kernels.py times
+them.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import torch
+
+from mimix_core.errors import BadInput
+
+Kernel = Literal["cpu", "cudnn", "flash", "flash4"]
+_HOPPER = 9
+_TUNED_WIDTHS = (64, 128)
+
+
+def pick_kernel(
+    asked: Literal["auto", "cudnn", "flash", "flash4"],
+    device: torch.device,
+    head_width: int,
+    precision: Literal["bf16", "fp32"],
+) -> Kernel | None:
+    """The kernel for ``device``. Raises BadInput for one that cannot run there.
+
+    None: in fp32 a GPU has none of these, and attention stays diffusers' and PyTorch's own.
+    """
+    if device.type == "cpu":
+        if asked != "auto":
+            raise BadInput(
+                f"attention kernel {asked} needs a CUDA GPU",
+                where="settings, key lora.attention",
+                fix="Set lora.attention to auto.",
+            )
+        return "cpu"
+    if precision == "fp32":
+        if asked != "auto":
+            raise BadInput(
+                f"attention kernel {asked} does not compute in fp32",
+                where="settings, key lora.attention",
+                fix="Set lora.attention to auto, or lora.precision to bf16.",
+            )
+        return None
+    installed = find_spec("flash_attn") is not None and find_spec("flash_attn.cute") is not None
+    if asked == "flash4" and not installed:
+        raise BadInput(
+            "attention kernel flash4 is not installed",
+            where="settings, key lora.attention",
+            fix="pip install 'mimix[hopper]', or set lora.attention to auto.",
+        )
+    if asked != "auto":
+        return asked
+    if torch.cuda.get_device_capability(device)[0] < _HOPPER:
+        return "flash"
+    return "flash4" if installed and head_width in _TUNED_WIDTHS else "cudnn"
+
+
+def for_text(kernel: Kernel) -> Kernel:
+    """The kernel for attention to a text's few tokens, where flash-attn-4 is slower than cuDNN."""
+    return "cudnn" if kernel == "flash4" else kernel
+
+
+@torch.library.custom_op("mimix::attention", mutates_args=())
+def attention(
+    place: str, kernel: str, q_BLHD: torch.Tensor, k_BMHD: torch.Tensor, v_BMHD: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """softmax(q k' / sqrt(D)) v as out_BLHD, and the log of each softmax's sum, fp32 [B, H, L]."""
+    if kernel == "flash4":
+        from flash_attn.cute.interface import _flash_attn_fwd
+
+        out_BLHD, sums_BHL = _flash_attn_fwd(q_BLHD, k_BMHD, v_BMHD, return_lse=True)[:2]
+        return out_BLHD, sums_BHL
+    q, k, v = (x.transpose(1, 2) for x in (q_BLHD, k_BMHD, v_BMHD))
+    if kernel == "cudnn":
+        out, sums = torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, True)[:2]
+    elif kernel == "flash":
+        out, sums = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[:2]
+    else:
+        out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
+    return out.transpose(1, 2).contiguous(), sums.reshape(q.shape[:3]).contiguous()
+
+
+@attention.register_fake
+def _(
+    place: str, kernel: str, q_BLHD: torch.Tensor, k_BMHD: torch.Tensor, v_BMHD: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    batch, length, heads, _ = q_BLHD.shape
+    sums_BHL = q_BLHD.new_empty(batch, heads, length, dtype=torch.float32)
+    return q_BLHD.new_empty(q_BLHD.shape), sums_BHL
+
+
+@torch.library.custom_op("mimix::attention_grad", mutates_args=())
+def attention_grad(
+    kernel: str,
+    grad_BLHD: torch.Tensor,
+    q_BLHD: torch.Tensor,
+    k_BMHD: torch.Tensor,
+    v_BMHD: torch.Tensor,
+    out_BLHD: torch.Tensor,
+    sums_BHL: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of q, k and v."""
+    if kernel == "flash4":
+        from flash_attn.cute.interface import _flash_attn_bwd
+
+        grads = _flash_attn_bwd(q_BLHD, k_BMHD, v_BMHD, out_BLHD, grad_BLHD, sums_BHL)[:3]
+        return tuple(grad.contiguous() for grad in grads)
+    grad, q, k, v, out = (x.transpose(1, 2) for x in (grad_BLHD, q_BLHD, k_BMHD, v_BMHD, out_BLHD))
+    if kernel == "cudnn":
+        # Seed and offset matter with dropout only, of which Wan has none.
+        none = torch.zeros((), dtype=torch.int64, device=q.device)
+        grads = torch.ops.aten._scaled_dot_product_cudnn_attention_backward(
+            grad, q, k, v, out, sums_BHL.unsqueeze(-1), none, none, None, None, None,
+            q.shape[2], k.shape[2], 0.0, False,
+        )  # fmt: skip
+    elif kernel == "flash":
+        none = torch.zeros((), dtype=torch.int64, device=q.device)
+        grads = torch.ops.aten._scaled_dot_product_flash_attention_backward(
+            grad, q, k, v, out, sums_BHL, None, None, q.shape[2], k.shape[2], 0.0, False,
+            none, none,
+        )  # fmt: skip
+    else:
+        grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            grad, q, k, v, out, sums_BHL, 0.0, False
+        )
+    return tuple(grad.transpose(1, 2).contiguous() for grad in grads)
+
+
+@attention_grad.register_fake
+def _(
+    kernel: str,
+    grad_BLHD: torch.Tensor,
+    q_BLHD: torch.Tensor,
+    k_BMHD: torch.Tensor,
+    v_BMHD: torch.Tensor,
+    out_BLHD: torch.Tensor,
+    sums_BHL: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        q_BLHD.new_empty(q_BLHD.shape),
+        k_BMHD.new_empty(k_BMHD.shape),
+        v_BMHD.new_empty(v_BMHD.shape),
+    )
+
+
+def _context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.kernel = inputs[1]
+    ctx.save_for_backward(*inputs[2:], *output)
+
+
+def _backward(
+    ctx: Any, grad_BLHD: torch.Tensor, grad_sums_BHL: torch.Tensor | None
+) -> tuple[torch.Tensor | None, ...]:
+    return None, None, *attention_grad(ctx.kernel, grad_BLHD.contiguous(), *ctx.saved_tensors)
+
+
+attention.register_autograd(_backward, setup_context=_context)

@@ -1,0 +1,142 @@
+"""Training's speed on NVIDIA GPUs: ``python perf/train.py OUT [PART...]``, then ``... OUT record``.
+
+The parts, each a script of its own that writes OUT/PART.json: ``kernels``; ``steps``, forward and
+backward of Wan2.1-T2V-14B (random weights, made on the GPU; one sample of 81 x 480 x 832; rank 32
+on q, k, v, o and both of the feed-forward) by diffusers + PEFT and by this project's variants;
+``agreement``, whether the variants compute and learn the same; ``whole``, the step as trained, on
+one GPU and on two; ``vae``. Without parts all run, in ten minutes.
+
+``record`` writes what OUT holds to perf/results/train.json, on this machine or another one: a part
+that was not run has no figures.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "kernels": ("train_kernels.py",),
+    "steps": ("train_steps.py", "diffusers", "mimix", "mimix_cudnn", "mimix_fp8"),
+    "agreement": ("train_agreement.py",),
+    "whole": ("train_whole.py",),
+    "vae": ("train_vae.py",),
+}
+
+# Figure: its part, where it is in there, by what it is divided, its unit.
+FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
+    "seconds_per_step": ("steps", ("mimix", "seconds"), 1, "s"),
+    "seconds_per_step_cudnn": ("steps", ("mimix_cudnn", "seconds"), 1, "s"),
+    "seconds_per_step_fp8": ("steps", ("mimix_fp8", "seconds"), 1, "s"),
+    "seconds_per_step_diffusers": ("steps", ("diffusers", "seconds"), 1, "s"),
+    "ratio_to_diffusers": ("steps", ("mimix", "ratio"), 1, "x"),
+    "ratio_to_diffusers_cudnn": ("steps", ("mimix_cudnn", "ratio"), 1, "x"),
+    "ratio_to_diffusers_fp8": ("steps", ("mimix_fp8", "ratio"), 1, "x"),
+    "tokens_per_second": ("steps", ("mimix", "tokens_per_second"), 1, "1/s"),
+    "mfu": ("steps", ("mimix", "mfu"), 1, "of 989 TFLOP/s"),
+    "mfu_diffusers": ("steps", ("diffusers", "mfu"), 1, "of 989 TFLOP/s"),
+    "mfu_fp8": ("steps", ("mimix_fp8", "mfu"), 1, "of 989 TFLOP/s"),
+    "peak_gb": ("steps", ("mimix", "peak_gb"), 1, "GB"),
+    "peak_gb_diffusers": ("steps", ("diffusers", "peak_gb"), 1, "GB"),
+    "loss_difference": ("steps", ("mimix", "loss_difference"), 1, "of diffusers' loss"),
+    "loss_difference_fp8": ("steps", ("mimix_fp8", "loss_difference"), 1, "of diffusers' loss"),
+    "loss_error": ("agreement", ("one_step", "auto", "loss_error"), 1, "of fp32's loss"),
+    "loss_error_diffusers": (
+        "agreement",
+        ("one_step", "diffusers", "loss_error"),
+        1,
+        "of fp32's loss",
+    ),
+    "gradient_error": ("agreement", ("one_step", "auto", "gradient_error"), 1, "of fp32's"),
+    "gradient_error_diffusers": (
+        "agreement",
+        ("one_step", "diffusers", "gradient_error"),
+        1,
+        "of fp32's",
+    ),
+    "gradient_error_fp8": ("agreement", ("one_step", "fp8", "gradient_error"), 1, "of fp32's"),
+    "curve_apart_fp8": ("agreement", ("curves_apart", "fp8"), 1, "of bf16's held-out loss"),
+    "curve_apart_other_samples": (
+        "agreement",
+        ("curves_apart", "bf16_other_noise"),
+        1,
+        "of bf16's held-out loss",
+    ),
+    "whole_step_seconds_cudnn": ("whole", ("1", "seconds"), 1, "s a sample"),
+    "engine_overhead": ("whole", ("1", "engine_overhead"), 1, "x"),
+    "weak_scaling_2": ("whole", ("2", "weak_scaling"), 1, "x"),
+    "vae_seconds_per_clip": ("vae", ("mimix_fp32", "ms"), 1000, "s"),
+    "vae_seconds_per_clip_bf16": ("vae", ("mimix_bf16", "ms"), 1000, "s"),
+    "vae_seconds_per_clip_diffusers": ("vae", ("diffusers_fp32", "ms"), 1000, "s"),
+    "vae_seconds_per_clip_diffusers_bf16": ("vae", ("diffusers_bf16", "ms"), 1000, "s"),
+    "vae_error": ("vae", ("mimix_fp32", "error"), 1, "of fp32 without TF32"),
+    "vae_error_bf16": ("vae", ("mimix_bf16", "error"), 1, "of fp32 without TF32"),
+    "attention_tflops_flash4": ("kernels", ("attention_flash4", "both_tflops"), 1, "TFLOP/s"),
+    "attention_tflops_cudnn": ("kernels", ("attention_cudnn", "both_tflops"), 1, "TFLOP/s"),
+}
+
+NOTE = (
+    "Wan2.1-T2V-14B, random weights, batch 1, 81 x 480 x 832, LoRA of rank 32: forward and "
+    "backward; `diffusers` is diffusers + PEFT with its own checkpointing, in the same run. "
+    "training-speed.md says what each figure is."
+)
+
+
+def main(out: Path, names: list[str]) -> int:
+    out.mkdir(parents=True, exist_ok=True)
+    if names == ["record"]:
+        print(record(out))
+        return 0
+    failed = []
+    for name in names or PARTS:
+        script, *arguments = PARTS[name]
+        if name == "whole":
+            arguments = ["1", "2"] if _gpus() > 1 else ["1"]
+        command = [sys.executable, str(HERE / script), str(out / f"{name}.json"), *arguments]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(name)
+    print(f"failed: {', '.join(failed)}" if failed else f"all parts are in {out}")
+    return int(bool(failed))
+
+
+def record(out: Path) -> Path:
+    """Figures of the parts that ``out`` holds, to perf/results/train.json and the page."""
+    from perf import record as results
+
+    found = {
+        path.stem: json.loads(path.read_text())
+        for path in sorted(out.glob("*.json"))
+        if path.stem in PARTS
+    }
+    figures, units = {}, {}
+    for name, (part, way, divisor, unit) in FIGURES.items():
+        value = _at(found.get(part, {}), way)
+        if value is not None:
+            figures[name] = round(value / divisor, 6)
+            units[name] = unit
+    return results.record("train", figures, units, NOTE, "one NVIDIA H200 (two for weak_scaling_2)")
+
+
+def _at(found: Mapping[str, Any], way: tuple[str, ...]) -> float | None:
+    for step in way:
+        if step not in found:
+            return None
+        found = found[step]
+    return float(found)  # type: ignore[arg-type]
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,133 @@
+"""Wan at real sizes with random weights, made on the GPU itself; and what a step is given."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mimix_core.settings import LoraSettings
+from mimix_core.wan import lora, objective
+
+WAN_14B: dict[str, Any] = {}
+"""diffusers' defaults are Wan2.1-T2V-14B."""
+WAN_1B: dict[str, Any] = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
+
+LATENTS = (16, 21, 60, 104)
+"""Of one clip of 81 frames, 480 x 832."""
+TEXT_WIDTH = 4096
+MODEL_FLOPS = 4.27e15
+"""Forward and backward of one such sample through the 14B, nothing computed twice."""
+PEAK_BF16 = 989e12
+
+TARGETS = LoraSettings().targets
+
+
+@torch.no_grad()
+def wan(config: dict[str, Any], dtype: torch.dtype, device: str = "cuda", seed: int = 0) -> Any:
+    """A frozen ``WanTransformer3DModel`` of random weights, types as diffusers loads them."""
+    from diffusers import WanTransformer3DModel
+    from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+
+    with torch.device("meta"):
+        model = WanTransformer3DModel(**{"text_dim": TEXT_WIDTH, **config})
+    numbers = torch.Generator(device).manual_seed(seed)
+    wide = WanTransformer3DModel._keep_in_fp32_modules
+    for name, meta in list(model.named_parameters()):
+        own = torch.float32 if any(part in wide for part in name.split(".")) else dtype
+        weight = torch.empty(meta.shape, dtype=own, device=device)
+        if weight.ndim > 1:
+            fan_in = weight.shape[-1] if "table" in name else math.prod(weight.shape[1:])
+            weight.normal_(0, 1 / math.sqrt(fan_in), generator=numbers)
+        else:
+            weight.fill_(float("norm" in name and name.endswith("weight")))
+        holder, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(holder), leaf, torch.nn.Parameter(weight, requires_grad=False))
+    head = model.config.attention_head_dim
+    model.rope = WanRotaryPosEmbed(head, model.config.patch_size, 1024).to(device)
+    return model.train()
+
+
+@torch.no_grad()
+def attach(model: Any, dtype: torch.dtype, rank: int = 32, seed: int = 0) -> None:
+    """Adapters in ``dtype`` whose B is not 0, so that they matter to the loss."""
+    from peft import LoraConfig
+
+    model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS)))
+    numbers = torch.Generator(model.device).manual_seed(seed)
+    for name, weight in lora.trainable(model):
+        values = torch.randn(weight.shape, generator=numbers, device=model.device)
+        scale = 1 / math.sqrt(weight.shape[1]) if "lora_A" in name else 0.01
+        weight.data = (values * scale).to(dtype)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro batch and its noise."""
+
+    latents_BCTHW: torch.Tensor
+    text_BLD: torch.Tensor
+    sigma_B: torch.Tensor
+    noise_BCTHW: torch.Tensor
+
+
+def batch(latents: tuple[int, ...] = LATENTS, seed: int = 0, device: str = "cuda") -> Batch:
+    numbers = torch.Generator(device).manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=numbers, device=device)
+
+    level = torch.full((1,), 0.7, device=device)
+    return Batch(draw(1, *latents), draw(1, 512, TEXT_WIDTH), level, draw(1, *latents))
+
+
+def loss_of(model: Any, given: Batch, dtype: torch.dtype) -> torch.Tensor:
+    return objective.losses(
+        model, given.latents_BCTHW, given.text_BLD, given.sigma_B, given.noise_BCTHW, dtype
+    ).mean()
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Steps of forward and backward: their median and all, the first one's loss, peak memory."""
+
+    seconds: float
+    all_seconds: list[float]
+    first_seconds: float
+    loss: float
+    peak_gb: float
+
+
+def timed(step: Callable[[], torch.Tensor], steps: int, warm: int = 1) -> Timed:
+    """``warm`` steps unmeasured (the first one compiles), then ``steps``; events on the device."""
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    loss = step().item()
+    first = time.perf_counter() - begin
+    for _ in range(warm - 1):
+        step()
+    torch.cuda.reset_peak_memory_stats()
+    found = []
+    for _ in range(steps):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        step()
+        end.record()
+        end.synchronize()
+        found.append(start.elapsed_time(end) / 1000)
+    return Timed(median(found), found, first, loss, torch.cuda.max_memory_allocated() / 1e9)
+
+
+def write(path: Path, found: Any) -> None:
+    path.write_text(json.dumps(found, indent=1, default=vars) + "\n")
+    print(path.stem, json.dumps(found, default=vars), flush=True)

@@ -1,0 +1,86 @@
+"""One process of perf/train_whole.py: the project's own engine and steps on a Wan made on the spot.
+
+``python perf/train_rank.py JOB MESSAGES_FD``, as ``mimix_core.training.launch`` starts it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from train_models import attach, wan
+
+from mimix_core.training import data, engine, loop, place
+from mimix_core.training.job import Finished, Job
+from mimix_core.training.loader import Loader, announced, make
+from mimix_core.wan import fast, lora, objective
+
+
+def main(job_file: Path, messages: int) -> None:
+    job = Job.model_validate_json(job_file.read_bytes())
+    settings = job.settings
+    os.environ["DS_ACCELERATOR"] = "cuda" if torch.cuda.is_available() else "cpu"
+    here = place.join(job)
+    gpu = here.device.type == "cuda"
+    model = wan(json.loads((job.out / "model.json").read_text()), here.dtype, str(here.device))
+    attach(model, torch.float32, settings.rank)
+    fast.accelerate(model, settings)
+
+    def synchronised() -> float:
+        if gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    steps = data.optimizer_steps(len(job.train), settings.epochs, settings.batch)
+    micros = settings.batch // settings.processes
+    # Forward and backward alone, on a micro batch that is there already.
+    first = next(announced(job.train, range(1), settings, here.rank))
+    given = make(first, settings).to(here.device)
+    bare = []
+    for _ in range(3):
+        begin = synchronised()
+        objective.losses(
+            model, given.latents_BCTHW, given.text_BLD, given.sigma_B, given.noise_BCTHW, here.dtype
+        ).mean().backward()
+        for _, weight in lora.trainable(model):
+            weight.grad = None
+        bare.append(synchronised() - begin)
+    gc.collect()
+    running = engine.start(model, settings, here)
+    loader = Loader(announced(job.train, range(steps), settings, here.rank), settings, here.device)
+    whole = []
+    results: list[Any] = []
+    for step in range(steps):
+        slots = data.global_batch(
+            job.train, step, epochs=settings.epochs, batch=settings.batch, seed=settings.seed
+        )
+        place.agreed(False, here)
+        begin = synchronised()
+        results.append(loop.optimizer_step(running, slots, step, settings, here, loader))
+        whole.append((synchronised() - begin) / micros)
+    loader.close()
+    if here.rank == 0:
+        found = {
+            "bare_seconds": min(bare[1:]),
+            "bare_all": bare,
+            "seconds": median(whole[1:]),
+            "all_seconds": whole,
+            "engine_overhead": median(whole[1:]) / min(bare[1:]),
+            "losses": [result.train_loss for result in results],
+            "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if gpu else 0.0,
+        }
+        (job.out / "found.json").write_text(json.dumps(found))
+        os.write(messages, (Finished(notes={"steps": steps}).model_dump_json() + "\n").encode())
+    place.agreed(False, here)
+    place.leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,102 @@
+"""Forward and backward of the 14B: diffusers + PEFT as it comes, then this project's variants.
+
+``python perf/train_steps.py OUT.json VARIANT...`` in one process, one after the other, the same
+weights, adapters and batch. Variants: see ``VARIANTS``.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from train_models import (
+    MODEL_FLOPS,
+    PEAK_BF16,
+    WAN_14B,
+    Timed,
+    attach,
+    batch,
+    loss_of,
+    timed,
+    wan,
+    write,
+)
+
+from mimix_core.settings import LoraSettings
+from mimix_core.wan import fast, lora
+
+VARIANTS: dict[str, LoraSettings | None] = {
+    # What a user writes: peft's adapters in the layers' type, diffusers' own checkpointing.
+    "diffusers": None,
+    # flash-attn-4's attention when it is installed, else cuDNN's. What is kept is what fits when
+    # there is no optimizer; a training left to itself keeps some 5 GB less.
+    "mimix": LoraSettings(saved_activations_gb=94.43),
+    "mimix_cudnn": LoraSettings(attention="cudnn", saved_activations_gb=90.66),
+    "mimix_fp8": LoraSettings(fp8=True, saved_activations_gb=107.73),
+    "mimix_nothing_kept": LoraSettings(saved_activations_gb=0.0),
+    "mimix_eager": LoraSettings(compile="off"),
+}
+
+
+def measure(name: str, steps: int) -> dict[str, Any]:
+    settings = VARIANTS[name]
+    model = wan(WAN_14B, torch.bfloat16)
+    attach(model, torch.bfloat16 if settings is None else torch.float32)
+    if settings is None:
+        model.enable_gradient_checkpointing()
+    else:
+        fast.accelerate(model, settings)
+    given = batch()
+
+    def step() -> torch.Tensor:
+        for _, weight in lora.trainable(model):
+            weight.grad = None
+        loss = loss_of(model, given, torch.bfloat16)
+        loss.backward()
+        return loss.detach()
+
+    held = torch.cuda.memory_allocated() / 1e9
+    found: Timed = timed(step, steps, warm=1 if settings is None else 2)
+    norm = torch.stack([p.grad.float().norm() for _, p in lora.trainable(model)]).norm().item()
+    kept = {} if settings is None else _kept(model)
+    return {
+        **vars(found),
+        "mfu": MODEL_FLOPS / found.seconds / PEAK_BF16,
+        "tokens_per_second": 32760 / found.seconds,
+        "gradient_norm": norm,
+        "weights_gb": held,
+        "reserved_gb": torch.cuda.max_memory_reserved() / 1e9,
+        **kept,
+    }
+
+
+def _kept(model: Any) -> dict[str, Any]:
+    (plan,) = model._gradient_checkpointing_func.plans.values()
+    kernel = model.blocks[0].attn1.processor.kernel
+    kinds = [sorted(kind) for kind in sorted(set(plan.kept), key=len)]
+    return {
+        "attention": kernel,
+        "kept_gb": plan.size / 1e9,
+        "kept_predicted_seconds": plan.seconds,
+        "kept": kinds,
+    }
+
+
+def main(out: Path, names: list[str], steps: int = 3) -> None:
+    found: dict[str, Any] = {}
+    for name in names:
+        torch._dynamo.reset()
+        found[name] = measure(name, steps)
+        gc.collect()
+        torch.cuda.empty_cache()
+        if "diffusers" in found:
+            found[name]["ratio"] = found[name]["seconds"] / found["diffusers"]["seconds"]
+            found[name]["loss_difference"] = found[name]["loss"] / found["diffusers"]["loss"] - 1
+        write(out, found)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,104 @@
+"""The whole step as trained: DeepSpeed, optimizer, clipping, samples from files, on 1 and 2 GPUs.
+
+``python perf/train_whole.py OUT.json PROCESSES...``. Each number of processes is launched as the
+stage ``lora`` launches them, with two micro batches a process and step (64 are usual, so that what
+comes once a step weighs more here), ZeRO 2.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from train_models import LATENTS, TEXT_WIDTH, WAN_14B, write
+
+from mimix_core.settings import LoraSettings
+from mimix_core.training.job import Job, Sample
+from mimix_core.training.launch import run_job
+from mimix_core.wan import tensors
+from mimix_core.wan.cache import TensorRef
+from mimix_core.wan.card import Card
+
+PROGRAM = (sys.executable, str(Path(__file__).resolve().with_name("train_rank.py")))
+MICROS = 2
+STEPS = 3
+# Less than fits: the optimizer and two GPUs talking need room too.
+KEPT_GB = 86.0
+TOKENS = 226
+
+
+def samples(folder: Path, count: int, latents: tuple[int, ...], width: int) -> tuple[Sample, ...]:
+    """Random samples in a shard, as the stages latents and embeddings leave them."""
+    numbers = torch.Generator().manual_seed(0)
+    names = [f"s{index}" for index in range(count)]
+    video = {name: torch.randn(latents, generator=numbers) for name in names}
+    text = {name: torch.randn(TOKENS, width, generator=numbers).bfloat16() for name in names}
+    tensors.write(folder / "latents.safetensors", video)
+    tensors.write(folder / "text.safetensors", text)
+    return tuple(
+        Sample(
+            sample_id=name,
+            show="show",
+            style="cartoon",
+            characters=(),
+            latents=TensorRef(file=folder / "latents.safetensors", key=name, shape=latents),
+            text=TensorRef(file=folder / "text.safetensors", key=name, shape=(TOKENS, width)),
+        )
+        for name in names
+    )
+
+
+def whole(
+    processes: int,
+    model: dict[str, Any],
+    latents: tuple[int, ...],
+    width: int,
+    asked: dict[str, Any],
+) -> dict[str, Any]:
+    batch = MICROS * processes
+    settings = LoraSettings(
+        batch=batch, epochs=STEPS, processes=processes, zero_stage=2, threads=4, **asked
+    )
+    with tempfile.TemporaryDirectory(prefix="mimix-perf-") as work:
+        folder = Path(work)
+        (folder / "model.json").write_text(json.dumps(model))
+        job = Job(
+            settings=settings,
+            transformer=folder,
+            train=samples(folder, batch, latents, width),
+            val=(),
+            out=folder,
+            card=Card(
+                base="random",
+                base_sha256="",
+                rank=settings.rank,
+                alpha=settings.alpha,
+                targets=settings.targets,
+                characters=(),
+                styles=(),
+                dataset_sha256="",
+                settings={},
+            ),
+        )
+        run_job(job, folder / "train.log", lambda *_: None, program=PROGRAM)
+        found: dict[str, Any] = json.loads((folder / "found.json").read_text())
+        return found
+
+
+def main(out: Path, counts: list[int]) -> None:
+    found: dict[str, Any] = {}
+    for count in counts:
+        found[str(count)] = whole(
+            count, WAN_14B, LATENTS, TEXT_WIDTH, {"saved_activations_gb": KEPT_GB}
+        )
+        if count > 1 and "1" in found:
+            found[str(count)]["weak_scaling"] = found["1"]["seconds"] / found[str(count)]["seconds"]
+        write(out, found)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [int(word) for word in sys.argv[2:]])

@@ -1,0 +1,84 @@
+"""Training as a Prefect task: killed in the middle, tried again, and tidied up after."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect import flow
+from prefect.testing.utilities import prefect_test_harness
+
+from mimix_core import tables
+from mimix_core.library import Library
+from mimix_core.refs import TableRef, file_ref
+from mimix_core.settings import Config, RunSettings
+from mimix_core.store import Store
+from mimix_core.tables import LORA
+from mimix_core.wan import tiny
+from mimix_core.workspace import Workspace
+from tasks import training
+from tasks.base import Run
+from tests.training import made
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    results = tmp_path_factory.mktemp("prefect-results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(results))
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness(server_startup_timeout=120):
+            yield
+
+
+def kill_after_a_checkpoint(checkpoints: Path, killed: list[int]) -> None:
+    """End the training process by SIGKILL as soon as its first checkpoint is there."""
+    deadline = time.monotonic() + 300
+    while not list(checkpoints.glob("*/step-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for process in psutil.Process().children(recursive=True):
+        if "mimix_core.training" in process.cmdline():
+            process.kill()
+            killed.append(process.pid)
+
+
+def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
+    tiny.build([made.CAPTION], 0, tmp_path / "pipeline")
+    inputs = made.stage_inputs(tmp_path / "inputs", tmp_path / "pipeline" / "transformer")
+    config = Config(
+        library=tmp_path / "library.yaml",
+        workspace=tmp_path / "workspace",
+        run=RunSettings(retries=1),
+        lora=made.SETTINGS,
+    )
+    (tmp_path / "workspace").mkdir()
+    store = Store(tmp_path / "workspace" / "store")
+    work = Workspace(config, Library.model_construct(shows=()), store, ())
+    components = {"transformer": file_ref(tmp_path / "pipeline" / "transformer")}
+    model = training.Backbone(made.NAME, inputs.dataset, components)
+    checkpoints, killed = tmp_path / "workspace" / "checkpoints", []
+
+    @flow
+    def train() -> TableRef:
+        return training.lora(Run(work), inputs.dataset, inputs.latents, inputs.embeddings, model)
+
+    killer = threading.Thread(target=kill_after_a_checkpoint, args=(checkpoints, killed))
+    killer.start()
+    ref = train()
+    killer.join()
+    assert len(killed) == 1
+    rows = tables.read(ref.path, LORA)
+    assert sum(row["status"] == "ok" for row in rows) == 12
+    assert "going on after step" in (ref.folder / "train.log").read_text()
+    [folder] = checkpoints.iterdir()
+    assert not list(folder.glob("step-*")), "a committed run needs no checkpoints"
+    assert (folder / "journal" / "log.jsonl").read_bytes() == (
+        ref.folder / "log.jsonl"
+    ).read_bytes()

@@ -1,0 +1,70 @@
+"""``mimix lora``: an adapter leaves for another program and comes back as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from mimix_core.refs import digest_file
+from mimix_core.wan import export
+from mimix_core.wan.formats import Layout
+from tests.wan.test_export import card, in_blocks, some_adapter
+
+runner = CliRunner(env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    path = tmp_path / export.FILE
+    export.write(path, some_adapter(in_blocks, alpha=6.0), card(alpha=6, weights="ema"))
+    return path
+
+
+@pytest.mark.parametrize("layout", Layout)
+def test_an_adapter_goes_to_any_layout_and_comes_back(
+    trained: Path, tmp_path: Path, layout: Layout
+) -> None:
+    there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
+    asked = ["lora", "export", str(trained), "--format", layout.value, "--to", str(there)]
+    done = runner.invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    assert f"rank 4, {len(in_blocks)} layers, for {layout.value}" in done.output
+    assert export.read_card(there) == (card(alpha=6, weights="ema"), layout)
+    done = runner.invoke(app, ["lora", "import", str(there), "--to", str(back)])
+    assert done.exit_code == 0, done.output
+    assert digest_file(back) == digest_file(trained)
+
+
+def test_show_says_what_an_adapter_was_made_of(trained: Path) -> None:
+    done = runner.invoke(app, ["lora", "show", str(trained)])
+    assert done.exit_code == 0, done.output
+    shown = {" ".join(line.replace("│", " ").split()) for line in done.output.splitlines()}
+    assert f"base tiny-random-wan, sha256 {'ab' * 32}" in shown
+    assert "rank, alpha 4, 6" in shown
+    assert "characters Bunny, Tom" in shown
+    assert "weights running mean of the training" in shown
+    assert "learning_rate 0.0001" in shown
+    assert "prompts [Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]" in shown
+
+
+def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"no")
+    new = str(tmp_path / "new.safetensors")
+    for asked, said in (
+        (["show", str(other)], "not a safetensors file"),
+        (["import", str(other), "--to", new], "not a safetensors file"),
+        (["export", str(trained), "--to", str(other)], "is there already"),
+        (["export", str(trained), "--ema", "--to", new], "--ema chooses among"),
+        (["export", str(trained), "--to", str(tmp_path / "x.bin")], "cannot become"),
+        (["export", str(trained), "--to", str(tmp_path / "no" / "x.safetensors")], "cannot become"),
+        (["export", str(tmp_path / "no.yaml"), "--to", new], "no.yaml"),
+    ):
+        done = runner.invoke(app, ["lora", *asked])
+        assert done.exit_code == 2, (asked, done.output)
+        assert said in done.output
+        assert "Traceback" not in done.output
+    assert not Path(new).exists()
