@@ -1,0 +1,143 @@
+"""What 81 hours take, and a hundred times that: the table of docs/scale.md.
+
+``python perf/scale.py`` measures nothing: it multiplies what the other scripts measured
+(``perf/results/*.json``), the sizes of the demo's clips (``make demo`` first) and the price list of
+``mimix_core/vlm/prices.yaml``. Each line of the table names what it comes from.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mimix_core.captions.cost import show_cost
+from mimix_core.captions.prompt import DEFAULT, read_prompt
+from mimix_core.refs import file_ref
+from mimix_core.settings import CaptionSettings, load_config
+from mimix_core.settings.vlm import VlmSettings
+from mimix_core.store import Store
+from mimix_core.workspace import open_workspace
+from perf.record import RESULTS, ROOT
+from tasks.captions import show_facts
+
+HOURS, EPISODES, CLIPS, TIMES = 81, 240, 52_000, 100
+PAGE = ROOT / "docs" / "scale.md"
+BEGIN, END = "<!-- scale -->", "<!-- /scale -->"
+LATENT_BYTES = 4 * 16 * 21 * (480 // 8) * (832 // 8)
+"""fp32, channels x frames x height x width of Wan's VAE for 81 frames of 832x480."""
+
+REQUESTS_A_MINUTE = 600
+MODEL = "gpt-4o"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure at 81 hours; it grows with the library."""
+
+    name: str
+    value: float
+    unit: str
+    source: str
+
+    def row(self) -> str:
+        now, then = (f"{_short(n * self.value)} {self.unit}".strip() for n in (1, TIMES))
+        return f"| {self.name} | {now} | {then} | {self.source} |"
+
+
+def _short(value: float) -> str:
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def figures(name: str) -> dict[str, float]:
+    found: dict[str, float] = json.loads((RESULTS / f"{name}.json").read_text())["figures"]
+    return found
+
+
+def clip_bytes(store: Path) -> float:
+    """Bytes of a clip and its sound, mean of the demo's."""
+    sizes = [
+        sum(one.size for one in record.files if one.path != Store.TABLE) / record.counts.ok
+        for record in Store(store).records()
+        if record.stage == "clips" and record.counts.ok
+    ]
+    if not sizes:
+        raise SystemExit("no clips of the demo: run `make demo` first")
+    return sum(sizes) / len(sizes)
+
+
+def caption_dollars(mode: str) -> float:
+    """US dollars for a caption: the demo's first show, ten pictures of a clip, low detail."""
+    workspace = open_workspace(load_config(ROOT / "demo" / "mimix.yaml"))
+    vlm = VlmSettings.model_validate({"model": MODEL, "image_detail": "low", "mode": mode})
+    settings = CaptionSettings(backend="vlm", vlm=vlm)
+    show = show_facts(workspace.store, workspace.library.shows[0])
+    prompt = read_prompt(file_ref(DEFAULT).path)
+    cost = show_cost(show, 1000, exact=True, prompt=prompt, settings=settings, size=(832, 480))
+    assert cost.takes.cost_usd is not None
+    return float(cost.takes.cost_usd) / 1000
+
+
+def lines() -> list[Line]:
+    curate, captions, prefect = figures("curate"), figures("captions"), figures("orchestration")
+    a_clip = clip_bytes(ROOT / "demo" / "workspace" / "store")
+    asked = REQUESTS_A_MINUTE * captions["share_of_rate_limit"] * 60
+    ours, results = "perf/results/orchestration.json", "perf/results"
+    paper = "the paper"
+    return [
+        Line("episodes", EPISODES, "", f"{paper}: {HOURS} h, of 20 minutes each"),
+        Line("clips", CLIPS, "", paper),
+        Line("task runs", prefect["units"], "", ours),
+        Line("rows of the server's database", prefect["database_rows"], "", ours),
+        Line("the server's database", prefect["database_mb"], "MB", ours),
+        Line("clips and their sound", CLIPS * a_clip / 1e9, "GB", "the demo's clips, 832x480"),
+        Line("latents", CLIPS * LATENT_BYTES / 1e9, "GB", "their shape, fp32"),
+        Line(
+            "scenes and clips",
+            curate["hours_for_81_hours_on_this_machine"],
+            "h of 2 cores",
+            f"{results}/curate.json",
+        ),
+        Line(
+            f"captions, at {REQUESTS_A_MINUTE} requests a minute",
+            CLIPS / asked,
+            "h",
+            f"{results}/captions.json",
+        ),
+        Line(
+            "Prefect, with its progress",
+            (prefect["ms_per_unit"] * prefect["units"] / 1000 + prefect["progress_seconds"]) / 3600,
+            "h of a core",
+            ours,
+        ),
+        Line(
+            f"captions by {MODEL}",
+            CLIPS * caption_dollars("live"),
+            "US$",
+            "mimix_core/vlm/prices.yaml",
+        ),
+        Line(
+            "the same by its Batch API",
+            CLIPS * caption_dollars("batch"),
+            "US$",
+            "mimix_core/vlm/prices.yaml",
+        ),
+    ]
+
+
+def main() -> None:
+    head = f"| what | {HOURS} h | {HOURS * TIMES:,} h | from |\n| --- | ---: | ---: | --- |"
+    table = "\n".join([head, *(line.row() for line in lines())])
+    page = PAGE.read_text()
+    before, rest = page.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""A Prefect server with its workers, as a person sets them up, and what is asked of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from mimix_core.settings import Config
+from mimix_core.store import Store
+from mimix_core.tables import Row, read
+from tests.e2e.demo import ROOT, wait_for_server
+
+POOL = "mimix-process"
+START = f"-m prefect worker start --pool {POOL}"
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@dataclass
+class Site:
+    """One server with a database of its own below ``folder``. Commands run as a person's would."""
+
+    folder: Path
+    url: str
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        return {
+            **kept,
+            "PREFECT_HOME": str(self.folder / "home"),
+            "PREFECT_API_URL": self.url,
+            "MIMIX_HOME": str(ROOT),
+            "DO_NOT_TRACK": "1",
+            "COLUMNS": "200",
+        }
+
+    def command(self, *words: str) -> str:
+        """Run ``python -m`` with these words; gives what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def ask(self, method: str, path: str, **body: Any) -> Any:
+        """A request to the server's API."""
+        reply = httpx.request(method, self.url + path, json=body or None, timeout=180)
+        reply.raise_for_status()
+        return reply.json() if reply.content else None
+
+    def start(self, name: str, config: Config | None = None) -> str:
+        """Run the deployment ``name/name`` as a person does; gives the id of the flow run."""
+        words = ["prefect", "deployment", "run", f"{name}/{name}"]
+        if config is not None:
+            words += ["--params", json.dumps({"config": config.model_dump(mode="json")})]
+        printed = self.command(*words)
+        return next(line.split()[-1] for line in printed.splitlines() if "UUID:" in line)
+
+    def runs(self, name: str) -> list[dict[str, Any]]:
+        """All runs of a deployment, the newest first."""
+        found = self.ask(
+            "POST",
+            "/flow_runs/filter",
+            deployments={"name": {"any_": [name]}},
+            sort="START_TIME_DESC",
+        )
+        return list(found)
+
+    def wait_for_runs(self, name: str, number: int, seconds: float = 60) -> list[dict[str, Any]]:
+        """Wait until the deployment has so many runs, and some time more; gives all it has."""
+        deadline = time.monotonic() + seconds
+        while len(self.runs(name)) < number:
+            assert time.monotonic() < deadline, f"{len(self.runs(name))} runs of {name}"
+            time.sleep(0.5)
+        time.sleep(3)
+        return self.runs(name)
+
+    def state(self, run: str) -> str:
+        return str(self.ask("GET", f"/flow_runs/{run}")["state"]["type"])
+
+    def wait_for(self, run: str, *states: str, seconds: float = 240) -> str:
+        """Wait until the run is in one of the states; a final one that is not asked for fails."""
+        deadline = time.monotonic() + seconds
+        while (now := self.state(run)) not in states:
+            assert now not in FINAL and time.monotonic() < deadline, (
+                f"{now}: {self.ask('GET', f'/flow_runs/{run}')['state']['message']}\n{self.logs()}"
+            )
+            time.sleep(0.5)
+        return now
+
+    def logs(self) -> str:
+        """The ends of the workers' logs."""
+        return "\n".join(log.read_text()[-3000:] for log in self.folder.glob("worker-*.log"))
+
+    def worker(self, name: str, *words: str) -> Worker:
+        """Start a worker; it ends with the site."""
+        log = self.folder / f"worker-{name}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, *START.split(), "--name", name, *words],
+                cwd=ROOT,
+                env={**self.environment, "MIMIX_WORKER": f"{self.folder}/{name}"},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        worker = Worker(process, log, f"MIMIX_WORKER={self.folder}/{name}")
+        self.stack.callback(worker.end)
+        return worker
+
+
+@dataclass
+class Worker:
+    """A worker's process. ``mark`` stands in the environment of all that it starts."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    mark: str
+
+    def descendants(self) -> dict[int, str]:
+        """Command line of each process that came of the worker, without its own."""
+        return {pid: w for pid, w in marked(self.mark).items() if pid != self.process.pid}
+
+    def took(self) -> int:
+        """How many runs it has taken so far."""
+        return self.log.read_text().count("submitted to infrastructure")
+
+    def end(self) -> None:
+        """End it and what it started."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+        for pid in self.descendants():
+            os.kill(pid, signal.SIGKILL)
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Command line of each living process in whose environment ``mark`` (NAME=value) stands."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # gone a moment ago
+        if mark.encode() in environment and words:
+            found[int(entry.name)] = words
+    return found
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[Site]:
+    """A running server with its UI, on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "home").mkdir(parents=True)
+    made = Site(folder, f"http://127.0.0.1:{port}/api")
+    log = folder / "server.log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start"],
+            env={
+                **made.environment,
+                "PREFECT_SERVER_API_HOST": "127.0.0.1",
+                "PREFECT_SERVER_API_PORT": str(port),
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            },
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_for_server(made.url, server, log)
+        with made.stack:
+            yield made
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def rows(config: Config, stage: str) -> list[Row]:
+    """All rows of a stage in the workspace's store."""
+    from mimix_core import catalogue
+
+    store = Store(config.workspace / "store")
+    return [
+        row
+        for record in store.records()
+        if record.stage == stage
+        for row in read(store.folder(stage, record.key) / store.TABLE, catalogue.stage(stage).table)
+    ]

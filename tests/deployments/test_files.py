@@ -1,0 +1,118 @@
+"""The files of deployments/: they name flows that exist, and Prefect takes them as they are."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.events import DeploymentTriggerTypes
+from prefect.events.schemas.automations import AutomationCore
+from prefect.utilities.callables import parameter_schema
+from pydantic import TypeAdapter
+
+from flows.deploying import NOTIFY, Target, rendered
+from flows.environment import DEFAULTS
+from mimix_core.settings import Config, load_config
+from tests.deployments.world import make_project
+
+ROOT = Path(__file__).parent.parent.parent
+SPEC = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
+AUTOMATIONS = yaml.safe_load((ROOT / "deployments" / "automations.yaml").read_text())["automations"]
+
+
+def flow_of(deployment: dict[str, Any]) -> Flow[Any, Any]:
+    path, name = deployment["entrypoint"].split(":")
+    assert (ROOT / path).is_file()
+    flow = getattr(import_module(path.removesuffix(".py").replace("/", ".")), name)
+    assert isinstance(flow, Flow)
+    return flow
+
+
+def test_every_flow_is_deployed_and_its_form_is_the_settings() -> None:
+    named = {deployment["name"] for deployment in SPEC["deployments"]}
+    written = {
+        name
+        for path in (ROOT / "flows").glob("*.py")
+        for name in re.findall(r'@flow\(name="([\w-]+)"', path.read_text())
+    }
+    assert named == written
+    for deployment in SPEC["deployments"]:
+        flow = flow_of(deployment)
+        assert flow.name == deployment["name"]
+        assert list(flow.parameters.properties) == ["config"]
+        assert "mimix" in deployment["tags"]
+
+
+def test_what_trains_or_generates_waits_for_a_gpu() -> None:
+    queues = {d["name"]: d["work_pool"]["work_queue_name"] for d in SPEC["deployments"]}
+    assert {name for name, queue in queues.items() if queue == "gpu"} == {
+        *("train", "generate", "benchmark", "mimix")
+    }
+
+
+def test_the_form_says_what_each_section_is_and_which_words_it_takes() -> None:
+    schema = parameter_schema(flow_of(SPEC["deployments"][0])).model_dump_for_openapi()
+    definitions = schema["definitions"]
+    sections = definitions["Config"]["properties"]
+    assert set(sections) == set(Config.model_fields)
+    for name, section in sections.items():
+        kind = definitions.get(str(section.get("$ref", "")).rsplit("/", 1)[-1], section)
+        assert kind.get("description"), f"section {name} says nothing of itself"
+    assert definitions["RunSettings"]["properties"]["runner"]["enum"] == ["threads", "dask"]
+    assert definitions["LoraSettings"]["properties"]["rank"]["minimum"] == 1
+    assert "paper" in definitions["LoraSettings"]["description"]
+
+
+def test_runs_of_workers_get_what_runs_from_the_shell_get() -> None:
+    for deployment in SPEC["deployments"]:
+        given = deployment["work_pool"]["job_variables"]["env"]
+        assert given["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+        for name in ("PREFECT_RESULTS_DEFAULT_SERIALIZER", "DO_NOT_TRACK"):
+            assert given[name] == DEFAULTS[name]
+
+
+def test_the_inbox_is_off_by_clock_and_one_run_at_a_time() -> None:
+    [inbox] = [d for d in SPEC["deployments"] if d.get("schedules")]
+    assert inbox["name"] == "inbox"
+    assert [schedule["active"] for schedule in inbox["schedules"]] == [False]
+    assert inbox["concurrency_limit"]["limit"] == 1
+    for trigger in inbox["triggers"]:
+        TypeAdapter(DeploymentTriggerTypes).validate_python(trigger)
+
+
+def test_prefect_takes_every_automation_and_silence_is_noticed_in_time() -> None:
+    text = yaml.safe_dump(AUTOMATIONS).replace(NOTIFY, "6d1c4f2e-7a1b-4b7e-9d8a-0c2f5e4b3a21")
+    taken = [AutomationCore.model_validate(spec) for spec in yaml.safe_load(text)]
+    assert len({one.name for one in taken}) == len(taken)
+    [silent] = [one for one in taken if one.name == "mimix-silent-run-crashed"]
+    assert 60 <= silent.trigger.within.total_seconds() <= 90  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return load_config(make_project(tmp_path_factory.mktemp("project")))
+
+
+def test_the_settings_file_becomes_the_parameters_and_comes_back_the_same(config: Config) -> None:
+    spec = rendered(config, Target("my-pool", "process", 1, ROOT), {})
+    for deployment in spec["deployments"]:
+        assert Config.model_validate(deployment["parameters"]["config"]) == config
+        assert deployment["work_pool"]["name"] == "my-pool"
+        assert "scenes" not in deployment["parameters"]["config"], "a default is not pinned"
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_schedule_stays_as_the_person_set_it(config: Config, active: bool) -> None:
+    target = Target("my-pool", "process", 1, ROOT)
+    spec = rendered(config, target, {"inbox/look-into-the-inbox": active})
+    [schedule] = [s for d in spec["deployments"] for s in d.get("schedules", [])]
+    assert schedule["active"] is active
+
+
+def test_docker_folder_does_not_shadow_the_docker_sdk() -> None:
+    assert not (ROOT / "docker" / "__init__.py").exists()

@@ -1,0 +1,278 @@
+"""MiMix as an operator runs it: a Prefect server, workers, deployments, an inbox, a browser.
+
+Everything is real and small: three episodes of one clip each, and a backbone of random weights.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mimix_core.catalogue import MODULES
+from mimix_core.settings import Config, load_config
+from mimix_core.tables import Status
+from tests.deployments.browser import browsing, chromium
+from tests.deployments.site import POOL, Site, Worker, rows, site
+from tests.deployments.world import make_project, write_episode
+from tests.e2e.demo import ROOT
+
+pytestmark = pytest.mark.e2e
+
+FLOWS = ("curate", "inbox", "augment", "train", "generate", "benchmark", "mimix")
+NEW_FRAMES = 24 * 6 + 40
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def config(settings: Path) -> Config:
+    return load_config(settings)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("site")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def worker(server: Site, settings: Path) -> Worker:
+    """A worker that takes one run at a time, on a server that ``mimix deploy`` has set up."""
+    server.command("flows.cli", "deploy", str(settings))
+    return server.worker("one", "--limit", "1")
+
+
+def test_the_plain_yaml_deploys_and_every_flow_completes(
+    server: Site, config: Config, worker: Worker
+) -> None:
+    """``prefect deploy --all`` alone, no settings in it: they come with each run."""
+    printed = server.command(
+        "prefect", "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml", "--all"
+    )
+    assert all(f"{name}/{name}" in printed for name in FLOWS)
+    runs = {name: server.start(name, config) for name in FLOWS}
+    for run in runs.values():
+        server.wait_for(run, "COMPLETED", seconds=600)
+    assert {stage for stage in MODULES if rows(config, stage)} >= {"captions", "dataset", "scores"}
+    assert (config.workspace / "report" / "index.html").stat().st_size > 10_000
+    shown = server.ask(
+        "POST", "/artifacts/filter", artifacts={"flow_run_id": {"any_": [runs["mimix"]]}}
+    )
+    assert {"mimix-mimix-summary", "mimix-report"} <= {one["key"] for one in shown}
+
+
+def test_what_was_made_from_what_is_told_as_assets(server: Site, config: Config) -> None:
+    """The lineage of the runs above: each asset's materialization names its parents."""
+    parents: dict[str, set[str]] = {}
+    found = server.ask(
+        "POST",
+        "/events/filter",
+        filter={"event": {"name": ["prefect.asset.materialization.succeeded"]}},
+        limit=50,
+    )
+    for event in found["events"]:
+        parents.setdefault(
+            event["resource"]["prefect.resource.id"].rsplit("/", 1)[-1], set()
+        ).update(
+            one["prefect.resource.id"].rsplit("/", 1)[-1]
+            for one in event["related"]
+            if one["prefect.resource.role"] == "asset"
+        )
+    assert len(parents["toons"]) == 2
+    assert len(parents["people"]) == 1
+    assert parents["dataset"] == {"toons", "people"}
+    assert parents["lora"] == {"dataset"}
+    assert parents["scores"] == {"samples"}
+
+
+def test_a_browser_shows_form_run_and_artifacts(
+    server: Site, settings: Path, worker: Worker, tmp_path: Path
+) -> None:
+    """MIMIX_SCREENSHOTS=docs/images puts the pictures where the guide shows them."""
+    if chromium() is None:
+        pytest.skip("no Chromium or Chrome: apt-get install chromium, or set MIMIX_CHROMIUM")
+    server.command("flows.cli", "deploy", str(settings))
+    pictures = Path(os.environ.get("MIMIX_SCREENSHOTS", tmp_path)).resolve()
+    ui = server.url.removesuffix("/api")
+    run = server.runs("mimix")[0]["id"]
+    deployment = server.ask("GET", "/deployments/name/mimix/mimix")["id"]
+    with browsing(tmp_path) as page:
+        page.open(f"{ui}/deployments/deployment/{deployment}/run")
+        page.wait_for("library.yaml", "Wait for a person's approval", "tiny-random-wan")
+        assert str(settings.parent / "library.yaml") in page.value(
+            "[...document.querySelectorAll('input, textarea')].map(e => e.value).join('|')"
+        )
+        page.shoot(pictures / "ui-form.png")
+        page.open(f"{ui}/runs/flow-run/{run}")
+        page.wait_for("Completed", "mimix-process", "Task Runs", "Finished in state")
+        page.click("Artifacts")
+        page.wait_for("mimix-mimix-summary", "mimix-report")
+        page.wait_until("document.querySelectorAll('canvas').length > 0")
+        page.shoot(pictures / "ui-run.png")
+        page.open(f"{ui}/artifacts/artifact/{artifact(server, 'mimix-curate-summary')}")
+        page.wait_for("rows in", "captions")
+        page.shoot(pictures / "ui-summary.png")
+        page.open(f"{ui}/artifacts/artifact/{artifact(server, 'mimix-augment-rejects')}")
+        page.wait_for("cutouts", "not_located")
+        page.shoot(pictures / "ui-rejects.png")
+        page.open(f"{ui}/artifacts/artifact/{artifact(server, 'mimix-clips')}")
+        page.wait_until(
+            "[...document.images].some(i => i.src.startsWith('data:image/jpeg') && "
+            "i.complete && i.naturalWidth > 100)"
+        )
+        page.shoot(pictures / "ui-clips.png")
+
+
+def artifact(server: Site, key: str) -> str:
+    """The id of the latest artifact of that key."""
+    found = server.ask("POST", "/artifacts/filter", artifacts={"key": {"any_": [key]}}, limit=1)
+    return str(found[0]["id"])
+
+
+def test_a_file_that_is_copied_into_the_inbox_gives_one_run(
+    server: Site, config: Config, settings: Path, worker: Worker, tmp_path: Path
+) -> None:
+    server.command("flows.cli", "deploy", str(settings))
+    assert config.inbox is not None
+    source = tmp_path / "new.mp4"
+    write_episode(source, NEW_FRAMES)
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "watch", str(settings), "--every", "1"],
+        cwd=ROOT,
+        env=server.environment,
+        stdout=subprocess.DEVNULL,
+    )
+    before = {run["id"] for run in server.runs("inbox")}
+    try:
+        content = source.read_bytes()
+        with (config.inbox / "toons" / "new.mp4").open("wb") as copy:
+            copy.write(content[: len(content) // 2])
+            copy.flush()
+            time.sleep(8)
+            assert {run["id"] for run in server.runs("inbox")} == before
+            copy.write(content[len(content) // 2 :])
+        run = wait_for_new_run(server, "inbox", before)
+        server.wait_for(run, "COMPLETED")
+        shutil.copyfile(source, config.inbox / "toons" / "once-more.mp4")
+        time.sleep(8)
+    finally:
+        watching.terminate()
+        watching.wait()
+    new = [one for one in server.runs("inbox") if one["id"] not in before]
+    assert [one["id"] for one in new if one["state"]["type"] != "CANCELLED"] == [run]
+    assert (config.library.parent / "toons" / "new.mp4").read_bytes() == content
+    captioned = [row for row in rows(config, "captions") if row["status"] == Status.OK]
+    assert len(captioned) == 4
+
+
+def test_the_schedule_finds_what_no_event_told_of(
+    server: Site, config: Config, worker: Worker, tmp_path: Path
+) -> None:
+    """Twenty files at once, nobody watching; the run is the schedule's."""
+    assert config.inbox is not None
+    for number in range(20):
+        write_episode(config.inbox / "people" / f"{number}.mp4", 24 * 2 + number)
+    before = {run["id"] for run in server.runs("inbox")}
+    deployment = server.ask("GET", "/deployments/name/inbox/inbox")
+    [schedule] = deployment["schedules"]
+    assert (schedule["active"], schedule["schedule"]["cron"]) == (False, "*/15 * * * *")
+    url = f"{server.url}/deployments/{deployment['id']}/schedules"
+    every_minute = [{"active": True, "schedule": {"cron": "* * * * *", "timezone": "UTC"}}]
+    [made] = httpx.post(url, json=every_minute, timeout=180).raise_for_status().json()
+    try:
+        run = wait_for_new_run(server, "inbox", before, seconds=150)
+        server.wait_for(run, "COMPLETED", seconds=400)
+    finally:
+        httpx.delete(f"{url}/{made['id']}", timeout=180)
+    seen = {row["episode_id"] for row in rows(config, "scenes")}
+    assert len(seen) == 4 + 20
+    assert not list((config.inbox / "people").iterdir())
+
+
+def test_a_paused_pool_holds_runs_and_two_workers_share_them(
+    server: Site, config: Config, worker: Worker
+) -> None:
+    server.command("prefect", "work-pool", "pause", POOL)
+    runs = [server.start("curate", config) for _ in range(3)]
+    second = server.worker("two", "--limit", "1")
+    taken = worker.took()
+    time.sleep(12)
+    assert {server.state(run) for run in runs} == {"SCHEDULED"}
+    server.command("prefect", "work-pool", "resume", POOL)
+    for run in runs:
+        server.wait_for(run, "COMPLETED")
+    assert worker.took() - taken + second.took() == len(runs)
+    assert worker.took() > taken and second.took() > 0
+    second.end()
+
+
+def test_cancelled_in_mid_training_nothing_is_left_and_it_goes_on(
+    server: Site, config: Config, worker: Worker
+) -> None:
+    longer = config.model_copy(update={"lora": config.lora.model_copy(update={"epochs": 100_000})})
+    run = server.start("train", longer)
+    deadline = time.monotonic() + 240
+    while not any("mimix_core.training" in words for words in worker.descendants().values()):
+        assert time.monotonic() < deadline, server.logs()
+        time.sleep(0.5)
+    time.sleep(5)
+    server.ask("POST", f"/flow_runs/{run}/set_state", state={"type": "CANCELLING"})
+    asked = time.monotonic()
+    while worker.descendants() and time.monotonic() - asked < 60:
+        time.sleep(0.2)
+    took = time.monotonic() - asked
+    assert not worker.descendants()
+    assert took < 10
+    server.wait_for(run, "CANCELLED")
+    # What was there before stays: a run with the settings of before computes nothing anew.
+    again = server.start("train", config)
+    server.wait_for(again, "COMPLETED")
+
+
+def test_a_review_suspends_the_run_until_a_person_has_answered(
+    server: Site, config: Config, worker: Worker
+) -> None:
+    asks = config.model_copy(
+        update={
+            "run": config.run.model_copy(update={"review": True}),
+            "dataset": config.dataset.model_copy(update={"seed": 7}),
+        }
+    )
+    refused, approved = (server.start("train", asks) for _ in range(2))
+    for run in (refused, approved):
+        server.wait_for(run, "PAUSED")
+    while worker.descendants():
+        time.sleep(0.5)  # nothing is held while they wait
+    [shown] = server.ask(
+        "POST",
+        "/artifacts/filter",
+        artifacts={"flow_run_id": {"any_": [approved]}, "key": {"any_": ["mimix-review"]}},
+    )
+    assert "samples, 0 left out, 0 failed" in shown["data"]
+    for run, answer in ((refused, False), (approved, True)):
+        form = {"approve": answer, "note": "by a test"}
+        said = server.ask("POST", f"/flow_runs/{run}/resume", run_input=form)
+        assert said["status"] == "ACCEPT"
+        server.wait_for(run, "COMPLETED" if answer else "FAILED")
+
+
+def wait_for_new_run(server: Site, name: str, before: set[str], seconds: float = 90) -> str:
+    """The id of a run of the deployment that has begun and was not there before."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for run in server.runs(name):
+            if run["id"] not in before and run["state"]["type"] in ("RUNNING", "COMPLETED"):
+                return str(run["id"])
+        time.sleep(1)
+    raise AssertionError(f"no new run of {name}\n{server.logs()}")

@@ -1,0 +1,84 @@
+"""The same units on a Dask cluster: same tables, same errors, nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.testing.utilities import prefect_test_harness
+
+from mimix_core.errors import BadInput, StageFailed
+from mimix_core.library import Library
+from mimix_core.refs import TableRef
+from mimix_core.settings import Config
+from mimix_core.settings.config import RunSettings
+from mimix_core.store import Store
+from mimix_core.workspace import Workspace
+from tasks.base import Run, stage_task
+from tasks.runners import units_run
+from tests.tasks import mute_stage
+from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
+from tests.tasks.test_child import gone
+
+pytest.importorskip("prefect_dask", reason="the extra mimix[dask] is not installed")
+pytestmark = pytest.mark.e2e
+
+obedient_task = stage_task(STAGE.name)
+mute_task = stage_task(mute_stage.STAGE.name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(tmp_path_factory.mktemp("results")))
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness(server_startup_timeout=120):
+            yield
+
+
+@flow
+def on_dask(
+    folder: Path, good: list[ObedientInputs], bad: list[ObedientInputs], address: str | None
+) -> tuple[list[TableRef], str]:
+    """Both lists on one cluster; gives the tables of the first and how the second failed."""
+    settings = RunSettings(runner="dask", workers=2, dask_scheduler=address)
+    config = Config(library=folder / "library.yaml", workspace=folder, run=settings)
+    work = Workspace(config, Library.model_construct(shows=()), Store(folder / "store"), ())
+    with units_run(settings):
+        run = Run(work)
+        refs = run.each(obedient_task, good, ObedientSettings())
+        try:
+            run.each(mute_task, bad, ObedientSettings())
+        except StageFailed as error:
+            return refs, str(error)
+    raise AssertionError("the bad units did not fail")
+
+
+def test_units_run_on_dask_as_they_do_here(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    good = [ObedientInputs(unit=f"u{n}", order=f"work {n}", diary=str(diary)) for n in range(4)]
+    orders = {"crash": "crash", "no": "bad input"}
+    bad = [ObedientInputs(unit=unit, order=order) for unit, order in orders.items()]
+    refs, said = on_dask(tmp_path, good, bad, None)
+    assert [ref.unit for ref in refs] == ["u0", "u1", "u2", "u3"]
+    assert all(ref.path.exists() for ref in refs)
+    assert "(crash): " in said and "SIGSEGV" in said, "an error comes home whole"
+    assert "(no): here: no such thing. Do that." in said
+
+    pids = {int(line.split()[1]) for line in diary.read_text().splitlines()}
+    assert len(pids) == 2, "two workers, each with one unit process that it uses again"
+    assert gone(list(pids)), "they end with the cluster"
+
+
+def test_a_scheduler_that_is_not_there_is_said_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dask
+
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
+        pytest.raises(BadInput, match=r"run\.dask_scheduler: no Dask scheduler answers"),
+    ):
+        on_dask(tmp_path, [ObedientInputs()], [], "tcp://127.0.0.1:1")
