@@ -37,7 +37,7 @@ test: setup lint
 	@$(RUN)/pytest -n 2 --dist loadfile -m "not drill and not e2e" --ignore tests/e2e
 	@$(RUN)/pytest -m "not drill and not e2e" tests/e2e
 
-# Bars at full size: a thousand clips, a corpus of broken files.
+# Bars at full size: a thousand clips, a corpus of broken files, a server with workers and a browser.
 e2e: setup
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
@@ -57,6 +57,9 @@ lint: setup
 perf: setup
 	@$(RUN)/python perf/demo.py
 	@$(RUN)/python perf/curate.py
+	@$(RUN)/python perf/captions.py
+	@$(RUN)/python perf/orchestration.py
+	@$(RUN)/python perf/scale.py
 
 clean-demo:
 	rm -rf $(DEMO) demo/footage demo/models

