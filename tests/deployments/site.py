@@ -24,6 +24,7 @@ from tests.e2e.demo import ROOT, wait_for_server
 
 POOL = "mimix-process"
 START = f"-m prefect worker start --pool {POOL}"
+ATTEMPTS = 20
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -63,8 +64,15 @@ class Site:
         return done.stdout
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
-        """A request to the server's API."""
-        reply = httpx.request(method, self.url + path, json=body or None, timeout=180)
+        """A request to the server's API, tried again while its SQLite is locked (503).
+
+        So do Prefect's own clients.
+        """
+        for _ in range(ATTEMPTS):
+            reply = httpx.request(method, self.url + path, json=body or None, timeout=180)
+            if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
         reply.raise_for_status()
         return reply.json() if reply.content else None
 
