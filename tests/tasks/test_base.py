@@ -169,7 +169,9 @@ def test_what_another_run_is_making_comes_last_and_is_not_made_twice(tmp_path: P
     other.join(30)
     assert [line.split()[0] for line in lines(diary)] == ["u1", "u2", "u0"]
     assert [ref.unit for ref in refs] == ["u0", "u1", "u2"]
-    assert names == ["Completed"] * 3
+    # The first is there already, or is still waited for: that is up to the machine.
+    assert names[0] in ("Cached", "Completed")
+    assert names[1:] == ["Completed"] * 2
 
 
 def test_failed_rows_are_a_warning_each_unit(

@@ -43,7 +43,8 @@ def killed_at(step: int, *, rank: int = 0) -> Callable[[int, int, str], None]:
             ours = [
                 process
                 for process in psutil.Process().children()
-                if "mimix_core.training" in process.cmdline()
+                if process.status() != psutil.STATUS_ZOMBIE
+                and "mimix_core.training" in process.cmdline()
             ]
             next(p for p in ours if p.environ()["RANK"] == str(rank)).kill()
 
