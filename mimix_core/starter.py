@@ -37,6 +37,10 @@ SETTINGS = """\
 # Everything left out has the paper's value. `mimix doctor mimix.yaml` says what is missing.
 library: library.yaml
 workspace: workspace
+# inbox: inbox                      # files put here become episodes (`mimix watch`, the schedule)
+# run:
+#   review: true                    # pause a deployed run before training until somebody says yes
+#   workspace_url: http://files.example/workspace    # where a browser finds the report
 composites:
   ratio: "0.10"                     # share of composites in the training set
 backbone:
@@ -49,7 +53,7 @@ samples:
 PROMPTS = """\
 prompts:
   - id: tom-and-bean
-    category: multi
+    category: inter-style
     characters: [Tom, Mr. Bean]
     style: cartoon
     actions:

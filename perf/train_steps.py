@@ -31,11 +31,10 @@ from mimix_core.wan import fast, lora
 VARIANTS: dict[str, LoraSettings | None] = {
     # What a user writes: peft's adapters in the layers' type, diffusers' own checkpointing.
     "diffusers": None,
-    # flash-attn-4's attention when it is installed, else cuDNN's. What is kept is what fits when
-    # there is no optimizer; a training left to itself keeps some 5 GB less.
-    "mimix": LoraSettings(saved_activations_gb=94.43),
-    "mimix_cudnn": LoraSettings(attention="cudnn", saved_activations_gb=90.66),
-    "mimix_fp8": LoraSettings(fp8=True, saved_activations_gb=107.73),
+    # As it comes: flash-attn-4's attention when it is installed, else cuDNN's; what fits is kept.
+    "mimix": LoraSettings(),
+    "mimix_cudnn": LoraSettings(attention="cudnn"),
+    "mimix_fp8": LoraSettings(fp8=True),
     "mimix_nothing_kept": LoraSettings(saved_activations_gb=0.0),
     "mimix_eager": LoraSettings(compile="off"),
 }

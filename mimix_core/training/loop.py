@@ -24,7 +24,7 @@ from mimix_core.training.launch import GRACE_SECONDS
 from mimix_core.training.loader import Loader, MicroBatch, announced
 from mimix_core.training.place import Place, agreed, gathered, join, seed_generators
 from mimix_core.training.watch import Watch
-from mimix_core.wan import export, fast, lora, objective
+from mimix_core.wan import backbones, export, fast, lora, objective
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,9 @@ def _found(job: Job, place: Place, held: ExitStack) -> Checkpoint | None:
 def _prepare(job: Job, place: Place, found: Checkpoint | None) -> tuple[Engine, Ema | None]:
     """The transformer with its adapters as the checkpoint has them, or new ones."""
     settings = job.settings
-    transformer = lora.load_transformer(job.transformer, place.dtype)
-    lora.attach(transformer, settings.rank, settings.alpha, settings.targets, settings.seed)
+    rules = backbones.rules(backbones.get(job.card.base))
+    transformer = rules.load_transformer(job.transformer, place.dtype)
+    lora.attach(transformer, settings.rank, settings.alpha, job.card.targets, settings.seed)
     tensors = found.state() if found else {}
     if found:
         engine.load_adapters(transformer, tensors)

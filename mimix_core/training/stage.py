@@ -16,6 +16,7 @@ from mimix_core.tables import DATASET, EMBEDDINGS, LATENTS, LORA, Reason, Row, T
 from mimix_core.training import previews, trackers
 from mimix_core.training.job import Job, Preview, Sample
 from mimix_core.training.launch import run_job
+from mimix_core.wan import backbones
 from mimix_core.wan.cache import tensor_ref
 from mimix_core.wan.card import Card, shaping
 
@@ -150,7 +151,7 @@ def _card(inputs: LoraInputs, settings: LoraSettings, train: list[Sample]) -> Ca
         base_sha256=inputs.transformer.sha256,
         rank=settings.rank,
         alpha=settings.alpha,
-        targets=settings.targets,
+        targets=settings.targets or backbones.get(inputs.backbone_name).lora_targets,
         characters=tuple(sorted({name for sample in train for name in sample.characters})),
         styles=tuple(sorted({sample.style for sample in train})),
         dataset_sha256=inputs.dataset.sha256,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import torch
 
+    from mimix_core.wan.backbones import Backbone
+
 TEXT_TOKENS = 512
 
 PEAK_BF16 = (
@@ -65,6 +67,11 @@ def linears(config: Mapping[str, Any]) -> Iterator[Linear]:
         (f"{first}.time_proj", width, 6 * width, "one"),
     ):
         yield Linear(name, inputs, outputs, tokens, passes_gradient=False)  # type: ignore[arg-type]
+
+
+def counted(backbone: Backbone) -> bool:
+    """Whether its tokens and FLOPs are known: those here are of Wan's transformer."""
+    return backbone.transformer.kind == "WanTransformer3DModel"
 
 
 def video_tokens(config: Mapping[str, Any], latents_CTHW: Sequence[int]) -> int:

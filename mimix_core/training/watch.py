@@ -34,6 +34,7 @@ from mimix_core.training import journal, previews, throughput, trackers, validat
 from mimix_core.training.job import Job, Sample
 from mimix_core.training.journal import Journal, Record
 from mimix_core.training.trackers import Tracker
+from mimix_core.wan import backbones
 
 if TYPE_CHECKING:
     from mimix_core.training.place import Place
@@ -229,20 +230,23 @@ class Watch:
             tracker.numbers(step, values)
 
     def _pace(self, seen: Sequence[Sample], seconds: float) -> dict[str, float]:
-        """The step's speed. Tokens are those of the videos, without the text's."""
-        config, settings, device = self.transformer.config, self.job.settings, self.place.device
-        tokens = sum(throughput.video_tokens(config, sample.shape) for sample in seen)
+        """The step's speed. Tokens are those of the videos, without the text's.
+
+        Of another transformer than Wan's neither tokens nor FLOPs are known.
+        """
+        config, card, device = self.transformer.config, self.job.card, self.place.device
         pace = {
             "seconds": round(seconds, 4),
-            "tokens_per_second": round(tokens / seconds, 1),
             "memory_gb": round(throughput.peak_memory_gb(device), 3),
         }
+        if not throughput.counted(backbones.get(card.base)):
+            return pace
+        tokens = sum(throughput.video_tokens(config, sample.shape) for sample in seen)
+        pace["tokens_per_second"] = round(tokens / seconds, 1)
         peak = throughput.peak_flops(device)
         if peak is not None and self.place.dtype == torch.bfloat16:
             flops = sum(
-                throughput.sample_flops(
-                    config, sample.shape, rank=settings.rank, targets=settings.targets
-                )
+                throughput.sample_flops(config, sample.shape, rank=card.rank, targets=card.targets)
                 for sample in seen
             )
             pace["mfu"] = round(flops / seconds / peak / self.place.processes, 4)

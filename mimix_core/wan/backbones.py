@@ -73,11 +73,16 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Rules:
-    """How one kind of backbone makes latents and embeddings.
+    """How one kind of backbone makes latents and embeddings, and what predicts velocities.
 
     ``load_vae(folder, device, precision)``. ``encode(vae, frames_THWC)`` gives the normalised
     latents_CTHW, fp32, on the CPU. ``tokens(tokenizer, captions)`` gives the ids of each caption,
     end mark included, uncut. ``embed(encoder, ids)`` gives the text_LD of each, on the CPU.
+
+    ``load_transformer(folder, dtype)`` gives the frozen model (of diffusers, so that peft can adapt
+    it), called as ``objective.losses`` does: ``transformer(hidden_states=noised_BCTHW,
+    timestep=1000 * sigma_B, encoder_hidden_states=text_BLD, return_dict=False)[0]`` is the velocity
+    noise - x0. Wan's own takes just that; a model that wants other words gets a subclass.
     """
 
     load_vae: Callable[[Path, torch.device, Precision], Any]
@@ -86,6 +91,7 @@ class Rules:
     tokens: Callable[[Any, Sequence[str]], list[list[int]]]
     load_text_encoder: Callable[[Path, torch.device], Any]
     embed: Callable[[Any, Sequence[Sequence[int]]], list[torch.Tensor]]
+    load_transformer: Callable[[Path, torch.dtype], Any]
 
 
 def rules(backbone: Backbone) -> Rules:

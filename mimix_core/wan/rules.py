@@ -1,8 +1,8 @@
-"""Wan's rules for latents and embeddings; the same for all its sizes."""
+"""Wan's rules for latents, embeddings and velocities; the same for all its sizes."""
 
 from __future__ import annotations
 
-from mimix_core.wan import text, vae
+from mimix_core.wan import lora, text, vae
 from mimix_core.wan.backbones import Rules
 
 RULES = Rules(
@@ -12,4 +12,5 @@ RULES = Rules(
     tokens=text.token_ids,
     load_text_encoder=text.load_encoder,
     embed=text.embed_all,
+    load_transformer=lora.load_transformer,
 )

@@ -21,10 +21,16 @@ class CausalConv3d(WanCausalConv3d):  # type: ignore[misc]
         """out_BOTHW of x_BCTHW and the last frames before it; zeros where there are none."""
         width, _, height, _, needed, _ = self._padding
         if needed:
-            known = [] if cache_x is None else [cache_x[:, :, -needed:].to(x.device)]
-            missing = needed - sum(part.shape[2] for part in known)
-            zeros = x.new_zeros((*x.shape[:2], missing, *x.shape[3:]))
-            x = torch.cat([zeros, *known, x], dim=2)
+            earlier = 0 if cache_x is None else min(needed, cache_x.shape[2])
+            size = (*x.shape[:2], needed + x.shape[2], *x.shape[3:])
+            # torch.cat would fall back to channels first, since the few cached frames look so.
+            layout = torch.channels_last_3d
+            whole = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
+            whole[:, :, : needed - earlier] = 0
+            if cache_x is not None:
+                whole[:, :, needed - earlier : needed] = cache_x[:, :, -needed:]
+            whole[:, :, needed:] = x
+            x = whole
         return conv3d(x, self.weight, self.bias, self.stride, (0, height, width))
 
 

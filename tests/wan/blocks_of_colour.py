@@ -50,6 +50,10 @@ def _embed(encoder: Any, ids: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     return [torch.tensor(one, dtype=torch.float32)[:, None] / 255 for one in ids]
 
 
+def _load_transformer(folder: Path, dtype: torch.dtype) -> Any:
+    raise NotImplementedError("nothing is trained on blocks of colour")
+
+
 RULES = Rules(
     load_vae=_load,
     encode=_encode,
@@ -57,4 +61,5 @@ RULES = Rules(
     tokens=_ids,
     load_text_encoder=lambda folder, device: folder,
     embed=_embed,
+    load_transformer=_load_transformer,
 )

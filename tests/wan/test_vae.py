@@ -75,3 +75,24 @@ def test_frames_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="do not fit"):
         encode(pair[1], np.zeros((frames, height, width, 3), np.uint8))
+
+
+def test_convolutions_read_channels_last_also_where_earlier_frames_come_first(
+    pair: tuple[AutoencoderKLWan, AutoencoderKLWan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a GPU turns every input over, which made encoding slower than diffusers' own."""
+    _, own = pair
+    convolve = vae_layers.conv3d
+    last: list[bool] = []
+
+    def watched(x: torch.Tensor, weight: torch.Tensor, *rest: object) -> torch.Tensor:
+        if weight.shape[2] > 1 and rest[1] == (1, 1, 1):
+            last.append(x.is_contiguous(memory_format=torch.channels_last_3d))
+        result: torch.Tensor = convolve(x, weight, *rest)
+        return result
+
+    monkeypatch.setattr(vae_layers, "conv3d", watched)
+    with torch.no_grad():
+        own.encode(torch.zeros(1, 3, 9, 32, 48))
+    assert len(last) > 20
+    assert all(last)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora
 from mimix_core.wan.fast import fp8, layers
@@ -33,9 +34,17 @@ def accelerate(transformer: Any, settings: LoraSettings) -> None:
 
     What is kept is decided at the first training pass of each shape, when what is free is known.
     ZeRO stage 3 gathers layers' weights as diffusers' own modules run, so there only whole blocks
-    are recomputed. Raises BadInput for an attention kernel, fp8 or an adapter that cannot be used.
+    are recomputed; so it is with a model of another kind than Wan. Raises BadInput for an attention
+    kernel, fp8 or an adapter that cannot be used.
     """
-    if settings.zero_stage == 3:
+    wan = type(transformer).__name__ == "WanTransformer3DModel"
+    if settings.fp8 and not wan:
+        raise BadInput(
+            f"there are no fp8 layers for {type(transformer).__name__}",
+            where="settings, key lora.fp8",
+            fix="Leave it out: only Wan's layers have them.",
+        )
+    if settings.zero_stage == 3 or not wan:
         transformer.enable_gradient_checkpointing()
         return
     device = next(transformer.parameters()).device

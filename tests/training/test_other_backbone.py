@@ -1,0 +1,60 @@
+"""Another video transformer of diffusers trains by the same loop: an entry and its rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import MochiTransformer3DModel
+
+from mimix_core.errors import BadInput
+from mimix_core.training.job import Job
+from mimix_core.wan import backbones, fast, tensors
+from mimix_core.wan.export import FILE
+from tests.training import made, other_backbone
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    entry = other_backbone.ENTRY
+    monkeypatch.setitem(backbones.BACKBONES, entry.name, entry)
+    (tmp_path / "out").mkdir()
+    return Job(
+        settings=made.SETTINGS.model_copy(update={"epochs": 3, "targets": ()}),
+        transformer=other_backbone.build(tmp_path / "transformer"),
+        train=made.write_samples(tmp_path / "train", [made.WIDE] * 6),
+        val=made.write_samples(tmp_path / "val", [made.WIDE]),
+        out=tmp_path / "out",
+        rendezvous=tmp_path / "rendezvous",
+        card=made.CARD.model_copy(update={"base": entry.name, "targets": entry.lora_targets}),
+    )
+
+
+def test_it_learns_and_its_adapter_fits_the_model_as_diffusers_has_it(job: Job) -> None:
+    made.train_here(job)
+    written = tensors.read(job.out / FILE)
+    learned = {name for name, value in written.items() if "lora_B" in name and value.any()}
+    assert len(learned) * 2 == len(written)
+    model = MochiTransformer3DModel.from_pretrained(job.transformer)
+    model.load_lora_adapter(job.out, weight_name=FILE, prefix="transformer")
+    text = torch.nn.functional.pad(torch.linspace(-1, 1, 5 * 32).reshape(1, 5, 32), (0, 0, 0, 11))
+    given = {
+        "hidden_states": torch.randn(1, *made.WIDE, generator=torch.Generator().manual_seed(0)),
+        "encoder_hidden_states": text,
+        "timestep": torch.tensor([500.0]),
+        "encoder_attention_mask": text.ne(0).any(dim=-1),
+        "return_dict": False,
+    }
+    with torch.no_grad():
+        adapted = model(**given)[0]
+        model.disable_adapters()
+        assert not torch.allclose(adapted, model(**given)[0], atol=1e-4)
+
+
+def test_fp8_is_refused_for_it(job: Job) -> None:
+    model = other_backbone.load(job.transformer, torch.float32)
+    with pytest.raises(BadInput, match="fp8"):
+        fast.accelerate(model, job.settings.model_copy(update={"fp8": True}))
