@@ -32,6 +32,7 @@ from typing import BinaryIO, ClassVar
 
 from pydantic import ValidationError
 
+from mimix_core.durable import sync
 from mimix_core.errors import BadInput
 from mimix_core.refs import Counts, FileRef, Frozen, TableRef, digest_file, file_ref
 
@@ -169,7 +170,7 @@ class Store:
         paths = sorted(p for p in out.rglob("*") if p.is_file() and p.name != self.LOCK)
         record = record.model_copy(update={"files": tuple(_stored(p, out) for p in paths)})
         (out / self.RECORD).write_text(record.model_dump_json(indent=1))
-        _sync(out)
+        _sync_all(out)
         folder = self.folder(record.stage, record.key)
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -184,7 +185,7 @@ class Store:
                 os.rename(folder, broken / "result")
                 os.rename(out, folder)
         (folder / self.LOCK).unlink(missing_ok=True)
-        _sync_folder(folder.parent)
+        sync(folder.parent)
         ref = self.lookup(record.stage, record.key)
         if ref is None:
             raise OSError(f"{folder}: the result changed while it was being committed")
@@ -216,7 +217,7 @@ class Store:
                     os.rename(self.folder(stage, key), out / "result")
                 except FileNotFoundError:
                     return False
-            _sync_folder(self.root / stage)
+            sync(self.root / stage)
         return True
 
     def source(self, path: Path) -> FileRef:
@@ -311,21 +312,9 @@ def _unchanged(path: Path, stored: StoredFile, *, read: bool) -> bool:
         return False
 
 
-def _sync(out: Path) -> None:
+def _sync_all(out: Path) -> None:
     """Put all files and folders of a result on disk before it is renamed into place."""
     for folder, _, names in os.walk(out):
         for name in names:
-            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        _sync_folder(Path(folder))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(Path(folder, name))
+        sync(Path(folder))

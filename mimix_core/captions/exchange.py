@@ -25,8 +25,9 @@ from mimix_core.captions.grammar import (
     parse,
     render,
 )
-from mimix_core.captions.hand import plainly, write_whole
+from mimix_core.captions.hand import plainly
 from mimix_core.captions.rows import caption_of
+from mimix_core.durable import write_whole
 from mimix_core.errors import BadInput
 from mimix_core.refs import Frozen
 from mimix_core.tables import Row, Status
@@ -77,7 +78,7 @@ def line_of(row: Row, video: Path, variant: Variant) -> Line:
 def write_jsonl(folder: Path, lines: Iterable[Line]) -> Path:
     """``captions.jsonl`` in ``folder``, sorted by clip."""
     ordered = sorted(lines, key=lambda line: line.clip_id)
-    write_whole(folder / JSONL, "".join(f"{line.model_dump_json()}\n" for line in ordered))
+    write_whole(folder / JSONL, "".join(f"{line.model_dump_json()}\n" for line in ordered).encode())
     return folder / JSONL
 
 
@@ -113,14 +114,14 @@ def write_sidecars(folder: Path, lines: Iterable[Line], *, copy: bool) -> int:
             shutil.copyfile(source, video)
         else:
             video.symlink_to(source)
-        write_whole(folder / f"{line.clip_id}.txt", line.caption)
+        write_whole(folder / f"{line.clip_id}.txt", line.caption.encode())
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["video", "prompt"])
     writer.writerows(
         [f"{line.clip_id}{Path(line.video_path).suffix}", line.caption] for line in usable
     )
-    write_whole(folder / METADATA, table.getvalue())
+    write_whole(folder / METADATA, table.getvalue().encode())
     return len(usable)
 
 

@@ -7,14 +7,13 @@ leaves the clip out. ``mimix captions import`` writes the file; it may be edited
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from mimix_core.captions.grammar import BadCaption, parse
+from mimix_core.durable import write_whole
 from mimix_core.errors import BadInput
 from mimix_core.refs import Frozen
 
@@ -51,19 +50,7 @@ def write_overrides(path: Path, captions: Mapping[str, str]) -> None:
         json.dumps({"clip_id": name, "caption": captions[name]}, ensure_ascii=False)
         for name in sorted(captions)
     ]
-    write_whole(path, "".join(f"{line}\n" for line in lines))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(part).chmod(0o644)
-    Path(part).replace(path)
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def plainly(error: ValidationError | BadCaption) -> str:

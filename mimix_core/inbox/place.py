@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
+from mimix_core.durable import sync
 from mimix_core.refs import digest_file
 
 PART = ".mimix-ingest-part"
@@ -56,7 +57,7 @@ def place(source: Path, target: Path, sha256: str, how: How) -> None:
         _copy(source, target, sha256)
         if how is How.MOVE:
             source.unlink()
-    _sync_folder(target.parent)
+    sync(target.parent)
 
 
 def same(path: Path, sha256: str) -> bool:
@@ -101,11 +102,3 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
             part.rename(target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,6 @@ functions of the step, and no draw depends on an earlier one. The frozen weights
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import tempfile
 import time
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from mimix_core.durable import sync
 from mimix_core.errors import StageFailed, Transient
 from mimix_core.refs import Frozen, digest_file
 
@@ -103,17 +103,17 @@ def write(root: Path, step: int, state: Mapping[str, torch.Tensor], keep: int) -
         unfinished = Path(tempfile.mkdtemp(prefix=f".{_name(step)}.", dir=root))
         path = unfinished / STATE_FILE
         save_file(dict(state), path)
-        _sync(path)
+        sync(path)
         record = Record(
             format=FORMAT, step=step, sha256=digest_file(path), size=path.stat().st_size
         )
         (unfinished / RECORD_FILE).write_text(record.model_dump_json(indent=1))
-        _sync(unfinished / RECORD_FILE)
-        _sync(unfinished)
+        sync(unfinished / RECORD_FILE)
+        sync(unfinished)
         if final.exists():
             shutil.rmtree(final)
         unfinished.rename(final)
-        _sync(root)
+        sync(root)
     except (OSError, SafetensorError) as error:
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -171,11 +171,3 @@ def _name(step: int) -> str:
 
 def _step(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

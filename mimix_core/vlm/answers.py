@@ -25,6 +25,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mimix_core.durable import write_whole
 from mimix_core.refs import Frozen
 from mimix_core.vlm.protocol import RawReply, Usage
 
@@ -82,7 +83,7 @@ class Answers:
 
     def write(self, digest: str, kept: Kept) -> None:
         """Put an answer on disk, whole or not at all; it is there when this returns."""
-        write_synced(self.path(digest), kept.model_dump_json().encode())
+        write_whole(self.path(digest), kept.model_dump_json().encode())
 
     def discard(self, digest: str) -> None:
         """Take away an answer that turned out to be none."""
@@ -149,24 +150,6 @@ def _risk(path: Path) -> Decimal:
         return Decimal(path.read_text() or "0")
     except (FileNotFoundError, InvalidOperation):
         return Decimal(0)  # done a moment ago, or just being written
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; its bytes and its name are on disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextmanager

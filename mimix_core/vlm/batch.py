@@ -27,9 +27,10 @@ from typing import Any, Literal
 
 import openai
 
+from mimix_core.durable import write_whole
 from mimix_core.errors import BadInput
 from mimix_core.refs import Frozen
-from mimix_core.vlm.answers import BATCH, Kept, keep, locked, write_synced
+from mimix_core.vlm.answers import BATCH, Kept, keep, locked
 from mimix_core.vlm.backends.openai import OpenAIBackend, body, error_of, read_completion
 from mimix_core.vlm.engine import Engine, backoff
 from mimix_core.vlm.prices import cost, input_tokens
@@ -252,7 +253,7 @@ class BatchDesk:
                 lines.write(self._spool.read(entry.length))
         self._spool.seek(0, 2)
         most = sum((self._waiting[digest].most_usd for digest in digests), Decimal(0))
-        write_synced(self._risk_path(manifest.key), str(most).encode())
+        write_whole(self._risk_path(manifest.key), str(most).encode())
         self._save(manifest)
         for digest in digests:
             self._waiting[digest].manifest = manifest.key
@@ -264,7 +265,7 @@ class BatchDesk:
         return self._engine.answers.root / "asking" / f"{BATCH}{key}"
 
     def _save(self, manifest: Manifest) -> None:
-        write_synced(self._path(manifest.key, ".json"), manifest.model_dump_json().encode())
+        write_whole(self._path(manifest.key, ".json"), manifest.model_dump_json().encode())
 
     def _manifests(self) -> Iterator[Manifest]:
         for path in sorted(self._folder.glob("*.json")):
@@ -404,7 +405,7 @@ class BatchDesk:
     def _close(self, manifest: Manifest, misses: dict[str, Miss]) -> None:
         """From now on the answers and the list of misses are all that there is of the batch."""
         text = json.dumps({digest: miss.model_dump() for digest, miss in misses.items()})
-        write_synced(self._path(manifest.key, ".done.json"), text.encode())
+        write_whole(self._path(manifest.key, ".done.json"), text.encode())
         self._risk_path(manifest.key).unlink(missing_ok=True)
         self._path(manifest.key, ".jsonl").unlink(missing_ok=True)
         self._path(manifest.key, ".json").unlink(missing_ok=True)
