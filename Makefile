@@ -24,6 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(RUN)/pip install -qq -c constraints.txt pip setuptools wheel
 	@$(RUN)/pip install -qq -c constraints.txt torch
 	@$(RUN)/pip install -qq -c constraints.txt --no-build-isolation -e '.[all,dev]'
+	@SAM2_BUILD_CUDA=0 $(RUN)/pip install -qq -c constraints.txt --no-build-isolation --no-deps sam2
 	@touch $@
 
 demo: setup
@@ -58,6 +59,8 @@ perf: setup
 	@$(RUN)/python perf/demo.py
 	@$(RUN)/python perf/curate.py
 	@$(RUN)/python perf/captions.py
+	@$(RUN)/python perf/masks.py
+	@$(RUN)/python perf/composites.py
 	@$(RUN)/python perf/orchestration.py
 	@$(RUN)/python perf/scale.py
 

@@ -12,19 +12,26 @@ from mimix_core.refs import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.benchmark import samples, scores
+from tasks.comparison import show_tables
+from tasks.judging import judgements
 from tasks.summary import Summary
 
 
 @dataclass(frozen=True)
 class Benchmarked:
+    """``judgements``: None where the settings name no model that judges."""
+
     samples: TableRef
     scores: TableRef
+    judgements: TableRef | None
 
 
 def benchmark_stages(run: Run, curated: Curated, trained: Trained) -> Benchmarked:
     sample_table = samples(run, trained.backbone, trained.lora)
     score_table = scores(run, sample_table, curated.clips)
-    return Benchmarked(sample_table, score_table)
+    judgement_table = judgements(run, sample_table)
+    show_tables(run, sample_table, score_table, judgement_table)
+    return Benchmarked(sample_table, score_table, judgement_table)
 
 
 @flow(name="generate")
@@ -39,7 +46,7 @@ def generate(config: Config) -> Summary:
 
 @flow(name="benchmark")
 def benchmark(config: Config) -> Summary:
-    """All that a LoRA needs, then the videos of the prompts and their scores."""
+    """All that a LoRA needs, then the videos of the prompts, their scores and ratings."""
     with session(config, "benchmark") as run:
         curated = curate_stages(run)
         trained = train_stages(run, curated, augment_stages(run, curated))

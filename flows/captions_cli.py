@@ -19,7 +19,6 @@ from flows.console import FAILED, Settings, Workspace, config_of, console, plain
 from mimix_core import tables
 from mimix_core.captions import exchange
 from mimix_core.captions.cost import ShowCost, clips_at_most, show_cost
-from mimix_core.captions.grammar import Variant, parse
 from mimix_core.captions.hand import read_overrides, write_overrides
 from mimix_core.captions.inputs import Dialogue, dialogues
 from mimix_core.captions.known import Known
@@ -27,6 +26,7 @@ from mimix_core.captions.prompt import read_prompt
 from mimix_core.captions.review import Review, review, row_problems, seen_in
 from mimix_core.captions.rows import columns
 from mimix_core.errors import BadInput
+from mimix_core.grammar import Variant, parse
 from mimix_core.library import Style
 from mimix_core.media import open_container
 from mimix_core.refs import TableRef

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import captions_cli, deploy_cli, environment, lora_cli, review_cli, watch_cli
+from flows import bench_cli, captions_cli, deploy_cli, environment, lora_cli, review_cli, watch_cli
 from flows.console import (
     BAD_INPUT,
     FAILED,
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(captions_cli.app)
 app.add_typer(lora_cli.app)
+app.add_typer(bench_cli.app)
 app.command()(deploy_cli.deploy)
 app.command()(watch_cli.watch)
 app.command()(review_cli.review)
@@ -114,7 +115,7 @@ def generate(settings: Settings, workspace: Workspace = None) -> None:
 
 
 @app.command()
-def bench(settings: Settings, workspace: Workspace = None) -> None:
+def score(settings: Settings, workspace: Workspace = None) -> None:
     """... -> scores."""
     _run(settings, workspace, "benchmark")
 

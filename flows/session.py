@@ -10,12 +10,15 @@ from prefect.exceptions import Pause
 
 from flows.leaving import end_units_and_leave
 from mimix_core.errors import StageFailed
+from mimix_core.models import FLOWS_WITH
 from mimix_core.settings import Config
 from mimix_core.workspace import open_workspace
 from tasks.artifacts import show
 from tasks.base import Run
 from tasks.board import Stopwatch
 from tasks.captions import prepare_key
+from tasks.cutouts import prepare_locators
+from tasks.judging import prepare_judge
 from tasks.lineage import note_lineage
 from tasks.runners import units_run
 
@@ -33,7 +36,7 @@ def session(config: Config, flow_name: str) -> Iterator[Run]:
     """
     watch = Stopwatch()
     _bound_attempts()
-    prepare_key(config.captions)
+    _prepare_keys(config, flow_name)
     run = Run(open_workspace(config))
     try:
         with units_run(config.run), run.workspace.store.in_use():
@@ -46,6 +49,15 @@ def session(config: Config, flow_name: str) -> Iterator[Run]:
         raise
     note_lineage(run)
     show(run, flow_name, watch.seconds())
+
+
+def _prepare_keys(config: Config, flow_name: str) -> None:
+    """See to the keys of all models that the flow asks, before any work. Raises BadInput."""
+    prepare_key(config.captions)
+    if flow_name in FLOWS_WITH["cutouts"]:
+        prepare_locators(config.cutouts)
+    if flow_name in FLOWS_WITH["scores"]:
+        prepare_judge(config.judge)
 
 
 def _bound_attempts() -> None:

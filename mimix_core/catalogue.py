@@ -24,8 +24,10 @@ MODULES = {
     "latents": "mimix_core.wan.latents",
     "embeddings": "mimix_core.wan.text",
     "lora": "mimix_core.training.stage",
-    "samples": "mimix_core.wan.generate",
+    "videos": "mimix_core.wan.generate",
+    "samples": "mimix_core.wan.samples",
     "scores": "mimix_core.benchmark.scores",
+    "judgements": "mimix_core.benchmark.judge.stage",
     "report": "mimix_core.report.stage",
 }
 

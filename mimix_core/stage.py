@@ -31,12 +31,15 @@ class StageReport:
     """What a stage made: its rows, and how many things it was given to judge.
 
     ``rows_in`` is counted by the stage where its inputs come in, not from ``rows``: that the two
-    agree is the proof that nothing was lost on the way.
+    agree is the proof that nothing was lost on the way. ``notes`` are of the result: the same for
+    the same inputs and settings. ``effort`` is of this attempt at it: seconds, the device, what an
+    earlier attempt had left; no other stage may depend on it.
     """
 
     rows: Sequence[Row]
     rows_in: int
     notes: Mapping[str, str | int | float] = field(default_factory=dict)
+    effort: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ def _run(
             counts=count(report.rows, report.rows_in),
             reasons=dict(sorted(reasons.items())),
             notes=dict(report.notes),
+            effort=dict(report.effort),
             seconds=round(time.monotonic() - started, 3),
             peak_rss_mb=_peak_rss_mb(),
         )

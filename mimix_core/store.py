@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mimix_core.durable import sync
 from mimix_core.errors import BadInput
@@ -56,6 +56,7 @@ class StageRecord(Frozen):
     counts: Counts
     reasons: dict[str, int]
     notes: dict[str, str | int | float]
+    effort: dict[str, str | int | float] = Field(default_factory=dict)
     seconds: float
     peak_rss_mb: int
     files: tuple[StoredFile, ...] = ()

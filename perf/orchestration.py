@@ -123,7 +123,15 @@ def library(folder: Path) -> Path:
             }
         )
     (folder / "library.yaml").write_text(json.dumps({"shows": shows}))
-    (folder / "prompts.yaml").write_text("prompts: []\n")
+    hero = shows[0]["characters"][0]["name"]
+    prompt = {
+        "id": "hero",
+        "category": "single",
+        "characters": [hero],
+        "actions": [{"name": hero, "action": "waves"}],
+        "style": "cartoon",
+    }
+    (folder / "prompts.yaml").write_text(json.dumps({"prompts": [prompt]}))
     settings = {
         "library": "library.yaml",
         "workspace": "workspace",

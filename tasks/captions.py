@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from typing import Any, cast
-
-from prefect.blocks.system import Secret
+from typing import Any
 
 from mimix_core.captions.hand import read_overrides
 from mimix_core.captions.inputs import CaptionInputs, CharacterFacts, ShowFacts
@@ -17,9 +14,9 @@ from mimix_core.library import Show
 from mimix_core.refs import FileRef, TableRef
 from mimix_core.settings import CaptionSettings
 from mimix_core.store import Store
-from mimix_core.vlm import api_key, price_of
 from mimix_core.workspace import Workspace
 from tasks.base import Run, stage_task
+from tasks.secrets import prepare_key_of
 
 captions_task = stage_task("captions")
 
@@ -133,21 +130,8 @@ def prepare_key(settings: CaptionSettings) -> None:
     A key that the environment has already stays. Raises BadInput when backend vlm has no key in
     the end, or a budget and no price: before any work, not when the first clip is to be captioned.
     """
-    if settings.backend == "script":
-        return
-    name = settings.vlm.api_key_env
-    if settings.vlm_secret is not None and name is not None and not os.environ.get(name):
-        try:
-            block = cast(Secret[str], Secret.load(settings.vlm_secret))
-        except ValueError as error:
-            raise BadInput(
-                f"Prefect has no Secret block {settings.vlm_secret}",
-                where="settings, key captions.vlm_secret",
-                fix=f"Make one in the UI under Blocks, or export {name}",
-            ) from error
-        os.environ[name] = str(block.get())
-    api_key(settings.vlm)
-    price_of(settings.vlm)
+    if settings.backend == "vlm":
+        prepare_key_of(settings.vlm, settings.vlm_secret, "captions.vlm_secret")
 
 
 def _warn(run: Run, tables: Sequence[TableRef]) -> None:

@@ -2,9 +2,21 @@
 
 from collections.abc import Sequence
 
+from mimix_core.cutouts.locate import (
+    EmbeddingInputs,
+    Known,
+    LocatorInputs,
+    ReferenceInputs,
+    VlmInputs,
+)
+from mimix_core.cutouts.locate.faces import models
 from mimix_core.cutouts.stage import CutoutInputs
+from mimix_core.library import Show, Style
 from mimix_core.refs import TableRef
+from mimix_core.settings import CutoutSettings
+from mimix_core.workspace import Workspace
 from tasks.base import Run, stage_task
+from tasks.secrets import prepare_key_of
 
 cutouts_task = stage_task("cutouts")
 
@@ -12,7 +24,9 @@ cutouts_task = stage_task("cutouts")
 def cutouts(run: Run, clips: Sequence[TableRef], captions: Sequence[TableRef]) -> list[TableRef]:
     """One table per episode, in the library's order."""
     settings = run.workspace.config.cutouts
+    prepare_locators(settings)
     weights = run.workspace.file(settings.weights, "cutouts.weights")
+    locators = {show.id: locating(run.workspace, show) for show in run.workspace.library.shows}
     inputs = [
         CutoutInputs(
             unit=e.name,
@@ -21,10 +35,46 @@ def cutouts(run: Run, clips: Sequence[TableRef], captions: Sequence[TableRef]) -
             clips=clip_table,
             captions=caption_table,
             boxes=e.boxes,
+            # Not where a person gave boxes: nothing of it is read there, nor is part of the key.
+            locating=None if e.boxes is not None else locators[e.show.id],
             weights=weights,
         )
         for e, clip_table, caption_table in zip(
             run.workspace.episodes, clips, captions, strict=True
         )
     ]
-    return run.each(cutouts_task, inputs, settings)
+    return run.each(cutouts_task, inputs, settings.in_force())
+
+
+def prepare_locators(settings: CutoutSettings) -> None:
+    """See to the key of a model that locates, before any work. Raises BadInput without one."""
+    if "vlm" in (settings.locator_cartoon, settings.locator_realistic):
+        prepare_key_of(settings.vlm.vlm, settings.vlm.vlm_secret, "cutouts.vlm.vlm_secret")
+
+
+def locating(workspace: Workspace, show: Show) -> LocatorInputs | None:
+    """What the locator of a show's style is given; None where it is ``boxes``.
+
+    Raises MissingModel where the locator's models are not installed.
+    """
+    settings = workspace.config.cutouts
+    name = settings.locator_cartoon if show.style is Style.CARTOON else settings.locator_realistic
+    if name == "boxes":
+        return None
+    known = tuple(
+        Known(
+            name=character.name,
+            description=character.description if name == "vlm" else "",
+            references=tuple(workspace.store.source(path) for path in character.references),
+        )
+        for character in show.characters
+    )
+    if name == "reference":
+        landmarks, network = (workspace.store.source(path) for path in models())
+        return ReferenceInputs(
+            characters=known, settings=settings.reference, landmarks=landmarks, network=network
+        )
+    if name == "embedding":
+        return EmbeddingInputs(characters=known, settings=settings.embedding)
+    answers = workspace.config.workspace / "answers"
+    return VlmInputs(characters=known, settings=settings.vlm, answers=answers)

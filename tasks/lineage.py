@@ -36,7 +36,7 @@ def note_lineage(run: Run) -> None:
             parents = [_asset(run, f"episode/{e.id}", e.name) for e in episodes]
             _made(asset, parents, {"episodes": len(episodes)})
     chain = list(shows.values())
-    for stage in ("dataset", "lora", "samples", "scores"):
+    for stage in ("dataset", "lora", "samples", "scores", "judgements"):
         refs = run.refs.get(stage)
         if not refs:
             return

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core import tables
-from mimix_core.captions.grammar import parse
 from mimix_core.captions.rows import columns
+from mimix_core.grammar import parse
 from mimix_core.media import ClipWriter
 from mimix_core.refs import TableRef, digest_file
 from mimix_core.stage import count

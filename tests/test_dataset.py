@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -125,3 +126,72 @@ def test_the_manifest_is_one_parquet_file_anyone_can_read(store: Store, material
     notes = store.record(run.ref).notes
     assert notes["composites"] == 40
     assert notes["train"] == len(TRAINED) * PER_EPISODE - 1 + 40
+
+
+def test_a_row_says_where_it_is_from(store: Store, material: Material) -> None:
+    rows = dataset(store, material)
+    original, composed = rows[f"{EPISODES[1]}-03"], rows["x05"]
+    assert (original["episode_id"], original["source_episode_id"]) == (EPISODES[1], "")
+    assert (original["pasted"], original["rank"]) == ("", -1)
+    assert (composed["episode_id"], composed["source_episode_id"]) == (TRAINED[1], TRAINED[0])
+    assert (composed["pasted"], composed["pasted_style"]) == ("Tom", "cartoon")
+    assert composed["rank"] == 34
+    for row in (original, composed):
+        assert Fraction(row["rate_num"], row["rate_den"]) == 16
+        assert row["caption_backend"] == "test"
+
+
+def counted(text: str, heading: str) -> dict[str, tuple[int, int]]:
+    """The lines of a card's table: name, originals and composites."""
+    part = text.split(f"## {heading}\n")[1].split("\n## ", maxsplit=1)[0]
+    lines = [line.split("|")[1:4] for line in part.splitlines() if line.startswith("| ")]
+    return {name.strip(): (int(a), int(b)) for name, a, b in lines[2:]}
+
+
+def test_the_card_counts_what_the_table_holds(store: Store, material: Material) -> None:
+    run = run_stage(store, STAGE, material.inputs(), DatasetSettings(ratio=Decimal("0.1")))
+    rows = [r for r in tables.read(run.ref.path, tables.DATASET) if r["status"] == "ok"]
+    text = (run.ref.folder / "README.md").read_text()
+    wanted: dict[str, dict[str, list[int]]] = {"Splits": {}, "Styles": {}, "Shows": {}}
+    wanted["Characters"] = {}
+    for row in rows:
+        for heading, name in (
+            ("Splits", row["split"]),
+            ("Styles", f"{row['split']}, {row['style']}"),
+            ("Shows", f"{row['split']}, {row['show']}"),
+            *(("Characters", f"{row['split']}, {who}") for who in row["characters"]),
+        ):
+            wanted[heading].setdefault(name, [0, 0])[row["kind"] == "composite"] += 1
+    for heading, names in wanted.items():
+        found = counted(text, heading)
+        assert {n: c for n, c in found.items() if c != (0, 0)} == {
+            n: tuple(c) for n, c in names.items()
+        }
+    made = sum(row["kind"] == "composite" for row in rows)
+    assert counted(text, "Pasted characters") == {"Tom (cartoon), realistic": (0, made)}
+    assert f"A share of 0.1 was asked for: {made} composites." in text
+    assert "| composite, not_needed_for_ratio | " in text
+
+
+def test_a_share_that_cannot_be_met_is_said(store: Store, material: Material) -> None:
+    run = run_stage(store, STAGE, material.inputs(), DatasetSettings(ratio=Decimal("0.9")))
+    notes = store.record(run.ref).notes
+    assert notes["composites"] == 40 < int(notes["composites_wanted"])
+    assert "There are not enough composites" in (run.ref.folder / "README.md").read_text()
+
+
+def test_the_datasets_library_reads_it(
+    store: Store, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    run = run_stage(store, STAGE, material.inputs(), DatasetSettings())
+    rows = tables.read(run.ref.path, tables.DATASET)
+    for where in (
+        {"path": "parquet", "data_files": str(run.ref.path)},
+        {"path": str(run.ref.folder)},
+    ):
+        loaded = datasets.load_dataset(**where, split="train", cache_dir=str(tmp_path / "cache"))
+        assert loaded.to_list() == rows
+        trained = loaded.filter(lambda row: row["split"] == "train")
+        assert len(trained) == sum(row["split"] == "train" for row in rows)

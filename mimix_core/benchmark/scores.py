@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mimix_core import progress, tables
+from mimix_core.errors import MissingModel
 from mimix_core.keys import Immaterial
 from mimix_core.media.decode import read_rgb
 from mimix_core.media.probe import UnreadableVideo
-from mimix_core.refs import Frozen, TableRef
+from mimix_core.refs import FileRef, Frozen, TableRef
 from mimix_core.settings import ScoreSettings
 from mimix_core.stage import Stage, StageReport
 from mimix_core.tables import CLIPS, SAMPLES, SCORES, Reason, Row
@@ -21,11 +22,38 @@ if TYPE_CHECKING:
 
 
 class ScoreInputs(Frozen):
-    """Generated videos, and tables of real clips that give the metrics a scale."""
+    """Generated videos, and tables of real clips that give the metrics a scale.
+
+    ``weights``: the files that the chosen metrics load from ``settings.weights``.
+    """
 
     unit: Annotated[str, Immaterial()]
     samples: TableRef
     clips: tuple[TableRef, ...] = ()
+    weights: tuple[FileRef, ...] = ()
+
+
+def weights_files(settings: ScoreSettings) -> tuple[Path, ...]:
+    """The files that the chosen metrics load; none when all that they need ships in packages.
+
+    Raises BadInput for an unknown metric, MissingModel for files that are not there.
+    """
+    from mimix_core.benchmark.metrics import chosen
+    from mimix_core.benchmark.vbench import weights
+
+    names = list(
+        dict.fromkeys(name for metric in chosen(settings.metrics) for name in metric.files)
+    )
+    if not names:
+        return ()
+    if settings.weights is None:
+        raise MissingModel(
+            "the chosen metrics need VBench's weights",
+            where="settings, key scores.weights",
+            fix="Write the folder that has them (docs/vbench.md), or choose other metrics.",
+        )
+    weights.check(settings.weights, names)
+    return tuple(settings.weights / name for name in sorted(set(names)))
 
 
 def run(inputs: ScoreInputs, settings: ScoreSettings, out: Path) -> StageReport:
@@ -37,14 +65,17 @@ def run(inputs: ScoreInputs, settings: ScoreSettings, out: Path) -> StageReport:
     import cv2
     import torch
 
-    from mimix_core.benchmark.metrics import chosen
+    from mimix_core.benchmark.metrics import Resources, chosen
+    from mimix_core.runtime import pick_device
 
     # The flow's search runs in as many stripes as there are threads, and depends on their borders.
     cv2.setNumThreads(settings.threads)
     torch.set_num_threads(settings.threads)
-    measures = {metric.name: metric.prepare() for metric in chosen(settings.metrics)}
+    weights_files(settings)
+    resources = Resources(settings.weights, pick_device(settings.device))
+    measures = {metric.name: metric.prepare(resources) for metric in chosen(settings.metrics)}
     videos = [
-        (ref.folder / row["file"], row[table.id], kind)
+        (ref.folder / row["file"], row[table.id], kind, row.get("prompt", ""))
         for ref, table, kind in [
             (inputs.samples, SAMPLES, "sample"),
             *((ref, CLIPS, "clip") for ref in inputs.clips),
@@ -52,15 +83,20 @@ def run(inputs: ScoreInputs, settings: ScoreSettings, out: Path) -> StageReport:
         for row in tables.usable(tables.read(ref.path, table))
     ]
     rows: list[Row] = []
-    for number, (path, video_id, kind) in enumerate(videos):
+    for number, (path, video_id, kind, prompt) in enumerate(videos):
         progress.advance(number, len(videos), video_id)
-        rows += score(path, video_id, kind, measures, settings.threads)
+        rows += score(path, video_id, kind, measures, settings.threads, prompt)
     progress.advance(len(videos), len(videos))
     return StageReport(rows=rows, rows_in=len(videos) * len(measures))
 
 
 def score(
-    path: Path, video_id: str, kind: str, measures: Mapping[str, Measure], threads: int
+    path: Path,
+    video_id: str,
+    kind: str,
+    measures: Mapping[str, Measure],
+    threads: int,
+    prompt: str = "",
 ) -> list[Row]:
     """The rows of one video. A video that cannot be read fails in every metric."""
     from mimix_core.benchmark.metrics import Footage, Unmeasurable
@@ -68,7 +104,7 @@ def score(
     rows: list[Row] = []
     unreadable = ""
     try:
-        footage = Footage(read_rgb(path, threads=threads))
+        footage = Footage(read_rgb(path, threads=threads), prompt, path)
     except UnreadableVideo as error:
         unreadable = str(error)
     for metric, measure in measures.items():

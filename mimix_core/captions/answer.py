@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mimix_core.captions.grammar import Caption
+from mimix_core.grammar import Caption
 from mimix_core.library import Style
 from mimix_core.vlm import strict_schema
 

@@ -10,11 +10,11 @@ from typing import Any
 from mimix_core import tables
 from mimix_core.captions.answer import CaptionAnswer, caption_in
 from mimix_core.captions.checks import Rules, problems
-from mimix_core.captions.grammar import Caption
 from mimix_core.captions.prompt import Prompt
 from mimix_core.captions.questions import question
 from mimix_core.captions.rows import NOTHING, Spent, columns
 from mimix_core.errors import BadInput, Transient
+from mimix_core.grammar import Caption
 from mimix_core.media import UnreadableVideo
 from mimix_core.settings import CaptionSettings
 from mimix_core.tables import Reason, Row

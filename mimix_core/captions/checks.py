@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from mimix_core.captions.grammar import Caption, render
 from mimix_core.captions.wording import is_english, unsaid
+from mimix_core.grammar import Caption, render
 from mimix_core.library import Style
 
 # Tag words outside of a tag: a backend that half followed the grammar.

@@ -17,7 +17,11 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from mimix_core.captions.grammar import (
+from mimix_core.captions.hand import plainly
+from mimix_core.captions.rows import caption_of
+from mimix_core.durable import write_whole
+from mimix_core.errors import BadInput
+from mimix_core.grammar import (
     BadCaption,
     Caption,
     CharacterAction,
@@ -25,10 +29,6 @@ from mimix_core.captions.grammar import (
     parse,
     render,
 )
-from mimix_core.captions.hand import plainly
-from mimix_core.captions.rows import caption_of
-from mimix_core.durable import write_whole
-from mimix_core.errors import BadInput
 from mimix_core.refs import Frozen
 from mimix_core.tables import Row, Status
 

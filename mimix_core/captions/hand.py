@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mimix_core.captions.grammar import BadCaption, parse
 from mimix_core.durable import write_whole
 from mimix_core.errors import BadInput
+from mimix_core.grammar import BadCaption, parse
 from mimix_core.refs import Frozen
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from mimix_core.captions.answer import CaptionAnswer, answer_schema
 from mimix_core.captions.inputs import CharacterFacts, Dialogue, ShowFacts
-from mimix_core.captions.pictures import PictureSize, blank_jpeg, clip_jpegs, reference_jpeg
 from mimix_core.captions.prompt import Prompt
 from mimix_core.captions.script import ScriptCaptioner, clip_span
 from mimix_core.library import Style
+from mimix_core.pictures import PictureSize, blank_jpeg, clip_jpegs, reference_jpeg
 from mimix_core.settings import CaptionSettings
 from mimix_core.tables import Row
 from mimix_core.timeline import clip_duration

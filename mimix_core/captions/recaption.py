@@ -14,13 +14,14 @@ from typing import Annotated
 from mimix_core import progress, tables
 from mimix_core.captions.asking import Captioning, Subject, row_of
 from mimix_core.captions.checks import Rules, problems
-from mimix_core.captions.grammar import Caption, parse, render
+from mimix_core.captions.company import missed
 from mimix_core.captions.inputs import CharacterFacts, ShowFacts
 from mimix_core.captions.prompt import read_prompt
 from mimix_core.captions.questions import Briefing, brief, clip_pictures, references, shown
 from mimix_core.captions.rows import columns
 from mimix_core.captions.tokens import token_counter
 from mimix_core.errors import BadInput
+from mimix_core.grammar import Caption, parse, render
 from mimix_core.keys import Immaterial
 from mimix_core.library import Style
 from mimix_core.refs import FileRef, Frozen, TableRef
@@ -123,13 +124,19 @@ def _composed(
         composite["character"],
     )
     background = captions[composite["background_clip_id"]]
+    source = captions[composite["source_clip_id"]]
     try:
-        caption = compose(background, captions[composite["source_clip_id"]], character)
+        caption = compose(background, source, character)
     except ValueError as error:
         empty = columns(name, COMPOSED, None, style)
         return row_of(Reason.CAPTION_CHECK_FAILED, str(error), empty)
     roster = tuple(dict.fromkeys((*background.names(), character)))
     wrong = problems(caption, _rules(composite, roster, settings, counter))
+    actions = [(action.name, action.action) for action in source.actions]
+    wrong += [
+        f"{character!r} acts with {other!r}, who is not in the picture"
+        for other in missed(actions, character, roster)
+    ]
     values = columns(name, COMPOSED, caption, style)
     return row_of(Reason.CAPTION_CHECK_FAILED if wrong else None, "; ".join(wrong), values)
 
@@ -201,7 +208,7 @@ def _messages(
 
 STAGE = Stage(
     name="recaptions",
-    version=2,
+    version=3,
     inputs=RecaptionInputs,
     settings=CaptionSettings,
     table=tables.CAPTIONS,

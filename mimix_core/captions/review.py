@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from mimix_core import tables
 from mimix_core.captions.checks import Rules, most_shared, problems
-from mimix_core.captions.grammar import BadCaption, parse
 from mimix_core.captions.hand import plainly
 from mimix_core.captions.rows import caption_of
+from mimix_core.grammar import BadCaption, parse
 from mimix_core.tables import Reason, Row
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from mimix_core.captions.grammar import Caption, render
+from mimix_core.grammar import Caption, render
 from mimix_core.library import Style
 
 

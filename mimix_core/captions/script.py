@@ -17,8 +17,8 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, ValidationError, model_validator
 
-from mimix_core.captions.grammar import Action, Caption, CharacterAction, Context
 from mimix_core.errors import BadInput
+from mimix_core.grammar import Action, Caption, CharacterAction, Context
 from mimix_core.library import Style, invalid, read_yaml
 from mimix_core.refs import FileRef, Frozen
 from mimix_core.tables import Row

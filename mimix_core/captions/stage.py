@@ -10,7 +10,6 @@ from pathlib import Path
 from mimix_core import progress, tables
 from mimix_core.captions.asking import Captioning, Subject, row_of
 from mimix_core.captions.checks import Rules, most_shared, problems
-from mimix_core.captions.grammar import BadCaption, Caption, parse, render
 from mimix_core.captions.inputs import CaptionInputs, Dialogue, dialogues
 from mimix_core.captions.prompt import read_prompt
 from mimix_core.captions.questions import (
@@ -24,6 +23,7 @@ from mimix_core.captions.rows import columns
 from mimix_core.captions.script import ScriptCaptioner, read_script
 from mimix_core.captions.tokens import token_counter
 from mimix_core.errors import BadInput
+from mimix_core.grammar import BadCaption, Caption, parse, render
 from mimix_core.names import names_of
 from mimix_core.settings import CaptionSettings, exact
 from mimix_core.stage import Stage, StageReport

@@ -1,186 +1,223 @@
-"""Pasting as a compositor does: premultiplied alpha, in linear light, with a soft edge."""
+"""Pasting as a compositor does: alpha over in linear light, with a soft, steady, clean edge.
+
+Almost all of a figure is solid, and almost all of a scene is not reached by it: only the pixels in
+between are mixed, and only they go through linear light one by one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.composites.place import Placement, Size
+from mimix_core.composites.alpha import extended, soften, steady
+from mimix_core.composites.light import Floats, Images, brightened, display, exposure, linear
+from mimix_core.composites.moves import Move
+from mimix_core.composites.planes import Colours, Part, Planes, luma, part, put
 
-Images = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+_MARGIN = 6
+"""Pixels around a figure that its edge is computed with."""
 
-# Exposure is matched by a quarter of the difference, in this range: mood, never the style.
-_GAIN_POWER, _GAIN_RANGE = 0.25, (0.87, 1.15)
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
-_SHEET_TILE = 640
+_SAMPLED = 5
+"""Frames that the exposure is matched on."""
+
+_RIM = 2
+"""Pixels that bicubic interpolation reaches."""
+
+_MUCH = 0.75
+"""Shrunk to less, pixels are lost between those that bicubic interpolation looks at."""
+
+_LEAST_ALPHA = np.float32(1e-4)
+"""Less would change no pixel: white on black by a third of a level."""
+
+_SHADOW_HEIGHT, _SHADOW_FEET = 0.12, 0.1
+"""A contact shadow's height (share of its width), and the part of the figure that stands."""
 
 
-def _to_linear() -> Floats:
-    """Display value (8 bit) -> linear light, by sRGB's curve (IEC 61966-2-1)."""
-    x = np.arange(256) / 255
-    linear: Floats = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(
-        np.float32
+@dataclass(frozen=True)
+class Look:
+    """How figures are pasted. ``gain``: their brightness in linear light; ``feather``: pixels;
+    ``shadow``: how much of the light is gone where they stand, 0 to 1."""
+
+    gain: float = 1.0
+    feather: float = 1.5
+    shadow: float = 0.0
+
+
+def matched(source: Sequence[Planes], alphas_NHW: Images, scene: Sequence[Planes]) -> float:
+    """The gain that brings a figure a little nearer to its scene's brightness."""
+    some = range(0, len(source), max(1, len(source) // _SAMPLED))
+    return exposure(
+        luma([source[n] for n in some]),
+        [alphas_NHW[n][::4, ::4] for n in some],
+        luma([scene[n] for n in some]),
     )
-    return linear
-
-
-def _to_display() -> Images:
-    """Linear light (16 bit) -> display value (8 bit), the inverse of the above."""
-    x = np.arange(65536) / 65535
-    display = np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
-    result: Images = np.rint(display * 255).astype(np.uint8)
-    return result
-
-
-LINEAR, DISPLAY = _to_linear(), _to_display()
-
-
-def soften(alpha_HW: Images, feather: float) -> Floats:
-    """Alpha 0..1 with an edge of about ``feather`` pixels, drawn inwards.
-
-    Inwards, because the outermost pixels of a character hold its old background. Sides that the
-    frame cuts stay sharp.
-    """
-    alpha: Floats = (alpha_HW / 255).astype(np.float32)
-    if feather == 0:
-        return alpha
-    shrunk = cv2.erode(alpha, np.ones((3, 3), np.uint8))
-    soft: Floats = cv2.GaussianBlur(
-        shrunk, (0, 0), sigmaX=feather / 2, borderType=cv2.BORDER_REPLICATE
-    )
-    result: Floats = np.minimum(soft, alpha)
-    return result
-
-
-def decontaminate(light_HWC: Floats, alpha_HW: Images) -> Floats:
-    """``light_HWC`` with the colours of the outermost two pixels taken from further inside.
-
-    A camera and an encoder mix a character's border with what was behind it; pasted elsewhere,
-    that shows as a ring. Where nothing lies further inside (hairs), the colours stay.
-    """
-    core = cv2.erode((alpha_HW >= 250).astype(np.float32), np.ones((5, 5), np.uint8))
-    weight = cv2.GaussianBlur(core, (0, 0), sigmaX=2)
-    inner = cv2.GaussianBlur(light_HWC * core[..., None], (0, 0), sigmaX=2)
-    rim = (core == 0) & (alpha_HW > 0) & (weight > 0.02)
-    result = light_HWC.copy()
-    result[rim] = inner[rim] / weight[rim][..., None]
-    return result
-
-
-def exposure(source_NHWC: Images, alpha_NHW: Images, scene_NHWC: Images) -> float:
-    """One gain in linear light for the whole clip, towards the scene's mean luminance."""
-    some = range(0, len(source_NHWC), max(1, len(source_NHWC) // 5))
-    weights = sum(float(alpha_NHW[n].sum()) for n in some)
-    if weights == 0:
-        return 1.0
-    own = sum(float((LINEAR[source_NHWC[n]] @ _LUMINANCE * alpha_NHW[n]).sum()) for n in some)
-    around = float(np.mean([(LINEAR[scene_NHWC[n]] @ _LUMINANCE).mean() for n in some]))
-    ratio = max(around, 1e-4) / max(own / weights, 1e-4)
-    return float(np.clip(ratio**_GAIN_POWER, *_GAIN_RANGE))
 
 
 def composite(
-    source_NHWC: Images,
-    alpha_NHW: Images,
-    scene_NHWC: Images,
-    placement: Placement,
-    *,
-    gain: float,
-    feather: float,
-) -> Iterator[Images]:
-    """The composited frames, uint8 RGB of the scene's size, one after the other.
+    source: Sequence[Planes],
+    alphas_NHW: Images,
+    scene: Sequence[Planes],
+    path: Sequence[Move],
+    look: Look,
+) -> Iterator[Planes]:
+    """The composited frames, one after the other: the scene's, changed where the figure is.
 
-    ``source_NHWC`` and ``alpha_NHW`` have one size, ``scene_NHWC`` its own; all have as many
-    frames. Pixels the cutout does not reach are the scene's, bit by bit.
+    ``source`` and ``alphas_NHW`` have one size, ``scene`` its own; all have as many frames.
     """
-    for source_HWC, alpha_HW, scene_HWC in zip(source_NHWC, alpha_NHW, scene_NHWC, strict=True):
-        yield paste(source_HWC, alpha_HW, scene_HWC, placement, gain=gain, feather=feather)
+    colours = Colours()
+    boxes = [cv2.boundingRect(alpha_HW) for alpha_HW in alphas_NHW]
+    for n, (own, there, move) in enumerate(zip(source, scene, path, strict=True)):
+        x, y, across, along = boxes[n]
+        where = part(x - _MARGIN, y - _MARGIN, x + across + _MARGIN, y + along + _MARGIN, *own.size)
+        if across == 0 or where is None:
+            yield there
+        else:
+            near = alphas_NHW[max(n - 1, 0) : n + 2, *where.window]
+            alpha_HW = steady(near, min(n, 1))
+            yield _frame(own.cut(where), alpha_HW, where, there, move, look, colours)
+
+
+def _frame(
+    source: Planes,
+    alpha_HW: Images,
+    where: Part,
+    scene: Planes,
+    move: Move,
+    look: Look,
+    colours: Colours,
+) -> Planes:
+    """One frame; ``source`` and ``alpha_HW`` are what lies at ``where`` in the source's."""
+    there = _landing(alpha_HW, where, move, look, scene.size)
+    if there is None:
+        return scene
+    made_HWC, touched_HW = paste(
+        colours.rgb(source),
+        alpha_HW,
+        colours.rgb(scene.cut(there)),
+        Move(
+            move.scale,
+            move.scale * where.x0 + move.x - there.x0,
+            move.scale * where.y0 + move.y - there.y0,
+        ),
+        look,
+    )
+    return put(scene, there, colours.planes(made_HWC), touched_HW)
 
 
 def paste(
-    source_HWC: Images,
-    alpha_HW: Images,
-    scene_HWC: Images,
-    placement: Placement,
-    *,
-    gain: float,
-    feather: float,
-) -> Images:
-    """One frame of ``composite``."""
+    source_HWC: Images, alpha_HW: Images, scene_HWC: Images, move: Move, look: Look
+) -> tuple[Images, NDArray[np.bool_]]:
+    """One picture over another: the result, and where it is not the scene.
+
+    Pixels that nothing touches are the scene's, bit by bit; and where a figure comes to lie pixel
+    on pixel, its solid ones are its own, but for the gain.
+    """
+    shape = scene_HWC.shape[:2]
+    soft_HW = soften(alpha_HW, look.feather)
+    light_HWC, rim_HW = linear(source_HWC), np.zeros(alpha_HW.shape, np.bool_)
+    if look.feather > 0:
+        light_HWC, rim_HW = extended(light_HWC, alpha_HW)
     result = scene_HWC.copy()
-    soft = soften(alpha_HW, feather)
-    if not soft.any():
-        return result
-    own = _around(soft > 0, margin=4)
-    premultiplied = np.zeros((*alpha_HW.shape, 4), np.float32)
-    premultiplied[own][..., 3] = soft[own]
-    light = LINEAR[source_HWC[own]]
-    if feather > 0:
-        light = decontaminate(light, alpha_HW[own])
-    light = np.minimum(light * np.float32(gain), 1.0)
-    premultiplied[own][..., :3] = light * soft[own][..., None]
-    size = placement.scaled(Size(alpha_HW.shape[1], alpha_HW.shape[0]))
-    if (size.height, size.width) != alpha_HW.shape:
-        how = cv2.INTER_AREA if placement.scale < 1 else cv2.INTER_LINEAR
-        premultiplied = cv2.resize(premultiplied, (size.width, size.height), interpolation=how)
-    there, here = _meeting(size, placement, scene_HWC.shape)
-    pasted = premultiplied[there]
-    touched = pasted[..., 3] > 0
-    if not touched.any():
-        return result
-    light = pasted[..., :3] + (1 - pasted[..., 3:]) * LINEAR[scene_HWC[here]]
-    display = DISPLAY[np.rint(np.clip(light, 0, 1) * 65535).astype(np.uint16)]
-    result[here] = np.where(touched[..., None], display, scene_HWC[here])
+    if move.whole:
+        soft_HW, over_HWC = _shifted(soft_HW, shape, move), _shifted(light_HWC, shape, move)
+        solid_HW = (soft_HW == 255) & ~_shifted(rim_HW, shape, move)
+        own_HWC = brightened(_shifted(source_HWC, shape, move), look.gain)
+        opacity_HW = soft_HW * np.float32(1 / 255)
+    else:
+        over_HWC, opacity_HW = _landed(light_HWC, soft_HW, shape, move)
+        solid_HW = opacity_HW > 1 - _LEAST_ALPHA
+        own_HWC = display(over_HWC * np.float32(look.gain))
+    cv2.copyTo(own_HWC, solid_HW.view(np.uint8), result)
+    mixed_HW = opacity_HW > _LEAST_ALPHA
+    shade: Floats | np.float32 = np.float32(1)
+    if look.shadow > 0:
+        shade_HW = _contact(opacity_HW, look.shadow)
+        mixed_HW |= shade_HW < 1 - _LEAST_ALPHA
+    mixed_HW &= ~solid_HW
+    mixed = np.flatnonzero(mixed_HW)
+    if not mixed.size:
+        return result, solid_HW
+    if look.shadow > 0:
+        shade = shade_HW.reshape(-1, 1)[mixed]
+    opacity = opacity_HW.reshape(-1, 1)[mixed]
+    over = over_HWC.reshape(-1, 3)[mixed]
+    if move.whole:
+        over *= opacity
+    under = linear(scene_HWC.reshape(-1, 3)[mixed]) * shade
+    # Brighter than white is white, before it is mixed with anything.
+    over = np.minimum(over * np.float32(look.gain), opacity)
+    result.reshape(-1, 3)[mixed] = display(over + (1 - opacity) * under)
+    return result, solid_HW | mixed_HW
+
+
+def _shifted(picture: NDArray[Any], shape: tuple[int, ...], move: Move) -> NDArray[Any]:
+    """``picture`` after a whole ``move``, on zeros, in a frame of ``shape``."""
+    result = np.zeros((*shape, *picture.shape[2:]), picture.dtype)
+    x, y = int(move.x), int(move.y)
+    rows, columns = picture.shape[:2]
+    top, left = max(0, y), max(0, x)
+    bottom, right = min(shape[0], y + rows), min(shape[1], x + columns)
+    if top < bottom and left < right:
+        result[top:bottom, left:right] = picture[top - y : bottom - y, left - x : right - x]
     return result
 
 
-Window = tuple[slice, slice]
+def _landed(
+    light_HWC: Floats, soft_HW: Images, shape: tuple[int, ...], move: Move
+) -> tuple[Floats, Floats]:
+    """Light times alpha, and alpha 0..1, after ``move``, on nothing, in a frame of ``shape``.
+
+    Bicubic, after a blur where it shrinks by much.
+    """
+    opacity_HW = soft_HW * np.float32(1 / 255)
+    colours = [cv2.multiply(one, opacity_HW) for one in cv2.split(light_HWC)]
+    # OpenCV counts from the middle of the first pixel.
+    middle = 0.5 * move.scale - 0.5 - _RIM * move.scale
+    matrix = np.array([[move.scale, 0, move.x + middle], [0, move.scale, move.y + middle]])
+    landed: list[Floats] = []
+    sigma = 0.5 * float(np.sqrt(1 / min(move.scale, 1.0) ** 2 - 1))
+    for layer in (cv2.merge(colours), opacity_HW):
+        smooth = cv2.GaussianBlur(layer, (0, 0), sigmaX=sigma) if move.scale < _MUCH else layer
+        # What the source's frame cuts off must not fade out there.
+        wide = cv2.copyMakeBorder(smooth, _RIM, _RIM, _RIM, _RIM, cv2.BORDER_REPLICATE)
+        moved = cv2.warpAffine(wide, matrix, shape[::-1], flags=cv2.INTER_CUBIC)
+        # Bicubic weights are negative in places.
+        landed.append(np.clip(moved, 0, 1))
+    return landed[0], landed[1]
 
 
-def _around(mask_HW: NDArray[np.bool_], *, margin: int) -> Window:
-    """The rows and columns of a mask and ``margin`` pixels more, as far as the frame goes."""
-    rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
-    return (
-        slice(max(0, int(rows[0]) - margin), int(rows[-1]) + 1 + margin),
-        slice(max(0, int(columns[0]) - margin), int(columns[-1]) + 1 + margin),
+def _contact(alpha_HW: Floats, strength: float) -> Floats:
+    """Share of the scene's light that is left around a figure's feet, 0 to 1."""
+    height, width = alpha_HW.shape
+    shade = np.ones((height, width), np.float32)
+    solid = (alpha_HW >= 0.5).astype(np.uint8)
+    _, top, across, along = cv2.boundingRect(solid)
+    if not across:
+        return shade
+    feet = solid[top + round(along * (1 - _SHADOW_FEET)) : top + along]
+    first, _, wide, _ = cv2.boundingRect(feet)
+    centre = (first + wide / 2, top + along - 0.25 * _SHADOW_HEIGHT * wide)
+    axes = (max(1, round(0.55 * wide)), max(1, round(0.5 * _SHADOW_HEIGHT * wide)))
+    cv2.ellipse(
+        shade, (round(centre[0]), round(centre[1])), axes, 0, 0, 360, 1 - strength, cv2.FILLED
     )
-
-
-def _meeting(size: Size, placement: Placement, scene: tuple[int, ...]) -> tuple[Window, Window]:
-    """The rows and columns shared with the scene: in the scaled source, and in the scene."""
-    windows: list[tuple[slice, slice]] = []
-    sides = ((size.height, placement.y, scene[0]), (size.width, placement.x, scene[1]))
-    for length, at, limit in sides:
-        start, end = max(0, at), max(0, min(limit, at + length))
-        end = max(start, end)
-        windows.append((slice(start - at, end - at), slice(start, end)))
-    (rows_there, rows_here), (columns_there, columns_here) = windows
-    return (rows_there, columns_there), (rows_here, columns_here)
-
-
-def write_sheet(
-    path: Path, source_HWC: Images, alpha_HW: Images, scene_HWC: Images, result_HWC: Images
-) -> None:
-    """A JPEG of one frame: source, source with the mask's outline, background, result."""
-    outlined = source_HWC.copy()
-    contours, _ = cv2.findContours(
-        (alpha_HW >= 128).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    blurred: Floats = cv2.GaussianBlur(
+        shade, (0, 0), sigmaX=max(1.0, 0.04 * wide), borderType=cv2.BORDER_REPLICATE
     )
-    cv2.drawContours(outlined, contours, -1, (255, 0, 255), 3)
-    height = round(_SHEET_TILE * scene_HWC.shape[0] / scene_HWC.shape[1])
-    tiles = [
-        cv2.resize(image, (_SHEET_TILE, height), interpolation=cv2.INTER_AREA)
-        for image in (source_HWC, outlined, scene_HWC, result_HWC)
-    ]
-    sheet = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
-    written, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90]
-    )
-    if not written:
-        raise ValueError(f"{path.name} cannot be written as JPEG")
-    path.write_bytes(jpeg.tobytes())
+    return blurred
+
+
+def _landing(
+    alpha_HW: Images, where: Part, move: Move, look: Look, size: tuple[int, int]
+) -> Part | None:
+    """The part of the scene that a figure, and its shadow, can touch."""
+    x, y, across, along = cv2.boundingRect(alpha_HW)
+    x0, y0 = move.scale * (where.x0 + x) + move.x, move.scale * (where.y0 + y) + move.y
+    x1, y1 = x0 + move.scale * across, y0 + move.scale * along
+    margin = 4 + (0.25 * (x1 - x0) if look.shadow > 0 else 0)
+    return part(x0 - margin, y0 - margin, x1 + margin, y1 + margin, *size)

@@ -1,32 +1,38 @@
-"""Stage ``composites``: plan how many and which, render them, and say what was not needed."""
+"""Stage ``composites``: plan how many and which, place and render them, say what was not needed."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import cv2
 from pydantic import field_validator
 
 from mimix_core import progress, tables
-from mimix_core.composites.place import Placement, Size, place
-from mimix_core.composites.plan import Background, Candidate, Pair, plan
-from mimix_core.composites.render import composite, exposure, write_sheet
+from mimix_core.captions.company import missed
+from mimix_core.composites.choose import Chooser, Chosen, Refused
+from mimix_core.composites.making import Encoding, Files, make
+from mimix_core.composites.moves import as_boxes, present
+from mimix_core.composites.place import Wishes
+from mimix_core.composites.plan import Background, Plan, is_placebo, placebos
+from mimix_core.composites.render import Look
+from mimix_core.composites.rows import Stored, candidate, figure, footage, made_row, unmade_row
 from mimix_core.errors import BadInput
 from mimix_core.keys import Immaterial
 from mimix_core.library import Style
-from mimix_core.masks import read_masks
-from mimix_core.media import ClipWriter, EncodeFailed, ProofFailed, prove_clip, read_rgb
-from mimix_core.refs import Frozen, TableRef, digest_file
+from mimix_core.media import EncodeFailed, ProofFailed
+from mimix_core.refs import Frozen, TableRef
 from mimix_core.settings import CompositeSettings, DatasetSettings
-from mimix_core.splits import Split, assign_splits, composites_for, draw, episodes_of
+from mimix_core.splits import Split, assign_splits, composites_for, episodes_of
 from mimix_core.stage import Stage, StageReport
 from mimix_core.tables import Reason, Row, Table
+from mimix_core.threads import one_opencv_thread
 
 
 class CompositeInputs(Frozen):
@@ -46,215 +52,246 @@ class CompositeInputs(Frozen):
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A row, and where its file lies."""
+class _Material:
+    """What is known before anything is planned, by clip or cutout id.
 
-    row: Row
-    path: Path
+    ``trained``: the clips that are trained on. ``judged``: all rows of cutouts, by clip.
+    ``missed``: whom a cutout's actions name and it would be without.
+    """
+
+    clips: Mapping[str, Stored]
+    trained: Mapping[str, Stored]
+    cutouts: Mapping[str, Stored]
+    judged: Mapping[str, list[Row]]
+    backgrounds: Sequence[Background]
+    missed: Mapping[str, list[str]]
 
 
 def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> StageReport:
-    """One row per planned pair, and one per ok cutout that no pair took.
+    """One row per pair that was tried, and one per ok cutout that none was tried with.
 
-    Notes say how many were wanted for the ratio, planned and made: pairs can be fewer than wanted.
+    Notes say how many were wanted for the ratio, tried and made: pairs can be fewer than wanted.
     """
+    material = _material(inputs, settings)
+    wanted = composites_for(len(material.trained), Fraction(settings.ratio))
+    share = Fraction(settings.placebo)
+    for folder in ("videos", "sheets"):
+        (out / folder).mkdir()
+    with ThreadPoolExecutor(settings.workers) as pool, one_opencv_thread():
+        chooser = _chooser(material, settings, pool)
+        works = {
+            same: _Work(material, settings, out, pool, chooser, same=same, total=wanted)
+            for same in (False, True)
+        }
+        few = placebos(wanted, share)
+        works[False].until(wanted - few)
+        works[True].until(few)
+    made = {same: work.made for same, work in works.items()}
+    rows = _ranked(made, share, out) + works[False].unmade + works[True].unmade
+    tried = works[False].tried + works[True].tried
+    rows += [_untried(name, material, settings) for name in material.cutouts if not tried[name]]
+    originals = len(material.trained)
+    good = sum(row["status"] == tables.Status.OK for row in rows)
+    notes = {
+        "originals": originals,
+        "wanted": wanted,
+        "tried": tried.total(),
+        "made": good,
+        "placebos": sum(row["style"] == row["character_style"] for row in tables.usable(rows)),
+        "share": round(good / max(good + originals, 1), 6),
+    }
+    # A cutout counts once, or as often as it is tried.
+    return StageReport(rows, sum(max(1, tried[name]) for name in material.cutouts), notes)
+
+
+def _material(inputs: CompositeInputs, settings: CompositeSettings) -> _Material:
     clips = _usable(inputs.clips, tables.CLIPS)
-    captioned = {
-        row["clip_id"]
+    told = {
+        row["clip_id"]: [(action["name"], action["action"]) for action in row["actions"]]
         for ref in inputs.captions
         for row in tables.usable(tables.read(ref.path, tables.CAPTIONS))
     }
-    cutouts = _usable(inputs.cutouts, tables.CUTOUTS)
-    episodes = episodes_of((clip.row for clip in clips.values()), captioned)
+    names = {clip_id: frozenset(name for name, _ in actions) for clip_id, actions in told.items()}
+    judged: dict[str, list[Row]] = {}
+    for ref in inputs.cutouts:
+        for row in tables.read(ref.path, tables.CUTOUTS):
+            judged.setdefault(row["clip_id"], []).append(row)
+    episodes = episodes_of((clip.row for clip in clips.values()), names)
     splits = assign_splits(episodes, inputs.split)
     trained = {
         clip_id: clip
-        for clip_id, clip in clips.items()
-        if clip_id in captioned and splits[clip.row["episode_id"]] is Split.TRAIN
+        for clip_id, clip in sorted(clips.items())
+        if clip_id in names and splits[clip.row["episode_id"]] is Split.TRAIN
     }
-    wanted = composites_for(len(trained), Fraction(settings.ratio))
-    pairs = plan(
-        [_candidate(c.row) for c in cutouts.values() if c.row["clip_id"] in trained],
-        [Background(name, Style(clip.row["style"])) for name, clip in sorted(trained.items())],
-        count=wanted,
-        seed=settings.seed,
-    )
-    for folder in ("videos", "sheets"):
-        (out / folder).mkdir()
-
-    def make(pair: Pair) -> Row:
-        cutout = cutouts[pair.cutout_id]
-        source, scene = trained[cutout.row["clip_id"]], trained[pair.background_id]
-        occupied = present.get(pair.background_id, [])
-        return _made(pair, cutout, source, scene, occupied, settings, out)
-
-    present: dict[str, list[tuple[float, float]]] = {}
-    for cutout in cutouts.values():
-        present.setdefault(cutout.row["clip_id"], []).append(_columns_of(cutout.row))
-    rows: list[Row] = []
-    # Threads do: decoding, scaling and x264 (on one thread each) run outside of Python's lock.
-    with ThreadPoolExecutor(settings.workers) as pool:
-        for done, row in enumerate(pool.map(make, pairs), start=1):
-            rows.append(row)
-            progress.advance(done, len(pairs), row["composite_id"])
-    made = sum(row["status"] == tables.Status.OK for row in rows)
-    uses = Counter(pair.cutout_id for pair in pairs)
-    styles = {clip.row["style"] for clip in trained.values()}
-    rows += [
-        _unused(cutout.row, clips[cutout.row["clip_id"]].row, trained, styles)
-        for name, cutout in cutouts.items()
-        if not uses[name]
+    cutouts = dict(sorted(_usable(inputs.cutouts, tables.CUTOUTS).items()))
+    backgrounds = [
+        Background(clip_id, Style(clip.row["style"]), names[clip_id])
+        for clip_id, clip in trained.items()
+        if not settings.located_only or names[clip_id] <= _located(judged.get(clip_id, ()))
     ]
-    notes = {
-        "originals": len(trained),
-        "wanted": wanted,
-        "planned": len(pairs),
-        "made": made,
-        "share": round(made / max(made + len(trained), 1), 6),
+    misses = {
+        name: missed(told.get(cutout.row["clip_id"], ()), cutout.row["character"])
+        for name, cutout in cutouts.items()
     }
-    # A cutout counts once, or as often as the plan takes it.
-    return StageReport(rows, rows_in=sum(max(1, uses[name]) for name in cutouts), notes=notes)
+    return _Material(clips, trained, cutouts, judged, backgrounds, misses)
 
 
-def _usable(refs: Iterable[TableRef], table: Table) -> dict[str, _Stored]:
+def _located(judged: Iterable[Row]) -> set[str]:
+    """The characters of a clip of whom it is known where they are."""
+    return {row["character"] for row in judged if present(as_boxes(row["boxes"])).any()}
+
+
+def _usable(refs: Iterable[TableRef], table: Table) -> dict[str, Stored]:
     return {
-        row[table.id]: _Stored(row, ref.folder / row["file"])
+        row[table.id]: Stored(row, ref.folder / row["file"])
         for ref in refs
         for row in tables.usable(tables.read(ref.path, table))
     }
 
 
-def _columns_of(cutout: Row) -> tuple[float, float]:
-    """From which to which column a character stands, in the middle frame of those it is in."""
-    present = [box for box in cutout["boxes"] if box[2] > box[0]]
-    box = present[len(present) // 2]
-    return float(box[0]), float(box[2])
-
-
-def _candidate(cutout: Row) -> Candidate:
-    return Candidate(cutout["cutout_id"], cutout["character"], Style(cutout["style"]))
-
-
-def _made(
-    pair: Pair,
-    cutout: _Stored,
-    source: _Stored,
-    scene: _Stored,
-    occupied: Sequence[tuple[float, float]],
-    settings: CompositeSettings,
-    out: Path,
-) -> Row:
-    name = f"{pair.cutout_id}-on-{pair.background_id}"
-    values = _columns(name, cutout.row, source.row) | {
-        "background_clip_id": scene.row["clip_id"],
-        "background_episode_id": scene.row["episode_id"],
-        "show": scene.row["show"],
-        "style": scene.row["style"],
-        "rank": pair.rank,
-        "width": scene.row["width"],
-        "height": scene.row["height"],
-        "frames": scene.row["frames"],
-    }
-    try:
-        placement = place(
-            cutout.row["boxes"],
-            cutout.row["border"],
-            Size(source.row["width"], source.row["height"]),
-            Size(scene.row["width"], scene.row["height"]),
-            min_height=settings.min_height,
-            max_height=settings.max_height,
-            chance=lambda what: float(draw(settings.seed, what, name)),
-            occupied=occupied,
-        )
-        video, sheet = f"videos/{name}.mp4", f"sheets/{name}.jpg"
-        _render(cutout, source, scene, placement, settings, out / video, out / sheet)
-    except (BadInput, EncodeFailed, ProofFailed, ValueError, cv2.error) as error:
-        # One composite that breaks must not take the others with it.
-        return tables.failed(Reason.RENDER_FAILED, str(error), **values)
-    values |= {"scale": placement.scale, "x": placement.x, "y": placement.y}
-    values |= {"file": video, "sheet_file": sheet, "sha256": digest_file(out / video)}
-    return tables.ok(**values)
-
-
-def _render(
-    cutout: _Stored,
-    source: _Stored,
-    scene: _Stored,
-    placement: Placement,
-    settings: CompositeSettings,
-    video: Path,
-    sheet: Path,
-) -> None:
-    """One decode of each clip, one encode, and the proof that it reads back."""
-    source_NHWC, scene_NHWC = read_rgb(source.path), read_rgb(scene.path)
-    alpha_NHW = read_masks(cutout.path)
-    gain = exposure(source_NHWC, alpha_NHW, scene_NHWC)
-    width, height = scene.row["width"], scene.row["height"]
-    middle = len(scene_NHWC) // 2
-    frames = composite(
-        source_NHWC, alpha_NHW, scene_NHWC, placement, gain=gain, feather=settings.feather
+def _chooser(material: _Material, settings: CompositeSettings, pool: Executor) -> Chooser:
+    return Chooser(
+        {
+            clip_id: footage(clip, material.judged.get(clip_id, ()))
+            for clip_id, clip in material.trained.items()
+        },
+        {name: figure(cutout.row) for name, cutout in material.cutouts.items()},
+        Wishes(settings.min_height, settings.max_height, settings.max_covered),
+        seed=settings.seed,
+        pool=pool,
     )
-    with ClipWriter(
-        video,
-        width,
-        height,
-        crf=settings.crf,
-        preset=settings.preset,
-    ) as writer:
-        for n, frame in enumerate(frames):
-            writer.write_rgb(frame)
-            if n == middle:
-                write_sheet(sheet, source_NHWC[n], alpha_NHW[n], scene_NHWC[n], frame)
-    try:
-        prove_clip(video, width, height, frames=scene.row["frames"])
-    except ProofFailed:
-        video.unlink()
-        sheet.unlink(missing_ok=True)
-        raise
 
 
-def _unused(cutout: Row, clip: Row, trained: Iterable[str], styles: set[str]) -> Row:
+class _Work:
+    """Makes composites of one kind, in the order of their plan, as many as are asked for."""
+
+    def __init__(
+        self,
+        material: _Material,
+        settings: CompositeSettings,
+        out: Path,
+        pool: Executor,
+        chooser: Chooser,
+        *,
+        same: bool,
+        total: int,
+    ) -> None:
+        self._material, self._settings, self._out, self._pool = material, settings, out, pool
+        self._total = total
+        self.made: list[Row] = []
+        self.unmade: list[Row] = []
+        self.tried: Counter[str] = Counter()
+        plan = Plan(
+            [
+                candidate(cutout.row)
+                for name, cutout in material.cutouts.items()
+                if cutout.row["clip_id"] in material.trained
+                and not (settings.alone_only and material.missed[name])
+            ],
+            material.backgrounds,
+            seed=settings.seed,
+            same=same,
+        )
+        self._outcomes = chooser.choose(plan)
+
+    def until(self, count: int) -> None:
+        """Make composites until there are ``count`` of them, or no pairs are left."""
+        while len(self.made) < count:
+            chosen = list(islice(self._placed(), count - len(self.made)))
+            if not chosen:
+                return
+            for row in self._pool.map(self._make, chosen):
+                good = row["status"] == tables.Status.OK
+                (self.made if good else self.unmade).append(row)
+                progress.advance(len(self.made), self._total, row["composite_id"])
+
+    def _placed(self) -> Iterator[Chosen]:
+        for outcome in self._outcomes:
+            self.tried[outcome.pair.cutout_id] += 1
+            if isinstance(outcome, Chosen):
+                yield outcome
+            else:
+                self.unmade.append(self._refused(outcome))
+
+    def _refused(self, refused: Refused) -> Row:
+        cutout, source, scene = self._of(refused)
+        values = unmade_row(cutout, source, scene)
+        if refused.broken:
+            return tables.failed(Reason.RENDER_FAILED, refused.why, **values)
+        return tables.rejected(Reason.NO_PLACE, refused.why, **values)
+
+    def _make(self, chosen: Chosen) -> Row:
+        cutout, source, scene = self._of(chosen)
+        settings = self._settings
+        values = unmade_row(cutout, source, scene)
+        name = values["composite_id"]
+        video, sheet = f"videos/{name}.mp4", f"sheets/{name}.jpg"
+        try:
+            make(
+                Files(source.path, cutout.path, scene.path),
+                chosen.placed.path,
+                self._look(cutout.row),
+                Encoding(settings.crf, settings.preset),
+                self._out / video,
+                self._out / sheet,
+            )
+        except (BadInput, EncodeFailed, ProofFailed, ValueError, cv2.error) as error:
+            # One composite that breaks must not take the others with it.
+            return tables.failed(Reason.RENDER_FAILED, str(error), **values)
+        return made_row(values, chosen, self._out, video, sheet)
+
+    def _look(self, cutout: Row) -> Look:
+        # Whoever is cut off below stands nowhere in the picture.
+        stands = "bottom" not in cutout["border"]
+        return Look(feather=self._settings.feather, shadow=self._settings.shadow * stands)
+
+    def _of(self, outcome: Chosen | Refused) -> tuple[Stored, Stored, Stored]:
+        """The cutout, its clip and the background."""
+        cutout = self._material.cutouts[outcome.pair.cutout_id]
+        trained = self._material.trained
+        return cutout, trained[cutout.row["clip_id"]], trained[outcome.pair.background_id]
+
+
+def _ranked(made: Mapping[bool, list[Row]], share: Fraction, out: Path) -> list[Row]:
+    """All that was made, each with its place in the plan; kinds alternate as ``share`` has it.
+
+    When one kind runs out, the plan ends there: what was made of the other beyond is not needed.
+    """
+    queues = {same: iter(rows) for same, rows in made.items()}
+    ranked: list[Row] = []
+    while (row := next(queues[is_placebo(len(ranked), share)], None)) is not None:
+        ranked.append(row | {"rank": len(ranked)})
+    for row in (row for queue in queues.values() for row in queue):
+        for file in ("file", "sheet_file"):
+            (out / row[file]).unlink()
+        detail = "the share of placebos is met without it"
+        empty = {"rank": -1, "file": "", "sheet_file": "", "sha256": ""}
+        ranked.append(row | tables.rejected(Reason.NOT_NEEDED_FOR_RATIO, detail, **empty))
+    return ranked
+
+
+def _untried(name: str, material: _Material, settings: CompositeSettings) -> Row:
     """The row of a cutout that is in no pair, and why."""
-    values = _columns(f"{cutout['cutout_id']}-unused", cutout, clip)
-    if cutout["clip_id"] not in trained:
+    cutout = material.cutouts[name]
+    values = unmade_row(cutout, material.clips[cutout.row["clip_id"]], None)
+    if cutout.row["clip_id"] not in material.trained:
         detail = "its episode is not in the training split"
         return tables.rejected(Reason.HELD_OUT, detail, **values)
-    opposite = Style(cutout["style"]).opposite.value
-    if opposite not in styles:
-        detail = f"no captioned {opposite} clip to paste onto"
+    others = material.missed[name]
+    if settings.alone_only and others:
+        detail = f"its caption has it act with {' and '.join(others)}"
+        return tables.rejected(Reason.ACTS_WITH_OTHERS, detail, **values)
+    opposite = Style(cutout.row["style"]).opposite
+    if not any(background.style is opposite for background in material.backgrounds):
+        detail = f"no {opposite.value} clip to paste onto"
         return tables.rejected(Reason.NO_BACKGROUND, detail, **values)
     detail = "the ratio is met without it"
     return tables.rejected(Reason.NOT_NEEDED_FOR_RATIO, detail, **values)
 
 
-def _columns(name: str, cutout: Row, source: Row) -> dict[str, Any]:
-    return {
-        "composite_id": name,
-        "cutout_id": cutout["cutout_id"],
-        "source_clip_id": cutout["clip_id"],
-        "background_clip_id": "",
-        "source_episode_id": source["episode_id"],
-        "background_episode_id": "",
-        "show": "",
-        "style": "",
-        "character": cutout["character"],
-        "character_style": cutout["style"],
-        "rank": -1,
-        "scale": 0.0,
-        "x": 0,
-        "y": 0,
-        "width": 0,
-        "height": 0,
-        "frames": 0,
-        "file": "",
-        "sheet_file": "",
-        "sha256": "",
-    }
-
-
 STAGE = Stage(
     name="composites",
-    version=1,
+    version=2,
     inputs=CompositeInputs,
     settings=CompositeSettings,
     table=tables.COMPOSITES,

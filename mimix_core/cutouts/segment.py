@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.cutouts import matting
-from mimix_core.cutouts.locate import Box, Track
+from mimix_core.cutouts.locate import Box, Located, Track
 from mimix_core.errors import MissingModel
 from mimix_core.settings import CutoutSettings
 
@@ -26,19 +26,43 @@ _WORK_PIXELS = 45_000
 _SLACK = 0.04
 
 
-class Segmenter(Protocol):
-    """Cuts characters out of one clip.
+@dataclass(frozen=True)
+class Segmented:
+    """One character of a clip: uint8 alphas [frames, height, width], and the backend's confidence.
 
-    ``segment`` takes frames uint8 RGB [frames, height, width, 3] and, for each character, a box in
-    pixels or None for every frame. It gives uint8 alphas [frames, height, width] by character, 0
-    where there is no box. All characters of a clip come in one call, so that a backend which
-    tracks several at once (SAM2's video predictor) keeps their masks apart.
+    ``scores``: one a frame in 0..1, 0 where there is no mask; to be compared within a backend only.
+    """
+
+    alpha_NHW: Images
+    scores: list[float]
+
+
+Shot = tuple[Images, Mapping[str, Located]]
+"""A clip: its frames, uint8 RGB [frames, height, width, 3], and where each character is."""
+
+
+class Segmenter(Protocol):
+    """Cuts characters out of clips.
+
+    All characters of a clip come in one call, so that a backend which tracks several at once (SAM2)
+    keeps their masks apart. Where a character has no box it has no mask, unless the backend sees
+    it there all the same. ``clips_at_once``: as many clips are best given to ``segment_all``.
     """
 
     @property
     def name(self) -> str: ...
 
-    def segment(self, frames_NHWC: Images, tracks: Mapping[str, Track]) -> dict[str, Images]: ...
+    @property
+    def clips_at_once(self) -> int: ...
+
+    def segment_all(self, shots: Sequence[Shot]) -> list[dict[str, Segmented]]: ...
+
+    def segment(
+        self, frames_NHWC: Images, located: Mapping[str, Located]
+    ) -> dict[str, Segmented]: ...
+
+
+_WEIGHTS = {"selfie": "selfie_segmentation.tflite", "sam2": "a checkpoint of SAM2.1"}
 
 
 def make_segmenter(settings: CutoutSettings, weights: Path | None) -> Segmenter:
@@ -47,11 +71,15 @@ def make_segmenter(settings: CutoutSettings, weights: Path | None) -> Segmenter:
         return GrabCutSegmenter()
     if weights is None:
         raise MissingModel(
-            "the cutout backend 'selfie' needs selfie_segmentation.tflite",
+            f"the cutout backend '{settings.backend}' needs {_WEIGHTS[settings.backend]}",
             where="settings, key cutouts.weights",
             fix="Name the file there, or choose the backend 'grabcut', which needs no weights.",
         )
-    return SelfieSegmenter(weights)
+    if settings.backend == "selfie":
+        return SelfieSegmenter(weights)
+    from mimix_core.cutouts.sam2.segmenter import make_sam2
+
+    return make_sam2(settings.sam2, weights)
 
 
 @dataclass(frozen=True)
@@ -77,12 +105,16 @@ class GrabCutSegmenter:
     """
 
     name = "grabcut"
+    clips_at_once = 1
 
-    def segment(self, frames_NHWC: Images, tracks: Mapping[str, Track]) -> dict[str, Images]:
-        with _single_thread():
-            return {character: self._one(frames_NHWC, track) for character, track in tracks.items()}
+    def segment_all(self, shots: Sequence[Shot]) -> list[dict[str, Segmented]]:
+        return [self.segment(*shot) for shot in shots]
 
-    def _one(self, frames_NHWC: Images, track: Track) -> Images:
+    def segment(self, frames_NHWC: Images, located: Mapping[str, Located]) -> dict[str, Segmented]:
+        with single_thread():
+            return {name: self._one(frames_NHWC, place.boxes) for name, place in located.items()}
+
+    def _one(self, frames_NHWC: Images, track: Track) -> Segmented:
         region = _region(frames_NHWC, track)
         allowed = _allowed(region, track)
         prior = np.stack([_dome(a) for a in allowed])
@@ -98,6 +130,7 @@ class SelfieSegmenter:
     """
 
     name = "selfie"
+    clips_at_once = 1
     _VIEWS = (0.15, 0.5)  # margin around the box, in shares of its size
 
     def __init__(self, weights: Path) -> None:
@@ -119,15 +152,17 @@ class SelfieSegmenter:
                 fix="Use the square selfie_segmentation.tflite.",
             )
 
-    def segment(self, frames_NHWC: Images, tracks: Mapping[str, Track]) -> dict[str, Images]:
-        with _single_thread():
+    def segment_all(self, shots: Sequence[Shot]) -> list[dict[str, Segmented]]:
+        return [self.segment(*shot) for shot in shots]
+
+    def segment(self, frames_NHWC: Images, located: Mapping[str, Located]) -> dict[str, Segmented]:
+        with single_thread():
             whole = [self._person(frame) for frame in frames_NHWC]
             return {
-                character: self._one(frames_NHWC, whole, track)
-                for character, track in tracks.items()
+                name: self._one(frames_NHWC, whole, place.boxes) for name, place in located.items()
             }
 
-    def _one(self, frames_NHWC: Images, whole: Sequence[Floats], track: Track) -> Images:
+    def _one(self, frames_NHWC: Images, whole: Sequence[Floats], track: Track) -> Segmented:
         region = _region(frames_NHWC, track)
         allowed = _allowed(region, track)
         prior = np.zeros(allowed.shape, np.float32)
@@ -161,19 +196,22 @@ def _combined(prior_NHW: Floats, evidence_NHW: Floats, allowed_NHW: NDArray[np.b
 
 def _finish(
     frames_NHWC: Images, region: _Region, allowed: NDArray[np.bool_], probability_NHW: Floats
-) -> Images:
+) -> Segmented:
     there = matting.correspondences(region.frames_NHWC)
     probability_NHW = matting.steady(probability_NHW, there) * allowed
     masks = matting.cut(region.frames_NHWC, probability_NHW, allowed)
     steadied = matting.steady(masks.astype(np.float32), there) * allowed
     alphas = np.zeros(frames_NHWC.shape[:3], np.uint8)
+    scores = [0.0] * len(frames_NHWC)
     for n, small in enumerate(region.frames_NHWC):
         mask = matting.tidy((steadied[n] >= 0.5).astype(np.uint8))
         if mask.any():
             full = frames_NHWC[n, region.y0 : region.y1, region.x0 : region.x1]
             alpha = matting.soft_edge(small, mask, full)
             alphas[n, region.y0 : region.y1, region.x0 : region.x1] = np.rint(alpha * 255)
-    return alphas
+            # How sure the evidence was of what the cut took.
+            scores[n] = round(float(probability_NHW[n][mask > 0].mean()), 4)
+    return Segmented(alphas, scores)
 
 
 def _dome(allowed_HW: NDArray[np.bool_]) -> Floats:
@@ -246,7 +284,7 @@ def _seen(logits_HW: Floats, view: tuple[int, int, int, int], region: _Region) -
 
 
 @contextmanager
-def _single_thread() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """cv2 on one thread: its sums do not depend on the machine, and clips run beside each other."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)

@@ -74,9 +74,13 @@ STAGES: Mapping[str, StageWords] = {
     "lora": StageWords(
         "Training", "Small added weights (LoRA) learn the characters; the model stays.", "samples"
     ),
-    "samples": StageWords("Generated videos", "The trained model makes videos.", "prompts"),
+    "videos": StageWords("Generation", "The trained model makes videos.", "prompts"),
+    "samples": StageWords("Generated videos", "All of them in one table.", "videos"),
     "scores": StageWords(
         "Scores", "Generated videos and real footage go through the same metrics.", "measurements"
+    ),
+    "judgements": StageWords(
+        "Ratings", "A vision-language model rates each video on four aspects.", "ratings"
     ),
 }
 
@@ -115,12 +119,20 @@ REASONS: Mapping[str, str] = {
     Reason.CAPTION_REJECTED: "the caption was turned away",
     Reason.CAPTION_UNAVAILABLE: "the captioning model could not be reached",
     Reason.NOT_LOCATED: "the character was not found",
+    Reason.LOCATE_FAILED: "looking for the character failed",
     Reason.MASK_ABSENT: "absent in too many frames",
     Reason.MASK_AREA: "too small or too large",
     Reason.MASK_UNSTABLE: "the mask flickers",
+    Reason.MASK_JUMPS: "the mask jumps",
+    Reason.MASK_FRAGMENTED: "the mask is in pieces",
+    Reason.MASK_HOLES: "the mask has holes",
     Reason.MASK_AT_BORDER: "cut off by the frame",
     Reason.MASK_LEAVES_BOX: "the mask leaks out of its box",
+    Reason.MASK_MISSES_BOX: "the mask is only a part",
+    Reason.MASK_UNSURE: "the backend is not sure of the mask",
     Reason.SEGMENT_FAILED: "segmentation failed",
+    Reason.ACTS_WITH_OTHERS: "acts with somebody it would be without",
+    Reason.NO_PLACE: "no place in the scene",
     Reason.RENDER_FAILED: "rendering failed",
     Reason.NOT_NEEDED_FOR_RATIO: "not needed for the ratio",
     Reason.HELD_OUT: "held out from training",
@@ -130,6 +142,12 @@ REASONS: Mapping[str, str] = {
     Reason.SIZE_DOES_NOT_FIT: "its size does not fit the model",
     Reason.GENERATION_FAILED: "generation failed",
     Reason.METRIC_FAILED: "the metric failed",
+    Reason.NO_VIDEO: "there is no video",
+    Reason.ANSWER_REFUSED: "the judge refused",
+    Reason.ANSWER_TRUNCATED: "the judge's answer was cut off",
+    Reason.ANSWER_INVALID: "the judge's answer was not readable",
+    Reason.ANSWER_REJECTED: "the question was turned away",
+    Reason.ANSWER_UNAVAILABLE: "the judge could not be reached",
     Reason.UPSTREAM_FAILED: "an earlier stage failed",
 }
 

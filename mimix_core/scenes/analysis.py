@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +19,7 @@ from mimix_core.scenes.network import Network
 from mimix_core.scenes.pictures import Bytes, Reducer, Small, shrink
 from mimix_core.scenes.tape import Blend, Tape, Thumbs
 from mimix_core.settings import SceneSettings
+from mimix_core.threads import one_opencv_thread
 
 _BLACK_LUMA = 20
 """A pixel below this (of 255) counts as black."""
@@ -89,7 +89,7 @@ def analyse(path: Path, settings: SceneSettings) -> Analysis:
     frames: list[Frame] = []
     with (
         open_video(path, threads=settings.decode_threads, fields=fields) as video,
-        _one_opencv_thread(),
+        one_opencv_thread(),
     ):
         info = video.info
         reduce = Reducer(video.first, height=settings.analysis_height, full_range=info.full_range)
@@ -206,14 +206,3 @@ def _duration(frame: Any, frames: Sequence[Frame], info: VideoInfo) -> int:
     if len(frames) > 1:
         return frames[-1].pts - frames[-2].pts
     return max(1, int(1 / (info.rate * info.time_base))) if info.rate else 1
-
-
-@contextmanager
-def _one_opencv_thread() -> Iterator[None]:
-    """The pictures are too small to be shared out; the cores decode meanwhile."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)

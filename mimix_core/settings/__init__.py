@@ -30,6 +30,7 @@ from mimix_core.settings.curation import (
     SceneSettings,
     TranscriptSettings,
 )
+from mimix_core.settings.judging import JudgeSettings
 from mimix_core.settings.training import (
     BackboneSettings,
     EmbeddingSettings,
@@ -47,6 +48,7 @@ __all__ = [
     "DatasetSettings",
     "DuplicateSettings",
     "EmbeddingSettings",
+    "JudgeSettings",
     "LatentSettings",
     "LoraSettings",
     "OverlaySettings",

@@ -10,23 +10,62 @@ from pydantic import Field, model_validator
 
 from mimix_core.keys import Immaterial
 from mimix_core.refs import Frozen
+from mimix_core.settings.locating import (
+    CartoonLocator,
+    FaceLocatorSettings,
+    LikenessLocatorSettings,
+    RealisticLocator,
+    VlmLocatorSettings,
+)
+from mimix_core.settings.segmenting import Sam2Settings
 
 
 class CutoutSettings(Frozen):
     """Characters cut out of clips."""
 
-    locator: Literal["boxes"] = Field("boxes", description="Where a character is.")
-    backend: Literal["selfie", "grabcut"] = Field(
-        "selfie", description="selfie: MediaPipe's person mask inside the box; grabcut: no weights."
+    locator_cartoon: Annotated[CartoonLocator, Immaterial()] = Field(
+        "boxes",
+        description="Who finds the characters of cartoons in episodes without a boxes file. boxes: "
+        "nobody.",
+    )
+    locator_realistic: Annotated[RealisticLocator, Immaterial()] = Field(
+        "boxes", description="The same for live action."
+    )
+    reference: Annotated[FaceLocatorSettings, Immaterial()] = FaceLocatorSettings()
+    embedding: Annotated[LikenessLocatorSettings, Immaterial()] = LikenessLocatorSettings()
+    vlm: Annotated[VlmLocatorSettings, Immaterial()] = VlmLocatorSettings()
+    backend: Literal["selfie", "grabcut", "sam2"] = Field(
+        "selfie",
+        description="selfie: MediaPipe's person mask inside the box; grabcut: no weights; sam2: "
+        "SAM2.1, the paper's.",
     )
     weights: Annotated[Path | None, Immaterial()] = Field(
-        None, description="selfie_segmentation.tflite"
+        None, description="selfie_segmentation.tflite, or a checkpoint of SAM2.1."
     )
+    sam2: Sam2Settings = Sam2Settings()
     min_presence: float = Field(0.95, description="Share of frames with the character.")
     min_area: float = Field(0.01, description="Median share of the frame.")
     max_area: float = Field(0.70, description="Median share of the frame.")
     min_frame_iou: float = Field(0.35, description="Between neighbouring frames' masks.")
+    max_jump: float = Field(
+        0.30,
+        description="Of the mask's middle between neighbouring frames, in diagonals of its box.",
+    )
+    max_pieces: int = Field(
+        4, ge=1, description="Separate parts of a mask, in all but a tenth of the frames."
+    )
+    max_holes: float = Field(
+        0.15, description="Share of a mask's outline, in all but a tenth of the frames."
+    )
     min_inside_box: float = Field(0.80, description="Share of the mask inside the located box.")
+    min_box_covered: float = Field(
+        0.50, description="Share of the located box inside the mask's own, in the median frame."
+    )
+    min_score: float = Field(0.30, description="The backend's confidence, in the median frame.")
+
+    def in_force(self) -> CutoutSettings:
+        """Without what only backend sam2 reads: its settings leave the others' cutouts alone."""
+        return self if self.backend == "sam2" else self.model_copy(update={"sam2": Sam2Settings()})
 
 
 class CompositeSettings(Frozen):
@@ -35,7 +74,29 @@ class CompositeSettings(Frozen):
     ratio: Decimal = Field(
         Decimal("0.10"), ge=0, lt=1, description="Composites / (originals + composites)."
     )
+    placebo: Decimal = Field(
+        Decimal(0),
+        ge=0,
+        le=1,
+        description="Share of the composites that stay in their own style, so that the edge of a "
+        "pasted figure is no sign of another style. The paper has none.",
+    )
     seed: int = 0
+    alone_only: bool = Field(
+        True, description="No cutout whose caption has it act with another character of its clip."
+    )
+    located_only: bool = Field(
+        True,
+        description="Only onto clips of which all captioned characters were located: who is not "
+        "may be hidden, and the caption still names them.",
+    )
+    max_covered: float = Field(
+        0.30,
+        ge=0,
+        le=1,
+        description="Of any one of the scene's own characters, where it is known (by the boxes, "
+        "mean over the clip); else the pair is given up for another.",
+    )
     min_height: float = Field(
         0.35, gt=0, description="Character's height in the scene, at least (share of it)."
     )
@@ -43,10 +104,17 @@ class CompositeSettings(Frozen):
         0.85, gt=0, description="At most; one cut off at the top keeps its own framing."
     )
     feather: float = Field(1.5, ge=0, description="Pixels of soft edge.")
+    shadow: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Contact shadow under whoever stands in the picture: share of the light that "
+        "is gone there.",
+    )
     crf: int = Field(16, ge=0, le=51, description="x264 quality; 16 is visually lossless.")
     preset: str = Field("fast", description="x264 preset.")
     workers: Annotated[int, Immaterial()] = Field(
-        2, ge=1, description="Composites rendered at a time; about 0.3 GB each."
+        2, ge=1, description="Composites rendered at a time; about 0.2 GB each."
     )
 
 

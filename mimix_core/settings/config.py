@@ -20,6 +20,7 @@ from mimix_core.settings.curation import (
     SceneSettings,
     TranscriptSettings,
 )
+from mimix_core.settings.judging import JudgeSettings
 from mimix_core.settings.training import (
     BackboneSettings,
     EmbeddingSettings,
@@ -90,6 +91,7 @@ class Config(Frozen):
     lora: LoraSettings = LoraSettings()
     samples: SampleSettings = SampleSettings()
     scores: ScoreSettings = ScoreSettings()
+    judge: JudgeSettings = JudgeSettings()
     report: ReportSettings = ReportSettings()
 
 

@@ -60,7 +60,7 @@ class LoraSettings(Frozen):
     alpha: int = Field(32, ge=1)
     targets: tuple[str, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"),
-        description="Linear layers (diffusers' names, or the ends of them). Empty: the backbone's own.",
+        description="Linear layers (diffusers' names, or ends of them). Empty: the backbone's own.",
     )
     epochs: int = Field(5, ge=1)
     batch: int = Field(64, ge=1, description="Samples of one optimizer step, over all GPUs.")

@@ -17,6 +17,7 @@ from mimix_core.tables.curation import (
     TRANSCRIPTS,
 )
 from mimix_core.tables.files import read, usable, validate, write
+from mimix_core.tables.judging import DUELS, JUDGEMENTS
 from mimix_core.tables.rows import Reason, Row, Status, Table, failed, ok, rejected
 from mimix_core.tables.training import BACKBONE, EMBEDDINGS, LATENTS, LORA
 
@@ -27,9 +28,11 @@ __all__ = [
     "COMPOSITES",
     "CUTOUTS",
     "DATASET",
+    "DUELS",
     "DUPLICATES",
     "EMBEDDINGS",
     "FRAMES",
+    "JUDGEMENTS",
     "LATENTS",
     "LORA",
     "MASKS",

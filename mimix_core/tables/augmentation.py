@@ -8,7 +8,7 @@ from mimix_core.tables.rows import FLOAT, INT, TEXT, Table, columns
 
 CUTOUTS = Table(
     "cutouts",
-    1,
+    2,
     columns(
         ("cutout_id", TEXT),
         ("clip_id", TEXT),
@@ -19,6 +19,7 @@ CUTOUTS = Table(
         ("backend", TEXT),
         ("area", pa.list_(FLOAT)),  # share of the frame, one a frame
         ("boxes", pa.list_(pa.list_(INT))),  # x0, y0, x1, y1 of the mask, one a frame
+        ("score", pa.list_(FLOAT)),  # the backend's own confidence in 0..1, one a frame
         ("presence", FLOAT),
         ("border", pa.list_(TEXT)),  # sides of the frame the character is cut off at
         ("file", TEXT),  # Parquet of the masks, see MASKS
@@ -36,7 +37,7 @@ MASKS = pa.schema(
 
 COMPOSITES = Table(
     "composites",
-    1,
+    2,
     columns(
         ("composite_id", TEXT),
         ("cutout_id", TEXT),
@@ -48,11 +49,15 @@ COMPOSITES = Table(
         ("style", TEXT),  # of the background
         ("character", TEXT),
         ("character_style", TEXT),
-        ("rank", INT),  # place in the plan: the first n of a plan are the plan for n
-        # The source's frame is scaled, and its corner put at x, y of the background's.
+        ("rank", INT),  # place in the plan: the first n of a plan are the plan for n; -1: in none
+        # The source's first frame is scaled, and its corner put at x, y of the background's.
         ("scale", FLOAT),
-        ("x", INT),
-        ("y", INT),
+        ("x", FLOAT),
+        ("y", FLOAT),
+        ("path", pa.list_(pa.list_(FLOAT))),  # scale, x, y of each frame; empty: all as the first
+        ("source_camera", TEXT),  # static | moving
+        ("background_camera", TEXT),
+        ("covered", FLOAT),  # of the scene's own character hidden most, by the boxes
         ("width", INT),
         ("height", INT),
         ("frames", INT),
@@ -66,7 +71,7 @@ COMPOSITES = Table(
 
 DATASET = Table(
     "dataset",
-    1,
+    2,
     columns(
         ("sample_id", TEXT),  # clip_id or composite_id
         ("kind", TEXT),  # original | composite
@@ -75,11 +80,20 @@ DATASET = Table(
         ("style", TEXT),
         ("characters", pa.list_(TEXT)),
         ("caption", TEXT),
+        ("caption_backend", TEXT),
         ("video", TEXT),  # relative to the store
         ("sha256", TEXT),
         ("frames", INT),
+        ("rate_num", INT),
+        ("rate_den", INT),
         ("width", INT),
         ("height", INT),
+        ("episode_id", TEXT),  # of a composite: its background's
+        # Of a composite; else empty, and -1.
+        ("source_episode_id", TEXT),
+        ("pasted", TEXT),
+        ("pasted_style", TEXT),
+        ("rank", INT),
     ),
     id="sample_id",
     parent="sample_id",

@@ -43,7 +43,7 @@ def main() -> int:
         if os.environ["RANK"] == "0":
             say(message)
 
-    from mimix_core.wan.runtime import pick_device
+    from mimix_core.runtime import pick_device
 
     try:
         # DeepSpeed takes a GPU when it sees one, whatever the settings say, unless told here.

@@ -10,8 +10,8 @@ import deepspeed
 import torch
 import torch.distributed
 
+from mimix_core.runtime import pick_device, pin_threads, seed_of
 from mimix_core.training.job import Job
-from mimix_core.wan.runtime import pick_device, pin_threads, seed_of
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def name(step: int, number: int) -> str:
 
 def seed(settings: LoraSettings, number: int) -> int:
     """Of a prompt's noise, the same at every step."""
-    from mimix_core.wan.runtime import seed_of
+    from mimix_core.runtime import seed_of
 
     return seed_of(settings.seed, "preview", number)
 

@@ -124,7 +124,7 @@ def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Preview |
             "previews are asked for, and the components that make them are not given",
             where=f"stage lora ({inputs.unit})",
         )
-    from mimix_core.wan.runtime import pin_threads
+    from mimix_core.runtime import pin_threads
 
     prompts = out / previews.FOLDER / "prompts.safetensors"
     prompts.parent.mkdir()

@@ -58,7 +58,7 @@ class SizeMisfit(ValueError):
 def run(inputs: LatentInputs, settings: LatentSettings, out: Path) -> StageReport:
     """Encode every usable sample; one that cannot be read or encoded fails alone.
 
-    Notes: how many were encoded now and how many were found, and how long encoding took and waited
+    Effort: how many were encoded now and how many were found, and how long encoding took and waited
     for frames. Raises BadInput when the table or the size is not one for the backbone, Transient
     when the device has no memory left.
     """
@@ -87,7 +87,7 @@ def run(inputs: LatentInputs, settings: LatentSettings, out: Path) -> StageRepor
         else:
             reason, detail = work.failed[name]
             rows.append(tables.failed(reason, detail, sample_id=name, **same, **cache.NOWHERE))
-    return StageReport(rows, rows_in=len(samples), notes=work.notes)
+    return StageReport(rows, rows_in=len(samples), effort=work.effort)
 
 
 def _check_size(backbone: Backbone, settings: LatentSettings) -> None:
@@ -108,7 +108,7 @@ class _Work:
     parts: cache.Parts
     done: dict[str, cache.Part] = field(default_factory=dict)
     failed: dict[str, tuple[Reason, str]] = field(default_factory=dict)
-    notes: dict[str, str | int | float] = field(default_factory=dict)
+    effort: dict[str, str | int | float] = field(default_factory=dict)
 
     def find(self, names: Sequence[str]) -> None:
         """Take what an earlier attempt had finished."""
@@ -116,12 +116,12 @@ class _Work:
             part = self.parts.find(name)
             if part is not None:
                 self.done[name] = part
-        self.notes["found"] = len(self.done)
+        self.effort["found"] = len(self.done)
 
     def encode(self, missing: dict[str, Row], total: int) -> None:
         """Encode samples, by id; ``total``: of the unit, those that were found included."""
-        from mimix_core.wan.device import leased
-        from mimix_core.wan.runtime import pin_threads
+        from mimix_core.gpus import leased
+        from mimix_core.runtime import pin_threads
 
         pin_threads(self.settings.threads)
         progress.advance(len(self.done), total, "waits for a free device")
@@ -154,7 +154,7 @@ class _Work:
             if writing is not None:
                 writing.result()
         seconds = time.monotonic() - started
-        self.notes |= {
+        self.effort |= {
             "encoded": encoded,
             "device": str(device),
             "seconds": round(seconds, 3),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mimix_core.errors import BadInput
-from mimix_core.wan.runtime import generator
+from mimix_core.runtime import generator
 
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from mimix_core.wan.runtime import generator
+from mimix_core.runtime import generator
 
 TEXT_TOKENS = 512
 _VALIDATION = "validation"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mimix_core import progress, tables
-from mimix_core.captions.grammar import Variant, render
 from mimix_core.captions.rows import caption_of
+from mimix_core.grammar import Variant, render
 from mimix_core.keys import Immaterial
 from mimix_core.refs import FileRef, Frozen, TableRef
 from mimix_core.settings import EmbeddingSettings
@@ -119,8 +119,8 @@ def _embedded(
     parts: cache.Parts,
 ) -> dict[str, cache.Part]:
     """By its key, each text's embedding: one that an earlier attempt finished, or a new one."""
-    from mimix_core.wan.device import leased
-    from mimix_core.wan.runtime import pin_threads
+    from mimix_core.gpus import leased
+    from mimix_core.runtime import pin_threads
 
     found = {_key(text): parts.find(_key(text)) for text in ids}
     done = {key: part for key, part in found.items() if part is not None}

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from mimix_core.runtime import generator
 from mimix_core.wan import backbones
 from mimix_core.wan.backbones import Backbone
-from mimix_core.wan.runtime import generator
 
 VOCABULARY = 512
 

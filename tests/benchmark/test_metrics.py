@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mimix_core.benchmark.metrics import METRICS, Footage, Unmeasurable, chosen, quality
+from mimix_core.benchmark.metrics import (
+    METRICS,
+    Footage,
+    Resources,
+    Unmeasurable,
+    chosen,
+    quality,
+)
 from mimix_core.benchmark.metrics.consistency import consistency
 from mimix_core.benchmark.metrics.motion import between, longest
 from mimix_core.errors import BadInput
@@ -51,7 +58,7 @@ def cut() -> Frames:
 
 
 def value(metric: str, frames: Frames) -> float:
-    return METRICS[metric].prepare()(Footage(frames))
+    return METRICS[metric].prepare(Resources())(Footage(frames))
 
 
 DYNAMIC = "dynamic_degree/dis-flow"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.benchmark.prompts import load_prompts
-from mimix_core.captions.grammar import parse
+from mimix_core.benchmark.prompts import load_prompts, read_prompts
 from mimix_core.errors import BadInput
+from mimix_core.grammar import Variant, parse
 from mimix_core.library import Library, read_yaml
 
 DEMO = Path(__file__).parent.parent.parent / "demo"
@@ -39,6 +39,46 @@ def test_a_prompt_reads_like_a_caption(tmp_path: Path) -> None:
         "[Character: Bunny], hops. [Character: Clara], laughs. a meadow. [scene-style:cartoon]"
     )
     assert parse(prompt.text()).names() == ("Bunny", "Clara")
+
+
+@pytest.mark.parametrize(
+    ("variant", "text"),
+    [
+        (Variant.NO_TAGS, "Bunny hops. Clara laughs. a meadow."),
+        (Variant.CHARACTER, "[Character: Bunny], hops. [Character: Clara], laughs. a meadow."),
+        (Variant.SCENE_STYLE, "Bunny hops. Clara laughs. a meadow. [scene-style:cartoon]"),
+    ],
+)
+def test_the_arms_of_table_2_leave_tags_out(tmp_path: Path, variant: Variant, text: str) -> None:
+    (prompt,) = load_prompts(write(tmp_path, GOOD), ROSTER)
+    assert prompt.text(variant) == text
+
+
+CAST = """\
+version: v1
+cast:
+  - {name: Clara, show: street, style: realistic}
+  - {name: Bunny, show: film, style: cartoon}
+"""
+
+
+def test_a_cast_says_where_everybody_comes_from(tmp_path: Path) -> None:
+    file = read_prompts(write(tmp_path, CAST + GOOD))
+    assert file.version == "v1"
+    assert [home.show for home in file.cast] == ["street", "film"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("inter-style", "intra-series", "one is inter-style and inter-series, not intra-series"),
+        ("name: Clara, show", "name: Frank, show", "one: 'Clara' is not in the cast"),
+        ("name: Clara, show", "name: Bunny, show", "the character 'Bunny' stands twice"),
+    ],
+)
+def test_a_category_must_fit_the_cast(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        read_prompts(write(tmp_path, (CAST + GOOD).replace(old, new, 1)))
 
 
 @pytest.mark.parametrize(

@@ -94,5 +94,5 @@ def test_scores_repeat(inputs: scores.ScoreInputs, tmp_path: Path) -> None:
 def test_an_unknown_metric_is_refused_before_anything_is_decoded(
     inputs: scores.ScoreInputs, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput, match="aesthetic_quality/laion is no metric"):
-        scores.run(inputs, ScoreSettings(metrics=("aesthetic_quality/laion",)), tmp_path)
+    with pytest.raises(BadInput, match="aesthetic_quality/beauty is no metric"):
+        scores.run(inputs, ScoreSettings(metrics=("aesthetic_quality/beauty",)), tmp_path)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mimix_core.captions.checks import Rules, most_shared, problems
-from mimix_core.captions.grammar import parse
+from mimix_core.grammar import parse
 from mimix_core.library import Style
 
 GOOD = "[Character: Tom], chases Jerry. [Character: Jerry], hides. [scene-style:cartoon]"

@@ -19,20 +19,20 @@ from mimix_core.captions.exchange import (
     write_jsonl,
     write_sidecars,
 )
-from mimix_core.captions.grammar import Caption, Variant, render
 from mimix_core.captions.hand import read_overrides, write_overrides
 from mimix_core.captions.inputs import Dialogue
 from mimix_core.captions.known import Known
 from mimix_core.captions.review import review, row_problems, seen_in
 from mimix_core.captions.rows import caption_of, columns
 from mimix_core.errors import BadInput
+from mimix_core.grammar import Caption, Variant, render
 from mimix_core.library import Character, Episode, Show, Style
 from mimix_core.refs import FileRef
 from mimix_core.settings import CaptionSettings
 from mimix_core.tables import Reason, Row
 from mimix_core.workspace import SourceEpisode
-from tests.captions.test_grammar import CAPTIONS
 from tests.made import caption
+from tests.test_grammar import CAPTIONS
 
 TOM = "[Character: Tom], runs. A kitchen. [scene-style:cartoon]"
 WAVES = "[Character: Tom], waves. A kitchen. [scene-style:cartoon]"

@@ -14,12 +14,12 @@ from PIL import Image
 
 from mimix_core.captions.answer import CaptionAnswer, answer_schema, caption_in
 from mimix_core.captions.cost import clips_at_most, show_cost
-from mimix_core.captions.pictures import PictureSize, evenly, reference_jpeg
 from mimix_core.captions.prompt import DEFAULT, PARTS, read_prompt
 from mimix_core.captions.tokens import token_counter
 from mimix_core.captions.wording import is_english, quotes, unsaid
 from mimix_core.errors import BadInput
 from mimix_core.library import Style
+from mimix_core.pictures import PictureSize, evenly, reference_jpeg
 from mimix_core.settings import CaptionSettings
 from mimix_core.timeline import Span, clip_starts
 from tests.captions.world import show, word_tokenizer

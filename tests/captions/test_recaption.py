@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from mimix_core import tables
-from mimix_core.captions.grammar import parse
+from mimix_core.captions.company import missed
 from mimix_core.captions.inputs import CharacterFacts, ShowFacts
 from mimix_core.captions.prompt import DEFAULT
 from mimix_core.captions.recaption import STAGE, RecaptionInputs, compose
+from mimix_core.grammar import parse
 from mimix_core.library import Style
 from mimix_core.refs import file_ref
 from mimix_core.settings import CaptionSettings
@@ -42,8 +43,12 @@ def composite(name: str, **values: Any) -> Row:
         "character_style": "cartoon",
         "rank": 0,
         "scale": 1.0,
-        "x": 0,
-        "y": 0,
+        "x": 0.0,
+        "y": 0.0,
+        "path": [],
+        "source_camera": "static",
+        "background_camera": "static",
+        "covered": 0.0,
         "width": 64,
         "height": 48,
         "frames": 81,
@@ -87,6 +92,41 @@ def test_each_composite_gets_a_row(tmp_path: Path) -> None:
     assert "gone" in found["c"]["detail"]
     # The background's style is the law: here its row and its caption disagree.
     assert found["d"]["reason"] == "caption_check_failed"
+
+
+def test_nobody_acts_with_whom_the_picture_does_not_show(tmp_path: Path) -> None:
+    chase = "[Character: Tom], chases Jerry. [Character: Jerry], runs. [scene-style:cartoon]"
+    inputs = RecaptionInputs(
+        unit="all",
+        composites=table_ref(tmp_path / "composites", tables.COMPOSITES, [composite("a")]),
+        captions=(
+            table_ref(
+                tmp_path / "captions",
+                tables.CAPTIONS,
+                [caption("cartoon", chase), caption("street", SCENE)],
+            ),
+        ),
+    )
+    made = run_stage(Store(tmp_path / "store"), STAGE, inputs, CaptionSettings())
+    row = tables.read(made.ref.path, tables.CAPTIONS)[0]
+    assert row["reason"] == "caption_check_failed"
+    assert "'Tom' acts with 'Jerry', who is not in the picture" in row["detail"]
+
+
+@pytest.mark.parametrize(
+    ("text", "present", "found"),
+    [
+        ("chases Jerry up the stairs", (), ["Jerry"]),
+        ("chases jerry's shadow", (), ["Jerry"]),
+        ("chases Jerryboy", (), []),
+        ("waves at Mr. Bean", (), ["Mr. Bean"]),
+        ("waves at Mr. Bean and Jerry", ("Mr. Bean",), ["Jerry"]),
+        ("sleeps", (), []),
+    ],
+)
+def test_whom_an_action_names(text: str, present: tuple[str, ...], found: list[str]) -> None:
+    actions = [("Tom", text), ("Jerry", "waves at Tom"), ("Mr. Bean", "sits")]
+    assert missed(actions, "Tom", present) == found
 
 
 def answer(*acting: str) -> dict[str, Any]:

@@ -3,14 +3,24 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimix_core.cutouts.locate import BoxesLocator, Keyframe, box_at, in_clip, read_boxes
+from mimix_core.cutouts.locate import (
+    BoxesLocator,
+    Keyframe,
+    box_at,
+    in_clip,
+    picture_in,
+    read_boxes,
+)
 from mimix_core.errors import BadInput
+from mimix_core.media import Rect, Shaper, fit, open_video
 from mimix_core.refs import file_ref
-from tests.made import clip
+from mimix_core.tables import Row
+from tests.made import clip, video
 
 NAMES = {"tom": "Tom", "the cat": "Tom", "jerry": "Jerry"}
 
@@ -71,14 +81,56 @@ def test_a_box_in_a_clip_lies_in_its_frame(
         assert 0 <= y0 < y1 <= row["height"]
 
 
+def shaped(width: int, height: int, how: str) -> tuple[Row, Rect]:
+    """A clip of 832 x 480 out of a source of that size, and where its picture was drawn."""
+    shape = fit(Rect(0, 0, width, height), 832, 480, how)  # type: ignore[arg-type]
+    crop = shape.crop
+    row = clip(
+        "a",
+        source_width=width,
+        source_height=height,
+        crop=[crop.x, crop.y, crop.width, crop.height],
+        width=832,
+        height=480,
+    )
+    left, top = (832 - shape.drawn_width) / 2, (480 - shape.drawn_height) / 2
+    return row, Rect(int(left), int(top), shape.drawn_width, shape.drawn_height)
+
+
+@given(st.integers(160, 2000), st.integers(120, 1200), st.sampled_from(["crop", "pad"]))
+def test_the_picture_in_a_clip_follows_from_its_row(width: int, height: int, how: str) -> None:
+    row, drawn = shaped(width, height, how)
+    found = picture_in(row)
+    assert abs(found.x - drawn.x) <= 1
+    assert abs(found.y - drawn.y) <= 1
+    assert abs(found.width - drawn.width) <= 2
+    assert abs(found.height - drawn.height) <= 2
+
+
+@pytest.mark.parametrize("size", [(128, 96), (128, 64)])
+def test_boxes_in_a_padded_clip_lie_in_its_picture(tmp_path: Path, size: tuple[int, int]) -> None:
+    """The encoder's own shaper says where the picture is: a white one on black bars."""
+    width, height = size
+    video(tmp_path / "white.mp4", np.full((2, height, width, 3), 255, np.uint8))
+    row, _ = shaped(width, height, "pad")
+    with open_video(tmp_path / "white.mp4") as source:
+        shape = fit(Rect(0, 0, width, height), 832, 480, "pad")
+        picture = Shaper(source.info, shape)(next(iter(source.frames()))).to_ndarray(format="gray8")
+    white = np.argwhere(picture > 128)
+    (top, left), (bottom, right) = white.min(axis=0), white.max(axis=0) + 1
+    assert in_clip((0, 0, 1, 1), row) == (left, top, right, bottom)
+
+
 def test_one_box_a_frame_at_the_time_of_its_source_frame() -> None:
     locator = BoxesLocator({"Tom": TRACK})
     row = clip("a", start=1500, origin_pts=500)
     tracks = locator.locate(row, ["Tom", "Jerry"])
-    assert len(tracks["Tom"]) == 81
-    assert tracks["Tom"][0] == (0, 12, 16, 36)
-    assert tracks["Tom"][16] == (16, 12, 32, 36)  # a second later
-    assert tracks["Jerry"] == [None] * 81
+    tom, jerry = tracks["Tom"], tracks["Jerry"]
+    assert len(tom.boxes) == 81
+    assert tom.boxes[0] == (0, 12, 16, 36)
+    assert tom.boxes[16] == (16, 12, 32, 36)  # a second later
+    assert [score > 0 for score in tom.scores] == [box is not None for box in tom.boxes]
+    assert jerry.boxes == [None] * 81
 
 
 GOOD = """\
@@ -115,4 +167,5 @@ def test_a_mistake_in_the_boxes_is_named(tmp_path: Path, old: str, new: str, wor
 
 
 def test_without_boxes_nobody_is_located() -> None:
-    assert read_boxes(None, NAMES).locate(clip("a"), ["Tom"]) == {"Tom": [None] * 81}
+    found = read_boxes(None, NAMES).locate(clip("a"), ["Tom"])
+    assert found["Tom"].boxes == [None] * 81

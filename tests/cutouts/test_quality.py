@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mimix_core.cutouts.quality import measure, objection
+from mimix_core.cutouts.locate import Track
+from mimix_core.cutouts.quality import Quality, measure, objection
 from mimix_core.settings import CutoutSettings
 from mimix_core.tables import Reason
 
@@ -22,24 +25,31 @@ def alphas(
     return alpha
 
 
+def measured(alpha: NDArray[np.uint8], track: Track, score: float = 0.9) -> Quality:
+    return measure(alpha, track, [score] * len(alpha))
+
+
 def reason(alpha: NDArray[np.uint8], box: tuple[float, float, float, float] = BOX) -> Reason | None:
-    against = objection(measure(alpha, [box] * len(alpha)), SETTINGS)
+    against = objection(measured(alpha, [box] * len(alpha)), SETTINGS)
     return None if against is None else against[0]
 
 
 def test_a_steady_whole_mask_is_fit() -> None:
-    quality = measure(alphas(), [BOX] * 20)
+    quality = measured(alphas(), [BOX] * 20)
     assert objection(quality, SETTINGS) is None
     assert quality.area == [round(16 * 28 / (48 * 64), 6)] * 20
     assert quality.boxes == [[12, 10, 28, 38]] * 20
     assert (quality.presence, quality.steadiness, quality.inside) == (1, 1, 1)
+    assert (quality.jump, quality.pieces, quality.holes) == (0, 1, 0)
+    # The mask's box, 16 x 28, in the located one, 20 x 32.
+    assert quality.covered == pytest.approx(0.7)
     assert quality.border == []
 
 
 def test_a_mask_that_vanishes_is_absent() -> None:
     alpha = alphas()
     alpha[:2] = 0
-    assert measure(alpha, [BOX] * 20).boxes[0] == [0, 0, 0, 0]
+    assert measured(alpha, [BOX] * 20).boxes[0] == [0, 0, 0, 0]
     assert reason(alpha) is Reason.MASK_ABSENT
 
 
@@ -58,19 +68,92 @@ def test_a_mask_that_jumps_is_unstable() -> None:
     assert reason(alpha, (0.0, 0.0, 64.0, 48.0)) is Reason.MASK_UNSTABLE
 
 
+def test_a_mask_whose_middle_jumps_is_refused() -> None:
+    # 8 pixels of a mask that is 20 wide and 12 high: enough in common, but too far.
+    alpha = alphas((12, 12, 32, 24))
+    alpha[9:] = np.roll(alpha[9:], 8, axis=2)
+    box = (12.0, 10.0, 40.0, 26.0)
+    assert reason(alpha, box) is Reason.MASK_JUMPS
+    assert measured(alpha, [box] * 20).jump == pytest.approx(8 / np.hypot(20, 12))
+
+
+def test_a_mask_that_walks_does_not_jump() -> None:
+    alpha = np.stack([np.roll(frame, n, axis=1) for n, frame in enumerate(alphas())])
+    track = [(10.0 + n, 8.0, 30.0 + n, 40.0) for n in range(20)]
+    assert objection(measured(alpha, track), SETTINGS) is None
+
+
+def test_a_mask_in_pieces_is_refused() -> None:
+    alpha = alphas()
+    for row in (14, 19, 24, 29, 34):
+        alpha[:, row] = 0
+    quality = measured(alpha, [BOX] * 20)
+    assert quality.pieces == 6
+    assert reason(alpha) is Reason.MASK_FRAGMENTED
+    # Somebody who walks past cuts it up in two frames: that is let pass.
+    whole = alphas()
+    whole[4:6] = alpha[4:6]
+    assert reason(whole) is None
+
+
+def test_specks_are_no_pieces() -> None:
+    alpha = alphas()
+    alpha[:, 11:13, 32:34] = 255
+    assert measured(alpha, [BOX] * 20).pieces == 1
+
+
+def test_a_mask_full_of_holes_is_refused() -> None:
+    alpha = alphas()
+    alpha[:, 14:34, 16:22] = 0
+    assert measured(alpha, [BOX] * 20).holes == pytest.approx(120 / (16 * 28))
+    assert reason(alpha) is Reason.MASK_HOLES
+
+
+def test_what_is_open_to_one_side_is_no_hole() -> None:
+    alpha = alphas()
+    alpha[:, 14:38, 16:22] = 0
+    assert measured(alpha, [BOX] * 20).holes == 0
+
+
+def test_a_mask_of_only_the_head_misses_the_box() -> None:
+    assert reason(alphas((12, 8, 28, 20))) is Reason.MASK_MISSES_BOX
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 63), st.integers(0, 47), st.integers(0, 64), st.integers(0, 48)),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_any_masks_can_be_measured(corners: list[tuple[int, int, int, int]]) -> None:
+    alpha = np.concatenate([alphas(box, 1) for box in corners])
+    quality = measured(alpha, [BOX, None, *[BOX] * len(corners)][: len(corners)])
+    for share in (quality.presence, quality.steadiness, quality.inside, quality.covered):
+        assert 0 <= share <= 1
+    assert 0 <= quality.holes < 1
+    assert 0 <= quality.jump <= np.hypot(64, 48)
+
+
 def test_a_mask_outside_of_its_box_is_refused() -> None:
     assert reason(alphas(), (12.0, 10.0, 20.0, 38.0)) is Reason.MASK_LEAVES_BOX
 
 
 def test_sides_that_cut_a_character_off_are_recorded() -> None:
-    quality = measure(alphas((12, 10, 28, 48)), [(12.0, 10.0, 28.0, 48.0)] * 20)
+    quality = measured(alphas((12, 10, 28, 48)), [(12.0, 10.0, 28.0, 48.0)] * 20)
     assert quality.border == ["bottom"]
     assert objection(quality, SETTINGS) is None
     # One pixel of one frame is no contact.
     alpha = alphas()
     alpha[3, 0, 20] = 255
-    assert measure(alpha, [BOX] * 20).border == []
+    assert measured(alpha, [BOX] * 20).border == []
 
 
 def test_a_character_cut_off_on_both_sides_fits_nowhere() -> None:
     assert reason(alphas((0, 30, 64, 40)), (0.0, 30.0, 64.0, 40.0)) is Reason.MASK_AT_BORDER
+
+
+def test_a_mask_that_the_backend_is_not_sure_of_is_refused() -> None:
+    against = objection(measured(alphas(), [BOX] * 20, 0.2), SETTINGS)
+    assert against is not None
+    assert against[0] is Reason.MASK_UNSURE

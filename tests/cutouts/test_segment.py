@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from mimix_core.cutouts import matting
-from mimix_core.cutouts.locate import Box
+from mimix_core.cutouts.locate import Box, Located
 from mimix_core.cutouts.segment import GrabCutSegmenter, SelfieSegmenter, make_segmenter
 from mimix_core.errors import MissingModel
 from mimix_core.settings import CutoutSettings
+from mimix_core.settings.segmenting import Sam2Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES, HEIGHT, WIDTH = 8, 120, 208
@@ -35,6 +36,10 @@ def moving_disc() -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[Box | None
     return np.stack(frames), np.stack(masks), list(boxes)
 
 
+def at(boxes: list[Box | None]) -> dict[str, Located]:
+    return {"Figure": Located(boxes, [0.0 if box is None else 1.0 for box in boxes])}
+
+
 def iou(alpha: NDArray[np.uint8], truth: NDArray[np.bool_]) -> float:
     mask = alpha >= 128
     return float((mask & truth).sum() / (mask | truth).sum())
@@ -42,7 +47,9 @@ def iou(alpha: NDArray[np.uint8], truth: NDArray[np.bool_]) -> float:
 
 def test_grabcut_finds_a_figure_of_its_own_colour() -> None:
     frames, truth, boxes = moving_disc()
-    alphas = GrabCutSegmenter().segment(frames, {"Disc": boxes})["Disc"]
+    found = GrabCutSegmenter().segment(frames, at(boxes))["Figure"]
+    alphas = found.alpha_NHW
+    assert min(found.scores) > 0.7
     assert alphas.shape == truth.shape
     assert alphas.dtype == np.uint8
     for alpha, mask in zip(alphas, truth, strict=True):
@@ -51,23 +58,27 @@ def test_grabcut_finds_a_figure_of_its_own_colour() -> None:
 
 def test_the_same_frames_give_the_same_alphas() -> None:
     frames, _, boxes = moving_disc()
-    first = GrabCutSegmenter().segment(frames, {"Disc": boxes})["Disc"]
+    first = GrabCutSegmenter().segment(frames, at(boxes))["Figure"]
     cv2.setRNGSeed(12345)
-    assert np.array_equal(first, GrabCutSegmenter().segment(frames, {"Disc": boxes})["Disc"])
+    second = GrabCutSegmenter().segment(frames, at(boxes))["Figure"]
+    assert np.array_equal(first.alpha_NHW, second.alpha_NHW)
+    assert first.scores == second.scores
 
 
 def test_a_frame_without_a_box_has_no_mask() -> None:
     frames, truth, boxes = moving_disc()
     boxes[3] = None
-    alphas = GrabCutSegmenter().segment(frames, {"Disc": boxes})["Disc"]
+    found = GrabCutSegmenter().segment(frames, at(boxes))["Figure"]
+    alphas = found.alpha_NHW
     assert not alphas[3].any()
+    assert found.scores[3] == 0
     assert iou(alphas[4], truth[4]) > 0.9
 
 
 def test_nothing_outside_of_the_box_is_cut_out() -> None:
     frames, _, boxes = moving_disc()
     frames[:, 10:50, 150:200] = (220, 130, 40)  # the same colour elsewhere
-    alphas = GrabCutSegmenter().segment(frames, {"Disc": boxes})["Disc"]
+    alphas = GrabCutSegmenter().segment(frames, at(boxes))["Figure"].alpha_NHW
     assert not alphas[:, 10:50, 160:200].any()
 
 
@@ -101,6 +112,15 @@ def test_a_backend_without_its_weights_says_what_to_do() -> None:
     assert make_segmenter(CutoutSettings(backend="grabcut"), None).name == "grabcut"
 
 
+def test_sam2s_settings_leave_the_other_backends_cutouts_alone() -> None:
+    small = Sam2Settings(model="small")
+    for backend in ("selfie", "grabcut"):
+        one = CutoutSettings.model_validate({"backend": backend, "sam2": small})
+        assert one.in_force() == CutoutSettings.model_validate({"backend": backend})
+    kept = CutoutSettings(backend="sam2", sam2=small)
+    assert kept.in_force() == kept
+
+
 @pytest.fixture(scope="session")
 def weights() -> Path:
     folder = ROOT / "demo" / "models"
@@ -117,11 +137,11 @@ def test_selfie_cuts_a_person_off_what_is_behind_her(weights: Path) -> None:
     frames = np.stack([portrait] * 3).astype(np.uint8)
     boxes: list[Box | None] = [(width * 0.05, 0.0, float(width), float(height))] * 3
     segmenter = SelfieSegmenter(weights)
-    alphas = segmenter.segment(frames, {"Clara": boxes})["Clara"]
+    alphas = segmenter.segment(frames, at(boxes))["Figure"].alpha_NHW
     face = alphas[:, height // 3 : 2 * height // 3, 2 * width // 5 : 3 * width // 5]
     assert face.min() == 255
     assert alphas[:, : height // 8, : width // 12].max() == 0
-    assert np.array_equal(alphas, segmenter.segment(frames, {"Clara": boxes})["Clara"])
+    assert np.array_equal(alphas, segmenter.segment(frames, at(boxes))["Figure"].alpha_NHW)
 
 
 def test_selfie_refuses_another_net(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mimix_core import tables
 from mimix_core.cutouts.stage import STAGE, CutoutInputs
 from mimix_core.masks import read_masks, write_masks
-from mimix_core.refs import TableRef, file_ref
+from mimix_core.refs import FileRef, TableRef, file_ref
 from mimix_core.settings import CutoutSettings
+from mimix_core.settings.segmenting import Sam2Settings
 from mimix_core.stage import StageRun, run_stage
 from mimix_core.store import Store
 from tests.made import caption, clip, table_ref, video
@@ -32,7 +35,10 @@ BOTH = (
 
 
 def walking(folder: Path) -> TableRef:
-    """Clip ``a``: a red figure that moves and stands on the lower border of 64 x 48 pixels."""
+    """Clip ``a``: a red figure that moves and stands on the lower border of 64 x 48 pixels.
+
+    ``c`` and ``d`` are the same again.
+    """
     frames = np.empty((81, 48, 64, 3), np.uint8)
     frames[:] = (40, 130, 60)
     for n in range(81):
@@ -43,13 +49,25 @@ def walking(folder: Path) -> TableRef:
     rows = [
         clip("a", sha256=digest),
         clip("broken", start=40_000),
+        clip("c", file="clips/a.mp4", sha256=digest),
+        clip("d", file="clips/a.mp4", sha256=digest),
         clip("half", start=20_000),
         clip("uncaptioned"),
     ]
     return table_ref(folder, tables.CLIPS, rows)
 
 
-def run(store: Store, folder: Path) -> StageRun:
+GRABCUT = CutoutSettings(backend="grabcut")
+CAPTIONED = {"a": BOTH, "broken": TOM, "half": TOM}
+
+
+def run(
+    store: Store,
+    folder: Path,
+    settings: CutoutSettings = GRABCUT,
+    weights: FileRef | None = None,
+    captioned: Mapping[str, str] = CAPTIONED,
+) -> StageRun:
     folder.mkdir(exist_ok=True)
     boxes = folder / "boxes.yaml"
     boxes.write_text(BOXES)
@@ -60,11 +78,12 @@ def run(store: Store, folder: Path) -> StageRun:
         captions=table_ref(
             folder / "captions",
             tables.CAPTIONS,
-            [caption("a", BOTH), caption("broken", TOM), caption("half", TOM)],
+            [caption(name, text) for name, text in captioned.items()],
         ),
         boxes=file_ref(boxes),
+        weights=weights,
     )
-    return run_stage(store, STAGE, inputs, CutoutSettings(backend="grabcut"))
+    return run_stage(store, STAGE, inputs, settings)
 
 
 def test_every_captioned_character_gets_a_row(store: Store, tmp_path: Path) -> None:
@@ -81,6 +100,9 @@ def test_every_captioned_character_gets_a_row(store: Store, tmp_path: Path) -> N
     tom = rows["a-tom"]
     assert tom["status"] == "ok"
     assert (tom["locator"], tom["backend"], tom["border"]) == ("boxes", "grabcut", ["bottom"])
+    assert len(tom["score"]) == 81
+    assert min(tom["score"]) > 0.5
+    assert rows["a-jerry"]["score"] == []
     alphas = read_masks(made.ref.folder / tom["file"])
     assert alphas.shape == (81, 48, 64)
     for n in (0, 40, 80):
@@ -104,3 +126,35 @@ def test_masks_come_back_as_they_were(tmp_path: Path) -> None:
     alphas = np.random.default_rng(0).integers(0, 256, (5, 48, 64)).astype(np.uint8)
     write_masks(tmp_path / "m.parquet", alphas)
     assert np.array_equal(read_masks(tmp_path / "m.parquet"), alphas)
+
+
+@pytest.mark.e2e
+def test_sam2_with_random_weights_runs_through_the_stage_and_is_rejected(
+    store: Store, tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sam2", reason="the package sam2 is installed by make setup")
+    from mimix_core.cutouts.sam2 import weights
+
+    torch.manual_seed(0)
+    checkpoint = tmp_path / "random.pt"
+    torch.save({"model": weights.build("tiny", image_size=64).state_dict()}, checkpoint)
+    given = file_ref(checkpoint)
+    sam2 = Sam2Settings(
+        model="tiny", sha256=given.sha256, image_size=64, precision="fp32", device="cpu", clips=2
+    )
+    settings = CutoutSettings(backend="sam2", sam2=sam2)
+    captioned = {"a": BOTH, "broken": TOM, "c": TOM, "d": TOM}
+    made = run(store, tmp_path, settings, given, captioned)
+    rows = {row["cutout_id"]: row for row in tables.read(made.ref.path, tables.CUTOUTS)}
+    assert set(rows) == {"a-tom", "a-jerry", "broken-tom", "c-tom", "d-tom"}
+    assert rows["broken-tom"]["reason"] == "segment_failed"
+    for name in ("a-tom", "c-tom", "d-tom"):
+        tom = rows[name]
+        assert (tom["status"], tom["backend"]) == ("rejected", f"sam2.1-tiny/{given.sha256[:8]}")
+        assert tom["reason"].startswith("mask_")
+        assert len(tom["score"]) == len(tom["area"]) == 81
+    # Two in one batch, and one that is left over: the same but for the last bits.
+    assert np.allclose(rows["a-tom"]["area"], rows["d-tom"]["area"], atol=0.01)
+    again = run(Store(tmp_path / "again"), tmp_path, settings, given, captioned)
+    assert again.ref.sha256 == made.ref.sha256

@@ -18,10 +18,10 @@ from tests.e2e.demo import Demo, prefect_server
 pytestmark = pytest.mark.slow
 
 # Over within milliseconds: no kill can be aimed at them.
-INSTANT = ("duplicates", "transcripts", "captions", "recaptions", "dataset")
-# Latents and embeddings lie elsewhere, and come into the staging folder when all are there.
-ONLY_A_TABLE = ("scenes", "latents", "embeddings")
-ALWAYS = ("clips", "composites", "samples")
+INSTANT = ("duplicates", "transcripts", "captions", "recaptions", "dataset", "samples")
+# Latents, embeddings and videos lie elsewhere, and come into the staging folder when all are there.
+ONLY_A_TABLE = ("scenes", "latents", "embeddings", "videos")
+ALWAYS = ("clips", "composites", "videos")
 ONLY_DRILLED = [name for name in MODULES if name not in ALWAYS and name not in INSTANT]
 
 

@@ -70,6 +70,7 @@ def _cutout(world: World, unit: str, clip: Row, number: int) -> Row:
         "backend": "grabcut",
         "area": [0.2] * FRAMES,
         "boxes": [[0, 0, 10, 10]] * FRAMES,
+        "score": [0.9] * FRAMES,
         "presence": 1.0,
         "border": [],
         "file": file,

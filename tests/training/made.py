@@ -146,11 +146,19 @@ def _dataset_row(name: str, split: str) -> tables.Row:
         style="cartoon",
         characters=["Bunny"],
         caption=CAPTION,
+        caption_backend="script",
         video="",
         sha256="",
         frames=9,
+        rate_num=16,
+        rate_den=1,
         width=48,
         height=32,
+        episode_id="episode",
+        source_episode_id="",
+        pasted="",
+        pasted_style="",
+        rank=-1,
     )
 
 

@@ -165,9 +165,9 @@ def test_a_killed_unit_goes_on_and_ends_with_the_same_bytes(
     assert finished < len(sizes)
 
     ref = run_stage(store, latents.STAGE, inputs, LatentSettings()).ref
-    notes = store.record(ref).notes
-    assert notes["found"] == finished
-    assert notes["encoded"] == len(sizes) - finished
+    effort = store.record(ref).effort
+    assert effort["found"] == finished
+    assert effort["encoded"] == len(sizes) - finished
     elsewhere = inputs.model_copy(update={"parts": tmp_path / "no-parts"})
     undisturbed = run_stage(Store(tmp_path / "other"), latents.STAGE, elsewhere, LatentSettings())
     assert files(ref) == files(undisturbed.ref)

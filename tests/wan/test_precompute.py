@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core import tables
-from mimix_core.captions.grammar import Variant, parse, render
 from mimix_core.errors import BadInput
+from mimix_core.grammar import Variant, parse, render
 from mimix_core.media import ClipWriter
 from mimix_core.media.decode import read_rgb
 from mimix_core.refs import TableRef, file_ref

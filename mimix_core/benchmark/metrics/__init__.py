@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from mimix_core.benchmark.metrics import consistency, motion, quality
+from mimix_core.benchmark.metrics import consistency, motion, ported, quality
 from mimix_core.benchmark.metrics.footage import Footage, Unmeasurable
+from mimix_core.benchmark.metrics.ported import Resources
+from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
 from mimix_core.errors import BadInput
 
 Measure = Callable[[Footage], float]
@@ -14,24 +17,34 @@ Measure = Callable[[Footage], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. ``prepare`` loads what it needs and gives the function from video to value."""
+    """One metric. ``prepare`` loads what it needs and gives the function from video to value.
+
+    ``files``: of VBench's weights, which ``prepare`` looks for where its resources say.
+    """
 
     name: str
     higher_is_better: bool
-    prepare: Callable[[], Measure]
+    prepare: Callable[[Resources], Measure]
+    files: tuple[str, ...] = ()
+
+
+def _packaged(name: str, higher_is_better: bool, prepare: Callable[[], Measure]) -> Metric:
+    """A metric whose weights, if it has any, ship in a package."""
+    return Metric(name, higher_is_better, lambda _: prepare())
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("dynamic_degree/dis-flow", True, motion.prepare_dynamic_degree),
-        Metric("imaging_quality/brisque", False, quality.prepare),
-        Metric(
+        _packaged("dynamic_degree/dis-flow", True, motion.prepare_dynamic_degree),
+        _packaged("imaging_quality/brisque", False, quality.prepare),
+        _packaged(
             "motion_smoothness/frame-interpolation-residual",
             True,
             motion.prepare_motion_smoothness,
         ),
-        Metric("subject_consistency/efficientnet-lite0", True, consistency.prepare),
+        _packaged("subject_consistency/efficientnet-lite0", True, consistency.prepare),
+        *(Metric(d.metric, True, partial(ported.prepare, d), d.files) for d in DIMENSIONS.values()),
     )
 }
 
@@ -48,4 +61,4 @@ def chosen(names: Sequence[str]) -> list[Metric]:
     return [METRICS[name] for name in names]
 
 
-__all__ = ["METRICS", "Footage", "Measure", "Metric", "Unmeasurable", "chosen"]
+__all__ = ["METRICS", "Footage", "Measure", "Metric", "Resources", "Unmeasurable", "chosen"]

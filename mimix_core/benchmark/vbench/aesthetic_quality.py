@@ -1,0 +1,48 @@
+"""``aesthetic_quality``: how people would rate the frames' looks. CLIP ViT-L/14 and LAION's head.
+
+The head is LAION-AI/aesthetic-predictor's linear layer: 0..10, here by 10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mimix_core.benchmark.vbench import clip, weights
+from mimix_core.benchmark.vbench.frames import embed
+from mimix_core.benchmark.vbench.preprocess import clip_frames
+from mimix_core.benchmark.vbench.video import Video
+
+DIMENSION = "aesthetic_quality"
+FILES = (weights.CLIP_L, weights.LAION)
+
+
+@dataclass(frozen=True)
+class Critic:
+    """The image encoder, and the rating on its unit-length embeddings."""
+
+    encoder: clip.ImageEncoder
+    rating: nn.Linear
+
+
+def load(weights_dir: Path, device: torch.device) -> Critic:
+    """Encoder and head. Raises BadInput for weights of something else."""
+    path = weights_dir / weights.LAION
+    found = weights.tensors(path)
+    with weights.named_sizes(path), torch.device("meta"):
+        head = nn.Linear(found["weight"].shape[1], found["weight"].shape[0])
+    return Critic(
+        clip.load(weights_dir / weights.CLIP_L, device), weights.fill(head, found, path, device)
+    )
+
+
+@torch.no_grad()
+def score(model: Critic, video: Video) -> float:
+    """The mean rating over all frames, by 10."""
+    prepare = partial(clip_frames, as_bytes=False)
+    embeddings_TD = embed(model.encoder, prepare, video, model.rating.weight.device)
+    return float((model.rating(embeddings_TD) / 10).mean())

@@ -1,0 +1,27 @@
+"""``background_consistency``: does the scene stay the same? CLIP ViT-B/32 on every frame."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mimix_core.benchmark.vbench import clip, weights
+from mimix_core.benchmark.vbench.frames import consistency, embed
+from mimix_core.benchmark.vbench.preprocess import clip_frames
+from mimix_core.benchmark.vbench.video import Video
+
+DIMENSION = "background_consistency"
+FILES = (weights.CLIP_B,)
+
+
+def load(weights_dir: Path, device: torch.device) -> clip.ImageEncoder:
+    """CLIP's image encoder. Raises BadInput for weights of something else."""
+    return clip.load(weights_dir / weights.CLIP_B, device)
+
+
+def score(model: clip.ImageEncoder, video: Video) -> float:
+    """0..1, 1 for a still. Raises Unmeasurable for a single frame."""
+    prepare = partial(clip_frames, as_bytes=False)
+    return consistency(embed(model, prepare, video, model.proj.device))

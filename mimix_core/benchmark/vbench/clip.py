@@ -1,0 +1,60 @@
+"""CLIP's image encoder (openai/CLIP, MIT; Radford et al. 2021), in float32, from its own weights.
+
+VBench runs it through ``clip.load``: half precision on a GPU, float32 on a CPU. Here it is float32
+everywhere, so a GPU gives the values that VBench gives on a CPU.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mimix_core.benchmark.vbench import weights
+from mimix_core.benchmark.vbench.transformer import Transformer
+
+_FLOAT32 = ("ln_", "class_embedding", "positional_embedding")
+
+
+class ImageEncoder(nn.Module):
+    """Vision transformer: pixels_BCHW, normalised, to embeddings_BD (not of unit length)."""
+
+    def __init__(self, width: int, patch: int, tokens: int, layers: int, out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty(tokens, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(width, layers)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(torch.empty(width, out))
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        patches_BLD = self.conv1(pixels_BCHW).flatten(2).transpose(1, 2)
+        first_B1D = self.class_embedding.expand(len(patches_BLD), 1, -1)
+        tokens_BLD = torch.cat([first_B1D, patches_BLD], dim=1) + self.positional_embedding
+        tokens_BLD = self.transformer(self.ln_pre(tokens_BLD))
+        out: Tensor = self.ln_post(tokens_BLD[:, 0]) @ self.proj
+        return out
+
+
+def load(path: Path, device: torch.device) -> ImageEncoder:
+    """The image encoder of a released CLIP file, its sizes read from the weights.
+
+    Like ``clip.load``, every layer's weights pass through half precision, as which OpenAI released
+    them; norms and embeddings do not. Raises BadInput for a file of something else.
+    """
+    found = weights.tensors(path, prefix="visual.")
+    rounded = {
+        k: v if k.startswith(_FLOAT32) or ".ln_" in k else v.half() for k, v in found.items()
+    }
+    with weights.named_sizes(path), torch.device("meta"):
+        network = ImageEncoder(
+            width=found["conv1.weight"].shape[0],
+            patch=found["conv1.weight"].shape[-1],
+            tokens=found["positional_embedding"].shape[0],
+            layers=weights.layers(found, "transformer.resblocks."),
+            out=found["proj"].shape[1],
+        )
+    return weights.fill(network, rounded, path, device)

@@ -1,0 +1,77 @@
+"""The transformer that CLIP's image and text encoders and ViCLIP's share (openai/CLIP, MIT).
+
+Parameters are named as in the released weights: ``resblocks.0.attn.in_proj_weight`` and so on.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HEAD = 64
+"""Width of one attention head, in all these networks."""
+
+
+class Transformer(nn.Module):
+    """Pre-norm residual blocks over tokens_BLD; with ``causal``, each sees only earlier tokens."""
+
+    def __init__(self, width: int, layers: int, *, causal: bool = False) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(width, causal) for _ in range(layers))
+
+    def forward(self, tokens_BLD: Tensor) -> Tensor:
+        for block in self.resblocks:
+            tokens_BLD = block(tokens_BLD)
+        return tokens_BLD
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward layer, each normalised before and added after."""
+
+    def __init__(self, width: int, causal: bool) -> None:
+        super().__init__()
+        self.attn = Attention(width, causal)
+        self.ln_1 = nn.LayerNorm(width)
+        self.mlp = FeedForward(width)
+        self.ln_2 = nn.LayerNorm(width)
+
+    def forward(self, tokens_BLD: Tensor) -> Tensor:
+        tokens_BLD = tokens_BLD + self.attn(self.ln_1(tokens_BLD))
+        out_BLD: Tensor = tokens_BLD + self.mlp(self.ln_2(tokens_BLD))
+        return out_BLD
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; the names are ``nn.MultiheadAttention``'s."""
+
+    def __init__(self, width: int, causal: bool) -> None:
+        super().__init__()
+        self.heads, self.causal = width // HEAD, causal
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, tokens_BLD: Tensor) -> Tensor:
+        packed = F.linear(tokens_BLD, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = (
+            part_BLD.reshape(*part_BLD.shape[:2], self.heads, HEAD).transpose(1, 2)
+            for part_BLD in packed.chunk(3, dim=-1)
+        )
+        seen_BHLE = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        out: Tensor = self.out_proj(seen_BHLE.transpose(1, 2).flatten(2))
+        return out
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around CLIP's approximation of GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, tokens_BLD: Tensor) -> Tensor:
+        hidden_BLD = self.c_fc(tokens_BLD)
+        out: Tensor = self.c_proj(hidden_BLD * torch.sigmoid(1.702 * hidden_BLD))
+        return out

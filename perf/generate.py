@@ -1,0 +1,469 @@
+"""Seconds of a video: ``python perf/generate.py OUT [PART...]`` on a GPU, then ``... OUT record``.
+
+Wan2.1-T2V-14B with random weights made on the GPU and an adapter of rank 32, 81 x 480 x 832:
+denoising steps of each variant (two passes of the transformer a step), prompts through UMT5, the
+VAE's decoding with its error and memory, how exact an adapter in the weights is, and one whole
+video of few steps, from which and from the step's seconds the arithmetic is checked. OUT.json is
+written after each part, so a run that is cut short has what it measured. Not in it: loading the
+weights, and writing the MP4.
+
+``record`` writes what OUT holds to perf/results/generate.json, on this machine or another one.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE))
+
+STEPS = 50
+PASS_FLOPS = 1.68e15
+"""One pass of the 14B over one video: 168e15 for 50 steps with guidance."""
+MATMUL = 790e12
+"""Large bf16 products on an H200, by a product of 8192 squared on random data."""
+FLOOR = 2 * STEPS * PASS_FLOPS / MATMUL
+
+SIZE = {"width": 832, "height": 480, "num_frames": 81}
+WHOLE_STEPS = 8
+GUIDANCE = 5.0
+
+# Figure: where it is in OUT/generate.json, its unit.
+FIGURES: dict[str, tuple[tuple[str, ...], str]] = {
+    "seconds_per_video": (("video", "mimix"), "s, 50 steps with guidance"),
+    "seconds_per_video_diffusers": (("video", "diffusers"), "s, 50 steps with guidance"),
+    "times_the_floor": (("video", "times_the_floor"), f"x {FLOOR:.0f} s"),
+    "seconds_per_step_diffusers": (("steps", "diffusers", "seconds"), "s"),
+    "seconds_per_step_eager": (("steps", "eager", "seconds"), "s"),
+    "seconds_per_step_compiled": (("steps", "compiled", "seconds"), "s"),
+    "seconds_per_step_batched": (("steps", "batched", "seconds"), "s"),
+    "seconds_per_step_beside": (("steps", "beside", "seconds"), "s"),
+    "seconds_to_compile": (("steps", "compiled", "first_seconds"), "s, the first step"),
+    "peak_gb_compiled": (("steps", "compiled", "peak_gb"), "GB"),
+    "peak_gb_eager": (("steps", "eager", "peak_gb"), "GB"),
+    "peak_gb_batched": (("steps", "batched", "peak_gb"), "GB"),
+    "whole_seconds": (("whole", "seconds"), f"s, {WHOLE_STEPS} steps and decoding"),
+    "whole_seconds_by_arithmetic": (("whole", "by_arithmetic"), "s"),
+    "prompt_seconds": (("text", "seconds"), "s"),
+    "decoding_seconds": (("decoding", "mimix_fp32", "seconds"), "s"),
+    "decoding_seconds_bf16": (("decoding", "mimix_bf16", "seconds"), "s"),
+    "decoding_seconds_diffusers": (("decoding", "diffusers_fp32", "seconds"), "s"),
+    "decoding_seconds_tiled": (("decoding", "tiled_fp32", "seconds"), "s"),
+    "decoding_error": (("decoding", "mimix_fp32", "levels"), "of 255, mean, against no TF32"),
+    "decoding_error_bf16": (("decoding", "mimix_bf16", "levels"), "of 255, mean"),
+    "decoding_peak_gb": (("decoding", "mimix_fp32", "peak_gb"), "GB, with the weights"),
+    "decoding_peak_gb_tiled": (("decoding", "tiled_fp32", "peak_gb"), "GB, with the weights"),
+    "adapter_error_beside": (("adapter", "beside"), "of the velocity in fp32"),
+    "adapter_error_merged": (("adapter", "merged"), "of the velocity in fp32"),
+    "adapter_left_merged_from_fp32": (("adapter", "weak_left_from_fp32"), "of a weak one"),
+    "adapter_left_merged_from_bf16": (("adapter", "weak_left_from_bf16"), "of a weak one"),
+}
+
+NOTE = (
+    "Wan2.1-T2V-14B, random weights, rank 32, 81 x 480 x 832, UniPC, guidance 5. A video's seconds "
+    f"are {STEPS} steps, decoding and the prompt; the floor is {FLOOR:.0f} s of matrix products. "
+    "generation.md says what each figure is."
+)
+
+
+class Found:
+    """What was measured so far, on disk after each part."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "generate.json"
+        self.parts: dict[str, Any] = {}
+        if self.path.exists():
+            self.parts = json.loads(self.path.read_text())
+
+    def note(self, part: str, name: str, value: Any) -> None:
+        self.parts.setdefault(part, {})[name] = value
+        self.path.write_text(json.dumps(self.parts, indent=1) + "\n")
+        print(part, name, json.dumps(value), flush=True)
+
+
+def seconds_of(work: Callable[[], Any], times: int) -> dict[str, Any]:
+    """The first run's seconds (compilation, search), then the median of ``times`` more."""
+    import torch
+
+    def once() -> float:
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    first = once()
+    torch.cuda.reset_peak_memory_stats()
+    found = [once() for _ in range(times)]
+    return {
+        "seconds": median(found),
+        "all_seconds": found,
+        "first_seconds": first,
+        "peak_gb": torch.cuda.max_memory_allocated() / 1e9,
+    }
+
+
+def clear() -> None:
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+@dataclass
+class Passes:
+    """The 14B and what a denoising step gives it: a video's latents, its prompt and the other."""
+
+    model: Any
+    latents_BCTHW: Any
+    text_1LD: Any
+    negative_1LD: Any
+    level_B: Any
+
+    @classmethod
+    def made(cls) -> Passes:
+        import torch
+        from train_models import WAN_14B, batch, wan
+
+        given = batch()
+        text_1LD = given.text_BLD.bfloat16()
+        return cls(
+            wan(WAN_14B, torch.bfloat16).eval(),
+            given.latents_BCTHW.bfloat16(),
+            text_1LD,
+            torch.zeros_like(text_1LD),
+            torch.full((1,), 700.0, device="cuda"),
+        )
+
+    def apart(self) -> Any:
+        """A step's guided velocity by two passes, as WanPipeline makes it."""
+        import torch
+
+        with torch.no_grad():
+            one, other = (
+                self.model(self.latents_BCTHW, self.level_B, words, return_dict=False)[0]
+                for words in (self.text_1LD, self.negative_1LD)
+            )
+        return other + GUIDANCE * (one - other)
+
+    def together(self) -> Any:
+        """The same by one pass of two samples."""
+        import torch
+
+        from mimix_core.wan.generation.guidance import Guided
+
+        with torch.no_grad():
+            guided = Guided(self.model, self.negative_1LD, GUIDANCE)
+            return guided(self.latents_BCTHW, self.level_B, self.text_1LD)[0]
+
+
+def measure_steps(found: Found) -> Passes:
+    """Each variant's step, on the same weights, one change after the other."""
+    import torch
+    from train_models import attach
+
+    from mimix_core.settings import SampleSettings
+    from mimix_core.wan.generation.model import accelerate
+
+    passes = Passes.made()
+    model = passes.model
+    attach(model, torch.bfloat16)
+    found.note("steps", "diffusers", seconds_of(passes.apart, 2))
+    wanted = passes.apart()
+    merge_in_place(model)
+    settings = SampleSettings(compile="off")
+    kernel, _ = accelerate(model, settings, torch.device("cuda"), streamed=False)
+    found.note("steps", "eager", {**seconds_of(passes.apart, 1), "attention": kernel})
+    for block in model.blocks:
+        block.compile(dynamic=False)
+    found.note("steps", "compiled", seconds_of(passes.apart, 3))
+    found.note("steps", "difference", ((passes.apart() - wanted).norm() / wanted.norm()).item())
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    found.note("steps", "weights_gb", weights / 1e9)
+    return passes
+
+
+def compiled_passes() -> Passes:
+    """The last variant of ``measure_steps``, without those before it."""
+    import torch
+
+    from mimix_core.settings import SampleSettings
+    from mimix_core.wan.generation.model import accelerate
+
+    passes = Passes.made()
+    accelerate(passes.model, SampleSettings(), torch.device("cuda"), streamed=False)
+    return passes
+
+
+def merge_in_place(model: Any) -> None:
+    """The adapter goes into the weights by diffusers' own means, in the weights' type."""
+    model.fuse_lora()
+    model.unload_lora()
+
+
+def measure_whole(found: Found, passes: Passes) -> None:
+    """One video of few steps by the pipeline itself; and its arithmetic from the parts."""
+    import diffusers
+    import torch
+
+    from mimix_core.wan.generation import sampling
+
+    clear()
+    numbers = torch.Generator("cuda").manual_seed(1)
+    words = torch.randn(2, 1, 512, 4096, generator=numbers, device="cuda", dtype=torch.bfloat16)
+    pipeline = diffusers.WanPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=random_vae(),
+        scheduler=diffusers.UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0
+        ),
+        transformer=passes.model,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    torch.cuda.reset_peak_memory_stats()
+    begin = time.perf_counter()
+    latents = sampling.latents(
+        pipeline,
+        0,
+        prompt_embeds=words[0],
+        negative_prompt_embeds=words[1],
+        num_inference_steps=WHOLE_STEPS,
+        guidance_scale=GUIDANCE,
+        **SIZE,
+    )
+    torch.cuda.synchronize()
+    denoised = time.perf_counter() - begin
+    frames = sampling.decode(pipeline.vae, latents)
+    whole = time.perf_counter() - begin
+    parts = found.parts
+    arithmetic = WHOLE_STEPS * parts["steps"]["compiled"]["seconds"]
+    arithmetic += parts["decoding"]["mimix_fp32"]["seconds"]
+    found.note("whole", "seconds", whole)
+    found.note("whole", "denoising_seconds", denoised)
+    found.note("whole", "by_arithmetic", arithmetic)
+    found.note("whole", "frames", list(frames.shape))
+    found.note("whole", "peak_gb", torch.cuda.max_memory_allocated() / 1e9)
+
+
+def measure_batched(found: Found, passes: Passes) -> None:
+    """Both passes in one."""
+    found.note("steps", "batched", seconds_of(passes.together, 2))
+
+
+def measure_beside(found: Found, passes: Passes) -> None:
+    """The adapter beside the weights, as in training."""
+    import torch
+    from train_models import attach
+
+    from mimix_core.wan.fast import layers
+
+    torch._dynamo.reset()
+    attach(passes.model, torch.float32)
+    for block in passes.model.blocks:
+        layers.swap(block, None, in_fp8=False)
+    found.note("steps", "beside", seconds_of(passes.apart, 2))
+
+
+def random_vae() -> Any:
+    """Wan2.1's VAE at its size with random weights, on this project's layers."""
+    from diffusers import AutoencoderKLWan
+
+    from mimix_core.wan import tiny
+    from mimix_core.wan.vae_layers import swap
+
+    vae = AutoencoderKLWan()
+    tiny.randomise(vae, 0, "vae")
+    return swap(vae.eval().requires_grad_(False).to("cuda"))
+
+
+def measure_decoding(found: Found) -> None:
+    """Decoding one video: seconds, memory, and the error in levels of 255 against no TF32."""
+    import torch
+    from diffusers import AutoencoderKLWan
+    from train_models import LATENTS
+
+    from mimix_core.wan import tiny
+    from mimix_core.wan.generation import sampling
+
+    numbers = torch.Generator("cuda").manual_seed(0)
+    coarse = torch.randn(1, 16, 6, 8, 13, generator=numbers, device="cuda")
+    latents = torch.nn.functional.interpolate(coarse, LATENTS[1:], mode="trilinear")
+    plain = AutoencoderKLWan()
+    tiny.randomise(plain, 0, "vae")
+    plain.eval().requires_grad_(False).to("cuda")
+    torch.backends.cudnn.allow_tf32 = False
+    exact = sampling.decode(plain, latents).astype("int16")
+    torch.backends.cudnn.allow_tf32 = True
+    for name, dtype, own, tiled in (
+        ("diffusers_fp32", torch.float32, False, False),
+        ("mimix_fp32", torch.float32, True, False),
+        ("mimix_bf16", torch.bfloat16, True, False),
+        ("tiled_fp32", torch.float32, True, True),
+    ):
+        vae = random_vae().to(dtype) if own else copy.deepcopy(plain)
+        if tiled:
+            vae.enable_tiling()
+        clear()
+        base = torch.cuda.memory_allocated()
+        pictures: list[Any] = []
+
+        def decode(vae: Any = vae, pictures: list[Any] = pictures) -> None:
+            pictures[:] = [sampling.decode(vae, latents)]
+
+        timed = seconds_of(decode, 1)
+        off = abs(pictures[0].astype("int16") - exact)
+        held = (base - sum(p.numel() * p.element_size() for p in vae.parameters())) / 1e9
+        found.note(
+            "decoding",
+            name,
+            {
+                **timed,
+                "peak_gb": timed["peak_gb"] - held,
+                "levels": float(off.mean()),
+                "largest": int(off.max()),
+            },
+        )
+        del vae
+    del plain
+    clear()
+
+
+def measure_text(found: Found) -> None:
+    """One prompt of 120 tokens through UMT5-XXL's encoder in bf16."""
+    import torch
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    from mimix_core.wan import backbones, text
+
+    config = backbones.get("wan2.1-t2v-14b").text_encoder.config
+    with torch.device("meta"):
+        encoder = UMT5EncoderModel(UMT5Config(dropout_rate=0.0, **config))
+    encoder = encoder.bfloat16().to_empty(device="cuda").eval()
+    with torch.no_grad():
+        for weight in encoder.parameters():
+            weight.normal_(0, 0.02)
+    ids = [list(range(3, 123))]
+
+    def embed(encoder: Any = encoder) -> None:
+        text.embed_all(encoder, ids)
+
+    found.note("text", "seconds", seconds_of(embed, 3)["seconds"])
+
+
+def measure_adapter(found: Found) -> None:
+    """Four blocks of the 14B's width: an adapter beside the weights or in them, against fp32.
+
+    And what is left of a weak adapter (steps of a tenth of the weights' own in bf16) that was put
+    into weights stored in fp32, or in bf16: the part of what it added that lies along it.
+    """
+    import torch
+    from train_models import WAN_14B, attach, wan
+
+    shape = (1, 16, 5, 30, 52)
+    numbers = torch.Generator("cuda").manual_seed(2)
+    latents = torch.randn(*shape, generator=numbers, device="cuda")
+    words = torch.randn(1, 512, 4096, generator=numbers, device="cuda")
+    level = torch.full((1,), 700.0, device="cuda")
+
+    @torch.no_grad()
+    def answer(model: Any, dtype: torch.dtype) -> torch.Tensor:
+        found: torch.Tensor = model(latents.to(dtype), level, words.to(dtype), return_dict=False)[
+            0
+        ].float()
+        return found
+
+    def made() -> Any:
+        model = wan({**WAN_14B, "num_layers": 4}, torch.float32).eval()
+        attach(model, torch.float32)
+        return model
+
+    model = made()
+    wanted = answer(model, torch.float32)
+    for name in ("beside", "merged"):
+        model = made()
+        if name == "merged":
+            merge_in_place(model)
+        wide = model._keep_in_fp32_modules
+        for key, weight in model.named_parameters():
+            if not any(part in wide for part in key.split(".")):
+                weight.data = weight.data.bfloat16()
+        off = answer(model, torch.bfloat16) - wanted
+        found.note("adapter", name, (off.norm() / wanted.norm()).item())
+        del model
+        clear()
+    stored = torch.randn(5120, 5120, generator=numbers, device="cuda") / 5120**0.5
+    weak = torch.randn(5120, 32, generator=numbers, device="cuda") @ torch.randn(
+        32, 5120, generator=numbers, device="cuda"
+    )
+    # bf16 has 8 bits: the step at a weight is some 2^-8 of it.
+    weak *= 0.1 * stored.abs().mean() / 256 / weak.abs().mean()
+    for name, base in (("fp32", stored), ("bf16", stored.bfloat16().float())):
+        left = (base + weak).bfloat16().float() - base.bfloat16().float()
+        share = ((left * weak).sum() / weak.square().sum()).item()
+        found.note("adapter", f"weak_left_from_{name}", share)
+
+
+PARTS = ("decoding", "text", "steps", "whole", "batched", "adapter", "beside")
+"""In the order they run; ``whole`` also needs what ``decoding`` and ``steps`` measured."""
+
+
+def main(out: Path, arguments: list[str]) -> int:
+    if arguments == ["record"]:
+        print(record(out))
+        return 0
+    asked = arguments or list(PARTS)
+    out.mkdir(parents=True, exist_ok=True)
+    found = Found(out)
+    alone = {"decoding": measure_decoding, "text": measure_text, "adapter": measure_adapter}
+    with_model = {"whole": measure_whole, "batched": measure_batched, "beside": measure_beside}
+    passes: Passes | None = None
+    for part in [name for name in PARTS if name in asked]:
+        if part in alone:
+            alone[part](found)
+        elif part == "steps":
+            passes = measure_steps(found)
+        else:
+            passes = passes or compiled_passes()
+            with_model[part](found, passes)
+        clear()
+    return 0
+
+
+def video_seconds(found: dict[str, Any]) -> dict[str, float]:
+    """What a video takes: 50 steps, its decoding and its prompt."""
+    steps, decoding, text = found["steps"], found["decoding"], found["text"]["seconds"]
+    own = STEPS * steps["compiled"]["seconds"] + decoding["mimix_fp32"]["seconds"] + text
+    theirs = STEPS * steps["diffusers"]["seconds"] + decoding["diffusers_fp32"]["seconds"] + text
+    return {"mimix": own, "diffusers": theirs, "times_the_floor": own / FLOOR}
+
+
+def record(out: Path) -> Path:
+    """The figures that ``out`` holds, to perf/results/generate.json and the page."""
+    from perf import record as results
+
+    found = json.loads((out / "generate.json").read_text())
+    found["video"] = video_seconds(found)
+    figures, units = {}, {}
+    for name, (way, unit) in FIGURES.items():
+        value: Any = found
+        for step in way:
+            value = value.get(step, {})
+        if isinstance(value, int | float):
+            figures[name] = round(value, 6)
+            units[name] = unit
+    return results.record("generate", figures, units, NOTE, "one NVIDIA H200")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

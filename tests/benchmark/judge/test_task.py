@@ -1,0 +1,122 @@
+"""The run's own samples, judged as a task of a flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import flow
+from prefect.testing.utilities import prefect_test_harness
+
+from mimix_core import tables
+from mimix_core.library import Character, Library, Show
+from mimix_core.refs import TableRef, digest_file
+from mimix_core.settings import Config, JudgeSettings, SampleSettings
+from mimix_core.store import Store
+from mimix_core.tables import JUDGEMENTS, SAMPLES, Reason
+from mimix_core.workspace import Workspace
+from tasks import judging
+from tasks.base import Run
+from tests.benchmark.judge import world
+from tests.made import table_ref
+from tests.vlm.standin import StandIn
+
+PROMPTS = (world.prompt(0, "Tom"), world.prompt(1, "Jerry", "Mr. Bean"))
+
+
+def workspace(folder: Path, judge: JudgeSettings) -> Workspace:
+    folder.mkdir(exist_ok=True)
+    cast = world.cast(folder / "cast")
+    shows = tuple(
+        Show.model_construct(
+            id=f"show-{number}",
+            title=one.show,
+            style=one.style,
+            characters=(
+                Character(
+                    name=one.name,
+                    description=one.description,
+                    references=tuple(file.path for file in one.references),
+                ),
+            ),
+            episodes=(),
+        )
+        for number, one in enumerate(cast)
+    )
+    prompts = folder / "prompts.yaml"
+    prompts.write_text(
+        yaml.safe_dump({"prompts": [one.model_dump(mode="json") for one in PROMPTS]})
+    )
+    config = Config(
+        library=folder / "library.yaml",
+        workspace=folder / "workspace",
+        samples=SampleSettings(prompts=prompts),
+        judge=judge,
+    )
+    store = Store(folder / "workspace" / "store")
+    store.root.mkdir(parents=True)
+    return Workspace(config, Library.model_construct(shows=shows), store, ())
+
+
+def samples(folder: Path) -> TableRef:
+    """The first prompt's video; the second one's could not be generated."""
+    made = world.system(folder / "made", "samples", PROMPTS).videos
+    rows = []
+    for one in PROMPTS:
+        values = {
+            "prompt_id": one.id,
+            "category": one.category,
+            "prompt": one.text(),
+            "characters": list(one.characters),
+            "backbone": "test",
+            "seed": 0,
+            "file": f"samples/{one.id}.mp4",
+            "sha256": made[one.id].sha256,
+            "frames": world.FRAMES,
+            "width": 64,
+            "height": 48,
+        }
+        rows.append(
+            tables.ok(**values)
+            if one is PROMPTS[0]
+            else tables.failed(Reason.GENERATION_FAILED, "out of memory", **values)
+        )
+    return table_ref(folder / "made", SAMPLES, rows)
+
+
+def test_samples_become_a_system_with_what_is_missing(tmp_path: Path) -> None:
+    work = workspace(tmp_path, world.settings(StandIn("http://127.0.0.1:9")))
+    ref = samples(tmp_path)
+    given = judging.judge_inputs(work, ref)
+    [ours] = given.systems
+    assert {name: file.sha256 for name, file in ours.videos.items()} == {
+        "p000": digest_file(ref.folder / "samples" / "p000.mp4")
+    }
+    assert ours.absent == {"p001": "generation_failed: out of memory"}
+    assert [one.name for one in given.cast] == list(world.COLOURS)
+    assert judging.judgements(Run(workspace(tmp_path / "b", JudgeSettings())), ref) is None
+
+
+@pytest.mark.e2e
+def test_a_flow_judges_its_samples(
+    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(tmp_path / "results"))
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    work = workspace(tmp_path, world.settings(server))
+
+    @flow
+    def judged() -> TableRef | None:
+        return judging.judgements(Run(work), samples(tmp_path))
+
+    with prefect_test_harness(server_startup_timeout=120):
+        ref = judged()
+    assert ref is not None
+    rows = tables.read(ref.path, JUDGEMENTS)
+    assert len(rows) == 8
+    found = {(row["prompt_id"], row["aspect"]): row for row in rows}
+    assert found["p000", "identity"]["value"] == 10
+    assert found["p000", "identity"]["system"] == "ours"
+    assert found["p001", "motion"]["reason"] == "no_video"
+    assert found["p001", "motion"]["detail"] == "generation_failed: out of memory"

@@ -1,0 +1,104 @@
+"""MUSIQ: upstream's numbers on drawn weights, and the parts of its input."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimix_core.benchmark.vbench import imaging_quality as quality
+from mimix_core.benchmark.vbench import musiq
+from mimix_core.benchmark.vbench.musiq import Musiq
+from tests.benchmark.vbench import drawn
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Musiq:
+    folder = tmp_path_factory.mktemp("vbench")
+    (folder / "pyiqa_model").mkdir()
+    path = folder / "pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"
+    torch.save(drawn.weights(drawn.upstream_shapes("musiq"), seed=3), path)
+    return quality.load(folder, CPU)
+
+
+def test_its_weights_are_named_as_upstreams() -> None:
+    with torch.device("meta"):
+        network = Musiq()
+    ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert ours == drawn.upstream_shapes("musiq")
+
+
+def test_values_are_upstreams(model: Musiq) -> None:
+    """The figure is pyiqa's on these weights and VBench's way to make pictures smaller."""
+    frame = drawn.video(drawn.picture(330, 602)[None])
+    assert quality.score(model, frame) == pytest.approx(-0.19408614933490753 / 100, abs=1e-7)
+
+
+def test_frames_in_a_batch_do_not_see_each_other(model: Musiq) -> None:
+    frames = np.stack([drawn.picture(40, 60, seed) for seed in (0, 1)])
+    together = quality.score(model, drawn.video(frames))
+    alone = [quality.score(model, drawn.video(frame[None])) for frame in frames]
+    assert together == pytest.approx(np.mean(alone), abs=1e-7)
+
+
+@pytest.mark.e2e
+def test_it_stays_on_the_device_of_its_input() -> None:
+    """On PyTorch's device without memory: mixing devices fails there as it does on a GPU."""
+    with torch.device("meta"):
+        network, pictures = Musiq().eval(), torch.empty(2, 3, 295, 512)
+    assert network(pictures).device == pictures.device
+
+
+def test_small_frames_keep_their_size_and_large_ones_are_rounded_down() -> None:
+    def size(height: int, width: int) -> tuple[int, ...]:
+        frames = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+        return tuple(quality.shown(frames).shape[-2:])
+
+    assert size(300, 512) == (300, 512)
+    assert size(480, 832) == (295, 512)
+    assert size(1280, 719) == (512, 287)
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 32), st.integers(1, 32))
+def test_windows_cover_the_padded_picture(height: int, width: int, kernel: int, step: int) -> None:
+    """As many windows as steps begin in the picture, the border's odd line below and right."""
+    picture = torch.ones(1, 1, height, width)
+    padded = musiq.pad_same(picture, kernel, step)
+    for side, old in ((2, height), (3, width)):
+        new = padded.shape[side]
+        assert new == max(old, (math.ceil(old / step) - 1) * step + kernel)
+        filled = padded.amax(dim=5 - side).flatten()
+        before = int(filled.argmax())
+        assert before == (new - old) // 2
+
+
+@given(st.integers(1, 17), st.integers(1, 17))
+def test_places_follow_the_grid(down: int, across: int) -> None:
+    """Patch i of n lies in the hash's row or column floor(10 i / n)."""
+    places = musiq.hashed_places(down, across).reshape(down, across)
+    for row in range(down):
+        for column in range(across):
+            assert places[row, column] == 10 * (10 * row // down) + 10 * column // across
+
+
+@given(st.integers(1, 90), st.integers(1, 90))
+def test_patches_are_the_padded_picture_row_by_row(height: int, width: int) -> None:
+    numbers = torch.Generator().manual_seed(height * 100 + width)
+    picture = torch.rand(2, 3, height, width, generator=numbers)
+    patches, (down, across) = musiq.patches_of(picture)
+    assert patches.shape == (2, down * across, 3, 32, 32)
+    rows = [torch.cat(list(row), dim=-1) for row in patches[0].split(across)]
+    assert torch.equal(torch.cat(rows, dim=-2), musiq.pad_same(picture, 32, 32)[0])
+
+
+@given(st.integers(20, 512), st.integers(20, 512), st.sampled_from(musiq.LONGER_SIDES))
+def test_the_longer_side_is_as_asked(height: int, width: int, longer: int) -> None:
+    small = musiq.resize_longer(torch.zeros(1, 1, height, width), longer)
+    assert max(small.shape[-2:]) == longer
+    assert abs(min(small.shape[-2:]) - min(height, width) * longer / max(height, width)) <= 0.5

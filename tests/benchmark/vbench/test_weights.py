@@ -1,0 +1,124 @@
+"""Weights files: all missing ones told at once, none trusted with running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from mimix_core.benchmark.vbench import dino, scripted, weights
+from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
+from mimix_core.errors import BadInput, MissingModel
+from tests.benchmark.vbench import made
+
+CPU = torch.device("cpu")
+
+
+def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / weights.LAION).parent.mkdir(parents=True)
+    (tmp_path / weights.LAION).write_bytes(b"here")
+    with pytest.raises(MissingModel) as error:
+        weights.check(tmp_path, [weights.CLIP_L, weights.LAION, weights.DINO, weights.DINO])
+    said = str(error.value)
+    assert "2 weights files are missing" in said
+    assert weights.SOURCES[weights.CLIP_L] in said
+    assert weights.SOURCES[weights.DINO] in said
+    assert weights.LAION not in said
+
+
+def test_every_file_of_every_dimension_says_where_it_comes_from() -> None:
+    assert {name for d in DIMENSIONS.values() for name in d.files} == set(weights.SOURCES)
+    assert set(weights.PUBLISHED) <= set(weights.SOURCES)
+
+
+def test_a_published_file_is_told_from_another() -> None:
+    assert weights.published(weights.MUSIQ, "358bb6af" + 56 * "0") is True
+    assert weights.published(weights.CLIP_B, 64 * "0") is False
+    assert weights.published(weights.DINO, 64 * "0") is None
+
+
+def test_a_torchscript_archive_gives_the_tensors_that_torch_reads(tmp_path: Path) -> None:
+    tensors = {
+        "visual.conv1.weight": torch.randn(4, 3, 2, 2),
+        "visual.proj": torch.randn(5).half(),
+        "visual.blocks.0.turned": torch.randn(3, 2).t(),
+        "logit_scale": torch.tensor(2.5),
+    }
+    path = tmp_path / "made.pt"
+    made.scripted(tensors, path)
+    assert scripted.is_archive(path)
+    true = torch.jit.load(str(path)).state_dict()
+    found = scripted.tensors(path)
+    assert set(found) == set(true) == set(tensors)
+    for name, tensor in true.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+    assert set(weights.tensors(path, prefix="visual.")) == {
+        "conv1.weight",
+        "proj",
+        "blocks.0.turned",
+    }
+
+
+class Evil:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_no_weights_file_can_run_code(tmp_path: Path) -> None:
+    plain, archive = tmp_path / "plain.pth", tmp_path / "archive.pt"
+    torch.save({"weight": Evil(tmp_path / "ran")}, plain)
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("archive/constants.pkl", b"")
+        file.writestr("archive/data.pkl", pickle.dumps(Evil(tmp_path / "ran")))
+    for path in (plain, archive):
+        with pytest.raises(BadInput, match="not a readable weights file"):
+            weights.tensors(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 torn"])
+def test_what_is_no_weights_file_is_bad_input(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(BadInput, match=r"x\.pth"):
+        weights.tensors(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("saved", "inside"),
+    [({"a": 1}, ""), ([torch.zeros(1)], ""), ({"model": {}}, "model"), ({}, "")],
+)
+def test_a_file_without_tensors_is_bad_input(tmp_path: Path, saved: object, inside: str) -> None:
+    torch.save(saved, tmp_path / "x.pth")
+    with pytest.raises(BadInput):
+        weights.tensors(tmp_path / "x.pth", inside=inside)
+
+
+def test_weights_of_another_network_are_bad_input(tmp_path: Path) -> None:
+    path = tmp_path / "dino.pth"
+    torch.save(made.laion(), path)
+    with pytest.raises(BadInput, match="other weights"):
+        dino.load(path, CPU)
+    torch.save({k: v for k, v in made.dino(made.TINY).items() if k != "norm.bias"}, path)
+    with pytest.raises(BadInput, match=r"other weights.*norm\.bias"):
+        dino.load(path, CPU)
+
+
+def test_clip_passes_through_half_precision_as_upstream_does(weights_dir: Path) -> None:
+    from mimix_core.benchmark.vbench import clip
+
+    loaded = clip.load(weights_dir / weights.CLIP_B, CPU).state_dict()
+    true = made.clip(made.TINY, made.TINY.base, 32, made.TINY.out)
+    for name, tensor in loaded.items():
+        kept = "ln_" in name or "embedding" in name
+        wanted = true[f"visual.{name}"]
+        assert torch.equal(tensor, wanted if kept else wanted.half().float()), name
