@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from prefect.artifacts import create_markdown_artifact
 
+from mimix_core import tables
 from mimix_core.benchmark.prompts import read_prompts
 from mimix_core.benchmark.systems import System
 from mimix_core.benchmark.tables.build import all_sheets
 from mimix_core.benchmark.tables.evidence import gather
 from mimix_core.benchmark.tables.writing import summary
 from mimix_core.refs import TableRef
+from mimix_core.tables import SCORES
 from mimix_core.wan.samples import FOLDER
 from tasks.base import Run
 from tasks.judging import SYSTEM
@@ -18,7 +20,12 @@ HOW = "`mimix bench report` makes it, with other systems beside (docs/benchmark.
 
 
 def show_tables(run: Run, samples: TableRef, scores: TableRef, judgements: TableRef | None) -> None:
-    """Tables 1 to 3 for the run's samples, beside the paper's own figures."""
+    """Tables 1 to 3 for the run's samples, beside the paper's own figures.
+
+    Nothing where no sample was scored: why is among the run's failed rows.
+    """
+    if not any(row["kind"] == "sample" for row in tables.read(scores.path, SCORES)):
+        return
     prompts = run.workspace.file(run.workspace.config.samples.prompts, "samples.prompts")
     assert prompts is not None, "samples were made of prompts"
     evidence = gather(
