@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mimix_core.benchmark.vbench import clip, weights
@@ -45,4 +46,5 @@ def score(model: Critic, video: Video) -> float:
     """The mean rating over all frames, by 10."""
     prepare = partial(clip_frames, as_bytes=False)
     embeddings_TD = embed(model.encoder, prepare, video, model.rating.weight.device)
-    return float((model.rating(embeddings_TD) / 10).mean())
+    unit_TD = F.normalize(embeddings_TD.float(), dim=-1)
+    return float((model.rating(unit_TD) / 10).mean())

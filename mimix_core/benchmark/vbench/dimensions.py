@@ -87,9 +87,9 @@ DIMENSIONS = {
         ),
         Dimension("dynamic_degree/raft", (weights.RAFT,)),
         Dimension("imaging_quality/musiq", (weights.MUSIQ,)),
-        Dimension("aesthetic_quality/laion", (weights.CLIP_L, weights.LAION)),
+        Dimension("aesthetic_quality/laion", (weights.CLIP_L, weights.LAION), version=2),
         Dimension("subject_consistency/dino", (weights.DINO,)),
-        Dimension("background_consistency/clip", (weights.CLIP_B,)),
+        Dimension("background_consistency/clip", (weights.CLIP_B,), version=2),
     )
 }
 """By ``metric``; for all of them more is better."""

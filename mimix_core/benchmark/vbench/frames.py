@@ -34,10 +34,9 @@ def embed(
     video: Video,
     device: torch.device,
 ) -> Tensor:
-    """Unit-length embeddings_TD of all frames, ``BATCH`` at a time."""
+    """Embeddings_TD of all frames as the network gives them, ``BATCH`` at a time."""
     batches_BD = [
-        F.normalize(network(prepare(pixels_BCHW)).float(), dim=-1)
-        for pixels_BCHW in torch.split(video.pixels(device), BATCH)
+        network(prepare(pixels_BCHW)) for pixels_BCHW in torch.split(video.pixels(device), BATCH)
     ]
     return torch.cat(batches_BD)
 
@@ -46,11 +45,12 @@ def consistency(embeddings_TD: Tensor) -> float:
     """How much a video stays what it is: 1 is a still.
 
     The mean over all frames but the first of (cosine to the frame before + cosine to the first)
-    / 2, negative cosines as 0. Raises Unmeasurable for a single frame.
+    / 2, negative cosines as 0. Cosines have the embeddings' precision, as VBench's have. Raises
+    Unmeasurable for a single frame.
     """
     if len(embeddings_TD) < 2:
         raise Unmeasurable("one frame cannot change")
-    later_TD = embeddings_TD[1:]
-    to_previous_T = F.cosine_similarity(embeddings_TD[:-1], later_TD).clamp(min=0)
-    to_first_T = F.cosine_similarity(embeddings_TD[:1], later_TD).clamp(min=0)
+    unit_TD = F.normalize(embeddings_TD, dim=-1)
+    to_previous_T = F.cosine_similarity(unit_TD[:-1], unit_TD[1:]).clamp(min=0)
+    to_first_T = F.cosine_similarity(unit_TD[:1], unit_TD[1:]).clamp(min=0)
     return float(((to_previous_T.double() + to_first_T.double()) / 2).mean())

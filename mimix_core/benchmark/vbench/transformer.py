@@ -26,15 +26,22 @@ class Transformer(nn.Module):
         return tokens_BLD
 
 
+class LayerNorm(nn.LayerNorm):
+    """In float32 whatever the tokens are, which stay what they were."""
+
+    def forward(self, tokens_BLD: Tensor) -> Tensor:
+        return super().forward(tokens_BLD.float()).to(tokens_BLD.dtype)
+
+
 class Block(nn.Module):
     """Attention and a feed-forward layer, each normalised before and added after."""
 
     def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
         self.attn = Attention(width, causal)
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = LayerNorm(width)
         self.mlp = FeedForward(width)
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = LayerNorm(width)
 
     def forward(self, tokens_BLD: Tensor) -> Tensor:
         tokens_BLD = tokens_BLD + self.attn(self.ln_1(tokens_BLD))

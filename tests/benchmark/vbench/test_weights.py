@@ -122,3 +122,19 @@ def test_clip_passes_through_half_precision_as_upstream_does(weights_dir: Path) 
         kept = "ln_" in name or "embedding" in name
         wanted = true[f"visual.{name}"]
         assert torch.equal(tensor, wanted if kept else wanted.half().float()), name
+
+
+def test_half_precision_keeps_norms_and_embeddings_and_comes_close(weights_dir: Path) -> None:
+    from mimix_core.benchmark.vbench import clip
+
+    loaded = clip.load(weights_dir / weights.CLIP_B, CPU)
+    pixels_BCHW = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    wanted = loaded(pixels_BCHW)
+    network = clip.in_half(loaded)
+    for name, tensor in network.state_dict().items():
+        whole = "ln_" in name or name.endswith("_embedding")
+        assert tensor.dtype == (torch.float32 if whole else torch.float16), name
+    found = network(pixels_BCHW)
+    assert found.dtype == torch.float16
+    assert not torch.equal(found.float(), wanted)
+    assert torch.allclose(found.float(), wanted, atol=0.01 * float(wanted.abs().max()))
