@@ -1,12 +1,7 @@
 """OpenAI's Batch API: half the price, within a day, and never paid twice.
 
-What is with the provider is known from files, so that any process can go on with it::
-
-    batches/<key>.json        a manifest: which questions, which batch
-    batches/<key>.jsonl       the batch's input, until the batch is there
-    batches/<key>.done.json   what it gave besides answers; the manifest is gone then
-
-A manifest is on disk before anything is sent, and its key is in the batch's metadata. A process
+What is with the provider is known from files (``batch_files``), so that any process can go on with
+it. A manifest is on disk before anything is sent, and its key is in the batch's metadata. A process
 that died between asking for a batch and noting its id left a manifest without one: the next process
 looks for the key among the provider's batches before it asks again.
 """
@@ -22,25 +17,20 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 import openai
 
-from mimix_core.durable import write_whole
 from mimix_core.errors import BadInput
-from mimix_core.refs import Frozen
-from mimix_core.vlm.answers import BATCH, Kept, keep, locked
+from mimix_core.vlm.answers import Kept, keep, locked
 from mimix_core.vlm.backends.openai import OpenAIBackend, body, error_of, read_completion
+from mimix_core.vlm.batch_files import BatchFiles, Manifest, Miss
 from mimix_core.vlm.engine import Engine, backoff
 from mimix_core.vlm.prices import cost, input_tokens
 from mimix_core.vlm.protocol import (
     InvalidReply,
     Question,
     RateLimited,
-    Refused,
-    RejectedRequest,
-    TruncatedReply,
     Unavailable,
     Usage,
     VlmError,
@@ -51,30 +41,6 @@ LARGEST_BYTES = 190_000_000
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 KEY = "mimix"
 FINAL = {"completed", "failed", "expired", "cancelled"}
-_KINDS: dict[str, type[VlmError]] = {
-    one.kind: one for one in (Refused, TruncatedReply, InvalidReply, RejectedRequest, Unavailable)
-}
-
-
-class Manifest(Frozen):
-    """A batch. ``asked``: its creation was begun, so it may be there without our knowing its id."""
-
-    key: str
-    digests: tuple[str, ...]
-    input_file: str | None = None
-    asked: bool = False
-    batch: str | None = None
-
-
-class Miss(Frozen):
-    """A question of a batch that got no answer."""
-
-    kind: str
-    message: str
-    usage: tuple[int, int, int] = (0, 0, 0)
-
-    def error(self) -> VlmError:
-        return _KINDS[self.kind](self.message, Usage(*self.usage))
 
 
 @dataclass
@@ -106,11 +72,11 @@ class BatchDesk:
     def __init__(self, engine: Engine, backend: OpenAIBackend, listener: Listener) -> None:
         self._engine, self._backend, self._to = engine, backend, listener
         self._client = backend.client
-        self._folder = engine.answers.root / "batches"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._files = BatchFiles(engine.answers.root)
+        self._files.folder.mkdir(parents=True, exist_ok=True)
         self._open = ExitStack()
         self._spool = self._open.enter_context(
-            tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - the stack closes it
+            tempfile.TemporaryFile(dir=self._files.folder)  # noqa: SIM115 - the stack closes it
         )
         self._waiting: dict[str, Entry] = {}
         self._failing_since: float | None = None
@@ -161,7 +127,7 @@ class BatchDesk:
 
     def _adopt(self) -> None:
         """Wait for the batches, of whatever process, that hold questions of ours."""
-        for manifest in self._manifests():
+        for manifest in self._files.manifests():
             for digest in manifest.digests:
                 if digest in self._waiting:
                     self._waiting[digest].manifest = manifest.key
@@ -207,7 +173,10 @@ class BatchDesk:
 
         True: the budget has no room for some of them.
         """
-        with locked(self._folder / "plan.lock"), locked(self._engine.answers.root / "budget.lock"):
+        with (
+            locked(self._files.folder / "plan.lock"),
+            locked(self._engine.answers.root / "budget.lock"),
+        ):
             self._adopt()
             free = [digest for digest, entry in self._waiting.items() if entry.manifest is None]
             # A batch harvested since these were looked for may have left answers.
@@ -246,48 +215,32 @@ class BatchDesk:
 
     def _write(self, digests: tuple[str, ...]) -> None:
         manifest = Manifest(key=uuid.uuid4().hex, digests=digests)
-        with self._path(manifest.key, ".jsonl").open("wb") as lines:
-            for digest in digests:
-                entry = self._waiting[digest]
-                self._spool.seek(entry.offset)
-                lines.write(self._spool.read(entry.length))
+        entries = [self._waiting[digest] for digest in digests]
+        most = sum((entry.most_usd for entry in entries), Decimal(0))
+        self._files.begin(manifest, map(self._line, entries), most)
+        for entry in entries:
+            entry.manifest = manifest.key
+
+    def _line(self, entry: Entry) -> bytes:
+        """A question's line in the spool, which is left at its end."""
+        self._spool.seek(entry.offset)
+        line: bytes = self._spool.read(entry.length)
         self._spool.seek(0, 2)
-        most = sum((self._waiting[digest].most_usd for digest in digests), Decimal(0))
-        write_whole(self._risk_path(manifest.key), str(most).encode())
-        self._save(manifest)
-        for digest in digests:
-            self._waiting[digest].manifest = manifest.key
-
-    def _path(self, key: str, suffix: str) -> Path:
-        return self._folder / f"{key}{suffix}"
-
-    def _risk_path(self, key: str) -> Path:
-        return self._engine.answers.root / "asking" / f"{BATCH}{key}"
-
-    def _save(self, manifest: Manifest) -> None:
-        write_whole(self._path(manifest.key, ".json"), manifest.model_dump_json().encode())
-
-    def _manifests(self) -> Iterator[Manifest]:
-        for path in sorted(self._folder.glob("*.json")):
-            if not path.name.startswith(".") and not path.name.endswith(".done.json"):
-                try:
-                    yield Manifest.model_validate_json(path.read_bytes())
-                except FileNotFoundError:
-                    continue  # harvested a moment ago
+        return line
 
     def _ours(self) -> list[Manifest]:
         keys = {entry.manifest for entry in self._waiting.values()}
-        return [manifest for manifest in self._manifests() if manifest.key in keys]
+        return [manifest for manifest in self._files.manifests() if manifest.key in keys]
 
     # The provider
 
     async def _advance(self, manifest: Manifest) -> None:
         """Bring a batch one step on: created, looked at, or harvested. One process at a time."""
-        with locked(self._path(manifest.key, ".lock")):
-            path = self._path(manifest.key, ".json")
-            if not path.exists():
+        with locked(self._files.path(manifest.key, ".lock")):
+            now = self._files.read(manifest.key)
+            if now is None:
                 return
-            manifest = Manifest.model_validate_json(path.read_bytes())
+            manifest = now
             try:
                 if manifest.batch is None:
                     manifest = await self._create(manifest)
@@ -313,14 +266,14 @@ class BatchDesk:
         await asyncio.sleep(backoff(1) if error.wait_seconds is None else error.wait_seconds)
 
     async def _create(self, manifest: Manifest) -> Manifest:
-        source = self._path(manifest.key, ".jsonl")
+        source = self._files.path(manifest.key, ".jsonl")
         found = await self._find(manifest.key) if manifest.asked else None
         if found is None:
             if manifest.input_file is None:
                 file = await self._client.files.create(file=source, purpose="batch")
                 manifest = manifest.model_copy(update={"input_file": file.id})
             manifest = manifest.model_copy(update={"asked": True})
-            self._save(manifest)
+            self._files.save(manifest)
             assert manifest.input_file is not None
             batch = await self._client.batches.create(
                 input_file_id=manifest.input_file,
@@ -330,7 +283,7 @@ class BatchDesk:
             )
             found = batch.id
         manifest = manifest.model_copy(update={"batch": found})
-        self._save(manifest)
+        self._files.save(manifest)
         source.unlink(missing_ok=True)
         return manifest
 
@@ -346,7 +299,7 @@ class BatchDesk:
         if batch.status == "failed":
             errors = (batch.errors and batch.errors.data) or []
             if not any(one.code == "token_limit_exceeded" for one in errors):
-                self._close(manifest, {})
+                self._files.close(manifest, {})
                 said = scrub("; ".join(str(one.message) for one in errors), self._backend.key)
                 raise BadInput(f"the provider finds the batch wrong: {said}")
         misses: dict[str, Miss] = {}
@@ -356,7 +309,7 @@ class BatchDesk:
                 for line in content.content.splitlines():
                     await self._take_in(json.loads(line), misses)
         files = [manifest.input_file, batch.output_file_id, batch.error_file_id]
-        self._close(manifest, misses)
+        self._files.close(manifest, misses)
         for file in filter(None, files):
             try:
                 await self._client.files.delete(file)
@@ -375,9 +328,7 @@ class BatchDesk:
             used = error.usage
             if used != Usage():
                 self._pay(digest, error.kind, self._engine.settings.model, used)
-            counts = (used.input_tokens, used.cached_tokens, used.output_tokens)
-            kind = error.kind if error.kind in _KINDS else Unavailable.kind
-            misses[digest] = Miss(kind=kind, message=str(error), usage=counts)
+            misses[digest] = Miss.of(error)
             return
         if self._engine.answers.read(digest) is not None:
             return
@@ -402,29 +353,16 @@ class BatchDesk:
         self._engine.ledger.add(digest, kind, model, usage, usd)
         return usd
 
-    def _close(self, manifest: Manifest, misses: dict[str, Miss]) -> None:
-        """From now on the answers and the list of misses are all that there is of the batch."""
-        text = json.dumps({digest: miss.model_dump() for digest, miss in misses.items()})
-        write_whole(self._path(manifest.key, ".done.json"), text.encode())
-        self._risk_path(manifest.key).unlink(missing_ok=True)
-        self._path(manifest.key, ".jsonl").unlink(missing_ok=True)
-        self._path(manifest.key, ".json").unlink(missing_ok=True)
-
     async def _settle(self) -> None:
         """Give out what the batches that are closed brought to our questions."""
         for digest, entry in list(self._waiting.items()):
             key = entry.manifest
-            if key is None or self._path(key, ".json").exists():
+            if key is None or self._files.path(key, ".json").exists():
                 continue
             kept = self._engine.answers.read(digest)
             if kept is not None:
                 await self._give(digest, kept)
                 continue
-            found = json.loads(self._path(key, ".done.json").read_bytes()).get(digest)
-            miss = (
-                Miss.model_validate(found).error()
-                if found
-                else Unavailable("the batch ended before the question was answered")
-            )
+            miss = self._files.missed(key, digest)
             entry.spent_usd += cost(miss.usage, self._engine.price) or 0
             self._miss(digest, miss)
