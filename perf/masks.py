@@ -121,7 +121,8 @@ def masks(
         frames_NHWC = read_rgb(folder / clip["file"])
         segmented = segmenter.segment(frames_NHWC, {one.character: located})[one.character]
         alpha_NHW = segmented.alpha_NHW
-        against = objection(measure(alpha_NHW, located.boxes, segmented.scores), settings)
+        quality = measure(frames_NHWC, alpha_NHW, located.boxes, segmented.scores)
+        against = objection(quality, settings)
         if against is not None:
             refused += 1
             print(f"{segmenter.name} {one.clip_id}: {against[0]}, {against[1]}", flush=True)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimix_core.cutouts.flicker import flicker
 from mimix_core.cutouts.locate import Box, Track
 from mimix_core.settings import CutoutSettings
 from mimix_core.tables import Reason
@@ -34,6 +35,8 @@ class Quality:
     0 where there is none. ``presence``: share of frames with a mask. ``steadiness``: the lowest
     IoU of two neighbouring masks, 1 when no two neighbours have one. ``jump``: the farthest way of
     the mask's centroid from one frame to the next, in diagonals of the larger of both boxes.
+    ``flicker``: what joins or leaves the mask from one frame to the next without having moved, at
+    most, in shares of its area.
     ``pieces``: separate parts, as many in nine tenths of the frames or fewer. ``holes``: share of
     the outline's inside that is not mask, likewise. ``inside``: share of all mask pixels that lie
     in the located boxes. ``covered``: share of the located box that the mask's own box covers, the
@@ -46,6 +49,7 @@ class Quality:
     presence: float
     steadiness: float
     jump: float
+    flicker: float
     pieces: int
     holes: float
     inside: float
@@ -54,8 +58,14 @@ class Quality:
     sure: float
 
 
-def measure(alpha_NHW: NDArray[np.uint8], track: Track, scores: Sequence[float]) -> Quality:
-    """Measure a cutout: its alphas, the boxes it was located by, the backend's scores."""
+def measure(
+    frames_NHWC: NDArray[np.uint8],
+    alpha_NHW: NDArray[np.uint8],
+    track: Track,
+    scores: Sequence[float],
+) -> Quality:
+    """Measure a cutout of RGB frames: its alphas, the boxes it was located by, the backend's
+    scores."""
     masks = alpha_NHW >= 128
     frames, height, width = masks.shape
     area = masks.mean(axis=(1, 2))
@@ -75,6 +85,7 @@ def measure(alpha_NHW: NDArray[np.uint8], track: Track, scores: Sequence[float])
         presence=len(present) / frames,
         steadiness=min((_iou(masks[one], masks[two]) for one, two in neighbours), default=1.0),
         jump=_jump(masks, boxes, neighbours),
+        flicker=flicker(frames_NHWC, masks),
         pieces=int(_most([pieces for pieces, _ in shapes])),
         holes=_most([holes for _, holes in shapes]),
         inside=_inside(masks, track),
@@ -180,6 +191,11 @@ def objection(quality: Quality, settings: CutoutSettings) -> tuple[Reason, str] 
         return Reason.MASK_JUMPS, (
             f"its middle moves by {quality.jump:.2f} of its size from one frame to the next, "
             f"at most {settings.max_jump:.2f} wanted"
+        )
+    if quality.flicker > settings.max_flicker:
+        return Reason.MASK_FLICKERS, (
+            f"{quality.flicker:.0%} of it joins or leaves it from one frame to the next, "
+            f"at most {settings.max_flicker:.0%} wanted"
         )
     if quality.pieces > settings.max_pieces:
         return Reason.MASK_FRAGMENTED, (

@@ -164,15 +164,15 @@ class _Making:
                 return self._broken(clips[0].row, clips[0].located, error)
             return [row for clip in clips for row in self.cut([clip])]
         return [
-            self._judged(clip.row, name, cut[name], place)
+            self._judged(clip, name, cut[name], place)
             for clip, cut in zip(clips, cuts, strict=True)
             for name, place in clip.located.items()
         ]
 
-    def _judged(self, clip: Row, character: str, segmented: Segmented, place: Located) -> Row:
-        quality = measure(segmented.alpha_NHW, place.boxes, segmented.scores)
+    def _judged(self, clip: _Clip, character: str, segmented: Segmented, place: Located) -> Row:
+        quality = measure(clip.frames_NHWC, segmented.alpha_NHW, place.boxes, segmented.scores)
         measured = asdict(quality)
-        values = self._columns(clip, character)
+        values = self._columns(clip.row, character)
         values |= {name: measured[name] for name in ("area", "boxes", "presence", "border")}
         values["score"] = segmented.scores
         against = objection(quality, self.settings)
@@ -208,7 +208,7 @@ class _Making:
 
 STAGE = Stage(
     name="cutouts",
-    version=2,
+    version=3,
     inputs=CutoutInputs,
     settings=CutoutSettings,
     table=tables.CUTOUTS,

@@ -124,6 +124,7 @@ REASONS: Mapping[str, str] = {
     Reason.MASK_AREA: "too small or too large",
     Reason.MASK_UNSTABLE: "the mask flickers",
     Reason.MASK_JUMPS: "the mask jumps",
+    Reason.MASK_FLICKERS: "the mask flickers",
     Reason.MASK_FRAGMENTED: "the mask is in pieces",
     Reason.MASK_HOLES: "the mask has holes",
     Reason.MASK_AT_BORDER: "cut off by the frame",

@@ -19,6 +19,20 @@ from mimix_core.settings.locating import (
 )
 from mimix_core.settings.segmenting import Sam2Settings
 
+Preset = Literal[
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+]
+"""What x264 knows."""
+
 
 class CutoutSettings(Frozen):
     """Characters cut out of clips."""
@@ -50,6 +64,11 @@ class CutoutSettings(Frozen):
     max_jump: float = Field(
         0.30,
         description="Of the mask's middle between neighbouring frames, in diagonals of its box.",
+    )
+    max_flicker: float = Field(
+        0.05,
+        description="Of the mask's area, what joins or leaves it between neighbouring frames "
+        "without having moved.",
     )
     max_pieces: int = Field(
         4, ge=1, description="Separate parts of a mask, in all but a tenth of the frames."
@@ -103,7 +122,13 @@ class CompositeSettings(Frozen):
     max_height: float = Field(
         0.85, gt=0, description="At most; one cut off at the top keeps its own framing."
     )
-    feather: float = Field(1.5, ge=0, description="Pixels of soft edge.")
+    feather: float = Field(
+        1.5,
+        ge=0,
+        le=10,
+        description="Pixels of soft edge; 1 to 3 look right. 0: as the mask is, with what the rim "
+        "holds of the old background.",
+    )
     shadow: float = Field(
         0.0,
         ge=0,
@@ -112,10 +137,16 @@ class CompositeSettings(Frozen):
         "is gone there.",
     )
     crf: int = Field(16, ge=0, le=51, description="x264 quality; 16 is visually lossless.")
-    preset: str = Field("fast", description="x264 preset.")
+    preset: Preset = Field("fast", description="x264 preset.")
     workers: Annotated[int, Immaterial()] = Field(
         2, ge=1, description="Composites rendered at a time; about 0.2 GB each."
     )
+
+    @model_validator(mode="after")
+    def _some_height_is_wanted(self) -> CompositeSettings:
+        if self.min_height > self.max_height:
+            raise ValueError("min_height is above max_height")
+        return self
 
 
 class DatasetSettings(Frozen):

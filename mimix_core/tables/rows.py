@@ -63,6 +63,7 @@ class Reason(StrEnum):
     MASK_AREA = "mask_area"
     MASK_UNSTABLE = "mask_unstable"
     MASK_JUMPS = "mask_jumps"
+    MASK_FLICKERS = "mask_flickers"
     MASK_FRAGMENTED = "mask_fragmented"
     MASK_HOLES = "mask_holes"
     MASK_AT_BORDER = "mask_at_border"

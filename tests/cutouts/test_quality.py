@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mimix_core.cutouts.flicker import flicker
 from mimix_core.cutouts.locate import Track
 from mimix_core.cutouts.quality import Quality, measure, objection
 from mimix_core.settings import CutoutSettings
@@ -25,8 +27,16 @@ def alphas(
     return alpha
 
 
+def pictured(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames in which a bright figure is exactly where the mask is, before a still wall."""
+    numbers = np.random.default_rng(0)
+    wall = cv2.GaussianBlur(numbers.integers(0, 120, alpha.shape[1:]).astype(np.float32), (0, 0), 2)
+    frames_NHW = np.where(alpha >= 128, 220, wall).astype(np.uint8)
+    return np.repeat(frames_NHW[..., None], 3, axis=-1)
+
+
 def measured(alpha: NDArray[np.uint8], track: Track, score: float = 0.9) -> Quality:
-    return measure(alpha, track, [score] * len(alpha))
+    return measure(pictured(alpha), alpha, track, [score] * len(alpha))
 
 
 def reason(alpha: NDArray[np.uint8], box: tuple[float, float, float, float] = BOX) -> Reason | None:
@@ -41,6 +51,7 @@ def test_a_steady_whole_mask_is_fit() -> None:
     assert quality.boxes == [[12, 10, 28, 38]] * 20
     assert (quality.presence, quality.steadiness, quality.inside) == (1, 1, 1)
     assert (quality.jump, quality.pieces, quality.holes) == (0, 1, 0)
+    assert quality.flicker == 0
     # The mask's box, 16 x 28, in the located one, 20 x 32.
     assert quality.covered == pytest.approx(0.7)
     assert quality.border == []
@@ -133,6 +144,7 @@ def test_any_masks_can_be_measured(corners: list[tuple[int, int, int, int]]) -> 
         assert 0 <= share <= 1
     assert 0 <= quality.holes < 1
     assert 0 <= quality.jump <= np.hypot(64, 48)
+    assert quality.flicker >= 0
 
 
 def test_a_mask_outside_of_its_box_is_refused() -> None:
@@ -157,3 +169,60 @@ def test_a_mask_that_the_backend_is_not_sure_of_is_refused() -> None:
     against = objection(measured(alphas(), [BOX] * 20, 0.2), SETTINGS)
     assert against is not None
     assert against[0] is Reason.MASK_UNSURE
+
+
+def walking(frames: int = 12) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A speckled figure of 40 x 60 that walks 3 pixels a frame before a speckled wall, and its
+    true alphas."""
+    numbers = np.random.default_rng(1)
+    wall, figure = (
+        cv2.GaussianBlur(numbers.integers(low, high, (120, 200, 3)).astype(np.float32), (0, 0), 1.5)
+        for low, high in ((0, 120), (100, 255))
+    )
+    pictures, alphas_ = [], []
+    for n in range(frames):
+        mask = np.zeros((120, 200), bool)
+        mask[40:100, 30 + 3 * n : 70 + 3 * n] = True
+        moved = np.roll(figure, 3 * n, axis=1)
+        pictures.append(np.where(mask[..., None], moved, wall).astype(np.uint8))
+        alphas_.append(np.where(mask, 255, 0).astype(np.uint8))
+    return np.stack(pictures), np.stack(alphas_)
+
+
+def test_what_walks_does_not_flicker() -> None:
+    pictures, alpha = walking()
+    assert flicker(pictures, alpha >= 128) < 0.01
+
+
+@pytest.mark.parametrize("frames", [slice(5, 6), slice(5, 12)])
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_piece_of_wall_that_joins_or_a_piece_of_figure_that_leaves_flickers(
+    frames: slice, joins: bool
+) -> None:
+    pictures, alpha = walking()
+    masks = alpha >= 128
+    if joins:
+        masks[frames, 10:38, 120:140] = True
+    else:
+        masks[frames, 40:68, :] = False
+    piece = 20 * 28 if joins else 40 * 28
+    area = np.median(masks.sum(axis=(1, 2)))
+    assert flicker(pictures, masks) == pytest.approx(piece / area, rel=0.05)
+    quality = measure(pictures, np.where(masks, 255, 0).astype(np.uint8), [BOX] * 12, [0.9] * 12)
+    assert quality.flicker > SETTINGS.max_flicker
+
+
+def test_a_mask_that_flickers_is_refused() -> None:
+    alpha = alphas()
+    alpha[9:, 10:20, 30:40] = 255
+    quality = measure(
+        pictured(alphas()), alpha, [(12.0, 10.0, 40.0, 38.0)] * 20, [0.9] * len(alpha)
+    )
+    against = objection(quality, SETTINGS)
+    assert against is not None
+    assert against[0] is Reason.MASK_FLICKERS
+
+
+def test_no_masks_do_not_flicker() -> None:
+    pictures, alpha = walking()
+    assert flicker(pictures, np.zeros(alpha.shape, bool)) == 0

@@ -77,9 +77,8 @@ def rejected(seeds: range, frames: int, *, sees: bool) -> Counter[Reason | None]
         pictures, located = moving_figures(frames, 48, 80, seed)
         for name, place in located.items():
             found = cuts.segment(pictures, {name: place})[name]
-            against = objection(
-                measure(found.alpha_NHW, place.boxes, found.scores), CutoutSettings()
-            )
+            quality = measure(pictures, found.alpha_NHW, place.boxes, found.scores)
+            against = objection(quality, CutoutSettings())
             reasons[against[0] if against else None] += 1
     return reasons
 
@@ -106,9 +105,8 @@ def test_of_the_real_nets_random_masks_all_but_a_few_are_rejected() -> None:
         cuts = Sam2Segmenter(model, settings, "sam2.1-tiny/random")
         for name, place in located.items():
             found = cuts.segment(pictures, {name: place})[name]
-            against = objection(
-                measure(found.alpha_NHW, place.boxes, found.scores), CutoutSettings()
-            )
+            quality = measure(pictures, found.alpha_NHW, place.boxes, found.scores)
+            against = objection(quality, CutoutSettings())
             reasons[against[0] if against else None] += 1
     # Two of ten are right by chance: any net tells a figure of one colour from the noise. They
     # are held back because the net is not sure of them.
