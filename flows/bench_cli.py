@@ -67,7 +67,7 @@ def vbench(
                 )
     table = Table("dimension", "seconds a video")
     for metric, seconds in tally.seconds.items():
-        table.add_row(metric, f"{seconds / len(plan):.2f}")
+        table.add_row(metric, f"{seconds / tally.videos[metric]:.2f}")
     if tally.seconds:
         console.print(table)
     console.print(

@@ -22,6 +22,7 @@ from mimix_core.benchmark.judge.duels import STAGE as DUELS_STAGE
 from mimix_core.benchmark.judge.folders import read_inputs, read_settings, store_of
 from mimix_core.benchmark.judge.stage import STAGE
 from mimix_core.benchmark.judge.statistics import Interval
+from mimix_core.benchmark.tables.duels import APART
 from mimix_core.errors import BadInput
 from mimix_core.progress import listening
 from mimix_core.refs import TableRef
@@ -230,9 +231,13 @@ def _print_strengths(lines: Sequence[results.Strength]) -> None:
     table.add_column("strength", justify="right")
     table.add_column("interval", justify="right")
     for one in lines:
-        bounds = f"{one.low:.2f} to {one.high:.2f}"
-        table.add_row(one.aspect, escape(one.system), f"{one.strength:.2f}", bounds)
+        known = one.low is not None and one.high is not None
+        bounds = f"{one.low:.2f} to {one.high:.2f}" if known else "-"
+        table.add_row(one.aspect, escape(one.system), _figure(one.strength), bounds)
     console.print(table)
+    apart = sorted({one.aspect for one in lines if one.strength is None})
+    if apart:
+        console.print(f"{APART}: {', '.join(apart)}.", style="yellow")
 
 
 def _shown(interval: Interval | None) -> str:

@@ -71,7 +71,12 @@ def report(
             evidence, _arms(caption_format or [], "--format"), _arms(ratio or [], "--ratio")
         )
         page = write(evidence, systems, sheets, out)
-    missing = f", {len(evidence.gaps)} values missing" if evidence.gaps else ""
+    counts = (
+        (sum(map(len, evidence.absent.values())), "videos missing"),
+        (len(evidence.gaps), "values missing"),
+        (sum(map(len, evidence.strays.values())), "videos that no prompt names"),
+    )
+    missing = "".join(f", {count} {what}" for count, what in counts if count)
     console.print(
         f"{len(systems)} systems, {len(evidence.prompts.prompts)} prompts{missing}: {page}",
         highlight=False,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -154,6 +155,21 @@ def _notes(rows: Iterable[Row], settings: DatasetSettings) -> dict[str, str | in
         originals = counts[Split.TRAIN.value, "original"]
         notes["composites_wanted"] = composites_for(originals, Fraction(settings.ratio))
     return notes
+
+
+def shortfall(notes: Mapping[str, str | int | float], ratio: Decimal) -> str:
+    """What of a share of ``ratio`` is missing, in words; nothing when it is met.
+
+    ``notes``: the stage's. Composites are too few when pairs were, or captions were rejected.
+    """
+    composites = int(notes["composites"])
+    wanted = composites_for(int(notes["train"]) - composites, Fraction(ratio))
+    if composites >= wanted:
+        return ""
+    return (
+        f"{composites} of the {wanted} composites that a share of {ratio} needs "
+        f"(share {notes['composite_share']}); the tables of composites and their captions say why"
+    )
 
 
 STAGE = Stage(

@@ -46,7 +46,7 @@ class UnitReply(Frozen):
 
     ref: TableRef | None = None
     computed: bool = False
-    error: Literal["bad_input", "transient", "out_of_memory", "failed"] | None = None
+    error: Literal["bad_input", "transient", "out_of_memory", "unforeseen", "failed"] | None = None
     message: str = ""
 
 
@@ -86,9 +86,13 @@ def run(asked: UnitRequest) -> UnitReply:
     except MemoryError:
         traceback.print_exc()
         return UnitReply(error="out_of_memory", message="ran out of memory")
-    except Exception as error:
+    except OSError as error:
+        # A full disk or a lost mount: no unit's fault.
         traceback.print_exc()
         return UnitReply(error="failed", message=f"{type(error).__name__}: {error}")
+    except Exception as error:
+        traceback.print_exc()
+        return UnitReply(error="unforeseen", message=f"{type(error).__name__}: {error}")
     return UnitReply(ref=done.ref, computed=done.computed)
 
 

@@ -49,7 +49,8 @@ Hear = Callable[[int, int, str], None]
 
 
 class UnitDied(StageFailed):
-    """The process of a unit crashed or hung: what it was given may be to blame.
+    """The process of a unit crashed, hung or met an error that nobody foresaw: what it was given
+    may be to blame.
 
     ``reason`` and ``detail`` may stand in a table: they name no path and no time of day.
     ``again``: whether it may have been the machine's hiccup, so that one more try makes sense.
@@ -197,8 +198,8 @@ def run_child(
 
     ``hear(done, total, note)`` is called as the unit makes progress; one that makes none for
     ``stall_seconds`` is killed. ``fresh``: in a new process in any case. Raises BadInput or
-    Transient as the unit did, UnitDied when its process crashed, hung or ran out of memory, Leaving
-    when ``end_all`` ended it, and StageFailed for all else.
+    Transient as the unit did, UnitDied when its process crashed, hung, ran out of memory or met an
+    error that nobody foresaw, Leaving when ``end_all`` ended it, and StageFailed for all else.
     """
     asked.log.parent.mkdir(parents=True, exist_ok=True)
     process = None if fresh else _take(asked.stage)
@@ -225,6 +226,14 @@ def run_child(
             f"the process that read the file {reply.message}",
         )
     _keep(asked.stage, process)
+    if reply.error == "unforeseen":
+        kind = reply.message.partition(":")[0]
+        raise UnitDied(
+            f"stage {asked.stage}: {reply.message}\nLog: {asked.log}",
+            Reason.DECODER_CRASHED,
+            f"the process that read the file met an error that nobody foresaw, {kind}",
+            again=False,
+        )
     if reply.error == "bad_input":
         raise BadInput(reply.message)
     if reply.error == "transient":

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mimix_core.dataset import DatasetInputs
+from mimix_core.dataset import DatasetInputs, shortfall
 from mimix_core.refs import TableRef
 from tasks.base import Run, stage_task
 
@@ -25,4 +25,9 @@ def dataset(
         composites=composites,
         recaptions=recaptions,
     )
-    return run.one(dataset_task, inputs, config.dataset)
+    ref = run.one(dataset_task, inputs, config.dataset)
+    ratio = config.composites.ratio if config.dataset.ratio is None else config.dataset.ratio
+    missing = shortfall(run.workspace.store.record(ref).notes, ratio)
+    if missing:
+        run.board.warn(f"dataset: {missing}")
+    return ref

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimix_core import tables
-from mimix_core.dataset import STAGE, DatasetInputs
+from mimix_core.dataset import STAGE, DatasetInputs, shortfall
 from mimix_core.refs import TableRef
 from mimix_core.settings import DatasetSettings
 from mimix_core.splits import Split, assign_splits, composites_for
@@ -98,7 +98,7 @@ def test_a_sample_names_its_file_in_the_store(store: Store, material: Material) 
     assert rows["x00"]["video"] == f"composites/{material.composites.key}/videos/x00.mp4"
 
 
-@pytest.mark.parametrize("ratio", ["0", "0.05", "0.1", "0.2", "0.33"])
+@pytest.mark.parametrize("ratio", ["0", "0.037", "0.05", "0.1", "0.2", "0.33"])
 def test_the_share_is_hit_to_one_row(store: Store, material: Material, ratio: str) -> None:
     rows = dataset(store, material, ratio=ratio)
     train = [row for row in rows.values() if row["split"] == "train"]
@@ -178,6 +178,18 @@ def test_a_share_that_cannot_be_met_is_said(store: Store, material: Material) ->
     notes = store.record(run.ref).notes
     assert notes["composites"] == 40 < int(notes["composites_wanted"])
     assert "There are not enough composites" in (run.ref.folder / "README.md").read_text()
+    wanted = notes["composites_wanted"]
+    missing = shortfall(notes, Decimal("0.9"))
+    assert missing.startswith(f"40 of the {wanted} composites that a share of 0.9 needs")
+
+
+@pytest.mark.parametrize("ratio", ["0", "0.05", "0.2", "0.5"])
+def test_nothing_is_missing_of_a_share_that_is_met(
+    store: Store, material: Material, ratio: str
+) -> None:
+    run = run_stage(store, STAGE, material.inputs(), DatasetSettings(ratio=Decimal(ratio)))
+    met = Fraction(ratio) <= Fraction(40, 40 + len(TRAINED) * PER_EPISODE - 1)
+    assert bool(shortfall(store.record(run.ref).notes, Decimal(ratio))) is not met
 
 
 def test_the_datasets_library_reads_it(

@@ -74,6 +74,8 @@ def clip(start: int = 2000, *, origin: int = 0, **changes: Any) -> tables.Row:
         "origin_pts": origin,
         "time_base_num": 1,
         "time_base_den": 1000,
+        "start_num": origin + start,
+        "start_den": 1000,
         "source_pts": [origin + start + k * 1000 // 16 for k in range(81)],
         "frames": 81,
         "rate_num": 16,
@@ -188,8 +190,8 @@ def test_clips_that_are_not_ok_are_not_taken_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "FormatAutodetectionError"),
-        (b"hello", "FormatAutodetectionError"),
+        (b"", "it is empty"),
+        (b"hello", "it looks like none"),
         (b"\xff\xfe\x00", "not utf-16"),
         (b"\xef\xbb\xbf\xff", "not utf-8-sig"),
         (b"\x81\x8d", "not utf-8 and not cp1252"),
@@ -244,6 +246,40 @@ def test_tags_go_and_notes_stay(tmp_path: Path) -> None:
     timed = VTT.replace("In the <b>middle</b>.", "<v Bob>In <00:00:04.500>the <c.loud>middle</c>")
     (row,) = run(tmp_path, [clip()], subtitles=timed, suffix=".vtt")
     assert row["text"] == "In the middle"
+
+
+def test_old_line_ends_and_breaks_of_html_are_read(tmp_path: Path) -> None:
+    old = SRT.replace("In the middle.", "In the<br/>middle<BR>.").replace("\n", "\r")
+    found = report(tmp_path, [clip()], old)
+    assert [line["text"] for line in found.rows[0]["lines"]] == [
+        "Over the beginning.",
+        "In the middle .",
+        "Over the end.",
+    ]
+    assert "unread_cues" not in found.notes
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".vtt", ".ass"])
+def test_what_begins_before_the_episode_is_heard_from_its_start(
+    tmp_path: Path, suffix: str
+) -> None:
+    texts = {
+        ".srt": "1\n-00:00:01,000 --> 00:00:02,000\nEarly.\n\n"
+        "2\n-00:00:03,000 --> -00:00:02,000\nBefore.\n",
+        ".vtt": "WEBVTT\n\n-00:00:01.000 --> 00:00:02.000\nEarly.\n\n"
+        "-00:00:03.000 --> -00:00:02.000\nBefore.\n",
+        ".ass": ASS + "Dialogue: 0,-0:00:01.00,0:00:02.00,Default,,0,0,0,,Early.\n"
+        "Dialogue: 0,-0:00:03.00,-0:00:02.00,Default,,0,0,0,,Before.\n",
+    }
+    (row,) = run(tmp_path, [clip(0)], subtitles=texts[suffix], suffix=suffix)
+    heard = [(line["start_ms"], line["end_ms"], line["text"]) for line in row["lines"]]
+    assert heard[0] == (0, 2000, "Early.") and "Before." not in row["text"]
+
+
+def test_cues_whose_times_are_none_are_counted(tmp_path: Path) -> None:
+    broken = SRT.replace("00:00:04,000 -->", "00:00:O4,OOO -->")
+    found = report(tmp_path, [clip()], broken)
+    assert found.notes["unread_cues"] == 1
 
 
 def test_layers_of_one_line_are_said_once(tmp_path: Path) -> None:
@@ -378,6 +414,16 @@ def test_an_episode_whose_process_died_has_a_failed_row_per_clip(tmp_path: Path)
 # --- speech ---------------------------------------------------------------------------------------
 
 
+def test_times_count_from_the_clip_and_not_from_the_frame_it_opens_with() -> None:
+    """In a source of variable rate the frame that is shown at g_0 may be seconds old."""
+    old = [500, *(2000 + k * 62 for k in range(1, 81))]
+    line = Line(Fraction(3), Fraction(4), "Now.", (Word(Fraction(3), Fraction(4), "Now."),))
+    (heard,) = lines.spoken(clip(2000, source_pts=old), [line])
+    assert (heard.start, heard.end) == (1, 2)
+    assert [(word.start, word.end) for word in heard.words] == [(1, 2)]
+    assert lines.spoken(clip(2000, source_pts=old), [Line(Fraction(1), Fraction(2), "Old.")]) == []
+
+
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=12), st.integers(0, 3000))
 def test_of_clips_that_follow_each_other_each_word_is_in_one(gaps: list[int], at: int) -> None:
     words = []
@@ -385,11 +431,8 @@ def test_of_clips_that_follow_each_other_each_word_is_in_one(gaps: list[int], at
         words.append(Word(Fraction(at, 1000), Fraction(at + gap, 1000), f"w{number}"))
         at += gap
     line = Line(words[0].start, words[-1].end, " ".join(w.text for w in words), tuple(words))
-    # Clips of 81/16 s, one after the other, on a clock fine enough to say so.
-    fine = {"time_base_den": 16_000}
-    clips = [
-        clip(0, **fine, source_pts=[k * 81_000 + n * 1000 for n in range(81)]) for k in range(3)
-    ]
+    # Clips of 81/16 s, one after the other.
+    clips = [clip(0, start_num=k * 81, start_den=16) for k in range(3)]
     heard = [word for c in clips for part in lines.spoken(c, [line]) for word in part.words]
     assert [word.text for word in heard] == [
         word.text for word in words if word.start + word.end < 6 * Fraction(81, 16)

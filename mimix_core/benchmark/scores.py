@@ -57,10 +57,11 @@ def weights_files(settings: ScoreSettings) -> tuple[Path, ...]:
 
 
 def run(inputs: ScoreInputs, settings: ScoreSettings, out: Path) -> StageReport:
-    """One row per video and metric; each video is decoded once; what cannot be measured fails.
+    """One row per video and metric; what cannot be measured fails.
 
-    Writes no files. Raises BadInput for an unknown metric, MissingModel for one whose weights are
-    not installed.
+    Each video is decoded once, and once more where VBench's dimensions are chosen: their pixels are
+    those of VBench's readers. Writes no files. Raises BadInput for an unknown metric, MissingModel
+    for one whose weights are not installed.
     """
     import cv2
     import torch
@@ -120,7 +121,7 @@ def score(
             value = measure(footage)
             if not math.isfinite(value):
                 raise Unmeasurable(f"the value is {value}")
-        except (Unmeasurable, RuntimeError, ValueError) as error:
+        except (Unmeasurable, UnreadableVideo, RuntimeError, ValueError) as error:
             detail = f"{type(error).__name__}: {error}"
             rows.append(tables.failed(Reason.METRIC_FAILED, detail, **same, value=0.0))
         else:
@@ -130,7 +131,7 @@ def score(
 
 STAGE = Stage(
     name="scores",
-    version=1,
+    version=2,
     inputs=ScoreInputs,
     settings=ScoreSettings,
     table=SCORES,

@@ -90,6 +90,16 @@ def videos(system: System, prompts: Sequence[Prompt]) -> dict[str, Path]:
     return {prompt.id: found[prompt.id][0] for prompt in prompts if prompt.id in found}
 
 
+def strays(system: System, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """The names of the folder's videos that no prompt names, sorted."""
+    ids = {prompt.id for prompt in prompts}
+    return tuple(
+        path.name
+        for path in sorted(system.folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and path.stem not in ids and path.is_file()
+    )
+
+
 def missing(system: System, prompts: Sequence[Prompt]) -> tuple[str, ...]:
     """The ids of the prompts that the system has no video of, in the prompts' order."""
     found = videos(system, prompts)

@@ -208,7 +208,7 @@ def _messages(
 
 STAGE = Stage(
     name="recaptions",
-    version=3,
+    version=4,
     inputs=RecaptionInputs,
     settings=CaptionSettings,
     table=tables.CAPTIONS,

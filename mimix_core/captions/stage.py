@@ -214,7 +214,7 @@ def _scenes(clips: Sequence[Row]) -> list[list[Row]]:
 
 STAGE = Stage(
     name="captions",
-    version=2,
+    version=3,
     inputs=CaptionInputs,
     settings=CaptionSettings,
     table=tables.CAPTIONS,

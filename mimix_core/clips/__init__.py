@@ -41,6 +41,8 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
     Raises StageFailed when the tables do not belong together.
     """
     scenes = list(tables.usable(tables.read(inputs.scenes.path, tables.SCENES)))
+    # Tables are sorted by the text of their ids, in which a PTS may be negative or long.
+    scenes.sort(key=lambda scene: int(scene["start_pts"]))
     overlays = {row["scene_id"]: row for row in tables.read(inputs.overlays.path, tables.OVERLAYS)}
     if not scenes:
         return StageReport([], rows_in=0)
@@ -78,7 +80,7 @@ def broken(inputs: ClipInputs, reason: Reason, detail: str) -> StageReport:
 
 STAGE = Stage(
     name="clips",
-    version=2,
+    version=3,
     inputs=ClipInputs,
     settings=ClipSettings,
     table=tables.CLIPS,

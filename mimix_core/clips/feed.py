@@ -122,10 +122,13 @@ class _NotThere(Exception):
 def stretches(
     wanted: Sequence[int], keyframes: Sequence[int]
 ) -> Iterator[tuple[int, Sequence[int]]]:
-    """Cuts ``wanted`` (rising frame numbers) into parts, each with the keyframe to start from."""
+    """Cuts ``wanted`` (rising frame numbers) into parts, each with the keyframe to start from.
+
+    Without any keyframe (decoders of some old codecs mark none) there is one part, from frame 0.
+    """
     clear = [
         key
-        for key, after in zip(keyframes, [*keyframes[1:], None], strict=True)
+        for key, after in zip(keyframes, chain(keyframes[1:], [None]), strict=False)
         if after is None or after - key > REORDERED_FRAMES
     ]
     begin, key = 0, _last(clear, wanted[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +17,9 @@ from mimix_core.media import Shape
 from mimix_core.settings import ClipSettings, exact
 from mimix_core.tables import Reason, Row
 from mimix_core.timeline import CLIP_RATE, Span, clip_starts, grid, nearest_previous
+
+HELD_FRAMES = 8
+"""A source frame that fills more frames of a clip, over half a second, stands still."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def plan(scene: Row, shape: Shape, frames: Frames, settings: ClipSettings) -> li
                 f"scene {scene['scene_id']}: its clip at {float(start):.3f} s would show frames of "
                 "another scene"
             )
-        measures = _measures(frames, numbers[0], numbers[-1] + 1)
+        measures = _measures(frames, numbers)
         problem = _problem(measures, settings)
         plans.append(Plan(scene, shape, start, numbers, source_pts, measures, problem))
     return plans
@@ -151,16 +155,28 @@ def no_clip(scene: Row, start: Fraction | None = None) -> Row:
     }
 
 
-def _measures(frames: Frames, begin: int, end: int) -> dict[str, float]:
-    """Of the source frames [begin, end), those that the clip leaves out included."""
+def _measures(frames: Frames, numbers: Sequence[int]) -> dict[str, float]:
+    """Of the source frames from the first to the last of ``numbers``, left out ones included."""
+    begin, end = numbers[0], numbers[-1] + 1
     return {
         # The difference of its first frame is that to a frame outside.
         "motion": _mean(frames.difference[begin + 1 : end]),
         "sharpness": _mean(frames.sharpness[begin:end]),
         "black_share": _mean(frames.black[begin:end]),
-        "frozen_share": _mean(frames.still[begin:end]),
+        "frozen_share": _frozen(frames, numbers),
         "repeat_share": _mean(frames.repeat[begin:end]),
     }
+
+
+def _frozen(frames: Frames, numbers: Sequence[int]) -> float:
+    """The share of source frames that stand still; of the clip's own, where one is held for long.
+
+    A source of variable rate may hold one frame for seconds: it counts by its time.
+    """
+    held = {number: shown for number, shown in Counter(numbers).items() if shown > HELD_FRAMES}
+    others = [frames.still[n] for n in range(numbers[0], numbers[-1] + 1) if n not in held]
+    share = sum(held.values()) / len(numbers)
+    return share + (1 - share) * _mean(others)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -13,11 +13,12 @@ _RIM = np.ones((5, 5), np.uint8)
 _SOLID = 250
 """Alpha from which a pixel shows nothing but the figure."""
 
-_REACH, _REACH_PIXELS = 2.0, (9, 9)
+_REACH, _REACH_PIXELS = 2.0, (11, 11)
 """How far the rim's colours are fetched from: sigma, and the pixels looked at."""
 
-_LEAST_WEIGHT = 0.02
-"""With less of the figure within reach, a pixel is a hair."""
+_LEAST_WEIGHT, _SURE_WEIGHT = 0.002, 0.03
+"""Share of what lies within reach that is solid: with less a pixel is a hair, with more it is the
+rim, in between some of both. A sharp bound would draw a dotted line along ears and tails."""
 
 
 def steady(alphas_NHW: Images, n: int) -> Images:
@@ -63,6 +64,8 @@ def extended(light_HWC: Floats, alpha_HW: Images) -> tuple[Floats, NDArray[np.bo
     if not there.size:
         return light_HWC, rim
     inner = cv2.GaussianBlur(cv2.copyTo(light_HWC, core), _REACH_PIXELS, sigmaX=_REACH)
+    near, own = weight.reshape(-1, 1)[there], light_HWC.reshape(-1, 3)[there]
+    fetched = inner.reshape(-1, 3)[there] / near
     result = light_HWC.copy()
-    result.reshape(-1, 3)[there] = inner.reshape(-1, 3)[there] / weight.reshape(-1, 1)[there]
+    result.reshape(-1, 3)[there] = own + np.minimum(near / _SURE_WEIGHT, 1) * (fetched - own)
     return result, rim

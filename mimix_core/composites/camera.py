@@ -2,8 +2,9 @@
 
 Corners are found (Shi and Tomasi, 1994) outside of the characters that are known to be there,
 followed (Lucas and Kanade, 1981, in a pyramid) into the next frame, and the shift and zoom that
-most of them agree on (RANSAC) is the camera's. Rotation is measured and left out: a roll of the
-camera that would show is rare in television, and a pasted figure must not lean.
+most of them agree on (RANSAC) is the camera's. Rotation is measured and left out, since a pasted
+figure must not lean: where the picture turns by so much that the ground would slide away under it,
+the path is not to be relied upon.
 """
 
 from __future__ import annotations
@@ -42,12 +43,16 @@ _ZOOMS = 0.02
 """A zoom by less is none."""
 
 
+_LEANS = 4.0
+"""Degrees by which the picture may turn; parallax alone is taken for two."""
+
+
 @dataclass(frozen=True)
 class Camera:
     """``path``: where the first frame's points lie in each frame, pixels of the clip.
 
     ``clear`` is False where no one motion explains the picture (water, crowds, a figure not known
-    that fills the frame): then the path is not to be relied upon.
+    that fills the frame) or the camera rolls: then the path is not to be relied upon.
     """
 
     path: tuple[Move, ...]
@@ -65,6 +70,7 @@ def follow(frames: Iterable[Grey], taken: Sequence[Boxes]) -> Camera:
     """
     path = [STILL]
     unclear = 0
+    lean = most = 0.0
     width = height = 0
     before: Grey | None = None
     for n, frame in enumerate(frames):
@@ -73,11 +79,13 @@ def follow(frames: Iterable[Grey], taken: Sequence[Boxes]) -> Camera:
         small = _reduced(frame, ratio)
         if before is not None:
             free = _free(small.shape, [boxes[n - 1] * ratio for boxes in taken if n <= len(boxes)])
-            step, sure = _step(before, small, free)
+            step, turn, sure = _step(before, small, free)
             unclear += not sure
+            lean += turn
+            most = max(most, abs(lean))
             path.append(Move(step.scale, step.x / ratio, step.y / ratio).after(path[-1]))
         before = small
-    clear = unclear <= _UNCLEAR * max(len(path) - 1, 1)
+    clear = unclear <= _UNCLEAR * max(len(path) - 1, 1) and most <= _LEANS
     return Camera(_settled(path, width, height), clear)
 
 
@@ -98,26 +106,29 @@ def _free(shape: tuple[int, ...], boxes: Sequence[NDArray[np.float64]]) -> Grey:
     return free
 
 
-def _step(before: Grey, after: Grey, free: Grey) -> tuple[Move, bool]:
-    """The camera's move from one frame to the next, and whether most of the picture agrees."""
+def _step(before: Grey, after: Grey, free: Grey) -> tuple[Move, float, bool]:
+    """The camera's move from one frame to the next, by how many degrees the picture turns, and
+    whether most of it agrees.
+    """
     corners = cv2.goodFeaturesToTrack(before, _CORNERS, _QUALITY, _APART, mask=free)
     if corners is None or len(corners) < _FEWEST:
-        return STILL, True
+        return STILL, 0.0, True
     found, status, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(15, 15))
     followed = status.ravel() == 1
     if followed.sum() < _FEWEST:
-        return STILL, False
+        return STILL, 0.0, False
     there, here = corners[followed], found[followed]
     matrix, agreed = cv2.estimateAffinePartial2D(
         there, here, method=cv2.RANSAC, ransacReprojThreshold=_MISS, maxIters=500
     )
     if matrix is None or agreed.mean() < _AGREED:
-        return STILL, False
+        return STILL, 0.0, False
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     # Turning happens around the middle of the picture: what the middle does is shift.
     middle = np.array([before.shape[1] / 2, before.shape[0] / 2])
     x, y = matrix[:, :2] @ middle + matrix[:, 2] - scale * middle
-    return Move(scale, float(x), float(y)), True
+    turn = float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
+    return Move(scale, float(x), float(y)), turn, True
 
 
 def _settled(path: Sequence[Move], width: int, height: int) -> tuple[Move, ...]:

@@ -14,7 +14,7 @@ from mimix_core.composites.planes import Colours, Planes, frame_of, read_planes
 from mimix_core.composites.render import Look, composite, matched
 from mimix_core.composites.sheet import write_sheet
 from mimix_core.masks import read_masks
-from mimix_core.media import ClipWriter, ProofFailed, prove_clip
+from mimix_core.media import ClipWriter, prove_clip
 
 _AHEAD = 4
 """Frames that may wait for the encoder."""
@@ -48,7 +48,7 @@ def make(
     """Write the composite and its sheet.
 
     ``look.gain`` comes on top of what brings the figure nearer to the scene's brightness. Raises
-    BadInput, UnreadableVideo, EncodeFailed, ProofFailed and ValueError, and leaves no video then.
+    BadInput, UnreadableVideo, EncodeFailed, ProofFailed and ValueError. Leaves no video then.
     """
     source, scene = read_planes(files.source), read_planes(files.scene)
     alphas_NHW = read_masks(files.masks)
@@ -73,7 +73,7 @@ def make(
             colours.rgb(scene[middle]),
             colours.rgb(shown),
         )
-    except (ProofFailed, ValueError):
+    except Exception:
         video.unlink()
         raise
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mimix_core.composites.light import Images
 from mimix_core.media import open_video
+from mimix_core.media.colours import frame_of_rgb, plane_of, rgb_of
 
 _STEP = 32
 """Parts have sides of so many pixels or a multiple, so that few sizes have to be prepared for."""
@@ -85,12 +86,7 @@ def read_planes(path: Path) -> list[Planes]:
 
 def _planes(frame: Any) -> Planes:
     # The decoder's own memory, which lives as long as the array that looks at it.
-    return Planes(*(_plane(plane) for plane in frame.planes))
-
-
-def _plane(plane: Any) -> Images:
-    rows: NDArray[np.uint8] = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-    return rows[:, : plane.width]
+    return Planes(*(plane_of(plane) for plane in frame.planes))
 
 
 def frame_of(planes: Planes) -> Any:
@@ -98,7 +94,7 @@ def frame_of(planes: Planes) -> Any:
     width, height = planes.size
     frame = av.VideoFrame(width, height, "yuv420p")
     for plane, values in zip(frame.planes, (planes.y_HW, planes.u_HW, planes.v_HW), strict=True):
-        _plane(plane)[:] = values
+        plane_of(plane)[:] = values
     return frame
 
 
@@ -111,32 +107,11 @@ class Colours:
 
     def rgb(self, planes: Planes) -> Images:
         """uint8 RGB [height, width, 3]."""
-        image: Images = self._there.reformat(
-            frame_of(planes),
-            format="rgb24",
-            src_colorspace="ITU709",
-            dst_colorspace="ITU709",
-            src_color_range="MPEG",
-            dst_color_range="JPEG",
-            interpolation="BICUBIC",
-            threads=1,
-        ).to_ndarray()
-        return image
+        return rgb_of(frame_of(planes), by=self._there)
 
     def planes(self, image_HWC: Images) -> Planes:
         """Planes of an RGB picture with even sides."""
-        return _planes(
-            self._back.reformat(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(image_HWC), format="rgb24"),
-                format="yuv420p",
-                src_colorspace="ITU709",
-                dst_colorspace="ITU709",
-                src_color_range="JPEG",
-                dst_color_range="MPEG",
-                interpolation="BICUBIC",
-                threads=1,
-            )
-        )
+        return _planes(frame_of_rgb(image_HWC, by=self._back))
 
 
 def put(scene: Planes, there: Part, made: Planes, touched_HW: NDArray[np.bool_]) -> Planes:

@@ -197,7 +197,8 @@ def _contact(alpha_HW: Floats, strength: float) -> Floats:
     shade = np.ones((height, width), np.float32)
     solid = (alpha_HW >= 0.5).astype(np.uint8)
     _, top, across, along = cv2.boundingRect(solid)
-    if not across:
+    if not across or top + along == height:
+        # Whose feet are below the picture stands nowhere in it.
         return shade
     feet = solid[top + round(along * (1 - _SHADOW_FEET)) : top + along]
     first, _, wide, _ = cv2.boundingRect(feet)

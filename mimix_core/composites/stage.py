@@ -34,6 +34,9 @@ from mimix_core.stage import Stage, StageReport
 from mimix_core.tables import Reason, Row, Table
 from mimix_core.threads import one_opencv_thread
 
+_MOST_FAILURES = 32
+"""When so many in a row cannot be rendered it is not the clips: what remains is left alone."""
+
 
 class CompositeInputs(Frozen):
     """The clips, captions and cutouts of all episodes, and how episodes are split."""
@@ -89,7 +92,12 @@ def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> Stag
     made = {same: work.made for same, work in works.items()}
     rows = _ranked(made, share, out) + works[False].unmade + works[True].unmade
     tried = works[False].tried + works[True].tried
-    rows += [_untried(name, material, settings) for name in material.cutouts if not tried[name]]
+    missing = wanted - few - len(made[False])
+    rows += [
+        _untried(name, material, settings, missing=missing, gave_up=works[False].gave_up)
+        for name in material.cutouts
+        if not tried[name]
+    ]
     originals = len(material.trained)
     good = sum(row["status"] == tables.Status.OK for row in rows)
     notes = {
@@ -181,6 +189,7 @@ class _Work:
         self.made: list[Row] = []
         self.unmade: list[Row] = []
         self.tried: Counter[str] = Counter()
+        self._failures = 0
         plan = Plan(
             [
                 candidate(cutout.row)
@@ -195,15 +204,21 @@ class _Work:
         self._outcomes = chooser.choose(plan)
 
     def until(self, count: int) -> None:
-        """Make composites until there are ``count`` of them, or no pairs are left."""
-        while len(self.made) < count:
+        """Make composites until there are ``count`` of them, no pairs are left, or all fail."""
+        while len(self.made) < count and not self.gave_up:
             chosen = list(islice(self._placed(), count - len(self.made)))
             if not chosen:
                 return
             for row in self._pool.map(self._make, chosen):
                 good = row["status"] == tables.Status.OK
                 (self.made if good else self.unmade).append(row)
+                self._failures = 0 if good else self._failures + 1
                 progress.advance(len(self.made), self._total, row["composite_id"])
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the last ones all failed, so that no more are tried."""
+        return self._failures >= _MOST_FAILURES
 
     def _placed(self) -> Iterator[Chosen]:
         for outcome in self._outcomes:
@@ -270,8 +285,10 @@ def _ranked(made: Mapping[bool, list[Row]], share: Fraction, out: Path) -> list[
     return ranked
 
 
-def _untried(name: str, material: _Material, settings: CompositeSettings) -> Row:
-    """The row of a cutout that is in no pair, and why."""
+def _untried(
+    name: str, material: _Material, settings: CompositeSettings, *, missing: int, gave_up: bool
+) -> Row:
+    """The row of a cutout that is in no pair, and why; ``missing``: composites for the ratio."""
     cutout = material.cutouts[name]
     values = unmade_row(cutout, material.clips[cutout.row["clip_id"]], None)
     if cutout.row["clip_id"] not in material.trained:
@@ -283,7 +300,14 @@ def _untried(name: str, material: _Material, settings: CompositeSettings) -> Row
         return tables.rejected(Reason.ACTS_WITH_OTHERS, detail, **values)
     opposite = Style(cutout.row["style"]).opposite
     if not any(background.style is opposite for background in material.backgrounds):
-        detail = f"no {opposite.value} clip to paste onto"
+        located = " of which all named characters were located" * settings.located_only
+        detail = f"no {opposite.value} clip to paste onto{located}"
+        return tables.rejected(Reason.NO_BACKGROUND, detail, **values)
+    if missing > 0 and gave_up:
+        detail = f"not tried, for {_MOST_FAILURES} composites in a row could not be rendered"
+        return tables.failed(Reason.RENDER_FAILED, detail, **values)
+    if missing > 0:
+        detail = f"all {opposite.value} clips to paste onto name {cutout.row['character']} already"
         return tables.rejected(Reason.NO_BACKGROUND, detail, **values)
     detail = "the ratio is met without it"
     return tables.rejected(Reason.NOT_NEEDED_FOR_RATIO, detail, **values)
@@ -291,7 +315,7 @@ def _untried(name: str, material: _Material, settings: CompositeSettings) -> Row
 
 STAGE = Stage(
     name="composites",
-    version=2,
+    version=3,
     inputs=CompositeInputs,
     settings=CompositeSettings,
     table=tables.COMPOSITES,

@@ -61,9 +61,14 @@ class Video:
         goal, step = pts, _FIRST_STEP_BACK / self.info.time_base
         while goal > self.first.pts:
             frames = self._sought(goal)
-            found = next(frames, None)
-            if found is not None and found.pts <= pts:
-                return chain([found], frames)
+            try:
+                found = list(islice(frames, 2))
+            except UnreadableVideo:
+                # In MPEG program streams the first picture after a seek may bear the time of the
+                # next one. Other damage is met again, in its place, from further back.
+                found = []
+            if found and found[0].pts <= pts:
+                return chain(found, frames)
             goal -= round(step)
             step *= 4
         return self._again()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.errors import BadInput
+from mimix_core.media.colours import frame_of_rgb
 from mimix_core.media.decode import open_video
 from mimix_core.media.probe import UnreadableVideo
 from mimix_core.timeline import CLIP_FRAMES, CLIP_RATE
@@ -87,17 +88,7 @@ class ClipWriter:
 
     def write_rgb(self, image_HWC: NDArray[np.uint8]) -> None:
         """Append an RGB picture, uint8 [height, width, 3]."""
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image_HWC), format="rgb24")
-        self.write(
-            frame.reformat(
-                format="yuv420p",
-                src_colorspace="ITU709",
-                dst_colorspace="ITU709",
-                src_color_range="JPEG",
-                dst_color_range="MPEG",
-                interpolation="BICUBIC",
-            )
-        )
+        self.write(frame_of_rgb(image_HWC))
 
     def __enter__(self) -> ClipWriter:
         return self

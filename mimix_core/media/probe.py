@@ -124,6 +124,8 @@ class VideoInfo:
 
 _MATRICES = {1: "bt709", 4: "fcc", 5: "smpte170m", 6: "smpte170m", 7: "smpte240m", 9: "bt2020"}
 _FULL_RANGE = 2
+_MIN_SIDE = 16
+"""Pixels. Smaller pictures are no film's: of some nothing would be left once cropped to be even."""
 _HDR = {16: "PQ", 18: "HLG"}
 
 
@@ -131,9 +133,12 @@ def describe(stream: Any, frame: Any) -> VideoInfo:
     """What the stream is, judged by its header and its first decoded ``frame``.
 
     A file that does not state its YCbCr matrix is taken for BT.709 from 720 lines up and for
-    BT.601 below, as players do. Raises UnreadableVideo for high dynamic range: shown as it is it
-    would be grey, and how to map its light to a screen's is a choice to be made with the eyes.
+    BT.601 below, as players do. Raises UnreadableVideo for pictures of a few pixels, and for high
+    dynamic range: shown as it is it would be grey, and how to map its light to a screen's is a
+    choice to be made with the eyes.
     """
+    if min(frame.width, frame.height) < _MIN_SIDE:
+        raise UnreadableVideo(f"pictures of only {frame.width}x{frame.height} pixels")
     hdr = _HDR.get(int(frame.color_trc))
     if hdr is not None:
         raise UnreadableVideo(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -10,7 +12,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.media.probe import Rect, VideoInfo
+from mimix_core.media.colours import rgb_of
+from mimix_core.media.container import words
+from mimix_core.media.probe import Rect, UnreadableVideo, VideoInfo
 
 # Fixed rounding in libswscale, so that a frame has the same bytes on every machine.
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+bitexact"
@@ -59,7 +63,10 @@ def fit(area: Rect, width: int, height: int, how: Literal["crop", "pad"]) -> Sha
 
 
 class Shaper:
-    """Turns decoded frames into yuv420p BT.709 limited-range frames of one ``Shape``."""
+    """Turns decoded frames into yuv420p BT.709 limited-range frames of one ``Shape``.
+
+    Raises UnreadableVideo for pictures that FFmpeg's filters do not take.
+    """
 
     def __init__(self, info: VideoInfo, shape: Shape) -> None:
         geometry = info.geometry
@@ -86,25 +93,33 @@ class Shaper:
         if drawn != (shape.width, shape.height):
             steps.append(("pad", f"{shape.width}:{shape.height}:-1:-1:black"))
         steps.append(("setsar", "1"))
-        self._graph = _graph(info, steps)
+        with _taken():
+            self._graph = _graph(info, steps)
 
     def __call__(self, frame: Any) -> Any:
         """The shaped picture of one frame, a new ``av.VideoFrame``."""
-        self._graph.vpush(frame)
-        return self._graph.vpull()
+        with _taken():
+            self._graph.vpush(frame)
+            return self._graph.vpull()
+
+
+@contextmanager
+def _taken() -> Iterator[None]:
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise UnreadableVideo(f"the pictures cannot be scaled ({words(error)})") from error
 
 
 def shown_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:
     """A decoded frame as a person sees it: uint8 RGB, shape [height, width, 3]."""
-    image = frame.reformat(
+    image = rgb_of(
+        frame,
+        matrix=_REFORMAT_MATRICES.get(info.matrix, "ITU601"),
+        full_range=info.full_range,
         width=info.geometry.square_width,
         height=info.geometry.coded_height,
-        format="rgb24",
-        src_colorspace=_REFORMAT_MATRICES.get(info.matrix, "ITU601"),
-        src_color_range="JPEG" if info.full_range else "MPEG",
-        dst_color_range="JPEG",
-        interpolation="BICUBIC",
-    ).to_ndarray()
+    )
     turned: NDArray[np.uint8] = np.rot90(image, -info.geometry.rotation // 90)
     return np.ascontiguousarray(turned)
 

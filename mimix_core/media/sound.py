@@ -89,32 +89,36 @@ def read_audio(path: Path, *, rate: int, start: Fraction) -> NDArray[np.float32]
     """The best audio stream, mono, ``rate`` samples a second, float32 [samples] in -1..1.
 
     Sample 0 sounds at ``start`` seconds of the container's clock: what comes earlier is cut, and
-    silence fills what is missing. None when the file has no audio. Raises UnreadableVideo.
+    silence fills what is missing, also in the middle. None when the file has no audio. Raises
+    UnreadableVideo.
     """
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+    parts: list[NDArray[np.float32]] = []
+
+    def add(block: _Block, samples: NDArray[np.int16], number: int) -> None:
+        frame = _frame(samples, block.rate, block.layout, number)
+        parts.extend(part.to_ndarray()[0] for part in resampler.resample(frame))
+
+    following: int | None = None
     with open_container(path) as container:
         stream = _sound(container)
         if stream is None:
             return None
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-        parts: list[NDArray[np.float32]] = []
-        offset: int | None = None
-        try:
-            for frame in container.decode(stream):
-                if offset is None:
-                    begin = Fraction(frame.pts or 0) * Fraction(frame.time_base)
-                    offset = round((begin - start) * rate)
-                parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-            parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
-        except av.FFmpegError as error:
-            raise UnreadableVideo(
-                f"the audio breaks off ({words(error)})", where=path.name
-            ) from error
-    if offset is None:
+        for block in _blocks(container, stream, path.name):
+            if following is None:
+                following = round(start * block.rate)
+            while following < block.start:
+                length = min(block.start - following, block.rate)
+                silence = np.zeros((length, block.samples.shape[1]), np.int16)
+                add(block, silence, following)
+                following += length
+            if following < block.end:
+                add(block, block.samples[following - block.start :], following)
+                following = block.end
+    if following is None:
         return None
-    samples = np.concatenate(parts).astype(np.float32)
-    if offset < 0:
-        return samples[-offset:]
-    return np.concatenate([np.zeros(offset, np.float32), samples])
+    parts.extend(part.to_ndarray()[0] for part in resampler.resample(None))
+    return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,16 @@ class _Block:
     @property
     def end(self) -> int:
         return self.start + len(self.samples)
+
+
+def _frame(samples: NDArray[np.int16], rate: int, layout: str, start: int) -> Any:
+    """An ``av.AudioFrame`` of int16 [samples, channels]; ``start``: number of the first."""
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(samples).reshape(1, -1), format="s16", layout=layout
+    )
+    frame.sample_rate = rate
+    frame.pts, frame.time_base = start, Fraction(1, rate)
+    return frame
 
 
 class _Writer:
@@ -179,11 +193,7 @@ class _Writer:
     def _write(self, samples: NDArray[np.int16]) -> None:
         if not len(samples):
             return
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(samples).reshape(1, -1), format="s16", layout=self._layout
-        )
-        frame.sample_rate = self._rate
-        frame.pts, frame.time_base = self._next - self._begin, Fraction(1, self._rate)
+        frame = _frame(samples, self._rate, self._layout, self._next - self._begin)
         self._container.mux(self._stream.encode(frame))
         self._next += len(samples)
 
@@ -208,15 +218,24 @@ def _joined(parts: Sequence[_Block]) -> _Block:
 
 def _parts(container: Any, stream: Any, name: str) -> Iterator[_Block]:
     """As they are decoded."""
-    resampler = None
+    resampler: Any = None
+    taken: tuple[str, str] | None = None
     following: int | None = None
     rate, layout = 0, ""
     try:
         for frame, stated in _decoded(container, stream):
-            if resampler is None:
+            if not rate:
                 rate = frame.sample_rate
                 layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-                resampler = av.AudioResampler(format="s16", layout=layout, rate=rate)
+            if frame.sample_rate != rate:
+                raise UnreadableVideo(
+                    f"the audio goes from {rate} to {frame.sample_rate} samples a second",
+                    where=name,
+                )
+            coded = (frame.format.name, frame.layout.name)
+            if coded != taken:
+                # Broadcasts go from stereo to surround and back.
+                resampler, taken = av.AudioResampler("s16", layout, rate), coded
             start = stated
             if following is not None and abs(stated - following) <= _JITTER * rate:
                 start = following

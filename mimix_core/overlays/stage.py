@@ -64,14 +64,14 @@ def run(inputs: OverlayInputs, settings: OverlaySettings, out: Path) -> StageRep
     blank = [_values(inputs, scene, settings.backend) for scene in scenes]
     try:
         looks = _look(inputs.video.path, scenes, settings, _DETECTORS[settings.backend])
+        rows, overlays = _judge(scenes, blank, looks, settings)
+        _save_frames(inputs.video.path, scenes, rows, looks.samples, overlays, out)
     except UnreadableVideo as error:
         rows = [tables.failed(error.reason, error.what, **values) for values in blank]
         return StageReport(rows, rows_in=len(scenes))
     except DetectorFailed as error:
         rows = [tables.failed(Reason.DETECTOR_FAILED, str(error), **values) for values in blank]
         return StageReport(rows, rows_in=len(scenes))
-    rows, overlays = _judge(scenes, blank, looks, settings)
-    _save_frames(inputs.video.path, scenes, rows, looks.samples, overlays, out)
     notes = {"frames_looked_at": len(looks.samples), "scenes_hard_to_read": len(looks.unseen)}
     return StageReport(rows, rows_in=len(scenes), notes=notes)
 
@@ -85,7 +85,7 @@ def broken(inputs: OverlayInputs, reason: Reason, detail: str) -> StageReport:
 
 STAGE = Stage(
     name="overlays",
-    version=2,
+    version=3,
     inputs=OverlayInputs,
     settings=OverlaySettings,
     table=tables.OVERLAYS,

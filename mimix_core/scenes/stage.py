@@ -168,7 +168,7 @@ def _mean(values: Sequence[float]) -> float:
 
 STAGE = Stage(
     name="scenes",
-    version=3,
+    version=4,
     inputs=SceneInputs,
     settings=SceneSettings,
     table=tables.SCENES,

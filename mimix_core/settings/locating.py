@@ -13,6 +13,16 @@ from pydantic import Field, model_validator
 from mimix_core.keys import Immaterial
 from mimix_core.refs import Frozen
 from mimix_core.settings.vlm import VlmSettings
+from mimix_core.timeline import CLIP_FRAMES
+
+
+def _joinable(steps: int, max_gap: int, what: str) -> None:
+    """Raises ValueError when two sightings that follow one another are never joined."""
+    if steps > max_gap:
+        raise ValueError(
+            f"{what} looks at frames {steps} apart, and max_gap joins only what is {max_gap} "
+            "apart: nobody would be located"
+        )
 
 
 class FaceLocatorSettings(Frozen):
@@ -36,6 +46,11 @@ class FaceLocatorSettings(Frozen):
         description="Frames for which a face may be hidden or turned away and be followed.",
     )
 
+    @model_validator(mode="after")
+    def _frames_are_joined(self) -> FaceLocatorSettings:
+        _joinable(self.every, self.max_gap, f"every: {self.every}")
+        return self
+
 
 class LikenessLocatorSettings(Frozen):
     """Windows of a frame, compared with the reference images by an image network's features."""
@@ -48,6 +63,11 @@ class LikenessLocatorSettings(Frozen):
         0.06, ge=0, description="By which the window must be less like any other character."
     )
     max_gap: int = Field(24, ge=1, description="Frames between two sightings that are joined.")
+
+    @model_validator(mode="after")
+    def _frames_are_joined(self) -> LikenessLocatorSettings:
+        _joinable(self.every, self.max_gap, f"every: {self.every}")
+        return self
 
 
 class VlmLocatorSettings(Frozen):
@@ -70,6 +90,12 @@ class VlmLocatorSettings(Frozen):
         le=1,
         description="More of the clips without any answer stop the episode: to be run again.",
     )
+
+    @model_validator(mode="after")
+    def _frames_are_joined(self) -> VlmLocatorSettings:
+        apart = -(-(CLIP_FRAMES - 1) // (self.frames - 1))
+        _joinable(apart, self.max_gap, f"frames: {self.frames}")
+        return self
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> VlmLocatorSettings:

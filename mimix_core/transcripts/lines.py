@@ -64,11 +64,12 @@ def flat(text: str) -> str:
 def spoken(clip: Row, lines: Sequence[Line]) -> list[Line]:
     """The lines heard in a clip, however short, with times of its own play, cut to its ends.
 
+    It plays from g_0 on, as its sound does; the frame shown then may be from before.
+
     Where the words of a line are known, its text is those that are in the clip: by their middle, so
     that of two clips that follow each other one has a word, and not both.
     """
-    time_base = Fraction(clip["time_base_num"], clip["time_base_den"])
-    start: Fraction = (clip["source_pts"][0] - clip["origin_pts"]) * time_base
+    start = Fraction(clip["start_num"], clip["start_den"]) - episode_start(clip)
     duration = clip_duration(clip["frames"], Fraction(clip["rate_num"], clip["rate_den"]))
 
     def inside(time: Fraction) -> Fraction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from mimix_core.transcripts.lines import Line, flat, milliseconds, ordered
 _FORMATS = {"srt", "vtt", "ass", "ssa"}
 
 _MAX_BYTES = 64 << 20
+
+_ARROW = "-->"
+"""Between the two times of a cue."""
+
+_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+
+_BELOW_ZERO = re.compile(r"(?<![^\s,>])-\d+:\d+:\d+[.,]\d+")
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -28,10 +36,14 @@ class UnreadableSubtitles(BadInput):
 
 @dataclass(frozen=True)
 class Subtitles:
-    """Lines in order, and the encoding that their file turned out to have."""
+    """Lines in order, and the encoding that their file turned out to have.
+
+    ``unread``: so many cues have times that are none.
+    """
 
     lines: list[Line]
     encoding: str
+    unread: int = 0
 
 
 def read_subtitles(path: Path, fallback: str = "") -> Subtitles:
@@ -47,8 +59,11 @@ def read_subtitles(path: Path, fallback: str = "") -> Subtitles:
     except OSError as error:
         raise _unreadable(path, str(error.strerror or type(error).__name__)) from error
     text, encoding = _decoded(path, content, fallback)
+    text = _plain(text)
     try:
         found = pysubs2.SSAFile.from_string(text)
+    except pysubs2.exceptions.FormatAutodetectionError as error:
+        raise _unreadable(path, "it looks like none" if text.strip() else "it is empty") from error
     except (ValueError, ArithmeticError, pysubs2.exceptions.Pysubs2Error) as error:
         raise _unreadable(path, type(error).__name__) from error
     if found.format not in _FORMATS:
@@ -58,7 +73,21 @@ def read_subtitles(path: Path, fallback: str = "") -> Subtitles:
         for event in found
         if not event.is_comment and not event.is_drawing
     )
-    return Subtitles(lines, encoding)
+    cues = sum(_ARROW in line for line in text.split("\n"))
+    timed = found.format in ("srt", "vtt")
+    return Subtitles(lines, encoding, max(0, cues - len(found)) if timed else 0)
+
+
+def _plain(text: str) -> str:
+    """What pysubs2 would misread, in other words: old line ends, line breaks of HTML, and times
+    below zero, of which it drops the sign."""
+    text = _BREAK.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return "\n".join(
+        _BELOW_ZERO.sub("00:00:00.000", line)
+        if _ARROW in line or line.startswith("Dialogue:")
+        else line
+        for line in text.split("\n")
+    )
 
 
 def _decoded(path: Path, content: bytes, fallback: str) -> tuple[str, str]:

@@ -86,7 +86,7 @@ def broken(inputs: TranscriptInputs, reason: Reason, detail: str) -> StageReport
 
 STAGE = Stage(
     name="transcripts",
-    version=2,
+    version=3,
     inputs=TranscriptInputs,
     settings=TranscriptSettings,
     table=tables.TRANSCRIPTS,
@@ -104,7 +104,10 @@ def _from_sidecar(inputs: TranscriptInputs, settings: TranscriptSettings) -> Dia
         return None
     found = read_subtitles(inputs.subtitles.path, settings.fallback_encoding)
     named = language(inputs.subtitles_language)
-    return Dialogue(SIDECAR, named, found.lines, {"encoding": found.encoding})
+    notes: dict[str, str | int | float] = {"encoding": found.encoding}
+    if found.unread:
+        notes["unread_cues"] = found.unread
+    return Dialogue(SIDECAR, named, found.lines, notes)
 
 
 def _from_stream(inputs: TranscriptInputs, settings: TranscriptSettings, clip: Row) -> Dialogue:

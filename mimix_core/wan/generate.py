@@ -257,7 +257,7 @@ def _row(work: _Work, prompt: Prompt, out: Path) -> Row:
 
 STAGE = Stage(
     name="videos",
-    version=1,
+    version=2,
     inputs=VideoInputs,
     settings=SampleSettings,
     table=SAMPLES,

@@ -203,7 +203,7 @@ def _finite(latents_CTHW: Any) -> Any:
 
 STAGE = Stage(
     name="latents",
-    version=2,
+    version=3,
     inputs=LatentInputs,
     settings=LatentSettings,
     table=LATENTS,

@@ -150,3 +150,8 @@ def test_a_name_that_ends_a_sentence_is_refused() -> None:
     oak = show.model_copy(update={"characters": (Character(name="Prof. Oak"), Character(name="A"))})
     with pytest.raises(BadInput, match=r"cannot stand in a prompt.*Prof\. Oak"):
         make(Library(shows=(oak,)), seed=0)
+
+
+def test_more_than_there_are_is_refused() -> None:
+    with pytest.raises(BadInput, match="of 1000 prompts would repeat another"):
+        make(library([(Style.CARTOON, 1)]), seed=0, singles=1000, multis=0)

@@ -51,6 +51,17 @@ def test_a_zoom_is_followed_to_a_hundredth() -> None:
     assert camera.path[-1].scale == pytest.approx(1 + 0.01 * (FRAMES - 1), abs=0.01)
 
 
+@pytest.mark.parametrize(("degrees", "clear"), [(1, True), (9, False), (-9, False)])
+def test_a_camera_that_rolls_is_no_shift(degrees: float, clear: bool) -> None:
+    """A figure keeps upright: on ground that turns it would slide, or hang in the air."""
+    frames = []
+    for n in range(FRAMES):
+        turn = cv2.getRotationMatrix2D((600, 350), degrees * n / (FRAMES - 1), 1)
+        turn[:, 2] -= (600 - WIDTH / 2, 350 - HEIGHT / 2)
+        frames.append(cv2.warpAffine(wall(), turn, (WIDTH, HEIGHT)).astype(np.uint8))
+    assert follow(frames, []).clear is clear
+
+
 def walking(n: int, frame: Grey) -> Grey:
     frame = frame.copy()
     frame[60:200, 30 + 8 * n : 130 + 8 * n] = wall(5)[:140, :100]

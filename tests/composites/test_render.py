@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mimix_core.composites.alpha import soften, steady
-from mimix_core.composites.light import exposure
+from mimix_core.composites.alpha import extended, soften, steady
+from mimix_core.composites.light import display, exposure, linear
+from mimix_core.composites.making import Encoding, Files, make
 from mimix_core.composites.moves import STILL, Move
-from mimix_core.composites.planes import Planes, frame_of, part, read_planes
+from mimix_core.composites.planes import Colours, Planes, frame_of, part, read_planes
 from mimix_core.composites.render import Look, composite, paste
+from mimix_core.masks import write_masks
 from tests.made import video
 
 Images = NDArray[np.uint8]
@@ -155,6 +157,22 @@ def test_a_bright_edge_left_of_the_old_background_leaves_no_ring(feather: float)
     assert soft.max() <= 24
 
 
+def test_no_line_is_drawn_where_the_cleaned_rim_ends() -> None:
+    """A soft mask reaches far beyond a dark figure, into a bright background."""
+    figure = np.zeros((120, 120), np.uint8)
+    cv2.ellipse(figure, (60, 60), (24, 34), 20, 0, 360, 255, cv2.FILLED)
+    soft = cv2.GaussianBlur(cv2.dilate(figure, np.ones((9, 9), np.uint8)), (0, 0), sigmaX=5)
+    alpha = np.where(figure > 0, 255, soft).astype(np.uint8)
+    source = np.repeat(np.where(figure > 0, 40, 200).astype(np.uint8)[..., None], 3, axis=2)
+    light, rim = extended(linear(source), alpha)
+    cleaned = display(light)[..., 0].astype(int)
+    assert (cleaned[rim & (figure == 0)] == 40).any()
+    seen = np.where(alpha > 60, cleaned, 200)
+    steps = max(int(np.abs(np.diff(seen, axis=axis)).max()) for axis in (0, 1))
+    # A sharp bound steps by all of the 160 levels between the two.
+    assert steps < 145
+
+
 def test_the_edge_is_soft_inwards_and_sharp_at_the_frame() -> None:
     alpha = np.zeros((40, 40), np.uint8)
     alpha[20:, 10:30] = 255
@@ -218,6 +236,16 @@ def test_a_contact_shadow_darkens_the_ground_and_nothing_else() -> None:
     assert not (darker & ~touched).any()
 
 
+def test_whose_feet_are_below_the_picture_casts_no_shadow_in_it() -> None:
+    scene, source = np.full((80, 120, 3), 180, np.uint8), np.full((80, 120, 3), 90, np.uint8)
+    alpha = np.zeros((80, 120), np.uint8)
+    alpha[20:70, 45:75] = 255
+    for move in (Move(1.0, 0, 12), Move(1.1, 0.5, 14.5)):
+        plain, _ = paste(source, alpha, scene, move, Look())
+        shaded, _ = paste(source, alpha, scene, move, Look(shadow=0.6))
+        assert np.array_equal(plain, shaded)
+
+
 def clip_of(frames: NDArray[np.uint8], path: Path) -> list[Planes]:
     video(path, frames)
     return read_planes(path)
@@ -257,6 +285,18 @@ def test_a_figure_follows_its_path(tmp_path: Path) -> None:
         assert columns[-1] == pytest.approx(49 + 10.5 * n, abs=2)
 
 
+def test_without_a_sheet_no_video_is_left(tmp_path: Path) -> None:
+    for name in ("source", "scene"):
+        video(tmp_path / f"{name}.mp4", np.full((81, 48, 64, 3), 90, np.uint8))
+    write_masks(tmp_path / "masks.parquet", np.full((81, 48, 64), 255, np.uint8))
+    files = Files(tmp_path / "source.mp4", tmp_path / "masks.parquet", tmp_path / "scene.mp4")
+    made = tmp_path / "made.mp4"
+    with pytest.raises(OSError):
+        path, coding = (STILL,) * 81, Encoding(16, "ultrafast")
+        make(files, path, Look(), coding, made, tmp_path / "no folder" / "sheet.jpg")
+    assert not made.exists()
+
+
 def test_a_figure_outside_of_the_picture_changes_nothing(tmp_path: Path) -> None:
     frames = np.full((2, 64, 64, 3), 40, np.uint8)
     scene = clip_of(frames, tmp_path / "scene.mp4")
@@ -288,3 +328,41 @@ def test_planes_survive_the_way_into_a_frame(tmp_path: Path) -> None:
     frame = frame_of(planes)
     again = frame.to_ndarray()
     assert np.array_equal(again[:48], planes.y_HW)
+
+
+@given(st.integers(16, 235), st.integers(16, 240), st.integers(16, 240))
+def test_colours_are_those_of_the_standard_and_come_back(y: int, u: int, v: int) -> None:
+    """BT.709, limited range (ITU-R BT.709-6, part 3), rounded to the nearest level."""
+    plane = np.full((34, 48), y, np.uint8)
+    blue, red = (np.full((17, 24), value, np.uint8) for value in (u, v))
+    colours = Colours()
+    found = colours.rgb(Planes(plane, blue, red))
+    light, pb, pr = (y - 16) * 255 / 219, (u - 128) * 255 / 224, (v - 128) * 255 / 224
+    wanted = np.array(
+        [light + 1.5748 * pr, light - 0.18732 * pb - 0.46812 * pr, light + 1.8556 * pb]
+    )
+    assert np.abs(found - np.clip(wanted, 0, 255)).max() <= 0.55
+    if wanted.min() >= 0 and wanted.max() <= 255:
+        again = colours.planes(found)
+        assert np.array_equal(again.y_HW, plane)
+        assert np.array_equal(again.u_HW, blue)
+        assert np.array_equal(again.v_HW, red)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (20, 8), (3, 5)])
+def test_a_figure_is_neither_darker_nor_lighter_than_it_was(shift: tuple[int, int]) -> None:
+    """From planes to planes, as clips are composited: what is solid keeps brightness and colour."""
+    x, y = shift
+    rng = np.random.default_rng(5)
+    noise = cv2.GaussianBlur(rng.integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), sigmaX=4)
+    colours = Colours()
+    source = colours.planes(cv2.normalize(noise, np.empty(0), 30, 220, cv2.NORM_MINMAX))
+    scene = colours.planes(np.full((128, 160, 3), 90, np.uint8))
+    alphas = np.zeros((1, 96, 128), np.uint8)
+    alphas[:, 20:80, 30:100] = 255
+    made = next(composite([source], alphas, [scene], [Move(1.0, x, y)], HARD))
+    own = colours.rgb(source)[24:76, 34:96].astype(int)
+    pasted = colours.rgb(made)[24 + y : 76 + y, 34 + x : 96 + x].astype(int)
+    assert abs(float((pasted - own).mean())) < 0.1
+    # Between blocks of colour it has to be interpolated.
+    assert (np.abs(pasted - own) <= 1).mean() > 0.9

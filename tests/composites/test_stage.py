@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from mimix_core import tables
+from mimix_core.composites import stage
 from mimix_core.composites.plan import placebos
 from mimix_core.composites.stage import STAGE, CompositeInputs
 from mimix_core.masks import write_masks
@@ -174,6 +176,56 @@ def test_a_broken_source_fails_alone(store: Store, footage: Footage, tmp_path: P
     assert files == {Path(row["file"]).name for row in good}
 
 
+def test_when_nothing_can_be_rendered_not_every_pair_is_tried(
+    store: Store, footage: Footage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a disk with all masks is gone: of millions of pairs each would take its second."""
+    monkeypatch.setattr(stage, "_MOST_FAILURES", 4)
+    gone = []
+    for ref in footage.cutouts:
+        folder = tmp_path / ref.path.parts[-3]
+        gone.append(table_ref(folder, tables.CUTOUTS, tables.read(ref.path, tables.CUTOUTS)))
+    inputs = footage.inputs(val_share=0).model_copy(update={"cutouts": tuple(gone)})
+    run = made(store, inputs, "0.2")
+    rows = rows_of(run)
+    assert {(row["status"], row["reason"]) for row in rows} == {("failed", "render_failed")}
+    tried = [row for row in rows if row["background_clip_id"]]
+    assert 4 <= len(tried) == store.record(run.ref).notes["tried"] < 8
+    assert all("masks" in row["detail"] for row in tried)
+    # Each of the others is told why, too.
+    assert len({row["cutout_id"] for row in rows}) == len(rows) == 12
+    assert all("not tried" in row["detail"] for row in rows if row not in tried)
+
+
+def test_who_is_in_all_the_scenes_is_told_so(
+    store: Store, footage: Footage, tmp_path: Path
+) -> None:
+    """The ratio is not met, and that is not what it is told."""
+    clips = [row["clip_id"] for row in tables.read(footage.clips[3].path, tables.CLIPS)]
+    text = "[Character: Clara], waves. [Character: Bunny], runs. [scene-style:realistic]"
+    told = table_ref(tmp_path / "told", tables.CAPTIONS, [caption(name, text) for name in clips])
+    inputs = CompositeInputs(
+        unit="all",
+        clips=(footage.clips[0], footage.clips[3]),
+        captions=(footage.captions[0], told),
+        cutouts=(footage.cutouts[0], footage.cutouts[3]),
+        split=DatasetSettings(val_share=0),
+    )
+    run = made(store, inputs, "0.9", located_only=False)
+    assert {row["character"] for row in good_of(run)} == {"Clara"}
+    others = [row for row in rows_of(run) if row["character"] == "Bunny"]
+    assert {row["reason"] for row in others} == {"no_background"}
+    assert all("name Bunny already" in row["detail"] for row in others)
+
+
+@pytest.mark.parametrize(
+    "values", [{"preset": "bogus"}, {"feather": 1e9}, {"min_height": 0.9, "max_height": 0.5}]
+)
+def test_settings_that_can_make_nothing_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        CompositeSettings.model_validate(values)
+
+
 def test_the_same_bytes_whatever_the_number_of_workers(footage: Footage, tmp_path: Path) -> None:
     one, two = (
         made(Store(tmp_path / str(n)), footage.inputs(), "0.3", workers=n).ref for n in (1, 3)
@@ -249,6 +301,8 @@ def test_only_scenes_whose_characters_are_located_when_so_set(
     run = made(store, nobody, "0.2")
     assert not good_of(run)
     assert {row["reason"] for row in rows_of(run)} == {"no_background", "held_out"}
+    why = {row["detail"] for row in rows_of(run) if row["reason"] == "no_background"}
+    assert all(detail.endswith("of which all named characters were located") for detail in why)
 
 
 def test_whoever_acts_with_another_is_not_pasted_without(

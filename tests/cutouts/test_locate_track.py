@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mimix_core.cutouts.locate import Located, location_rows, read_locations, write_locations
 from mimix_core.cutouts.locate.track import MIN_LINK, Box, Sighting, iou, joined, sampled, within
+from mimix_core.cutouts.locate.vlm import evenly
 from mimix_core.errors import BadInput
+from mimix_core.settings.locating import (
+    FaceLocatorSettings,
+    LikenessLocatorSettings,
+    VlmLocatorSettings,
+)
 from tests.made import clip
 
 sides = st.floats(0, 400, allow_nan=False)
@@ -104,3 +111,21 @@ def test_another_file_is_no_locations(tmp_path: Path) -> None:
     (tmp_path / "other.parquet").write_bytes(b"nothing")
     with pytest.raises(BadInput, match="locations"):
         read_locations(tmp_path / "other.parquet")
+
+
+@given(st.integers(1, 40), st.integers(2, 81), st.integers(1, 80))
+def test_settings_with_which_no_two_sightings_are_joined_are_refused(
+    every: int, frames: int, max_gap: int
+) -> None:
+    for kind, values, looked_at in (
+        (FaceLocatorSettings, {"every": every}, sampled(81, every)),
+        (LikenessLocatorSettings, {"every": every}, sampled(81, every)),
+        (VlmLocatorSettings, {"frames": frames}, evenly(81, frames)),
+    ):
+        seen = {number: Sighting((10, 10, 60, 60), 0.9) for number in looked_at}
+        whole = None not in joined(seen, 81, max_gap).boxes
+        if whole:
+            kind.model_validate({**values, "max_gap": max_gap})
+        else:
+            with pytest.raises(ValidationError, match="nobody would be located"):
+                kind.model_validate({**values, "max_gap": max_gap})

@@ -59,6 +59,26 @@ def test_frames_come_all_and_in_order(tmp_path: Path) -> None:
         assert [read_counter(shown_rgb(f, video.info)) for f in frames] == list(range(60))
 
 
+def test_a_seek_never_gives_a_frame_another_ones_time(tmp_path: Path) -> None:
+    """In a program stream the first picture after a seek may bear the time of the next one."""
+    for b_frames in (0, 2):
+        truth = write_video(
+            tmp_path / f"{b_frames}.mpg",
+            [Shot(360)],
+            rate=Fraction(25),
+            codec="mpeg2video",
+            b_frames=b_frames,
+            gop=12,
+        )
+        with open_video(truth.path, threads=1) as video:
+            for number in range(5, 360, 7):
+                frames = video.frames_from(truth.pts[number])
+                found = [frame for frame, _ in zip(frames, range(3), strict=False)]
+                assert found[0].pts <= truth.pts[number]
+                numbers = [truth.pts.index(frame.pts) for frame in found]
+                assert [read_counter(shown_rgb(f, video.info)) for f in found] == numbers
+
+
 def test_audio_is_laid_on_the_clock_of_the_video(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "v.mkv", 3, beep_at=1.5, video=True)
     for start, beep in ((Fraction(0), 1.5), (Fraction(1, 2), 1.0), (Fraction(-1), 2.5)):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimix_core.media import Geometry, Rect, ffmpeg_exe, open_video, shown_rgb
+from mimix_core.media import Geometry, Rect, UnreadableVideo, ffmpeg_exe, open_video, shown_rgb
 from tests.media_factory import Shot, read_counter, write_video
 
 
@@ -67,3 +67,9 @@ def test_an_unstated_matrix_is_guessed_by_the_size(tmp_path: Path) -> None:
         path = write_video(tmp_path / f"{matrix}.mp4", [Shot(2)], size=size).path
         with open_video(path) as video:
             assert video.info.matrix == matrix
+
+
+def test_pictures_of_a_few_pixels_are_no_film(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.avi", [Shot(4)], codec="mpeg4", b_frames=0, size=(8, 8)).path
+    with pytest.raises(UnreadableVideo, match="of only 8x8 pixels"), open_video(path):
+        pytest.fail("it was opened")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from mimix_core.media import SoundCut, UnreadableVideo, sound_cuts
+from mimix_core.media import SoundCut, UnreadableVideo, ffmpeg_exe, read_audio, sound_cuts
 from tests.media_factory import Shot, write_video
 
 RATE = 48_000
@@ -119,6 +120,52 @@ def test_more_channels_are_mixed_down_to_two(tmp_path: Path) -> None:
     (found,) = cut(source, (Fraction(0), Fraction(1)))
     assert found.shape == (2, RATE)
     assert found[0].mean() > 2000 and np.abs(found[1]).max() == 0
+
+
+def switched(path: Path, rate: int = RATE) -> Path:
+    """A broadcast that goes from surround to stereo after 5 s, and to ``rate``."""
+    loud = np.full((6, RATE * 5), 8000, np.int16)
+    parts = [
+        write(path.with_name("one.ts"), loud, "ac3", "5.1"),
+        path.with_name("other.ts"),
+    ]
+    command = [ffmpeg_exe(), "-v", "error", "-y", "-i", str(parts[0]), "-ac", "2", "-ar", str(rate)]
+    command += ["-c:a", "ac3", "-muxdelay", "0", "-output_ts_offset", "5", str(parts[1])]
+    subprocess.run(command, check=True)
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def test_channels_may_change_on_the_way(tmp_path: Path) -> None:
+    source = switched(tmp_path / "s.ts")
+    (found,) = cut(source, (Fraction(4), Fraction(4) + CLIP))
+    assert found.shape == (2, round(CLIP * RATE))
+    assert np.abs(found[:, ::RATE]).min() > 0
+    heard = read_audio(source, rate=16_000, start=Fraction(0))
+    assert heard is not None and len(heard) / 16_000 > 9.5
+
+
+def test_another_rate_on_the_way_says_so(tmp_path: Path) -> None:
+    source = switched(tmp_path / "s.ts", rate=44_100)
+    with pytest.raises(UnreadableVideo, match="from 48000 to 44100 samples a second"):
+        cut(source, (Fraction(4), Fraction(4) + CLIP))
+    with pytest.raises(UnreadableVideo, match="from 48000 to 44100 samples a second"):
+        read_audio(source, rate=16_000, start=Fraction(0))
+
+
+@pytest.mark.parametrize("start", [Fraction(0), Fraction(5, 2), Fraction(-2)])
+def test_for_recognition_a_hole_in_the_sound_is_silence_too(
+    tmp_path: Path, start: Fraction
+) -> None:
+    source = write(tmp_path / "s.mkv", clicks(12), start=0.75, hole=(4.2, 6.6))
+    heard = read_audio(source, rate=16_000, start=start)
+    assert heard is not None
+    for second in (7, 8, 11):
+        at = round((second + Fraction(3, 4) - start) * 16_000)
+        assert np.abs(heard[at - 2 : at + 12]).max() > 0.1
+        assert np.abs(heard[at - 4000 : at - 200]).max() < 0.01
+    silence = slice(round((Fraction(5) - start) * 16_000), round((Fraction(7) - start) * 16_000))
+    assert np.abs(heard[silence]).max() < 0.01
 
 
 def test_the_same_cut_has_the_same_bytes_and_no_name_of_its_writer(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -40,6 +41,8 @@ def run(inputs: ObedientInputs, settings: ObedientSettings, out: Path) -> StageR
         raise Transient("the line is busy")
     if inputs.order == "bug":
         raise KeyError("oops")
+    if inputs.order == "full disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if inputs.order == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if inputs.order == "crash once" and len(Path(inputs.diary).read_text().splitlines()) < 2:

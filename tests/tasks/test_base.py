@@ -202,8 +202,8 @@ def rows(ref: TableRef) -> list[tuple[str, str | None]]:
 
 
 def test_a_unit_that_kills_its_process_is_a_failed_row_and_the_others_go_on(tmp_path: Path) -> None:
-    diaries = {name: tmp_path / name for name in ("good-1", "crash", "silent", "good-2")}
-    orders = ("before", "crash", "go silent", "after")
+    diaries = {name: tmp_path / name for name in ("good-1", "crash", "bug", "silent", "good-2")}
+    orders = ("before", "crash", "bug", "go silent", "after")
     inputs = [
         ObedientInputs(unit=name, order=order, diary=str(diary))
         for (name, diary), order in zip(diaries.items(), orders, strict=True)
@@ -213,13 +213,14 @@ def test_a_unit_that_kills_its_process_is_a_failed_row_and_the_others_go_on(tmp_
     assert [rows(ref) for ref in refs] == [
         [("ok", None)],
         [("failed", "decoder_crashed")],
+        [("failed", "decoder_crashed")],
         [("failed", "decoder_hung")],
         [("ok", None)],
     ]
     tries = {name: [line.split()[1] for line in lines(diary)] for name, diary in diaries.items()}
     assert len(set(tries["crash"])) == len(tries["crash"]) == 2, "tried twice, in two processes"
     assert len(set(tries["silent"])) == 2
-    assert run.summary().stages[0].reasons == {"decoder_crashed": 1, "decoder_hung": 1}
+    assert run.summary().stages[0].reasons == {"decoder_crashed": 2, "decoder_hung": 1}
 
     _, again, _ = perform(work, inputs)
     assert again == refs

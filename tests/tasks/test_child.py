@@ -125,6 +125,20 @@ def test_a_dead_process_is_told_from_a_stage_that_fails(
     assert caught.value.again
 
 
+def test_an_error_that_nobody_foresaw_may_be_the_files_fault(store: Store) -> None:
+    with pytest.raises(UnitDied, match="KeyError: 'oops'") as caught:
+        run_child(ask(store, "bug"), timeout_seconds=60, hear=lambda *said: None)
+    assert caught.value.reason is Reason.DECODER_CRASHED
+    assert caught.value.detail.endswith("an error that nobody foresaw, KeyError")
+    assert not caught.value.again
+
+
+def test_a_full_disk_is_no_units_fault(store: Store) -> None:
+    with pytest.raises(StageFailed, match="No space left") as caught:
+        run_child(ask(store, "full disk"), timeout_seconds=60, hear=lambda *said: None)
+    assert not isinstance(caught.value, UnitDied)
+
+
 def test_a_memory_limit_ends_with_the_request_that_set_it(store: Store) -> None:
     run_child(ask(store, "work", memory_bytes=10**9), timeout_seconds=60, hear=lambda *said: None)
     run_child(ask(store, "eat memory"), timeout_seconds=60, hear=lambda *said: None)

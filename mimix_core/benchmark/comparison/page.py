@@ -28,6 +28,9 @@ from mimix_core.errors import BadInput
 
 PAGE = "index.html"
 
+SIGNATURE = "Made by MiMix (mimix bench report)"
+"""In each page's footer: what has it may be written anew."""
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -43,8 +46,15 @@ def write(
     """Write the whole comparison into the folder ``out`` and return its page.
 
     The same evidence gives the same bytes. Raises BadInput when ``out`` holds anything that no
-    comparison wrote.
+    comparison wrote, or the videos of a system.
     """
+    for system in systems:
+        if system.folder.resolve().is_relative_to(out.resolve()):
+            raise BadInput(
+                f"the videos of {system.name} lie in it, and writing it would remove them",
+                where=str(out),
+                fix="Name another folder.",
+            )
     _clear(out)
     out.mkdir(parents=True, exist_ok=True)
     for sheet in sheets:
@@ -77,6 +87,9 @@ def view(
         "style_bars": _style_bars(evidence),
         "gaps": _gaps(evidence),
         "left_out": sorted(evidence.left_out.items()),
+        "absent": list(evidence.absent.items()),
+        "strays": list(evidence.strays.items()),
+        "measured": _how(evidence),
         "matches": matches(evidence, systems, columns, out),
         "categories": sorted({prompt.category for prompt in prompts.prompts}),
         "characters": sorted({name for prompt in prompts.prompts for name in prompt.characters}),
@@ -100,7 +113,11 @@ def render(values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("comparison.html").render(
-        **values, style=Markup(style), script=Markup(script), script_digest=digest
+        **values,
+        signature=SIGNATURE,
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=digest,
     )
 
 
@@ -128,13 +145,26 @@ def _clear(out: Path) -> None:
     """Remove an earlier comparison, so that no table of it stands beside the new ones."""
     if not out.exists():
         return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / PAGE).is_file()):
+    if not out.is_dir() or (any(out.iterdir()) and not _ours(out / PAGE)):
         raise BadInput("is there, and holds no comparison", where=str(out), fix="Name a new one.")
     for path in sorted(out.iterdir()):
         if path.name == FOLDER and path.is_dir():
             shutil.rmtree(path)
         elif path.suffix in (".csv", ".tex") or path.name == PAGE:
             path.unlink()
+
+
+def _ours(page: Path) -> bool:
+    """Whether a comparison wrote this page."""
+    return page.is_file() and SIGNATURE.encode() in page.read_bytes()
+
+
+def _how(evidence: Evidence) -> str:
+    """How there came to be values, in words; empty where there are none."""
+    measured_ = any(not metric.startswith("judge/") for metric in evidence.metrics())
+    rated = evidence.judge is not None or bool(evidence.duels)
+    ways = (("measured", measured_), ("judged by a model", rated))
+    return " and ".join(way for way, taken in ways if taken)
 
 
 def _radar(evidence: Evidence, subject: str) -> list[Chart]:

@@ -167,13 +167,18 @@ class PairLine:
 
 @dataclass(frozen=True)
 class Strength:
-    """A system's Bradley-Terry strength (log, mean zero over the systems) in one aspect."""
+    """A system's Bradley-Terry strength (log, mean zero over the systems) in one aspect.
+
+    All three are None where the duels that have both of their answers do not connect all systems:
+    nothing then says how one group of them stands to the other. The bounds are None where they hang
+    together by so few prompts that no resampling connects them.
+    """
 
     aspect: str
     system: str
-    strength: float
-    low: float
-    high: float
+    strength: float | None
+    low: float | None
+    high: float | None
 
 
 def pair_lines(duels: Sequence[Row]) -> list[PairLine]:
@@ -211,8 +216,7 @@ def pair_lines(duels: Sequence[Row]) -> list[PairLine]:
 def strengths(duels: Sequence[Row]) -> list[Strength]:
     """Bradley-Terry strengths of all systems in each aspect, with bootstrap bounds over prompts.
 
-    Empty for an aspect in which no duel has both of its answers, or the duels that have do not
-    connect all systems.
+    An aspect that no duel asked about has no line.
     """
     found = []
     for aspect in ASPECTS:
@@ -224,10 +228,11 @@ def strengths(duels: Sequence[Row]) -> list[Strength]:
         try:
             point = statistics.bradley_terry(wins_PNN.sum(0))
         except ValueError:
+            found += [Strength(aspect, system, None, None, None) for system in systems]
             continue
         draws = _strength_draws(wins_PNN)
         for number, system in enumerate(systems):
-            low, high = statistics.bounds(draws[:, number])
+            low, high = statistics.bounds(draws[:, number]) if len(draws) else (None, None)
             found.append(Strength(aspect, system, float(point[number]), low, high))
     return found
 
@@ -243,7 +248,7 @@ def _strength_draws(wins_PNN: Floats) -> Floats:
             found.append(statistics.bradley_terry(wins_PNN[chosen].sum(0)))
         except ValueError:
             continue
-    return np.stack(found)
+    return np.reshape(found, (-1, wins_PNN.shape[1]))
 
 
 def _wins(rows: Sequence[Row], systems: Sequence[str]) -> Floats:

@@ -93,7 +93,7 @@ def hear(
 
 STAGE = Stage(
     name="judgements",
-    version=1,
+    version=2,
     inputs=JudgeInputs,
     settings=JudgeSettings,
     table=JUDGEMENTS,

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.timeline import CLIP_RATE
+
+if TYPE_CHECKING:
+    from mimix_core.benchmark.vbench.video import Video
 
 ANALYSIS_SHORT_SIDE = 240
 """Flow is computed at this height (or width); smaller videos at their own."""
@@ -43,6 +47,16 @@ class Footage:
     def interval(self) -> int:
         """Frames from one looked-at frame to the next."""
         return max(1, round(CLIP_RATE / MOTION_RATE))
+
+    @cached_property
+    def vbench(self) -> Video:
+        """The video at ``path`` as VBench's readers give it, whose colours differ in rounding.
+
+        Raises UnreadableVideo.
+        """
+        from mimix_core.benchmark.vbench.video import read
+
+        return read(self.path, self.prompt)
 
     @cached_property
     def grey_THW(self) -> NDArray[np.uint8]:

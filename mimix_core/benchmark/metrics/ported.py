@@ -11,7 +11,6 @@ from mimix_core.benchmark.metrics.footage import Footage
 from mimix_core.benchmark.vbench import weights
 from mimix_core.benchmark.vbench.dimensions import Dimension
 from mimix_core.errors import MissingModel
-from mimix_core.timeline import CLIP_RATE
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +28,6 @@ def prepare(dimension: Dimension, resources: Resources) -> Callable[[Footage], f
     """The metric. Raises MissingModel without its weights, BadInput for other weights."""
     import torch
 
-    from mimix_core.benchmark.vbench.video import Video
-
     if resources.weights is None:
         raise MissingModel(
             f"{dimension.metric} needs VBench's weights",
@@ -42,8 +39,6 @@ def prepare(dimension: Dimension, resources: Resources) -> Callable[[Footage], f
     score = dimension.scorer()
 
     def measure(footage: Footage) -> float:
-        return score(
-            model, Video(footage.frames_THWC, float(CLIP_RATE), footage.prompt, footage.path)
-        )
+        return score(model, footage.vbench)
 
     return measure

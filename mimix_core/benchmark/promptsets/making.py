@@ -75,7 +75,8 @@ def make(library: Library, *, seed: int, singles: int = 50, multis: int = 50) ->
 
     Singles go round the characters, each in its own style. The others are spread evenly over the
     groups that the library has, over two and three characters, over both styles of scene where
-    characters of both meet, and over the characters. Raises BadInput when the library is too small.
+    characters of both meet, and over the characters. No two are alike. Raises BadInput when the
+    library is too small.
     """
     situations = Situations.model_validate(read_yaml(SITUATIONS)[0])
     homes = homes_of(library)
@@ -100,6 +101,13 @@ def make(library: Library, *, seed: int, singles: int = 50, multis: int = 50) ->
             where="library",
             fix="Write the name without a full stop.",
         ) from error
+    different = len({prompt.text() for prompt in prompts})
+    if different < len(prompts):
+        raise BadInput(
+            f"{len(prompts) - different} of {len(prompts)} prompts would repeat another",
+            where="library",
+            fix="Ask for fewer.",
+        )
     return PromptFile(
         version=f"{situations.version}-seed-{seed}", cast=homes, prompts=tuple(prompts)
     )

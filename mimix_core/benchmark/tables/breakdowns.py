@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from mimix_core.benchmark.prompts import Prompt, groups
 from mimix_core.benchmark.tables.evidence import Evidence
@@ -117,10 +118,13 @@ def differences(evidence: Evidence) -> Sheet:
 def further_measures(evidence: Evidence) -> Sheet:
     """What is no column of the paper: corrected variants, and stand-ins under their own names."""
     metrics = [metric for metric in evidence.metrics() if not metric.startswith("judge/")]
-    return by_subject(
+    columns = further(metrics)
+    lower = [column.title for column in columns if not column.higher_is_better]
+    sheet = by_subject(
         evidence,
         "further",
         "Further measures",
         "Metrics that are no column of the paper, each under the name of what computes it.",
-        further(metrics),
+        columns,
     )
+    return replace(sheet, notes=(f"Lower is better: {', '.join(lower)}.",) if lower else ())

@@ -7,6 +7,8 @@ from mimix_core.benchmark.tables.evidence import Evidence
 from mimix_core.benchmark.tables.measures import Measure
 from mimix_core.benchmark.tables.sheets import Cell, Line, Sheet
 
+APART = "The duels that were answered do not connect all systems, so that none has a strength"
+
 
 def duel_rates(evidence: Evidence) -> Sheet:
     """How often the judge preferred one of two systems, shown side by side in both orders."""
@@ -48,6 +50,8 @@ def duel_rates(evidence: Evidence) -> Sheet:
 def duel_strengths(evidence: Evidence) -> Sheet:
     """Bradley-Terry strengths: what all duels together say of each system."""
     column = Measure("strength", "Strength", "duel/strength", "Duel", 2, 0, 0)
+    found = strengths(evidence.duels)
+    apart = sorted({one.aspect for one in found if one.strength is None})
     return Sheet(
         key="strengths",
         title="Strengths",
@@ -57,8 +61,9 @@ def duel_strengths(evidence: Evidence) -> Sheet:
         columns=(column,),
         lines=tuple(
             Line((one.system, one.aspect), (Cell(one.strength, one.low, one.high),))
-            for one in strengths(evidence.duels)
+            for one in found
         ),
+        notes=(f"{APART}: {', '.join(apart)}.",) if apart else (),
         marked=False,
         signed=True,
     )

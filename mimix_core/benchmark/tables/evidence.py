@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from mimix_core import tables
 from mimix_core.benchmark.judge.results import Mode, ratings
 from mimix_core.benchmark.prompts import PromptFile
-from mimix_core.benchmark.systems import System, missing
+from mimix_core.benchmark.systems import System, missing, strays
 from mimix_core.errors import BadInput
 from mimix_core.tables import SCORES, Row, Status
 from mimix_core.tables.judging import DUELS, JUDGEMENTS
@@ -51,7 +51,8 @@ class Evidence:
 
     ``judgements`` and ``duels``: the judge's rows about these systems and prompts, its negative
     controls included. ``left_out``: rows of the files that belong to no system or prompt of this
-    comparison, by file.
+    comparison, by file. ``absent``: by system, the prompts it has no video of; ``strays``:
+    by system, the videos of its folder that no prompt names. Neither has a system without any.
     """
 
     prompts: PromptFile
@@ -62,6 +63,8 @@ class Evidence:
     judgements: tuple[Row, ...]
     duels: tuple[Row, ...]
     left_out: Mapping[str, int]
+    absent: Mapping[str, tuple[str, ...]]
+    strays: Mapping[str, tuple[str, ...]]
 
     def metrics(self) -> tuple[str, ...]:
         """All metrics that any system was asked for, sorted."""
@@ -97,16 +100,18 @@ def gather(
     rows = [row for path in judgements for row in book.rows_of(path, JUDGEMENTS)]
     judge = book.take_judgements(rows, mode)
     fought = [row for path in duels for row in book.rows_of(path, DUELS)]
-    unmade = {system.name: frozenset(missing(system, prompts.prompts)) for system in systems}
+    absent = {one.name: gone for one in systems if (gone := missing(one, prompts.prompts))}
     return Evidence(
         prompts=prompts,
         systems=tuple(names),
         values=book.values,
-        gaps=tuple(_gaps(prompts, names, book, unmade)),
+        gaps=tuple(_gaps(prompts, names, book, absent)),
         judge=judge,
         judgements=tuple(rows),
         duels=tuple(fought),
         left_out=dict(book.left_out),
+        absent=absent,
+        strays={one.name: found for one in systems if (found := strays(one, prompts.prompts))},
     )
 
 
@@ -226,7 +231,7 @@ def _gaps(
     prompts: PromptFile,
     systems: Sequence[str],
     book: _Book,
-    unmade: Mapping[str, frozenset[str]],
+    absent: Mapping[str, tuple[str, ...]],
 ) -> Iterable[Gap]:
     """Each prompt of each system that a metric, asked of any system, has no value for."""
     metrics = sorted({metric for _, metric in book.values} | {metric for _, metric, _ in book.why})
@@ -237,6 +242,6 @@ def _gaps(
                 if prompt.id in values:
                     continue
                 why = book.why.get((system, metric, prompt.id))
-                if prompt.id in unmade[system]:
+                if prompt.id in absent.get(system, ()):
                     why = "no video"
                 yield Gap(system, metric, prompt.id, why or "not asked")

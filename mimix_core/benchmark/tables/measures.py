@@ -20,6 +20,7 @@ class Measure:
     decimals: int
     low: float
     high: float
+    higher_is_better: bool = True
 
 
 def _vbench(key: str, title: str, metric: str) -> Measure:
@@ -60,7 +61,18 @@ def further(metrics: Iterable[str]) -> tuple[Measure, ...]:
 
     Their scale is not known: charts leave them out.
     """
+    from mimix_core.benchmark.metrics import METRICS
+
     return tuple(
-        Measure(metric, metric, metric, "VBench", 4, 0, 0)
+        Measure(
+            metric,
+            metric,
+            metric,
+            "VBench",
+            4,
+            0,
+            0,
+            higher_is_better=metric not in METRICS or METRICS[metric].higher_is_better,
+        )
         for metric in sorted(set(metrics) - set(BY_METRIC))
     )

@@ -73,7 +73,7 @@ class Sheet:
     signed: bool = False
 
     def best(self) -> frozenset[tuple[int, int]]:
-        """(line, column) of the highest shown value of each column among the lines of one group.
+        """(line, column) of the best shown value of each column among the lines of one group.
 
         Lines of a group share all labels but the first. What is quoted, and what has nothing of its
         group beside it, is never the best.
@@ -95,7 +95,7 @@ class Sheet:
                     if (value := line.cells[column].value) is not None
                 }
                 if len(shown) > 1:
-                    top = max(shown.values())
+                    top = (max if measure.higher_is_better else min)(shown.values())
                     found |= {(index, column) for index in shown if shown[index] == top}
         return frozenset(found)
 

@@ -22,6 +22,9 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "[": "{[}",
         "]": "{]}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
         "–": "--",
         "−": "$-$",
     }

@@ -35,7 +35,7 @@ class Dimension:
     reads_prompt: bool = False
     loader: str = "load"
     rule: str = "score"
-    version: int = 1
+    version: int = 2
 
     @property
     def name(self) -> str:
@@ -87,9 +87,9 @@ DIMENSIONS = {
         ),
         Dimension("dynamic_degree/raft", (weights.RAFT,)),
         Dimension("imaging_quality/musiq", (weights.MUSIQ,)),
-        Dimension("aesthetic_quality/laion", (weights.CLIP_L, weights.LAION), version=2),
+        Dimension("aesthetic_quality/laion", (weights.CLIP_L, weights.LAION), version=3),
         Dimension("subject_consistency/dino", (weights.DINO,)),
-        Dimension("background_consistency/clip", (weights.CLIP_B,), version=2),
+        Dimension("background_consistency/clip", (weights.CLIP_B,), version=3),
     )
 }
 """By ``metric``; for all of them more is better."""

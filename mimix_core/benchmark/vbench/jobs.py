@@ -41,7 +41,7 @@ def plan(videos: Path, prompts: Mapping[str, str] | None) -> tuple[Job, ...]:
         files = {videos.name: videos}
     elif videos.is_dir():
         found = (path for path in videos.rglob("*") if path.suffix.lower() == SUFFIX)
-        files = {path.relative_to(videos).as_posix(): path for path in found if path.is_file()}
+        files = {path.relative_to(videos).as_posix(): path for path in found if not path.is_dir()}
     else:
         raise BadInput("no such file or folder", where=str(videos), fix="Check --videos.")
     if not files:

@@ -48,13 +48,15 @@ VBENCH = Table(
 
 @dataclass
 class Tally:
-    """What a run did. ``seconds``: by metric; ``decode_seconds``: of the decoding thread;
-    ``waited_seconds``: of those, what scoring waited for."""
+    """What a run did. ``seconds``: by metric, and ``videos``: how many were scored in them;
+    ``decode_seconds``: of the decoding thread; ``waited_seconds``: of those, what scoring waited
+    for."""
 
     scored: int = 0
     kept: int = 0
     failed: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    videos: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     decode_seconds: float = 0.0
     waited_seconds: float = 0.0
 
@@ -120,7 +122,7 @@ def _plan(
     """Each job with the key of each of its scores."""
     plan: Plan = []
     for job in jobs:
-        content = weights.sha256(job.path) if job.path.is_file() else ""
+        content = _content(job.path)
         keys = {
             d: journal.key_of(
                 d.metric,
@@ -134,6 +136,14 @@ def _plan(
         }
         plan.append((job, keys))
     return plan
+
+
+def _content(path: Path) -> str:
+    """The digest of a video, empty where there is none to be read: it will fail when decoded."""
+    try:
+        return weights.sha256(path)
+    except OSError:
+        return ""
 
 
 def _models(wanted: Sequence[Dimension], weights_dir: Path, device: torch.device) -> dict[str, Any]:
@@ -205,6 +215,7 @@ def _scored(
     except (Unmeasurable, RuntimeError, ValueError) as error:
         return _failed(error, same, tally)
     tally.scored += 1
+    tally.videos[dimension.metric] += 1
     tally.seconds[dimension.metric] += time.perf_counter() - begun
     return tables.ok(**same, score=float(value))
 

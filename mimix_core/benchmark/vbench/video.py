@@ -48,11 +48,17 @@ def read(path: Path, prompt: str = "", *, threads: int = DECODE_THREADS) -> Vide
     """Decode a whole video. Raises UnreadableVideo for one that cannot be read to its end.
 
     The pixels are those of decord and of OpenCV, which VBench's dimensions use: libswscale's
-    default way from the stream's own YCbCr to RGB. Pixels are taken as coded: VBench neither
-    stretches for a sample aspect ratio nor (in most of its dimensions) turns by a rotation tag.
+    default way from the stream's own YCbCr to RGB, turned as the file's rotation asks. Neither
+    stretches for a sample aspect ratio.
     """
     with open_video(path, threads=threads) as video:
-        frames_THWC = np.stack([f.to_ndarray(format="rgb24") for f in video.frames()])
+        turns = -video.info.geometry.rotation // 90
+        frames_THWC = np.stack(
+            [
+                np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                for frame in video.frames()
+            ]
+        )
         return Video(frames_THWC, float(video.info.rate), prompt, path)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -128,6 +129,32 @@ def test_a_better_system_wins_and_the_third_place_is_far() -> None:
     assert order[0].strength > order[1].strength > order[2].strength
     assert all(one.low <= one.strength <= one.high for one in order)
     assert strengths([]) == pair_lines([]) == []
+
+
+def test_systems_that_no_duel_connects_are_named_without_a_strength() -> None:
+    rows = duelled(lambda first, _prompt, _right: first)
+    for row in rows:
+        if "c" in (row["left_system"], row["right_system"]) and row["aspect"] == "motion":
+            row["winner"] = None
+    found = {(one.aspect, one.system): one.strength for one in strengths(rows)}
+    assert len(found) == 4 * 3
+    assert {key for key, value in found.items() if value is None} == {
+        ("motion", system) for system in "abc"
+    }
+
+
+def test_systems_that_a_prompt_each_connects_have_strengths_and_no_bounds() -> None:
+    # Each pair meets in a prompt of its own: 500 resamplings of 19 prompts never have all 19.
+    names = [f"s{number:02}" for number in range(20)]
+    row = {"aspect": "style", "winner": "tie"}
+    rows = [
+        {**row, "prompt_id": left, "left_system": left, "right_system": right, "sample": sample}
+        for left, right in itertools.pairwise(names)
+        for sample in (0, 1)
+    ]
+    found = strengths(rows)
+    assert [one.system for one in found] == names
+    assert all(one.strength == pytest.approx(0, abs=1e-9) and one.low is None for one in found)
 
 
 def test_the_score_card_takes_a_tie_for_no_success() -> None:

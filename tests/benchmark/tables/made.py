@@ -120,17 +120,28 @@ def judgement(
     return tables.ok(**row)
 
 
+def _ended(winner: str | None, row: Row) -> Row:
+    if winner is None:
+        blank = {**row, "model": "", "asked_on": ""}
+        return tables.failed(Reason.METRIC_FAILED, "no answer", **blank)
+    return tables.ok(**row)
+
+
 def judgements(path: Path, rows: Sequence[Row]) -> Path:
     """A table of ratings."""
     tables.write(path, JUDGEMENTS, rows, stage_key="key")
     return path
 
 
-def duels(path: Path, winners: Mapping[str, Sequence[str]]) -> Path:
-    """A table of comparisons of ``a`` (left) and ``b``: prompt id -> the winner in each order."""
+def duels(path: Path, winners: Mapping[str, Sequence[str | None]]) -> Path:
+    """A table of comparisons of ``a`` (left) and ``b``: prompt id -> the winner in each order.
+
+    A winner of None is a comparison without an answer.
+    """
     rows = [
-        tables.ok(
-            **_answer(
+        _ended(
+            winner,
+            _answer(
                 duel_id=f"{prompt_id}/a~b/motion/{sample}",
                 prompt_id=prompt_id,
                 category="single",
@@ -140,7 +151,7 @@ def duels(path: Path, winners: Mapping[str, Sequence[str]]) -> Path:
                 first="right" if sample % 2 else "left",
                 sample=sample,
                 winner=winner,
-            )
+            ),
         )
         for prompt_id, both in winners.items()
         for sample, winner in enumerate(both)

@@ -110,6 +110,61 @@ def test_a_folder_of_something_else_is_left_alone(
     assert (tmp_path / "out" / "thesis.tex").read_text() == "all of it"
 
 
+def test_anothers_page_and_its_videos_are_left_alone(
+    evidence: Evidence, systems: list[System], tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "videos").mkdir(parents=True)
+    (tmp_path / "out" / "index.html").write_text("<p>my own page</p>")
+    (tmp_path / "out" / "videos" / "mine.mp4").write_text("mine")
+    with pytest.raises(BadInput, match="holds no comparison"):
+        write(evidence, systems, (), tmp_path / "out")
+    assert (tmp_path / "out" / "videos" / "mine.mp4").read_text() == "mine"
+
+
+def test_a_comparison_is_not_written_over_the_videos_that_it_compares(
+    evidence: Evidence, systems: list[System], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write(evidence, systems, (), out)
+    copies = [System(one.name, out / "videos" / one.name) for one in systems]
+    with pytest.raises(BadInput, match="the videos of a lie in it"):
+        write(evidence, copies, (), out)
+    assert (out / "videos" / "a" / "p1.mp4").read_text() == "a p1"
+
+
+def test_a_video_that_no_prompt_names_is_named(systems: list[System], tmp_path: Path) -> None:
+    (systems[1].folder / "P4.mp4").write_text("named wrongly")
+    found = gather(PROMPTS, systems, {}, [], [], None)
+    page = write(found, systems, all_sheets(found, {}, {}), tmp_path / "out").read_text()
+    assert "Videos of b that no prompt names, left out: P4.mp4." in page
+    assert "Videos of a that" not in page
+
+
+def test_a_video_that_is_not_there_is_counted_where_nothing_was_measured(
+    systems: list[System], tmp_path: Path
+) -> None:
+    found = gather(PROMPTS, systems, {}, [], [], None)
+    page = write(found, systems, all_sheets(found, {}, {}), tmp_path / "out").read_text()
+    assert "b has no video of 1 of the prompts: p4." in page
+    assert "<dt>videos missing</dt><dd>1</dd>" in page
+    assert "No v" not in page[page.index('id="missing"') :]
+
+
+def test_the_page_says_only_what_was_done(
+    evidence: Evidence, systems: list[System], tmp_path: Path
+) -> None:
+    bare = gather(PROMPTS, systems, {}, [], [], None)
+    values = [made.scores(tmp_path / "c.parquet", {QUALITY: {"p1": 0.5}})]
+    scored = gather(PROMPTS, systems, {"a": values}, [], [], None)
+    for found, said in (
+        (bare, "Nothing was measured yet"),
+        (scored, "Its videos were measured; below"),
+        (evidence, "Its videos were measured and judged by a model; below"),
+    ):
+        page = write(found, systems, all_sheets(found, {}, {}), tmp_path / "out").read_text()
+        assert said in page
+
+
 def test_the_page_asks_nobody_and_runs_its_own_script_alone(
     evidence: Evidence, systems: list[System], tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from mimix_core.benchmark.tables.breakdowns import (
     per_styles,
 )
 from mimix_core.benchmark.tables.build import all_sheets
-from mimix_core.benchmark.tables.duels import duel_rates, judge_card
+from mimix_core.benchmark.tables.duels import duel_rates, duel_strengths, judge_card
 from mimix_core.benchmark.tables.evidence import Evidence, Gap, gather
 from mimix_core.benchmark.tables.paper import paper
 from mimix_core.benchmark.tables.published import table_1, table_2, table_3
@@ -290,11 +290,38 @@ def test_csv_latex_and_markdown_say_the_same(evidence: Evidence) -> None:
                 assert re.split(r" \(", in_mark)[0].strip("* |") == told
 
 
+def test_the_lowest_is_the_best_where_lower_is_better(
+    systems: list[System], tmp_path: Path
+) -> None:
+    brisque = "imaging_quality/brisque"
+    scores = {
+        name: [made.scores(tmp_path / f"{name}.low", {brisque: {"p1": value}, SMOOTH: {"p1": 1}})]
+        for name, value in (("a", 40.0), ("b", 20.0))
+    }
+    sheet = further_measures(gather(PROMPTS, systems, scores, [], [], None))
+    assert [(sheet.lines[line].labels[0], column) for line, column in sheet.best()] == [("b", 0)]
+    assert sheet.notes == (f"Lower is better: {brisque}.",)
+
+
+def test_systems_that_no_duel_connects_stand_without_a_strength(
+    systems: list[System], tmp_path: Path
+) -> None:
+    fought = made.duels(tmp_path / "none.parquet", {"p1": ["left", None], "p2": [None, None]})
+    found = gather(PROMPTS, systems, {}, [], [fought], None)
+    sheet = duel_strengths(found)
+    assert [line.labels for line in sheet.lines] == [("a", "motion"), ("b", "motion")]
+    assert all(line.cells == (Cell(None),) for line in sheet.lines)
+    assert "do not connect all systems" in sheet.notes[0]
+    assert sheet.notes[0].endswith(": motion.")
+
+
 def test_latex_escapes_what_it_must() -> None:
     sheet = Sheet("k", "50% & more", "a_b #1 {x} ^ ~ \\", ("Name",), (), (Line(("[a]$",), ()),))
     told = as_latex(sheet)
     assert r"50\% \& more. a\_b \#1 \{x\} \textasciicircum{} \textasciitilde{}" in told
     assert r"{[}a{]}\$" in told
+    angled = Sheet("k", "", "", ("Name",), (), (Line(("<a|b>",), ()),))
+    assert r"\textless{}a\textbar{}b\textgreater{}" in as_latex(angled)
     assert told.count("{") - told.count(r"\{") == told.count("}") - told.count(r"\}")
 
 

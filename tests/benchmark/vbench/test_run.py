@@ -57,6 +57,7 @@ def test_every_video_has_a_row_in_every_dimension(
     found = rows(out)
     assert len(found) == 4 * 4
     assert (tally.scored, tally.kept, tally.failed) == (8, 0, 8)
+    assert set(tally.videos.values()) == {2}
     for (name, dimension), row in found.items():
         good = name in ("pan.mp4", "still.mp4")
         assert (row["status"] == "ok") == good == (row["score"] is not None), (name, dimension)
@@ -66,6 +67,14 @@ def test_every_video_has_a_row_in_every_dimension(
     assert found["pan.mp4", "overall_consistency"]["score"] == pytest.approx(
         found["pan.mp4", "overall_consistency/viclip-short-prompt"]["score"], abs=1e-6
     )
+
+
+def test_a_link_to_nowhere_is_a_failed_row(folder: Path, weights_dir: Path, tmp_path: Path) -> None:
+    (folder / "gone.mp4").symlink_to(tmp_path / "moved away.mp4")
+    out = tmp_path / "scores.parquet"
+    tally = run.run(jobs.plan(folder, None), CHEAP[:1], weights_dir, out, CPU)
+    assert (tally.scored, tally.failed) == (2, 2)
+    assert rows(out)["gone.mp4", CHEAP[0].name]["reason"] == "unreadable_video"
 
 
 def test_nothing_is_scored_or_decoded_twice(
@@ -228,3 +237,8 @@ def large(number: int) -> Frames:
     """Three frames, as small as the motion networks take them without trouble."""
     wide = drawn.picture(128, 136, seed=number)
     return np.stack([wide[:, shift : shift + 128] for shift in (0, 3, 6)])
+
+
+def test_a_dimension_named_twice_is_one() -> None:
+    names = ["subject_consistency", "subject_consistency/dino", "subject_consistency"]
+    assert [d.metric for d in chosen(names)] == ["subject_consistency/dino"]

@@ -16,7 +16,10 @@ function wire(match) {
   const slider = bar.querySelector("input");
   const clock = bar.querySelector("output");
   bar.hidden = false;
-  for (const video of videos) video.controls = false;
+  for (const video of videos) {
+    video.controls = false;
+    video.addEventListener("error", () => unplayable(video));
+  }
 
   // The longest video leads; a shorter one waits on its last frame.
   const lead = () => videos.reduce((a, b) => ((b.duration || 0) > (a.duration || 0) ? b : a));
@@ -80,6 +83,16 @@ function wire(match) {
     for (const video of videos) video.preload = "auto";
     watch.disconnect();
   }, { rootMargin: "300px" }).observe(match);
+}
+
+// Broken, or of a codec that this browser lacks: said in its place instead of a black picture.
+function unplayable(video) {
+  if (video.hidden) return;
+  const note = document.createElement("div");
+  note.className = "absent";
+  note.textContent = "cannot be played here";
+  video.hidden = true;
+  video.after(note);
 }
 
 function ready(video) {

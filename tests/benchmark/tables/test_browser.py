@@ -1,0 +1,31 @@
+"""The page of a comparison in a real browser: what plays, and what says that it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mimix_core.benchmark.comparison.page import write
+from mimix_core.benchmark.tables.evidence import gather
+from tests.benchmark.tables import made
+from tests.benchmark.tables.made import PROMPTS
+from tests.deployments.browser import browsing, chromium
+from tests.media_factory import Shot, write_video
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(chromium() is None, reason="needs a browser: apt-get install chromium")
+def test_videos_play_together_and_a_broken_one_says_so(tmp_path: Path) -> None:
+    systems = [made.system(tmp_path / "in", name, ["p1"]) for name in "abc"]
+    for system, frames in zip(systems, (16, 32), strict=False):
+        write_video(system.folder / "p1.mp4", [Shot(frames)])
+    page = write(gather(PROMPTS, systems, {}, [], [], None), systems, (), tmp_path / "out")
+    with browsing(tmp_path) as tab:
+        tab.open(page.as_uri())
+        tab.wait_for("Play")
+        tab.value("document.querySelector('.play-all').scrollIntoView()")
+        tab.value("document.querySelector('.play-all').click()")
+        assert tab.wait_for("cannot be played here", "Pause").count("cannot be played here") == 1
+        moving = "[...document.querySelectorAll('video')].filter(v => v.currentTime > 0).length"
+        tab.wait_until(f"{moving} == 2")
