@@ -26,10 +26,17 @@ class Style(StrEnum):
         return Style.REALISTIC if self is Style.CARTOON else Style.CARTOON
 
 
+# Ids and names of clips, characters and composites go into file names of 255 bytes at most.
+_LONGEST_ID = 40
+_LONGEST_NAME = 60
+
+
 class Character(Frozen):
     """Someone who is to be recognised and generated."""
 
-    name: str = Field(min_length=1, description="As it stands in [Character: <name>].")
+    name: str = Field(
+        min_length=1, max_length=_LONGEST_NAME, description="As it stands in [Character: <name>]."
+    )
     aliases: tuple[str, ...] = Field((), description="Other names scripts and captions may use.")
     description: str = Field("", description="Looks, in a sentence; given to captioner and judge.")
     references: tuple[Path, ...] = Field((), description="Reference images.")
@@ -58,7 +65,9 @@ class Episode(Frozen):
 class Show(Frozen):
     """A series or a film: one style, one cast."""
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Short name, in ids.")
+    id: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=_LONGEST_ID, description="Short name, in ids."
+    )
     title: str = Field(min_length=1)
     style: Style
     characters: tuple[Character, ...] = Field(min_length=1)

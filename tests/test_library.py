@@ -76,6 +76,8 @@ def test_a_good_library(folder: Path) -> None:
         ("episodes/*.mp4", "nowhere/*.mp4", 11, "nowhere"),
         ("id: mr-bean", "id: tom-and-jerry", None, "two shows have the id"),
         ("id: mr-bean", "id: Mr Bean", 13, "id"),
+        ("id: mr-bean", f"id: {41 * 'm'}", 13, "at most 40 characters"),
+        ("name: Mr. Bean,", f"name: {61 * 'm'},", 17, "at most 60 characters"),
         ("name: Mr. Bean,", "name: 'Bean], runs',", 17, "cannot stand in a [Character: ...] tag"),
         ("title: Mr. Bean", "title: A\n    title: B", 14, "stands twice"),
         ("shows:", "shows: [", None, "not readable as YAML"),

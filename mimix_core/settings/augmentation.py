@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from mimix_core.keys import Immaterial
 from mimix_core.refs import Frozen
+from mimix_core.settings.curation import Preset
 from mimix_core.settings.locating import (
     CartoonLocator,
     FaceLocatorSettings,
@@ -18,20 +19,6 @@ from mimix_core.settings.locating import (
     VlmLocatorSettings,
 )
 from mimix_core.settings.segmenting import Sam2Settings
-
-Preset = Literal[
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-]
-"""What x264 knows."""
 
 
 class CutoutSettings(Frozen):

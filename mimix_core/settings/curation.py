@@ -13,6 +13,20 @@ from mimix_core.keys import Immaterial
 from mimix_core.refs import Frozen
 from mimix_core.settings.vlm import VlmSettings
 
+Preset = Literal[
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+]
+"""What x264 knows."""
+
 
 class SceneSettings(Frozen):
     """Shot boundaries and what each shot is like."""
@@ -98,7 +112,7 @@ class ClipSettings(Frozen):
         Decimal("0.05"), ge=0, description="Seconds kept away from both ends of a scene."
     )
     crf: int = Field(16, ge=0, le=51, description="x264 quality; 16 is visually lossless.")
-    preset: str = Field("fast", description="x264 preset.")
+    preset: Preset = Field("fast", description="x264 preset.")
     audio: Literal["flac", "none"] = Field("flac", description="The clip's sound, kept beside it.")
     max_black_share: float = Field(
         0.25, ge=0, le=1, description="More black frames reject the clip."
