@@ -21,6 +21,7 @@ REASONS = frozenset(
         Reason.VIDEO_TOO_LARGE,
         Reason.DECODER_CRASHED,
         Reason.DECODER_HUNG,
+        Reason.UNFORESEEN_ERROR,
     }
 )
 """Why a row failed, where the file is to blame, or was."""

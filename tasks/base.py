@@ -18,11 +18,12 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture, as_completed
 from prefect.tasks import Task, exponential_backoff
 
-from mimix_core import catalogue
+from mimix_core import catalogue, tables
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.refs import Frozen, TableRef
 from mimix_core.stage import Stage, commit_broken
 from mimix_core.store import Store
+from mimix_core.tables import Reason
 from mimix_core.unit import UnitReply, UnitRequest, request
 from mimix_core.workspace import Workspace
 from tasks.board import Board, Stopwatch
@@ -242,6 +243,7 @@ class Run:
         if problems:
             raise _joined(stage.name, problems)
         refs = [found[index] for index in range(len(inputs))]
+        self._no_bug(stage.name, refs)
         self._note(stage.name, refs, len(inputs) - cached, watch.seconds())
         return refs
 
@@ -290,6 +292,20 @@ class Run:
             return
         found[index] = here
         self.board.hear(stage.name, unit, 1, 1, "")
+
+    def _no_bug(self, name: str, refs: Sequence[TableRef]) -> None:
+        """An error that meets every unit is MiMix's and no file's: raise it, and keep no rows."""
+        records = [self.workspace.store.record(ref) for ref in refs]
+        if not refs or any(set(one.reasons) != {Reason.UNFORESEEN_ERROR} for one in records):
+            return
+        rows = tables.read(refs[0].path, catalogue.stage(name).table)
+        for ref in refs:
+            self.workspace.store.discard(name, ref.key)
+        logs = self.workspace.store.root.parent / "logs"
+        raise StageFailed(
+            f"every unit of stage {name} failed, {refs[0].unit} for one: {rows[0]['detail']}. "
+            f"This is a bug; the traceback is in the units' logs: {logs}/{name}-*.log"
+        )
 
     def _note(self, name: str, refs: Sequence[TableRef], computed: int, seconds: float) -> None:
         reasons: dict[str, int] = {}

@@ -230,7 +230,7 @@ def run_child(
         kind = reply.message.partition(":")[0]
         raise UnitDied(
             f"stage {asked.stage}: {reply.message}\nLog: {asked.log}",
-            Reason.DECODER_CRASHED,
+            Reason.UNFORESEEN_ERROR,
             f"the process that read the file met an error that nobody foresaw, {kind}",
             again=False,
         )

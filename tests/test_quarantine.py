@@ -177,7 +177,8 @@ def judged(work: Workspace, unit: str) -> tuple[scenes.SceneInputs, object]:
     return inputs, work.config.scenes
 
 
-def test_quarantine_lists_and_retry_tries_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reason", [Reason.DECODER_CRASHED, Reason.UNFORESEEN_ERROR])
+def test_quarantine_lists_and_retry_tries_again(tmp_path: Path, reason: Reason) -> None:
     settings = str(project(tmp_path))
     for name in ("page.mp4", "crashes.mp4", "renamed.mp4"):
         (tmp_path / "corpus" / name).write_bytes(f"<html>{name}</html>".encode())
@@ -187,13 +188,13 @@ def test_quarantine_lists_and_retry_tries_again(tmp_path: Path) -> None:
         run_stage(work.store, scenes.STAGE, *judged(work, unit))
     inputs, asked = judged(work, "crashes")
     died = "the process that read the file ended by signal SIGSEGV"
-    commit_broken(work.store, scenes.STAGE, inputs, asked, Reason.DECODER_CRASHED, died)
+    commit_broken(work.store, scenes.STAGE, inputs, asked, reason, died)
     (tmp_path / "corpus" / "renamed.mp4").rename(tmp_path / "corpus" / "by-another-name.mp4")
     work = opened(tmp_path)
     found = quarantined(work.store, work.episodes)
     assert [(one.unit, one.reason) for one in found] == [
         ("by-another-name", "unreadable_video"),
-        ("crashes", "decoder_crashed"),
+        ("crashes", reason),
         ("page", "unreadable_video"),
     ]
     assert found[1].detail == died

@@ -92,6 +92,7 @@ REASONS: Mapping[str, str] = {
     Reason.VIDEO_TOO_LARGE: "the picture is too large",
     Reason.DECODER_CRASHED: "the decoder crashed",
     Reason.DECODER_HUNG: "the decoder stood still",
+    Reason.UNFORESEEN_ERROR: "an error that nobody foresaw",
     Reason.EPISODE_UNUSABLE: "the episode is unusable",
     Reason.SCENE_TRANSITION: "a dissolve or fade",
     Reason.SCENE_DAMAGED: "damaged frames",

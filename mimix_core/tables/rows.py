@@ -31,6 +31,7 @@ class Reason(StrEnum):
     VIDEO_TOO_LARGE = "video_too_large"
     DECODER_CRASHED = "decoder_crashed"
     DECODER_HUNG = "decoder_hung"
+    UNFORESEEN_ERROR = "unforeseen_error"
     EPISODE_UNUSABLE = "episode_unusable"
     SCENE_TRANSITION = "scene_transition"
     SCENE_DAMAGED = "scene_damaged"

@@ -213,22 +213,37 @@ def test_a_unit_that_kills_its_process_is_a_failed_row_and_the_others_go_on(tmp_
     assert [rows(ref) for ref in refs] == [
         [("ok", None)],
         [("failed", "decoder_crashed")],
-        [("failed", "decoder_crashed")],
+        [("failed", "unforeseen_error")],
         [("failed", "decoder_hung")],
         [("ok", None)],
     ]
     tries = {name: [line.split()[1] for line in lines(diary)] for name, diary in diaries.items()}
     assert len(set(tries["crash"])) == len(tries["crash"]) == 2, "tried twice, in two processes"
     assert len(set(tries["silent"])) == 2
-    assert run.summary().stages[0].reasons == {"decoder_crashed": 2, "decoder_hung": 1}
+    assert run.summary().stages[0].reasons == {
+        "decoder_crashed": 1,
+        "unforeseen_error": 1,
+        "decoder_hung": 1,
+    }
 
     _, again, _ = perform(work, inputs)
     assert again == refs
     assert len(lines(diaries["crash"])) == 2, "what died twice is not tried again every night"
+    assert len(lines(diaries["bug"])) == 1, "what is no hiccup is tried once"
     assert work.store.discard(STAGE.name, refs[1].key)
     _, again, _ = perform(work, inputs)
     assert again == refs, "the same failure makes the same table"
     assert len(lines(diaries["crash"])) == 4
+
+
+def test_what_fails_for_every_unit_is_a_bug_and_no_bad_footage(tmp_path: Path) -> None:
+    work = workspace(tmp_path)
+    inputs = [ObedientInputs(unit=name, order="bug") for name in ("one", "two")]
+    with pytest.raises(StageFailed, match=r"every unit .* nobody foresaw, KeyError.*logs"):
+        perform(work, inputs[:1])
+    with pytest.raises(StageFailed, match=r"every unit .* nobody foresaw, KeyError.*logs"):
+        perform(work, inputs)
+    assert not list(work.store.records()), "nothing is kept that a mended MiMix would find"
 
 
 def test_a_hiccup_of_the_machine_is_not_held_against_the_file(tmp_path: Path) -> None:

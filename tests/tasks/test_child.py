@@ -128,7 +128,7 @@ def test_a_dead_process_is_told_from_a_stage_that_fails(
 def test_an_error_that_nobody_foresaw_may_be_the_files_fault(store: Store) -> None:
     with pytest.raises(UnitDied, match="KeyError: 'oops'") as caught:
         run_child(ask(store, "bug"), timeout_seconds=60, hear=lambda *said: None)
-    assert caught.value.reason is Reason.DECODER_CRASHED
+    assert caught.value.reason is Reason.UNFORESEEN_ERROR
     assert caught.value.detail.endswith("an error that nobody foresaw, KeyError")
     assert not caught.value.again
 
