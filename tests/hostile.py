@@ -453,6 +453,7 @@ EXACTLY = {
     "video-said-to-be-sound.mp4": Reason.NO_VIDEO_STREAM,
     "picture-bomb.mov": Reason.VIDEO_TOO_LARGE,
     "empty.mp4": Reason.UNREADABLE_VIDEO,
+    "two-pixels.avi": Reason.UNREADABLE_VIDEO,
 }
 """Where only one reason would be right."""
 
@@ -471,7 +472,7 @@ HARMLESS = frozenset(
 )
 """Files whose flaw hides no frame: all 168 are there, so they must be used."""
 
-TOO_LITTLE = frozenset({"one-frame.mp4", "time-base-zero.mp4", "two-pixels.avi"})
+TOO_LITTLE = frozenset({"one-frame.mp4", "time-base-zero.mp4"})
 """What can be read of these is read, and holds no clip: the edit list, in seconds where the time
 base is lost, leaves one frame."""
 
