@@ -6,13 +6,13 @@ from prefect import flow
 
 from flows.curate import Curated, curate_stages
 from flows.session import session
-from mimix_core.refs import TableRef
+from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.composites import composites, recaptions
 from tasks.cutouts import cutouts
 from tasks.dataset import dataset
-from tasks.summary import Summary
+from tasks.run_summary import Summary
 
 
 @dataclass(frozen=True)

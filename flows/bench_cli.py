@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from flows import bench_judge, bench_prompts, bench_report
+from flows import bench_judge_cli, bench_prompts_cli, bench_report_cli
 from flows.console import console, plain_errors
-from mimix_core import progress
+from mimix_core.engine import progress
 from mimix_core.errors import BadInput
 
 app = typer.Typer(name="bench", help="Score videos and compare systems.", no_args_is_help=True)
@@ -37,8 +37,8 @@ def vbench(
     A run that was stopped goes on where it was when it is started again.
     """
     from mimix_core.benchmark.vbench import dimensions as known
-    from mimix_core.benchmark.vbench import jobs, run
-    from mimix_core.runtime import pick_device
+    from mimix_core.benchmark.vbench import evaluate, video_jobs
+    from mimix_core.engine.torch_runtime import pick_device
 
     with plain_errors():
         wanted = known.chosen([name for name in dimensions.replace(" ", "").split(",") if name])
@@ -49,15 +49,15 @@ def vbench(
                 where="--prompts",
                 fix="Give a file of prompts, or leave that dimension out of --dimensions.",
             )
-        known_prompts = None if prompts is None else jobs.read_prompts(prompts)
-        plan = jobs.plan(videos, known_prompts)
+        known_prompts = None if prompts is None else video_jobs.read_prompts(prompts)
+        plan = video_jobs.plan(videos, known_prompts)
         with console.status("Scoring") as status:
 
             def told(done: int, total: int, note: str) -> None:
                 status.update(f"Scoring {note or 'done'} ({done} of {total})")
 
             with progress.listening(told):
-                tally = run.run(
+                tally = evaluate.run(
                     plan,
                     wanted,
                     weights_dir,
@@ -77,6 +77,6 @@ def vbench(
     )
 
 
-bench_judge.register(app)
-bench_prompts.register(app)
-bench_report.register(app)
+bench_judge_cli.register(app)
+bench_prompts_cli.register(app)
+bench_report_cli.register(app)

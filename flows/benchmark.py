@@ -8,13 +8,13 @@ from flows.augment import augment_stages
 from flows.curate import Curated, curate_stages
 from flows.session import session
 from flows.train import Trained, train_stages
-from mimix_core.refs import TableRef
+from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
-from tasks.benchmark import samples, scores
-from tasks.comparison import show_tables
-from tasks.judging import judgements
-from tasks.summary import Summary
+from tasks.evaluation import samples, scores
+from tasks.judgements import judgements
+from tasks.run_summary import Summary
+from tasks.tables_artifact import show_tables
 
 
 @dataclass(frozen=True)

@@ -14,28 +14,28 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows import environment
+from flows import prefect_environment
 from flows.console import FAILED, Settings, Workspace, config_of, console, plain_errors
 from mimix_core import tables
-from mimix_core.captions import exchange
-from mimix_core.captions.cost import ShowCost, clips_at_most, show_cost
-from mimix_core.captions.hand import read_overrides, write_overrides
-from mimix_core.captions.inputs import Dialogue, dialogues
-from mimix_core.captions.known import Known
-from mimix_core.captions.prompt import read_prompt
-from mimix_core.captions.review import Review, review, row_problems, seen_in
-from mimix_core.captions.rows import columns
+from mimix_core.domain.caption_grammar import Variant, parse
+from mimix_core.domain.library import Style
+from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
-from mimix_core.grammar import Variant, parse
-from mimix_core.library import Style
 from mimix_core.media import open_container
-from mimix_core.refs import TableRef
+from mimix_core.project.workspace import SourceEpisode, open_workspace
+from mimix_core.stages.captions import import_export
+from mimix_core.stages.captions.caption_inputs import Dialogue, dialogues
+from mimix_core.stages.captions.caption_review import Review, review, row_problems, seen_in
+from mimix_core.stages.captions.caption_rows import columns
+from mimix_core.stages.captions.clip_context import Known
+from mimix_core.stages.captions.cost_estimate import ShowCost, clips_at_most, show_cost
+from mimix_core.stages.captions.overrides import read_overrides, write_overrides
+from mimix_core.stages.captions.prompt_template import read_prompt
 from mimix_core.tables import Row
-from mimix_core.workspace import SourceEpisode, open_workspace
 
 if TYPE_CHECKING:
     from flows.curate import Curated
-    from tasks.found import Found
+    from tasks.cached_run import Found
 
 app = typer.Typer(
     name="captions", help="Estimate, check, export and import captions.", no_args_is_help=True
@@ -113,15 +113,15 @@ def export(
         found = _found(settings, workspace)
         videos = _videos(found)
         lines = [
-            exchange.line_of(row, videos[row["clip_id"]], variant)
+            import_export.line_of(row, videos[row["clip_id"]], variant)
             for ref in _captions(found)
             for row in tables.read(ref.path, tables.CAPTIONS)
         ]
         if format == "txt":
-            written = exchange.write_sidecars(folder, lines, copy=copy)
+            written = import_export.write_sidecars(folder, lines, copy=copy)
             message = f"{written} videos with captions in {folder}"
         else:
-            message = f"{len(lines)} clips in {exchange.write_jsonl(folder, lines)}"
+            message = f"{len(lines)} clips in {import_export.write_jsonl(folder, lines)}"
     console.print(message, highlight=False, soft_wrap=True)
 
 
@@ -157,18 +157,18 @@ def import_(
 
 def _edited(source: Path, current: dict[str, Row]) -> dict[str, str]:
     """What was edited in an exported file or folder. Raises BadInput when there is neither."""
-    lines = source / exchange.JSONL if source.is_dir() else source
-    sidecars = exchange.read_sidecars(source) if source.is_dir() else {}
+    lines = source / import_export.JSONL if source.is_dir() else source
+    sidecars = import_export.read_sidecars(source) if source.is_dir() else {}
     if lines.is_file() and sidecars:
         raise BadInput(
-            f"holds both {exchange.JSONL} and .txt files",
+            f"holds both {import_export.JSONL} and .txt files",
             where=str(source),
-            fix=f"Name {exchange.JSONL} itself, or take it out of the folder",
+            fix=f"Name {import_export.JSONL} itself, or take it out of the folder",
         )
     if lines.is_file():
-        return exchange.edited_lines(current, exchange.read_jsonl(lines))
+        return import_export.edited_lines(current, import_export.read_jsonl(lines))
     if sidecars:
-        return exchange.edited_sidecars(current, sidecars)
+        return import_export.edited_sidecars(current, sidecars)
     raise BadInput("holds no exported captions", where=str(source))
 
 
@@ -268,8 +268,8 @@ def _clips_of(found: Found, episode: SourceEpisode) -> tuple[int, bool]:
     """How many clips an episode has, or at most can have; and which of the two it is."""
     from dataclasses import replace
 
+    from tasks.cached_run import Found, NotMade
     from tasks.clips import clips
-    from tasks.found import Found, NotMade
     from tasks.overlays import overlays
     from tasks.scenes import scenes
 
@@ -316,7 +316,7 @@ def _rows_in(path: Path) -> list[Row]:
     if path.suffix != ".jsonl":
         return tables.read(path, tables.CAPTIONS)
     rows = []
-    for line in exchange.read_jsonl(path):
+    for line in import_export.read_jsonl(path):
         values = columns(line.clip_id, line.backend, None, Style(line.style)) | {
             "caption": line.caption,
             "actions": [action.model_dump() for action in line.actions],
@@ -327,9 +327,9 @@ def _rows_in(path: Path) -> list[Row]:
 
 
 def _found(settings: Path, workspace: Path | None) -> Found:
-    environment.prepare()
+    prefect_environment.prepare()
     config = config_of(settings, workspace)
-    from tasks.found import Found
+    from tasks.cached_run import Found
 
     return Found(open_workspace(config))
 

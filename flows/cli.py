@@ -9,22 +9,22 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import bench_cli, captions_cli, deploy_cli, environment, lora_cli, review_cli, watch_cli
-from flows.console import (
-    BAD_INPUT,
-    FAILED,
-    Settings,
-    Workspace,
-    config_of,
-    console,
-    plain_errors,
+from flows import (
+    bench_cli,
+    captions_cli,
+    deploy_cli,
+    lora_cli,
+    prefect_environment,
+    review_cli,
+    watch_cli,
 )
+from flows.console import BAD_INPUT, FAILED, Settings, Workspace, config_of, console, plain_errors
 from mimix_core import __version__
-from mimix_core.doctor import examine
+from mimix_core.diagnostics.doctor import examine
+from mimix_core.diagnostics.model_requirements import needed_models
 from mimix_core.errors import BadInput
-from mimix_core.models import needed_models
+from mimix_core.project.templates import write_starter
 from mimix_core.settings import Config, load_config
-from mimix_core.starter import write_starter
 
 app = typer.Typer(
     name="mimix",
@@ -46,9 +46,9 @@ def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
         problems = [need for need in needed_models(config, flow_name) if not need.found]
         if problems:
             raise BadInput("\n".join(need.problem() for need in problems))
-        environment.prepare()
+        prefect_environment.prepare()
         with console.status("Starting Prefect"):
-            from flows.leaving import leave_when_told, start_own_server
+            from flows.shutdown import leave_when_told, start_own_server
 
             flow = _flow(flow_name)
             leave_when_told()
@@ -244,7 +244,7 @@ def retry(
     workspace: Workspace = None,
 ) -> None:
     """Forget why quarantined episodes failed, so that the next run tries them again."""
-    from mimix_core import quarantine as hospital
+    from mimix_core.project import quarantine as hospital
 
     with plain_errors():
         store, found = _quarantined(settings, workspace)
@@ -255,8 +255,8 @@ def retry(
 
 
 def _quarantined(settings: Path, workspace: Path | None) -> tuple[Any, list[Any]]:
-    from mimix_core.quarantine import quarantined
-    from mimix_core.workspace import open_workspace
+    from mimix_core.project.quarantine import quarantined
+    from mimix_core.project.workspace import open_workspace
 
     opened = open_workspace(config_of(settings, workspace))
     return opened.store, quarantined(opened.store, opened.episodes)

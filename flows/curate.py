@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from prefect import flow
 
 from flows.session import session
-from mimix_core.refs import TableRef
+from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.captions import captions
 from tasks.clips import clips
 from tasks.duplicates import without_duplicates
 from tasks.overlays import overlays
+from tasks.run_summary import Summary
 from tasks.scenes import scenes
-from tasks.summary import Summary
 from tasks.transcripts import transcripts
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import environment
+from flows import prefect_environment
 from flows.console import Settings, Workspace, config_of, console, plain_errors
 from mimix_core.errors import BadInput
 
@@ -36,25 +36,25 @@ def deploy(
     """Make or update the work pool, all deployments and the automations on your Prefect server."""
     with plain_errors():
         config = config_of(settings, workspace)
-        environment.prepare()
+        prefect_environment.prepare()
         url = server_url("mimix deploy")
         from prefect.client.orchestration import get_client
 
-        from flows import deploying
+        from flows import deployment
 
-        target = deploying.Target(pool, kind, gpus, home or deploying.ROOT)
+        target = deployment.Target(pool, kind, gpus, home or deployment.ROOT)
         with get_client(sync_client=True) as client:
             reach(client, url)
-            block = None if notify is None else deploying.notifier(client, notify)
-            made = deploying.make_pool(client, target)
+            block = None if notify is None else deployment.notifier(client, notify)
+            made = deployment.make_pool(client, target)
             console.print(f"work pool {pool}: {'made' if made else 'was there'}", highlight=False)
-            spec = deploying.rendered(config, target, deploying.schedules_on(client))
+            spec = deployment.rendered(config, target, deployment.schedules_on(client))
             with console.status("Making the deployments"):
-                deploying.deploy(spec, target)
-            deploying.limit_gpus(client, target)
+                deployment.deploy(spec, target)
+            deployment.limit_gpus(client, target)
             for one in spec["deployments"]:
                 console.print(f"deployment {one['name']}/{one['name']}", highlight=False)
-            for name, done in deploying.install_automations(client, block).items():
+            for name, done in deployment.install_automations(client, block).items():
                 console.print(f"automation {name}: {done}", highlight=False)
     console.print(f"Start a worker: prefect worker start --pool {pool}", highlight=False)
 

@@ -8,10 +8,10 @@ from prefect.artifacts import create_table_artifact
 from flows.curate import curate_stages
 from flows.session import session
 from mimix_core.inbox import Arrival, Outcome, take_in
+from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config
-from mimix_core.workspace import open_workspace
-from tasks.found import Found, NotMade
-from tasks.summary import Summary
+from tasks.cached_run import Found, NotMade
+from tasks.run_summary import Summary
 
 MAX_SHOWN = 200
 

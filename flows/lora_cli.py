@@ -9,10 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import environment
+from flows import prefect_environment
 from flows.console import Workspace, config_of, console, plain_errors
 from mimix_core.errors import BadInput
-from mimix_core.wan.formats import Layout
+from mimix_core.wan.lora_formats import Layout
 
 app = typer.Typer(
     name="lora", help="Show, export and import trained adapters.", no_args_is_help=True
@@ -25,10 +25,10 @@ _SUFFIX = ".safetensors"
 @app.command()
 def show(file: Annotated[Path, typer.Argument(help="An adapter of MiMix, in any layout.")]) -> None:
     """What an adapter was made of."""
-    from mimix_core.wan import export
+    from mimix_core.wan import lora_export
 
     with plain_errors():
-        card, layout = export.read_card(file)
+        card, layout = lora_export.read_card(file)
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -81,7 +81,7 @@ def import_(
 
 
 def _convert(source: Path, layout: Layout, to: Path) -> None:
-    from mimix_core.wan import export
+    from mimix_core.wan import lora_export
 
     if to.exists():
         raise BadInput("is there already", where=str(to), fix="Name a new file.")
@@ -91,8 +91,8 @@ def _convert(source: Path, layout: Layout, to: Path) -> None:
             where=str(to),
             fix="Name one in a folder that is there.",
         )
-    adapter, card = export.read(source)
-    export.write(to, adapter, card, layout)
+    adapter, card = lora_export.read(source)
+    lora_export.write(to, adapter, card, layout)
     console.print(
         f"rank {adapter.rank}, {len(adapter.pairs)} layers, for {layout.value}: {to}",
         highlight=False,
@@ -102,19 +102,19 @@ def _convert(source: Path, layout: Layout, to: Path) -> None:
 
 def _trained(settings: Path, workspace: Path | None, *, ema: bool) -> Path:
     """The adapter of the run that these settings describe. Raises BadInput when there is none."""
-    environment.prepare()
+    prefect_environment.prepare()
     config = config_of(settings, workspace)
     from flows.augment import augment_stages
     from flows.curate import curate_stages
     from flows.train import train_stages
-    from mimix_core.wan import export
-    from mimix_core.workspace import open_workspace
-    from tasks.found import Found
+    from mimix_core.project.workspace import open_workspace
+    from mimix_core.wan import lora_export
+    from tasks.cached_run import Found
 
     found = Found(open_workspace(config))
     curated = curate_stages(found)
     folder = train_stages(found, curated, augment_stages(found, curated)).lora.folder
-    path = folder / (export.EMA_FILE if ema else export.FILE)
+    path = folder / (lora_export.EMA_FILE if ema else lora_export.FILE)
     if not path.is_file():
         raise BadInput(
             "no running mean was kept",

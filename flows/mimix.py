@@ -12,7 +12,7 @@ from flows.train import train_stages
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.report import report
-from tasks.summary import Summary
+from tasks.run_summary import Summary
 
 
 def mimix_stages(run: Run) -> Path:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from flows import environment
+from flows import prefect_environment
 from flows.console import FAILED, Settings, Workspace, config_of, console, plain_errors
 from mimix_core.errors import BadInput
-from mimix_core.review import Decision, decide, decision_on
-from mimix_core.workspace import open_workspace
+from mimix_core.project.dataset_review import Decision, decide, decision_on
+from mimix_core.project.workspace import open_workspace
 
 
 def review(
@@ -28,10 +28,10 @@ def review(
         if approve and reject:
             raise BadInput("--approve and --reject exclude each other", fix="Give one of them.")
         config = config_of(settings, workspace)
-        environment.prepare()
+        prefect_environment.prepare()
         from flows.augment import augment_stages
         from flows.curate import curate_stages
-        from tasks.found import Found
+        from tasks.cached_run import Found
 
         found = Found(open_workspace(config))
         dataset = augment_stages(found, curate_stages(found)).dataset

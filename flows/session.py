@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 
-from flows.leaving import end_units_and_leave
+from flows.shutdown import end_units_and_leave
+from mimix_core.diagnostics.model_requirements import FLOWS_WITH
 from mimix_core.errors import StageFailed
-from mimix_core.models import FLOWS_WITH
+from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config
-from mimix_core.workspace import open_workspace
-from tasks.artifacts import show
 from tasks.base import Run
-from tasks.board import Stopwatch
 from tasks.captions import prepare_key
+from tasks.console_progress import Stopwatch
 from tasks.cutouts import prepare_locators
-from tasks.judging import prepare_judge
+from tasks.judgements import prepare_judge
 from tasks.lineage import note_lineage
-from tasks.runners import units_run
+from tasks.prefect_artifacts import show
+from tasks.task_runners import units_run
 
 MAX_ATTEMPTS = 10
 """A run whose process is killed is taken up again (deployments/automations.yaml), but not for ever.

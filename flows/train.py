@@ -7,11 +7,11 @@ from prefect import flow
 from flows.augment import Augmented, augment_stages
 from flows.curate import Curated, curate_stages
 from flows.session import session
-from mimix_core.refs import TableRef
+from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
-from tasks.review import review
-from tasks.summary import Summary
+from tasks.dataset_approval import review
+from tasks.run_summary import Summary
 from tasks.training import Backbone, backbone, embeddings, latents, lora
 
 

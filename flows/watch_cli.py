@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from flows import environment
+from flows import prefect_environment
 from flows.console import Settings, Workspace, config_of, console, plain_errors
 from flows.deploy_cli import server_url
-from mimix_core.inbox import waiting
-from mimix_core.inbox.announce import Announcer
+from mimix_core.inbox import pending
+from mimix_core.inbox.notification_backoff import Announcer
 
 
 def watch(
@@ -27,13 +27,13 @@ def watch(
     """
     with plain_errors():
         config = config_of(settings, workspace)
-        environment.prepare()
+        prefect_environment.prepare()
         server_url("mimix watch")
-        from tasks.arrivals import announce
+        from tasks.events import announce
 
         announcer = Announcer()
         while True:
-            due = announcer.due(waiting(config), time.monotonic())
+            due = announcer.due(pending(config), time.monotonic())
             if due and announce(due):
                 announcer.told(due, time.monotonic())
                 for one in due:

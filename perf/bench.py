@@ -111,15 +111,15 @@ def ours(weights_dir: Path, videos: list[Path], scratch: Path, device: str) -> d
     import torch
 
     from mimix_core import tables
-    from mimix_core.benchmark.vbench import run
+    from mimix_core.benchmark.vbench import evaluate
     from mimix_core.benchmark.vbench.dimensions import chosen
-    from mimix_core.benchmark.vbench.jobs import Job
+    from mimix_core.benchmark.vbench.video_jobs import Job
 
     jobs = [Job(path.name, path, PROMPT) for path in videos]
     spent = []
     for name, some in (("first", jobs[:1]), ("rest", jobs[1:])):
         begun = time.perf_counter()
-        tally = run.run(some, chosen(()), weights_dir, scratch / name, torch.device(device))
+        tally = evaluate.run(some, chosen(()), weights_dir, scratch / name, torch.device(device))
         spent.append(time.perf_counter() - begun)
     if tally.failed:
         raise RuntimeError(f"{tally.failed} scores failed")
@@ -134,7 +134,7 @@ def ours(weights_dir: Path, videos: list[Path], scratch: Path, device: str) -> d
         "values": {
             d.metric: [
                 row["score"]
-                for row in tables.read(scratch / "rest", run.VBENCH)
+                for row in tables.read(scratch / "rest", evaluate.VBENCH)
                 if row["metric"] == d.metric
             ][:UPSTREAM_VIDEOS]
             for d in chosen(())
@@ -147,7 +147,7 @@ def peaks(weights_dir: Path, path: Path, device: str) -> dict[str, float]:
     import torch
 
     from mimix_core.benchmark.vbench.dimensions import chosen
-    from mimix_core.benchmark.vbench.video import read
+    from mimix_core.benchmark.vbench.video_reader import read
 
     if device != "cuda":
         return {}

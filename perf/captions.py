@@ -28,7 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimix_core.settings.vlm import VlmSettings
+from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm import Image, Message, Question, Text, ask_all
 from perf.record import ROOT, record
 from tests.vlm.standin import KEY, KEY_NAME, Seen, StandIn, question, standing_in

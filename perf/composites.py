@@ -31,15 +31,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.composites.choose import Footage, camera_of
-from mimix_core.composites.making import Encoding, Files, make
-from mimix_core.composites.moves import Move, Size
-from mimix_core.composites.plan import Background, Candidate, Plan
-from mimix_core.composites.render import Look
-from mimix_core.library import Style
-from mimix_core.masks import write_masks
+from mimix_core.domain.library import Style
+from mimix_core.domain.timeline import CLIP_FRAMES
 from mimix_core.media import ClipWriter, Rect, Shaper, ffmpeg_exe, fit, open_video
-from mimix_core.timeline import CLIP_FRAMES
+from mimix_core.media.masks import write_masks
+from mimix_core.stages.composites.compositing import Look
+from mimix_core.stages.composites.pairing import Background, Candidate, Plan
+from mimix_core.stages.composites.placement_search import Footage, camera_of
+from mimix_core.stages.composites.render_composite import Encoding, Files, make
+from mimix_core.stages.composites.scale_translate import Move, Size
 from perf.record import ROOT, record
 
 SIZE = Size(832, 480)

@@ -28,16 +28,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimix_core import clips, overlays, scenes, tables
-from mimix_core.library import Style
+from mimix_core import tables
+from mimix_core.domain.library import Style
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.media import ffmpeg_exe
-from mimix_core.refs import TableRef
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
+from mimix_core.stages import clips, overlays, scenes
 from mimix_core.tables import Row
 from perf.record import RESULTS, ROOT, record
-from tasks.child import ENVIRONMENT
+from tasks.subprocess_runner import ENVIRONMENT
 
 FILM = ROOT / "demo" / "footage" / "sources" / "bbb.mp4"
 PEERS = ROOT / "perf" / ".peers"

@@ -18,8 +18,8 @@ from types import MappingProxyType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimix_core.catalogue import MODULES
-from mimix_core.store import Store
+from mimix_core.engine.registry import MODULES
+from mimix_core.engine.store import Store
 from perf.record import ROOT, record
 from tests.e2e.demo import prefect_server
 

@@ -18,12 +18,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimix_core import clips, duplicates, overlays, scenes, tables
-from mimix_core.library import Style
-from mimix_core.refs import TableRef
+from mimix_core import tables
+from mimix_core.domain.library import Style
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.settings import ClipSettings, DuplicateSettings, OverlaySettings, SceneSettings
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
+from mimix_core.stages import clips, duplicates, overlays, scenes
 from perf.record import RESULTS, machine
 
 PATH = RESULTS / "digests.json"

@@ -129,11 +129,11 @@ def random_vae() -> Any:
     """Wan2.1's VAE at its size with random weights, on this project's layers."""
     from diffusers import AutoencoderKLWan
 
-    from mimix_core.wan import tiny
+    from mimix_core.wan import random_backbone
     from mimix_core.wan.vae_layers import swap
 
     vae = AutoencoderKLWan()
-    tiny.randomise(vae, 0, "vae")
+    random_backbone.randomise(vae, 0, "vae")
     return swap(vae.eval().requires_grad_(False).to("cuda"))
 
 
@@ -142,7 +142,7 @@ def measure_decoding(found: Found) -> None:
     import torch
     from diffusers import AutoencoderKLWan
 
-    from mimix_core.wan import tiny
+    from mimix_core.wan import random_backbone
     from mimix_core.wan.generation import sampling
     from perf.train_models import LATENTS
 
@@ -150,7 +150,7 @@ def measure_decoding(found: Found) -> None:
     coarse = torch.randn(1, 16, 6, 8, 13, generator=numbers, device="cuda")
     latents = torch.nn.functional.interpolate(coarse, LATENTS[1:], mode="trilinear")
     plain = AutoencoderKLWan()
-    tiny.randomise(plain, 0, "vae")
+    random_backbone.randomise(plain, 0, "vae")
     plain.eval().requires_grad_(False).to("cuda")
     torch.backends.cudnn.allow_tf32 = False
     exact = sampling.decode(plain, latents).astype("int16")
@@ -194,9 +194,9 @@ def measure_text(found: Found) -> None:
     import torch
     from transformers import UMT5Config, UMT5EncoderModel
 
-    from mimix_core.wan import backbones, text
+    from mimix_core.wan import model_registry, text_embeddings
 
-    config = backbones.get("wan2.1-t2v-14b").text_encoder.config
+    config = model_registry.get("wan2.1-t2v-14b").text_encoder.config
     with torch.device("meta"):
         encoder = UMT5EncoderModel(UMT5Config(dropout_rate=0.0, **config))
     encoder = encoder.bfloat16().to_empty(device="cuda").eval()
@@ -206,7 +206,7 @@ def measure_text(found: Found) -> None:
     ids = [list(range(3, 123))]
 
     def embed(encoder: Any = encoder) -> None:
-        text.embed_all(encoder, ids)
+        text_embeddings.embed_all(encoder, ids)
 
     found.note("text", "seconds", seconds_of(embed, 3)["seconds"])
 

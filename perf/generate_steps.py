@@ -51,7 +51,7 @@ class Passes:
         """The same by one pass of two samples."""
         import torch
 
-        from mimix_core.wan.generation.guidance import Guided
+        from mimix_core.wan.generation.classifier_free_guidance import Guided
 
         with torch.no_grad():
             guided = Guided(self.model, self.negative_1LD, GUIDANCE)
@@ -63,7 +63,7 @@ def measure_steps(found: Found) -> Passes:
     import torch
 
     from mimix_core.settings import SampleSettings
-    from mimix_core.wan.generation.model import accelerate
+    from mimix_core.wan.generation.video_generator import accelerate
     from perf.train_models import attach
 
     passes = Passes.made()
@@ -89,7 +89,7 @@ def compiled_passes() -> Passes:
     import torch
 
     from mimix_core.settings import SampleSettings
-    from mimix_core.wan.generation.model import accelerate
+    from mimix_core.wan.generation.video_generator import accelerate
 
     passes = Passes.made()
     accelerate(passes.model, SampleSettings(), torch.device("cuda"), streamed=False)

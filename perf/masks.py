@@ -1,7 +1,8 @@
 """How good the masks are, and the boxes: against masks drawn by hand and boxes given by hand.
 
-``make demo && python perf/masks.py`` cuts the characters of the frames in ``tests/cutouts/truth``
-out with each backend that has weights here (grabcut, selfie; sam2 with ``--sam2 CHECKPOINT``) as
+``make demo && python perf/masks.py`` cuts the characters of the frames in
+``tests/stages/cutouts/truth`` out with each backend that has weights here (grabcut, selfie; sam2
+with ``--sam2 CHECKPOINT``) as
 the cutouts stage does: whole clips, from the hand-given boxes. For each backend: the IoU with the
 drawn mask (mean over all frames, worst frame, mean of each character), and the distance between the
 two outlines in pixels (mean and 95th percentile over all frames' outlines).
@@ -25,7 +26,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core import tables
-from mimix_core.cutouts.locate import (
+from mimix_core.domain.character_names import names_of
+from mimix_core.domain.library import Show, load_library
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.media import read_rgb
+from mimix_core.settings import CutoutSettings
+from mimix_core.settings.locator_settings import FaceLocatorSettings, LikenessLocatorSettings
+from mimix_core.stages.cutouts.locate import (
     EmbeddingInputs,
     Known,
     Located,
@@ -33,22 +40,16 @@ from mimix_core.cutouts.locate import (
     ReferenceInputs,
     read_boxes,
 )
-from mimix_core.cutouts.locate.embedding import EmbeddingLocator
-from mimix_core.cutouts.locate.faces import installed, models
-from mimix_core.cutouts.locate.reference import ReferenceLocator
-from mimix_core.cutouts.locate.track import iou as box_iou
-from mimix_core.cutouts.locate.track import nowhere
-from mimix_core.cutouts.quality import measure, objection
-from mimix_core.cutouts.segment import make_segmenter
-from mimix_core.library import Show, load_library
-from mimix_core.media import read_rgb
-from mimix_core.names import names_of
-from mimix_core.refs import file_ref
-from mimix_core.settings import CutoutSettings
-from mimix_core.settings.locating import FaceLocatorSettings, LikenessLocatorSettings
+from mimix_core.stages.cutouts.locate.box_track import iou as box_iou
+from mimix_core.stages.cutouts.locate.box_track import nowhere
+from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
+from mimix_core.stages.cutouts.locate.face_locator import ReferenceLocator
+from mimix_core.stages.cutouts.locate.face_reader import installed, models
+from mimix_core.stages.cutouts.mask_quality import measure, objection
+from mimix_core.stages.cutouts.segmenter import make_segmenter
 from mimix_core.tables import Row
 from perf.record import ROOT, record
-from tests.cutouts.drawn import boundary_errors, drawn, iou
+from tests.stages.cutouts.drawn import boundary_errors, drawn, iou
 
 DEMO = ROOT / "demo"
 SELFIE = DEMO / "models" / "selfie_segmentation.tflite"
@@ -75,7 +76,7 @@ def main() -> None:
         "masks",
         figures,
         units,
-        note="Against 21 frames drawn by hand (tests/cutouts/truth) and the hand-given boxes.",
+        note="Against 21 hand-drawn frames (tests/stages/cutouts/truth) and the hand-given boxes.",
     )
     for name, value in figures.items():
         print(f"{name:44} {value:g} {units[name]}")

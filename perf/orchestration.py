@@ -226,7 +226,7 @@ def _status_mb(pid: str, name: str) -> float:
 
 def stub_stages() -> None:
     """From now on a unit commits an empty table, with as many rows counted as it would have."""
-    from mimix_core.unit import UnitReply, UnitRequest
+    from mimix_core.engine.worker import UnitReply, UnitRequest
     from tasks import base
 
     def run_child(asked: UnitRequest, **_: Any) -> UnitReply:
@@ -239,11 +239,12 @@ def _commit(asked: Any) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from mimix_core import catalogue, tables
-    from mimix_core.refs import Counts
-    from mimix_core.store import StageRecord, Store
+    from mimix_core import tables
+    from mimix_core.engine import registry
+    from mimix_core.engine.artifacts import Counts
+    from mimix_core.engine.store import StageRecord, Store
 
-    stage = catalogue.stage(asked.stage)
+    stage = registry.stage(asked.stage)
     inputs = stage.inputs.model_validate(asked.inputs)
     key = stage.key(inputs, stage.settings.model_validate(asked.settings))
     episodes = sum(round(hours * EPISODES_AN_HOUR) for hours in SHOWS.values())
@@ -257,7 +258,7 @@ def _commit(asked: Any) -> Any:
                 statuses = pa.table({"status": ["ok"] * rows, "clips": [clips.key] * rows})
                 pq.write_table(statuses, out / "episodes" / f"{clips.key}.parquet")
         if stage.name == "backbone":
-            from mimix_core.wan.backbone import COMPONENTS
+            from mimix_core.wan.backbone_stage import COMPONENTS
 
             for name in COMPONENTS:
                 (out / name).mkdir()
@@ -307,23 +308,23 @@ class Watch:
 
 def part(name: str, settings: Path) -> dict[str, float]:
     """One part, in this process: ``plain``, ``prefect`` or ``updates``."""
-    from flows import environment
+    from flows import prefect_environment
 
-    environment.prepare()
+    prefect_environment.prepare()
     from prefect import flow
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
     from flows.mimix import mimix_stages
     from flows.session import session
-    from mimix_core import catalogue
-    from mimix_core.refs import Frozen, TableRef
+    from mimix_core.engine import registry
+    from mimix_core.engine.artifacts import Frozen, TableRef
+    from mimix_core.project.workspace import open_workspace
     from mimix_core.settings import load_config
-    from mimix_core.workspace import open_workspace
     from tasks import base
 
     config = load_config(settings)
-    for stage_name in catalogue.MODULES:
-        catalogue.stage(stage_name)  # what importing it takes is nobody's growth
+    for stage_name in registry.MODULES:
+        registry.stage(stage_name)  # what importing it takes is nobody's growth
     stub_stages()
     watch = Watch()
 
@@ -336,7 +337,7 @@ def part(name: str, settings: Path) -> dict[str, float]:
         """The same units, without Prefect."""
 
         def each(self, submit: Any, inputs: Sequence[Frozen], settings: Frozen) -> list[TableRef]:
-            stage = catalogue.stage(str(submit.name))
+            stage = registry.stage(str(submit.name))
             works = [self._work(stage, one, settings) for one in inputs]
             for work in works:
                 self.workspace.store.lookup(work.stage, work.key)

@@ -74,10 +74,10 @@ def attempt(
 def made(size: Any) -> Any:
     import torch
 
-    from mimix_core.cutouts.sam2 import weights
+    from mimix_core.stages.cutouts.sam2 import model_zoo
 
     torch.manual_seed(0)
-    model = weights.build(size, device="cuda")
+    model = model_zoo.build(size, device="cuda")
     # Present in every frame: an absent character would be no less work, but half of it untypical.
     with torch.no_grad():
         model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(5.0)
@@ -90,9 +90,9 @@ def ours(
     """Frames per second over all clips together, and the memory that following them takes."""
     import torch
 
-    from mimix_core.cutouts.sam2.pictures import fitting
-    from mimix_core.cutouts.sam2.prompts import Prompt
-    from mimix_core.cutouts.sam2.track import computing, encode, track
+    from mimix_core.stages.cutouts.sam2.preprocess import fitting
+    from mimix_core.stages.cutouts.sam2.propagate import computing, encode, track
+    from mimix_core.stages.cutouts.sam2.visual_prompts import Prompt
 
     frames = torch.from_numpy(pictures())
     fit = fitting(HEIGHT, WIDTH, 0.05, model.image_size)
@@ -116,7 +116,7 @@ def predictors(model: Any) -> dict[str, float]:
     """The package's own way, forwards and back from the middle frame; its frames lie on the GPU."""
     import torch
 
-    from mimix_core.cutouts.sam2.pictures import fitting
+    from mimix_core.stages.cutouts.sam2.preprocess import fitting
 
     fit = fitting(HEIGHT, WIDTH, 0.0, model.image_size)
     ready = torch.cat(
@@ -153,9 +153,9 @@ def predictors(model: Any) -> dict[str, float]:
 
 
 def compiled(size: str) -> dict[str, float]:
-    from mimix_core.cutouts.sam2 import weights
+    from mimix_core.stages.cutouts.sam2 import model_zoo
 
-    model = weights.compiled(made(size))
+    model = model_zoo.compiled(made(size))
     begun = time.perf_counter()
     ours(model, "bf16", rounds=0)
     first = time.perf_counter() - begun
@@ -166,7 +166,7 @@ def soften_seconds() -> dict[str, float]:
     """CPU: soft edges of one character in one clip, by one thread and by eight."""
     import numpy as np
 
-    from mimix_core.cutouts.sam2.segmenter import soften
+    from mimix_core.stages.cutouts.sam2.sam2_segmenter import soften
 
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     figure = ((x - 400) / 110) ** 2 + ((y - 260) / 190) ** 2 < 1

@@ -14,13 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimix_core.captions.cost import show_cost
-from mimix_core.captions.prompt import DEFAULT, read_prompt
-from mimix_core.refs import file_ref
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.engine.store import Store
+from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import CaptionSettings, load_config
-from mimix_core.settings.vlm import VlmSettings
-from mimix_core.store import Store
-from mimix_core.workspace import open_workspace
+from mimix_core.settings.vlm_settings import VlmSettings
+from mimix_core.stages.captions.cost_estimate import show_cost
+from mimix_core.stages.captions.prompt_template import DEFAULT, read_prompt
 from perf.record import RESULTS, ROOT
 from tasks.captions import show_facts
 

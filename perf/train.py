@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "vae": ("train_vae.py",),
 }
 
-# As mimix_core.training.launch starts a training: else memory, nearly full, falls into pieces.
+# As mimix_core.training.launcher starts a training: else memory, nearly full, falls into pieces.
 ENVIRONMENT = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", **os.environ}
 
 # Figure: its part, where it is in there, by what it is divided, its unit.

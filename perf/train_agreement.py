@@ -19,7 +19,7 @@ import torch
 from train_models import Batch, attach, batch, loss_of, wan, write
 
 from mimix_core.settings import LoraSettings
-from mimix_core.wan import fast, lora, objective
+from mimix_core.wan import fast, flow_matching, lora
 
 WIDE: dict[str, Any] = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 6}
 WIDE_LATENTS = (16, 9, 32, 32)
@@ -104,7 +104,7 @@ def held_out(model: Any, kinds: range) -> float:
     latents, text = patterns(kinds, 32, 999)
     noise = torch.randn(*latents.shape, generator=torch.Generator("cuda").manual_seed(5),
                         device="cuda")  # fmt: skip
-    levels = objective.validation_sigmas(9, SHIFT)
+    levels = flow_matching.validation_sigmas(9, SHIFT)
     found = [
         loss_of(model, Batch(latents, text, torch.full((32,), s, device="cuda"), noise),
                 torch.bfloat16).item()

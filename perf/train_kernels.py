@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from train_models import write
 
-from mimix_core.wan.fast import fp8, ops
+from mimix_core.wan.fast import custom_ops, fp8
 from mimix_core.wan.fast.attention import attention
 
 N, WIDTH, FFN, RANK, HEADS, HEAD = 32760, 5120, 13824, 32, 40, 128
@@ -82,7 +82,7 @@ def linear_figures(inputs: int, outputs: int) -> dict[str, float]:
     x, grad = randn(N, inputs), randn(N, outputs)
     weight, bias = randn(outputs, inputs) / inputs**0.5, randn(outputs)
     a, b = randn(RANK, inputs, dtype=torch.float32), randn(outputs, RANK, dtype=torch.float32)
-    down = ops.adapter_down(x, a)
+    down = custom_ops.adapter_down(x, a)
     w8, w_scale = fp8.rounded(weight)
     w_scale = w_scale.t().contiguous()
     rounded = torch.compile(fp8.rounded, dynamic=False)
@@ -95,18 +95,20 @@ def linear_figures(inputs: int, outputs: int) -> dict[str, float]:
         "plain_ms": plain,
         "plain_tflops": flops / plain / 1e9,
         "plain_grad_ms": milliseconds(lambda: torch.mm(grad, weight)),
-        "down_ms": milliseconds(lambda: ops.adapter_down(x, a)),
+        "down_ms": milliseconds(lambda: custom_ops.adapter_down(x, a)),
         "adapted_ms": milliseconds(
-            lambda: ops.adapted_linear("x", x, weight, bias, down, a, b, 1.0)
+            lambda: custom_ops.adapted_linear("x", x, weight, bias, down, a, b, 1.0)
         ),
         "adapted_grad_ms": milliseconds(
-            lambda: ops.adapted_linear_grad(grad, x, weight, down, a, b, 1.0)
+            lambda: custom_ops.adapted_linear_grad(grad, x, weight, down, a, b, 1.0)
         ),
         "fp8_ms": narrow,
         "fp8_tflops": flops / narrow / 1e9,
         "fp8_rounded_ms": milliseconds(lambda: rounded(x)),
         "fp8_grad_ms": milliseconds(lambda: fp8.grad_input_fp8(g8, g_scale, w8, True)),
-        "fp8_adapter_grads_ms": milliseconds(lambda: ops.adapter_grads(grad, x, down, a, b, 1.0)),
+        "fp8_adapter_grads_ms": milliseconds(
+            lambda: custom_ops.adapter_grads(grad, x, down, a, b, 1.0)
+        ),
     }
     one = torch.ones((), device="cuda")
     found["fp8_one_scale_ms"] = milliseconds(
@@ -120,7 +122,7 @@ def linear_figures(inputs: int, outputs: int) -> dict[str, float]:
     )
     wanted = wanted + x[rows].float() @ a.t() @ b.t()
     found["adapted_error"] = error(
-        ops.adapted_linear("x", x[rows], weight, bias, down[rows], a, b, 1.0), wanted
+        custom_ops.adapted_linear("x", x[rows], weight, bias, down[rows], a, b, 1.0), wanted
     )
     return found
 

@@ -17,7 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core.settings import LoraSettings
-from mimix_core.wan import lora, objective
+from mimix_core.wan import flow_matching, lora
 
 WAN_14B: dict[str, Any] = {}
 """diffusers' defaults are Wan2.1-T2V-14B."""
@@ -92,7 +92,7 @@ def batch(latents: tuple[int, ...] = LATENTS, seed: int = 0, device: str = "cuda
 
 
 def loss_of(model: Any, given: Batch, dtype: torch.dtype) -> torch.Tensor:
-    return objective.losses(
+    return flow_matching.losses(
         model, given.latents_BCTHW, given.text_BLD, given.sigma_B, given.noise_BCTHW, dtype
     ).mean()
 

@@ -1,6 +1,6 @@
 """One process of perf/train_whole.py: the project's own engine and steps on a Wan made on the spot.
 
-``python perf/train_rank.py JOB MESSAGES_FD``, as ``mimix_core.training.launch`` starts it.
+``python perf/train_rank.py JOB MESSAGES_FD``, as ``mimix_core.training.launcher`` starts it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 import torch
 from train_models import attach, wan
 
-from mimix_core.training import data, engine, loop, place
-from mimix_core.training.job import Finished, Job
-from mimix_core.training.loader import Loader, announced, make
-from mimix_core.wan import fast, lora, objective
+from mimix_core.training import deepspeed_engine, distributed, sample_schedule, trainer
+from mimix_core.training.data_loader import Loader, announced, make
+from mimix_core.training.worker_messages import Finished, Job
+from mimix_core.wan import fast, flow_matching, lora
 
 
 def main(job_file: Path, messages: int) -> None:
     job = Job.model_validate_json(job_file.read_bytes())
     settings = job.settings
     os.environ["DS_ACCELERATOR"] = "cuda" if torch.cuda.is_available() else "cpu"
-    here = place.join(job)
+    here = distributed.join(job)
     gpu = here.device.type == "cuda"
     model = wan(json.loads((job.out / "model.json").read_text()), here.dtype, str(here.device))
     attach(model, torch.float32, settings.rank)
@@ -38,7 +38,7 @@ def main(job_file: Path, messages: int) -> None:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    steps = data.optimizer_steps(len(job.train), settings.epochs, settings.batch)
+    steps = sample_schedule.optimizer_steps(len(job.train), settings.epochs, settings.batch)
     micros = settings.batch // settings.processes
     # Forward and backward alone, on a micro batch that is there already.
     first = next(announced(job.train, range(1), settings, here.rank))
@@ -46,24 +46,24 @@ def main(job_file: Path, messages: int) -> None:
     bare = []
     for _ in range(3):
         begin = synchronised()
-        objective.losses(
+        flow_matching.losses(
             model, given.latents_BCTHW, given.text_BLD, given.sigma_B, given.noise_BCTHW, here.dtype
         ).mean().backward()
         for _, weight in lora.trainable(model):
             weight.grad = None
         bare.append(synchronised() - begin)
     gc.collect()
-    running = engine.start(model, settings, here)
+    running = deepspeed_engine.start(model, settings, here)
     loader = Loader(announced(job.train, range(steps), settings, here.rank), settings, here.device)
     whole = []
     results: list[Any] = []
     for step in range(steps):
-        slots = data.global_batch(
+        slots = sample_schedule.global_batch(
             job.train, step, epochs=settings.epochs, batch=settings.batch, seed=settings.seed
         )
-        place.agreed(False, here)
+        distributed.agreed(False, here)
         begin = synchronised()
-        results.append(loop.optimizer_step(running, slots, step, settings, here, loader))
+        results.append(trainer.optimizer_step(running, slots, step, settings, here, loader))
         whole.append((synchronised() - begin) / micros)
     loader.close()
     if here.rank == 0:
@@ -78,8 +78,8 @@ def main(job_file: Path, messages: int) -> None:
         }
         (job.out / "found.json").write_text(json.dumps(found))
         os.write(messages, (Finished(notes={"steps": steps}).model_dump_json() + "\n").encode())
-    place.agreed(False, here)
-    place.leave()
+    distributed.agreed(False, here)
+    distributed.leave()
 
 
 if __name__ == "__main__":

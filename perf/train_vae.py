@@ -15,7 +15,7 @@ import torch
 from train_kernels import error, milliseconds
 from train_models import write
 
-from mimix_core.wan import tiny
+from mimix_core.wan import random_backbone
 from mimix_core.wan.vae_layers import swap
 
 
@@ -27,7 +27,7 @@ def main(out: Path) -> None:
     coarse = torch.randn(1, 3, 21, 15, 26, generator=numbers, device="cuda")
     video = torch.nn.functional.interpolate(coarse, (81, 480, 832), mode="trilinear").clamp(-1, 1)
     random = AutoencoderKLWan()
-    tiny.randomise(random, 0, "vae")
+    random_backbone.randomise(random, 0, "vae")
     random.eval().requires_grad_(False).to("cuda")
     found: dict[str, Any] = {}
     with torch.no_grad():

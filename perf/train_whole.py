@@ -17,11 +17,11 @@ import torch
 from train_models import LATENTS, TEXT_WIDTH, WAN_14B, write
 
 from mimix_core.settings import LoraSettings
-from mimix_core.training.job import Job, Sample
-from mimix_core.training.launch import run_job
-from mimix_core.wan import tensors
-from mimix_core.wan.cache import TensorRef
-from mimix_core.wan.card import Card
+from mimix_core.training.launcher import run_job
+from mimix_core.training.worker_messages import Job, Sample
+from mimix_core.wan import safetensors_io
+from mimix_core.wan.adapter_metadata import Card
+from mimix_core.wan.tensor_shards import TensorRef
 
 PROGRAM = (sys.executable, str(Path(__file__).resolve().with_name("train_rank.py")))
 MICROS = 2
@@ -35,8 +35,8 @@ def samples(folder: Path, count: int, latents: tuple[int, ...], width: int) -> t
     names = [f"s{index}" for index in range(count)]
     video = {name: torch.randn(latents, generator=numbers) for name in names}
     text = {name: torch.randn(TOKENS, width, generator=numbers).bfloat16() for name in names}
-    tensors.write(folder / "latents.safetensors", video)
-    tensors.write(folder / "text.safetensors", text)
+    safetensors_io.write(folder / "latents.safetensors", video)
+    safetensors_io.write(folder / "text.safetensors", text)
     return tuple(
         Sample(
             sample_id=name,

@@ -57,7 +57,7 @@ def imaging_quality(repo: Path, weights_dir: Path, device: str) -> Score:
     """
     from pyiqa.archs.musiq_arch import MUSIQ
 
-    from mimix_core.benchmark.vbench.video import read
+    from mimix_core.benchmark.vbench.video_reader import read
 
     path = weights_dir / "pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"
     model = MUSIQ(pretrained_model_path=str(path)).to(device)

@@ -18,17 +18,18 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture, as_completed
 from prefect.tasks import Task, exponential_backoff
 
-from mimix_core import catalogue, tables
+from mimix_core import tables
+from mimix_core.engine import registry
+from mimix_core.engine.artifacts import Frozen, TableRef
+from mimix_core.engine.stage import Stage, commit_broken
+from mimix_core.engine.store import Store
+from mimix_core.engine.worker import UnitReply, UnitRequest, request
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
-from mimix_core.refs import Frozen, TableRef
-from mimix_core.stage import Stage, commit_broken
-from mimix_core.store import Store
+from mimix_core.project.workspace import Workspace
 from mimix_core.tables import Reason
-from mimix_core.unit import UnitReply, UnitRequest, request
-from mimix_core.workspace import Workspace
-from tasks.board import Board, Stopwatch
-from tasks.child import Hear, UnitDied, end_idle, run_child
-from tasks.summary import StageLine, Summary, total
+from tasks.console_progress import Board, Stopwatch
+from tasks.run_summary import StageLine, Summary, total
+from tasks.subprocess_runner import Hear, UnitDied, end_idle, run_child
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +101,7 @@ def run_unit(work: UnitOfWork) -> TableRef:
 
 
 def _computed(store: Store, work: UnitOfWork, hear: Hear) -> TableRef:
-    stage = catalogue.stage(work.stage)
+    stage = registry.stage(work.stage)
     log = work.store.parent / "logs" / f"{work.stage}-{_file_name(work.unit)}-{work.key[:8]}.log"
     # Only what reads files of unknown origin is watched so closely: loading a large model is silent
     # for long with good reason, and takes more memory than a video may.
@@ -213,7 +214,7 @@ class Run:
         Units that another run is computing come last: two runs in one workspace share the work. A
         unit that fails does not stop the others. Raises afterwards, naming each failed unit.
         """
-        stage = catalogue.stage(str(submit.name))
+        stage = registry.stage(str(submit.name))
         store, settings_of_run = self.workspace.store, self.workspace.config.run
         works = {n: self._work(stage, one, settings) for n, one in enumerate(inputs)}
         watch = Stopwatch()
@@ -298,7 +299,7 @@ class Run:
         records = [self.workspace.store.record(ref) for ref in refs]
         if not refs or any(set(one.reasons) != {Reason.UNFORESEEN_ERROR} for one in records):
             return
-        rows = tables.read(refs[0].path, catalogue.stage(name).table)
+        rows = tables.read(refs[0].path, registry.stage(name).table)
         for ref in refs:
             self.workspace.store.discard(name, ref.key)
         logs = self.workspace.store.root.parent / "logs"

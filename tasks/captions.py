@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mimix_core.captions.hand import read_overrides
-from mimix_core.captions.inputs import CaptionInputs, CharacterFacts, ShowFacts
-from mimix_core.captions.known import episode_id_of
-from mimix_core.captions.prompt import DEFAULT, read_prompt
+from mimix_core.domain.library import Show
+from mimix_core.engine.artifacts import FileRef, TableRef
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
-from mimix_core.library import Show
-from mimix_core.refs import FileRef, TableRef
+from mimix_core.project.workspace import Workspace
 from mimix_core.settings import CaptionSettings
-from mimix_core.store import Store
-from mimix_core.workspace import Workspace
+from mimix_core.stages.captions.caption_inputs import CaptionInputs, CharacterFacts, ShowFacts
+from mimix_core.stages.captions.clip_context import episode_id_of
+from mimix_core.stages.captions.overrides import read_overrides
+from mimix_core.stages.captions.prompt_template import DEFAULT, read_prompt
 from tasks.base import Run, stage_task
-from tasks.secrets import prepare_key_of
+from tasks.prefect_secrets import prepare_key_of
 
 captions_task = stage_task("captions")
 

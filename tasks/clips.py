@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mimix_core.clips import ClipInputs
-from mimix_core.refs import TableRef
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.stages.clips.stage import ClipInputs
 from tasks.base import Run, stage_task
 
 clips_task = stage_task("clips")

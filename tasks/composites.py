@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from mimix_core.captions.recaption import RecaptionInputs
-from mimix_core.composites.stage import CompositeInputs
-from mimix_core.refs import TableRef
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.stages.captions.recaption import RecaptionInputs
+from mimix_core.stages.composites.stage import CompositeInputs
 from tasks.base import Run, stage_task
 from tasks.captions import tokenizer, told_models
 

@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 
-from mimix_core.cutouts.locate import (
+from mimix_core.domain.library import Show, Style
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.project.workspace import Workspace
+from mimix_core.settings import CutoutSettings
+from mimix_core.stages.cutouts.locate import (
     EmbeddingInputs,
     Known,
     LocatorInputs,
     ReferenceInputs,
     VlmInputs,
 )
-from mimix_core.cutouts.locate.faces import models
-from mimix_core.cutouts.stage import CutoutInputs
-from mimix_core.library import Show, Style
-from mimix_core.refs import TableRef
-from mimix_core.settings import CutoutSettings
-from mimix_core.workspace import Workspace
+from mimix_core.stages.cutouts.locate.face_reader import models
+from mimix_core.stages.cutouts.stage import CutoutInputs
 from tasks.base import Run, stage_task
-from tasks.secrets import prepare_key_of
+from tasks.prefect_secrets import prepare_key_of
 
 cutouts_task = stage_task("cutouts")
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mimix_core.dataset import DatasetInputs, shortfall
-from mimix_core.refs import TableRef
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.stages.dataset.stage import DatasetInputs, shortfall
 from tasks.base import Run, stage_task
 
 dataset_task = stage_task("dataset")

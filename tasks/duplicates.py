@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mimix_core.duplicates import DuplicateInputs, episode_tables
-from mimix_core.refs import TableRef
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.stages.duplicates.stage import DuplicateInputs, episode_tables
 from tasks.base import Run, stage_task
 
 duplicates_task = stage_task("duplicates")

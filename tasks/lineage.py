@@ -16,9 +16,9 @@ from typing import Any
 
 from prefect.assets import Asset, AssetProperties, materialize
 
-from mimix_core.refs import TableRef
-from tasks.artifacts import computed_stages
+from mimix_core.engine.artifacts import TableRef
 from tasks.base import Run
+from tasks.prefect_artifacts import computed_stages
 
 MAX_PARENTS = 90
 """Prefect's server takes events of up to 100 related resources, some of which are its own."""

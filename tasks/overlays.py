@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mimix_core.overlays import OverlayInputs
-from mimix_core.refs import TableRef
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.stages.overlays import OverlayInputs
 from tasks.base import Run, stage_task
 
 overlays_task = stage_task("overlays")

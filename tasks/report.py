@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mimix_core.refs import TableRef
-from mimix_core.report.inputs import CharacterSummary, ReportInputs, ShowSummary, StageSummary
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.stages.report.report_inputs import (
+    CharacterSummary,
+    ReportInputs,
+    ShowSummary,
+    StageSummary,
+)
 from tasks.base import Run, stage_task
 
 report_task = stage_task("report")

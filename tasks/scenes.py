@@ -1,7 +1,7 @@
 """Shot boundaries of every episode."""
 
-from mimix_core.refs import TableRef
-from mimix_core.scenes import SceneInputs
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.stages.scenes import SceneInputs
 from tasks.base import Run, stage_task
 
 scenes_task = stage_task("scenes")

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimix_core.refs import FileRef, TableRef
+from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.training import checkpoint
 from mimix_core.training.stage import LoraInputs, PreviewParts, run_folder
-from mimix_core.wan.backbone import BackboneInputs, components, weights_folder
-from mimix_core.wan.cache import sweep
-from mimix_core.wan.latents import LatentInputs
-from mimix_core.wan.text import EmbeddingInputs
+from mimix_core.wan.backbone_stage import BackboneInputs, components, weights_folder
+from mimix_core.wan.latents_stage import LatentInputs
+from mimix_core.wan.tensor_shards import sweep
+from mimix_core.wan.text_embeddings import EmbeddingInputs
 from tasks.base import Run, stage_task
 
 backbone_task = stage_task("backbone")

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from mimix_core.refs import TableRef
-from mimix_core.sidecars import subtitles_language
-from mimix_core.transcripts import TranscriptInputs
+from mimix_core.domain.subtitle_files import subtitles_language
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.stages.transcripts import TranscriptInputs
 from tasks.base import Run, stage_task
 
 transcripts_task = stage_task("transcripts")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from mimix_core.store import Store
+from mimix_core.engine.store import Store
 
-# As tasks/child.py sets it for units: torch reads it when it is imported.
+# As tasks/subprocess_runner.py sets it for units: torch reads it when it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Parallel test processes come with a width, and rich keeps the one that it finds when imported.

@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from mimix_core import tables
-from mimix_core.refs import Counts, TableRef, digest_file
+from mimix_core.engine.artifacts import Counts, TableRef, digest_file
 
 COLUMNS, ROWS = 6, 3
 LEFT, RIGHT, TOP, BOTTOM = 0.2, 0.8, 0.2, 0.56

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimix_core.benchmark.prompts import Prompt
+from mimix_core.domain.prompts import Prompt
 from mimix_core.errors import BadInput
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mimix_core.domain.library import Library, episode_files, is_glob, stated
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
-from mimix_core.inbox import look
-from mimix_core.inbox.arrivals import Arrival, Outcome, busy, candidates, sidecars, unfit
-from mimix_core.inbox.place import Changed, How, alone, place, same
-from mimix_core.library import Library, episode_files, is_glob, stated
+from mimix_core.inbox import video_probe
+from mimix_core.inbox.atomic_copy import Changed, How, alone, place, same
+from mimix_core.inbox.candidates import Arrival, Outcome, busy, candidates, sidecars, unfit
 from mimix_core.settings import Config
-from mimix_core.store import Store
 
 SETTLE_SECONDS = 2.0
 
@@ -148,7 +148,7 @@ def _judged(inbox: _Inbox, path: Path) -> Arrival:
             return Arrival(path, Outcome.REFUSED, detail, there)
         detail = "is in its place already" if there == path else f"came before as {there.name}"
         return Arrival(path, Outcome.KNOWN, detail, there)
-    problem = look.problem(path)
+    problem = video_probe.problem(path)
     if problem:
         return Arrival(path, Outcome.REFUSED, problem)
     shelf = next((s for s in inbox.shelves if fnmatchcase(path.name, s.names)), None)

@@ -4,16 +4,12 @@ Pictures are ``av.VideoFrame`` where they only pass through, and uint8 arrays wh
 at. "As shown" means after rotation and sample aspect ratio.
 """
 
+from mimix_core.media.audio import SoundCut, read_audio, sound_cuts
 from mimix_core.media.container import open_container
+from mimix_core.media.crop_resize import Shape, Shaper, fit, shown_rgb
 from mimix_core.media.decode import Video, open_video, read_rgb
-from mimix_core.media.encode import (
-    ClipWriter,
-    EncodeFailed,
-    ProofFailed,
-    ffmpeg_exe,
-    prove_clip,
-)
-from mimix_core.media.fields import Fields, find_fields
+from mimix_core.media.encode import ClipWriter, EncodeFailed, ProofFailed, ffmpeg_exe, prove_clip
+from mimix_core.media.packet_decoder import Damage
 from mimix_core.media.probe import (
     DamagedVideo,
     Geometry,
@@ -24,9 +20,7 @@ from mimix_core.media.probe import (
     UnreadableVideo,
     VideoInfo,
 )
-from mimix_core.media.shape import Shape, Shaper, fit, shown_rgb
-from mimix_core.media.sound import SoundCut, read_audio, sound_cuts
-from mimix_core.media.stream import Damage
+from mimix_core.media.scan_type import Fields, find_fields
 
 __all__ = [
     "ClipWriter",

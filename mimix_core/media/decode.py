@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.media.container import moving_pictures, nothing_decoded, open_container, words
+from mimix_core.media.crop_resize import shown_rgb
 from mimix_core.media.deinterlace import whole_frames
-from mimix_core.media.fields import Fields
+from mimix_core.media.packet_decoder import Damage, decoded
 from mimix_core.media.probe import DamagedVideo, UnreadableVideo, VideoInfo, describe
-from mimix_core.media.shape import shown_rgb
-from mimix_core.media.stream import Damage, decoded
+from mimix_core.media.scan_type import Fields
 
 _FIRST_STEP_BACK = Fraction(1, 2)
 """Seconds; four times as much with each further try to find a keyframe early enough."""

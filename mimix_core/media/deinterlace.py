@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.media.fields import Fields
 from mimix_core.media.filters import frame_graph, pulled
-from mimix_core.media.stream import Damage
+from mimix_core.media.packet_decoder import Damage
+from mimix_core.media.scan_type import Fields
 
 _CYCLE = 5
 """Frames of pulled-down video for every four of film."""

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_RATE
 from mimix_core.errors import BadInput
-from mimix_core.media.colours import frame_of_rgb
+from mimix_core.media.color_conversion import frame_of_rgb
 from mimix_core.media.decode import open_video
 from mimix_core.media.probe import UnreadableVideo
-from mimix_core.timeline import CLIP_FRAMES, CLIP_RATE
 
 _BT709, _LIMITED = 1, 1
 # One timescale for track and movie that 1/16 s divides: no duration in the file is rounded.

@@ -7,22 +7,14 @@ content is in the stage's inputs; they stay out of the stage key. Every other fi
 from decimal import Decimal
 from fractions import Fraction
 
-from mimix_core.settings.augmentation import (
+from mimix_core.settings.augmentation_settings import (
     CompositeSettings,
     CutoutSettings,
     DatasetSettings,
 )
-from mimix_core.settings.benchmark import (
-    ReportSettings,
-    SampleSettings,
-    ScoreSettings,
-)
-from mimix_core.settings.config import (
-    Config,
-    RunSettings,
-    load_config,
-)
-from mimix_core.settings.curation import (
+from mimix_core.settings.benchmark_settings import ReportSettings, SampleSettings, ScoreSettings
+from mimix_core.settings.config import Config, RunSettings, load_config
+from mimix_core.settings.curation_settings import (
     CaptionSettings,
     ClipSettings,
     DuplicateSettings,
@@ -30,8 +22,8 @@ from mimix_core.settings.curation import (
     SceneSettings,
     TranscriptSettings,
 )
-from mimix_core.settings.judging import JudgeSettings
-from mimix_core.settings.training import (
+from mimix_core.settings.judge_settings import JudgeSettings
+from mimix_core.settings.training_settings import (
     BackboneSettings,
     EmbeddingSettings,
     LatentSettings,

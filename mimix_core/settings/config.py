@@ -7,12 +7,16 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from mimix_core.domain.library import invalid, read_yaml
+from mimix_core.engine.artifacts import Frozen
 from mimix_core.errors import BadInput
-from mimix_core.library import invalid, read_yaml
-from mimix_core.refs import Frozen
-from mimix_core.settings.augmentation import CompositeSettings, CutoutSettings, DatasetSettings
-from mimix_core.settings.benchmark import ReportSettings, SampleSettings, ScoreSettings
-from mimix_core.settings.curation import (
+from mimix_core.settings.augmentation_settings import (
+    CompositeSettings,
+    CutoutSettings,
+    DatasetSettings,
+)
+from mimix_core.settings.benchmark_settings import ReportSettings, SampleSettings, ScoreSettings
+from mimix_core.settings.curation_settings import (
     CaptionSettings,
     ClipSettings,
     DuplicateSettings,
@@ -20,8 +24,8 @@ from mimix_core.settings.curation import (
     SceneSettings,
     TranscriptSettings,
 )
-from mimix_core.settings.judging import JudgeSettings
-from mimix_core.settings.training import (
+from mimix_core.settings.judge_settings import JudgeSettings
+from mimix_core.settings.training_settings import (
     BackboneSettings,
     EmbeddingSettings,
     LatentSettings,

@@ -5,9 +5,10 @@ metadata, and byte-identical for identical rows. Every row has ``status``, ``rea
 ``detail``: what was rejected or failed stays as a row.
 """
 
-from mimix_core.tables.augmentation import COMPOSITES, CUTOUTS, DATASET, MASKS
-from mimix_core.tables.benchmark import REPORT, SAMPLES, SCORES
-from mimix_core.tables.curation import (
+from mimix_core.tables.augmentation_tables import COMPOSITES, CUTOUTS, DATASET, MASKS
+from mimix_core.tables.benchmark_tables import REPORT, SAMPLES, SCORES
+from mimix_core.tables.columns import Reason, Row, Status, Table, failed, ok, rejected
+from mimix_core.tables.curation_tables import (
     CAPTIONS,
     CLIPS,
     DUPLICATES,
@@ -16,10 +17,9 @@ from mimix_core.tables.curation import (
     SCENES,
     TRANSCRIPTS,
 )
-from mimix_core.tables.files import read, usable, validate, write
-from mimix_core.tables.judging import DUELS, JUDGEMENTS
-from mimix_core.tables.rows import Reason, Row, Status, Table, failed, ok, rejected
-from mimix_core.tables.training import BACKBONE, EMBEDDINGS, LATENTS, LORA
+from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
+from mimix_core.tables.parquet_io import read, usable, validate, write
+from mimix_core.tables.training_tables import BACKBONE, EMBEDDINGS, LATENTS, LORA
 
 __all__ = [
     "BACKBONE",

@@ -21,8 +21,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from mimix_core.errors import BadInput, StageFailed, Transient
-from mimix_core.training.job import Failed, Job, Refused, Stopped
-from mimix_core.training.launch import GRACE_SECONDS, STOPPED
+from mimix_core.training.launcher import GRACE_SECONDS, STOPPED
+from mimix_core.training.worker_messages import Failed, Job, Refused, Stopped
 
 
 def main() -> int:
@@ -43,16 +43,16 @@ def main() -> int:
         if os.environ["RANK"] == "0":
             say(message)
 
-    from mimix_core.runtime import pick_device
+    from mimix_core.engine.torch_runtime import pick_device
 
     try:
         # DeepSpeed takes a GPU when it sees one, whatever the settings say, unless told here.
         os.environ["DS_ACCELERATOR"] = pick_device(job.settings.device).type
-        from mimix_core.training import loop, place
+        from mimix_core.training import distributed, trainer
 
         _plain_logs()
-        loop.train(job, tell, stop.is_set)
-        place.leave()
+        trainer.train(job, tell, stop.is_set)
+        distributed.leave()
     except BadInput as error:
         # Any process may be the one that meets a sample it cannot read.
         say(Refused(what=error.what, where=error.where, fix=error.fix))

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from mimix_core.durable import sync
+from mimix_core.engine.artifacts import Frozen, digest_file
+from mimix_core.engine.atomic_io import sync
 from mimix_core.errors import StageFailed, Transient
-from mimix_core.refs import Frozen, digest_file
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimix_core.settings import LoraSettings
-from mimix_core.training.job import Preview
+from mimix_core.training.worker_messages import Preview
 
 if TYPE_CHECKING:
     import torch
@@ -29,15 +29,15 @@ def embed_prompts(
     """
     import torch
 
-    from mimix_core.wan import backbones, tensors, text
+    from mimix_core.wan import model_registry, safetensors_io, text_embeddings
 
-    rules = backbones.rules(backbones.get(backbone))
+    rules = model_registry.rules(model_registry.get(backbone))
     encoder = rules.load_text_encoder(text_encoder, torch.device("cpu"))
     ids = rules.tokens(rules.load_tokenizer(tokenizer), ["", *prompts])
     # One at a time: no text's values depend on its neighbours.
-    embedded = [rules.embed(encoder, [text.cut(one, _MAX_TOKENS)])[0] for one in ids]
+    embedded = [rules.embed(encoder, [text_embeddings.cut(one, _MAX_TOKENS)])[0] for one in ids]
     names = [_NEGATIVE, *(str(number) for number in range(len(prompts)))]
-    tensors.write(path, dict(zip(names, embedded, strict=True)))
+    safetensors_io.write(path, dict(zip(names, embedded, strict=True)))
 
 
 def name(step: int, number: int) -> str:
@@ -47,7 +47,7 @@ def name(step: int, number: int) -> str:
 
 def seed(settings: LoraSettings, number: int) -> int:
     """Of a prompt's noise, the same at every step."""
-    from mimix_core.runtime import seed_of
+    from mimix_core.engine.torch_runtime import seed_of
 
     return seed_of(settings.seed, "preview", number)
 
@@ -56,13 +56,13 @@ def pipeline(transformer: Any, preview: Preview, device: torch.device) -> Any:
     """The backbone's pipeline around the transformer in training, without a text encoder."""
     import diffusers
 
-    from mimix_core.wan import backbones
+    from mimix_core.wan import model_registry
 
-    found = backbones.get(preview.backbone)
+    found = model_registry.get(preview.backbone)
     made = getattr(diffusers, found.pipeline)(
         tokenizer=None,
         text_encoder=None,
-        vae=backbones.rules(found).load_vae(preview.vae, device, "fp32"),
+        vae=model_registry.rules(found).load_vae(preview.vae, device, "fp32"),
         scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(preview.scheduler),
         transformer=transformer,
     )
@@ -85,19 +85,19 @@ def make(
     Raises what generating raises: a preview that cannot be made ends the training, at the first
     step that has one.
     """
-    from mimix_core.wan import generate, objective, tensors
+    from mimix_core.wan import flow_matching, safetensors_io, videos_stage
 
     device = made.vae.device
     text_1LD = {
-        name: objective.pad_text([text_LD]).to(device)
-        for name, text_LD in tensors.read(preview.prompts).items()
+        name: flow_matching.pad_text([text_LD]).to(device)
+        for name, text_LD in safetensors_io.read(preview.prompts).items()
     }
     count = len(settings.preview_prompts)
     with _evaluating(made.transformer):
         for turn in range(math.ceil(count / processes)):
             number = turn * processes + rank
             # With ZeRO 3 a forward pass needs all processes: one without a prompt repeats one.
-            frames_THWC = generate.video(
+            frames_THWC = videos_stage.video(
                 made,
                 seed(settings, min(number, count - 1)),
                 prompt_embeds=text_1LD[str(min(number, count - 1))],
@@ -111,7 +111,7 @@ def make(
             if number < count:
                 path = folder / name(step, number)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                generate.write_video(path, frames_THWC)
+                videos_stage.write_video(path, frames_THWC)
 
 
 @contextmanager

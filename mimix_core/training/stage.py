@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from mimix_core import progress, tables
+from mimix_core import tables
+from mimix_core.engine import progress
+from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
+from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.stage import Stage, StageReport
 from mimix_core.errors import BadInput
-from mimix_core.keys import Immaterial
-from mimix_core.refs import FileRef, Frozen, TableRef
 from mimix_core.settings import LoraSettings
-from mimix_core.stage import Stage, StageReport
 from mimix_core.tables import DATASET, EMBEDDINGS, LATENTS, LORA, Reason, Row, Table
 from mimix_core.training import previews, trackers
-from mimix_core.training.job import Job, Preview, Sample
-from mimix_core.training.launch import run_job
-from mimix_core.wan import backbones
-from mimix_core.wan.cache import tensor_ref
-from mimix_core.wan.card import Card, shaping
+from mimix_core.training.launcher import run_job
+from mimix_core.training.worker_messages import Job, Preview, Sample
+from mimix_core.wan import model_registry
+from mimix_core.wan.adapter_metadata import Card, shaping
+from mimix_core.wan.tensor_shards import tensor_ref
 
 TRAINING_LOG = "train.log"
 JOURNAL = "journal"
@@ -124,7 +125,7 @@ def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Preview |
             "previews are asked for, and the components that make them are not given",
             where=f"stage lora ({inputs.unit})",
         )
-    from mimix_core.runtime import pin_threads
+    from mimix_core.engine.torch_runtime import pin_threads
 
     prompts = out / previews.FOLDER / "prompts.safetensors"
     prompts.parent.mkdir()
@@ -151,7 +152,7 @@ def _card(inputs: LoraInputs, settings: LoraSettings, train: list[Sample]) -> Ca
         base_sha256=inputs.transformer.sha256,
         rank=settings.rank,
         alpha=settings.alpha,
-        targets=settings.targets or backbones.get(inputs.backbone_name).lora_targets,
+        targets=settings.targets or model_registry.get(inputs.backbone_name).lora_targets,
         characters=tuple(sorted({name for sample in train for name in sample.characters})),
         styles=tuple(sorted({sample.style for sample in train})),
         dataset_sha256=inputs.dataset.sha256,

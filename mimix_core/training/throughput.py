@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import torch
 
-    from mimix_core.wan.backbones import Backbone
+    from mimix_core.wan.model_registry import Backbone
 
 TEXT_TOKENS = 512
 

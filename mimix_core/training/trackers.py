@@ -15,7 +15,7 @@ import numpy as np
 
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
-from mimix_core.wan.card import shaping
+from mimix_core.wan.adapter_metadata import shaping
 
 Name = Literal["tensorboard", "wandb"]
 

@@ -10,12 +10,12 @@ import torch
 import torch.distributed
 
 from mimix_core.settings import LoraSettings
-from mimix_core.training.data import load
-from mimix_core.training.job import Sample
-from mimix_core.wan import objective
+from mimix_core.training.sample_schedule import load
+from mimix_core.training.worker_messages import Sample
+from mimix_core.wan import flow_matching
 
 if TYPE_CHECKING:
-    from mimix_core.training.place import Place
+    from mimix_core.training.distributed import Place
 
 
 @torch.no_grad()
@@ -26,7 +26,7 @@ def sample_losses(
 
     The samples are shared out over the processes; every process gets the whole result.
     """
-    sigmas = objective.validation_sigmas(settings.validation_quantiles, settings.shift)
+    sigmas = flow_matching.validation_sigmas(settings.validation_quantiles, settings.shift)
     loss_SQ = torch.zeros(len(samples), len(sigmas), dtype=torch.float64, device=place.device)
     transformer.eval()
     for turn in range(math.ceil(len(samples) / place.processes)):
@@ -34,12 +34,14 @@ def sample_losses(
         # With ZeRO 3 a forward pass needs all processes: one that has no sample left repeats one.
         sample = samples[min(number, len(samples) - 1)]
         latents_CTHW, text_LD = load(sample)
-        noise_CTHW = objective.validation_noise(settings.seed, sample.sample_id, latents_CTHW.shape)
+        noise_CTHW = flow_matching.validation_noise(
+            settings.seed, sample.sample_id, latents_CTHW.shape
+        )
         latents_1CTHW = latents_CTHW[None].to(place.device)
         noise_1CTHW = noise_CTHW[None].to(place.device)
-        text_1LD = objective.pad_text([text_LD]).to(place.device)
+        text_1LD = flow_matching.pad_text([text_LD]).to(place.device)
         for index, sigma in enumerate(sigmas):
-            loss_1 = objective.losses(
+            loss_1 = flow_matching.losses(
                 transformer,
                 latents_1CTHW,
                 text_1LD,

@@ -4,8 +4,10 @@
 folder that all processes of a workspace share.
 """
 
-from mimix_core.vlm.asking import ask_all
+from mimix_core.vlm.api_keys import api_key
 from mimix_core.vlm.backends import open_backend
+from mimix_core.vlm.client import ask_all
+from mimix_core.vlm.json_schema import strict_schema
 from mimix_core.vlm.prices import Estimate, estimate, price_of
 from mimix_core.vlm.protocol import (
     Backend,
@@ -28,8 +30,6 @@ from mimix_core.vlm.protocol import (
     Video,
     VlmError,
 )
-from mimix_core.vlm.schema import strict_schema
-from mimix_core.vlm.secrets import api_key
 
 __all__ = [
     "Backend",

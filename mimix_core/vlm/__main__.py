@@ -1,5 +1,5 @@
 """The courier process: see ``courier.py``."""
 
-from mimix_core.vlm.courier import main
+from mimix_core.vlm.request_worker import main
 
 main()

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from mimix_core.errors import BadInput
-from mimix_core.settings.vlm import PriceSettings, VlmSettings
+from mimix_core.settings.vlm_settings import PriceSettings, VlmSettings
 from mimix_core.vlm.protocol import Image, Question, Text, Usage, Video
 
 MILLION = Decimal(1_000_000)

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from mimix_core.engine.torch_runtime import generator
 from mimix_core.errors import BadInput
-from mimix_core.runtime import generator
 
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> Any:

@@ -12,11 +12,11 @@ from mimix_core.benchmark.metrics import (
     Footage,
     Resources,
     Unmeasurable,
+    brisque_quality,
     chosen,
-    quality,
 )
-from mimix_core.benchmark.metrics.consistency import consistency
-from mimix_core.benchmark.metrics.motion import between, longest
+from mimix_core.benchmark.metrics.dis_flow import between, longest
+from mimix_core.benchmark.metrics.efficientnet_consistency import consistency
 from mimix_core.errors import BadInput
 
 HEIGHT, WIDTH, FRAMES = 120, 200, 25
@@ -140,19 +140,21 @@ def test_a_flat_picture_has_no_quality() -> None:
 def test_the_fit_finds_the_shape_it_was_drawn_from(shape: float) -> None:
     numbers = np.random.default_rng(0)
     drawn = numbers.gamma(1 / shape, size=200_000) ** (1 / shape)
-    alpha, mean, left, right = quality.fit(drawn * numbers.choice([-1.0, 1.0], size=200_000))
+    alpha, mean, left, right = brisque_quality.fit(
+        drawn * numbers.choice([-1.0, 1.0], size=200_000)
+    )
     assert alpha == pytest.approx(shape, rel=0.05)
     assert abs(mean) < 0.02 * left**0.5
     # Twice as wide to the right, and so twice as likely there.
     sides = numbers.choice([-1.0, 2.0], p=[1 / 3, 2 / 3], size=200_000)
-    alpha, mean, left, right = quality.fit(drawn * sides)
+    alpha, mean, left, right = brisque_quality.fit(drawn * sides)
     assert alpha == pytest.approx(shape, rel=0.05)
     assert right / left == pytest.approx(4.0, rel=0.05)
     assert mean == pytest.approx((drawn * sides).mean(), rel=0.1)
 
 
 def test_the_regressor_is_the_shipped_one() -> None:
-    regressor = quality.load_regressor()
+    regressor = brisque_quality.load_regressor()
     assert regressor.vectors.shape == (770, 36)
     # At a support vector far from all others only its own weight and the offset count.
     features = (regressor.vectors[0] + 1) / 2 * (regressor.high - regressor.low) + regressor.low

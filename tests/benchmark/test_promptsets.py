@@ -10,12 +10,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimix_core.benchmark.prompts import PromptFile, groups, homes_of, load_prompts, read_prompts
 from mimix_core.benchmark.promptsets import MIXING_100
-from mimix_core.benchmark.promptsets.making import as_yaml, category_of, make
+from mimix_core.benchmark.promptsets.prompt_generator import as_yaml, category_of, make
+from mimix_core.domain.caption_grammar import Variant, parse
+from mimix_core.domain.library import Character, Episode, Library, Show, Style
+from mimix_core.domain.prompts import PromptFile, groups, homes_of, load_prompts, read_prompts
 from mimix_core.errors import BadInput
-from mimix_core.grammar import Variant, parse
-from mimix_core.library import Character, Episode, Library, Show, Style
 
 THE_TEN = (
     "Tom",

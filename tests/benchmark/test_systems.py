@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mimix_core.benchmark import systems
-from mimix_core.benchmark.prompts import read_prompts
 from mimix_core.benchmark.promptsets import MIXING_100
+from mimix_core.domain.prompts import read_prompts
 from mimix_core.errors import BadInput
 
 PROMPTS = read_prompts(MIXING_100).prompts

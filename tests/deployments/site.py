@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 
+from mimix_core.engine.store import Store
 from mimix_core.settings import Config
-from mimix_core.store import Store
 from mimix_core.tables import Row, read
 from tests.e2e.demo import ROOT, wait_for_server
 
@@ -214,12 +214,12 @@ def site(folder: Path) -> Iterator[Site]:
 
 def rows(config: Config, stage: str) -> list[Row]:
     """All rows of a stage in the workspace's store."""
-    from mimix_core import catalogue
+    from mimix_core.engine import registry
 
     store = Store(config.workspace / "store")
     return [
         row
         for record in store.records()
         if record.stage == stage
-        for row in read(store.folder(stage, record.key) / store.TABLE, catalogue.stage(stage).table)
+        for row in read(store.folder(stage, record.key) / store.TABLE, registry.stage(stage).table)
     ]

@@ -15,8 +15,8 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.utilities.callables import parameter_schema
 from pydantic import TypeAdapter
 
-from flows.deploying import NOTIFY, Target, rendered
-from flows.environment import DEFAULTS
+from flows.deployment import NOTIFY, Target, rendered
+from flows.prefect_environment import DEFAULTS
 from mimix_core.settings import Config, load_config
 from tests.deployments.world import make_project
 

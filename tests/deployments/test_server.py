@@ -15,7 +15,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.deploying import (
+from flows.deployment import (
     Target,
     install_automations,
     job_template,
@@ -25,7 +25,7 @@ from flows.deploying import (
 )
 from mimix_core.errors import BadInput
 from mimix_core.inbox import Waiting
-from tasks.arrivals import announce
+from tasks.events import announce
 from tests.deployments.site import POOL, Site, site
 from tests.deployments.world import make_project
 

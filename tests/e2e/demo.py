@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mimix_core.store import StageRecord, Store
+from mimix_core.engine.store import StageRecord, Store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

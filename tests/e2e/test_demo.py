@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from mimix_core import tables
-from mimix_core.catalogue import MODULES, stage
-from mimix_core.refs import file_ref
-from mimix_core.splits import composites_for
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.engine.registry import MODULES, stage
+from mimix_core.stages.dataset.splits import composites_for
 from tests.e2e.conftest import FinishedDemo
 from tests.e2e.demo import ROOT, Demo, stage_lines
 

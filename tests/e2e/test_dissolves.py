@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mimix_core.scenes.blends import find_blends
-from mimix_core.scenes.pictures import Reducer
-from mimix_core.scenes.tape import Blend, Thumbs
 from mimix_core.settings import SceneSettings
+from mimix_core.stages.scenes.frame_distances import Blend, Thumbs
+from mimix_core.stages.scenes.frame_downscale import Reducer
+from mimix_core.stages.scenes.gradual_transitions import find_blends
 from tests.hard_cases import Plan, texture
 from tests.media_factory import SIZE
 

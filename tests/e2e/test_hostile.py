@@ -1,6 +1,6 @@
 """A night's run over a folder of broken and hostile files: all good files finish, nothing crashes.
 
-The real command, its own Prefect server, every file of ``tests.hostile`` in one folder.
+The real command, its own Prefect server, every file of ``tests.hostile_files`` in one folder.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 import av
 import pytest
 
-from mimix_core import catalogue, tables
-from mimix_core.quarantine import quarantined
+from mimix_core import tables
+from mimix_core.engine import registry
+from mimix_core.project.quarantine import quarantined
+from mimix_core.project.workspace import SourceEpisode, Workspace, open_workspace
 from mimix_core.settings import load_config
 from mimix_core.tables import Row, Status
-from mimix_core.workspace import SourceEpisode, Workspace, open_workspace
 from tests.e2e.demo import ROOT, Demo, stage_lines
-from tests.hostile import HARMLESS, ODD_NAMES, TOO_LITTLE, Kit, tripwires, write_corpus
+from tests.hostile_files import HARMLESS, ODD_NAMES, TOO_LITTLE, Kit, tripwires, write_corpus
 
 pytestmark = pytest.mark.e2e
 
@@ -73,7 +74,7 @@ class Night:
     def rows_of(self, stage: str, unit: str) -> list[Row]:
         """The rows of the stage for a unit, from the one result there is."""
         path = self.folder_of(stage, unit) / self.work.store.TABLE
-        return tables.read(path, catalogue.stage(stage).table)
+        return tables.read(path, registry.stage(stage).table)
 
     def folder_of(self, stage: str, unit: str) -> Path:
         keys = self.keys[stage, unit]

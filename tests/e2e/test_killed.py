@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.catalogue import MODULES
+from mimix_core.engine.registry import MODULES
 from tests.e2e.conftest import FinishedDemo
 from tests.e2e.demo import Demo, prefect_server
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mimix_core.catalogue import MODULES
+from mimix_core.engine.registry import MODULES
 from mimix_core.settings import Config, load_config
 from mimix_core.tables import Status
 from tests.deployments.browser import browsing, chromium

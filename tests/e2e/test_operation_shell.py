@@ -36,7 +36,7 @@ def test_ended_in_the_middle_it_goes_at_once_with_all_it_started(
         start_new_session=True,
     )
     deadline = time.monotonic() + 240
-    while not any("mimix_core.unit" in words for words in marked(mark).values()):
+    while not any("mimix_core.engine.worker" in words for words in marked(mark).values()):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     assert any("uvicorn" in words for words in marked(mark).values())

@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 
+from mimix_core.engine.store import Store
 from mimix_core.settings import load_config
-from mimix_core.store import Store
 from tests.e2e.demo import ROOT, wait_for_server
 from tests.media_factory import Shot, write_video
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import av
 import pytest
 
-from mimix_core import clips, overlays, scenes, tables
-from mimix_core.library import Style
-from mimix_core.refs import file_ref
+from mimix_core import tables
+from mimix_core.domain.library import Style
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
+from mimix_core.stages import clips, overlays, scenes
 from tests.hard_cases import CASES, MOVING, Case, Episode, make
 from tests.media_factory import read_counter
 

@@ -8,13 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mimix_core.media import (
-    NoVideoStream,
-    UnreadableVideo,
-    open_video,
-    read_audio,
-    shown_rgb,
-)
+from mimix_core.media import NoVideoStream, UnreadableVideo, open_video, read_audio, shown_rgb
 from tests.media_factory import Shot, read_counter, write_sound, write_video
 
 

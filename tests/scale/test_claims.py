@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from mimix_core.refs import TableRef
-from mimix_core.store import Store
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.store import Store
 from tests.tasks.obedient_stage import STAGE
 
 ROOT = Path(__file__).parent.parent.parent

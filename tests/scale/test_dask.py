@@ -9,18 +9,18 @@ import pytest
 from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
+from mimix_core.domain.library import Library
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, StageFailed
-from mimix_core.library import Library
-from mimix_core.refs import TableRef
+from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config
 from mimix_core.settings.config import RunSettings
-from mimix_core.store import Store
-from mimix_core.workspace import Workspace
 from tasks.base import Run, stage_task
-from tasks.runners import units_run
+from tasks.task_runners import units_run
 from tests.tasks import mute_stage
 from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
-from tests.tasks.test_child import gone
+from tests.tasks.test_subprocess_runner import gone
 
 pytest.importorskip("prefect_dask", reason="the extra mimix[dask] is not installed")
 pytestmark = pytest.mark.e2e

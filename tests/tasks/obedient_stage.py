@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from mimix_core import progress, tables
+from mimix_core import tables
+from mimix_core.engine import progress
+from mimix_core.engine.artifacts import FileRef, Frozen
+from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.stage import Stage, StageReport
 from mimix_core.errors import BadInput, Transient
-from mimix_core.keys import Immaterial
-from mimix_core.refs import FileRef, Frozen
-from mimix_core.stage import Stage, StageReport
 
 
 class ObedientInputs(Frozen):

@@ -14,13 +14,13 @@ from prefect.tasks import Task
 from prefect.testing.utilities import prefect_test_harness
 
 from mimix_core import tables
+from mimix_core.domain.library import Library
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
-from mimix_core.library import Library
-from mimix_core.refs import TableRef
+from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, RunSettings
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
-from mimix_core.workspace import Workspace
 from tasks.base import Run, stage_task
 from tests.tasks import mute_stage
 from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings

@@ -13,13 +13,13 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
 from mimix_core import tables
-from mimix_core.library import Library
-from mimix_core.refs import TableRef, file_ref
+from mimix_core.domain.library import Library
+from mimix_core.engine.artifacts import TableRef, file_ref
+from mimix_core.engine.store import Store
+from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, RunSettings
-from mimix_core.store import Store
 from mimix_core.tables import LORA
-from mimix_core.wan import tiny
-from mimix_core.workspace import Workspace
+from mimix_core.wan import random_backbone
 from tasks import training
 from tasks.base import Run
 from tests.training import made
@@ -50,7 +50,7 @@ def kill_after_a_checkpoint(checkpoints: Path, killed: list[int]) -> None:
 
 
 def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
-    tiny.build([made.CAPTION], 0, tmp_path / "pipeline")
+    random_backbone.build([made.CAPTION], 0, tmp_path / "pipeline")
     inputs = made.stage_inputs(tmp_path / "inputs", tmp_path / "pipeline" / "transformer")
     config = Config(
         library=tmp_path / "library.yaml",

@@ -13,9 +13,9 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 @pytest.fixture(scope="session")
 def transformer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mimix_core.wan import tiny
+    from mimix_core.wan import random_backbone
     from tests.training.made import CAPTION
 
     folder = tmp_path_factory.mktemp("lora") / "pipeline"
-    tiny.build([CAPTION], 0, folder)
+    random_backbone.build([CAPTION], 0, folder)
     return folder / "transformer"

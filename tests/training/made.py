@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 
 from mimix_core import tables
-from mimix_core.refs import TableRef, file_ref
+from mimix_core.engine.artifacts import TableRef, file_ref
 from mimix_core.settings import LoraSettings
 from mimix_core.tables import DATASET, EMBEDDINGS, LATENTS, ok
 from mimix_core.training import stage
-from mimix_core.training.job import Finished, Job, Progress, Sample
-from mimix_core.wan import tensors
-from mimix_core.wan.cache import TensorRef
-from mimix_core.wan.card import Card
-from tests.made import table_ref
+from mimix_core.training.worker_messages import Finished, Job, Progress, Sample
+from mimix_core.wan import safetensors_io
+from mimix_core.wan.adapter_metadata import Card
+from mimix_core.wan.tensor_shards import TensorRef
+from tests.factories import table_ref
 
 NAME = "tiny-random-wan"
 CAPTION = "[Character: Bunny], smiles. [scene-style:cartoon]"
@@ -46,13 +46,13 @@ def write_latents(path: Path, number: int, shape: tuple[int, ...]) -> TensorRef:
     numbers = torch.Generator().manual_seed(number)
     coarse = torch.randn(1, 16, 2, 2, 2, generator=numbers)
     clean = torch.nn.functional.interpolate(coarse, size=shape[1:], mode="trilinear")[0]
-    tensors.write(path, {"clip": clean})
+    safetensors_io.write(path, {"clip": clean})
     return TensorRef(file=path, key="clip", shape=shape)
 
 
 def write_text(path: Path) -> TensorRef:
     text = torch.linspace(-1, 1, 5 * 32).reshape(5, 32)
-    tensors.write(path, {"clip": text})
+    safetensors_io.write(path, {"clip": text})
     return TensorRef(file=path, key="clip", shape=(5, 32))
 
 
@@ -185,7 +185,7 @@ def alone() -> Iterator[None]:
 
 def train_here(job: Job, stop_asked: Callable[[], bool] = lambda: False) -> list[int]:
     """Run a job in this process; gives the steps it told of."""
-    from mimix_core.training import loop
+    from mimix_core.training import trainer
 
     told: list[int] = []
 
@@ -195,5 +195,5 @@ def train_here(job: Job, stop_asked: Callable[[], bool] = lambda: False) -> list
 
     job.out.mkdir(parents=True, exist_ok=True)
     with alone():
-        loop.train(job, tell, stop_asked)
+        trainer.train(job, tell, stop_asked)
     return told

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from diffusers import MochiTransformer3DModel
 
-from mimix_core.wan import rules
-from mimix_core.wan.backbones import TINY, Network
+from mimix_core.wan import wan_adapter
+from mimix_core.wan.model_registry import TINY, Network
 
 
 class Mochi(MochiTransformer3DModel):
@@ -39,7 +39,7 @@ def load(folder: Path, dtype: torch.dtype) -> Mochi:
     return found
 
 
-RULES = replace(rules.RULES, load_transformer=load)
+RULES = replace(wan_adapter.RULES, load_transformer=load)
 
 ENTRY = replace(
     TINY,

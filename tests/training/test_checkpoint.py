@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mimix_core.errors import Transient
 from mimix_core.settings import LoraSettings
 from mimix_core.training import checkpoint
+from mimix_core.training.deepspeed_engine import MOMENTS
 from mimix_core.training.ema import begin, resume
-from mimix_core.training.engine import MOMENTS
 
 STATE = {"weight/a": torch.arange(6.0).reshape(2, 3), "exp_avg/a": torch.ones(2, 3)}
 

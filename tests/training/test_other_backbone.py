@@ -9,9 +9,9 @@ import torch
 from diffusers import MochiTransformer3DModel
 
 from mimix_core.errors import BadInput
-from mimix_core.training.job import Job
-from mimix_core.wan import backbones, fast, tensors
-from mimix_core.wan.export import FILE
+from mimix_core.training.worker_messages import Job
+from mimix_core.wan import fast, model_registry, safetensors_io
+from mimix_core.wan.lora_export import FILE
 from tests.training import made, other_backbone
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     entry = other_backbone.ENTRY
-    monkeypatch.setitem(backbones.BACKBONES, entry.name, entry)
+    monkeypatch.setitem(model_registry.BACKBONES, entry.name, entry)
     (tmp_path / "out").mkdir()
     return Job(
         settings=made.SETTINGS.model_copy(update={"epochs": 3, "targets": ()}),
@@ -35,7 +35,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 def test_it_learns_and_its_adapter_fits_the_model_as_diffusers_has_it(job: Job) -> None:
     made.train_here(job)
-    written = tensors.read(job.out / FILE)
+    written = safetensors_io.read(job.out / FILE)
     learned = {name for name, value in written.items() if "lora_B" in name and value.any()}
     assert len(learned) * 2 == len(written)
     model = MochiTransformer3DModel.from_pretrained(job.transformer)

@@ -14,15 +14,16 @@ import psutil
 import pytest
 import torch
 
-from mimix_core import progress, tables
+from mimix_core import tables
+from mimix_core.engine import progress
+from mimix_core.engine.artifacts import TableRef, digest_file
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, Transient
-from mimix_core.refs import TableRef, digest_file
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
 from mimix_core.tables import LORA
-from mimix_core.training import checkpoint, data, stage
-from mimix_core.training.launch import run_job
-from mimix_core.wan import tensors
+from mimix_core.training import checkpoint, sample_schedule, stage
+from mimix_core.training.launcher import run_job
+from mimix_core.wan import safetensors_io
 from tests.training import made
 
 pytestmark = pytest.mark.slow
@@ -150,8 +151,8 @@ PARENT = """
 import sys
 from pathlib import Path
 from mimix_core import progress
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.training import stage
 from tests.training import made
 inputs = stage.LoraInputs.model_validate_json(Path(sys.argv[1]).read_bytes())
@@ -196,7 +197,7 @@ def assert_same_training(one: Path, two: Path) -> None:
         for name in ("train_loss", "grad_norm", "lr", "val_loss", "held_out_loss"):
             if name in ours:
                 assert theirs[name] == pytest.approx(ours[name], rel=1e-3), (ours["step"], name)
-    weights = [tensors.read(folder / ADAPTER) for folder in (one, two)]
+    weights = [safetensors_io.read(folder / ADAPTER) for folder in (one, two)]
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor, weights[1][name], atol=2e-3), name
 
@@ -237,8 +238,8 @@ def test_a_sample_that_only_one_process_meets_and_cannot_read_is_named(
 ) -> None:
     settings = made.SETTINGS.model_copy(update={"processes": 2, "epochs": 1})
     planned = stage.plan(inputs, settings, tmp_path)
-    slots = data.global_batch(planned.job.train, 0, epochs=1, batch=4, seed=0)
-    [first, *_] = data.micro_batches(slots, 2, 1)[1]
+    slots = sample_schedule.global_batch(planned.job.train, 0, epochs=1, batch=4, seed=0)
+    [first, *_] = sample_schedule.micro_batches(slots, 2, 1)[1]
     bad = first[0].sample
     gone = bad.latents.model_copy(update={"file": tmp_path / "gone"})
     train = [s.model_copy(update={"latents": gone}) if s == bad else s for s in planned.job.train]

@@ -7,8 +7,8 @@ import torch
 
 from mimix_core.settings import LoraSettings
 from mimix_core.training import throughput
-from mimix_core.wan import lora, objective
-from mimix_core.wan.backbones import BACKBONES
+from mimix_core.wan import flow_matching, lora
+from mimix_core.wan.model_registry import BACKBONES
 
 TARGETS = LoraSettings().targets
 
@@ -43,7 +43,7 @@ def test_the_count_is_torchs_own() -> None:
     counter = FlopCounterMode(display=False)
     # The kernel that is made of plain products: the counter knows no other one of the CPU's.
     with counter, sdpa_kernel(SDPBackend.MATH):
-        objective.losses(
+        flow_matching.losses(
             transformer,
             latents_BCTHW,
             torch.zeros(1, 512, 32),

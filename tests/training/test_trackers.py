@@ -14,9 +14,9 @@ import pytest
 
 from mimix_core.errors import BadInput
 from mimix_core.training import trackers
-from tests.made import video
+from tests.factories import video
 from tests.training.made import SETTINGS
-from tests.training.test_watch import Bare, finished, job, nowhere, run
+from tests.training.test_run_logger import Bare, finished, job, nowhere, run
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def hear(event, arguments):
 sys.addaudithook(hear)
 from pathlib import Path
 from tests.training.made import SETTINGS
-from tests.training.test_watch import Bare, finished, job, nowhere, run
+from tests.training.test_run_logger import Bare, finished, job, nowhere, run
 names = tuple(sys.argv[2:])
 shown = SETTINGS.model_copy(update={"trackers": names})
 asked = job(Path(sys.argv[1]), [nowhere("a")], settings=shown)

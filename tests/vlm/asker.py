@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from mimix_core.settings.vlm import VlmSettings
+from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm import ask_all
 from tests.vlm.standin import question
 

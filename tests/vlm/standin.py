@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from mimix_core.settings.vlm import PriceSettings, VlmSettings
+from mimix_core.settings.vlm_settings import PriceSettings, VlmSettings
 from mimix_core.vlm import Message, Question, Text, strict_schema
 
 ROOT = Path(__file__).parent.parent.parent

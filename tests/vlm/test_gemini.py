@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.refs import digest_file
+from mimix_core.engine.artifacts import digest_file
 from mimix_core.vlm import Image, Message, Outcome, Text, Video, ask_all
 from tests.media_factory import Shot, write_video
 from tests.vlm.standin import Seen, StandIn, question

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Picture
 
 from mimix_core.errors import BadInput
-from mimix_core.settings.vlm import PriceSettings, VlmSettings
+from mimix_core.settings.vlm_settings import PriceSettings, VlmSettings
 from mimix_core.vlm import Image, Message, Text, Usage, estimate, price_of
 from mimix_core.vlm.prices import cost, input_tokens
 from tests.vlm.standin import PRICE, question

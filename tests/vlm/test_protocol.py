@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from mimix_core.engine.cache_key import identity
 from mimix_core.errors import BadInput
-from mimix_core.keys import identity
-from mimix_core.settings.vlm import VlmSettings
+from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm import Image, Message, Question, Text, Video, strict_schema
 from tests.vlm.standin import Seen, question
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mimix_core.wan.backbones import TINY, Backbone, Network, Rules
+from mimix_core.wan.model_registry import TINY, Backbone, Network, Rules
 
 ENTRY = Backbone(
     name="blocks-of-colour",

@@ -14,8 +14,8 @@ CAPTIONS = [
 
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mimix_core.wan import tiny
+    from mimix_core.wan import random_backbone
 
     folder = tmp_path_factory.mktemp("wan") / "pipeline"
-    tiny.build(CAPTIONS, 0, folder)
+    random_backbone.build(CAPTIONS, 0, folder)
     return folder

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mimix_core.benchmark.prompts import Prompt
-from mimix_core.refs import file_ref
+from mimix_core.domain.prompts import Prompt
+from mimix_core.engine.artifacts import file_ref
 from mimix_core.settings import SampleSettings
 from mimix_core.tables import LORA
-from mimix_core.wan import export, generate, lora
-from mimix_core.wan.formats import Adapter
-from tests.made import table_ref
-from tests.wan.test_export import card
+from mimix_core.wan import lora, lora_export, videos_stage
+from mimix_core.wan.lora_formats import Adapter
+from tests.factories import table_ref
 from tests.wan.test_lora import adapted, trained
+from tests.wan.test_lora_export import card
 
 SETTINGS = SampleSettings(width=32, height=32, frames=5, steps=2, precision="fp32")
 NAME = "tiny-random-wan"
@@ -39,16 +39,16 @@ def adapter(pipeline_folder: Path, *, train: bool = True) -> Adapter:
     transformer = adapted(pipeline_folder)
     if train:
         trained(transformer)
-    return export.adapter(dict(lora.trainable(transformer)), 4.0)
+    return lora_export.adapter(dict(lora.trainable(transformer)), 4.0)
 
 
 def inputs(
     pipeline_folder: Path, folder: Path, weights: Adapter, **more: Any
-) -> generate.VideoInputs:
+) -> videos_stage.VideoInputs:
     table = table_ref(folder / "lora", LORA, [])
     parts = {part: file_ref(pipeline_folder / part) for part in COMPONENTS}
     own = card(base_sha256=parts["transformer"].sha256)
-    export.write(folder / "lora" / export.FILE, weights, own)
+    lora_export.write(folder / "lora" / lora_export.FILE, weights, own)
     values = {
         "unit": "all",
         "prompts": PROMPTS,
@@ -58,4 +58,4 @@ def inputs(
         **parts,
         **more,
     }
-    return generate.VideoInputs.model_validate(values)
+    return videos_stage.VideoInputs.model_validate(values)

@@ -9,17 +9,17 @@ from typing import get_args
 import pytest
 import torch
 
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, MissingModel
-from mimix_core.refs import file_ref
 from mimix_core.settings import BackboneSettings, LoraSettings
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
 from mimix_core.tables import CAPTIONS, Reason, failed, ok
-from mimix_core.wan import backbone, backbones, tensors
-from tests.made import UNASKED, table_ref
+from mimix_core.wan import backbone_stage, model_registry, safetensors_io
+from tests.factories import UNASKED, table_ref
 
 REAL = BackboneSettings(name="wan2.1-t2v-1.3b")
-SMALL = backbones.get(REAL.name)
+SMALL = model_registry.get(REAL.name)
 
 
 def captions(folder: Path, *texts: str):
@@ -29,9 +29,9 @@ def captions(folder: Path, *texts: str):
     return table_ref(folder, CAPTIONS, rows)
 
 
-def real_folder(folder: Path, of: backbones.Backbone = SMALL) -> Path:
+def real_folder(folder: Path, of: model_registry.Backbone = SMALL) -> Path:
     """A folder as the hub has it: every config, and weights of a few numbers."""
-    for name in backbone.COMPONENTS:
+    for name in backbone_stage.COMPONENTS:
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text("{}")
     (folder / "model_index.json").write_text("{}")
@@ -42,7 +42,7 @@ def real_folder(folder: Path, of: backbones.Backbone = SMALL) -> Path:
     text = {"architectures": [of.text_encoder.kind], **of.text_encoder.config}
     write_config(folder, "text_encoder", text)
     for name in ("transformer", "vae", "text_encoder"):
-        tensors.write(folder / name / "model.safetensors", {"w": torch.zeros(3, 5)})
+        safetensors_io.write(folder / name / "model.safetensors", {"w": torch.zeros(3, 5)})
     return folder
 
 
@@ -52,11 +52,11 @@ def write_config(folder: Path, name: str, config: dict[str, object]) -> None:
 
 @pytest.mark.slow
 def test_the_stand_in_is_built_below_the_table(store: Store, tmp_path: Path) -> None:
-    inputs = backbone.BackboneInputs(unit="all", captions=(captions(tmp_path / "c", "A b."),))
+    inputs = backbone_stage.BackboneInputs(unit="all", captions=(captions(tmp_path / "c", "A b."),))
     settings = BackboneSettings(name="tiny-random-wan")
-    ref = run_stage(store, backbone.STAGE, inputs, settings).ref
-    found = backbone.components(ref, None)
-    assert set(found) == set(backbone.COMPONENTS)
+    ref = run_stage(store, backbone_stage.STAGE, inputs, settings).ref
+    found = backbone_stage.components(ref, None)
+    assert set(found) == set(backbone_stage.COMPONENTS)
     for name, part in found.items():
         assert part.path.is_relative_to(ref.folder)
         assert part.sha256 == file_ref(part.path).sha256, name
@@ -65,32 +65,35 @@ def test_the_stand_in_is_built_below_the_table(store: Store, tmp_path: Path) -> 
 
 def test_a_real_backbone_stays_where_it_is(store: Store, tmp_path: Path) -> None:
     weights = file_ref(real_folder(tmp_path / "wan"))
-    inputs = backbone.BackboneInputs(unit="all", weights=weights)
-    ref = run_stage(store, backbone.STAGE, inputs, REAL).ref
-    found = backbone.components(ref, weights)
+    inputs = backbone_stage.BackboneInputs(unit="all", weights=weights)
+    ref = run_stage(store, backbone_stage.STAGE, inputs, REAL).ref
+    found = backbone_stage.components(ref, weights)
     assert found["vae"].path == weights.path / "vae"
     assert found["vae"].sha256 == file_ref(weights.path / "vae").sha256
-    rows = {row["component"]: row for row in backbone.tables.read(ref.path, backbone.BACKBONE)}
+    rows = {
+        row["component"]: row
+        for row in backbone_stage.tables.read(ref.path, backbone_stage.BACKBONE)
+    }
     assert rows["transformer"]["parameters"] == 15
     assert {row["backbone"] for row in rows.values()} == {"wan2.1-t2v-1.3b"}
     assert [path.name for path in ref.folder.iterdir() if path.is_dir()] == []
 
 
-@pytest.mark.parametrize("name", [name for name, b in backbones.BACKBONES.items() if b.hub])
+@pytest.mark.parametrize("name", [name for name, b in model_registry.BACKBONES.items() if b.hub])
 def test_a_folder_passes_as_the_model_it_is_and_as_no_other(tmp_path: Path, name: str) -> None:
-    folder = real_folder(tmp_path / "wan", backbones.get(name))
-    for other in backbones.BACKBONES.values():
+    folder = real_folder(tmp_path / "wan", model_registry.get(name))
+    for other in model_registry.BACKBONES.values():
         if other.name == name:
-            backbone.check(folder, other)
+            backbone_stage.check(folder, other)
         else:
             with pytest.raises(BadInput, match=f"not that of {other.name}"):
-                backbone.check(folder, other)
+                backbone_stage.check(folder, other)
 
 
 def test_another_size_is_told_apart_in_numbers(tmp_path: Path) -> None:
-    folder = real_folder(tmp_path / "wan", backbones.get("wan2.1-t2v-14b"))
+    folder = real_folder(tmp_path / "wan", model_registry.get("wan2.1-t2v-14b"))
     with pytest.raises(BadInput) as caught:
-        backbone.check(folder, SMALL)
+        backbone_stage.check(folder, SMALL)
     assert "num_layers is 40, not 30; num_attention_heads is 40, not 12" in str(caught.value)
     assert str(folder / "transformer" / "config.json") in str(caught.value)
 
@@ -99,10 +102,10 @@ def test_another_vae_or_class_is_refused(tmp_path: Path) -> None:
     folder = real_folder(tmp_path / "wan")
     write_config(folder, "vae", {"_class_name": "AutoencoderKLWan", "z_dim": 48, "base_dim": 96})
     with pytest.raises(BadInput, match=r"this vae is not .* z_dim is 48, not 16"):
-        backbone.check(folder, SMALL)
+        backbone_stage.check(folder, SMALL)
     write_config(folder, "vae", {"_class_name": "AutoencoderKLMochi", **SMALL.vae.config})
     with pytest.raises(BadInput, match="its class is AutoencoderKLMochi, not AutoencoderKLWan"):
-        backbone.check(folder, SMALL)
+        backbone_stage.check(folder, SMALL)
 
 
 @pytest.mark.parametrize("part", ["model_index.json", "vae"])
@@ -110,20 +113,20 @@ def test_a_missing_part_is_named(tmp_path: Path, part: str) -> None:
     folder = real_folder(tmp_path / "wan")
     (folder / part).rename(tmp_path / "gone")
     with pytest.raises(BadInput, match=f"{part} is missing"):
-        backbone.check(folder, SMALL)
+        backbone_stage.check(folder, SMALL)
 
 
 def test_the_settings_name_every_backbone_and_default_to_the_first_ones_layers() -> None:
     names = get_args(BackboneSettings.model_fields["name"].annotation)
-    assert set(names) == set(backbones.BACKBONES)
-    default = backbones.get(BackboneSettings().name)
+    assert set(names) == set(model_registry.BACKBONES)
+    default = model_registry.get(BackboneSettings().name)
     assert LoraSettings().targets == default.lora_targets
     assert LoraSettings().shift == default.flow_shift
 
 
 def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
     with pytest.raises(BadInput, match=r"no backbone is named 'wan3'.*wan2.1-t2v-14b"):
-        backbones.get("wan3")
+        model_registry.get("wan3")
 
 
 @pytest.mark.parametrize(
@@ -141,17 +144,17 @@ def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
 def test_a_size_fits_or_is_told_why_not(
     name: str, frames: int, width: int, height: int, problem: str | None
 ) -> None:
-    assert backbones.get(name).misfit(frames, width, height) == problem
+    assert model_registry.get(name).misfit(frames, width, height) == problem
 
 
 def test_a_missing_folder_says_how_to_get_it(tmp_path: Path) -> None:
     for path in (None, tmp_path / "nowhere"):
         with pytest.raises(MissingModel, match=r"hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers"):
-            backbone.weights_folder(REAL.model_copy(update={"path": path}))
+            backbone_stage.weights_folder(REAL.model_copy(update={"path": path}))
 
 
 def test_the_stand_in_takes_no_path(tmp_path: Path) -> None:
     tiny = BackboneSettings(name="tiny-random-wan")
-    assert backbone.weights_folder(tiny) is None
+    assert backbone_stage.weights_folder(tiny) is None
     with pytest.raises(BadInput, match="built, not loaded"):
-        backbone.weights_folder(tiny.model_copy(update={"path": tmp_path}))
+        backbone_stage.weights_folder(tiny.model_copy(update={"path": tmp_path}))

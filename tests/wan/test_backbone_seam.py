@@ -10,13 +10,21 @@ import pytest
 import torch
 
 from mimix_core import tables
+from mimix_core.engine.artifacts import FileRef, TableRef, file_ref
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.media.decode import read_rgb
-from mimix_core.refs import FileRef, TableRef, file_ref
 from mimix_core.settings import BackboneSettings, EmbeddingSettings, LatentSettings
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
 from mimix_core.tables import EMBEDDINGS, LATENTS
-from mimix_core.wan import backbone, backbones, cache, latents, lora, objective, text
+from mimix_core.wan import (
+    backbone_stage,
+    flow_matching,
+    latents_stage,
+    lora,
+    model_registry,
+    tensor_shards,
+    text_embeddings,
+)
 from tests.wan import blocks_of_colour
 from tests.wan.conftest import CAPTIONS
 from tests.wan.test_precompute import caption_table, made
@@ -24,17 +32,17 @@ from tests.wan.test_precompute import caption_table, made
 pytestmark = pytest.mark.slow
 
 SMALL_5B = replace(
-    backbones.get("wan2.2-ti2v-5b"),
+    model_registry.get("wan2.2-ti2v-5b"),
     name="small-random-wan2.2",
     hub=None,
     transformer=replace(
-        backbones.TINY.transformer,
-        config={**backbones.TINY.transformer.config, "in_channels": 48, "out_channels": 48},
+        model_registry.TINY.transformer,
+        config={**model_registry.TINY.transformer.config, "in_channels": 48, "out_channels": 48},
     ),
     vae=replace(
-        backbones.get("wan2.2-ti2v-5b").vae,
+        model_registry.get("wan2.2-ti2v-5b").vae,
         config={
-            **backbones.get("wan2.2-ti2v-5b").vae.config,
+            **model_registry.get("wan2.2-ti2v-5b").vae.config,
             "base_dim": 4,
             "decoder_base_dim": 4,
             "num_res_blocks": 1,
@@ -42,7 +50,7 @@ SMALL_5B = replace(
             "latents_std": [2.0] * 48,
         },
     ),
-    text_encoder=backbones.TINY.text_encoder,
+    text_encoder=model_registry.TINY.text_encoder,
 )
 
 
@@ -51,10 +59,10 @@ def precompute(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """latents_CTHW and text_LD of the first sample, by the stages themselves."""
     folder = clips.folder.parent / "parts"
-    video = latents.LatentInputs(
+    video = latents_stage.LatentInputs(
         unit="one", samples=clips, backbone_name=name, vae=parts["vae"], parts=folder
     )
-    words = text.EmbeddingInputs(
+    words = text_embeddings.EmbeddingInputs(
         unit="one",
         captions=captions,
         backbone_name=name,
@@ -62,11 +70,15 @@ def precompute(
         tokenizer=parts["tokenizer"],
         parts=folder,
     )
-    encoded = run_stage(store, latents.STAGE, video, LatentSettings()).ref
-    embedded = run_stage(store, text.STAGE, words, EmbeddingSettings()).ref
+    encoded = run_stage(store, latents_stage.STAGE, video, LatentSettings()).ref
+    embedded = run_stage(store, text_embeddings.STAGE, words, EmbeddingSettings()).ref
     return (
-        cache.read_latents(cache.tensor_ref(encoded, tables.read(encoded.path, LATENTS)[0])),
-        cache.read_text(cache.tensor_ref(embedded, tables.read(embedded.path, EMBEDDINGS)[0])),
+        tensor_shards.read_latents(
+            tensor_shards.tensor_ref(encoded, tables.read(encoded.path, LATENTS)[0])
+        ),
+        tensor_shards.read_text(
+            tensor_shards.tensor_ref(embedded, tables.read(embedded.path, EMBEDDINGS)[0])
+        ),
     )
 
 
@@ -75,12 +87,14 @@ def test_wan_2_2_with_its_own_vae_goes_the_whole_way(
 ) -> None:
     from diffusers import WanPipeline
 
-    monkeypatch.setitem(backbones.BACKBONES, SMALL_5B.name, SMALL_5B)
+    monkeypatch.setitem(model_registry.BACKBONES, SMALL_5B.name, SMALL_5B)
     captions = caption_table(tmp_path / "captions", {"a": CAPTIONS[0]})
     clips = made(tmp_path / "clips", {"a": (5, 96, 64)})
     settings = BackboneSettings.model_construct(name=SMALL_5B.name, path=None, seed=0)
-    inputs = backbone.BackboneInputs(unit="all", captions=(captions,))
-    parts = backbone.components(run_stage(store, backbone.STAGE, inputs, settings).ref, None)
+    inputs = backbone_stage.BackboneInputs(unit="all", captions=(captions,))
+    parts = backbone_stage.components(
+        run_stage(store, backbone_stage.STAGE, inputs, settings).ref, None
+    )
     latents_CTHW, text_LD = precompute(store, clips, captions, SMALL_5B.name, parts)
     assert latents_CTHW.shape == (48, 2, 4, 6)
 
@@ -93,10 +107,10 @@ def test_wan_2_2_with_its_own_vae_goes_the_whole_way(
     transformer = lora.load_transformer(parts["transformer"].path, torch.float32)
     lora.attach(transformer, 4, 4, SMALL_5B.lora_targets, 0)
     noise = torch.randn(latents_CTHW.shape, generator=torch.Generator().manual_seed(0))
-    loss = objective.losses(
+    loss = flow_matching.losses(
         transformer,
         latents_CTHW[None],
-        objective.pad_text([text_LD]),
+        flow_matching.pad_text([text_LD]),
         torch.tensor([0.5]),
         noise[None],
         torch.float32,
@@ -130,7 +144,7 @@ def test_a_model_of_another_kind_needs_an_entry_and_its_rules(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = blocks_of_colour.ENTRY
-    monkeypatch.setitem(backbones.BACKBONES, entry.name, entry)
+    monkeypatch.setitem(model_registry.BACKBONES, entry.name, entry)
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text('{"side": 4}')
     parts = dict.fromkeys(("vae", "text_encoder", "tokenizer"), file_ref(tmp_path / "vae"))

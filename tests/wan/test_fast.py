@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
-from mimix_core.wan import export, fast, lora, objective
-from mimix_core.wan.card import Card
-from mimix_core.wan.fast import fp8, layers, recompute
+from mimix_core.wan import fast, flow_matching, lora, lora_export
+from mimix_core.wan.adapter_metadata import Card
+from mimix_core.wan.fast import activation_checkpoint, fp8, layers
 from mimix_core.wan.fast.attention import pick_kernel
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ def loss_of(model: Any) -> torch.Tensor:
     latents, noise = (torch.randn(2, 16, 3, 8, 8, generator=numbers) for _ in range(2))
     text = torch.randn(2, 512, 32, generator=numbers)
     levels = torch.tensor([0.3, 0.8])
-    return objective.losses(model, latents, text, levels, noise, torch.float32).mean()
+    return flow_matching.losses(model, latents, text, levels, noise, torch.float32).mean()
 
 
 def step(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -124,7 +124,7 @@ def test_a_compiled_block_serves_all_blocks_that_keep_the_same(pipeline_folder: 
     torch._dynamo.utils.counters.clear()
     # The tracer alone, which decides what is kept, without the C++ compiler behind it.
     compiled = torch.compile(
-        recompute.runner(frozenset(), compiled=False),
+        activation_checkpoint.runner(frozenset(), compiled=False),
         backend="aot_eager_decomp_partition",
         dynamic=False,
     )
@@ -151,7 +151,7 @@ def test_names_and_the_exported_file_stay_the_same(pipeline_folder: Path, tmp_pa
     assert list(own.state_dict()) == list(plain.state_dict())
     for name, model in (("plain", plain), ("own", own)):
         weights = dict(lora.trainable(model))
-        export.write(tmp_path / name, export.adapter(weights, ALPHA), card)
+        lora_export.write(tmp_path / name, lora_export.adapter(weights, ALPHA), card)
     assert (tmp_path / "own").read_bytes() == (tmp_path / "plain").read_bytes()
 
 

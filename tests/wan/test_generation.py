@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
-from mimix_core.wan import backbones, lora
-from mimix_core.wan.formats import Adapter
-from mimix_core.wan.generation import adapters, memory, model, sampling
-from mimix_core.wan.generation.memory import Needs, plan
+from mimix_core.wan import lora, model_registry
+from mimix_core.wan.generation import adapter_merging, device_plan, sampling, video_generator
+from mimix_core.wan.generation.device_plan import Needs, plan
+from mimix_core.wan.lora_formats import Adapter
 from mimix_core.wan.vae import load_vae
 from tests.wan.made_videos import COMPONENTS, PROMPTS, SETTINGS, adapter
 from tests.wan.test_lora import adapted, answer, trained
@@ -39,17 +39,17 @@ def weights(pipeline_folder: Path) -> Adapter:
     return adapter(pipeline_folder)
 
 
-def parts(folder: Path) -> model.Parts:
+def parts(folder: Path) -> video_generator.Parts:
     folders = {name: folder / name for name in COMPONENTS}
-    return model.Parts(backbone=backbones.TINY, **folders)
+    return video_generator.Parts(backbone=model_registry.TINY, **folders)
 
 
-def made(folder: Path, weights: Adapter, **changes: Any) -> model.Generator:
+def made(folder: Path, weights: Adapter, **changes: Any) -> video_generator.Generator:
     settings = SETTINGS.model_copy(update=changes)
-    return model.load(parts(folder), weights, "adapter", [PROMPT], settings, CPU)
+    return video_generator.load(parts(folder), weights, "adapter", [PROMPT], settings, CPU)
 
 
-def pictures(generator: model.Generator) -> np.ndarray:
+def pictures(generator: video_generator.Generator) -> np.ndarray:
     return generator.frames(PROMPT, SEED).astype(np.int16)
 
 
@@ -138,15 +138,15 @@ def test_pictures_that_are_no_numbers_are_refused(pipeline_folder: Path) -> None
 def test_blocks_that_come_and_go_compute_the_same(pipeline_folder: Path) -> None:
     def loaded() -> Any:
         transformer = lora.load_transformer(pipeline_folder / "transformer", torch.float32).eval()
-        model.accelerate(transformer, SETTINGS, CPU, streamed=False)
+        video_generator.accelerate(transformer, SETTINGS, CPU, streamed=False)
         return transformer
 
     streamed = loaded()
-    model.stream(streamed, CPU)
+    video_generator.stream(streamed, CPU)
     assert torch.equal(answer(streamed), answer(loaded()))
     with pytest.raises(BadInput, match=r"samples\.compile"):
         settings = SETTINGS.model_copy(update={"compile": "on"})
-        model.accelerate(loaded(), settings, CPU, streamed=True)
+        video_generator.accelerate(loaded(), settings, CPU, streamed=True)
 
 
 def test_an_adapter_is_merged_only_where_that_is_as_exact(
@@ -155,18 +155,18 @@ def test_an_adapter_is_merged_only_where_that_is_as_exact(
     wide = pipeline_folder / "transformer"
     narrow = tmp_path / "transformer"
     lora.load_transformer(wide, torch.bfloat16).save_pretrained(narrow)
-    assert adapters.best_way(wide, weights, torch.bfloat16) == "merged"
-    assert adapters.best_way(narrow, weights, torch.bfloat16) == "beside"
-    assert adapters.best_way(narrow, weights, torch.float32) == "merged"
+    assert adapter_merging.best_way(wide, weights, torch.bfloat16) == "merged"
+    assert adapter_merging.best_way(narrow, weights, torch.bfloat16) == "beside"
+    assert adapter_merging.best_way(narrow, weights, torch.float32) == "merged"
 
     # An adapter far weaker than bf16's step at the weights: how much of it arrives.
     weak = Adapter({n: (a, b * 0.0005) for n, (a, b) in weights.pairs.items()}, weights.alpha)
     arrived = {}
     for name, folder in (("wide", wide), ("narrow", narrow)):
-        stored = adapters.StoredWeights(folder)
+        stored = adapter_merging.StoredWeights(folder)
         transformer = lora.load_transformer(folder, torch.bfloat16)
         before = {layer: module_weight(transformer, layer) for layer in weak.pairs}
-        adapters.merge(transformer, stored, weak)
+        adapter_merging.merge(transformer, stored, weak)
         shares = []
         for layer, (down, up) in weak.pairs.items():
             asked = weak.alpha / weak.rank * (up @ down)
@@ -191,8 +191,13 @@ def test_a_merged_adapter_answers_as_one_beside_in_bf16(
     errors = {}
     for way in ("merged", "beside"):
         settings = SETTINGS.model_copy(update={"precision": "bf16", "adapter": way})
-        transformer, how = model.load_transformer(
-            parts(pipeline_folder), weights, "", settings, CPU, model.Placing(False, False, False)
+        transformer, how = video_generator.load_transformer(
+            parts(pipeline_folder),
+            weights,
+            "",
+            settings,
+            CPU,
+            video_generator.Placing(False, False, False),
         )
         assert how["adapter"] == way
         found = bf16_answer(transformer)
@@ -227,7 +232,7 @@ CHOICES = st.sampled_from(["auto", "on", "off"])
 
 @given(needed=NEEDS, free=st.integers(1, 200), more=st.integers(0, 200), offload=CHOICES)
 def test_more_memory_never_means_more_streaming_or_tiling(
-    needed: Needs, free: int, more: int, offload: memory.Choice
+    needed: Needs, free: int, more: int, offload: device_plan.Choice
 ) -> None:
     less, larger = (plan(needed, size, offload, "auto") for size in (free, free + more))
     assert larger.streamed <= less.streamed
@@ -248,15 +253,15 @@ def test_what_stays_on_the_gpu_has_room_there(needed: Needs, free: int) -> None:
 
 
 def test_the_14b_is_whole_on_80_gb_and_streamed_on_24(tmp_path: Path) -> None:
-    real = backbones.get("wan2.1-t2v-14b")
+    real = model_registry.get("wan2.1-t2v-14b")
     sizes = {"transformer": 14_288_491_584, "vae": 126_892_531, "text_encoder": 5_680_000_000}
     for name, numbers in sizes.items():
         header(tmp_path / name, numbers)
-    needed = memory.needs(real, SampleSettings(), **{name: tmp_path / name for name in sizes})
+    needed = device_plan.needs(real, SampleSettings(), **{name: tmp_path / name for name in sizes})
     assert needed.transformer == pytest.approx(28.6e9, rel=0.01)
     gb = 10**9
-    assert plan(needed, 139 * gb, "auto", "auto") == memory.Placing(True, False, False)
-    assert plan(needed, 79 * gb, "auto", "auto") == memory.Placing(True, False, False)
+    assert plan(needed, 139 * gb, "auto", "auto") == device_plan.Placing(True, False, False)
+    assert plan(needed, 79 * gb, "auto", "auto") == device_plan.Placing(True, False, False)
     assert plan(needed, 23 * gb, "auto", "auto").streamed
     assert not plan(needed, 23 * gb, "auto", "auto").tiled
 

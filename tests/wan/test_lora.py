@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mimix_core.errors import BadInput
-from mimix_core.wan import lora, objective
+from mimix_core.wan import flow_matching, lora
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def test_only_adapters_are_trained_in_fp32_even_on_a_bf16_base(pipeline_folder: 
     assert len(names) == 2 * (2 * (2 + 1) + 1)
     sigma, zeros = torch.tensor([0.5]), torch.zeros(1, 16, 2, 4, 4)
     text = torch.zeros(1, 512, 32)
-    losses = objective.losses(transformer, zeros, text, sigma, zeros + 1, torch.bfloat16)
+    losses = flow_matching.losses(transformer, zeros, text, sigma, zeros + 1, torch.bfloat16)
     losses.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in names.values())
 

@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core import tables
+from mimix_core.domain.caption_grammar import Variant, parse, render
+from mimix_core.engine.artifacts import TableRef, file_ref
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
-from mimix_core.grammar import Variant, parse, render
 from mimix_core.media import ClipWriter
 from mimix_core.media.decode import read_rgb
-from mimix_core.refs import TableRef, file_ref
 from mimix_core.settings import EmbeddingSettings, LatentSettings
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
 from mimix_core.tables import CAPTIONS, CLIPS, EMBEDDINGS, LATENTS, Row
-from mimix_core.wan import cache, latents, objective, text
-from tests.made import caption, clip, table_ref
+from mimix_core.wan import flow_matching, latents_stage, tensor_shards, text_embeddings
+from tests.factories import caption, clip, table_ref
 from tests.wan.conftest import CAPTIONS as TEXTS
 
 pytestmark = pytest.mark.slow
@@ -53,8 +53,8 @@ def clips(tmp_path: Path) -> TableRef:
     return table_ref(folder, CLIPS, [clip(name) for name in ("good", "short", "broken")])
 
 
-def latent_inputs(clips: TableRef, pipeline: Path, **more: object) -> latents.LatentInputs:
-    return latents.LatentInputs.model_validate(
+def latent_inputs(clips: TableRef, pipeline: Path, **more: object) -> latents_stage.LatentInputs:
+    return latents_stage.LatentInputs.model_validate(
         {
             "unit": "one",
             "samples": clips,
@@ -76,7 +76,7 @@ def test_a_latent_is_the_normalised_mean(
     from diffusers import AutoencoderKLWan
 
     inputs = latent_inputs(clips, pipeline_folder)
-    ref = run_stage(store, latents.STAGE, inputs, LatentSettings()).ref
+    ref = run_stage(store, latents_stage.STAGE, inputs, LatentSettings()).ref
     rows = latent_rows(ref)
     assert {name: (row["status"], row["reason"]) for name, row in rows.items()} == {
         "good": ("ok", None),
@@ -93,14 +93,14 @@ def test_a_latent_is_the_normalised_mean(
         mean = vae.encode(video).latent_dist.mean
     expected = mean - torch.tensor(vae.config.latents_mean).view(1, 16, 1, 1, 1)
     expected = expected / torch.tensor(vae.config.latents_std).view(1, 16, 1, 1, 1)
-    found = cache.read_latents(cache.tensor_ref(ref, rows["good"]))
+    found = tensor_shards.read_latents(tensor_shards.tensor_ref(ref, rows["good"]))
     assert found.dtype == torch.float32
     assert torch.allclose(found, expected[0], atol=1e-5)
 
 
 def test_latents_can_be_made_smaller(store: Store, clips: TableRef, pipeline_folder: Path) -> None:
     settings = LatentSettings(width=32, height=16)
-    ref = run_stage(store, latents.STAGE, latent_inputs(clips, pipeline_folder), settings).ref
+    ref = run_stage(store, latents_stage.STAGE, latent_inputs(clips, pipeline_folder), settings).ref
     assert latent_rows(ref)["good"]["shape"] == [16, 3, 2, 4]
 
 
@@ -109,7 +109,7 @@ def test_each_bucket_is_encoded_and_an_odd_size_fails_alone(
 ) -> None:
     sizes = {"wide": (5, 96, 64), "tall": (5, 64, 96), "square": (5, 80, 80), "odd": (5, 64, 40)}
     inputs = latent_inputs(made(tmp_path / "clips", sizes), pipeline_folder)
-    rows = latent_rows(run_stage(store, latents.STAGE, inputs, LatentSettings()).ref)
+    rows = latent_rows(run_stage(store, latents_stage.STAGE, inputs, LatentSettings()).ref)
     assert {name: row["shape"] for name, row in rows.items()} == {
         "wide": [16, 2, 8, 12],
         "tall": [16, 2, 12, 8],
@@ -125,11 +125,14 @@ def test_the_precision_of_the_vae_is_in_the_key_and_changes_little(
 ) -> None:
     inputs = latent_inputs(clips, pipeline_folder)
     refs = [
-        run_stage(store, latents.STAGE, inputs, LatentSettings(precision=precision)).ref
+        run_stage(store, latents_stage.STAGE, inputs, LatentSettings(precision=precision)).ref
         for precision in ("fp32", "bf16")
     ]
     assert refs[0].key != refs[1].key
-    full, half = (cache.read_latents(cache.tensor_ref(r, latent_rows(r)["good"])) for r in refs)
+    full, half = (
+        tensor_shards.read_latents(tensor_shards.tensor_ref(r, latent_rows(r)["good"]))
+        for r in refs
+    )
     assert not torch.equal(full, half)
     assert half.dtype == torch.float32
     assert (half - full).abs().mean() < 0.02 * full.abs().mean()
@@ -142,7 +145,7 @@ def test_a_span_encodes_its_share_of_the_table(
     found = {}
     for span in ((0, 2), (2, 5), None):
         inputs = latent_inputs(clips, pipeline_folder, span=span)
-        ref = run_stage(store, latents.STAGE, inputs, LatentSettings()).ref
+        ref = run_stage(store, latents_stage.STAGE, inputs, LatentSettings()).ref
         found[span] = {name: row["sha256"] for name, row in latent_rows(ref).items()}
     assert list(found[0, 2]) == ["a", "b"]
     assert found[0, 2] | found[2, 5] == found[None]
@@ -151,7 +154,7 @@ def test_a_span_encodes_its_share_of_the_table(
 def test_latents_of_another_table_are_refused(tmp_path: Path, pipeline_folder: Path) -> None:
     captions = table_ref(tmp_path / "captions", CAPTIONS, [])
     with pytest.raises(BadInput, match="made of clips or composites, not of captions"):
-        latents.run(latent_inputs(captions, pipeline_folder), LatentSettings(), tmp_path)
+        latents_stage.run(latent_inputs(captions, pipeline_folder), LatentSettings(), tmp_path)
 
 
 def test_the_next_clips_are_loaded_while_one_is_worked_on() -> None:
@@ -164,7 +167,7 @@ def test_the_next_clips_are_loaded_while_one_is_worked_on() -> None:
         return np.zeros(1, np.uint8)
 
     seen = []
-    for name, _ in latents.ahead("abcde", load):
+    for name, _ in latents_stage.ahead("abcde", load):
         seen.append(name)
         for following in "abcde"[len(seen) : len(seen) + 2]:
             assert begun[following].wait(10), "not loaded ahead"
@@ -176,8 +179,8 @@ def caption_table(folder: Path, texts: dict[str, str]) -> TableRef:
     return table_ref(folder, CAPTIONS, [caption(name, text) for name, text in texts.items()])
 
 
-def text_inputs(captions: TableRef, pipeline: Path) -> text.EmbeddingInputs:
-    return text.EmbeddingInputs(
+def text_inputs(captions: TableRef, pipeline: Path) -> text_embeddings.EmbeddingInputs:
+    return text_embeddings.EmbeddingInputs(
         unit="one",
         captions=captions,
         backbone_name=NAME,
@@ -197,17 +200,17 @@ def test_an_embedding_is_what_the_pipeline_reads(
 
     texts = dict(zip("abcd", [*TEXTS, LONG, TEXTS[0]], strict=True))
     inputs = text_inputs(caption_table(tmp_path / "captions", texts), pipeline_folder)
-    done = run_stage(store, text.STAGE, inputs, EmbeddingSettings())
+    done = run_stage(store, text_embeddings.STAGE, inputs, EmbeddingSettings())
     pipeline = WanPipeline.from_pretrained(pipeline_folder)
     rows = {row["sample_id"]: row for row in tables.read(done.ref.path, EMBEDDINGS)}
     assert [row["status"] for row in rows.values()] == ["ok"] * 4
     for name, row in rows.items():
-        found = cache.read_text(cache.tensor_ref(done.ref, row))
+        found = tensor_shards.read_text(tensor_shards.tensor_ref(done.ref, row))
         assert row["caption"] == row["text"] == texts[name]
         assert found.shape == (row["tokens"], 32)
         with torch.no_grad():
             expected = pipeline._get_t5_prompt_embeds(texts[name], max_sequence_length=512)
-        assert torch.allclose(objective.pad_text([found]), expected, atol=1e-4)
+        assert torch.allclose(flow_matching.pad_text([found]), expected, atol=1e-4)
     assert (rows["a"]["file"], rows["a"]["key"]) == (rows["d"]["file"], rows["d"]["key"])
     assert rows["a"]["tokens"] < 100
     assert rows["a"]["tokens_cut"] == 0
@@ -224,7 +227,7 @@ def test_a_variant_embeds_anew_and_nothing_else(
     found = {}
     for variant in Variant:
         settings = EmbeddingSettings(variant=variant.value)
-        ref = run_stage(store, text.STAGE, inputs, settings).ref
+        ref = run_stage(store, text_embeddings.STAGE, inputs, settings).ref
         [row] = tables.read(ref.path, EMBEDDINGS)
         assert row["caption"] == TEXTS[0], "what the dataset knows it by"
         assert row["text"] == render(parse(TEXTS[0]), variant)
@@ -232,7 +235,7 @@ def test_a_variant_embeds_anew_and_nothing_else(
     assert len(found) == len(set(found.values())) == len(Variant)
     # Captions and latents are given no setting of the embeddings, so their keys cannot change.
     assert "variant" not in LatentSettings.model_fields
-    assert "variant" not in latents.LatentInputs.model_fields
+    assert "variant" not in latents_stage.LatentInputs.model_fields
 
 
 tokens = st.lists(st.integers(1, 5), min_size=1, max_size=12)
@@ -240,29 +243,29 @@ tokens = st.lists(st.integers(1, 5), min_size=1, max_size=12)
 
 @given(st.dictionaries(st.text(max_size=4), tokens, max_size=30), st.integers(1, 40))
 def test_batches_hold_every_text_once_and_not_too_many_tokens(texts, batch_tokens) -> None:
-    batches = list(text.batches(texts, batch_tokens))
+    batches = list(text_embeddings.batches(texts, batch_tokens))
     assert sorted(name for batch in batches for name in batch) == sorted(texts)
     for batch in batches:
         longest = max(len(texts[name]) for name in batch)
         assert len(batch) == 1 or len(batch) * longest <= batch_tokens
     shuffled = dict(reversed(texts.items()))
-    assert list(text.batches(shuffled, batch_tokens)) == batches
+    assert list(text_embeddings.batches(shuffled, batch_tokens)) == batches
 
 
 def test_a_batch_gives_what_its_captions_give_alone(pipeline_folder: Path) -> None:
     cpu = torch.device("cpu")
-    tokenizer, encoder = text.load(
+    tokenizer, encoder = text_embeddings.load(
         pipeline_folder / "tokenizer", pipeline_folder / "text_encoder", cpu
     )
-    ids = text.token_ids(tokenizer, [*TEXTS, "A b."])
-    for together, one in zip(text.embed_all(encoder, ids), ids, strict=True):
+    ids = text_embeddings.token_ids(tokenizer, [*TEXTS, "A b."])
+    for together, one in zip(text_embeddings.embed_all(encoder, ids), ids, strict=True):
         assert len(together) == len(one)
-        assert torch.allclose(together, text.embed_all(encoder, [one])[0], atol=1e-5)
+        assert torch.allclose(together, text_embeddings.embed_all(encoder, [one])[0], atol=1e-5)
 
 
 @given(st.lists(st.integers(3, 99), max_size=20), st.integers(2, 12))
 def test_a_cut_keeps_the_beginning_and_the_end_mark(ids, max_tokens) -> None:
-    kept = text.cut([*ids, 1], max_tokens)
+    kept = text_embeddings.cut([*ids, 1], max_tokens)
     assert len(kept) == min(len(ids) + 1, max_tokens)
     assert kept[-1] == 1
     assert list(kept[:-1]) == ids[: len(kept) - 1]

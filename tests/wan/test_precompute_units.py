@@ -14,14 +14,14 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
 from mimix_core import tables
-from mimix_core.library import Library
-from mimix_core.refs import Counts, TableRef, file_ref
+from mimix_core.domain.library import Library
+from mimix_core.engine.artifacts import Counts, TableRef, file_ref
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
+from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, RunSettings
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
 from mimix_core.tables import LATENTS
-from mimix_core.wan import cache, latents
-from mimix_core.workspace import Workspace
+from mimix_core.wan import latents_stage, tensor_shards
 from tasks import training
 from tasks.base import Run
 from tests.wan.conftest import CAPTIONS as TEXTS
@@ -70,7 +70,10 @@ class UnitProcesses(threading.Thread):
 def _is_unit(process: Path) -> bool:
     try:
         parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        return parent == os.getpid() and b"mimix_core.unit" in (process / "cmdline").read_bytes()
+        return (
+            parent == os.getpid()
+            and b"mimix_core.engine.worker" in (process / "cmdline").read_bytes()
+        )
     except (FileNotFoundError, ProcessLookupError):
         return False
 
@@ -113,7 +116,7 @@ def test_two_workers_split_the_units_of_a_table(
 
     alone = run_stage(
         Store(tmp_path / "alone"),
-        latents.STAGE,
+        latents_stage.STAGE,
         latent_inputs(clips, pipeline_folder),
         config.latents,
     ).ref
@@ -123,4 +126,9 @@ def test_two_workers_split_the_units_of_a_table(
     assert [row["sha256"] for row in together] == [row["sha256"] for row in expected]
     for ref in refs:
         for row in tables.usable(tables.read(ref.path, LATENTS)):
-            assert cache.read_latents(cache.tensor_ref(ref, row)).shape == (16, 3, 4, 8)
+            assert tensor_shards.read_latents(tensor_shards.tensor_ref(ref, row)).shape == (
+                16,
+                3,
+                4,
+                8,
+            )

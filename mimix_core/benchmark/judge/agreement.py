@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from mimix_core.benchmark.judge import statistics
-from mimix_core.benchmark.judge.results import Mode, ratings
+from mimix_core.benchmark.judge.judge_results import Mode, ratings
 from mimix_core.benchmark.judge.rubric import ASPECTS, HIGHEST, LOWEST
 from mimix_core.errors import BadInput
 from mimix_core.tables import Row

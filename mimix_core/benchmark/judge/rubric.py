@@ -7,9 +7,9 @@ from typing import Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator
 
+from mimix_core.domain.library import invalid, read_yaml
+from mimix_core.engine.artifacts import FileRef, Frozen
 from mimix_core.errors import BadInput
-from mimix_core.library import invalid, read_yaml
-from mimix_core.refs import FileRef, Frozen
 
 DEFAULT = Path(__file__).parent / "rubrics" / "rubric-v1.yaml"
 

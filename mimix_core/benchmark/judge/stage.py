@@ -6,17 +6,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mimix_core import progress
-from mimix_core.benchmark.judge import questions
-from mimix_core.benchmark.judge.asking import Heard, Judge, Wanted, judge_vlm, row_of
-from mimix_core.benchmark.judge.inputs import JudgeInputs
-from mimix_core.benchmark.judge.plan import Screen, Subject, controls, desk, subjects
-from mimix_core.benchmark.judge.questions import Rating
+from mimix_core.benchmark.judge import judge_prompts
+from mimix_core.benchmark.judge.evaluation_plan import Screen, Subject, controls, desk, subjects
+from mimix_core.benchmark.judge.judge_client import Heard, Judge, Wanted, judge_vlm, row_of
+from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
+from mimix_core.benchmark.judge.judge_prompts import Rating
 from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, stated_version
-from mimix_core.settings.judging import JudgeSettings
-from mimix_core.stage import Stage, StageReport
+from mimix_core.engine import progress
+from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.tables import Reason
-from mimix_core.tables.judging import JUDGEMENTS
+from mimix_core.tables.judge_tables import JUDGEMENTS
 from mimix_core.vlm import Question
 
 FOLDER = "controls"
@@ -42,7 +42,7 @@ def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
     screen = Screen(given, out / FOLDER)
 
     def question(name: str, one: Subject, aspect: Aspect, sample: int) -> Question[Rating]:
-        return questions.rating(name, given, one.prompt, screen.shown(one), aspect, sample)
+        return judge_prompts.rating(name, given, one.prompt, screen.shown(one), aspect, sample)
 
     heard = hear(asked, question, Judge(settings, inputs.answers))
     version = stated_version(given.rubric, inputs.rubric)

@@ -6,9 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from mimix_core.benchmark.metrics import consistency, motion, ported, quality
-from mimix_core.benchmark.metrics.footage import Footage, Unmeasurable
-from mimix_core.benchmark.metrics.ported import Resources
+from mimix_core.benchmark.metrics import (
+    brisque_quality,
+    dis_flow,
+    efficientnet_consistency,
+    vbench_metrics,
+)
+from mimix_core.benchmark.metrics.vbench_metrics import Resources
+from mimix_core.benchmark.metrics.video_features import Footage, Unmeasurable
 from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
 from mimix_core.errors import BadInput
 
@@ -36,15 +41,18 @@ def _packaged(name: str, higher_is_better: bool, prepare: Callable[[], Measure])
 METRICS = {
     metric.name: metric
     for metric in (
-        _packaged("dynamic_degree/dis-flow", True, motion.prepare_dynamic_degree),
-        _packaged("imaging_quality/brisque", False, quality.prepare),
+        _packaged("dynamic_degree/dis-flow", True, dis_flow.prepare_dynamic_degree),
+        _packaged("imaging_quality/brisque", False, brisque_quality.prepare),
         _packaged(
             "motion_smoothness/frame-interpolation-residual",
             True,
-            motion.prepare_motion_smoothness,
+            dis_flow.prepare_motion_smoothness,
         ),
-        _packaged("subject_consistency/efficientnet-lite0", True, consistency.prepare),
-        *(Metric(d.metric, True, partial(ported.prepare, d), d.files) for d in DIMENSIONS.values()),
+        _packaged("subject_consistency/efficientnet-lite0", True, efficientnet_consistency.prepare),
+        *(
+            Metric(d.metric, True, partial(vbench_metrics.prepare, d), d.files)
+            for d in DIMENSIONS.values()
+        ),
     )
 }
 

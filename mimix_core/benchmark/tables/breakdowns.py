@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from mimix_core.benchmark.prompts import Prompt, groups
-from mimix_core.benchmark.tables.evidence import Evidence
-from mimix_core.benchmark.tables.lines import broken_down, by_subject, measured, subjects
-from mimix_core.benchmark.tables.measures import further
-from mimix_core.benchmark.tables.sheets import Line, Sheet, difference
+from mimix_core.benchmark.tables.load_results import Evidence
+from mimix_core.benchmark.tables.metric_columns import further
+from mimix_core.benchmark.tables.row_builders import broken_down, by_subject, measured, subjects
+from mimix_core.benchmark.tables.table_model import Line, Sheet, difference
+from mimix_core.domain.prompts import Prompt, groups
 
 
 def per_group(evidence: Evidence) -> Sheet:

@@ -13,31 +13,33 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mimix_core.benchmark.vbench import clip, weights
-from mimix_core.benchmark.vbench.frames import embed
-from mimix_core.benchmark.vbench.preprocess import clip_frames
-from mimix_core.benchmark.vbench.video import Video
+from mimix_core.benchmark.vbench import vbench_weights
+from mimix_core.benchmark.vbench.frame_features import embed
+from mimix_core.benchmark.vbench.image_transforms import clip_frames
+from mimix_core.benchmark.vbench.networks import clip_image
+from mimix_core.benchmark.vbench.video_reader import Video
 
 DIMENSION = "aesthetic_quality"
-FILES = (weights.CLIP_L, weights.LAION)
+FILES = (vbench_weights.CLIP_L, vbench_weights.LAION)
 
 
 @dataclass(frozen=True)
 class Critic:
     """The image encoder, and the rating on its unit-length embeddings."""
 
-    encoder: clip.ImageEncoder
+    encoder: clip_image.ImageEncoder
     rating: nn.Linear
 
 
 def load(weights_dir: Path, device: torch.device) -> Critic:
     """Encoder and head. Raises BadInput for weights of something else."""
-    path = weights_dir / weights.LAION
-    found = weights.tensors(path)
-    with weights.named_sizes(path), torch.device("meta"):
+    path = weights_dir / vbench_weights.LAION
+    found = vbench_weights.tensors(path)
+    with vbench_weights.named_sizes(path), torch.device("meta"):
         head = nn.Linear(found["weight"].shape[1], found["weight"].shape[0])
     return Critic(
-        clip.load(weights_dir / weights.CLIP_L, device), weights.fill(head, found, path, device)
+        clip_image.load(weights_dir / vbench_weights.CLIP_L, device),
+        vbench_weights.fill(head, found, path, device),
     )
 
 

@@ -7,21 +7,22 @@ from pathlib import Path
 
 import torch
 
-from mimix_core.benchmark.vbench import clip, weights
-from mimix_core.benchmark.vbench.frames import consistency, embed
-from mimix_core.benchmark.vbench.preprocess import clip_frames
-from mimix_core.benchmark.vbench.video import Video
+from mimix_core.benchmark.vbench import vbench_weights
+from mimix_core.benchmark.vbench.frame_features import consistency, embed
+from mimix_core.benchmark.vbench.image_transforms import clip_frames
+from mimix_core.benchmark.vbench.networks import clip_image
+from mimix_core.benchmark.vbench.video_reader import Video
 
 DIMENSION = "background_consistency"
-FILES = (weights.CLIP_B,)
+FILES = (vbench_weights.CLIP_B,)
 
 
-def load(weights_dir: Path, device: torch.device) -> clip.ImageEncoder:
+def load(weights_dir: Path, device: torch.device) -> clip_image.ImageEncoder:
     """CLIP's image encoder. Raises BadInput for weights of something else."""
-    return clip.load(weights_dir / weights.CLIP_B, device)
+    return clip_image.load(weights_dir / vbench_weights.CLIP_B, device)
 
 
-def score(model: clip.ImageEncoder, video: Video) -> float:
+def score(model: clip_image.ImageEncoder, video: Video) -> float:
     """0..1, 1 for a still. Raises Unmeasurable for a single frame."""
     prepare = partial(clip_frames, as_bytes=False)
     return consistency(embed(model, prepare, video, model.proj.device))

@@ -12,13 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimix_core.benchmark.vbench import weights
+from mimix_core.benchmark.vbench import vbench_weights
 from mimix_core.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
 
-    from mimix_core.benchmark.vbench.video import Video
+    from mimix_core.benchmark.vbench.video_reader import Video
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Dimension:
         return import_module(f"{__package__}.{self.module}")
 
 
-_VICLIP = (weights.VICLIP, weights.VOCABULARY)
+_VICLIP = (vbench_weights.VICLIP, vbench_weights.VOCABULARY)
 
 DIMENSIONS = {
     dimension.metric: dimension
@@ -78,18 +78,20 @@ DIMENSIONS = {
             reads_prompt=True,
             rule="score_short",
         ),
-        Dimension("motion_smoothness/amt-s", (weights.AMT,)),
+        Dimension("motion_smoothness/amt-s", (vbench_weights.AMT,)),
         Dimension(
             "motion_smoothness/amt-s-fixed-scale",
-            (weights.AMT,),
+            (vbench_weights.AMT,),
             ported=False,
             loader="load_fixed_scale",
         ),
-        Dimension("dynamic_degree/raft", (weights.RAFT,)),
-        Dimension("imaging_quality/musiq", (weights.MUSIQ,)),
-        Dimension("aesthetic_quality/laion", (weights.CLIP_L, weights.LAION), version=3),
-        Dimension("subject_consistency/dino", (weights.DINO,)),
-        Dimension("background_consistency/clip", (weights.CLIP_B,), version=3),
+        Dimension("dynamic_degree/raft", (vbench_weights.RAFT,)),
+        Dimension("imaging_quality/musiq", (vbench_weights.MUSIQ,)),
+        Dimension(
+            "aesthetic_quality/laion", (vbench_weights.CLIP_L, vbench_weights.LAION), version=3
+        ),
+        Dimension("subject_consistency/dino", (vbench_weights.DINO,)),
+        Dimension("background_consistency/clip", (vbench_weights.CLIP_B,), version=3),
     )
 }
 """By ``metric``; for all of them more is better."""

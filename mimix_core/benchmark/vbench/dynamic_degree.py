@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimix_core.benchmark.vbench import weights
-from mimix_core.benchmark.vbench.batches import correlated_at_once
-from mimix_core.benchmark.vbench.raft import STRIDE, Raft
-from mimix_core.benchmark.vbench.video import Unmeasurable, Video
+from mimix_core.benchmark.vbench import vbench_weights
+from mimix_core.benchmark.vbench.batch_size import correlated_at_once
+from mimix_core.benchmark.vbench.networks.raft import STRIDE, Raft
+from mimix_core.benchmark.vbench.video_reader import Unmeasurable, Video
 
 DIMENSION = "dynamic_degree"
-FILES = (weights.RAFT,)
+FILES = (vbench_weights.RAFT,)
 
 ITERATIONS = 20
 RATE = 8
@@ -27,11 +27,13 @@ _TOP_SHARE = 0.05
 
 def load(weights_dir: Path, device: torch.device) -> Raft:
     """RAFT. Raises BadInput for weights of something else."""
-    path = weights_dir / weights.RAFT
-    found = {name.removeprefix("module."): value for name, value in weights.tensors(path).items()}
+    path = weights_dir / vbench_weights.RAFT
+    found = {
+        name.removeprefix("module."): value for name, value in vbench_weights.tensors(path).items()
+    }
     with torch.device("meta"):
         network = Raft()
-    return weights.fill(network, found, path, device)
+    return vbench_weights.fill(network, found, path, device)
 
 
 def score(model: Raft, video: Video) -> float:

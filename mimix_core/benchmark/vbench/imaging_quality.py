@@ -8,23 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimix_core.benchmark.vbench import weights
-from mimix_core.benchmark.vbench.batches import shown_at_once
-from mimix_core.benchmark.vbench.musiq import Musiq
-from mimix_core.benchmark.vbench.video import Video
+from mimix_core.benchmark.vbench import vbench_weights
+from mimix_core.benchmark.vbench.batch_size import shown_at_once
+from mimix_core.benchmark.vbench.networks.musiq import Musiq
+from mimix_core.benchmark.vbench.video_reader import Video
 
 DIMENSION = "imaging_quality"
-FILES = (weights.MUSIQ,)
+FILES = (vbench_weights.MUSIQ,)
 
 LONGER_SIDE = 512
 
 
 def load(weights_dir: Path, device: torch.device) -> Musiq:
     """MUSIQ. Raises BadInput for weights of something else."""
-    path = weights_dir / weights.MUSIQ
+    path = weights_dir / vbench_weights.MUSIQ
     with torch.device("meta"):
         network = Musiq()
-    return weights.fill(network, weights.tensors(path), path, device)
+    return vbench_weights.fill(network, vbench_weights.tensors(path), path, device)
 
 
 @torch.no_grad()

@@ -17,12 +17,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from mimix_core.benchmark.vbench import amt, weights
-from mimix_core.benchmark.vbench.batches import correlated_at_once
-from mimix_core.benchmark.vbench.video import Unmeasurable, Video
+from mimix_core.benchmark.vbench import vbench_weights
+from mimix_core.benchmark.vbench.batch_size import correlated_at_once
+from mimix_core.benchmark.vbench.networks import amt
+from mimix_core.benchmark.vbench.video_reader import Unmeasurable, Video
 
 DIMENSION = "motion_smoothness"
-FILES = (weights.AMT,)
+FILES = (vbench_weights.AMT,)
 
 MIB = 1024**2
 BIG_CARD = 80 * 1024 * MIB
@@ -59,10 +60,12 @@ def load_fixed_scale(weights_dir: Path, device: torch.device) -> Interpolator:
 
 
 def _network(weights_dir: Path, device: torch.device) -> amt.AmtS:
-    path = weights_dir / weights.AMT
+    path = weights_dir / vbench_weights.AMT
     with torch.device("meta"):
         network = amt.AmtS()
-    return weights.fill(network, weights.tensors(path, inside="state_dict"), path, device)
+    return vbench_weights.fill(
+        network, vbench_weights.tensors(path, inside="state_dict"), path, device
+    )
 
 
 @torch.no_grad()

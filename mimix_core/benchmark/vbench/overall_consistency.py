@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 
-from mimix_core.benchmark.vbench import viclip, weights
-from mimix_core.benchmark.vbench.frames import middles
-from mimix_core.benchmark.vbench.preprocess import clip_frames
-from mimix_core.benchmark.vbench.video import Unmeasurable, Video
+from mimix_core.benchmark.vbench import vbench_weights
+from mimix_core.benchmark.vbench.frame_features import middles
+from mimix_core.benchmark.vbench.image_transforms import clip_frames
+from mimix_core.benchmark.vbench.networks import viclip
+from mimix_core.benchmark.vbench.video_reader import Unmeasurable, Video
 
 DIMENSION = "overall_consistency"
-FILES = (weights.VICLIP, weights.VOCABULARY)
+FILES = (vbench_weights.VICLIP, vbench_weights.VOCABULARY)
 
 _TAG = re.compile(r"\[(?:character|scene-style)\s*:\s*([^\]]*)\]\s*,?", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+")
@@ -26,7 +27,9 @@ _CLAUSE = re.compile(r"(?<=,)\s+")
 
 def load(weights_dir: Path, device: torch.device) -> viclip.ViClip:
     """ViCLIP. Raises BadInput for weights of something else."""
-    return viclip.load(weights_dir / weights.VICLIP, weights_dir / weights.VOCABULARY, device)
+    return viclip.load(
+        weights_dir / vbench_weights.VICLIP, weights_dir / vbench_weights.VOCABULARY, device
+    )
 
 
 def score(model: viclip.ViClip, video: Video) -> float:

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import torch
 
-from mimix_core.benchmark.vbench import dino, weights
-from mimix_core.benchmark.vbench.frames import consistency, embed
-from mimix_core.benchmark.vbench.preprocess import dino_frames
-from mimix_core.benchmark.vbench.video import Video
+from mimix_core.benchmark.vbench import vbench_weights
+from mimix_core.benchmark.vbench.frame_features import consistency, embed
+from mimix_core.benchmark.vbench.image_transforms import dino_frames
+from mimix_core.benchmark.vbench.networks import dino
+from mimix_core.benchmark.vbench.video_reader import Video
 
 DIMENSION = "subject_consistency"
-FILES = (weights.DINO,)
+FILES = (vbench_weights.DINO,)
 
 
 def load(weights_dir: Path, device: torch.device) -> dino.Dino:
     """DINO. Raises BadInput for weights of something else."""
-    return dino.load(weights_dir / weights.DINO, device)
+    return dino.load(weights_dir / vbench_weights.DINO, device)
 
 
 def score(model: dino.Dino, video: Video) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mimix_core.errors import BadInput
-from mimix_core.settings.vlm import VlmSettings
+from mimix_core.settings.vlm_settings import VlmSettings
+from mimix_core.vlm.api_keys import api_key
 from mimix_core.vlm.protocol import Backend
-from mimix_core.vlm.secrets import api_key
 
 
 def open_backend(settings: VlmSettings) -> Backend:

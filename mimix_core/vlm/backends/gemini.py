@@ -14,8 +14,8 @@ from google import genai
 from google.genai import errors, types
 
 from mimix_core.errors import BadInput, MimixError
-from mimix_core.settings.vlm import VlmSettings
-from mimix_core.vlm.limits import span_of, wait_of
+from mimix_core.settings.vlm_settings import VlmSettings
+from mimix_core.vlm.api_keys import scrub
 from mimix_core.vlm.protocol import (
     BadCredentials,
     Image,
@@ -32,7 +32,7 @@ from mimix_core.vlm.protocol import (
     Usage,
     Video,
 )
-from mimix_core.vlm.secrets import scrub
+from mimix_core.vlm.rate_limiter import span_of, wait_of
 
 # Given in full: the client would take an address from the environment otherwise.
 GEMINI_URL = "https://generativelanguage.googleapis.com"

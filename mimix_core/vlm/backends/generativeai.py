@@ -15,17 +15,10 @@ import requests
 from google.api_core import exceptions
 
 from mimix_core.errors import BadInput, MimixError
-from mimix_core.settings.vlm import VlmSettings
+from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm.backends.gemini import error_of, read_response, system_text
-from mimix_core.vlm.limits import wait_of
-from mimix_core.vlm.protocol import (
-    Image,
-    Question,
-    RawReply,
-    Text,
-    Unavailable,
-    Video,
-)
+from mimix_core.vlm.protocol import Image, Question, RawReply, Text, Unavailable, Video
+from mimix_core.vlm.rate_limiter import wait_of
 
 # It exports its names in a way that type checkers do not see.
 sdk: Any = importlib.import_module("google.generativeai")

@@ -12,8 +12,8 @@ import httpx2
 import openai
 
 from mimix_core.errors import BadInput, MimixError
-from mimix_core.settings.vlm import VlmSettings
-from mimix_core.vlm.limits import rest_of, wait_of
+from mimix_core.settings.vlm_settings import VlmSettings
+from mimix_core.vlm.api_keys import scrub
 from mimix_core.vlm.protocol import (
     BadCredentials,
     BudgetSpent,
@@ -30,7 +30,7 @@ from mimix_core.vlm.protocol import (
     Usage,
     Video,
 )
-from mimix_core.vlm.secrets import scrub
+from mimix_core.vlm.rate_limiter import rest_of, wait_of
 
 # Given in full: the client would take an address from the environment otherwise.
 OPENAI_URL = "https://api.openai.com/v1"

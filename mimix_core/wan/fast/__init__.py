@@ -16,9 +16,9 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora
 from mimix_core.wan.fast import fp8, layers
+from mimix_core.wan.fast.activation_budget import Plan, Sizes, all_bytes, choose, places
+from mimix_core.wan.fast.activation_checkpoint import runner
 from mimix_core.wan.fast.attention import pick_kernel
-from mimix_core.wan.fast.plan import Plan, Sizes, all_bytes, choose, places
-from mimix_core.wan.fast.recompute import runner
 
 _GB = 1e9
 # What the backward pass of a block takes beside what was kept, in all that one block computes.

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from mimix_core.errors import BadInput
-from mimix_core.wan.fast.ops import adapter_grads
+from mimix_core.wan.fast.custom_ops import adapter_grads
 
 E4M3 = torch.float8_e4m3fn
 _LARGEST = 448.0

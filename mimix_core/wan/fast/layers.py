@@ -14,7 +14,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import nn
 
 from mimix_core.errors import BadInput
-from mimix_core.wan.fast import fp8, ops
+from mimix_core.wan.fast import custom_ops, fp8
 from mimix_core.wan.fast.attention import Kernel, attention, for_text
 
 ADAPTER = "default"
@@ -30,7 +30,7 @@ class FrozenLinear(nn.Linear):
         x_NI = input.flatten(0, -2)
         out_NO: torch.Tensor
         if self.weight_scale is None:
-            out_NO = ops.linear(self.place, x_NI, self.weight, self.bias)
+            out_NO = custom_ops.linear(self.place, x_NI, self.weight, self.bias)
         else:
             x8_NI, scale_N1 = fp8.rounded(x_NI.detach())
             out_NO = fp8.linear_fp8(
@@ -53,9 +53,9 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
         scale = self.scaling[ADAPTER]
         x_NI = x.flatten(0, -2)
         out_NO: torch.Tensor
-        down_NR = ops.adapter_down(x_NI.detach(), a_RI.detach())
+        down_NR = custom_ops.adapter_down(x_NI.detach(), a_RI.detach())
         if frozen.weight_scale is None:
-            out_NO = ops.adapted_linear(
+            out_NO = custom_ops.adapted_linear(
                 self.place, x_NI, frozen.weight, frozen.bias, down_NR, a_RI, b_OR, scale
             )
         else:

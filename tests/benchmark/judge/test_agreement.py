@@ -6,7 +6,7 @@ import pytest
 
 from mimix_core.benchmark.judge.agreement import agreement, read_ratings
 from mimix_core.errors import BadInput
-from tests.benchmark.judge.test_results import rated
+from tests.benchmark.judge.test_judge_results import rated
 
 HEAD = "system,prompt_id,rater,aspect,rating\n"
 

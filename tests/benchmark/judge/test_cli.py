@@ -7,16 +7,16 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from flows import bench_judge
+from flows import bench_judge_cli
 from mimix_core.tables import read
-from mimix_core.tables.judging import DUELS, JUDGEMENTS
+from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
 from tests.benchmark.judge import world
 from tests.vlm.standin import StandIn
 
 PROMPTS = (world.prompt(0, "Tom"), world.prompt(1, "Jerry", "Mr. Bean"))
 
 app = typer.Typer()
-bench_judge.register(app)
+bench_judge_cli.register(app)
 
 
 def invoke(*words: str | Path) -> tuple[int, str]:

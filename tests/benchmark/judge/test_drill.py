@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.benchmark.judge.inputs import JudgeInputs
+from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
 from mimix_core.benchmark.judge.stage import STAGE
-from mimix_core.refs import file_ref
-from mimix_core.settings.judging import JudgeSettings
-from mimix_core.stage import run_stage
-from mimix_core.store import Store
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
+from mimix_core.engine.worker import request
+from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.tables import read
-from mimix_core.tables.judging import JUDGEMENTS
-from mimix_core.unit import request
+from mimix_core.tables.judge_tables import JUDGEMENTS
 from tests.benchmark.judge import world
 from tests.vlm.standin import StandIn
 
@@ -52,7 +52,7 @@ def kill_at(
 ) -> None:
     """Run the unit in a process of its own, and kill that once so many are answered rightly."""
     with subprocess.Popen(
-        [sys.executable, "-m", "mimix_core.unit"],
+        [sys.executable, "-m", "mimix_core.engine.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

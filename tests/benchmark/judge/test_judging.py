@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from mimix_core import tables
-from mimix_core.benchmark.judge import duels, plan, questions, stage
-from mimix_core.benchmark.judge.asking import judge_vlm
-from mimix_core.benchmark.judge.cost import costs
-from mimix_core.benchmark.judge.inputs import JudgeInputs
-from mimix_core.benchmark.judge.results import lines, pair_lines, score_card, strengths
+from mimix_core.benchmark.judge import evaluation_plan, judge_prompts, pairwise, stage
+from mimix_core.benchmark.judge.judge_client import judge_vlm
+from mimix_core.benchmark.judge.judge_cost import costs
+from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
+from mimix_core.benchmark.judge.judge_results import lines, pair_lines, score_card, strengths
+from mimix_core.engine.artifacts import digest_file, file_ref
+from mimix_core.engine.stage import Stage, run_stage
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, Transient
-from mimix_core.refs import digest_file, file_ref
-from mimix_core.settings.judging import JudgeSettings
-from mimix_core.stage import Stage, run_stage
-from mimix_core.store import Store
+from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.tables import Row
-from mimix_core.tables.judging import JUDGEMENTS
+from mimix_core.tables.judge_tables import JUDGEMENTS
 from mimix_core.vlm import Video
 from tests.benchmark.judge import world
 from tests.vlm.standin import StandIn
@@ -120,7 +120,7 @@ def test_strict_mode_ranks_spoilt_versions_below_and_compares_in_both_orders(
     assert estimated.ratings.questions == len(judged)
     written = list(tmp_path.glob("store/judgements/*/controls/*/*.mp4"))
     assert len(written) == 2 * 3
-    compared = rows(tmp_path, given, how, duels.STAGE)
+    compared = rows(tmp_path, given, how, pairwise.STAGE)
     assert estimated.duels is not None
     assert estimated.duels.questions == len(compared) == 2 * 4 * 2
     assert {(row["sample"], row["first"]) for row in compared} == {(0, "left"), (1, "right")}
@@ -140,7 +140,7 @@ def test_a_judge_who_prefers_the_first_place_is_found_out(server: StandIn, tmp_p
         world.system(tmp_path, "ours", PROMPTS),
     )
     given = world.inputs(tmp_path, PROMPTS, *systems)
-    compared = rows(tmp_path, given, world.settings(server, mode="strict"), duels.STAGE)
+    compared = rows(tmp_path, given, world.settings(server, mode="strict"), pairwise.STAGE)
     for line in pair_lines(compared):
         assert line.rate is not None
         assert (line.rate.mean, line.consistent, line.first_share) == (0.5, 0, 1.0)
@@ -231,17 +231,17 @@ def test_a_backend_that_takes_videos_is_sent_the_file(tmp_path: Path) -> None:
     gemini = {"backend": "gemini", "base_url": NOWHERE.url}
     how = world.settings(NOWHERE, mode="strict", send="video", fps=12, vlm=gemini)
     given = ours(tmp_path)
-    desk = plan.desk(given, how, judge_vlm(how))
-    screen = plan.Screen(desk, tmp_path / "controls")
+    desk = evaluation_plan.desk(given, how, judge_vlm(how))
+    screen = evaluation_plan.Screen(desk, tmp_path / "controls")
     original = given.systems[0].videos["p000"]
-    for one in (plan.subjects(given)[0], *plan.controls(given, how)[:4]):
+    for one in (evaluation_plan.subjects(given)[0], *evaluation_plan.controls(given, how)[:4]):
         [part] = screen.shown(one)
         assert isinstance(part, Video)
         assert part.sha256 == digest_file(part.path)
         assert part.fps == 12
         spoilt = one.control not in (None, "swapped-identities")
         assert (part.sha256 != original.sha256) == spoilt
-    question = questions.rating("q", desk, PROMPTS[0], (part,), "style", 1)
+    question = judge_prompts.rating("q", desk, PROMPTS[0], (part,), "style", 1)
     assert part in question.messages[1].parts
 
 
@@ -262,9 +262,9 @@ def test_inputs_that_cannot_be_judged(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no model judges"):
         rows(tmp_path, given, JudgeSettings(), stage.STAGE)
     with pytest.raises(BadInput, match="mode paper compares no systems"):
-        rows(tmp_path, given, how, duels.STAGE)
+        rows(tmp_path, given, how, pairwise.STAGE)
     with pytest.raises(BadInput, match="one system alone"):
-        rows(tmp_path, given, world.settings(NOWHERE, mode="strict"), duels.STAGE)
+        rows(tmp_path, given, world.settings(NOWHERE, mode="strict"), pairwise.STAGE)
     twice = given.model_copy(update={"systems": given.systems * 2})
     with pytest.raises(BadInput, match="two systems have one name"):
         rows(tmp_path, twice, how, stage.STAGE)

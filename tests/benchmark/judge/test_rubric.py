@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mimix_core.benchmark.judge.rubric import ASPECTS, DEFAULT, read_rubric, stated_version
+from mimix_core.engine.artifacts import file_ref
 from mimix_core.errors import BadInput
-from mimix_core.refs import file_ref
 
 
 def test_every_step_of_every_aspect_has_its_own_anchor() -> None:

@@ -10,16 +10,16 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
 from mimix_core import tables
-from mimix_core.library import Character, Library, Show
-from mimix_core.refs import TableRef, digest_file
+from mimix_core.domain.library import Character, Library, Show
+from mimix_core.engine.artifacts import TableRef, digest_file
+from mimix_core.engine.store import Store
+from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, JudgeSettings, SampleSettings
-from mimix_core.store import Store
 from mimix_core.tables import JUDGEMENTS, SAMPLES, Reason
-from mimix_core.workspace import Workspace
-from tasks import judging
+from tasks import judgements
 from tasks.base import Run
 from tests.benchmark.judge import world
-from tests.made import table_ref
+from tests.factories import table_ref
 from tests.vlm.standin import StandIn
 
 PROMPTS = (world.prompt(0, "Tom"), world.prompt(1, "Jerry", "Mr. Bean"))
@@ -88,14 +88,14 @@ def samples(folder: Path) -> TableRef:
 def test_samples_become_a_system_with_what_is_missing(tmp_path: Path) -> None:
     work = workspace(tmp_path, world.settings(StandIn("http://127.0.0.1:9")))
     ref = samples(tmp_path)
-    given = judging.judge_inputs(work, ref)
+    given = judgements.judge_inputs(work, ref)
     [ours] = given.systems
     assert {name: file.sha256 for name, file in ours.videos.items()} == {
         "p000": digest_file(ref.folder / "samples" / "p000.mp4")
     }
     assert ours.absent == {"p001": "generation_failed: out of memory"}
     assert [one.name for one in given.cast] == list(world.COLOURS)
-    assert judging.judgements(Run(workspace(tmp_path / "b", JudgeSettings())), ref) is None
+    assert judgements.judgements(Run(workspace(tmp_path / "b", JudgeSettings())), ref) is None
 
 
 @pytest.mark.e2e
@@ -108,7 +108,7 @@ def test_a_flow_judges_its_samples(
 
     @flow
     def judged() -> TableRef | None:
-        return judging.judgements(Run(work), samples(tmp_path))
+        return judgements.judgements(Run(work), samples(tmp_path))
 
     with prefect_test_harness(server_startup_timeout=120):
         ref = judged()

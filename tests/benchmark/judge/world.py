@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mimix_core.benchmark.judge.inputs import CastMember, JudgeInputs, SystemVideos
+from mimix_core.benchmark.judge.judge_inputs import CastMember, JudgeInputs, SystemVideos
 from mimix_core.benchmark.judge.rubric import DEFAULT
-from mimix_core.benchmark.prompts import Prompt
-from mimix_core.library import Style
-from mimix_core.refs import FileRef, file_ref
-from mimix_core.settings.judging import JudgeSettings
-from tests.made import video
+from mimix_core.domain.library import Style
+from mimix_core.domain.prompts import Prompt
+from mimix_core.engine.artifacts import FileRef, file_ref
+from mimix_core.settings.judge_settings import JudgeSettings
+from tests.factories import video
 from tests.vlm.standin import StandIn
 
 COLOURS = {

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mimix_core import tables
-from mimix_core.benchmark.prompts import PromptFile
 from mimix_core.benchmark.systems import System
-from mimix_core.benchmark.vbench.run import VBENCH
+from mimix_core.benchmark.vbench.evaluate import VBENCH
+from mimix_core.domain.prompts import PromptFile
 from mimix_core.tables import Reason, Row
-from mimix_core.tables.judging import DUELS, JUDGEMENTS
+from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
 
 PROMPTS = PromptFile.model_validate(
     {

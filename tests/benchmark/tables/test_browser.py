@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.benchmark.comparison.page import write
-from mimix_core.benchmark.tables.evidence import gather
+from mimix_core.benchmark.comparison.comparison_page import write
+from mimix_core.benchmark.tables.load_results import gather
 from tests.benchmark.tables import made
 from tests.benchmark.tables.made import PROMPTS
 from tests.deployments.browser import browsing, chromium

@@ -10,16 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mimix_core.benchmark.comparison.charts import Trace, bars, radar
-from mimix_core.benchmark.comparison.page import write
-from mimix_core.benchmark.promptsets.making import as_yaml
+from mimix_core.benchmark.comparison.comparison_charts import Trace, bars, radar
+from mimix_core.benchmark.comparison.comparison_page import write
+from mimix_core.benchmark.promptsets.prompt_generator import as_yaml
 from mimix_core.benchmark.systems import System
-from mimix_core.benchmark.tables.build import all_sheets
-from mimix_core.benchmark.tables.evidence import Evidence, gather
-from mimix_core.benchmark.tables.measures import MEASURES
-from mimix_core.benchmark.tables.sheets import Cell
+from mimix_core.benchmark.tables.all_tables import all_sheets
+from mimix_core.benchmark.tables.load_results import Evidence, gather
+from mimix_core.benchmark.tables.metric_columns import MEASURES
+from mimix_core.benchmark.tables.table_model import Cell
+from mimix_core.engine.artifacts import file_ref
 from mimix_core.errors import BadInput
-from mimix_core.refs import file_ref
 from tests.benchmark.tables import made
 from tests.benchmark.tables.made import PROMPTS, QUALITY, judgement
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mimix_core import tables
 from mimix_core.benchmark.systems import System
+from mimix_core.benchmark.tables.all_tables import all_sheets
 from mimix_core.benchmark.tables.breakdowns import (
     differences,
     further_measures,
@@ -20,13 +21,12 @@ from mimix_core.benchmark.tables.breakdowns import (
     per_group,
     per_styles,
 )
-from mimix_core.benchmark.tables.build import all_sheets
-from mimix_core.benchmark.tables.duels import duel_rates, duel_strengths, judge_card
-from mimix_core.benchmark.tables.evidence import Evidence, Gap, gather
-from mimix_core.benchmark.tables.paper import paper
-from mimix_core.benchmark.tables.published import table_1, table_2, table_3
-from mimix_core.benchmark.tables.sheets import Cell, Line, Sheet, cell, difference
-from mimix_core.benchmark.tables.writing import as_csv, as_latex, as_markdown, summary
+from mimix_core.benchmark.tables.load_results import Evidence, Gap, gather
+from mimix_core.benchmark.tables.pairwise_tables import duel_rates, duel_strengths, judge_card
+from mimix_core.benchmark.tables.paper_results import paper
+from mimix_core.benchmark.tables.paper_tables import table_1, table_2, table_3
+from mimix_core.benchmark.tables.table_export import as_csv, as_latex, as_markdown, summary
+from mimix_core.benchmark.tables.table_model import Cell, Line, Sheet, cell, difference
 from mimix_core.errors import BadInput
 from tests.benchmark.tables import made
 from tests.benchmark.tables.made import PROMPTS, QUALITY, SMOOTH, judgement

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mimix_core.benchmark.vbench.video import Video
+from mimix_core.benchmark.vbench.video_reader import Video
 
 Shapes = dict[str, tuple[int, ...]]
 NAMES = Path(__file__).parent / "names"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mimix_core.benchmark.vbench import weights
+from mimix_core.benchmark.vbench import vbench_weights
 from tests.benchmark.vbench import drawn
 
 LAION_WIDTH = 768
@@ -203,23 +203,23 @@ def scripted(tensors: dict[str, torch.Tensor], path: Path) -> None:
 @cache
 def cache_folder(folder: Path, sizes: Sizes = TINY) -> Path:
     """``folder`` as VBench's cache, with all but the weights of the motion dimensions."""
-    for name in weights.SOURCES:
+    for name in vbench_weights.SOURCES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    scripted(clip(sizes, sizes.base, 32, sizes.out), folder / weights.CLIP_B)
-    scripted(clip(sizes, sizes.large, 14, LAION_WIDTH), folder / weights.CLIP_L)
-    torch.save(laion(), folder / weights.LAION)
-    torch.save(dino(sizes), folder / weights.DINO)
-    torch.save({"model": viclip(sizes)}, folder / weights.VICLIP)
-    vocabulary(folder / weights.VOCABULARY)
+    scripted(clip(sizes, sizes.base, 32, sizes.out), folder / vbench_weights.CLIP_B)
+    scripted(clip(sizes, sizes.large, 14, LAION_WIDTH), folder / vbench_weights.CLIP_L)
+    torch.save(laion(), folder / vbench_weights.LAION)
+    torch.save(dino(sizes), folder / vbench_weights.DINO)
+    torch.save({"model": viclip(sizes)}, folder / vbench_weights.VICLIP)
+    vocabulary(folder / vbench_weights.VOCABULARY)
     return folder
 
 
 def motion(folder: Path) -> None:
     """The weights of the three other dimensions' networks, in their real sizes, put beside."""
     for name, network, key, prefix in (
-        (weights.RAFT, "raft", "", "module."),
-        (weights.AMT, "amt", "state_dict", ""),
-        (weights.MUSIQ, "musiq", "", ""),
+        (vbench_weights.RAFT, "raft", "", "module."),
+        (vbench_weights.AMT, "amt", "state_dict", ""),
+        (vbench_weights.MUSIQ, "musiq", "", ""),
     ):
         tensors = drawn.weights(drawn.upstream_shapes(network), 0)
         named = {prefix + tensor: value for tensor, value in tensors.items()}

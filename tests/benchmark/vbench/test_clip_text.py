@@ -10,16 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimix_core.benchmark.vbench import overall_consistency, weights
-from mimix_core.benchmark.vbench.clip_text import Tokenizer
-from mimix_core.benchmark.vbench.viclip import ViClip
+from mimix_core.benchmark.vbench import overall_consistency, vbench_weights
+from mimix_core.benchmark.vbench.networks.clip_text import Tokenizer
+from mimix_core.benchmark.vbench.networks.viclip import ViClip
 from mimix_core.errors import BadInput
 from tests.benchmark.vbench import made
 
 
 @pytest.fixture(scope="module")
 def tokenizer(weights_dir: Path) -> Tokenizer:
-    return Tokenizer(weights_dir / weights.VOCABULARY)
+    return Tokenizer(weights_dir / vbench_weights.VOCABULARY)
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core.benchmark.vbench import dynamic_degree as dynamic
-from mimix_core.benchmark.vbench.raft import Raft
-from mimix_core.benchmark.vbench.raft_correlation import (
+from mimix_core.benchmark.vbench.networks.raft import Raft
+from mimix_core.benchmark.vbench.networks.raft_correlation import (
     all_pairs,
     coordinate_grid,
     look_up,
     pyramid,
 )
-from mimix_core.benchmark.vbench.video import Unmeasurable
+from mimix_core.benchmark.vbench.video_reader import Unmeasurable
 from tests.benchmark.vbench import drawn
 
 CPU = torch.device("cpu")

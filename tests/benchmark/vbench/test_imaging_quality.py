@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core.benchmark.vbench import imaging_quality as quality
-from mimix_core.benchmark.vbench import musiq
-from mimix_core.benchmark.vbench.musiq import Musiq
+from mimix_core.benchmark.vbench.networks import musiq
+from mimix_core.benchmark.vbench.networks.musiq import Musiq
 from tests.benchmark.vbench import drawn
 
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mimix_core.benchmark.vbench import motion_smoothness as smoothness
-from mimix_core.benchmark.vbench.amt import AmtS
 from mimix_core.benchmark.vbench.motion_smoothness import Interpolator
-from mimix_core.benchmark.vbench.video import Unmeasurable
+from mimix_core.benchmark.vbench.networks.amt import AmtS
+from mimix_core.benchmark.vbench.video_reader import Unmeasurable
 from mimix_core.errors import BadInput
 from tests.benchmark.vbench import drawn
 

@@ -7,28 +7,28 @@ from pathlib import Path
 import pytest
 
 from mimix_core import tables
-from mimix_core.benchmark import scores
+from mimix_core.benchmark import scores_stage
 from mimix_core.benchmark.metrics import METRICS
-from mimix_core.benchmark.vbench import run, weights
+from mimix_core.benchmark.vbench import evaluate, vbench_weights
 from mimix_core.benchmark.vbench.dimensions import DIMENSIONS, chosen
-from mimix_core.benchmark.vbench.jobs import Job
+from mimix_core.benchmark.vbench.video_jobs import Job
+from mimix_core.diagnostics.model_requirements import needed_models
 from mimix_core.errors import BadInput, MissingModel
-from mimix_core.models import needed_models
 from mimix_core.settings import Config, ScoreSettings
 from mimix_core.tables import CLIPS, SAMPLES
-from tests.benchmark.test_scores import sample
+from tests.benchmark.test_scores_stage import sample
 from tests.benchmark.vbench.videos import pan
-from tests.made import clip, table_ref, video
+from tests.factories import clip, table_ref, video
 
 OVERALL, BACKGROUND = "overall_consistency/viclip", "background_consistency/clip"
 
 
 @pytest.fixture
-def inputs(tmp_path: Path) -> scores.ScoreInputs:
+def inputs(tmp_path: Path) -> scores_stage.ScoreInputs:
     video(tmp_path / "samples" / "samples" / "pan.mp4", pan(4, 3))
     video(tmp_path / "clips" / "clips" / "real.mp4", pan(4, 3))
     rows = [{**sample("pan"), "prompt": "the cat runs"}]
-    return scores.ScoreInputs(
+    return scores_stage.ScoreInputs(
         unit="all",
         samples=table_ref(tmp_path / "samples", SAMPLES, rows),
         clips=(table_ref(tmp_path / "clips", CLIPS, [clip("real")]),),
@@ -47,18 +47,21 @@ def test_they_are_metrics_by_the_same_names() -> None:
 
 
 def test_the_stage_gives_what_the_command_gives(
-    inputs: scores.ScoreInputs, weights_dir: Path, tmp_path: Path
+    inputs: scores_stage.ScoreInputs, weights_dir: Path, tmp_path: Path
 ) -> None:
     import torch
 
     settings = ScoreSettings(metrics=(OVERALL, BACKGROUND), weights=weights_dir, device="cpu")
     found = {
-        (row["video_id"], row["metric"]): row for row in scores.run(inputs, settings, tmp_path).rows
+        (row["video_id"], row["metric"]): row
+        for row in scores_stage.run(inputs, settings, tmp_path).rows
     }
     path = inputs.samples.folder / "samples" / "pan.mp4"
     jobs = [Job("pan.mp4", path, "the cat runs")]
-    run.run(jobs, chosen([OVERALL, BACKGROUND]), weights_dir, tmp_path / "t", torch.device("cpu"))
-    for row in tables.read(tmp_path / "t", run.VBENCH):
+    evaluate.run(
+        jobs, chosen([OVERALL, BACKGROUND]), weights_dir, tmp_path / "t", torch.device("cpu")
+    )
+    for row in tables.read(tmp_path / "t", evaluate.VBENCH):
         assert found["pan", row["metric"]]["value"] == pytest.approx(row["score"], abs=1e-6)
     assert found["real", BACKGROUND]["status"] == "ok"
     assert found["real", OVERALL]["status"] == "failed"
@@ -66,14 +69,14 @@ def test_the_stage_gives_what_the_command_gives(
 
 
 def test_missing_weights_are_told_before_any_work(
-    inputs: scores.ScoreInputs, tmp_path: Path
+    inputs: scores_stage.ScoreInputs, tmp_path: Path
 ) -> None:
     with pytest.raises(MissingModel, match=r"scores\.weights"):
-        scores.run(inputs, ScoreSettings(metrics=(BACKGROUND,)), tmp_path)
+        scores_stage.run(inputs, ScoreSettings(metrics=(BACKGROUND,)), tmp_path)
     settings = ScoreSettings(metrics=(BACKGROUND, OVERALL), weights=tmp_path)
     with pytest.raises(MissingModel, match="3 weights files are missing"):
-        scores.weights_files(settings)
-    assert scores.weights_files(ScoreSettings()) == ()
+        scores_stage.weights_files(settings)
+    assert scores_stage.weights_files(ScoreSettings()) == ()
 
 
 def test_the_models_command_names_each_file(weights_dir: Path, tmp_path: Path) -> None:
@@ -82,6 +85,6 @@ def test_the_models_command_names_each_file(weights_dir: Path, tmp_path: Path) -
         config = Config(library=tmp_path / "library.yaml", scores=settings)
         return {n.name: n.found for n in needed_models(config, "benchmark") if n.stage == "scores"}
 
-    files = {weights.VICLIP, weights.VOCABULARY, weights.CLIP_B}
+    files = {vbench_weights.VICLIP, vbench_weights.VOCABULARY, vbench_weights.CLIP_B}
     assert needs(weights_dir) == dict.fromkeys(files, True)
     assert needs(None) == dict.fromkeys(files, False)

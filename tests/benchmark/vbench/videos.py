@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.benchmark.vbench.video import Video
+from mimix_core.benchmark.vbench.video_reader import Video
 
 Frames = NDArray[np.uint8]
 

@@ -1,0 +1,70 @@
+"""How a run ends when it is told to from outside: at once, with all that it started.
+
+A run from the shell has a Prefect server of its own, which goes with it. Prefect would first tell
+that server that the run ends, though it got the same signal, and try for more than a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from types import FrameType
+from typing import NoReturn
+
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import get_current_settings
+
+from flows.console import console
+from tasks.subprocess_runner import end_all
+
+_ties: list[subprocess.Popen[bytes]] = []
+
+
+def leave_when_told() -> None:
+    """Ctrl-C and SIGTERM end this process. Prefect takes SIGTERM over while a flow runs."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+
+
+def end_units_and_leave() -> None:
+    """End all units; end the process as well where nobody is left to be told how the run ended."""
+    end_all()
+    if _own_server() is not None:
+        _exit(signal.SIGTERM)
+
+
+def start_own_server() -> None:
+    """Start the run's own Prefect server, where none is set; it ends with this process.
+
+    Even when this process is killed: a shell waits on a pipe that closes with it (POSIX).
+    """
+    if get_current_settings().api.url is not None:
+        return
+    SubprocessASGIServer().start()
+    server = _own_server()
+    assert server is not None
+    _ties.append(
+        subprocess.Popen(
+            ["/bin/sh", "-c", 'read -r _; kill -KILL "$0" 2>/dev/null', str(server.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    )
+
+
+def _own_server() -> subprocess.Popen[bytes] | None:
+    return SubprocessASGIServer().server_process
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    end_all()
+    _exit(number)
+
+
+def _exit(number: int) -> NoReturn:
+    console.print("Interrupted. What is finished is kept: the same command goes on from here.")
+    SubprocessASGIServer().stop()
+    os._exit(128 + number)

@@ -1,0 +1,53 @@
+"""``subject_consistency/efficientnet-lite0``: does the picture stay of the same things?
+
+VBench's rule with another network: for each frame the mean of its cosine similarity to the frame
+before and to the first, negative ones as 0, averaged over all frames but the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mimix_core.benchmark.metrics.video_features import Footage, Unmeasurable
+from mimix_core.networks.efficientnet import DEVIATION, MEAN, load_network
+
+_FRAMES = 11
+_SIZE = 224
+
+
+def prepare() -> Callable[[Footage], float]:
+    """The metric. Raises MissingModel when the packages with network and weights are missing."""
+    network = load_network()
+
+    def measure(footage: Footage) -> float:
+        return consistency(embed(network, list(footage.spread(_FRAMES))))
+
+    return measure
+
+
+def consistency(embeddings_ND: NDArray[np.float64]) -> float:
+    """The rule above on unit-length embeddings. Raises Unmeasurable for a single frame."""
+    if len(embeddings_ND) < 2:
+        raise Unmeasurable("one frame cannot change")
+    to_previous = (embeddings_ND[1:] * embeddings_ND[:-1]).sum(axis=1).clip(min=0)
+    to_first = (embeddings_ND[1:] @ embeddings_ND[0]).clip(min=0)
+    return float(((to_previous + to_first) / 2).mean())
+
+
+def embed(network: Any, frames_HWC: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Unit-length embeddings_ND of RGB frames, each squeezed to the network's square."""
+    import torch
+
+    pixels_NHWC = np.stack(
+        [cv2.resize(f, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA) for f in frames_HWC]
+    ).astype(np.float32)
+    batch_NCHW = torch.from_numpy((pixels_NHWC - MEAN) / DEVIATION).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        pooled_ND = network.extract_features(batch_NCHW.contiguous()).mean(dim=(2, 3)).double()
+    unit_ND: NDArray[np.float64] = torch.nn.functional.normalize(pooled_ND, dim=1).numpy()
+    return unit_ND

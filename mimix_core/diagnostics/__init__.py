@@ -1,0 +1,1 @@
+"""What this machine and these settings need: `mimix doctor` and `mimix models`."""

@@ -1,0 +1,141 @@
+"""What this machine can and cannot run, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from mimix_core.diagnostics.model_requirements import needed_models
+from mimix_core.engine.artifacts import Frozen
+from mimix_core.errors import MimixError
+from mimix_core.settings import Config
+
+# A clip of 81 x 480 x 832 over all stages: video about 0.7 MB, latents of 16 x 21 x 60 x 104 fp32
+# values 8.4 MB, its embedding up to 1 MB.
+GB_PER_1000_CLIPS = 10
+
+PACKAGES = {
+    "curate": ("av", "scenedetect", "cv2", "rapidocr", "onnxruntime", "pysubs2"),
+    "speech": ("faster_whisper",),
+    "augment": ("ai_edge_litert",),
+    "faces": ("dlib", "face_recognition_models"),
+    "sam2": ("sam2",),
+    "train": ("torch", "diffusers", "peft", "transformers", "deepspeed"),
+    "bench": ("brisque", "efficientnet_lite_pytorch"),
+}
+
+
+class Check(Frozen):
+    """One thing looked at. ``limited``: works, but not for everything."""
+
+    name: str
+    state: Literal["ok", "limited", "no"]
+    found: str
+    fix: str = ""
+
+
+def examine(config: Config | None) -> list[Check]:
+    """All checks; with settings also those of their models and their workspace."""
+    return list(_checks(config))
+
+
+def _checks(config: Config | None) -> Iterator[Check]:
+    yield _python()
+    yield from _packages()
+    yield _ffmpeg()
+    yield _accelerator()
+    yield _memory()
+    yield _disk(config.workspace if config else Path.cwd())
+    if config is not None:
+        for need in needed_models(config, "mimix"):
+            yield Check(
+                name=f"model for {need.stage}",
+                state="ok" if need.found else "no",
+                found=f"{need.name}: {need.where}",
+                fix="" if need.found else need.fix,
+            )
+
+
+def _python() -> Check:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    good = sys.version_info >= (3, 11)
+    return Check(
+        name="Python",
+        state="ok" if good else "no",
+        found=version,
+        fix="" if good else "Install Python 3.11 or newer.",
+    )
+
+
+def _packages() -> Iterator[Check]:
+    for extra, names in PACKAGES.items():
+        missing = [name for name in names if find_spec(name) is None]
+        yield Check(
+            name=f"packages for {extra}",
+            state="limited" if missing else "ok",
+            found=f"missing: {', '.join(missing)}" if missing else "all",
+            fix=f"pip install 'mimix[{extra}]'" if missing else "",
+        )
+
+
+def _ffmpeg() -> Check:
+    fix = "apt-get install ffmpeg, or pip install imageio-ffmpeg, which ships one."
+    if find_spec("av") is None:
+        return Check(name="ffmpeg", state="no", found="PyAV is not installed", fix=fix)
+    from mimix_core.media import ffmpeg_exe
+
+    try:
+        return Check(name="ffmpeg", state="ok", found=str(ffmpeg_exe()))
+    except MimixError as error:
+        return Check(name="ffmpeg", state="limited", found=str(error), fix=fix)
+
+
+def _accelerator() -> Check:
+    needs = "The 14B LoRA wants 80 GB of GPU memory; curation and composites need no GPU."
+    if find_spec("torch") is None:
+        return Check(name="GPU", state="limited", found="torch is not installed", fix=needs)
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check(
+            name="GPU", state="limited", found=f"none (torch {torch.__version__})", fix=needs
+        )
+    names = []
+    largest = 0.0
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        largest = max(largest, properties.total_memory / 1e9)
+        names.append(f"{properties.name}, {properties.total_memory / 1e9:.0f} GB")
+    return Check(
+        name="GPU",
+        state="ok" if largest >= 79 else "limited",
+        found="; ".join(names),
+        fix="" if largest >= 79 else needs,
+    )
+
+
+def _memory() -> Check:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    good = total >= 8
+    return Check(
+        name="cores and memory",
+        state="ok" if good else "limited",
+        found=f"{os.cpu_count()} cores, {total:.0f} GB",
+        fix="" if good else "Set run.workers to 1; a unit takes up to 3 GB.",
+    )
+
+
+def _disk(workspace: Path) -> Check:
+    existing = next(path for path in (workspace, *workspace.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    return Check(
+        name="disk",
+        state="ok" if free >= 20 else "limited",
+        found=f"{free:.0f} GB free at {existing}: about {free / GB_PER_1000_CLIPS:.0f},000 clips",
+        fix="" if free >= 20 else "Point workspace at a larger disk.",
+    )

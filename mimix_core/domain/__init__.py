@@ -1,0 +1,1 @@
+"""Domain models: shows, characters, prompts, captions, exact time and ids."""

@@ -1,0 +1,1 @@
+"""The data stages, one package each: only tables pass between them, none imports another."""

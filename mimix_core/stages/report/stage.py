@@ -1,0 +1,47 @@
+"""The report stage: all tables of a run in, one page for people out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mimix_core import tables
+from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.settings import ReportSettings
+from mimix_core.stages.report.report_inputs import (
+    CharacterSummary,
+    ReportInputs,
+    ShowSummary,
+    StageSummary,
+)
+from mimix_core.stages.report.report_page import render, view
+
+__all__ = ["STAGE", "CharacterSummary", "ReportInputs", "ShowSummary", "StageSummary"]
+
+PAGE = "index.html"
+
+
+def run(inputs: ReportInputs, settings: ReportSettings, out: Path) -> StageReport:
+    """Write ``index.html`` and the videos it links to.
+
+    Raises BadInput when a table, or a file that a table names, is not what it should be.
+    """
+    values = view(inputs, settings, out)
+    page = render(values)
+    (out / PAGE).write_text(page, encoding="utf-8")
+    notes = {
+        "page_bytes": len(page.encode()),
+        "clips_shown": len(values["clips"]),
+        "composites_shown": len(values["composites"]),
+        "samples_shown": len(values["samples"]),
+    }
+    return StageReport([tables.ok(page="index", file=PAGE)], rows_in=1, notes=notes)
+
+
+STAGE = Stage(
+    name="report",
+    version=3,
+    inputs=ReportInputs,
+    settings=ReportSettings,
+    table=tables.REPORT,
+    run=run,
+)

@@ -1,0 +1,178 @@
+"""The stage ``scenes``: one row per shot or transition of an episode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mimix_core import tables
+from mimix_core.domain import ids
+from mimix_core.domain.library import Style
+from mimix_core.engine.artifacts import FileRef, Frozen
+from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.media import Fields, UnreadableVideo
+from mimix_core.settings import SceneSettings
+from mimix_core.stages.scenes.analysis import Analysis, Segment, analyse
+from mimix_core.tables import Reason, Row
+
+FRAMES_FILE = "frames.parquet"
+
+
+class SceneInputs(Frozen):
+    """One episode."""
+
+    unit: Annotated[str, Immaterial()]
+    show: str
+    style: Style
+    video: FileRef
+
+
+def run(inputs: SceneInputs, settings: SceneSettings, out: Path) -> StageReport:
+    """Rows that follow one another from the first frame to the end of the last.
+
+    An episode that cannot be read, or holds more damage than ``max_damaged_share``, is one failed
+    row. Writes ``frames.parquet``. Raises MissingModel for a detector that is not installed.
+    """
+    try:
+        analysis = analyse(inputs.video.path, settings)
+    except UnreadableVideo as error:
+        return broken(inputs, error.reason, error.what)
+    damaged = [frame.pts in analysis.damaged for frame in analysis.frames]
+    share = sum(damaged) / len(damaged)
+    if share > settings.max_damaged_share:
+        detail = (
+            f"{sum(damaged)} of {len(damaged)} frames are damaged, "
+            f"{settings.max_damaged_share:.2%} allowed"
+        )
+        return broken(inputs, Reason.VIDEO_DAMAGED, detail)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_frames(out / FRAMES_FILE, analysis, damaged)
+    rows = [_row(inputs, settings, analysis, segment, damaged) for segment in analysis.segments]
+    notes = {
+        "frames": len(analysis.frames),
+        "transitions": sum(segment.transition for segment in analysis.segments),
+        "damaged_frames": sum(damaged),
+    }
+    return StageReport(rows, rows_in=len(analysis.segments), notes=notes)
+
+
+def broken(inputs: SceneInputs, reason: Reason, detail: str) -> StageReport:
+    """The one failed row of an episode that could not be analysed."""
+    episode = ids.episode_id(inputs.show, inputs.video.sha256)
+    values = {
+        "scene_id": ids.scene_id(episode, 0),
+        "episode_id": episode,
+        "show": inputs.show,
+        "style": inputs.style.value,
+        "origin_pts": 0,
+        "start_pts": 0,
+        "end_pts": 0,
+        "time_base_num": 0,
+        "time_base_den": 1,
+        "frames": 0,
+        "width": 0,
+        "height": 0,
+        "fields": Fields.PROGRESSIVE.value,
+        **dict.fromkeys(_MEASURES, 0.0),
+        "frames_file": "",
+    }
+    return StageReport([tables.failed(reason, detail, **values)], rows_in=1)
+
+
+_MEASURES = ("motion", "sharpness", "black_share", "frozen_share", "repeat_share")
+
+
+def _write_frames(path: Path, analysis: Analysis, damaged: Sequence[bool]) -> None:
+    frames = analysis.frames
+    columns = {
+        "pts": [frame.pts for frame in frames],
+        "keyframe": [frame.keyframe for frame in frames],
+        "difference": [frame.difference for frame in frames],
+        "sharpness": [frame.sharpness for frame in frames],
+        "black": [frame.black for frame in frames],
+        "still": list(analysis.still),
+        "repeat": [frame.repeat for frame in frames],
+        "damaged": list(damaged),
+    }
+    table = pa.Table.from_pydict(columns, schema=tables.FRAMES)
+    pq.write_table(table, path, compression="zstd", row_group_size=65536)
+
+
+def _row(
+    inputs: SceneInputs,
+    settings: SceneSettings,
+    analysis: Analysis,
+    segment: Segment,
+    damaged: Sequence[bool],
+) -> Row:
+    values = _values(inputs, analysis, segment)
+    if segment.transition:
+        return tables.rejected(
+            Reason.SCENE_TRANSITION, "frames of two shots, or of one that fades", **values
+        )
+    harmed = sum(damaged[segment.start : segment.end])
+    if harmed:
+        return tables.rejected(Reason.SCENE_DAMAGED, f"{harmed} damaged frames", **values)
+    for share, limit, reason, word in (
+        ("black_share", settings.max_black_share, Reason.SCENE_BLACK, "black"),
+        ("frozen_share", settings.max_frozen_share, Reason.SCENE_FROZEN, "frozen"),
+    ):
+        if values[share] > limit:
+            detail = f"{values[share]:.0%} of the frames are {word}, {limit:.0%} allowed"
+            return tables.rejected(reason, detail, **values)
+    return tables.ok(**values)
+
+
+def _values(inputs: SceneInputs, analysis: Analysis, segment: Segment) -> Row:
+    episode = ids.episode_id(inputs.show, inputs.video.sha256)
+    time_base: Fraction = analysis.info.time_base
+    frames = analysis.frames[segment.start : segment.end]
+    still = analysis.still[segment.start : segment.end]
+    last = segment.end == len(analysis.frames)
+    start = frames[0].pts
+    # Differences inside the scene: that of its first frame is the cut.
+    inside = frames[1:]
+    return {
+        "scene_id": ids.scene_id(episode, start),
+        "episode_id": episode,
+        "show": inputs.show,
+        "style": inputs.style.value,
+        "origin_pts": analysis.frames[0].pts,
+        "start_pts": start,
+        "end_pts": analysis.end_pts if last else analysis.frames[segment.end].pts,
+        "time_base_num": time_base.numerator,
+        "time_base_den": time_base.denominator,
+        "frames": len(frames),
+        "width": analysis.info.geometry.width,
+        "height": analysis.info.geometry.height,
+        "fields": analysis.fields.value,
+        "motion": _mean([frame.difference for frame in inside]),
+        "sharpness": _mean([frame.sharpness for frame in frames]),
+        "black_share": _mean([frame.black for frame in frames]),
+        "frozen_share": _mean(still),
+        "repeat_share": _mean([frame.repeat for frame in inside]),
+        "frames_file": FRAMES_FILE,
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    # fsum rounds once; sum rounds otherwise in Python 3.11 than in 3.12.
+    return math.fsum(values) / len(values) if values else 0.0
+
+
+STAGE = Stage(
+    name="scenes",
+    version=4,
+    inputs=SceneInputs,
+    settings=SceneSettings,
+    table=tables.SCENES,
+    run=run,
+    broken=broken,
+)

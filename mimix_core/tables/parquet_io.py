@@ -1,0 +1,78 @@
+"""Tables on disk: checked, sorted, and the same bytes for the same rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mimix_core.errors import BadInput
+from mimix_core.tables.columns import Reason, Row, Status, Table
+
+
+def validate(table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError naming the first row that the table's contract does not allow."""
+    names = set(table.schema.names)
+    reasons = {reason.value for reason in Reason}
+    seen: set[str] = set()
+    for row in rows:
+        label = f"{table.name} row {row.get(table.id)!r}"
+        if set(row) != names:
+            missing, extra = sorted(names - set(row)), sorted(set(row) - names)
+            raise ValueError(f"{label}: missing columns {missing}, unknown columns {extra}")
+        if row[table.id] in seen:
+            raise ValueError(f"{label}: the id stands twice")
+        seen.add(row[table.id])
+        status = Status(row["status"])
+        if (status is Status.OK) != (row["reason"] is None):
+            raise ValueError(f"{label}: status {status} with reason {row['reason']!r}")
+        if row["reason"] is not None and row["reason"] not in reasons:
+            raise ValueError(f"{label}: unknown reason {row['reason']!r}")
+
+
+def write(path: Path, table: Table, rows: Iterable[Mapping[str, Any]], *, stage_key: str) -> None:
+    """Write ``rows``, sorted by id, as one Parquet file: same rows and key, same bytes."""
+    ordered = sorted(rows, key=lambda row: str(row[table.id]))
+    validate(table, ordered)
+    metadata = {
+        "mimix.table": table.name,
+        "mimix.schema_version": str(table.version),
+        "mimix.stage_key": stage_key,
+    }
+    arrow = pa.Table.from_pylist(
+        [dict(row) for row in ordered], schema=table.schema.with_metadata(metadata)
+    )
+    pq.write_table(arrow, path, compression="zstd", row_group_size=65536)
+
+
+def read(path: Path, table: Table) -> list[Row]:
+    """All rows of a table. Raises BadInput when the file is not this table at this version."""
+    try:
+        arrow = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadInput(
+            f"not a readable {table.name} table ({error})",
+            where=os.fspath(path),
+            fix="Run the stage that makes it again.",
+        ) from error
+    metadata = arrow.schema.metadata or {}
+    found = metadata.get(b"mimix.table", b"").decode()
+    version = metadata.get(b"mimix.schema_version", b"").decode()
+    if found != table.name or version != str(table.version):
+        raise BadInput(
+            f"holds table {found or 'unknown'} version {version or 'unknown'}, "
+            f"wanted {table.name} version {table.version}",
+            where=os.fspath(path),
+            fix="Run the stage that makes it again with this version of MiMix.",
+        )
+    rows: list[Row] = arrow.to_pylist()
+    return rows
+
+
+def usable(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows whose status is ok."""
+    return (row for row in rows if row["status"] == Status.OK)

@@ -1,0 +1,56 @@
+"""Keys: where they come from, and how they stay out of everything that is written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from mimix_core.settings.vlm_settings import VlmSettings
+from mimix_core.vlm.protocol import BadCredentials
+
+_OWN_KEYS = {
+    "openai": "OPENAI_API_KEY",
+    "gemini": "GEMINI_API_KEY",
+    "google-generativeai": "GEMINI_API_KEY",
+}
+NO_KEY = "no-key"
+"""Sent to servers that want none: the official clients refuse to send nothing."""
+
+
+def api_key(settings: VlmSettings, environment: Mapping[str, str] | None = None) -> str:
+    """The key from the environment.
+
+    Raises BadCredentials when the variable that should hold it does not.
+    """
+    environment = os.environ if environment is None else environment
+    name = settings.api_key_env
+    if name is None:
+        if settings.base_url is not None:
+            return NO_KEY
+        name = _OWN_KEYS[settings.backend]
+    key = environment.get(name, "").strip()
+    if not key:
+        raise BadCredentials(
+            f"the environment variable {name} with the key of the {settings.backend} backend is "
+            "not set",
+            where="api_key_env",
+            fix=f"export {name}=..., or name another variable",
+        )
+    return key
+
+
+_LOOKS_LIKE_A_KEY = re.compile(
+    r"(?i)(bearer\s+|[?&]key=|api[_-]?key[\"'=: ]+)[^\s\"'&]+|\bsk-[\w*.-]{4,}|\bAIza[\w*-]{8,}"
+)
+_ADDRESS = re.compile(r"https?://\S+")
+LONGEST_MESSAGE = 300
+
+
+def scrub(text: str, key: str) -> str:
+    """A provider's message without the key, and without anything that looks like one; one line."""
+    text = " ".join(text.split())
+    if key and key != NO_KEY:
+        text = text.replace(key, "***")
+    text = _ADDRESS.sub("(address)", text)
+    return _LOOKS_LIKE_A_KEY.sub("***", text)[:LONGEST_MESSAGE]

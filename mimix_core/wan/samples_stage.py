@@ -1,0 +1,49 @@
+"""Stage ``samples``: the videos of all prompts in one table, whichever unit made them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+from mimix_core import tables
+from mimix_core.engine.artifacts import Frozen, TableRef, digest_file
+from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.errors import StageFailed
+from mimix_core.settings import SampleSettings
+from mimix_core.tables import SAMPLES, Row, Status
+
+FOLDER = "samples"
+"""Where the videos lie, relative to the table: ``samples/<prompt_id>.mp4``."""
+
+
+class SampleInputs(Frozen):
+    """The tables of the units that made the videos (stage ``videos``)."""
+
+    unit: Annotated[str, Immaterial()]
+    videos: tuple[TableRef, ...]
+
+
+def run(inputs: SampleInputs, settings: SampleSettings, out: Path) -> StageReport:
+    """Copy each video beside the one table of them all. Raises StageFailed when one has changed."""
+    (out / FOLDER).mkdir()
+    rows: list[Row] = []
+    for table in inputs.videos:
+        for row in tables.read(table.path, SAMPLES):
+            if row["status"] == Status.OK:
+                shutil.copyfile(table.folder / row["file"], out / row["file"])
+                if digest_file(out / row["file"]) != row["sha256"]:
+                    raise StageFailed(f"{table.folder / row['file']} is not what its table says")
+            rows.append(row)
+    return StageReport(rows=rows, rows_in=sum(table.counts.rows_in for table in inputs.videos))
+
+
+STAGE = Stage(
+    name="samples",
+    version=2,
+    inputs=SampleInputs,
+    settings=SampleSettings,
+    table=SAMPLES,
+    run=run,
+)

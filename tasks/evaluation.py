@@ -1,0 +1,78 @@
+"""Videos of the prompts, and their scores."""
+
+from collections.abc import Sequence
+
+from mimix_core.benchmark.scores_stage import ScoreInputs, weights_files
+from mimix_core.domain.prompts import Prompt, load_prompts
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.errors import BadInput
+from mimix_core.wan.samples_stage import SampleInputs
+from mimix_core.wan.tensor_shards import sweep
+from mimix_core.wan.videos_stage import VideoInputs
+from tasks.base import Run, stage_task
+from tasks.training import Backbone
+
+videos_task = stage_task("videos")
+samples_task = stage_task("samples")
+scores_task = stage_task("scores")
+
+VIDEOS_A_UNIT = 8
+"""Prompts of one unit of work, at most: 40 minutes of one H200. With several GPUs each works on a
+unit (``run.workers`` at a time); loading the model is a small part of one."""
+
+
+def samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
+    """One video per prompt: made in units, then one table of them all."""
+    settings = run.workspace.config.samples
+    prompts = run.workspace.file(settings.prompts, "samples.prompts")
+    if prompts is None:
+        raise BadInput(
+            "no prompts to generate from",
+            where="settings, key samples.prompts",
+            fix="Write the path of a prompts file (see demo/prompts.yaml).",
+        )
+    roster = [character.name for character in run.workspace.library.characters()]
+    parts = run.workspace.config.workspace / "parts"
+    inputs = [
+        VideoInputs(
+            unit=unit,
+            prompts=share,
+            backbone_name=model.name,
+            transformer=model.components["transformer"],
+            vae=model.components["vae"],
+            text_encoder=model.components["text_encoder"],
+            tokenizer=model.components["tokenizer"],
+            scheduler=model.components["scheduler"],
+            lora=lora,
+            parts=parts,
+        )
+        for unit, share in shares(load_prompts(prompts.path, roster))
+    ]
+    videos = run.each(videos_task, inputs, settings)
+    sweep(parts, str(videos_task.name))
+    return run.one(samples_task, SampleInputs(unit="all", videos=tuple(videos)), settings)
+
+
+def shares(prompts: Sequence[Prompt]) -> list[tuple[str, tuple[Prompt, ...]]]:
+    """The units that the prompts are generated in, in their order, each with its prompts."""
+    begins = range(0, len(prompts), VIDEOS_A_UNIT)
+    return [
+        (
+            f"{begin + 1}-{min(begin + VIDEOS_A_UNIT, len(prompts))}",
+            tuple(prompts[begin : begin + VIDEOS_A_UNIT]),
+        )
+        for begin in begins
+    ]
+
+
+def scores(run: Run, samples: TableRef, clips: Sequence[TableRef]) -> TableRef:
+    """Every metric of every generated video, and of the real clips for scale."""
+    settings = run.workspace.config.scores
+    files = (run.workspace.file(path, "scores.weights") for path in weights_files(settings))
+    inputs = ScoreInputs(
+        unit="all",
+        samples=samples,
+        clips=tuple(clips),
+        weights=tuple(file for file in files if file is not None),
+    )
+    return run.one(scores_task, inputs, settings)

@@ -1,0 +1,128 @@
+"""What a run leaves in the Prefect UI: the summary, why rows fell out, pictures, a link, lineage.
+
+All of it is bounded: an artifact is a row of the server's database, and the tables themselves stay
+in the store.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+
+from mimix_core import tables
+from mimix_core.engine import registry
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.settings import Config
+from mimix_core.tables import Status
+from tasks.base import Run
+
+MAX_REJECTS = 200
+MAX_PICTURES = 24
+PICTURES_SECONDS = 120.0
+
+SHEETS = ("clips", "composites", "samples")
+"""Stages whose files are videos that a person wants to see."""
+
+
+def show(run: Run, flow_name: str, seconds: float) -> None:
+    """Leave what the run did in the UI, on the page of the flow run."""
+    create_markdown_artifact(
+        markdown=run.summary().markdown(flow_name, seconds),
+        key=f"mimix-{flow_name}-summary",
+        description="Rows in and out of every stage",
+    )
+    _show_rejects(run, flow_name)
+    for stage in computed_stages(run):
+        if stage in SHEETS:
+            _show_sheet(run, stage)
+    if "report" in run.refs:
+        link = report_link(run.workspace.config)
+        create_link_artifact(link=link, link_text="Report", key="mimix-report", description=link)
+
+
+def computed_stages(run: Run) -> list[str]:
+    """The stages of which this run has computed a unit, in their order."""
+    return [line.stage for line in run.board.lines if line.computed]
+
+
+def report_link(config: Config) -> str:
+    """Where the report of the workspace is: an address, or the file where nothing serves it."""
+    if config.run.workspace_url is not None:
+        return f"{config.run.workspace_url.rstrip('/')}/report/index.html"
+    return (config.workspace / "report" / "index.html").as_uri()
+
+
+def rejects(refs: Sequence[TableRef]) -> Iterator[dict[str, str]]:
+    """Each row that did not come through, with its stage, unit, status, reason and detail."""
+    for ref in refs:
+        if ref.counts.rejected == ref.counts.failed == 0:
+            continue
+        table = registry.stage(ref.stage).table
+        for row in tables.read(ref.path, table):
+            if row["status"] != Status.OK:
+                yield {
+                    "stage": ref.stage,
+                    "unit": ref.unit,
+                    "row": str(row[table.id]),
+                    "status": row["status"],
+                    "reason": row["reason"],
+                    "detail": row["detail"] or "",
+                }
+
+
+def _show_rejects(run: Run, flow_name: str) -> None:
+    refs = [ref for of_stage in run.refs.values() for ref in of_stage]
+    total = sum(ref.counts.rejected + ref.counts.failed for ref in refs)
+    # Failed ones first: they are the news; what is rejected is mostly meant to be.
+    ordered = sorted(refs, key=lambda ref: ref.counts.failed == 0)
+    shown = [row for row, _ in zip(rejects(ordered), range(MAX_REJECTS), strict=False)]
+    if not shown:
+        return
+    left = f"; {total - len(shown)} more in the tables of the store" if total > len(shown) else ""
+    create_table_artifact(
+        table=shown,
+        key=f"mimix-{flow_name}-rejects",
+        description=f"{total} rows rejected or failed, and why{left}",
+    )
+
+
+def _show_sheet(run: Run, stage: str) -> None:
+    """One picture of the middle frames of the stage's videos, spread over all of them."""
+    videos = [video for ref in run.refs[stage] for video in _videos(ref)]
+    if not videos:
+        return
+    step = max(1, len(videos) // MAX_PICTURES)
+    chosen = videos[::step][:MAX_PICTURES]
+    made = subprocess.run(
+        [sys.executable, "-m", "mimix_core.media.contact_sheet", *map(str, chosen)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PICTURES_SECONDS,
+        check=False,
+    )
+    if made.returncode != 0:
+        run.board.warn(
+            f"no contact sheet of {stage}: {made.stderr.decode(errors='replace')[-300:]}"
+        )
+        return
+    # As an image artifact the UI would print all of the picture's address below it.
+    picture = "data:image/jpeg;base64," + base64.b64encode(made.stdout).decode()
+    create_markdown_artifact(
+        markdown=f"![{stage}]({picture})",
+        key=f"mimix-{stage}",
+        description=f"{len(chosen)} of {len(videos)} {stage}: the frame in the middle of each",
+    )
+
+
+def _videos(ref: TableRef) -> list[Path]:
+    rows = tables.usable(tables.read(ref.path, registry.stage(ref.stage).table))
+    return [ref.folder / row["file"] for row in rows]

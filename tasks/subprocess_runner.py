@@ -1,0 +1,301 @@
+"""Run units in child process groups: timed, killable, their logs kept, their progress heard.
+
+A process runs units of one stage one after another, so that torch is imported once a worker and
+not once an episode. One that failed in any way other than by a clean reply is not used again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mimix_core.engine.worker import UnitReply, UnitRequest
+from mimix_core.errors import BadInput, StageFailed, Transient
+from mimix_core.tables import Reason
+
+LOG_TAIL_LINES = 15
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+"""Units share the cores: a spinning thread of one starves the others (a LoRA step took 7 s instead
+of 0.2 s). And they tell nobody outside: onnxruntime calls its maker some seconds after it started
+(tests/e2e/test_offline.py counts)."""
+
+GRACE_SECONDS = 5.0
+
+IDLE_SECONDS = 60.0
+"""A process that waits longer for another unit is ended: in a Dask worker nobody says that a stage
+is over."""
+
+POLL_SECONDS = 1.0
+"""A process may be gone while a child of it holds its stdout open: looked at so often."""
+
+Hear = Callable[[int, int, str], None]
+
+
+class UnitDied(StageFailed):
+    """The process of a unit crashed, hung or met an error that nobody foresaw: what it was given
+    may be to blame.
+
+    ``reason`` and ``detail`` may stand in a table: they name no path and no time of day.
+    ``again``: whether it may have been the machine's hiccup, so that one more try makes sense.
+    """
+
+    def __init__(self, message: str, reason: Reason, detail: str, *, again: bool = True) -> None:
+        super().__init__(message)
+        self.reason, self.detail, self.again = reason, detail, again
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Exceptions are pickled by their message alone; a Dask worker sends this one home."""
+        return type(self), (str(self), self.reason, self.detail), self.__dict__
+
+
+class Leaving(StageFailed):
+    """The run is being ended from outside: a unit's death now says nothing of what it was given."""
+
+
+class UnitProcess:
+    """One ``python -m mimix_core.engine.worker``, leading a process group of its own."""
+
+    def __init__(self) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "mimix_core.engine.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**ENVIRONMENT, **os.environ},
+            start_new_session=True,
+        )
+        self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        _living.add(self)
+
+    def _listen(self) -> None:
+        assert self._child.stdout is not None
+        for line in self._child.stdout:
+            self._said.put(json.loads(line))
+        self._said.put(None)
+
+    def run(
+        self,
+        asked: UnitRequest,
+        timeout_seconds: float | None,
+        stall_seconds: float | None,
+        hear: Hear,
+    ) -> UnitReply:
+        """The unit's reply. Raises UnitDied when the process dies, falls silent or is too slow."""
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(asked.model_dump_json().encode() + b"\n")
+            self._child.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._death(asked) from error
+        deadline = _in(timeout_seconds)
+        silent_until = _in(stall_seconds)
+        while True:
+            left = min(deadline, silent_until) - time.monotonic()
+            try:
+                said = self._said.get(timeout=max(0.0, min(left, POLL_SECONDS)))
+            except queue.Empty:
+                if self._child.poll() is not None and self._said.empty():
+                    raise self._death(asked) from None
+                if left <= 0:
+                    raise _hung(asked, timeout_seconds, stall_seconds, deadline) from None
+                continue
+            if said is None:
+                raise self._death(asked)
+            if "reply" in said:
+                return UnitReply.model_validate(said["reply"])
+            silent_until = _in(stall_seconds)
+            hear(said["done"], said["total"], said["note"])
+
+    def _death(self, asked: UnitRequest) -> UnitDied:
+        code = self._child.wait()
+        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return UnitDied(
+            f"stage {asked.stage} ended by {cause}. Log: {asked.log}\n{_tail(asked.log)}",
+            Reason.DECODER_CRASHED,
+            f"the process that read the file ended by {cause}",
+        )
+
+    def end(self) -> None:
+        """End the whole process group: asked first, then killed. Nothing of it is left."""
+        _living.discard(self)
+        try:
+            os.killpg(self._child.pid, signal.SIGTERM)
+            self._child.wait(GRACE_SECONDS)
+            os.killpg(self._child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # nobody of the group is left
+        except subprocess.TimeoutExpired:
+            os.killpg(self._child.pid, signal.SIGKILL)
+        finally:
+            # One that waits for a dead disk cannot even be killed. It goes when the disk answers;
+            # the run does not wait for that.
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(GRACE_SECONDS)
+            if self._child.stdin is not None:
+                with suppress(BrokenPipeError):
+                    self._child.stdin.close()
+
+
+def _in(seconds: float | None) -> float:
+    """The moment that many seconds from now; never without any."""
+    return math.inf if seconds is None else time.monotonic() + seconds
+
+
+def _hung(
+    asked: UnitRequest,
+    timeout_seconds: float | None,
+    stall_seconds: float | None,
+    deadline: float,
+) -> UnitDied:
+    if time.monotonic() >= deadline:
+        assert timeout_seconds is not None
+        limit, key, did, again = timeout_seconds, "timeout_minutes", "ran longer than", False
+    else:
+        assert stall_seconds is not None
+        limit, key, did, again = stall_seconds, "stall_minutes", "said nothing for", True
+    words = f"{did} {limit / 60:g} minutes"
+    return UnitDied(
+        f"stage {asked.stage} {words} and was ended. Raise run.{key} if it needs more. "
+        f"Log: {asked.log}",
+        Reason.DECODER_HUNG,
+        f"the process that read the file {words} and was ended",
+        again=again,
+    )
+
+
+_living: set[UnitProcess] = set()
+_leaving = threading.Event()
+_idle: dict[str, list[tuple[UnitProcess, threading.Timer]]] = {}
+_idle_lock = threading.Lock()
+
+
+def run_child(
+    asked: UnitRequest,
+    *,
+    timeout_seconds: float | None,
+    stall_seconds: float | None = None,
+    fresh: bool = False,
+    hear: Hear,
+) -> UnitReply:
+    """Run a unit in an idle process of its stage, or a new one, and give its reply.
+
+    ``hear(done, total, note)`` is called as the unit makes progress; one that makes none for
+    ``stall_seconds`` is killed. ``fresh``: in a new process in any case. Raises BadInput or
+    Transient as the unit did, UnitDied when its process crashed, hung, ran out of memory or met an
+    error that nobody foresaw, Leaving when ``end_all`` ended it, and StageFailed for all else.
+    """
+    asked.log.parent.mkdir(parents=True, exist_ok=True)
+    process = None if fresh else _take(asked.stage)
+    if process is None:
+        process = UnitProcess()
+    try:
+        if _leaving.is_set():
+            raise Leaving(f"stage {asked.stage} was ended with its run")
+        reply = process.run(asked, timeout_seconds, stall_seconds, hear)
+    except UnitDied as died:
+        process.end()
+        if _leaving.is_set():
+            raise Leaving(f"stage {asked.stage} was ended with its run") from died
+        raise
+    except BaseException:
+        process.end()
+        raise
+    if reply.error == "out_of_memory":
+        process.end()  # what it holds is not given back
+        raise UnitDied(
+            f"stage {asked.stage} {reply.message}. Raise run.memory_gb if it needs more. "
+            f"Log: {asked.log}",
+            Reason.DECODER_CRASHED,
+            f"the process that read the file {reply.message}",
+        )
+    _keep(asked.stage, process)
+    if reply.error == "unforeseen":
+        kind = reply.message.partition(":")[0]
+        raise UnitDied(
+            f"stage {asked.stage}: {reply.message}\nLog: {asked.log}",
+            Reason.UNFORESEEN_ERROR,
+            f"the process that read the file met an error that nobody foresaw, {kind}",
+            again=False,
+        )
+    if reply.error == "bad_input":
+        raise BadInput(reply.message)
+    if reply.error == "transient":
+        raise Transient(reply.message)
+    if reply.error is not None:
+        raise StageFailed(f"stage {asked.stage}: {reply.message}\nLog: {asked.log}")
+    return reply
+
+
+def _take(stage: str) -> UnitProcess | None:
+    """A process that waits for a unit of this stage, if there is one."""
+    with _idle_lock:
+        waiting = _idle.get(stage)
+        if not waiting:
+            return None
+        process, timer = waiting.pop()
+    timer.cancel()
+    return process
+
+
+def _keep(stage: str, process: UnitProcess) -> None:
+    """Let the process wait for another unit of its stage, for a while."""
+    timer = threading.Timer(IDLE_SECONDS, _give_up, (stage, process))
+    timer.daemon = True
+    with _idle_lock:
+        _idle.setdefault(stage, []).append((process, timer))
+    timer.start()
+
+
+def _give_up(stage: str, process: UnitProcess) -> None:
+    with _idle_lock:
+        waiting = _idle.get(stage, [])
+        left = [entry for entry in waiting if entry[0] is not process]
+        if len(left) == len(waiting):
+            return  # taken a moment ago
+        _idle[stage] = left
+    process.end()
+
+
+def end_idle(stage: str) -> None:
+    """End the processes that wait for more units of this stage."""
+    with _idle_lock:
+        waiting = _idle.pop(stage, [])
+    for process, timer in waiting:
+        timer.cancel()
+        process.end()
+
+
+def end_all() -> None:
+    """End every unit process of this run, busy or idle, all at once, and let no other one begin.
+
+    What the units were at is not committed and no file is blamed: the next run takes it up.
+    """
+    _leaving.set()
+    ending = [threading.Thread(target=process.end) for process in list(_living)]
+    for thread in ending:
+        thread.start()
+    for thread in ending:
+        thread.join()
+
+
+def _tail(log: Path) -> str:
+    if not log.exists():
+        return ""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])

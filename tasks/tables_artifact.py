@@ -1,0 +1,43 @@
+"""The paper's tables of the run's own videos, as an artifact in the Prefect UI."""
+
+from __future__ import annotations
+
+from prefect.artifacts import create_markdown_artifact
+
+from mimix_core import tables
+from mimix_core.benchmark.systems import System
+from mimix_core.benchmark.tables.all_tables import all_sheets
+from mimix_core.benchmark.tables.load_results import gather
+from mimix_core.benchmark.tables.table_export import summary
+from mimix_core.domain.prompts import read_prompts
+from mimix_core.engine.artifacts import TableRef
+from mimix_core.tables import SCORES
+from mimix_core.wan.samples_stage import FOLDER
+from tasks.base import Run
+from tasks.judgements import SYSTEM
+
+HOW = "`mimix bench report` makes it, with other systems beside (docs/benchmark.md)"
+
+
+def show_tables(run: Run, samples: TableRef, scores: TableRef, judgements: TableRef | None) -> None:
+    """Tables 1 to 3 for the run's samples, beside the paper's own figures.
+
+    Nothing where no sample was scored: why is among the run's failed rows.
+    """
+    if not any(row["kind"] == "sample" for row in tables.read(scores.path, SCORES)):
+        return
+    prompts = run.workspace.file(run.workspace.config.samples.prompts, "samples.prompts")
+    assert prompts is not None, "samples were made of prompts"
+    evidence = gather(
+        read_prompts(prompts.path),
+        [System(SYSTEM, samples.folder / FOLDER)],
+        {SYSTEM: [scores.path]},
+        [] if judgements is None else [judgements.path],
+        [],
+        None,
+    )
+    create_markdown_artifact(
+        markdown=summary(all_sheets(evidence, {}, {}), HOW),
+        key="mimix-tables",
+        description="The paper's tables for the videos of this run",
+    )

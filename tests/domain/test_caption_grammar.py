@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mimix_core.domain.caption_grammar import (
+    BadCaption,
+    Caption,
+    CharacterAction,
+    Variant,
+    action_text,
+    parse,
+    render,
+)
+from mimix_core.domain.library import Style
+
+# Built from what makes grammars ambiguous: full stops, titles, tag words, commas, odd letters.
+WORDS = ["runs", "Mr. Bean", "a.b", "Mr", "Dr. No", "No", "St", "3.5", "é", "猫", "Character: X"]
+WORDS += ["U.S.A.", "at 5 p.m.", 'says "No."', "says “Stop! Go.”", "it's", "e\u0301", "👍🏽", "ß."]
+MARKS = [". ", " ", ",", ":", "?", "!", "...", "-", "scene-style:cartoon", '"', "\u200b"]
+PIECES = st.sampled_from([*WORDS, *MARKS])
+TEXTS = st.lists(PIECES, min_size=1, max_size=6).map("".join) | st.text(max_size=12)
+
+
+def valid(text: str) -> bool:
+    try:
+        Caption(actions=(CharacterAction(name="X", action=text),), style=Style.CARTOON)
+    except ValidationError:
+        return False
+    return True
+
+
+def allowed_name(text: str) -> bool:
+    try:
+        CharacterAction(name=text, action="runs")
+    except ValidationError:
+        return False
+    return True
+
+
+def allowed_context(text: str) -> bool:
+    try:
+        Caption(
+            actions=(CharacterAction(name="X", action="runs"),), context=text, style=Style.CARTOON
+        )
+    except ValidationError:
+        return False
+    return True
+
+
+CAPTIONS = st.builds(
+    Caption,
+    actions=st.lists(
+        st.builds(
+            CharacterAction,
+            name=(st.sampled_from(["Tom", "Mr. Bean", "Ice Bear"]) | TEXTS).filter(allowed_name),
+            action=TEXTS.filter(valid),
+        ),
+        min_size=1,
+        max_size=4,
+    ).map(tuple),
+    context=TEXTS.filter(allowed_context),
+    style=st.sampled_from(Style),
+)
+
+EXAMPLE = Caption(
+    actions=(
+        CharacterAction(name="Tom", action="chases Jerry"),
+        CharacterAction(name="Jerry", action="hides from Mr. Bean"),
+    ),
+    context="A kitchen. It is night",
+    style=Style.CARTOON,
+)
+
+
+@given(CAPTIONS)
+def test_parsing_undoes_rendering(caption: Caption) -> None:
+    assert parse(render(caption)) == caption
+
+
+@given(TEXTS | CAPTIONS.map(render), TEXTS)
+def test_whatever_parses_is_written_as_captions_are(text: str, more: str) -> None:
+    for candidate in (text, text + more, more + text):
+        try:
+            caption = parse(candidate)
+        except BadCaption:
+            continue
+        assert render(caption) == candidate
+
+
+@pytest.mark.parametrize(
+    ("variant", "text"),
+    [
+        (
+            Variant.BOTH,
+            "[Character: Tom], chases Jerry. [Character: Jerry], hides from Mr. Bean. "
+            "A kitchen. It is night. [scene-style:cartoon]",
+        ),
+        (
+            Variant.CHARACTER,
+            "[Character: Tom], chases Jerry. [Character: Jerry], hides from Mr. Bean. "
+            "A kitchen. It is night.",
+        ),
+        (
+            Variant.SCENE_STYLE,
+            "Tom chases Jerry. Jerry hides from Mr. Bean. "
+            "A kitchen. It is night. [scene-style:cartoon]",
+        ),
+        (
+            Variant.NO_TAGS,
+            "Tom chases Jerry. Jerry hides from Mr. Bean. A kitchen. It is night.",
+        ),
+    ],
+)
+def test_the_arms_of_table_2_come_from_one_caption(variant: Variant, text: str) -> None:
+    assert render(EXAMPLE, variant) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "runs. Then hides",
+        "runs.",
+        "runs!",
+        " runs",
+        "looks at [Character: Tom]",
+        "runs\nhides",
+        "looks at Mr",
+        "shouts [loudly]",
+    ],
+)
+def test_an_action_that_would_break_the_grammar_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        action_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[Character: Tom], runs.",
+        "[Character: Tom], runs. [scene-style:watercolour]",
+        "[Character: Tom], runs [scene-style:cartoon]",
+        "[Character: Tom],runs. [scene-style:cartoon]",
+        "[Character:Tom], runs. [scene-style:cartoon]",
+        "A kitchen. [scene-style:cartoon]",
+        "[Character: Tom], runs.  [Character: Tom], hides. [scene-style:cartoon]",
+        "[Character: Tom], runs. [scene-style:cartoon] [scene-style:cartoon]",
+    ],
+)
+def test_what_is_no_caption_is_refused(text: str) -> None:
+    with pytest.raises(BadCaption):
+        parse(text)
+
+
+def test_names_come_once_in_the_order_they_act() -> None:
+    actions = tuple(CharacterAction(name=n, action="runs") for n in ("Tom", "Jerry", "Tom"))
+    assert Caption(actions=actions, style=Style.CARTOON).names() == ("Tom", "Jerry")

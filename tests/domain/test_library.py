@@ -1,0 +1,209 @@
+"""library.yaml and the settings file: one clear message before any work."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from mimix_core.domain import language_codes
+from mimix_core.domain.library import Style, load_library
+from mimix_core.domain.subtitle_files import subtitles_language
+from mimix_core.errors import BadInput
+from mimix_core.project.workspace import open_workspace
+from mimix_core.settings import load_config
+
+GOOD = """\
+shows:
+  - id: tom-and-jerry
+    title: Tom and Jerry
+    style: cartoon
+    characters:
+      - name: Tom
+        aliases: [Thomas]
+        references: [tom.png]
+      - name: Jerry
+    episodes:
+      - path: episodes/*.mp4
+        plot: A chase.
+  - id: mr-bean
+    title: Mr. Bean
+    style: realistic
+    characters:
+      - {name: Mr. Bean, description: A man in tweed.}
+    episodes:
+      - {path: bean.mp4, subtitles: bean.srt}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "episodes").mkdir()
+    for name in ("tom.png", "episodes/b.mp4", "episodes/a.mp4", "bean.mp4", "bean.srt"):
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "library.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_library(folder: Path) -> None:
+    library = load_library(write(folder, GOOD))
+    cartoon, live = library.shows
+    assert [episode.path.name for episode in cartoon.episodes] == ["a.mp4", "b.mp4"]
+    assert all(episode.path.is_absolute() for episode in cartoon.episodes)
+    assert cartoon.roster() == ("Tom", "Jerry")
+    assert cartoon.aliases() == {"Thomas": "Tom"}
+    assert live.style is Style.REALISTIC
+    assert live.episodes[0].subtitles == folder / "bean.srt"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("title: Mr. Bean", "titel: Mr. Bean", 14, "unknown key"),
+        ("title: Mr. Bean", "titel: Mr. Bean", 13, "title: this key is missing"),
+        ("style: cartoon", "style: claymation", 4, "'cartoon' or 'realistic'"),
+        ("name: Mr. Bean,", "name: Jerry,", None, "'Jerry' belongs to both Jerry of tom-and-jerry"),
+        ("name: Mr. Bean,", "name: thomas,", None, "'thomas' belongs to both"),
+        ("references: [tom.png]", "references: [tim.png]", 8, "tim.png"),
+        ("path: bean.mp4", "path: been.mp4", 19, "been.mp4"),
+        ("subtitles: bean.srt", "subtitles: none.srt", 19, "none.srt"),
+        ("episodes/*.mp4", "nowhere/*.mp4", 11, "nowhere"),
+        ("id: mr-bean", "id: tom-and-jerry", None, "two shows have the id"),
+        ("id: mr-bean", "id: Mr Bean", 13, "id"),
+        ("id: mr-bean", f"id: {41 * 'm'}", 13, "at most 40 characters"),
+        ("name: Mr. Bean,", f"name: {61 * 'm'},", 17, "at most 60 characters"),
+        ("name: Mr. Bean,", "name: 'Bean], runs',", 17, "cannot stand in a [Character: ...] tag"),
+        ("title: Mr. Bean", "title: A\n    title: B", 14, "stands twice"),
+        ("shows:", "shows: [", None, "not readable as YAML"),
+        (
+            "path: bean.mp4",
+            "path: 'episodes/a.mp4'}\n      - {path: 'episodes/a.mp4'",
+            None,
+            "twice",
+        ),
+    ],
+)
+def test_one_clear_message(folder: Path, old: str, new: str, line: int | None, words: str) -> None:
+    path = write(folder, GOOD.replace(old, new))
+    with pytest.raises(BadInput) as caught:
+        load_library(path)
+    message = str(caught.value)
+    assert "library.yaml" in message
+    assert words in message
+    if line is not None:
+        assert f"line {line}," in message or f"line {line}:" in message
+
+
+def test_all_problems_at_once(folder: Path) -> None:
+    text = GOOD.replace("style: cartoon", "style: clay").replace("title: Mr. Bean", "name: x")
+    with pytest.raises(BadInput) as caught:
+        load_library(write(folder, text))
+    assert all(word in str(caught.value) for word in ("style", "unknown key", "title"))
+
+
+@pytest.mark.parametrize(
+    ("beside", "preferred", "found", "language"),
+    [
+        (["a.srt"], "", "a.srt", ""),
+        (["a.SRT"], "", "a.SRT", ""),
+        (["a.en.srt", "a.de.srt", "a.srt"], "", "a.srt", ""),
+        (["a.en.srt", "a.de.srt", "a.srt"], "de", "a.de.srt", "de"),
+        (["a.en.srt", "a.ger.srt"], "de-AT", "a.ger.srt", "de"),
+        (["a.en.srt", "a.de.srt"], "fr", "a.de.srt", "de"),
+        (["a.en.ass", "a.en.vtt", "a.en.srt"], "en", "a.en.srt", "en"),
+        (["a.en.sdh.srt", "a.en.vtt"], "en", "a.en.vtt", "en"),
+        (["a.en.sdh.srt"], "", "a.en.sdh.srt", "en"),
+        (["a.en.forced.srt"], "en", None, ""),
+        (["a.pt-BR.srt"], "", "a.pt-BR.srt", "pt"),
+        (["a.part2.srt", "ab.srt", "a.txt"], "", None, ""),
+    ],
+)
+def test_subtitles_beside_a_video_are_found_by_name(
+    folder: Path, beside: list[str], preferred: str, found: str | None, language: str
+) -> None:
+    for name in beside:
+        (folder / "episodes" / name).write_text("1")
+    path = write(folder, GOOD)
+    episode = load_library(path, language=preferred).shows[0].episodes[0]
+    assert (episode.subtitles and episode.subtitles.name) == found
+    assert episode.path.name == "a.mp4"
+    if episode.subtitles is not None:
+        assert subtitles_language(episode.subtitles) == language
+
+
+def test_stated_subtitles_win_over_those_beside(folder: Path) -> None:
+    (folder / "bean.srt").rename(folder / "said.srt")
+    (folder / "bean.en.srt").write_text("1")
+    path = write(folder, GOOD.replace("subtitles: bean.srt", "subtitles: said.srt"))
+    (episode,) = load_library(path, language="en").shows[1].episodes
+    assert episode.subtitles == folder / "said.srt"
+    assert subtitles_language(folder / "said.srt") == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "short"),
+    [
+        ("eng", "en"),
+        ("EN_us", "en"),
+        ("deu", "de"),
+        ("ger", "de"),
+        ("und", ""),
+        ("x", ""),
+        ("", ""),
+    ],
+)
+def test_a_language_has_one_name(code: str, short: str) -> None:
+    assert language_codes.language(code) == short
+
+
+def test_no_file_and_empty_file(folder: Path) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        load_library(folder / "nothing.yaml")
+    with pytest.raises(BadInput, match=r"library\.yaml"):
+        load_library(write(folder, ""))
+
+
+def test_the_same_video_twice_is_refused(folder: Path) -> None:
+    (folder / "bean.mp4").write_text("episodes/a.mp4")  # the bytes of the other one
+    write(folder, GOOD)
+    (folder / "mimix.yaml").write_text("library: library.yaml\n")
+    with pytest.raises(BadInput, match="are the same video"):
+        open_workspace(load_config(folder / "mimix.yaml"))
+
+
+def test_settings_name_file_line_and_key(folder: Path) -> None:
+    write(folder, GOOD)
+    path = folder / "mimix.yaml"
+    path.write_text(
+        textwrap.dedent(
+            """\
+            library: library.yaml
+            lora:
+              rank: 0
+              rnak: 8
+            """
+        )
+    )
+    with pytest.raises(BadInput) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert "line 3, key lora.rank" in message
+    assert "line 4, key lora.rnak: unknown key" in message
+
+
+def test_settings_paths_are_relative_to_the_file(folder: Path) -> None:
+    write(folder, GOOD)
+    path = folder / "mimix.yaml"
+    path.write_text("library: library.yaml\nworkspace: work\nbackbone: {path: wan}\n")
+    config = load_config(path)
+    assert config.workspace == folder / "work"
+    assert config.backbone.path == folder / "wan"
+    path.write_text("library: elsewhere.yaml\n")
+    with pytest.raises(BadInput, match="line 1, key library"):
+        load_config(path)

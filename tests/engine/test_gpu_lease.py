@@ -1,0 +1,78 @@
+"""Units at work at the same time have a GPU each; one that ends in any way gives it back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mimix_core.engine.gpu_lease import lease, leased
+from mimix_core.errors import BadInput
+
+GPUS = ["GPU-a", "GPU-b"]
+
+HOLD = """
+import sys
+from pathlib import Path
+from mimix_core.engine.gpu_lease import lease
+with lease(sys.argv[2].split(), Path(sys.argv[1])) as index:
+    print(index, flush=True)
+    sys.stdin.readline()
+"""
+
+
+class Holder:
+    """A process that leases a device, says which, and keeps it until it is told or killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(folder), " ".join(GPUS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def index(self) -> int:
+        assert self.process.stdout is not None
+        return int(self.process.stdout.readline())
+
+    def end(self) -> None:
+        self.process.communicate("\n")
+
+
+def test_two_processes_split_the_devices_and_a_third_waits(tmp_path: Path) -> None:
+    first = Holder(tmp_path)
+    assert first.index() == 0
+    second = Holder(tmp_path)
+    assert second.index() == 1
+    third = Holder(tmp_path)
+    with pytest.raises(subprocess.TimeoutExpired):
+        third.process.wait(1.0)
+    second.process.kill()
+    assert third.index() == 1, "a killed process keeps none"
+    first.end()
+    with lease(GPUS, tmp_path) as index:
+        assert index == 0
+    third.end()
+    second.process.communicate()
+
+
+def test_a_unit_may_lease_again_and_again(tmp_path: Path) -> None:
+    for _ in range(3):
+        with lease(GPUS, tmp_path) as outer, lease(GPUS, tmp_path) as inner:
+            assert (outer, inner) == (0, 1)
+
+
+def test_a_cpu_needs_no_lease() -> None:
+    with leased("cpu") as one, leased("cpu") as other:
+        assert one.type == other.type == "cpu"
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadInput, match="no CUDA device"), leased("cuda"):
+        pass

@@ -1,0 +1,222 @@
+"""A result is whole and under its key, or not there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from mimix_core import tables
+from mimix_core.engine.artifacts import Frozen, file_ref
+from mimix_core.engine.stage import Stage, StageReport, run_stage
+from mimix_core.engine.store import Store
+from mimix_core.errors import StageFailed
+from mimix_core.tables import Reason
+
+
+class Inputs(Frozen):
+    unit: str = "u"
+    names: tuple[str, ...] = ("a", "b")
+
+
+class Settings(Frozen):
+    text: str = "hello"
+
+
+runs: list[str] = []
+
+
+def run(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
+    runs.append(settings.text)
+    (out / "pages").mkdir()
+    rows = []
+    for name in inputs.names:
+        (out / "pages" / name).write_text(settings.text)
+        rows.append(tables.ok(page=name, file=f"pages/{name}"))
+    return StageReport(rows, rows_in=len(inputs.names))
+
+
+STAGE = Stage("pages", 1, Inputs, Settings, tables.REPORT, run)
+
+
+@pytest.fixture(autouse=True)
+def _forget_runs() -> None:
+    runs.clear()
+
+
+def test_the_second_run_is_a_lookup(store: Store) -> None:
+    first = run_stage(store, STAGE, Inputs(), Settings())
+    second = run_stage(store, STAGE, Inputs(), Settings())
+    assert (first.computed, second.computed, runs) == (True, False, ["hello"])
+    assert first.ref == second.ref
+    assert [row["page"] for row in tables.read(first.ref.path, tables.REPORT)] == ["a", "b"]
+    assert (first.ref.folder / "pages" / "a").read_text() == "hello"
+
+
+def test_other_settings_are_another_result(store: Store) -> None:
+    one = run_stage(store, STAGE, Inputs(), Settings()).ref
+    two = run_stage(store, STAGE, Inputs(), Settings(text="bye")).ref
+    assert one.key != two.key
+    assert one.path.exists()
+    assert two.path.exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "pages" / "a").unlink(),
+        lambda folder: (folder / "pages" / "a").write_text("jello"),  # same size
+        lambda folder: (folder / "table.parquet").write_bytes(b"PAR1"),
+        lambda folder: (folder / "table.parquet").unlink(),
+        lambda folder: (folder / "stage.json").unlink(),
+        lambda folder: (folder / "stage.json").write_text("{"),
+    ],
+    ids=["file gone", "file changed", "table changed", "table gone", "no record", "bad record"],
+)
+def test_a_damaged_result_runs_again(store: Store, damage) -> None:
+    before = run_stage(store, STAGE, Inputs(), Settings()).ref
+    damage(before.folder)
+    assert store.lookup("pages", before.key) is None
+    again = run_stage(store, STAGE, Inputs(), Settings())
+    assert again.computed
+    assert again.ref == before
+    assert (again.ref.folder / "pages" / "a").read_text() == "hello"
+
+
+def test_a_table_changed_behind_the_same_mtime_runs_again(store: Store) -> None:
+    ref = run_stage(store, STAGE, Inputs(), Settings()).ref
+    stat = ref.path.stat()
+    content = bytearray(ref.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    ref.path.write_bytes(content)
+    os.utime(ref.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert store.lookup("pages", ref.key) is None
+
+
+def test_a_touched_file_is_digested_and_found_unchanged(store: Store) -> None:
+    ref = run_stage(store, STAGE, Inputs(), Settings()).ref
+    (ref.folder / "pages" / "a").touch()
+    assert store.lookup("pages", ref.key) == ref
+
+
+def test_a_failing_stage_leaves_nothing(store: Store) -> None:
+    def breaks(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
+        (out / "half").write_text("half")
+        raise RuntimeError("in the middle")
+
+    broken = Stage("pages", 1, Inputs, Settings, tables.REPORT, breaks)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        run_stage(store, broken, Inputs(), Settings())
+    assert not (store.root / "pages").exists()
+    assert [p for p in (store.root / ".staging").iterdir() if p.is_dir()] == []
+
+
+def test_lost_rows_are_an_error(store: Store) -> None:
+    def loses(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
+        return StageReport([tables.ok(page="a", file="")], rows_in=2)
+
+    lossy = Stage("pages", 1, Inputs, Settings, tables.REPORT, loses)
+    with pytest.raises(StageFailed, match="2 rows went in and 1 came out"):
+        run_stage(store, lossy, Inputs(), Settings())
+    assert store.lookup("pages", lossy.key(Inputs(), Settings())) is None
+
+
+def test_the_record_counts_by_reason(store: Store) -> None:
+    def judges(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
+        rows = [
+            tables.ok(page="a", file=""),
+            tables.rejected(Reason.SCENE_TOO_SHORT, "1 s", page="b", file=""),
+            tables.failed(Reason.ENCODE_FAILED, "disk", page="c", file=""),
+        ]
+        return StageReport(rows, rows_in=3)
+
+    stage = Stage("pages", 1, Inputs, Settings, tables.REPORT, judges)
+    record = store.record(run_stage(store, stage, Inputs(), Settings()).ref)
+    assert record.reasons == {"encode_failed": 1, "scene_too_short": 1}
+    assert (record.counts.rows_in, record.counts.ok) == (3, 1)
+    assert (record.counts.rejected, record.counts.failed) == (1, 1)
+
+
+def test_two_at_once_agree_on_one_result(store: Store) -> None:
+    both_inside = threading.Barrier(2, timeout=30)
+
+    def slow(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
+        both_inside.wait()
+        return run(inputs, settings, out)
+
+    stage = Stage("pages", 1, Inputs, Settings, tables.REPORT, slow)
+    refs = []
+    threads = [
+        threading.Thread(
+            target=lambda: refs.append(run_stage(store, stage, Inputs(), Settings()).ref)
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert refs[0] == refs[1]
+    assert store.lookup("pages", refs[0].key) == refs[0]
+    assert [p for p in (store.root / ".staging").iterdir() if p.is_dir()] == []
+
+
+def test_the_rest_of_a_killed_run_is_swept_and_a_living_one_is_not(store: Store) -> None:
+    script = textwrap.dedent(
+        f"""
+        import sys, time
+        from pathlib import Path
+        from mimix_core.engine.store import Store
+        with Store(Path({str(store.root)!r})).staging("pages", "k" * 64) as out:
+            (out / "half").write_text("half")
+            print(out, flush=True)
+            time.sleep(60)
+        """
+    )
+    killed = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    living = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    assert living.stdout is not None
+    left, kept = Path(killed.stdout.readline().strip()), Path(living.stdout.readline().strip())
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    try:
+        run_stage(store, STAGE, Inputs(), Settings())
+        assert not left.exists()
+        assert (kept / "half").exists()
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_source_digests_are_remembered_until_the_file_changes(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "episode.mp4"
+    path.write_bytes(b"first")
+    first = store.source(path)
+    assert first == file_ref(path)
+    stat = path.stat()
+    path.write_bytes(b"other")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert store.source(path).sha256 == first.sha256, "same size and mtime: not read again"
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert store.source(path).sha256 == file_ref(path).sha256 != first.sha256
+
+
+def test_a_folder_is_its_names_and_bytes(tmp_path: Path) -> None:
+    def folder(name: str, files: dict[str, str]) -> str:
+        for path, text in files.items():
+            target = tmp_path / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+        return file_ref(tmp_path / name).sha256
+
+    base = folder("one", {"a": "1", "sub/b": "2"})
+    assert folder("two", {"sub/b": "2", "a": "1"}) == base
+    assert folder("three", {"a": "1", "sub/c": "2"}) != base
+    assert folder("four", {"a": "1", "sub/b": "3"}) != base

@@ -1,0 +1,39 @@
+"""What `mimix init` writes can be read: by the same code that reads a user's own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mimix_core.domain.prompts import load_prompts
+from mimix_core.errors import BadInput
+from mimix_core.project.templates import LIBRARY, SETTINGS, write_starter
+from mimix_core.settings import Config
+
+
+def test_settings_are_settings_also_with_their_comments_taken_away(tmp_path: Path) -> None:
+    write_starter(tmp_path)
+    written = (tmp_path / "mimix.yaml").read_text()
+    Config.model_validate(yaml.safe_load(written))
+    head, *lines = written.splitlines()
+    whole = "\n".join([head, *(line.removeprefix("# ") for line in lines)])
+    config = Config.model_validate(yaml.safe_load(whole))
+    assert config.run.review
+    assert config.inbox == Path("inbox")
+
+
+def test_prompts_name_the_library_s_characters(tmp_path: Path) -> None:
+    write_starter(tmp_path)
+    shows = yaml.safe_load(LIBRARY)["shows"]
+    roster = [character["name"] for show in shows for character in show["characters"]]
+    (prompt,) = load_prompts(tmp_path / "prompts.yaml", roster)
+    assert prompt.category == "inter-style"
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "mimix.yaml").write_text(SETTINGS + "# mine\n")
+    with pytest.raises(BadInput, match=r"mimix\.yaml is there already"):
+        write_starter(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mimix.yaml"]

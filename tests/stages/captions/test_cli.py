@@ -1,0 +1,198 @@
+"""``mimix captions``: over a real small workspace, made by the real stages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from prefect.tasks import Task
+from typer.testing import CliRunner, Result
+
+from flows.captions_cli import app
+from flows.curate import Curated, curate_stages
+from mimix_core import tables
+from mimix_core.engine import registry
+from mimix_core.engine.artifacts import Frozen, TableRef
+from mimix_core.engine.stage import run_stage
+from mimix_core.project.workspace import open_workspace
+from mimix_core.settings import load_config
+from tasks.base import Run
+from tests.media_factory import Shot, write_video
+
+runner = CliRunner()
+
+SETTINGS = """\
+library: library.yaml
+workspace: workspace
+overlays: {backend: none}
+clips: {width: 160, height: 96, preset: ultrafast, min_motion: 0, min_sharpness: 0}
+captions: {overrides: hand.jsonl}
+"""
+LIBRARY = """\
+shows:
+  - id: toons
+    title: Toons
+    style: cartoon
+    characters: [{name: Tom, description: A cat}, {name: Jerry, aliases: [the mouse]}]
+    episodes: [{path: a.mp4, script: a.yaml}]
+"""
+SCRIPT = """\
+actions:
+  - {start: "0", end: "6", character: Tom, action: "runs"}
+  - {start: "6", end: "30", character: Jerry, action: "hides"}
+"""
+
+
+class InProcess(Run):
+    """Runs each stage here and now."""
+
+    def each(
+        self, submit: Task[..., TableRef], inputs: Sequence[Frozen], settings: Frozen
+    ) -> list[TableRef]:
+        stage = registry.stage(str(submit.name))
+        return [run_stage(self.workspace.store, stage, one, settings).ref for one in inputs]
+
+
+def curated(settings: Path) -> Curated:
+    return curate_stages(InProcess(open_workspace(load_config(settings))))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("captions")
+    write_video(folder / "a.mp4", [Shot(24 * 12)], size=(160, 96))
+    (folder / "library.yaml").write_text(LIBRARY)
+    (folder / "a.yaml").write_text(SCRIPT)
+    (folder / "hand.jsonl").touch()
+    (folder / "mimix.yaml").write_text(SETTINGS)
+    curated(folder / "mimix.yaml")
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace; what a run would find there is found in the copy as well."""
+    shutil.copytree(made, tmp_path / "p", symlinks=True)
+    return tmp_path / "p" / "mimix.yaml"
+
+
+def call(*arguments: object) -> Result:
+    return runner.invoke(app, [str(one) for one in arguments], env={"COLUMNS": "200"})
+
+
+def captions(settings: Path) -> dict[str, tables.Row]:
+    return {
+        row["clip_id"]: row
+        for ref in curated(settings).captions
+        for row in tables.read(ref.path, tables.CAPTIONS)
+    }
+
+
+def test_an_edited_export_comes_back_into_the_table(project: Path, tmp_path: Path) -> None:
+    before = captions(project)
+    assert len(before) == 2
+    result = call("export", project, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    path = tmp_path / "out" / "captions.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {line["clip_id"] for line in lines} == set(before)
+    assert all(Path(line["video_path"]).is_file() for line in lines)
+    # Untouched, it changes nothing.
+    assert call("import", project, tmp_path / "out").exit_code == 0
+    assert captions(project) == before
+    lines[0]["caption"] = "[Character: Jerry], dances. [scene-style:cartoon]"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = call("import", project, path)
+    assert result.exit_code == 0, result.output
+    assert "1 captions edited" in result.output
+    after = captions(project)
+    first = lines[0]["clip_id"]
+    assert (after[first]["caption"], after[first]["backend"]) == (lines[0]["caption"], "hand")
+    assert after[lines[1]["clip_id"]] == before[lines[1]["clip_id"]]
+
+
+def test_sidecars_come_back_too(project: Path, tmp_path: Path) -> None:
+    result = call("export", project, tmp_path / "out", "--format", "txt", "--copy")
+    assert result.exit_code == 0, result.output
+    one, two = sorted((tmp_path / "out").glob("*.txt"))
+    one.write_text("[Character: Tom], sleeps. [scene-style:cartoon]\n")
+    two.write_text("")
+    assert call("import", project, tmp_path / "out").exit_code == 0
+    after = captions(project)
+    assert after[one.stem]["caption"] == "[Character: Tom], sleeps. [scene-style:cartoon]"
+    assert after[two.stem]["reason"] == "left_out_by_hand"
+
+
+def test_a_caption_that_would_fail_is_not_imported(project: Path, tmp_path: Path) -> None:
+    call("export", project, tmp_path / "out", "--format", "txt")
+    one, two = sorted((tmp_path / "out").glob("*.txt"))
+    one.write_text("[Character: Spike], barks. [scene-style:cartoon]")
+    two.write_text("[Character: Tom], sleeps. [scene-style:realistic]")
+    result = call("import", project, tmp_path / "out")
+    assert result.exit_code == 2
+    assert "nobody is called 'Spike' here" in result.output
+    assert "the style is realistic" in result.output
+    assert (project.parent / "hand.jsonl").read_text() == ""
+
+
+def test_variants_are_the_arms_of_table_2(project: Path, tmp_path: Path) -> None:
+    call("export", project, tmp_path / "out", "--format", "txt", "--variant", "no-tags")
+    texts = sorted(path.read_text() for path in (tmp_path / "out").glob("*.txt"))
+    assert texts[0].startswith("Jerry hides.") or texts[0].startswith("Tom runs.")
+    assert not any("[" in text for text in texts)
+    assert "0 captions edited" in call("import", project, tmp_path / "out").output
+
+
+def test_check_tells_good_from_bad(project: Path, tmp_path: Path) -> None:
+    result = call("check", project)
+    assert result.exit_code == 0, result.output
+    assert "2 captions, all well" in result.output
+    call("export", project, tmp_path / "out")
+    path = tmp_path / "out" / "captions.jsonl"
+    path.write_text(path.read_text().replace("Tom", "Spike"))
+    result = call("check", project, path)
+    assert result.exit_code == 1
+    assert "nobody is called 'Spike' here" in result.output
+    (table,) = (project.parent / "workspace").glob("store/captions/*/table.parquet")
+    assert call("check", project, table).exit_code == 0
+    result = call("check", project, project)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_an_estimate_says_what_it_will_cost(project: Path) -> None:
+    assert call("estimate", project).exit_code == 2
+    settings = SETTINGS.replace("captions: {", "captions: {backend: vlm, ")
+    project.write_text(settings)
+    result = call("estimate", project)
+    assert result.exit_code == 0, result.output
+    row = next(line for line in result.output.splitlines() if "toons" in line)
+    assert [cell.strip() for cell in row.split("│")[1:3]] == ["toons", "2"]
+    assert "No price of the model" not in result.output
+    project.write_text(settings.replace("backend: vlm,", "backend: vlm, vlm: {model: mine},"))
+    assert "No price of the model is known" in call("estimate", project).output
+    # Before anything is cut, the episodes' length bounds it: 12 s are two clips.
+    project.write_text(settings.replace("width: 160, height: 96", "width: 320, height: 192"))
+    result = call("estimate", project)
+    assert "up to 2" in result.output
+
+
+def test_what_was_never_made_is_said_in_words(project: Path, tmp_path: Path) -> None:
+    result = call("export", project, tmp_path / "out", "--workspace", tmp_path / "empty")
+    assert result.exit_code == 2
+    assert "no scenes of a with these settings" in result.output
+
+
+def test_edits_are_not_written_over_and_not_guessed_at(project: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert call("export", project, out).exit_code == 0
+    text = (out / "captions.jsonl").read_text()
+    (out / "captions.jsonl").write_text(text + "\n")
+    assert call("export", project, out).exit_code == 2
+    assert (out / "captions.jsonl").read_text() == text + "\n"
+    (out / "x.txt").write_text("")
+    for source in (out, tmp_path / "nowhere", tmp_path):
+        assert call("import", project, source).exit_code == 2

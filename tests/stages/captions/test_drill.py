@@ -1,0 +1,87 @@
+"""Two thousand clips, a tenth of them with a provider that misbehaves, killed twice on the way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
+from mimix_core.engine.worker import request
+from mimix_core.settings import CaptionSettings
+from mimix_core.stages.captions.caption_inputs import CaptionInputs
+from mimix_core.stages.captions.stage import STAGE
+from tests.stages.captions.test_vlm import named, rows, settings
+from tests.vlm.standin import StandIn
+
+CLIPS = 2000
+KILLED_AT = (0.25, 0.6)
+# What the provider does for a clip, and what its row says in the end.
+FAULTS = [
+    (["500", "503", "right"], None),
+    (["429:0.2", "right"], None),
+    (["cut", "right"], None),
+    (["cut_mid", "right"], None),
+    (["garbage", "right"], None),
+    (["slow:1"], None),
+    (["truncated"], "caption_truncated"),
+    (["refused"], "caption_refused"),
+    (["filtered"], "caption_refused"),
+    (["400"], "caption_rejected"),
+    (["invented"], "caption_check_failed"),
+    (["not_json"], "caption_invalid"),
+    (["wrong_schema"], "caption_invalid"),
+    (["empty"], "caption_invalid"),
+]
+
+
+@pytest.mark.e2e
+def test_every_clip_ends_captioned_or_failed_and_none_is_paid_twice(
+    server: StandIn, tmp_path: Path
+) -> None:
+    names = [f"c{n:04d}" for n in range(CLIPS)]
+    faults = {name: FAULTS[k % len(FAULTS)] for k, name in enumerate(names[::10])}
+    script = {name: how for name, (how, _) in faults.items()}
+    server.control(script=script, latency=0.02, keep_bodies=False)
+    given, how = named(tmp_path, *names), settings(server, attempts=3)
+    store = Store(tmp_path / "store")
+    for share in KILLED_AT:
+        kill_at(share * CLIPS, server, store, given, how, tmp_path / "log")
+    made = rows(run_stage(store, STAGE, given, how))
+    assert len(made) == CLIPS
+    assert {name: row["reason"] for name, row in made.items()} == {
+        name: faults[name][1] if name in faults else None for name in names
+    }
+    right = server.counts()["right"]
+    assert Counter(right.values()) == {1: sum(row["status"] == "ok" for row in made.values())}
+
+
+def kill_at(
+    answers: float,
+    server: StandIn,
+    store: Store,
+    given: CaptionInputs,
+    how: CaptionSettings,
+    log: Path,
+) -> None:
+    """Run the unit in a process of its own, and kill that once so many are answered rightly."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "mimix_core.engine.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as unit:
+        assert unit.stdin is not None
+        unit.stdin.write(request(STAGE, store, given, how, log).model_dump_json().encode() + b"\n")
+        unit.stdin.flush()
+        deadline = time.monotonic() + 300
+        while sum(server.counts()["right"].values()) < answers:
+            assert time.monotonic() < deadline
+            assert unit.poll() is None
+            time.sleep(0.2)
+        unit.kill()

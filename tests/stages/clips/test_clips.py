@@ -1,0 +1,532 @@
+"""Clips: each of the 81 frames is the right one, and no frame of another scene enters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimix_core import media, tables
+from mimix_core.domain import ids
+from mimix_core.domain.library import Style
+from mimix_core.domain.timeline import grid, nearest_previous
+from mimix_core.engine.artifacts import digest_file, file_ref
+from mimix_core.engine.stage import StageReport, run_stage
+from mimix_core.engine.store import Store
+from mimix_core.errors import StageFailed
+from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
+from mimix_core.stages import clips, overlays, scenes
+from mimix_core.stages.clips import encode_clips
+from mimix_core.stages.clips.frame_reader import JUMP_FRAMES, FrameFeed, stretches
+from mimix_core.stages.clips.planning import read_frames
+from tests.media_factory import Shot, Truth, committed, read_counter, write_sound, write_video
+from tests.media_factory import truth as truth_of
+from tests.stages.scenes.test_scenes import vfr
+
+SMALL = {"width": 160, "height": 96, "preset": "ultrafast", "crf": 10}
+EPISODE = "demo-0000000000"
+
+
+def frame_rows(truth: Truth, **columns: list[Any]) -> pa.Table:
+    """The frames file of a video whose keyframes are those that its decoder states."""
+    with av.open(str(truth.path)) as container:
+        keys = [frame.key_frame for frame in container.decode(video=0)]
+    count = len(truth.pts)
+    values = {
+        "pts": truth.pts,
+        "keyframe": keys,
+        "difference": [0.05] * count,
+        "sharpness": [100.0] * count,
+        "black": [False] * count,
+        "still": [False] * count,
+        "repeat": [False] * count,
+        "damaged": [False] * count,
+    }
+    return pa.table(values | columns, schema=tables.FRAMES)
+
+
+def scene_rows(truth: Truth, **changes: Any) -> list[tables.Row]:
+    return [
+        tables.ok(
+            scene_id=ids.scene_id(EPISODE, start),
+            episode_id=EPISODE,
+            show="demo",
+            style="cartoon",
+            origin_pts=truth.pts[0],
+            start_pts=start,
+            end_pts=end,
+            time_base_num=truth.time_base.numerator,
+            time_base_den=truth.time_base.denominator,
+            frames=0,
+            width=320,
+            height=192,
+            fields="progressive",
+            motion=0.0,
+            sharpness=0.0,
+            black_share=0.0,
+            frozen_share=0.0,
+            repeat_share=0.0,
+            frames_file="frames.parquet",
+        )
+        | changes
+        for start, end in truth.spans()
+    ]
+
+
+def overlay_row(scene_id: str, **changes: Any) -> tables.Row:
+    return (
+        tables.ok(
+            scene_id=scene_id,
+            episode_id=EPISODE,
+            backend="none",
+            width=320,
+            height=192,
+            sampled_pts=[],
+            boxes=[],
+            crop_x=0,
+            crop_y=0,
+            crop_width=320,
+            crop_height=192,
+            frame_file="",
+        )
+        | changes
+    )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Runs the clips stage on hand-made scenes of a generated video."""
+
+    folder: Path
+
+    def inputs(
+        self,
+        truth: Truth,
+        *,
+        scene: dict[str, Any] | None = None,
+        overlays: Sequence[dict[str, Any]] = (),
+        frames: dict[str, list[Any]] | None = None,
+    ) -> clips.ClipInputs:
+        """``overlays``: changes to the overlay rows of the scenes, in order; the last goes on."""
+        rows = scene_rows(truth, **(scene or {}))
+        changes = [*overlays, *[overlays[-1] if overlays else {}] * len(rows)]
+        found = committed(self.folder / "scenes", tables.SCENES, rows)
+        pq.write_table(frame_rows(truth, **(frames or {})), found.folder / "frames.parquet")
+        crops = [
+            overlay_row(row["scene_id"], **change)
+            for row, change in zip(rows, changes, strict=False)
+        ]
+        return clips.ClipInputs(
+            unit="v",
+            video=file_ref(truth.path),
+            scenes=found,
+            overlays=committed(self.folder / "overlays", tables.OVERLAYS, crops),
+        )
+
+    def run(
+        self,
+        truth: Truth,
+        *,
+        scene: dict[str, Any] | None = None,
+        overlays: Sequence[dict[str, Any]] = (),
+        frames: dict[str, list[Any]] | None = None,
+        out: str = "out",
+        **settings: Any,
+    ) -> StageReport:
+        inputs = self.inputs(truth, scene=scene, overlays=overlays, frames=frames)
+        (self.folder / out).mkdir()
+        report = clips.run(inputs, ClipSettings(**{**SMALL, **settings}), self.folder / out)
+        tables.validate(tables.CLIPS, report.rows)
+        assert report.rows_in == len(report.rows)
+        return report
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "24.mp4": {},
+    "23.976.mp4": {"rate": Fraction(24000, 1001), "b_frames": 3},
+    "23.976-ms.mkv": {"rate": Fraction(24000, 1001)},
+    "25-late-start.ts": {"rate": Fraction(25)},
+    "30.mp4": {"rate": Fraction(30)},
+    "10.mp4": {"rate": Fraction(10)},
+    "vfr-late-start.mp4": {"pts": vfr(325), "time_base": Fraction(1, 1000)},
+    "rotated.mp4": {"rotation": 270},
+    "mpeg4.avi": {"codec": "mpeg4", "b_frames": 0},
+}
+
+
+@pytest.mark.parametrize("margin", ["0", "0.05"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_frame_is_the_last_at_or_before_its_grid_point(
+    bench: Bench, name: str, margin: str
+) -> None:
+    truth = write_video(bench.folder / name, [Shot(165), Shot(160)], **CASES[name])
+    report = bench.run(truth, margin=margin)
+    made = [row for row in report.rows if row["status"] == "ok"]
+    assert len(made) >= 2
+    assert {row["scene_id"] for row in report.rows} == {
+        ids.scene_id(EPISODE, start) for start, _ in truth.spans()
+    }
+    for row in made:
+        (start, end) = next(
+            span for span in truth.spans() if ids.scene_id(EPISODE, span[0]) == row["scene_id"]
+        )
+        # The clips of a scene follow one another without a gap from its start + margin on.
+        first = start * truth.time_base + Fraction(margin)
+        same = [r["clip_id"] for r in made if r["scene_id"] == row["scene_id"]]
+        first += sorted(same).index(row["clip_id"]) * Fraction(81, 16)
+        wanted = nearest_previous(truth.pts, truth.time_base, grid(first))
+        assert row["source_pts"] == [truth.pts[number] for number in wanted]
+        assert row["clip_id"] == ids.clip_id(EPISODE, truth.pts[wanted[0]])
+        assert all(start <= pts < end for pts in row["source_pts"])
+        path = bench.folder / "out" / row["file"]
+        assert row["sha256"] == digest_file(path)
+        media.prove_clip(path, 160, 96)
+        images = media.read_rgb(path)
+        assert [read_counter(image, row["crop"]) for image in images] == wanted
+
+
+@given(
+    st.lists(st.integers(0, 400), min_size=1, max_size=40, unique=True),
+    st.lists(st.integers(0, 400), max_size=12, unique=True),
+)
+def test_stretches_give_every_wanted_frame_once_from_a_keyframe_before_it(
+    wanted: list[int], keys: list[int]
+) -> None:
+    # Decoders of some codecs mark no keyframe at all.
+    wanted, keys = sorted(wanted), sorted({0, *keys} if keys else ())
+    parts = list(stretches(wanted, keys))
+    assert [number for _, part in parts for number in part] == wanted
+    for key, part in parts:
+        assert key in [*keys, 0] and key <= part[0]
+    for (_, before), (key, _) in pairwise(parts):
+        assert key - before[-1] >= JUMP_FRAMES
+
+
+def test_overlapping_clips_come_from_one_decode(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(200)])
+    report = bench.run(truth, stride=Decimal("0.5"), margin="0")
+    # (200/24 - 81/16) / 0.5 = 6.5: starts at 0, 0.5 ... 3.0
+    assert [row["source_pts"][0] for row in report.rows] == [12 * 512 * k for k in range(7)]
+    for row in report.rows:
+        first = Fraction(row["source_pts"][0]) * truth.time_base
+        wanted = nearest_previous(truth.pts, truth.time_base, grid(first))
+        images = media.read_rgb(bench.folder / "out" / row["file"])
+        assert [read_counter(image, row["crop"]) for image in images] == wanted
+
+
+def test_clips_that_open_with_one_frame_are_one_clip(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(60)], rate=Fraction(10))
+    report = bench.run(truth, stride="0.02", margin="0")
+    firsts = [row["source_pts"][0] for row in report.rows]
+    assert len(firsts) == len(set(firsts)) >= 9
+    assert [row["status"] for row in report.rows] == ["ok"] * len(firsts)
+
+
+def test_the_shortest_scene_that_holds_a_clip(bench: Bench) -> None:
+    # 81/16 s are 81 frames at 16/s: the 81 frames of the first shot hold one, the 80 none.
+    truth = write_video(bench.folder / "v.mp4", [Shot(81), Shot(80)], rate=Fraction(16))
+    rows = bench.run(truth, margin="0").rows
+    assert sorted((row["status"], row["reason"]) for row in rows) == [
+        ("ok", None),
+        ("rejected", "scene_too_short"),
+    ]
+    short = next(row for row in rows if row["status"] == "rejected")
+    assert short["clip_id"] == ids.clip_id(EPISODE, truth.spans()[1][0])
+    assert "5.000 s" in short["detail"] and short["file"] == ""
+
+
+def test_the_crop_leaves_the_overlay_out(bench: Bench) -> None:
+    def subtitle(image: Any, number: int) -> None:
+        image[150:] = (0, 255, 0)
+
+    truth = write_video(bench.folder / "v.mp4", [Shot(130)], draw=subtitle)
+    (row,) = bench.run(truth, overlays=[{"crop_height": 148}]).rows
+    assert row["crop"] == [36, 0, 246, 148]
+    assert (row["source_width"], row["source_height"]) == (320, 192)
+    image = media.read_rgb(bench.folder / "out" / row["file"])[40].astype(int)
+    green = (image[..., 1] > 200) & (image[..., 0] < 60) & (image[..., 2] < 60)
+    assert not green.any()
+
+
+def test_each_scene_is_cut_to_its_own_rectangle(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(130), Shot(130), Shot(130), Shot(30)])
+    rows = bench.run(
+        truth,
+        overlays=[
+            {},
+            tables.rejected(tables.Reason.SCENE_CREDITS, "a roll of names"),
+            {"crop_height": 148},
+            tables.failed(tables.Reason.DETECTOR_FAILED, "broke"),
+        ],
+    ).rows
+    rows = sorted(rows, key=lambda row: row["clip_id"])
+    assert [(row["status"], row["reason"]) for row in rows] == [
+        ("ok", None),
+        ("rejected", "scene_credits"),
+        ("ok", None),
+        ("failed", "upstream_failed"),
+    ]
+    assert [row["crop"] for row in rows] == [[0, 0, 320, 192], [], [36, 0, 246, 148], []]
+    assert rows[1]["detail"] == "a roll of names" and "broke" in rows[3]["detail"]
+
+
+def test_scenes_that_are_not_ok_are_not_taken_up(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(130)])
+    report = bench.run(truth, scene=tables.rejected(tables.Reason.SCENE_BLACK, "black"))
+    assert report.rows_in == 0 and not list((bench.folder / "out").iterdir())
+
+
+def test_a_clip_that_fails_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(130), Shot(130), Shot(130)])
+    write, prove = media.ClipWriter.write, media.prove_clip
+    first, second, third = (ids.clip_id(EPISODE, start) for start, _ in truth.spans())
+
+    def failing_write(self: media.ClipWriter, frame: Any) -> None:
+        if self.path.stem == first and self.frames == 50:
+            raise media.EncodeFailed("disk on fire")
+        write(self, frame)
+
+    def failing_proof(path: Path, *size: int, **options: Any) -> None:
+        if path.stem == second:
+            raise media.ProofFailed("80 frames read back")
+        prove(path, *size, **options)
+
+    monkeypatch.setattr(media.ClipWriter, "write", failing_write)
+    monkeypatch.setattr(encode_clips, "prove_clip", failing_proof)
+    rows = {row["clip_id"]: row for row in bench.run(truth, margin="0").rows}
+    assert [(rows[name]["reason"], rows[name]["detail"]) for name in (first, second, third)] == [
+        ("encode_failed", "disk on fire"),
+        ("proof_failed", "80 frames read back"),
+        (None, None),
+    ]
+    assert [path.stem for path in (bench.folder / "out" / "clips").iterdir()] == [third]
+
+
+def test_a_stream_that_breaks_off_fails_only_what_follows(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.ts", [Shot(130), Shot(130)])
+    inputs = bench.inputs(truth)
+    data = truth.path.read_bytes()
+    truth.path.write_bytes(data[: len(data) * 7 // 10])
+    (bench.folder / "out").mkdir()
+    report = clips.run(inputs, ClipSettings(**SMALL), bench.folder / "out")
+    rows = sorted(report.rows, key=lambda row: row["clip_id"])
+    assert rows[0]["status"] == "ok" and rows[1]["status"] == "failed"
+    assert [path.stem for path in (bench.folder / "out" / "clips").iterdir()] == [
+        rows[0]["clip_id"]
+    ]
+
+
+def test_frames_that_the_decoder_does_not_give_fail_the_clip(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(130), Shot(130)])
+    wrong = [pts + 1 if number == 150 else pts for number, pts in enumerate(truth.pts)]
+    report = bench.run(truth, frames={"pts": wrong})
+    rows = sorted(report.rows, key=lambda row: row["clip_id"])
+    assert [row["reason"] for row in rows] == [None, "proof_failed"]
+    assert f"no frame of PTS {wrong[150]}" in rows[1]["detail"]
+    assert report.notes["decoded_straight"] == 1
+
+
+def test_scenes_of_other_footage_are_refused(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(200)])
+    with pytest.raises(StageFailed, match="belong together"):
+        bench.run(truth, scene={"start_pts": truth.pts[10] + 100}, margin="0")
+
+
+JUMPED: dict[str, dict[str, Any]] = {
+    "h264.mp4": {"b_frames": 3},
+    "h264.mkv": {"b_frames": 3},
+    "h264-late-start.ts": {"b_frames": 3},
+    "mpeg4.avi": {"codec": "mpeg4", "b_frames": 0},
+    "mpeg2.mpg": {"codec": "mpeg2video", "rate": Fraction(25)},
+}
+
+
+@pytest.mark.parametrize("name", JUMPED)
+def test_jumping_gives_the_pixels_of_a_straight_decode(bench: Bench, name: str) -> None:
+    truth = write_video(
+        bench.folder / name, [Shot(120), Shot(120), Shot(120)], gop=40, **JUMPED[name]
+    )
+    pq.write_table(frame_rows(truth), bench.folder / "frames.parquet")
+    frames = read_frames(bench.folder / "frames.parquet")
+    decoded: list[int] = []
+
+    def given(wanted: Sequence[int], known: Any) -> tuple[FrameFeed, list[Any]]:
+        feed = FrameFeed(
+            truth.path,
+            media.Fields.PROGRESSIVE,
+            known,
+            threads=2,
+            alive=lambda: decoded.append(1),
+        )
+        return feed, [
+            (number, frame.pts, frame.to_ndarray().tobytes()) for number, frame in feed.give(wanted)
+        ]
+
+    wanted = [*range(90, 110, 2), *range(240, 300, 3), 355]
+    whole, straight = given(range(len(truth.pts)), frames)
+    assert [pts for _, pts, _ in straight] == truth.pts and whole.jumps <= 1
+    decoded.clear()
+    feed, jumped = given(wanted, frames)
+    assert jumped == [straight[number] for number in wanted]
+    assert len(decoded) < 200 and not feed.straight
+
+
+def test_filters_reject_a_clip_before_it_is_made(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(130)] * 5)
+    count = len(truth.pts)
+    shot = [number // 130 for number in range(count)]
+    report = bench.run(
+        truth,
+        frames={
+            "black": [s == 0 for s in shot],
+            "still": [s == 1 for s in shot],
+            "sharpness": [0.2 if s == 2 else 100.0 for s in shot],
+            "difference": [0.0 if s == 3 else 0.02 for s in shot],
+        },
+    )
+    rows = sorted(report.rows, key=lambda row: row["clip_id"])
+    assert [row["reason"] for row in rows] == [
+        "clip_black",
+        "clip_frozen",
+        "clip_blurred",
+        "clip_without_motion",
+        None,
+    ]
+    assert [len(row["source_pts"]) for row in rows] == [81] * 5
+    assert [bool(row["file"]) for row in rows] == [False] * 4 + [True]
+    assert rows[4]["motion"] == pytest.approx(0.02) and rows[0]["black_share"] == 1
+    assert [path.stem for path in (bench.folder / "out" / "clips").iterdir()] == [
+        rows[4]["clip_id"]
+    ]
+
+
+def test_a_frame_that_is_held_for_seconds_is_frozen_for_as_long(bench: Bench) -> None:
+    """Variable rate: a stretch without frames is one frame that stands still."""
+    times = [k * 1000 // 24 + (4000 if k >= 80 else 0) for k in range(180)]
+    truth = write_video(bench.folder / "v.mp4", [Shot(180)], pts=times, time_base=Fraction(1, 1000))
+    report = bench.run(truth, margin="0", stride=Decimal("1.25"))
+    rows = sorted(report.rows, key=lambda row: Fraction(row["start_num"], row["start_den"]))
+    # Frame 79 is shown from 3.292 to 7.333 s; clips start at 0, 1.25, 2.5 and 3.75 s.
+    assert [round(row["frozen_share"] * 81, 6) for row in rows] == [28, 48, 65, 58]
+    assert [row["reason"] for row in rows] == [None, *["clip_frozen"] * 3]
+
+
+def test_a_clock_that_starts_below_zero(bench: Bench) -> None:
+    """A transport stream whose 33-bit clock wraps: ids do not sort as times do."""
+    truth = write_video(
+        bench.folder / "v.ts",
+        [Shot(130)] * 3,
+        container_options={"output_ts_offset": "95434.7"},
+    )
+    assert truth.pts[0] < 0 < truth.pts[-1]
+    report = bench.run(truth, margin="0")
+    assert [row["status"] for row in report.rows] == ["ok"] * 3
+    for row in report.rows:
+        start = Fraction(row["start_num"], row["start_den"])
+        wanted = nearest_previous(truth.pts, truth.time_base, grid(start))
+        images = media.read_rgb(bench.folder / "out" / row["file"])
+        assert [read_counter(image, row["crop"]) for image in images] == wanted
+
+
+def test_a_slow_source_shows_a_frame_for_several(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(60)], rate=Fraction(10))
+    (row,) = bench.run(truth, margin="0").rows
+    assert row["status"] == "ok" and len(set(row["source_pts"])) < 81
+    assert (row["start_num"], row["start_den"]) == (0, 1)
+
+
+def test_the_sound_of_a_clip_stands_beside_it(bench: Bench) -> None:
+    path = write_sound(bench.folder / "v.mkv", 12, beep_at=6.0, video=True)
+    shots = [Shot(96)]
+    seen = truth_of(path, shots)
+    whole = [{"crop_width": 64, "crop_height": 64}]
+    rows = bench.run(seen, overlays=whole, margin="0.5").rows
+    rows = sorted(rows, key=lambda row: row["clip_id"])
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    for row in rows:
+        sound = bench.folder / "out" / row["audio_file"]
+        assert row["audio_sha256"] == digest_file(sound)
+        with av.open(str(sound)) as container:
+            samples = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+        assert len(samples) == 48_000 * 81 // 16
+        begin = Fraction(row["start_num"], row["start_den"])
+        beep = np.flatnonzero(np.abs(samples.astype(int)) > 3000)
+        if row is rows[0]:
+            # 0.5 s .. 5.5625 s
+            assert len(beep) == 0
+        else:
+            assert beep[0] / 48_000 == pytest.approx(float(6 - begin), abs=0.001)
+    without = bench.run(seen, overlays=whole, out="silent", audio="none").rows
+    assert [row["audio_file"] for row in without] == ["", ""]
+
+
+def test_a_broken_unit_answers_for_each_scene(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(30), Shot(30)])
+    report = clips.stage.broken(bench.inputs(truth), tables.Reason.DECODER_HUNG, "said nothing")
+    tables.validate(tables.CLIPS, report.rows)
+    assert report.rows_in == 2
+    assert [row["reason"] for row in report.rows] == ["decoder_hung"] * 2
+
+
+def test_the_same_inputs_give_the_same_bytes(bench: Bench) -> None:
+    truth = write_video(bench.folder / "v.mp4", [Shot(130), Shot(130)])
+    reports = [bench.run(truth, out=f"out{k}", encoders=k, preset="fast").rows for k in (1, 3)]
+    assert all(len(row["fingerprint"]) > 1000 for row in reports[0])
+    digests = []
+    for number, rows in enumerate(reports):
+        path = bench.folder / f"{number}.parquet"
+        tables.write(path, tables.CLIPS, rows, stage_key="same")
+        digests.append(digest_file(path))
+    assert digests[0] == digests[1]
+
+
+def test_from_the_episode_to_its_clips(tmp_path: Path, store: Store) -> None:
+    truth = write_video(
+        tmp_path / "episode.mp4",
+        [Shot(150), Shot(20), Shot(30, "black"), Shot(290)],
+        rate=Fraction(24000, 1001),
+    )
+    video = file_ref(truth.path)
+    found = run_stage(
+        store,
+        scenes.STAGE,
+        scenes.SceneInputs(unit="e", show="demo", style=Style.CARTOON, video=video),
+        SceneSettings(),
+    ).ref
+    overlay = run_stage(
+        store,
+        overlays.STAGE,
+        overlays.OverlayInputs(unit="e", show="demo", video=video, scenes=found),
+        OverlaySettings(backend="none"),
+    ).ref
+    made = run_stage(
+        store,
+        clips.STAGE,
+        clips.ClipInputs(unit="e", video=video, scenes=found, overlays=overlay),
+        ClipSettings(**SMALL),
+    ).ref
+    rows = tables.read(made.path, tables.CLIPS)
+    assert [row["reason"] for row in rows] == [None, "scene_too_short", None, None]
+    for row in tables.usable(rows):
+        images = media.read_rgb(made.folder / row["file"])
+        counters = [read_counter(image, row["crop"]) for image in images]
+        assert [truth.pts[number] for number in counters] == row["source_pts"]
+        opened = [max(n for n in truth.opens if n <= number) for number in counters]
+        assert len(set(opened)) == 1

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mimix_core.stages.composites.camera_motion import Camera, follow
+from mimix_core.stages.composites.scale_translate import STILL, as_boxes
+
+Grey = NDArray[np.uint8]
+FRAMES = 24
+WIDTH, HEIGHT = 416, 240
+
+
+@cache
+def wall(seed: int = 0) -> NDArray[np.float32]:
+    """A wall of blots, larger than any frame."""
+    noise = np.random.default_rng(seed).normal(size=(700, 1200)).astype(np.float32)
+    soft = cv2.GaussianBlur(noise, (0, 0), sigmaX=5)
+    return (128 + 50 * soft / soft.std()).clip(0, 255).astype(np.float32)
+
+
+def filmed(window: Callable[[int], tuple[float, float, float]]) -> list[Grey]:
+    """Frames whose corner looks at x, y of the wall, enlarged by zoom."""
+    picture = wall()
+    frames = []
+    for n in range(FRAMES):
+        x, y, zoom = window(n)
+        matrix = np.array([[zoom, 0, -zoom * x], [0, zoom, -zoom * y]])
+        frames.append(cv2.warpAffine(picture, matrix, (WIDTH, HEIGHT)).astype(np.uint8))
+    return frames
+
+
+def test_a_pan_is_followed_to_a_pixel() -> None:
+    camera = follow(filmed(lambda n: (100 + 7.3 * n, 80 + 1.5 * n, 1.0)), [])
+    assert camera.clear
+    assert camera.moves
+    for n, move in enumerate(camera.path):
+        assert move.scale == 1
+        assert move.x == pytest.approx(-7.3 * n, abs=1)
+        assert move.y == pytest.approx(-1.5 * n, abs=1)
+
+
+def test_a_zoom_is_followed_to_a_hundredth() -> None:
+    camera = follow(filmed(lambda n: (300, 200, 1 + 0.01 * n)), [])
+    assert camera.clear
+    assert camera.path[-1].scale == pytest.approx(1 + 0.01 * (FRAMES - 1), abs=0.01)
+
+
+@pytest.mark.parametrize(("degrees", "clear"), [(1, True), (9, False), (-9, False)])
+def test_a_camera_that_rolls_is_no_shift(degrees: float, clear: bool) -> None:
+    """A figure keeps upright: on ground that turns it would slide, or hang in the air."""
+    frames = []
+    for n in range(FRAMES):
+        turn = cv2.getRotationMatrix2D((600, 350), degrees * n / (FRAMES - 1), 1)
+        turn[:, 2] -= (600 - WIDTH / 2, 350 - HEIGHT / 2)
+        frames.append(cv2.warpAffine(wall(), turn, (WIDTH, HEIGHT)).astype(np.uint8))
+    assert follow(frames, []).clear is clear
+
+
+def walking(n: int, frame: Grey) -> Grey:
+    frame = frame.copy()
+    frame[60:200, 30 + 8 * n : 130 + 8 * n] = wall(5)[:140, :100]
+    return frame
+
+
+def test_who_walks_by_is_no_camera() -> None:
+    frames = [walking(n, frame) for n, frame in enumerate(filmed(lambda _: (100, 80, 1.0)))]
+    there = as_boxes([[30 + 8 * n, 60, 130 + 8 * n, 200] for n in range(FRAMES)])
+    for known in ([there], []):
+        camera = follow(frames, known)
+        assert camera == Camera((STILL,) * FRAMES)
+
+
+def test_a_wall_without_marks_stands_still() -> None:
+    plain = [np.full((HEIGHT, WIDTH), 90, np.uint8)] * 5
+    assert follow(plain, []) == Camera((STILL,) * 5)
+
+
+def test_where_nothing_moves_together_it_is_said() -> None:
+    rng = np.random.default_rng(1)
+    boiling = [
+        cv2.GaussianBlur(rng.integers(0, 255, (HEIGHT, WIDTH), dtype=np.uint8), (0, 0), sigmaX=2)
+        for _ in range(6)
+    ]
+    assert not follow(boiling, []).clear

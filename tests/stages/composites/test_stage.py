@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from mimix_core import tables
+from mimix_core.engine.stage import StageRun, run_stage
+from mimix_core.engine.store import Store
+from mimix_core.media import prove_clip, read_rgb
+from mimix_core.media.masks import write_masks
+from mimix_core.settings import CompositeSettings, DatasetSettings
+from mimix_core.stages.composites import stage
+from mimix_core.stages.composites.pairing import placebos
+from mimix_core.stages.composites.stage import STAGE, CompositeInputs
+from mimix_core.stages.dataset.splits import Split, assign_splits
+from mimix_core.tables import Row
+from tests.factories import caption, clip, table_ref, video
+
+WIDTH, HEIGHT = 64, 48
+EPISODES = {"cartoon": "bbb", "realistic": "people"}
+
+
+def cutout(clip_id: str, style: str, character: str) -> dict[str, Any]:
+    name = f"{clip_id}-{character.lower()}"
+    return tables.ok(
+        cutout_id=name,
+        clip_id=clip_id,
+        show=EPISODES[style],
+        style=style,
+        character=character,
+        locator="boxes",
+        backend="test",
+        area=[0.1] * 81,
+        boxes=[[20, 12, 40, 48]] * 81,
+        score=[0.9] * 81,
+        presence=1.0,
+        border=["bottom"],
+        file=f"masks/{name}.parquet",
+    )
+
+
+class Footage:
+    """Two shows of three episodes with two clips each, and one cutout in each clip."""
+
+    def __init__(self, folder: Path) -> None:
+        alpha = np.zeros((81, HEIGHT, WIDTH), np.uint8)
+        alpha[:, 12:, 20:40] = 255
+        self.clips, self.captions, self.cutouts = [], [], []
+        for style, show in EPISODES.items():
+            name = {"cartoon": "Bunny", "realistic": "Clara"}[style]
+            for episode in range(3):
+                unit = folder / f"{show}{episode}"
+                rows, told, cut = [], [], []
+                for number in range(2):
+                    clip_id = f"{show}-{episode}-{number}"
+                    frames = np.full((81, HEIGHT, WIDTH, 3), 60 + 20 * number, np.uint8)
+                    frames[:, 12:, 20:40] = (200, 90, 40)
+                    values = {"episode_id": f"{show}-e{episode}", "show": show, "style": style}
+                    row = clip(clip_id, **values)
+                    row["sha256"] = video(unit / "clips" / row["file"], frames)
+                    rows.append(row)
+                    text = f"[Character: {name}], stands. [scene-style:{style}]"
+                    told.append(caption(clip_id, text))
+                    cut.append(cutout(clip_id, style, name))
+                    (unit / "cutouts" / "masks").mkdir(parents=True, exist_ok=True)
+                    write_masks(unit / "cutouts" / cut[-1]["file"], alpha)
+                self.clips.append(table_ref(unit / "clips", tables.CLIPS, rows))
+                self.captions.append(table_ref(unit / "captions", tables.CAPTIONS, told))
+                self.cutouts.append(table_ref(unit / "cutouts", tables.CUTOUTS, cut))
+
+    def inputs(self, **split: Any) -> CompositeInputs:
+        return CompositeInputs(
+            unit="all",
+            clips=tuple(self.clips),
+            captions=tuple(self.captions),
+            cutouts=tuple(self.cutouts),
+            split=DatasetSettings(**split),
+        )
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Footage:
+    return Footage(tmp_path_factory.mktemp("footage"))
+
+
+def rows_of(run: StageRun) -> list[Row]:
+    return tables.read(run.ref.path, tables.COMPOSITES)
+
+
+def good_of(run: StageRun) -> list[Row]:
+    """The composites that were made, in the order of their plan."""
+    return sorted(tables.usable(rows_of(run)), key=lambda row: int(row["rank"]))
+
+
+def made(store: Store, inputs: CompositeInputs, ratio: str, **more: Any) -> StageRun:
+    settings = CompositeSettings.model_validate({"ratio": ratio, "preset": "ultrafast", **more})
+    return run_stage(store, STAGE, inputs, settings)
+
+
+def test_composites_are_made_from_what_is_trained_on(store: Store, footage: Footage) -> None:
+    inputs = footage.inputs(val_share=0.3)
+    run = made(store, inputs, "0.3")
+    rows = tables.read(run.ref.path, tables.COMPOSITES)
+    good = [row for row in rows if row["status"] == "ok"]
+    episodes = {show: {f"{show}-e{n}" for n in range(3)} for show in EPISODES.values()}
+    splits = assign_splits(episodes, inputs.split)
+    originals = 2 * sum(split is Split.TRAIN for split in splits.values())
+    notes = store.record(run.ref).notes
+    assert notes["originals"] == originals
+    assert notes["wanted"] == notes["made"] == len(good) == round(0.3 * originals / 0.7)
+    for row in good:
+        assert splits[row["source_episode_id"]] is Split.TRAIN
+        assert splits[row["background_episode_id"]] is Split.TRAIN
+        assert row["style"] != row["character_style"]
+        prove_clip(run.ref.folder / row["file"], WIDTH, HEIGHT)
+        assert (run.ref.folder / row["sheet_file"]).read_bytes()[:2] == b"\xff\xd8"
+    # Each of the twelve cutouts is told about, whether it was used, held out or not needed.
+    reasons = {row["cutout_id"]: row["reason"] for row in rows}
+    assert len(reasons) == 12
+    held_out = {name for name, reason in reasons.items() if reason == "held_out"}
+    assert len(held_out) == 12 - originals
+    assert set(reasons.values()) == {None, "held_out", "not_needed_for_ratio"}
+    assert [row["rank"] for row in good_of(run)] == list(range(len(good)))
+    assert {row["rank"] for row in rows if row["status"] != "ok"} == {-1}
+
+
+def test_the_character_is_where_the_table_says(store: Store, footage: Footage) -> None:
+    run = made(store, footage.inputs(), "0.2")
+    row = next(r for r in tables.read(run.ref.path, tables.COMPOSITES) if r["status"] == "ok")
+    frames = read_rgb(run.ref.folder / row["file"])
+    x, y = (round(row[n] + row["scale"] * v) for n, v in (("x", 30), ("y", 40)))
+    assert np.abs(frames[40, y, x].astype(int) - (200, 90, 40)).max() < 40
+    # It was cut off at the bottom, and still is.
+    assert np.abs(frames[40, HEIGHT - 1, x].astype(int) - (200, 90, 40)).max() < 60
+
+
+def test_more_than_there_are_pairs_is_said_and_not_repeated(store: Store, footage: Footage) -> None:
+    half = CompositeInputs(
+        unit="all",
+        clips=tuple(footage.clips[i] for i in (0, 3)),
+        captions=tuple(footage.captions[i] for i in (0, 3)),
+        cutouts=(footage.cutouts[0],),
+        split=DatasetSettings(),
+    )
+    run = made(store, half, "0.9", located_only=False)
+    notes = store.record(run.ref).notes
+    assert (notes["wanted"], notes["tried"], notes["made"]) == (36, 4, 4)
+    assert run.ref.counts.rows_in == 4
+
+
+def test_a_broken_source_fails_alone(store: Store, footage: Footage, tmp_path: Path) -> None:
+    rows = tables.read(footage.clips[0].path, tables.CLIPS)
+    for row in rows:
+        target = tmp_path / "clips" / row["file"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"broken")
+    broken = table_ref(tmp_path / "clips", tables.CLIPS, rows)
+    inputs = footage.inputs().model_copy(update={"clips": (broken, *footage.clips[1:])})
+    run = made(store, inputs, "0.45")
+    found = tables.read(run.ref.path, tables.COMPOSITES)
+    failed = [row for row in found if row["status"] == "failed"]
+    good = [row for row in found if row["status"] == "ok"]
+    assert {row["reason"] for row in failed} == {"render_failed"}
+    assert all("bbb-0" in row["composite_id"] for row in failed)
+    # Others take its place: the share is met all the same.
+    assert len(good) == store.record(run.ref).notes["wanted"]
+    assert not any("bbb-0-" in row["composite_id"] for row in good)
+    # Nothing half made is left behind.
+    files = {p.name for p in (run.ref.folder / "videos").iterdir()}
+    assert files == {Path(row["file"]).name for row in good}
+
+
+def test_when_nothing_can_be_rendered_not_every_pair_is_tried(
+    store: Store, footage: Footage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a disk with all masks is gone: of millions of pairs each would take its second."""
+    monkeypatch.setattr(stage, "_MOST_FAILURES", 4)
+    gone = []
+    for ref in footage.cutouts:
+        folder = tmp_path / ref.path.parts[-3]
+        gone.append(table_ref(folder, tables.CUTOUTS, tables.read(ref.path, tables.CUTOUTS)))
+    inputs = footage.inputs(val_share=0).model_copy(update={"cutouts": tuple(gone)})
+    run = made(store, inputs, "0.2")
+    rows = rows_of(run)
+    assert {(row["status"], row["reason"]) for row in rows} == {("failed", "render_failed")}
+    tried = [row for row in rows if row["background_clip_id"]]
+    assert 4 <= len(tried) == store.record(run.ref).notes["tried"] < 8
+    assert all("masks" in row["detail"] for row in tried)
+    # Each of the others is told why, too.
+    assert len({row["cutout_id"] for row in rows}) == len(rows) == 12
+    assert all("not tried" in row["detail"] for row in rows if row not in tried)
+
+
+def test_who_is_in_all_the_scenes_is_told_so(
+    store: Store, footage: Footage, tmp_path: Path
+) -> None:
+    """The ratio is not met, and that is not what it is told."""
+    clips = [row["clip_id"] for row in tables.read(footage.clips[3].path, tables.CLIPS)]
+    text = "[Character: Clara], waves. [Character: Bunny], runs. [scene-style:realistic]"
+    told = table_ref(tmp_path / "told", tables.CAPTIONS, [caption(name, text) for name in clips])
+    inputs = CompositeInputs(
+        unit="all",
+        clips=(footage.clips[0], footage.clips[3]),
+        captions=(footage.captions[0], told),
+        cutouts=(footage.cutouts[0], footage.cutouts[3]),
+        split=DatasetSettings(val_share=0),
+    )
+    run = made(store, inputs, "0.9", located_only=False)
+    assert {row["character"] for row in good_of(run)} == {"Clara"}
+    others = [row for row in rows_of(run) if row["character"] == "Bunny"]
+    assert {row["reason"] for row in others} == {"no_background"}
+    assert all("name Bunny already" in row["detail"] for row in others)
+
+
+@pytest.mark.parametrize(
+    "values", [{"preset": "bogus"}, {"feather": 1e9}, {"min_height": 0.9, "max_height": 0.5}]
+)
+def test_settings_that_can_make_nothing_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        CompositeSettings.model_validate(values)
+
+
+def test_the_same_bytes_whatever_the_number_of_workers(footage: Footage, tmp_path: Path) -> None:
+    one, two = (
+        made(Store(tmp_path / str(n)), footage.inputs(), "0.3", workers=n).ref for n in (1, 3)
+    )
+    assert one.key == two.key
+    assert one.sha256 == two.sha256
+
+
+def test_the_datasets_own_ratio_is_no_part_of_the_key(footage: Footage) -> None:
+    settings = CompositeSettings()
+    one = STAGE.key(footage.inputs(ratio="0.05"), settings)
+    assert one == STAGE.key(footage.inputs(), settings)
+    assert one != STAGE.key(footage.inputs(seed=1), settings)
+
+
+@pytest.mark.parametrize("share", ["0", "0.4"])
+def test_placebos_are_an_exact_share(store: Store, footage: Footage, share: str) -> None:
+    good = good_of(made(store, footage.inputs(), "0.45", placebo=share))
+    wanted = Fraction(share)
+    for count in range(len(good) + 1):
+        found = sum(row["style"] == row["character_style"] for row in good[:count])
+        assert found == placebos(count, wanted)
+    for row in good:
+        # No character stands beside itself.
+        names = {"cartoon": "Bunny", "realistic": "Clara"}
+        assert row["style"] != row["character_style"] or names[row["style"]] != row["character"]
+
+
+def test_a_smaller_share_is_the_beginning_of_a_larger_one(footage: Footage, tmp_path: Path) -> None:
+    plans = [
+        [row["composite_id"] for row in good_of(made(Store(tmp_path / r), footage.inputs(), r))]
+        for r in ("0.1", "0.2", "0.4")
+    ]
+    for small, large in pairwise(plans):
+        assert 0 < len(small) < len(large)
+        assert large[: len(small)] == small
+
+
+def test_nobody_is_pasted_over_whom_the_caption_names(
+    store: Store, footage: Footage, tmp_path: Path
+) -> None:
+    # In one episode somebody fills the frame, whose masks are not fit for pasting.
+    ref = footage.cutouts[0]
+    rows = tables.read(ref.path, tables.CUTOUTS)
+    for row in list(rows):
+        giant = {"cutout_id": f"{row['clip_id']}-frank", "character": "Frank", "file": ""}
+        giant |= {"boxes": [[0, 0, WIDTH, HEIGHT]] * 81}
+        values = {k: v for k, v in row.items() if k not in ("status", "reason", "detail")}
+        rows.append(tables.rejected(tables.Reason.MASK_UNSTABLE, "trembles", **values | giant))
+    (tmp_path / "cutouts").mkdir()
+    (tmp_path / "cutouts" / "masks").symlink_to(ref.folder / "masks")
+    table = table_ref(tmp_path / "cutouts", tables.CUTOUTS, rows)
+    inputs = footage.inputs(val_share=0).model_copy(
+        update={"cutouts": (table, *footage.cutouts[1:])}
+    )
+    # Of 64 x 48 pixels, the figure is at least some 10 x 17.
+    run = made(store, inputs, "0.45", max_covered=0.03)
+    refused = [row for row in rows_of(run) if row["reason"] == "no_place"]
+    assert refused
+    assert all("hides" in row["detail"] for row in refused)
+    assert {row["background_episode_id"] for row in refused} == {"bbb-e0"}
+    for row in good_of(run):
+        assert row["background_episode_id"] != "bbb-e0"
+        assert row["covered"] <= 0.03
+    assert len(good_of(run)) == store.record(run.ref).notes["wanted"]
+
+
+def test_only_scenes_whose_characters_are_located_when_so_set(
+    store: Store, footage: Footage
+) -> None:
+    nobody = footage.inputs().model_copy(update={"cutouts": tuple(footage.cutouts[:3])})
+    assert good_of(made(store, nobody, "0.2", located_only=False))
+    run = made(store, nobody, "0.2")
+    assert not good_of(run)
+    assert {row["reason"] for row in rows_of(run)} == {"no_background", "held_out"}
+    why = {row["detail"] for row in rows_of(run) if row["reason"] == "no_background"}
+    assert all(detail.endswith("of which all named characters were located") for detail in why)
+
+
+def test_whoever_acts_with_another_is_not_pasted_without(
+    store: Store, footage: Footage, tmp_path: Path
+) -> None:
+    clips = [row["clip_id"] for row in tables.read(footage.clips[0].path, tables.CLIPS)]
+    text = "[Character: Bunny], looks at Frank. [Character: Frank], waves. [scene-style:cartoon]"
+    told = table_ref(tmp_path / "told", tables.CAPTIONS, [caption(name, text) for name in clips])
+    inputs = footage.inputs(val_share=0).model_copy(
+        update={"captions": (told, *footage.captions[1:])}
+    )
+    run = made(store, inputs, "0.2")
+    found = {row["source_clip_id"]: row for row in rows_of(run) if row["source_clip_id"] in clips}
+    assert {row["reason"] for row in found.values()} == {"acts_with_others"}
+    assert all("Frank" in row["detail"] for row in found.values())
+    run = made(store, inputs, "0.4", alone_only=False)
+    assert any(row["source_clip_id"] in clips for row in good_of(run))
+
+
+def test_a_figure_goes_along_with_a_panning_scene(store: Store, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    wall = np.repeat(np.repeat(rng.integers(0, 255, (24, 48, 3)), 8, 0), 8, 1).astype(np.uint8)
+    panned = np.stack([wall[20:116, n : 160 + n] for n in range(81)])
+    standing = np.stack([np.full((96, 160, 3), 90, np.uint8)] * 81)
+    standing[:, 30:90, 60:90] = (200, 90, 40)
+    alpha = np.zeros((81, 96, 160), np.uint8)
+    alpha[:, 30:90, 60:90] = 255
+    clips, told = [], []
+    for name, style, frames in (
+        ("scene", "cartoon", panned),
+        ("source", "realistic", standing),
+    ):
+        row = clip(name, style=style, show=name, episode_id=name, width=160, height=96)
+        row["sha256"] = video(tmp_path / "clips" / row["file"], frames)
+        clips.append(row)
+        text = f"[Character: {name.title()}], stands. [scene-style:{style}]"
+        told.append(caption(name, text))
+    cut = cutout("source", "realistic", "Source") | {"show": "source", "border": []}
+    cut |= {"boxes": [[60, 30, 90, 90]] * 81}
+    (tmp_path / "cutouts" / "masks").mkdir(parents=True)
+    write_masks(tmp_path / "cutouts" / cut["file"], alpha)
+    inputs = CompositeInputs(
+        unit="all",
+        clips=(table_ref(tmp_path / "clips", tables.CLIPS, clips),),
+        captions=(table_ref(tmp_path / "captions", tables.CAPTIONS, told),),
+        cutouts=(table_ref(tmp_path / "cutouts", tables.CUTOUTS, [cut]),),
+        split=DatasetSettings(val_share=0),
+    )
+    row = good_of(made(store, inputs, "0.34", located_only=False))[0]
+    assert (row["source_camera"], row["background_camera"]) == ("static", "moving")
+    assert len(row["path"]) == 81
+    _, x0, _ = row["path"][0]
+    _, x80, _ = row["path"][80]
+    assert x80 - x0 == pytest.approx(-80, abs=2)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.settings.locator_settings import LikenessLocatorSettings
+from mimix_core.stages.cutouts.locate import EmbeddingInputs, Known
+from mimix_core.stages.cutouts.locate.box_track import Sighting, iou
+from mimix_core.stages.cutouts.locate.embedding_locator import (
+    EmbeddingLocator,
+    Look,
+    best_path,
+    windows,
+)
+from tests.factories import clip, video
+
+REFERENCES = Path(__file__).resolve().parents[3] / "demo" / "references"
+SETTINGS = LikenessLocatorSettings(min_similarity=0.5, min_margin=0.1)
+
+
+def test_windows_have_all_sizes_and_reach_all_borders() -> None:
+    grid = windows(15, 26)
+    x0, y0, x1, y1 = grid.cells_W4.T
+    assert x0.min() == y0.min() == 0
+    assert x1.max() == 26
+    assert y1.max() == 15
+    assert {4, 15} <= set(y1 - y0)
+    # The mean over a window of a map is what its row of weights gives.
+    cells = np.random.default_rng(0).random((15, 26))
+    window = len(grid.cells_W4) // 2
+    a, b, c, d = grid.cells_W4[window]
+    assert grid.mean_WN[window] @ cells.reshape(-1) == pytest.approx(cells[b:d, a:c].mean())
+
+
+def test_a_window_that_is_as_much_another_character_is_none_of_both() -> None:
+    cells = np.array([[0, 0, 4, 4], [10, 0, 14, 4], [20, 0, 24, 4]])
+    look = Look(
+        {"Tom": np.array([0.8, 0.7, 0.4]), "Jerry": np.array([0.6, 0.65, 0.2])},
+        cells,
+        (32.0, 32.0),
+        (832, 480),
+    )
+    assert [one.box for one in look.of("Tom", SETTINGS)] == [(0, 0, 128, 128)]
+    assert look.of("Jerry", SETTINGS) == []
+
+
+def test_the_path_prefers_what_stays_over_what_jumps() -> None:
+    here, there = (0.0, 0.0, 100.0, 100.0), (600.0, 0.0, 700.0, 100.0)
+    steady = [Sighting(here, 0.70)]
+    jumpy = [Sighting(there, 0.72), Sighting(here, 0.68)]
+    path = best_path([steady, jumpy, steady, []], SETTINGS)
+    assert [one.box if one else None for one in path] == [here, here, here, None]
+    assert best_path([[], []], SETTINGS) == [None, None]
+
+
+def inputs(*names: str) -> EmbeddingInputs:
+    return EmbeddingInputs(
+        characters=tuple(
+            Known(name=name.title(), references=(file_ref(REFERENCES / f"{name}.png"),))
+            for name in names
+        ),
+        settings=LikenessLocatorSettings(),
+    )
+
+
+@pytest.mark.slow
+def test_the_character_that_is_there_is_found_and_the_others_are_not(tmp_path: Path) -> None:
+    """Bunny's picture on a meadow of noise, moving; the others of the film are not in it."""
+    bunny = cv2.cvtColor(cv2.imread(str(REFERENCES / "bunny.png")), cv2.COLOR_BGR2RGB)
+    rng = np.random.default_rng(0)
+    meadow = cv2.resize(rng.integers(60, 160, (30, 52, 3)).astype(np.uint8), (832, 480))
+    frames = np.repeat(meadow[None], 9, axis=0)
+    for n, frame in enumerate(frames):
+        frame[120:440, 300 + 12 * n : 503 + 12 * n] = bunny
+    video(tmp_path / "clips" / "a.mp4", frames)
+    row = clip("a", width=832, height=480, frames=9)
+    locator = EmbeddingLocator(inputs("bunny", "frank", "rinky", "gamera"), tmp_path)
+    found = locator.locate(row, ["Bunny", "Frank", "Rinky", "Gamera"])
+    for n, box in enumerate(found["Bunny"].boxes):
+        assert box is not None
+        assert iou(box, (300 + 12 * n, 120, 503 + 12 * n, 440)) > 0.5
+    for other in ("Frank", "Rinky", "Gamera"):
+        assert found[other].boxes == [None] * 9
+
+
+def test_a_clip_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").write_bytes(b"no video")
+    found = EmbeddingLocator(inputs("bunny"), tmp_path).locate(clip("a"), ["Bunny", "Tom"])
+    assert found["Bunny"].problem
+    assert found["Bunny"].boxes == [None] * 81

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.errors import BadInput, Transient
+from mimix_core.settings.locator_settings import VlmLocatorSettings
+from mimix_core.stages.cutouts.locate import Known, VlmInputs
+from mimix_core.stages.cutouts.locate.vlm_locator import (
+    SeenBox,
+    SeenBoxes,
+    VlmLocator,
+    answer_schema,
+    evenly,
+    tracks,
+)
+from tests.factories import clip, video
+from tests.vlm.standin import KEY, KEY_NAME, StandIn, standing_in
+
+SETTINGS = VlmLocatorSettings(frames=5, min_certainty=70, max_gap=24)
+
+
+def seen(frame: int, name: str = "Tom", left: float = 0.25, certainty: int = 90) -> dict[str, Any]:
+    return {
+        "frame": frame,
+        "character": name,
+        "left": left,
+        "top": 0.5,
+        "right": left + 0.5,
+        "bottom": 1.0,
+        "certainty": certainty,
+    }
+
+
+def answer(*boxes: dict[str, Any]) -> SeenBoxes:
+    return SeenBoxes.model_validate({"boxes": boxes})
+
+
+def test_boxes_are_brought_to_the_frames_that_were_shown_and_those_between() -> None:
+    found = tracks(answer(seen(1), seen(2, left=0.5)), clip("a"), ["Tom"], SETTINGS)["Tom"]
+    assert evenly(81, 5) == [0, 20, 40, 60, 80]
+    assert found.boxes[0] == (16, 24, 48, 48)
+    assert found.boxes[10] == (24, 24, 56, 48)
+    assert found.boxes[20] == (32, 24, 64, 48)
+    assert found.boxes[21:] == [None] * 60
+    assert set(found.scores[:21]) == {0.9}
+
+
+def test_unsure_boxes_and_those_of_others_count_for_nothing() -> None:
+    said = answer(seen(1, certainty=69), seen(2, name="Spike"), seen(9))
+    assert tracks(said, clip("a"), ["Tom"], SETTINGS)["Tom"].boxes == [None] * 81
+
+
+@pytest.mark.parametrize(
+    "boxes", [[seen(1), seen(1)], [seen(1, left=0.75)], [{**seen(1), "right": 0.2}]]
+)
+def test_an_answer_that_makes_no_sense_is_refused(boxes: list[dict[str, Any]]) -> None:
+    with pytest.raises(ValidationError):
+        answer(*boxes)
+
+
+def test_the_form_allows_no_other_name() -> None:
+    schema = answer_schema(["Tom", "Jerry"], 5)
+    box = schema["properties"]["boxes"]["items"]["properties"]
+    assert box["character"]["enum"] == ["Tom", "Jerry"]
+    assert (box["frame"]["minimum"], box["frame"]["maximum"]) == (1, 5)
+    assert set(box) == set(SeenBox.model_fields)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StandIn]:
+    with standing_in() as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(KEY_NAME, KEY)
+    for name in ("a", "b"):
+        video(tmp_path / "clips" / f"{name}.mp4", np.zeros((81, 48, 64, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "tom.png"), np.full((64, 64, 3), 200, np.uint8))
+    return tmp_path
+
+
+def locator(folder: Path, server: StandIn, mark: str, *clips: str) -> VlmLocator:
+    """``mark`` tells the server what to do: all that is asked holds it."""
+    known = Known(
+        name="Tom", description=f"A cat [[{mark}]]", references=(file_ref(folder / "tom.png"),)
+    )
+    settings = VlmLocatorSettings(
+        vlm=server.settings(attempts=1, temperature=None), frames=5, min_certainty=70
+    )
+    inputs = VlmInputs(characters=(known,), settings=settings, answers=folder / "answers")
+    return VlmLocator(inputs, folder, [(clip(name), ["Tom"]) for name in clips])
+
+
+def test_a_model_is_asked_once_and_its_boxes_are_used(folder: Path, server: StandIn) -> None:
+    boxes = [seen(n) for n in range(1, 6)]
+    server.control(answers={"cat": {"boxes": boxes}})
+    for _ in range(2):
+        found = locator(folder, server, "cat", "a", "b").locate(clip("a"), ["Tom"])
+        assert found["Tom"].boxes[40] == (16, 24, 48, 48)
+        assert found["Tom"].problem == ""
+    # Both clips show the same: one question, one answer, paid once.
+    assert server.counts()["asked"]["cat"] == ["right"]
+    assert len((folder / "answers" / "ledger.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_server_that_is_gone_stops_the_episode(folder: Path, server: StandIn) -> None:
+    server.control(script={"gone": ["500"]})
+    with pytest.raises(Transient, match="run it again"):
+        locator(folder, server, "gone", "a").locate(clip("a"), ["Tom"])
+
+
+@pytest.mark.e2e
+def test_a_provider_that_takes_no_request_is_bad_input(folder: Path, server: StandIn) -> None:
+    server.control(script={"wrong": ["400"]})
+    with pytest.raises(BadInput, match="takes no request"):
+        locator(folder, server, "wrong", "a").locate(clip("a"), ["Tom"])
+
+
+def test_a_clip_that_cannot_be_read_says_so(folder: Path, server: StandIn) -> None:
+    (folder / "clips" / "a.mp4").write_bytes(b"no video")
+    found = locator(folder, server, "odd", "a").locate(clip("a"), ["Tom"])
+    assert "a.mp4" in found["Tom"].problem
+
+
+def test_what_is_sent_shows_the_cast_first(folder: Path, server: StandIn) -> None:
+    server.control(answers={"cast": {"boxes": []}})
+    question = locator(folder, server, "cast", "a")._question(clip("a"), ["Tom"])
+    system, user = question.messages
+    texts = [part.text for part in user.parts if hasattr(part, "text")]
+    assert texts[0].startswith("Character Tom")
+    assert texts[1] == "Locate: Tom. The frames follow."
+    assert texts[2:] == [f"Frame {n}" for n in range(1, 6)]
+    assert len(user.parts) == len(texts) + 1 + 5
+    assert json.dumps(dict(question.schema))
+    assert system.role == "system"

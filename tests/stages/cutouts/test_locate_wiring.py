@@ -1,0 +1,174 @@
+"""From the settings to the stage: which locator an episode gets, and what its key depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from mimix_core import tables
+from mimix_core.diagnostics.model_requirements import needed_models
+from mimix_core.domain.library import load_library
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
+from mimix_core.errors import BadInput
+from mimix_core.project.workspace import Workspace
+from mimix_core.settings import Config, CutoutSettings
+from mimix_core.settings.locator_settings import LikenessLocatorSettings, VlmLocatorSettings
+from mimix_core.stages.cutouts.locate import (
+    LOCATIONS_FILE,
+    BoxesLocator,
+    EmbeddingInputs,
+    Known,
+    LocatorInputs,
+    VlmInputs,
+    make_locator,
+    read_locations,
+)
+from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs
+from tasks.cutouts import locating, prepare_locators
+from tests.factories import caption, clip, table_ref, video
+from tests.vlm.standin import KEY, KEY_NAME, standing_in
+
+
+def episode(folder: Path, **values: Any) -> CutoutInputs:
+    """Clip ``a``: a red figure in the left half of 64 x 48 pixels."""
+    frames = np.full((81, 48, 64, 3), (40, 130, 60), np.uint8)
+    frames[:, 14:, 8:30] = (220, 60, 40)
+    digest = video(folder / "in" / "clips" / "a.mp4", frames)
+    return CutoutInputs(
+        unit="pilot",
+        roster=("Tom", "Jerry"),
+        clips=table_ref(folder / "in", tables.CLIPS, [clip("a", sha256=digest)]),
+        captions=table_ref(folder / "captions", tables.CAPTIONS, [caption("a")]),
+        **values,
+    )
+
+
+def test_a_models_boxes_are_cut_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_NAME, KEY)
+    box = {"character": "Tom", "left": 0.05, "top": 0.2, "right": 0.6, "bottom": 1, "certainty": 95}
+    with standing_in() as server:
+        server.control(answers={"red": {"boxes": [{"frame": n, **box} for n in range(1, 12)]}})
+        inputs = episode(
+            tmp_path,
+            locating=VlmInputs(
+                characters=(Known(name="Tom", description="A red cat [[red]]"),),
+                settings=VlmLocatorSettings(vlm=server.settings()),
+                answers=tmp_path / "answers",
+            ),
+        )
+        made = run_stage(
+            Store(tmp_path / "store"), STAGE, inputs, CutoutSettings(backend="grabcut")
+        )
+    (row,) = tables.read(made.ref.path, tables.CUTOUTS)
+    assert (row["character"], row["locator"]) == ("Tom", "vlm/openai")
+    assert row["status"] == "ok", row["detail"]
+    boxes = read_locations(made.ref.folder / LOCATIONS_FILE)
+    assert [one["frame"] for one in boxes] == list(range(81))
+    assert boxes[40]["x1"] == pytest.approx(0.6 * 64)
+    assert {one["score"] for one in boxes} == {0.95}
+
+
+def test_a_refusal_fails_the_row_and_not_the_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_NAME, KEY)
+    with standing_in() as server:
+        server.control(script={"shy": ["refused"]})
+        inputs = episode(
+            tmp_path,
+            locating=VlmInputs(
+                characters=(Known(name="Tom", description="[[shy]]"),),
+                settings=VlmLocatorSettings(vlm=server.settings()),
+                answers=tmp_path / "answers",
+            ),
+        )
+        made = run_stage(
+            Store(tmp_path / "store"), STAGE, inputs, CutoutSettings(backend="grabcut")
+        )
+    (row,) = tables.read(made.ref.path, tables.CUTOUTS)
+    assert (row["status"], row["reason"]) == ("failed", "locate_failed")
+
+
+def test_boxes_by_hand_stand_in_for_any_locator(tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.yaml"
+    boxes.write_text('boxes:\n  - {time: "1", character: Tom, box: [0, 0, 1, 1]}\n')
+    locating = VlmInputs(characters=(), settings=VlmLocatorSettings(), answers=tmp_path / "answers")
+    names = {"tom": "Tom"}
+    by_hand = make_locator(file_ref(boxes), locating, names, tmp_path, [])
+    assert isinstance(by_hand, BoxesLocator)
+    assert set(by_hand.keyframes) == {"Tom"}
+    assert make_locator(None, None, names, tmp_path, []).name == "boxes"
+    assert make_locator(None, locating, names, tmp_path, []).name == "vlm/openai"
+
+
+def test_the_key_holds_what_is_used_and_nothing_else(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "tom.png"), np.zeros((8, 8, 3), np.uint8))
+    references = (file_ref(tmp_path / "tom.png"),)
+
+    def key(locating: LocatorInputs | None, **settings: Any) -> str:
+        changed = CutoutSettings.model_validate({"backend": "grabcut", **settings})
+        return STAGE.key(episode(tmp_path, locating=locating), changed)
+
+    known = (Known(name="Tom", references=references),)
+    plain = EmbeddingInputs(characters=known, settings=LikenessLocatorSettings())
+    stricter = LikenessLocatorSettings(min_similarity=0.7)
+    assert key(plain) == key(plain, vlm={"frames": 5}, locator_cartoon="embedding")
+    assert key(plain) != key(plain.model_copy(update={"settings": stricter}))
+    assert key(plain) != key(plain.model_copy(update={"characters": ()}))
+    assert key(plain) != key(None)
+    asked = VlmInputs(characters=known, settings=VlmLocatorSettings(), answers=tmp_path / "answers")
+    elsewhere = asked.model_copy(update={"answers": tmp_path / "other"})
+    assert key(asked) == key(elsewhere)
+
+
+DEMO = Path(__file__).resolve().parents[3] / "demo"
+
+
+def workspace(folder: Path, **cutouts: Any) -> Workspace:
+    """The demo's library, with these settings of cutouts."""
+    config = Config.model_validate(
+        {"library": DEMO / "library.yaml", "workspace": folder, "cutouts": cutouts}
+    )
+    return Workspace(config, load_library(config.library), Store(folder / "store"), ())
+
+
+def test_each_style_has_its_own_locator(tmp_path: Path) -> None:
+    of_cartoons = workspace(tmp_path, locator_cartoon="embedding")
+    bunny, street = (locating(of_cartoons, show) for show in of_cartoons.library.shows)
+    assert isinstance(bunny, EmbeddingInputs)
+    assert {one.name: len(one.references) for one in bunny.characters} == {
+        "Bunny": 1,
+        "Frank": 1,
+        "Rinky": 1,
+        "Gamera": 1,
+    }
+    assert street is None
+    asking = workspace(tmp_path, locator_realistic="vlm", vlm={"frames": 7})
+    bunny, street = (locating(asking, show) for show in asking.library.shows)
+    assert bunny is None
+    assert isinstance(street, VlmInputs)
+    assert street.settings.frames == 7
+    assert "young woman" in street.characters[0].description
+
+
+def test_what_a_locator_needs_is_known_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    prepare_locators(CutoutSettings())
+    with pytest.raises(BadInput, match="OPENAI_API_KEY"):
+        prepare_locators(CutoutSettings(locator_cartoon="vlm"))
+
+    def needed(**cutouts: Any) -> set[str]:
+        config = workspace(tmp_path, backend="grabcut", **cutouts).config
+        return {need.name for need in needed_models(config, "augment") if need.stage == "cutouts"}
+
+    assert needed() == set()
+    assert needed(locator_realistic="reference") == {"dlib", "dlib face models"}
+    assert needed(locator_cartoon="embedding") == {"EfficientNet-Lite0 features"}

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mimix_core.settings import CutoutSettings
+from mimix_core.stages.cutouts.locate import Track
+from mimix_core.stages.cutouts.mask_flicker import flicker
+from mimix_core.stages.cutouts.mask_quality import Quality, measure, objection
+from mimix_core.tables import Reason
+
+SETTINGS = CutoutSettings()
+BOX = (10.0, 8.0, 30.0, 40.0)
+
+
+def alphas(
+    box: tuple[int, int, int, int] = (12, 10, 28, 38), frames: int = 20
+) -> NDArray[np.uint8]:
+    """Frames of 64 x 48 with a full mask in ``box``."""
+    alpha = np.zeros((frames, 48, 64), np.uint8)
+    x0, y0, x1, y1 = box
+    alpha[:, y0:y1, x0:x1] = 255
+    return alpha
+
+
+def pictured(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames in which a bright figure is exactly where the mask is, before a still wall."""
+    numbers = np.random.default_rng(0)
+    wall = cv2.GaussianBlur(numbers.integers(0, 120, alpha.shape[1:]).astype(np.float32), (0, 0), 2)
+    frames_NHW = np.where(alpha >= 128, 220, wall).astype(np.uint8)
+    return np.repeat(frames_NHW[..., None], 3, axis=-1)
+
+
+def measured(alpha: NDArray[np.uint8], track: Track, score: float = 0.9) -> Quality:
+    return measure(pictured(alpha), alpha, track, [score] * len(alpha))
+
+
+def reason(alpha: NDArray[np.uint8], box: tuple[float, float, float, float] = BOX) -> Reason | None:
+    against = objection(measured(alpha, [box] * len(alpha)), SETTINGS)
+    return None if against is None else against[0]
+
+
+def test_a_steady_whole_mask_is_fit() -> None:
+    quality = measured(alphas(), [BOX] * 20)
+    assert objection(quality, SETTINGS) is None
+    assert quality.area == [round(16 * 28 / (48 * 64), 6)] * 20
+    assert quality.boxes == [[12, 10, 28, 38]] * 20
+    assert (quality.presence, quality.steadiness, quality.inside) == (1, 1, 1)
+    assert (quality.jump, quality.pieces, quality.holes) == (0, 1, 0)
+    assert quality.flicker == 0
+    # The mask's box, 16 x 28, in the located one, 20 x 32.
+    assert quality.covered == pytest.approx(0.7)
+    assert quality.border == []
+
+
+def test_a_mask_that_vanishes_is_absent() -> None:
+    alpha = alphas()
+    alpha[:2] = 0
+    assert measured(alpha, [BOX] * 20).boxes[0] == [0, 0, 0, 0]
+    assert reason(alpha) is Reason.MASK_ABSENT
+
+
+def test_a_veil_is_no_mask() -> None:
+    assert reason(np.minimum(alphas(), 120)) is Reason.MASK_ABSENT
+
+
+@pytest.mark.parametrize("box", [(20, 20, 25, 25), (0, 0, 64, 40)])
+def test_too_small_and_too_large_masks_are_refused(box: tuple[int, int, int, int]) -> None:
+    assert reason(alphas(box), (0.0, 0.0, 64.0, 48.0)) is Reason.MASK_AREA
+
+
+def test_a_mask_that_jumps_is_unstable() -> None:
+    alpha = alphas()
+    alpha[7] = np.roll(alpha[7], 12, axis=1)
+    assert reason(alpha, (0.0, 0.0, 64.0, 48.0)) is Reason.MASK_UNSTABLE
+
+
+def test_a_mask_whose_middle_jumps_is_refused() -> None:
+    # 8 pixels of a mask that is 20 wide and 12 high: enough in common, but too far.
+    alpha = alphas((12, 12, 32, 24))
+    alpha[9:] = np.roll(alpha[9:], 8, axis=2)
+    box = (12.0, 10.0, 40.0, 26.0)
+    assert reason(alpha, box) is Reason.MASK_JUMPS
+    assert measured(alpha, [box] * 20).jump == pytest.approx(8 / np.hypot(20, 12))
+
+
+def test_a_mask_that_walks_does_not_jump() -> None:
+    alpha = np.stack([np.roll(frame, n, axis=1) for n, frame in enumerate(alphas())])
+    track = [(10.0 + n, 8.0, 30.0 + n, 40.0) for n in range(20)]
+    assert objection(measured(alpha, track), SETTINGS) is None
+
+
+def test_a_mask_in_pieces_is_refused() -> None:
+    alpha = alphas()
+    for row in (14, 19, 24, 29, 34):
+        alpha[:, row] = 0
+    quality = measured(alpha, [BOX] * 20)
+    assert quality.pieces == 6
+    assert reason(alpha) is Reason.MASK_FRAGMENTED
+    # Somebody who walks past cuts it up in two frames: that is let pass.
+    whole = alphas()
+    whole[4:6] = alpha[4:6]
+    assert reason(whole) is None
+
+
+def test_specks_are_no_pieces() -> None:
+    alpha = alphas()
+    alpha[:, 11:13, 32:34] = 255
+    assert measured(alpha, [BOX] * 20).pieces == 1
+
+
+def test_a_mask_full_of_holes_is_refused() -> None:
+    alpha = alphas()
+    alpha[:, 14:34, 16:22] = 0
+    assert measured(alpha, [BOX] * 20).holes == pytest.approx(120 / (16 * 28))
+    assert reason(alpha) is Reason.MASK_HOLES
+
+
+def test_what_is_open_to_one_side_is_no_hole() -> None:
+    alpha = alphas()
+    alpha[:, 14:38, 16:22] = 0
+    assert measured(alpha, [BOX] * 20).holes == 0
+
+
+def test_a_mask_of_only_the_head_misses_the_box() -> None:
+    assert reason(alphas((12, 8, 28, 20))) is Reason.MASK_MISSES_BOX
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 63), st.integers(0, 47), st.integers(0, 64), st.integers(0, 48)),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_any_masks_can_be_measured(corners: list[tuple[int, int, int, int]]) -> None:
+    alpha = np.concatenate([alphas(box, 1) for box in corners])
+    quality = measured(alpha, [BOX, None, *[BOX] * len(corners)][: len(corners)])
+    for share in (quality.presence, quality.steadiness, quality.inside, quality.covered):
+        assert 0 <= share <= 1
+    assert 0 <= quality.holes < 1
+    assert 0 <= quality.jump <= np.hypot(64, 48)
+    assert quality.flicker >= 0
+
+
+def test_a_mask_outside_of_its_box_is_refused() -> None:
+    assert reason(alphas(), (12.0, 10.0, 20.0, 38.0)) is Reason.MASK_LEAVES_BOX
+
+
+def test_sides_that_cut_a_character_off_are_recorded() -> None:
+    quality = measured(alphas((12, 10, 28, 48)), [(12.0, 10.0, 28.0, 48.0)] * 20)
+    assert quality.border == ["bottom"]
+    assert objection(quality, SETTINGS) is None
+    # One pixel of one frame is no contact.
+    alpha = alphas()
+    alpha[3, 0, 20] = 255
+    assert measured(alpha, [BOX] * 20).border == []
+
+
+def test_a_character_cut_off_on_both_sides_fits_nowhere() -> None:
+    assert reason(alphas((0, 30, 64, 40)), (0.0, 30.0, 64.0, 40.0)) is Reason.MASK_AT_BORDER
+
+
+def test_a_mask_that_the_backend_is_not_sure_of_is_refused() -> None:
+    against = objection(measured(alphas(), [BOX] * 20, 0.2), SETTINGS)
+    assert against is not None
+    assert against[0] is Reason.MASK_UNSURE
+
+
+def walking(frames: int = 12) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A speckled figure of 40 x 60 that walks 3 pixels a frame before a speckled wall, and its
+    true alphas."""
+    numbers = np.random.default_rng(1)
+    wall, figure = (
+        cv2.GaussianBlur(numbers.integers(low, high, (120, 200, 3)).astype(np.float32), (0, 0), 1.5)
+        for low, high in ((0, 120), (100, 255))
+    )
+    pictures, alphas_ = [], []
+    for n in range(frames):
+        mask = np.zeros((120, 200), bool)
+        mask[40:100, 30 + 3 * n : 70 + 3 * n] = True
+        moved = np.roll(figure, 3 * n, axis=1)
+        pictures.append(np.where(mask[..., None], moved, wall).astype(np.uint8))
+        alphas_.append(np.where(mask, 255, 0).astype(np.uint8))
+    return np.stack(pictures), np.stack(alphas_)
+
+
+def test_what_walks_does_not_flicker() -> None:
+    pictures, alpha = walking()
+    assert flicker(pictures, alpha >= 128) < 0.01
+
+
+@pytest.mark.parametrize("frames", [slice(5, 6), slice(5, 12)])
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_piece_of_wall_that_joins_or_a_piece_of_figure_that_leaves_flickers(
+    frames: slice, joins: bool
+) -> None:
+    pictures, alpha = walking()
+    masks = alpha >= 128
+    if joins:
+        masks[frames, 10:38, 120:140] = True
+    else:
+        masks[frames, 40:68, :] = False
+    piece = 20 * 28 if joins else 40 * 28
+    area = np.median(masks.sum(axis=(1, 2)))
+    assert flicker(pictures, masks) == pytest.approx(piece / area, rel=0.05)
+    quality = measure(pictures, np.where(masks, 255, 0).astype(np.uint8), [BOX] * 12, [0.9] * 12)
+    assert quality.flicker > SETTINGS.max_flicker
+
+
+def test_a_mask_that_flickers_is_refused() -> None:
+    alpha = alphas()
+    alpha[9:, 10:20, 30:40] = 255
+    quality = measure(
+        pictured(alphas()), alpha, [(12.0, 10.0, 40.0, 38.0)] * 20, [0.9] * len(alpha)
+    )
+    against = objection(quality, SETTINGS)
+    assert against is not None
+    assert against[0] is Reason.MASK_FLICKERS
+
+
+def test_no_masks_do_not_flicker() -> None:
+    pictures, alpha = walking()
+    assert flicker(pictures, np.zeros(alpha.shape, bool)) == 0

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.stages.cutouts.locate import box_at, in_clip, read_boxes
+from tests.factories import clip
+from tests.stages.cutouts.drawn import boundary_errors, drawn, filled, iou
+
+DEMO = Path(__file__).resolve().parents[3] / "demo"
+
+
+def test_twenty_frames_of_both_styles_are_drawn_and_in_the_frame() -> None:
+    found = drawn()
+    assert sum(len(one.masks) for one in found) >= 20
+    assert {one.character for one in found} == {"Bunny", "Gamera", "Clara"}
+    assert len({one.clip_id.rsplit("-", 1)[0] for one in found}) == 4  # episodes
+    for one in found:
+        for frame, mask in one.masks.items():
+            assert 0 <= frame <= 80
+            assert mask.shape == (480, 832)
+            assert 0.02 < mask.mean() < 0.6
+
+
+def test_a_pixel_belongs_to_what_covers_half_of_it() -> None:
+    mask = filled([[[1.0, 1.0], [3.0, 1.0], [3.0, 3.0], [1.0, 3.0]]], (8, 6))
+    truth = np.zeros((6, 8), bool)
+    truth[1:3, 1:3] = True
+    assert iou(mask, truth) >= 4 / 9  # polygons of cv2 reach a quarter of a pixel farther
+    assert mask[1:3, 1:3].all()
+    wide = filled([[[10.0, 10.0], [90.0, 10.0], [90.0, 60.0], [10.0, 60.0]]], (100, 80))
+    assert wide.sum() == pytest.approx(80 * 50, rel=0.03)
+
+
+def test_an_outline_moved_by_three_pixels_is_three_pixels_off() -> None:
+    square = filled([[[30.0, 20.0], [70.0, 20.0], [70.0, 60.0], [30.0, 60.0]]], (120, 100))
+    moved = np.roll(square, 3, axis=1)
+    errors = boundary_errors(moved, square)
+    assert errors.max() == pytest.approx(3)
+    assert boundary_errors(square, square).max() == 0
+    assert np.isinf(boundary_errors(np.zeros_like(square), square)).all()
+
+
+def test_a_side_at_the_frame_is_no_outline() -> None:
+    cut = filled([[[0.0, 0.0], [40.0, 0.0], [40.0, 100.0], [0.0, 100.0]]], (120, 100))
+    more = filled([[[0.0, 0.0], [44.0, 0.0], [44.0, 100.0], [0.0, 100.0]]], (120, 100))
+    assert boundary_errors(more, cut).mean() == pytest.approx(4)
+
+
+def test_the_drawn_masks_lie_in_the_boxes_given_by_hand() -> None:
+    """Both were made by hand, and not from each other."""
+    names = {"bunny": "Bunny", "gamera": "Gamera", "clara": "Clara"}
+    for one in drawn():
+        boxes = read_boxes(file_ref(DEMO / "scripts" / f"{one.episode}.boxes.yaml"), names)
+        row = clip(
+            one.clip_id,
+            source_width=one.source[0],
+            source_height=one.source[1],
+            crop=one.crop,
+            width=832,
+            height=480,
+        )
+        for frame, mask in one.masks.items():
+            given = box_at(boxes.keyframes[one.character], one.start + Fraction(frame, 16))
+            assert given is not None
+            box = in_clip(given, row)
+            assert box is not None
+            x0, y0, x1, y1 = (round(side) for side in box)
+            inside = mask[y0:y1, x0:x1].sum() / mask.sum()
+            assert inside > 0.95, (one.clip_id, frame, inside)
+            assert mask.sum() > 0.45 * (x1 - x0) * (y1 - y0), (one.clip_id, frame)

@@ -1,0 +1,285 @@
+"""Duplicates: the same footage is found at any shift and quality, two shots of one set are not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mimix_core import tables
+from mimix_core.engine.artifacts import TableRef, digest_file
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
+from mimix_core.errors import BadInput
+from mimix_core.media import fingerprint
+from mimix_core.settings import DuplicateSettings
+from mimix_core.stages import duplicates
+from mimix_core.stages.duplicates.stage import DuplicateInputs, episode_tables
+from tests import factories
+
+WIDTH, HEIGHT = 208, 120
+
+MEASURES = {
+    "start_num": 0,
+    "start_den": 1,
+    "motion": 0.01,
+    "sharpness": 100.0,
+    "black_share": 0.0,
+    "frozen_share": 0.0,
+    "repeat_share": 0.0,
+    "audio_sha256": "",
+}
+
+
+class Footage:
+    """Endless footage on one set: three soft blobs on ways of their own over a background."""
+
+    def __init__(self, scene: int, action: int) -> None:
+        backdrop = np.random.default_rng(scene)
+        small = backdrop.integers(30, 220, (5, 8, 3)).astype(np.float64)
+        self._set = np.kron(small, np.ones((24, 26, 1)))
+        self._ways = np.random.default_rng([scene, action]).uniform(0.4, 1.6, (3, 2))
+        self._starts = np.random.default_rng([action, 7]).uniform(0, 6, (3, 2))
+
+    def at(self, seconds: float) -> NDArray[np.uint8]:
+        image = self._set.copy()
+        rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+        for number, (way, start) in enumerate(zip(self._ways, self._starts, strict=True)):
+            x = WIDTH * (0.5 + 0.4 * np.sin(way[0] * seconds + start[0]))
+            y = HEIGHT * (0.5 + 0.4 * np.cos(way[1] * seconds + start[1]))
+            near = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 14.0**2))[..., None]
+            colour = np.roll((230.0, 40.0, 120.0), number)
+            image = image * (1 - near) + colour * near
+        return image.round().astype(np.uint8)
+
+    def clip(self, start: float = 0.0) -> NDArray[np.uint8]:
+        return np.stack([self.at(start + k / 16) for k in range(81)])
+
+
+def copied(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Another edition: 3 % cropped away, brighter, a logo in the corner, noise."""
+    cut = frames[:, 4:-4, 6:-6]
+    rows = np.arange(HEIGHT) * cut.shape[1] // HEIGHT
+    columns = np.arange(WIDTH) * cut.shape[2] // WIDTH
+    image = 255 * (cut[:, rows][:, :, columns] / 255.0) ** 0.8
+    image[:, 8:22, -34:-10] = 250
+    noise = np.random.default_rng(5).normal(0, 4, image.shape)
+    return np.clip(image + noise, 0, 255).round().astype(np.uint8)
+
+
+def fingerprint_of(frames: NDArray[np.uint8]) -> bytes:
+    maker = fingerprint.Maker()
+    for number, image in enumerate(frames):
+        maker.add(number, av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p"))
+    return maker.done()
+
+
+def compared(one: bytes, other: bytes) -> fingerprint.Comparison:
+    first, second = fingerprint.read([one]), fingerprint.read([other])
+    return fingerprint.compare(first, second, overlap=8, likeness=0.7)
+
+
+def episode(folder: Path, name: str, prints: Sequence[bytes | None], **values: Any) -> TableRef:
+    """A clips table in the store's layout; None: a clip that failed before."""
+    rows = []
+    for number, one in enumerate(prints):
+        clip_id = f"{name}-c{number:010d}"
+        row = factories.clip(
+            clip_id, start=number * 6000, episode_id=name, audio_file=f"clips/{clip_id}.flac"
+        )
+        row = MEASURES | row | {"fingerprint": one or b""}
+        if one is None:
+            lost = {"file": "", "audio_file": ""}
+            row |= lost | tables.failed(tables.Reason.ENCODE_FAILED, "broke")
+        rows.append(row | values)
+    return factories.table_ref(folder / "clips" / f"key-{name}", tables.CLIPS, rows, unit=name)
+
+
+def run(store: Store, *clips: TableRef, **settings: Any) -> tuple[list[tables.Row], list[TableRef]]:
+    inputs = DuplicateInputs(unit="all", clips=clips)
+    ref = run_stage(store, duplicates.STAGE, inputs, DuplicateSettings(**settings)).ref
+    return tables.read(ref.path, tables.DUPLICATES), episode_tables(ref, clips)
+
+
+SHOTS = [Footage(1, 1), Footage(1, 2), Footage(2, 1), Footage(3, 9)]
+PRINTS = [fingerprint_of(shot.clip()) for shot in SHOTS]
+
+
+def test_a_fingerprint_is_small_versioned_and_exact() -> None:
+    assert len(PRINTS[0]) == 1 + 21 * 96 and PRINTS[0][0] == fingerprint.VERSION
+    flat = np.full((81, HEIGHT, WIDTH, 3), 128, np.uint8)
+    luma = fingerprint.read([fingerprint_of(flat)])[0, :, :64]
+    plane = av.VideoFrame.from_ndarray(flat[0], "rgb24").reformat(format="yuv420p").planes[0]
+    assert (luma == bytes(plane)[0]).all()
+
+
+@given(st.integers(1, 64), st.integers(8, 90), st.integers(0, 2**32 - 1))
+def test_the_means_of_a_thumbnail_are_those_of_its_cells(
+    height: int, width: int, seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height + 7, width), np.uint8)
+    means = fingerprint._means(pixels, 8)
+    for row in range(8):
+        for column in range(8):
+            cell = pixels[
+                row * pixels.shape[0] // 8 : (row + 1) * pixels.shape[0] // 8,
+                column * width // 8 : (column + 1) * width // 8,
+            ]
+            assert means[row, column] == int(cell.mean() + 0.5)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.03, 0.125, 1.3, -2.4])
+def test_a_copy_is_known_at_any_shift_and_quality(shift: float) -> None:
+    for shot, original in list(zip(SHOTS, PRINTS, strict=True))[::2]:
+        found = compared(fingerprint_of(copied(shot.clip(shift))), original)
+        assert found.motion[0] > 0.6 and found.likeness[0] > 0.8
+        assert abs(found.shift[0] / 4 - shift) <= 0.25
+
+
+def test_two_shots_of_one_set_are_alike_but_move_on_their_own() -> None:
+    found = compared(PRINTS[0], PRINTS[1])
+    assert found.likeness[0] > 0.7
+    assert found.motion[0] < 0.45
+
+
+def test_what_does_not_move_is_never_taken_for_a_copy() -> None:
+    still = fingerprint_of(np.repeat(SHOTS[0].clip()[:1], 81, axis=0))
+    assert compared(still, still).motion[0] == 0
+    black = fingerprint_of(np.zeros((81, HEIGHT, WIDTH, 3), np.uint8))
+    assert compared(black, black).motion[0] == -1
+
+
+def test_the_first_clip_is_kept_and_later_ones_name_it(tmp_path: Path, store: Store) -> None:
+    again = fingerprint_of(copied(SHOTS[2].clip(1.3)))
+    one = episode(store.root, "a-one", [PRINTS[0], PRINTS[2], None])
+    two = episode(store.root, "a-two", [PRINTS[1], again])
+    rows, clean = run(store, one, two)
+    # The failed clip is not judged.
+    assert [(row["clip_id"][-4:], row["status"], row["twin_clip_id"]) for row in rows] == [
+        ("0000", "ok", ""),
+        ("0001", "ok", ""),
+        ("0000", "ok", ""),
+        ("0001", "rejected", "a-one-c0000000001"),
+    ]
+    assert rows[3]["similarity"] > 0.6
+    assert [(ref.stage, ref.unit) for ref in clean] == [("clips", "a-one"), ("clips", "a-two")]
+    assert [ref.counts.model_dump() for ref in clean] == [
+        {"rows_in": 3, "ok": 2, "rejected": 0, "failed": 1},
+        {"rows_in": 2, "ok": 1, "rejected": 1, "failed": 0},
+    ]
+    before = tables.read(two.path, tables.CLIPS)
+    after = tables.read(clean[1].path, tables.CLIPS)
+    assert after[1]["reason"] == "near_duplicate" and "a-one-c0000000001" in after[1]["detail"]
+    paths = {"file", "audio_file", "status", "reason", "detail"}
+    assert [{k: v for k, v in row.items() if k not in paths} for row in after] == [
+        {k: v for k, v in row.items() if k not in paths} for row in before
+    ]
+    for was, now in zip(before, after, strict=True):
+        for name in ("file", "audio_file"):
+            assert os.path.normpath(clean[1].folder / now[name]) == str(two.folder / was[name])
+    assert clean[0].sha256 == digest_file(clean[0].path)
+    lost = tables.read(clean[0].path, tables.CLIPS)[2]
+    assert (lost["file"], lost["reason"]) == ("", "encode_failed")
+
+
+def test_a_further_episode_changes_no_other_episodes_table(tmp_path: Path, store: Store) -> None:
+    one = episode(store.root, "a-one", [PRINTS[0], PRINTS[2]])
+    two = episode(store.root, "a-two", [PRINTS[1], PRINTS[2]])
+    three = episode(store.root, "a-three", [PRINTS[0], PRINTS[3]])
+    _, before = run(store, one, two)
+    _, after = run(store, one, two, three)
+    assert [ref.sha256 for ref in before] == [ref.sha256 for ref in after[:2]]
+    assert before[0].path != after[0].path
+    assert after[2].counts.rejected == 1
+    # Put first, it takes over what it has in common with another.
+    rows, _ = run(store, three, one, two)
+    assert {row["clip_id"] for row in rows if row["status"] == "rejected"} == {
+        "a-one-c0000000000",
+        "a-two-c0000000001",
+    }
+
+
+def test_what_is_rejected_is_nobodys_twin(store: Store) -> None:
+    """Three clips, each two seconds and a half later than the one before: only neighbours meet."""
+    chain = [fingerprint_of(SHOTS[0].clip(2.5 * k)) for k in range(3)]
+    refs = [episode(store.root, name, [one]) for name, one in zip("abc", chain, strict=True)]
+    rows, _ = run(store, *refs)
+    assert [row["status"] for row in rows] == ["ok", "rejected", "ok"]
+
+
+def test_clips_of_one_episode_meet_only_where_settings_say_so(store: Store) -> None:
+    one = episode(store.root, "a-one", [PRINTS[0], PRINTS[0]])
+    assert [row["status"] for row in run(store, one)[0]] == ["ok", "ok"]
+    rows, _ = run(store, one, within_episode=True)
+    assert [row["status"] for row in rows] == ["ok", "rejected"]
+    # What overlaps in time is the same footage by intent (a stride below a clip's length).
+    both = factories.clip("x")["source_pts"]
+    overlapping = episode(store.root, "a-two", [PRINTS[0], PRINTS[0]], source_pts=both)
+    rows, _ = run(store, overlapping, within_episode=True)
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+
+
+def test_limits_are_settings(store: Store) -> None:
+    one = episode(store.root, "a-one", [PRINTS[0]])
+    two = episode(store.root, "a-two", [fingerprint_of(copied(SHOTS[0].clip(2.5)))])
+    assert run(store, one, two)[0][1]["status"] == "rejected"
+    assert run(store, one, two, min_overlap=Decimal(4))[0][1]["status"] == "ok"
+    assert run(store, one, two, min_motion=0.9999)[0][1]["status"] == "ok"
+    assert run(store, one, two, min_likeness=1.0)[0][1]["status"] == "ok"
+
+
+def test_episodes_without_clips_stay_empty_tables(store: Store) -> None:
+    empty = episode(store.root, "a-none", [])
+    rows, clean = run(store, empty, episode(store.root, "a-one", [PRINTS[0]]))
+    assert len(rows) == 1 and clean[0].counts.rows_in == 0
+    assert tables.read(clean[0].path, tables.CLIPS) == []
+
+
+def test_the_same_clips_give_the_same_bytes(tmp_path: Path) -> None:
+    digests = []
+    for name in ("x", "deeper/y"):
+        store = Store(tmp_path / name)
+        refs = [
+            # The key of a hand-made table says where it lies: give it one that does not.
+            episode(store.root, label, PRINTS[:2]).model_copy(update={"key": f"key-{label}"})
+            for label in ("a-one", "a-two")
+        ]
+        _, clean = run(store, *refs)
+        digests.append([ref.sha256 for ref in clean])
+    assert digests[0] == digests[1]
+
+
+def test_clips_of_an_older_version_are_named(store: Store) -> None:
+    one = episode(store.root, "a-one", [b"\x00older"])
+    with pytest.raises(BadInput, match="cannot be compared"):
+        run(store, one)
+
+
+def test_many_clips_in_blocks_give_what_few_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    thumbs = fingerprint.read([PRINTS[k % 4] for k in range(12)]).copy()
+    thumbs = (thumbs.astype(int) + rng.integers(-1, 2, thumbs.shape)).clip(0, 255).astype(np.uint8)
+    clips = duplicates.Clips(
+        [f"c{k:02d}" for k in range(12)],
+        ["e"] * 12,
+        np.arange(12) // 3,
+        np.zeros((12, 2), np.int64),
+        thumbs,
+    )
+    whole = duplicates.find(clips, DuplicateSettings())
+    monkeypatch.setattr(duplicates, "_LATER", 2)
+    monkeypatch.setattr(duplicates, "_EARLIER", 3)
+    monkeypatch.setattr(duplicates, "_COMPARED", 2)
+    blocks = duplicates.find(clips, DuplicateSettings())
+    assert whole[0].tolist() == blocks[0].tolist() and whole[1] == blocks[1]
+    # Clips 1..3 of episode 0 and the fourth shot, which first comes in episode 1, are kept.
+    assert np.flatnonzero(whole[0]).tolist() == [0, 1, 2, 3]

@@ -1,0 +1,86 @@
+"""The pause for a person between dataset and training, where no UI is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from prefect.tasks import Task
+from typer.testing import CliRunner
+
+from flows.augment import augment_stages
+from flows.cli import app
+from flows.curate import curate_stages
+from mimix_core import tables
+from mimix_core.domain.library import Library
+from mimix_core.engine import registry
+from mimix_core.engine.artifacts import Frozen, TableRef
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
+from mimix_core.project.dataset_review import Decision, decide, decision_on
+from mimix_core.project.workspace import Workspace, open_workspace
+from mimix_core.settings import Config, RunSettings, load_config
+from tasks.base import Run
+from tasks.dataset_approval import NotApproved, review
+from tests.deployments.world import make_project
+from tests.factories import table_ref
+
+runner = CliRunner()
+
+
+def a_run(folder: Path, *, asks: bool) -> Run:
+    config = Config(library=folder / "library.yaml", workspace=folder, run=RunSettings(review=asks))
+    return Run(Workspace(config, Library.model_construct(shows=()), Store(folder / "store"), ()))
+
+
+def a_dataset(folder: Path, name: str) -> TableRef:
+    return table_ref(folder / name, tables.DATASET, [])
+
+
+def test_without_review_nobody_is_asked(tmp_path: Path) -> None:
+    review(a_run(tmp_path, asks=False), a_dataset(tmp_path, "one"))
+
+
+def test_a_run_from_the_shell_does_not_wait_but_says_what_to_do(tmp_path: Path) -> None:
+    run, dataset = a_run(tmp_path, asks=True), a_dataset(tmp_path, "one")
+    with pytest.raises(NotApproved, match="mimix review SETTINGS --approve"):
+        review(run, dataset)
+    decide(tmp_path, dataset.key, Decision(approved=True))
+    review(run, dataset)
+    with pytest.raises(NotApproved, match="waits for approval"):
+        review(run, a_dataset(tmp_path, "another"))
+    decide(tmp_path, dataset.key, Decision(approved=False, note="too dark"))
+    with pytest.raises(NotApproved, match="rejected: too dark"):
+        review(run, dataset)
+
+
+class InProcess(Run):
+    """Runs each stage here and now."""
+
+    def each(
+        self, submit: Task[..., TableRef], inputs: Sequence[Frozen], settings: Frozen
+    ) -> list[TableRef]:
+        stage = registry.stage(str(submit.name))
+        return [run_stage(self.workspace.store, stage, one, settings).ref for one in inputs]
+
+
+def test_the_command_decides_on_the_dataset_of_the_settings(tmp_path: Path) -> None:
+    settings = make_project(tmp_path)
+    nothing_yet = runner.invoke(app, ["review", str(settings)])
+    assert nothing_yet.exit_code == 2
+    assert "no scenes of" in nothing_yet.output
+    run = InProcess(open_workspace(load_config(settings)))
+    dataset = augment_stages(run, curate_stages(run)).dataset
+
+    undecided = runner.invoke(app, ["review", str(settings)])
+    assert undecided.exit_code == 1
+    assert f"{dataset.key[:12]}: 3 samples" in undecided.output
+    words = ["review", str(settings), "--approve", "--note", "looked at all"]
+    approved = runner.invoke(app, words)
+    assert approved.exit_code == 0
+    assert runner.invoke(app, ["review", str(settings)]).exit_code == 0
+    kept = decision_on(load_config(settings).workspace, dataset.key)
+    assert kept == Decision(approved=True, note="looked at all")
+    both = runner.invoke(app, [*words, "--reject"])
+    assert both.exit_code == 2

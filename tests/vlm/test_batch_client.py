@@ -1,0 +1,117 @@
+"""The Batch API: half the price, every way it can end, and no batch paid twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from mimix_core.errors import BadInput
+from mimix_core.vlm import BudgetSpent, Message, Text, Video, ask_all
+from tests.vlm.standin import ONE_ANSWER, ROOT, StandIn, couriers_of, question
+from tests.vlm.test_client import asked
+
+FAST = {"mode": "batch", "batch_poll_seconds": 0.1}
+SCRIPT = {
+    "broken": ["500", "right"],
+    "prose": ["not_json", "right"],
+    "expired": ["expired", "right"],
+    "long": ["truncated"],
+    "no": ["refused"],
+    "bad": ["400"],
+    "never": ["expired"],
+}
+FAILS = {
+    "prose": "invalid",
+    "long": "truncated",
+    "no": "refused",
+    "bad": "rejected",
+    "never": "unavailable",
+}
+
+
+def test_every_question_of_a_batch_is_answered_or_fails_with_its_reason(
+    server: StandIn, tmp_path: Path
+) -> None:
+    server.control(script=SCRIPT, batch_seconds=0.2)
+    names = [*"abcdefg", *SCRIPT]
+    found = asked(names, server, tmp_path, **FAST, batch_requests=5, attempts=2)
+    for name, one in found.items():
+        if name in FAILS:
+            assert one.error is not None
+            assert one.error.kind == FAILS[name]
+        else:
+            assert one.reply is not None, (name, one.error)
+            assert one.reply.cost_usd == ONE_ANSWER
+    assert (found["prose"].attempts, found["prose"].cost_usd) == (1, ONE_ANSWER)
+    counts = server.counts()
+    assert all(right == 1 for right in counts["right"].values())
+    assert counts["files"] == [], "files are deleted once all is on disk"
+    assert len(counts["batches"]) >= 3
+    again = asked([name for name in names if name not in FAILS], server, tmp_path, **FAST)
+    assert all(one.reply and one.reply.cached for one in again.values())
+
+
+def test_live_and_batch_share_their_answers(server: StandIn, tmp_path: Path) -> None:
+    asked(list("abc"), server, tmp_path, **FAST)
+    asked(list("abcd"), server, tmp_path)
+    assert server.counts()["right"] == dict.fromkeys("abcd", 1)
+
+
+def test_a_batch_whose_creation_was_not_heard_of_is_found(server: StandIn, tmp_path: Path) -> None:
+    server.control(cut_after_create=True)
+    found = asked(list("abc"), server, tmp_path, **FAST)
+    assert all(one.reply for one in found.values())
+    assert len(server.counts()["batches"]) == 1
+
+
+def test_a_batch_is_gone_on_with_after_everything_was_killed(
+    server: StandIn, tmp_path: Path
+) -> None:
+    server.control(batch_seconds=4.0)
+    asker = [sys.executable, "-m", "tests.vlm.asker"]
+    words = [*asker, server.settings(**FAST).model_dump_json(), str(tmp_path), "6"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL) as asking:
+        deadline = time.monotonic() + 60
+        while not server.counts()["batches"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for courier in couriers_of(asking.pid):
+            os.kill(courier, signal.SIGKILL)
+        asking.kill()
+    names = [str(number) for number in range(8)]
+    found = asked(names, server, tmp_path, **FAST)
+    assert all(one.reply for one in found.values())
+    assert server.counts()["right"] == dict.fromkeys(names, 1)
+    # The two that nobody had asked for are a batch of their own.
+    assert len(server.counts()["batches"]) == 2
+
+
+def test_the_budget_ends_batches(server: StandIn, tmp_path: Path) -> None:
+    server.control(batch_seconds=0.1)
+    names = [str(number) for number in range(20)]
+    with pytest.raises(BudgetSpent) as told:
+        list(ask_all(map(question, names), server.settings(**FAST, budget_usd="0.01"), tmp_path))
+    right = server.counts()["right"]
+    assert 0 < len(right) < 20
+    assert told.value.spent_usd == len(right) * ONE_ANSWER
+    lines = (tmp_path / "ledger.jsonl").read_text().splitlines()
+    assert Decimal(json.loads(lines[-1])["total_usd"]) == told.value.spent_usd
+
+
+def test_only_one_backend_has_batches(server: StandIn, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no batch service"):
+        asked(["a"], server, tmp_path, backend="gemini", mode="batch")
+
+
+def test_a_video_is_no_part_of_a_batch(server: StandIn, tmp_path: Path) -> None:
+    video = Message("user", (Video(tmp_path / "x.mp4", 1.0, "0" * 64), Text("[[a]]")))
+    with pytest.raises(BadInput, match="takes no video"):
+        list(ask_all([question("a", messages=(video,))], server.settings(**FAST), tmp_path))
