@@ -60,7 +60,7 @@ class Stage(Generic[In, Set]):
     version: int
     inputs: type[In]
     settings: type[Set]
-    table: Table
+    table: Table[Any]
     run: Callable[[In, Set, Path], StageReport]
     broken: Callable[[In, Reason, str], StageReport] | None = None
 

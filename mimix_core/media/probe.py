@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from mimix_core.errors import BadInput
-from mimix_core.tables.columns import Reason
+from mimix_core.tables.rows import Reason
 
 
 class UnreadableVideo(BadInput):

@@ -5,9 +5,23 @@ metadata, and byte-identical for identical rows. Every row has ``status``, ``rea
 ``detail``: what was rejected or failed stays as a row.
 """
 
-from mimix_core.tables.augmentation_tables import COMPOSITES, CUTOUTS, DATASET, MASKS
-from mimix_core.tables.benchmark_tables import REPORT, SAMPLES, SCORES
-from mimix_core.tables.columns import Reason, Row, Status, Table, failed, ok, rejected
+from mimix_core.tables.augmentation_tables import (
+    COMPOSITES,
+    CUTOUTS,
+    DATASET,
+    MASKS,
+    CompositeRow,
+    CutoutRow,
+    DatasetRow,
+)
+from mimix_core.tables.benchmark_tables import (
+    REPORT,
+    SAMPLES,
+    SCORES,
+    ReportRow,
+    SampleRow,
+    ScoreRow,
+)
 from mimix_core.tables.curation_tables import (
     CAPTIONS,
     CLIPS,
@@ -16,10 +30,40 @@ from mimix_core.tables.curation_tables import (
     OVERLAYS,
     SCENES,
     TRANSCRIPTS,
+    CaptionRow,
+    CharacterActionValue,
+    ClipRow,
+    DuplicateRow,
+    OverlayRow,
+    SceneRow,
+    TextBox,
+    TimedText,
+    TranscriptRow,
 )
-from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
+from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS, AnswerRow, JudgementRow, PairwiseRow
 from mimix_core.tables.parquet_io import read, usable, validate, write
-from mimix_core.tables.training_tables import BACKBONE, EMBEDDINGS, LATENTS, LORA
+from mimix_core.tables.rows import (
+    BaseRow,
+    Reason,
+    Row,
+    Status,
+    Table,
+    failed,
+    ok,
+    rejected,
+    row_schema,
+    table,
+)
+from mimix_core.tables.training_tables import (
+    BACKBONE,
+    EMBEDDINGS,
+    LATENTS,
+    LORA,
+    BackboneRow,
+    EmbeddingRow,
+    LatentRow,
+    LoraRow,
+)
 
 __all__ = [
     "BACKBONE",
@@ -42,14 +86,39 @@ __all__ = [
     "SCENES",
     "SCORES",
     "TRANSCRIPTS",
+    "AnswerRow",
+    "BackboneRow",
+    "BaseRow",
+    "CaptionRow",
+    "CharacterActionValue",
+    "ClipRow",
+    "CompositeRow",
+    "CutoutRow",
+    "DatasetRow",
+    "DuplicateRow",
+    "EmbeddingRow",
+    "JudgementRow",
+    "LatentRow",
+    "LoraRow",
+    "OverlayRow",
+    "PairwiseRow",
     "Reason",
+    "ReportRow",
     "Row",
+    "SampleRow",
+    "SceneRow",
+    "ScoreRow",
     "Status",
     "Table",
+    "TextBox",
+    "TimedText",
+    "TranscriptRow",
     "failed",
     "ok",
     "read",
     "rejected",
+    "row_schema",
+    "table",
     "usable",
     "validate",
     "write",

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from mimix_core.tables.columns import FLOAT, INT, TEXT, Table, columns
+from mimix_core.tables.rows import BaseRow, table
 
-CUTOUTS = Table(
-    "cutouts",
-    2,
-    columns(
-        ("cutout_id", TEXT),
-        ("clip_id", TEXT),
-        ("show", TEXT),
-        ("style", TEXT),
-        ("character", TEXT),
-        ("locator", TEXT),
-        ("backend", TEXT),
-        ("area", pa.list_(FLOAT)),  # share of the frame, one a frame
-        ("boxes", pa.list_(pa.list_(INT))),  # x0, y0, x1, y1 of the mask, one a frame
-        ("score", pa.list_(FLOAT)),  # the backend's own confidence in 0..1, one a frame
-        ("presence", FLOAT),
-        ("border", pa.list_(TEXT)),  # sides of the frame the character is cut off at
-        ("file", TEXT),  # Parquet of the masks, see MASKS
-    ),
-    id="cutout_id",
-    parent="clip_id",
-)
+
+class CutoutRow(BaseRow):
+    """One row of the table ``cutouts``."""
+
+    cutout_id: str
+    clip_id: str
+    show: str
+    style: str
+    character: str
+    locator: str
+    backend: str
+    area: list[float]  # share of the frame, one a frame
+    boxes: list[list[int]]  # x0, y0, x1, y1 of the mask, one a frame
+    score: list[float]  # the backend's own confidence in 0..1, one a frame
+    presence: float
+    border: list[str]  # sides of the frame the character is cut off at
+    file: str  # Parquet of the masks, see MASKS
+
+
+CUTOUTS = table("cutouts", 2, CutoutRow, id="cutout_id", parent="clip_id")
 
 MASKS = pa.schema(
     [
@@ -35,66 +34,64 @@ MASKS = pa.schema(
     ]
 )
 
-COMPOSITES = Table(
-    "composites",
-    2,
-    columns(
-        ("composite_id", TEXT),
-        ("cutout_id", TEXT),
-        ("source_clip_id", TEXT),
-        ("background_clip_id", TEXT),
-        ("source_episode_id", TEXT),
-        ("background_episode_id", TEXT),
-        ("show", TEXT),  # of the background
-        ("style", TEXT),  # of the background
-        ("character", TEXT),
-        ("character_style", TEXT),
-        ("rank", INT),  # place in the plan: the first n of a plan are the plan for n; -1: in none
-        # The source's first frame is scaled, and its corner put at x, y of the background's.
-        ("scale", FLOAT),
-        ("x", FLOAT),
-        ("y", FLOAT),
-        ("path", pa.list_(pa.list_(FLOAT))),  # scale, x, y of each frame; empty: all as the first
-        ("source_camera", TEXT),  # static | moving
-        ("background_camera", TEXT),
-        ("covered", FLOAT),  # of the scene's own character hidden most, by the boxes
-        ("width", INT),
-        ("height", INT),
-        ("frames", INT),
-        ("file", TEXT),
-        ("sheet_file", TEXT),  # source, mask, background, result
-        ("sha256", TEXT),
-    ),
-    id="composite_id",
-    parent="cutout_id",
-)
 
-DATASET = Table(
-    "dataset",
-    2,
-    columns(
-        ("sample_id", TEXT),  # clip_id or composite_id
-        ("kind", TEXT),  # original | composite
-        ("split", TEXT),  # train | val | test
-        ("show", TEXT),
-        ("style", TEXT),
-        ("characters", pa.list_(TEXT)),
-        ("caption", TEXT),
-        ("caption_backend", TEXT),
-        ("video", TEXT),  # relative to the store
-        ("sha256", TEXT),
-        ("frames", INT),
-        ("rate_num", INT),
-        ("rate_den", INT),
-        ("width", INT),
-        ("height", INT),
-        ("episode_id", TEXT),  # of a composite: its background's
-        # Of a composite; else empty, and -1.
-        ("source_episode_id", TEXT),
-        ("pasted", TEXT),
-        ("pasted_style", TEXT),
-        ("rank", INT),
-    ),
-    id="sample_id",
-    parent="sample_id",
-)
+class CompositeRow(BaseRow):
+    """One row of the table ``composites``."""
+
+    composite_id: str
+    cutout_id: str
+    source_clip_id: str
+    background_clip_id: str
+    source_episode_id: str
+    background_episode_id: str
+    show: str  # of the background
+    style: str  # of the background
+    character: str
+    character_style: str
+    rank: int  # place in the plan: the first n of a plan are the plan for n; -1: in none
+    # The source's first frame is scaled, and its corner put at x, y of the background's.
+    scale: float
+    x: float
+    y: float
+    path: list[list[float]]  # scale, x, y of each frame; empty: all as the first
+    source_camera: str  # static | moving
+    background_camera: str
+    covered: float  # of the scene's own character hidden most, by the boxes
+    width: int
+    height: int
+    frames: int
+    file: str
+    sheet_file: str  # source, mask, background, result
+    sha256: str
+
+
+COMPOSITES = table("composites", 2, CompositeRow, id="composite_id", parent="cutout_id")
+
+
+class DatasetRow(BaseRow):
+    """One row of the table ``dataset``."""
+
+    sample_id: str  # clip_id or composite_id
+    kind: str  # original | composite
+    split: str  # train | val | test
+    show: str
+    style: str
+    characters: list[str]
+    caption: str
+    caption_backend: str
+    video: str  # relative to the store
+    sha256: str
+    frames: int
+    rate_num: int
+    rate_den: int
+    width: int
+    height: int
+    episode_id: str  # of a composite: its background's
+    # Of a composite; else empty, and -1.
+    source_episode_id: str
+    pasted: str
+    pasted_style: str
+    rank: int
+
+
+DATASET = table("dataset", 2, DatasetRow, id="sample_id", parent="sample_id")

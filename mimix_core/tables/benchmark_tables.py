@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+from mimix_core.tables.rows import BaseRow, table
 
-from mimix_core.tables.columns import FLOAT, INT, TEXT, Table, columns
 
-SAMPLES = Table(
-    "samples",
-    1,
-    columns(
-        ("prompt_id", TEXT),
-        ("category", TEXT),
-        ("prompt", TEXT),
-        ("characters", pa.list_(TEXT)),
-        ("backbone", TEXT),
-        ("seed", INT),
-        ("file", TEXT),
-        ("sha256", TEXT),
-        ("frames", INT),
-        ("width", INT),
-        ("height", INT),
-    ),
-    id="prompt_id",
-    parent="prompt_id",
-)
+class SampleRow(BaseRow):
+    """One row of the table ``samples``."""
 
-SCORES = Table(
-    "scores",
-    1,
-    columns(
-        ("score_id", TEXT),  # video id + metric
-        ("video_id", TEXT),
-        ("kind", TEXT),  # sample | clip (real footage, for scale)
-        ("metric", TEXT),  # dimension/backend, e.g. imaging_quality/brisque
-        ("value", FLOAT),
-    ),
-    id="score_id",
-    parent="video_id",
-)
+    prompt_id: str
+    category: str
+    prompt: str
+    characters: list[str]
+    backbone: str
+    seed: int
+    file: str
+    sha256: str
+    frames: int
+    width: int
+    height: int
 
-REPORT = Table(
-    "report",
-    1,
-    columns(("page", TEXT), ("file", TEXT)),
-    id="page",
-)
+
+SAMPLES = table("samples", 1, SampleRow, id="prompt_id", parent="prompt_id")
+
+
+class ScoreRow(BaseRow):
+    """One row of the table ``scores``."""
+
+    score_id: str  # video id + metric
+    video_id: str
+    kind: str  # sample | clip (real footage, for scale)
+    metric: str  # dimension/backend, e.g. imaging_quality/brisque
+    value: float
+
+
+SCORES = table("scores", 1, ScoreRow, id="score_id", parent="video_id")
+
+
+class ReportRow(BaseRow):
+    """One row of the table ``report``."""
+
+    page: str
+    file: str
+
+
+REPORT = table("report", 1, ReportRow, id="page")

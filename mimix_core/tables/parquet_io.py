@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimix_core.errors import BadInput
-from mimix_core.tables.columns import Reason, Row, Status, Table
+from mimix_core.tables.rows import R, Reason, Status, Table
 
 
-def validate(table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def validate(table: Table[Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise ValueError naming the first row that the table's contract does not allow."""
     names = set(table.schema.names)
     reasons = {reason.value for reason in Reason}
@@ -34,7 +34,9 @@ def validate(table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
             raise ValueError(f"{label}: unknown reason {row['reason']!r}")
 
 
-def write(path: Path, table: Table, rows: Iterable[Mapping[str, Any]], *, stage_key: str) -> None:
+def write(
+    path: Path, table: Table[Any], rows: Iterable[Mapping[str, Any]], *, stage_key: str
+) -> None:
     """Write ``rows``, sorted by id, as one Parquet file: same rows and key, same bytes."""
     ordered = sorted(rows, key=lambda row: str(row[table.id]))
     validate(table, ordered)
@@ -49,7 +51,7 @@ def write(path: Path, table: Table, rows: Iterable[Mapping[str, Any]], *, stage_
     pq.write_table(arrow, path, compression="zstd", row_group_size=65536)
 
 
-def read(path: Path, table: Table) -> list[Row]:
+def read(path: Path, table: Table[R]) -> list[R]:
     """All rows of a table. Raises BadInput when the file is not this table at this version."""
     try:
         arrow = pq.read_table(path)
@@ -69,10 +71,10 @@ def read(path: Path, table: Table) -> list[Row]:
             where=os.fspath(path),
             fix="Run the stage that makes it again with this version of MiMix.",
         )
-    rows: list[Row] = arrow.to_pylist()
+    rows: list[R] = arrow.to_pylist()
     return rows
 
 
-def usable(rows: Iterable[Row]) -> Iterator[Row]:
+def usable(rows: Iterable[R]) -> Iterator[R]:
     """The rows whose status is ok."""
     return (row for row in rows if row["status"] == Status.OK)

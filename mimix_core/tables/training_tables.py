@@ -2,66 +2,61 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+from mimix_core.tables.rows import BaseRow, table
 
-from mimix_core.tables.columns import INT, TEXT, Table, columns
 
-BACKBONE = Table(
-    "backbone",
-    1,
-    columns(
-        ("component", TEXT),  # transformer | vae | text_encoder | tokenizer | scheduler
-        ("backbone", TEXT),  # its own name; a stand-in never carries the real one's
-        ("folder", TEXT),
-        ("sha256", TEXT),
-        ("parameters", INT),
-    ),
-    id="component",
-)
+class BackboneRow(BaseRow):
+    """One row of the table ``backbone``."""
 
-LATENTS = Table(
-    "latents",
-    2,
-    columns(
-        ("sample_id", TEXT),
-        ("backbone", TEXT),
-        ("file", TEXT),  # a shard: safetensors of many samples' normalised VAE means
-        ("key", TEXT),  # the name of this one's in there
-        ("shape", pa.list_(INT)),  # channels, frames, height, width
-        ("sha256", TEXT),  # of its numbers as they are stored
-    ),
-    id="sample_id",
-    parent="sample_id",
-)
+    component: str  # transformer | vae | text_encoder | tokenizer | scheduler
+    backbone: str  # its own name; a stand-in never carries the real one's
+    folder: str
+    sha256: str
+    parameters: int
 
-EMBEDDINGS = Table(
-    "embeddings",
-    2,
-    columns(
-        ("sample_id", TEXT),
-        ("backbone", TEXT),
-        ("caption", TEXT),  # as the dataset has it
-        ("variant", TEXT),  # which of its tags were embedded
-        ("text", TEXT),  # what was embedded
-        ("tokens", INT),
-        ("tokens_cut", INT),  # how many it was too long by
-        ("file", TEXT),  # a shard: safetensors of many texts, each cut to its true length
-        ("key", TEXT),  # the name of this one's in there; equal texts share one
-        ("shape", pa.list_(INT)),  # tokens, width
-        ("sha256", TEXT),  # of its numbers as they are stored
-    ),
-    id="sample_id",
-    parent="sample_id",
-)
 
-LORA = Table(
-    "lora",
-    1,
-    columns(
-        ("sample_id", TEXT),  # each dataset row: trained on, held out, or why neither
-        ("split", TEXT),
-        ("seen", INT),  # how often it was trained on
-    ),
-    id="sample_id",
-    parent="sample_id",
-)
+BACKBONE = table("backbone", 1, BackboneRow, id="component")
+
+
+class LatentRow(BaseRow):
+    """One row of the table ``latents``."""
+
+    sample_id: str
+    backbone: str
+    file: str  # a shard: safetensors of many samples' normalised VAE means
+    key: str  # the name of this one's in there
+    shape: list[int]  # channels, frames, height, width
+    sha256: str  # of its numbers as they are stored
+
+
+LATENTS = table("latents", 2, LatentRow, id="sample_id", parent="sample_id")
+
+
+class EmbeddingRow(BaseRow):
+    """One row of the table ``embeddings``."""
+
+    sample_id: str
+    backbone: str
+    caption: str  # as the dataset has it
+    variant: str  # which of its tags were embedded
+    text: str  # what was embedded
+    tokens: int
+    tokens_cut: int  # how many it was too long by
+    file: str  # a shard: safetensors of many texts, each cut to its true length
+    key: str  # the name of this one's in there; equal texts share one
+    shape: list[int]  # tokens, width
+    sha256: str  # of its numbers as they are stored
+
+
+EMBEDDINGS = table("embeddings", 2, EmbeddingRow, id="sample_id", parent="sample_id")
+
+
+class LoraRow(BaseRow):
+    """One row of the table ``lora``."""
+
+    sample_id: str  # each dataset row: trained on, held out, or why neither
+    split: str
+    seen: int  # how often it was trained on
+
+
+LORA = table("lora", 1, LoraRow, id="sample_id", parent="sample_id")

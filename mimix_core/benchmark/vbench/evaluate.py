@@ -24,7 +24,7 @@ from mimix_core.benchmark.vbench.video_reader import Unmeasurable, Video, read
 from mimix_core.engine import progress
 from mimix_core.media.probe import UnreadableVideo
 from mimix_core.tables import Reason, Row
-from mimix_core.tables.columns import FLOAT, TEXT, Table, columns
+from mimix_core.tables.rows import FLOAT, TEXT, Table, columns
 
 if TYPE_CHECKING:
     import torch

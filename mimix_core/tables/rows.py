@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from types import UnionType
+from typing import (
+    Any,
+    Generic,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import pyarrow as pa
+from typing_extensions import TypedDict, get_original_bases, is_typeddict
 
 Row = dict[str, Any]
-
-TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+"""A row being built; ``write`` checks it against the table's schema."""
 
 
 class Status(StrEnum):
@@ -92,27 +100,79 @@ class Reason(StrEnum):
     UPSTREAM_FAILED = "upstream_failed"
 
 
-def columns(*fields: tuple[str, pa.DataType]) -> pa.Schema:
-    """A stage's own columns and the three that every table has."""
-    nullable = {"reason", "detail", "cost_usd"}
-    common = [("status", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
-    return pa.schema(
-        [pa.field(name, kind, nullable=name in nullable) for name, kind in [*fields, *common]]
-    )
+class BaseRow(TypedDict):
+    """The columns that every table ends with."""
+
+    status: str
+    reason: str | None
+    detail: str | None
+
+
+R = TypeVar("R", bound=BaseRow)
 
 
 @dataclass(frozen=True)
-class Table:
-    """Schema of one stage's table. ``id`` is its sorted unique column.
+class Table(Generic[R]):
+    """A table of one stage: its row type, the Arrow schema made from that, and its key columns.
 
-    ``parent`` names the column that holds the id of the row upstream that a row came from.
+    ``id`` is the sorted unique column. ``parent`` names the column that holds the id of the
+    upstream row that a row was made from.
     """
 
     name: str
     version: int
+    row: type[R]
     schema: pa.Schema
     id: str
     parent: str | None = None
+
+
+def table(name: str, version: int, row: type[R], *, id: str, parent: str | None = None) -> Table[R]:
+    """Define a table by its row type; raise TypeError for a type that no column can have."""
+    return Table(name, version, row, row_schema(row), id, parent)
+
+
+def row_schema(row: type[Any]) -> pa.Schema:
+    """Derive the Arrow schema of a row type: own columns first, inherited ones after them.
+
+    A column is nullable when its type allows None. Nested TypedDicts become structs.
+    """
+    hints = get_type_hints(row)
+    fields = []
+    for name in _column_order(row):
+        kind, nullable = _without_none(hints[name])
+        fields.append(pa.field(name, _arrow_type(kind), nullable=nullable))
+    return pa.schema(fields)
+
+
+_SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def _column_order(row: type[Any]) -> list[str]:
+    bases = [base for base in get_original_bases(row) if is_typeddict(base)]
+    inherited = [name for base in bases for name in _column_order(base)]
+    return [name for name in row.__annotations__ if name not in inherited] + inherited
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    if get_origin(kind) is UnionType:
+        kinds = [one for one in get_args(kind) if one is not type(None)]
+        if len(kinds) == 1:
+            return kinds[0], True
+    return kind, False
+
+
+def _arrow_type(kind: Any) -> pa.DataType:
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    if kind is bytes:
+        return pa.binary()
+    if get_origin(kind) is list:
+        return pa.list_(_arrow_type(get_args(kind)[0]))
+    if is_typeddict(kind):
+        hints = get_type_hints(kind)
+        return pa.struct([(name, _arrow_type(hints[name])) for name in _column_order(kind)])
+    raise TypeError(f"no column can have the type {kind!r}")
 
 
 def ok(**values: Any) -> Row:
