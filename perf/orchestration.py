@@ -244,7 +244,7 @@ def _commit(asked: Any) -> Any:
     from mimix_core.engine.artifacts import Counts
     from mimix_core.engine.store import StageRecord, Store
 
-    stage = registry.stage(asked.stage)
+    stage = registry.get_stage(asked.stage)
     inputs = stage.inputs.model_validate(asked.inputs)
     key = stage.key(inputs, stage.settings.model_validate(asked.settings))
     episodes = sum(round(hours * EPISODES_AN_HOUR) for hours in SHOWS.values())
@@ -317,14 +317,14 @@ def part(name: str, settings: Path) -> dict[str, float]:
     from flows.mimix import mimix_stages
     from flows.session import session
     from mimix_core.engine import registry
-    from mimix_core.engine.artifacts import Frozen, TableRef
+    from mimix_core.engine.artifacts import FrozenModel, TableRef
     from mimix_core.project.workspace import open_workspace
     from mimix_core.settings import load_config
     from tasks import base
 
     config = load_config(settings)
-    for stage_name in registry.MODULES:
-        registry.stage(stage_name)  # what importing it takes is nobody's growth
+    for stage_name in registry.stage_names():
+        registry.get_stage(stage_name)  # what importing it takes is nobody's growth
     stub_stages()
     watch = Watch()
 
@@ -336,8 +336,8 @@ def part(name: str, settings: Path) -> dict[str, float]:
     class Plain(Watched):
         """The same units, without Prefect."""
 
-        def each(self, submit: Any, inputs: Sequence[Frozen], settings: Frozen) -> list[TableRef]:
-            stage = registry.stage(str(submit.name))
+        def each(self, submit: Any, inputs: Sequence[FrozenModel], settings: FrozenModel) -> list[TableRef]:
+            stage = registry.get_stage(str(submit.name))
             works = [self._work(stage, one, settings) for one in inputs]
             for work in works:
                 self.workspace.store.lookup(work.stage, work.key)

@@ -86,8 +86,8 @@ def test_stages_do_not_import_each_other() -> None:
 def test_the_domain_loads_without_the_orchestrator() -> None:
     code = (
         "import sys\n"
-        "from mimix_core import catalogue\n"
-        "for name in catalogue.MODULES: catalogue.stage(name)\n"
+        "from mimix_core.engine import registry\n"
+        "registry.pipeline_stages()\n"
         "loaded = {name.split('.')[0] for name in sys.modules}\n"
         "assert not loaded & {'prefect', 'tasks', 'flows'}, loaded\n"
         "assert not loaded & {'torch', 'diffusers', 'transformers', 'deepspeed'}, "

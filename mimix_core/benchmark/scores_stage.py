@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from mimix_core import tables
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import MissingModel
 from mimix_core.media.decode import read_rgb
 from mimix_core.media.probe import UnreadableVideo
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from mimix_core.benchmark.metrics import Measure
 
 
-class ScoreInputs(Frozen):
+class ScoreInputs(FrozenModel):
     """Generated videos, and tables of real clips that give the metrics a scale.
 
     ``weights``: the files that the chosen metrics load from ``settings.weights``.
     """
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     samples: TableRef
     clips: tuple[TableRef, ...] = ()
     weights: tuple[FileRef, ...] = ()
@@ -68,13 +68,13 @@ def run(inputs: ScoreInputs, settings: ScoreSettings, out: Path) -> StageReport:
     import torch
 
     from mimix_core.benchmark.metrics import Resources, chosen
-    from mimix_core.engine.torch_runtime import pick_device
+    from mimix_core.engine.torch_runtime import select_device
 
     # The flow's search runs in as many stripes as there are threads, and depends on their borders.
     cv2.setNumThreads(settings.threads)
     torch.set_num_threads(settings.threads)
     weights_files(settings)
-    resources = Resources(settings.weights, pick_device(settings.device))
+    resources = Resources(settings.weights, select_device(settings.device))
     measures = {metric.name: metric.prepare(resources) for metric in chosen(settings.metrics)}
     videos = [
         (ref.folder / row["file"], row[table.id], kind, row.get("prompt", ""))
@@ -132,6 +132,12 @@ def score(
 
 STAGE = Stage(
     name="scores",
+    title="Scores",
+    description="Measure generated videos and real footage with the same metrics.",
+    row_noun="measurements",
+    phase=Phase.EVALUATION,
+    upstream=("samples", "duplicates"),
+    resources=frozenset({Resource.CPU, Resource.GPU}),
     version=2,
     inputs=ScoreInputs,
     settings=ScoreSettings,

@@ -1,4 +1,4 @@
-"""References to content: what passes between stages instead of the content itself."""
+"""Define references to files and tables, which stages exchange instead of the content itself."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 
-class Frozen(BaseModel):
-    """Base of all typed values: unknown keys and infinities are errors, nothing changes later."""
+class FrozenModel(BaseModel):
+    """Base of all typed values: immutable; unknown keys, NaN and infinities are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class FileRef(Frozen):
-    """A file, or a folder taken as one thing, with the digest of its content.
+class FileRef(FrozenModel):
+    """Reference a file, or a folder as a unit, by the digest of its content.
 
-    The path says where it lies today and is no part of its identity.
+    The path is its current location and not part of its identity.
     """
 
     path: Path
@@ -26,8 +26,8 @@ class FileRef(Frozen):
     size: int
 
 
-class Counts(Frozen):
-    """Rows of one table by status. ``rows_in`` is what entered the stage."""
+class Counts(FrozenModel):
+    """Count the rows of one table by status; ``rows_in`` counts the stage's input items."""
 
     rows_in: int
     ok: int
@@ -35,8 +35,8 @@ class Counts(Frozen):
     failed: int
 
 
-class TableRef(Frozen):
-    """A committed table of one stage and unit; small enough to be an orchestrator's result."""
+class TableRef(FrozenModel):
+    """Reference the committed table of one stage and unit; small enough for a Prefect result."""
 
     stage: str
     unit: str
@@ -47,20 +47,21 @@ class TableRef(Frozen):
 
     @property
     def folder(self) -> Path:
-        """The folder of the table: its ``file`` columns are relative to it."""
+        """Return the table's folder, to which its ``file`` columns are relative."""
         return self.path.parent
 
 
 def digest_file(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
+    """Compute the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def file_ref(path: Path, digest: Callable[[Path], str] = digest_file) -> FileRef:
-    """Reference to a file, or to a folder and all below it (names and bytes; links followed).
+    """Create the reference of a file, or of a folder with everything below it.
 
-    ``digest`` gives the sha256 of a single file.
+    A folder's digest covers relative names and bytes; links are followed. ``digest`` computes the
+    SHA-256 of a single file.
     """
     path = path.resolve()
     if not path.is_dir():

@@ -1,4 +1,4 @@
-"""What must survive a crash of the machine: files written whole, and names that are on disk."""
+"""Write files that survive a crash of the machine, complete or not at all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 
-def sync(path: Path) -> None:
-    """Put a file's bytes, or a folder's names, on disk."""
+def fsync_path(path: Path) -> None:
+    """Flush a file's bytes, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -16,8 +16,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; its bytes and its name are on disk when this returns."""
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all; bytes and name are on disk on return.
+
+    Creates missing parent folders and replaces an existing file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -30,4 +33,4 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    fsync_path(path.parent)

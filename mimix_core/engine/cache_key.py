@@ -1,4 +1,4 @@
-"""The stage key: changes when, and only when, something changes that the result depends on."""
+"""Compute stage keys: a key changes if and only if something the result depends on changes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pydantic import BaseModel
 from mimix_core.engine.artifacts import FileRef, TableRef
 
 
-class Immaterial:
-    """Marks a settings field that changes how a stage runs but not what it makes.
+class ExcludeFromKey:
+    """Mark a settings field that changes how a stage runs but not its result.
 
-    ``workers: Annotated[int, Immaterial()] = 2`` stays out of the stage key.
+    ``workers: Annotated[int, ExcludeFromKey()] = 2`` is not part of the stage key.
     """
 
 
-def identity(value: Any) -> Any:
-    """What of ``value`` a result depends on, as plain JSON.
+def canonical_json(value: Any) -> Any:
+    """Reduce a value to the plain JSON that a stage key covers.
 
-    Files and tables count by content digest and never by path; fields marked ``Immaterial`` do
-    not count. Raises TypeError for a bare path (wrap it as a FileRef: a path says nothing about
-    content) and for anything that has no canonical JSON.
+    Files and tables enter by content digest, never by path; fields marked ``ExcludeFromKey`` are
+    left out. Raises TypeError for a bare path (wrap it in a FileRef, since a path does not identify
+    content) and for anything without a canonical JSON form.
     """
     if isinstance(value, FileRef):
         return {"file": value.sha256}
@@ -37,22 +37,22 @@ def identity(value: Any) -> Any:
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         return {
-            name: identity(getattr(value, name))
+            name: canonical_json(getattr(value, name))
             for name in sorted(fields)
-            if not any(isinstance(mark, Immaterial) for mark in fields[name].metadata)
+            if not any(isinstance(marker, ExcludeFromKey) for marker in fields[name].metadata)
         }
     if isinstance(value, Enum):
-        return identity(value.value)
+        return canonical_json(value.value)
     if isinstance(value, Fraction):
         return {"fraction": [value.numerator, value.denominator]}
     if isinstance(value, Decimal):
-        return identity(Fraction(value))
+        return canonical_json(Fraction(value))
     if isinstance(value, Mapping):
         if not all(isinstance(name, str) for name in value):
             raise TypeError("only text keys can be part of a stage key")
-        return {name: identity(value[name]) for name in sorted(value)}
+        return {name: canonical_json(value[name]) for name in sorted(value)}
     if isinstance(value, list | tuple):
-        return [identity(item) for item in value]
+        return [canonical_json(item) for item in value]
     if isinstance(value, float):
         # repr round-trips; json would write 1.0 and 1 alike in some readers.
         return {"float": repr(value)}
@@ -64,12 +64,12 @@ def identity(value: Any) -> Any:
 
 
 def stage_key(stage: str, version: int, inputs: BaseModel, settings: BaseModel) -> str:
-    """sha256 over stage name and version, the inputs' content and the settings that matter."""
+    """Hash stage name and version, the inputs' content and the settings that affect the result."""
     preimage = {
         "stage": stage,
         "version": version,
-        "inputs": identity(inputs),
-        "settings": identity(settings),
+        "inputs": canonical_json(inputs),
+        "settings": canonical_json(settings),
     }
     text = json.dumps(preimage, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

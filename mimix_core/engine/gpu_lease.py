@@ -1,13 +1,12 @@
-"""Which device a unit computes on: with several GPUs each unit at work has one to itself.
+"""Lease GPUs to units of work: each running unit has one GPU to itself.
 
-Units run in processes of their own, ``run.workers`` at a time, of one run or of several. The first
-free GPU is leased by a lock that the system gives back however the process ends. A unit that finds
-none waits: two VAEs on one GPU are no faster than one after the other, and may not fit.
+Units run in separate processes, several at a time, of one run or of several. The first free GPU is
+leased by a lock file that the kernel releases however the process ends. A unit that finds none
+waits: two VAEs on one GPU are not faster than one after the other, and may not fit.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 import time
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mimix_core.engine.locks import try_exclusive_lock
 from mimix_core.errors import Transient
 
 if TYPE_CHECKING:
@@ -25,17 +25,17 @@ _POLL_SECONDS = 0.2
 
 
 @contextmanager
-def leased(asked: Literal["auto", "cpu", "cuda"]) -> Iterator[torch.device]:
-    """The CPU, or a GPU that no other unit of this machine has meanwhile.
+def acquire_device(requested: Literal["auto", "cpu", "cuda"]) -> Iterator[torch.device]:
+    """Acquire the CPU, or a GPU that no other unit on this machine uses at the same time.
 
-    Its memory is given back afterwards, for the unit of another process that comes next. Raises
-    BadInput when a GPU is asked for and there is none, Transient when its memory is not enough now.
+    GPU memory is released afterwards for the next unit. Raises BadInput when a GPU is requested
+    and none exists, Transient when the GPU runs out of memory.
     """
     import torch
 
-    from mimix_core.engine.torch_runtime import pick_device
+    from mimix_core.engine.torch_runtime import select_device
 
-    device = pick_device(asked)
+    device = select_device(requested)
     if device.type == "cpu":
         yield device
         return
@@ -43,35 +43,33 @@ def leased(asked: Literal["auto", "cpu", "cuda"]) -> Iterator[torch.device]:
         str(torch.cuda.get_device_properties(index).uuid)
         for index in range(torch.cuda.device_count())
     ]
-    with lease(names, lease_folder()) as index:
+    with acquire_lock(names, lease_folder()) as index:
         torch.cuda.set_device(index)
         try:
             yield torch.device("cuda", index)
         except torch.OutOfMemoryError as error:
-            raise Transient(f"GPU {index} has no memory left: {error}") from error
+            raise Transient(f"GPU {index} is out of memory: {error}") from error
         finally:
             torch.cuda.empty_cache()
 
 
 def lease_folder() -> Path:
-    """Where the locks of this machine's devices lie; one folder a user."""
+    """Return the folder of this machine's device locks, one per user."""
     return Path(tempfile.gettempdir()) / f"mimix-devices-{os.getuid()}"
 
 
 @contextmanager
-def lease(names: Sequence[str], folder: Path) -> Iterator[int]:
-    """The index of a free device, held meanwhile; waits for one when all are taken.
+def acquire_lock(names: Sequence[str], folder: Path) -> Iterator[int]:
+    """Lock a free device, waiting until there is one, and yield its index.
 
-    ``names``: what tells the devices apart on this machine, in any process.
+    ``names`` identify the devices on this machine, the same in every process.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     while True:
         for index, name in enumerate(names):
-            with (folder / f"{name}.lock").open("a") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                yield index
+            lock = try_exclusive_lock(folder / f"{name}.lock")
+            if lock is not None:
+                with lock:
+                    yield index
                 return
         time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""How a running stage tells how far it is, without knowing who listens."""
+"""Report the progress of a running stage to a listener that the stage does not know."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _listener: ContextVar[Listener | None] = ContextVar("mimix_progress_listener", d
 
 
 def advance(done: int, total: int, note: str = "") -> None:
-    """Say that ``done`` of ``total`` steps of the running stage are done."""
+    """Report that ``done`` of ``total`` steps of the running stage are complete."""
     listener = _listener.get()
     if listener is not None:
         listener(done, total, note)
@@ -20,7 +20,7 @@ def advance(done: int, total: int, note: str = "") -> None:
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Send every ``advance`` made in this context to ``listener``."""
+    """Send every ``advance`` call in this context to ``listener``."""
     token = _listener.set(listener)
     try:
         yield

@@ -1,7 +1,7 @@
-"""The stage contract: typed inputs and settings in, rows and files out, committed whole.
+"""Define stages and run them: typed inputs and settings in; rows and files out, in one commit.
 
-``run_stage`` is the one way a stage runs, whoever calls it (a Prefect task, the CLI, a test):
-look the key up in the store, run into a staging folder, count, write the table, commit.
+``run_stage`` is the only way a stage runs, called by Prefect tasks, the CLI and tests alike: look
+up the key in the store, run into a staging folder, count the rows, write the table, commit.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mimix_core import tables
-from mimix_core.engine.artifacts import Counts, Frozen, TableRef
+from mimix_core.engine.artifacts import Counts, FrozenModel, TableRef
 from mimix_core.engine.cache_key import stage_key
 from mimix_core.engine.store import StageRecord, Store
 from mimix_core.errors import StageFailed
 from mimix_core.tables import Reason, Row, Status, Table
 
-In = TypeVar("In", bound=Frozen)
-Set = TypeVar("Set", bound=Frozen)
+In = TypeVar("In", bound=FrozenModel)
+Set = TypeVar("Set", bound=FrozenModel)
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a stage made: its rows, and how many things it was given to judge.
+    """Hold the output of a stage: its rows, and how many things it was given to judge.
 
     ``rows_in`` is counted by the stage where its inputs come in, not from ``rows``: that the two
     agree is the proof that nothing was lost on the way. ``notes`` are of the result: the same for
@@ -39,48 +40,78 @@ class StageReport:
     rows: Sequence[Row]
     rows_in: int
     notes: Mapping[str, str | int | float] = field(default_factory=dict)
-    effort: Mapping[str, str | int | float] = field(default_factory=dict)
+    runtime_stats: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+class Resource(StrEnum):
+    """What a stage may use besides disk; shown by ``mimix stages``."""
+
+    CPU = "CPU"
+    GPU = "GPU"
+    NETWORK = "network"
+
+
+class Phase(StrEnum):
+    """Parts of the pipeline; each flow runs the phases up to its own."""
+
+    CURATION = "curation"
+    AUGMENTATION = "augmentation"
+    TRAINING = "training"
+    GENERATION = "generation"
+    EVALUATION = "evaluation"
+    REPORT = "report"
 
 
 @dataclass(frozen=True)
 class Stage(Generic[In, Set]):
-    """One stage of the pipeline.
+    """Define one stage of the pipeline: all that registry, CLI, progress, report and docs need.
 
     ``run(inputs, settings, out)`` writes its files below the folder ``out`` and returns its rows;
     file columns are relative to ``out``. Raise ``version`` whenever the same inputs and settings
-    would now give other rows or files.
+    would now produce other rows or files.
 
-    ``broken(inputs, reason, detail)`` gives the rows of a unit whose process died or hung whenever
-    it was tried: all failed, for that reason. A stage that reads files of unknown origin has one,
-    so that such a file costs its own rows and not the run. It reads no video and runs in the
-    caller's process.
+    ``failed_rows(inputs, reason, detail)`` returns the rows of a unit whose process crashed or hung
+    on every attempt: all failed, for that reason. Stages that read files of unknown origin define
+    it, so that such a file costs its own rows instead of the run. It must not decode anything,
+    since it runs in the caller's process.
+
+    ``row_noun`` names the stage's rows in the plural ("12 clips"); ``upstream`` names the stages
+    that produce its input tables.
     """
 
     name: str
+    title: str
+    description: str
+    row_noun: str
+    phase: Phase
     version: int
     inputs: type[In]
     settings: type[Set]
     table: Table[Any]
     run: Callable[[In, Set, Path], StageReport]
-    broken: Callable[[In, Reason, str], StageReport] | None = None
+    failed_rows: Callable[[In, Reason, str], StageReport] | None = None
+    upstream: tuple[str, ...] = ()
+    resources: frozenset[Resource] = frozenset({Resource.CPU})
 
     def key(self, inputs: In, settings: Set) -> str:
+        """Compute the stage key of these inputs and settings."""
         return stage_key(self.name, self.version, inputs, settings)
 
     def unit(self, inputs: In) -> str:
-        """What the person calls this unit of work: an episode's name, or ``all``."""
+        """Return the display name of this unit of work: an episode's name, or ``all``."""
         return str(getattr(inputs, "unit", "all"))
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """The reference to a committed table, and whether it had to be computed now."""
+    """Reference a committed table; ``computed`` is False for a cache hit."""
 
     ref: TableRef
     computed: bool
 
 
-def count(rows: Sequence[Row], rows_in: int) -> Counts:
+def count_rows(rows: Sequence[Row], rows_in: int) -> Counts:
+    """Count rows by status."""
     statuses = Counter(row["status"] for row in rows)
     return Counts(
         rows_in=rows_in,
@@ -90,33 +121,35 @@ def count(rows: Sequence[Row], rows_in: int) -> Counts:
     )
 
 
-def run_stage(store: Store, stage: Stage[Any, Any], inputs: Frozen, settings: Frozen) -> StageRun:
-    """Give the stage's table for these inputs: the committed one, or a new one.
+def run_stage(
+    store: Store, stage: Stage[Any, Any], inputs: FrozenModel, settings: FrozenModel
+) -> StageRun:
+    """Return the stage's table for these inputs, computing it unless the store has it.
 
-    Raises StageFailed when rows got lost or doubled inside the stage; whatever the stage itself
-    raises passes through, and leaves nothing in the store.
+    Raises StageFailed when the stage lost or duplicated rows. Errors of the stage itself pass
+    through and leave nothing in the store.
     """
     return _run(store, stage, inputs, settings, stage.run)
 
 
-def commit_broken(
+def commit_failed_unit(
     store: Store,
     stage: Stage[Any, Any],
-    inputs: Frozen,
-    settings: Frozen,
+    inputs: FrozenModel,
+    settings: FrozenModel,
     reason: Reason,
     detail: str,
 ) -> StageRun:
-    """Commit failed rows for a unit whose process died; a result that is there already stays.
+    """Commit failed rows for a unit whose process died; an existing result is not replaced.
 
-    Raises StageFailed when the stage cannot answer for such a unit, or answers with a row that did
-    not fail.
+    Raises StageFailed when the stage does not define ``failed_rows``, or when one of these rows
+    has another status.
     """
-    broken = stage.broken
+    broken = stage.failed_rows
     if broken is None:
         raise StageFailed(f"stage {stage.name} ({stage.unit(inputs)}): {detail}")
 
-    def answer(_inputs: Frozen, _settings: Frozen, _out: Path) -> StageReport:
+    def answer(_inputs: FrozenModel, _settings: FrozenModel, _out: Path) -> StageReport:
         report = broken(inputs, reason, detail)
         if any(row["status"] != Status.FAILED for row in report.rows):
             raise StageFailed(
@@ -131,8 +164,8 @@ def commit_broken(
 def _run(
     store: Store,
     stage: Stage[Any, Any],
-    inputs: Frozen,
-    settings: Frozen,
+    inputs: FrozenModel,
+    settings: FrozenModel,
     make: Callable[[Any, Any, Path], StageReport],
 ) -> StageRun:
     key = stage.key(inputs, settings)
@@ -155,10 +188,10 @@ def _run(
             version=stage.version,
             unit=unit,
             key=key,
-            counts=count(report.rows, report.rows_in),
+            counts=count_rows(report.rows, report.rows_in),
             reasons=dict(sorted(reasons.items())),
             notes=dict(report.notes),
-            effort=dict(report.effort),
+            runtime_stats=dict(report.runtime_stats),
             seconds=round(time.monotonic() - started, 3),
             peak_rss_mb=_peak_rss_mb(),
         )

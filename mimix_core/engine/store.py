@@ -32,12 +32,19 @@ from typing import BinaryIO, ClassVar
 
 from pydantic import Field, ValidationError
 
-from mimix_core.engine.artifacts import Counts, FileRef, Frozen, TableRef, digest_file, file_ref
-from mimix_core.engine.atomic_io import sync
+from mimix_core.engine.artifacts import (
+    Counts,
+    FileRef,
+    FrozenModel,
+    TableRef,
+    digest_file,
+    file_ref,
+)
+from mimix_core.engine.atomic_io import fsync_path
 from mimix_core.errors import BadInput
 
 
-class StoredFile(Frozen):
+class StoredFile(FrozenModel):
     """A file of a result as it was when committed."""
 
     path: str
@@ -46,7 +53,7 @@ class StoredFile(Frozen):
     mtime_ns: int
 
 
-class StageRecord(Frozen):
+class StageRecord(FrozenModel):
     """What ``stage.json`` says of a result."""
 
     stage: str
@@ -56,13 +63,13 @@ class StageRecord(Frozen):
     counts: Counts
     reasons: dict[str, int]
     notes: dict[str, str | int | float]
-    effort: dict[str, str | int | float] = Field(default_factory=dict)
+    runtime_stats: dict[str, str | int | float] = Field(default_factory=dict)
     seconds: float
     peak_rss_mb: int
     files: tuple[StoredFile, ...] = ()
 
 
-class _SourceDigest(Frozen):
+class _SourceDigest(FrozenModel):
     size: int
     mtime_ns: int
     sha256: str
@@ -186,7 +193,7 @@ class Store:
                 os.rename(folder, broken / "result")
                 os.rename(out, folder)
         (folder / self.LOCK).unlink(missing_ok=True)
-        sync(folder.parent)
+        fsync_path(folder.parent)
         ref = self.lookup(record.stage, record.key)
         if ref is None:
             raise OSError(f"{folder}: the result changed while it was being committed")
@@ -218,7 +225,7 @@ class Store:
                     os.rename(self.folder(stage, key), out / "result")
                 except FileNotFoundError:
                     return False
-            sync(self.root / stage)
+            fsync_path(self.root / stage)
         return True
 
     def source(self, path: Path) -> FileRef:
@@ -317,5 +324,5 @@ def _sync_all(out: Path) -> None:
     """Put all files and folders of a result on disk before it is renamed into place."""
     for folder, _, names in os.walk(out):
         for name in names:
-            sync(Path(folder, name))
-        sync(Path(folder))
+            fsync_path(Path(folder, name))
+        fsync_path(Path(folder))

@@ -1,4 +1,4 @@
-"""Where and how tensors are computed: device, threads, and random numbers keyed by meaning."""
+"""Choose device, thread count and seeds for tensor computations."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import torch
 from mimix_core.errors import BadInput
 
 
-def pick_device(asked: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to compute on: ``auto`` takes a GPU when there is one. Raises BadInput."""
-    if asked == "cuda" and not torch.cuda.is_available():
+def select_device(requested: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Select the device to compute on; ``auto`` uses a GPU if present. Raises BadInput."""
+    if requested == "cuda" and not torch.cuda.is_available():
         raise BadInput(
-            "no CUDA device", where="settings, key device", fix="Set device to cpu or auto."
+            "no CUDA device found", where="settings, key device", fix="Set device to cpu or auto."
         )
-    if asked == "auto":
+    if requested == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(asked)
+    return torch.device(requested)
 
 
-def pin_threads(count: int) -> None:
-    """Use exactly ``count`` threads for this thread's CPU tensors: float sums depend on it."""
+def set_num_threads(count: int) -> None:
+    """Use exactly ``count`` CPU threads for tensors: the rounding of sums depends on it."""
     torch.set_num_threads(count)
 
 
-def seed_of(*key: str | int) -> int:
-    """A 63 bit seed for a key such as (run seed, epoch, sample id)."""
+def derive_seed(*key: str | int) -> int:
+    """Derive a 63-bit seed from a key such as (run seed, epoch, sample id)."""
     digest = hashlib.sha256(json.dumps(key, ensure_ascii=True).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def generator(*key: str | int) -> torch.Generator:
-    """A CPU generator for a key: the same numbers in any process, at any time, for any device."""
-    return torch.Generator().manual_seed(seed_of(*key))
+def seeded_generator(*key: str | int) -> torch.Generator:
+    """Create a CPU random generator from a key: the same numbers on every machine and device."""
+    return torch.Generator().manual_seed(derive_seed(*key))

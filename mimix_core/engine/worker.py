@@ -23,13 +23,13 @@ from typing import Any, Literal, TextIO
 from pydantic import BaseModel
 
 from mimix_core.engine import progress, registry
-from mimix_core.engine.artifacts import Frozen, TableRef
+from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.stage import Stage, run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, MimixError, Transient
 
 
-class UnitRequest(Frozen):
+class UnitRequest(FrozenModel):
     """What to run. ``inputs`` and ``settings`` are the stage's own models as JSON values."""
 
     stage: str
@@ -41,7 +41,7 @@ class UnitRequest(Frozen):
     """The unit fails when it allocates more (Linux)."""
 
 
-class UnitReply(Frozen):
+class UnitReply(FrozenModel):
     """How it went: a reference, or what kind of error with the message for the person."""
 
     ref: TableRef | None = None
@@ -50,11 +50,11 @@ class UnitReply(Frozen):
     message: str = ""
 
 
-def request(
+def build_request(
     stage: Stage[Any, Any],
     store: Store,
-    inputs: Frozen,
-    settings: Frozen,
+    inputs: FrozenModel,
+    settings: FrozenModel,
     log: Path,
     *,
     memory_bytes: int | None = None,
@@ -73,7 +73,7 @@ def request(
 def run(asked: UnitRequest) -> UnitReply:
     """Run the unit in this process; every failure becomes a reply."""
     try:
-        stage = registry.stage(asked.stage)
+        stage = registry.get_stage(asked.stage)
         inputs = _model(stage.inputs, asked.inputs)
         settings = _model(stage.settings, asked.settings)
         done = run_stage(Store(asked.store), stage, inputs, settings)
@@ -129,7 +129,7 @@ def limit_memory(memory_bytes: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def die_first() -> None:
+def prefer_oom_kill() -> None:
     """When the machine runs out of memory, the kernel is to take a unit and not the run."""
     score = Path("/proc/self/oom_score_adj")
     if score.exists():
@@ -137,7 +137,7 @@ def die_first() -> None:
 
 
 def main() -> None:
-    die_first()
+    prefer_oom_kill()
     # Libraries print to stdout; only MiMix may, so keep it and give them the log.
     lines: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from mimix_core import tables
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.tables import DATASET, EMBEDDINGS, LATENTS, LORA, Reason, Row, Table
@@ -28,7 +28,7 @@ _SHARED_OUT: dict[str, int] = {"processes": 1, "micro_batch": 1, "zero_stage": 0
 """How work is shared out changes sums' last bits and nothing else: a run may go on with another."""
 
 
-class PreviewParts(Frozen):
+class PreviewParts(FrozenModel):
     """The backbone's other components; only previews need them."""
 
     vae: FileRef
@@ -37,21 +37,21 @@ class PreviewParts(Frozen):
     scheduler: FileRef
 
 
-class LoraInputs(Frozen):
+class LoraInputs(FrozenModel):
     """The manifest, what was precomputed for it, and the transformer to adapt.
 
     ``preview``: given when the settings ask for previews, and not otherwise.
     ``checkpoints``: below it a run keeps its checkpoints until it is done, and its journal.
     """
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     dataset: TableRef
     latents: tuple[TableRef, ...]
     embeddings: tuple[TableRef, ...]
     backbone_name: str
     transformer: FileRef
     preview: PreviewParts | None = None
-    checkpoints: Annotated[Path | None, Immaterial()] = None
+    checkpoints: Annotated[Path | None, ExcludeFromKey()] = None
 
 
 def run_folder(inputs: LoraInputs, settings: LoraSettings) -> Path | None:
@@ -125,11 +125,11 @@ def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Preview |
             "previews are asked for, and the components that make them are not given",
             where=f"stage lora ({inputs.unit})",
         )
-    from mimix_core.engine.torch_runtime import pin_threads
+    from mimix_core.engine.torch_runtime import set_num_threads
 
     prompts = out / previews.FOLDER / "prompts.safetensors"
     prompts.parent.mkdir()
-    pin_threads(settings.threads)
+    set_num_threads(settings.threads)
     progress.advance(0, 1, "embeds the prompts of the previews")
     previews.embed_prompts(
         prompts,
@@ -203,6 +203,12 @@ def _sample(
 
 STAGE = Stage(
     name="lora",
+    title="Training",
+    description="Train low-rank adapters (LoRA) on the dataset; the backbone stays frozen.",
+    row_noun="samples",
+    phase=Phase.TRAINING,
+    upstream=("dataset", "latents", "embeddings", "backbone"),
+    resources=frozenset({Resource.CPU, Resource.GPU}),
     version=2,
     inputs=LoraInputs,
     settings=LoraSettings,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from mimix_core import __version__
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 
 GRAMMAR = "[Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]"
 """How a prompt names characters and style, as in training (paper, section 3.1)."""
 
 
-class Card(Frozen):
+class Card(FrozenModel):
     """What an adapter was made of. ``settings``: those of the training that shape the result."""
 
     mimix: str = __version__
@@ -29,12 +29,12 @@ class Card(Frozen):
     weights: Literal["trained", "ema"] = "trained"
 
 
-def shaping(settings: Frozen) -> dict[str, Any]:
+def shaping(settings: FrozenModel) -> dict[str, Any]:
     """The settings that the result depends on, as plain JSON."""
     fields = type(settings).model_fields
     immaterial = {
         name
         for name, info in fields.items()
-        if any(isinstance(mark, Immaterial) for mark in info.metadata)
+        if any(isinstance(mark, ExcludeFromKey) for mark in info.metadata)
     }
     return settings.model_dump(mode="json", exclude=immaterial)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimix_core import tables
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef, file_ref
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef, file_ref
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import BadInput, MissingModel
 from mimix_core.settings import BackboneSettings
 from mimix_core.tables import BACKBONE, CAPTIONS, Row
@@ -26,10 +26,10 @@ COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 _BUILT = "pipeline"
 
 
-class BackboneInputs(Frozen):
+class BackboneInputs(FrozenModel):
     """Captions the stand-in's tokenizer is made from, or the folder of a real Wan."""
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     captions: tuple[TableRef, ...] = ()
     weights: FileRef | None = None
 
@@ -166,6 +166,11 @@ def _size(folder: Path) -> int:
 
 STAGE = Stage(
     name="backbone",
+    title="Backbone",
+    description="Check the text-to-video model that the LoRA adapts.",
+    row_noun="model components",
+    phase=Phase.TRAINING,
+    upstream=("captions", "recaptions"),
     version=1,
     inputs=BackboneInputs,
     settings=BackboneSettings,

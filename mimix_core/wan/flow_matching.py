@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from mimix_core.engine.torch_runtime import generator
+from mimix_core.engine.torch_runtime import seeded_generator
 
 TEXT_TOKENS = 512
 _VALIDATION = "validation"
@@ -69,7 +69,7 @@ def _mean_bell(levels: Levels) -> float:
 
 def training_noise(seed: int, epoch: int, sample_id: str, shape: torch.Size) -> torch.Tensor:
     """noise_CTHW of a sample in an epoch, by its key alone: any process makes it again any time."""
-    return torch.randn(shape, generator=generator(seed, _TRAINING, epoch, sample_id))
+    return torch.randn(shape, generator=seeded_generator(seed, _TRAINING, epoch, sample_id))
 
 
 def validation_sigmas(count: int, shift: float) -> list[float]:
@@ -82,7 +82,7 @@ def validation_sigmas(count: int, shift: float) -> list[float]:
 
 def validation_noise(seed: int, sample_id: str, shape: torch.Size) -> torch.Tensor:
     """The noise a held-out sample gets every time it is looked at."""
-    return torch.randn(shape, generator=generator(seed, _VALIDATION, sample_id))
+    return torch.randn(shape, generator=seeded_generator(seed, _VALIDATION, sample_id))
 
 
 def pad_text(texts_LD: list[torch.Tensor]) -> torch.Tensor:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from mimix_core import tables
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media.decode import read_rgb
 from mimix_core.media.probe import UnreadableVideo
@@ -37,19 +37,19 @@ _AHEAD = 2
 Frames = NDArray[np.uint8]
 
 
-class LatentInputs(Frozen):
+class LatentInputs(FrozenModel):
     """Clips or composites, and the VAE alone: no other component can change a latent.
 
     ``span``: the first and the one after the last of the table's usable rows that this unit is of,
     in the order of their ids; None: all. ``parts``: where finished latents of a unit under way lie.
     """
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     samples: TableRef
     span: tuple[int, int] | None = None
     backbone_name: str
     vae: FileRef
-    parts: Annotated[Path, Immaterial()]
+    parts: Annotated[Path, ExcludeFromKey()]
 
 
 class SizeMisfit(ValueError):
@@ -90,7 +90,7 @@ def run(inputs: LatentInputs, settings: LatentSettings, out: Path) -> StageRepor
             rows.append(
                 tables.failed(reason, detail, sample_id=name, **same, **tensor_shards.NOWHERE)
             )
-    return StageReport(rows, rows_in=len(samples), effort=work.effort)
+    return StageReport(rows, rows_in=len(samples), runtime_stats=work.effort)
 
 
 def _check_size(backbone: Backbone, settings: LatentSettings) -> None:
@@ -123,12 +123,12 @@ class _Work:
 
     def encode(self, missing: dict[str, Row], total: int) -> None:
         """Encode samples, by id; ``total``: of the unit, those that were found included."""
-        from mimix_core.engine.gpu_lease import leased
-        from mimix_core.engine.torch_runtime import pin_threads
+        from mimix_core.engine.gpu_lease import acquire_device
+        from mimix_core.engine.torch_runtime import set_num_threads
 
-        pin_threads(self.settings.threads)
+        set_num_threads(self.settings.threads)
         progress.advance(len(self.done), total, "waits for a free device")
-        with leased(self.settings.device) as device:
+        with acquire_device(self.settings.device) as device:
             self._encode(missing, total, device)
 
     def _encode(self, missing: dict[str, Row], total: int, device: Any) -> None:
@@ -206,6 +206,12 @@ def _finite(latents_CTHW: Any) -> Any:
 
 STAGE = Stage(
     name="latents",
+    title="Latents",
+    description="Encode each video with the backbone's VAE, once.",
+    row_noun="samples",
+    phase=Phase.TRAINING,
+    upstream=("duplicates", "composites", "backbone"),
+    resources=frozenset({Resource.CPU, Resource.GPU}),
     version=3,
     inputs=LatentInputs,
     settings=LatentSettings,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mimix_core.engine.torch_runtime import generator
+from mimix_core.engine.torch_runtime import seeded_generator
 from mimix_core.errors import BadInput
 
 
@@ -42,7 +42,7 @@ def attach(transformer: Any, rank: int, alpha: int, targets: Sequence[str], seed
             # peft makes adapters in the type of the layer they sit on.
             weight.data = weight.data.float()
             if "lora_A" in name:
-                uniform = torch.rand(weight.shape, generator=generator(seed, name))
+                uniform = torch.rand(weight.shape, generator=seeded_generator(seed, name))
                 weight.copy_((2 * uniform - 1) / math.sqrt(weight.shape[1]))
 
 

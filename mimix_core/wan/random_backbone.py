@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mimix_core.engine.torch_runtime import generator
+from mimix_core.engine.torch_runtime import seeded_generator
 from mimix_core.wan import model_registry
 from mimix_core.wan.model_registry import Backbone
 
@@ -72,7 +72,7 @@ def randomise(model: Any, seed: int, name: str) -> None:
                 weight.fill_(1.0 if "norm" in key and key.endswith("weight") else 0.0)
             else:
                 fan_in = weight.shape[-1] if "table" in key else math.prod(weight.shape[1:])
-                values = torch.randn(weight.shape, generator=generator(seed, name, key))
+                values = torch.randn(weight.shape, generator=seeded_generator(seed, name, key))
                 weight.copy_(values / math.sqrt(fan_in))
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from mimix_core import tables
-from mimix_core.engine.artifacts import Frozen, TableRef, digest_file
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FrozenModel, TableRef, digest_file
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import StageFailed
 from mimix_core.settings import SampleSettings
 from mimix_core.tables import SAMPLES, Row, Status
@@ -18,10 +18,10 @@ FOLDER = "samples"
 """Where the videos lie, relative to the table: ``samples/<prompt_id>.mp4``."""
 
 
-class SampleInputs(Frozen):
+class SampleInputs(FrozenModel):
     """The tables of the units that made the videos (stage ``videos``)."""
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     videos: tuple[TableRef, ...]
 
 
@@ -41,6 +41,11 @@ def run(inputs: SampleInputs, settings: SampleSettings, out: Path) -> StageRepor
 
 STAGE = Stage(
     name="samples",
+    title="Generated videos",
+    description="Collect the generated videos of all units in one table.",
+    row_noun="videos",
+    phase=Phase.GENERATION,
+    upstream=("videos",),
     version=2,
     inputs=SampleInputs,
     settings=SampleSettings,

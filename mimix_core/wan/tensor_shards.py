@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimix_core.engine.artifacts import Frozen, TableRef
+from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.errors import BadInput
 from mimix_core.tables import Row
 
@@ -39,7 +39,7 @@ _LOCK = ".lock"
 _DIGEST = "sha256"
 
 
-class TensorRef(Frozen):
+class TensorRef(FrozenModel):
     """Where the tensor of one sample lies: a shard, its name in there, and its shape."""
 
     file: Path
@@ -78,7 +78,7 @@ def _read(ref: TensorRef, axes: int) -> torch.Tensor:
     return tensor
 
 
-class Place(Frozen):
+class Place(FrozenModel):
     """Where a tensor lies in a result, relative to its table, and what it is."""
 
     file: str

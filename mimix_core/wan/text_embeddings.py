@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from mimix_core import tables
 from mimix_core.domain.caption_grammar import Variant, render
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.settings import EmbeddingSettings
 from mimix_core.stages.captions.caption_rows import caption_of
 from mimix_core.tables import CAPTIONS, EMBEDDINGS, Reason, Row
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     import torch
 
 
-class EmbeddingInputs(Frozen):
+class EmbeddingInputs(FrozenModel):
     """Captions, and the two components that make embeddings of them.
 
     ``parts``: where finished embeddings of a unit under way lie.
     """
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     captions: TableRef
     backbone_name: str
     text_encoder: FileRef
     tokenizer: FileRef
-    parts: Annotated[Path, Immaterial()]
+    parts: Annotated[Path, ExcludeFromKey()]
 
 
 def run(inputs: EmbeddingInputs, settings: EmbeddingSettings, out: Path) -> StageReport:
@@ -120,8 +120,8 @@ def _embedded(
     parts: tensor_shards.Parts,
 ) -> dict[str, tensor_shards.Part]:
     """By its key, each text's embedding: one that an earlier attempt finished, or a new one."""
-    from mimix_core.engine.gpu_lease import leased
-    from mimix_core.engine.torch_runtime import pin_threads
+    from mimix_core.engine.gpu_lease import acquire_device
+    from mimix_core.engine.torch_runtime import set_num_threads
 
     found = {_key(text): parts.find(_key(text)) for text in ids}
     done = {key: part for key, part in found.items() if part is not None}
@@ -133,9 +133,9 @@ def _embedded(
     ]
     if not missing:
         return done
-    pin_threads(settings.threads)
+    set_num_threads(settings.threads)
     progress.advance(len(done), len(ids), "waits for a free device")
-    with leased(settings.device) as device:
+    with acquire_device(settings.device) as device:
         for key, part in _embed(rules, inputs.text_encoder.path, device, ids, missing, parts):
             done[key] = part
             progress.advance(len(done), len(ids))
@@ -212,6 +212,12 @@ def embed_all(encoder: Any, ids: Sequence[Sequence[int]]) -> list[torch.Tensor]:
 
 STAGE = Stage(
     name="embeddings",
+    title="Embeddings",
+    description="Encode each caption with the backbone's text encoder, once.",
+    row_noun="samples",
+    phase=Phase.TRAINING,
+    upstream=("captions", "recaptions", "backbone"),
+    resources=frozenset({Resource.CPU, Resource.GPU}),
     version=2,
     inputs=EmbeddingInputs,
     settings=EmbeddingSettings,

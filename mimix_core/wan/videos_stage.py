@@ -20,9 +20,9 @@ from mimix_core import tables
 from mimix_core.domain.caption_grammar import Variant
 from mimix_core.domain.prompts import Prompt
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef, digest_file
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef, digest_file
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media.encode import EncodeFailed
 from mimix_core.settings import SampleSettings
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 _EMPTY: Row = {"file": "", "sha256": "", "frames": 0, "width": 0, "height": 0}
 
 
-class VideoInputs(Frozen):
+class VideoInputs(FrozenModel):
     """Prompts, the backbone's components and the adapter.
 
     ``parts``: where finished videos of a unit under way lie.
     """
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     prompts: tuple[Prompt, ...]
     backbone_name: str
     transformer: FileRef
@@ -59,7 +59,7 @@ class VideoInputs(Frozen):
     tokenizer: FileRef
     scheduler: FileRef
     lora: TableRef
-    parts: Annotated[Path, Immaterial()]
+    parts: Annotated[Path, ExcludeFromKey()]
 
 
 def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport:
@@ -82,21 +82,21 @@ def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport
         if len(work.done) < len(recipes):
             work.generate(adapter)
         rows = [_row(work, prompt, out) for prompt in inputs.prompts]
-    return StageReport(rows=rows, rows_in=len(inputs.prompts), effort=work.effort)
+    return StageReport(rows=rows, rows_in=len(inputs.prompts), runtime_stats=work.effort)
 
 
 def recipe(
     prompt: Prompt, inputs: VideoInputs, settings: SampleSettings, lora_sha256: str
 ) -> Recipe:
     """What a prompt's video is made of."""
-    from mimix_core.engine.torch_runtime import seed_of
+    from mimix_core.engine.torch_runtime import derive_seed
 
     return Recipe(
         prompt=prompt.text(Variant(settings.variant)),
         negative_prompt=settings.negative_prompt,
         # Of the prompt alone, so that a prompt's video stays when others come or go, and each
         # variant of a prompt starts from the same noise.
-        seed=seed_of(settings.seed, prompt.id),
+        seed=derive_seed(settings.seed, prompt.id),
         width=settings.width,
         height=settings.height,
         frames=settings.frames,
@@ -166,12 +166,12 @@ class _Work:
 
     def generate(self, adapter: Adapter) -> None:
         """Make the videos that are not there yet."""
-        from mimix_core.engine.gpu_lease import leased
-        from mimix_core.engine.torch_runtime import pin_threads
+        from mimix_core.engine.gpu_lease import acquire_device
+        from mimix_core.engine.torch_runtime import set_num_threads
 
-        pin_threads(self.settings.threads)
+        set_num_threads(self.settings.threads)
         self._tell(0, "waits for a free device")
-        with leased(self.settings.device) as device:
+        with acquire_device(self.settings.device) as device:
             self._generate(adapter, device)
             # A pipeline and its hooks refer to each other: the GPU is free only when they are gone.
             gc.collect()
@@ -258,6 +258,12 @@ def _row(work: _Work, prompt: Prompt, out: Path) -> Row:
 
 STAGE = Stage(
     name="videos",
+    title="Generation",
+    description="Generate a video for each prompt with the trained adapter.",
+    row_noun="prompts",
+    phase=Phase.GENERATION,
+    upstream=("backbone", "lora"),
+    resources=frozenset({Resource.CPU, Resource.GPU}),
     version=2,
     inputs=VideoInputs,
     settings=SampleSettings,

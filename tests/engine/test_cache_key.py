@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimix_core.engine.artifacts import Counts, FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial, identity, stage_key
+from mimix_core.engine.artifacts import Counts, FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey, canonical_json, stage_key
 
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 paths = st.text("abcxyz", min_size=1, max_size=8).map(lambda name: Path("/somewhere", name))
@@ -28,20 +28,20 @@ tables = st.builds(
 )
 
 
-class Inputs(Frozen):
-    unit: Annotated[str, Immaterial()]
+class Inputs(FrozenModel):
+    unit: Annotated[str, ExcludeFromKey()]
     show: str
     video: FileRef
     clips: tuple[TableRef, ...]
     model: FileRef | None
 
 
-class Settings(Frozen):
+class Settings(FrozenModel):
     threshold: float
     stride: Decimal
     names: tuple[str, ...]
     limits: dict[str, int]
-    workers: Annotated[int, Immaterial()] = 1
+    workers: Annotated[int, ExcludeFromKey()] = 1
 
 
 inputs_models = st.builds(
@@ -111,15 +111,15 @@ def test_the_key_survives_the_way_to_another_process(inputs: Inputs, settings: S
 
 @given(files, paths, st.integers(0, 10**6))
 def test_a_moved_file_keeps_its_identity(file: FileRef, path: Path, size: int) -> None:
-    assert identity(file) == identity(file.model_copy(update={"path": path, "size": size}))
+    assert canonical_json(file) == canonical_json(file.model_copy(update={"path": path, "size": size}))
 
 
 def test_a_bare_path_is_refused() -> None:
     with pytest.raises(TypeError, match="use a FileRef"):
-        identity({"video": Path("episode.mp4")})
+        canonical_json({"video": Path("episode.mp4")})
 
 
 def test_values_that_read_alike_differ() -> None:
     alike = [1, 1.0, "1", True, [1], None, "None", {"float": 1}, Fraction(1)]
-    keys = [repr(identity(value)) for value in alike]
+    keys = [repr(canonical_json(value)) for value in alike]
     assert len(set(keys)) == len(alike)

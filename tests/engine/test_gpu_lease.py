@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.engine.gpu_lease import lease, leased
+from mimix_core.engine.gpu_lease import acquire_device, acquire_lock
 from mimix_core.errors import BadInput
 
 GPUS = ["GPU-a", "GPU-b"]
@@ -16,8 +16,8 @@ GPUS = ["GPU-a", "GPU-b"]
 HOLD = """
 import sys
 from pathlib import Path
-from mimix_core.engine.gpu_lease import lease
-with lease(sys.argv[2].split(), Path(sys.argv[1])) as index:
+from mimix_core.engine.gpu_lease import acquire_lock
+with acquire_lock(sys.argv[2].split(), Path(sys.argv[1])) as index:
     print(index, flush=True)
     sys.stdin.readline()
 """
@@ -53,7 +53,7 @@ def test_two_processes_split_the_devices_and_a_third_waits(tmp_path: Path) -> No
     second.process.kill()
     assert third.index() == 1, "a killed process keeps none"
     first.end()
-    with lease(GPUS, tmp_path) as index:
+    with acquire_lock(GPUS, tmp_path) as index:
         assert index == 0
     third.end()
     second.process.communicate()
@@ -61,12 +61,12 @@ def test_two_processes_split_the_devices_and_a_third_waits(tmp_path: Path) -> No
 
 def test_a_unit_may_lease_again_and_again(tmp_path: Path) -> None:
     for _ in range(3):
-        with lease(GPUS, tmp_path) as outer, lease(GPUS, tmp_path) as inner:
+        with acquire_lock(GPUS, tmp_path) as outer, acquire_lock(GPUS, tmp_path) as inner:
             assert (outer, inner) == (0, 1)
 
 
 def test_a_cpu_needs_no_lease() -> None:
-    with leased("cpu") as one, leased("cpu") as other:
+    with acquire_device("cpu") as one, acquire_device("cpu") as other:
         assert one.type == other.type == "cpu"
 
 
@@ -74,5 +74,5 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BadInput, match="no CUDA device"), leased("cuda"):
+    with pytest.raises(BadInput, match="no CUDA device"), acquire_device("cuda"):
         pass

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from mimix_core import tables
-from mimix_core.engine.artifacts import Frozen, file_ref
+from mimix_core.engine.artifacts import FrozenModel, file_ref
 from mimix_core.engine.stage import Stage, StageReport, run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import StageFailed
 from mimix_core.tables import Reason
 
 
-class Inputs(Frozen):
+class Inputs(FrozenModel):
     unit: str = "u"
     names: tuple[str, ...] = ("a", "b")
 
 
-class Settings(Frozen):
+class Settings(FrozenModel):
     text: str = "hello"
 
 

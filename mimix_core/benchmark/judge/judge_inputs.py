@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mimix_core.benchmark.systems import System, videos
 from mimix_core.domain.library import Character, Show, Style, invalid, read_yaml
 from mimix_core.domain.prompts import Prompt
-from mimix_core.engine.artifacts import FileRef, Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FileRef, FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.errors import BadInput
 
 
-class CastMember(Frozen):
+class CastMember(FrozenModel):
     """A character as the judge is told of it; ``references`` become its reference sheet."""
 
     name: str
@@ -26,7 +26,7 @@ class CastMember(Frozen):
     references: tuple[FileRef, ...] = ()
 
 
-class SystemVideos(Frozen):
+class SystemVideos(FrozenModel):
     """One system: prompt id -> its video. ``absent``: prompt id -> why there is none."""
 
     name: str
@@ -34,18 +34,18 @@ class SystemVideos(Frozen):
     absent: dict[str, str] = Field(default_factory=dict)
 
 
-class JudgeInputs(Frozen):
+class JudgeInputs(FrozenModel):
     """All that is judged in one run; each prompt is judged for each system.
 
     ``answers``: the folder of paid answers, of no account to what they say.
     """
 
-    unit: Annotated[str, Immaterial()] = "all"
+    unit: Annotated[str, ExcludeFromKey()] = "all"
     prompts: tuple[Prompt, ...] = Field(min_length=1)
     cast: tuple[CastMember, ...]
     systems: tuple[SystemVideos, ...] = Field(min_length=1)
     rubric: FileRef
-    answers: Annotated[Path, Immaterial()]
+    answers: Annotated[Path, ExcludeFromKey()]
 
 
 class _ShowCast(BaseModel):

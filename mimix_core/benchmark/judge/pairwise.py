@@ -14,7 +14,7 @@ from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
 from mimix_core.benchmark.judge.judge_prompts import Verdict
 from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, stated_version
 from mimix_core.engine import progress
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.tables import Reason
@@ -124,6 +124,12 @@ def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
 
 STAGE = Stage(
     name="duels",
+    title="Pairwise comparisons",
+    description="Let a vision-language model compare two systems' videos of each prompt, "
+    "in both orders.",
+    row_noun="comparisons",
+    phase=Phase.EVALUATION,
+    resources=frozenset({Resource.CPU, Resource.NETWORK}),
     version=1,
     inputs=JudgeInputs,
     settings=JudgeSettings,

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pydantic import Field, ValidationError, field_validator
 
 from mimix_core.domain.library import invalid, read_yaml
-from mimix_core.engine.artifacts import FileRef, Frozen
+from mimix_core.engine.artifacts import FileRef, FrozenModel
 from mimix_core.errors import BadInput
 
 DEFAULT = Path(__file__).parent / "rubrics" / "rubric-v1.yaml"
@@ -19,7 +19,7 @@ ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 LOWEST, HIGHEST = 1, 10
 
 
-class AspectRubric(Frozen):
+class AspectRubric(FrozenModel):
     """One aspect: what is asked, and what each step of the scale looks like."""
 
     title: str = Field(min_length=1)
@@ -40,7 +40,7 @@ class AspectRubric(Frozen):
         return "\n".join(f"{step}: {anchor}" for step, anchor in self.anchors.items())
 
 
-class Aspects(Frozen):
+class Aspects(FrozenModel):
     """``environment`` stands in for ``interaction`` where there is a single character."""
 
     identity: AspectRubric
@@ -50,7 +50,7 @@ class Aspects(Frozen):
     environment: AspectRubric
 
 
-class Rubric(Frozen):
+class Rubric(FrozenModel):
     """``rules``: for ratings of one video; ``duel``: for comparisons of two."""
 
     version: str = Field(pattern=r"^[A-Za-z0-9._]+$")

@@ -13,7 +13,7 @@ from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
 from mimix_core.benchmark.judge.judge_prompts import Rating
 from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, stated_version
 from mimix_core.engine import progress
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.tables import Reason
 from mimix_core.tables.judge_tables import JUDGEMENTS
@@ -93,6 +93,12 @@ def hear(
 
 STAGE = Stage(
     name="judgements",
+    title="Ratings",
+    description="Let a vision-language model rate each video on four aspects.",
+    row_noun="ratings",
+    phase=Phase.EVALUATION,
+    upstream=("samples",),
+    resources=frozenset({Resource.CPU, Resource.NETWORK}),
     version=2,
     inputs=JudgeInputs,
     settings=JudgeSettings,

@@ -17,9 +17,9 @@ from mimix_core.domain.co_actors import missed
 from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_inputs import CharacterFacts, ShowFacts
@@ -35,20 +35,20 @@ from mimix_core.vlm import Message, Text
 COMPOSED = "script-composed"
 
 
-class RecaptionInputs(Frozen):
+class RecaptionInputs(FrozenModel):
     """The composites, and the captions of all clips they were made from.
 
     ``shows``, ``prompt`` and ``answers`` are for backend vlm alone: the shows that the composites
     and their characters are from, the prompt file, and the folder of paid answers.
     """
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     composites: TableRef
     captions: tuple[TableRef, ...]
     tokenizer: FileRef | None = None
     shows: tuple[ShowFacts, ...] = ()
     prompt: FileRef | None = None
-    answers: Annotated[Path | None, Immaterial()] = None
+    answers: Annotated[Path | None, ExcludeFromKey()] = None
 
 
 def compose(background: Caption, source: Caption, character: str) -> Caption:
@@ -209,6 +209,12 @@ def _messages(
 
 STAGE = Stage(
     name="recaptions",
+    title="Captions of composites",
+    description="Caption each composite, naming the character that was inserted.",
+    row_noun="composites",
+    phase=Phase.AUGMENTATION,
+    upstream=("captions", "composites"),
+    resources=frozenset({Resource.CPU, Resource.NETWORK}),
     version=4,
     inputs=RecaptionInputs,
     settings=CaptionSettings,

@@ -11,7 +11,7 @@ from mimix_core import tables
 from mimix_core.domain.caption_grammar import BadCaption, Caption, parse, render
 from mimix_core.domain.character_names import names_of
 from mimix_core.engine import progress
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings import CaptionSettings, exact
 from mimix_core.stages.captions.action_script import ScriptCaptioner, read_script
@@ -215,6 +215,13 @@ def _scenes(clips: Sequence[Row]) -> list[list[Row]]:
 
 STAGE = Stage(
     name="captions",
+    title="Captions",
+    description="Describe each clip by who does what, with the character and style tags of "
+    "the paper.",
+    row_noun="clips",
+    phase=Phase.CURATION,
+    upstream=("duplicates", "transcripts"),
+    resources=frozenset({Resource.CPU, Resource.NETWORK}),
     version=3,
     inputs=CaptionInputs,
     settings=CaptionSettings,

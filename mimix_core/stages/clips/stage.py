@@ -15,9 +15,9 @@ from typing import Annotated
 
 from mimix_core import tables
 from mimix_core.domain.timeline import clip_duration
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import StageFailed
 from mimix_core.media import Fields, Rect, fit
 from mimix_core.settings import ClipSettings, exact
@@ -26,10 +26,10 @@ from mimix_core.stages.clips.planning import Frames, Plan, no_clip, plan, read_f
 from mimix_core.tables import Reason, Row, Status
 
 
-class ClipInputs(Frozen):
+class ClipInputs(FrozenModel):
     """One episode, its scenes and the rectangle to keep of each."""
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     video: FileRef
     scenes: TableRef
     overlays: TableRef
@@ -80,12 +80,18 @@ def broken(inputs: ClipInputs, reason: Reason, detail: str) -> StageReport:
 
 STAGE = Stage(
     name="clips",
+    title="Clips",
+    description="Cut shots into clips of 81 frames at exactly 16 frames per second, "
+    "verified by decoding.",
+    row_noun="clips, and shots without one",
+    phase=Phase.CURATION,
+    upstream=("scenes", "overlays"),
     version=3,
     inputs=ClipInputs,
     settings=ClipSettings,
     table=tables.CLIPS,
     run=run,
-    broken=broken,
+    failed_rows=broken,
 )
 
 

@@ -18,9 +18,9 @@ from mimix_core import tables
 from mimix_core.domain.co_actors import missed
 from mimix_core.domain.library import Style
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media import EncodeFailed, ProofFailed
 from mimix_core.media.opencv_threads import one_opencv_thread
@@ -46,10 +46,10 @@ _MOST_FAILURES = 32
 """When so many in a row cannot be rendered it is not the clips: what remains is left alone."""
 
 
-class CompositeInputs(Frozen):
+class CompositeInputs(FrozenModel):
     """The clips, captions and cutouts of all episodes, and how episodes are split."""
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     clips: tuple[TableRef, ...]
     captions: tuple[TableRef, ...]
     cutouts: tuple[TableRef, ...]
@@ -323,6 +323,11 @@ def _untried(
 
 STAGE = Stage(
     name="composites",
+    title="Composites",
+    description="Paste characters into scenes of the opposite style.",
+    row_noun="composites, and unused cutouts",
+    phase=Phase.AUGMENTATION,
+    upstream=("duplicates", "captions", "cutouts"),
     version=3,
     inputs=CompositeInputs,
     settings=CompositeSettings,

@@ -16,9 +16,9 @@ from pydantic import Field
 from mimix_core import tables
 from mimix_core.domain.character_names import names_of, slug
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.media import UnreadableVideo, read_rgb
 from mimix_core.media.masks import write_masks
 from mimix_core.settings import CutoutSettings
@@ -38,13 +38,13 @@ from mimix_core.tables import Reason, Row
 MIN_LOCATED = 0.80
 
 
-class CutoutInputs(Frozen):
+class CutoutInputs(FrozenModel):
     """One episode's clips and captions. ``weights``: of the segmenter, when it has any.
 
     ``boxes``: given by hand, else ``locating`` says who finds the characters.
     """
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     roster: tuple[str, ...]
     aliases: dict[str, str] = Field(default_factory=dict)
     clips: TableRef
@@ -101,9 +101,9 @@ def _device(settings: CutoutSettings) -> Iterator[None]:
     if settings.backend != "sam2":
         yield
         return
-    from mimix_core.engine.gpu_lease import leased
+    from mimix_core.engine.gpu_lease import acquire_device
 
-    with leased(settings.sam2.device):
+    with acquire_device(settings.sam2.device):
         yield
 
 
@@ -209,6 +209,13 @@ class _Making:
 
 STAGE = Stage(
     name="cutouts",
+    title="Cutouts",
+    description="Segment each captioned character frame by frame; reject masks that "
+    "flicker, leak or lose it.",
+    row_noun="characters in clips",
+    phase=Phase.AUGMENTATION,
+    upstream=("duplicates", "captions"),
+    resources=frozenset({Resource.CPU, Resource.GPU, Resource.NETWORK}),
     version=3,
     inputs=CutoutInputs,
     settings=CutoutSettings,

@@ -12,19 +12,19 @@ from typing import Annotated, Any
 from mimix_core import tables
 from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.settings import DatasetSettings
 from mimix_core.stages.dataset.dataset_card import CARD, card
 from mimix_core.stages.dataset.splits import Split, assign_splits, composites_for, episodes_of
 from mimix_core.tables import Reason, Row, Status
 
 
-class DatasetInputs(Frozen):
+class DatasetInputs(FrozenModel):
     """All clips with their captions, the composites and theirs."""
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     clips: tuple[TableRef, ...]
     captions: tuple[TableRef, ...]
     composites: TableRef
@@ -175,6 +175,11 @@ def shortfall(notes: Mapping[str, str | int | float], ratio: Decimal) -> str:
 
 STAGE = Stage(
     name="dataset",
+    title="Dataset",
+    description="Assemble clips and composites at an exact ratio, split by episode.",
+    row_noun="samples",
+    phase=Phase.AUGMENTATION,
+    upstream=("duplicates", "captions", "composites", "recaptions"),
     version=2,
     inputs=DatasetInputs,
     settings=DatasetSettings,

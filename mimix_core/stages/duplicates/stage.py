@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from mimix_core import tables
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import Counts, Frozen, TableRef, digest_file
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import Counts, FrozenModel, TableRef, digest_file
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media import fingerprint
 from mimix_core.settings import DuplicateSettings, exact
@@ -45,10 +45,10 @@ _COMPARED = 1024
 """Pairs compared at a time."""
 
 
-class DuplicateInputs(Frozen):
+class DuplicateInputs(FrozenModel):
     """The clips of all episodes, in the order of the library."""
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     clips: tuple[TableRef, ...]
 
 
@@ -103,6 +103,11 @@ def run(inputs: DuplicateInputs, settings: DuplicateSettings, out: Path) -> Stag
 
 STAGE = Stage(
     name="duplicates",
+    title="Duplicates",
+    description="Reject openings, recaps and other footage that an earlier clip already contains.",
+    row_noun="clips",
+    phase=Phase.CURATION,
+    upstream=("clips",),
     version=1,
     inputs=DuplicateInputs,
     settings=DuplicateSettings,

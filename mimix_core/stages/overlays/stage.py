@@ -17,9 +17,9 @@ from PIL import Image
 from mimix_core import tables
 from mimix_core.domain import ids
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.media import Rect, UnreadableVideo, open_video, shown_rgb
 from mimix_core.settings import OverlaySettings
 from mimix_core.stages.overlays.credits import credit_scenes
@@ -47,10 +47,10 @@ _DETECTORS: dict[str, Detector] = {"none": no_text, "rapidocr": rapidocr}
 _THREADS = 2
 
 
-class OverlayInputs(Frozen):
+class OverlayInputs(FrozenModel):
     """One episode and its scenes."""
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     show: str
     video: FileRef
     scenes: TableRef
@@ -93,12 +93,18 @@ def broken(inputs: OverlayInputs, reason: Reason, detail: str) -> StageReport:
 
 STAGE = Stage(
     name="overlays",
+    title="Overlays",
+    description="Detect burned-in subtitles, black borders and credits; choose the crop "
+    "rectangle of each shot.",
+    row_noun="shots",
+    phase=Phase.CURATION,
+    upstream=("scenes",),
     version=3,
     inputs=OverlayInputs,
     settings=OverlaySettings,
     table=tables.OVERLAYS,
     run=run,
-    broken=broken,
+    failed_rows=broken,
 )
 
 

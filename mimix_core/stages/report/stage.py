@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mimix_core import tables
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.settings import ReportSettings
 from mimix_core.stages.report.report_inputs import (
     CharacterSummary,
@@ -39,6 +39,27 @@ def run(inputs: ReportInputs, settings: ReportSettings, out: Path) -> StageRepor
 
 STAGE = Stage(
     name="report",
+    title="Report",
+    description="Write one HTML page that shows what a run produced.",
+    row_noun="pages",
+    phase=Phase.REPORT,
+    upstream=(
+        "scenes",
+        "overlays",
+        "duplicates",
+        "transcripts",
+        "captions",
+        "cutouts",
+        "composites",
+        "recaptions",
+        "dataset",
+        "backbone",
+        "latents",
+        "embeddings",
+        "lora",
+        "samples",
+        "scores",
+    ),
     version=3,
     inputs=ReportInputs,
     settings=ReportSettings,

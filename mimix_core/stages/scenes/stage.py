@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from mimix_core import tables
 from mimix_core.domain import ids
 from mimix_core.domain.library import Style
-from mimix_core.engine.artifacts import FileRef, Frozen
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.media import Fields, UnreadableVideo
 from mimix_core.settings import SceneSettings
 from mimix_core.stages.scenes.analysis import Analysis, Segment, analyse
@@ -25,10 +25,10 @@ from mimix_core.tables import Reason, Row
 FRAMES_FILE = "frames.parquet"
 
 
-class SceneInputs(Frozen):
+class SceneInputs(FrozenModel):
     """One episode."""
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     show: str
     style: Style
     video: FileRef
@@ -169,10 +169,14 @@ def _mean(values: Sequence[float]) -> float:
 
 STAGE = Stage(
     name="scenes",
+    title="Scenes",
+    description="Find the shot boundaries of each episode and measure every shot, in one decode.",
+    row_noun="shots",
+    phase=Phase.CURATION,
     version=4,
     inputs=SceneInputs,
     settings=SceneSettings,
     table=tables.SCENES,
     run=run,
-    broken=broken,
+    failed_rows=broken,
 )

@@ -15,9 +15,9 @@ from typing import Annotated
 
 from mimix_core import tables
 from mimix_core.domain.language_codes import language
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.engine.stage import Stage, StageReport
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import MissingModel
 from mimix_core.media import UnreadableVideo
 from mimix_core.settings import TranscriptSettings
@@ -35,13 +35,13 @@ SIDECAR, EMBEDDED, SPEECH, NONE = (
 )
 
 
-class TranscriptInputs(Frozen):
+class TranscriptInputs(FrozenModel):
     """One episode, its clips, and where its words may come from.
 
     ``subtitles_language``: what the name of the subtitle file says; empty: nothing.
     """
 
-    unit: Annotated[str, Immaterial()]
+    unit: Annotated[str, ExcludeFromKey()]
     video: FileRef
     clips: TableRef
     subtitles: FileRef | None = None
@@ -86,12 +86,17 @@ def broken(inputs: TranscriptInputs, reason: Reason, detail: str) -> StageReport
 
 STAGE = Stage(
     name="transcripts",
+    title="Transcripts",
+    description="Assign dialogue to each clip, from subtitles or by speech recognition.",
+    row_noun="clips",
+    phase=Phase.CURATION,
+    upstream=("duplicates",),
     version=3,
     inputs=TranscriptInputs,
     settings=TranscriptSettings,
     table=tables.TRANSCRIPTS,
     run=run,
-    broken=broken,
+    failed_rows=broken,
 )
 
 

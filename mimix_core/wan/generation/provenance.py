@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput
 from mimix_core.media.encode import ClipWriter
 
@@ -22,7 +22,7 @@ TAG = "comment"
 _CRF, _PRESET = 16, "fast"
 
 
-class Recipe(Frozen):
+class Recipe(FrozenModel):
     """All that a video depends on, and nothing that changes from run to run.
 
     ``base_sha256`` is of the transformer's folder, ``lora_sha256`` of the adapter's file.
