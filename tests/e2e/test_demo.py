@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from mimix_core import tables
+from mimix_core.domain.splits import composite_count
 from mimix_core.engine.artifacts import file_ref
-from mimix_core.engine.registry import MODULES, stage
-from mimix_core.stages.dataset.splits import composites_for
+from mimix_core.engine.registry import MODULES, get_stage
 from tests.e2e.conftest import FinishedDemo
 from tests.e2e.demo import ROOT, Demo, stage_lines
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 
 def rows(demo: Demo, name: str) -> list[tables.Row]:
-    table = stage(name).table
+    table = get_stage(name).table
     return [
         row
         for record in demo.records(name)
@@ -54,7 +54,7 @@ def test_every_clip_decodes_to_81_frames_at_16(finished: FinishedDemo) -> None:
     for name in ("clips", "composites"):
         for record in finished.demo.records(name):
             folder = finished.demo.store.folder(name, record.key)
-            for row in tables.usable(tables.read(folder / "table.parquet", stage(name).table)):
+            for row in tables.usable(tables.read(folder / "table.parquet", get_stage(name).table)):
                 with av.open(str(folder / row["file"])) as container:
                     stream = container.streams.video[0]
                     times = [
@@ -74,7 +74,7 @@ def test_no_row_is_lost(finished: FinishedDemo, name: str) -> None:
     for record in finished.demo.records(name):
         folder = finished.demo.store.folder(name, record.key)
         found = Counter(
-            row["status"] for row in tables.read(folder / "table.parquet", stage(name).table)
+            row["status"] for row in tables.read(folder / "table.parquet", get_stage(name).table)
         )
         counts = record.counts
         assert counts.rows_in == counts.ok + counts.rejected + counts.failed
@@ -165,7 +165,7 @@ def test_composites_go_both_ways_at_the_exact_ratio(finished: FinishedDemo) -> N
     train = [row for row in usable(finished.demo, "dataset") if row["split"] == "train"]
     originals = sum(row["kind"] == "original" for row in train)
     pasted = sum(row["kind"] == "composite" for row in train)
-    assert pasted == composites_for(originals, Fraction(1, 5)) >= 2
+    assert pasted == composite_count(originals, Fraction(1, 5)) >= 2
     split_of = {
         row["sample_id"]: row["split"]
         for row in usable(finished.demo, "dataset")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from mimix_core.domain.library import Style
-from mimix_core.stages.dataset.splits import draw
+from mimix_core.domain.splits import hash_uniform
 
 # A cutout that found no place in so many scenes, and in none so far, is not tried again.
 MOST_REFUSALS = 6
@@ -134,11 +134,11 @@ class Plan:
         by_character: dict[str, dict[str, object]] = {}
         for one in mine:
             orders = by_character.setdefault(one.character, {})
-            orders[one.cutout_id] = draw(seed, "cutout", one.cutout_id)
+            orders[one.cutout_id] = hash_uniform(seed, "cutout", one.cutout_id)
         return _Direction(
-            _Least({name: draw(seed, "character", name) for name in by_character}),
+            _Least({name: hash_uniform(seed, "character", name) for name in by_character}),
             {name: _Least(orders) for name, orders in by_character.items()},
-            _Turns(sorted(scenes, key=lambda name: (draw(seed, "background", name), name))),
+            _Turns(sorted(scenes, key=lambda name: (hash_uniform(seed, "background", name), name))),
         )
 
     def take(self, count: int) -> list[Pair]:

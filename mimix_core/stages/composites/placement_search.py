@@ -7,13 +7,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimix_core.domain.splits import hash_uniform
 from mimix_core.media import UnreadableVideo
 from mimix_core.stages.composites.camera_motion import Camera, follow, known_in
 from mimix_core.stages.composites.pairing import Pair, Plan
 from mimix_core.stages.composites.placement import Cut, NoPlace, Placed, Scene, Wishes, place
 from mimix_core.stages.composites.scale_translate import Boxes, Size
 from mimix_core.stages.composites.yuv_frames import read_planes
-from mimix_core.stages.dataset.splits import draw
 
 _ROUND = 16
 """Pairs that are looked at together. Part of the plan: another number is another plan."""
@@ -119,7 +119,9 @@ class Chooser:
         return Chosen(pair, placed, own.moves, there.moves)
 
     def _chance(self, pair: Pair) -> Callable[[str], float]:
-        return lambda what: float(draw(self._seed, what, pair.cutout_id, pair.background_id))
+        return lambda what: float(
+            hash_uniform(self._seed, what, pair.cutout_id, pair.background_id)
+        )
 
 
 def camera_of(clip: Footage) -> Camera | str:

@@ -17,6 +17,7 @@ from pydantic import field_validator
 from mimix_core import tables
 from mimix_core.domain.co_actors import missed
 from mimix_core.domain.library import Style
+from mimix_core.domain.splits import Split, assign_splits, captioned_episodes, composite_count
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
@@ -39,7 +40,6 @@ from mimix_core.stages.composites.placement import Wishes
 from mimix_core.stages.composites.placement_search import Chooser, Chosen, Refused
 from mimix_core.stages.composites.render_composite import Encoding, Files, make
 from mimix_core.stages.composites.scale_translate import as_boxes, present
-from mimix_core.stages.dataset.splits import Split, assign_splits, composites_for, episodes_of
 from mimix_core.tables import Reason, Row, Table
 
 _MOST_FAILURES = 32
@@ -84,7 +84,7 @@ def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> Stag
     Notes say how many were wanted for the ratio, tried and made: pairs can be fewer than wanted.
     """
     material = _material(inputs, settings)
-    wanted = composites_for(len(material.trained), Fraction(settings.ratio))
+    wanted = composite_count(len(material.trained), Fraction(settings.ratio))
     share = Fraction(settings.placebo)
     for folder in ("videos", "sheets"):
         (out / folder).mkdir()
@@ -132,8 +132,11 @@ def _material(inputs: CompositeInputs, settings: CompositeSettings) -> _Material
     for ref in inputs.cutouts:
         for row in tables.read(ref.path, tables.CUTOUTS):
             judged.setdefault(row["clip_id"], []).append(row)
-    episodes = episodes_of((clip.row for clip in clips.values()), names)
-    splits = assign_splits(episodes, inputs.split)
+    episodes = captioned_episodes((clip.row for clip in clips.values()), names)
+    split = inputs.split
+    splits = assign_splits(
+        episodes, seed=split.seed, val_share=split.val_share, test_share=split.test_share
+    )
     trained = {
         clip_id: clip
         for clip_id, clip in sorted(clips.items())
@@ -221,7 +224,7 @@ class _Work:
                 good = row["status"] == tables.Status.OK
                 (self.made if good else self.unmade).append(row)
                 self._failures = 0 if good else self._failures + 1
-                progress.advance(len(self.made), self._total, row["composite_id"])
+                progress.report_progress(len(self.made), self._total, row["composite_id"])
 
     @property
     def gave_up(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from mimix_core.domain.splits import Split
 from mimix_core.settings import DatasetSettings
-from mimix_core.stages.dataset.splits import Split
 from mimix_core.tables import Row, Status
 
 CARD = "README.md"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimix_core import tables
+from mimix_core.domain.splits import Split, assign_splits, captioned_episodes, composite_count
 from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FrozenModel, TableRef
@@ -17,7 +18,6 @@ from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.settings import DatasetSettings
 from mimix_core.stages.dataset.dataset_card import CARD, card
-from mimix_core.stages.dataset.splits import Split, assign_splits, composites_for, episodes_of
 from mimix_core.tables import Reason, Row, Status
 
 
@@ -45,14 +45,19 @@ def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageRep
         for clip in tables.usable(tables.read(ref.path, tables.CLIPS))
     ]
     composites = list(tables.usable(tables.read(inputs.composites.path, tables.COMPOSITES)))
-    splits = assign_splits(episodes_of((clip for _, clip in clips), captions), settings)
+    splits = assign_splits(
+        captioned_episodes((clip for _, clip in clips), captions),
+        seed=settings.seed,
+        val_share=settings.val_share,
+        test_share=settings.test_share,
+    )
     rows: list[Row] = [
         _original(ref, clip, captions.get(clip["clip_id"]), splits) for ref, clip in clips
     ]
     originals = sum(row["split"] == Split.TRAIN and row["status"] == Status.OK for row in rows)
     room = len(composites)
     if settings.ratio is not None:
-        room = composites_for(originals, Fraction(settings.ratio))
+        room = composite_count(originals, Fraction(settings.ratio))
     for composite in sorted(composites, key=lambda row: row["rank"]):
         row = _composite(
             inputs.composites, composite, recaptions.get(composite["composite_id"]), room, splits
@@ -61,7 +66,7 @@ def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageRep
         rows.append(row)
     notes = _notes(rows, settings)
     (out / CARD).write_text(card(rows, settings, notes), encoding="utf-8")
-    progress.advance(len(rows), len(rows), "manifest")
+    progress.report_progress(len(rows), len(rows), "manifest")
     return StageReport(rows, rows_in=len(clips) + len(composites), notes=notes)
 
 
@@ -154,7 +159,7 @@ def _notes(rows: Iterable[Row], settings: DatasetSettings) -> dict[str, str | in
     notes["composite_share"] = round(composites / max(int(notes["train"]), 1), 6)
     if settings.ratio is not None:
         originals = counts[Split.TRAIN.value, "original"]
-        notes["composites_wanted"] = composites_for(originals, Fraction(settings.ratio))
+        notes["composites_wanted"] = composite_count(originals, Fraction(settings.ratio))
     return notes
 
 
@@ -164,7 +169,7 @@ def shortfall(notes: Mapping[str, str | int | float], ratio: Decimal) -> str:
     ``notes``: the stage's. Composites are too few when pairs were, or captions were rejected.
     """
     composites = int(notes["composites"])
-    wanted = composites_for(int(notes["train"]) - composites, Fraction(ratio))
+    wanted = composite_count(int(notes["train"]) - composites, Fraction(ratio))
     if composites >= wanted:
         return ""
     return (

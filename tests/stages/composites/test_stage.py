@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from mimix_core import tables
+from mimix_core.domain.splits import Split, assign_splits
 from mimix_core.engine.stage import StageRun, run_stage
 from mimix_core.engine.store import Store
 from mimix_core.media import prove_clip, read_rgb
@@ -18,7 +19,6 @@ from mimix_core.settings import CompositeSettings, DatasetSettings
 from mimix_core.stages.composites import stage
 from mimix_core.stages.composites.pairing import placebos
 from mimix_core.stages.composites.stage import STAGE, CompositeInputs
-from mimix_core.stages.dataset.splits import Split, assign_splits
 from mimix_core.tables import Row
 from tests.factories import caption, clip, table_ref, video
 
@@ -109,7 +109,10 @@ def test_composites_are_made_from_what_is_trained_on(store: Store, footage: Foot
     rows = tables.read(run.ref.path, tables.COMPOSITES)
     good = [row for row in rows if row["status"] == "ok"]
     episodes = {show: {f"{show}-e{n}" for n in range(3)} for show in EPISODES.values()}
-    splits = assign_splits(episodes, inputs.split)
+    split = inputs.split
+    splits = assign_splits(
+        episodes, seed=split.seed, val_share=split.val_share, test_share=split.test_share
+    )
     originals = 2 * sum(split is Split.TRAIN for split in splits.values())
     notes = store.record(run.ref).notes
     assert notes["originals"] == originals

@@ -10,18 +10,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimix_core import tables
+from mimix_core.domain.splits import Split, assign_splits, composite_count
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.settings import DatasetSettings
-from mimix_core.stages.dataset.splits import Split, assign_splits, composites_for
 from mimix_core.stages.dataset.stage import STAGE, DatasetInputs, shortfall
 from mimix_core.tables import Row
 from tests.factories import caption, clip, table_ref
 from tests.stages.captions.test_recaption import composite
 
 EPISODES = [f"show-e{n}" for n in range(4)]
-SPLITS = assign_splits({"show": EPISODES}, DatasetSettings())
+SETTINGS = DatasetSettings()
+SPLITS = assign_splits(
+    {"show": EPISODES},
+    seed=SETTINGS.seed,
+    val_share=SETTINGS.val_share,
+    test_share=SETTINGS.test_share,
+)
 TRAINED = [episode for episode in EPISODES if SPLITS[episode] is Split.TRAIN]
 HELD_OUT = [episode for episode in EPISODES if SPLITS[episode] is not Split.TRAIN]
 PER_EPISODE = 20
@@ -104,7 +110,7 @@ def test_the_share_is_hit_to_one_row(store: Store, material: Material, ratio: st
     train = [row for row in rows.values() if row["split"] == "train"]
     originals = sum(row["kind"] == "original" for row in train)
     assert originals == len(TRAINED) * PER_EPISODE - 1
-    assert len(taken(rows)) == composites_for(originals, Fraction(ratio))
+    assert len(taken(rows)) == composite_count(originals, Fraction(ratio))
     share = Fraction(len(taken(rows)), len(train))
     assert abs(share - Fraction(ratio)) <= Fraction(1, 2 * originals)
     dropped = [row for row in rows.values() if row["reason"] == "not_needed_for_ratio"]
