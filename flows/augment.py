@@ -4,19 +4,19 @@ from dataclasses import dataclass
 
 from prefect import flow
 
-from flows.curate import Curated, curate_stages
-from flows.session import session
+from flows.curate import CuratedTables, curate_stages
+from flows.session import flow_session
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.composites import composites, recaptions
 from tasks.cutouts import cutouts
 from tasks.dataset import dataset
-from tasks.run_summary import Summary
+from tasks.run_summary import RunSummary
 
 
 @dataclass(frozen=True)
-class Augmented:
+class AugmentedTables:
     """``cutouts``: one table per episode; the others: one over all."""
 
     cutouts: list[TableRef]
@@ -25,17 +25,17 @@ class Augmented:
     dataset: TableRef
 
 
-def augment_stages(run: Run, curated: Curated) -> Augmented:
+def augment_stages(run: Run, curated: CuratedTables) -> AugmentedTables:
     cutout_tables = cutouts(run, curated.clips, curated.captions)
     composite_table = composites(run, curated.clips, curated.captions, cutout_tables)
     recaption_table = recaptions(run, composite_table, curated.captions)
     manifest = dataset(run, curated.clips, curated.captions, composite_table, recaption_table)
-    return Augmented(cutout_tables, composite_table, recaption_table, manifest)
+    return AugmentedTables(cutout_tables, composite_table, recaption_table, manifest)
 
 
 @flow(name="augment")
-def augment(config: Config) -> Summary:
+def augment(config: Config) -> RunSummary:
     """Curation, then cutouts, composites and the dataset."""
-    with session(config, "augment") as run:
+    with flow_session(config, "augment") as run:
         augment_stages(run, curate_stages(run))
         return run.summary()

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from flows import bench_judge_cli, bench_prompts_cli, bench_report_cli
-from flows.console import console, plain_errors
+from flows.console import console, user_errors
 from mimix_core.engine import progress
 from mimix_core.errors import BadInput
 
@@ -38,9 +38,9 @@ def vbench(
     """
     from mimix_core.benchmark.vbench import dimensions as known
     from mimix_core.benchmark.vbench import evaluate, video_jobs
-    from mimix_core.engine.torch_runtime import pick_device
+    from mimix_core.engine.torch_runtime import select_device
 
-    with plain_errors():
+    with user_errors():
         wanted = known.chosen([name for name in dimensions.replace(" ", "").split(",") if name])
         asking = [d.name for d in wanted if d.reads_prompt]
         if asking and prompts is None:
@@ -56,13 +56,13 @@ def vbench(
             def told(done: int, total: int, note: str) -> None:
                 status.update(f"Scoring {note or 'done'} ({done} of {total})")
 
-            with progress.listening(told):
+            with progress.progress_listener(told):
                 tally = evaluate.run(
                     plan,
                     wanted,
                     weights_dir,
                     out,
-                    pick_device(device),
+                    select_device(device),
                     lambda line: console.print(line, style="yellow", highlight=False),
                 )
     table = Table("dimension", "seconds a video")

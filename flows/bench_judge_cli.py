@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from flows.console import console, plain_errors
+from flows.console import console, user_errors
 from mimix_core import tables
 from mimix_core.benchmark.judge import agreement as human_agreement
 from mimix_core.benchmark.judge import judge_results
@@ -24,7 +24,7 @@ from mimix_core.benchmark.judge.stage import STAGE
 from mimix_core.benchmark.judge.statistics import Interval
 from mimix_core.benchmark.tables.pairwise_tables import APART
 from mimix_core.engine.artifacts import TableRef
-from mimix_core.engine.progress import listening
+from mimix_core.engine.progress import progress_listener
 from mimix_core.engine.stage import run_stage
 from mimix_core.errors import BadInput
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
@@ -56,7 +56,7 @@ def judge(
     work: Work = Path("judging"),
 ) -> None:
     """Rate every system's videos in four aspects; in mode strict compare the systems, too."""
-    with plain_errors():
+    with user_errors():
         chosen = read_settings(settings)
         vlm = judge_vlm(chosen)
         api_key(vlm)
@@ -90,7 +90,7 @@ def judge_cost(
     work: Work = Path("judging"),
 ) -> None:
     """Requests, tokens and dollars of judging, before anything is sent."""
-    with plain_errors():
+    with user_errors():
         chosen = read_settings(settings)
         vlm = judge_vlm(chosen)
         cost = costs(read_inputs(system, prompts, library, chosen, work), chosen)
@@ -115,7 +115,7 @@ def judge_agreement(
     ],
 ) -> None:
     """How far the judge agrees with people, aspect by aspect."""
-    with plain_errors():
+    with user_errors():
         rows = tables.read(judgements, JUDGEMENTS)
         given = human_agreement.read_ratings(human)
         modes: list[judge_results.Mode] = ["paper", "strict"]
@@ -171,7 +171,7 @@ def _progress(what: str) -> Iterator[None]:
         def hear(done: int, total: int, _note: str) -> None:
             bar.update(task, completed=done, total=total)
 
-        with listening(hear):
+        with progress_listener(hear):
             yield
 
 

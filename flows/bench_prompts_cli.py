@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console import console, plain_errors
+from flows.console import console, user_errors
 from mimix_core.errors import BadInput
 
 
@@ -29,7 +29,7 @@ def prompts(
     from mimix_core.benchmark.promptsets.prompt_generator import as_yaml, make
     from mimix_core.domain.library import stated
 
-    with plain_errors():
+    with user_errors():
         if out.exists():
             raise BadInput("is there already", where=str(out), fix="Name a new file.")
         if library is None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.console import console, plain_errors
+from flows.console import console, user_errors
 from mimix_core.errors import BadInput
 
 
@@ -57,7 +57,7 @@ def report(
     from mimix_core.benchmark.tables.load_results import gather
     from mimix_core.domain.prompts import read_prompts
 
-    with plain_errors():
+    with user_errors():
         systems = parse_all(system)
         evidence = gather(
             read_prompts(prompts or MIXING_100),

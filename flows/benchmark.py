@@ -5,20 +5,20 @@ from dataclasses import dataclass
 from prefect import flow
 
 from flows.augment import augment_stages
-from flows.curate import Curated, curate_stages
-from flows.session import session
-from flows.train import Trained, train_stages
+from flows.curate import CuratedTables, curate_stages
+from flows.session import flow_session
+from flows.train import TrainedTables, train_stages
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.evaluation import samples, scores
 from tasks.judgements import judgements
-from tasks.run_summary import Summary
-from tasks.tables_artifact import show_tables
+from tasks.run_summary import RunSummary
+from tasks.tables_artifact import publish_paper_tables
 
 
 @dataclass(frozen=True)
-class Benchmarked:
+class BenchmarkTables:
     """``judgements``: None where the settings name no model that judges."""
 
     samples: TableRef
@@ -26,18 +26,18 @@ class Benchmarked:
     judgements: TableRef | None
 
 
-def benchmark_stages(run: Run, curated: Curated, trained: Trained) -> Benchmarked:
+def benchmark_stages(run: Run, curated: CuratedTables, trained: TrainedTables) -> BenchmarkTables:
     sample_table = samples(run, trained.backbone, trained.lora)
     score_table = scores(run, sample_table, curated.clips)
     judgement_table = judgements(run, sample_table)
-    show_tables(run, sample_table, score_table, judgement_table)
-    return Benchmarked(sample_table, score_table, judgement_table)
+    publish_paper_tables(run, sample_table, score_table, judgement_table)
+    return BenchmarkTables(sample_table, score_table, judgement_table)
 
 
 @flow(name="generate")
-def generate(config: Config) -> Summary:
+def generate(config: Config) -> RunSummary:
     """All that a LoRA needs, then the videos of the prompts."""
-    with session(config, "generate") as run:
+    with flow_session(config, "generate") as run:
         curated = curate_stages(run)
         trained = train_stages(run, curated, augment_stages(run, curated))
         samples(run, trained.backbone, trained.lora)
@@ -45,9 +45,9 @@ def generate(config: Config) -> Summary:
 
 
 @flow(name="benchmark")
-def benchmark(config: Config) -> Summary:
+def benchmark(config: Config) -> RunSummary:
     """All that a LoRA needs, then the videos of the prompts, their scores and ratings."""
-    with session(config, "benchmark") as run:
+    with flow_session(config, "benchmark") as run:
         curated = curate_stages(run)
         trained = train_stages(run, curated, augment_stages(run, curated))
         benchmark_stages(run, curated, trained)

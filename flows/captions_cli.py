@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_environment
-from flows.console import FAILED, Settings, Workspace, config_of, console, plain_errors
+from flows.console import FAILED, Settings, Workspace, console, load_settings, user_errors
 from mimix_core import tables
 from mimix_core.domain.caption_grammar import Variant, parse
 from mimix_core.domain.library import Style
@@ -34,8 +34,8 @@ from mimix_core.stages.captions.prompt_template import read_prompt
 from mimix_core.tables import Row
 
 if TYPE_CHECKING:
-    from flows.curate import Curated
-    from tasks.cached_run import Found
+    from flows.curate import CuratedTables
+    from tasks.cached_run import ReadOnlyRun
 
 app = typer.Typer(
     name="captions", help="Estimate, check, export and import captions.", no_args_is_help=True
@@ -55,7 +55,7 @@ def check(
     workspace: Workspace = None,
 ) -> None:
     """Run all checks over captions, whoever wrote or edited them."""
-    with plain_errors():
+    with user_errors():
         found = _found(settings, workspace)
         known = _known(found)
         alarm = found.workspace.config.captions.same_caption_alarm
@@ -104,7 +104,7 @@ def export(
     workspace: Workspace = None,
 ) -> None:
     """Write captions to files that can be edited, and that trainers read."""
-    with plain_errors():
+    with user_errors():
         if format not in ("jsonl", "txt"):
             raise BadInput(f"no format {format}", fix="jsonl or txt")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -134,7 +134,7 @@ def import_(
     workspace: Workspace = None,
 ) -> None:
     """Take edited captions over into the file that `captions.overrides` names."""
-    with plain_errors():
+    with user_errors():
         found = _found(settings, workspace)
         overrides = found.workspace.config.captions.overrides
         if overrides is None:
@@ -172,7 +172,7 @@ def _edited(source: Path, current: dict[str, Row]) -> dict[str, str]:
     raise BadInput("holds no exported captions", where=str(source))
 
 
-def _refuse_problems(edited: dict[str, str], found: Found) -> None:
+def _refuse_problems(edited: dict[str, str], found: ReadOnlyRun) -> None:
     """Raises BadInput for what the captions stage would fail."""
     known = _known(found)
     wrong = []
@@ -188,7 +188,7 @@ def _refuse_problems(edited: dict[str, str], found: Found) -> None:
 @app.command()
 def estimate(settings: Settings, workspace: Workspace = None) -> None:
     """Clips, requests, tokens and dollars of captioning, before anything is sent."""
-    with plain_errors():
+    with user_errors():
         found = _found(settings, workspace)
         captions = found.workspace.config.captions
         if captions.backend != "vlm":
@@ -242,7 +242,7 @@ def _small_print(costs: Sequence[ShowCost]) -> str:
     return said
 
 
-def _costs(found: Found) -> list[ShowCost]:
+def _costs(found: ReadOnlyRun) -> list[ShowCost]:
     from tasks.captions import prompt_file, show_facts
 
     workspace = found.workspace
@@ -264,27 +264,27 @@ def _costs(found: Found) -> list[ShowCost]:
     return costs
 
 
-def _clips_of(found: Found, episode: SourceEpisode) -> tuple[int, bool]:
+def _clips_of(found: ReadOnlyRun, episode: SourceEpisode) -> tuple[int, bool]:
     """How many clips an episode has, or at most can have; and which of the two it is."""
     from dataclasses import replace
 
-    from tasks.cached_run import Found, NotMade
+    from tasks.cached_run import MissingResult, ReadOnlyRun
     from tasks.clips import clips
     from tasks.overlays import overlays
     from tasks.scenes import scenes
 
-    one = Found(replace(found.workspace, episodes=(episode,), notices=()))
+    one = ReadOnlyRun(replace(found.workspace, episodes=(episode,), notices=()))
     try:
         made = scenes(one)
         (table,) = clips(one, made, overlays(one, made))
-    except NotMade:
+    except MissingResult:
         with open_container(episode.video.path) as container:
             seconds = Fraction(container.duration or 0, av.time_base)
         return clips_at_most(seconds, found.workspace.config.clips.stride), False
     return table.counts.ok, True
 
 
-def _known(found: Found) -> Known:
+def _known(found: ReadOnlyRun) -> Known:
     from tasks.cutouts import cutouts
 
     said: dict[str, Dialogue] = {}
@@ -326,25 +326,25 @@ def _rows_in(path: Path) -> list[Row]:
     return rows
 
 
-def _found(settings: Path, workspace: Path | None) -> Found:
-    prefect_environment.prepare()
-    config = config_of(settings, workspace)
-    from tasks.cached_run import Found
+def _found(settings: Path, workspace: Path | None) -> ReadOnlyRun:
+    prefect_environment.configure_prefect()
+    config = load_settings(settings, workspace)
+    from tasks.cached_run import ReadOnlyRun
 
-    return Found(open_workspace(config))
+    return ReadOnlyRun(open_workspace(config))
 
 
-def _curated(found: Found) -> Curated:
+def _curated(found: ReadOnlyRun) -> CuratedTables:
     from flows.curate import curate_stages
 
     return curate_stages(found)
 
 
-def _captions(found: Found) -> list[TableRef]:
+def _captions(found: ReadOnlyRun) -> list[TableRef]:
     return list(_curated(found).captions)
 
 
-def _current(found: Found) -> dict[str, Row]:
+def _current(found: ReadOnlyRun) -> dict[str, Row]:
     return {
         row["clip_id"]: row
         for ref in _captions(found)
@@ -352,7 +352,7 @@ def _current(found: Found) -> dict[str, Row]:
     }
 
 
-def _videos(found: Found) -> dict[str, Path]:
+def _videos(found: ReadOnlyRun) -> dict[str, Path]:
     return {
         row["clip_id"]: (ref.folder / row["file"]).resolve()
         for ref in _curated(found).clips

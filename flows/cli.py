@@ -18,12 +18,20 @@ from flows import (
     review_cli,
     watch_cli,
 )
-from flows.console import BAD_INPUT, FAILED, Settings, Workspace, config_of, console, plain_errors
+from flows.console import (
+    BAD_INPUT,
+    FAILED,
+    Settings,
+    Workspace,
+    console,
+    load_settings,
+    user_errors,
+)
 from mimix_core import __version__
-from mimix_core.diagnostics.doctor import examine
-from mimix_core.diagnostics.model_requirements import needed_models
+from mimix_core.diagnostics.doctor import run_checks
+from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.errors import BadInput
-from mimix_core.project.templates import write_starter
+from mimix_core.project.templates import write_project_templates
 from mimix_core.settings import Config, load_config
 
 app = typer.Typer(
@@ -41,18 +49,18 @@ app.command()(review_cli.review)
 
 
 def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
-    with plain_errors():
-        config = config_of(settings, workspace)
-        problems = [need for need in needed_models(config, flow_name) if not need.found]
+    with user_errors():
+        config = load_settings(settings, workspace)
+        problems = [need for need in required_models(config, flow_name) if not need.found]
         if problems:
             raise BadInput("\n".join(need.problem() for need in problems))
-        prefect_environment.prepare()
+        prefect_environment.configure_prefect()
         with console.status("Starting Prefect"):
-            from flows.shutdown import leave_when_told, start_own_server
+            from flows.shutdown import install_signal_handlers, start_ephemeral_server
 
             flow = _flow(flow_name)
-            leave_when_told()
-            start_own_server()
+            install_signal_handlers()
+            start_ephemeral_server()
         console.print(f"[bold]{flow_name}[/bold] with {settings}", highlight=False)
         summary = flow(config)
     if summary.computed == 0:
@@ -129,10 +137,10 @@ def report(settings: Settings, workspace: Workspace = None) -> None:
 @app.command()
 def models(settings: Settings) -> None:
     """Each model the settings need, where it was looked for, and how to get it."""
-    with plain_errors():
+    with user_errors():
         config = load_config(settings)
     table = Table("model", "for", "state", "where", "how to get it")
-    needs = needed_models(config, "mimix")
+    needs = required_models(config, "mimix")
     for need in needs:
         state = "[green]found[/green]" if need.found else "[red]missing[/red]"
         table.add_row(need.name, need.stage, state, need.where, "" if need.found else need.fix)
@@ -147,12 +155,12 @@ def doctor(
 ) -> None:
     """What this machine can and cannot run, and how to mend it."""
     config: Config | None = None
-    with plain_errors():
+    with user_errors():
         if settings is not None:
             config = load_config(settings)
     table = Table("check", "state", "found", "how to mend it")
     colours = {"ok": "green", "limited": "yellow", "no": "red"}
-    checks = examine(config)
+    checks = run_checks(config)
     for check in checks:
         table.add_row(
             check.name, f"[{colours[check.state]}]{check.state}[/]", check.found, check.fix
@@ -195,7 +203,7 @@ def ingest(
         said = f"  [{colour}]{arrival.outcome:<8}[/] {escape(f'{line}  {arrival.detail}'.rstrip())}"
         console.print(said, highlight=False, soft_wrap=True)
 
-    with plain_errors():
+    with user_errors():
         if move and link:
             raise BadInput("--move and --link exclude each other", fix="Give one of them.")
         how = How.MOVE if move else How.LINK if link else How.COPY
@@ -213,7 +221,7 @@ def ingest(
 @app.command()
 def quarantine(settings: Settings, workspace: Workspace = None) -> None:
     """Episodes that could not be read, and why."""
-    with plain_errors():
+    with user_errors():
         _, found = _quarantined(settings, workspace)
     table = Table("episode", "stage", "rows", "reason", "detail", "file")
     for one in found:
@@ -246,27 +254,27 @@ def retry(
     """Forget why quarantined episodes failed, so that the next run tries them again."""
     from mimix_core.project import quarantine as hospital
 
-    with plain_errors():
+    with user_errors():
         store, found = _quarantined(settings, workspace)
-        dropped = hospital.retry(store, found, units or [])
+        dropped = hospital.release_units(store, found, units or [])
     for one in dropped:
         console.print(f"  {escape(one.unit)}: {one.stage} will run again", highlight=False)
     console.print(f"{len(dropped)} results dropped.")
 
 
 def _quarantined(settings: Path, workspace: Path | None) -> tuple[Any, list[Any]]:
-    from mimix_core.project.quarantine import quarantined
+    from mimix_core.project.quarantine import quarantined_units
     from mimix_core.project.workspace import open_workspace
 
-    opened = open_workspace(config_of(settings, workspace))
-    return opened.store, quarantined(opened.store, opened.episodes)
+    opened = open_workspace(load_settings(settings, workspace))
+    return opened.store, quarantined_units(opened.store, opened.episodes)
 
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
     """Write a library.yaml and a mimix.yaml to start from."""
-    with plain_errors():
-        written = write_starter(folder)
+    with user_errors():
+        written = write_project_templates(folder)
     for path in written:
         console.print(f"wrote {path}", highlight=False)
     console.print(f"Edit them, then: mimix run {folder / 'mimix.yaml'}", highlight=False)

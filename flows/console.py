@@ -26,7 +26,7 @@ FAILED = 1
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """What a person can mend is told in words, not in a traceback."""
     try:
         yield
@@ -36,7 +36,7 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(BAD_INPUT if isinstance(error, BadInput) else FAILED) from error
 
 
-def config_of(settings: Path, workspace: Path | None) -> Config:
+def load_settings(settings: Path, workspace: Path | None) -> Config:
     """The settings, with another workspace when one is given."""
     config = load_config(settings)
     if workspace is None:

@@ -4,21 +4,21 @@ from dataclasses import dataclass
 
 from prefect import flow
 
-from flows.session import session
+from flows.session import flow_session
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.captions import captions
 from tasks.clips import clips
-from tasks.duplicates import without_duplicates
+from tasks.duplicates import reject_duplicates
 from tasks.overlays import overlays
-from tasks.run_summary import Summary
+from tasks.run_summary import RunSummary
 from tasks.scenes import scenes
 from tasks.transcripts import transcripts
 
 
 @dataclass(frozen=True)
-class Curated:
+class CuratedTables:
     """Tables of one row per episode, in the library's order."""
 
     scenes: list[TableRef]
@@ -28,18 +28,20 @@ class Curated:
     captions: list[TableRef]
 
 
-def curate_stages(run: Run) -> Curated:
+def curate_stages(run: Run) -> CuratedTables:
     scene_tables = scenes(run)
     overlay_tables = overlays(run, scene_tables)
-    clip_tables = without_duplicates(run, clips(run, scene_tables, overlay_tables))
+    clip_tables = reject_duplicates(run, clips(run, scene_tables, overlay_tables))
     transcript_tables = transcripts(run, clip_tables)
     caption_tables = captions(run, clip_tables, transcript_tables)
-    return Curated(scene_tables, overlay_tables, clip_tables, transcript_tables, caption_tables)
+    return CuratedTables(
+        scene_tables, overlay_tables, clip_tables, transcript_tables, caption_tables
+    )
 
 
 @flow(name="curate")
-def curate(config: Config) -> Summary:
+def curate(config: Config) -> RunSummary:
     """Episodes -> scenes, overlays, clips, duplicates, transcripts, captions."""
-    with session(config, "curate") as run:
+    with flow_session(config, "curate") as run:
         curate_stages(run)
         return run.summary()

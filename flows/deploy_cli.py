@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import prefect_environment
-from flows.console import Settings, Workspace, config_of, console, plain_errors
+from flows.console import Settings, Workspace, console, load_settings, user_errors
 from mimix_core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ def deploy(
     ] = None,
 ) -> None:
     """Make or update the work pool, all deployments and the automations on your Prefect server."""
-    with plain_errors():
-        config = config_of(settings, workspace)
-        prefect_environment.prepare()
+    with user_errors():
+        config = load_settings(settings, workspace)
+        prefect_environment.configure_prefect()
         url = server_url("mimix deploy")
         from prefect.client.orchestration import get_client
 
         from flows import deployment
 
-        target = deployment.Target(pool, kind, gpus, home or deployment.ROOT)
+        target = deployment.DeploymentTarget(pool, kind, gpus, home or deployment.ROOT)
         with get_client(sync_client=True) as client:
             reach(client, url)
             block = None if notify is None else deployment.notifier(client, notify)
-            made = deployment.make_pool(client, target)
+            made = deployment.create_work_pool(client, target)
             console.print(f"work pool {pool}: {'made' if made else 'was there'}", highlight=False)
             spec = deployment.rendered(config, target, deployment.schedules_on(client))
             with console.status("Making the deployments"):

@@ -36,7 +36,7 @@ NOTIFY = "NOTIFY"
 
 
 @dataclass(frozen=True)
-class Target:
+class DeploymentTarget:
     """Where runs go. ``home``: the folder of MiMix as the worker sees it."""
 
     pool: str
@@ -56,7 +56,7 @@ def read(name: str) -> Any:
     return yaml.safe_load(path.read_text())
 
 
-def make_pool(client: SyncPrefectClient, target: Target) -> bool:
+def create_work_pool(client: SyncPrefectClient, target: DeploymentTarget) -> bool:
     """Make the work pool if there is none of that name. True: made now. Raises BadInput."""
     try:
         found = client.read_work_pool(target.pool)
@@ -97,7 +97,9 @@ def job_template(kind: str) -> dict[str, Any]:
     return dict(template)
 
 
-def rendered(config: Config, target: Target, active: Mapping[str, bool]) -> dict[str, Any]:
+def rendered(
+    config: Config, target: DeploymentTarget, active: Mapping[str, bool]
+) -> dict[str, Any]:
     """prefect.yaml with the settings as parameters, the pool, and schedules on as ``active`` says.
 
     Only what the settings file says stands in the parameters: everything else follows MiMix's
@@ -128,7 +130,7 @@ def schedules_on(client: SyncPrefectClient) -> dict[str, bool]:
     return found
 
 
-def deploy(spec: dict[str, Any], target: Target) -> None:
+def deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:
     """Let Prefect's own command make all deployments. Raises StageFailed with what it printed."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="mimix-") as file:
         # JSON is YAML, and leaves nothing of a path or a caption open to another reading.
@@ -149,7 +151,7 @@ def deploy(spec: dict[str, Any], target: Target) -> None:
         raise StageFailed(f"prefect deploy failed:\n{done.stdout}")
 
 
-def limit_gpus(client: SyncPrefectClient, target: Target) -> None:
+def limit_gpus(client: SyncPrefectClient, target: DeploymentTarget) -> None:
     """At most so many runs that train or generate at a time."""
     queues = client.read_work_queues(work_pool_name=target.pool)
     [queue] = [queue for queue in queues if queue.name == GPU_QUEUE]

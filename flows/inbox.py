@@ -6,28 +6,28 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from flows.curate import curate_stages
-from flows.session import session
+from flows.session import flow_session
 from mimix_core.inbox import Arrival, Outcome, take_in
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config
-from tasks.cached_run import Found, NotMade
-from tasks.run_summary import Summary
+from tasks.cached_run import MissingResult, ReadOnlyRun
+from tasks.run_summary import RunSummary
 
 MAX_SHOWN = 200
 
 
 @flow(name="inbox")
-def inbox(config: Config) -> Summary:
+def inbox(config: Config) -> RunSummary:
     """Take in what is whole in the inbox, then curate what is not curated yet.
 
     Whether there is anything to do is read from the inbox and the store alone, so any run of this
     flow finds all that is new: one that is missed, or comes twice, changes nothing. If nothing is
     new it makes no task run. What arrives meanwhile is taken in before it ends.
     """
-    summary = Summary(stages=())
+    summary = RunSummary(stages=())
     _take_in(config)
     while not _curated(config):
-        with session(config, "inbox") as run:
+        with flow_session(config, "inbox") as run:
             curate_stages(run)
             summary = run.summary()
         _take_in(config)
@@ -58,7 +58,7 @@ def _line(arrival: Arrival) -> dict[str, str]:
 
 def _curated(config: Config) -> bool:
     try:
-        curate_stages(Found(open_workspace(config)))
-    except NotMade:
+        curate_stages(ReadOnlyRun(open_workspace(config)))
+    except MissingResult:
         return False
     return True

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_environment
-from flows.console import Workspace, config_of, console, plain_errors
+from flows.console import Workspace, console, load_settings, user_errors
 from mimix_core.errors import BadInput
 from mimix_core.wan.lora_formats import Layout
 
@@ -27,7 +27,7 @@ def show(file: Annotated[Path, typer.Argument(help="An adapter of MiMix, in any 
     """What an adapter was made of."""
     from mimix_core.wan import lora_export
 
-    with plain_errors():
+    with user_errors():
         card, layout = lora_export.read_card(file)
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
@@ -63,7 +63,7 @@ def export(
     workspace: Workspace = None,
 ) -> None:
     """Write a trained adapter for ComfyUI, for kohya's tools (musubi-tuner) or for diffusers."""
-    with plain_errors():
+    with user_errors():
         if ema and run.suffix == _SUFFIX:
             raise BadInput("--ema chooses among a run's adapters, and this is one", where=str(run))
         source = run if run.suffix == _SUFFIX else _trained(run, workspace, ema=ema)
@@ -76,7 +76,7 @@ def import_(
     to: To,
 ) -> None:
     """Write an exported adapter back as MiMix and diffusers read it."""
-    with plain_errors():
+    with user_errors():
         _convert(file, Layout.DIFFUSERS, to)
 
 
@@ -102,16 +102,16 @@ def _convert(source: Path, layout: Layout, to: Path) -> None:
 
 def _trained(settings: Path, workspace: Path | None, *, ema: bool) -> Path:
     """The adapter of the run that these settings describe. Raises BadInput when there is none."""
-    prefect_environment.prepare()
-    config = config_of(settings, workspace)
+    prefect_environment.configure_prefect()
+    config = load_settings(settings, workspace)
     from flows.augment import augment_stages
     from flows.curate import curate_stages
     from flows.train import train_stages
     from mimix_core.project.workspace import open_workspace
     from mimix_core.wan import lora_export
-    from tasks.cached_run import Found
+    from tasks.cached_run import ReadOnlyRun
 
-    found = Found(open_workspace(config))
+    found = ReadOnlyRun(open_workspace(config))
     curated = curate_stages(found)
     folder = train_stages(found, curated, augment_stages(found, curated)).lora.folder
     path = folder / (lora_export.EMA_FILE if ema else lora_export.FILE)

@@ -7,12 +7,12 @@ from prefect import flow
 from flows.augment import augment_stages
 from flows.benchmark import benchmark_stages
 from flows.curate import curate_stages
-from flows.session import session
+from flows.session import flow_session
 from flows.train import train_stages
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.report import report
-from tasks.run_summary import Summary
+from tasks.run_summary import RunSummary
 
 
 def mimix_stages(run: Run) -> Path:
@@ -42,8 +42,8 @@ def mimix_stages(run: Run) -> Path:
 
 
 @flow(name="mimix")
-def mimix(config: Config) -> Summary:
+def mimix(config: Config) -> RunSummary:
     """Everything: curate, augment, train, benchmark, report."""
-    with session(config, "mimix") as run:
+    with flow_session(config, "mimix") as run:
         mimix_stages(run)
         return run.summary()

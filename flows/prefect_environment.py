@@ -21,7 +21,7 @@ DEFAULTS = {
 }
 
 
-def prepare() -> None:
+def configure_prefect() -> None:
     """Set what is not set yet, and make Prefect's folder: Prefect makes no parents of it."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

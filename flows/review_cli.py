@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from flows import prefect_environment
-from flows.console import FAILED, Settings, Workspace, config_of, console, plain_errors
+from flows.console import FAILED, Settings, Workspace, console, load_settings, user_errors
 from mimix_core.errors import BadInput
-from mimix_core.project.dataset_review import Decision, decide, decision_on
+from mimix_core.project.dataset_review import DatasetDecision, load_decision, save_decision
 from mimix_core.project.workspace import open_workspace
 
 
@@ -24,20 +24,22 @@ def review(
 
     Exit code 0: approved. 1: rejected, or not decided yet.
     """
-    with plain_errors():
+    with user_errors():
         if approve and reject:
             raise BadInput("--approve and --reject exclude each other", fix="Give one of them.")
-        config = config_of(settings, workspace)
-        prefect_environment.prepare()
+        config = load_settings(settings, workspace)
+        prefect_environment.configure_prefect()
         from flows.augment import augment_stages
         from flows.curate import curate_stages
-        from tasks.cached_run import Found
+        from tasks.cached_run import ReadOnlyRun
 
-        found = Found(open_workspace(config))
+        found = ReadOnlyRun(open_workspace(config))
         dataset = augment_stages(found, curate_stages(found)).dataset
         if approve or reject:
-            decide(config.workspace, dataset.key, Decision(approved=approve, note=note))
-        decision = decision_on(config.workspace, dataset.key)
+            save_decision(
+                config.workspace, dataset.key, DatasetDecision(approved=approve, note=note)
+            )
+        decision = load_decision(config.workspace, dataset.key)
     counts = dataset.counts
     console.print(
         f"dataset {dataset.key[:12]}: {counts.ok} samples, {counts.rejected} left out, "

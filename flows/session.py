@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 
-from flows.shutdown import end_units_and_leave
+from flows.shutdown import terminate_units
 from mimix_core.diagnostics.model_requirements import FLOWS_WITH
 from mimix_core.errors import StageFailed
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config
 from tasks.base import Run
-from tasks.captions import prepare_key
+from tasks.captions import load_captioner_key
 from tasks.console_progress import Stopwatch
-from tasks.cutouts import prepare_locators
-from tasks.judgements import prepare_judge
-from tasks.lineage import note_lineage
-from tasks.prefect_artifacts import show
-from tasks.task_runners import units_run
+from tasks.cutouts import load_locator_key
+from tasks.judgements import load_judge_key
+from tasks.lineage import record_lineage
+from tasks.prefect_artifacts import publish_run_artifacts
+from tasks.task_runners import task_runner
 
 MAX_ATTEMPTS = 10
 """A run whose process is killed is taken up again (deployments/automations.yaml), but not for ever.
@@ -28,7 +28,7 @@ A review and each retry from the UI count as well."""
 
 
 @contextmanager
-def session(config: Config, flow_name: str) -> Iterator[Run]:
+def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
     """Open the workspace, hand out a Run, and leave its artifacts however it ends.
 
     When the run is ended from outside (cancelled, its worker stopped) the units end with it, at
@@ -39,25 +39,25 @@ def session(config: Config, flow_name: str) -> Iterator[Run]:
     _prepare_keys(config, flow_name)
     run = Run(open_workspace(config))
     try:
-        with units_run(config.run), run.workspace.store.in_use():
+        with task_runner(config.run), run.workspace.store.in_use():
             yield run
     except (Exception, Pause):
-        show(run, flow_name, watch.seconds())
+        publish_run_artifacts(run, flow_name, watch.seconds())
         raise
     except BaseException:
-        end_units_and_leave()
+        terminate_units()
         raise
-    note_lineage(run)
-    show(run, flow_name, watch.seconds())
+    record_lineage(run)
+    publish_run_artifacts(run, flow_name, watch.seconds())
 
 
 def _prepare_keys(config: Config, flow_name: str) -> None:
     """See to the keys of all models that the flow asks, before any work. Raises BadInput."""
-    prepare_key(config.captions)
+    load_captioner_key(config.captions)
     if flow_name in FLOWS_WITH["cutouts"]:
-        prepare_locators(config.cutouts)
+        load_locator_key(config.cutouts)
     if flow_name in FLOWS_WITH["scores"]:
-        prepare_judge(config.judge)
+        load_judge_key(config.judge)
 
 
 def _bound_attempts() -> None:

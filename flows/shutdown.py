@@ -16,25 +16,25 @@ from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
 from flows.console import console
-from tasks.subprocess_runner import end_all
+from tasks.subprocess_runner import terminate_all_units
 
 _ties: list[subprocess.Popen[bytes]] = []
 
 
-def leave_when_told() -> None:
+def install_signal_handlers() -> None:
     """Ctrl-C and SIGTERM end this process. Prefect takes SIGTERM over while a flow runs."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
 
 
-def end_units_and_leave() -> None:
+def terminate_units() -> None:
     """End all units; end the process as well where nobody is left to be told how the run ended."""
-    end_all()
+    terminate_all_units()
     if _own_server() is not None:
         _exit(signal.SIGTERM)
 
 
-def start_own_server() -> None:
+def start_ephemeral_server() -> None:
     """Start the run's own Prefect server, where none is set; it ends with this process.
 
     Even when this process is killed: a shell waits on a pipe that closes with it (POSIX).
@@ -60,7 +60,7 @@ def _own_server() -> subprocess.Popen[bytes] | None:
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    end_all()
+    terminate_all_units()
     _exit(number)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows import prefect_environment
-from flows.console import Settings, Workspace, config_of, console, plain_errors
+from flows.console import Settings, Workspace, console, load_settings, user_errors
 from flows.deploy_cli import server_url
 from mimix_core.inbox import pending
 from mimix_core.inbox.notification_backoff import Announcer
@@ -25,16 +25,16 @@ def watch(
     The deployment `inbox` then takes it in. An episode that stays is told of again, less and less
     often: an event that was lost only costs time.
     """
-    with plain_errors():
-        config = config_of(settings, workspace)
-        prefect_environment.prepare()
+    with user_errors():
+        config = load_settings(settings, workspace)
+        prefect_environment.configure_prefect()
         server_url("mimix watch")
-        from tasks.events import announce
+        from tasks.events import emit_episode_arrived
 
         announcer = Announcer()
         while True:
             due = announcer.due(pending(config), time.monotonic())
-            if due and announce(due):
+            if due and emit_episode_arrived(due):
                 announcer.told(due, time.monotonic())
                 for one in due:
                     console.print(f"{one.show}: {one.path.name!r} is whole", highlight=False)

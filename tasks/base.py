@@ -20,16 +20,16 @@ from prefect.tasks import Task, exponential_backoff
 
 from mimix_core import tables
 from mimix_core.engine import registry
-from mimix_core.engine.artifacts import Frozen, TableRef
-from mimix_core.engine.stage import Stage, commit_broken
+from mimix_core.engine.artifacts import FrozenModel, TableRef
+from mimix_core.engine.stage import Stage, commit_failed_unit
 from mimix_core.engine.store import Store
-from mimix_core.engine.worker import UnitReply, UnitRequest, request
+from mimix_core.engine.worker import UnitReply, UnitRequest, build_request
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.project.workspace import Workspace
 from mimix_core.tables import Reason
-from tasks.console_progress import Board, Stopwatch
-from tasks.run_summary import StageLine, Summary, total
-from tasks.subprocess_runner import Hear, UnitDied, end_idle, run_child
+from tasks.console_progress import ConsoleProgress, Stopwatch
+from tasks.run_summary import RunSummary, StageTotals, sum_counts
+from tasks.subprocess_runner import Hear, UnitDied, run_in_subprocess, stop_idle_units
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,15 +46,15 @@ class UnitOfWork:
     stage: str
     unit: str
     key: str
-    inputs: Frozen
-    settings: Frozen
+    inputs: FrozenModel
+    settings: FrozenModel
     store: Path
     timeout_seconds: float | None
     stall_seconds: float
     memory_bytes: int
 
 
-class StageKey(CachePolicy):
+class StageCachePolicy(CachePolicy):
     """Prefect's cache key is the stage key, which covers content, settings and stage version."""
 
     def compute_key(
@@ -69,7 +69,7 @@ class StageKey(CachePolicy):
         return work.key
 
 
-def can_help(task: Task[..., Any], task_run: Any, state: Any) -> bool:
+def is_retryable(task: Task[..., Any], task_run: Any, state: Any) -> bool:
     """Retry what failed for now; bad input and bugs fail the same way again."""
     try:
         state.result()
@@ -82,7 +82,7 @@ def can_help(task: Task[..., Any], task_run: Any, state: Any) -> bool:
 
 # Boards of the runs in this process, by store: progress from a task that runs in another process
 # (a Dask worker) finds none and goes to Prefect alone.
-_boards: dict[Path, Board] = {}
+_boards: dict[Path, ConsoleProgress] = {}
 
 
 def run_unit(work: UnitOfWork) -> TableRef:
@@ -101,18 +101,20 @@ def run_unit(work: UnitOfWork) -> TableRef:
 
 
 def _computed(store: Store, work: UnitOfWork, hear: Hear) -> TableRef:
-    stage = registry.stage(work.stage)
+    stage = registry.get_stage(work.stage)
     log = work.store.parent / "logs" / f"{work.stage}-{_file_name(work.unit)}-{work.key[:8]}.log"
     # Only what reads files of unknown origin is watched so closely: loading a large model is silent
     # for long with good reason, and takes more memory than a video may.
-    bound = work.memory_bytes if stage.broken is not None else None
-    asked = request(stage, store, work.inputs, work.settings, log, memory_bytes=bound)
+    bound = work.memory_bytes if stage.failed_rows is not None else None
+    asked = build_request(stage, store, work.inputs, work.settings, log, memory_bytes=bound)
     try:
         reply = _reply(stage, work, asked, hear)
     except UnitDied as died:
-        if stage.broken is None:
+        if stage.failed_rows is None:
             raise
-        return commit_broken(store, stage, work.inputs, work.settings, died.reason, died.detail).ref
+        return commit_failed_unit(
+            store, stage, work.inputs, work.settings, died.reason, died.detail
+        ).ref
     if reply.ref is None or reply.ref.key != work.key:
         raise StageFailed(
             f"stage {work.stage} ({work.unit}) answered for another key; this is a bug"
@@ -122,16 +124,16 @@ def _computed(store: Store, work: UnitOfWork, hear: Hear) -> TableRef:
 
 def _reply(stage: Stage[Any, Any], work: UnitOfWork, asked: UnitRequest, hear: Hear) -> UnitReply:
     """The reply of the unit's process; a second process is tried before a file is blamed."""
-    stall = work.stall_seconds if stage.broken is not None else None
+    stall = work.stall_seconds if stage.failed_rows is not None else None
     try:
-        return run_child(
+        return run_in_subprocess(
             asked, timeout_seconds=work.timeout_seconds, stall_seconds=stall, hear=hear
         )
     except UnitDied as died:
-        if stage.broken is None or not died.again:
+        if stage.failed_rows is None or not died.again:
             raise
     again = asked.model_copy(update={"log": asked.log.with_suffix(".again.log")})
-    return run_child(
+    return run_in_subprocess(
         again, timeout_seconds=work.timeout_seconds, stall_seconds=stall, fresh=True, hear=hear
     )
 
@@ -165,7 +167,7 @@ class _Progress:
             update_progress_artifact(self._artifact, percent, description=said)
 
 
-class OwnRetries(Task[P, R]):
+class FixedRetriesTask(Task[P, R]):
     """A task that says itself how often it is tried again: ``run.retries`` does not change that."""
 
 
@@ -175,19 +177,19 @@ def stage_task(name: str, **options: Any) -> Task[..., TableRef]:
     ``retries`` among them holds whatever the settings say. No tags: each task run with one asks the
     server for a concurrency slot, 0.3 s and more a unit.
     """
-    kind = OwnRetries if "retries" in options else Task
+    kind = FixedRetriesTask if "retries" in options else Task
     return kind(
         run_unit,
         **{
             "name": name,
             "task_run_name": name + " {work.unit}",
-            "cache_policy": StageKey(),
+            "cache_policy": StageCachePolicy(),
             "persist_result": True,
             "result_serializer": "json",
             "retries": 2,
             "retry_delay_seconds": exponential_backoff(backoff_factor=5),
             "retry_jitter_factor": 0.5,
-            "retry_condition_fn": can_help,
+            "retry_condition_fn": is_retryable,
             **options,
         },
     )
@@ -198,7 +200,7 @@ class Run:
     """One flow run: the workspace, and what has been done in it so far."""
 
     workspace: Workspace
-    board: Board = field(default_factory=Board)
+    board: ConsoleProgress = field(default_factory=ConsoleProgress)
     refs: dict[str, list[TableRef]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -206,15 +208,15 @@ class Run:
         for notice in self.workspace.notices:
             self.board.warn(notice)
 
-    def each(
-        self, submit: Task[..., TableRef], inputs: Sequence[Frozen], settings: Frozen
+    def run_units(
+        self, submit: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
     ) -> list[TableRef]:
         """Run one stage over its units, at most ``run.workers`` at a time; refs in their order.
 
         Units that another run is computing come last: two runs in one workspace share the work. A
         unit that fails does not stop the others. Raises afterwards, naming each failed unit.
         """
-        stage = registry.stage(str(submit.name))
+        stage = registry.get_stage(str(submit.name))
         store, settings_of_run = self.workspace.store, self.workspace.config.run
         works = {n: self._work(stage, one, settings) for n, one in enumerate(inputs)}
         watch = Stopwatch()
@@ -231,7 +233,7 @@ class Run:
                 work = works.pop(index)
                 hit = store.lookup(work.stage, work.key)
                 cached += hit is not None
-                own = isinstance(submit, OwnRetries)
+                own = isinstance(submit, FixedRetriesTask)
                 # A hit in Prefect's cache counts only while the store still has it whole.
                 bound = submit.with_options(
                     refresh_cache=hit is None,
@@ -240,7 +242,7 @@ class Run:
                 futures[bound.submit(work)] = index
             while futures:
                 self._collect(futures, found, problems, inputs, stage)
-        end_idle(stage.name)
+        stop_idle_units(stage.name)
         if problems:
             raise _joined(stage.name, problems)
         refs = [found[index] for index in range(len(inputs))]
@@ -248,14 +250,18 @@ class Run:
         self._note(stage.name, refs, len(inputs) - cached, watch.seconds())
         return refs
 
-    def summary(self) -> Summary:
-        return Summary(stages=tuple(self.board.lines), notices=self.workspace.notices)
+    def summary(self) -> RunSummary:
+        return RunSummary(stages=tuple(self.board.lines), notices=self.workspace.notices)
 
-    def one(self, submit: Task[..., TableRef], inputs: Frozen, settings: Frozen) -> TableRef:
+    def run_single(
+        self, submit: Task[..., TableRef], inputs: FrozenModel, settings: FrozenModel
+    ) -> TableRef:
         """Run a stage that has a single unit."""
-        return self.each(submit, [inputs], settings)[0]
+        return self.run_units(submit, [inputs], settings)[0]
 
-    def _work(self, stage: Stage[Any, Any], inputs: Frozen, settings: Frozen) -> UnitOfWork:
+    def _work(
+        self, stage: Stage[Any, Any], inputs: FrozenModel, settings: FrozenModel
+    ) -> UnitOfWork:
         timeout = self.workspace.config.run.timeout_minutes
         return UnitOfWork(
             stage=stage.name,
@@ -274,7 +280,7 @@ class Run:
         futures: dict[PrefectFuture[TableRef], int],
         found: dict[int, TableRef],
         problems: list[tuple[str, BaseException]],
-        inputs: Sequence[Frozen],
+        inputs: Sequence[FrozenModel],
         stage: Stage[Any, Any],
     ) -> None:
         """Wait for one of the futures and take its result."""
@@ -299,7 +305,7 @@ class Run:
         records = [self.workspace.store.record(ref) for ref in refs]
         if not refs or any(set(one.reasons) != {Reason.UNFORESEEN_ERROR} for one in records):
             return
-        rows = tables.read(refs[0].path, registry.stage(name).table)
+        rows = tables.read(refs[0].path, registry.get_stage(name).table)
         for ref in refs:
             self.workspace.store.discard(name, ref.key)
         logs = self.workspace.store.root.parent / "logs"
@@ -316,11 +322,11 @@ class Run:
                 reasons[reason] = reasons.get(reason, 0) + count
         self.refs.setdefault(name, []).extend(refs)
         self.board.done(
-            StageLine(
+            StageTotals(
                 stage=name,
                 units=len(refs),
                 computed=computed,
-                counts=total([ref.counts for ref in refs]),
+                counts=sum_counts([ref.counts for ref in refs]),
                 reasons=reasons,
                 seconds=seconds,
             )

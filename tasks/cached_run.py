@@ -7,28 +7,28 @@ from collections.abc import Sequence
 from prefect.tasks import Task
 
 from mimix_core.engine import registry
-from mimix_core.engine.artifacts import Frozen, TableRef
+from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.errors import BadInput
 from tasks.base import Run
 
 
-class NotMade(BadInput):
+class MissingResult(BadInput):
     """A result that no run has made yet."""
 
 
-class Found(Run):
+class ReadOnlyRun(Run):
     """A run that computes nothing: each stage gives what is there. Needs no Prefect server."""
 
-    def each(
-        self, submit: Task[..., TableRef], inputs: Sequence[Frozen], settings: Frozen
+    def run_units(
+        self, submit: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
     ) -> list[TableRef]:
         """The stage's tables, in the order of ``inputs``. Raises NotMade when one is not there."""
-        stage = registry.stage(str(submit.name))
+        stage = registry.get_stage(str(submit.name))
         refs = []
         for unit in inputs:
             ref = self.workspace.store.lookup(stage.name, stage.key(unit, settings))
             if ref is None:
-                raise NotMade(
+                raise MissingResult(
                     f"no {stage.name} of {stage.unit(unit)} with these settings",
                     fix="Run it first, e.g. mimix curate",
                 )

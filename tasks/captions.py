@@ -16,7 +16,7 @@ from mimix_core.stages.captions.clip_context import episode_id_of
 from mimix_core.stages.captions.overrides import read_overrides
 from mimix_core.stages.captions.prompt_template import DEFAULT, read_prompt
 from tasks.base import Run, stage_task
-from tasks.prefect_secrets import prepare_key_of
+from tasks.prefect_secrets import load_api_key
 
 captions_task = stage_task("captions")
 
@@ -26,10 +26,10 @@ def captions(
 ) -> list[TableRef]:
     """One table per episode, in the library's order."""
     workspace = run.workspace
-    hand, unclaimed = hand_captions(workspace)
+    hand, unclaimed = caption_overrides(workspace)
     for name in unclaimed:
         run.board.warn(f"captions.overrides: {name} is no clip of any episode of the library")
-    told = told_models(workspace)
+    told = caption_characters(workspace)
     shows = {show.id: show for show in told.pop("shows", ())}
     inputs = [
         CaptionInputs(
@@ -51,12 +51,12 @@ def captions(
             workspace.episodes, clips, transcripts, strict=True
         )
     ]
-    tables = run.each(captions_task, inputs, workspace.config.captions.in_force())
+    tables = run.run_units(captions_task, inputs, workspace.config.captions.in_force())
     _warn(run, tables)
     return tables
 
 
-def told_models(workspace: Workspace) -> dict[str, Any]:
+def caption_characters(workspace: Workspace) -> dict[str, Any]:
     """``shows``, ``prompt`` and ``answers`` for the inputs of backend vlm; nothing for a script."""
     settings = workspace.config.captions
     if settings.backend == "script":
@@ -99,7 +99,7 @@ def tokenizer(workspace: Workspace) -> FileRef | None:
     return workspace.file(workspace.config.captions.tokenizer, "captions.tokenizer")
 
 
-def hand_captions(workspace: Workspace) -> tuple[dict[str, dict[str, str]], list[str]]:
+def caption_overrides(workspace: Workspace) -> tuple[dict[str, dict[str, str]], list[str]]:
     """By episode, what a person wrote for its clips; and the clips of no episode.
 
     Each episode is given its own alone: a word changed in one leaves the others as they are.
@@ -124,14 +124,14 @@ def hand_captions(workspace: Workspace) -> tuple[dict[str, dict[str, str]], list
     return found, unclaimed
 
 
-def prepare_key(settings: CaptionSettings) -> None:
+def load_captioner_key(settings: CaptionSettings) -> None:
     """Put the key of a Prefect Secret block into this process's environment, where units find it.
 
     A key that the environment has already stays. Raises BadInput when backend vlm has no key in
     the end, or a budget and no price: before any work, not when the first clip is to be captioned.
     """
     if settings.backend == "vlm":
-        prepare_key_of(settings.vlm, settings.vlm_secret, "captions.vlm_secret")
+        load_api_key(settings.vlm, settings.vlm_secret, "captions.vlm_secret")
 
 
 def _warn(run: Run, tables: Sequence[TableRef]) -> None:

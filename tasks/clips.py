@@ -17,4 +17,4 @@ def clips(run: Run, scenes: Sequence[TableRef], overlays: Sequence[TableRef]) ->
             run.workspace.episodes, scenes, overlays, strict=True
         )
     ]
-    return run.each(clips_task, inputs, run.workspace.config.clips)
+    return run.run_units(clips_task, inputs, run.workspace.config.clips)

@@ -6,7 +6,7 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.stages.captions.recaption import RecaptionInputs
 from mimix_core.stages.composites.stage import CompositeInputs
 from tasks.base import Run, stage_task
-from tasks.captions import tokenizer, told_models
+from tasks.captions import caption_characters, tokenizer
 
 composites_task = stage_task("composites")
 recaptions_task = stage_task("recaptions")
@@ -27,7 +27,7 @@ def composites(
         cutouts=tuple(cutouts),
         split=config.dataset,
     )
-    return run.one(composites_task, inputs, config.composites)
+    return run.run_single(composites_task, inputs, config.composites)
 
 
 def recaptions(run: Run, composites: TableRef, captions: Sequence[TableRef]) -> TableRef:
@@ -37,6 +37,6 @@ def recaptions(run: Run, composites: TableRef, captions: Sequence[TableRef]) -> 
         composites=composites,
         captions=tuple(captions),
         tokenizer=tokenizer(run.workspace),
-        **told_models(run.workspace),
+        **caption_characters(run.workspace),
     )
-    return run.one(recaptions_task, inputs, run.workspace.config.captions.in_force())
+    return run.run_single(recaptions_task, inputs, run.workspace.config.captions.in_force())

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from tasks.run_summary import StageLine
+from tasks.run_summary import StageTotals
 
 
 @dataclass
-class Board:
+class ConsoleProgress:
     """Console progress of one run. Units may report from several threads."""
 
     console: Console = field(default_factory=Console)
-    lines: list[StageLine] = field(default_factory=list)
+    lines: list[StageTotals] = field(default_factory=list)
     _bars: Progress | None = None
     _shares: dict[tuple[str, str], float] = field(default_factory=dict)
     _tasks: dict[str, TaskID] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Board:
                     self._tasks[stage], completed=share, note=escape(f"{unit} {note}".strip())
                 )
 
-    def done(self, line: StageLine) -> None:
+    def done(self, line: StageTotals) -> None:
         """Print the stage's line."""
         self.lines.append(line)
         counts = line.counts

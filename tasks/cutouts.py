@@ -16,7 +16,7 @@ from mimix_core.stages.cutouts.locate import (
 from mimix_core.stages.cutouts.locate.face_reader import models
 from mimix_core.stages.cutouts.stage import CutoutInputs
 from tasks.base import Run, stage_task
-from tasks.prefect_secrets import prepare_key_of
+from tasks.prefect_secrets import load_api_key
 
 cutouts_task = stage_task("cutouts")
 
@@ -24,9 +24,11 @@ cutouts_task = stage_task("cutouts")
 def cutouts(run: Run, clips: Sequence[TableRef], captions: Sequence[TableRef]) -> list[TableRef]:
     """One table per episode, in the library's order."""
     settings = run.workspace.config.cutouts
-    prepare_locators(settings)
+    load_locator_key(settings)
     weights = run.workspace.file(settings.weights, "cutouts.weights")
-    locators = {show.id: locating(run.workspace, show) for show in run.workspace.library.shows}
+    locators = {
+        show.id: locator_inputs(run.workspace, show) for show in run.workspace.library.shows
+    }
     inputs = [
         CutoutInputs(
             unit=e.name,
@@ -43,16 +45,16 @@ def cutouts(run: Run, clips: Sequence[TableRef], captions: Sequence[TableRef]) -
             run.workspace.episodes, clips, captions, strict=True
         )
     ]
-    return run.each(cutouts_task, inputs, settings.in_force())
+    return run.run_units(cutouts_task, inputs, settings.in_force())
 
 
-def prepare_locators(settings: CutoutSettings) -> None:
+def load_locator_key(settings: CutoutSettings) -> None:
     """See to the key of a model that locates, before any work. Raises BadInput without one."""
     if "vlm" in (settings.locator_cartoon, settings.locator_realistic):
-        prepare_key_of(settings.vlm.vlm, settings.vlm.vlm_secret, "cutouts.vlm.vlm_secret")
+        load_api_key(settings.vlm.vlm, settings.vlm.vlm_secret, "cutouts.vlm.vlm_secret")
 
 
-def locating(workspace: Workspace, show: Show) -> LocatorInputs | None:
+def locator_inputs(workspace: Workspace, show: Show) -> LocatorInputs | None:
     """What the locator of a show's style is given; None where it is ``boxes``.
 
     Raises MissingModel where the locator's models are not installed.

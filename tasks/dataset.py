@@ -25,7 +25,7 @@ def dataset(
         composites=composites,
         recaptions=recaptions,
     )
-    ref = run.one(dataset_task, inputs, config.dataset)
+    ref = run.run_single(dataset_task, inputs, config.dataset)
     ratio = config.composites.ratio if config.dataset.ratio is None else config.dataset.ratio
     missing = shortfall(run.workspace.store.record(ref).notes, ratio)
     if missing:

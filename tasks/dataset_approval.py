@@ -14,16 +14,16 @@ from pydantic import Field
 
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
-from mimix_core.project.dataset_review import Decision, decide, decision_on
+from mimix_core.project.dataset_review import DatasetDecision, load_decision, save_decision
 from tasks.base import Run
 from tasks.prefect_artifacts import report_link
 
 
-class NotApproved(BadInput):
+class DatasetNotApproved(BadInput):
     """A person has not approved the dataset, or has rejected it."""
 
 
-class Approval(RunInput):
+class ApprovalInput(RunInput):
     """The form that the UI shows on Resume."""
 
     approve: bool = Field(False, description="Train on this dataset.")
@@ -41,20 +41,20 @@ def review(run: Run, dataset: TableRef) -> None:
     config = run.workspace.config
     if not config.run.review:
         return
-    decision = decision_on(config.workspace, dataset.key)
+    decision = load_decision(config.workspace, dataset.key)
     context = FlowRunContext.get()
     asked = context is not None and context.flow_run is not None and context.flow_run.deployment_id
     if asked and not (decision is not None and decision.approved):
         decision = _ask(run, dataset)
     if decision is None:
-        raise NotApproved(
+        raise DatasetNotApproved(
             f"the dataset {dataset.key[:12]} ({_counts(dataset)}) waits for approval",
             where="settings, key run.review",
             fix=f"Look at {dataset.path}, then: mimix review SETTINGS --approve (or --reject), and "
             "the same command goes on from here.",
         )
     if not decision.approved:
-        raise NotApproved(
+        raise DatasetNotApproved(
             f"the dataset {dataset.key[:12]} was rejected: {decision.note or 'no reason given'}",
             where="settings, key run.review",
             fix="Change the settings or the library, or approve it after all: "
@@ -62,7 +62,7 @@ def review(run: Run, dataset: TableRef) -> None:
         )
 
 
-def _ask(run: Run, dataset: TableRef) -> Decision:
+def _ask(run: Run, dataset: TableRef) -> DatasetDecision:
     """Suspend the run until a person has answered, and keep the answer."""
     config = run.workspace.config
     text = _question(run, dataset)
@@ -70,12 +70,12 @@ def _ask(run: Run, dataset: TableRef) -> Decision:
         markdown=text, key="mimix-review", description="Waits for approval: Resume, then answer"
     )
     answer = suspend_flow_run(
-        wait_for_input=Approval.with_initial_data(description=text),
+        wait_for_input=ApprovalInput.with_initial_data(description=text),
         timeout=None,
         key=f"review-{dataset.key[:16]}",
     )
-    decision = Decision(approved=answer.approve, note=answer.note)
-    decide(config.workspace, dataset.key, decision)
+    decision = DatasetDecision(approved=answer.approve, note=answer.note)
+    save_decision(config.workspace, dataset.key, decision)
     return decision
 
 

@@ -9,9 +9,9 @@ from tasks.base import Run, stage_task
 duplicates_task = stage_task("duplicates")
 
 
-def without_duplicates(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
+def reject_duplicates(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
     """The clips of every episode, in the library's order; what came before is rejected."""
-    found = run.one(
+    found = run.run_single(
         duplicates_task,
         DuplicateInputs(unit="all", clips=tuple(clips)),
         run.workspace.config.duplicates,

@@ -46,14 +46,14 @@ def samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
             lora=lora,
             parts=parts,
         )
-        for unit, share in shares(load_prompts(prompts.path, roster))
+        for unit, share in split_units(load_prompts(prompts.path, roster))
     ]
-    videos = run.each(videos_task, inputs, settings)
+    videos = run.run_units(videos_task, inputs, settings)
     sweep(parts, str(videos_task.name))
-    return run.one(samples_task, SampleInputs(unit="all", videos=tuple(videos)), settings)
+    return run.run_single(samples_task, SampleInputs(unit="all", videos=tuple(videos)), settings)
 
 
-def shares(prompts: Sequence[Prompt]) -> list[tuple[str, tuple[Prompt, ...]]]:
+def split_units(prompts: Sequence[Prompt]) -> list[tuple[str, tuple[Prompt, ...]]]:
     """The units that the prompts are generated in, in their order, each with its prompts."""
     begins = range(0, len(prompts), VIDEOS_A_UNIT)
     return [
@@ -75,4 +75,4 @@ def scores(run: Run, samples: TableRef, clips: Sequence[TableRef]) -> TableRef:
         clips=tuple(clips),
         weights=tuple(file for file in files if file is not None),
     )
-    return run.one(scores_task, inputs, settings)
+    return run.run_single(scores_task, inputs, settings)

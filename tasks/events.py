@@ -13,7 +13,7 @@ from mimix_core.inbox import Waiting
 EVENT = "mimix.episode.arrived"
 
 
-def announce(files: Sequence[Waiting]) -> bool:
+def emit_episode_arrived(files: Sequence[Waiting]) -> bool:
     """Tell the Prefect server. False: it did not answer, so nobody has heard of them.
 
     Sent by a request of its own and not by ``emit_event``, which says nothing of what was lost.

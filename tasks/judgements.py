@@ -12,7 +12,7 @@ from mimix_core.project.workspace import Workspace
 from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.tables import SAMPLES, Status
 from tasks.base import Run, stage_task
-from tasks.prefect_secrets import prepare_key_of
+from tasks.prefect_secrets import load_api_key
 
 SYSTEM = "ours"
 """What the run's own videos go by in the table."""
@@ -20,10 +20,10 @@ SYSTEM = "ours"
 judgements_task = stage_task("judgements")
 
 
-def prepare_judge(settings: JudgeSettings) -> None:
+def load_judge_key(settings: JudgeSettings) -> None:
     """See to the judge's key before any work, where the settings name a model. Raises BadInput."""
     if settings.vlm is not None:
-        prepare_key_of(settings.vlm, settings.vlm_secret, "judge.vlm_secret")
+        load_api_key(settings.vlm, settings.vlm_secret, "judge.vlm_secret")
 
 
 def judgements(run: Run, samples: TableRef) -> TableRef | None:
@@ -31,8 +31,8 @@ def judgements(run: Run, samples: TableRef) -> TableRef | None:
     workspace, settings = run.workspace, run.workspace.config.judge
     if settings.vlm is None:
         return None
-    prepare_judge(settings)
-    return run.one(judgements_task, judge_inputs(workspace, samples), settings)
+    load_judge_key(settings)
+    return run.run_single(judgements_task, judge_inputs(workspace, samples), settings)
 
 
 def judge_inputs(workspace: Workspace, samples: TableRef) -> JudgeInputs:

@@ -26,7 +26,7 @@ MAX_PARENTS = 90
 CURATED = ("scenes", "overlays", "clips", "duplicates", "transcripts", "captions")
 
 
-def note_lineage(run: Run) -> None:
+def record_lineage(run: Run) -> None:
     """Tell Prefect of the assets that this run made anew, each with those it was made from."""
     computed = computed_stages(run)
     shows = {show.id: _asset(run, f"curated/{show.id}") for show in run.workspace.library.shows}

@@ -15,4 +15,4 @@ def overlays(run: Run, scenes: Sequence[TableRef]) -> list[TableRef]:
         OverlayInputs(unit=e.name, show=e.show.id, video=e.video, scenes=scene_table)
         for e, scene_table in zip(run.workspace.episodes, scenes, strict=True)
     ]
-    return run.each(overlays_task, inputs, run.workspace.config.overlays)
+    return run.run_units(overlays_task, inputs, run.workspace.config.overlays)

@@ -33,7 +33,7 @@ SHEETS = ("clips", "composites", "samples")
 """Stages whose files are videos that a person wants to see."""
 
 
-def show(run: Run, flow_name: str, seconds: float) -> None:
+def publish_run_artifacts(run: Run, flow_name: str, seconds: float) -> None:
     """Leave what the run did in the UI, on the page of the flow run."""
     create_markdown_artifact(
         markdown=run.summary().markdown(flow_name, seconds),
@@ -61,12 +61,12 @@ def report_link(config: Config) -> str:
     return (config.workspace / "report" / "index.html").as_uri()
 
 
-def rejects(refs: Sequence[TableRef]) -> Iterator[dict[str, str]]:
+def rejected_rows_table(refs: Sequence[TableRef]) -> Iterator[dict[str, str]]:
     """Each row that did not come through, with its stage, unit, status, reason and detail."""
     for ref in refs:
         if ref.counts.rejected == ref.counts.failed == 0:
             continue
-        table = registry.stage(ref.stage).table
+        table = registry.get_stage(ref.stage).table
         for row in tables.read(ref.path, table):
             if row["status"] != Status.OK:
                 yield {
@@ -84,7 +84,7 @@ def _show_rejects(run: Run, flow_name: str) -> None:
     total = sum(ref.counts.rejected + ref.counts.failed for ref in refs)
     # Failed ones first: they are the news; what is rejected is mostly meant to be.
     ordered = sorted(refs, key=lambda ref: ref.counts.failed == 0)
-    shown = [row for row, _ in zip(rejects(ordered), range(MAX_REJECTS), strict=False)]
+    shown = [row for row, _ in zip(rejected_rows_table(ordered), range(MAX_REJECTS), strict=False)]
     if not shown:
         return
     left = f"; {total - len(shown)} more in the tables of the store" if total > len(shown) else ""
@@ -124,5 +124,5 @@ def _show_sheet(run: Run, stage: str) -> None:
 
 
 def _videos(ref: TableRef) -> list[Path]:
-    rows = tables.usable(tables.read(ref.path, registry.stage(ref.stage).table))
+    rows = tables.usable(tables.read(ref.path, registry.get_stage(ref.stage).table))
     return [ref.folder / row["file"] for row in rows]

@@ -12,7 +12,7 @@ from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm import api_key, price_of
 
 
-def prepare_key_of(vlm: VlmSettings, block: str | None, where: str) -> None:
+def load_api_key(vlm: VlmSettings, block: str | None, where: str) -> None:
     """Put the key of the Secret ``block`` into this process's environment, for its units.
 
     A key that the environment has already stays. Raises BadInput, naming the settings key

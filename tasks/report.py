@@ -80,7 +80,7 @@ def report(
         samples=samples,
         scores=scores,
     )
-    table = run.one(report_task, inputs, workspace.config.report)
+    table = run.run_single(report_task, inputs, workspace.config.report)
     latest = workspace.config.workspace / "report"
     _point(latest, table.folder)
     return latest / "index.html"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mimix_core.engine.artifacts import Counts, Frozen
+from mimix_core.engine.artifacts import Counts, FrozenModel
 
 
-class StageLine(Frozen):
+class StageTotals(FrozenModel):
     """How one stage went in this run, over all its units."""
 
     stage: str
@@ -22,7 +22,7 @@ class StageLine(Frozen):
         return self.computed == 0
 
 
-def total(counts: Sequence[Counts]) -> Counts:
+def sum_counts(counts: Sequence[Counts]) -> Counts:
     """Sum of the units' counts."""
     return Counts(
         rows_in=sum(c.rows_in for c in counts),
@@ -32,13 +32,13 @@ def total(counts: Sequence[Counts]) -> Counts:
     )
 
 
-class Summary(Frozen):
+class RunSummary(FrozenModel):
     """What a flow run did, stage by stage; the flow's result.
 
     ``notices``: what was found in the library's folders and left out.
     """
 
-    stages: tuple[StageLine, ...]
+    stages: tuple[StageTotals, ...]
     notices: tuple[str, ...] = ()
 
     @property

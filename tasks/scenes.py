@@ -13,4 +13,4 @@ def scenes(run: Run) -> list[TableRef]:
         SceneInputs(unit=e.name, show=e.show.id, style=e.show.style, video=e.video)
         for e in run.workspace.episodes
     ]
-    return run.each(scenes_task, inputs, run.workspace.config.scenes)
+    return run.run_units(scenes_task, inputs, run.workspace.config.scenes)

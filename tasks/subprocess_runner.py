@@ -65,7 +65,7 @@ class UnitDied(StageFailed):
         return type(self), (str(self), self.reason, self.detail), self.__dict__
 
 
-class Leaving(StageFailed):
+class RunCancelled(StageFailed):
     """The run is being ended from outside: a unit's death now says nothing of what it was given."""
 
 
@@ -186,7 +186,7 @@ _idle: dict[str, list[tuple[UnitProcess, threading.Timer]]] = {}
 _idle_lock = threading.Lock()
 
 
-def run_child(
+def run_in_subprocess(
     asked: UnitRequest,
     *,
     timeout_seconds: float | None,
@@ -207,12 +207,12 @@ def run_child(
         process = UnitProcess()
     try:
         if _leaving.is_set():
-            raise Leaving(f"stage {asked.stage} was ended with its run")
+            raise RunCancelled(f"stage {asked.stage} was ended with its run")
         reply = process.run(asked, timeout_seconds, stall_seconds, hear)
     except UnitDied as died:
         process.end()
         if _leaving.is_set():
-            raise Leaving(f"stage {asked.stage} was ended with its run") from died
+            raise RunCancelled(f"stage {asked.stage} was ended with its run") from died
         raise
     except BaseException:
         process.end()
@@ -273,7 +273,7 @@ def _give_up(stage: str, process: UnitProcess) -> None:
     process.end()
 
 
-def end_idle(stage: str) -> None:
+def stop_idle_units(stage: str) -> None:
     """End the processes that wait for more units of this stage."""
     with _idle_lock:
         waiting = _idle.pop(stage, [])
@@ -282,7 +282,7 @@ def end_idle(stage: str) -> None:
         process.end()
 
 
-def end_all() -> None:
+def terminate_all_units() -> None:
     """End every unit process of this run, busy or idle, all at once, and let no other one begin.
 
     What the units were at is not committed and no file is blamed: the next run takes it up.

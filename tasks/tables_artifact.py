@@ -19,7 +19,9 @@ from tasks.judgements import SYSTEM
 HOW = "`mimix bench report` makes it, with other systems beside (docs/benchmark.md)"
 
 
-def show_tables(run: Run, samples: TableRef, scores: TableRef, judgements: TableRef | None) -> None:
+def publish_paper_tables(
+    run: Run, samples: TableRef, scores: TableRef, judgements: TableRef | None
+) -> None:
     """Tables 1 to 3 for the run's samples, beside the paper's own figures.
 
     Nothing where no sample was scored: why is among the run's failed rows.

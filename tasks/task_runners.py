@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def units_run(settings: RunSettings) -> Iterator[None]:
+def task_runner(settings: RunSettings) -> Iterator[None]:
     """Within a flow run: its tasks are submitted to the task runner of the settings.
 
     A flow's own runner is chosen when its module is imported, before any settings are known; so the

@@ -37,7 +37,7 @@ def backbone(run: Run, captions: Sequence[TableRef]) -> Backbone:
     settings = run.workspace.config.backbone
     weights = run.workspace.file(weights_folder(settings), "backbone.path")
     inputs = BackboneInputs(unit="all", captions=tuple(captions), weights=weights)
-    table = run.one(backbone_task, inputs, settings)
+    table = run.run_single(backbone_task, inputs, settings)
     return Backbone(settings.name, table, components(table, weights))
 
 
@@ -53,14 +53,14 @@ def latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> list[Tabl
             parts=_parts(run),
         )
         for table in samples
-        for unit, span in shares(table)
+        for unit, span in split_units(table)
     ]
-    refs = run.each(latents_task, inputs, run.workspace.config.latents)
+    refs = run.run_units(latents_task, inputs, run.workspace.config.latents)
     sweep(_parts(run), str(latents_task.name))
     return refs
 
 
-def shares(table: TableRef) -> list[tuple[str, tuple[int, int] | None]]:
+def split_units(table: TableRef) -> list[tuple[str, tuple[int, int] | None]]:
     """The units that a table's usable rows are encoded in, each with its share of them.
 
     All composites are one table: were it one unit, it would keep one GPU busy long after the
@@ -89,7 +89,7 @@ def embeddings(run: Run, captions: Sequence[TableRef], model: Backbone) -> list[
         )
         for table in captions
     ]
-    refs = run.each(embeddings_task, inputs, run.workspace.config.embeddings)
+    refs = run.run_units(embeddings_task, inputs, run.workspace.config.embeddings)
     sweep(_parts(run), str(embeddings_task.name))
     for ref in refs:
         cut = run.workspace.store.record(ref).notes["captions_cut"]
@@ -128,7 +128,7 @@ def lora(
         preview=_preview_parts(model) if settings.preview_every else None,
         checkpoints=run.workspace.config.workspace / "checkpoints",
     )
-    ref = run.one(lora_task, inputs, settings)
+    ref = run.run_single(lora_task, inputs, settings)
     folder = run_folder(inputs, settings)
     if folder is not None:
         checkpoint.discard(folder)

@@ -25,4 +25,4 @@ def transcripts(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
         )
         for e, clip_table in zip(run.workspace.episodes, clips, strict=True)
     ]
-    return run.each(transcripts_task, inputs, settings)
+    return run.run_units(transcripts_task, inputs, settings)

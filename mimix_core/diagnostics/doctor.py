@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from mimix_core.diagnostics.model_requirements import needed_models
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.diagnostics.model_requirements import required_models
+from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import MimixError
 from mimix_core.settings import Config
 
@@ -30,7 +30,7 @@ PACKAGES = {
 }
 
 
-class Check(Frozen):
+class MachineCheck(FrozenModel):
     """One thing looked at. ``limited``: works, but not for everything."""
 
     name: str
@@ -39,12 +39,12 @@ class Check(Frozen):
     fix: str = ""
 
 
-def examine(config: Config | None) -> list[Check]:
+def run_checks(config: Config | None) -> list[MachineCheck]:
     """All checks; with settings also those of their models and their workspace."""
     return list(_checks(config))
 
 
-def _checks(config: Config | None) -> Iterator[Check]:
+def _checks(config: Config | None) -> Iterator[MachineCheck]:
     yield _python()
     yield from _packages()
     yield _ffmpeg()
@@ -52,8 +52,8 @@ def _checks(config: Config | None) -> Iterator[Check]:
     yield _memory()
     yield _disk(config.workspace if config else Path.cwd())
     if config is not None:
-        for need in needed_models(config, "mimix"):
-            yield Check(
+        for need in required_models(config, "mimix"):
+            yield MachineCheck(
                 name=f"model for {need.stage}",
                 state="ok" if need.found else "no",
                 found=f"{need.name}: {need.where}",
@@ -61,10 +61,10 @@ def _checks(config: Config | None) -> Iterator[Check]:
             )
 
 
-def _python() -> Check:
+def _python() -> MachineCheck:
     version = ".".join(str(part) for part in sys.version_info[:3])
     good = sys.version_info >= (3, 11)
-    return Check(
+    return MachineCheck(
         name="Python",
         state="ok" if good else "no",
         found=version,
@@ -72,10 +72,10 @@ def _python() -> Check:
     )
 
 
-def _packages() -> Iterator[Check]:
+def _packages() -> Iterator[MachineCheck]:
     for extra, names in PACKAGES.items():
         missing = [name for name in names if find_spec(name) is None]
-        yield Check(
+        yield MachineCheck(
             name=f"packages for {extra}",
             state="limited" if missing else "ok",
             found=f"missing: {', '.join(missing)}" if missing else "all",
@@ -83,26 +83,26 @@ def _packages() -> Iterator[Check]:
         )
 
 
-def _ffmpeg() -> Check:
+def _ffmpeg() -> MachineCheck:
     fix = "apt-get install ffmpeg, or pip install imageio-ffmpeg, which ships one."
     if find_spec("av") is None:
-        return Check(name="ffmpeg", state="no", found="PyAV is not installed", fix=fix)
+        return MachineCheck(name="ffmpeg", state="no", found="PyAV is not installed", fix=fix)
     from mimix_core.media import ffmpeg_exe
 
     try:
-        return Check(name="ffmpeg", state="ok", found=str(ffmpeg_exe()))
+        return MachineCheck(name="ffmpeg", state="ok", found=str(ffmpeg_exe()))
     except MimixError as error:
-        return Check(name="ffmpeg", state="limited", found=str(error), fix=fix)
+        return MachineCheck(name="ffmpeg", state="limited", found=str(error), fix=fix)
 
 
-def _accelerator() -> Check:
+def _accelerator() -> MachineCheck:
     needs = "The 14B LoRA wants 80 GB of GPU memory; curation and composites need no GPU."
     if find_spec("torch") is None:
-        return Check(name="GPU", state="limited", found="torch is not installed", fix=needs)
+        return MachineCheck(name="GPU", state="limited", found="torch is not installed", fix=needs)
     import torch
 
     if not torch.cuda.is_available():
-        return Check(
+        return MachineCheck(
             name="GPU", state="limited", found=f"none (torch {torch.__version__})", fix=needs
         )
     names = []
@@ -111,7 +111,7 @@ def _accelerator() -> Check:
         properties = torch.cuda.get_device_properties(index)
         largest = max(largest, properties.total_memory / 1e9)
         names.append(f"{properties.name}, {properties.total_memory / 1e9:.0f} GB")
-    return Check(
+    return MachineCheck(
         name="GPU",
         state="ok" if largest >= 79 else "limited",
         found="; ".join(names),
@@ -119,10 +119,10 @@ def _accelerator() -> Check:
     )
 
 
-def _memory() -> Check:
+def _memory() -> MachineCheck:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     good = total >= 8
-    return Check(
+    return MachineCheck(
         name="cores and memory",
         state="ok" if good else "limited",
         found=f"{os.cpu_count()} cores, {total:.0f} GB",
@@ -130,10 +130,10 @@ def _memory() -> Check:
     )
 
 
-def _disk(workspace: Path) -> Check:
+def _disk(workspace: Path) -> MachineCheck:
     existing = next(path for path in (workspace, *workspace.parents) if path.exists())
     free = shutil.disk_usage(existing).free / 1e9
-    return Check(
+    return MachineCheck(
         name="disk",
         state="ok" if free >= 20 else "limited",
         found=f"{free:.0f} GB free at {existing}: about {free / GB_PER_1000_CLIPS:.0f},000 clips",

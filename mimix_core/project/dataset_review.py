@@ -5,27 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 
 FOLDER = "reviews"
 
 
-class Decision(Frozen):
+class DatasetDecision(FrozenModel):
     """What was decided on a dataset, and why."""
 
     approved: bool
     note: str = ""
 
 
-def decision_on(workspace: Path, key: str) -> Decision | None:
+def load_decision(workspace: Path, key: str) -> DatasetDecision | None:
     """The decision on the dataset of that stage key; None when there is none."""
     try:
-        return Decision.model_validate_json((workspace / FOLDER / f"{key}.json").read_bytes())
+        return DatasetDecision.model_validate_json(
+            (workspace / FOLDER / f"{key}.json").read_bytes()
+        )
     except FileNotFoundError:
         return None
 
 
-def decide(workspace: Path, key: str, decision: Decision) -> Path:
+def save_decision(workspace: Path, key: str, decision: DatasetDecision) -> Path:
     """Keep a decision, in place of the one before. Whole or not at all."""
     path = workspace / FOLDER / f"{key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

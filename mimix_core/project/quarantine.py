@@ -32,7 +32,7 @@ STAGES = ("scenes", "overlays", "clips", "transcripts")
 
 
 @dataclass(frozen=True)
-class Quarantined:
+class QuarantinedUnit:
     """A unit whose newest result holds failed rows of ``REASONS``; ``rows`` counts them."""
 
     stage: str
@@ -44,7 +44,7 @@ class Quarantined:
     detail: str
 
 
-def quarantined(store: Store, episodes: Sequence[SourceEpisode]) -> list[Quarantined]:
+def quarantined_units(store: Store, episodes: Sequence[SourceEpisode]) -> list[QuarantinedUnit]:
     """The library's quarantined units, stage by stage, in the order of the episodes."""
     names = {episode.name: episode for episode in episodes}
     ids = {episode.id: episode for episode in episodes}
@@ -57,14 +57,14 @@ def quarantined(store: Store, episodes: Sequence[SourceEpisode]) -> list[Quarant
             continue
         rows = [
             row
-            for row in tables.read(ref.path, registry.stage(record.stage).table)
+            for row in tables.read(ref.path, registry.get_stage(record.stage).table)
             if row["status"] == Status.FAILED and row["reason"] in REASONS
         ]
         episode = _episode(rows, ids) or names.get(record.unit)
         if rows and episode is not None:
             first = rows[0]
             found.append(
-                Quarantined(
+                QuarantinedUnit(
                     stage=record.stage,
                     unit=episode.name,
                     key=record.key,
@@ -78,7 +78,9 @@ def quarantined(store: Store, episodes: Sequence[SourceEpisode]) -> list[Quarant
     return sorted(found, key=lambda one: (STAGES.index(one.stage), order[one.unit]))
 
 
-def retry(store: Store, found: Iterable[Quarantined], units: Sequence[str]) -> list[Quarantined]:
+def release_units(
+    store: Store, found: Iterable[QuarantinedUnit], units: Sequence[str]
+) -> list[QuarantinedUnit]:
     """Drop the results of these units (none named: of all), so that the next run tries them again.
 
     ``units`` go by name or by file. Raises BadInput for one that is not quarantined.
@@ -99,7 +101,7 @@ def _newest(store: Store) -> list[StageRecord]:
     """The newest result of each stage and unit, of the stages' versions of today."""
     newest: dict[tuple[str, str], tuple[int, StageRecord]] = {}
     for record in store.records():
-        if record.stage not in STAGES or record.version != registry.stage(record.stage).version:
+        if record.stage not in STAGES or record.version != registry.get_stage(record.stage).version:
             continue
         written = (store.folder(record.stage, record.key) / store.RECORD).stat().st_mtime_ns
         place = (record.stage, record.unit)

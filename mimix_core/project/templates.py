@@ -63,7 +63,7 @@ prompts:
 """
 
 
-def write_starter(folder: Path) -> list[Path]:
+def write_project_templates(folder: Path) -> list[Path]:
     """Write library.yaml, mimix.yaml and prompts.yaml; never over an existing file.
 
     Raises BadInput when one of them is there already.

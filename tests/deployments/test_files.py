@@ -15,7 +15,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.utilities.callables import parameter_schema
 from pydantic import TypeAdapter
 
-from flows.deployment import NOTIFY, Target, rendered
+from flows.deployment import NOTIFY, DeploymentTarget, rendered
 from flows.prefect_environment import DEFAULTS
 from mimix_core.settings import Config, load_config
 from tests.deployments.world import make_project
@@ -99,7 +99,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def test_the_settings_file_becomes_the_parameters_and_comes_back_the_same(config: Config) -> None:
-    spec = rendered(config, Target("my-pool", "process", 1, ROOT), {})
+    spec = rendered(config, DeploymentTarget("my-pool", "process", 1, ROOT), {})
     for deployment in spec["deployments"]:
         assert Config.model_validate(deployment["parameters"]["config"]) == config
         assert deployment["work_pool"]["name"] == "my-pool"
@@ -108,7 +108,7 @@ def test_the_settings_file_becomes_the_parameters_and_comes_back_the_same(config
 
 @pytest.mark.parametrize("active", [True, False])
 def test_a_schedule_stays_as_the_person_set_it(config: Config, active: bool) -> None:
-    target = Target("my-pool", "process", 1, ROOT)
+    target = DeploymentTarget("my-pool", "process", 1, ROOT)
     spec = rendered(config, target, {"inbox/look-into-the-inbox": active})
     [schedule] = [s for d in spec["deployments"] for s in d.get("schedules", [])]
     assert schedule["active"] is active

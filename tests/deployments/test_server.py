@@ -16,16 +16,16 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deployment import (
-    Target,
+    DeploymentTarget,
+    create_work_pool,
     install_automations,
     job_template,
-    make_pool,
     notifier,
     schedules_on,
 )
 from mimix_core.errors import BadInput
 from mimix_core.inbox import Waiting
-from tasks.events import announce
+from tasks.events import emit_episode_arrived
 from tests.deployments.site import POOL, Site, site
 from tests.deployments.world import make_project
 
@@ -82,9 +82,9 @@ def test_deploying_again_doubles_nothing_and_keeps_what_a_person_switched_off(
     assert not kept["enabled"]
     assert kept["description"] == one["description"]
     assert set(install_automations(client, None).values()) == {"was there"}
-    assert not make_pool(client, Target(POOL, "process", 1, Path()))
+    assert not create_work_pool(client, DeploymentTarget(POOL, "process", 1, Path()))
     with pytest.raises(BadInput, match="is of type process"):
-        make_pool(client, Target(POOL, "docker", 1, Path()))
+        create_work_pool(client, DeploymentTarget(POOL, "docker", 1, Path()))
     assert schedules_on(client) == {"inbox/look-into-the-inbox": False}
 
 
@@ -103,7 +103,7 @@ def test_job_templates_of_containers_bring_image_and_workspace(client: SyncPrefe
 
 def test_twenty_files_at_once_ask_for_one_run(server: Site, client: SyncPrefectClient) -> None:
     files = [Waiting("toons", Path(f"{n}.mp4"), f"{n:064d}", 1) for n in range(20)]
-    assert announce(files)
+    assert emit_episode_arrived(files)
     run = server.wait_for_runs("inbox", 1)
     assert len(run) == 1
     seen = server.ask(
@@ -192,4 +192,4 @@ def test_a_block_is_told_of_a_run_that_failed(server: Site, client: SyncPrefectC
 
 def test_a_server_that_does_not_answer_is_noticed() -> None:
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert not announce([Waiting("toons", Path("a.mp4"), f"{1:064d}", 1)])
+        assert not emit_episode_arrived([Waiting("toons", Path("a.mp4"), f"{1:064d}", 1)])

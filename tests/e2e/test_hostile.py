@@ -19,7 +19,7 @@ import pytest
 
 from mimix_core import tables
 from mimix_core.engine import registry
-from mimix_core.project.quarantine import quarantined
+from mimix_core.project.quarantine import quarantined_units
 from mimix_core.project.workspace import SourceEpisode, Workspace, open_workspace
 from mimix_core.settings import load_config
 from mimix_core.tables import Row, Status
@@ -74,7 +74,7 @@ class Night:
     def rows_of(self, stage: str, unit: str) -> list[Row]:
         """The rows of the stage for a unit, from the one result there is."""
         path = self.folder_of(stage, unit) / self.work.store.TABLE
-        return tables.read(path, registry.stage(stage).table)
+        return tables.read(path, registry.get_stage(stage).table)
 
     def folder_of(self, stage: str, unit: str) -> Path:
         keys = self.keys[stage, unit]
@@ -195,7 +195,7 @@ def test_what_is_no_episode_was_left_out_and_named(night: Night) -> None:
 def test_the_run_tells_all_and_quarantine_lists_it(night: Night) -> None:
     lines = stage_lines(night.printed)
     assert "captions" in lines
-    found = quarantined(night.work.store, night.work.episodes)
+    found = quarantined_units(night.work.store, night.work.episodes)
     listed = {one.file for one in found if one.stage == "scenes"}
     failed = {
         path.resolve()

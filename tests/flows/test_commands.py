@@ -73,11 +73,11 @@ def test_a_missing_model_stops_a_run_before_any_work(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_is_not_run_needs_no_model(tmp_path: Path) -> None:
-    from mimix_core.diagnostics.model_requirements import needed_models
+    from mimix_core.diagnostics.model_requirements import required_models
     from mimix_core.settings import load_config
 
     config = load_config(project(tmp_path, ""))
-    assert {need.stage for need in needed_models(config, "curate")} == {"overlays"}
+    assert {need.stage for need in required_models(config, "curate")} == {"overlays"}
 
 
 def test_wrong_settings_end_with_one_message_and_no_traceback(tmp_path: Path) -> None:
@@ -103,6 +103,6 @@ def test_doctor_names_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(
         doctor, "find_spec", lambda name: None if name == "deepspeed" else found(name)
     )
-    check = next(c for c in doctor.examine(None) if c.name == "packages for train")
+    check = next(c for c in doctor.run_checks(None) if c.name == "packages for train")
     assert (check.state, check.found) == ("limited", "missing: deepspeed")
     assert check.fix == "pip install 'mimix[train]'"

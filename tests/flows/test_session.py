@@ -9,7 +9,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 
-from flows.session import MAX_ATTEMPTS, session
+from flows.session import MAX_ATTEMPTS, flow_session
 from mimix_core.errors import BadInput, StageFailed
 from mimix_core.settings import Config
 
@@ -26,6 +26,6 @@ def test_a_run_that_never_comes_to_its_end_fails_for_good(
     with (
         FlowRunContext.model_construct(flow_run=run),
         pytest.raises(error),
-        session(config, "curate"),
+        flow_session(config, "curate"),
     ):
         pass

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mimix_core.engine.store import Store
-from mimix_core.engine.worker import request
+from mimix_core.engine.worker import build_request
 from tasks import subprocess_runner
 from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
 
@@ -22,12 +22,12 @@ def test_a_unit_that_is_ended_with_its_run_did_not_die_of_its_file(
     monkeypatch.setattr(subprocess_runner, "_leaving", threading.Event())
     diary = tmp_path / "diary"
     inputs = ObedientInputs(order="hang", diary=str(diary))
-    asked = request(STAGE, store, inputs, ObedientSettings(), tmp_path / "log")
+    asked = build_request(STAGE, store, inputs, ObedientSettings(), tmp_path / "log")
     raised: list[BaseException] = []
 
     def work() -> None:
         try:
-            subprocess_runner.run_child(asked, timeout_seconds=None, hear=lambda *said: None)
+            subprocess_runner.run_in_subprocess(asked, timeout_seconds=None, hear=lambda *said: None)
         except BaseException as error:
             raised.append(error)
 
@@ -37,14 +37,14 @@ def test_a_unit_that_is_ended_with_its_run_did_not_die_of_its_file(
         time.sleep(0.05)
     processes = [int(word) for word in diary.read_text().split()]
     began = time.monotonic()
-    subprocess_runner.end_all()
+    subprocess_runner.terminate_all_units()
     assert time.monotonic() - began < 2 * subprocess_runner.GRACE_SECONDS
     thread.join()
-    assert [type(error) for error in raised] == [subprocess_runner.Leaving]
+    assert [type(error) for error in raised] == [subprocess_runner.RunCancelled]
     assert not any(alive(pid) for pid in processes)
     assert not list(store.records())
-    with pytest.raises(subprocess_runner.Leaving):
-        subprocess_runner.run_child(asked, timeout_seconds=None, hear=lambda *said: None)
+    with pytest.raises(subprocess_runner.RunCancelled):
+        subprocess_runner.run_in_subprocess(asked, timeout_seconds=None, hear=lambda *said: None)
 
 
 def alive(pid: int) -> bool:

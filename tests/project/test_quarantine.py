@@ -11,16 +11,16 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mimix_core import tables
-from mimix_core.engine.stage import commit_broken, run_stage
+from mimix_core.engine.stage import commit_failed_unit, run_stage
 from mimix_core.engine.store import Store
-from mimix_core.engine.worker import request
+from mimix_core.engine.worker import build_request
 from mimix_core.errors import BadInput
-from mimix_core.project.quarantine import quarantined, retry
+from mimix_core.project.quarantine import quarantined_units, release_units
 from mimix_core.project.workspace import Workspace, open_workspace
 from mimix_core.settings import load_config
 from mimix_core.stages import scenes
 from mimix_core.tables import Reason
-from tasks.subprocess_runner import end_idle, run_child
+from tasks.subprocess_runner import run_in_subprocess, stop_idle_units
 from tests.hostile_files import Kit, tripwires, write_corpus
 
 HERE = (
@@ -69,10 +69,10 @@ def test_hostile_files_fail_each_with_its_reason_and_touch_nothing_else(
                 unit=name, show="night", style="cartoon", video=store.source(path)
             )
             log = tmp_path / "logs" / f"{name}.log"
-            asked = request(
+            asked = build_request(
                 scenes.STAGE, store, inputs, config.scenes, log, memory_bytes=1_500_000_000
             )
-            reply = run_child(asked, timeout_seconds=60, hear=lambda *said: None)
+            reply = run_in_subprocess(asked, timeout_seconds=60, hear=lambda *said: None)
             assert reply.ref is not None
             rows = tables.read(reply.ref.path, tables.SCENES)
             found = {row["reason"] for row in rows if row["reason"] is not None}
@@ -80,7 +80,7 @@ def test_hostile_files_fail_each_with_its_reason_and_touch_nothing_else(
                 wrong.append((name, found, corpus[path]))
             assert all(row["detail"] for row in rows if row["reason"] is not None)
             assert not any(str(tmp_path) in (row["detail"] or "") for row in rows)
-        end_idle("scenes")
+        stop_idle_units("scenes")
         assert wrong == []
         assert touched == []
 
@@ -184,15 +184,15 @@ def test_quarantine_lists_and_retry_tries_again(tmp_path: Path, reason: Reason) 
     for name in ("page.mp4", "crashes.mp4", "renamed.mp4"):
         (tmp_path / "corpus" / name).write_bytes(f"<html>{name}</html>".encode())
     work = opened(tmp_path)
-    assert quarantined(work.store, work.episodes) == []
+    assert quarantined_units(work.store, work.episodes) == []
     for unit in ("page", "renamed"):
         run_stage(work.store, scenes.STAGE, *judged(work, unit))
     inputs, asked = judged(work, "crashes")
     died = "the process that read the file ended by signal SIGSEGV"
-    commit_broken(work.store, scenes.STAGE, inputs, asked, reason, died)
+    commit_failed_unit(work.store, scenes.STAGE, inputs, asked, reason, died)
     (tmp_path / "corpus" / "renamed.mp4").rename(tmp_path / "corpus" / "by-another-name.mp4")
     work = opened(tmp_path)
-    found = quarantined(work.store, work.episodes)
+    found = quarantined_units(work.store, work.episodes)
     assert [(one.unit, one.reason) for one in found] == [
         ("by-another-name", "unreadable_video"),
         ("crashes", reason),
@@ -206,7 +206,7 @@ def test_quarantine_lists_and_retry_tries_again(tmp_path: Path, reason: Reason) 
     assert died in listed.output
 
     with pytest.raises(BadInput, match="not in quarantine: good"):
-        retry(work.store, found, ["good"])
+        release_units(work.store, found, ["good"])
     with work.store.in_use(), work.store.in_use():  # two runs
         refused = CliRunner().invoke(app, ["retry", settings], env={"COLUMNS": "400"})
     assert refused.exit_code == 2
@@ -214,13 +214,13 @@ def test_quarantine_lists_and_retry_tries_again(tmp_path: Path, reason: Reason) 
     again = CliRunner().invoke(app, ["retry", settings, "crashes"])
     assert again.exit_code == 0
     assert "crashes: scenes will run again" in again.output
-    assert [one.unit for one in quarantined(work.store, work.episodes)] == [
+    assert [one.unit for one in quarantined_units(work.store, work.episodes)] == [
         "by-another-name",
         "page",
     ]
     fresh = run_stage(work.store, scenes.STAGE, inputs, asked)
     assert fresh.computed
-    assert len(retry(work.store, quarantined(work.store, work.episodes), [])) == 3
+    assert len(release_units(work.store, quarantined_units(work.store, work.episodes), [])) == 3
     assert list(work.store.records()) == []
 
 
@@ -237,7 +237,7 @@ def test_an_answer_that_is_no_failure_is_refused(store: Store) -> None:
     for answer, words in ((fine, "not all rows"), (None, "as told")):
         stage = replace(STAGE, broken=answer)
         with pytest.raises(StageFailed, match=words):
-            commit_broken(
+            commit_failed_unit(
                 store, stage, ObedientInputs(), ObedientSettings(), Reason.DECODER_HUNG, "as told"
             )
     assert list(store.records()) == []

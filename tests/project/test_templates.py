@@ -9,12 +9,12 @@ import yaml
 
 from mimix_core.domain.prompts import load_prompts
 from mimix_core.errors import BadInput
-from mimix_core.project.templates import LIBRARY, SETTINGS, write_starter
+from mimix_core.project.templates import LIBRARY, SETTINGS, write_project_templates
 from mimix_core.settings import Config
 
 
 def test_settings_are_settings_also_with_their_comments_taken_away(tmp_path: Path) -> None:
-    write_starter(tmp_path)
+    write_project_templates(tmp_path)
     written = (tmp_path / "mimix.yaml").read_text()
     Config.model_validate(yaml.safe_load(written))
     head, *lines = written.splitlines()
@@ -25,7 +25,7 @@ def test_settings_are_settings_also_with_their_comments_taken_away(tmp_path: Pat
 
 
 def test_prompts_name_the_library_s_characters(tmp_path: Path) -> None:
-    write_starter(tmp_path)
+    write_project_templates(tmp_path)
     shows = yaml.safe_load(LIBRARY)["shows"]
     roster = [character["name"] for show in shows for character in show["characters"]]
     (prompt,) = load_prompts(tmp_path / "prompts.yaml", roster)
@@ -35,5 +35,5 @@ def test_prompts_name_the_library_s_characters(tmp_path: Path) -> None:
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "mimix.yaml").write_text(SETTINGS + "# mine\n")
     with pytest.raises(BadInput, match=r"mimix\.yaml is there already"):
-        write_starter(tmp_path)
+        write_project_templates(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mimix.yaml"]

@@ -17,7 +17,7 @@ from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config
 from mimix_core.settings.config import RunSettings
 from tasks.base import Run, stage_task
-from tasks.task_runners import units_run
+from tasks.task_runners import task_runner
 from tests.tasks import mute_stage
 from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
 from tests.tasks.test_subprocess_runner import gone
@@ -46,11 +46,11 @@ def on_dask(
     settings = RunSettings(runner="dask", workers=2, dask_scheduler=address)
     config = Config(library=folder / "library.yaml", workspace=folder, run=settings)
     work = Workspace(config, Library.model_construct(shows=()), Store(folder / "store"), ())
-    with units_run(settings):
+    with task_runner(settings):
         run = Run(work)
-        refs = run.each(obedient_task, good, ObedientSettings())
+        refs = run.run_units(obedient_task, good, ObedientSettings())
         try:
-            run.each(mute_task, bad, ObedientSettings())
+            run.run_units(mute_task, bad, ObedientSettings())
         except StageFailed as error:
             return refs, str(error)
     raise AssertionError("the bad units did not fail")

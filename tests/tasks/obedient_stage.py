@@ -13,20 +13,20 @@ from typing import Annotated
 
 from mimix_core import tables
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FileRef, FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Stage, StageReport
 from mimix_core.errors import BadInput, Transient
 
 
-class ObedientInputs(Frozen):
-    unit: Annotated[str, Immaterial()] = "u"
+class ObedientInputs(FrozenModel):
+    unit: Annotated[str, ExcludeFromKey()] = "u"
     order: str = "work"
-    diary: Annotated[str, Immaterial()] = ""  # each run writes a line here
+    diary: Annotated[str, ExcludeFromKey()] = ""  # each run writes a line here
     source: FileRef | None = None
 
 
-class ObedientSettings(Frozen):
+class ObedientSettings(FrozenModel):
     pass
 
 
@@ -59,7 +59,7 @@ def run(inputs: ObedientInputs, settings: ObedientSettings, out: Path) -> StageR
         bytearray(3_000_000_000)
     if inputs.order == "go silent":
         for step in range(4):  # as long in all as what is taken for silence, but never silent
-            progress.advance(step, 4, "step")
+            progress.report_progress(step, 4, "step")
             time.sleep(1)
         time.sleep(120)
     if inputs.order == "hang":
@@ -73,7 +73,7 @@ def run(inputs: ObedientInputs, settings: ObedientSettings, out: Path) -> StageR
         return StageReport([row], rows_in=1)
     print("a library prints to stdout")
     for step in range(3):
-        progress.advance(step + 1, 3, "step")
+        progress.report_progress(step + 1, 3, "step")
     (out / "page.txt").write_text(inputs.order)
     return StageReport([tables.ok(page="p", file="page.txt")], rows_in=1)
 

@@ -58,7 +58,7 @@ def perform(
     @flow
     def perform_units() -> tuple[Run, list[TableRef]]:
         run = Run(work)
-        return run, run.each(submit, inputs, ObedientSettings())
+        return run, run.run_units(submit, inputs, ObedientSettings())
 
     state: State = perform_units(return_state=True)
     names = states(state)

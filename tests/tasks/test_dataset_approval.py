@@ -15,14 +15,14 @@ from flows.curate import curate_stages
 from mimix_core import tables
 from mimix_core.domain.library import Library
 from mimix_core.engine import registry
-from mimix_core.engine.artifacts import Frozen, TableRef
+from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
-from mimix_core.project.dataset_review import Decision, decide, decision_on
+from mimix_core.project.dataset_review import DatasetDecision, load_decision, save_decision
 from mimix_core.project.workspace import Workspace, open_workspace
 from mimix_core.settings import Config, RunSettings, load_config
 from tasks.base import Run
-from tasks.dataset_approval import NotApproved, review
+from tasks.dataset_approval import DatasetNotApproved, review
 from tests.deployments.world import make_project
 from tests.factories import table_ref
 
@@ -44,24 +44,24 @@ def test_without_review_nobody_is_asked(tmp_path: Path) -> None:
 
 def test_a_run_from_the_shell_does_not_wait_but_says_what_to_do(tmp_path: Path) -> None:
     run, dataset = a_run(tmp_path, asks=True), a_dataset(tmp_path, "one")
-    with pytest.raises(NotApproved, match="mimix review SETTINGS --approve"):
+    with pytest.raises(DatasetNotApproved, match="mimix review SETTINGS --approve"):
         review(run, dataset)
-    decide(tmp_path, dataset.key, Decision(approved=True))
+    save_decision(tmp_path, dataset.key, DatasetDecision(approved=True))
     review(run, dataset)
-    with pytest.raises(NotApproved, match="waits for approval"):
+    with pytest.raises(DatasetNotApproved, match="waits for approval"):
         review(run, a_dataset(tmp_path, "another"))
-    decide(tmp_path, dataset.key, Decision(approved=False, note="too dark"))
-    with pytest.raises(NotApproved, match="rejected: too dark"):
+    save_decision(tmp_path, dataset.key, DatasetDecision(approved=False, note="too dark"))
+    with pytest.raises(DatasetNotApproved, match="rejected: too dark"):
         review(run, dataset)
 
 
 class InProcess(Run):
     """Runs each stage here and now."""
 
-    def each(
-        self, submit: Task[..., TableRef], inputs: Sequence[Frozen], settings: Frozen
+    def run_units(
+        self, submit: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
     ) -> list[TableRef]:
-        stage = registry.stage(str(submit.name))
+        stage = registry.get_stage(str(submit.name))
         return [run_stage(self.workspace.store, stage, one, settings).ref for one in inputs]
 
 
@@ -80,7 +80,7 @@ def test_the_command_decides_on_the_dataset_of_the_settings(tmp_path: Path) -> N
     approved = runner.invoke(app, words)
     assert approved.exit_code == 0
     assert runner.invoke(app, ["review", str(settings)]).exit_code == 0
-    kept = decision_on(load_config(settings).workspace, dataset.key)
-    assert kept == Decision(approved=True, note="looked at all")
+    kept = load_decision(load_config(settings).workspace, dataset.key)
+    assert kept == DatasetDecision(approved=True, note="looked at all")
     both = runner.invoke(app, [*words, "--reject"])
     assert both.exit_code == 2

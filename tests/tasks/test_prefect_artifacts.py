@@ -15,7 +15,7 @@ from mimix_core import tables
 from mimix_core.media.contact_sheet import COLUMNS, GAP, WIDTH, contact_sheet
 from mimix_core.settings import Config, RunSettings
 from tasks.lineage import asset_key
-from tasks.prefect_artifacts import rejects, report_link
+from tasks.prefect_artifacts import rejected_rows_table, report_link
 from tests.deployments.world import SIZE, write_episode
 from tests.factories import clip, table_ref
 
@@ -27,7 +27,7 @@ def test_each_row_that_fell_out_is_told_with_its_reason(tmp_path: Path) -> None:
     ]
     whole = table_ref(tmp_path / "whole", tables.CLIPS, [clip("a")])
     mixed = table_ref(tmp_path / "mixed", tables.CLIPS, [clip("d"), *fell_out], unit="ep")
-    told = list(rejects([whole, mixed]))
+    told = list(rejected_rows_table([whole, mixed]))
     assert [(one["unit"], one["row"], one["status"], one["reason"]) for one in told] == [
         ("ep", "b", "rejected", "clip_blurred"),
         ("ep", "c", "failed", "encode_failed"),
@@ -42,7 +42,7 @@ def test_tables_after_the_last_one_that_is_shown_are_not_read(tmp_path: Path) ->
         [clip("a") | tables.rejected(tables.Reason.CLIP_BLACK, "")],
     )
     gone = first.model_copy(update={"path": tmp_path / "gone" / "table.parquet"})
-    assert len(list(islice(rejects([first, gone]), 1))) == 1
+    assert len(list(islice(rejected_rows_table([first, gone]), 1))) == 1
 
 
 def test_a_contact_sheet_shows_every_video_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 from mimix_core import tables
 from mimix_core.tables import SAMPLES, SCORES
 from tasks.base import Run
-from tasks.tables_artifact import show_tables
+from tasks.tables_artifact import publish_paper_tables
 from tests.factories import table_ref
 
 
@@ -16,4 +16,4 @@ def test_a_run_of_which_no_sample_was_scored_ends_without_tables(tmp_path: Path)
     real = {"score_id": "a/m", "video_id": "a", "kind": "clip", "metric": "m", "value": 1.0}
     scores = table_ref(tmp_path / "scores", SCORES, [tables.ok(**real)])
     samples = table_ref(tmp_path / "samples", SAMPLES, [])
-    show_tables(cast(Run, None), samples, scores, None)
+    publish_paper_tables(cast(Run, None), samples, scores, None)
