@@ -1,8 +1,9 @@
 """Compare two finished workspaces: are all tables equal row by row, and all files byte by byte?
 
-``python perf/compare_runs.py OLD NEW`` needs no code of either version: it reads the Parquet tables
-``python perf/compare_runs.py OLD NEW`` needs no code of either version: it reads Parquet tables and the
-with the commit before and the commit after, on one machine, then compare. Stage keys may differ.
+``python perf/compare_runs.py OLD NEW`` reads the Parquet tables and the records of both stores and
+needs the code of neither version. It is meant for changes that must not change results: run ``make
+demo`` with the commit before and the commit after on one machine, then compare. Stage keys may
+differ.
 
 Columns and values that were renamed on purpose are listed in ``RENAMED_COLUMNS`` and
 ``RENAMED_VALUES``. The text of ``detail`` is prose for people: a changed text is printed and
