@@ -35,8 +35,7 @@ demo: setup
 test: setup lint
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
-	@$(RUN)/pytest -n 2 --dist loadfile -m "not drill and not e2e" --ignore tests/e2e
-	@$(RUN)/pytest -m "not drill and not e2e" tests/e2e
+	@$(RUN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not drill and not e2e"
 
 # Bars at full size: a thousand clips, a corpus of broken files, a server with workers and a browser.
 e2e: setup

@@ -112,23 +112,23 @@ def ours(weights_dir: Path, videos: list[Path], scratch: Path, device: str) -> d
 
     from mimix_core import tables
     from mimix_core.benchmark.vbench import evaluate
-    from mimix_core.benchmark.vbench.dimensions import chosen
-    from mimix_core.benchmark.vbench.video_jobs import Job
+    from mimix_core.benchmark.vbench.dimensions import select_dimensions
+    from mimix_core.benchmark.vbench.video_jobs import VideoJob
 
-    jobs = [Job(path.name, path, PROMPT) for path in videos]
+    jobs = [VideoJob(path.name, path, PROMPT) for path in videos]
     spent = []
     for name, some in (("first", jobs[:1]), ("rest", jobs[1:])):
         begun = time.perf_counter()
-        tally = evaluate.run(some, chosen(()), weights_dir, scratch / name, torch.device(device))
+        tally = evaluate.evaluate_videos(some, select_dimensions(()), weights_dir, scratch / name, torch.device(device))
         spent.append(time.perf_counter() - begun)
     if tally.failed:
         raise RuntimeError(f"{tally.failed} scores failed")
-    scoring = sum(tally.seconds.values()) + tally.waited_seconds
+    scoring = sum(tally.seconds.values()) + tally.decode_wait_seconds
     return {
         "videos": len(jobs) - 1,
         "seconds_a_video": scoring / (len(jobs) - 1),
         "decode_seconds_a_video": tally.decode_seconds / (len(jobs) - 1),
-        "waited_seconds_a_video": tally.waited_seconds / (len(jobs) - 1),
+        "waited_seconds_a_video": tally.decode_wait_seconds / (len(jobs) - 1),
         "seconds_with_loading": spent[1],
         "by_dimension": {k: v / (len(jobs) - 1) for k, v in tally.seconds.items()},
         "values": {
@@ -137,7 +137,7 @@ def ours(weights_dir: Path, videos: list[Path], scratch: Path, device: str) -> d
                 for row in tables.read(scratch / "rest", evaluate.VBENCH)
                 if row["metric"] == d.metric
             ][:UPSTREAM_VIDEOS]
-            for d in chosen(())
+            for d in select_dimensions(())
         },
     }
 
@@ -146,13 +146,13 @@ def peaks(weights_dir: Path, path: Path, device: str) -> dict[str, float]:
     """GiB of GPU memory at most, dimension by dimension, weights included."""
     import torch
 
-    from mimix_core.benchmark.vbench.dimensions import chosen
-    from mimix_core.benchmark.vbench.video_reader import read
+    from mimix_core.benchmark.vbench.dimensions import select_dimensions
+    from mimix_core.benchmark.vbench.video_reader import read_video
 
     if device != "cuda":
         return {}
-    video, found = read(path, PROMPT), {}
-    for dimension in chosen(()):
+    video, found = read_video(path, PROMPT), {}
+    for dimension in select_dimensions(()):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         model = dimension.load(weights_dir, torch.device(device))

@@ -35,21 +35,25 @@ from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import CLIP_FRAMES
 from mimix_core.media import ClipWriter, Rect, Shaper, ffmpeg_exe, fit, open_video
 from mimix_core.media.masks import write_masks
-from mimix_core.stages.composites.compositing import Look
-from mimix_core.stages.composites.pairing import Background, Candidate, Plan
-from mimix_core.stages.composites.placement_search import Footage, camera_of
-from mimix_core.stages.composites.render_composite import Encoding, Files, make
-from mimix_core.stages.composites.scale_translate import Move, Size
+from mimix_core.stages.composites.compositing import PasteOptions
+from mimix_core.stages.composites.pairing import BackgroundClip, CutoutCandidate, PairSampler
+from mimix_core.stages.composites.placement_search import ClipGeometry, load_camera_motion
+from mimix_core.stages.composites.render_composite import (
+    CompositeFiles,
+    EncodingOptions,
+    render_composite,
+)
+from mimix_core.stages.composites.scale_translate import FrameSize, ScaleTranslate
 from perf.record import ROOT, record
 
-SIZE = Size(832, 480)
+SIZE = FrameSize(832, 480)
 ROUNDS = 5
 CRF, PRESET = 16, "fast"
 SOURCE, SCENE = "bbb-meadow", "portrait-tears"
 FIGURES = {
-    "whole": (0.36, 0.13, 0.29, Move(1.0, -120.0, 12.0)),
-    "close_up": (0.70, 0.26, 0.60, Move(1.0, 0.0, 0.0)),
-    "resampled": (0.36, 0.13, 0.29, Move(0.9, -60.5, 30.25)),
+    "whole": (0.36, 0.13, 0.29, ScaleTranslate(1.0, -120.0, 12.0)),
+    "close_up": (0.70, 0.26, 0.60, ScaleTranslate(1.0, 0.0, 0.0)),
+    "resampled": (0.36, 0.13, 0.29, ScaleTranslate(0.9, -60.5, 30.25)),
 }
 """Middle (share of the width), half width and half height (shares of the frame) of an ellipse, and
 where it goes."""
@@ -82,7 +86,7 @@ def main() -> None:
             units[f"{figure}_ratio"] = "ours / ffmpeg's overlay, wall"
             units[f"{figure}_cpu_ratio"] = "ours / ffmpeg's overlay, processor"
         camera = statistics.median(
-            _timed(lambda: camera_of(Footage(folder / f"{SOURCE}.mp4", SIZE))).cpu
+            _timed(lambda: load_camera_motion(ClipGeometry(folder / f"{SOURCE}.mp4", SIZE))).cpu
             for _ in range(ROUNDS)
         )
     planned = statistics.median(_timed(_plan).cpu for _ in range(3))
@@ -106,11 +110,11 @@ def main() -> None:
 def _plan() -> None:
     """The paper's 52,000 clips and a tenth of composites."""
     candidates = [
-        Candidate(f"cutout-{n}", f"clip-{n}", f"character {n % 11}", list(Style)[n % 11 % 2])
+        CutoutCandidate(f"cutout-{n}", f"clip-{n}", f"character {n % 11}", list(Style)[n % 11 % 2])
         for n in range(20_000)
     ]
-    backgrounds = [Background(f"clip-{n}", list(Style)[n % 2]) for n in range(52_000)]
-    if len(Plan(candidates, backgrounds, seed=0).take(5_800)) != 5_800:
+    backgrounds = [BackgroundClip(f"clip-{n}", list(Style)[n % 2]) for n in range(52_000)]
+    if len(PairSampler(candidates, backgrounds, seed=0).next_pairs(5_800)) != 5_800:
         raise SystemExit("the plan is too short")
 
 
@@ -132,7 +136,7 @@ def _compare(folder: Path, figure: str) -> tuple[Cost, Cost, Cost]:
     """Medians of ours, of ffmpeg's, and of the ratios of runs that follow one another."""
     *ellipse, move = FIGURES[figure]
     alphas_NHW = _alphas(*ellipse)
-    files = Files(folder / f"{SOURCE}.mp4", folder / f"{figure}.parquet", folder / f"{SCENE}.mp4")
+    files = CompositeFiles(folder / f"{SOURCE}.mp4", folder / f"{figure}.parquet", folder / f"{SCENE}.mp4")
     write_masks(files.masks, alphas_NHW)
     pngs = folder / figure
     pngs.mkdir()
@@ -143,7 +147,7 @@ def _compare(folder: Path, figure: str) -> tuple[Cost, Cost, Cost]:
     command = _overlay(files, pngs, move, folder / "theirs.mp4")
 
     def ours() -> None:
-        make(files, path, Look(), Encoding(CRF, PRESET), video, sheet)
+        render_composite(files, path, PasteOptions(), EncodingOptions(CRF, PRESET), video, sheet)
 
     def theirs() -> None:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
@@ -169,16 +173,16 @@ def _alphas(middle: float, half_width: float, half_height: float) -> NDArray[np.
     return alphas
 
 
-def _overlay(files: Files, pngs: Path, move: Move, target: Path) -> list[str]:
+def _overlay(files: CompositeFiles, pngs: Path, move: ScaleTranslate, target: Path) -> list[str]:
     width, height = round(SIZE.width * move.scale), round(SIZE.height * move.scale)
-    size = "" if move.whole else f",scale={width}:{height}:flags=bicubic"
+    size = "" if move.is_integer_shift else f",scale={width}:{height}:flags=bicubic"
     graph = f"[0][1]alphamerge{size}[figure];[2][figure]overlay={int(move.x)}:{int(move.y)}"
     encoder = ["-c:v", "libx264", "-crf", str(CRF), "-preset", PRESET, "-threads", "1"]
     return [
         *(ffmpeg_exe(), "-y", "-loglevel", "error"),
         *("-i", str(files.source)),
         *("-framerate", "16", "-i", f"{pngs}/%03d.png"),
-        *("-i", str(files.scene)),
+        *("-i", str(files.background)),
         *("-filter_complex", graph, *encoder, str(target)),
     ]
 

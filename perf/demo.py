@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mimix_core.engine.registry import MODULES
+from mimix_core.engine.registry import stage_names
 from mimix_core.engine.store import Store
 from perf.record import ROOT, record
 from tests.e2e.demo import prefect_server
@@ -51,7 +51,7 @@ def main() -> None:
         "warm_seconds": "s wall, Prefect's start included",
         "warm_own_seconds": "s wall, Prefect's server running already",
     }
-    for stage in MODULES:
+    for stage in stage_names():
         figures[f"{stage}_seconds"] = round(seconds[stage], 1)
         units[f"{stage}_seconds"] = "s, sum over units"
         figures[f"{stage}_peak_gb"] = round(peak[stage], 2)

@@ -33,27 +33,27 @@ from mimix_core.media import read_rgb
 from mimix_core.settings import CutoutSettings
 from mimix_core.settings.locator_settings import FaceLocatorSettings, LikenessLocatorSettings
 from mimix_core.stages.cutouts.locate import (
-    EmbeddingInputs,
-    Known,
-    Located,
+    BoxTrack,
+    CharacterReference,
+    EmbeddingLocatorInputs,
+    FaceLocatorInputs,
     Locator,
-    ReferenceInputs,
-    read_boxes,
+    load_box_annotations,
 )
-from mimix_core.stages.cutouts.locate.box_track import iou as box_iou
-from mimix_core.stages.cutouts.locate.box_track import nowhere
+from mimix_core.stages.cutouts.locate.box_track import box_iou as box_iou
+from mimix_core.stages.cutouts.locate.box_track import empty_track
 from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
-from mimix_core.stages.cutouts.locate.face_locator import ReferenceLocator
-from mimix_core.stages.cutouts.locate.face_reader import installed, models
-from mimix_core.stages.cutouts.mask_quality import measure, objection
-from mimix_core.stages.cutouts.segmenter import make_segmenter
+from mimix_core.stages.cutouts.locate.face_locator import FaceLocator
+from mimix_core.stages.cutouts.locate.face_reader import face_model_paths, face_models_installed
+from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejection_reason
+from mimix_core.stages.cutouts.segmenter import create_segmenter
 from mimix_core.tables import Row
 from perf.record import ROOT, record
 from tests.stages.cutouts.drawn import boundary_errors, drawn, iou
 
 DEMO = ROOT / "demo"
 SELFIE = DEMO / "models" / "selfie_segmentation.tflite"
-Hand = dict[str, Located]
+Hand = dict[str, BoxTrack]
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def demo_clips() -> tuple[dict[str, tuple[Row, Path]], dict[str, Hand]]:
             given = boxes.get(clip["episode_id"].rsplit("-", 1)[-1])
             if given is not None:
                 file, names, show = given
-                found = read_boxes(file_ref(file), names).locate(clip, show.roster())
+                found = load_box_annotations(file_ref(file), names).locate(clip, show.roster())
                 hand[clip["clip_id"]] = found
     if not clips:
         raise SystemExit("no clips of the demo: run make demo first")
@@ -113,7 +113,7 @@ def masks(
     hand: dict[str, Hand],
 ) -> dict[str, tuple[float, str]]:
     """Figures of one segmenter over all drawn frames."""
-    segmenter = make_segmenter(settings, weights)
+    segmenter = create_segmenter(settings, weights)
     overlaps: defaultdict[str, list[float]] = defaultdict(list)
     errors, refused = [], 0
     for one in drawn():
@@ -122,8 +122,8 @@ def masks(
         frames_NHWC = read_rgb(folder / clip["file"])
         segmented = segmenter.segment(frames_NHWC, {one.character: located})[one.character]
         alpha_NHW = segmented.alpha_NHW
-        quality = measure(frames_NHWC, alpha_NHW, located.boxes, segmented.scores)
-        against = objection(quality, settings)
+        quality = measure_mask_quality(frames_NHWC, alpha_NHW, located.boxes, segmented.scores)
+        against = rejection_reason(quality, settings)
         if against is not None:
             refused += 1
             print(f"{segmenter.name} {one.clip_id}: {against[0]}, {against[1]}", flush=True)
@@ -157,25 +157,25 @@ def locators(
     figures = {}
     for show in load_library(DEMO / "library.yaml").shows:
         known = tuple(
-            Known(name=one.name, references=tuple(file_ref(path) for path in one.references))
+            CharacterReference(name=one.name, references=tuple(file_ref(path) for path in one.references))
             for one in show.characters
         )
         wanted = [one for one in clips.values() if one[0]["show"] == show.id]
         if show.style == "cartoon":
-            inputs = EmbeddingInputs(characters=known, settings=LikenessLocatorSettings())
+            inputs = EmbeddingLocatorInputs(characters=known, settings=LikenessLocatorSettings())
             figures |= _boxes(
                 "embedding", show, wanted, hand, lambda f, i=inputs: EmbeddingLocator(i, f)
             )
-        elif installed():
-            landmarks, network = (file_ref(path) for path in models())
-            faces = ReferenceInputs(
+        elif face_models_installed():
+            landmarks, network = (file_ref(path) for path in face_model_paths())
+            faces = FaceLocatorInputs(
                 characters=known,
                 settings=FaceLocatorSettings(),
                 landmarks=landmarks,
                 network=network,
             )
             figures |= _boxes(
-                "reference", show, wanted, hand, lambda f, i=faces: ReferenceLocator(i, f)
+                "reference", show, wanted, hand, lambda f, i=faces: FaceLocator(i, f)
             )
     return figures
 
@@ -194,7 +194,7 @@ def _boxes(
         if folder not in made:
             made[folder] = make(folder)
         for character, found in made[folder].locate(clip, show.roster()).items():
-            truth = hand.get(clip["clip_id"], {}).get(character, nowhere(len(found.boxes)))
+            truth = hand.get(clip["clip_id"], {}).get(character, empty_track(len(found.boxes)))
             pairs = list(zip(found.boxes, truth.boxes, strict=True))
             given += sum(two is not None for _, two in pairs)
             both = [(one, two) for one, two in pairs if one is not None and two is not None]

@@ -232,7 +232,7 @@ def stub_stages() -> None:
     def run_child(asked: UnitRequest, **_: Any) -> UnitReply:
         return UnitReply(ref=_commit(asked), computed=True)
 
-    base.run_child = run_child
+    base.run_in_subprocess = run_child
 
 
 def _commit(asked: Any) -> Any:
@@ -310,12 +310,12 @@ def part(name: str, settings: Path) -> dict[str, float]:
     """One part, in this process: ``plain``, ``prefect`` or ``updates``."""
     from flows import prefect_environment
 
-    prefect_environment.prepare()
+    prefect_environment.configure_prefect()
     from prefect import flow
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
     from flows.mimix import mimix_stages
-    from flows.session import session
+    from flows.session import flow_session
     from mimix_core.engine import registry
     from mimix_core.engine.artifacts import FrozenModel, TableRef
     from mimix_core.project.workspace import open_workspace
@@ -336,7 +336,7 @@ def part(name: str, settings: Path) -> dict[str, float]:
     class Plain(Watched):
         """The same units, without Prefect."""
 
-        def each(self, submit: Any, inputs: Sequence[FrozenModel], settings: FrozenModel) -> list[TableRef]:
+        def run_units(self, submit: Any, inputs: Sequence[FrozenModel], settings: FrozenModel) -> list[TableRef]:
             stage = registry.get_stage(str(submit.name))
             works = [self._work(stage, one, settings) for one in inputs]
             for work in works:
@@ -367,7 +367,7 @@ def part(name: str, settings: Path) -> dict[str, float]:
 
     @flow(name="mimix")
     def whole() -> base.Run:
-        with session(config, "mimix") as opened:
+        with flow_session(config, "mimix") as opened:
             # Its board and references: what the session leaves in the UI is part of the cost.
             run = Watched(opened.workspace, opened.board, opened.refs)
             mimix_stages(run)

@@ -77,7 +77,7 @@ def made(size: Any) -> Any:
     from mimix_core.stages.cutouts.sam2 import model_zoo
 
     torch.manual_seed(0)
-    model = model_zoo.build(size, device="cuda")
+    model = model_zoo.build_predictor(size, device="cuda")
     # Present in every frame: an absent character would be no less work, but half of it untypical.
     with torch.no_grad():
         model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(5.0)
@@ -90,23 +90,27 @@ def ours(
     """Frames per second over all clips together, and the memory that following them takes."""
     import torch
 
-    from mimix_core.stages.cutouts.sam2.preprocess import fitting
-    from mimix_core.stages.cutouts.sam2.propagate import computing, encode, track
-    from mimix_core.stages.cutouts.sam2.visual_prompts import Prompt
+    from mimix_core.stages.cutouts.sam2.preprocess import plan_padded_resize
+    from mimix_core.stages.cutouts.sam2.propagate import (
+        autocast_context,
+        encode_frames,
+        track_characters,
+    )
+    from mimix_core.stages.cutouts.sam2.visual_prompts import VisualPrompt
 
     frames = torch.from_numpy(pictures())
-    fit = fitting(HEIGHT, WIDTH, 0.05, model.image_size)
+    fit = plan_padded_resize(HEIGHT, WIDTH, 0.05, model.image_size)
     asked = [
-        Prompt(FRAMES // 2, (100.0 + 220 * n, 90.0, 280.0 + 220 * n, 430.0))
+        VisualPrompt(FRAMES // 2, (100.0 + 220 * n, 90.0, 280.0 + 220 * n, 430.0))
         for n in range(characters)
     ]
     sizes: dict[str, float] = {}
 
     def run() -> None:
-        with torch.inference_mode(), computing(model.device, precision):
-            encoded = [encode(model, frames, fit, 9) for _ in range(clips)]
+        with torch.inference_mode(), autocast_context(model.device, precision):
+            encoded = [encode_frames(model, frames, fit, 9) for _ in range(clips)]
             sizes["features_gb"] = sum(each.nbytes for each in encoded) / 1e9
-            track(model, encoded, [asked] * clips, [fit] * clips)
+            track_characters(model, encoded, [asked] * clips, [fit] * clips)
 
     seconds, peak = timed(run, rounds)
     return {"frames_per_second": FRAMES * clips / seconds, "memory_gb": peak} | sizes
@@ -116,11 +120,11 @@ def predictors(model: Any) -> dict[str, float]:
     """The package's own way, forwards and back from the middle frame; its frames lie on the GPU."""
     import torch
 
-    from mimix_core.stages.cutouts.sam2.preprocess import fitting
+    from mimix_core.stages.cutouts.sam2.preprocess import plan_padded_resize
 
-    fit = fitting(HEIGHT, WIDTH, 0.0, model.image_size)
+    fit = plan_padded_resize(HEIGHT, WIDTH, 0.0, model.image_size)
     ready = torch.cat(
-        [fit.prepare(torch.from_numpy(pictures()[n : n + 9]).cuda()) for n in range(0, FRAMES, 9)]
+        [fit.preprocess(torch.from_numpy(pictures()[n : n + 9]).cuda()) for n in range(0, FRAMES, 9)]
     )
     names = (
         "point_inputs_per_obj mask_inputs_per_obj cached_features constants output_dict_per_obj "
@@ -155,7 +159,7 @@ def predictors(model: Any) -> dict[str, float]:
 def compiled(size: str) -> dict[str, float]:
     from mimix_core.stages.cutouts.sam2 import model_zoo
 
-    model = model_zoo.compiled(made(size))
+    model = model_zoo.compile_predictor(made(size))
     begun = time.perf_counter()
     ours(model, "bf16", rounds=0)
     first = time.perf_counter() - begun
@@ -166,7 +170,7 @@ def soften_seconds() -> dict[str, float]:
     """CPU: soft edges of one character in one clip, by one thread and by eight."""
     import numpy as np
 
-    from mimix_core.stages.cutouts.sam2.sam2_segmenter import soften
+    from mimix_core.stages.cutouts.sam2.sam2_segmenter import compute_soft_alphas
 
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     figure = ((x - 400) / 110) ** 2 + ((y - 260) / 190) ** 2 < 1
@@ -175,7 +179,7 @@ def soften_seconds() -> dict[str, float]:
     found = {}
     for threads in (1, 8):
         begun = time.perf_counter()
-        soften(frames, masks, threads)
+        compute_soft_alphas(frames, masks, threads)
         found[f"seconds_{threads}"] = time.perf_counter() - begun
     return found
 

@@ -38,8 +38,8 @@ def main(job_file: Path, messages: int) -> None:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    steps = sample_schedule.optimizer_steps(len(job.train), settings.epochs, settings.batch)
-    micros = settings.batch // settings.processes
+    steps = sample_schedule.optimizer_steps(len(job.train), settings.epochs, settings.global_batch_size)
+    micros = settings.global_batch_size // settings.num_processes
     # Forward and backward alone, on a micro batch that is there already.
     first = next(announced(job.train, range(1), settings, here.rank))
     given = make(first, settings).to(here.device)
@@ -59,7 +59,7 @@ def main(job_file: Path, messages: int) -> None:
     results: list[Any] = []
     for step in range(steps):
         slots = sample_schedule.global_batch(
-            job.train, step, epochs=settings.epochs, batch=settings.batch, seed=settings.seed
+            job.train, step, epochs=settings.epochs, batch=settings.global_batch_size, seed=settings.seed
         )
         distributed.agreed(False, here)
         begin = synchronised()

@@ -35,7 +35,7 @@ VARIANTS: dict[str, LoraSettings | None] = {
     "mimix": LoraSettings(),
     "mimix_cudnn": LoraSettings(attention="cudnn"),
     "mimix_fp8": LoraSettings(fp8=True),
-    "mimix_nothing_kept": LoraSettings(saved_activations_gb=0.0),
+    "mimix_nothing_kept": LoraSettings(activation_budget_gb=0.0),
     "mimix_eager": LoraSettings(compile="off"),
 }
 

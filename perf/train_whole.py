@@ -57,7 +57,7 @@ def whole(
     width: int,
 ) -> dict[str, Any]:
     batch = MICROS * processes
-    settings = LoraSettings(batch=batch, epochs=STEPS, processes=processes, zero_stage=2, threads=4)
+    settings = LoraSettings(global_batch_size=batch, epochs=STEPS, num_processes=processes, zero_stage=2, threads=4)
     with tempfile.TemporaryDirectory(prefix="mimix-perf-") as work:
         folder = Path(work)
         (folder / "model.json").write_text(json.dumps(model))

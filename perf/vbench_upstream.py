@@ -57,14 +57,14 @@ def imaging_quality(repo: Path, weights_dir: Path, device: str) -> Score:
     """
     from pyiqa.archs.musiq_arch import MUSIQ
 
-    from mimix_core.benchmark.vbench.video_reader import read
+    from mimix_core.benchmark.vbench.video_reader import read_video
 
     path = weights_dir / "pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"
     model = MUSIQ(pretrained_model_path=str(path)).to(device)
     model.training = False
 
     def score(video: Path) -> float:
-        frames_TCHW = torch.Tensor(read(video).frames_THWC).permute(0, 3, 1, 2)
+        frames_TCHW = torch.Tensor(read_video(video).frames_THWC).permute(0, 3, 1, 2)
         height, width = frames_TCHW.shape[-2:]
         share = 512.0 / max(height, width)
         if share < 1:

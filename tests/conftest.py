@@ -22,6 +22,21 @@ settings.register_profile("mimix", deadline=None, derandomize=True)
 settings.load_profile("mimix")
 
 
+LONGEST_FIRST = ("e2e/test_demo.py", "training/test_stage.py", "deployments/test_server.py")
+"""Files that take minutes: begun first, they do not run on alone when all others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the longest files to the front; the order is otherwise that of collection."""
+    order = {name: index for index, name in enumerate(LONGEST_FIRST)}
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        return order.get(name, len(order))
+
+    items.sort(key=place)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.engine.registry import MODULES
+from mimix_core.engine.registry import stage_names
 from tests.e2e.conftest import FinishedDemo
 from tests.e2e.demo import Demo, prefect_server
-
-pytestmark = pytest.mark.slow
 
 # Over within milliseconds: no kill can be aimed at them.
 INSTANT = ("duplicates", "transcripts", "captions", "recaptions", "dataset", "samples")
@@ -25,7 +23,7 @@ ONLY_A_TABLE = ("scenes", "latents", "embeddings", "videos")
 NOT_IN_THE_DEMO = ("judgements",)
 # A minute each: one that makes files of its rows, and one that keeps what a killed attempt made.
 ALWAYS = ("clips", "videos")
-ONLY_DRILLED = [name for name in MODULES if name not in (*ALWAYS, *INSTANT, *NOT_IN_THE_DEMO)]
+ONLY_DRILLED = [name for name in stage_names() if name not in (*ALWAYS, *INSTANT, *NOT_IN_THE_DEMO)]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [*ALWAYS, *(pytest.param(name, marks=pytest.mark.drill) for name in ONLY_DRILLED)]
+    "name",
+    [
+        *(pytest.param(name, marks=pytest.mark.e2e) for name in ALWAYS),
+        *(pytest.param(name, marks=pytest.mark.drill) for name in ONLY_DRILLED),
+    ],
 )
 def test_killed_in_the_middle_it_finishes_with_the_same_digests(
     finished: FinishedDemo, server: str, tmp_path: Path, name: str

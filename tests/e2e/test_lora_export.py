@@ -13,7 +13,7 @@ from mimix_core.wan.lora_formats import Layout
 from tests.e2e.conftest import FinishedDemo
 from tests.e2e.demo import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.e2e
 
 
 def mimix_lora(finished: FinishedDemo, *words: str) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.demo import ROOT
 from tests.media_factory import Shot, write_video
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.e2e
 
 # 192.0.2.0/24 and 198.51.100.0/24 are kept for documentation: they are nobody's addresses.
 INSIDE = """

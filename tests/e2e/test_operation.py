@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mimix_core.engine.registry import MODULES
+from mimix_core.engine.registry import stage_names
 from mimix_core.settings import Config, load_config
 from mimix_core.tables import Status
 from tests.deployments.browser import browsing, chromium
@@ -64,7 +64,11 @@ def test_the_plain_yaml_deploys_and_every_flow_completes(
     runs = {name: server.start(name, config) for name in FLOWS}
     for run in runs.values():
         server.wait_for(run, "COMPLETED", seconds=600)
-    assert {stage for stage in MODULES if rows(config, stage)} >= {"captions", "dataset", "scores"}
+    assert {stage for stage in stage_names() if rows(config, stage)} >= {
+        "captions",
+        "dataset",
+        "scores",
+    }
     assert (config.workspace / "report" / "index.html").stat().st_size > 10_000
     shown = server.ask(
         "POST", "/artifacts/filter", artifacts={"flow_run_id": {"any_": [runs["mimix"]]}}
