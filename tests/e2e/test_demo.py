@@ -209,10 +209,26 @@ def test_a_second_run_computes_nothing_and_says_so(finished: FinishedDemo, tmp_p
     assert seconds < 45
 
 
-STAGES = """
-    scenes overlays clips duplicates transcripts captions cutouts composites recaptions dataset
-    backbone latents embeddings lora videos samples scores report
-""".split()
+STAGES = [
+    "scenes",
+    "overlays",
+    "clips",
+    "duplicates",
+    "transcripts",
+    "captions",
+    "cutouts",
+    "composites",
+    "recaptions",
+    "dataset",
+    "backbone",
+    "latents",
+    "embeddings",
+    "lora",
+    "videos",
+    "samples",
+    "scores",
+    "report",
+]
 """The demo's: no model that judges can be asked."""
 
 OF_EPISODES = ("scenes", "overlays", "clips", "transcripts", "captions", "cutouts")
