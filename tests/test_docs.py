@@ -1,0 +1,68 @@
+"""Hold the documentation to the code: generated parts, links, and the glossary."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.paths import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted(DOCS.rglob("*.md")),
+]
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+CODE_PATH = re.compile(
+    r"`((?:docs|mimix_core|tasks|flows|tests|perf|demo|deployments|docker)/[^`\s*<>{}]+)`"
+)
+
+
+def architecture_picture() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("picture", DOCS / "architecture_picture.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_shows_the_imports_of_today() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    fix = "run: python docs/architecture_picture.py"
+    assert architecture_picture().with_picture(text) == text, fix
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_paths_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = [link for link in LINK.findall(text) if "://" not in link and link[0] != "<"]
+    broken = [link for link in links if not (page.parent / link).exists()]
+    paths = [path.split(":")[0].rstrip("/.,;") for path in CODE_PATH.findall(text)]
+    broken += [path for path in paths if not (ROOT / path).exists() and not made_later(path)]
+    assert broken == []
+
+
+def made_later(path: str) -> bool:
+    """Paths that exist only after a command of the repository has run."""
+    return path.startswith(("demo/workspace", "demo/footage", "demo/models", "perf/results"))
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    listed = {(DOCS / link).resolve() for link in LINK.findall(index) if "://" not in link}
+    decisions = DOCS / "decisions"
+    pages = {page for page in DOCS.rglob("*.md") if decisions not in page.parents}
+    assert pages - listed - {DOCS / "README.md"} == set()
+
+
+def test_the_glossary_is_sorted_and_says_each_word_once() -> None:
+    lines = (DOCS / "glossary.md").read_text().splitlines()
+    words = [line.split("|")[1].strip() for line in lines if line.startswith("| ")][2:]
+    assert len(words) >= 50
+    assert words == sorted(words, key=lambda word: re.sub(r"\W", " ", word.lower()))
+    assert len(words) == len(set(words))
