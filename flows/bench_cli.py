@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from flows import bench_judge_cli, bench_prompts_cli, bench_report_cli
+from flows import bench_judge_cli, bench_metrics_cli, bench_prompts_cli, bench_report_cli
 from flows.console import console, user_errors
 from mimix_core.engine import progress
 from mimix_core.errors import BadInput
@@ -41,7 +41,7 @@ def vbench(
     from mimix_core.engine.torch_runtime import select_device
 
     with user_errors():
-        wanted = known.chosen([name for name in dimensions.replace(" ", "").split(",") if name])
+        wanted = known.select_dimensions([name for name in dimensions.replace(" ", "").split(",") if name])
         asking = [d.name for d in wanted if d.reads_prompt]
         if asking and prompts is None:
             raise BadInput(
@@ -49,15 +49,15 @@ def vbench(
                 where="--prompts",
                 fix="Give a file of prompts, or leave that dimension out of --dimensions.",
             )
-        known_prompts = None if prompts is None else video_jobs.read_prompts(prompts)
-        plan = video_jobs.plan(videos, known_prompts)
+        known_prompts = None if prompts is None else video_jobs.read_video_prompts(prompts)
+        plan = video_jobs.plan_video_jobs(videos, known_prompts)
         with console.status("Scoring") as status:
 
             def told(done: int, total: int, note: str) -> None:
                 status.update(f"Scoring {note or 'done'} ({done} of {total})")
 
             with progress.progress_listener(told):
-                tally = evaluate.run(
+                tally = evaluate.evaluate_videos(
                     plan,
                     wanted,
                     weights_dir,
@@ -71,12 +71,13 @@ def vbench(
     if tally.seconds:
         console.print(table)
     console.print(
-        f"{tally.scored} scored, {tally.kept} known from before, {tally.failed} failed: {out}",
+        f"{tally.scored} scored, {tally.cached} known from before, {tally.failed} failed: {out}",
         highlight=False,
         soft_wrap=True,
     )
 
 
+bench_metrics_cli.register(app)
 bench_judge_cli.register(app)
 bench_prompts_cli.register(app)
 bench_report_cli.register(app)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mimix_core.benchmark.scores_stage import ScoreInputs, weights_files
+from mimix_core.benchmark.scores_stage import ScoreInputs, extension_files, required_weights
 from mimix_core.domain.prompts import Prompt, load_prompts
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
@@ -18,7 +18,7 @@ scores_task = stage_task("scores")
 
 VIDEOS_A_UNIT = 8
 """Prompts of one unit of work, at most: 40 minutes of one H200. With several GPUs each works on a
-unit (``run.workers`` at a time); loading the model is a small part of one."""
+unit (``run.max_workers`` at a time); loading the model is a small part of one."""
 
 
 def samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
@@ -68,11 +68,12 @@ def split_units(prompts: Sequence[Prompt]) -> list[tuple[str, tuple[Prompt, ...]
 def scores(run: Run, samples: TableRef, clips: Sequence[TableRef]) -> TableRef:
     """Every metric of every generated video, and of the real clips for scale."""
     settings = run.workspace.config.scores
-    files = (run.workspace.file(path, "scores.weights") for path in weights_files(settings))
+    files = (run.workspace.file(path, "scores.weights") for path in required_weights(settings))
     inputs = ScoreInputs(
         unit="all",
         samples=samples,
         clips=tuple(clips),
         weights=tuple(file for file in files if file is not None),
+        extensions=tuple(run.workspace.store.source(path) for path in extension_files(settings)),
     )
     return run.run_single(scores_task, inputs, settings)

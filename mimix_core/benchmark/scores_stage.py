@@ -1,16 +1,19 @@
-"""Stage ``scores``: every metric of every generated video, and of real clips for scale."""
+"""Stage ``scores``: score generated videos, and real clips for scale, with every metric."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mimix_core import tables
+from mimix_core.benchmark.metric_errors import Unmeasurable
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.extensions import extension_source
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import MissingModel
 from mimix_core.media.decode import read_rgb
@@ -19,114 +22,138 @@ from mimix_core.settings import ScoreSettings
 from mimix_core.tables import CLIPS, SAMPLES, SCORES, Reason, Row
 
 if TYPE_CHECKING:
-    from mimix_core.benchmark.metrics import Measure
+    from mimix_core.benchmark.metrics import MetricFunction
 
 
 class ScoreInputs(FrozenModel):
     """Generated videos, and tables of real clips that give the metrics a scale.
 
-    ``weights``: the files that the chosen metrics load from ``settings.weights``.
+    ``weights``: the files that the selected metrics load from ``settings.weights``.
+    ``extensions``: the source files of metrics from outside MiMix.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
     samples: TableRef
     clips: tuple[TableRef, ...] = ()
     weights: tuple[FileRef, ...] = ()
+    extensions: tuple[FileRef, ...] = ()
 
 
-def weights_files(settings: ScoreSettings) -> tuple[Path, ...]:
-    """The files that the chosen metrics load; none when all that they need ships in packages.
+def required_weights(settings: ScoreSettings) -> tuple[Path, ...]:
+    """List the weights files that the selected metrics load, apart from those in packages.
 
-    Raises BadInput for an unknown metric, MissingModel for files that are not there.
+    Raises BadInput for an unknown metric, MissingModel for missing files.
     """
-    from mimix_core.benchmark.metrics import chosen
+    from mimix_core.benchmark.metrics import select_metrics
     from mimix_core.benchmark.vbench import vbench_weights
 
     names = list(
-        dict.fromkeys(name for metric in chosen(settings.metrics) for name in metric.files)
+        dict.fromkeys(name for metric in select_metrics(settings.metrics) for name in metric.files)
     )
     if not names:
         return ()
     if settings.weights is None:
         raise MissingModel(
-            "the chosen metrics need VBench's weights",
+            "the selected metrics need VBench's weights",
             where="settings, key scores.weights",
-            fix="Write the folder that has them (docs/vbench.md), or choose other metrics.",
+            fix="Set it to the folder of the weights (docs/vbench.md), or select other metrics.",
         )
-    vbench_weights.check(settings.weights, names)
+    vbench_weights.check_weights(settings.weights, names)
     return tuple(settings.weights / name for name in sorted(set(names)))
 
 
-def run(inputs: ScoreInputs, settings: ScoreSettings, out: Path) -> StageReport:
-    """One row per video and metric; what cannot be measured fails.
+@dataclass(frozen=True)
+class VideoToScore:
+    """One video to score. ``kind``: sample or clip; ``prompt`` is empty for real clips."""
 
-    Each video is decoded once, and once more where VBench's dimensions are chosen: their pixels are
-    those of VBench's readers. Writes no files. Raises BadInput for an unknown metric, MissingModel
-    for one whose weights are not installed.
+    path: Path
+    id: str
+    kind: str
+    prompt: str = ""
+
+
+def extension_files(settings: ScoreSettings) -> tuple[Path, ...]:
+    """List the source files of the selected metrics that come from outside MiMix."""
+    from mimix_core.benchmark.metrics import metric_module
+
+    modules = [metric_module(name) for name in sorted(settings.metrics)]
+    sources = [extension_source(module) for module in modules if module is not None]
+    return tuple(source for source in sources if source is not None)
+
+
+def run(inputs: ScoreInputs, settings: ScoreSettings, out: Path) -> StageReport:
+    """Score every video with every metric: one row each, failed when there is no value.
+
+    Each video is decoded once, and a second time when VBench's dimensions are selected, because
+    VBench's readers convert pixels differently. Writes no files. Raises BadInput for an unknown
+    metric, MissingModel for a metric with missing weights.
     """
     import cv2
     import torch
 
-    from mimix_core.benchmark.metrics import Resources, chosen
+    from mimix_core.benchmark.metrics import MetricResources, select_metrics
     from mimix_core.engine.torch_runtime import select_device
 
-    # The flow's search runs in as many stripes as there are threads, and depends on their borders.
+    # DIS flow is computed in one stripe per thread, and its values depend on the stripes' borders.
     cv2.setNumThreads(settings.threads)
     torch.set_num_threads(settings.threads)
-    weights_files(settings)
-    resources = Resources(settings.weights, select_device(settings.device))
-    measures = {metric.name: metric.prepare(resources) for metric in chosen(settings.metrics)}
-    videos = [
-        (ref.folder / row["file"], row[table.id], kind, row.get("prompt", ""))
-        for ref, table, kind in [
-            (inputs.samples, SAMPLES, "sample"),
-            *((ref, CLIPS, "clip") for ref in inputs.clips),
-        ]
-        for row in tables.usable(tables.read(ref.path, table))
-    ]
+    required_weights(settings)
+    resources = MetricResources(settings.weights, select_device(settings.device))
+    metrics = {metric.name: metric.build(resources) for metric in select_metrics(settings.metrics)}
+    videos = _videos_to_score(inputs)
     rows: list[Row] = []
-    for number, (path, video_id, kind, prompt) in enumerate(videos):
-        progress.advance(number, len(videos), video_id)
-        rows += score(path, video_id, kind, measures, settings.threads, prompt)
-    progress.advance(len(videos), len(videos))
-    return StageReport(rows=rows, rows_in=len(videos) * len(measures))
+    for number, video in enumerate(videos):
+        progress.report_progress(number, len(videos), video.id)
+        rows += score_video(video, metrics, settings.threads)
+    progress.report_progress(len(videos), len(videos))
+    return StageReport(rows=rows, rows_in=len(videos) * len(metrics))
 
 
-def score(
-    path: Path,
-    video_id: str,
-    kind: str,
-    measures: Mapping[str, Measure],
-    threads: int,
-    prompt: str = "",
+def _videos_to_score(inputs: ScoreInputs) -> list[VideoToScore]:
+    """List the usable samples, then the usable clips."""
+    samples, folder = inputs.samples, inputs.samples.folder
+    videos = [
+        VideoToScore(folder / row["file"], row["prompt_id"], "sample", row["prompt"])
+        for row in tables.usable(tables.read(samples.path, SAMPLES))
+    ]
+    for clips in inputs.clips:
+        videos += [
+            VideoToScore(clips.folder / row["file"], row["clip_id"], "clip")
+            for row in tables.usable(tables.read(clips.path, CLIPS))
+        ]
+    return videos
+
+
+def score_video(
+    video: VideoToScore, metrics: Mapping[str, MetricFunction], threads: int
 ) -> list[Row]:
-    """The rows of one video. A video that cannot be read fails in every metric."""
-    from mimix_core.benchmark.metrics import Footage, Unmeasurable
+    """Score one video with every metric. An unreadable video fails in all of them."""
+    from mimix_core.benchmark.metrics import VideoFeatures
 
     rows: list[Row] = []
     unreadable = ""
     try:
-        footage = Footage(read_rgb(path, threads=threads), prompt, path)
+        features = VideoFeatures(read_rgb(video.path, threads=threads), video.prompt, video.path)
     except UnreadableVideo as error:
         unreadable = str(error)
-    for metric, measure in measures.items():
-        same: Row = {
-            "score_id": f"{video_id}/{metric}",
-            "video_id": video_id,
-            "kind": kind,
-            "metric": metric,
+    for name, measure in metrics.items():
+        columns: Row = {
+            "score_id": f"{video.id}/{name}",
+            "video_id": video.id,
+            "kind": video.kind,
+            "metric": name,
         }
         try:
             if unreadable:
                 raise Unmeasurable(unreadable)
-            value = measure(footage)
+            value = measure(features)
             if not math.isfinite(value):
                 raise Unmeasurable(f"the value is {value}")
         except (Unmeasurable, UnreadableVideo, RuntimeError, ValueError) as error:
             detail = f"{type(error).__name__}: {error}"
-            rows.append(tables.failed(Reason.METRIC_FAILED, detail, **same, value=0.0))
+            rows.append(tables.failed(Reason.METRIC_FAILED, detail, **columns, value=0.0))
         else:
-            rows.append(tables.ok(**same, value=value))
+            rows.append(tables.ok(**columns, value=value))
     return rows
 
 

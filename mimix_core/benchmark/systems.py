@@ -1,7 +1,7 @@
-"""Systems that are compared: a name, and a folder with one video per prompt.
+"""The systems of a comparison: each a name and a folder with one video per prompt.
 
-Nothing here asks who made the videos; a folder of another model's videos is as good as ours. A
-video belongs to the prompt whose id its file is named by: ``<prompt id>.mp4``.
+It does not matter which model generated the videos. A video's file name is the id of its prompt:
+``<prompt id>.mp4``.
 """
 
 from __future__ import annotations
@@ -15,92 +15,98 @@ from pathlib import Path
 from mimix_core.domain.prompts import Prompt
 from mimix_core.errors import BadInput
 
-SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
-"""Files that count as videos, in any case."""
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
+"""Suffixes of video files, in lower or upper case."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
 
 @dataclass(frozen=True)
 class System:
-    """One way of making the videos, e.g. a model with its adapter."""
+    """A source of videos, e.g. a model with its adapter."""
 
     name: str
     folder: Path
 
 
-def named(text: str, option: str) -> tuple[str, Path]:
-    """``name=path`` as its two halves. Raises BadInput, naming ``option``, for anything else."""
+def parse_named_path(text: str, source: str) -> tuple[str, Path]:
+    """Split ``name=path``. Raises BadInput that names ``source``, where the text comes from."""
     name, equals, path = text.partition("=")
     if not equals or not path or _NAME.fullmatch(name) is None or name != name.strip():
         raise BadInput(
             f"{text!r} is not NAME=PATH",
-            where=option,
-            fix=f"Write e.g. {option} ours=path; a name has letters, digits, spaces and ._+-",
+            where=source,
+            fix="Write e.g. ours=path; a name consists of letters, digits, spaces and ._+-",
         )
     return name, Path(path)
 
 
-def parse(text: str) -> System:
-    """``name=folder`` as a system. Raises BadInput when it is not that or there is no folder."""
-    name, folder = named(text, "--system")
+def parse_system(text: str) -> System:
+    """Parse ``name=folder``. Raises BadInput for another form or a missing folder."""
+    name, folder = parse_named_path(text, "system")
     if not folder.is_dir():
-        raise BadInput("no such folder", where=f"--system {text}", fix="Check the path.")
+        raise BadInput("no such folder", where=f"system {text}", fix="Check the path.")
     return System(name, folder)
 
 
-def parse_all(texts: Iterable[str]) -> tuple[System, ...]:
-    """Each system, in the order given. Raises BadInput for none, or for two of one name."""
-    systems = tuple(parse(text) for text in texts)
+def parse_systems(texts: Iterable[str]) -> tuple[System, ...]:
+    """Parse all systems, in order. Raises BadInput for none, or for two with the same name."""
+    systems = tuple(parse_system(text) for text in texts)
     if not systems:
-        raise BadInput("no system is given", fix="Write --system NAME=FOLDER, once for each.")
-    # Names of folders are made of them, and some file systems do not tell A from a.
-    counted = Counter(system.name.casefold() for system in systems)
-    twice = [name for name, count in counted.items() if count > 1]
-    if twice:
+        raise BadInput("no systems given", fix="Give at least one, as NAME=FOLDER.")
+    # Folders are named after systems, and some file systems ignore case.
+    counts = Counter(system.name.casefold() for system in systems)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
         raise BadInput(
-            f"two systems are named {twice[0]!r}", where="--system", fix="Give each its own name."
+            f"two systems are named {repeated[0]!r}",
+            where="systems",
+            fix="Give each a different name (upper and lower case count as the same).",
         )
     return systems
 
 
-def videos(system: System, prompts: Sequence[Prompt]) -> dict[str, Path]:
-    """Prompt id -> its video, in the prompts' order; what ``missing`` names is not in it.
+def find_videos(system: System, prompts: Sequence[Prompt]) -> dict[str, Path]:
+    """Map prompt ids to video files, in the prompts' order; prompts without a video are left out.
 
-    Raises BadInput when two files are named by one prompt, or no file by any.
+    Raises BadInput when two files belong to one prompt, or none to any.
     """
     ids = {prompt.id for prompt in prompts}
     found: dict[str, list[Path]] = {}
-    for path in sorted(system.folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.stem in ids and path.is_file():
+    for path in _video_files(system):
+        if path.stem in ids:
             found.setdefault(path.stem, []).append(path)
     for prompt_id, paths in found.items():
         if len(paths) > 1:
             raise BadInput(
-                f"both {paths[0].name} and {paths[1].name} are named by the prompt {prompt_id}",
+                f"both {paths[0].name} and {paths[1].name} belong to the prompt {prompt_id}",
                 where=str(system.folder),
-                fix="Leave one of them.",
+                fix="Remove one of them.",
             )
     if not found:
         raise BadInput(
-            f"no video of {system.name} is named by a prompt",
+            f"no video of {system.name} has the name of a prompt",
             where=str(system.folder),
-            fix=f"Name them <prompt id>.mp4, e.g. {prompts[0].id}.mp4.",
+            fix=f"Name the files <prompt id>.mp4, e.g. {prompts[0].id}.mp4.",
         )
     return {prompt.id: found[prompt.id][0] for prompt in prompts if prompt.id in found}
 
 
-def strays(system: System, prompts: Sequence[Prompt]) -> tuple[str, ...]:
-    """The names of the folder's videos that no prompt names, sorted."""
+def unmatched_videos(system: System, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """List the folder's video files that belong to no prompt, sorted."""
     ids = {prompt.id for prompt in prompts}
-    return tuple(
-        path.name
-        for path in sorted(system.folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and path.stem not in ids and path.is_file()
-    )
+    return tuple(path.name for path in _video_files(system) if path.stem not in ids)
 
 
-def missing(system: System, prompts: Sequence[Prompt]) -> tuple[str, ...]:
-    """The ids of the prompts that the system has no video of, in the prompts' order."""
-    found = videos(system, prompts)
+def missing_prompts(system: System, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """List the ids of the prompts that the system has no video of, in the prompts' order."""
+    found = find_videos(system, prompts)
     return tuple(prompt.id for prompt in prompts if prompt.id not in found)
+
+
+def _video_files(system: System) -> list[Path]:
+    return [
+        path
+        for path in sorted(system.folder.iterdir())
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimix_core.benchmark.comparison.comparison_charts import tone
-from mimix_core.benchmark.systems import System, videos
+from mimix_core.benchmark.systems import System, find_videos
 from mimix_core.benchmark.tables.load_results import Evidence
 from mimix_core.benchmark.tables.metric_columns import Measure
 from mimix_core.domain.character_names import slug
@@ -39,7 +39,7 @@ def matches(
     evidence: Evidence, systems: Sequence[System], columns: Sequence[Measure], out: Path
 ) -> tuple[Match, ...]:
     """Every prompt with its videos, copied below ``out``; ``columns`` are told beside each."""
-    found = {system.name: videos(system, evidence.prompts.prompts) for system in systems}
+    found = {system.name: find_videos(system, evidence.prompts.prompts) for system in systems}
     return tuple(
         Match(
             prompt,

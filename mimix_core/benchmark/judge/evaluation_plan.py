@@ -70,10 +70,10 @@ def controls(inputs: JudgeInputs, settings: JudgeSettings) -> list[Subject]:
     A prompt for which the cast has nobody to swap in goes without that control.
     """
     there = [one for one in subjects(inputs) if one.video is not None]
-    if settings.mode == "paper" or settings.control_videos == 0 or not there:
+    if settings.mode == "paper" or settings.negative_control_videos == 0 or not there:
         return []
     found = []
-    for number in evenly(len(there), settings.control_videos):
+    for number in evenly(len(there), settings.negative_control_videos):
         original = there[number]
         for control in CONTROLS:
             prompt: Prompt | None = original.prompt
@@ -104,7 +104,7 @@ def desk(inputs: JudgeInputs, settings: JudgeSettings, vlm: JudgeVlmSettings) ->
     shown = {name for prompt in inputs.prompts for name in prompt.characters}
     shown |= {name for one in controls(inputs, settings) for name in one.prompt.characters}
     cast: dict[str, CastMember] = {one.name: one for one in inputs.cast if one.name in shown}
-    size = PictureSize(settings.sheet_side, settings.jpeg_quality)
+    size = PictureSize(settings.reference_sheet_size, settings.jpeg_quality)
     return Desk(
         rubric=read_rubric(inputs.rubric.path),
         settings=settings,
@@ -129,10 +129,10 @@ class Screen:
         if subject.control is not None and subject.control != "swapped-identities":
             made = self._folder / subject.system / f"{subject.prompt.id}.{subject.control}.mp4"
             if not made.is_file():
-                side = max(CONTROL_SIDE, self._desk.settings.picture_side)
+                side = max(CONTROL_SIDE, self._desk.settings.image_size)
                 make(subject.control, path, made, side=side)
             path = made
-        if self._desk.settings.send == "video":
+        if self._desk.settings.visual_input == "video":
             sha256 = subject.video.sha256 if made is None else digest_file(made)
             return judge_prompts.file_shown(self._desk, path, sha256)
         return judge_prompts.frames_shown(self._desk, self._jpegs(path))
@@ -142,6 +142,6 @@ class Screen:
         return video_jpegs(
             path,
             Fraction(settings.fps),
-            PictureSize(settings.picture_side, settings.jpeg_quality),
-            Fraction(settings.longest_seconds),
+            PictureSize(settings.image_size, settings.jpeg_quality),
+            Fraction(settings.max_video_seconds),
         )

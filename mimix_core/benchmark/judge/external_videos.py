@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mimix_core.benchmark.judge.judge_inputs import JudgeInputs, folder_videos, load_cast
 from mimix_core.benchmark.judge.rubric import default_or
-from mimix_core.benchmark.systems import parse_all
+from mimix_core.benchmark.systems import parse_systems
 from mimix_core.domain.library import invalid, read_yaml
 from mimix_core.domain.prompts import load_prompts
 from mimix_core.engine.store import Store
@@ -53,7 +53,7 @@ def read_inputs(
     return JudgeInputs(
         prompts=wanted,
         cast=cast,
-        systems=tuple(folder_videos(one, wanted, store.source) for one in parse_all(systems)),
+        systems=tuple(folder_videos(one, wanted, store.source) for one in parse_systems(systems)),
         rubric=store.source(default_or(settings.rubric)),
         answers=work / "answers",
     )

@@ -72,7 +72,7 @@ class Judge:
     """Asks one model; ``answers`` keeps what was paid for, and when it was answered."""
 
     def __init__(self, settings: JudgeSettings, answers: Path) -> None:
-        self.vlm, self.share = judge_vlm(settings), settings.unavailable_share
+        self.vlm, self.share = judge_vlm(settings), settings.max_failure_rate
         self.answers = answers
         self._digests: dict[str, str] = {}
 

@@ -44,7 +44,7 @@ def costs(inputs: JudgeInputs, settings: JudgeSettings) -> Cost:
         for aspect in ASPECTS
     ]
     videos = sum(one.video is not None for one in subjects(inputs)) * len(ASPECTS)
-    count = (videos + len(controls(inputs, settings))) * settings.times
+    count = (videos + len(controls(inputs, settings))) * settings.effective_samples
     compared = None
     if settings.mode == "strict" and len(inputs.systems) > 1:
         asked = [duel for duel in duels(inputs, settings) if not duel.absent]
@@ -59,6 +59,6 @@ def costs(inputs: JudgeInputs, settings: JudgeSettings) -> Cost:
 
 def _grey_frames(given: Desk) -> Parts:
     """As many pictures as a video has shown; a video costs its frames, too."""
-    size = PictureSize(given.settings.picture_side, given.settings.jpeg_quality)
+    size = PictureSize(given.settings.image_size, given.settings.jpeg_quality)
     count = floor(USUAL_SECONDS * given.settings.fps) + 1
     return (given.image(blank_jpeg(*USUAL_SIZE, size)),) * count

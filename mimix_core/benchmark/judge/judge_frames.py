@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mimix_core.benchmark.judge.judge_inputs import CastMember
-from mimix_core.media import TooLargeVideo, open_video, shown_rgb
+from mimix_core.media import TooLargeVideo, open_video, to_display_rgb
 from mimix_core.media.images import PictureSize, encode, reference_jpeg
 
 
@@ -28,7 +28,7 @@ def video_jpegs(
     found: list[bytes] = []
     with open_video(path, threads=1) as video:
         for frame, count in _held(video.frames(), video.info.time_base, fps, longest_seconds):
-            found += [encode(shown_rgb(frame, video.info), size)] * count
+            found += [encode(to_display_rgb(frame, video.info), size)] * count
     return found
 
 

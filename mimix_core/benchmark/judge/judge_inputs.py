@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mimix_core.benchmark.systems import System, videos
+from mimix_core.benchmark.systems import System, find_videos
 from mimix_core.domain.library import Character, Show, Style, invalid, read_yaml
 from mimix_core.domain.prompts import Prompt
 from mimix_core.engine.artifacts import FileRef, FrozenModel
@@ -121,7 +121,7 @@ def folder_videos(
     system: System, prompts: Sequence[Prompt], source: Callable[[Path], FileRef]
 ) -> SystemVideos:
     """A system's folder, by prompt; a prompt without a video is absent. Raises BadInput."""
-    found = videos(system, prompts)
+    found = find_videos(system, prompts)
     return SystemVideos(
         name=system.name,
         videos={prompt_id: source(path) for prompt_id, path in found.items()},

@@ -111,9 +111,9 @@ def _video(label: str, desk: Desk, shown: Parts) -> Parts:
 def _asked(desk: Desk, prompt: Prompt, aspect: Aspect, sample: int) -> Text:
     one = desk.rubric.of(aspect, len(prompt.characters))
     text = f"The aspect: {one.title}. {one.question.strip()}\n\nThe scale:\n{one.scale()}"
-    if desk.settings.times > 1:
+    if desk.settings.effective_samples > 1:
         # Each sample is a request, and so an answer, of its own.
-        text += f"\n\nThis is reading {sample + 1} of {desk.settings.times}, made on its own."
+        text += f"\n\nThis is reading {sample + 1} of {desk.settings.effective_samples}, made on its own."
     return Text(text)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mimix_core.benchmark.judge.judge_inputs import CastMember
 from mimix_core.benchmark.judge.rubric import Aspect
 from mimix_core.domain.prompts import Prompt
-from mimix_core.media import ClipWriter, UnreadableVideo, open_video, shown_rgb
+from mimix_core.media import ClipWriter, UnreadableVideo, open_video, to_display_rgb
 
 Control = Literal["swapped-identities", "frozen-frame", "reversed-time", "restyled-frames"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
@@ -46,7 +46,7 @@ def make(control: Control, source: Path, target: Path, *, side: int) -> None:
         rate = video.info.rate
         if rate <= 0:
             raise UnreadableVideo("states no frame rate")
-        frames = [_even(shown_rgb(frame, video.info), side) for frame in video.frames()]
+        frames = [_even(to_display_rgb(frame, video.info), side) for frame in video.frames()]
     target.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     with ClipWriter(target, width, height, crf=_CRF, preset=_PRESET, rate=rate) as writer:

@@ -65,7 +65,7 @@ def duels(inputs: JudgeInputs, settings: JudgeSettings) -> list[Duel]:
         for videos in by_prompt.values()
         for left, right in combinations(sorted(videos, key=lambda one: one.system), 2)
         for aspect in ASPECTS
-        for sample in range(settings.samples)
+        for sample in range(settings.samples_per_question)
     ]
 
 
@@ -95,7 +95,7 @@ def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
         name: Heard(None, Reason.NO_VIDEO, duel.absent)
         for name, duel in asked.items()
         if duel.absent
-    } | Judge(settings, inputs.answers).hear(wanted, progress.advance)
+    } | Judge(settings, inputs.answers).hear(wanted, progress.report_progress)
     version = stated_version(given.rubric, inputs.rubric)
     rows = [
         row_of(
@@ -117,7 +117,7 @@ def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
     pairs = len(inputs.systems) * (len(inputs.systems) - 1) // 2
     return StageReport(
         rows=rows,
-        rows_in=len(inputs.prompts) * pairs * len(ASPECTS) * settings.samples,
+        rows_in=len(inputs.prompts) * pairs * len(ASPECTS) * settings.samples_per_question,
         notes={"missing": sum(one.value is None for one in heard.values())},
     )
 

@@ -37,7 +37,7 @@ def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
         f"{one.id}/{settings.mode}/{aspect}/{sample}": (one, aspect, sample)
         for one in (*subjects(inputs), *spoilt)
         for aspect in one.aspects
-        for sample in range(settings.times)
+        for sample in range(settings.effective_samples)
     }
     screen = Screen(given, out / FOLDER)
 
@@ -67,7 +67,7 @@ def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
     videos = len(inputs.prompts) * len(inputs.systems)
     return StageReport(
         rows=rows,
-        rows_in=(videos * len(ASPECTS) + len(spoilt)) * settings.times,
+        rows_in=(videos * len(ASPECTS) + len(spoilt)) * settings.effective_samples,
         notes={"missing": sum(one.value is None for one in heard.values())},
     )
 
@@ -88,7 +88,7 @@ def hear(
         for name, rest in asked.items()
         if name not in absent
     ]
-    return absent | judge.hear(wanted, progress.advance)
+    return absent | judge.hear(wanted, progress.report_progress)
 
 
 STAGE = Stage(

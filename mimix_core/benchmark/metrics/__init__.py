@@ -1,4 +1,7 @@
-"""The metrics by name. A name is ``dimension/backend``: no stand-in goes by a real one's name."""
+"""Look up metrics by name.
+
+A name is ``dimension/backend``, so a substitute backend never has the name of the original metric.
+"""
 
 from __future__ import annotations
 
@@ -6,67 +9,112 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from mimix_core.benchmark.metric_errors import Unmeasurable
 from mimix_core.benchmark.metrics import (
     brisque_quality,
     dis_flow,
     efficientnet_consistency,
     vbench_metrics,
 )
-from mimix_core.benchmark.metrics.vbench_metrics import Resources
-from mimix_core.benchmark.metrics.video_features import Footage, Unmeasurable
+from mimix_core.benchmark.metrics.vbench_metrics import MetricResources
+from mimix_core.benchmark.metrics.video_features import VideoFeatures
 from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
+from mimix_core.engine.extensions import is_module_name, load_extension
 from mimix_core.errors import BadInput
 
-Measure = Callable[[Footage], float]
+MetricFunction = Callable[[VideoFeatures], float]
+
+SETTING = "settings, key scores.metrics"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. ``prepare`` loads what it needs and gives the function from video to value.
+    """One metric. ``build`` loads its model and returns the function from video to value.
 
-    ``files``: of VBench's weights, which ``prepare`` looks for where its resources say.
+    ``files``: the files of VBench's weights folder that ``build`` reads.
     """
 
     name: str
     higher_is_better: bool
-    prepare: Callable[[Resources], Measure]
+    build: Callable[[MetricResources], MetricFunction]
     files: tuple[str, ...] = ()
 
 
-def _packaged(name: str, higher_is_better: bool, prepare: Callable[[], Measure]) -> Metric:
-    """A metric whose weights, if it has any, ship in a package."""
-    return Metric(name, higher_is_better, lambda _: prepare())
+def _packaged(name: str, higher_is_better: bool, build: Callable[[], MetricFunction]) -> Metric:
+    """Define a metric that has no weights, or whose weights ship in an installed package."""
+    return Metric(name, higher_is_better, lambda _: build())
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        _packaged("dynamic_degree/dis-flow", True, dis_flow.prepare_dynamic_degree),
-        _packaged("imaging_quality/brisque", False, brisque_quality.prepare),
+        _packaged("dynamic_degree/dis-flow", True, dis_flow.build_dynamic_degree),
+        _packaged("imaging_quality/brisque", False, brisque_quality.build_imaging_quality),
         _packaged(
             "motion_smoothness/frame-interpolation-residual",
             True,
-            dis_flow.prepare_motion_smoothness,
+            dis_flow.build_motion_smoothness,
         ),
-        _packaged("subject_consistency/efficientnet-lite0", True, efficientnet_consistency.prepare),
+        _packaged(
+            "subject_consistency/efficientnet-lite0",
+            True,
+            efficientnet_consistency.build_subject_consistency,
+        ),
         *(
-            Metric(d.metric, True, partial(vbench_metrics.prepare, d), d.files)
+            Metric(d.metric, True, partial(vbench_metrics.build_vbench_metric, d), d.files)
             for d in DIMENSIONS.values()
         ),
     )
 }
 
 
-def chosen(names: Sequence[str]) -> list[Metric]:
-    """The metrics of these names, in their order. Raises BadInput for unknown or repeated ones."""
+def find_metric(name: str) -> Metric:
+    """Return a metric by its name ``dimension/backend``.
+
+    A backend with a dot is the module of a metric from outside MiMix (docs/extending/metric.md).
+    Raises BadInput for an unknown name.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    module = metric_module(name)
+    if module is None:
+        raise BadInput(
+            f"unknown metric {name}",
+            where=SETTING,
+            fix=f"Available metrics: {', '.join(sorted(METRICS))}.",
+        )
+    metric = load_extension(module, "METRIC", Metric, setting=SETTING.rpartition(" ")[2])
+    if metric.name != name:
+        raise BadInput(
+            f"the metric of module {module} is named {metric.name}, not {name}",
+            where=SETTING,
+            fix="Write the same name in both places.",
+        )
+    return metric
+
+
+def metric_module(name: str) -> str | None:
+    """Return the module of a metric from outside MiMix; None for MiMix's own metrics."""
+    backend = name.partition("/")[2]
+    return backend if name not in METRICS and is_module_name(backend) else None
+
+
+def select_metrics(names: Sequence[str]) -> list[Metric]:
+    """Return the named metrics in order. Raises BadInput for unknown or repeated names."""
     for name in names:
-        if name not in METRICS or names.count(name) > 1:
-            raise BadInput(
-                f"{name} is {'named twice' if name in METRICS else 'no metric'}",
-                where="settings, key scores.metrics",
-                fix=f"There are: {', '.join(sorted(METRICS))}.",
-            )
-    return [METRICS[name] for name in names]
+        if names.count(name) > 1:
+            raise BadInput(f"metric {name} is listed twice", where=SETTING)
+    return [find_metric(name) for name in names]
 
 
-__all__ = ["METRICS", "Footage", "Measure", "Metric", "Resources", "Unmeasurable", "chosen"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "MetricFunction",
+    "MetricResources",
+    "Unmeasurable",
+    "VideoFeatures",
+    "find_metric",
+    "metric_module",
+    "select_metrics",
+]

@@ -1,4 +1,4 @@
-"""A decoded video, and what several metrics derive from it, computed once."""
+"""Features of a decoded video that several metrics share, each computed once."""
 
 from __future__ import annotations
 
@@ -13,54 +13,51 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimix_core.benchmark.metric_errors import Unmeasurable
 from mimix_core.domain.timeline import CLIP_RATE
 
 if TYPE_CHECKING:
-    from mimix_core.benchmark.vbench.video_reader import Video
+    from mimix_core.benchmark.vbench.video_reader import DecodedVideo
 
 ANALYSIS_SHORT_SIDE = 240
-"""Flow is computed at this height (or width); smaller videos at their own."""
+"""Short side in pixels at which flow is computed; smaller videos are not enlarged."""
 
 MOTION_RATE = 8
-"""Frames a second that motion is looked at, as VBench does."""
-
-
-class Unmeasurable(Exception):
-    """A metric has no value for this video."""
+"""Frames sampled per second to measure motion, as in VBench."""
 
 
 @dataclass(frozen=True)
-class Footage:
+class VideoFeatures:
     """All frames_THWC of a 16 frames/s video, uint8 RGB; the prompt it was made from, if any."""
 
     frames_THWC: NDArray[np.uint8]
     prompt: str = ""
     path: Path = Path()
 
-    def spread(self, count: int) -> Iterator[NDArray[np.uint8]]:
-        """Up to ``count`` different frames, each the middle of an equal part of the video."""
+    def sample_frames(self, count: int) -> Iterator[NDArray[np.uint8]]:
+        """Yield up to ``count`` different frames, each the middle of an equal part of the video."""
         total = len(self.frames_THWC)
         for index in sorted({(2 * part + 1) * total // (2 * count) for part in range(count)}):
             yield self.frames_THWC[index]
 
     @property
-    def interval(self) -> int:
-        """Frames from one looked-at frame to the next."""
+    def frame_interval(self) -> int:
+        """Number of frames from one frame sampled for motion to the next."""
         return max(1, round(CLIP_RATE / MOTION_RATE))
 
     @cached_property
-    def vbench(self) -> Video:
-        """The video at ``path`` as VBench's readers give it, whose colours differ in rounding.
+    def vbench_video(self) -> DecodedVideo:
+        """The video at ``path`` decoded as VBench decodes it; its colors are rounded differently.
 
         Raises UnreadableVideo.
         """
-        from mimix_core.benchmark.vbench.video_reader import read
+        from mimix_core.benchmark.vbench.video_reader import read_video
 
-        return read(self.path, self.prompt)
+        return read_video(self.path, self.prompt)
 
     @cached_property
-    def grey_THW(self) -> NDArray[np.uint8]:
-        """All frames, grey, at analysis size."""
+    def gray_THW(self) -> NDArray[np.uint8]:
+        """All frames in grayscale at analysis size."""
         height, width = self.frames_THWC.shape[1:3]
         scale = min(1.0, ANALYSIS_SHORT_SIDE / min(height, width))
         size = (round(width * scale), round(height * scale))
@@ -75,12 +72,12 @@ class Footage:
 
     @cached_property
     def flows_NHWC(self) -> NDArray[np.float32]:
-        """DIS optical flow (x, y pixels at analysis size) from each looked-at frame to the next.
+        """DIS optical flow (x, y pixels at analysis size) from each sampled frame to the next.
 
-        Raises Unmeasurable when there are no two frames to compare.
+        Raises Unmeasurable for fewer than two sampled frames.
         """
-        looked_at = self.grey_THW[:: self.interval]
-        if len(looked_at) < 2:
-            raise Unmeasurable(f"{len(self.frames_THWC)} frames are too few to see motion")
+        sampled = self.gray_THW[:: self.frame_interval]
+        if len(sampled) < 2:
+            raise Unmeasurable(f"{len(self.frames_THWC)} frames are too few to measure motion")
         flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        return np.stack([flow.calc(before, after, None) for before, after in pairwise(looked_at)])
+        return np.stack([flow.calc(before, after, None) for before, after in pairwise(sampled)])

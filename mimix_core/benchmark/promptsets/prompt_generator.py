@@ -1,7 +1,7 @@
-"""A set of prompts for any library: the groups of the paper's benchmark, with its own characters.
+"""Generate a prompt set for any library: the categories of the paper, the library's characters.
 
-The situations are general: they know a character's name, style and show, and no manner of its own.
-Whoever wants the manner too edits what this makes, or writes a set as the paper's was written.
+The situations are general: they use a character's name, style and show, but no behavior typical of
+it. To add that, edit the generated file or write a set by hand.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from mimix_core.domain.caption_grammar import CharacterAction, Context
 from mimix_core.domain.character_names import slug
 from mimix_core.domain.library import Library, Style, read_yaml
 from mimix_core.domain.prompts import Category, Home, Prompt, PromptFile, groups, homes_of
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput
 
-SITUATIONS = Path(__file__).with_name("situations.yaml")
+SITUATIONS_FILE = Path(__file__).with_name("situations.yaml")
 
-_LARGEST = 3
-"""Characters of a prompt, as in the paper."""
+_MAX_CHARACTERS = 3
+"""Most characters in a prompt, as in the paper."""
 
-_CASTS_TRIED = 500
-"""Casts of a group that are weighed against each other; a larger library is sampled."""
+_MAX_CANDIDATES = 500
+"""Casts compared per choice; of a category with more casts, a random sample is compared."""
 
 
-class Situation(Frozen):
-    """What one, two or three characters do; ``{a}``, ``{b}`` and ``{c}`` stand for their names."""
+class Situation(FrozenModel):
+    """Actions of one, two or three characters; ``{a}``, ``{b}`` and ``{c}`` are their names."""
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     where: Literal["indoors", "outdoors", "anywhere"] = "anywhere"
-    actions: tuple[str, ...] = Field(min_length=1, max_length=_LARGEST)
+    actions: tuple[str, ...] = Field(min_length=1, max_length=_MAX_CHARACTERS)
 
 
-class Situations(Frozen):
-    """A file of situations."""
+class SituationFile(FrozenModel):
+    """The YAML file of situations, by number of characters, and of settings."""
 
     version: str
     indoors: tuple[Context, ...] = Field(min_length=1)
@@ -51,130 +51,136 @@ class Situations(Frozen):
     three: tuple[Situation, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _actions_fit(self) -> Situations:
-        for size in range(1, _LARGEST + 1):
-            for situation in self.of(size):
+    def _actions_fit(self) -> SituationFile:
+        for size in range(1, _MAX_CHARACTERS + 1):
+            for situation in self.with_characters(size):
                 if len(situation.actions) != size:
-                    raise ValueError(f"{situation.name} wants {size} actions")
+                    raise ValueError(f"{situation.name} needs {size} actions")
         return self
 
-    def of(self, size: int) -> tuple[Situation, ...]:
-        """The situations of so many characters."""
+    def with_characters(self, size: int) -> tuple[Situation, ...]:
+        """Return the situations for ``size`` characters."""
         return (self.one, self.two, self.three)[size - 1]
 
 
-def make(library: Library, *, seed: int, singles: int = 50, multis: int = 50) -> PromptFile:
-    """A set of prompts over all characters of ``library``; the same arguments, the same set.
+def generate_prompts(
+    library: Library, *, seed: int, singles: int = 50, multis: int = 50
+) -> PromptFile:
+    """Generate a prompt set over all characters of ``library``, deterministic in its arguments.
 
-    Singles go round the characters, each in its own style. The others are spread evenly over the
-    groups that the library has, over two and three characters, over both styles of scene where
-    characters of both meet, and over the characters. No two are alike. Raises BadInput when the
-    library is too small.
+    Single prompts cycle through the characters, each in its own style. The others are balanced over
+    the categories that the library allows, over two and three characters, over both scene styles
+    where characters of both meet, and over the characters. All prompts differ. Raises BadInput when
+    the library is too small.
     """
-    situations = Situations.model_validate(read_yaml(SITUATIONS)[0])
+    situations = SituationFile.model_validate(read_yaml(SITUATIONS_FILE)[0])
     homes = homes_of(library)
     if singles + multis < 1:
-        raise BadInput("no prompt is asked for", fix="Ask for some.")
+        raise BadInput(
+            "no prompts requested", where="singles and multis", fix="Request at least one."
+        )
     if multis and len(homes) < 2:
         raise BadInput(
-            f"{homes[0].name} is the only character, so nobody can meet",
+            f"prompts of several characters need two characters; {homes[0].name} is the only one",
             where="library",
-            fix="Ask for no prompts of several characters.",
+            fix="Request only prompts of one character.",
         )
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     casts: list[tuple[Home, ...]] = [(home,) for home in islice(cycle(homes), singles)]
-    casts += islice(_casts(homes, chance), multis)
-    scenes = _scenes(situations, chance)
+    casts += islice(_balanced_casts(homes, rng), multis)
+    scenes = _cycle_scenes(situations, rng)
     try:
-        prompts = [_prompt(cast, scenes, number) for number, cast in enumerate(casts)]
+        prompts = [_build_prompt(cast, scenes, number) for number, cast in enumerate(casts)]
     except ValidationError as error:
         # "Prof. Oak": to the grammar, a full stop before a space ends the action.
         raise BadInput(
-            f"a name of the library cannot stand in a prompt ({error.errors()[0]['msg']})",
+            f"a character's name cannot be used in a prompt ({error.errors()[0]['msg']})",
             where="library",
             fix="Write the name without a full stop.",
         ) from error
-    different = len({prompt.text() for prompt in prompts})
-    if different < len(prompts):
+    distinct = len({prompt.text() for prompt in prompts})
+    if distinct < len(prompts):
         raise BadInput(
-            f"{len(prompts) - different} of {len(prompts)} prompts would repeat another",
+            f"{len(prompts) - distinct} of {len(prompts)} prompts would be duplicates",
             where="library",
-            fix="Ask for fewer.",
+            fix="Request fewer prompts.",
         )
     return PromptFile(
         version=f"{situations.version}-seed-{seed}", cast=homes, prompts=tuple(prompts)
     )
 
 
-def category_of(homes: Sequence[Home]) -> Category:
-    """The one group a prompt is filed under: the narrowest of those it belongs to.
+def narrowest_category(homes: Sequence[Home]) -> Category:
+    """Return the narrowest of the paper's overlapping categories that the characters belong to.
 
-    Of one style over several shows it is inter-series when a show has two of the characters (a
-    guest comes), and intra-style when each is of another show.
+    Characters of one style from several shows are inter-series when a show has two of them (the
+    third is a guest), and intra-style when each is from another show.
     """
-    fitting = groups(homes)
-    if fitting != ("intra-style", "inter-series"):
-        # Narrower than its neighbour: both styles means two series, one series means one style.
-        return "intra-series" if "intra-series" in fitting else fitting[0]
+    matching = groups(homes)
+    if matching != ("intra-style", "inter-series"):
+        # inter-style implies inter-series, and intra-series implies intra-style.
+        return "intra-series" if "intra-series" in matching else matching[0]
     shows = Counter(home.show for home in homes)
     return "inter-series" if max(shows.values()) > 1 else "intra-style"
 
 
-def _casts(homes: Sequence[Home], chance: random.Random) -> Iterator[tuple[Home, ...]]:
-    """Casts of two and three without end: group by group, the characters seen least first."""
+def _balanced_casts(homes: Sequence[Home], rng: random.Random) -> Iterator[tuple[Home, ...]]:
+    """Yield casts of two and three endlessly, category by category, least-used characters first."""
     by_kind: dict[tuple[Category, int], list[tuple[Home, ...]]] = {}
-    for size in range(2, _LARGEST + 1):
+    for size in range(2, _MAX_CHARACTERS + 1):
         for cast in combinations(homes, size):
-            by_kind.setdefault((category_of(cast), size), []).append(cast)
+            by_kind.setdefault((narrowest_category(cast), size), []).append(cast)
     order: list[Category] = ["inter-style", "intra-style", "inter-series", "intra-series"]
     sizes = {
-        category: cycle([size for size in range(2, _LARGEST + 1) if (category, size) in by_kind])
+        category: cycle(
+            [size for size in range(2, _MAX_CHARACTERS + 1) if (category, size) in by_kind]
+        )
         for category in order
         if any(kind == category for kind, _ in by_kind)
     }
-    seen: Counter[str] = Counter()
-    met: Counter[tuple[Home, ...]] = Counter()
+    uses: Counter[str] = Counter()
+    cast_uses: Counter[tuple[Home, ...]] = Counter()
     for category in cycle(sizes):
-        fitting = by_kind[category, next(sizes[category])]
-        tried = chance.sample(fitting, min(len(fitting), _CASTS_TRIED))
-        cast = min(tried, key=lambda c: (met[c], sum(seen[home.name] for home in c)))
-        met[cast] += 1
-        seen.update(home.name for home in cast)
-        yield tuple(chance.sample(cast, len(cast)))
+        casts = by_kind[category, next(sizes[category])]
+        candidates = rng.sample(casts, min(len(casts), _MAX_CANDIDATES))
+        cast = min(candidates, key=lambda c: (cast_uses[c], sum(uses[home.name] for home in c)))
+        cast_uses[cast] += 1
+        uses.update(home.name for home in cast)
+        yield tuple(rng.sample(cast, len(cast)))
 
 
-def _scenes(
-    situations: Situations, chance: random.Random
+def _cycle_scenes(
+    situations: SituationFile, rng: random.Random
 ) -> dict[int, Iterator[tuple[Situation, str]]]:
-    """Number of characters -> situations and settings, without end.
+    """Map each number of characters to an endless iterator of situations and settings.
 
-    All situations come once before one comes again, and then in another setting.
+    Every situation occurs once before any repeats; a repeated one gets another setting.
     """
 
-    def places(where: str) -> Iterator[str]:
-        fitting = [
+    def cycle_settings(where: str) -> Iterator[str]:
+        settings = [
             *(situations.indoors if where != "outdoors" else ()),
             *(situations.outdoors if where != "indoors" else ()),
         ]
-        chance.shuffle(fitting)
-        return cycle(fitting)
+        rng.shuffle(settings)
+        return cycle(settings)
 
-    def shuffled(size: int) -> Iterator[tuple[Situation, str]]:
-        own = list(situations.of(size))
-        chance.shuffle(own)
-        settings = {situation.name: places(situation.where) for situation in own}
-        for situation in cycle(own):
+    def cycle_situations(size: int) -> Iterator[tuple[Situation, str]]:
+        order = list(situations.with_characters(size))
+        rng.shuffle(order)
+        settings = {situation.name: cycle_settings(situation.where) for situation in order}
+        for situation in cycle(order):
             yield situation, next(settings[situation.name])
 
-    return {size: shuffled(size) for size in range(1, _LARGEST + 1)}
+    return {size: cycle_situations(size) for size in range(1, _MAX_CHARACTERS + 1)}
 
 
-def _prompt(
+def _build_prompt(
     cast: tuple[Home, ...], scenes: dict[int, Iterator[tuple[Situation, str]]], number: int
 ) -> Prompt:
     situation, setting = next(scenes[len(cast)])
     names = {letter: home.name for letter, home in zip("abc", cast, strict=False)}
-    category = category_of(cast)
+    category = narrowest_category(cast)
     styles = [home.style for home in cast]
     if category == "inter-style":
         styles = sorted(Style)
@@ -191,8 +197,8 @@ def _prompt(
     )
 
 
-def as_yaml(prompts: PromptFile) -> str:
-    """The set as a file that ``read_prompts`` reads back."""
+def prompts_to_yaml(prompts: PromptFile) -> str:
+    """Serialize a prompt set as YAML that ``read_prompts`` reads."""
     text: str = yaml.safe_dump(
         prompts.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
     )

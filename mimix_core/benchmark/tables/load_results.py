@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from mimix_core import tables
 from mimix_core.benchmark.judge.judge_results import Mode, ratings
-from mimix_core.benchmark.systems import System, missing, strays
+from mimix_core.benchmark.systems import System, missing_prompts, unmatched_videos
 from mimix_core.domain.prompts import PromptFile
 from mimix_core.errors import BadInput
 from mimix_core.tables import SCORES, Row, Status
@@ -100,7 +100,7 @@ def gather(
     rows = [row for path in judgements for row in book.rows_of(path, JUDGEMENTS)]
     judge = book.take_judgements(rows, mode)
     fought = [row for path in duels for row in book.rows_of(path, DUELS)]
-    absent = {one.name: gone for one in systems if (gone := missing(one, prompts.prompts))}
+    absent = {one.name: gone for one in systems if (gone := missing_prompts(one, prompts.prompts))}
     return Evidence(
         prompts=prompts,
         systems=tuple(names),
@@ -111,7 +111,7 @@ def gather(
         duels=tuple(fought),
         left_out=dict(book.left_out),
         absent=absent,
-        strays={one.name: found for one in systems if (found := strays(one, prompts.prompts))},
+        strays={one.name: found for one in systems if (found := unmatched_videos(one, prompts.prompts))},
     )
 
 

@@ -61,7 +61,7 @@ def further(metrics: Iterable[str]) -> tuple[Measure, ...]:
 
     Their scale is not known: charts leave them out.
     """
-    from mimix_core.benchmark.metrics import METRICS
+    from mimix_core.benchmark.metrics import METRICS, find_metric, metric_module
 
     return tuple(
         Measure(
@@ -72,7 +72,9 @@ def further(metrics: Iterable[str]) -> tuple[Measure, ...]:
             4,
             0,
             0,
-            higher_is_better=metric not in METRICS or METRICS[metric].higher_is_better,
+            higher_is_better=find_metric(metric).higher_is_better
+            if metric in METRICS or metric_module(metric) is not None
+            else True,
         )
         for metric in sorted(set(metrics) - set(BY_METRIC))
     )

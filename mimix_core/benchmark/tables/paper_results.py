@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from mimix_core.benchmark.tables.metric_columns import MEASURES
 from mimix_core.domain.library import read_yaml
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 
 FILE = Path(__file__).with_name("paper.yaml")
 
@@ -25,14 +25,14 @@ ARMS = {
 """The arms of Table 2, by the variant that prompts and captions are rendered with."""
 
 
-class PaperRow(Frozen):
+class PaperRow(FrozenModel):
     """One printed row."""
 
     labels: tuple[str, ...]
     values: tuple[float | None, ...]
 
 
-class PaperTable(Frozen):
+class PaperTable(FrozenModel):
     """One printed table."""
 
     columns: tuple[str, ...]
@@ -46,7 +46,7 @@ class PaperTable(Frozen):
         return self
 
 
-class Paper(Frozen):
+class Paper(FrozenModel):
     """All that is quoted from the paper. ``judge``: the model behind its judge metrics."""
 
     judge: str

@@ -1,4 +1,4 @@
-"""VBench's dimensions (Vchitect/VBench, Apache-2.0), ported: same weights, same values, one decode.
+"""VBench's dimensions (Vchitect/VBench, Apache-2.0) ported: same weights and values, one decode.
 
-``video`` says what a dimension module is; ``run`` scores a folder of videos with several of them.
+``dimensions`` lists them and describes a dimension module; ``evaluate`` scores a set of videos.
 """

@@ -8,21 +8,18 @@ from pathlib import Path
 import torch
 
 from mimix_core.benchmark.vbench import vbench_weights
-from mimix_core.benchmark.vbench.frame_features import consistency, embed
-from mimix_core.benchmark.vbench.image_transforms import clip_frames
+from mimix_core.benchmark.vbench.frame_features import embed_frames, embedding_consistency
+from mimix_core.benchmark.vbench.image_transforms import clip_transform
 from mimix_core.benchmark.vbench.networks import clip_image
-from mimix_core.benchmark.vbench.video_reader import Video
-
-DIMENSION = "background_consistency"
-FILES = (vbench_weights.CLIP_B,)
+from mimix_core.benchmark.vbench.video_reader import DecodedVideo
 
 
-def load(weights_dir: Path, device: torch.device) -> clip_image.ImageEncoder:
-    """CLIP's image encoder. Raises BadInput for weights of something else."""
-    return clip_image.load(weights_dir / vbench_weights.CLIP_B, device)
+def load_model(weights_dir: Path, device: torch.device) -> clip_image.ImageEncoder:
+    """Load CLIP's image encoder. Raises BadInput for weights of another network."""
+    return clip_image.load_image_encoder(weights_dir / vbench_weights.CLIP_B, device)
 
 
-def score(model: clip_image.ImageEncoder, video: Video) -> float:
-    """0..1, 1 for a still. Raises Unmeasurable for a single frame."""
-    prepare = partial(clip_frames, as_bytes=False)
-    return consistency(embed(model, prepare, video, model.proj.device))
+def score_video(model: clip_image.ImageEncoder, video: DecodedVideo) -> float:
+    """Return 0..1, 1 for a still. Raises Unmeasurable for a single frame."""
+    transform = partial(clip_transform, round_to_uint8=False)
+    return embedding_consistency(embed_frames(model, transform, video, model.proj.device))

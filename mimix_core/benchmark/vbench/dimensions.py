@@ -1,7 +1,15 @@
-"""All dimensions by name, without loading any.
+"""List VBench's dimensions by name, without loading their models.
 
-A name is ``dimension/backend``. The ported ones also go by VBench's own name alone; a corrected
-variant of one never does.
+A name is ``dimension/backend``. VBench's own dimensions can also be selected by VBench's name
+alone; a corrected variant cannot.
+
+Each dimension is a module of this package with two functions::
+
+    load_model(weights_dir: Path, device: torch.device) -> model, a module or a frozen dataclass
+    score_video(model, video: DecodedVideo) -> float
+
+``weights_dir`` is laid out as VBench's own cache (``~/.cache/vbench``). ``score_video`` raises
+Unmeasurable for a video that the dimension is undefined for (a single frame has no motion).
 """
 
 from __future__ import annotations
@@ -18,48 +26,49 @@ from mimix_core.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
-    from mimix_core.benchmark.vbench.video_reader import Video
+    from mimix_core.benchmark.vbench.video_reader import DecodedVideo
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One value of a video: where its code and its weights are.
+    """A dimension, or a corrected variant of one: its weights files and its functions.
 
-    ``loader`` and ``rule`` are functions of ``module``, as its package's ``video`` describes them.
-    ``version`` rises when values change.
+    ``load_function`` and ``score_function`` are the names of functions of ``module``, with the
+    signatures that this module's docstring gives. ``version`` increases when values change.
     """
 
     metric: str
     files: tuple[str, ...]
-    ported: bool = True
+    is_variant: bool = False
     reads_prompt: bool = False
-    loader: str = "load"
-    rule: str = "score"
+    load_function: str = "load_model"
+    score_function: str = "score_video"
     version: int = 2
 
     @property
     def name(self) -> str:
-        """VBench's name for what is VBench's, the whole name for a variant."""
-        return self.module if self.ported else self.metric
+        """VBench's name for its own dimension, the full metric name for a variant."""
+        return self.metric if self.is_variant else self.module
 
     @property
     def module(self) -> str:
-        """The module of this package that has it."""
+        """The module of this package that implements it."""
         return self.metric.partition("/")[0]
 
     @property
-    def model(self) -> str:
-        """Two dimensions of one model can share it."""
-        return f"{self.module}.{self.loader}"
+    def model_key(self) -> str:
+        """Identify the model; dimensions with the same key share one."""
+        return f"{self.module}.{self.load_function}"
 
     def load(self, weights_dir: Path, device: torch.device) -> Any:
-        """Its model. Raises BadInput for weights of something else."""
-        return getattr(self._module(), self.loader)(weights_dir, device)
+        """Load the model. Raises BadInput for weights of another network."""
+        return getattr(self._module(), self.load_function)(weights_dir, device)
 
-    def scorer(self) -> Callable[[Any, Video], float]:
-        """From the model and a video to the value."""
-        found: Callable[[Any, Video], float] = getattr(self._module(), self.rule)
-        return found
+    def scorer(self) -> Callable[[Any, DecodedVideo], float]:
+        """Return the function from model and video to the score."""
+        function: Callable[[Any, DecodedVideo], float]
+        function = getattr(self._module(), self.score_function)
+        return function
 
     def _module(self) -> Any:
         return import_module(f"{__package__}.{self.module}")
@@ -74,16 +83,16 @@ DIMENSIONS = {
         Dimension(
             "overall_consistency/viclip-short-prompt",
             _VICLIP,
-            ported=False,
+            is_variant=True,
             reads_prompt=True,
-            rule="score_short",
+            score_function="score_video_short_prompt",
         ),
         Dimension("motion_smoothness/amt-s", (vbench_weights.AMT,)),
         Dimension(
             "motion_smoothness/amt-s-fixed-scale",
             (vbench_weights.AMT,),
-            ported=False,
-            loader="load_fixed_scale",
+            is_variant=True,
+            load_function="load_fixed_scale_model",
         ),
         Dimension("dynamic_degree/raft", (vbench_weights.RAFT,)),
         Dimension("imaging_quality/musiq", (vbench_weights.MUSIQ,)),
@@ -94,22 +103,22 @@ DIMENSIONS = {
         Dimension("background_consistency/clip", (vbench_weights.CLIP_B,), version=3),
     )
 }
-"""By ``metric``; for all of them more is better."""
+"""By ``metric``; higher is better for all of them."""
 
 
-def chosen(names: Sequence[str]) -> tuple[Dimension, ...]:
-    """The dimensions of these names, each once, in their order; of no names, all that are ported.
+def select_dimensions(names: Sequence[str]) -> tuple[Dimension, ...]:
+    """Return the named dimensions, each once, in order; without names, all but the variants.
 
-    Raises BadInput for a name that is none.
+    Raises BadInput for an unknown name.
     """
     if not names:
-        return tuple(d for d in DIMENSIONS.values() if d.ported)
-    known = {**DIMENSIONS, **{d.name: d for d in DIMENSIONS.values()}}
+        return tuple(d for d in DIMENSIONS.values() if not d.is_variant)
+    by_name = {**DIMENSIONS, **{d.name: d for d in DIMENSIONS.values()}}
     for name in names:
-        if name not in known:
+        if name not in by_name:
             raise BadInput(
-                f"{name} is no dimension",
-                where="--dimensions",
-                fix=f"There are: {', '.join(d.name for d in DIMENSIONS.values())}.",
+                f"unknown dimension {name}",
+                where="dimensions",
+                fix=f"Available: {', '.join(d.name for d in DIMENSIONS.values())}.",
             )
-    return tuple({known[name].metric: known[name] for name in names}.values())
+    return tuple({by_name[name].metric: by_name[name] for name in names}.values())

@@ -9,89 +9,95 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mimix_core.benchmark.metric_errors import Unmeasurable
 from mimix_core.benchmark.vbench import vbench_weights
-from mimix_core.benchmark.vbench.batch_size import correlated_at_once
+from mimix_core.benchmark.vbench.batch_size import correlation_batch_size
 from mimix_core.benchmark.vbench.networks.raft import STRIDE, Raft
-from mimix_core.benchmark.vbench.video_reader import Unmeasurable, Video
-
-DIMENSION = "dynamic_degree"
-FILES = (vbench_weights.RAFT,)
+from mimix_core.benchmark.vbench.video_reader import DecodedVideo
 
 ITERATIONS = 20
-RATE = 8
-"""Frames looked at per second."""
-SMALLEST = 8 * STRIDE
-"""Shortest side, in pixels: the coarsest correlations are an eighth of the features' size."""
+SAMPLE_RATE = 8
+"""Frames sampled per second."""
+MIN_SIDE = 8 * STRIDE
+"""Shortest side in pixels: the coarsest correlation level is 1/8 of the feature map's size."""
 _TOP_SHARE = 0.05
 
 
-def load(weights_dir: Path, device: torch.device) -> Raft:
-    """RAFT. Raises BadInput for weights of something else."""
+def load_model(weights_dir: Path, device: torch.device) -> Raft:
+    """Load RAFT. Raises BadInput for weights of another network."""
     path = weights_dir / vbench_weights.RAFT
-    found = {
-        name.removeprefix("module."): value for name, value in vbench_weights.tensors(path).items()
+    tensors = {
+        name.removeprefix("module."): value
+        for name, value in vbench_weights.load_tensors(path).items()
     }
     with torch.device("meta"):
         network = Raft()
-    return vbench_weights.fill(network, found, path, device)
+    return vbench_weights.assign_weights(network, tensors, path, device)
 
 
-def score(model: Raft, video: Video) -> float:
-    """1 for a video that moves, else 0. Frames are looked at until that is decided.
+def score_video(model: Raft, video: DecodedVideo) -> float:
+    """Return 1 for a dynamic video, else 0. Stops computing flow once that is decided.
 
     Raises Unmeasurable for frames that are too small for the network.
     """
-    frames_TCHW = video.pixels(next(model.parameters()).device)
-    frames_TCHW = frames_TCHW[:: interval(video.fps)]
-    lengths = longest(model, frames_TCHW)
-    return float(moves(lengths, len(frames_TCHW), min(frames_TCHW.shape[-2:])))
+    frames_TCHW = video.to_tensor(next(model.parameters()).device)
+    frames_TCHW = frames_TCHW[:: frame_interval(video.fps)]
+    magnitudes = top_flow_magnitudes(model, frames_TCHW)
+    return float(is_dynamic(magnitudes, len(frames_TCHW), min(frames_TCHW.shape[-2:])))
 
 
-def interval(fps: float) -> int:
-    """How many frames one that is looked at is from the next."""
-    return max(1, round(fps / RATE))
+def frame_interval(fps: float) -> int:
+    """Return the number of frames from one sampled frame to the next."""
+    return max(1, round(fps / SAMPLE_RATE))
 
 
-def moves(lengths: Iterable[float], frames: int, short_side: int) -> bool:
-    """Whether 4 in 16 of so many frames move, rounded to even.
+def is_dynamic(magnitudes: Iterable[float], frames: int, short_side: int) -> bool:
+    """Decide whether 4 in 16 of the sampled ``frames``, rounded half to even, move.
 
-    ``lengths``: of each but the last, how far its fastest parts go, in pixels; a frame moves if
-    that is more than 6 / 256 of the short side. Two frames always move, as upstream's rounding
-    asks for none that does; a single frame never.
+    ``magnitudes``: mean length in pixels of the longest flow vectors of each frame but the last; a
+    frame moves if it exceeds 6 / 256 of the short side. Two frames are always dynamic, because
+    upstream's rounding then requires 0 moving frames; a single frame never is.
     """
-    limit, needed = 6.0 * (short_side / 256.0), round(4 * (frames / 16.0))
+    threshold, required = 6.0 * (short_side / 256.0), round(4 * (frames / 16.0))
     moving = 0
-    for length in lengths:
-        moving += length > limit
-        if moving >= needed:
+    for magnitude in magnitudes:
+        moving += magnitude > threshold
+        if moving >= required:
             return True
     return False
 
 
 @torch.no_grad()
-def longest(model: Raft, frames_TCHW: Tensor) -> Iterator[float]:
-    """The mean length, in pixels, of the 5 % longest vectors from each frame to the next.
+def top_flow_magnitudes(model: Raft, frames_TCHW: Tensor) -> Iterator[float]:
+    """Yield the mean length in pixels of the 5 % longest flow vectors from each frame to the next.
 
-    ``frames_TCHW``: uint8. Flow is computed as it is asked for, some frames at once.
+    ``frames_TCHW``: uint8. Flow is computed lazily, one batch of frame pairs at a time.
     """
     height, width = frames_TCHW.shape[-2:]
-    down, across = -height % STRIDE, -width % STRIDE
-    border = (across // 2, across - across // 2, down // 2, down - down // 2)
-    if min(height + down, width + across) < SMALLEST:
+    pad_height, pad_width = -height % STRIDE, -width % STRIDE
+    padding = (
+        pad_width // 2,
+        pad_width - pad_width // 2,
+        pad_height // 2,
+        pad_height - pad_height // 2,
+    )
+    if min(height + pad_height, width + pad_width) < MIN_SIDE:
         raise Unmeasurable(f"a frame of {height} x {width} is too small")
     pairs = len(frames_TCHW) - 1
-    at_once = correlated_at_once(height + down, width + across, 1, frames_TCHW.device)
-    top = int((height + down) * (width + across) * _TOP_SHARE)
-    last_BCHW: Tensor | None = None
-    for begin in range(0, pairs, at_once):
-        end = min(begin + at_once, pairs)
-        frames_BCHW = F.pad(frames_TCHW[begin : end + 1].float(), border, mode="replicate")
+    batch_size = correlation_batch_size(
+        height + pad_height, width + pad_width, 1, frames_TCHW.device
+    )
+    top_count = int((height + pad_height) * (width + pad_width) * _TOP_SHARE)
+    last_features_BCHW: Tensor | None = None
+    for begin in range(0, pairs, batch_size):
+        end = min(begin + batch_size, pairs)
+        frames_BCHW = F.pad(frames_TCHW[begin : end + 1].float(), padding, mode="replicate")
         frames_BCHW = 2 * (frames_BCHW / 255.0) - 1.0
-        if last_BCHW is None:
+        if last_features_BCHW is None:
             features_BCHW = model.fnet(frames_BCHW)
         else:
-            features_BCHW = torch.cat([last_BCHW, model.fnet(frames_BCHW[1:])])
-        last_BCHW = features_BCHW[-1:]
+            features_BCHW = torch.cat([last_features_BCHW, model.fnet(frames_BCHW[1:])])
+        last_features_BCHW = features_BCHW[-1:]
         flow_BCHW = model(frames_BCHW[:-1], features_BCHW[:-1], features_BCHW[1:], ITERATIONS)
         lengths_BP = flow_BCHW.square().sum(dim=1).sqrt().flatten(1)
-        yield from lengths_BP.topk(top, dim=1, sorted=False).values.mean(dim=1).tolist()
+        yield from lengths_BP.topk(top_count, dim=1, sorted=False).values.mean(dim=1).tolist()

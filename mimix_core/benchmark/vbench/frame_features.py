@@ -1,4 +1,4 @@
-"""Which frames a dimension sees, and the two rules on frame embeddings that it may share."""
+"""Frame sampling and frame embeddings that several dimensions share."""
 
 from __future__ import annotations
 
@@ -10,46 +10,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimix_core.benchmark.vbench.video_reader import Unmeasurable, Video
+from mimix_core.benchmark.metric_errors import Unmeasurable
+from mimix_core.benchmark.vbench.video_reader import DecodedVideo
 
-BATCH = 32
-"""Frames a network sees at once: a result does not depend on it beyond rounding."""
+BATCH_SIZE = 32
+"""Frames per batch; results depend on it by rounding only."""
 
 
-def middles(count: int, total: int) -> list[int]:
-    """The middle frame of each of ``count`` equal parts of a video of ``total`` frames.
+def middle_frame_indices(count: int, total: int) -> list[int]:
+    """Return the middle frame of each of ``count`` equal parts of a video of ``total`` frames.
 
-    A shorter video gives each of its frames, and the last one again and again. VBench's
+    A shorter video contributes all its frames, the last one repeated. VBench's
     ``get_frame_indices(sample="middle")``.
     """
     borders = np.linspace(0, total, min(count, total) + 1).astype(int)
-    chosen = [int(a + b - 1) // 2 for a, b in pairwise(borders)]
-    return chosen + chosen[-1:] * (count - len(chosen))
+    indices = [int(a + b - 1) // 2 for a, b in pairwise(borders)]
+    return indices + indices[-1:] * (count - len(indices))
 
 
 @torch.no_grad()
-def embed(
+def embed_frames(
     network: Callable[[Tensor], Tensor],
-    prepare: Callable[[Tensor], Tensor],
-    video: Video,
+    transform: Callable[[Tensor], Tensor],
+    video: DecodedVideo,
     device: torch.device,
 ) -> Tensor:
-    """Embeddings_TD of all frames as the network gives them, ``BATCH`` at a time."""
+    """Return the network's embeddings_TD of all frames, computed ``BATCH_SIZE`` at a time."""
     batches_BD = [
-        network(prepare(pixels_BCHW)) for pixels_BCHW in torch.split(video.pixels(device), BATCH)
+        network(transform(pixels_BCHW))
+        for pixels_BCHW in torch.split(video.to_tensor(device), BATCH_SIZE)
     ]
     return torch.cat(batches_BD)
 
 
-def consistency(embeddings_TD: Tensor) -> float:
-    """How much a video stays what it is: 1 is a still.
+def embedding_consistency(embeddings_TD: Tensor) -> float:
+    """Measure how similar the frames of a video remain: 1 for a still.
 
-    The mean over all frames but the first of (cosine to the frame before + cosine to the first)
-    / 2, negative cosines as 0. Cosines have the embeddings' precision, as VBench's have. Raises
+    The mean over all frames but the first of (cosine to the previous frame + cosine to the first)
+    / 2, negative cosines clipped to 0. Cosines have the embeddings' precision, as in VBench. Raises
     Unmeasurable for a single frame.
     """
     if len(embeddings_TD) < 2:
-        raise Unmeasurable("one frame cannot change")
+        raise Unmeasurable("consistency needs at least two frames")
     unit_TD = F.normalize(embeddings_TD, dim=-1)
     to_previous_T = F.cosine_similarity(unit_TD[:-1], unit_TD[1:]).clamp(min=0)
     to_first_T = F.cosine_similarity(unit_TD[:1], unit_TD[1:]).clamp(min=0)

@@ -7,20 +7,17 @@ from pathlib import Path
 import torch
 
 from mimix_core.benchmark.vbench import vbench_weights
-from mimix_core.benchmark.vbench.frame_features import consistency, embed
-from mimix_core.benchmark.vbench.image_transforms import dino_frames
+from mimix_core.benchmark.vbench.frame_features import embed_frames, embedding_consistency
+from mimix_core.benchmark.vbench.image_transforms import dino_transform
 from mimix_core.benchmark.vbench.networks import dino
-from mimix_core.benchmark.vbench.video_reader import Video
-
-DIMENSION = "subject_consistency"
-FILES = (vbench_weights.DINO,)
+from mimix_core.benchmark.vbench.video_reader import DecodedVideo
 
 
-def load(weights_dir: Path, device: torch.device) -> dino.Dino:
-    """DINO. Raises BadInput for weights of something else."""
-    return dino.load(weights_dir / vbench_weights.DINO, device)
+def load_model(weights_dir: Path, device: torch.device) -> dino.Dino:
+    """Load DINO. Raises BadInput for weights of another network."""
+    return dino.load_dino(weights_dir / vbench_weights.DINO, device)
 
 
-def score(model: dino.Dino, video: Video) -> float:
-    """0..1, 1 for a still. Raises Unmeasurable for a single frame."""
-    return consistency(embed(model, dino_frames, video, model.cls_token.device))
+def score_video(model: dino.Dino, video: DecodedVideo) -> float:
+    """Return 0..1, 1 for a still. Raises Unmeasurable for a single frame."""
+    return embedding_consistency(embed_frames(model, dino_transform, video, model.cls_token.device))

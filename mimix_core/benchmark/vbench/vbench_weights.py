@@ -1,12 +1,11 @@
-"""Weights files of VBench's cache: found all at once, read without running any code of theirs.
+"""Find and load the weights files of VBench's cache, without running any code in them.
 
 Released files come in two kinds: pickled state dicts, read with ``weights_only=True``, and
-TorchScript archives (OpenAI's CLIP), of which only the tensors are taken (``scripted``).
+TorchScript archives (OpenAI's CLIP), of which only the tensors are read (``torchscript_reader``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -50,57 +49,51 @@ SOURCES = {
     MUSIQ: "https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/"
     "musiq_spaq_ckpt-358bb6af.pth",
 }
-"""Where VBench downloads each file from (its utils.py)."""
+"""The URL that VBench downloads each file from (its utils.py)."""
 
-PUBLISHED = {
+PUBLISHED_SHA256 = {
     CLIP_B: "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
     CLIP_L: "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
     MUSIQ: "358bb6af",
     VOCABULARY: "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a",
 }
-"""sha256 of the released files, or its beginning, where their publishers state it."""
+"""sha256 of the released files, or its first digits, for those whose publishers state it."""
 
 
-def check(weights_dir: Path, files: Iterable[str]) -> None:
-    """Raise one MissingModel that names every file that is not there, and where it comes from."""
+def check_weights(weights_dir: Path, files: Iterable[str]) -> None:
+    """Raise one MissingModel that lists every missing file and its source."""
     missing = [name for name in dict.fromkeys(files) if not (weights_dir / name).is_file()]
     if missing:
-        named = "".join(f"\n  {name}  from {SOURCES[name]}" for name in missing)
+        downloads = "".join(f"\n  {name}  from {SOURCES[name]}" for name in missing)
         raise MissingModel(
             f"{len(missing)} weights files are missing",
             where=str(weights_dir),
-            fix=f"The folder is laid out as VBench's own cache, ~/.cache/vbench. Get{named}",
+            fix=f"The folder has the layout of VBench's cache, ~/.cache/vbench. Get{downloads}",
         )
 
 
-def sha256(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def is_published(name: str, digest: str) -> bool | None:
+    """Return whether a file's digest is the released one's; None if no digest is published."""
+    expected = PUBLISHED_SHA256.get(name)
+    return None if expected is None else digest.startswith(expected)
 
 
-def published(name: str, digest: str) -> bool | None:
-    """Whether a file of that digest is the released one; None: its publisher states no digest."""
-    known = PUBLISHED.get(name)
-    return None if known is None else digest.startswith(known)
+def load_tensors(path: Path, *, key: str = "", prefix: str = "") -> dict[str, torch.Tensor]:
+    """Load the tensors of a weights file by name, on the CPU, with the stored types.
 
-
-def tensors(path: Path, *, inside: str = "", prefix: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of a weights file by name, on the CPU, types as stored.
-
-    ``inside``: the entry of the file that holds them, where it is not the whole. ``prefix``: only
-    those whose name begins so, without it. Raises BadInput for a file that cannot be read, or that
-    holds anything but tensors.
+    ``key``: the file's entry that holds the state dict, if the file is not one itself. ``prefix``:
+    only load tensors with this prefix, and strip it. Raises BadInput for an unreadable file, or one
+    that holds anything but tensors.
     """
     import torch
 
     try:
-        if torchscript_reader.is_archive(path):
-            found: object = torchscript_reader.tensors(path)
+        if torchscript_reader.is_torchscript_archive(path):
+            loaded: object = torchscript_reader.read_tensors(path)
         else:
-            # A training's file may keep single numpy numbers beside its tensors.
-            with torch.serialization.safe_globals(_numpy_numbers()):
-                found = torch.load(path, map_location="cpu", weights_only=True)
+            # A training checkpoint may hold numpy scalars besides tensors.
+            with torch.serialization.safe_globals(_numpy_scalar_globals()):
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         zipfile.BadZipFile,
@@ -110,60 +103,61 @@ def tensors(path: Path, *, inside: str = "", prefix: str = "") -> dict[str, torc
     ) as error:
         first = (str(error).splitlines() or [""])[0]
         raise BadInput(f"not a readable weights file ({first})", where=str(path)) from error
-    if inside:
-        found = found.get(inside) if isinstance(found, Mapping) else None
-    if not isinstance(found, Mapping) or not found:
+    if key:
+        loaded = loaded.get(key) if isinstance(loaded, Mapping) else None
+    if not isinstance(loaded, Mapping) or not loaded:
         raise BadInput(
-            f"no state dict{f' named {inside!r}' if inside else ''} in it", where=str(path)
+            f"the file has no state dict{f' named {key!r}' if key else ''}", where=str(path)
         )
-    taken = {k.removeprefix(prefix): v for k, v in found.items() if str(k).startswith(prefix)}
-    others = [str(name) for name, value in taken.items() if not isinstance(value, torch.Tensor)]
-    if others or not taken:
-        what = f"{others[0]!r} is no tensor" if others else f"no tensor is named {prefix}..."
+    tensors = {k.removeprefix(prefix): v for k, v in loaded.items() if str(k).startswith(prefix)}
+    others = [str(name) for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
+    if others or not tensors:
+        what = f"{others[0]!r} is not a tensor" if others else f"no tensor is named {prefix}..."
         raise BadInput(what, where=str(path))
-    return taken
+    return tensors
 
 
-def _numpy_numbers() -> list[Any]:
-    """What a pickled numpy number refers to, under its names of numpy 1 and 2: no code."""
+def _numpy_scalar_globals() -> list[Any]:
+    """List the globals of a pickled numpy scalar, as named by numpy 1 and 2; none run code."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]
     return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
 
 
 @contextmanager
-def named_sizes(path: Path) -> Iterator[None]:
-    """A tensor that is looked up for its size and is not there means that ``path`` is another's.
-
-    Raises BadInput.
-    """
+def missing_tensor_as_bad_input(path: Path) -> Iterator[None]:
+    """Raise BadInput when a tensor that a network's sizes are read from is missing in ``path``."""
     try:
         yield
     except (KeyError, IndexError) as error:
-        raise BadInput(f"these are other weights: no tensor {error}", where=str(path)) from error
+        raise BadInput(
+            f"these are weights of another network: no tensor {error}", where=str(path)
+        ) from error
 
 
-def layers(names: Iterable[str], prefix: str) -> int:
-    """How many different numbers follow ``prefix`` in the names."""
+def count_layers(names: Iterable[str], prefix: str) -> int:
+    """Count the different layer numbers that follow ``prefix`` in tensor names."""
     return len({k.removeprefix(prefix).partition(".")[0] for k in names if k.startswith(prefix)})
 
 
-def fill(
+def assign_weights(
     network: AnyModule, weights: Mapping[str, torch.Tensor], path: Path, device: torch.device
 ) -> AnyModule:
-    """Give ``network`` (built on the meta device) these weights, float32, on ``device``, frozen.
+    """Load weights into ``network`` (built on the meta device): float32, on ``device``, frozen.
 
-    Raises BadInput when the names or shapes of ``path``'s tensors are not the network's.
+    Raises BadInput when names or shapes of ``path``'s tensors differ from the network's.
     """
     import torch
 
-    ready = {
+    converted = {
         name: value.to(device, torch.float32) if value.is_floating_point() else value.to(device)
         for name, value in weights.items()
     }
     try:
-        network.load_state_dict(ready, assign=True)
+        network.load_state_dict(converted, assign=True)
     except RuntimeError as error:
-        lines = " ".join(str(error).split())
-        raise BadInput(f"these are other weights: {lines[:400]}", where=str(path)) from error
+        message = " ".join(str(error).split())[:400]
+        raise BadInput(
+            f"these are weights of another network: {message}", where=str(path)
+        ) from error
     return network.requires_grad_(False).eval()

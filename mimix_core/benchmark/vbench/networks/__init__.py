@@ -1,1 +1,1 @@
-"""The networks behind VBench's dimensions, loading upstream's weights by their own names."""
+"""The networks of VBench's dimensions; tensors are named as in upstream's weights files."""

@@ -1,8 +1,8 @@
-"""AMT-S (Li et al., CVPR 2023, arXiv 2304.09790): the frame half way between two others.
+"""AMT-S (Li et al., CVPR 2023, arXiv 2304.09790): interpolate the frame halfway between two others.
 
-Bilateral correlation volumes as RAFT's (section 3.2 of the paper), flow refined from coarse to fine
-as in IFRNet, and several flow fields blended at the end (section 3.4). Written for the small model
-and for the middle of the interval, which is all that VBench asks of it; modules are named as in the
+Bidirectional correlation volumes like RAFT's (section 3.2 of the paper), flow refined from coarse
+to fine as in IFRNet, and several flow fields blended at the end (section 3.4). Limited to the small
+model and to the middle of the interval, which is all that VBench uses; modules are named as in the
 public weights.
 """
 
@@ -14,40 +14,40 @@ from torch.nn import functional as F
 
 from mimix_core.benchmark.vbench.networks.raft_correlation import (
     LEVELS,
-    Pyramid,
-    all_pairs,
+    CorrelationPyramid,
+    build_pyramid,
     coordinate_grid,
-    look_up,
-    pyramid,
+    correlate_all_pairs,
+    lookup_correlations,
 )
 
 CHANNELS = (20, 32, 44, 56)
-"""Of the picture's features at a half, a quarter, an eighth and a sixteenth of its size."""
+"""Channels of the features at 1/2, 1/4, 1/8 and 1/16 of the frame size."""
 SIDE_CHANNELS = 20
 FLOWS = 3
 RADIUS = 3
 STRIDE = 16
-"""Sides of pictures are multiples of it."""
-SMALLEST = 64
-"""Shortest side of a picture: the coarsest correlations are an eighth of an eighth of it."""
-MIDDLE = 0.5
+"""The sides of input frames must be multiples of it."""
+MIN_SIDE = 64
+"""Shortest side of a frame: the coarsest correlation level is 1/64 of it."""
+MIDPOINT = 0.5
 
 
 class AmtS(nn.Module):
-    """The picture in the middle of each pair of pictures."""
+    """Interpolates the middle frame of each pair of frames."""
 
     def __init__(self) -> None:
         super().__init__()
         half, quarter, eighth, sixteenth = CHANNELS
         self.feat_encoder = CorrelationEncoder()
-        self.encoder = PictureEncoder()
-        self.decoder4 = Decoder(2 * sixteenth + 1, 2 * sixteenth, eighth + 4)
-        self.decoder3 = Decoder(3 * eighth + 4, 3 * eighth, quarter + 4)
-        self.decoder2 = Decoder(3 * quarter + 4, 3 * quarter, half + 4)
-        self.decoder1 = Decoder(3 * half + 4, 3 * half, 8 * FLOWS)
-        self.update4 = Update(eighth, times=1)
-        self.update3 = Update(quarter, times=2)
-        self.update2 = Update(half, times=4)
+        self.encoder = PyramidEncoder()
+        self.decoder4 = FlowDecoder(2 * sixteenth + 1, 2 * sixteenth, eighth + 4)
+        self.decoder3 = FlowDecoder(3 * eighth + 4, 3 * eighth, quarter + 4)
+        self.decoder2 = FlowDecoder(3 * quarter + 4, 3 * quarter, half + 4)
+        self.decoder1 = FlowDecoder(3 * half + 4, 3 * half, 8 * FLOWS)
+        self.update4 = FlowUpdateBlock(eighth, times=1)
+        self.update3 = FlowUpdateBlock(quarter, times=2)
+        self.update2 = FlowUpdateBlock(half, times=4)
         self.comb_block = nn.Sequential(
             nn.Conv2d(3 * FLOWS, 6 * FLOWS, 3, 1, 1),
             nn.PReLU(6 * FLOWS),
@@ -57,98 +57,111 @@ class AmtS(nn.Module):
     def forward(
         self, before_BCHW: torch.Tensor, after_BCHW: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        """middle_BCHW, 0..1, of RGB pictures in 0..1.
+        """Return middle_BCHW, 0..1, of RGB frames in 0..1.
 
-        ``scale``: the size at which flow is computed, as a share of the pictures' own; STRIDE
-        divides their sides at that size. Raises ValueError for pictures below 64 x 64 there.
+        ``scale``: the scale at which flow is computed; the scaled sides must be divisible by
+        STRIDE. Raises ValueError for scaled frames below 64 x 64.
         """
         mean_B111 = torch.cat([before_BCHW, after_BCHW], dim=2).mean(1, keepdim=True)
         mean_B111 = mean_B111.mean(2, keepdim=True).mean(3, keepdim=True)
-        pictures = (before_BCHW - mean_B111, after_BCHW - mean_B111)
-        small = pictures if scale == 1 else tuple(resize(p, scale) for p in pictures)
-        flows, mask, residual = self._final_flows(*small)
+        frames = (before_BCHW - mean_B111, after_BCHW - mean_B111)
+        scaled = frames if scale == 1 else tuple(rescale(f, scale) for f in frames)
+        flows, mask, residual = self._final_flows(*scaled)
         if scale != 1:
-            flows = (resize(flows[0], 1 / scale) / scale, resize(flows[1], 1 / scale) / scale)
-            mask, residual = resize(mask, 1 / scale), resize(residual, 1 / scale)
-        return self._blend(pictures, flows, mask, residual, mean_B111).clamp(0, 1)
+            flows = (
+                rescale(flows[0], 1 / scale) / scale,
+                rescale(flows[1], 1 / scale) / scale,
+            )
+            mask, residual = (
+                rescale(mask, 1 / scale),
+                rescale(residual, 1 / scale),
+            )
+        return self._blend(frames, flows, mask, residual, mean_B111).clamp(0, 1)
 
     def _final_flows(
         self, before_BCHW: torch.Tensor, after_BCHW: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
-        """FLOWS flows to each picture, how much of the first shows, and what both lack."""
-        search = Search(*self.feat_encoder(torch.cat([before_BCHW, after_BCHW])).chunk(2))
-        seen = list(zip(self.encoder(before_BCHW), self.encoder(after_BCHW), strict=True))
-        features = torch.cat(seen[3], dim=1)
-        time_B1HW = torch.full_like(features[:, :1], MIDDLE)
+        """Return FLOWS flows to each frame, the blending mask of the first, and residuals."""
+        encoded = self.feat_encoder(torch.cat([before_BCHW, after_BCHW]))
+        correlation = BidirectionalCorrelation(*encoded.chunk(2))
+        levels = list(zip(self.encoder(before_BCHW), self.encoder(after_BCHW), strict=True))
+        features = torch.cat(levels[3], dim=1)
+        time_B1HW = torch.full_like(features[:, :1], MIDPOINT)
         out = self.decoder4(torch.cat([features, time_B1HW], dim=1))
         flows, hidden = out[:, :4], out[:, 4:]
-        flows, hidden = self.update4(hidden, flows, search)
+        flows, hidden = self.update4(hidden, flows, correlation)
         for decoder, update, pair in (
-            (self.decoder3, self.update3, seen[2]),
-            (self.decoder2, self.update2, seen[1]),
+            (self.decoder3, self.update3, levels[2]),
+            (self.decoder2, self.update2, levels[1]),
         ):
-            out = decoder(warped(hidden, pair, flows))
-            flows, hidden = out[:, :4] + doubled(flows), out[:, 4:]
-            flows, hidden = update(hidden, flows, search)
-        out = self.decoder1(warped(hidden, seen[0], flows))
+            out = decoder(decoder_input(hidden, pair, flows))
+            flows, hidden = out[:, :4] + upsample_flow(flows), out[:, 4:]
+            flows, hidden = update(hidden, flows, correlation)
+        out = self.decoder1(decoder_input(hidden, levels[0], flows))
         to_before, to_after, mask, residual = out.split(
             [2 * FLOWS, 2 * FLOWS, FLOWS, 3 * FLOWS], dim=1
         )
         coarse_before, coarse_after = (
-            flow.repeat(1, FLOWS, 1, 1) for flow in doubled(flows).chunk(2, dim=1)
+            flow.repeat(1, FLOWS, 1, 1) for flow in upsample_flow(flows).chunk(2, dim=1)
         )
         final = (to_before + coarse_before, to_after + coarse_after)
         return final, torch.sigmoid(mask), residual
 
     def _blend(
         self,
-        pictures: tuple[torch.Tensor, torch.Tensor],
+        frames: tuple[torch.Tensor, torch.Tensor],
         flows: tuple[torch.Tensor, torch.Tensor],
         mask: torch.Tensor,
         residual: torch.Tensor,
         mean_B111: torch.Tensor,
     ) -> torch.Tensor:
-        """Each pair of flows makes a picture; their mean, corrected by a last small network."""
+        """Average the frames that each pair of flows yields, and add a learned correction."""
         batch, _, height, width = mask.shape
 
-        def each(x: torch.Tensor) -> torch.Tensor:
-            """Of all flows' channels, each flow's own."""
+        def split_flows(x: torch.Tensor) -> torch.Tensor:
+            """Move the FLOWS groups of channels to the batch dimension."""
             return x.reshape(batch * FLOWS, -1, height, width)
 
         before, after = (
-            warp(picture.repeat_interleave(FLOWS, dim=0), each(flow))
-            for picture, flow in zip(pictures, flows, strict=True)
+            warp(frame.repeat_interleave(FLOWS, dim=0), split_flows(flow))
+            for frame, flow in zip(frames, flows, strict=True)
         )
-        share, mean = each(mask), mean_B111.repeat_interleave(FLOWS, dim=0)
-        candidates = share * before + (1 - share) * after + mean + each(residual)
+        weight, mean = split_flows(mask), mean_B111.repeat_interleave(FLOWS, dim=0)
+        candidates = weight * before + (1 - weight) * after + mean + split_flows(residual)
         candidates_BFCHW = candidates.view(batch, FLOWS, 3, height, width)
         correction: torch.Tensor = self.comb_block(candidates_BFCHW.flatten(1, 2))
         return candidates_BFCHW.mean(1) + correction
 
 
-class Search:
-    """Where the places of each picture are found in the other, at an eighth of the size."""
+class BidirectionalCorrelation:
+    """Correlation pyramids of both frames with each other, at 1/8 of their size."""
 
     def __init__(self, before_BCHW: torch.Tensor, after_BCHW: torch.Tensor) -> None:
         batch, _, height, width = before_BCHW.shape
-        correlations_BLM = all_pairs(before_BCHW, after_BCHW)
-        self.forth: Pyramid = pyramid(correlations_BLM, height, width)
-        self.back: Pyramid = pyramid(correlations_BLM.transpose(1, 2), height, width)
+        correlations_BLM = correlate_all_pairs(before_BCHW, after_BCHW)
+        self.before_to_after: CorrelationPyramid = build_pyramid(correlations_BLM, height, width)
+        self.after_to_before: CorrelationPyramid = build_pyramid(
+            correlations_BLM.transpose(1, 2), height, width
+        )
         self.grid_BCHW = coordinate_grid(batch, height, width, before_BCHW.device)
 
-    def around(self, flows_BCHW: torch.Tensor) -> torch.Tensor:
-        """found_BCHW around where ``flows_BCHW``, from the middle to both pictures, point.
+    def lookup(self, flows_BCHW: torch.Tensor) -> torch.Tensor:
+        """Sample correlations_BCHW around the positions that ``flows_BCHW`` point to.
 
-        Flow from one picture to the other is taken to be twice that from the middle.
+        ``flows_BCHW``: from the middle to both frames. The flow from one frame to the other is
+        taken to be twice that.
         """
-        to_before, to_after = (flows_BCHW / MIDDLE).chunk(2, dim=1)
-        forth = look_up(self.forth, self.grid_BCHW + to_after, RADIUS)
-        back = look_up(self.back, self.grid_BCHW + to_before, RADIUS)
-        return torch.cat([forth, back], dim=1)
+        to_before, to_after = (flows_BCHW / MIDPOINT).chunk(2, dim=1)
+        forward = lookup_correlations(self.before_to_after, self.grid_BCHW + to_after, RADIUS)
+        backward = lookup_correlations(self.after_to_before, self.grid_BCHW + to_before, RADIUS)
+        return torch.cat([forward, backward], dim=1)
 
 
-class Update(nn.Module):
-    """Refines flow and features of ``times`` an eighth of the size by one search."""
+class FlowUpdateBlock(nn.Module):
+    """Refine flow and features by one correlation lookup.
+
+    ``times``: size of flow and features relative to the correlation's 1/8 of the frame size.
+    """
 
     def __init__(self, channels: int, times: int) -> None:
         super().__init__()
@@ -162,22 +175,22 @@ class Update(nn.Module):
         self.flow_head = _head(76, 4)
 
     def forward(
-        self, hidden: torch.Tensor, flows: torch.Tensor, search: Search
+        self, hidden: torch.Tensor, flows: torch.Tensor, correlation: BidirectionalCorrelation
     ) -> tuple[torch.Tensor, torch.Tensor]:
         times = self.times
         small_hidden, small_flows = hidden, flows
         if times != 1:
-            small_hidden = resize(hidden, 1 / times)
-            small_flows = resize(flows, 1 / times) / times
-        found = leaky(self.convc1(search.around(small_flows)))
-        moved = leaky(self.convf2(leaky(self.convf1(small_flows))))
-        motion = leaky(self.conv(torch.cat([found, moved], dim=1)))
+            small_hidden = rescale(hidden, 1 / times)
+            small_flows = rescale(flows, 1 / times) / times
+        correlations = leaky_relu(self.convc1(correlation.lookup(small_flows)))
+        encoded_flows = leaky_relu(self.convf2(leaky_relu(self.convf1(small_flows))))
+        motion = leaky_relu(self.conv(torch.cat([correlations, encoded_flows], dim=1)))
         state = self.gru(torch.cat([motion, small_flows, small_hidden], dim=1))
-        hidden_step, flow_step = self.feat_head(state), self.flow_head(state)
+        hidden_delta, flow_delta = self.feat_head(state), self.flow_head(state)
         if times != 1:
-            hidden_step = resize(hidden_step, times)
-            flow_step = times * resize(flow_step, times)
-        return flows + flow_step, hidden + hidden_step
+            hidden_delta = rescale(hidden_delta, times)
+            flow_delta = times * rescale(flow_delta, times)
+        return flows + flow_delta, hidden + hidden_delta
 
 
 def _head(inputs: int, outputs: int) -> nn.Sequential:
@@ -188,18 +201,18 @@ def _head(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def leaky(x_BCHW: torch.Tensor) -> torch.Tensor:
+def leaky_relu(x_BCHW: torch.Tensor) -> torch.Tensor:
     return F.leaky_relu(x_BCHW, 0.1)
 
 
-class Decoder(nn.Module):
-    """Features to flow and features at twice the size."""
+class FlowDecoder(nn.Module):
+    """Decode features to flow and features at twice the size."""
 
     def __init__(self, inputs: int, inner: int, outputs: int) -> None:
         super().__init__()
         self.convblock = nn.Sequential(
             _convolution(inputs, inner),
-            SideBlock(inner),
+            SideChannelBlock(inner),
             nn.ConvTranspose2d(inner, outputs, 4, 2, 1),
         )
 
@@ -208,8 +221,8 @@ class Decoder(nn.Module):
         return out_BCHW
 
 
-class SideBlock(nn.Module):
-    """IFRNet's residual block: every second convolution sees the last SIDE_CHANNELS alone."""
+class SideChannelBlock(nn.Module):
+    """IFRNet's residual block: every second convolution applies to the last SIDE_CHANNELS only."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -222,8 +235,8 @@ class SideBlock(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         y_BCHW = x_BCHW
-        for whole, side in ((self.conv1, self.conv2), (self.conv3, self.conv4)):
-            y_BCHW = whole(y_BCHW)
+        for full, side in ((self.conv1, self.conv2), (self.conv3, self.conv4)):
+            y_BCHW = full(y_BCHW)
             y_BCHW = torch.cat(
                 [y_BCHW[:, :-SIDE_CHANNELS], side(y_BCHW[:, -SIDE_CHANNELS:])], dim=1
             )
@@ -235,8 +248,8 @@ def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.PReLU(outputs))
 
 
-class PictureEncoder(nn.Module):
-    """A picture's features at each of four sizes, the largest first."""
+class PyramidEncoder(nn.Module):
+    """Features of a frame at four sizes, the largest first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -255,14 +268,14 @@ class PictureEncoder(nn.Module):
 
 
 class CorrelationEncoder(nn.Module):
-    """The features that are compared: RAFT's small encoder, at an eighth of the size."""
+    """Features to correlate, at 1/8 of the frame size: RAFT's small encoder."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 32, 7, 2, 3)
-        self.layer1 = nn.Sequential(Bottleneck(32, 32, 1), Bottleneck(32, 32, 1))
-        self.layer2 = nn.Sequential(Bottleneck(32, 64, 2), Bottleneck(64, 64, 1))
-        self.layer3 = nn.Sequential(Bottleneck(64, 96, 2), Bottleneck(96, 96, 1))
+        self.layer1 = nn.Sequential(AmtBottleneck(32, 32, 1), AmtBottleneck(32, 32, 1))
+        self.layer2 = nn.Sequential(AmtBottleneck(32, 64, 2), AmtBottleneck(64, 64, 1))
+        self.layer3 = nn.Sequential(AmtBottleneck(64, 96, 2), AmtBottleneck(96, 96, 1))
         self.conv2 = nn.Conv2d(96, 84, 1)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -272,7 +285,7 @@ class CorrelationEncoder(nn.Module):
         return out_BCHW
 
 
-class Bottleneck(nn.Module):
+class AmtBottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs // 4, 1)
@@ -280,7 +293,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(outputs // 4, outputs, 1)
         self.downsample: nn.Module | None = None
         if stride != 1:
-            # A sequence of one, for the name that upstream gives the weights.
+            # A sequence of one, to match upstream's tensor names.
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride))
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -292,32 +305,32 @@ class Bottleneck(nn.Module):
         return F.relu(x_BCHW + y_BCHW)
 
 
-def resize(x_BCHW: torch.Tensor, factor: float) -> torch.Tensor:
+def rescale(x_BCHW: torch.Tensor, factor: float) -> torch.Tensor:
     return F.interpolate(x_BCHW, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
-def doubled(flows_BCHW: torch.Tensor) -> torch.Tensor:
-    """Flow on a grid of twice the size, in that grid's pixels."""
-    return 2.0 * resize(flows_BCHW, 2.0)
+def upsample_flow(flows_BCHW: torch.Tensor) -> torch.Tensor:
+    """Upsample flow to twice the size, in pixels of that size."""
+    return 2.0 * rescale(flows_BCHW, 2.0)
 
 
-def warped(
+def decoder_input(
     hidden: torch.Tensor, pair: tuple[torch.Tensor, torch.Tensor], flows: torch.Tensor
 ) -> torch.Tensor:
-    """What a decoder sees: its features, both pictures' moved to the middle, and the flows."""
+    """Concatenate a decoder's inputs: hidden features, both frames' warped features, flows."""
     to_before, to_after = flows.chunk(2, dim=1)
     return torch.cat([hidden, warp(pair[0], to_before), warp(pair[1], to_after), flows], dim=1)
 
 
 def warp(x_BCHW: torch.Tensor, flow_BCHW: torch.Tensor) -> torch.Tensor:
-    """``x_BCHW`` seen where the flow points, in pixels; beyond the border, the border."""
+    """Sample ``x_BCHW`` where the flow points, in pixels; outside, the border is repeated."""
     height, width = x_BCHW.shape[-2:]
-    across = torch.linspace(-1, 1, width, device=x_BCHW.device)[None, None, :]
-    down = torch.linspace(-1, 1, height, device=x_BCHW.device)[None, :, None]
+    x_coordinates = torch.linspace(-1, 1, width, device=x_BCHW.device)[None, None, :]
+    y_coordinates = torch.linspace(-1, 1, height, device=x_BCHW.device)[None, :, None]
     grid_BHWC = torch.stack(
         [
-            across + flow_BCHW[:, 0] / ((width - 1.0) / 2.0),
-            down + flow_BCHW[:, 1] / ((height - 1.0) / 2.0),
+            x_coordinates + flow_BCHW[:, 0] / ((width - 1.0) / 2.0),
+            y_coordinates + flow_BCHW[:, 1] / ((height - 1.0) / 2.0),
         ],
         dim=-1,
     )

@@ -1,7 +1,7 @@
-"""CLIP's image encoder (openai/CLIP, MIT; Radford et al. 2021), from its own weights.
+"""CLIP's image encoder (openai/CLIP, MIT; Radford et al. 2021).
 
-Half precision on a GPU, float32 on a CPU, as ``clip.load`` has it, through which VBench runs it:
-its published values are those of half precision.
+It computes in half precision on a GPU and in float32 on a CPU, like ``clip.load``, which VBench
+uses: VBench's published values are those of half precision.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mimix_core.benchmark.vbench.networks.transformer import LayerNorm, Transfor
 
 
 class ImageEncoder(nn.Module):
-    """Vision transformer: pixels_BCHW, normalised, to embeddings_BD (not of unit length).
+    """Vision transformer: normalized pixels_BCHW to embeddings_BD (not of unit length).
 
     The embeddings have the precision of the layers' weights.
     """
@@ -42,34 +42,34 @@ class ImageEncoder(nn.Module):
         return out
 
 
-def load(path: Path, device: torch.device) -> ImageEncoder:
-    """The image encoder of a released CLIP file, its sizes read from the weights.
+def load_image_encoder(path: Path, device: torch.device) -> ImageEncoder:
+    """Load the image encoder of a released CLIP file; its sizes follow from the weights' shapes.
 
-    Like ``clip.load``, every layer's weights pass through half precision, as which OpenAI released
-    them; norms and embeddings do not. Raises BadInput for a file of something else.
+    Like ``clip.load``, it rounds every layer's weights to half precision, in which OpenAI released
+    them, but not norms and embeddings. Raises BadInput for weights of another network.
     """
-    found = vbench_weights.tensors(path, prefix="visual.")
-    rounded = {k: v.half() if _released_in_half(k) else v for k, v in found.items()}
-    with vbench_weights.named_sizes(path), torch.device("meta"):
+    tensors = vbench_weights.load_tensors(path, prefix="visual.")
+    rounded = {k: v.half() if _is_half_precision(k) else v for k, v in tensors.items()}
+    with vbench_weights.missing_tensor_as_bad_input(path), torch.device("meta"):
         network = ImageEncoder(
-            width=found["conv1.weight"].shape[0],
-            patch=found["conv1.weight"].shape[-1],
-            tokens=found["positional_embedding"].shape[0],
-            layers=vbench_weights.layers(found, "transformer.resblocks."),
-            out=found["proj"].shape[1],
+            width=tensors["conv1.weight"].shape[0],
+            patch=tensors["conv1.weight"].shape[-1],
+            tokens=tensors["positional_embedding"].shape[0],
+            layers=vbench_weights.count_layers(tensors, "transformer.resblocks."),
+            out=tensors["proj"].shape[1],
         )
-    network = vbench_weights.fill(network, rounded, path, device)
-    return in_half(network) if device.type == "cuda" else network
+    network = vbench_weights.assign_weights(network, rounded, path, device)
+    return to_half_precision(network) if device.type == "cuda" else network
 
 
-def in_half(network: ImageEncoder) -> ImageEncoder:
-    """The same network, its layers' weights in half precision; it computes in theirs."""
+def to_half_precision(network: ImageEncoder) -> ImageEncoder:
+    """Convert the layers' weights, and thereby the computation, to half precision in place."""
     for name, weight in network.named_parameters():
-        if _released_in_half(name):
+        if _is_half_precision(name):
             weight.data = weight.data.half()
     return network
 
 
-def _released_in_half(name: str) -> bool:
-    """All but norms and embeddings (OpenAI's ``convert_weights``)."""
+def _is_half_precision(name: str) -> bool:
+    """Return True for all but norms and embeddings (OpenAI's ``convert_weights``)."""
     return not (name.endswith("_embedding") or "ln_" in name)

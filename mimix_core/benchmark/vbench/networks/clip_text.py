@@ -1,4 +1,4 @@
-"""CLIP's tokens and text encoder, as ViCLIP uses them (openai/CLIP, MIT)."""
+"""CLIP's tokenizer and text encoder, as ViCLIP uses them (openai/CLIP, MIT)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _END_OF_WORD = "</w>"
 
 
 class Tokenizer:
-    """Byte-pair encoding of lower-cased text with OpenAI's vocabulary file."""
+    """Byte-pair encoding of lowercased text with OpenAI's vocabulary file."""
 
     def __init__(self, vocabulary: Path) -> None:
-        """Raises BadInput for a file that is none, MissingModel without ftfy and regex."""
+        """Raise BadInput for another kind of file, MissingModel without ftfy or regex."""
         try:
             import ftfy
             import regex
@@ -30,12 +30,12 @@ class Tokenizer:
             raise MissingModel(
                 f"CLIP's tokenizer needs the package {error.name}", fix="pip install 'mimix[bench]'"
             ) from error
-        self._mend = ftfy.fix_text
+        self._fix_text = ftfy.fix_text
         self._words = regex.compile(
             r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
             regex.IGNORECASE,
         )
-        self._blank = regex.compile(r"\s+")
+        self._whitespace = regex.compile(r"\s+")
         self._letters = _byte_letters()
         merges = _read_merges(vocabulary)
         self._rank = {merge: rank for rank, merge in enumerate(merges)}
@@ -47,13 +47,13 @@ class Tokenizer:
         self._word_ids = lru_cache(maxsize=4096)(self._encode_word)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, without start and end."""
-        mended = html.unescape(html.unescape(self._mend(text))).strip()
-        plain = self._blank.sub(" ", mended).strip().lower()
+        """Return the token ids of a text, without start and end token."""
+        fixed = html.unescape(html.unescape(self._fix_text(text))).strip()
+        plain = self._whitespace.sub(" ", fixed).strip().lower()
         return [token for word in self._words.findall(plain) for token in self._word_ids(word)]
 
-    def row(self, text: str, length: int) -> Tensor:
-        """tokens_L: start, the text, end, then zeros; a text that is too long loses its rest."""
+    def encode_padded(self, text: str, length: int) -> Tensor:
+        """Return tokens_L: start, the text truncated to fit, end, then zeros."""
         tokens = [self.start, *self.encode(text), self.end]
         if len(tokens) > length:
             tokens = [*tokens[: length - 1], self.end]
@@ -68,29 +68,33 @@ class Tokenizer:
             best = min(pairwise(pieces), key=lambda pair: self._rank.get(pair, _MERGES))
             if best not in self._rank:
                 break
-            pieces = _merged(pieces, best)
+            pieces = _merge_pair(pieces, best)
         return tuple(self._id[piece] for piece in pieces)
 
 
-def _merged(pieces: list[str], pair: tuple[str, str]) -> list[str]:
-    """The pieces with every occurrence of ``pair`` joined, from the left."""
-    joined: list[str] = []
-    place = 0
-    while place < len(pieces):
-        if tuple(pieces[place : place + 2]) == pair:
-            joined.append(pieces[place] + pieces[place + 1])
-            place += 2
+def _merge_pair(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+    """Join every occurrence of ``pair``, from the left."""
+    merged: list[str] = []
+    index = 0
+    while index < len(pieces):
+        if tuple(pieces[index : index + 2]) == pair:
+            merged.append(pieces[index] + pieces[index + 1])
+            index += 2
         else:
-            joined.append(pieces[place])
-            place += 1
-    return joined
+            merged.append(pieces[index])
+            index += 1
+    return merged
 
 
 def _byte_letters() -> dict[int, str]:
-    """A printable character for every byte, in the vocabulary's order: printable ones first."""
-    own = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
-    others = [byte for byte in range(256) if byte not in own]
-    return {byte: chr(byte) for byte in own} | {
+    """Map every byte to a printable character, in the vocabulary's order: printable bytes first."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), 256),
+    ]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {
         byte: chr(256 + number) for number, byte in enumerate(others)
     }
 
@@ -102,18 +106,18 @@ def _read_merges(vocabulary: Path) -> list[tuple[str, str]]:
         merges = [(left, right) for left, right in (line.split() for line in lines)]
     except (OSError, EOFError, ValueError) as error:
         raise BadInput(
-            f"not CLIP's vocabulary, a gzipped text of pairs ({error})", where=str(vocabulary)
+            f"not CLIP's vocabulary, a gzipped list of merges ({error})", where=str(vocabulary)
         ) from error
     if len(merges) != _MERGES:
         raise BadInput(
-            f"{len(merges)} pairs instead of {_MERGES}: not CLIP's vocabulary",
+            f"not CLIP's vocabulary: {len(merges)} merges instead of {_MERGES}",
             where=str(vocabulary),
         )
     return merges
 
 
 class TextEncoder(nn.Module):
-    """Causal transformer: tokens_BL to embeddings_BD, taken at the end token."""
+    """Causal transformer: tokens_BL to embeddings_BD, read out at the end token."""
 
     def __init__(self, vocabulary: int, length: int, width: int, layers: int, out: int) -> None:
         super().__init__()
@@ -126,7 +130,7 @@ class TextEncoder(nn.Module):
     def forward(self, tokens_BL: Tensor) -> Tensor:
         tokens_BLD = self.token_embedding(tokens_BL) + self.positional_embedding
         tokens_BLD = self.ln_final(self.transformer(tokens_BLD))
-        # The end token has the highest number of all.
+        # The end token has the highest id.
         ends_BD = tokens_BLD[torch.arange(len(tokens_BL)), tokens_BL.argmax(dim=-1)]
         out_BD: Tensor = ends_BD @ self.text_projection
         return out_BD

@@ -10,19 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimix_core.benchmark.vbench import vbench_weights
-from mimix_core.benchmark.vbench.networks.transformer import HEAD
+from mimix_core.benchmark.vbench.networks.transformer import HEAD_WIDTH
 
 _EPSILON = 1e-6
 
 
 class Dino(nn.Module):
-    """pixels_BCHW of any size to embeddings_BD, the class token's."""
+    """Vision transformer: pixels_BCHW of any size to the class token's embeddings_BD."""
 
     def __init__(self, width: int, patch: int, tokens: int, layers: int) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, tokens, width))
-        self.patch_embed = _Patches(width, patch)
+        self.patch_embed = _PatchEmbedding(width, patch)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width, eps=_EPSILON)
 
@@ -37,26 +37,26 @@ class Dino(nn.Module):
         return first_BD
 
     def _positions(self, pixels_BCHW: Tensor, rows: int, columns: int) -> Tensor:
-        """positions_1LD for so many patches: the trained square grid, stretched.
+        """Interpolate the trained square grid of position embeddings to ``rows`` x ``columns``.
 
-        The tenth of a patch that DINO adds against rounding is part of its scale: without it the
-        values differ.
+        Returns positions_1LD. DINO adds 0.1 patches to avoid a rounding error, which changes the
+        interpolation scale and therefore the values; this is reproduced here.
         """
         height, width = pixels_BCHW.shape[-2:]
         grid = math.isqrt(self.pos_embed.shape[1] - 1)
         if rows * columns == grid * grid and height == width:
             return self.pos_embed
         square_1Dgg = self.pos_embed[:, 1:].reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
-        stretched_1Dhw = F.interpolate(
+        resized_1Dhw = F.interpolate(
             square_1Dgg,
             scale_factor=((rows + 0.1) / grid, (columns + 0.1) / grid),
             mode="bicubic",
         )
-        positions_1LD = stretched_1Dhw.flatten(2).transpose(1, 2)
+        positions_1LD = resized_1Dhw.flatten(2).transpose(1, 2)
         return torch.cat([self.pos_embed[:, :1], positions_1LD], dim=1)
 
 
-class _Patches(nn.Module):
+class _PatchEmbedding(nn.Module):
     def __init__(self, width: int, patch: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, width, patch, stride=patch)
@@ -87,10 +87,10 @@ class _Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens_BLD: Tensor) -> Tensor:
-        shape = (*tokens_BLD.shape[:2], 3, -1, HEAD)
+        shape = (*tokens_BLD.shape[:2], 3, -1, HEAD_WIDTH)
         q, k, v = self.qkv(tokens_BLD).reshape(shape).permute(2, 0, 3, 1, 4)
-        seen_BHLE = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.proj(seen_BHLE.transpose(1, 2).flatten(2))
+        heads_BHLE = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.proj(heads_BHLE.transpose(1, 2).flatten(2))
         return out
 
 
@@ -105,14 +105,14 @@ class _FeedForward(nn.Module):
         return out
 
 
-def load(path: Path, device: torch.device) -> Dino:
-    """DINO from its released file, sizes read from it. Raises BadInput for something else."""
-    found = vbench_weights.tensors(path)
-    with vbench_weights.named_sizes(path), torch.device("meta"):
+def load_dino(path: Path, device: torch.device) -> Dino:
+    """Load DINO; its sizes follow from the weights. Raises BadInput for another network's."""
+    tensors = vbench_weights.load_tensors(path)
+    with vbench_weights.missing_tensor_as_bad_input(path), torch.device("meta"):
         network = Dino(
-            width=found["cls_token"].shape[-1],
-            patch=found["patch_embed.proj.weight"].shape[-1],
-            tokens=found["pos_embed"].shape[1],
-            layers=vbench_weights.layers(found, "blocks."),
+            width=tensors["cls_token"].shape[-1],
+            patch=tensors["patch_embed.proj.weight"].shape[-1],
+            tokens=tensors["pos_embed"].shape[1],
+            layers=vbench_weights.count_layers(tensors, "blocks."),
         )
-    return vbench_weights.fill(network, found, path, device)
+    return vbench_weights.assign_weights(network, tensors, path, device)

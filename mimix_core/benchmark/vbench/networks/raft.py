@@ -1,8 +1,8 @@
-"""RAFT (Teed and Deng, ECCV 2020, arXiv 2003.12039): optical flow, with upstream's weights' names.
+"""RAFT (Teed and Deng, ECCV 2020, arXiv 2003.12039): optical flow, tensors named as upstream.
 
-Architecture of princeton-vl/RAFT (BSD-3-Clause), its large model. What upstream computes and
-throws away is left out: the upsampled flow of all iterations but the last, the second features of a
-frame that two pairs share, and the context's share of the recurrent unit, which stays the same.
+The large model of princeton-vl/RAFT (BSD-3-Clause), without upstream's redundant computation: flow
+is upsampled after the last iteration only, features of a frame in two pairs are computed once, and
+so is the context's contribution to the recurrent unit, which is the same in all iterations.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from torch.nn import functional as F
 
 from mimix_core.benchmark.vbench.networks.raft_correlation import (
     LEVELS,
-    all_pairs,
+    build_pyramid,
     coordinate_grid,
-    look_up,
-    pyramid,
+    correlate_all_pairs,
+    lookup_correlations,
 )
 
 HIDDEN = 128
 FEATURES = 256
 RADIUS = 4
 STRIDE = 8
-"""Features and flow are computed at an eighth of the picture's size."""
+"""Features and flow are computed at 1/8 of the frame size."""
 
-Norm = Callable[[int], nn.Module]
+NormFactory = Callable[[int], nn.Module]
 
 
 class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 one where the size changes."""
+    """Two 3x3 convolutions with a residual connection, a 1x1 convolution if the size changes."""
 
-    def __init__(self, inputs: int, outputs: int, norm: Norm, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: NormFactory, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1)
@@ -42,7 +42,7 @@ class ResidualUnit(nn.Module):
         self.norm2 = norm(outputs)
         self.downsample: nn.Module | None = None
         if stride != 1:
-            # One layer under two names: upstream's checkpoints hold it twice.
+            # One layer under two names: upstream's checkpoints store it twice.
             self.norm3 = norm(outputs)
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride), self.norm3)
 
@@ -54,10 +54,10 @@ class ResidualUnit(nn.Module):
         return F.relu(x_BCHW + y_BCHW)
 
 
-class Encoder(nn.Module):
-    """Picture to a map of ``outputs`` channels at an eighth of its size."""
+class RaftEncoder(nn.Module):
+    """Images to feature maps of ``outputs`` channels at 1/8 of their size."""
 
-    def __init__(self, outputs: int, norm: Norm) -> None:
+    def __init__(self, outputs: int, norm: NormFactory) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3)
         self.norm1 = norm(64)
@@ -66,21 +66,21 @@ class Encoder(nn.Module):
         self.layer3 = _layer(96, 128, norm, stride=2)
         self.conv2 = nn.Conv2d(128, outputs, 1)
 
-    def forward(self, pictures_BCHW: torch.Tensor) -> torch.Tensor:
-        x_BCHW = F.relu(self.norm1(self.conv1(pictures_BCHW)))
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        x_BCHW = F.relu(self.norm1(self.conv1(images_BCHW)))
         x_BCHW = self.layer3(self.layer2(self.layer1(x_BCHW)))
         out_BCHW: torch.Tensor = self.conv2(x_BCHW)
         return out_BCHW
 
 
-def _layer(inputs: int, outputs: int, norm: Norm, stride: int) -> nn.Sequential:
+def _layer(inputs: int, outputs: int, norm: NormFactory, stride: int) -> nn.Sequential:
     return nn.Sequential(
         ResidualUnit(inputs, outputs, norm, stride), ResidualUnit(outputs, outputs, norm, 1)
     )
 
 
 class MotionEncoder(nn.Module):
-    """What the lookup found, and the flow so far, as HIDDEN channels."""
+    """Encode the sampled correlations and the current flow as HIDDEN channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,65 +90,65 @@ class MotionEncoder(nn.Module):
         self.convf2 = nn.Conv2d(128, 64, 3, padding=1)
         self.conv = nn.Conv2d(64 + 192, HIDDEN - 2, 3, padding=1)
 
-    def forward(self, flow_BCHW: torch.Tensor, found_BCHW: torch.Tensor) -> torch.Tensor:
-        found_BCHW = F.relu(self.convc2(F.relu(self.convc1(found_BCHW))))
-        moved_BCHW = F.relu(self.convf2(F.relu(self.convf1(flow_BCHW))))
-        motion_BCHW = F.relu(self.conv(torch.cat([found_BCHW, moved_BCHW], dim=1)))
+    def forward(self, flow_BCHW: torch.Tensor, correlations_BCHW: torch.Tensor) -> torch.Tensor:
+        correlations_BCHW = F.relu(self.convc2(F.relu(self.convc1(correlations_BCHW))))
+        encoded_flow_BCHW = F.relu(self.convf2(F.relu(self.convf1(flow_BCHW))))
+        motion_BCHW = F.relu(self.conv(torch.cat([correlations_BCHW, encoded_flow_BCHW], dim=1)))
         return torch.cat([motion_BCHW, flow_BCHW], dim=1)
 
 
 class SeparableGru(nn.Module):
-    """A gated recurrent unit of 1x5 convolutions, then one of 5x1."""
+    """A gated recurrent unit of 1x5 convolutions, followed by one of 5x1 convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
         for number, kernel in enumerate(((1, 5), (5, 1)), start=1):
-            border = (kernel[0] // 2, kernel[1] // 2)
+            padding = (kernel[0] // 2, kernel[1] // 2)
             for gate in "zrq":
-                layer = nn.Conv2d(3 * HIDDEN, HIDDEN, kernel, padding=border)
+                layer = nn.Conv2d(3 * HIDDEN, HIDDEN, kernel, padding=padding)
                 self.add_module(f"conv{gate}{number}", layer)
 
-    def halves(self, context_BCHW: torch.Tensor) -> list[GruHalf]:
-        """Both units for pictures of that context, whose share of each gate is computed here."""
-        halves: list[GruHalf] = []
+    def passes(self, context_BCHW: torch.Tensor) -> list[GruPass]:
+        """Return both units with the context's contribution to each gate precomputed."""
+        passes: list[GruPass] = []
         for number in (1, 2):
             gates = [self.get_submodule(f"conv{gate}{number}") for gate in "zrq"]
             weight = torch.cat([gate.get_parameter("weight") for gate in gates])
             bias = torch.cat([gate.get_parameter("bias") for gate in gates])
-            of_hidden, of_context, of_motion = weight.chunk(3, dim=1)
-            border = (weight.shape[2] // 2, weight.shape[3] // 2)
-            halves.append(
-                GruHalf(
-                    torch.cat([of_hidden, of_motion], dim=1),
-                    F.conv2d(context_BCHW, of_context, bias, padding=border),
-                    border,
+            hidden_weight, context_weight, motion_weight = weight.chunk(3, dim=1)
+            padding = (weight.shape[2] // 2, weight.shape[3] // 2)
+            passes.append(
+                GruPass(
+                    torch.cat([hidden_weight, motion_weight], dim=1),
+                    F.conv2d(context_BCHW, context_weight, bias, padding=padding),
+                    padding,
                 )
             )
-        return halves
+        return passes
 
 
 @dataclass(frozen=True)
-class GruHalf:
-    """One of the two units: filters of update, reset and candidate, in that order.
+class GruPass:
+    """One of the two units, with filters of update gate, reset gate and candidate, in that order.
 
-    ``weight``: on hidden state and motion; ``context_BCHW``: what context and bias add to each
-    gate, the same in all iterations.
+    ``weight``: applied to hidden state and motion; ``context_BCHW``: contribution of context and
+    bias to each gate, the same in all iterations.
     """
 
     weight: torch.Tensor
     context_BCHW: torch.Tensor
-    border: tuple[int, int]
+    padding: tuple[int, int]
 
-    def next(self, hidden_BCHW: torch.Tensor, motion_BCHW: torch.Tensor) -> torch.Tensor:
-        """The next hidden state."""
-        both_BCHW = torch.cat([hidden_BCHW, motion_BCHW], dim=1)
-        gates_BCHW = F.conv2d(both_BCHW, self.weight[: 2 * HIDDEN], padding=self.border)
+    def step(self, hidden_BCHW: torch.Tensor, motion_BCHW: torch.Tensor) -> torch.Tensor:
+        """Compute the next hidden state."""
+        input_BCHW = torch.cat([hidden_BCHW, motion_BCHW], dim=1)
+        gates_BCHW = F.conv2d(input_BCHW, self.weight[: 2 * HIDDEN], padding=self.padding)
         gates_BCHW = torch.sigmoid(gates_BCHW + self.context_BCHW[:, : 2 * HIDDEN])
-        share_BCHW, kept_BCHW = gates_BCHW.chunk(2, dim=1)
-        both_BCHW = torch.cat([kept_BCHW * hidden_BCHW, motion_BCHW], dim=1)
-        new_BCHW = F.conv2d(both_BCHW, self.weight[2 * HIDDEN :], padding=self.border)
-        new_BCHW = torch.tanh(new_BCHW + self.context_BCHW[:, 2 * HIDDEN :])
-        return (1 - share_BCHW) * hidden_BCHW + share_BCHW * new_BCHW
+        update_BCHW, reset_BCHW = gates_BCHW.chunk(2, dim=1)
+        input_BCHW = torch.cat([reset_BCHW * hidden_BCHW, motion_BCHW], dim=1)
+        candidate_BCHW = F.conv2d(input_BCHW, self.weight[2 * HIDDEN :], padding=self.padding)
+        candidate_BCHW = torch.tanh(candidate_BCHW + self.context_BCHW[:, 2 * HIDDEN :])
+        return (1 - update_BCHW) * hidden_BCHW + update_BCHW * candidate_BCHW
 
 
 class FlowHead(nn.Module):
@@ -158,12 +158,12 @@ class FlowHead(nn.Module):
         self.conv2 = nn.Conv2d(256, 2, 3, padding=1)
 
     def forward(self, hidden_BCHW: torch.Tensor) -> torch.Tensor:
-        step_BCHW: torch.Tensor = self.conv2(F.relu(self.conv1(hidden_BCHW)))
-        return step_BCHW
+        delta_BCHW: torch.Tensor = self.conv2(F.relu(self.conv1(hidden_BCHW)))
+        return delta_BCHW
 
 
 class UpdateBlock(nn.Module):
-    """One step of the recurrent search."""
+    """One iteration of the recurrent flow update."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,24 +179,24 @@ class UpdateBlock(nn.Module):
     def forward(
         self,
         hidden_BCHW: torch.Tensor,
-        halves: Sequence[GruHalf],
-        found_BCHW: torch.Tensor,
+        passes: Sequence[GruPass],
+        correlations_BCHW: torch.Tensor,
         flow_BCHW: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next hidden state and the step by which the flow changes."""
-        motion_BCHW = self.encoder(flow_BCHW, found_BCHW)
-        for half in halves:
-            hidden_BCHW = half.next(hidden_BCHW, motion_BCHW)
+        """Return the next hidden state and the change of the flow."""
+        motion_BCHW = self.encoder(flow_BCHW, correlations_BCHW)
+        for gru_pass in passes:
+            hidden_BCHW = gru_pass.step(hidden_BCHW, motion_BCHW)
         return hidden_BCHW, self.flow_head(hidden_BCHW)
 
 
 class Raft(nn.Module):
-    """Flow from one frame to another. ``eval`` mode only."""
+    """Optical flow from one frame to another. For inference (``eval`` mode) only."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fnet = Encoder(FEATURES, nn.InstanceNorm2d)
-        self.cnet = Encoder(2 * HIDDEN, nn.BatchNorm2d)
+        self.fnet = RaftEncoder(FEATURES, nn.InstanceNorm2d)
+        self.cnet = RaftEncoder(2 * HIDDEN, nn.BatchNorm2d)
         self.update_block = UpdateBlock()
 
     def forward(
@@ -206,32 +206,34 @@ class Raft(nn.Module):
         next_features_BCHW: torch.Tensor,
         iterations: int,
     ) -> torch.Tensor:
-        """flow_BCHW, in pixels of the frames, from them to those with the next features.
+        """Return flow_BCHW, in pixels, from the frames to those with the next features.
 
-        ``frames_BCHW``: float32 in -1..1 with sides that STRIDE divides; features: ``fnet`` of
-        frames. Raises ValueError for frames below 64 x 64.
+        ``frames_BCHW``: float32 in -1..1, sides divisible by STRIDE; features: ``fnet`` of frames.
+        Raises ValueError for frames below 64 x 64.
         """
         height, width = features_BCHW.shape[-2:]
-        levels = pyramid(all_pairs(features_BCHW, next_features_BCHW), height, width)
+        levels = build_pyramid(
+            correlate_all_pairs(features_BCHW, next_features_BCHW), height, width
+        )
         hidden_BCHW, context_BCHW = self.cnet(frames_BCHW).split(HIDDEN, dim=1)
         hidden_BCHW = torch.tanh(hidden_BCHW)
-        halves = self.update_block.gru.halves(torch.relu(context_BCHW))
+        passes = self.update_block.gru.passes(torch.relu(context_BCHW))
         start_BCHW = coordinate_grid(len(frames_BCHW), height, width, frames_BCHW.device)
         end_BCHW = start_BCHW
         for _ in range(iterations):
-            found_BCHW = look_up(levels, end_BCHW, RADIUS)
-            hidden_BCHW, step_BCHW = self.update_block(
-                hidden_BCHW, halves, found_BCHW, end_BCHW - start_BCHW
+            correlations_BCHW = lookup_correlations(levels, end_BCHW, RADIUS)
+            hidden_BCHW, delta_BCHW = self.update_block(
+                hidden_BCHW, passes, correlations_BCHW, end_BCHW - start_BCHW
             )
-            end_BCHW = end_BCHW + step_BCHW
-        # Upstream scales the mask by 1/4 "to balance gradients"; the weights were trained so.
+            end_BCHW = end_BCHW + delta_BCHW
+        # Upstream scales the mask by 1/4 "to balance gradients"; the weights were trained with it.
         return upsample(end_BCHW - start_BCHW, 0.25 * self.update_block.mask(hidden_BCHW))
 
 
 def upsample(flow_BCHW: torch.Tensor, mask_BCHW: torch.Tensor) -> torch.Tensor:
-    """Flow STRIDE times as large: each pixel a convex combination of 9 coarse vectors."""
+    """Upsample flow by STRIDE: each pixel is a convex combination of 9 coarse vectors."""
     batch, _, height, width = flow_BCHW.shape
     weights = mask_BCHW.view(batch, 1, 9, STRIDE, STRIDE, height, width).softmax(dim=2)
-    nine = F.unfold(STRIDE * flow_BCHW, 3, padding=1).view(batch, 2, 9, 1, 1, height, width)
-    fine_BCSSHW = (weights * nine).sum(dim=2)
+    neighbors = F.unfold(STRIDE * flow_BCHW, 3, padding=1).view(batch, 2, 9, 1, 1, height, width)
+    fine_BCSSHW = (weights * neighbors).sum(dim=2)
     return fine_BCSSHW.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)

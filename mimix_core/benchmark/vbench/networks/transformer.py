@@ -1,4 +1,4 @@
-"""The transformer that CLIP's image and text encoders and ViCLIP's share (openai/CLIP, MIT).
+"""The transformer shared by CLIP's image encoder and ViCLIP's encoders (openai/CLIP, MIT).
 
 Parameters are named as in the released weights: ``resblocks.0.attn.in_proj_weight`` and so on.
 """
@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HEAD = 64
+HEAD_WIDTH = 64
 """Width of one attention head, in all these networks."""
 
 
 class Transformer(nn.Module):
-    """Pre-norm residual blocks over tokens_BLD; with ``causal``, each sees only earlier tokens."""
+    """Pre-norm residual blocks over tokens_BLD; ``causal`` masks attention to later tokens."""
 
     def __init__(self, width: int, layers: int, *, causal: bool = False) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, causal) for _ in range(layers))
+        self.resblocks = nn.ModuleList(TransformerBlock(width, causal) for _ in range(layers))
 
     def forward(self, tokens_BLD: Tensor) -> Tensor:
         for block in self.resblocks:
@@ -27,18 +27,18 @@ class Transformer(nn.Module):
 
 
 class LayerNorm(nn.LayerNorm):
-    """In float32 whatever the tokens are, which stay what they were."""
+    """Layer norm computed in float32; the output has the input's type."""
 
     def forward(self, tokens_BLD: Tensor) -> Tensor:
         return super().forward(tokens_BLD.float()).to(tokens_BLD.dtype)
 
 
-class Block(nn.Module):
-    """Attention and a feed-forward layer, each normalised before and added after."""
+class TransformerBlock(nn.Module):
+    """Attention and a feed-forward layer, each with a preceding norm and a residual connection."""
 
     def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
-        self.attn = Attention(width, causal)
+        self.attn = SelfAttention(width, causal)
         self.ln_1 = LayerNorm(width)
         self.mlp = FeedForward(width)
         self.ln_2 = LayerNorm(width)
@@ -49,12 +49,12 @@ class Block(nn.Module):
         return out_BLD
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention; the names are ``nn.MultiheadAttention``'s."""
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with the parameter names of ``nn.MultiheadAttention``."""
 
     def __init__(self, width: int, causal: bool) -> None:
         super().__init__()
-        self.heads, self.causal = width // HEAD, causal
+        self.heads, self.causal = width // HEAD_WIDTH, causal
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -62,16 +62,16 @@ class Attention(nn.Module):
     def forward(self, tokens_BLD: Tensor) -> Tensor:
         packed = F.linear(tokens_BLD, self.in_proj_weight, self.in_proj_bias)
         q, k, v = (
-            part_BLD.reshape(*part_BLD.shape[:2], self.heads, HEAD).transpose(1, 2)
+            part_BLD.reshape(*part_BLD.shape[:2], self.heads, HEAD_WIDTH).transpose(1, 2)
             for part_BLD in packed.chunk(3, dim=-1)
         )
-        seen_BHLE = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        out: Tensor = self.out_proj(seen_BHLE.transpose(1, 2).flatten(2))
+        heads_BHLE = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        out: Tensor = self.out_proj(heads_BHLE.transpose(1, 2).flatten(2))
         return out
 
 
 class FeedForward(nn.Module):
-    """Two linear layers around CLIP's approximation of GELU."""
+    """Two linear layers with CLIP's approximation of GELU in between."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""ViCLIP-L/14 (OpenGVLab/InternVid; Wang et al. 2023): how well eight frames show a text."""
+"""ViCLIP-L/14 (OpenGVLab/InternVid; Wang et al. 2023): similarity of eight frames and a text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mimix_core.benchmark.vbench import vbench_weights
 from mimix_core.benchmark.vbench.networks.clip_text import TextEncoder, Tokenizer
 from mimix_core.benchmark.vbench.networks.transformer import Transformer
 
-FRAMES = 8
-"""Frames that the network looks at."""
+NUM_FRAMES = 8
+"""Number of input frames."""
 
 
 class VideoEncoder(nn.Module):
-    """All patches of all frames in one transformer: pixels_BCTHW to embeddings_BD."""
+    """Transformer over all patches of all frames: pixels_BCTHW to embeddings_BD."""
 
     def __init__(
         self, width: int, patch: int, tokens: int, frames: int, layers: int, out: int
@@ -43,7 +43,7 @@ class VideoEncoder(nn.Module):
         )
         first_D = self.class_embedding + self.positional_embedding[0]
         first_B1D = first_D.expand(len(patches_BTND), 1, -1)
-        # Patch by patch, each through all frames: the order changes no value of the first token.
+        # Patches in spatial order, each through all frames; the order does not affect the output.
         patches_BLD = patches_BTND.transpose(1, 2).flatten(1, 2)
         tokens_BLD = self.ln_pre(torch.cat([first_B1D, patches_BLD], dim=1))
         out: Tensor = self.ln_post(self.transformer(tokens_BLD)[:, 0]) @ self.proj
@@ -52,7 +52,7 @@ class VideoEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class ViClip:
-    """The two encoders and the words between."""
+    """The video encoder, the text encoder and its tokenizer."""
 
     video: VideoEncoder
     text: TextEncoder
@@ -60,53 +60,55 @@ class ViClip:
 
     @property
     def text_length(self) -> int:
-        """Tokens that the text encoder reads, start and end among them."""
+        """The text encoder's context length, including start and end token."""
         return len(self.text.positional_embedding)
 
     @torch.no_grad()
     def similarity(self, pixels_TCHW: Tensor, text: str) -> float:
-        """Cosine between the eight frames and the text, -1..1."""
+        """Return the cosine of the eight frames and the text, -1..1."""
         pixels_BCTHW = pixels_TCHW.transpose(0, 1).unsqueeze(0)
-        seen_D = F.normalize(self.video(pixels_BCTHW)[0], dim=-1)
-        tokens_BL = self.tokenizer.row(text, self.text_length).unsqueeze(0)
-        said_D = F.normalize(self.text(tokens_BL.to(pixels_TCHW.device))[0], dim=-1)
-        return float(seen_D @ said_D)
+        video_D = F.normalize(self.video(pixels_BCTHW)[0], dim=-1)
+        tokens_BL = self.tokenizer.encode_padded(text, self.text_length).unsqueeze(0)
+        text_D = F.normalize(self.text(tokens_BL.to(pixels_TCHW.device))[0], dim=-1)
+        return float(video_D @ text_D)
 
 
-def load(path: Path, vocabulary: Path, device: torch.device) -> ViClip:
-    """ViCLIP from its released file. Raises BadInput for a file of something else."""
-    found = vbench_weights.tensors(path, inside="model")
+def load_viclip(path: Path, vocabulary: Path, device: torch.device) -> ViClip:
+    """Load ViCLIP from its released file. Raises BadInput for weights of another network."""
+    tensors = vbench_weights.load_tensors(path, key="model")
     return ViClip(
-        _video(_part(found, "vision_encoder."), path, device),
-        _text(_part(found, "text_encoder."), path, device),
+        _load_video_encoder(_with_prefix(tensors, "vision_encoder."), path, device),
+        _load_text_encoder(_with_prefix(tensors, "text_encoder."), path, device),
         Tokenizer(vocabulary),
     )
 
 
-def _part(found: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _video(found: dict[str, Tensor], path: Path, device: torch.device) -> VideoEncoder:
-    with vbench_weights.named_sizes(path), torch.device("meta"):
+def _load_video_encoder(
+    tensors: dict[str, Tensor], path: Path, device: torch.device
+) -> VideoEncoder:
+    with vbench_weights.missing_tensor_as_bad_input(path), torch.device("meta"):
         network = VideoEncoder(
-            width=found["conv1.weight"].shape[0],
-            patch=found["conv1.weight"].shape[-1],
-            tokens=found["positional_embedding"].shape[0],
-            frames=found["temporal_positional_embedding"].shape[1],
-            layers=vbench_weights.layers(found, "transformer.resblocks."),
-            out=found["proj"].shape[1],
+            width=tensors["conv1.weight"].shape[0],
+            patch=tensors["conv1.weight"].shape[-1],
+            tokens=tensors["positional_embedding"].shape[0],
+            frames=tensors["temporal_positional_embedding"].shape[1],
+            layers=vbench_weights.count_layers(tensors, "transformer.resblocks."),
+            out=tensors["proj"].shape[1],
         )
-    return vbench_weights.fill(network, found, path, device)
+    return vbench_weights.assign_weights(network, tensors, path, device)
 
 
-def _text(found: dict[str, Tensor], path: Path, device: torch.device) -> TextEncoder:
-    with vbench_weights.named_sizes(path), torch.device("meta"):
+def _load_text_encoder(tensors: dict[str, Tensor], path: Path, device: torch.device) -> TextEncoder:
+    with vbench_weights.missing_tensor_as_bad_input(path), torch.device("meta"):
         network = TextEncoder(
-            vocabulary=found["token_embedding.weight"].shape[0],
-            length=found["positional_embedding"].shape[0],
-            width=found["positional_embedding"].shape[1],
-            layers=vbench_weights.layers(found, "transformer.resblocks."),
-            out=found["text_projection"].shape[1],
+            vocabulary=tensors["token_embedding.weight"].shape[0],
+            length=tensors["positional_embedding"].shape[0],
+            width=tensors["positional_embedding"].shape[1],
+            layers=vbench_weights.count_layers(tensors, "transformer.resblocks."),
+            out=tensors["text_projection"].shape[1],
         )
-    return vbench_weights.fill(network, found, path, device)
+    return vbench_weights.assign_weights(network, tensors, path, device)
