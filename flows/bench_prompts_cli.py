@@ -1,4 +1,4 @@
-"""``mimix bench prompts``: the benchmark's prompts as a file, or such a set for any library."""
+"""``mimix bench prompts``: write the benchmark's prompts, or generate a set for any library."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ from mimix_core.errors import BadInput
 
 
 def prompts(
-    out: Annotated[Path, typer.Option(help="The new prompts file (YAML).")],
+    out: Annotated[Path, typer.Option(help="Prompts file (YAML) to create.")],
     library: Annotated[
         Path | None,
         typer.Option(
-            help="library.yaml whose characters the prompts are about. Without it: the hundred "
-            "prompts over the paper's ten characters."
+            help="library.yaml with the characters to generate prompts for. Without it, the "
+            "benchmark's 100 prompts for the paper's ten characters are written."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another one, another set.")] = 0,
-    singles: Annotated[int, typer.Option(min=0, help="Prompts of one character.")] = 50,
-    multis: Annotated[int, typer.Option(min=0, help="Prompts of two or three.")] = 50,
+    seed: Annotated[int, typer.Option(help="Random seed of the generated set.")] = 0,
+    singles: Annotated[int, typer.Option(min=0, help="Number of prompts with one character.")] = 50,
+    multis: Annotated[
+        int, typer.Option(min=0, help="Number of prompts with two or three characters.")
+    ] = 50,
 ) -> None:
     """Write a prompts file; see docs/benchmark.md."""
     from mimix_core.benchmark.promptsets import MIXING_100
-    from mimix_core.benchmark.promptsets.prompt_generator import as_yaml, make
+    from mimix_core.benchmark.promptsets.prompt_generator import generate_prompts, prompts_to_yaml
     from mimix_core.domain.library import stated
 
     with user_errors():
         if out.exists():
-            raise BadInput("is there already", where=str(out), fix="Name a new file.")
+            raise BadInput("already exists", where=str(out), fix="Choose another file name.")
         if library is None:
             text = MIXING_100.read_text(encoding="utf-8")
         else:
-            text = as_yaml(make(stated(library), seed=seed, singles=singles, multis=multis))
+            generated = generate_prompts(stated(library), seed=seed, singles=singles, multis=multis)
+            text = prompts_to_yaml(generated)
         out.write_text(text, encoding="utf-8")
-    console.print(f"wrote {out}", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {out}", highlight=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:
-    """Put the command into ``mimix bench``."""
+    """Add the command to ``mimix bench``."""
     app.command()(prompts)

@@ -52,13 +52,13 @@ def report(
     """The paper's tables for these systems, charts, and their videos side by side."""
     from mimix_core.benchmark.comparison.comparison_page import write
     from mimix_core.benchmark.promptsets import MIXING_100
-    from mimix_core.benchmark.systems import parse_all
+    from mimix_core.benchmark.systems import parse_systems
     from mimix_core.benchmark.tables.all_tables import all_sheets
     from mimix_core.benchmark.tables.load_results import gather
     from mimix_core.domain.prompts import read_prompts
 
     with user_errors():
-        systems = parse_all(system)
+        systems = parse_systems(system)
         evidence = gather(
             read_prompts(prompts or MIXING_100),
             systems,
@@ -90,11 +90,11 @@ def register(app: typer.Typer) -> None:
 
 
 def _tables(texts: Sequence[str]) -> dict[str, list[Path]]:
-    from mimix_core.benchmark.systems import named
+    from mimix_core.benchmark.systems import parse_named_path
 
     found: dict[str, list[Path]] = {}
     for text in texts:
-        name, path = named(text, "--scores")
+        name, path = parse_named_path(text, "--scores")
         found.setdefault(name, []).append(path)
     return found
 

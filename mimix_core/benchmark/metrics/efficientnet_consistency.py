@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mimix_core.benchmark.metric_errors import Unmeasurable
 from mimix_core.benchmark.metrics.video_features import VideoFeatures
-from mimix_core.networks.efficientnet import DEVIATION, MEAN, load_network
+from mimix_core.networks.efficientnet import MEAN, STD, load_network
 
 _FRAMES = 11
 _SIZE = 224
@@ -51,7 +51,7 @@ def embed_frames(network: Any, frames_HWC: list[NDArray[np.uint8]]) -> NDArray[n
     pixels_NHWC = np.stack(
         [cv2.resize(f, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA) for f in frames_HWC]
     ).astype(np.float32)
-    batch_NCHW = torch.from_numpy((pixels_NHWC - MEAN) / DEVIATION).permute(0, 3, 1, 2)
+    batch_NCHW = torch.from_numpy((pixels_NHWC - MEAN) / STD).permute(0, 3, 1, 2)
     with torch.no_grad():
         pooled_ND = network.extract_features(batch_NCHW.contiguous()).mean(dim=(2, 3)).double()
     unit_ND: NDArray[np.float64] = torch.nn.functional.normalize(pooled_ND, dim=1).numpy()
