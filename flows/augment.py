@@ -9,9 +9,9 @@ from flows.session import flow_session
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
-from tasks.composites import composites, recaptions
-from tasks.cutouts import cutouts
-from tasks.dataset import dataset
+from tasks.composites import caption_composites, make_composites
+from tasks.cutouts import cut_out_characters
+from tasks.dataset import assemble_dataset
 from tasks.run_summary import RunSummary
 
 
@@ -26,10 +26,10 @@ class AugmentedTables:
 
 
 def augment_stages(run: Run, curated: CuratedTables) -> AugmentedTables:
-    cutout_tables = cutouts(run, curated.clips, curated.captions)
-    composite_table = composites(run, curated.clips, curated.captions, cutout_tables)
-    recaption_table = recaptions(run, composite_table, curated.captions)
-    manifest = dataset(run, curated.clips, curated.captions, composite_table, recaption_table)
+    cutout_tables = cut_out_characters(run, curated.clips, curated.captions)
+    composite_table = make_composites(run, curated.clips, curated.captions, cutout_tables)
+    recaption_table = caption_composites(run, composite_table, curated.captions)
+    manifest = assemble_dataset(run, curated.clips, curated.captions, composite_table, recaption_table)
     return AugmentedTables(cutout_tables, composite_table, recaption_table, manifest)
 
 

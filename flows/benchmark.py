@@ -11,8 +11,8 @@ from flows.train import TrainedTables, train_stages
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
-from tasks.evaluation import samples, scores
-from tasks.judgements import judgements
+from tasks.evaluation import generate_samples, score_samples
+from tasks.judgements import judge_samples
 from tasks.run_summary import RunSummary
 from tasks.tables_artifact import publish_paper_tables
 
@@ -27,9 +27,9 @@ class BenchmarkTables:
 
 
 def benchmark_stages(run: Run, curated: CuratedTables, trained: TrainedTables) -> BenchmarkTables:
-    sample_table = samples(run, trained.backbone, trained.lora)
-    score_table = scores(run, sample_table, curated.clips)
-    judgement_table = judgements(run, sample_table)
+    sample_table = generate_samples(run, trained.backbone, trained.lora)
+    score_table = score_samples(run, sample_table, curated.clips)
+    judgement_table = judge_samples(run, sample_table)
     publish_paper_tables(run, sample_table, score_table, judgement_table)
     return BenchmarkTables(sample_table, score_table, judgement_table)
 
@@ -40,7 +40,7 @@ def generate(config: Config) -> RunSummary:
     with flow_session(config, "generate") as run:
         curated = curate_stages(run)
         trained = train_stages(run, curated, augment_stages(run, curated))
-        samples(run, trained.backbone, trained.lora)
+        generate_samples(run, trained.backbone, trained.lora)
         return run.summary()
 
 

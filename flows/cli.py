@@ -21,8 +21,8 @@ from flows import (
 from flows.console import (
     BAD_INPUT,
     FAILED,
-    Settings,
-    Workspace,
+    SettingsArgument,
+    WorkspaceOption,
     console,
     load_settings,
     user_errors,
@@ -48,17 +48,17 @@ app.command()(watch_cli.watch)
 app.command()(review_cli.review)
 
 
-def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
+def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
     with user_errors():
         config = load_settings(settings, workspace)
-        problems = [need for need in required_models(config, flow_name) if not need.found]
+        problems = [need for need in required_models(config, flow_name) if not need.available]
         if problems:
-            raise BadInput("\n".join(need.problem() for need in problems))
+            raise BadInput("\n".join(need.describe_missing() for need in problems))
         prefect_environment.configure_prefect()
         with console.status("Starting Prefect"):
             from flows.shutdown import install_signal_handlers, start_ephemeral_server
 
-            flow = _flow(flow_name)
+            flow = _import_flow(flow_name)
             install_signal_handlers()
             start_ephemeral_server()
         console.print(f"[bold]{flow_name}[/bold] with {settings}", highlight=False)
@@ -70,7 +70,7 @@ def _run(settings: Path, workspace: Path | None, flow_name: str) -> None:
         console.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
-def _flow(name: str) -> Any:
+def _import_flow(name: str) -> Any:
     if name == "mimix":
         from flows.mimix import mimix
 
@@ -93,59 +93,59 @@ def _flow(name: str) -> Any:
 
 
 @app.command()
-def run(settings: Settings, workspace: Workspace = None) -> None:
+def run(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     """Everything: curate, augment, train, generate, score, report."""
-    _run(settings, workspace, "mimix")
+    _run_flow(settings, workspace, "mimix")
 
 
 @app.command()
-def curate(settings: Settings, workspace: Workspace = None) -> None:
+def curate(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     """Episodes -> scenes, overlays, clips, transcripts, captions."""
-    _run(settings, workspace, "curate")
+    _run_flow(settings, workspace, "curate")
 
 
 @app.command()
-def augment(settings: Settings, workspace: Workspace = None) -> None:
+def augment(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     """... -> cutouts, composites, dataset."""
-    _run(settings, workspace, "augment")
+    _run_flow(settings, workspace, "augment")
 
 
 @app.command()
-def train(settings: Settings, workspace: Workspace = None) -> None:
+def train(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     """... -> latents, embeddings, LoRA."""
-    _run(settings, workspace, "train")
+    _run_flow(settings, workspace, "train")
 
 
 @app.command()
-def generate(settings: Settings, workspace: Workspace = None) -> None:
+def generate(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     """... -> videos of the prompts."""
-    _run(settings, workspace, "generate")
+    _run_flow(settings, workspace, "generate")
 
 
 @app.command()
-def score(settings: Settings, workspace: Workspace = None) -> None:
+def score(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     """... -> scores."""
-    _run(settings, workspace, "benchmark")
+    _run_flow(settings, workspace, "benchmark")
 
 
 @app.command()
-def report(settings: Settings, workspace: Workspace = None) -> None:
+def report(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     """The report; computes only what is not there yet."""
-    _run(settings, workspace, "mimix")
+    _run_flow(settings, workspace, "mimix")
 
 
 @app.command()
-def models(settings: Settings) -> None:
+def models(settings: SettingsArgument) -> None:
     """Each model the settings need, where it was looked for, and how to get it."""
     with user_errors():
         config = load_config(settings)
     table = Table("model", "for", "state", "where", "how to get it")
     needs = required_models(config, "mimix")
     for need in needs:
-        state = "[green]found[/green]" if need.found else "[red]missing[/red]"
-        table.add_row(need.name, need.stage, state, need.where, "" if need.found else need.fix)
+        state = "[green]found[/green]" if need.available else "[red]missing[/red]"
+        table.add_row(need.name, need.stage, state, need.location, "" if need.available else need.fix)
     console.print(table)
-    if any(not need.found for need in needs):
+    if any(not need.available for need in needs):
         raise typer.Exit(BAD_INPUT)
 
 
@@ -163,7 +163,7 @@ def doctor(
     checks = run_checks(config)
     for check in checks:
         table.add_row(
-            check.name, f"[{colours[check.state]}]{check.state}[/]", check.found, check.fix
+            check.name, f"[{colours[check.state]}]{check.state}[/]", check.finding, check.fix
         )
     console.print(table)
     if any(check.state == "no" for check in checks):
@@ -172,7 +172,7 @@ def doctor(
 
 @app.command()
 def ingest(
-    settings: Settings,
+    settings: SettingsArgument,
     sources: Annotated[list[str], typer.Argument(help="Video files, globs or folders.")],
     show: Annotated[str, typer.Option(help="The id of the show they are episodes of.")],
     move: Annotated[bool, typer.Option("--move", help="Move them instead of copying.")] = False,
@@ -219,10 +219,10 @@ def ingest(
 
 
 @app.command()
-def quarantine(settings: Settings, workspace: Workspace = None) -> None:
+def quarantine(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     """Episodes that could not be read, and why."""
     with user_errors():
-        _, found = _quarantined(settings, workspace)
+        _, found = _load_quarantine(settings, workspace)
     table = Table("episode", "stage", "rows", "reason", "detail", "file")
     for one in found:
         table.add_row(
@@ -247,22 +247,22 @@ def quarantine(settings: Settings, workspace: Workspace = None) -> None:
 
 @app.command()
 def retry(
-    settings: Settings,
+    settings: SettingsArgument,
     units: Annotated[list[str] | None, typer.Argument(help="Episodes; none: all.")] = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Forget why quarantined episodes failed, so that the next run tries them again."""
     from mimix_core.project import quarantine as hospital
 
     with user_errors():
-        store, found = _quarantined(settings, workspace)
+        store, found = _load_quarantine(settings, workspace)
         dropped = hospital.release_units(store, found, units or [])
     for one in dropped:
         console.print(f"  {escape(one.unit)}: {one.stage} will run again", highlight=False)
     console.print(f"{len(dropped)} results dropped.")
 
 
-def _quarantined(settings: Path, workspace: Path | None) -> tuple[Any, list[Any]]:
+def _load_quarantine(settings: Path, workspace: Path | None) -> tuple[Any, list[Any]]:
     from mimix_core.project.quarantine import quarantined_units
     from mimix_core.project.workspace import open_workspace
 

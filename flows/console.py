@@ -16,8 +16,8 @@ from mimix_core.settings import Config, load_config
 
 console = Console()
 
-Settings = Annotated[Path, typer.Argument(help="The settings file, e.g. mimix.yaml.")]
-Workspace = Annotated[
+SettingsArgument = Annotated[Path, typer.Argument(help="The settings file, e.g. mimix.yaml.")]
+WorkspaceOption = Annotated[
     Path | None, typer.Option(help="Put all results here instead of where the settings say.")
 ]
 

@@ -8,13 +8,13 @@ from flows.session import flow_session
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
-from tasks.captions import captions
-from tasks.clips import clips
+from tasks.captions import caption_clips
+from tasks.clips import cut_clips
 from tasks.duplicates import reject_duplicates
-from tasks.overlays import overlays
+from tasks.overlays import detect_overlays
 from tasks.run_summary import RunSummary
-from tasks.scenes import scenes
-from tasks.transcripts import transcripts
+from tasks.scenes import detect_scenes
+from tasks.transcripts import transcribe_clips
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class CuratedTables:
 
 
 def curate_stages(run: Run) -> CuratedTables:
-    scene_tables = scenes(run)
-    overlay_tables = overlays(run, scene_tables)
-    clip_tables = reject_duplicates(run, clips(run, scene_tables, overlay_tables))
-    transcript_tables = transcripts(run, clip_tables)
-    caption_tables = captions(run, clip_tables, transcript_tables)
+    scene_tables = detect_scenes(run)
+    overlay_tables = detect_overlays(run, scene_tables)
+    clip_tables = reject_duplicates(run, cut_clips(run, scene_tables, overlay_tables))
+    transcript_tables = transcribe_clips(run, clip_tables)
+    caption_tables = caption_clips(run, clip_tables, transcript_tables)
     return CuratedTables(
         scene_tables, overlay_tables, clip_tables, transcript_tables, caption_tables
     )

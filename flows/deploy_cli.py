@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows import prefect_environment
-from flows.console import Settings, Workspace, console, load_settings, user_errors
+from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
 from mimix_core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def deploy(
-    settings: Settings,
-    workspace: Workspace = None,
+    settings: SettingsArgument,
+    workspace: WorkspaceOption = None,
     pool: Annotated[str, typer.Option(help="The work pool.")] = "mimix-process",
     kind: Annotated[
         str, typer.Option("--type", help="Of the pool: process, docker or kubernetes.")
@@ -37,21 +37,21 @@ def deploy(
     with user_errors():
         config = load_settings(settings, workspace)
         prefect_environment.configure_prefect()
-        url = server_url("mimix deploy")
+        url = require_server_url("mimix deploy")
         from prefect.client.orchestration import get_client
 
         from flows import deployment
 
         target = deployment.DeploymentTarget(pool, kind, gpus, home or deployment.ROOT)
         with get_client(sync_client=True) as client:
-            reach(client, url)
-            block = None if notify is None else deployment.notifier(client, notify)
+            check_server(client, url)
+            block = None if notify is None else deployment.find_notification_block(client, notify)
             made = deployment.create_work_pool(client, target)
             console.print(f"work pool {pool}: {'made' if made else 'was there'}", highlight=False)
-            spec = deployment.rendered(config, target, deployment.schedules_on(client))
+            spec = deployment.render_deployments(config, target, deployment.read_schedule_states(client))
             with console.status("Making the deployments"):
-                deployment.deploy(spec, target)
-            deployment.limit_gpus(client, target)
+                deployment.run_prefect_deploy(spec, target)
+            deployment.set_gpu_limit(client, target)
             for one in spec["deployments"]:
                 console.print(f"deployment {one['name']}/{one['name']}", highlight=False)
             for name, done in deployment.install_automations(client, block).items():
@@ -59,7 +59,7 @@ def deploy(
     console.print(f"Start a worker: prefect worker start --pool {pool}", highlight=False)
 
 
-def server_url(command: str) -> str:
+def require_server_url(command: str) -> str:
     """The address of the Prefect server that the person works with. Raises BadInput without one."""
     from prefect.settings import get_current_settings
 
@@ -74,7 +74,7 @@ def server_url(command: str) -> str:
     return str(url)
 
 
-def reach(client: SyncPrefectClient, url: str) -> None:
+def check_server(client: SyncPrefectClient, url: str) -> None:
     """Raise BadInput when the server does not answer."""
     problem = client.api_healthcheck()
     if problem is not None:

@@ -29,9 +29,9 @@ from mimix_core.errors import BadInput, StageFailed
 from mimix_core.settings import Config
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "deployments"
+DEPLOYMENTS_FOLDER = ROOT / "deployments"
 GPU_QUEUE = "gpu"
-NOTIFY = "NOTIFY"
+NOTIFY_PLACEHOLDER = "NOTIFY"
 """Stands in automations.yaml for the id of the block that sends notifications."""
 
 
@@ -40,14 +40,14 @@ class DeploymentTarget:
     """Where runs go. ``home``: the folder of MiMix as the worker sees it."""
 
     pool: str
-    kind: str
+    pool_type: str
     gpus: int
     home: Path
 
 
-def read(name: str) -> Any:
+def read_deployment_file(name: str) -> Any:
     """A YAML file of the folder ``deployments``. Raises BadInput where MiMix is only a package."""
-    path = FOLDER / name
+    path = DEPLOYMENTS_FOLDER / name
     if not path.is_file():
         raise BadInput(
             f"no file {path}",
@@ -63,25 +63,25 @@ def create_work_pool(client: SyncPrefectClient, target: DeploymentTarget) -> boo
     except ObjectNotFound:
         client.create_work_pool(
             WorkPoolCreate(
-                name=target.pool, type=target.kind, base_job_template=job_template(target.kind)
+                name=target.pool, type=target.pool_type, base_job_template=build_job_template(target.pool_type)
             )
         )
         return True
-    if found.type != target.kind:
+    if found.type != target.pool_type:
         raise BadInput(
-            f"work pool {target.pool} is of type {found.type}, not {target.kind}",
+            f"work pool {target.pool} is of type {found.type}, not {target.pool_type}",
             fix="Give another --pool, or the --type that it has.",
         )
-    if target.kind != "process":
+    if target.pool_type != "process":
         client.update_work_pool(
-            target.pool, WorkPoolUpdate(base_job_template=job_template(target.kind))
+            target.pool, WorkPoolUpdate(base_job_template=build_job_template(target.pool_type))
         )
     return False
 
 
-def job_template(kind: str) -> dict[str, Any]:
+def build_job_template(kind: str) -> dict[str, Any]:
     """Prefect's job template of that type of pool with the changes of work-pools.yaml."""
-    kinds = read("work-pools.yaml")
+    kinds = read_deployment_file("work-pools.yaml")
     if kind not in kinds:
         raise BadInput(f"no work pool of type {kind!r}", fix=f"There are: {', '.join(kinds)}.")
     template = asyncio.run(get_default_base_job_template_for_infrastructure_type(kind))
@@ -97,7 +97,7 @@ def job_template(kind: str) -> dict[str, Any]:
     return dict(template)
 
 
-def rendered(
+def render_deployments(
     config: Config, target: DeploymentTarget, active: Mapping[str, bool]
 ) -> dict[str, Any]:
     """prefect.yaml with the settings as parameters, the pool, and schedules on as ``active`` says.
@@ -105,7 +105,7 @@ def rendered(
     Only what the settings file says stands in the parameters: everything else follows MiMix's
     defaults, also those of a later version.
     """
-    spec: dict[str, Any] = read("prefect.yaml")
+    spec: dict[str, Any] = read_deployment_file("prefect.yaml")
     parameters = {"config": config.model_dump(mode="json", exclude_unset=True)}
     for deployment in spec["deployments"]:
         deployment["parameters"] = parameters
@@ -116,10 +116,10 @@ def rendered(
     return spec
 
 
-def schedules_on(client: SyncPrefectClient) -> dict[str, bool]:
+def read_schedule_states(client: SyncPrefectClient) -> dict[str, bool]:
     """Of each schedule of MiMix that the server has, by ``deployment/slug``: is it on?"""
     found = {}
-    for deployment in read("prefect.yaml")["deployments"]:
+    for deployment in read_deployment_file("prefect.yaml")["deployments"]:
         name = deployment["name"]
         try:
             there = client.read_deployment_by_name(f"{name}/{name}")
@@ -130,7 +130,7 @@ def schedules_on(client: SyncPrefectClient) -> dict[str, bool]:
     return found
 
 
-def deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:
+def run_prefect_deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:
     """Let Prefect's own command make all deployments. Raises StageFailed with what it printed."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="mimix-") as file:
         # JSON is YAML, and leaves nothing of a path or a caption open to another reading.
@@ -151,7 +151,7 @@ def deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:
         raise StageFailed(f"prefect deploy failed:\n{done.stdout}")
 
 
-def limit_gpus(client: SyncPrefectClient, target: DeploymentTarget) -> None:
+def set_gpu_limit(client: SyncPrefectClient, target: DeploymentTarget) -> None:
     """At most so many runs that train or generate at a time."""
     queues = client.read_work_queues(work_pool_name=target.pool)
     [queue] = [queue for queue in queues if queue.name == GPU_QUEUE]
@@ -161,43 +161,43 @@ def limit_gpus(client: SyncPrefectClient, target: DeploymentTarget) -> None:
 def install_automations(client: SyncPrefectClient, notify: UUID | None) -> dict[str, str]:
     """Make one of each automation of automations.yaml, as it is there; gives what was done."""
     done = {}
-    for spec in read("automations.yaml")["automations"]:
+    for spec in read_deployment_file("automations.yaml")["automations"]:
         name = spec["name"]
-        if notify is None and any(a.get("block_document_id") == NOTIFY for a in spec["actions"]):
+        if notify is None and any(a.get("block_document_id") == NOTIFY_PLACEHOLDER for a in spec["actions"]):
             continue
         for action in spec["actions"]:
-            if action.get("block_document_id") == NOTIFY:
+            if action.get("block_document_id") == NOTIFY_PLACEHOLDER:
                 action["block_document_id"] = str(notify)
         wanted = AutomationCore.model_validate(spec)
         there = client.read_automations_by_name(name)
         if not there:
-            _request(client, "POST", "/automations/", wanted)
+            _send_automation(client, "POST", "/automations/", wanted)
             done[name] = "made"
             continue
         kept, *doubled = there
         wanted = wanted.model_copy(update={"enabled": kept.enabled})
         for one in doubled:
             client.request("DELETE", "/automations/{id}", path_params={"id": one.id})
-        same = _as_said(kept) == _as_said(wanted)
+        same = _comparable(kept) == _comparable(wanted)
         if not same:
-            _request(client, "PUT", f"/automations/{kept.id}", wanted)
+            _send_automation(client, "PUT", f"/automations/{kept.id}", wanted)
         done[name] = "was there" if same and not doubled else "brought up to date"
     return done
 
 
-def _as_said(automation: Automation | AutomationCore) -> dict[str, Any]:
+def _comparable(automation: Automation | AutomationCore) -> dict[str, Any]:
     """All that makes two automations the same; events are sets, which JSON gives in any order."""
     said = AutomationCore.model_validate(automation.model_dump(mode="json"))
     return said.model_dump(exclude={"owner_resource"})
 
 
-def _request(client: SyncPrefectClient, method: str, path: str, automation: AutomationCore) -> None:
+def _send_automation(client: SyncPrefectClient, method: str, path: str, automation: AutomationCore) -> None:
     said = automation.model_dump(mode="json", exclude={"owner_resource"})
     reply = client.request(method, path, json=said)
     reply.raise_for_status()
 
 
-def notifier(client: SyncPrefectClient, slug: str) -> UUID:
+def find_notification_block(client: SyncPrefectClient, slug: str) -> UUID:
     """The id of a notification block, named ``type/name`` as in the UI. Raises BadInput."""
     kind, _, name = slug.partition("/")
     try:

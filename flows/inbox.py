@@ -13,7 +13,7 @@ from mimix_core.settings import Config
 from tasks.cached_run import MissingResult, ReadOnlyRun
 from tasks.run_summary import RunSummary
 
-MAX_SHOWN = 200
+MAX_ARRIVALS_SHOWN = 200
 
 
 @flow(name="inbox")
@@ -25,21 +25,21 @@ def inbox(config: Config) -> RunSummary:
     new it makes no task run. What arrives meanwhile is taken in before it ends.
     """
     summary = RunSummary(stages=())
-    _take_in(config)
-    while not _curated(config):
+    _ingest_pending(config)
+    while not _is_curated(config):
         with flow_session(config, "inbox") as run:
             curate_stages(run)
             summary = run.summary()
-        _take_in(config)
+        _ingest_pending(config)
     return summary
 
 
-def _take_in(config: Config) -> None:
+def _ingest_pending(config: Config) -> None:
     """Move what has arrived to its place, and show what came of it unless all was known."""
     arrivals = [one for one in take_in(config) if one.outcome is not Outcome.KNOWN]
     if arrivals:
         create_table_artifact(
-            table=[_line(one) for one in arrivals[:MAX_SHOWN]],
+            table=[_arrival_row(one) for one in arrivals[:MAX_ARRIVALS_SHOWN]],
             key="mimix-inbox-arrivals",
             description=", ".join(
                 f"{sum(one.outcome is outcome for one in arrivals)} {outcome.value}"
@@ -48,7 +48,7 @@ def _take_in(config: Config) -> None:
         )
 
 
-def _line(arrival: Arrival) -> dict[str, str]:
+def _arrival_row(arrival: Arrival) -> dict[str, str]:
     return {
         "file": str(arrival.path).encode(errors="backslashreplace").decode(),
         "outcome": arrival.outcome.value,
@@ -56,7 +56,7 @@ def _line(arrival: Arrival) -> dict[str, str]:
     }
 
 
-def _curated(config: Config) -> bool:
+def _is_curated(config: Config) -> bool:
     try:
         curate_stages(ReadOnlyRun(open_workspace(config)))
     except MissingResult:

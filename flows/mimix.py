@@ -11,7 +11,7 @@ from flows.session import flow_session
 from flows.train import train_stages
 from mimix_core.settings import Config
 from tasks.base import Run
-from tasks.report import report
+from tasks.report import write_report
 from tasks.run_summary import RunSummary
 
 
@@ -21,7 +21,7 @@ def mimix_stages(run: Run) -> Path:
     augmented = augment_stages(run, curated)
     trained = train_stages(run, curated, augmented)
     benchmarked = benchmark_stages(run, curated, trained)
-    return report(
+    return write_report(
         run,
         scenes=curated.scenes,
         overlays=curated.overlays,

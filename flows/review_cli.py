@@ -7,15 +7,22 @@ from typing import Annotated
 import typer
 
 from flows import prefect_environment
-from flows.console import FAILED, Settings, Workspace, console, load_settings, user_errors
+from flows.console import (
+    FAILED,
+    SettingsArgument,
+    WorkspaceOption,
+    console,
+    load_settings,
+    user_errors,
+)
 from mimix_core.errors import BadInput
 from mimix_core.project.dataset_review import DatasetDecision, load_decision, save_decision
 from mimix_core.project.workspace import open_workspace
 
 
 def review(
-    settings: Settings,
-    workspace: Workspace = None,
+    settings: SettingsArgument,
+    workspace: WorkspaceOption = None,
     approve: Annotated[bool, typer.Option("--approve", help="Train on this dataset.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="Do not.")] = False,
     note: Annotated[str, typer.Option(help="Why.")] = "",

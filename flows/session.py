@@ -35,8 +35,8 @@ def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
     once; what they had finished stays, and the same run goes on from there.
     """
     watch = Stopwatch()
-    _bound_attempts()
-    _prepare_keys(config, flow_name)
+    _check_attempt_count()
+    _load_api_keys(config, flow_name)
     run = Run(open_workspace(config))
     try:
         with task_runner(config.run), run.workspace.store.in_use():
@@ -51,7 +51,7 @@ def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
     publish_run_artifacts(run, flow_name, watch.seconds())
 
 
-def _prepare_keys(config: Config, flow_name: str) -> None:
+def _load_api_keys(config: Config, flow_name: str) -> None:
     """See to the keys of all models that the flow asks, before any work. Raises BadInput."""
     load_captioner_key(config.captions)
     if flow_name in FLOWS_WITH["cutouts"]:
@@ -60,7 +60,7 @@ def _prepare_keys(config: Config, flow_name: str) -> None:
         load_judge_key(config.judge)
 
 
-def _bound_attempts() -> None:
+def _check_attempt_count() -> None:
     """Raise StageFailed when this run has been started too often: something kills it each time."""
     context = FlowRunContext.get()
     attempts = 0 if context is None or context.flow_run is None else context.flow_run.run_count

@@ -18,13 +18,13 @@ from prefect.settings import get_current_settings
 from flows.console import console
 from tasks.subprocess_runner import terminate_all_units
 
-_ties: list[subprocess.Popen[bytes]] = []
+_server_watchdogs: list[subprocess.Popen[bytes]] = []
 
 
 def install_signal_handlers() -> None:
     """Ctrl-C and SIGTERM end this process. Prefect takes SIGTERM over while a flow runs."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, _handle_signal)
 
 
 def terminate_units() -> None:
@@ -44,7 +44,7 @@ def start_ephemeral_server() -> None:
     SubprocessASGIServer().start()
     server = _own_server()
     assert server is not None
-    _ties.append(
+    _server_watchdogs.append(
         subprocess.Popen(
             ["/bin/sh", "-c", 'read -r _; kill -KILL "$0" 2>/dev/null', str(server.pid)],
             stdin=subprocess.PIPE,
@@ -59,7 +59,7 @@ def _own_server() -> subprocess.Popen[bytes] | None:
     return SubprocessASGIServer().server_process
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
+def _handle_signal(number: int, frame: FrameType | None) -> NoReturn:
     terminate_all_units()
     _exit(number)
 

@@ -10,9 +10,9 @@ from flows.session import flow_session
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
-from tasks.dataset_approval import review
+from tasks.dataset_approval import require_approval
 from tasks.run_summary import RunSummary
-from tasks.training import Backbone, backbone, embeddings, latents, lora
+from tasks.training import Backbone, embed_captions, encode_latents, prepare_backbone, train_lora
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class TrainedTables:
 
 
 def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -> TrainedTables:
-    review(run, augmented.dataset)
+    require_approval(run, augmented.dataset)
     captions = [*curated.captions, augmented.recaptions]
-    model = backbone(run, captions)
-    latent_tables = latents(run, [*curated.clips, augmented.composites], model)
-    embedding_tables = embeddings(run, captions, model)
-    adapter = lora(run, augmented.dataset, latent_tables, embedding_tables, model)
+    model = prepare_backbone(run, captions)
+    latent_tables = encode_latents(run, [*curated.clips, augmented.composites], model)
+    embedding_tables = embed_captions(run, captions, model)
+    adapter = train_lora(run, augmented.dataset, latent_tables, embedding_tables, model)
     return TrainedTables(model, latent_tables, embedding_tables, adapter)
 
 

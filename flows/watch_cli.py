@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from flows import prefect_environment
-from flows.console import Settings, Workspace, console, load_settings, user_errors
-from flows.deploy_cli import server_url
+from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
+from flows.deploy_cli import require_server_url
 from mimix_core.inbox import pending
 from mimix_core.inbox.notification_backoff import Announcer
 
 
 def watch(
-    settings: Settings,
-    workspace: Workspace = None,
+    settings: SettingsArgument,
+    workspace: WorkspaceOption = None,
     every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10,
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
 ) -> None:
@@ -28,7 +28,7 @@ def watch(
     with user_errors():
         config = load_settings(settings, workspace)
         prefect_environment.configure_prefect()
-        server_url("mimix watch")
+        require_server_url("mimix watch")
         from tasks.events import emit_episode_arrived
 
         announcer = Announcer()

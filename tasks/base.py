@@ -29,7 +29,7 @@ from mimix_core.project.workspace import Workspace
 from mimix_core.tables import Reason
 from tasks.console_progress import ConsoleProgress, Stopwatch
 from tasks.run_summary import RunSummary, StageTotals, sum_counts
-from tasks.subprocess_runner import Hear, UnitDied, run_in_subprocess, stop_idle_units
+from tasks.subprocess_runner import ProgressCallback, UnitDied, run_in_subprocess, stop_idle_units
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +82,7 @@ def is_retryable(task: Task[..., Any], task_run: Any, state: Any) -> bool:
 
 # Boards of the runs in this process, by store: progress from a task that runs in another process
 # (a Dask worker) finds none and goes to Prefect alone.
-_boards: dict[Path, ConsoleProgress] = {}
+_consoles: dict[Path, ConsoleProgress] = {}
 
 
 def run_unit(work: UnitOfWork) -> TableRef:
@@ -93,22 +93,22 @@ def run_unit(work: UnitOfWork) -> TableRef:
     result; all other failures are raised.
     """
     store = Store(work.store)
-    progress = _Progress(work)
+    progress = _ProgressReporter(work)
     with store.claim(
-        work.stage, work.key, lambda: progress.hear(0, 1, "is being made by another run")
+        work.stage, work.key, lambda: progress.report(0, 1, "is being made by another run")
     ):
-        return store.lookup(work.stage, work.key) or _computed(store, work, progress.hear)
+        return store.lookup(work.stage, work.key) or _compute_unit(store, work, progress.report)
 
 
-def _computed(store: Store, work: UnitOfWork, hear: Hear) -> TableRef:
+def _compute_unit(store: Store, work: UnitOfWork, hear: ProgressCallback) -> TableRef:
     stage = registry.get_stage(work.stage)
-    log = work.store.parent / "logs" / f"{work.stage}-{_file_name(work.unit)}-{work.key[:8]}.log"
+    log = work.store.parent / "logs" / f"{work.stage}-{_log_file_name(work.unit)}-{work.key[:8]}.log"
     # Only what reads files of unknown origin is watched so closely: loading a large model is silent
     # for long with good reason, and takes more memory than a video may.
     bound = work.memory_bytes if stage.failed_rows is not None else None
     asked = build_request(stage, store, work.inputs, work.settings, log, memory_bytes=bound)
     try:
-        reply = _reply(stage, work, asked, hear)
+        reply = _run_with_second_attempt(stage, work, asked, hear)
     except UnitDied as died:
         if stage.failed_rows is None:
             raise
@@ -122,43 +122,43 @@ def _computed(store: Store, work: UnitOfWork, hear: Hear) -> TableRef:
     return reply.ref
 
 
-def _reply(stage: Stage[Any, Any], work: UnitOfWork, asked: UnitRequest, hear: Hear) -> UnitReply:
+def _run_with_second_attempt(stage: Stage[Any, Any], work: UnitOfWork, asked: UnitRequest, hear: ProgressCallback) -> UnitReply:
     """The reply of the unit's process; a second process is tried before a file is blamed."""
     stall = work.stall_seconds if stage.failed_rows is not None else None
     try:
         return run_in_subprocess(
-            asked, timeout_seconds=work.timeout_seconds, stall_seconds=stall, hear=hear
+            asked, timeout_seconds=work.timeout_seconds, stall_seconds=stall, on_progress=hear
         )
     except UnitDied as died:
-        if stage.failed_rows is None or not died.again:
+        if stage.failed_rows is None or not died.is_retryable:
             raise
     again = asked.model_copy(update={"log": asked.log.with_suffix(".again.log")})
     return run_in_subprocess(
-        again, timeout_seconds=work.timeout_seconds, stall_seconds=stall, fresh=True, hear=hear
+        again, timeout_seconds=work.timeout_seconds, stall_seconds=stall, new_process=True, on_progress=hear
     )
 
 
-def _file_name(unit: str) -> str:
+def _log_file_name(unit: str) -> str:
     """The unit's name as it can stand in a file's name; the key beside it tells two apart."""
     return re.sub(r"[^\w.-]", "_", unit)[:60]
 
 
-class _Progress:
+class _ProgressReporter:
     """Carries a child's progress to the board, and now and then to a Prefect artifact."""
 
     def __init__(self, work: UnitOfWork) -> None:
         self._work = work
         self._context = TaskRunContext.get()
         self._artifact: Any = None
-        self._said = time.monotonic()
+        self._last_sent = time.monotonic()
 
-    def hear(self, done: int, steps: int, note: str) -> None:
-        board = _boards.get(self._work.store)
+    def report(self, done: int, steps: int, note: str) -> None:
+        board = _consoles.get(self._work.store)
         if board is not None:
-            board.hear(self._work.stage, self._work.unit, done, steps, note)
-        if self._context is None or time.monotonic() - self._said < PROGRESS_SECONDS:
+            board.update(self._work.stage, self._work.unit, done, steps, note)
+        if self._context is None or time.monotonic() - self._last_sent < PROGRESS_SECONDS:
             return
-        self._said = time.monotonic()
+        self._last_sent = time.monotonic()
         percent = 100.0 * done / steps if steps else 100.0
         said = ": ".join(filter(None, [f"{self._work.stage} {self._work.unit}", note]))
         if self._artifact is None:
@@ -200,35 +200,35 @@ class Run:
     """One flow run: the workspace, and what has been done in it so far."""
 
     workspace: Workspace
-    board: ConsoleProgress = field(default_factory=ConsoleProgress)
+    console: ConsoleProgress = field(default_factory=ConsoleProgress)
     refs: dict[str, list[TableRef]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _boards[self.workspace.store.root] = self.board
+        _consoles[self.workspace.store.root] = self.console
         for notice in self.workspace.notices:
-            self.board.warn(notice)
+            self.console.warn(notice)
 
     def run_units(
         self, submit: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
     ) -> list[TableRef]:
-        """Run one stage over its units, at most ``run.workers`` at a time; refs in their order.
+        """Run one stage over its units, at most ``run.max_workers`` at a time; refs in their order.
 
         Units that another run is computing come last: two runs in one workspace share the work. A
         unit that fails does not stop the others. Raises afterwards, naming each failed unit.
         """
         stage = registry.get_stage(str(submit.name))
         store, settings_of_run = self.workspace.store, self.workspace.config.run
-        works = {n: self._work(stage, one, settings) for n, one in enumerate(inputs)}
+        works = {n: self._build_unit(stage, one, settings) for n, one in enumerate(inputs)}
         watch = Stopwatch()
         found: dict[int, TableRef] = {}
         futures: dict[PrefectFuture[TableRef], int] = {}
         problems: list[tuple[str, BaseException]] = []
         cached = 0
-        with self.board.stage(stage.name, len(inputs)):
+        with self.console.stage(stage.name, len(inputs)):
             while works:
-                if len(futures) >= settings_of_run.workers:
-                    self._collect(futures, found, problems, inputs, stage)
-                free = (n for n, work in works.items() if not store.claimed(work.stage, work.key))
+                if len(futures) >= settings_of_run.max_workers:
+                    self._collect_result(futures, found, problems, inputs, stage)
+                free = (n for n, work in works.items() if not store.is_claimed(work.stage, work.key))
                 index = next(free, next(iter(works)))
                 work = works.pop(index)
                 hit = store.lookup(work.stage, work.key)
@@ -241,17 +241,17 @@ class Run:
                 )
                 futures[bound.submit(work)] = index
             while futures:
-                self._collect(futures, found, problems, inputs, stage)
+                self._collect_result(futures, found, problems, inputs, stage)
         stop_idle_units(stage.name)
         if problems:
-            raise _joined(stage.name, problems)
+            raise _combine_errors(stage.name, problems)
         refs = [found[index] for index in range(len(inputs))]
-        self._no_bug(stage.name, refs)
-        self._note(stage.name, refs, len(inputs) - cached, watch.seconds())
+        self._raise_if_every_row_unforeseen(stage.name, refs)
+        self._record_totals(stage.name, refs, len(inputs) - cached, watch.seconds())
         return refs
 
     def summary(self) -> RunSummary:
-        return RunSummary(stages=tuple(self.board.lines), notices=self.workspace.notices)
+        return RunSummary(stages=tuple(self.console.finished_stages), notices=self.workspace.notices)
 
     def run_single(
         self, submit: Task[..., TableRef], inputs: FrozenModel, settings: FrozenModel
@@ -259,7 +259,7 @@ class Run:
         """Run a stage that has a single unit."""
         return self.run_units(submit, [inputs], settings)[0]
 
-    def _work(
+    def _build_unit(
         self, stage: Stage[Any, Any], inputs: FrozenModel, settings: FrozenModel
     ) -> UnitOfWork:
         timeout = self.workspace.config.run.timeout_minutes
@@ -271,11 +271,11 @@ class Run:
             settings=settings,
             store=self.workspace.store.root,
             timeout_seconds=None if timeout is None else 60.0 * timeout,
-            stall_seconds=60.0 * self.workspace.config.run.stall_minutes,
-            memory_bytes=int(1e9 * self.workspace.config.run.memory_gb),
+            stall_seconds=60.0 * self.workspace.config.run.stall_timeout_minutes,
+            memory_bytes=int(1e9 * self.workspace.config.run.memory_limit_gb),
         )
 
-    def _collect(
+    def _collect_result(
         self,
         futures: dict[PrefectFuture[TableRef], int],
         found: dict[int, TableRef],
@@ -298,9 +298,9 @@ class Run:
             problems.append((unit, StageFailed(f"{result.path} vanished after it was made")))
             return
         found[index] = here
-        self.board.hear(stage.name, unit, 1, 1, "")
+        self.console.update(stage.name, unit, 1, 1, "")
 
-    def _no_bug(self, name: str, refs: Sequence[TableRef]) -> None:
+    def _raise_if_every_row_unforeseen(self, name: str, refs: Sequence[TableRef]) -> None:
         """An error that meets every unit is MiMix's and no file's: raise it, and keep no rows."""
         records = [self.workspace.store.record(ref) for ref in refs]
         if not refs or any(set(one.reasons) != {Reason.UNFORESEEN_ERROR} for one in records):
@@ -314,14 +314,14 @@ class Run:
             f"This is a bug; the traceback is in the units' logs: {logs}/{name}-*.log"
         )
 
-    def _note(self, name: str, refs: Sequence[TableRef], computed: int, seconds: float) -> None:
+    def _record_totals(self, name: str, refs: Sequence[TableRef], computed: int, seconds: float) -> None:
         reasons: dict[str, int] = {}
         for ref in refs:
             record = self.workspace.store.record(ref)
             for reason, count in record.reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + count
         self.refs.setdefault(name, []).extend(refs)
-        self.board.done(
+        self.console.finish_stage(
             StageTotals(
                 stage=name,
                 units=len(refs),
@@ -333,10 +333,10 @@ class Run:
         )
         for ref in refs:
             if ref.counts.failed:
-                self.board.warn(f"{name} ({ref.unit}): {ref.counts.failed} failed, see {ref.path}")
+                self.console.warn(f"{name} ({ref.unit}): {ref.counts.failed} failed, see {ref.path}")
 
 
-def _joined(stage: str, problems: list[tuple[str, BaseException]]) -> MimixError:
+def _combine_errors(stage: str, problems: list[tuple[str, BaseException]]) -> MimixError:
     """One error for all units of a stage that failed; bad input stays bad input."""
     text = "\n".join(f"{stage} ({unit}): {error}" for unit, error in problems)
     if all(isinstance(error, BadInput) for _, error in problems):

@@ -21,15 +21,15 @@ from tasks.prefect_secrets import load_api_key
 captions_task = stage_task("captions")
 
 
-def captions(
+def caption_clips(
     run: Run, clips: Sequence[TableRef], transcripts: Sequence[TableRef]
 ) -> list[TableRef]:
     """One table per episode, in the library's order."""
     workspace = run.workspace
-    hand, unclaimed = caption_overrides(workspace)
+    hand, unclaimed = load_caption_overrides(workspace)
     for name in unclaimed:
-        run.board.warn(f"captions.overrides: {name} is no clip of any episode of the library")
-    told = caption_characters(workspace)
+        run.console.warn(f"captions.overrides: {name} is no clip of any episode of the library")
+    told = caption_model_inputs(workspace)
     shows = {show.id: show for show in told.pop("shows", ())}
     inputs = [
         CaptionInputs(
@@ -43,7 +43,7 @@ def captions(
             script=e.script,
             plot=e.plot,
             hand=hand.get(e.id, {}),
-            tokenizer=tokenizer(workspace),
+            tokenizer=tokenizer_file(workspace),
             show=shows.get(e.show.id),
             **told,
         )
@@ -51,24 +51,24 @@ def captions(
             workspace.episodes, clips, transcripts, strict=True
         )
     ]
-    tables = run.run_units(captions_task, inputs, workspace.config.captions.in_force())
-    _warn(run, tables)
+    tables = run.run_units(captions_task, inputs, workspace.config.captions.effective())
+    _warn_about_captions(run, tables)
     return tables
 
 
-def caption_characters(workspace: Workspace) -> dict[str, Any]:
+def caption_model_inputs(workspace: Workspace) -> dict[str, Any]:
     """``shows``, ``prompt`` and ``answers`` for the inputs of backend vlm; nothing for a script."""
     settings = workspace.config.captions
     if settings.backend == "script":
         return {}
     return {
-        "shows": tuple(show_facts(workspace.store, show) for show in workspace.library.shows),
-        "prompt": prompt_file(workspace),
+        "shows": tuple(build_show_facts(workspace.store, show) for show in workspace.library.shows),
+        "prompt": find_prompt_file(workspace),
         "answers": workspace.config.workspace / "answers",
     }
 
 
-def show_facts(store: Store, show: Show) -> ShowFacts:
+def build_show_facts(store: Store, show: Show) -> ShowFacts:
     """What captioners are told of a show."""
     return ShowFacts(
         id=show.id,
@@ -79,27 +79,27 @@ def show_facts(store: Store, show: Show) -> ShowFacts:
                 name=character.name,
                 aliases=character.aliases,
                 description=character.description,
-                references=tuple(store.source(path) for path in character.references),
+                references=tuple(store.source_ref(path) for path in character.references),
             )
             for character in show.characters
         ),
     )
 
 
-def prompt_file(workspace: Workspace) -> FileRef:
+def find_prompt_file(workspace: Workspace) -> FileRef:
     """The prompt of the settings, else the one that comes with MiMix; read once to check it."""
-    chosen = workspace.file(workspace.config.captions.prompt, "captions.prompt")
-    file = chosen or workspace.store.source(DEFAULT)
+    chosen = workspace.file_ref(workspace.config.captions.prompt, "captions.prompt")
+    file = chosen or workspace.store.source_ref(DEFAULT)
     read_prompt(file.path)
     return file
 
 
-def tokenizer(workspace: Workspace) -> FileRef | None:
+def tokenizer_file(workspace: Workspace) -> FileRef | None:
     """The text encoder's tokenizer, when the settings name one."""
-    return workspace.file(workspace.config.captions.tokenizer, "captions.tokenizer")
+    return workspace.file_ref(workspace.config.captions.tokenizer, "captions.tokenizer")
 
 
-def caption_overrides(workspace: Workspace) -> tuple[dict[str, dict[str, str]], list[str]]:
+def load_caption_overrides(workspace: Workspace) -> tuple[dict[str, dict[str, str]], list[str]]:
     """By episode, what a person wrote for its clips; and the clips of no episode.
 
     Each episode is given its own alone: a word changed in one leaves the others as they are.
@@ -134,18 +134,18 @@ def load_captioner_key(settings: CaptionSettings) -> None:
         load_api_key(settings.vlm, settings.vlm_secret, "captions.vlm_secret")
 
 
-def _warn(run: Run, tables: Sequence[TableRef]) -> None:
+def _warn_about_captions(run: Run, tables: Sequence[TableRef]) -> None:
     """Tell of captions that say the same of too many clips."""
-    alarm = run.workspace.config.captions.same_caption_alarm
+    alarm = run.workspace.config.captions.identical_caption_warning_count
     for ref in tables:
         notes = run.workspace.store.record(ref).notes
         if int(notes.get("most_shared", 0)) >= alarm:
-            run.board.warn(
+            run.console.warn(
                 f"captions ({ref.unit}): {notes['most_shared']} of {ref.counts.ok} clips have one "
                 f"caption: {notes['most_shared_caption']}"
             )
         if "hand_captions_of_no_clip" in notes:
-            run.board.warn(
+            run.console.warn(
                 f"captions ({ref.unit}): {notes['hand_captions_of_no_clip']} captions by hand are "
                 "of clips that are not there any more"
             )

@@ -9,7 +9,7 @@ from tasks.base import Run, stage_task
 clips_task = stage_task("clips")
 
 
-def clips(run: Run, scenes: Sequence[TableRef], overlays: Sequence[TableRef]) -> list[TableRef]:
+def cut_clips(run: Run, scenes: Sequence[TableRef], overlays: Sequence[TableRef]) -> list[TableRef]:
     """One table per episode, in the library's order."""
     inputs = [
         ClipInputs(unit=e.name, video=e.video, scenes=scene_table, overlays=overlay_table)

@@ -6,13 +6,13 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.stages.captions.recaption import RecaptionInputs
 from mimix_core.stages.composites.stage import CompositeInputs
 from tasks.base import Run, stage_task
-from tasks.captions import caption_characters, tokenizer
+from tasks.captions import caption_model_inputs, tokenizer_file
 
 composites_task = stage_task("composites")
 recaptions_task = stage_task("recaptions")
 
 
-def composites(
+def make_composites(
     run: Run,
     clips: Sequence[TableRef],
     captions: Sequence[TableRef],
@@ -30,13 +30,13 @@ def composites(
     return run.run_single(composites_task, inputs, config.composites)
 
 
-def recaptions(run: Run, composites: TableRef, captions: Sequence[TableRef]) -> TableRef:
+def caption_composites(run: Run, composites: TableRef, captions: Sequence[TableRef]) -> TableRef:
     """One table: a caption for each composite."""
     inputs = RecaptionInputs(
         unit="all",
         composites=composites,
         captions=tuple(captions),
-        tokenizer=tokenizer(run.workspace),
-        **caption_characters(run.workspace),
+        tokenizer=tokenizer_file(run.workspace),
+        **caption_model_inputs(run.workspace),
     )
-    return run.run_single(recaptions_task, inputs, run.workspace.config.captions.in_force())
+    return run.run_single(recaptions_task, inputs, run.workspace.config.captions.effective())

@@ -20,9 +20,9 @@ class ConsoleProgress:
     """Console progress of one run. Units may report from several threads."""
 
     console: Console = field(default_factory=Console)
-    lines: list[StageTotals] = field(default_factory=list)
+    finished_stages: list[StageTotals] = field(default_factory=list)
     _bars: Progress | None = None
-    _shares: dict[tuple[str, str], float] = field(default_factory=dict)
+    _unit_fractions: dict[tuple[str, str], float] = field(default_factory=dict)
     _tasks: dict[str, TaskID] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -45,19 +45,19 @@ class ConsoleProgress:
             finally:
                 self._bars = None
 
-    def hear(self, stage: str, unit: str, done: int, steps: int, note: str) -> None:
+    def update(self, stage: str, unit: str, done: int, steps: int, note: str) -> None:
         """A unit says how far it is."""
         with self._lock:
-            self._shares[(stage, unit)] = done / steps if steps else 1.0
+            self._unit_fractions[(stage, unit)] = done / steps if steps else 1.0
             if self._bars is not None and stage in self._tasks:
-                share = sum(v for (name, _), v in self._shares.items() if name == stage)
+                share = sum(v for (name, _), v in self._unit_fractions.items() if name == stage)
                 self._bars.update(
                     self._tasks[stage], completed=share, note=escape(f"{unit} {note}".strip())
                 )
 
-    def done(self, line: StageTotals) -> None:
+    def finish_stage(self, line: StageTotals) -> None:
         """Print the stage's line."""
-        self.lines.append(line)
+        self.finished_stages.append(line)
         counts = line.counts
         said = f"{counts.ok} ok"
         if counts.rejected:

@@ -7,13 +7,13 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import CutoutSettings
 from mimix_core.stages.cutouts.locate import (
-    EmbeddingInputs,
-    Known,
+    CharacterReference,
+    EmbeddingLocatorInputs,
+    FaceLocatorInputs,
     LocatorInputs,
-    ReferenceInputs,
-    VlmInputs,
+    VlmLocatorInputs,
 )
-from mimix_core.stages.cutouts.locate.face_reader import models
+from mimix_core.stages.cutouts.locate.face_encoder import face_model_paths
 from mimix_core.stages.cutouts.stage import CutoutInputs
 from tasks.base import Run, stage_task
 from tasks.prefect_secrets import load_api_key
@@ -21,13 +21,13 @@ from tasks.prefect_secrets import load_api_key
 cutouts_task = stage_task("cutouts")
 
 
-def cutouts(run: Run, clips: Sequence[TableRef], captions: Sequence[TableRef]) -> list[TableRef]:
+def cut_out_characters(run: Run, clips: Sequence[TableRef], captions: Sequence[TableRef]) -> list[TableRef]:
     """One table per episode, in the library's order."""
     settings = run.workspace.config.cutouts
     load_locator_key(settings)
-    weights = run.workspace.file(settings.weights, "cutouts.weights")
+    weights = run.workspace.file_ref(settings.weights, "cutouts.weights")
     locators = {
-        show.id: locator_inputs(run.workspace, show) for show in run.workspace.library.shows
+        show.id: build_locator_inputs(run.workspace, show) for show in run.workspace.library.shows
     }
     inputs = [
         CutoutInputs(
@@ -38,14 +38,14 @@ def cutouts(run: Run, clips: Sequence[TableRef], captions: Sequence[TableRef]) -
             captions=caption_table,
             boxes=e.boxes,
             # Not where a person gave boxes: nothing of it is read there, nor is part of the key.
-            locating=None if e.boxes is not None else locators[e.show.id],
+            locator=None if e.boxes is not None else locators[e.show.id],
             weights=weights,
         )
         for e, clip_table, caption_table in zip(
             run.workspace.episodes, clips, captions, strict=True
         )
     ]
-    return run.run_units(cutouts_task, inputs, settings.in_force())
+    return run.run_units(cutouts_task, inputs, settings.effective())
 
 
 def load_locator_key(settings: CutoutSettings) -> None:
@@ -54,7 +54,7 @@ def load_locator_key(settings: CutoutSettings) -> None:
         load_api_key(settings.vlm.vlm, settings.vlm.vlm_secret, "cutouts.vlm.vlm_secret")
 
 
-def locator_inputs(workspace: Workspace, show: Show) -> LocatorInputs | None:
+def build_locator_inputs(workspace: Workspace, show: Show) -> LocatorInputs | None:
     """What the locator of a show's style is given; None where it is ``boxes``.
 
     Raises MissingModel where the locator's models are not installed.
@@ -64,19 +64,19 @@ def locator_inputs(workspace: Workspace, show: Show) -> LocatorInputs | None:
     if name == "boxes":
         return None
     known = tuple(
-        Known(
+        CharacterReference(
             name=character.name,
             description=character.description if name == "vlm" else "",
-            references=tuple(workspace.store.source(path) for path in character.references),
+            references=tuple(workspace.store.source_ref(path) for path in character.references),
         )
         for character in show.characters
     )
-    if name == "reference":
-        landmarks, network = (workspace.store.source(path) for path in models())
-        return ReferenceInputs(
-            characters=known, settings=settings.reference, landmarks=landmarks, network=network
+    if name == "face":
+        landmarks, network = (workspace.store.source_ref(path) for path in face_model_paths())
+        return FaceLocatorInputs(
+            characters=known, settings=settings.face, landmarks=landmarks, network=network
         )
     if name == "embedding":
-        return EmbeddingInputs(characters=known, settings=settings.embedding)
+        return EmbeddingLocatorInputs(characters=known, settings=settings.embedding)
     answers = workspace.config.workspace / "answers"
-    return VlmInputs(characters=known, settings=settings.vlm, answers=answers)
+    return VlmLocatorInputs(characters=known, settings=settings.vlm, response_cache=answers)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from mimix_core.engine.artifacts import TableRef
-from mimix_core.stages.dataset.stage import DatasetInputs, shortfall
+from mimix_core.stages.dataset.stage import DatasetInputs, describe_shortfall
 from tasks.base import Run, stage_task
 
 dataset_task = stage_task("dataset")
 
 
-def dataset(
+def assemble_dataset(
     run: Run,
     clips: Sequence[TableRef],
     captions: Sequence[TableRef],
@@ -27,7 +27,7 @@ def dataset(
     )
     ref = run.run_single(dataset_task, inputs, config.dataset)
     ratio = config.composites.ratio if config.dataset.ratio is None else config.dataset.ratio
-    missing = shortfall(run.workspace.store.record(ref).notes, ratio)
+    missing = describe_shortfall(run.workspace.store.record(ref).notes, ratio)
     if missing:
-        run.board.warn(f"dataset: {missing}")
+        run.console.warn(f"dataset: {missing}")
     return ref

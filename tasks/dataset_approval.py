@@ -30,7 +30,7 @@ class ApprovalInput(RunInput):
     note: str = Field("", description="Why; kept with the decision.")
 
 
-def review(run: Run, dataset: TableRef) -> None:
+def require_approval(run: Run, dataset: TableRef) -> None:
     """Return when the dataset is approved, or when the settings ask for no review.
 
     A run of a deployment is suspended: its process ends, nothing is held while it waits, and Resume
@@ -39,33 +39,33 @@ def review(run: Run, dataset: TableRef) -> None:
     answer was no.
     """
     config = run.workspace.config
-    if not config.run.review:
+    if not config.run.require_approval:
         return
     decision = load_decision(config.workspace, dataset.key)
     context = FlowRunContext.get()
     asked = context is not None and context.flow_run is not None and context.flow_run.deployment_id
     if asked and not (decision is not None and decision.approved):
-        decision = _ask(run, dataset)
+        decision = _suspend_for_approval(run, dataset)
     if decision is None:
         raise DatasetNotApproved(
-            f"the dataset {dataset.key[:12]} ({_counts(dataset)}) waits for approval",
-            where="settings, key run.review",
+            f"the dataset {dataset.key[:12]} ({_format_counts(dataset)}) waits for approval",
+            where="settings, key run.require_approval",
             fix=f"Look at {dataset.path}, then: mimix review SETTINGS --approve (or --reject), and "
             "the same command goes on from here.",
         )
     if not decision.approved:
         raise DatasetNotApproved(
             f"the dataset {dataset.key[:12]} was rejected: {decision.note or 'no reason given'}",
-            where="settings, key run.review",
+            where="settings, key run.require_approval",
             fix="Change the settings or the library, or approve it after all: "
             "mimix review SETTINGS --approve",
         )
 
 
-def _ask(run: Run, dataset: TableRef) -> DatasetDecision:
+def _suspend_for_approval(run: Run, dataset: TableRef) -> DatasetDecision:
     """Suspend the run until a person has answered, and keep the answer."""
     config = run.workspace.config
-    text = _question(run, dataset)
+    text = _approval_page(run, dataset)
     create_markdown_artifact(
         markdown=text, key="mimix-review", description="Waits for approval: Resume, then answer"
     )
@@ -79,7 +79,7 @@ def _ask(run: Run, dataset: TableRef) -> DatasetDecision:
     return decision
 
 
-def _question(run: Run, dataset: TableRef) -> str:
+def _approval_page(run: Run, dataset: TableRef) -> str:
     record = run.workspace.store.record(dataset)
     notes = [f"| {name} | {value} |" for name, value in record.notes.items()]
     report = run.workspace.config.workspace / "report" / "index.html"
@@ -89,7 +89,7 @@ def _question(run: Run, dataset: TableRef) -> str:
         [
             f"## Dataset {dataset.key[:12]} waits for approval",
             "",
-            _counts(dataset),
+            _format_counts(dataset),
             "",
             "| | |",
             "| --- | --- |",
@@ -99,11 +99,11 @@ def _question(run: Run, dataset: TableRef) -> str:
             "",
             f"Its rows: `{dataset.path}`",
             "",
-            run.summary().markdown("So far", sum(line.seconds for line in run.board.lines)),
+            run.summary().markdown("So far", sum(line.seconds for line in run.console.finished_stages)),
         ]
     )
 
 
-def _counts(dataset: TableRef) -> str:
+def _format_counts(dataset: TableRef) -> str:
     counts = dataset.counts
     return f"{counts.ok} samples, {counts.rejected} left out, {counts.failed} failed"

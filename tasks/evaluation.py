@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from mimix_core.benchmark.scores_stage import ScoreInputs, extension_files, required_weights
-from mimix_core.domain.prompts import Prompt, load_prompts
+from mimix_core.domain.prompts import VideoPrompt, load_prompts
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
 from mimix_core.wan.samples_stage import SampleInputs
-from mimix_core.wan.tensor_shards import sweep
+from mimix_core.wan.tensor_shards import remove_stale_results
 from mimix_core.wan.videos_stage import VideoInputs
 from tasks.base import Run, stage_task
 from tasks.training import Backbone
@@ -16,15 +16,15 @@ videos_task = stage_task("videos")
 samples_task = stage_task("samples")
 scores_task = stage_task("scores")
 
-VIDEOS_A_UNIT = 8
+MAX_VIDEOS_PER_UNIT = 8
 """Prompts of one unit of work, at most: 40 minutes of one H200. With several GPUs each works on a
 unit (``run.max_workers`` at a time); loading the model is a small part of one."""
 
 
-def samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
+def generate_samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
     """One video per prompt: made in units, then one table of them all."""
     settings = run.workspace.config.samples
-    prompts = run.workspace.file(settings.prompts, "samples.prompts")
+    prompts = run.workspace.file_ref(settings.prompts, "samples.prompts")
     if prompts is None:
         raise BadInput(
             "no prompts to generate from",
@@ -44,36 +44,36 @@ def samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
             tokenizer=model.components["tokenizer"],
             scheduler=model.components["scheduler"],
             lora=lora,
-            parts=parts,
+            partial_results=parts,
         )
-        for unit, share in split_units(load_prompts(prompts.path, roster))
+        for unit, share in split_prompt_units(load_prompts(prompts.path, roster))
     ]
     videos = run.run_units(videos_task, inputs, settings)
-    sweep(parts, str(videos_task.name))
+    remove_stale_results(parts, str(videos_task.name))
     return run.run_single(samples_task, SampleInputs(unit="all", videos=tuple(videos)), settings)
 
 
-def split_units(prompts: Sequence[Prompt]) -> list[tuple[str, tuple[Prompt, ...]]]:
+def split_prompt_units(prompts: Sequence[VideoPrompt]) -> list[tuple[str, tuple[VideoPrompt, ...]]]:
     """The units that the prompts are generated in, in their order, each with its prompts."""
-    begins = range(0, len(prompts), VIDEOS_A_UNIT)
+    begins = range(0, len(prompts), MAX_VIDEOS_PER_UNIT)
     return [
         (
-            f"{begin + 1}-{min(begin + VIDEOS_A_UNIT, len(prompts))}",
-            tuple(prompts[begin : begin + VIDEOS_A_UNIT]),
+            f"{begin + 1}-{min(begin + MAX_VIDEOS_PER_UNIT, len(prompts))}",
+            tuple(prompts[begin : begin + MAX_VIDEOS_PER_UNIT]),
         )
         for begin in begins
     ]
 
 
-def scores(run: Run, samples: TableRef, clips: Sequence[TableRef]) -> TableRef:
+def score_samples(run: Run, samples: TableRef, clips: Sequence[TableRef]) -> TableRef:
     """Every metric of every generated video, and of the real clips for scale."""
     settings = run.workspace.config.scores
-    files = (run.workspace.file(path, "scores.weights") for path in required_weights(settings))
+    files = (run.workspace.file_ref(path, "scores.weights") for path in required_weights(settings))
     inputs = ScoreInputs(
         unit="all",
         samples=samples,
         clips=tuple(clips),
         weights=tuple(file for file in files if file is not None),
-        extensions=tuple(run.workspace.store.source(path) for path in extension_files(settings)),
+        extensions=tuple(run.workspace.store.source_ref(path) for path in extension_files(settings)),
     )
     return run.run_single(scores_task, inputs, settings)

@@ -10,7 +10,7 @@ from prefect.events import Event
 
 from mimix_core.inbox import Waiting
 
-EVENT = "mimix.episode.arrived"
+EPISODE_ARRIVED = "mimix.episode.arrived"
 
 
 def emit_episode_arrived(files: Sequence[Waiting]) -> bool:
@@ -20,7 +20,7 @@ def emit_episode_arrived(files: Sequence[Waiting]) -> bool:
     """
     events = [
         Event(
-            event=EVENT,
+            event=EPISODE_ARRIVED,
             resource={
                 "prefect.resource.id": f"mimix.episode.{one.sha256[:16]}",
                 "prefect.resource.name": one.path.name,

@@ -14,7 +14,7 @@ from mimix_core.tables import SAMPLES, Status
 from tasks.base import Run, stage_task
 from tasks.prefect_secrets import load_api_key
 
-SYSTEM = "ours"
+OWN_SYSTEM = "ours"
 """What the run's own videos go by in the table."""
 
 judgements_task = stage_task("judgements")
@@ -26,34 +26,34 @@ def load_judge_key(settings: JudgeSettings) -> None:
         load_api_key(settings.vlm, settings.vlm_secret, "judge.vlm_secret")
 
 
-def judgements(run: Run, samples: TableRef) -> TableRef | None:
+def judge_samples(run: Run, samples: TableRef) -> TableRef | None:
     """Ratings of every sample; None when the settings name no model that judges."""
     workspace, settings = run.workspace, run.workspace.config.judge
     if settings.vlm is None:
         return None
     load_judge_key(settings)
-    return run.run_single(judgements_task, judge_inputs(workspace, samples), settings)
+    return run.run_single(judgements_task, build_judge_inputs(workspace, samples), settings)
 
 
-def judge_inputs(workspace: Workspace, samples: TableRef) -> JudgeInputs:
+def build_judge_inputs(workspace: Workspace, samples: TableRef) -> JudgeInputs:
     """The run's own videos, their prompts and the library's characters.
 
     Raises BadInput when the settings name no prompts, or what they name cannot be read.
     """
-    prompts = workspace.file(workspace.config.samples.prompts, "samples.prompts")
+    prompts = workspace.file_ref(workspace.config.samples.prompts, "samples.prompts")
     if prompts is None:
         raise BadInput("no prompts to judge by", where="settings, key samples.prompts")
     library = workspace.library
     return JudgeInputs(
         prompts=load_prompts(prompts.path, [one.name for one in library.characters()]),
-        cast=cast_of(library.shows, workspace.store.source),
-        systems=(sample_videos(samples),),
-        rubric=rubric_file(workspace),
+        cast=cast_of(library.shows, workspace.store.source_ref),
+        systems=(collect_sample_videos(samples),),
+        rubric=find_rubric_file(workspace),
         answers=workspace.config.workspace / "answers",
     )
 
 
-def sample_videos(samples: TableRef) -> SystemVideos:
+def collect_sample_videos(samples: TableRef) -> SystemVideos:
     """The run's own videos as a system; a sample that failed is a video that is not there."""
     videos: dict[str, FileRef] = {}
     absent: dict[str, str] = {}
@@ -64,11 +64,11 @@ def sample_videos(samples: TableRef) -> SystemVideos:
             videos[row["prompt_id"]] = FileRef(path=path, sha256=row["sha256"], size=size)
         else:
             absent[row["prompt_id"]] = f"{row['reason']}: {row['detail']}"
-    return SystemVideos(name=SYSTEM, videos=videos, absent=absent)
+    return SystemVideos(name=OWN_SYSTEM, videos=videos, absent=absent)
 
 
-def rubric_file(workspace: Workspace) -> FileRef:
+def find_rubric_file(workspace: Workspace) -> FileRef:
     """The rubric of the settings, else the one that comes with MiMix; read once to check it."""
-    file = workspace.store.source(default_or(workspace.config.judge.rubric))
+    file = workspace.store.source_ref(default_or(workspace.config.judge.rubric))
     read_rubric(file.path)
     return file

@@ -34,7 +34,7 @@ def record_lineage(run: Run) -> None:
         for show, asset in shows.items():
             episodes = [e for e in run.workspace.episodes if e.show.id == show]
             parents = [_asset(run, f"episode/{e.id}", e.name) for e in episodes]
-            _made(asset, parents, {"episodes": len(episodes)})
+            _materialize(asset, parents, {"episodes": len(episodes)})
     chain = list(shows.values())
     for stage in ("dataset", "lora", "samples", "scores", "judgements"):
         refs = run.refs.get(stage)
@@ -42,7 +42,7 @@ def record_lineage(run: Run) -> None:
             return
         asset = _asset(run, stage)
         if stage in computed:
-            _made(asset, chain, _facts(refs))
+            _materialize(asset, chain, _table_metadata(refs))
         chain = [asset]
 
 
@@ -61,12 +61,12 @@ def _asset(run: Run, path: str, name: str = "") -> Asset:
     )
 
 
-def _facts(refs: Sequence[TableRef]) -> dict[str, Any]:
+def _table_metadata(refs: Sequence[TableRef]) -> dict[str, Any]:
     [ref] = refs
     return {"key": ref.key, "sha256": ref.sha256, **ref.counts.model_dump()}
 
 
-def _made(asset: Asset, parents: Sequence[Asset], facts: dict[str, Any]) -> None:
+def _materialize(asset: Asset, parents: Sequence[Asset], facts: dict[str, Any]) -> None:
     """Materialize the asset. Of more parents than an event can name, the first are named."""
     named = list(parents[:MAX_PARENTS])
 

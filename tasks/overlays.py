@@ -9,7 +9,7 @@ from tasks.base import Run, stage_task
 overlays_task = stage_task("overlays")
 
 
-def overlays(run: Run, scenes: Sequence[TableRef]) -> list[TableRef]:
+def detect_overlays(run: Run, scenes: Sequence[TableRef]) -> list[TableRef]:
     """One table per episode, in the library's order."""
     inputs = [
         OverlayInputs(unit=e.name, show=e.show.id, video=e.video, scenes=scene_table)

@@ -25,11 +25,11 @@ from mimix_core.settings import Config
 from mimix_core.tables import Status
 from tasks.base import Run
 
-MAX_REJECTS = 200
-MAX_PICTURES = 24
-PICTURES_SECONDS = 120.0
+MAX_REJECTED_ROWS = 200
+MAX_SHEET_FRAMES = 24
+CONTACT_SHEET_TIMEOUT_SECONDS = 120.0
 
-SHEETS = ("clips", "composites", "samples")
+CONTACT_SHEET_STAGES = ("clips", "composites", "samples")
 """Stages whose files are videos that a person wants to see."""
 
 
@@ -40,10 +40,10 @@ def publish_run_artifacts(run: Run, flow_name: str, seconds: float) -> None:
         key=f"mimix-{flow_name}-summary",
         description="Rows in and out of every stage",
     )
-    _show_rejects(run, flow_name)
+    _publish_rejected_rows(run, flow_name)
     for stage in computed_stages(run):
-        if stage in SHEETS:
-            _show_sheet(run, stage)
+        if stage in CONTACT_SHEET_STAGES:
+            _publish_contact_sheet(run, stage)
     if "report" in run.refs:
         link = report_link(run.workspace.config)
         create_link_artifact(link=link, link_text="Report", key="mimix-report", description=link)
@@ -51,7 +51,7 @@ def publish_run_artifacts(run: Run, flow_name: str, seconds: float) -> None:
 
 def computed_stages(run: Run) -> list[str]:
     """The stages of which this run has computed a unit, in their order."""
-    return [line.stage for line in run.board.lines if line.computed]
+    return [line.stage for line in run.console.finished_stages if line.computed]
 
 
 def report_link(config: Config) -> str:
@@ -79,12 +79,12 @@ def rejected_rows_table(refs: Sequence[TableRef]) -> Iterator[dict[str, str]]:
                 }
 
 
-def _show_rejects(run: Run, flow_name: str) -> None:
+def _publish_rejected_rows(run: Run, flow_name: str) -> None:
     refs = [ref for of_stage in run.refs.values() for ref in of_stage]
     total = sum(ref.counts.rejected + ref.counts.failed for ref in refs)
     # Failed ones first: they are the news; what is rejected is mostly meant to be.
     ordered = sorted(refs, key=lambda ref: ref.counts.failed == 0)
-    shown = [row for row, _ in zip(rejected_rows_table(ordered), range(MAX_REJECTS), strict=False)]
+    shown = [row for row, _ in zip(rejected_rows_table(ordered), range(MAX_REJECTED_ROWS), strict=False)]
     if not shown:
         return
     left = f"; {total - len(shown)} more in the tables of the store" if total > len(shown) else ""
@@ -95,22 +95,22 @@ def _show_rejects(run: Run, flow_name: str) -> None:
     )
 
 
-def _show_sheet(run: Run, stage: str) -> None:
+def _publish_contact_sheet(run: Run, stage: str) -> None:
     """One picture of the middle frames of the stage's videos, spread over all of them."""
-    videos = [video for ref in run.refs[stage] for video in _videos(ref)]
+    videos = [video for ref in run.refs[stage] for video in _video_paths(ref)]
     if not videos:
         return
-    step = max(1, len(videos) // MAX_PICTURES)
-    chosen = videos[::step][:MAX_PICTURES]
+    step = max(1, len(videos) // MAX_SHEET_FRAMES)
+    chosen = videos[::step][:MAX_SHEET_FRAMES]
     made = subprocess.run(
         [sys.executable, "-m", "mimix_core.media.contact_sheet", *map(str, chosen)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=PICTURES_SECONDS,
+        timeout=CONTACT_SHEET_TIMEOUT_SECONDS,
         check=False,
     )
     if made.returncode != 0:
-        run.board.warn(
+        run.console.warn(
             f"no contact sheet of {stage}: {made.stderr.decode(errors='replace')[-300:]}"
         )
         return
@@ -123,6 +123,6 @@ def _show_sheet(run: Run, stage: str) -> None:
     )
 
 
-def _videos(ref: TableRef) -> list[Path]:
+def _video_paths(ref: TableRef) -> list[Path]:
     rows = tables.usable(tables.read(ref.path, registry.get_stage(ref.stage).table))
     return [ref.folder / row["file"] for row in rows]

@@ -15,7 +15,7 @@ from tasks.base import Run, stage_task
 report_task = stage_task("report")
 
 
-def report(
+def write_report(
     run: Run,
     *,
     scenes: Sequence[TableRef],
@@ -82,11 +82,11 @@ def report(
     )
     table = run.run_single(report_task, inputs, workspace.config.report)
     latest = workspace.config.workspace / "report"
-    _point(latest, table.folder)
+    _replace_symlink(latest, table.folder)
     return latest / "index.html"
 
 
-def _point(link: Path, target: Path) -> None:
+def _replace_symlink(link: Path, target: Path) -> None:
     """Make ``link`` a symbolic link to ``target``, replacing the one before in one step."""
     fresh = link.with_name(f".{link.name}.new")
     fresh.unlink(missing_ok=True)

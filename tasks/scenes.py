@@ -7,7 +7,7 @@ from tasks.base import Run, stage_task
 scenes_task = stage_task("scenes")
 
 
-def scenes(run: Run) -> list[TableRef]:
+def detect_scenes(run: Run) -> list[TableRef]:
     """One table per episode, in the library's order."""
     inputs = [
         SceneInputs(unit=e.name, show=e.show.id, style=e.show.style, video=e.video)

@@ -36,7 +36,7 @@ ENVIRONMENT = {
 of 0.2 s). And they tell nobody outside: onnxruntime calls its maker some seconds after it started
 (tests/e2e/test_offline.py counts)."""
 
-GRACE_SECONDS = 5.0
+TERMINATION_GRACE_SECONDS = 5.0
 
 IDLE_SECONDS = 60.0
 """A process that waits longer for another unit is ended: in a Dask worker nobody says that a stage
@@ -45,7 +45,7 @@ is over."""
 POLL_SECONDS = 1.0
 """A process may be gone while a child of it holds its stdout open: looked at so often."""
 
-Hear = Callable[[int, int, str], None]
+ProgressCallback = Callable[[int, int, str], None]
 
 
 class UnitDied(StageFailed):
@@ -58,7 +58,7 @@ class UnitDied(StageFailed):
 
     def __init__(self, message: str, reason: Reason, detail: str, *, again: bool = True) -> None:
         super().__init__(message)
-        self.reason, self.detail, self.again = reason, detail, again
+        self.reason, self.detail, self.is_retryable = reason, detail, again
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Exceptions are pickled by their message alone; a Dask worker sends this one home."""
@@ -80,64 +80,64 @@ class UnitProcess:
             env={**ENVIRONMENT, **os.environ},
             start_new_session=True,
         )
-        self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
-        _living.add(self)
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        threading.Thread(target=self._read_messages, daemon=True).start()
+        _processes.add(self)
 
-    def _listen(self) -> None:
+    def _read_messages(self) -> None:
         assert self._child.stdout is not None
         for line in self._child.stdout:
-            self._said.put(json.loads(line))
-        self._said.put(None)
+            self._messages.put(json.loads(line))
+        self._messages.put(None)
 
     def run(
         self,
-        asked: UnitRequest,
+        request: UnitRequest,
         timeout_seconds: float | None,
         stall_seconds: float | None,
-        hear: Hear,
+        on_progress: ProgressCallback,
     ) -> UnitReply:
         """The unit's reply. Raises UnitDied when the process dies, falls silent or is too slow."""
         assert self._child.stdin is not None
         try:
-            self._child.stdin.write(asked.model_dump_json().encode() + b"\n")
+            self._child.stdin.write(request.model_dump_json().encode() + b"\n")
             self._child.stdin.flush()
         except BrokenPipeError as error:
-            raise self._death(asked) from error
-        deadline = _in(timeout_seconds)
-        silent_until = _in(stall_seconds)
+            raise self._exit_error(request) from error
+        deadline = _deadline_after(timeout_seconds)
+        silent_until = _deadline_after(stall_seconds)
         while True:
             left = min(deadline, silent_until) - time.monotonic()
             try:
-                said = self._said.get(timeout=max(0.0, min(left, POLL_SECONDS)))
+                said = self._messages.get(timeout=max(0.0, min(left, POLL_SECONDS)))
             except queue.Empty:
-                if self._child.poll() is not None and self._said.empty():
-                    raise self._death(asked) from None
+                if self._child.poll() is not None and self._messages.empty():
+                    raise self._exit_error(request) from None
                 if left <= 0:
-                    raise _hung(asked, timeout_seconds, stall_seconds, deadline) from None
+                    raise _timeout_error(request, timeout_seconds, stall_seconds, deadline) from None
                 continue
             if said is None:
-                raise self._death(asked)
+                raise self._exit_error(request)
             if "reply" in said:
                 return UnitReply.model_validate(said["reply"])
-            silent_until = _in(stall_seconds)
-            hear(said["done"], said["total"], said["note"])
+            silent_until = _deadline_after(stall_seconds)
+            on_progress(said["done"], said["total"], said["note"])
 
-    def _death(self, asked: UnitRequest) -> UnitDied:
+    def _exit_error(self, asked: UnitRequest) -> UnitDied:
         code = self._child.wait()
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return UnitDied(
-            f"stage {asked.stage} ended by {cause}. Log: {asked.log}\n{_tail(asked.log)}",
+            f"stage {asked.stage} ended by {cause}. Log: {asked.log}\n{_log_tail(asked.log)}",
             Reason.DECODER_CRASHED,
             f"the process that read the file ended by {cause}",
         )
 
-    def end(self) -> None:
+    def terminate(self) -> None:
         """End the whole process group: asked first, then killed. Nothing of it is left."""
-        _living.discard(self)
+        _processes.discard(self)
         try:
             os.killpg(self._child.pid, signal.SIGTERM)
-            self._child.wait(GRACE_SECONDS)
+            self._child.wait(TERMINATION_GRACE_SECONDS)
             os.killpg(self._child.pid, signal.SIGKILL)
         except ProcessLookupError:
             return  # nobody of the group is left
@@ -147,18 +147,18 @@ class UnitProcess:
             # One that waits for a dead disk cannot even be killed. It goes when the disk answers;
             # the run does not wait for that.
             with suppress(subprocess.TimeoutExpired):
-                self._child.wait(GRACE_SECONDS)
+                self._child.wait(TERMINATION_GRACE_SECONDS)
             if self._child.stdin is not None:
                 with suppress(BrokenPipeError):
                     self._child.stdin.close()
 
 
-def _in(seconds: float | None) -> float:
+def _deadline_after(seconds: float | None) -> float:
     """The moment that many seconds from now; never without any."""
     return math.inf if seconds is None else time.monotonic() + seconds
 
 
-def _hung(
+def _timeout_error(
     asked: UnitRequest,
     timeout_seconds: float | None,
     stall_seconds: float | None,
@@ -169,7 +169,7 @@ def _hung(
         limit, key, did, again = timeout_seconds, "timeout_minutes", "ran longer than", False
     else:
         assert stall_seconds is not None
-        limit, key, did, again = stall_seconds, "stall_minutes", "said nothing for", True
+        limit, key, did, again = stall_seconds, "stall_timeout_minutes", "said nothing for", True
     words = f"{did} {limit / 60:g} minutes"
     return UnitDied(
         f"stage {asked.stage} {words} and was ended. Raise run.{key} if it needs more. "
@@ -180,19 +180,19 @@ def _hung(
     )
 
 
-_living: set[UnitProcess] = set()
-_leaving = threading.Event()
+_processes: set[UnitProcess] = set()
+_cancelled = threading.Event()
 _idle: dict[str, list[tuple[UnitProcess, threading.Timer]]] = {}
 _idle_lock = threading.Lock()
 
 
 def run_in_subprocess(
-    asked: UnitRequest,
+    request: UnitRequest,
     *,
     timeout_seconds: float | None,
     stall_seconds: float | None = None,
-    fresh: bool = False,
-    hear: Hear,
+    new_process: bool = False,
+    on_progress: ProgressCallback,
 ) -> UnitReply:
     """Run a unit in an idle process of its stage, or a new one, and give its reply.
 
@@ -201,35 +201,35 @@ def run_in_subprocess(
     Transient as the unit did, UnitDied when its process crashed, hung, ran out of memory or met an
     error that nobody foresaw, Leaving when ``end_all`` ended it, and StageFailed for all else.
     """
-    asked.log.parent.mkdir(parents=True, exist_ok=True)
-    process = None if fresh else _take(asked.stage)
+    request.log.parent.mkdir(parents=True, exist_ok=True)
+    process = None if new_process else _pop_idle_process(request.stage)
     if process is None:
         process = UnitProcess()
     try:
-        if _leaving.is_set():
-            raise RunCancelled(f"stage {asked.stage} was ended with its run")
-        reply = process.run(asked, timeout_seconds, stall_seconds, hear)
+        if _cancelled.is_set():
+            raise RunCancelled(f"stage {request.stage} was ended with its run")
+        reply = process.run(request, timeout_seconds, stall_seconds, on_progress)
     except UnitDied as died:
-        process.end()
-        if _leaving.is_set():
-            raise RunCancelled(f"stage {asked.stage} was ended with its run") from died
+        process.terminate()
+        if _cancelled.is_set():
+            raise RunCancelled(f"stage {request.stage} was ended with its run") from died
         raise
     except BaseException:
-        process.end()
+        process.terminate()
         raise
     if reply.error == "out_of_memory":
-        process.end()  # what it holds is not given back
+        process.terminate()  # what it holds is not given back
         raise UnitDied(
-            f"stage {asked.stage} {reply.message}. Raise run.memory_gb if it needs more. "
-            f"Log: {asked.log}",
+            f"stage {request.stage} {reply.message}. Raise run.memory_limit_gb if it needs more. "
+            f"Log: {request.log}",
             Reason.DECODER_CRASHED,
             f"the process that read the file {reply.message}",
         )
-    _keep(asked.stage, process)
+    _add_idle_process(request.stage, process)
     if reply.error == "unforeseen":
         kind = reply.message.partition(":")[0]
         raise UnitDied(
-            f"stage {asked.stage}: {reply.message}\nLog: {asked.log}",
+            f"stage {request.stage}: {reply.message}\nLog: {request.log}",
             Reason.UNFORESEEN_ERROR,
             f"the process that read the file met an error that nobody foresaw, {kind}",
             again=False,
@@ -239,11 +239,11 @@ def run_in_subprocess(
     if reply.error == "transient":
         raise Transient(reply.message)
     if reply.error is not None:
-        raise StageFailed(f"stage {asked.stage}: {reply.message}\nLog: {asked.log}")
+        raise StageFailed(f"stage {request.stage}: {reply.message}\nLog: {request.log}")
     return reply
 
 
-def _take(stage: str) -> UnitProcess | None:
+def _pop_idle_process(stage: str) -> UnitProcess | None:
     """A process that waits for a unit of this stage, if there is one."""
     with _idle_lock:
         waiting = _idle.get(stage)
@@ -254,23 +254,23 @@ def _take(stage: str) -> UnitProcess | None:
     return process
 
 
-def _keep(stage: str, process: UnitProcess) -> None:
+def _add_idle_process(stage: str, process: UnitProcess) -> None:
     """Let the process wait for another unit of its stage, for a while."""
-    timer = threading.Timer(IDLE_SECONDS, _give_up, (stage, process))
+    timer = threading.Timer(IDLE_SECONDS, _expire_idle_process, (stage, process))
     timer.daemon = True
     with _idle_lock:
         _idle.setdefault(stage, []).append((process, timer))
     timer.start()
 
 
-def _give_up(stage: str, process: UnitProcess) -> None:
+def _expire_idle_process(stage: str, process: UnitProcess) -> None:
     with _idle_lock:
         waiting = _idle.get(stage, [])
         left = [entry for entry in waiting if entry[0] is not process]
         if len(left) == len(waiting):
             return  # taken a moment ago
         _idle[stage] = left
-    process.end()
+    process.terminate()
 
 
 def stop_idle_units(stage: str) -> None:
@@ -279,7 +279,7 @@ def stop_idle_units(stage: str) -> None:
         waiting = _idle.pop(stage, [])
     for process, timer in waiting:
         timer.cancel()
-        process.end()
+        process.terminate()
 
 
 def terminate_all_units() -> None:
@@ -287,15 +287,15 @@ def terminate_all_units() -> None:
 
     What the units were at is not committed and no file is blamed: the next run takes it up.
     """
-    _leaving.set()
-    ending = [threading.Thread(target=process.end) for process in list(_living)]
+    _cancelled.set()
+    ending = [threading.Thread(target=process.terminate) for process in list(_processes)]
     for thread in ending:
         thread.start()
     for thread in ending:
         thread.join()
 
 
-def _tail(log: Path) -> str:
+def _log_tail(log: Path) -> str:
     if not log.exists():
         return ""
     return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])

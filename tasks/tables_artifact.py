@@ -9,14 +9,14 @@ from mimix_core.benchmark.systems import System
 from mimix_core.benchmark.tables.all_tables import all_sheets
 from mimix_core.benchmark.tables.load_results import gather
 from mimix_core.benchmark.tables.table_export import summary
-from mimix_core.domain.prompts import read_prompts
+from mimix_core.domain.prompts import read_prompt_file
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.tables import SCORES
-from mimix_core.wan.samples_stage import FOLDER
+from mimix_core.wan.samples_stage import VIDEO_FOLDER
 from tasks.base import Run
-from tasks.judgements import SYSTEM
+from tasks.judgements import OWN_SYSTEM
 
-HOW = "`mimix bench report` makes it, with other systems beside (docs/benchmark.md)"
+REPORT_HINT = "`mimix bench report` makes it, with other systems beside (docs/benchmark.md)"
 
 
 def publish_paper_tables(
@@ -28,18 +28,18 @@ def publish_paper_tables(
     """
     if not any(row["kind"] == "sample" for row in tables.read(scores.path, SCORES)):
         return
-    prompts = run.workspace.file(run.workspace.config.samples.prompts, "samples.prompts")
+    prompts = run.workspace.file_ref(run.workspace.config.samples.prompts, "samples.prompts")
     assert prompts is not None, "samples were made of prompts"
     evidence = gather(
-        read_prompts(prompts.path),
-        [System(SYSTEM, samples.folder / FOLDER)],
-        {SYSTEM: [scores.path]},
+        read_prompt_file(prompts.path),
+        [System(OWN_SYSTEM, samples.folder / VIDEO_FOLDER)],
+        {OWN_SYSTEM: [scores.path]},
         [] if judgements is None else [judgements.path],
         [],
         None,
     )
     create_markdown_artifact(
-        markdown=summary(all_sheets(evidence, {}, {}), HOW),
+        markdown=summary(all_sheets(evidence, {}, {}), REPORT_HINT),
         key="mimix-tables",
         description="The paper's tables for the videos of this run",
     )

@@ -26,13 +26,13 @@ def task_runner(settings: RunSettings) -> Iterator[None]:
     runner of this one run is put in its place. Raises BadInput when the settings ask for Dask and
     it is not installed, its scheduler does not answer, or its workers could not reach the server.
     """
-    if settings.runner == "threads":
+    if settings.task_runner == "threads":
         yield
         return
     context = FlowRunContext.get()
     if context is None:
         raise RuntimeError("a task runner is of a flow run, and none is running")
-    with _server_told(settings), _dask(settings) as runner:
+    with _server_address_set(settings), _dask_task_runner(settings) as runner:
         try:
             runner.client  # noqa: B018 - the first use connects: now, not at the first unit
         except OSError as error:
@@ -46,7 +46,7 @@ def task_runner(settings: RunSettings) -> Iterator[None]:
 
 
 @contextmanager
-def _server_told(settings: RunSettings) -> Iterator[None]:
+def _server_address_set(settings: RunSettings) -> Iterator[None]:
     """Dask's workers are told where Prefect's server is: else each would start one of its own."""
     if settings.dask_scheduler is not None and PREFECT_API_URL.value() is None:
         raise BadInput(
@@ -60,14 +60,14 @@ def _server_told(settings: RunSettings) -> Iterator[None]:
         yield
 
 
-def _dask(settings: RunSettings) -> DaskTaskRunner:
+def _dask_task_runner(settings: RunSettings) -> DaskTaskRunner:
     try:
         from prefect_dask import DaskTaskRunner
     except ModuleNotFoundError as error:
         raise BadInput(
             "Dask is not installed",
-            where="settings, key run.runner",
-            fix="pip install 'mimix[dask]', here and on every worker; or run.runner: threads",
+            where="settings, key run.task_runner",
+            fix="pip install 'mimix[dask]', here and on every worker; or run.task_runner: threads",
         ) from error
     # The board speaks on the console. To Dask each connection is news, and a worker that it has to
     # kill in the end, when all units are done, a warning.
@@ -79,7 +79,7 @@ def _dask(settings: RunSettings) -> DaskTaskRunner:
     # Dask's own pages: two runs on one machine do not ask for the same.
     return DaskTaskRunner(
         cluster_kwargs={
-            "n_workers": settings.workers,
+            "n_workers": settings.max_workers,
             "threads_per_worker": 1,
             "dashboard_address": "127.0.0.1:0",
         }

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.training import checkpoint
-from mimix_core.training.stage import LoraInputs, PreviewParts, run_folder
-from mimix_core.wan.backbone_stage import BackboneInputs, components, weights_folder
+from mimix_core.training.stage import LoraInputs, PreviewComponents, run_folder
+from mimix_core.wan.backbone_stage import BackboneInputs, load_components, resolve_weights_folder
 from mimix_core.wan.latents_stage import LatentInputs
-from mimix_core.wan.tensor_shards import sweep
+from mimix_core.wan.tensor_shards import remove_stale_results
 from mimix_core.wan.text_embeddings import EmbeddingInputs
 from tasks.base import Run, stage_task
 
@@ -19,7 +19,7 @@ latents_task = stage_task("latents")
 embeddings_task = stage_task("embeddings")
 lora_task = stage_task("lora")
 
-LATENTS_A_UNIT = 512
+MAX_LATENTS_PER_UNIT = 512
 """Samples whose latents are one unit of work, at most: about ten minutes of one H200."""
 
 
@@ -32,16 +32,16 @@ class Backbone:
     components: dict[str, FileRef]
 
 
-def backbone(run: Run, captions: Sequence[TableRef]) -> Backbone:
+def prepare_backbone(run: Run, captions: Sequence[TableRef]) -> Backbone:
     """The real model's folder, or the stand-in built for these captions."""
     settings = run.workspace.config.backbone
-    weights = run.workspace.file(weights_folder(settings), "backbone.path")
+    weights = run.workspace.file_ref(resolve_weights_folder(settings), "backbone.path")
     inputs = BackboneInputs(unit="all", captions=tuple(captions), weights=weights)
     table = run.run_single(backbone_task, inputs, settings)
-    return Backbone(settings.name, table, components(table, weights))
+    return Backbone(settings.name, table, load_components(table, weights))
 
 
-def latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> list[TableRef]:
+def encode_latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> list[TableRef]:
     """VAE latents of tables of clips or composites: one table each, or several of a long one."""
     inputs = [
         LatentInputs(
@@ -50,23 +50,23 @@ def latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> list[Tabl
             span=span,
             backbone_name=model.name,
             vae=model.components["vae"],
-            parts=_parts(run),
+            parts=_parts_folder(run),
         )
         for table in samples
-        for unit, span in split_units(table)
+        for unit, span in split_latent_units(table)
     ]
     refs = run.run_units(latents_task, inputs, run.workspace.config.latents)
-    sweep(_parts(run), str(latents_task.name))
+    remove_stale_results(_parts_folder(run), str(latents_task.name))
     return refs
 
 
-def split_units(table: TableRef) -> list[tuple[str, tuple[int, int] | None]]:
+def split_latent_units(table: TableRef) -> list[tuple[str, tuple[int, int] | None]]:
     """The units that a table's usable rows are encoded in, each with its share of them.
 
     All composites are one table: were it one unit, it would keep one GPU busy long after the
     others are done.
     """
-    count = math.ceil(table.counts.ok / LATENTS_A_UNIT)
+    count = math.ceil(table.counts.ok / MAX_LATENTS_PER_UNIT)
     if count <= 1:
         return [(table.unit, None)]
     ends = [table.counts.ok * share // count for share in range(count + 1)]
@@ -76,7 +76,7 @@ def split_units(table: TableRef) -> list[tuple[str, tuple[int, int] | None]]:
     ]
 
 
-def embeddings(run: Run, captions: Sequence[TableRef], model: Backbone) -> list[TableRef]:
+def embed_captions(run: Run, captions: Sequence[TableRef], model: Backbone) -> list[TableRef]:
     """Text embeddings: one table per table of captions."""
     inputs = [
         EmbeddingInputs(
@@ -85,31 +85,31 @@ def embeddings(run: Run, captions: Sequence[TableRef], model: Backbone) -> list[
             backbone_name=model.name,
             text_encoder=model.components["text_encoder"],
             tokenizer=model.components["tokenizer"],
-            parts=_parts(run),
+            parts=_parts_folder(run),
         )
         for table in captions
     ]
     refs = run.run_units(embeddings_task, inputs, run.workspace.config.embeddings)
-    sweep(_parts(run), str(embeddings_task.name))
+    remove_stale_results(_parts_folder(run), str(embeddings_task.name))
     for ref in refs:
         cut = run.workspace.store.record(ref).notes["captions_cut"]
         if cut:
             limit = run.workspace.config.embeddings.max_tokens
-            run.board.warn(f"embeddings ({ref.unit}): {cut} captions are cut to {limit} tokens")
+            run.console.warn(f"embeddings ({ref.unit}): {cut} captions are cut to {limit} tokens")
     return refs
 
 
-def _parts(run: Run) -> Path:
+def _parts_folder(run: Run) -> Path:
     """Where what killed units had finished lies."""
     return run.workspace.config.workspace / "parts"
 
 
-def _preview_parts(model: Backbone) -> PreviewParts:
-    names = PreviewParts.model_fields
-    return PreviewParts(**{name: model.components[name] for name in names})
+def _preview_parts(model: Backbone) -> PreviewComponents:
+    names = PreviewComponents.model_fields
+    return PreviewComponents(**{name: model.components[name] for name in names})
 
 
-def lora(
+def train_lora(
     run: Run,
     dataset: TableRef,
     latents: Sequence[TableRef],
@@ -125,11 +125,11 @@ def lora(
         embeddings=tuple(embeddings),
         backbone_name=model.name,
         transformer=model.components["transformer"],
-        preview=_preview_parts(model) if settings.preview_every else None,
+        preview=_preview_parts(model) if settings.preview_interval else None,
         checkpoints=run.workspace.config.workspace / "checkpoints",
     )
     ref = run.run_single(lora_task, inputs, settings)
     folder = run_folder(inputs, settings)
     if folder is not None:
-        checkpoint.discard(folder)
+        checkpoint.delete_checkpoints(folder)
     return ref

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mimix_core.domain.subtitle_files import subtitles_language
+from mimix_core.domain.subtitle_files import parse_subtitle_language
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.stages.transcripts import TranscriptInputs
 from tasks.base import Run, stage_task
@@ -10,17 +10,17 @@ from tasks.base import Run, stage_task
 transcripts_task = stage_task("transcripts")
 
 
-def transcripts(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
+def transcribe_clips(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
     """One table per episode, in the library's order."""
     settings = run.workspace.config.transcripts
-    model = run.workspace.file(settings.model, "transcripts.model")
+    model = run.workspace.file_ref(settings.asr_model, "transcripts.asr_model")
     inputs = [
         TranscriptInputs(
             unit=e.name,
             video=e.video,
             clips=clip_table,
             subtitles=e.subtitles,
-            subtitles_language="" if e.subtitles is None else subtitles_language(e.subtitles.path),
+            subtitles_language="" if e.subtitles is None else parse_subtitle_language(e.subtitles.path),
             speech_model=model,
         )
         for e, clip_table in zip(run.workspace.episodes, clips, strict=True)

@@ -35,7 +35,7 @@ class MachineCheck(FrozenModel):
 
     name: str
     state: Literal["ok", "limited", "no"]
-    found: str
+    finding: str
     fix: str = ""
 
 
@@ -55,9 +55,9 @@ def _checks(config: Config | None) -> Iterator[MachineCheck]:
         for need in required_models(config, "mimix"):
             yield MachineCheck(
                 name=f"model for {need.stage}",
-                state="ok" if need.found else "no",
-                found=f"{need.name}: {need.where}",
-                fix="" if need.found else need.fix,
+                state="ok" if need.available else "no",
+                finding=f"{need.name}: {need.location}",
+                fix="" if need.available else need.fix,
             )
 
 
@@ -67,7 +67,7 @@ def _python() -> MachineCheck:
     return MachineCheck(
         name="Python",
         state="ok" if good else "no",
-        found=version,
+        finding=version,
         fix="" if good else "Install Python 3.11 or newer.",
     )
 
@@ -78,7 +78,7 @@ def _packages() -> Iterator[MachineCheck]:
         yield MachineCheck(
             name=f"packages for {extra}",
             state="limited" if missing else "ok",
-            found=f"missing: {', '.join(missing)}" if missing else "all",
+            finding=f"missing: {', '.join(missing)}" if missing else "all",
             fix=f"pip install 'mimix[{extra}]'" if missing else "",
         )
 
@@ -86,24 +86,24 @@ def _packages() -> Iterator[MachineCheck]:
 def _ffmpeg() -> MachineCheck:
     fix = "apt-get install ffmpeg, or pip install imageio-ffmpeg, which ships one."
     if find_spec("av") is None:
-        return MachineCheck(name="ffmpeg", state="no", found="PyAV is not installed", fix=fix)
-    from mimix_core.media import ffmpeg_exe
+        return MachineCheck(name="ffmpeg", state="no", finding="PyAV is not installed", fix=fix)
+    from mimix_core.media import find_ffmpeg
 
     try:
-        return MachineCheck(name="ffmpeg", state="ok", found=str(ffmpeg_exe()))
+        return MachineCheck(name="ffmpeg", state="ok", finding=str(find_ffmpeg()))
     except MimixError as error:
-        return MachineCheck(name="ffmpeg", state="limited", found=str(error), fix=fix)
+        return MachineCheck(name="ffmpeg", state="limited", finding=str(error), fix=fix)
 
 
 def _accelerator() -> MachineCheck:
     needs = "The 14B LoRA wants 80 GB of GPU memory; curation and composites need no GPU."
     if find_spec("torch") is None:
-        return MachineCheck(name="GPU", state="limited", found="torch is not installed", fix=needs)
+        return MachineCheck(name="GPU", state="limited", finding="torch is not installed", fix=needs)
     import torch
 
     if not torch.cuda.is_available():
         return MachineCheck(
-            name="GPU", state="limited", found=f"none (torch {torch.__version__})", fix=needs
+            name="GPU", state="limited", finding=f"none (torch {torch.__version__})", fix=needs
         )
     names = []
     largest = 0.0
@@ -114,7 +114,7 @@ def _accelerator() -> MachineCheck:
     return MachineCheck(
         name="GPU",
         state="ok" if largest >= 79 else "limited",
-        found="; ".join(names),
+        finding="; ".join(names),
         fix="" if largest >= 79 else needs,
     )
 
@@ -125,8 +125,8 @@ def _memory() -> MachineCheck:
     return MachineCheck(
         name="cores and memory",
         state="ok" if good else "limited",
-        found=f"{os.cpu_count()} cores, {total:.0f} GB",
-        fix="" if good else "Set run.workers to 1; a unit takes up to 3 GB.",
+        finding=f"{os.cpu_count()} cores, {total:.0f} GB",
+        fix="" if good else "Set run.max_workers to 1; a unit takes up to 3 GB.",
     )
 
 
@@ -136,6 +136,6 @@ def _disk(workspace: Path) -> MachineCheck:
     return MachineCheck(
         name="disk",
         state="ok" if free >= 20 else "limited",
-        found=f"{free:.0f} GB free at {existing}: about {free / GB_PER_1000_CLIPS:.0f},000 clips",
+        finding=f"{free:.0f} GB free at {existing}: about {free / GB_PER_1000_CLIPS:.0f},000 clips",
         fix="" if free >= 20 else "Point workspace at a larger disk.",
     )

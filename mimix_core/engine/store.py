@@ -85,7 +85,7 @@ class Store:
     LOCK: ClassVar[str] = ".lock"
     IN_USE: ClassVar[str] = ".in-use"
     CLAIMS: ClassVar[str] = ".claims"
-    CLAIM_SECONDS: ClassVar[float] = 0.2
+    CLAIM_POLL_SECONDS: ClassVar[float] = 0.2
     """How often one that waits for a claim looks again."""
 
     def folder(self, stage: str, key: str) -> Path:
@@ -113,29 +113,29 @@ class Store:
             return None
         table = None
         for stored in record.files:
-            if not _unchanged(folder / stored.path, stored, read=stored.path == self.TABLE):
+            if not _is_unchanged(folder / stored.path, stored, read=stored.path == self.TABLE):
                 return None
             if stored.path == self.TABLE:
                 table = stored
         if table is None or record.key != key or record.stage != stage:
             return None
-        return self._ref(record, folder, table)
+        return self._table_ref(record, folder, table)
 
     @contextmanager
-    def claim(self, stage: str, key: str, waits: Callable[[], None]) -> Iterator[None]:
+    def claim(self, stage: str, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
         """The sole right to compute a result. Whoever else asks for it waits until it is given up.
 
         ``waits()`` is called once when another has it. To be followed by a ``lookup``: the other
         has mostly made the result meanwhile. Nothing breaks without it: of two that compute the
         same, the first commit stays; only the work of the second is lost.
         """
-        path = self._claim(stage, key)
+        path = self._claim_path(stage, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = _taken(path)
         if lock is None:
-            waits()
+            on_wait()
         while lock is None:
-            time.sleep(self.CLAIM_SECONDS)
+            time.sleep(self.CLAIM_POLL_SECONDS)
             lock = _taken(path)
         with lock:
             try:
@@ -143,10 +143,10 @@ class Store:
             finally:
                 path.unlink(missing_ok=True)
 
-    def claimed(self, stage: str, key: str) -> bool:
+    def is_claimed(self, stage: str, key: str) -> bool:
         """Whether anyone, in this process or another, computes that result now."""
         try:
-            with self._claim(stage, key).open("rb") as lock:
+            with self._claim_path(stage, key).open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -154,7 +154,7 @@ class Store:
             return True
         return False
 
-    def _claim(self, stage: str, key: str) -> Path:
+    def _claim_path(self, stage: str, key: str) -> Path:
         return self.root / self.CLAIMS / f"{stage}-{key}"
 
     @contextmanager
@@ -163,7 +163,7 @@ class Store:
         staging = self.root / ".staging"
         staging.mkdir(parents=True, exist_ok=True)
         with _locked(staging / self.LOCK):
-            self._sweep(staging)
+            self._remove_abandoned(staging)
             out = Path(tempfile.mkdtemp(prefix=f"{stage}-{key[:16]}-", dir=staging))
             lock = (out / self.LOCK).open("w")
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -176,9 +176,9 @@ class Store:
     def commit(self, record: StageRecord, out: Path) -> TableRef:
         """Move a finished staging folder to its key. The first of two equal commits stays."""
         paths = sorted(p for p in out.rglob("*") if p.is_file() and p.name != self.LOCK)
-        record = record.model_copy(update={"files": tuple(_stored(p, out) for p in paths)})
+        record = record.model_copy(update={"files": tuple(_file_record(p, out) for p in paths)})
         (out / self.RECORD).write_text(record.model_dump_json(indent=1))
-        _sync_all(out)
+        _fsync_tree(out)
         folder = self.folder(record.stage, record.key)
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -228,11 +228,11 @@ class Store:
             fsync_path(self.root / stage)
         return True
 
-    def source(self, path: Path) -> FileRef:
+    def source_ref(self, path: Path) -> FileRef:
         """Reference to a source file or folder; digests are remembered while files stay as is."""
-        return file_ref(path, self._remembered_digest)
+        return file_ref(path, self._cached_digest)
 
-    def _remembered_digest(self, path: Path) -> str:
+    def _cached_digest(self, path: Path) -> str:
         before = path.stat()
         name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
         memo = self.root / ".digests" / f"{name}.json"
@@ -251,7 +251,7 @@ class Store:
         part.replace(memo)
         return fresh.sha256
 
-    def _ref(self, record: StageRecord, folder: Path, table: StoredFile) -> TableRef:
+    def _table_ref(self, record: StageRecord, folder: Path, table: StoredFile) -> TableRef:
         return TableRef(
             stage=record.stage,
             unit=record.unit,
@@ -261,7 +261,7 @@ class Store:
             counts=record.counts,
         )
 
-    def _sweep(self, staging: Path) -> None:
+    def _remove_abandoned(self, staging: Path) -> None:
         """Remove the work of processes that are gone (their lock is free)."""
         for left in [entry for entry in staging.iterdir() if entry.is_dir()]:
             try:
@@ -298,7 +298,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _stored(path: Path, out: Path) -> StoredFile:
+def _file_record(path: Path, out: Path) -> StoredFile:
     stat = path.stat()
     return StoredFile(
         path=path.relative_to(out).as_posix(),
@@ -308,7 +308,7 @@ def _stored(path: Path, out: Path) -> StoredFile:
     )
 
 
-def _unchanged(path: Path, stored: StoredFile, *, read: bool) -> bool:
+def _is_unchanged(path: Path, stored: StoredFile, *, read: bool) -> bool:
     try:
         stat = path.stat()
         if stat.st_size != stored.size:
@@ -320,7 +320,7 @@ def _unchanged(path: Path, stored: StoredFile, *, read: bool) -> bool:
         return False
 
 
-def _sync_all(out: Path) -> None:
+def _fsync_tree(out: Path) -> None:
     """Put all files and folders of a result on disk before it is renamed into place."""
     for folder, _, names in os.walk(out):
         for name in names:

@@ -70,12 +70,12 @@ def build_request(
     )
 
 
-def run(asked: UnitRequest) -> UnitReply:
+def run_request(asked: UnitRequest) -> UnitReply:
     """Run the unit in this process; every failure becomes a reply."""
     try:
         stage = registry.get_stage(asked.stage)
-        inputs = _model(stage.inputs, asked.inputs)
-        settings = _model(stage.settings, asked.settings)
+        inputs = _validate_model(stage.inputs, asked.inputs)
+        settings = _validate_model(stage.settings, asked.settings)
         done = run_stage(Store(asked.store), stage, inputs, settings)
     except BadInput as error:
         return UnitReply(error="bad_input", message=str(error))
@@ -96,13 +96,13 @@ def run(asked: UnitRequest) -> UnitReply:
     return UnitReply(ref=done.ref, computed=done.computed)
 
 
-def _model(kind: type[Any], values: dict[str, Any]) -> Any:
+def _validate_model(kind: type[Any], values: dict[str, Any]) -> Any:
     model = kind.model_validate(values)
     assert isinstance(model, BaseModel)
     return model
 
 
-def _requests() -> Iterator[UnitRequest]:
+def _read_requests() -> Iterator[UnitRequest]:
     """Requests as they come in. Kills this process group once stdin closes, also in mid-unit."""
     waiting: queue.Queue[bytes] = queue.Queue()
 
@@ -144,12 +144,12 @@ def main() -> None:
     def tell(done: int, total: int, note: str) -> None:
         lines.write(json.dumps({"done": done, "total": total, "note": note}) + "\n")
 
-    for asked in _requests():
+    for asked in _read_requests():
         with asked.log.open("wb") as log, progress.progress_listener(tell):
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
             limit_memory(asked.memory_bytes)
-            reply = run(asked)
+            reply = run_request(asked)
             sys.stdout.flush()
             sys.stderr.flush()
         lines.write(json.dumps({"reply": reply.model_dump(mode="json")}) + "\n")

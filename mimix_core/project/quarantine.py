@@ -13,7 +13,7 @@ from mimix_core.errors import BadInput
 from mimix_core.project.workspace import SourceEpisode
 from mimix_core.tables import Reason, Row, Status
 
-REASONS = frozenset(
+QUARANTINE_REASONS = frozenset(
     {
         Reason.UNREADABLE_VIDEO,
         Reason.NO_VIDEO_STREAM,
@@ -49,8 +49,8 @@ def quarantined_units(store: Store, episodes: Sequence[SourceEpisode]) -> list[Q
     names = {episode.name: episode for episode in episodes}
     ids = {episode.id: episode for episode in episodes}
     found = []
-    for record in _newest(store):
-        if not REASONS.intersection(record.reasons):
+    for record in _newest_records(store):
+        if not QUARANTINE_REASONS.intersection(record.reasons):
             continue
         ref = store.lookup(record.stage, record.key)
         if ref is None:
@@ -58,9 +58,9 @@ def quarantined_units(store: Store, episodes: Sequence[SourceEpisode]) -> list[Q
         rows = [
             row
             for row in tables.read(ref.path, registry.get_stage(record.stage).table)
-            if row["status"] == Status.FAILED and row["reason"] in REASONS
+            if row["status"] == Status.FAILED and row["reason"] in QUARANTINE_REASONS
         ]
-        episode = _episode(rows, ids) or names.get(record.unit)
+        episode = _find_episode(rows, ids) or names.get(record.unit)
         if rows and episode is not None:
             first = rows[0]
             found.append(
@@ -97,7 +97,7 @@ def release_units(
     return [one for one in chosen if store.discard(one.stage, one.key)]
 
 
-def _newest(store: Store) -> list[StageRecord]:
+def _newest_records(store: Store) -> list[StageRecord]:
     """The newest result of each stage and unit, of the stages' versions of today."""
     newest: dict[tuple[str, str], tuple[int, StageRecord]] = {}
     for record in store.records():
@@ -110,6 +110,6 @@ def _newest(store: Store) -> list[StageRecord]:
     return [record for _, record in newest.values()]
 
 
-def _episode(rows: Sequence[Row], ids: dict[str, SourceEpisode]) -> SourceEpisode | None:
+def _find_episode(rows: Sequence[Row], ids: dict[str, SourceEpisode]) -> SourceEpisode | None:
     """The episode by the id in its rows: a file may have been renamed since they were made."""
     return next((ids[row["episode_id"]] for row in rows if row.get("episode_id") in ids), None)

@@ -39,7 +39,7 @@ library: library.yaml
 workspace: workspace
 # inbox: inbox                      # files put here become episodes (`mimix watch`, the schedule)
 # run:
-#   review: true                    # pause a deployed run before training until somebody says yes
+#   require_approval: true                # pause a deployed run before training until somebody says yes
 #   workspace_url: http://files.example/workspace    # where a browser finds the report
 composites:
   ratio: "0.10"                     # share of composites in the training set

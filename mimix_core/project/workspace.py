@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mimix_core.domain import ids
-from mimix_core.domain.library import Episode, Library, Show, load_library, named_videos
+from mimix_core.domain.library import Episode, Library, Show, declared_videos, load_library
 from mimix_core.engine.artifacts import FileRef
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
@@ -47,7 +47,7 @@ class Workspace:
     episodes: tuple[SourceEpisode, ...]
     notices: tuple[str, ...] = ()
 
-    def file(self, path: Path | None, key: str) -> FileRef | None:
+    def file_ref(self, path: Path | None, key: str) -> FileRef | None:
         """Reference to a file or folder that the settings name under ``key``.
 
         Raises BadInput when the settings name one and it is not there.
@@ -58,7 +58,7 @@ class Workspace:
             raise BadInput(
                 f"no file or folder {path}", where=f"settings, key {key}", fix="Correct the path."
             )
-        return self.store.source(path)
+        return self.store.source_ref(path)
 
 
 def open_workspace(config: Config) -> Workspace:
@@ -70,45 +70,45 @@ def open_workspace(config: Config) -> Workspace:
     library says of them differs.
     """
     library = load_library(config.library, language=config.transcripts.language)
-    named = named_videos(config.library)
+    named = declared_videos(config.library)
     store = Store(config.workspace / "store")
     store.root.mkdir(parents=True, exist_ok=True)
     episodes: list[SourceEpisode] = []
     notices: list[str] = []
     for show in library.shows:
         for episode in show.episodes:
-            problem = _problem(episode.path)
+            problem = _source_problem(episode.path)
             try:
-                opened = None if problem else _opened(store, show, episode)
+                opened = None if problem else _reference_episode(store, show, episode)
             except OSError as error:
-                if error.errno not in _OF_THE_FILE:
+                if error.errno not in _FILE_ERRNOS:
                     raise
                 problem = f"cannot be read ({error.strerror or error})"
             if opened is not None and not problem:
                 episodes.append(opened)
             elif episode.path in named:
                 raise BadInput(
-                    f"{_shown(episode.path)} {problem}",
+                    f"{_printable_path(episode.path)} {problem}",
                     where=str(config.library),
                     fix="Put a readable video there, or take it out of the library.",
                 )
             else:
-                notices.append(f"{_shown(episode.path)} {problem}: left out")
-    kept = _once(episodes, notices, config.library)
+                notices.append(f"{_printable_path(episode.path)} {problem}: left out")
+    kept = _drop_duplicate_videos(episodes, notices, config.library)
     if not kept:
         raise BadInput(
             "no episode is left: " + "; ".join(notices),
             where=str(config.library),
             fix="Put videos where the globs look.",
         )
-    return Workspace(config, library, store, tuple(_named_apart(kept)), tuple(notices))
+    return Workspace(config, library, store, tuple(_disambiguate_names(kept)), tuple(notices))
 
 
-_OF_THE_FILE = (errno.EIO, errno.ESTALE, errno.ENOENT, errno.EACCES, errno.EPERM)
+_FILE_ERRNOS = (errno.EIO, errno.ESTALE, errno.ENOENT, errno.EACCES, errno.EPERM)
 """Errors that a file's own state explains; a full disk, say, is another matter."""
 
 
-def _problem(path: Path) -> str:
+def _source_problem(path: Path) -> str:
     """Why ``path`` can be no episode. Only regular files are opened: a pipe would never end."""
     try:
         str(path).encode()
@@ -123,14 +123,14 @@ def _problem(path: Path) -> str:
     return ""
 
 
-def _opened(store: Store, show: Show, episode: Episode) -> SourceEpisode:
+def _reference_episode(store: Store, show: Show, episode: Episode) -> SourceEpisode:
     def reference(path: Path | None) -> FileRef | None:
-        return None if path is None else store.source(path)
+        return None if path is None else store.source_ref(path)
 
     return SourceEpisode(
         name=episode.path.stem,
         show=show,
-        video=store.source(episode.path),
+        video=store.source_ref(episode.path),
         subtitles=reference(episode.subtitles),
         script=reference(episode.script),
         boxes=reference(episode.boxes),
@@ -138,7 +138,7 @@ def _opened(store: Store, show: Show, episode: Episode) -> SourceEpisode:
     )
 
 
-def _once(
+def _drop_duplicate_videos(
     episodes: Sequence[SourceEpisode], notices: list[str], source: Path
 ) -> list[SourceEpisode]:
     """Each video once: of two that are the same, the one of which more is said, else the first.
@@ -152,30 +152,30 @@ def _once(
         twin = kept.setdefault(place, episode)
         if twin is episode:
             continue
-        said, said_of_twin = _said(episode), _said(twin)
+        said, said_of_twin = _declared_data(episode), _declared_data(twin)
         agree = not said or not said_of_twin or said == said_of_twin
         if twin.show.id != episode.show.id or not agree:
             raise BadInput(
-                f"{_shown(episode.video.path)} and {_shown(twin.video.path)} are the same video",
+                f"{_printable_path(episode.video.path)} and {_printable_path(twin.video.path)} are the same video",
                 where=str(source),
                 fix="Keep one of the two.",
             )
         first, second = (twin, episode) if said_of_twin or not said else (episode, twin)
         kept[place] = first
         notices.append(
-            f"{_shown(second.video.path)} is the same video as {_shown(first.video.path)}: left out"
+            f"{_printable_path(second.video.path)} is the same video as {_printable_path(first.video.path)}: left out"
         )
     return list(kept.values())
 
 
-def _said(episode: SourceEpisode) -> tuple[str, ...]:
+def _declared_data(episode: SourceEpisode) -> tuple[str, ...]:
     """What the library says of an episode beside its video; empty for nothing."""
     files = (episode.subtitles, episode.script, episode.boxes)
     said = (*("" if file is None else file.sha256 for file in files), episode.plot)
     return said if any(said) else ()
 
 
-def _named_apart(episodes: Sequence[SourceEpisode]) -> list[SourceEpisode]:
+def _disambiguate_names(episodes: Sequence[SourceEpisode]) -> list[SourceEpisode]:
     """Episodes of one stem go by their whole file name, or by show and file name."""
     for name in (lambda e: e.video.path.name, lambda e: f"{e.show.id}/{e.video.path.name}"):
         counts = Counter(episode.name for episode in episodes)
@@ -183,7 +183,7 @@ def _named_apart(episodes: Sequence[SourceEpisode]) -> list[SourceEpisode]:
     return list(episodes)
 
 
-def _shown(path: Path) -> str:
+def _printable_path(path: Path) -> str:
     """A path that may have any bytes in its name, on one line."""
     text = str(path).encode(errors="backslashreplace").decode()
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,8 +1,8 @@
-"""The tables between stages: their Arrow schemas, and how they are written and read.
+"""Define, write and read the tables that stages exchange.
 
 Every table is Parquet (zstd), sorted by id, with the schema version and the stage key in its
 metadata, and byte-identical for identical rows. Every row has ``status``, ``reason`` and
-``detail``: what was rejected or failed stays as a row.
+``detail``: rejected and failed items remain as rows.
 """
 
 from mimix_core.tables.augmentation_tables import (

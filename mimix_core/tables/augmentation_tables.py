@@ -1,4 +1,4 @@
-"""Tables of cut-outs, composites and the dataset."""
+"""Define the tables of cutouts, composites and the dataset."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class CutoutRow(BaseRow):
     character: str
     locator: str
     backend: str
-    area: list[float]  # share of the frame, one a frame
-    boxes: list[list[int]]  # x0, y0, x1, y1 of the mask, one a frame
-    score: list[float]  # the backend's own confidence in 0..1, one a frame
+    area: list[float]  # share of the frame, one value per frame
+    boxes: list[list[int]]  # x0, y0, x1, y1 of the mask, one box per frame
+    score: list[float]  # the backend's confidence in 0..1, one value per frame
     presence: float
-    border: list[str]  # sides of the frame the character is cut off at
+    border: list[str]  # sides of the frame at which the character is cut off
     file: str  # Parquet of the masks, see MASKS
 
 
@@ -48,15 +48,15 @@ class CompositeRow(BaseRow):
     style: str  # of the background
     character: str
     character_style: str
-    rank: int  # place in the plan: the first n of a plan are the plan for n; -1: in none
-    # The source's first frame is scaled, and its corner put at x, y of the background's.
+    rank: int  # position in the plan; the first n are the plan for n composites; -1: not planned
+    # The source's first frame is scaled and its corner placed at x, y of the background's.
     scale: float
     x: float
     y: float
-    path: list[list[float]]  # scale, x, y of each frame; empty: all as the first
+    path: list[list[float]]  # scale, x, y of each frame; empty: constant over the clip
     source_camera: str  # static | moving
     background_camera: str
-    covered: float  # of the scene's own character hidden most, by the boxes
+    covered: float  # largest share of a background character's box that is hidden
     width: int
     height: int
     frames: int
@@ -86,8 +86,8 @@ class DatasetRow(BaseRow):
     rate_den: int
     width: int
     height: int
-    episode_id: str  # of a composite: its background's
-    # Of a composite; else empty, and -1.
+    episode_id: str  # for a composite: the background's episode
+    # Only for composites; empty and -1 otherwise.
     source_episode_id: str
     pasted: str
     pasted_style: str

@@ -1,4 +1,4 @@
-"""Tables of generated videos, their scores and the report."""
+"""Define the tables of generated videos, their scores and the report."""
 
 from __future__ import annotations
 

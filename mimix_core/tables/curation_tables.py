@@ -1,4 +1,4 @@
-"""Tables from episodes to captioned clips."""
+"""Define the tables from episodes to captioned clips."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mimix_core.tables.rows import BaseRow, table
 
 
 class TextBox(TypedDict):
-    """A line of text found in one frame: x0, y0, x1, y1 in pixels as shown."""
+    """A line of text detected in one frame: x0, y0, x1, y1 in display pixels."""
 
     pts: int
     box: list[int]
 
 
 class TimedText(TypedDict):
-    """Words and when they are heard, in milliseconds from the start of the clip."""
+    """Spoken text with start and end in milliseconds from the start of the clip."""
 
     start_ms: int
     end_ms: int
@@ -24,7 +24,7 @@ class TimedText(TypedDict):
 
 
 class CharacterActionValue(TypedDict):
-    """One character doing one thing, as a caption's row stores it."""
+    """One action of one character, as stored in a caption row."""
 
     name: str
     action: str
@@ -33,8 +33,8 @@ class CharacterActionValue(TypedDict):
 class SceneRow(BaseRow):
     """One row of the table ``scenes``."""
 
-    # The rows of an episode follow one another without a gap from its first frame to its end: what
-    # belongs to no scene (a dissolve, a fade) is a rejected row of its own.
+    # The rows of an episode cover it without gaps from its first frame to its end: a transition
+    # between scenes (a dissolve, a fade) is a separate, rejected row.
     scene_id: str
     episode_id: str
     show: str
@@ -46,18 +46,18 @@ class SceneRow(BaseRow):
     time_base_num: int
     time_base_den: int
     frames: int
-    # Size as shown: after rotation and sample aspect ratio.
+    # Display size: after rotation and sample aspect ratio.
     width: int
     height: int
     # How the source's fields become frames: progressive | interlaced-tff | interlaced-bff |
-    # telecine. All PTS are those of the frames that come out.
+    # telecine. All PTS are those of the resulting frames.
     fields: str
     motion: float
     sharpness: float
     black_share: float
     frozen_share: float
-    repeat_share: float  # of frames that show the same picture as the one before
-    # FRAMES of the whole episode, relative to the table; empty where none could be read.
+    repeat_share: float  # share of frames identical to the previous frame
+    # FRAMES of the complete episode, relative to the table; empty if none could be read.
     frames_file: str
 
 
@@ -65,15 +65,15 @@ SCENES = table("scenes", 2, SceneRow, id="scene_id", parent="episode_id")
 
 FRAMES = pa.schema(
     [
-        # One row a frame, in order, after deinterlacing. ``difference``: to the frame before, 0..1.
+        # One row per frame, after deinterlacing. ``difference``: to the previous frame, 0..1.
         pa.field("pts", pa.int64(), nullable=False),
         pa.field("keyframe", pa.bool_(), nullable=False),
         pa.field("difference", pa.float32(), nullable=False),
         pa.field("sharpness", pa.float32(), nullable=False),
         pa.field("black", pa.bool_(), nullable=False),
-        pa.field("still", pa.bool_(), nullable=False),  # of a stretch in which nothing moves
-        pa.field("repeat", pa.bool_(), nullable=False),  # the same picture as the frame before
-        pa.field("damaged", pa.bool_(), nullable=False),  # the decoder had to make parts of it up
+        pa.field("still", pa.bool_(), nullable=False),  # part of a segment without motion
+        pa.field("repeat", pa.bool_(), nullable=False),  # identical to the previous frame
+        pa.field("damaged", pa.bool_(), nullable=False),  # the decoder had to conceal errors in it
     ]
 )
 
@@ -81,22 +81,22 @@ FRAMES = pa.schema(
 class OverlayRow(BaseRow):
     """One row of the table ``overlays``."""
 
-    # One row for each usable scene of an episode.
+    # One row per usable scene of an episode.
     scene_id: str
     episode_id: str
     backend: str
     width: int
     height: int
-    # Of the frames of this scene that were looked at.
+    # PTS of the sampled frames of this scene.
     sampled_pts: list[int]
-    # Text boxes taken for overlays: [x0, y0, x1, y1] pixels as shown, with the frame's PTS.
+    # Text boxes classified as overlays: [x0, y0, x1, y1] display pixels, with the frame's PTS.
     boxes: list[TextBox]
-    # The rectangle that is kept, pixels as shown: the episode's, or the scene's own.
+    # The crop rectangle in display pixels: of the episode, or of this scene only.
     crop_x: int
     crop_y: int
     crop_width: int
     crop_height: int
-    # A sampled frame of the scene for the report, relative to the table; empty for most.
+    # A sampled frame of the scene for the report, relative to the table; empty for most scenes.
     frame_file: str
 
 
@@ -117,19 +117,19 @@ class ClipRow(BaseRow):
     # g_0, the clip's first grid point, in seconds of the stream's clock, as a fraction.
     start_num: int
     start_den: int
-    # PTS of the source frame behind each of the 81 frames.
+    # PTS of the source frame of each of the 81 frames.
     source_pts: list[int]
-    source_width: int  # of the source as shown
+    source_width: int  # display size of the source
     source_height: int
-    # x, y, width, height, pixels of the source as shown: what fills the clip's frame (with
-    # fit=crop after the cut to the bucket's aspect ratio).
+    # x, y, width, height of the source area that fills the clip's frame, in display pixels (with
+    # fit=crop: after cropping to the bucket's aspect ratio).
     crop: list[int]
     width: int
     height: int
     frames: int
     rate_num: int
     rate_den: int
-    # Over the clip's own source frames; as in SCENES.
+    # Measured over the clip's source frames; as in SCENES.
     motion: float
     sharpness: float
     black_share: float
@@ -137,10 +137,10 @@ class ClipRow(BaseRow):
     repeat_share: float
     file: str
     sha256: str
-    # The sound of exactly g_0 .. g_0 + 81/16 s; empty when the source has none.
+    # The audio of exactly g_0 .. g_0 + 81/16 s; empty if the source has none.
     audio_file: str
     audio_sha256: str
-    # What the clip looks like, for finding it again: see ``mimix_core.stages.duplicates``.
+    # Perceptual fingerprint of the frames: see ``mimix_core.stages.duplicates``.
     fingerprint: bytes
 
 
@@ -152,7 +152,7 @@ class DuplicateRow(BaseRow):
 
     clip_id: str
     episode_id: str
-    # The clip kept in its stead; empty for one that is kept itself.
+    # The earlier clip that this one duplicates; empty if it is not a duplicate.
     twin_clip_id: str
     similarity: float  # with the most similar clip of another episode, 0..1
 
@@ -166,11 +166,11 @@ class TranscriptRow(BaseRow):
     clip_id: str
     # subtitles/sidecar | subtitles/embedded | faster-whisper | none
     backend: str
-    language: str  # as stated or heard; empty: not known
+    language: str  # declared or detected; empty: unknown
     text: str
-    # Milliseconds of clip play; only read by people and prompts, never decided on.
+    # Milliseconds of the clip; shown to people and models, never used in decisions.
     lines: list[TimedText]
-    # Where the backend knows them: speech recognition only.
+    # Only if the backend provides them (speech recognition).
     words: list[TimedText]
 
 
@@ -183,17 +183,17 @@ class CaptionRow(BaseRow):
     clip_id: str
     # script | script-composed | vlm/<its backend> | hand
     backend: str
-    model: str  # as its provider names it; empty where none was asked
+    model: str  # the provider's name of it; empty if no model was used
     caption: str
     actions: list[CharacterActionValue]
     context: str
     style: str
-    # All answers that were paid for the row, those included that failed a check.
+    # All responses paid for this row, including those that failed validation.
     attempts: int
     input_tokens: int
-    cached_tokens: int  # of the input, billed less by the provider
+    cached_tokens: int  # part of the input, at the provider's lower price
     output_tokens: int
-    cost_usd: float | None  # null: no price of the model is known
+    cost_usd: float | None  # null: the model's price is unknown
 
 
 CAPTIONS = table("captions", 2, CaptionRow, id="clip_id", parent="clip_id")

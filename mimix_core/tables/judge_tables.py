@@ -1,4 +1,4 @@
-"""Tables of what a judge says: ratings of single videos, and comparisons of two systems."""
+"""Define the tables of the judge: ratings of single videos, and comparisons of two systems."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from mimix_core.tables.rows import BaseRow, table
 
 
 class AnswerRow(BaseRow):
-    """What an answer of the judge cost and when it was given; kept with the answer."""
+    """Columns of every response of the judge: its analysis, date and cost."""
 
     analysis: str
-    model: str  # as the provider names it; empty without an answer
-    asked_on: str  # YYYY-MM-DD of the answer, UTC; empty without one
+    model: str  # the provider's name of it; empty without a response
+    asked_on: str  # date of the response, YYYY-MM-DD, UTC; empty without one
     rubric_version: str
     attempts: int
     input_tokens: int
     output_tokens: int
-    cost_usd: float | None  # null: no price of the model is known
+    cost_usd: float | None  # null: the model's price is unknown
 
 
 class JudgementRow(AnswerRow):
@@ -30,7 +30,7 @@ class JudgementRow(AnswerRow):
     mode: str  # paper | strict
     aspect: str  # identity | motion | style | interaction
     sample: int
-    value: float | None  # 1..10; null without an answer
+    value: float | None  # 1..10; null without a response
 
 
 JUDGEMENTS = table("judgements", 1, JudgementRow, id="judgement_id", parent="video_id")
@@ -45,9 +45,9 @@ class PairwiseRow(AnswerRow):
     aspect: str
     left_system: str
     right_system: str
-    first: str  # left | right: whose video was shown first
+    first: str  # left | right: the system shown first
     sample: int  # 2j and 2j+1 are one comparison in its two orders
-    winner: str | None  # left | right | tie; null without an answer
+    winner: str | None  # left | right | tie; null without a response
 
 
 DUELS = table("duels", 1, PairwiseRow, id="duel_id")

@@ -1,4 +1,4 @@
-"""Tables on disk: checked, sorted, and the same bytes for the same rows."""
+"""Read and write tables as Parquet: validated, sorted, and byte-identical for equal rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mimix_core.tables.rows import R, Reason, Status, Table
 
 
 def validate(table: Table[Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ValueError naming the first row that the table's contract does not allow."""
+    """Raise ValueError naming the first row that violates the table's contract."""
     names = set(table.schema.names)
     reasons = {reason.value for reason in Reason}
     seen: set[str] = set()
@@ -25,7 +25,7 @@ def validate(table: Table[Any], rows: Sequence[Mapping[str, Any]]) -> None:
             missing, extra = sorted(names - set(row)), sorted(set(row) - names)
             raise ValueError(f"{label}: missing columns {missing}, unknown columns {extra}")
         if row[table.id] in seen:
-            raise ValueError(f"{label}: the id stands twice")
+            raise ValueError(f"{label}: duplicate id")
         seen.add(row[table.id])
         status = Status(row["status"])
         if (status is Status.OK) != (row["reason"] is None):
@@ -37,7 +37,7 @@ def validate(table: Table[Any], rows: Sequence[Mapping[str, Any]]) -> None:
 def write(
     path: Path, table: Table[Any], rows: Iterable[Mapping[str, Any]], *, stage_key: str
 ) -> None:
-    """Write ``rows``, sorted by id, as one Parquet file: same rows and key, same bytes."""
+    """Write rows, sorted by id, as one Parquet file: equal rows and key give equal bytes."""
     ordered = sorted(rows, key=lambda row: str(row[table.id]))
     validate(table, ordered)
     metadata = {
@@ -52,29 +52,29 @@ def write(
 
 
 def read(path: Path, table: Table[R]) -> list[R]:
-    """All rows of a table. Raises BadInput when the file is not this table at this version."""
+    """Read all rows of a table. Raises BadInput if the file is another table or version."""
     try:
         arrow = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise BadInput(
             f"not a readable {table.name} table ({error})",
             where=os.fspath(path),
-            fix="Run the stage that makes it again.",
+            fix="Run the stage that writes it again.",
         ) from error
     metadata = arrow.schema.metadata or {}
     found = metadata.get(b"mimix.table", b"").decode()
     version = metadata.get(b"mimix.schema_version", b"").decode()
     if found != table.name or version != str(table.version):
         raise BadInput(
-            f"holds table {found or 'unknown'} version {version or 'unknown'}, "
-            f"wanted {table.name} version {table.version}",
+            f"contains table {found or 'unknown'} version {version or 'unknown'}, "
+            f"expected {table.name} version {table.version}",
             where=os.fspath(path),
-            fix="Run the stage that makes it again with this version of MiMix.",
+            fix="Run the stage that writes it again with this version of MiMix.",
         )
     rows: list[R] = arrow.to_pylist()
     return rows
 
 
 def usable(rows: Iterable[R]) -> Iterator[R]:
-    """The rows whose status is ok."""
+    """Iterate over the rows with status ok."""
     return (row for row in rows if row["status"] == Status.OK)

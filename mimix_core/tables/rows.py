@@ -1,4 +1,4 @@
-"""What every table and every row has."""
+"""Define rows, their status and reason, and tables as typed rows with an Arrow schema."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import pyarrow as pa
 from typing_extensions import TypedDict, get_original_bases, is_typeddict
 
 Row = dict[str, Any]
-"""A row being built; ``write`` checks it against the table's schema."""
+"""A row under construction; ``write`` validates it against the table's schema."""
 
 
 class Status(StrEnum):
-    """What became of a row."""
+    """Outcome of a row."""
 
     OK = "ok"
     REJECTED = "rejected"
@@ -30,7 +30,7 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a row was rejected (it does not qualify) or failed (something broke)."""
+    """Why a row was rejected (it does not qualify) or failed (an error occurred)."""
 
     UNREADABLE_VIDEO = "unreadable_video"
     NO_VIDEO_STREAM = "no_video_stream"
@@ -101,7 +101,7 @@ class Reason(StrEnum):
 
 
 class BaseRow(TypedDict):
-    """The columns that every table ends with."""
+    """The last columns of every table."""
 
     status: str
     reason: str | None
@@ -113,10 +113,10 @@ R = TypeVar("R", bound=BaseRow)
 
 @dataclass(frozen=True)
 class Table(Generic[R]):
-    """A table of one stage: its row type, the Arrow schema made from that, and its key columns.
+    """A table of one stage: its row type, the Arrow schema derived from it, and its key columns.
 
-    ``id`` is the sorted unique column. ``parent`` names the column that holds the id of the
-    upstream row that a row was made from.
+    ``id`` is the sorted unique column. ``parent`` names the column with the id of the upstream row
+    that a row was derived from.
     """
 
     name: str
@@ -128,12 +128,12 @@ class Table(Generic[R]):
 
 
 def table(name: str, version: int, row: type[R], *, id: str, parent: str | None = None) -> Table[R]:
-    """Define a table by its row type; raise TypeError for a type that no column can have."""
+    """Define a table by its row type. Raises TypeError for an unsupported column type."""
     return Table(name, version, row, row_schema(row), id, parent)
 
 
 def row_schema(row: type[Any]) -> pa.Schema:
-    """Derive the Arrow schema of a row type: own columns first, inherited ones after them.
+    """Derive the Arrow schema of a row type: its own columns first, then the inherited ones.
 
     A column is nullable when its type allows None. Nested TypedDicts become structs.
     """
@@ -156,7 +156,7 @@ def _column_order(row: type[Any]) -> list[str]:
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
     if get_origin(kind) is UnionType:
-        kinds = [one for one in get_args(kind) if one is not type(None)]
+        kinds = [member for member in get_args(kind) if member is not type(None)]
         if len(kinds) == 1:
             return kinds[0], True
     return kind, False
@@ -172,19 +172,19 @@ def _arrow_type(kind: Any) -> pa.DataType:
     if is_typeddict(kind):
         hints = get_type_hints(kind)
         return pa.struct([(name, _arrow_type(hints[name])) for name in _column_order(kind)])
-    raise TypeError(f"no column can have the type {kind!r}")
+    raise TypeError(f"unsupported column type {kind!r}")
 
 
 def ok(**values: Any) -> Row:
-    """A row that qualifies."""
+    """Build a row that qualifies."""
     return {**values, "status": Status.OK.value, "reason": None, "detail": None}
 
 
 def rejected(reason: Reason, detail: str, **values: Any) -> Row:
-    """A row that does not qualify; nothing broke."""
+    """Build a row that does not qualify, without an error."""
     return {**values, "status": Status.REJECTED.value, "reason": reason.value, "detail": detail}
 
 
 def failed(reason: Reason, detail: str, **values: Any) -> Row:
-    """A row for which something broke."""
+    """Build a row for which an error occurred."""
     return {**values, "status": Status.FAILED.value, "reason": reason.value, "detail": detail}

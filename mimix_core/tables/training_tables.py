@@ -1,4 +1,4 @@
-"""Tables of the backbone, what is precomputed for it, and its LoRA."""
+"""Define the tables of the backbone, its latents and embeddings, and its LoRA."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class BackboneRow(BaseRow):
     """One row of the table ``backbone``."""
 
     component: str  # transformer | vae | text_encoder | tokenizer | scheduler
-    backbone: str  # its own name; a stand-in never carries the real one's
+    backbone: str  # its name; a stand-in never has the real model's name
     folder: str
     sha256: str
     parameters: int
@@ -23,10 +23,10 @@ class LatentRow(BaseRow):
 
     sample_id: str
     backbone: str
-    file: str  # a shard: safetensors of many samples' normalised VAE means
-    key: str  # the name of this one's in there
+    file: str  # a shard: safetensors with normalized VAE means of many samples
+    key: str  # name of this sample's tensor in the file
     shape: list[int]  # channels, frames, height, width
-    sha256: str  # of its numbers as they are stored
+    sha256: str  # of the tensor's stored bytes
 
 
 LATENTS = table("latents", 2, LatentRow, id="sample_id", parent="sample_id")
@@ -37,15 +37,15 @@ class EmbeddingRow(BaseRow):
 
     sample_id: str
     backbone: str
-    caption: str  # as the dataset has it
-    variant: str  # which of its tags were embedded
-    text: str  # what was embedded
+    caption: str  # as in the dataset
+    variant: str  # which of its tags are included in ``text``
+    text: str  # the embedded text
     tokens: int
-    tokens_cut: int  # how many it was too long by
-    file: str  # a shard: safetensors of many texts, each cut to its true length
-    key: str  # the name of this one's in there; equal texts share one
+    tokens_cut: int  # tokens beyond the limit, left out
+    file: str  # a shard: safetensors of many texts, each without padding
+    key: str  # name of its tensor in the file; equal texts share one
     shape: list[int]  # tokens, width
-    sha256: str  # of its numbers as they are stored
+    sha256: str  # of the tensor's stored bytes
 
 
 EMBEDDINGS = table("embeddings", 2, EmbeddingRow, id="sample_id", parent="sample_id")
@@ -54,9 +54,9 @@ EMBEDDINGS = table("embeddings", 2, EmbeddingRow, id="sample_id", parent="sample
 class LoraRow(BaseRow):
     """One row of the table ``lora``."""
 
-    sample_id: str  # each dataset row: trained on, held out, or why neither
+    sample_id: str  # every dataset row: trained on, held out, or the reason for neither
     split: str
-    seen: int  # how often it was trained on
+    seen: int  # how often it was used in training
 
 
 LORA = table("lora", 1, LoraRow, id="sample_id", parent="sample_id")

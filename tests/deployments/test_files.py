@@ -15,7 +15,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.utilities.callables import parameter_schema
 from pydantic import TypeAdapter
 
-from flows.deployment import NOTIFY, DeploymentTarget, rendered
+from flows.deployment import NOTIFY_PLACEHOLDER, DeploymentTarget, render_deployments
 from flows.prefect_environment import DEFAULTS
 from mimix_core.settings import Config, load_config
 from tests.deployments.world import make_project
@@ -86,7 +86,7 @@ def test_the_inbox_is_off_by_clock_and_one_run_at_a_time() -> None:
 
 
 def test_prefect_takes_every_automation_and_silence_is_noticed_in_time() -> None:
-    text = yaml.safe_dump(AUTOMATIONS).replace(NOTIFY, "6d1c4f2e-7a1b-4b7e-9d8a-0c2f5e4b3a21")
+    text = yaml.safe_dump(AUTOMATIONS).replace(NOTIFY_PLACEHOLDER, "6d1c4f2e-7a1b-4b7e-9d8a-0c2f5e4b3a21")
     taken = [AutomationCore.model_validate(spec) for spec in yaml.safe_load(text)]
     assert len({one.name for one in taken}) == len(taken)
     [silent] = [one for one in taken if one.name == "mimix-silent-run-crashed"]
@@ -99,7 +99,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def test_the_settings_file_becomes_the_parameters_and_comes_back_the_same(config: Config) -> None:
-    spec = rendered(config, DeploymentTarget("my-pool", "process", 1, ROOT), {})
+    spec = render_deployments(config, DeploymentTarget("my-pool", "process", 1, ROOT), {})
     for deployment in spec["deployments"]:
         assert Config.model_validate(deployment["parameters"]["config"]) == config
         assert deployment["work_pool"]["name"] == "my-pool"
@@ -109,7 +109,7 @@ def test_the_settings_file_becomes_the_parameters_and_comes_back_the_same(config
 @pytest.mark.parametrize("active", [True, False])
 def test_a_schedule_stays_as_the_person_set_it(config: Config, active: bool) -> None:
     target = DeploymentTarget("my-pool", "process", 1, ROOT)
-    spec = rendered(config, target, {"inbox/look-into-the-inbox": active})
+    spec = render_deployments(config, target, {"inbox/look-into-the-inbox": active})
     [schedule] = [s for d in spec["deployments"] for s in d.get("schedules", [])]
     assert schedule["active"] is active
 

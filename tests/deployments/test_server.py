@@ -17,11 +17,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deployment import (
     DeploymentTarget,
+    build_job_template,
     create_work_pool,
+    find_notification_block,
     install_automations,
-    job_template,
-    notifier,
-    schedules_on,
+    read_schedule_states,
 )
 from mimix_core.errors import BadInput
 from mimix_core.inbox import Waiting
@@ -85,20 +85,20 @@ def test_deploying_again_doubles_nothing_and_keeps_what_a_person_switched_off(
     assert not create_work_pool(client, DeploymentTarget(POOL, "process", 1, Path()))
     with pytest.raises(BadInput, match="is of type process"):
         create_work_pool(client, DeploymentTarget(POOL, "docker", 1, Path()))
-    assert schedules_on(client) == {"inbox/look-into-the-inbox": False}
+    assert read_schedule_states(client) == {"inbox/look-into-the-inbox": False}
 
 
 def test_job_templates_of_containers_bring_image_and_workspace(client: SyncPrefectClient) -> None:
-    docker = job_template("docker")["variables"]["properties"]
+    docker = build_job_template("docker")["variables"]["properties"]
     assert docker["volumes"]["default"] == ["/srv/mimix:/srv/mimix"]
-    kubernetes = job_template("kubernetes")
+    kubernetes = build_job_template("kubernetes")
     pod = kubernetes["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     [container] = pod["containers"]
     assert container["volumeMounts"][0]["name"] == pod["volumes"][0]["name"]
     assert container["image"] == "{{ image }}"
     assert docker["image"]["default"].startswith("mimix:")
     with pytest.raises(BadInput, match="no work pool of type"):
-        job_template("cloud")
+        build_job_template("cloud")
 
 
 def test_twenty_files_at_once_ask_for_one_run(server: Site, client: SyncPrefectClient) -> None:
@@ -176,7 +176,7 @@ def test_a_block_is_told_of_a_run_that_failed(server: Site, client: SyncPrefectC
             method="POST",
             json_data={"text": "{{subject}}: {{body}}"},
         ).save("ops")
-        block = notifier(client, "custom-webhook/ops")
+        block = find_notification_block(client, "custom-webhook/ops")
         assert install_automations(client, block)["mimix-run-ended-badly"] == "made"
         assert install_automations(client, block)["mimix-run-ended-badly"] == "was there"
         set_state(server, flow_run(server, "curate"), "FAILED", "the cat was not located")
@@ -187,7 +187,7 @@ def test_a_block_is_told_of_a_run_that_failed(server: Site, client: SyncPrefectC
     assert "MiMix curate: Failed" in heard[0]
     assert "the cat was not located" in heard[0]
     with pytest.raises(BadInput, match="no block slack-webhook/ops"):
-        notifier(client, "slack-webhook/ops")
+        find_notification_block(client, "slack-webhook/ops")
 
 
 def test_a_server_that_does_not_answer_is_noticed() -> None:

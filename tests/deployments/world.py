@@ -32,7 +32,7 @@ SETTINGS = """\
 library: library.yaml
 workspace: workspace
 inbox: inbox
-run: {workers: 2}
+run: {max_workers: 2}
 overlays: {backend: none}
 clips: {width: 160, height: 96, preset: ultrafast, min_motion: 0, min_sharpness: 0}
 cutouts: {backend: grabcut}
@@ -41,14 +41,14 @@ dataset: {val_share: 0.5}
 backbone: {name: tiny-random-wan}
 latents: {width: 32, height: 32}
 lora:
-  targets: [to_q]
+  target_modules: [to_q]
   rank: 4
   epochs: EPOCHS
-  batch: 1
+  global_batch_size: 1
   precision: fp32
-  validate_every: 1000
+  validation_interval: 1000
   validation_quantiles: 1
-samples: {prompts: prompts.yaml, width: 32, height: 32, frames: 5, steps: 1, precision: fp32}
+samples: {prompts: prompts.yaml, width: 32, height: 32, num_frames: 5, num_inference_steps: 1, precision: fp32}
 scores: {metrics: [motion_smoothness/frame-interpolation-residual]}
 """
 PROMPTS = """\

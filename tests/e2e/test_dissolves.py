@@ -47,7 +47,7 @@ def found_in(images: Iterable[np.ndarray]) -> list[Blend]:
         reduce = reduce or Reducer(frame, height=180, full_range=False)
         thumbs.add(reduce(frame).thumb)
     settings = SceneSettings()
-    return find_blends(thumbs.finish(), settings.blend_residual, settings.blend_misfit)
+    return find_blends(thumbs.finish(), settings.dissolve_max_residual, settings.dissolve_max_contrast_residual)
 
 
 def seen(pan: int, length: int) -> Seen:

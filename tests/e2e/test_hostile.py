@@ -31,7 +31,7 @@ pytestmark = pytest.mark.e2e
 SETTINGS = """\
 library: library.yaml
 workspace: workspace
-run: {workers: 2, stall_minutes: 1, memory_gb: 2}
+run: {max_workers: 2, stall_timeout_minutes: 1, memory_limit_gb: 2}
 overlays: {backend: none}
 clips: {width: 128, height: 80, preset: ultrafast}
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mimix_core.wan import lora_export
-from mimix_core.wan.lora_formats import Layout
+from mimix_core.wan.lora_formats import AdapterLayout
 from tests.e2e.conftest import FinishedDemo
 from tests.e2e.demo import ROOT
 
@@ -34,8 +34,8 @@ def test_the_adapter_of_a_run_is_exported_and_says_where_it_comes_from(
     where = ["--workspace", str(demo.workspace)]
     done = mimix_lora(finished, "export", str(demo.settings), *where, "--to", str(to))
     assert done.returncode == 0, done.stderr
-    card, layout = lora_export.read_card(to)
-    assert layout is Layout.COMFYUI
+    card, layout = lora_export.read_metadata(to)
+    assert layout is AdapterLayout.COMFYUI
     [dataset] = demo.records("dataset")
     table = demo.store.lookup("dataset", dataset.key)
     assert table is not None
@@ -43,8 +43,8 @@ def test_the_adapter_of_a_run_is_exported_and_says_where_it_comes_from(
     assert card.dataset_sha256 == table.sha256
     assert card.settings["epochs"] == 12
     [trained] = demo.records("lora")
-    written, _ = lora_export.read(demo.store.folder("lora", trained.key) / lora_export.FILE)
-    exported, _ = lora_export.read(to)
+    written, _ = lora_export.read_adapter(demo.store.folder("lora", trained.key) / lora_export.ADAPTER_FILE)
+    exported, _ = lora_export.read_adapter(to)
     assert list(exported.pairs) == list(written.pairs)
 
     shown = mimix_lora(finished, "show", str(to))

@@ -249,7 +249,7 @@ def test_a_review_suspends_the_run_until_a_person_has_answered(
 ) -> None:
     asks = config.model_copy(
         update={
-            "run": config.run.model_copy(update={"review": True}),
+            "run": config.run.model_copy(update={"require_approval": True}),
             "dataset": config.dataset.model_copy(update={"seed": 7}),
         }
     )

@@ -42,7 +42,7 @@ shows:
 SETTINGS = """\
 library: library.yaml
 workspace: workspace
-run: {workers: 1}
+run: {max_workers: 1}
 overlays: {backend: none}
 clips: {width: 160, height: 96, preset: ultrafast, min_motion: 0, min_sharpness: 0}
 """

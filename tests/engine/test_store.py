@@ -198,14 +198,14 @@ def test_the_rest_of_a_killed_run_is_swept_and_a_living_one_is_not(store: Store)
 def test_source_digests_are_remembered_until_the_file_changes(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "episode.mp4"
     path.write_bytes(b"first")
-    first = store.source(path)
+    first = store.source_ref(path)
     assert first == file_ref(path)
     stat = path.stat()
     path.write_bytes(b"other")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert store.source(path).sha256 == first.sha256, "same size and mtime: not read again"
+    assert store.source_ref(path).sha256 == first.sha256, "same size and mtime: not read again"
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert store.source(path).sha256 == file_ref(path).sha256 != first.sha256
+    assert store.source_ref(path).sha256 == file_ref(path).sha256 != first.sha256
 
 
 def test_a_folder_is_its_names_and_bytes(tmp_path: Path) -> None:

@@ -66,13 +66,13 @@ def test_hostile_files_fail_each_with_its_reason_and_touch_nothing_else(
         for name in HERE:
             path = tmp_path / "corpus" / name
             inputs = scenes.SceneInputs(
-                unit=name, show="night", style="cartoon", video=store.source(path)
+                unit=name, show="night", style="cartoon", video=store.source_ref(path)
             )
             log = tmp_path / "logs" / f"{name}.log"
             asked = build_request(
                 scenes.STAGE, store, inputs, config.scenes, log, memory_bytes=1_500_000_000
             )
-            reply = run_in_subprocess(asked, timeout_seconds=60, hear=lambda *said: None)
+            reply = run_in_subprocess(asked, timeout_seconds=60, on_progress=lambda *said: None)
             assert reply.ref is not None
             rows = tables.read(reply.ref.path, tables.SCENES)
             found = {row["reason"] for row in rows if row["reason"] is not None}

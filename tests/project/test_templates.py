@@ -20,7 +20,7 @@ def test_settings_are_settings_also_with_their_comments_taken_away(tmp_path: Pat
     head, *lines = written.splitlines()
     whole = "\n".join([head, *(line.removeprefix("# ") for line in lines)])
     config = Config.model_validate(yaml.safe_load(whole))
-    assert config.run.review
+    assert config.run.require_approval
     assert config.inbox == Path("inbox")
 
 

@@ -62,7 +62,7 @@ def test_when_a_machine_dies_the_one_that_waits_takes_the_unit_over(
 class Impatient(Store):
     """Looks for a claim as often as it can, so that a test meets all the moments in between."""
 
-    CLAIM_SECONDS: ClassVar[float] = 0.0
+    CLAIM_POLL_SECONDS: ClassVar[float] = 0.0
 
 
 def test_never_two_hold_one_claim(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_never_two_hold_one_claim(tmp_path: Path) -> None:
             with store.claim("pages", "k", lambda: waited.append(me)):
                 holders.append(me)
                 most.append(len(holders))
-                assert store.claimed("pages", "k")
+                assert store.is_claimed("pages", "k")
                 time.sleep(0.0001)
                 holders.remove(me)
 
@@ -89,4 +89,4 @@ def test_never_two_hold_one_claim(tmp_path: Path) -> None:
     assert len(most) == 600
     assert max(most) == 1
     assert waited, "they did meet"
-    assert not store.claimed("pages", "k")
+    assert not store.is_claimed("pages", "k")

@@ -43,7 +43,7 @@ def on_dask(
     folder: Path, good: list[ObedientInputs], bad: list[ObedientInputs], address: str | None
 ) -> tuple[list[TableRef], str]:
     """Both lists on one cluster; gives the tables of the first and how the second failed."""
-    settings = RunSettings(runner="dask", workers=2, dask_scheduler=address)
+    settings = RunSettings(task_runner="dask", max_workers=2, dask_scheduler=address)
     config = Config(library=folder / "library.yaml", workspace=folder, run=settings)
     work = Workspace(config, Library.model_construct(shows=()), Store(folder / "store"), ())
     with task_runner(settings):

@@ -62,20 +62,20 @@ def test_metadata_names_table_version_and_key(tmp_path: Path) -> None:
         ({**tables.ok(page="a", file=""), "status": "fine"}, "fine"),
     ],
 )
-def test_rows_against_the_contract_are_refused(row: tables.Row, message: str) -> None:
+def test_rows_that_violate_the_contract_are_rejected(row: tables.Row, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tables.validate(tables.REPORT, [row])
 
 
-def test_an_id_stands_once() -> None:
-    with pytest.raises(ValueError, match="twice"):
+def test_a_duplicate_id_is_rejected() -> None:
+    with pytest.raises(ValueError, match="duplicate id"):
         tables.validate(tables.REPORT, [tables.ok(page="a", file="")] * 2)
 
 
-def test_another_table_is_not_read_by_mistake(tmp_path: Path) -> None:
+def test_reading_another_table_raises_bad_input(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     tables.write(path, tables.REPORT, [], stage_key="k")
-    with pytest.raises(BadInput, match="holds table report version 1, wanted clips"):
+    with pytest.raises(BadInput, match="contains table report version 1, expected clips"):
         tables.read(path, tables.CLIPS)
     path.write_bytes(b"not parquet")
     with pytest.raises(BadInput, match="not a readable report table"):

@@ -91,7 +91,7 @@ def test_units_are_computed_once_and_cached_by_stage_key(tmp_path: Path) -> None
     assert names == ["Cached"] * 3
     assert len(lines(diary)) == 3, "nothing ran again"
     assert second.summary().computed == 0
-    assert second.board.lines[0].cached
+    assert second.console.finished_stages[0].cached
 
 
 def test_a_cached_result_whose_file_is_gone_runs_again(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_stage_that_says_how_often_it_is_tried_again_is_heard(tmp_path: Path) 
 def test_what_another_run_is_making_comes_last_and_is_not_made_twice(tmp_path: Path) -> None:
     """Another run has the first unit; it makes it while this one is at the others."""
     diary = tmp_path / "diary"
-    work = workspace(tmp_path, workers=1)
+    work = workspace(tmp_path, max_workers=1)
     inputs = [ObedientInputs(unit=f"u{n}", order=f"work {n}", diary=str(diary)) for n in range(3)]
     held, made = threading.Event(), threading.Event()
 
@@ -208,7 +208,7 @@ def test_a_unit_that_kills_its_process_is_a_failed_row_and_the_others_go_on(tmp_
         ObedientInputs(unit=name, order=order, diary=str(diary))
         for (name, diary), order in zip(diaries.items(), orders, strict=True)
     ]
-    work = workspace(tmp_path, stall_minutes=2.5 / 60)
+    work = workspace(tmp_path, stall_timeout_minutes=2.5 / 60)
     run, refs, _ = perform(work, inputs)
     assert [rows(ref) for ref in refs] == [
         [("ok", None)],

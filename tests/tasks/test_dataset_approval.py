@@ -22,7 +22,7 @@ from mimix_core.project.dataset_review import DatasetDecision, load_decision, sa
 from mimix_core.project.workspace import Workspace, open_workspace
 from mimix_core.settings import Config, RunSettings, load_config
 from tasks.base import Run
-from tasks.dataset_approval import DatasetNotApproved, review
+from tasks.dataset_approval import DatasetNotApproved, require_approval
 from tests.deployments.world import make_project
 from tests.factories import table_ref
 
@@ -30,7 +30,7 @@ runner = CliRunner()
 
 
 def a_run(folder: Path, *, asks: bool) -> Run:
-    config = Config(library=folder / "library.yaml", workspace=folder, run=RunSettings(review=asks))
+    config = Config(library=folder / "library.yaml", workspace=folder, run=RunSettings(require_approval=asks))
     return Run(Workspace(config, Library.model_construct(shows=()), Store(folder / "store"), ()))
 
 
@@ -39,20 +39,20 @@ def a_dataset(folder: Path, name: str) -> TableRef:
 
 
 def test_without_review_nobody_is_asked(tmp_path: Path) -> None:
-    review(a_run(tmp_path, asks=False), a_dataset(tmp_path, "one"))
+    require_approval(a_run(tmp_path, asks=False), a_dataset(tmp_path, "one"))
 
 
 def test_a_run_from_the_shell_does_not_wait_but_says_what_to_do(tmp_path: Path) -> None:
     run, dataset = a_run(tmp_path, asks=True), a_dataset(tmp_path, "one")
     with pytest.raises(DatasetNotApproved, match="mimix review SETTINGS --approve"):
-        review(run, dataset)
+        require_approval(run, dataset)
     save_decision(tmp_path, dataset.key, DatasetDecision(approved=True))
-    review(run, dataset)
+    require_approval(run, dataset)
     with pytest.raises(DatasetNotApproved, match="waits for approval"):
-        review(run, a_dataset(tmp_path, "another"))
+        require_approval(run, a_dataset(tmp_path, "another"))
     save_decision(tmp_path, dataset.key, DatasetDecision(approved=False, note="too dark"))
     with pytest.raises(DatasetNotApproved, match="rejected: too dark"):
-        review(run, dataset)
+        require_approval(run, dataset)
 
 
 class InProcess(Run):

@@ -50,7 +50,7 @@ def kill_after_a_checkpoint(checkpoints: Path, killed: list[int]) -> None:
 
 
 def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
-    random_backbone.build([made.CAPTION], 0, tmp_path / "pipeline")
+    random_backbone.build_random_backbone([made.CAPTION], 0, tmp_path / "pipeline")
     inputs = made.stage_inputs(tmp_path / "inputs", tmp_path / "pipeline" / "transformer")
     config = Config(
         library=tmp_path / "library.yaml",
@@ -67,7 +67,7 @@ def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) ->
 
     @flow
     def train() -> TableRef:
-        return training.lora(Run(work), inputs.dataset, inputs.latents, inputs.embeddings, model)
+        return training.train_lora(Run(work), inputs.dataset, inputs.latents, inputs.embeddings, model)
 
     killer = threading.Thread(target=kill_after_a_checkpoint, args=(checkpoints, killed))
     killer.start()

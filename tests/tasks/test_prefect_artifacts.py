@@ -12,7 +12,7 @@ from PIL import Image
 from prefect.assets import Asset
 
 from mimix_core import tables
-from mimix_core.media.contact_sheet import COLUMNS, GAP, WIDTH, contact_sheet
+from mimix_core.media.contact_sheet import COLUMNS, GAP, WIDTH, build_contact_sheet
 from mimix_core.settings import Config, RunSettings
 from tasks.lineage import asset_key
 from tasks.prefect_artifacts import rejected_rows_table, report_link
@@ -49,7 +49,7 @@ def test_a_contact_sheet_shows_every_video_once(tmp_path: Path) -> None:
     videos = [tmp_path / f"{number}.mp4" for number in range(COLUMNS + 1)]
     for number, video in enumerate(videos):
         write_episode(video, 10 + number)
-    sheet = Image.open(io.BytesIO(contact_sheet(videos)))
+    sheet = Image.open(io.BytesIO(build_contact_sheet(videos)))
     height = WIDTH * SIZE[1] // SIZE[0]
     assert sheet.format == "JPEG"
     assert sheet.size == (COLUMNS * (WIDTH + GAP) - GAP, 2 * (height + GAP) - GAP)

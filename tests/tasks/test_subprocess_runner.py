@@ -65,7 +65,7 @@ def wait_for_lines(path: Path, lines: int, seconds: float = 30) -> list[int]:
 
 def test_a_good_unit(store: Store, tmp_path: Path) -> None:
     heard: list[tuple[int, int, str]] = []
-    reply = run_in_subprocess(ask(store, "work"), timeout_seconds=60, hear=lambda *said: heard.append(said))
+    reply = run_in_subprocess(ask(store, "work"), timeout_seconds=60, on_progress=lambda *said: heard.append(said))
     assert reply.computed
     assert reply.ref is not None
     assert store.lookup(STAGE.name, reply.ref.key) == reply.ref
@@ -89,7 +89,7 @@ def test_how_it_failed_comes_back(
         run_in_subprocess(
             ask(store, order),
             timeout_seconds=60,
-            hear=lambda *said: None,
+            on_progress=lambda *said: None,
         )
     assert not (store.root / STAGE.name).exists()
 
@@ -100,7 +100,7 @@ def test_a_unit_that_hangs_is_ended_with_all_its_children(store: Store, tmp_path
         run_in_subprocess(
             ask(store, "hang", diary),
             timeout_seconds=6,
-            hear=lambda *said: None,
+            on_progress=lambda *said: None,
         )
     assert gone(wait_for_lines(diary, 2))
 
@@ -120,28 +120,28 @@ def test_a_dead_process_is_told_from_a_stage_that_fails(
     """The detail goes into a table: it names no path and no process."""
     asked = ask(store, order, memory_bytes=2_000_000_000)
     with pytest.raises(UnitDied) as caught:
-        run_in_subprocess(asked, timeout_seconds=60, hear=lambda *said: None)
+        run_in_subprocess(asked, timeout_seconds=60, on_progress=lambda *said: None)
     assert (caught.value.reason, caught.value.detail) == (Reason.DECODER_CRASHED, detail)
-    assert caught.value.again
+    assert caught.value.is_retryable
 
 
 def test_an_error_that_nobody_foresaw_may_be_the_files_fault(store: Store) -> None:
     with pytest.raises(UnitDied, match="KeyError: 'oops'") as caught:
-        run_in_subprocess(ask(store, "bug"), timeout_seconds=60, hear=lambda *said: None)
+        run_in_subprocess(ask(store, "bug"), timeout_seconds=60, on_progress=lambda *said: None)
     assert caught.value.reason is Reason.UNFORESEEN_ERROR
     assert caught.value.detail.endswith("an error that nobody foresaw, KeyError")
-    assert not caught.value.again
+    assert not caught.value.is_retryable
 
 
 def test_a_full_disk_is_no_units_fault(store: Store) -> None:
     with pytest.raises(StageFailed, match="No space left") as caught:
-        run_in_subprocess(ask(store, "full disk"), timeout_seconds=60, hear=lambda *said: None)
+        run_in_subprocess(ask(store, "full disk"), timeout_seconds=60, on_progress=lambda *said: None)
     assert not isinstance(caught.value, UnitDied)
 
 
 def test_a_memory_limit_ends_with_the_request_that_set_it(store: Store) -> None:
-    run_in_subprocess(ask(store, "work", memory_bytes=10**9), timeout_seconds=60, hear=lambda *said: None)
-    run_in_subprocess(ask(store, "eat memory"), timeout_seconds=60, hear=lambda *said: None)
+    run_in_subprocess(ask(store, "work", memory_bytes=10**9), timeout_seconds=60, on_progress=lambda *said: None)
+    run_in_subprocess(ask(store, "eat memory"), timeout_seconds=60, on_progress=lambda *said: None)
 
 
 def test_silence_is_told_from_slowness(store: Store, tmp_path: Path) -> None:
@@ -151,34 +151,34 @@ def test_silence_is_told_from_slowness(store: Store, tmp_path: Path) -> None:
             ask(store, "go silent"),
             timeout_seconds=100,
             stall_seconds=3,
-            hear=lambda done, total, note: heard.append(done),
+            on_progress=lambda done, total, note: heard.append(done),
         )
     assert heard == [0, 1, 2, 3]
-    assert (died.value.reason, died.value.again) == (Reason.DECODER_HUNG, True)
+    assert (died.value.reason, died.value.is_retryable) == (Reason.DECODER_HUNG, True)
     with pytest.raises(UnitDied, match="ran longer than") as died:
         run_in_subprocess(
             ask(store, "go silent"),
             timeout_seconds=4,
             stall_seconds=30,
-            hear=lambda *said: None,
+            on_progress=lambda *said: None,
         )
-    assert (died.value.reason, died.value.again) == (Reason.DECODER_HUNG, False)
+    assert (died.value.reason, died.value.is_retryable) == (Reason.DECODER_HUNG, False)
 
 
 def test_the_kernel_takes_a_unit_first(store: Store, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
-    run_in_subprocess(ask(store, "work", diary), timeout_seconds=60, hear=lambda *said: None)
+    run_in_subprocess(ask(store, "work", diary), timeout_seconds=60, on_progress=lambda *said: None)
     pid = diary.read_text().split()[-1]
     assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) == 800
 
 
 def test_an_idle_process_that_died_is_noticed(store: Store, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
-    run_in_subprocess(ask(store, "work", diary), timeout_seconds=60, hear=lambda *said: None)
+    run_in_subprocess(ask(store, "work", diary), timeout_seconds=60, on_progress=lambda *said: None)
     os.kill(int(diary.read_text().split()[-1]), signal.SIGKILL)
     with pytest.raises(UnitDied, match="SIGKILL"):
-        run_in_subprocess(ask(store, "work 2"), timeout_seconds=60, hear=lambda *said: None)
-    fresh = run_in_subprocess(ask(store, "work 2"), timeout_seconds=60, hear=lambda *said: None)
+        run_in_subprocess(ask(store, "work 2"), timeout_seconds=60, on_progress=lambda *said: None)
+    fresh = run_in_subprocess(ask(store, "work 2"), timeout_seconds=60, on_progress=lambda *said: None)
     assert fresh.computed
 
 
@@ -213,7 +213,7 @@ def test_one_process_runs_the_units_of_a_stage_until_one_breaks_it(
         """The process that ran it."""
         asked = ask(store, order, diary)
         with contextlib.suppress(BadInput, StageFailed):  # what is raised is tested above
-            run_in_subprocess(asked, timeout_seconds=60, hear=lambda *said: None)
+            run_in_subprocess(asked, timeout_seconds=60, on_progress=lambda *said: None)
         return int(diary.read_text().splitlines()[-1].split()[1])
 
     first = run("work 1")
@@ -232,11 +232,11 @@ def test_a_process_that_waits_too_long_for_a_unit_is_ended(
     """In a worker of a cluster nobody says that a stage is over."""
     monkeypatch.setattr(subprocess_runner, "IDLE_SECONDS", 0.5)
     diary = tmp_path / "diary"
-    run_in_subprocess(ask(store, "work 1", diary), timeout_seconds=60, hear=lambda *said: None)
-    run_in_subprocess(ask(store, "work 2", diary), timeout_seconds=60, hear=lambda *said: None)
+    run_in_subprocess(ask(store, "work 1", diary), timeout_seconds=60, on_progress=lambda *said: None)
+    run_in_subprocess(ask(store, "work 2", diary), timeout_seconds=60, on_progress=lambda *said: None)
     pids = {int(line.split()[1]) for line in diary.read_text().splitlines()}
     assert gone(list(pids))
-    fresh = run_in_subprocess(ask(store, "work 3", diary), timeout_seconds=60, hear=lambda *said: None)
+    fresh = run_in_subprocess(ask(store, "work 3", diary), timeout_seconds=60, on_progress=lambda *said: None)
     assert fresh.computed
 
 
