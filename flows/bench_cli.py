@@ -19,59 +19,64 @@ app = typer.Typer(name="bench", help="Score videos and compare systems.", no_arg
 @app.command()
 def vbench(
     weights_dir: Annotated[
-        Path, typer.Option(help="VBench's weights, laid out as its cache (~/.cache/vbench).")
+        Path,
+        typer.Option(help="Folder of VBench's weights, laid out as its cache (~/.cache/vbench)."),
     ],
     videos: Annotated[Path, typer.Option(help="A folder of mp4 files, or one file.")],
-    out: Annotated[Path, typer.Option(help="The table of scores, a new Parquet file.")],
+    out: Annotated[Path, typer.Option(help="Table of scores to write (Parquet).")],
     prompts: Annotated[
         Path | None,
-        typer.Option(help="Which prompt each video shows: JSON, YAML, CSV or text."),
+        typer.Option(help="File with the prompt of each video: JSON, YAML, CSV or text."),
     ] = None,
     dimensions: Annotated[
-        str, typer.Option(help="Separated by commas. Without it: VBench's seven.")
+        str,
+        typer.Option(help="Dimensions, separated by commas. Without it: VBench's seven."),
     ] = "",
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Device to run networks on.")
+    ] = "auto",
 ) -> None:
-    """VBench's dimensions of each video, as VBench computes them; see docs/vbench.md.
+    """Score videos in VBench's dimensions, with VBench's values; see docs/vbench.md.
 
-    A run that was stopped goes on where it was when it is started again.
+    An interrupted run resumes when it is started again.
     """
-    from mimix_core.benchmark.vbench import dimensions as known
     from mimix_core.benchmark.vbench import evaluate, video_jobs
+    from mimix_core.benchmark.vbench.dimensions import select_dimensions
     from mimix_core.engine.torch_runtime import select_device
 
     with user_errors():
-        wanted = known.select_dimensions([name for name in dimensions.replace(" ", "").split(",") if name])
-        asking = [d.name for d in wanted if d.reads_prompt]
-        if asking and prompts is None:
+        names = [name for name in dimensions.replace(" ", "").split(",") if name]
+        selected = select_dimensions(names)
+        reading_prompts = [d.name for d in selected if d.reads_prompt]
+        if reading_prompts and prompts is None:
             raise BadInput(
-                f"{asking[0]} needs to know what each video should show",
+                f"{reading_prompts[0]} needs the prompt of each video",
                 where="--prompts",
-                fix="Give a file of prompts, or leave that dimension out of --dimensions.",
+                fix="Pass a prompts file, or leave that dimension out of --dimensions.",
             )
-        known_prompts = None if prompts is None else video_jobs.read_video_prompts(prompts)
-        plan = video_jobs.plan_video_jobs(videos, known_prompts)
+        prompt_by_video = None if prompts is None else video_jobs.read_video_prompts(prompts)
+        jobs = video_jobs.plan_video_jobs(videos, prompt_by_video)
         with console.status("Scoring") as status:
 
-            def told(done: int, total: int, note: str) -> None:
+            def on_progress(done: int, total: int, note: str) -> None:
                 status.update(f"Scoring {note or 'done'} ({done} of {total})")
 
-            with progress.progress_listener(told):
-                tally = evaluate.evaluate_videos(
-                    plan,
-                    wanted,
+            with progress.progress_listener(on_progress):
+                summary = evaluate.evaluate_videos(
+                    jobs,
+                    selected,
                     weights_dir,
                     out,
                     select_device(device),
                     lambda line: console.print(line, style="yellow", highlight=False),
                 )
-    table = Table("dimension", "seconds a video")
-    for metric, seconds in tally.seconds.items():
-        table.add_row(metric, f"{seconds / tally.videos[metric]:.2f}")
-    if tally.seconds:
+    table = Table("dimension", "seconds per video")
+    for metric, seconds in summary.seconds.items():
+        table.add_row(metric, f"{seconds / summary.videos[metric]:.2f}")
+    if summary.seconds:
         console.print(table)
     console.print(
-        f"{tally.scored} scored, {tally.cached} known from before, {tally.failed} failed: {out}",
+        f"{summary.scored} scored, {summary.cached} cached, {summary.failed} failed: {out}",
         highlight=False,
         soft_wrap=True,
     )

@@ -29,7 +29,7 @@ def prompts(
     """Write a prompts file; see docs/benchmark.md."""
     from mimix_core.benchmark.promptsets import MIXING_100
     from mimix_core.benchmark.promptsets.prompt_generator import generate_prompts, prompts_to_yaml
-    from mimix_core.domain.library import stated
+    from mimix_core.domain.library import parse_library
 
     with user_errors():
         if out.exists():
@@ -37,7 +37,7 @@ def prompts(
         if library is None:
             text = MIXING_100.read_text(encoding="utf-8")
         else:
-            generated = generate_prompts(stated(library), seed=seed, singles=singles, multis=multis)
+            generated = generate_prompts(parse_library(library), seed=seed, singles=singles, multis=multis)
             text = prompts_to_yaml(generated)
         out.write_text(text, encoding="utf-8")
     console.print(f"Wrote {out}", highlight=False, soft_wrap=True)

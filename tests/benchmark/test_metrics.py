@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from mimix_core.benchmark.metrics import (
     METRICS,
-    Footage,
-    Resources,
+    MetricResources,
     Unmeasurable,
+    VideoFeatures,
     brisque_quality,
-    chosen,
+    select_metrics,
 )
-from mimix_core.benchmark.metrics.dis_flow import between, longest
-from mimix_core.benchmark.metrics.efficientnet_consistency import consistency
+from mimix_core.benchmark.metrics.dis_flow import interpolate_middle, top_flow_magnitude
+from mimix_core.benchmark.metrics.efficientnet_consistency import frame_consistency
 from mimix_core.errors import BadInput
 
 HEIGHT, WIDTH, FRAMES = 120, 200, 25
@@ -58,7 +58,7 @@ def cut() -> Frames:
 
 
 def value(metric: str, frames: Frames) -> float:
-    return METRICS[metric].prepare(Resources())(Footage(frames))
+    return METRICS[metric].build(MetricResources())(VideoFeatures(frames))
 
 
 DYNAMIC = "dynamic_degree/dis-flow"
@@ -83,14 +83,14 @@ def test_four_moving_frames_of_sixteen_are_enough() -> None:
 
 
 def test_flow_has_the_length_of_the_shift() -> None:
-    flows = Footage(pan(2.0)).flows_NHWC
+    flows = VideoFeatures(pan(2.0)).flows_NHWC
     assert flows.shape == (FRAMES // 2, HEIGHT, WIDTH, 2)
     assert np.median(flows[..., 0]) == pytest.approx(-4.0, abs=0.3)
-    assert longest(np.full((10, 10, 2), 3.0, np.float32)) == pytest.approx(3 * 2**0.5)
+    assert top_flow_magnitude(np.full((10, 10, 2), 3.0, np.float32)) == pytest.approx(3 * 2**0.5)
 
 
 def test_large_videos_are_made_smaller_for_flow() -> None:
-    assert Footage(np.zeros((3, 480, 832, 3), np.uint8)).grey_THW.shape == (3, 240, 416)
+    assert VideoFeatures(np.zeros((3, 480, 832, 3), np.uint8)).gray_THW.shape == (3, 240, 416)
 
 
 def test_smoothness_falls_with_jerks_and_noise() -> None:
@@ -105,8 +105,8 @@ def test_smoothness_falls_with_jerks_and_noise() -> None:
 
 def test_the_frame_between_two_lies_half_way() -> None:
     frames = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in pan(4.0)[:3]]
-    flow = Footage(pan(4.0)[:3]).flows_NHWC[0]
-    made = between(frames[0], frames[2], flow)
+    flow = VideoFeatures(pan(4.0)[:3]).flows_NHWC[0]
+    made = interpolate_middle(frames[0], frames[2], flow)
     inner = np.s_[16:-16, 24:-24]
     truth = frames[1].astype(np.float32)
     assert (
@@ -140,14 +140,14 @@ def test_a_flat_picture_has_no_quality() -> None:
 def test_the_fit_finds_the_shape_it_was_drawn_from(shape: float) -> None:
     numbers = np.random.default_rng(0)
     drawn = numbers.gamma(1 / shape, size=200_000) ** (1 / shape)
-    alpha, mean, left, right = brisque_quality.fit(
+    alpha, mean, left, right = brisque_quality.fit_aggd(
         drawn * numbers.choice([-1.0, 1.0], size=200_000)
     )
     assert alpha == pytest.approx(shape, rel=0.05)
     assert abs(mean) < 0.02 * left**0.5
     # Twice as wide to the right, and so twice as likely there.
     sides = numbers.choice([-1.0, 2.0], p=[1 / 3, 2 / 3], size=200_000)
-    alpha, mean, left, right = brisque_quality.fit(drawn * sides)
+    alpha, mean, left, right = brisque_quality.fit_aggd(drawn * sides)
     assert alpha == pytest.approx(shape, rel=0.05)
     assert right / left == pytest.approx(4.0, rel=0.05)
     assert mean == pytest.approx((drawn * sides).mean(), rel=0.1)
@@ -171,12 +171,12 @@ def test_a_subject_that_changes_is_less_consistent() -> None:
 
 def test_consistency_is_the_mean_to_previous_and_first() -> None:
     a, b = np.array([1.0, 0.0]), np.array([0.0, 1.0])
-    assert consistency(np.stack([a, a, a])) == 1.0
+    assert frame_consistency(np.stack([a, a, a])) == 1.0
     # b: 0 to both; the second b: 1 to the one before, 0 to the first
-    assert consistency(np.stack([a, b, b])) == pytest.approx(0.25)
-    assert consistency(np.stack([a, -a])) == 0.0
+    assert frame_consistency(np.stack([a, b, b])) == pytest.approx(0.25)
+    assert frame_consistency(np.stack([a, -a])) == 0.0
     with pytest.raises(Unmeasurable):
-        consistency(np.stack([a]))
+        frame_consistency(np.stack([a]))
 
 
 def test_one_frame_has_no_motion() -> None:
@@ -186,14 +186,16 @@ def test_one_frame_has_no_motion() -> None:
 
 
 def test_frames_are_spread_over_the_video() -> None:
-    footage = Footage(np.arange(81, dtype=np.uint8)[:, None, None, None])
-    assert [int(frame[0, 0, 0]) for frame in footage.spread(4)] == [10, 30, 50, 70]
-    assert len(list(footage.spread(200))) == 81
+    footage = VideoFeatures(np.arange(81, dtype=np.uint8)[:, None, None, None])
+    assert [int(frame[0, 0, 0]) for frame in footage.sample_frames(4)] == [10, 30, 50, 70]
+    assert len(list(footage.sample_frames(200))) == 81
 
 
 def test_metrics_are_chosen_by_name() -> None:
-    assert [metric.name for metric in chosen([SMOOTH, QUALITY])] == [SMOOTH, QUALITY]
-    with pytest.raises(BadInput, match=r"imaging_quality is no metric.*imaging_quality/brisque"):
-        chosen(["imaging_quality"])
-    with pytest.raises(BadInput, match="named twice"):
-        chosen([SMOOTH, SMOOTH])
+    assert [metric.name for metric in select_metrics([SMOOTH, QUALITY])] == [SMOOTH, QUALITY]
+    with pytest.raises(
+        BadInput, match=r"unknown metric imaging_quality\. .*imaging_quality/brisque"
+    ):
+        select_metrics(["imaging_quality"])
+    with pytest.raises(BadInput, match="listed twice"):
+        select_metrics([SMOOTH, SMOOTH])

@@ -96,5 +96,5 @@ def test_scores_repeat(inputs: scores_stage.ScoreInputs, tmp_path: Path) -> None
 def test_an_unknown_metric_is_refused_before_anything_is_decoded(
     inputs: scores_stage.ScoreInputs, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput, match="aesthetic_quality/beauty is no metric"):
+    with pytest.raises(BadInput, match="unknown metric aesthetic_quality/beauty"):
         scores_stage.run(inputs, ScoreSettings(metrics=("aesthetic_quality/beauty",)), tmp_path)

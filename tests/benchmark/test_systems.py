@@ -8,10 +8,10 @@ import pytest
 
 from mimix_core.benchmark import systems
 from mimix_core.benchmark.promptsets import MIXING_100
-from mimix_core.domain.prompts import read_prompts
+from mimix_core.domain.prompts import read_prompt_file
 from mimix_core.errors import BadInput
 
-PROMPTS = read_prompts(MIXING_100).prompts
+PROMPTS = read_prompt_file(MIXING_100).prompts
 
 
 def test_videos_are_found_by_prompt_and_the_rest_is_missing(tmp_path: Path) -> None:
@@ -23,36 +23,36 @@ def test_videos_are_found_by_prompt_and_the_rest_is_missing(tmp_path: Path) -> N
     ):
         (tmp_path / name).touch()
     (tmp_path / f"{PROMPTS[2].id}.mp4").mkdir()
-    system = systems.parse(f"a model={tmp_path}")
+    system = systems.parse_system(f"a model={tmp_path}")
     assert system.name == "a model"
-    assert list(systems.videos(system, PROMPTS)) == [PROMPTS[1].id, PROMPTS[3].id]
-    assert len(systems.missing(system, PROMPTS)) == 98
-    assert PROMPTS[0].id in systems.missing(system, PROMPTS)
+    assert list(systems.find_videos(system, PROMPTS)) == [PROMPTS[1].id, PROMPTS[3].id]
+    assert len(systems.missing_prompts(system, PROMPTS)) == 98
+    assert PROMPTS[0].id in systems.missing_prompts(system, PROMPTS)
 
 
 def test_two_videos_of_one_prompt_are_refused(tmp_path: Path) -> None:
     for suffix in (".mp4", ".webm"):
         (tmp_path / f"{PROMPTS[0].id}{suffix}").touch()
     with pytest.raises(BadInput, match=r"both .*\.mp4 and .*\.webm"):
-        systems.videos(systems.parse(f"x={tmp_path}"), PROMPTS)
+        systems.find_videos(systems.parse_system(f"x={tmp_path}"), PROMPTS)
 
 
 def test_a_folder_of_other_videos_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.mp4").touch()
     with pytest.raises(BadInput, match=rf"no video of x.*{PROMPTS[0].id}\.mp4"):
-        systems.videos(systems.parse(f"x={tmp_path}"), PROMPTS)
+        systems.find_videos(systems.parse_system(f"x={tmp_path}"), PROMPTS)
 
 
 @pytest.mark.parametrize("text", ["", "ours", "=here", "ours=", "a/b=.", "a <b>=.", "a =."])
 def test_what_is_no_system_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="is not NAME=PATH"):
-        systems.parse(text)
+        systems.parse_system(text)
 
 
 def test_each_system_has_its_own_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="two systems are named 'a'"):
-        systems.parse_all([f"A={tmp_path}", f"a={tmp_path}"])
+        systems.parse_systems([f"A={tmp_path}", f"a={tmp_path}"])
     with pytest.raises(BadInput, match="no such folder"):
-        systems.parse_all([f"a={tmp_path / 'gone'}"])
-    with pytest.raises(BadInput, match="no system is given"):
-        systems.parse_all([])
+        systems.parse_systems([f"a={tmp_path / 'gone'}"])
+    with pytest.raises(BadInput, match="no systems given"):
+        systems.parse_systems([])

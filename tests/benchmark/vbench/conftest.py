@@ -1,4 +1,4 @@
-"""The made-up weights, written once a process."""
+"""The random weights, written once per process."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmark.vbench import made
+from tests.benchmark.vbench import weights_factory
 
 
 @pytest.fixture(scope="session")
 def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made.cache_folder(tmp_path_factory.mktemp("vbench"))
+    return weights_factory.write_weights_cache(tmp_path_factory.mktemp("vbench"))

@@ -14,7 +14,7 @@ from mimix_core.benchmark.vbench import overall_consistency, vbench_weights
 from mimix_core.benchmark.vbench.networks.clip_text import Tokenizer
 from mimix_core.benchmark.vbench.networks.viclip import ViClip
 from mimix_core.errors import BadInput
-from tests.benchmark.vbench import made
+from tests.benchmark.vbench import weights_factory
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def tokenizer(weights_dir: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def model(weights_dir: Path) -> ViClip:
-    return overall_consistency.load(weights_dir, torch.device("cpu"))
+    return overall_consistency.load_model(weights_dir, torch.device("cpu"))
 
 
 def test_known_words(tokenizer: Tokenizer) -> None:
@@ -34,15 +34,15 @@ def test_known_words(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("cats") == [514, ord("t") - 33, ord("s") - 33 + 256]
     assert tokenizer.encode("&amp;amp;") == tokenizer.encode("&") == [ord("&") - 33 + 256]
     assert tokenizer.encode("  ") == []
-    assert tokenizer.encode("<|endoftext|>") == [tokenizer.end] == [made.VOCABULARY - 1]
+    assert tokenizer.encode("<|endoftext|>") == [tokenizer.end] == [weights_factory.VOCABULARY - 1]
 
 
 @settings(max_examples=50)
 @given(text=st.text(max_size=60))
 def test_any_text_has_tokens_of_the_vocabulary(tokenizer: Tokenizer, text: str) -> None:
     tokens = tokenizer.encode(text)
-    assert all(0 <= token < made.VOCABULARY for token in tokens)
-    row = tokenizer.row(text, 32).tolist()
+    assert all(0 <= token < weights_factory.VOCABULARY for token in tokens)
+    row = tokenizer.encode_padded(text, 32).tolist()
     assert len(row) == 32
     assert row[0] == tokenizer.start
     assert row[min(len(tokens) + 1, 31)] == tokenizer.end
@@ -59,7 +59,8 @@ def test_what_is_no_vocabulary_is_bad_input(tmp_path: Path) -> None:
 
 def test_a_prompt_that_fits_is_kept(model: ViClip) -> None:
     assert (
-        overall_consistency.shorten("[Character: Tom], runs.", model) == "[Character: Tom], runs."
+        overall_consistency.shorten_prompt("[Character: Tom], runs.", model)
+        == "[Character: Tom], runs."
     )
 
 
@@ -69,7 +70,7 @@ def test_of_a_long_prompt_each_sentence_keeps_its_first_clause(model: ViClip) ->
         "[Character: dog], runs, the dog the cat the dog the cat the dog the cat. "
         "the cat the dog the cat the dog the cat the dog [scene-style:cat]"
     )
-    short = overall_consistency.shorten(prompt, model)
+    short = overall_consistency.shorten_prompt(prompt, model)
     assert short == (
         "cat runs the dog, dog runs, the cat the dog the cat the dog the cat the dog cat"
     )
@@ -80,6 +81,6 @@ def test_of_a_long_prompt_each_sentence_keeps_its_first_clause(model: ViClip) ->
 @given(st.lists(st.sampled_from(["the cat", "a dog,", "runs.", "[Character: cat],", "why?"])))
 def test_a_shortened_prompt_fits(model: ViClip, words: list[str]) -> None:
     prompt = " ".join(words * 3)
-    short = overall_consistency.shorten(prompt, model)
+    short = overall_consistency.shorten_prompt(prompt, model)
     assert len(model.tokenizer.encode(short)) <= 30
     assert short or not prompt

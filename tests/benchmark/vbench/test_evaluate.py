@@ -19,15 +19,15 @@ from flows.cli import app
 from mimix_core import tables
 from mimix_core.benchmark.vbench import evaluate, score_cache, video_jobs
 from mimix_core.benchmark.vbench import video_reader as reading
-from mimix_core.benchmark.vbench.dimensions import DIMENSIONS, chosen
+from mimix_core.benchmark.vbench.dimensions import DIMENSIONS, select_dimensions
 from mimix_core.errors import BadInput
-from tests.benchmark.vbench import drawn, made
+from tests.benchmark.vbench import random_inputs, weights_factory
 from tests.benchmark.vbench.videos import Frames, noisy, pan, still, switch
 from tests.factories import video as write_video
 
 CPU = torch.device("cpu")
-CHEAP = chosen(["background_consistency", "subject_consistency"])
-WITH_PROMPT = chosen(["overall_consistency", "overall_consistency/viclip-short-prompt"])
+CHEAP = select_dimensions(["background_consistency", "subject_consistency"])
+WITH_PROMPT = select_dimensions(["overall_consistency", "overall_consistency/viclip-short-prompt"])
 
 
 @pytest.fixture
@@ -53,12 +53,12 @@ def test_every_video_has_a_row_in_every_dimension(
 ) -> None:
     prompts = {"pan": "the cat runs", "still": "a dog", "broken": "x", "gone": "y"}
     out = tmp_path / "scores.parquet"
-    tally = evaluate.run(
-        video_jobs.plan(folder, prompts), (*CHEAP, *WITH_PROMPT), weights_dir, out, CPU
+    tally = evaluate.evaluate_videos(
+        video_jobs.plan_video_jobs(folder, prompts), (*CHEAP, *WITH_PROMPT), weights_dir, out, CPU
     )
     found = rows(out)
     assert len(found) == 4 * 4
-    assert (tally.scored, tally.kept, tally.failed) == (8, 0, 8)
+    assert (tally.scored, tally.cached, tally.failed) == (8, 0, 8)
     assert set(tally.videos.values()) == {2}
     for (name, dimension), row in found.items():
         good = name in ("pan.mp4", "still.mp4")
@@ -74,7 +74,9 @@ def test_every_video_has_a_row_in_every_dimension(
 def test_a_link_to_nowhere_is_a_failed_row(folder: Path, weights_dir: Path, tmp_path: Path) -> None:
     (folder / "gone.mp4").symlink_to(tmp_path / "moved away.mp4")
     out = tmp_path / "scores.parquet"
-    tally = evaluate.run(video_jobs.plan(folder, None), CHEAP[:1], weights_dir, out, CPU)
+    tally = evaluate.evaluate_videos(
+        video_jobs.plan_video_jobs(folder, None), CHEAP[:1], weights_dir, out, CPU
+    )
     assert (tally.scored, tally.failed) == (2, 2)
     assert rows(out)["gone.mp4", CHEAP[0].name]["reason"] == "unreadable_video"
 
@@ -86,17 +88,17 @@ def test_nothing_is_scored_or_decoded_twice(
 
     def counting(path: Path, prompt: str):
         decoded.append(path.name)
-        return reading.read(path, prompt)
+        return reading.read_video(path, prompt)
 
-    monkeypatch.setattr(evaluate, "read", counting)
-    out, plan = tmp_path / "scores.parquet", video_jobs.plan(folder, None)
-    evaluate.run(plan, CHEAP, weights_dir, out, CPU)
+    monkeypatch.setattr(evaluate, "read_video", counting)
+    out, plan = tmp_path / "scores.parquet", video_jobs.plan_video_jobs(folder, None)
+    evaluate.evaluate_videos(plan, CHEAP, weights_dir, out, CPU)
     assert sorted(decoded) == ["broken.mp4", "pan.mp4", "still.mp4"]
     first = out.read_bytes()
-    tally = evaluate.run(plan, CHEAP, weights_dir, out, CPU)
+    tally = evaluate.evaluate_videos(plan, CHEAP, weights_dir, out, CPU)
     # What failed is tried again.
     assert sorted(decoded[3:]) == ["broken.mp4"]
-    assert (tally.scored, tally.kept, tally.failed) == (0, 4, 2)
+    assert (tally.scored, tally.cached, tally.failed) == (0, 4, 2)
     assert out.read_bytes() == first
     assert len(set(lines(out))) == len(lines(out)) == 4
 
@@ -107,25 +109,27 @@ def test_only_what_a_score_depends_on_makes_it_anew(
     out = tmp_path / "scores.parquet"
     dimensions = (CHEAP[0], WITH_PROMPT[0])
 
-    def again(prompt: str) -> evaluate.Tally:
+    def again(prompt: str) -> evaluate.EvaluationSummary:
         prompts = dict.fromkeys(("pan", "still", "broken"), prompt)
-        return evaluate.run(video_jobs.plan(folder, prompts), dimensions, weights_dir, out, CPU)
+        return evaluate.evaluate_videos(
+            video_jobs.plan_video_jobs(folder, prompts), dimensions, weights_dir, out, CPU
+        )
 
     assert again("the cat").scored == 4
     assert again("the dog").scored == 2
     write_video(folder / "pan.mp4", switch(2))
     assert again("the dog").scored == 2
     (folder / "still.mp4").rename(folder / "moved.mp4")
-    plan = video_jobs.plan(folder, None)
-    assert evaluate.run(plan, CHEAP[:1], weights_dir, out, CPU).scored == 0
+    plan = video_jobs.plan_video_jobs(folder, None)
+    assert evaluate.evaluate_videos(plan, CHEAP[:1], weights_dir, out, CPU).scored == 0
 
 
 def test_a_torn_last_line_is_scored_again(folder: Path, weights_dir: Path, tmp_path: Path) -> None:
-    out, plan = tmp_path / "scores.parquet", video_jobs.plan(folder, None)
-    evaluate.run(plan, CHEAP, weights_dir, out, CPU)
+    out, plan = tmp_path / "scores.parquet", video_jobs.plan_video_jobs(folder, None)
+    evaluate.evaluate_videos(plan, CHEAP, weights_dir, out, CPU)
     kept, first = Path(f"{out}.journal"), rows(out)
     kept.write_text(kept.read_text()[:-9])
-    assert evaluate.run(plan, CHEAP, weights_dir, out, CPU).scored == 1
+    assert evaluate.evaluate_videos(plan, CHEAP, weights_dir, out, CPU).scored == 1
     assert rows(out) == first
     assert len(set(lines(out))) == 4
 
@@ -133,13 +137,13 @@ def test_a_torn_last_line_is_scored_again(folder: Path, weights_dir: Path, tmp_p
 def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
     path = tmp_path / "x.journal"
     with (
-        score_cache.opened(path),
+        score_cache.open_score_cache(path),
         pytest.raises(BadInput, match="another run"),
-        score_cache.opened(path),
+        score_cache.open_score_cache(path),
     ):
         pass
     path.write_text("not a score\n")
-    with pytest.raises(BadInput, match="no score"), score_cache.opened(path):
+    with pytest.raises(BadInput, match="not a score"), score_cache.open_score_cache(path):
         pass
 
 
@@ -155,14 +159,14 @@ def test_the_command(folder: Path, weights_dir: Path, tmp_path: Path) -> None:
 
     code, output = said("--prompts", str(prompts), "--dimensions", "background_consistency")
     assert code == 0, output
-    assert "2 scored, 0 known from before, 1 failed" in output
+    assert "2 scored, 0 cached, 1 failed" in output
     assert len(rows(out)) == 3
     code, output = said("--dimensions", "overall_consistency")
     assert code == 2
     assert "--prompts" in output
     code, output = said("--dimensions", "beauty")
     assert code == 2
-    assert "beauty is no dimension" in output
+    assert "unknown dimension beauty" in output
     # The weights of the motion dimensions are not there.
     code, output = said("--prompts", str(prompts))
     assert code == 2
@@ -172,12 +176,18 @@ def test_the_command(folder: Path, weights_dir: Path, tmp_path: Path) -> None:
 KILLED = """
 import sys, torch
 from pathlib import Path
-from mimix_core.benchmark.vbench import jobs, run
-from mimix_core.benchmark.vbench.dimensions import chosen
+from mimix_core.benchmark.vbench import evaluate, video_jobs
+from mimix_core.benchmark.vbench.dimensions import select_dimensions
 videos, weights, out, names = sys.argv[1:]
 torch.set_num_threads(1)
-plan = jobs.plan(Path(videos), {p.name: "the cat runs" for p in Path(videos).iterdir()})
-run.run(plan, chosen(names.split(",")), Path(weights), Path(out), torch.device("cpu"))
+prompts = {p.name: "the cat runs" for p in Path(videos).iterdir()}
+evaluate.evaluate_videos(
+    video_jobs.plan_video_jobs(Path(videos), prompts),
+    select_dimensions(names.split(",")),
+    Path(weights),
+    Path(out),
+    torch.device("cpu"),
+)
 """
 
 
@@ -210,7 +220,9 @@ def test_a_killed_run_goes_on_and_scores_nothing_twice(
     drill(folder, weights_dir, out, CHEAP[0].name, [2])
     keys = lines(out)
     assert len(keys) == len(set(keys)) == 6
-    evaluate.run(video_jobs.plan(folder, None), CHEAP[:1], weights_dir, whole, CPU)
+    evaluate.evaluate_videos(
+        video_jobs.plan_video_jobs(folder, None), CHEAP[:1], weights_dir, whole, CPU
+    )
     scores = {key: row["score"] for key, row in rows(out).items()}
     assert scores.keys() == rows(whole).keys()
     for key, row in rows(whole).items():
@@ -221,8 +233,8 @@ def test_a_killed_run_goes_on_and_scores_nothing_twice(
 
 @pytest.mark.e2e
 def test_a_hundred_videos_in_every_dimension_survive_kills(tmp_path: Path) -> None:
-    weights_dir = made.cache_folder(tmp_path / "weights")
-    made.motion(weights_dir)
+    weights_dir = weights_factory.write_weights_cache(tmp_path / "weights")
+    weights_factory.write_motion_weights(weights_dir)
     folder, out = tmp_path / "videos", tmp_path / "scores.parquet"
     for number in range(99):
         write_video(folder / f"{number:03}.mp4", large(number))
@@ -237,10 +249,10 @@ def test_a_hundred_videos_in_every_dimension_survive_kills(tmp_path: Path) -> No
 
 def large(number: int) -> Frames:
     """Three frames, as small as the motion networks take them without trouble."""
-    wide = drawn.picture(128, 136, seed=number)
+    wide = random_inputs.textured_image(128, 136, seed=number)
     return np.stack([wide[:, shift : shift + 128] for shift in (0, 3, 6)])
 
 
 def test_a_dimension_named_twice_is_one() -> None:
     names = ["subject_consistency", "subject_consistency/dino", "subject_consistency"]
-    assert [d.metric for d in chosen(names)] == ["subject_consistency/dino"]
+    assert [d.metric for d in select_dimensions(names)] == ["subject_consistency/dino"]

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mimix_core.benchmark.metric_errors import Unmeasurable
 from mimix_core.benchmark.vbench import frame_features
-from mimix_core.benchmark.vbench.dimensions import chosen
-from mimix_core.benchmark.vbench.video_reader import Unmeasurable, Video
+from mimix_core.benchmark.vbench.dimensions import select_dimensions
+from mimix_core.benchmark.vbench.video_reader import DecodedVideo
 from tests.benchmark.vbench.videos import Frames, noisy, pan, still, switch, video
 
 SUBJECT, BACKGROUND = "subject_consistency", "background_consistency"
@@ -37,15 +38,15 @@ GOLDEN = {
     OVERALL: {"pan": 0.0106986, "noisy": 0.0119994, "switch": 0.0249116, "tall": 0.0109439},
 }
 
-Score = Callable[[str, Video], float]
+Score = Callable[[str, DecodedVideo], float]
 
 
 @pytest.fixture(scope="module")
 def score(weights_dir: Path) -> Score:
     names = (SUBJECT, BACKGROUND, AESTHETIC, OVERALL, SHORT)
-    dimensions = {d.name: d for d in chosen(names)}
-    models = {d.model: d.load(weights_dir, torch.device("cpu")) for d in dimensions.values()}
-    return lambda name, seen: dimensions[name].scorer()(models[dimensions[name].model], seen)
+    dimensions = {d.name: d for d in select_dimensions(names)}
+    models = {d.model_key: d.load(weights_dir, torch.device("cpu")) for d in dimensions.values()}
+    return lambda name, seen: dimensions[name].scorer()(models[dimensions[name].model_key], seen)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -97,9 +98,9 @@ def test_the_order_of_frames_counts_for_what_the_video_shows(score: Score) -> No
 
 
 def test_only_the_middles_of_eight_parts_are_looked_at(score: Score) -> None:
-    assert frame_features.middles(8, 81) == [4, 14, 24, 34, 44, 54, 64, 75]
+    assert frame_features.middle_frame_indices(8, 81) == [4, 14, 24, 34, 44, 54, 64, 75]
     seen = pan(5, 81)
-    others = np.setdiff1d(np.arange(81), frame_features.middles(8, 81))
+    others = np.setdiff1d(np.arange(81), frame_features.middle_frame_indices(8, 81))
     painted = seen.copy()
     painted[others] = 0
     assert score(OVERALL, video(painted, PROMPT)) == score(OVERALL, video(seen, PROMPT))
@@ -107,7 +108,7 @@ def test_only_the_middles_of_eight_parts_are_looked_at(score: Score) -> None:
 
 @given(st.integers(1, 20), st.integers(1, 200))
 def test_frames_are_spread_in_order_and_the_last_one_fills_up(count: int, total: int) -> None:
-    found = frame_features.middles(count, total)
+    found = frame_features.middle_frame_indices(count, total)
     assert len(found) == count
     assert found == sorted(found)
     assert 0 <= found[0] <= found[-1] < total
@@ -144,5 +145,5 @@ def test_the_size_of_a_batch_changes_nothing(
     score: Score, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = score(name, video(pan(9)))
-    monkeypatch.setattr(frame_features, "BATCH", 2)
+    monkeypatch.setattr(frame_features, "BATCH_SIZE", 2)
     assert score(name, video(pan(9))) == pytest.approx(together, abs=1e-6)

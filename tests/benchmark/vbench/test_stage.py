@@ -10,9 +10,9 @@ from mimix_core import tables
 from mimix_core.benchmark import scores_stage
 from mimix_core.benchmark.metrics import METRICS
 from mimix_core.benchmark.vbench import evaluate, vbench_weights
-from mimix_core.benchmark.vbench.dimensions import DIMENSIONS, chosen
-from mimix_core.benchmark.vbench.video_jobs import Job
-from mimix_core.diagnostics.model_requirements import needed_models
+from mimix_core.benchmark.vbench.dimensions import DIMENSIONS, select_dimensions
+from mimix_core.benchmark.vbench.video_jobs import VideoJob
+from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.errors import BadInput, MissingModel
 from mimix_core.settings import Config, ScoreSettings
 from mimix_core.tables import CLIPS, SAMPLES
@@ -37,13 +37,13 @@ def inputs(tmp_path: Path) -> scores_stage.ScoreInputs:
 
 def test_they_are_metrics_by_the_same_names() -> None:
     assert set(DIMENSIONS) <= set(METRICS)
-    assert [d.name for d in chosen(())] == sorted(
+    assert [d.name for d in select_dimensions(())] == sorted(
         {d.module for d in DIMENSIONS.values()}, key=[d.module for d in DIMENSIONS.values()].index
     )
     for name in ("overall_consistency", OVERALL):
-        assert [d.metric for d in chosen([name])] == [OVERALL]
-    with pytest.raises(BadInput, match="motion_smoothness/raft is no dimension"):
-        chosen(["motion_smoothness/raft"])
+        assert [d.metric for d in select_dimensions([name])] == [OVERALL]
+    with pytest.raises(BadInput, match="unknown dimension motion_smoothness/raft"):
+        select_dimensions(["motion_smoothness/raft"])
 
 
 def test_the_stage_gives_what_the_command_gives(
@@ -57,9 +57,13 @@ def test_the_stage_gives_what_the_command_gives(
         for row in scores_stage.run(inputs, settings, tmp_path).rows
     }
     path = inputs.samples.folder / "samples" / "pan.mp4"
-    jobs = [Job("pan.mp4", path, "the cat runs")]
-    evaluate.run(
-        jobs, chosen([OVERALL, BACKGROUND]), weights_dir, tmp_path / "t", torch.device("cpu")
+    jobs = [VideoJob("pan.mp4", path, "the cat runs")]
+    evaluate.evaluate_videos(
+        jobs,
+        select_dimensions([OVERALL, BACKGROUND]),
+        weights_dir,
+        tmp_path / "t",
+        torch.device("cpu"),
     )
     for row in tables.read(tmp_path / "t", evaluate.VBENCH):
         assert found["pan", row["metric"]]["value"] == pytest.approx(row["score"], abs=1e-6)
@@ -75,15 +79,17 @@ def test_missing_weights_are_told_before_any_work(
         scores_stage.run(inputs, ScoreSettings(metrics=(BACKGROUND,)), tmp_path)
     settings = ScoreSettings(metrics=(BACKGROUND, OVERALL), weights=tmp_path)
     with pytest.raises(MissingModel, match="3 weights files are missing"):
-        scores_stage.weights_files(settings)
-    assert scores_stage.weights_files(ScoreSettings()) == ()
+        scores_stage.required_weights(settings)
+    assert scores_stage.required_weights(ScoreSettings()) == ()
 
 
 def test_the_models_command_names_each_file(weights_dir: Path, tmp_path: Path) -> None:
     def needs(folder: Path | None) -> dict[str, bool]:
         settings = ScoreSettings(metrics=(OVERALL, BACKGROUND), weights=folder)
         config = Config(library=tmp_path / "library.yaml", scores=settings)
-        return {n.name: n.found for n in needed_models(config, "benchmark") if n.stage == "scores"}
+        return {
+            n.name: n.available for n in required_models(config, "benchmark") if n.stage == "scores"
+        }
 
     files = {vbench_weights.VICLIP, vbench_weights.VOCABULARY, vbench_weights.CLIP_B}
     assert needs(weights_dir) == dict.fromkeys(files, True)

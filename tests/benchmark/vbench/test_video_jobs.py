@@ -29,7 +29,7 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_says_the_same(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(FORMS[name])
-    assert video_jobs.read_prompts(tmp_path / name) == WANTED
+    assert video_jobs.read_video_prompts(tmp_path / name) == WANTED
 
 
 def test_mimix_own_prompts_are_read_as_the_model_read_them(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_mimix_own_prompts_are_read_as_the_model_read_them(tmp_path: Path) -> No
         "prompts:\n- id: tom-1\n  category: single\n  characters: [Tom]\n"
         "  actions: [{name: Tom, action: runs}]\n  style: cartoon\n"
     )
-    found = video_jobs.read_prompts(tmp_path / "prompts.yaml")
+    found = video_jobs.read_video_prompts(tmp_path / "prompts.yaml")
     assert list(found) == ["tom-1"]
     assert "[Character: Tom]" in found["tom-1"]
     assert "runs" in found["tom-1"]
@@ -60,7 +60,7 @@ def test_mimix_own_prompts_are_read_as_the_model_read_them(tmp_path: Path) -> No
 def test_what_says_no_prompts_is_bad_input(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(BadInput, match="p"):
-        video_jobs.read_prompts(tmp_path / name)
+        video_jobs.read_video_prompts(tmp_path / name)
 
 
 @pytest.fixture
@@ -80,27 +80,27 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_a_video_is_known_by_name_stem_or_path(folder: Path, prompts: dict[str, str]) -> None:
-    found = video_jobs.plan(folder, prompts)
+    found = video_jobs.plan_video_jobs(folder, prompts)
     assert [(job.name, job.prompt) for job in found] == [("a.mp4", "A"), ("sub/b.MP4", "B")]
     assert all(job.path.is_file() for job in found)
 
 
 def test_a_prompt_without_a_video_is_a_job_that_will_fail(folder: Path) -> None:
-    found = video_jobs.plan(folder, {"a": "A", "b": "B", "gone": "C", "c/left.mp4": "D"})
+    found = video_jobs.plan_video_jobs(folder, {"a": "A", "b": "B", "gone": "C", "c/left.mp4": "D"})
     missing = [job for job in found if not job.path.exists()]
     assert [(job.name, job.prompt) for job in missing] == [("gone.mp4", "C"), ("left.mp4", "D")]
-    assert video_jobs.plan(folder / "a.mp4", {"a": "A", "gone": "C"}) == (
-        video_jobs.Job("a.mp4", folder / "a.mp4", "A"),
+    assert video_jobs.plan_video_jobs(folder / "a.mp4", {"a": "A", "gone": "C"}) == (
+        video_jobs.VideoJob("a.mp4", folder / "a.mp4", "A"),
     )
 
 
 def test_a_video_without_a_prompt_is_told_before_any_work(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"1 videos have no prompt: sub/b\.MP4"):
-        video_jobs.plan(folder, {"a": "A"})
-    assert [job.prompt for job in video_jobs.plan(folder, None)] == ["", ""]
+        video_jobs.plan_video_jobs(folder, {"a": "A"})
+    assert [job.prompt for job in video_jobs.plan_video_jobs(folder, None)] == ["", ""]
 
 
 def test_nothing_to_score_is_bad_input(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(BadInput):
-            video_jobs.plan(path, None)
+            video_jobs.plan_video_jobs(path, None)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mimix_core.benchmark.vbench.video_reader import read
+from mimix_core.benchmark.vbench.video_reader import read_video
 from tests.media_factory import Shot, write_video
 
 
@@ -18,6 +18,6 @@ def test_frames_are_turned_as_opencv_turns_them(tmp_path: Path, rotation: int) -
     theirs, reader = [], cv2.VideoCapture(str(path))
     while (frame := reader.read())[0]:
         theirs.append(cv2.cvtColor(frame[1], cv2.COLOR_BGR2RGB))
-    ours = read(path).frames_THWC
+    ours = read_video(path).frames_THWC
     assert ours.flags.c_contiguous
     assert np.array_equal(ours, np.stack(theirs))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.benchmark.vbench.video_reader import Video
+from mimix_core.benchmark.vbench.video_reader import DecodedVideo
 
 Frames = NDArray[np.uint8]
 
@@ -37,5 +37,5 @@ def switch(count: int = 5) -> Frames:
     return np.concatenate([still(count // 2, 1), still(count - count // 2, 2)])
 
 
-def video(frames_THWC: Frames, prompt: str = "") -> Video:
-    return Video(np.ascontiguousarray(frames_THWC), 16.0, prompt, Path("made.mp4"))
+def video(frames_THWC: Frames, prompt: str = "") -> DecodedVideo:
+    return DecodedVideo(np.ascontiguousarray(frames_THWC), 16.0, prompt, Path("made.mp4"))

@@ -1,7 +1,7 @@
-"""Small networks with made-up weights, saved in the layout and under the names of the real ones.
+"""Random weights for small networks, saved with the file layout and tensor names of the real ones.
 
-Every number follows from its tensor's name, so that upstream's own code, given the same tensors,
-makes the values that the tests compare with (``golden`` in test_ported.py says how).
+Every value is derived from its tensor's name, so upstream's own code can be given the same tensors
+to compute the values that the tests compare with (``GOLDEN`` in test_networks.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from mimix_core.benchmark.vbench import vbench_weights
-from tests.benchmark.vbench import drawn
+from tests.benchmark.vbench import random_inputs
 
 LAION_WIDTH = 768
 TEXT_LENGTH, VOCABULARY = 32, 49408
@@ -33,7 +33,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of all of them. ``words``: of CLIP's own text encoder, which is loaded by nobody."""
+    """Sizes of all networks. ``words``: vocabulary of CLIP's text encoder, which is not loaded."""
 
     base: Encoder
     large: Encoder
@@ -44,16 +44,16 @@ class Sizes:
 
 TINY = Sizes(Encoder(128, 2), Encoder(128, 2), Encoder(64, 2), 64, 64)
 FULL = Sizes(Encoder(768, 12), Encoder(1024, 24), Encoder(768, 12), 512, 64)
-"""The real ones, but for `words`. ViCLIP's embeddings are as wide as LAION's."""
+"""The real sizes, except for `words`. ViCLIP's embeddings are as wide as LAION's."""
 
 
-def filled(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The tensor of that name: matrices keep the size of what they are given, norms lie about 1.
+def tensor_from_name(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Derive a tensor from its name: matrices preserve their input's scale, norms are about 1.
 
-    Large ones repeat after a prime number of values.
+    Large tensors repeat after a prime number of values.
     """
-    drawn = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(65521)
-    numbers = np.resize(drawn, shape)
+    values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(65521)
+    numbers = np.resize(values, shape)
     if "embed" in name and "proj" not in name:
         numbers *= 0.3
     elif len(shape) > 1:
@@ -67,7 +67,7 @@ def filled(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def transformer(prefix: str, encoder: Encoder) -> dict[str, tuple[int, ...]]:
-    """Shapes of a CLIP transformer's tensors."""
+    """List the shapes of a CLIP transformer's tensors."""
     shapes: dict[str, tuple[int, ...]] = {}
     width = encoder.width
     for layer in range(encoder.layers):
@@ -92,7 +92,7 @@ def transformer(prefix: str, encoder: Encoder) -> dict[str, tuple[int, ...]]:
 def image_encoder(
     prefix: str, encoder: Encoder, patch: int, out: int
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of CLIP's image encoder."""
+    """List the shapes of CLIP's image encoder."""
     width, tokens = encoder.width, (224 // patch) ** 2 + 1
     return {
         f"{prefix}class_embedding": (width,),
@@ -107,7 +107,7 @@ def image_encoder(
 def text_encoder(
     prefix: str, encoder: Encoder, length: int, words: int, out: int
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of CLIP's text encoder."""
+    """List the shapes of CLIP's text encoder."""
     width = encoder.width
     return {
         f"{prefix}positional_embedding": (length, width),
@@ -120,24 +120,27 @@ def text_encoder(
 
 
 def clip(sizes: Sizes, encoder: Encoder, patch: int, out: int) -> dict[str, torch.Tensor]:
-    """A whole CLIP, as a released file holds it."""
+    """Create all tensors of a released CLIP file."""
     shapes = image_encoder("visual.", encoder, patch, out)
     shapes |= text_encoder("", sizes.text, 77, sizes.words, out)
-    return {name: filled(name, shape) for name, shape in (shapes | {"logit_scale": ()}).items()}
+    return {
+        name: tensor_from_name(name, shape)
+        for name, shape in (shapes | {"logit_scale": ()}).items()
+    }
 
 
 def viclip(sizes: Sizes) -> dict[str, torch.Tensor]:
-    """ViCLIP's tensors."""
+    """Create ViCLIP's tensors."""
     out = LAION_WIDTH if sizes is FULL else sizes.out
     shapes = image_encoder("vision_encoder.", sizes.large, 14, out)
     shapes["vision_encoder.conv1.weight"] = (sizes.large.width, 3, 1, 14, 14)
     shapes["vision_encoder.temporal_positional_embedding"] = (1, 8, sizes.large.width)
     shapes |= text_encoder("text_encoder.", sizes.text, TEXT_LENGTH, VOCABULARY, out)
-    return {name: filled(name, shape) for name, shape in (shapes | {"temp": ()}).items()}
+    return {name: tensor_from_name(name, shape) for name, shape in (shapes | {"temp": ()}).items()}
 
 
 def dino(sizes: Sizes) -> dict[str, torch.Tensor]:
-    """DINO's tensors."""
+    """Create DINO's tensors."""
     width = sizes.base.width
     shapes: dict[str, tuple[int, ...]] = {
         "cls_token": (1, 1, width),
@@ -160,17 +163,17 @@ def dino(sizes: Sizes) -> dict[str, torch.Tensor]:
             f"{block}mlp.fc2.weight": (width, 4 * width),
             f"{block}mlp.fc2.bias": (width,),
         }
-    return {name: filled(name, shape) for name, shape in shapes.items()}
+    return {name: tensor_from_name(name, shape) for name, shape in shapes.items()}
 
 
 def laion() -> dict[str, torch.Tensor]:
-    """The rating head."""
+    """Create the rating head's tensors."""
     shapes = {"weight": (1, LAION_WIDTH), "bias": (1,)}
-    return {name: 100 * filled(f"laion.{name}", shape) for name, shape in shapes.items()}
+    return {name: 100 * tensor_from_name(f"laion.{name}", shape) for name, shape in shapes.items()}
 
 
-def vocabulary(path: Path) -> None:
-    """A file like CLIP's: a few true merges first, the rest never met in a text."""
+def write_vocabulary(path: Path) -> None:
+    """Write a file like CLIP's: a few real merges, then merges that never occur in a text."""
     merges = ["t h", "th e</w>", "c a", "ca t</w>", "d o", "do g</w>", "r u", "ru n", "run s</w>"]
     letters = [chr(c) for c in range(0x100, 0x144)]
     strange = (f"{a} {b}{c}{d}" for a in letters for b in letters for c in letters for d in "xyz")
@@ -180,14 +183,14 @@ def vocabulary(path: Path) -> None:
 
 
 class _Holder(nn.Module):
-    """A module that only holds tensors, for saving them as TorchScript does."""
+    """A module that only holds tensors, to save them as TorchScript does."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x
 
 
-def scripted(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """A TorchScript archive with these tensors, as OpenAI released CLIP."""
+def save_torchscript(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Save tensors as a TorchScript archive, as OpenAI released CLIP."""
     root = _Holder()
     for name, tensor in tensors.items():
         *modules, leaf = name.split(".")
@@ -201,26 +204,26 @@ def scripted(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 @cache
-def cache_folder(folder: Path, sizes: Sizes = TINY) -> Path:
-    """``folder`` as VBench's cache, with all but the weights of the motion dimensions."""
+def write_weights_cache(folder: Path, sizes: Sizes = TINY) -> Path:
+    """Write ``folder`` as VBench's cache, without RAFT, AMT and MUSIQ."""
     for name in vbench_weights.SOURCES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    scripted(clip(sizes, sizes.base, 32, sizes.out), folder / vbench_weights.CLIP_B)
-    scripted(clip(sizes, sizes.large, 14, LAION_WIDTH), folder / vbench_weights.CLIP_L)
+    save_torchscript(clip(sizes, sizes.base, 32, sizes.out), folder / vbench_weights.CLIP_B)
+    save_torchscript(clip(sizes, sizes.large, 14, LAION_WIDTH), folder / vbench_weights.CLIP_L)
     torch.save(laion(), folder / vbench_weights.LAION)
     torch.save(dino(sizes), folder / vbench_weights.DINO)
     torch.save({"model": viclip(sizes)}, folder / vbench_weights.VICLIP)
-    vocabulary(folder / vbench_weights.VOCABULARY)
+    write_vocabulary(folder / vbench_weights.VOCABULARY)
     return folder
 
 
-def motion(folder: Path) -> None:
-    """The weights of the three other dimensions' networks, in their real sizes, put beside."""
+def write_motion_weights(folder: Path) -> None:
+    """Add random weights of RAFT, AMT and MUSIQ, in their real sizes."""
     for name, network, key, prefix in (
         (vbench_weights.RAFT, "raft", "", "module."),
         (vbench_weights.AMT, "amt", "state_dict", ""),
         (vbench_weights.MUSIQ, "musiq", "", ""),
     ):
-        tensors = drawn.weights(drawn.upstream_shapes(network), 0)
+        tensors = random_inputs.random_weights(random_inputs.upstream_shapes(network), 0)
         named = {prefix + tensor: value for tensor, value in tensors.items()}
         torch.save({key: named} if key else named, folder / name)
