@@ -1,11 +1,11 @@
-"""VBench's dimensions on one GPU: videos a minute, peak memory, decoding, and upstream beside it.
+"""Benchmark VBench's dimensions on one GPU: videos per minute, peak memory, decoding time.
 
-Random weights of the real sizes; videos of 81 x 480 x 832 at 16 frames a second. Measure with
+Random weights of the real sizes; videos of 81 x 480 x 832 at 16 frames per second. Measure with
 
     python perf/bench.py OUT.json [--upstream CHECKOUT]
 
-where CHECKOUT is Vchitect/VBench (perf/vbench_upstream*.py say what it needs), and write the
-figures down with ``python perf/bench.py OUT.json --record``.
+where CHECKOUT is a clone of Vchitect/VBench to compare with (perf/vbench_upstream*.py list its
+requirements), and record the figures with ``python perf/bench.py OUT.json --record``.
 """
 
 from __future__ import annotations
@@ -36,78 +36,80 @@ NOTE = (
 
 
 def main() -> int:
-    asked = argparse.ArgumentParser()
-    asked.add_argument("out", type=Path)
-    asked.add_argument("--upstream", type=Path)
-    asked.add_argument("--device", default="cuda")
-    asked.add_argument("--record", action="store_true")
-    options = asked.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--upstream", type=Path)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
     if options.record:
         print(record(json.loads(options.out.read_text())))
         return 0
     with tempfile.TemporaryDirectory() as scratch:
-        found = measure(Path(scratch), options.device, options.upstream, options.out)
-    print(json.dumps(found, indent=1))
+        results = measure(Path(scratch), options.device, options.upstream, options.out)
+    print(json.dumps(results, indent=1))
     return 0
 
 
 def measure(scratch: Path, device: str, upstream: Path | None, out: Path) -> dict[str, Any]:
-    """All figures; written to ``out`` after each part, so that a part that fails costs no other."""
+    """Measure everything; write ``out`` after each part, to save results if a later part fails."""
     import torch
 
     begun = time.perf_counter()
     weights_dir, videos = make_weights(scratch / "weights"), make_videos(scratch / "videos")
-    found: dict[str, Any] = {"made_seconds": time.perf_counter() - begun}
+    results: dict[str, Any] = {"made_seconds": time.perf_counter() - begun}
     if device == "cuda":
-        found["gpu"] = torch.cuda.get_device_name()
+        results["gpu"] = torch.cuda.get_device_name()
 
-    def keep(**more: Any) -> None:
-        found.update(more)
-        out.write_text(json.dumps(found, indent=1) + "\n")
+    def save(**parts: Any) -> None:
+        results.update(parts)
+        out.write_text(json.dumps(results, indent=1) + "\n")
 
-    keep(ours=ours(weights_dir, videos, scratch, device))
-    keep(peak=peaks(weights_dir, videos[0], device))
+    save(ours=measure_ours(weights_dir, videos, scratch, device))
+    save(peak=measure_peak_memory(weights_dir, videos[0], device))
     if upstream is not None:
         reference: dict[str, Any] = {}
-        for name, load in references(upstream, weights_dir, device).items():
-            reference[name] = timed_upstream(load, videos)
-            keep(reference=reference)
-    return found
+        for name, load in upstream_loaders(upstream, weights_dir, device).items():
+            reference[name] = measure_upstream(load, videos)
+            save(reference=reference)
+    return results
 
 
 def make_weights(folder: Path) -> Path:
-    """All files of VBench's cache, in real sizes."""
-    from tests.benchmark.vbench import made
+    """Write all files of VBench's cache, in real sizes."""
+    from tests.benchmark.vbench import weights_factory
 
-    made.cache_folder(folder, made.FULL)
-    made.motion(folder)
+    weights_factory.write_weights_cache(folder, weights_factory.FULL)
+    weights_factory.write_motion_weights(folder)
     return folder
 
 
 def make_videos(folder: Path) -> list[Path]:
-    """Pans over detailed pictures, each at its own speed."""
+    """Write pans over detailed images, each at a different speed."""
     import av
 
-    from tests.benchmark.vbench import drawn
+    from tests.benchmark.vbench import random_inputs
 
     folder.mkdir(parents=True)
     paths = []
     for number in range(VIDEOS + 1):
-        wide = drawn.picture(HEIGHT, WIDTH + (1 + number) * FRAMES, seed=number)
+        wide = random_inputs.textured_image(HEIGHT, WIDTH + (1 + number) * FRAMES, seed=number)
         paths.append(folder / f"{number}.mp4")
         with av.open(paths[-1], "w") as container:
             stream = container.add_stream("libx264", rate=Fraction(RATE))
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
             for frame in range(FRAMES):
                 left = frame * (1 + number)
-                picture = np.ascontiguousarray(wide[:, left : left + WIDTH])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                image = np.ascontiguousarray(wide[:, left : left + WIDTH])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             container.mux(stream.encode())
     return paths
 
 
-def ours(weights_dir: Path, videos: list[Path], scratch: Path, device: str) -> dict[str, Any]:
-    """The runner on all videos but the first, which warms up."""
+def measure_ours(
+    weights_dir: Path, videos: list[Path], scratch: Path, device: str
+) -> dict[str, Any]:
+    """Measure our evaluation on all videos but the first, which warms up."""
     import torch
 
     from mimix_core import tables
@@ -116,21 +118,23 @@ def ours(weights_dir: Path, videos: list[Path], scratch: Path, device: str) -> d
     from mimix_core.benchmark.vbench.video_jobs import VideoJob
 
     jobs = [VideoJob(path.name, path, PROMPT) for path in videos]
-    spent = []
-    for name, some in (("first", jobs[:1]), ("rest", jobs[1:])):
+    seconds = []
+    for name, part in (("first", jobs[:1]), ("rest", jobs[1:])):
         begun = time.perf_counter()
-        tally = evaluate.evaluate_videos(some, select_dimensions(()), weights_dir, scratch / name, torch.device(device))
-        spent.append(time.perf_counter() - begun)
-    if tally.failed:
-        raise RuntimeError(f"{tally.failed} scores failed")
-    scoring = sum(tally.seconds.values()) + tally.decode_wait_seconds
+        summary = evaluate.evaluate_videos(
+            part, select_dimensions(()), weights_dir, scratch / name, torch.device(device)
+        )
+        seconds.append(time.perf_counter() - begun)
+    if summary.failed:
+        raise RuntimeError(f"{summary.failed} scores failed")
+    scoring = sum(summary.seconds.values()) + summary.decode_wait_seconds
     return {
         "videos": len(jobs) - 1,
         "seconds_a_video": scoring / (len(jobs) - 1),
-        "decode_seconds_a_video": tally.decode_seconds / (len(jobs) - 1),
-        "waited_seconds_a_video": tally.decode_wait_seconds / (len(jobs) - 1),
-        "seconds_with_loading": spent[1],
-        "by_dimension": {k: v / (len(jobs) - 1) for k, v in tally.seconds.items()},
+        "decode_seconds_a_video": summary.decode_seconds / (len(jobs) - 1),
+        "waited_seconds_a_video": summary.decode_wait_seconds / (len(jobs) - 1),
+        "seconds_with_loading": seconds[1],
+        "by_dimension": {k: v / (len(jobs) - 1) for k, v in summary.seconds.items()},
         "values": {
             d.metric: [
                 row["score"]
@@ -142,8 +146,8 @@ def ours(weights_dir: Path, videos: list[Path], scratch: Path, device: str) -> d
     }
 
 
-def peaks(weights_dir: Path, path: Path, device: str) -> dict[str, float]:
-    """GiB of GPU memory at most, dimension by dimension, weights included."""
+def measure_peak_memory(weights_dir: Path, path: Path, device: str) -> dict[str, float]:
+    """Measure the peak GPU memory of each dimension in GiB, weights included."""
     import torch
 
     from mimix_core.benchmark.vbench.dimensions import select_dimensions
@@ -151,40 +155,40 @@ def peaks(weights_dir: Path, path: Path, device: str) -> dict[str, float]:
 
     if device != "cuda":
         return {}
-    video, found = read_video(path, PROMPT), {}
+    video, peaks = read_video(path, PROMPT), {}
     for dimension in select_dimensions(()):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         model = dimension.load(weights_dir, torch.device(device))
         dimension.scorer()(model, video)
-        found[dimension.metric] = torch.cuda.max_memory_allocated() / 2**30
+        peaks[dimension.metric] = torch.cuda.max_memory_allocated() / 2**30
         del model
-    return found
+    return peaks
 
 
-def references(
+def upstream_loaders(
     repo: Path, weights_dir: Path, device: str
 ) -> dict[str, Callable[[], Callable[[Path], float]]]:
-    """VBench's own code by dimension. Those that import its real package come first."""
+    """List loaders of VBench's own code; those that import its real ``vbench.utils`` come first."""
     from perf import vbench_upstream as motion
     from perf import vbench_upstream_clip as clip
 
-    at = (repo, weights_dir, device)
+    options = (repo, weights_dir, device)
     return {
-        "subject_consistency/dino": lambda: clip.subject_consistency(*at),
-        "background_consistency/clip": lambda: clip.background_consistency(*at),
-        "aesthetic_quality/laion": lambda: clip.aesthetic_quality(*at),
-        "overall_consistency/viclip": lambda: clip.overall_consistency(*at, PROMPT),
-        "motion_smoothness/amt-s": lambda: motion.motion_smoothness(*at),
-        "dynamic_degree/raft": lambda: motion.dynamic_degree(*at),
-        "imaging_quality/musiq": lambda: motion.imaging_quality(*at),
+        "subject_consistency/dino": lambda: clip.subject_consistency(*options),
+        "background_consistency/clip": lambda: clip.background_consistency(*options),
+        "aesthetic_quality/laion": lambda: clip.aesthetic_quality(*options),
+        "overall_consistency/viclip": lambda: clip.overall_consistency(*options, PROMPT),
+        "motion_smoothness/amt-s": lambda: motion.motion_smoothness(*options),
+        "dynamic_degree/raft": lambda: motion.dynamic_degree(*options),
+        "imaging_quality/musiq": lambda: motion.imaging_quality(*options),
     }
 
 
-def timed_upstream(
+def measure_upstream(
     load: Callable[[], Callable[[Path], float]], videos: list[Path]
 ) -> dict[str, Any]:
-    """Seconds a video, its own decoding included, and what it gave; or why it did not run."""
+    """Measure seconds per video, including decoding, and the scores; or return why it failed."""
     try:
         score = load()
         score(videos[0])
@@ -195,39 +199,39 @@ def timed_upstream(
     return {"seconds": (time.perf_counter() - begun) / UPSTREAM_VIDEOS, "values": values}
 
 
-def record(found: dict[str, Any]) -> Path:
-    """The figures to perf/results/bench.json and docs/performance.md."""
-    from perf import record as results
+def record(results: dict[str, Any]) -> Path:
+    """Write the figures to perf/results/bench.json and docs/performance.md."""
+    from perf import record as recorder
 
-    ours_, reference = found["ours"], found.get("reference", {})
-    figures = {"videos_per_minute": 60 / ours_["seconds_a_video"]}
+    ours, reference = results["ours"], results.get("reference", {})
+    figures = {"videos_per_minute": 60 / ours["seconds_a_video"]}
     units = {"videos_per_minute": "videos, all seven dimensions"}
     done = {name: part["seconds"] for name, part in reference.items() if "seconds" in part}
-    if done.keys() == ours_["by_dimension"].keys():
-        figures["times_faster_than_reference"] = sum(done.values()) / ours_["seconds_a_video"]
+    if done.keys() == ours["by_dimension"].keys():
+        figures["times_faster_than_reference"] = sum(done.values()) / ours["seconds_a_video"]
         units["times_faster_than_reference"] = "x"
         figures["largest_difference_from_reference"] = max(
             abs(mine - theirs)
-            for name, values in ours_["values"].items()
+            for name, values in ours["values"].items()
             for mine, theirs in zip(values, reference[name]["values"], strict=True)
         )
         units["largest_difference_from_reference"] = "of a score, any dimension and video"
-    figures["decode_share"] = ours_["decode_seconds_a_video"] / ours_["seconds_a_video"]
+    figures["decode_share"] = ours["decode_seconds_a_video"] / ours["seconds_a_video"]
     units["decode_share"] = "of the time; a thread decodes while the GPU scores"
-    figures["decode_wait_share"] = ours_["waited_seconds_a_video"] / ours_["seconds_a_video"]
+    figures["decode_wait_share"] = ours["waited_seconds_a_video"] / ours["seconds_a_video"]
     units["decode_wait_share"] = "of the time that scoring waits for it"
-    for metric, seconds in ours_["by_dimension"].items():
+    for metric, seconds in ours["by_dimension"].items():
         name = metric.partition("/")[0]
         figures[f"{name}_videos_per_minute"] = 60 / seconds
         units[f"{name}_videos_per_minute"] = "videos"
         if metric in done:
             figures[f"{name}_times_faster"] = done[metric] / seconds
             units[f"{name}_times_faster"] = "x, upstream decodes each time"
-        if metric in found["peak"]:
-            figures[f"{name}_peak_memory"] = found["peak"][metric]
+        if metric in results["peak"]:
+            figures[f"{name}_peak_memory"] = results["peak"][metric]
             units[f"{name}_peak_memory"] = "GiB"
     rounded = {name: float(f"{value:.4g}") for name, value in figures.items()}
-    return results.record("bench", rounded, units, NOTE, f"one {found.get('gpu', 'CPU')}")
+    return recorder.record("bench", rounded, units, NOTE, f"one {results.get('gpu', 'CPU')}")
 
 
 if __name__ == "__main__":

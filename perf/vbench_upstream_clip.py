@@ -1,9 +1,9 @@
-"""VBench's own code for the four dimensions on embeddings, run from checkouts, as the baseline.
+"""Run VBench's code for the four embedding-based dimensions from a checkout, as the baseline.
 
 ``repo`` is a checkout of Vchitect/VBench. It needs decord, torchvision, timm, einops, ftfy, regex,
-openai's ``clip``, and a checkout of facebookresearch/dino beside it (``repo.parent / "dino"``),
-which upstream gets through ``torch.hub``. As in ``vbench_upstream``, its package is not imported
-whole.
+openai's ``clip``, and a checkout of facebookresearch/dino in the same parent folder
+(``repo.parent / "dino"``), which upstream loads through ``torch.hub``. As in ``vbench_upstream``,
+only single modules of the package are imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Score = Callable[[Path], float]
 
 
 def subject_consistency(repo: Path, weights_dir: Path, device: str) -> Score:
-    """DINO, a frame at a time."""
+    """Load DINO, run on one frame at a time."""
     upstream = _module(repo, weights_dir, "subject_consistency")
     sys.path.insert(0, str(repo.parent / "dino"))
     utils = ModuleType("utils")
@@ -32,11 +32,13 @@ def subject_consistency(repo: Path, weights_dir: Path, device: str) -> Score:
     model = importlib.import_module("vision_transformer").vit_base(patch_size=16, num_classes=0)
     model.load_state_dict(torch.load(weights_dir / "dino_model/dino_vitbase16_pretrain.pth"))
     model.eval().to(device)
-    return lambda path: _only(upstream.subject_consistency(model, [str(path)], device, False))
+    return lambda path: _single_score(
+        upstream.subject_consistency(model, [str(path)], device, False)
+    )
 
 
 def background_consistency(repo: Path, weights_dir: Path, device: str) -> Score:
-    """CLIP ViT-B/32, all frames at once; half precision on a GPU."""
+    """Load CLIP ViT-B/32, run on all frames at once; half precision on a GPU."""
     upstream = _module(repo, weights_dir, "background_consistency")
     import clip
 
@@ -44,7 +46,7 @@ def background_consistency(repo: Path, weights_dir: Path, device: str) -> Score:
 
     def score(path: Path) -> float:
         with torch.no_grad():
-            return _only(
+            return _single_score(
                 upstream.background_consistency(model, preprocess, [str(path)], device, False)
             )
 
@@ -52,30 +54,30 @@ def background_consistency(repo: Path, weights_dir: Path, device: str) -> Score:
 
 
 def aesthetic_quality(repo: Path, weights_dir: Path, device: str) -> Score:
-    """CLIP ViT-L/14, 32 frames at a time; half precision on a GPU."""
+    """Load CLIP ViT-L/14, run on 32 frames at a time; half precision on a GPU."""
     upstream = _module(repo, weights_dir, "aesthetic_quality")
     import clip
 
     model, _ = clip.load(str(weights_dir / "clip_model/ViT-L-14.pt"), device=device)
     head = upstream.get_aesthetic_model(str(weights_dir / "aesthetic_model/emb_reader")).to(device)
-    return lambda path: _only(upstream.laion_aesthetic(head, model, [str(path)], device))
+    return lambda path: _single_score(upstream.laion_aesthetic(head, model, [str(path)], device))
 
 
 def overall_consistency(repo: Path, weights_dir: Path, device: str, prompt: str) -> Score:
-    """ViCLIP on eight frames."""
+    """Load ViCLIP, run on eight frames."""
     upstream = _module(repo, weights_dir, "overall_consistency")
     path = weights_dir / "ViCLIP/ViClip-InternVid-10M-FLT.pth"
     model = upstream.ViCLIP(tokenizer=None, pretrain=str(path)).to(device)
 
     def score(video: Path) -> float:
-        asked = [{"prompt": prompt, "video_list": [str(video)]}]
-        return _only(upstream.overall_consistency(model, asked, None, device))
+        prompts = [{"prompt": prompt, "video_list": [str(video)]}]
+        return _single_score(upstream.overall_consistency(model, prompts, None, device))
 
     return score
 
 
-def _only(answer: tuple[Any, list[dict[str, Any]]]) -> float:
-    return float(answer[1][0]["video_results"])
+def _single_score(result: tuple[Any, list[dict[str, Any]]]) -> float:
+    return float(result[1][0]["video_results"])
 
 
 def _module(repo: Path, weights_dir: Path, name: str) -> Any:
@@ -85,7 +87,7 @@ def _module(repo: Path, weights_dir: Path, name: str) -> Any:
     package = ModuleType("vbench")
     package.__path__ = [str(repo / "vbench")]
     sys.modules.setdefault("vbench", package)
-    # Gone from setuptools; upstream compares one version by it.
+    # Removed from setuptools; upstream compares one version with it.
     resources = ModuleType("pkg_resources")
     resources.__dict__["packaging"] = packaging
     sys.modules.setdefault("pkg_resources", resources)
