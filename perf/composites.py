@@ -33,7 +33,14 @@ from numpy.typing import NDArray
 
 from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import CLIP_FRAMES
-from mimix_core.media import ClipWriter, Rect, Shaper, ffmpeg_exe, fit, open_video
+from mimix_core.media import (
+    ClipWriter,
+    FrameResizer,
+    Rect,
+    find_ffmpeg,
+    open_video,
+    plan_crop_resize,
+)
 from mimix_core.media.masks import write_masks
 from mimix_core.stages.composites.compositing import PasteOptions
 from mimix_core.stages.composites.pairing import BackgroundClip, CutoutCandidate, PairSampler
@@ -124,9 +131,11 @@ def _write_clip(episode: Path, target: Path) -> None:
         ClipWriter(target, SIZE.width, SIZE.height, crf=CRF, preset=PRESET) as writer,
     ):
         geometry = video.info.geometry
-        shaper = Shaper(
+        shaper = FrameResizer(
             video.info,
-            fit(Rect(0, 0, geometry.width, geometry.height), SIZE.width, SIZE.height, "crop"),
+            plan_crop_resize(
+                Rect(0, 0, geometry.width, geometry.height), SIZE.width, SIZE.height, "crop"
+            ),
         )
         for frame in islice(video.frames(), CLIP_FRAMES):
             writer.write(shaper(frame))
@@ -136,7 +145,9 @@ def _compare(folder: Path, figure: str) -> tuple[Cost, Cost, Cost]:
     """Medians of ours, of ffmpeg's, and of the ratios of runs that follow one another."""
     *ellipse, move = FIGURES[figure]
     alphas_NHW = _alphas(*ellipse)
-    files = CompositeFiles(folder / f"{SOURCE}.mp4", folder / f"{figure}.parquet", folder / f"{SCENE}.mp4")
+    files = CompositeFiles(
+        folder / f"{SOURCE}.mp4", folder / f"{figure}.parquet", folder / f"{SCENE}.mp4"
+    )
     write_masks(files.masks, alphas_NHW)
     pngs = folder / figure
     pngs.mkdir()
@@ -179,7 +190,7 @@ def _overlay(files: CompositeFiles, pngs: Path, move: ScaleTranslate, target: Pa
     graph = f"[0][1]alphamerge{size}[figure];[2][figure]overlay={int(move.x)}:{int(move.y)}"
     encoder = ["-c:v", "libx264", "-crf", str(CRF), "-preset", PRESET, "-threads", "1"]
     return [
-        *(ffmpeg_exe(), "-y", "-loglevel", "error"),
+        *(find_ffmpeg(), "-y", "-loglevel", "error"),
         *("-i", str(files.source)),
         *("-framerate", "16", "-i", f"{pngs}/%03d.png"),
         *("-i", str(files.background)),

@@ -26,12 +26,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core import tables
-from mimix_core.domain.character_names import names_of
+from mimix_core.domain.character_names import alias_map
 from mimix_core.domain.library import Show, load_library
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.media import read_rgb
 from mimix_core.settings import CutoutSettings
-from mimix_core.settings.locator_settings import FaceLocatorSettings, LikenessLocatorSettings
+from mimix_core.settings.locator_settings import EmbeddingLocatorSettings, FaceLocatorSettings
 from mimix_core.stages.cutouts.locate import (
     BoxTrack,
     CharacterReference,
@@ -40,13 +40,12 @@ from mimix_core.stages.cutouts.locate import (
     Locator,
     load_box_annotations,
 )
-from mimix_core.stages.cutouts.locate.box_track import box_iou as box_iou
-from mimix_core.stages.cutouts.locate.box_track import empty_track
+from mimix_core.stages.cutouts.locate.box_track import box_iou, empty_track
 from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
+from mimix_core.stages.cutouts.locate.face_encoder import face_model_paths, face_models_installed
 from mimix_core.stages.cutouts.locate.face_locator import FaceLocator
-from mimix_core.stages.cutouts.locate.face_reader import face_model_paths, face_models_installed
 from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejection_reason
-from mimix_core.stages.cutouts.segmenter import create_segmenter
+from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
 from mimix_core.tables import Row
 from perf.record import ROOT, record
 from tests.stages.cutouts.drawn import boundary_errors, drawn, iou
@@ -89,7 +88,7 @@ def demo_clips() -> tuple[dict[str, tuple[Row, Path]], dict[str, Hand]]:
     for show in library.shows:
         for episode in show.episodes:
             if episode.boxes is not None:
-                names = names_of(show.roster(), show.aliases())
+                names = alias_map(show.roster(), show.aliases())
                 boxes[file_ref(episode.path).sha256[:10]] = (episode.boxes, names, show)
     clips: dict[str, tuple[Row, Path]] = {}
     hand: dict[str, Hand] = {}
@@ -157,12 +156,14 @@ def locators(
     figures = {}
     for show in load_library(DEMO / "library.yaml").shows:
         known = tuple(
-            CharacterReference(name=one.name, references=tuple(file_ref(path) for path in one.references))
+            CharacterReference(
+                name=one.name, references=tuple(file_ref(path) for path in one.references)
+            )
             for one in show.characters
         )
         wanted = [one for one in clips.values() if one[0]["show"] == show.id]
         if show.style == "cartoon":
-            inputs = EmbeddingLocatorInputs(characters=known, settings=LikenessLocatorSettings())
+            inputs = EmbeddingLocatorInputs(characters=known, settings=EmbeddingLocatorSettings())
             figures |= _boxes(
                 "embedding", show, wanted, hand, lambda f, i=inputs: EmbeddingLocator(i, f)
             )
@@ -174,9 +175,7 @@ def locators(
                 landmarks=landmarks,
                 network=network,
             )
-            figures |= _boxes(
-                "reference", show, wanted, hand, lambda f, i=faces: FaceLocator(i, f)
-            )
+            figures |= _boxes("reference", show, wanted, hand, lambda f, i=faces: FaceLocator(i, f))
     return figures
 
 

@@ -124,7 +124,10 @@ def predictors(model: Any) -> dict[str, float]:
 
     fit = plan_padded_resize(HEIGHT, WIDTH, 0.0, model.image_size)
     ready = torch.cat(
-        [fit.preprocess(torch.from_numpy(pictures()[n : n + 9]).cuda()) for n in range(0, FRAMES, 9)]
+        [
+            fit.preprocess(torch.from_numpy(pictures()[n : n + 9]).cuda())
+            for n in range(0, FRAMES, 9)
+        ]
     )
     names = (
         "point_inputs_per_obj mask_inputs_per_obj cached_features constants output_dict_per_obj "

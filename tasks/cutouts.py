@@ -1,4 +1,4 @@
-"""Characters cut out of every clip."""
+"""Task ``cutouts``: cut the characters out of every clip."""
 
 from collections.abc import Sequence
 
@@ -21,8 +21,10 @@ from tasks.prefect_secrets import load_api_key
 cutouts_task = stage_task("cutouts")
 
 
-def cut_out_characters(run: Run, clips: Sequence[TableRef], captions: Sequence[TableRef]) -> list[TableRef]:
-    """One table per episode, in the library's order."""
+def cut_out_characters(
+    run: Run, clips: Sequence[TableRef], captions: Sequence[TableRef]
+) -> list[TableRef]:
+    """Cut out characters; one table per episode, in the library's order."""
     settings = run.workspace.config.cutouts
     load_locator_key(settings)
     weights = run.workspace.file_ref(settings.weights, "cutouts.weights")
@@ -37,7 +39,7 @@ def cut_out_characters(run: Run, clips: Sequence[TableRef], captions: Sequence[T
             clips=clip_table,
             captions=caption_table,
             boxes=e.boxes,
-            # Not where a person gave boxes: nothing of it is read there, nor is part of the key.
+            # None if the episode has boxes: the locator is not used and not part of the key.
             locator=None if e.boxes is not None else locators[e.show.id],
             weights=weights,
         )
@@ -49,21 +51,21 @@ def cut_out_characters(run: Run, clips: Sequence[TableRef], captions: Sequence[T
 
 
 def load_locator_key(settings: CutoutSettings) -> None:
-    """See to the key of a model that locates, before any work. Raises BadInput without one."""
+    """Load the API key of a locator model before any work. Raises BadInput without one."""
     if "vlm" in (settings.locator_cartoon, settings.locator_realistic):
         load_api_key(settings.vlm.vlm, settings.vlm.vlm_secret, "cutouts.vlm.vlm_secret")
 
 
 def build_locator_inputs(workspace: Workspace, show: Show) -> LocatorInputs | None:
-    """What the locator of a show's style is given; None where it is ``boxes``.
+    """Build the inputs of the locator for a show's style; None if the locator is ``boxes``.
 
-    Raises MissingModel where the locator's models are not installed.
+    Raises MissingModel if the locator's models are not installed.
     """
     settings = workspace.config.cutouts
     name = settings.locator_cartoon if show.style is Style.CARTOON else settings.locator_realistic
     if name == "boxes":
         return None
-    known = tuple(
+    characters = tuple(
         CharacterReference(
             name=character.name,
             description=character.description if name == "vlm" else "",
@@ -74,9 +76,12 @@ def build_locator_inputs(workspace: Workspace, show: Show) -> LocatorInputs | No
     if name == "face":
         landmarks, network = (workspace.store.source_ref(path) for path in face_model_paths())
         return FaceLocatorInputs(
-            characters=known, settings=settings.face, landmarks=landmarks, network=network
+            characters=characters, settings=settings.face, landmarks=landmarks, network=network
         )
     if name == "embedding":
-        return EmbeddingLocatorInputs(characters=known, settings=settings.embedding)
-    answers = workspace.config.workspace / "answers"
-    return VlmLocatorInputs(characters=known, settings=settings.vlm, response_cache=answers)
+        return EmbeddingLocatorInputs(characters=characters, settings=settings.embedding)
+    return VlmLocatorInputs(
+        characters=characters,
+        settings=settings.vlm,
+        response_cache=workspace.config.workspace / "answers",
+    )

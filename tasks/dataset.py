@@ -1,4 +1,4 @@
-"""The training manifest."""
+"""Task ``dataset``: assemble the training manifest."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def assemble_dataset(
     composites: TableRef,
     recaptions: TableRef,
 ) -> TableRef:
-    """One table over all episodes."""
+    """Assemble the dataset; one table over all episodes."""
     config = run.workspace.config
     inputs = DatasetInputs(
         unit="all",
@@ -27,7 +27,7 @@ def assemble_dataset(
     )
     ref = run.run_single(dataset_task, inputs, config.dataset)
     ratio = config.composites.ratio if config.dataset.ratio is None else config.dataset.ratio
-    missing = describe_shortfall(run.workspace.store.record(ref).notes, ratio)
-    if missing:
-        run.console.warn(f"dataset: {missing}")
+    shortfall = describe_shortfall(run.workspace.store.record(ref).notes, ratio)
+    if shortfall:
+        run.console.warn(f"dataset: {shortfall}")
     return ref

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import parse
+from mimix_core.domain.caption_grammar import parse_caption
 from mimix_core.engine.artifacts import TableRef, digest_file
-from mimix_core.engine.stage import count
+from mimix_core.engine.stage import count_rows
 from mimix_core.media import ClipWriter
-from mimix_core.stages.captions.caption_rows import columns
+from mimix_core.stages.captions.caption_rows import caption_columns
 from mimix_core.tables import Row, Table
 
 
@@ -32,7 +32,7 @@ def table_ref(folder: Path, table: Table, rows: Iterable[Row], *, unit: str = "o
         key=key,
         sha256=digest_file(path),
         path=path,
-        counts=count(rows, len(rows)),
+        counts=count_rows(rows, len(rows)),
     )
 
 
@@ -86,8 +86,8 @@ UNASKED: Row = {
 def caption(
     name: str, text: str = "[Character: Tom], runs. [scene-style:cartoon]", **more: Any
 ) -> Row:
-    parsed = parse(text)
-    return tables.ok(**columns(name, "test", parsed, parsed.style) | more)
+    parsed = parse_caption(text)
+    return tables.ok(**caption_columns(name, "test", parsed, parsed.style) | more)
 
 
 def video(path: Path, frames_NHWC: NDArray[np.uint8]) -> str:

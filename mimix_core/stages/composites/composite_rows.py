@@ -1,4 +1,4 @@
-"""Rows of the table of composites, and what is read from those of clips and cutouts."""
+"""Build rows of the composites table, and planning inputs from rows of clips and cutouts."""
 
 from __future__ import annotations
 
@@ -10,54 +10,66 @@ from typing import Any
 from mimix_core import tables
 from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import digest_file
-from mimix_core.stages.composites.pairing import Candidate
-from mimix_core.stages.composites.placement_search import Chosen, Figure, Footage
-from mimix_core.stages.composites.scale_translate import Size, as_boxes, present
-from mimix_core.tables import Row
+from mimix_core.stages.composites.pairing import CutoutCandidate
+from mimix_core.stages.composites.placement_search import ClipGeometry, CutoutBoxes, PlacedPair
+from mimix_core.stages.composites.scale_translate import FrameSize, boxes_array, non_empty_mask
+from mimix_core.tables import ClipRow, CutoutRow, Row
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A row, and where its file lies."""
+class StoredClip:
+    """A row of a clip, and the path of its video."""
 
-    row: Row
+    row: ClipRow
     path: Path
 
 
-def candidate(cutout: Row) -> Candidate:
-    return Candidate(
+@dataclass(frozen=True)
+class StoredCutout:
+    """A row of a cutout, and the path of its masks."""
+
+    row: CutoutRow
+    path: Path
+
+
+def build_candidate(cutout: CutoutRow) -> CutoutCandidate:
+    """Build the pairing candidate of a cutout."""
+    return CutoutCandidate(
         cutout["cutout_id"], cutout["clip_id"], cutout["character"], Style(cutout["style"])
     )
 
 
-def figure(cutout: Row) -> Figure:
-    return Figure(cutout["clip_id"], as_boxes(cutout["boxes"]), frozenset(cutout["border"]))
+def build_cutout_boxes(cutout: CutoutRow) -> CutoutBoxes:
+    """Build the placement input of a cutout."""
+    return CutoutBoxes(cutout["clip_id"], boxes_array(cutout["boxes"]), frozenset(cutout["border"]))
 
 
-def footage(clip: Stored, judged: Iterable[Row]) -> Footage:
-    """A clip and its characters: all that were segmented, fit to be pasted or not."""
-    boxes = [as_boxes(row["boxes"]) for row in judged if row["boxes"]]
-    return Footage(
+def build_clip_geometry(clip: StoredClip, cutouts: Iterable[CutoutRow]) -> ClipGeometry:
+    """Build the placement input of a clip with all segmented characters, rejected ones included."""
+    boxes = [boxes_array(row["boxes"]) for row in cutouts if row["boxes"]]
+    return ClipGeometry(
         clip.path,
-        Size(clip.row["width"], clip.row["height"]),
-        tuple(one for one in boxes if present(one).any()),
+        FrameSize(clip.row["width"], clip.row["height"]),
+        tuple(boxes_N4 for boxes_N4 in boxes if non_empty_mask(boxes_N4).any()),
     )
 
 
-def unmade_row(cutout: Stored, source: Stored, scene: Stored | None) -> dict[str, Any]:
-    """The columns of a cutout that is not (yet) in a composite; without a scene, in no pair."""
-    own = cutout.row
+def base_columns(
+    cutout: StoredCutout, source: StoredClip, background: StoredClip | None
+) -> dict[str, Any]:
+    """Build the columns of a pair before rendering; without a background, of an unused cutout."""
+    cutout_row = cutout.row
     values: dict[str, Any] = {
-        "composite_id": f"{own['cutout_id']}-unused",
-        "cutout_id": own["cutout_id"],
-        "source_clip_id": own["clip_id"],
+        "composite_id": f"{cutout_row['cutout_id']}-unused",
+        "cutout_id": cutout_row["cutout_id"],
+        "source_clip_id": cutout_row["clip_id"],
         "background_clip_id": "",
         "source_episode_id": source.row["episode_id"],
         "background_episode_id": "",
         "show": "",
         "style": "",
-        "character": own["character"],
-        "character_style": own["style"],
+        "character": cutout_row["character"],
+        "character_style": cutout_row["style"],
         "rank": -1,
         "scale": 0.0,
         "x": 0.0,
@@ -73,11 +85,11 @@ def unmade_row(cutout: Stored, source: Stored, scene: Stored | None) -> dict[str
         "sheet_file": "",
         "sha256": "",
     }
-    if scene is None:
+    if background is None:
         return values
-    row = scene.row
+    row = background.row
     return values | {
-        "composite_id": f"{own['cutout_id']}-on-{row['clip_id']}",
+        "composite_id": f"{cutout_row['cutout_id']}-on-{row['clip_id']}",
         "background_clip_id": row["clip_id"],
         "background_episode_id": row["episode_id"],
         "show": row["show"],
@@ -88,21 +100,23 @@ def unmade_row(cutout: Stored, source: Stored, scene: Stored | None) -> dict[str
     }
 
 
-def made_row(values: Row, chosen: Chosen, out: Path, video: str, sheet: str) -> Row:
-    """The row of a composite that was made; it gets its rank later."""
-    path = chosen.placed.path
+def build_composite_row(values: Row, placed: PlacedPair, out: Path, video: str, sheet: str) -> Row:
+    """Build the row of a rendered composite; its rank is assigned later."""
+    path = placed.placement.path
     first = path[0]
-    steady = all(move == first for move in path)
+    constant = all(transform == first for transform in path)
     return tables.ok(
         **values
         | {
             "scale": first.scale,
             "x": first.x,
             "y": first.y,
-            "path": [] if steady else [[move.scale, move.x, move.y] for move in path],
-            "source_camera": "moving" if chosen.source_moves else "static",
-            "background_camera": "moving" if chosen.scene_moves else "static",
-            "covered": chosen.placed.covered,
+            "path": []
+            if constant
+            else [[transform.scale, transform.x, transform.y] for transform in path],
+            "source_camera": "moving" if placed.source_camera_moves else "static",
+            "background_camera": "moving" if placed.background_camera_moves else "static",
+            "covered": placed.placement.covered,
             "file": video,
             "sheet_file": sheet,
             "sha256": digest_file(out / video),

@@ -1,7 +1,7 @@
-"""Pasting as a compositor does: alpha over in linear light, with a soft, steady, clean edge.
+"""Composite a figure over a background: alpha over in linear light, with a soft, stable edge.
 
-Almost all of a figure is solid, and almost all of a scene is not reached by it: only the pixels in
-between are mixed, and only they go through linear light one by one.
+Most pixels of a figure are solid, and most pixels of the background are untouched: only those in
+between are mixed, and only they are converted to linear light.
 """
 
 from __future__ import annotations
@@ -14,218 +14,261 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.stages.composites.alpha import extended, soften, steady
+from mimix_core.stages.composites.alpha import extend_edge_colors, feather_alpha, smooth_alpha
 from mimix_core.stages.composites.linear_light import (
     Floats,
     Images,
-    brightened,
-    display,
-    exposure,
-    linear,
+    apply_gain,
+    exposure_gain,
+    to_display,
+    to_linear,
 )
-from mimix_core.stages.composites.scale_translate import Move
-from mimix_core.stages.composites.yuv_frames import Colours, Part, Planes, luma, part, put
+from mimix_core.stages.composites.scale_translate import ScaleTranslate
+from mimix_core.stages.composites.yuv_frames import (
+    ColorConverter,
+    FrameRegion,
+    YuvPlanes,
+    enclosing_region,
+    paste_region,
+    sample_luma,
+)
 
-_MARGIN = 6
-"""Pixels around a figure that its edge is computed with."""
+_EDGE_MARGIN = 6
+"""Pixels around a figure needed to compute its edge."""
 
-_SAMPLED = 5
-"""Frames that the exposure is matched on."""
+_EXPOSURE_FRAMES = 5
+"""Number of frames sampled to match the exposure."""
 
-_RIM = 2
-"""Pixels that bicubic interpolation reaches."""
+_BICUBIC_SUPPORT = 2
+"""Pixels that bicubic interpolation reads on each side."""
 
-_MUCH = 0.75
-"""Shrunk to less, pixels are lost between those that bicubic interpolation looks at."""
+_PREBLUR_SCALE = 0.75
+"""Below this scale bicubic interpolation skips pixels, so the source is blurred first."""
 
-_LEAST_ALPHA = np.float32(1e-4)
-"""Less would change no pixel: white on black by a third of a level."""
+_MIN_ALPHA = np.float32(1e-4)
+"""A smaller alpha changes no pixel: white on black by a third of a level."""
 
 _SHADOW_HEIGHT, _SHADOW_FEET = 0.12, 0.1
-"""A contact shadow's height (share of its width), and the part of the figure that stands."""
+"""A contact shadow's height (share of its width), and the share of the figure that is feet."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """How figures are pasted. ``gain``: their brightness in linear light; ``feather``: pixels;
-    ``shadow``: how much of the light is gone where they stand, 0 to 1."""
+class PasteOptions:
+    """How a figure is pasted.
+
+    ``gain``: its brightness in linear light. ``feather``: pixels. ``shadow``: share of the light
+    that the contact shadow removes, 0 to 1.
+    """
 
     gain: float = 1.0
     feather: float = 1.5
     shadow: float = 0.0
 
 
-def matched(source: Sequence[Planes], alphas_NHW: Images, scene: Sequence[Planes]) -> float:
-    """The gain that brings a figure a little nearer to its scene's brightness."""
-    some = range(0, len(source), max(1, len(source) // _SAMPLED))
-    return exposure(
-        luma([source[n] for n in some]),
-        [alphas_NHW[n][::4, ::4] for n in some],
-        luma([scene[n] for n in some]),
+def match_exposure(
+    source: Sequence[YuvPlanes], alphas_NHW: Images, background: Sequence[YuvPlanes]
+) -> float:
+    """Compute the gain that moves a figure slightly towards its background's brightness."""
+    sampled = range(0, len(source), max(1, len(source) // _EXPOSURE_FRAMES))
+    return exposure_gain(
+        sample_luma([source[n] for n in sampled]),
+        [alphas_NHW[n][::4, ::4] for n in sampled],
+        sample_luma([background[n] for n in sampled]),
     )
 
 
-def composite(
-    source: Sequence[Planes],
+def composite_frames(
+    source: Sequence[YuvPlanes],
     alphas_NHW: Images,
-    scene: Sequence[Planes],
-    path: Sequence[Move],
-    look: Look,
-) -> Iterator[Planes]:
-    """The composited frames, one after the other: the scene's, changed where the figure is.
+    background: Sequence[YuvPlanes],
+    path: Sequence[ScaleTranslate],
+    options: PasteOptions,
+) -> Iterator[YuvPlanes]:
+    """Yield the composited frames: those of the background, changed where the figure is.
 
-    ``source`` and ``alphas_NHW`` have one size, ``scene`` its own; all have as many frames.
+    ``source`` and ``alphas_NHW`` have the same size, ``background`` its own; all have the same
+    number of frames.
     """
-    colours = Colours()
+    converter = ColorConverter()
     boxes = [cv2.boundingRect(alpha_HW) for alpha_HW in alphas_NHW]
-    for n, (own, there, move) in enumerate(zip(source, scene, path, strict=True)):
-        x, y, across, along = boxes[n]
-        where = part(x - _MARGIN, y - _MARGIN, x + across + _MARGIN, y + along + _MARGIN, *own.size)
-        if across == 0 or where is None:
-            yield there
+    for n, (own, target, transform) in enumerate(zip(source, background, path, strict=True)):
+        x, y, width, height = boxes[n]
+        region = enclosing_region(
+            x - _EDGE_MARGIN,
+            y - _EDGE_MARGIN,
+            x + width + _EDGE_MARGIN,
+            y + height + _EDGE_MARGIN,
+            *own.size,
+        )
+        if width == 0 or region is None:
+            yield target
         else:
-            near = alphas_NHW[max(n - 1, 0) : n + 2, *where.window]
-            alpha_HW = steady(near, min(n, 1))
-            yield _frame(own.cut(where), alpha_HW, where, there, move, look, colours)
+            near = alphas_NHW[max(n - 1, 0) : n + 2, *region.window]
+            alpha_HW = smooth_alpha(near, min(n, 1))
+            yield _frame(own.crop(region), alpha_HW, region, target, transform, options, converter)
 
 
 def _frame(
-    source: Planes,
+    source: YuvPlanes,
     alpha_HW: Images,
-    where: Part,
-    scene: Planes,
-    move: Move,
-    look: Look,
-    colours: Colours,
-) -> Planes:
-    """One frame; ``source`` and ``alpha_HW`` are what lies at ``where`` in the source's."""
-    there = _landing(alpha_HW, where, move, look, scene.size)
-    if there is None:
-        return scene
-    made_HWC, touched_HW = paste(
-        colours.rgb(source),
+    region: FrameRegion,
+    background: YuvPlanes,
+    transform: ScaleTranslate,
+    options: PasteOptions,
+    converter: ColorConverter,
+) -> YuvPlanes:
+    """Composite one frame; ``source`` and ``alpha_HW`` are crops at ``region`` of the source."""
+    target = _target_region(alpha_HW, region, transform, options, background.size)
+    if target is None:
+        return background
+    pasted_HWC, touched_HW = paste_image(
+        converter.to_rgb(source),
         alpha_HW,
-        colours.rgb(scene.cut(there)),
-        Move(
-            move.scale,
-            move.scale * where.x0 + move.x - there.x0,
-            move.scale * where.y0 + move.y - there.y0,
+        converter.to_rgb(background.crop(target)),
+        ScaleTranslate(
+            transform.scale,
+            transform.scale * region.x0 + transform.x - target.x0,
+            transform.scale * region.y0 + transform.y - target.y0,
         ),
-        look,
+        options,
     )
-    return put(scene, there, colours.planes(made_HWC), touched_HW)
+    return paste_region(background, target, converter.to_planes(pasted_HWC), touched_HW)
 
 
-def paste(
-    source_HWC: Images, alpha_HW: Images, scene_HWC: Images, move: Move, look: Look
+def paste_image(
+    source_HWC: Images,
+    alpha_HW: Images,
+    background_HWC: Images,
+    transform: ScaleTranslate,
+    options: PasteOptions,
 ) -> tuple[Images, NDArray[np.bool_]]:
-    """One picture over another: the result, and where it is not the scene.
+    """Paste one image over another; return the result and a mask of the changed pixels.
 
-    Pixels that nothing touches are the scene's, bit by bit; and where a figure comes to lie pixel
-    on pixel, its solid ones are its own, but for the gain.
+    Untouched pixels are bit-identical to the background; with an integer shift, solid pixels of
+    the figure are its own apart from the gain.
     """
-    shape = scene_HWC.shape[:2]
-    soft_HW = soften(alpha_HW, look.feather)
-    light_HWC, rim_HW = linear(source_HWC), np.zeros(alpha_HW.shape, np.bool_)
-    if look.feather > 0:
-        light_HWC, rim_HW = extended(light_HWC, alpha_HW)
-    result = scene_HWC.copy()
-    if move.whole:
-        soft_HW, over_HWC = _shifted(soft_HW, shape, move), _shifted(light_HWC, shape, move)
-        solid_HW = (soft_HW == 255) & ~_shifted(rim_HW, shape, move)
-        own_HWC = brightened(_shifted(source_HWC, shape, move), look.gain)
+    shape = background_HWC.shape[:2]
+    soft_HW = feather_alpha(alpha_HW, options.feather)
+    light_HWC, rim_HW = to_linear(source_HWC), np.zeros(alpha_HW.shape, np.bool_)
+    if options.feather > 0:
+        light_HWC, rim_HW = extend_edge_colors(light_HWC, alpha_HW)
+    result = background_HWC.copy()
+    if transform.is_integer_shift:
+        soft_HW = _shift(soft_HW, shape, transform)
+        over_HWC = _shift(light_HWC, shape, transform)
+        solid_HW = (soft_HW == 255) & ~_shift(rim_HW, shape, transform)
+        own_HWC = apply_gain(_shift(source_HWC, shape, transform), options.gain)
         opacity_HW = soft_HW * np.float32(1 / 255)
     else:
-        over_HWC, opacity_HW = _landed(light_HWC, soft_HW, shape, move)
-        solid_HW = opacity_HW > 1 - _LEAST_ALPHA
-        own_HWC = display(over_HWC * np.float32(look.gain))
+        over_HWC, opacity_HW = _resample(light_HWC, soft_HW, shape, transform)
+        solid_HW = opacity_HW > 1 - _MIN_ALPHA
+        own_HWC = to_display(over_HWC * np.float32(options.gain))
     cv2.copyTo(own_HWC, solid_HW.view(np.uint8), result)
-    mixed_HW = opacity_HW > _LEAST_ALPHA
+    mixed_HW = opacity_HW > _MIN_ALPHA
     shade: Floats | np.float32 = np.float32(1)
-    if look.shadow > 0:
-        shade_HW = _contact(opacity_HW, look.shadow)
-        mixed_HW |= shade_HW < 1 - _LEAST_ALPHA
+    if options.shadow > 0:
+        shade_HW = _contact_shadow(opacity_HW, options.shadow)
+        mixed_HW |= shade_HW < 1 - _MIN_ALPHA
     mixed_HW &= ~solid_HW
     mixed = np.flatnonzero(mixed_HW)
     if not mixed.size:
         return result, solid_HW
-    if look.shadow > 0:
+    if options.shadow > 0:
         shade = shade_HW.reshape(-1, 1)[mixed]
     opacity = opacity_HW.reshape(-1, 1)[mixed]
     over = over_HWC.reshape(-1, 3)[mixed]
-    if move.whole:
+    if transform.is_integer_shift:
         over *= opacity
-    under = linear(scene_HWC.reshape(-1, 3)[mixed]) * shade
-    # Brighter than white is white, before it is mixed with anything.
-    over = np.minimum(over * np.float32(look.gain), opacity)
-    result.reshape(-1, 3)[mixed] = display(over + (1 - opacity) * under)
+    under = to_linear(background_HWC.reshape(-1, 3)[mixed]) * shade
+    # Clip to white before mixing.
+    over = np.minimum(over * np.float32(options.gain), opacity)
+    result.reshape(-1, 3)[mixed] = to_display(over + (1 - opacity) * under)
     return result, solid_HW | mixed_HW
 
 
-def _shifted(picture: NDArray[Any], shape: tuple[int, ...], move: Move) -> NDArray[Any]:
-    """``picture`` after a whole ``move``, on zeros, in a frame of ``shape``."""
-    result = np.zeros((*shape, *picture.shape[2:]), picture.dtype)
-    x, y = int(move.x), int(move.y)
-    rows, columns = picture.shape[:2]
+def _shift(image: NDArray[Any], shape: tuple[int, ...], transform: ScaleTranslate) -> NDArray[Any]:
+    """Shift ``image`` by an integer transform, onto zeros in a frame of ``shape``."""
+    result = np.zeros((*shape, *image.shape[2:]), image.dtype)
+    x, y = int(transform.x), int(transform.y)
+    rows, columns = image.shape[:2]
     top, left = max(0, y), max(0, x)
     bottom, right = min(shape[0], y + rows), min(shape[1], x + columns)
     if top < bottom and left < right:
-        result[top:bottom, left:right] = picture[top - y : bottom - y, left - x : right - x]
+        result[top:bottom, left:right] = image[top - y : bottom - y, left - x : right - x]
     return result
 
 
-def _landed(
-    light_HWC: Floats, soft_HW: Images, shape: tuple[int, ...], move: Move
+def _resample(
+    light_HWC: Floats, soft_HW: Images, shape: tuple[int, ...], transform: ScaleTranslate
 ) -> tuple[Floats, Floats]:
-    """Light times alpha, and alpha 0..1, after ``move``, on nothing, in a frame of ``shape``.
+    """Resample light times alpha, and alpha 0..1, onto zeros in a frame of ``shape``.
 
-    Bicubic, after a blur where it shrinks by much.
+    Bicubic, after a blur when the scale is small.
     """
     opacity_HW = soft_HW * np.float32(1 / 255)
-    colours = [cv2.multiply(one, opacity_HW) for one in cv2.split(light_HWC)]
-    # OpenCV counts from the middle of the first pixel.
-    middle = 0.5 * move.scale - 0.5 - _RIM * move.scale
-    matrix = np.array([[move.scale, 0, move.x + middle], [0, move.scale, move.y + middle]])
-    landed: list[Floats] = []
-    sigma = 0.5 * float(np.sqrt(1 / min(move.scale, 1.0) ** 2 - 1))
-    for layer in (cv2.merge(colours), opacity_HW):
-        smooth = cv2.GaussianBlur(layer, (0, 0), sigmaX=sigma) if move.scale < _MUCH else layer
-        # What the source's frame cuts off must not fade out there.
-        wide = cv2.copyMakeBorder(smooth, _RIM, _RIM, _RIM, _RIM, cv2.BORDER_REPLICATE)
-        moved = cv2.warpAffine(wide, matrix, shape[::-1], flags=cv2.INTER_CUBIC)
-        # Bicubic weights are negative in places.
-        landed.append(np.clip(moved, 0, 1))
-    return landed[0], landed[1]
+    premultiplied = [cv2.multiply(channel, opacity_HW) for channel in cv2.split(light_HWC)]
+    # OpenCV's origin is the center of the first pixel.
+    offset = 0.5 * transform.scale - 0.5 - _BICUBIC_SUPPORT * transform.scale
+    matrix = np.array(
+        [[transform.scale, 0, transform.x + offset], [0, transform.scale, transform.y + offset]]
+    )
+    resampled: list[Floats] = []
+    sigma = 0.5 * float(np.sqrt(1 / min(transform.scale, 1.0) ** 2 - 1))
+    for layer in (cv2.merge(premultiplied), opacity_HW):
+        blurred = (
+            cv2.GaussianBlur(layer, (0, 0), sigmaX=sigma)
+            if transform.scale < _PREBLUR_SCALE
+            else layer
+        )
+        # A figure must not fade out where the source's frame cuts it off.
+        padded = cv2.copyMakeBorder(
+            blurred,
+            _BICUBIC_SUPPORT,
+            _BICUBIC_SUPPORT,
+            _BICUBIC_SUPPORT,
+            _BICUBIC_SUPPORT,
+            cv2.BORDER_REPLICATE,
+        )
+        warped = cv2.warpAffine(padded, matrix, shape[::-1], flags=cv2.INTER_CUBIC)
+        # Bicubic interpolation overshoots.
+        resampled.append(np.clip(warped, 0, 1))
+    return resampled[0], resampled[1]
 
 
-def _contact(alpha_HW: Floats, strength: float) -> Floats:
-    """Share of the scene's light that is left around a figure's feet, 0 to 1."""
+def _contact_shadow(alpha_HW: Floats, strength: float) -> Floats:
+    """Compute a contact shadow: share of the light that remains around a figure's feet, 0 to 1."""
     height, width = alpha_HW.shape
     shade = np.ones((height, width), np.float32)
     solid = (alpha_HW >= 0.5).astype(np.uint8)
-    _, top, across, along = cv2.boundingRect(solid)
-    if not across or top + along == height:
-        # Whose feet are below the picture stands nowhere in it.
+    _, top, figure_width, figure_height = cv2.boundingRect(solid)
+    if not figure_width or top + figure_height == height:
+        # The feet are below the frame: no ground contact.
         return shade
-    feet = solid[top + round(along * (1 - _SHADOW_FEET)) : top + along]
-    first, _, wide, _ = cv2.boundingRect(feet)
-    centre = (first + wide / 2, top + along - 0.25 * _SHADOW_HEIGHT * wide)
-    axes = (max(1, round(0.55 * wide)), max(1, round(0.5 * _SHADOW_HEIGHT * wide)))
+    bottom = top + figure_height
+    feet = solid[top + round(figure_height * (1 - _SHADOW_FEET)) : bottom]
+    left, _, feet_width, _ = cv2.boundingRect(feet)
+    center = (left + feet_width / 2, bottom - 0.25 * _SHADOW_HEIGHT * feet_width)
+    axes = (max(1, round(0.55 * feet_width)), max(1, round(0.5 * _SHADOW_HEIGHT * feet_width)))
     cv2.ellipse(
-        shade, (round(centre[0]), round(centre[1])), axes, 0, 0, 360, 1 - strength, cv2.FILLED
+        shade, (round(center[0]), round(center[1])), axes, 0, 0, 360, 1 - strength, cv2.FILLED
     )
     blurred: Floats = cv2.GaussianBlur(
-        shade, (0, 0), sigmaX=max(1.0, 0.04 * wide), borderType=cv2.BORDER_REPLICATE
+        shade, (0, 0), sigmaX=max(1.0, 0.04 * feet_width), borderType=cv2.BORDER_REPLICATE
     )
     return blurred
 
 
-def _landing(
-    alpha_HW: Images, where: Part, move: Move, look: Look, size: tuple[int, int]
-) -> Part | None:
-    """The part of the scene that a figure, and its shadow, can touch."""
-    x, y, across, along = cv2.boundingRect(alpha_HW)
-    x0, y0 = move.scale * (where.x0 + x) + move.x, move.scale * (where.y0 + y) + move.y
-    x1, y1 = x0 + move.scale * across, y0 + move.scale * along
-    margin = 4 + (0.25 * (x1 - x0) if look.shadow > 0 else 0)
-    return part(x0 - margin, y0 - margin, x1 + margin, y1 + margin, *size)
+def _target_region(
+    alpha_HW: Images,
+    region: FrameRegion,
+    transform: ScaleTranslate,
+    options: PasteOptions,
+    size: tuple[int, int],
+) -> FrameRegion | None:
+    """Return the region of the background that a figure and its shadow can touch."""
+    x, y, width, height = cv2.boundingRect(alpha_HW)
+    x0 = transform.scale * (region.x0 + x) + transform.x
+    y0 = transform.scale * (region.y0 + y) + transform.y
+    x1, y1 = x0 + transform.scale * width, y0 + transform.scale * height
+    margin = 4 + (0.25 * (x1 - x0) if options.shadow > 0 else 0)
+    return enclosing_region(x0 - margin, y0 - margin, x1 + margin, y1 + margin, *size)

@@ -1,4 +1,4 @@
-"""Which cutout goes onto which background: seeded, balanced, no pair twice."""
+"""Sample pairs of cutouts and background clips: seeded, balanced, without repetition."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fractions import Fraction
 from mimix_core.domain.library import Style
 from mimix_core.domain.splits import hash_uniform
 
-# A cutout that found no place in so many scenes, and in none so far, is not tried again.
-MOST_REFUSALS = 6
+# A cutout rejected in so many backgrounds, and placed in none so far, is dropped.
+MAX_REJECTIONS = 6
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A cutout that may be pasted."""
+class CutoutCandidate:
+    """A cutout that can be pasted."""
 
     cutout_id: str
     clip_id: str
@@ -25,182 +25,192 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Background:
-    """A clip that may be pasted onto. ``names``: who is in it already."""
+class BackgroundClip:
+    """A clip that can be pasted onto. ``characters``: those its caption names."""
 
     clip_id: str
     style: Style
-    names: frozenset[str] = frozenset()
+    characters: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One planned composite."""
+class CompositePair:
+    """A cutout and the background clip to paste it onto."""
 
     cutout_id: str
     background_id: str
 
 
-class _Least:
-    """Names by how often they were used: the least used first, ties in a fixed order.
+class _LeastUsedQueue:
+    """Names ordered by their number of uses, ties in a fixed order.
 
-    A heap whose outdated entries are thrown away when they come up, so that a change costs
-    O(log n).
+    A heap with lazy deletion of outdated entries, so a change costs O(log n).
     """
 
     def __init__(self, order: Mapping[str, object]) -> None:
         self._order = order
-        self.used = dict.fromkeys(order, 0)
+        self.uses = dict.fromkeys(order, 0)
         self._heap: list[tuple[int, object, str]] = [(0, order[name], name) for name in order]
         heapq.heapify(self._heap)
 
     def __bool__(self) -> bool:
-        return bool(self.used)
+        return bool(self.uses)
 
-    def first(self) -> str:
-        """The name used least. Raises IndexError when there is none."""
-        while self.used.get(self._heap[0][2]) != self._heap[0][0]:
+    def least_used(self) -> str:
+        """Return the least used name. Raises IndexError when the queue is empty."""
+        while self.uses.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][2]
 
-    def count(self, name: str, by: int) -> None:
-        """Count uses of a name, or take them back; one that was dropped stays so."""
-        if name in self.used:
-            self.used[name] += by
-            heapq.heappush(self._heap, (self.used[name], self._order[name], name))
+    def add_uses(self, name: str, change: int) -> None:
+        """Change the number of uses of a name; does nothing for a removed one."""
+        if name in self.uses:
+            self.uses[name] += change
+            heapq.heappush(self._heap, (self.uses[name], self._order[name], name))
 
-    def drop(self, name: str) -> None:
-        self.used.pop(name, None)
+    def remove(self, name: str) -> None:
+        self.uses.pop(name, None)
 
 
 @dataclass
-class _Turns:
-    """Backgrounds of one style in a seeded order; each has its turn."""
+class _RoundRobin:
+    """Background clips of one style in a seeded order, used in turn."""
 
     names: Sequence[str]
-    next: int = 0
+    position: int = 0
 
-    def take(self, free: Callable[[str], bool]) -> str | None:
-        """The next one that is ``free``; None when none is."""
+    def next_allowed(self, is_allowed: Callable[[str], bool]) -> str | None:
+        """Return the next name for which ``is_allowed``; None when there is none."""
         for step in range(len(self.names)):
-            name = self.names[(self.next + step) % len(self.names)]
-            if free(name):
-                self.next += step + 1
+            name = self.names[(self.position + step) % len(self.names)]
+            if is_allowed(name):
+                self.position += step + 1
                 return name
         return None
 
 
 @dataclass
 class _Direction:
-    """Cutouts of one style and the scenes that they go into."""
+    """Cutouts of one style and the background clips they go into.
 
-    characters: _Least
-    cutouts: dict[str, _Least]
-    scenes: _Turns
-    taken: dict[str, set[str]] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
+    ``used_backgrounds`` and ``rejections``: by cutout.
+    """
+
+    characters: _LeastUsedQueue
+    cutouts: dict[str, _LeastUsedQueue]
+    backgrounds: _RoundRobin
+    used_backgrounds: dict[str, set[str]] = field(default_factory=dict)
+    rejections: dict[str, int] = field(default_factory=dict)
 
 
-class Plan:
-    """The one order of pairs that ``seed`` gives.
+class PairSampler:
+    """Sample pairs in an order that depends only on the inputs and ``seed``.
 
-    Each step takes the direction (realistic into cartoon, or the reverse) used least so far, in it
-    the character used least, of that one the cutout used least, and the next background in a
-    seeded order. No pair comes twice, and no character into a scene that has it already.
+    Each step selects the least used direction (realistic into cartoon, or the reverse), its least
+    used character, that character's least used cutout, and the next background in a seeded order.
+    No pair is repeated, and no character goes into a background whose caption names it.
 
-    ``same``: cutouts go into scenes of their own style instead of the opposite one.
+    ``same_style``: cutouts go into backgrounds of their own style instead of the opposite one.
     """
 
     def __init__(
         self,
-        candidates: Iterable[Candidate],
-        backgrounds: Iterable[Background],
+        candidates: Iterable[CutoutCandidate],
+        backgrounds: Iterable[BackgroundClip],
         *,
         seed: int,
-        same: bool = False,
+        same_style: bool = False,
     ) -> None:
         self._candidates = {c.cutout_id: c for c in candidates}
         self._backgrounds = {b.clip_id: b for b in backgrounds}
-        self._directions = {style: self._direction(style, seed, same) for style in Style}
-        self._turn = _Least(
+        self._directions = {style: self._direction(style, seed, same_style) for style in Style}
+        self._styles = _LeastUsedQueue(
             {style.value: style.value for style in Style if self._directions[style].characters}
         )
 
-    def _direction(self, style: Style, seed: int, same: bool) -> _Direction:
-        there = style if same else style.opposite
-        scenes = [b.clip_id for b in self._backgrounds.values() if b.style is there]
-        mine = [c for c in self._candidates.values() if c.style is style and scenes]
-        # Ties go by a seeded order, so that a name's place in the alphabet decides nothing.
+    def _direction(self, style: Style, seed: int, same_style: bool) -> _Direction:
+        target_style = style if same_style else style.opposite
+        backgrounds = [b.clip_id for b in self._backgrounds.values() if b.style is target_style]
+        candidates = [c for c in self._candidates.values() if c.style is style and backgrounds]
+        # Ties are broken by a seeded order, so alphabetical order has no influence.
         by_character: dict[str, dict[str, object]] = {}
-        for one in mine:
-            orders = by_character.setdefault(one.character, {})
-            orders[one.cutout_id] = hash_uniform(seed, "cutout", one.cutout_id)
+        for candidate in candidates:
+            orders = by_character.setdefault(candidate.character, {})
+            orders[candidate.cutout_id] = hash_uniform(seed, "cutout", candidate.cutout_id)
+
+        def background_order(name: str) -> tuple[Fraction, str]:
+            return hash_uniform(seed, "background", name), name
+
         return _Direction(
-            _Least({name: hash_uniform(seed, "character", name) for name in by_character}),
-            {name: _Least(orders) for name, orders in by_character.items()},
-            _Turns(sorted(scenes, key=lambda name: (hash_uniform(seed, "background", name), name))),
+            _LeastUsedQueue({name: hash_uniform(seed, "character", name) for name in by_character}),
+            {name: _LeastUsedQueue(orders) for name, orders in by_character.items()},
+            _RoundRobin(sorted(backgrounds, key=background_order)),
         )
 
-    def take(self, count: int) -> list[Pair]:
-        """The next ``count`` pairs; fewer when no more are left."""
-        pairs: list[Pair] = []
-        while len(pairs) < count and self._turn:
-            pair = self._next()
+    def next_pairs(self, count: int) -> list[CompositePair]:
+        """Return the next ``count`` pairs; fewer when no more are left."""
+        pairs: list[CompositePair] = []
+        while len(pairs) < count and self._styles:
+            pair = self._next_pair()
             if pair is not None:
                 pairs.append(pair)
         return pairs
 
-    def _next(self) -> Pair | None:
-        """The next pair; None when the cutout whose turn it is has no scene left."""
-        style = Style(self._turn.first())
+    def _next_pair(self) -> CompositePair | None:
+        """Return the next pair; None when the least used cutout has no background left."""
+        style = Style(self._styles.least_used())
         direction = self._directions[style]
-        cutout = direction.cutouts[direction.characters.first()].first()
+        cutout = direction.cutouts[direction.characters.least_used()].least_used()
         candidate = self._candidates[cutout]
-        taken = direction.taken.setdefault(cutout, set())
-        background = direction.scenes.take(
+        used = direction.used_backgrounds.setdefault(cutout, set())
+        background = direction.backgrounds.next_allowed(
             lambda name: (
-                name not in taken
+                name not in used
                 and name != candidate.clip_id
-                and candidate.character not in self._backgrounds[name].names
+                and candidate.character not in self._backgrounds[name].characters
             )
         )
         if background is None:
-            self._drop(candidate)
+            self._remove(candidate)
             return None
-        taken.add(background)
-        self._count(candidate, 1)
-        return Pair(cutout, background)
+        used.add(background)
+        self._add_uses(candidate, 1)
+        return CompositePair(cutout, background)
 
-    def refuse(self, pair: Pair) -> None:
-        """Say that a pair could not be placed: it does not count as a use of anything."""
+    def reject_pair(self, pair: CompositePair) -> None:
+        """Report that a pair could not be placed: it does not count as a use of anything."""
         candidate = self._candidates[pair.cutout_id]
         direction = self._directions[candidate.style]
-        self._count(candidate, -1)
-        refused = direction.refused.get(pair.cutout_id, 0) + 1
-        direction.refused[pair.cutout_id] = refused
-        if refused >= MOST_REFUSALS and refused == len(direction.taken[pair.cutout_id]):
-            self._drop(candidate)
+        self._add_uses(candidate, -1)
+        rejections = direction.rejections.get(pair.cutout_id, 0) + 1
+        direction.rejections[pair.cutout_id] = rejections
+        tried = len(direction.used_backgrounds[pair.cutout_id])
+        if rejections >= MAX_REJECTIONS and rejections == tried:
+            self._remove(candidate)
 
-    def _count(self, candidate: Candidate, by: int) -> None:
+    def _add_uses(self, candidate: CutoutCandidate, change: int) -> None:
         direction = self._directions[candidate.style]
-        direction.cutouts[candidate.character].count(candidate.cutout_id, by)
-        direction.characters.count(candidate.character, by)
-        self._turn.count(candidate.style.value, by)
+        direction.cutouts[candidate.character].add_uses(candidate.cutout_id, change)
+        direction.characters.add_uses(candidate.character, change)
+        self._styles.add_uses(candidate.style.value, change)
 
-    def _drop(self, candidate: Candidate) -> None:
+    def _remove(self, candidate: CutoutCandidate) -> None:
         direction = self._directions[candidate.style]
-        direction.cutouts[candidate.character].drop(candidate.cutout_id)
+        direction.cutouts[candidate.character].remove(candidate.cutout_id)
         if not direction.cutouts[candidate.character]:
-            direction.characters.drop(candidate.character)
+            direction.characters.remove(candidate.character)
         if not direction.characters:
-            self._turn.drop(candidate.style.value)
+            self._styles.remove(candidate.style.value)
 
 
-def placebos(count: int, share: Fraction) -> int:
-    """How many of the first ``count`` composites are of one style with their scene."""
+def same_style_count(count: int, share: Fraction) -> int:
+    """Compute how many of the first ``count`` composites have their background's style."""
     return int(count * share)
 
 
-def is_placebo(rank: int, share: Fraction) -> bool:
-    """Whether the composite at ``rank`` is: spread evenly, exact for any first ``n`` of them."""
-    return placebos(rank + 1, share) > placebos(rank, share)
+def is_same_style_rank(rank: int, share: Fraction) -> bool:
+    """Return whether the composite at ``rank`` has its background's style.
+
+    Evenly spread, and exact for the first ``n`` ranks of any ``n``.
+    """
+    return same_style_count(rank + 1, share) > same_style_count(rank, share)

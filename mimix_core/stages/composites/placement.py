@@ -1,4 +1,4 @@
-"""Where in a scene a cutout goes, how large, and along which path."""
+"""Compute where in a background a cutout goes, how large, and along which path."""
 
 from __future__ import annotations
 
@@ -7,240 +7,293 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimix_core.stages.composites.camera_motion import Camera, without_zoom
+from mimix_core.stages.composites.camera_motion import CameraMotion, drop_zoom
 from mimix_core.stages.composites.scale_translate import (
     Boxes,
-    Move,
-    Size,
-    area_of,
-    moved,
-    present,
-    shared_area,
+    FrameSize,
+    ScaleTranslate,
+    box_areas,
+    intersection_areas,
+    non_empty_mask,
+    transform_boxes,
 )
 
-# A character pasted whole is drawn near the size it had in its own picture ...
-_OWN_SIZE = (0.85, 1.10)
-# ... and when that is nearly its own size, at its own: nothing is resampled, its grain stays.
-_SNAP = 0.12
-# Enlarged further, it is blurred beside the scene.
-_MOST_SCALE = 1.5
-# Where it does not fit, it may stand further away.
-_SMALLER = (1.0, 0.85, 0.7)
-# Its feet stand in this part of the scene's height, where a ground can be.
-_FEET = (0.82, 0.97)
-# The scene's own characters show where the ground is; they too must stand in the picture.
-_GROUND = (0.55, 0.97)
-# Where no ground is in the picture, so much of a character is below it (share of its height).
-_BELOW = 0.06
-# So many places from left to right are tried.
-_STARTS = 16
-# Of a character's box so much must be in the picture: over the clip, and in each frame.
-_SEEN, _ALWAYS_SEEN = 0.9, 0.6
+# Size of a complete character relative to that in its source clip: varied in this range ...
+_SIZE_RANGE = (0.85, 1.10)
+# ... and exactly 1 when the scale is this close to 1: no resampling, so grain and sharpness stay.
+_UNIT_SCALE_TOLERANCE = 0.12
+# Enlarged further, a figure is visibly blurred next to its background.
+_MAX_SCALE = 1.5
+# Size factors to try in turn: a smaller figure is further away.
+_SIZE_FACTORS = (1.0, 0.85, 0.7)
+# Range of the frame's height in which feet are placed without other evidence of the ground.
+_FEET_RANGE = (0.82, 0.97)
+# Range to which the ground level of the background's own characters is clipped.
+_GROUND_RANGE = (0.55, 0.97)
+# Share of a character's height below the frame when no ground is visible.
+_BELOW_FRAME = 0.06
+# Number of horizontal positions to try.
+_POSITIONS = 16
+# Required share of a character's box inside the frame: mean over the clip, and in every frame.
+_MIN_MEAN_VISIBLE, _MIN_VISIBLE = 0.9, 0.6
 
 
-class NoPlace(Exception):
-    """The cutout cannot stand in this scene; ``str`` says why."""
+class PlacementError(Exception):
+    """The cutout cannot be placed in this background; ``str`` gives the reason."""
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What a placement must keep to: heights and cover are shares.
+class PlacementConstraints:
+    """Limits of a placement.
 
-    ``max_covered``: of any one of the scene's own characters, by the boxes, mean over the clip.
+    ``min_height``, ``max_height``: of the character, shares of the frame's height.
+    ``max_occlusion``: of any of the background's own characters, by their boxes, mean over the
+    clip.
     """
 
     min_height: float
     max_height: float
-    max_covered: float
+    max_occlusion: float
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A cutout: its boxes [frames, 4], the sides its frame cuts off, its frame, its camera."""
+class CutoutGeometry:
+    """A cutout: its boxes [frames, 4], the frame sides that cut it off, frame size and camera."""
 
     boxes_N4: Boxes
     border: frozenset[str]
-    size: Size
-    camera: Camera
+    size: FrameSize
+    camera: CameraMotion
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A background: its size, its camera, boxes [frames, 4] of its own characters."""
+class BackgroundGeometry:
+    """A background: frame size, camera, and boxes [frames, 4] of its own characters."""
 
-    size: Size
-    camera: Camera
-    own: Sequence[Boxes] = ()
+    size: FrameSize
+    camera: CameraMotion
+    character_boxes: Sequence[Boxes] = ()
 
 
 @dataclass(frozen=True)
-class Placed:
-    """One move of the source's frame for each frame; ``covered``: of the character hidden most."""
+class Placement:
+    """A transform of the source's frame for each frame.
 
-    path: tuple[Move, ...]
+    ``covered``: share of the most occluded character.
+    """
+
+    path: tuple[ScaleTranslate, ...]
     covered: float
 
 
-def place(cut: Cut, scene: Scene, wishes: Wishes, chance: Callable[[str], float]) -> Placed:
-    """The place where the cutout hides the least of whom the scene shows.
+def find_placement(
+    cutout: CutoutGeometry,
+    background: BackgroundGeometry,
+    constraints: PlacementConstraints,
+    chance: Callable[[str], float],
+) -> Placement:
+    """Find the placement that occludes the background's characters least.
 
-    ``chance(what)`` gives a number in [0, 1) for each decision. Sides that the source's frame cut
-    off stay on the same side of the scene, in every frame: nobody ends in mid air. The cutout's
-    own camera is taken out of its path and the scene's is put in; along a side that is cut off
-    neither counts, and with any such side no zoom.
+    ``chance(name)`` returns a number in [0, 1) for each random decision. A side at which the
+    source's frame cuts the cutout off stays at the same side of the background in every frame, so
+    no figure ends in mid air. The motion of the cutout's own camera is removed from its path and
+    that of the background's is added; along a side that is cut off neither applies, and with any
+    such side no zoom does.
 
-    Raises NoPlace, and ValueError for a cutout that is nowhere.
+    Raises PlacementError, and ValueError for an empty cutout.
     """
-    there = present(cut.boxes_N4)
-    if not there.any():
+    present = non_empty_mask(cutout.boxes_N4)
+    if not present.any():
         raise ValueError("the cutout is empty")
-    best: Placed | None = None
+    best: Placement | None = None
     outside = False
-    for start in _starts(cut, scene, wishes, chance):
-        path = _path(start, cut, scene)
-        boxes_N4 = moved(cut.boxes_N4, path)[there]
-        if not _seen(boxes_N4, cut, scene.size):
+    for start in _start_transforms(cutout, background, constraints, chance):
+        path = _camera_path(start, cutout, background)
+        boxes_N4 = transform_boxes(cutout.boxes_N4, path)[present]
+        if not _is_visible(boxes_N4, background.size):
             outside = True
             continue
-        covered = max((_covered(one[there], boxes_N4) for one in scene.own), default=0.0)
+        covered = max(
+            (_occlusion(own_N4[present], boxes_N4) for own_N4 in background.character_boxes),
+            default=0.0,
+        )
         if best is None or covered < best.covered - 1e-6:
-            best = Placed(path, round(covered, 4))
+            best = Placement(path, round(covered, 4))
         if best.covered == 0:
             break
     if best is None:
-        raise NoPlace("it leaves the picture wherever it is put" if outside else "it is too small")
-    if best.covered > wishes.max_covered:
-        raise NoPlace(
+        raise PlacementError(
+            "it leaves the frame at every position" if outside else "it is too small"
+        )
+    if best.covered > constraints.max_occlusion:
+        raise PlacementError(
             f"hides {best.covered:.0%} of one of the scene's own characters, "
-            f"at most {wishes.max_covered:.0%} wanted"
+            f"at most {constraints.max_occlusion:.0%} wanted"
         )
     return best
 
 
-def _starts(
-    cut: Cut, scene: Scene, wishes: Wishes, chance: Callable[[str], float]
-) -> Iterator[Move]:
-    """Moves to try for the first frame, the most wanted first."""
-    boxes_N4 = cut.boxes_N4[present(cut.boxes_N4)]
-    for scale in _scales(cut, scene, wishes, chance("size")):
-        y = _height(boxes_N4, scale, cut, scene)
-        for x in _columns(boxes_N4, scale, cut, scene, chance("side")):
-            yield Move(scale, x, y)
+def _start_transforms(
+    cutout: CutoutGeometry,
+    background: BackgroundGeometry,
+    constraints: PlacementConstraints,
+    chance: Callable[[str], float],
+) -> Iterator[ScaleTranslate]:
+    """Transforms to try for the first frame, in order of preference."""
+    boxes_N4 = cutout.boxes_N4[non_empty_mask(cutout.boxes_N4)]
+    for scale in _scales(cutout, background, constraints, chance("size")):
+        y = _vertical_offset(boxes_N4, scale, cutout, background)
+        for x in _horizontal_offsets(boxes_N4, scale, cutout, background, chance("side")):
+            yield ScaleTranslate(scale, x, y)
 
 
-def _scales(cut: Cut, scene: Scene, wishes: Wishes, chance: float) -> Iterator[float]:
-    fill = scene.size.height / cut.size.height
-    if "top" in cut.border:
-        # A close-up keeps its framing: its size on the screen is what makes it one.
-        yield round(fill, 6)
+def _scales(
+    cutout: CutoutGeometry,
+    background: BackgroundGeometry,
+    constraints: PlacementConstraints,
+    chance: float,
+) -> Iterator[float]:
+    frame_scale = background.size.height / cutout.size.height
+    if "top" in cutout.border:
+        # A close-up stays a close-up: same size relative to the frame.
+        yield round(frame_scale, 6)
         return
-    share = _share(cut.boxes_N4, cut.size)
-    own = share * (_OWN_SIZE[0] + chance * (_OWN_SIZE[1] - _OWN_SIZE[0]))
-    others = [_share(one, scene.size) for one in _standing(scene)]
+    share = _height_share(cutout.boxes_N4, cutout.size)
+    target = share * (_SIZE_RANGE[0] + chance * (_SIZE_RANGE[1] - _SIZE_RANGE[0]))
+    others = [
+        _height_share(boxes_N4, background.size) for boxes_N4 in _complete_characters(background)
+    ]
     if others:
-        # Halfway between how large it was shown and how large this scene shows its own.
-        own = float(np.sqrt(own * np.median(others)))
-    given = set()
-    for smaller in _SMALLER:
-        wanted = float(np.clip(own * smaller, wishes.min_height, wishes.max_height))
-        scale = fill * wanted / share
-        fits = wishes.min_height <= share / fill <= wishes.max_height
-        if fits and abs(scale - 1) <= _SNAP:
+        # Geometric mean of the size in the source and that of the background's characters.
+        target = float(np.sqrt(target * np.median(others)))
+    tried = set()
+    for factor in _SIZE_FACTORS:
+        height = float(np.clip(target * factor, constraints.min_height, constraints.max_height))
+        scale = frame_scale * height / share
+        fits = constraints.min_height <= share / frame_scale <= constraints.max_height
+        if fits and abs(scale - 1) <= _UNIT_SCALE_TOLERANCE:
             scale = 1.0
-        if scale <= _MOST_SCALE and scale not in given:
-            given.add(scale)
+        if scale <= _MAX_SCALE and scale not in tried:
+            tried.add(scale)
             yield round(scale, 6)
 
 
-def _share(boxes_N4: Boxes, size: Size) -> float:
-    there = boxes_N4[present(boxes_N4)]
-    return float(np.median(there[:, 3] - there[:, 1])) / size.height
+def _height_share(boxes_N4: Boxes, size: FrameSize) -> float:
+    """Median height of the boxes as a share of the frame's height."""
+    present = boxes_N4[non_empty_mask(boxes_N4)]
+    return float(np.median(present[:, 3] - present[:, 1])) / size.height
 
 
-def _standing(scene: Scene) -> list[Boxes]:
-    """The scene's characters that are seen from head to feet."""
+def _complete_characters(background: BackgroundGeometry) -> list[Boxes]:
+    """The background's characters that are visible from head to feet."""
     return [
-        one
-        for one in scene.own
-        if (one[present(one)][:, 3] < scene.size.height - 1).mean() > 0.9
-        and (one[present(one)][:, 1] > 1).mean() > 0.9
+        boxes_N4
+        for boxes_N4 in background.character_boxes
+        if (boxes_N4[non_empty_mask(boxes_N4)][:, 3] < background.size.height - 1).mean() > 0.9
+        and (boxes_N4[non_empty_mask(boxes_N4)][:, 1] > 1).mean() > 0.9
     ]
 
 
-def _cut_off_below(own_N4: Boxes, size: Size) -> bool:
-    """Whether the frame cuts a character off at its lower side, most of the time."""
-    return bool((own_N4[present(own_N4)][:, 3] >= size.height - 1).mean() > 0.5)
+def _is_cut_off_below(boxes_N4: Boxes, size: FrameSize) -> bool:
+    """Whether the frame cuts a character off at the bottom in most frames."""
+    return bool((boxes_N4[non_empty_mask(boxes_N4)][:, 3] >= size.height - 1).mean() > 0.5)
 
 
-def _height(boxes_N4: Boxes, scale: float, cut: Cut, scene: Scene) -> float:
-    if "top" in cut.border:
+def _vertical_offset(
+    boxes_N4: Boxes, scale: float, cutout: CutoutGeometry, background: BackgroundGeometry
+) -> float:
+    frame_height = background.size.height
+    if "top" in cutout.border:
         return 0
-    if "bottom" in cut.border:
-        return scene.size.height - round(cut.size.height * scale)
+    if "bottom" in cutout.border:
+        return frame_height - round(cutout.size.height * scale)
     top, bottom = float(boxes_N4[:, 1].min()), float(np.median(boxes_N4[:, 3]))
-    grounds = [float(np.median(one[present(one)][:, 3])) for one in _standing(scene)]
+    own = background.character_boxes
+    grounds = [
+        float(np.median(complete_N4[non_empty_mask(complete_N4)][:, 3]))
+        for complete_N4 in _complete_characters(background)
+    ]
     if grounds:
-        # Pasted in front of them, it stands no further back than the nearest of them.
-        low, high = (share * scene.size.height for share in _GROUND)
+        # The figure is pasted in front, so it must not be further away than the nearest character.
+        low, high = (share * frame_height for share in _GROUND_RANGE)
         feet = float(np.clip(max(grounds), low, high))
-    elif scene.own and all(_cut_off_below(one, scene.size) for one in scene.own):
-        # The scene is framed so that no ground is seen: whole figures would float in it.
+    elif own and all(_is_cut_off_below(own_N4, background.size) for own_N4 in own):
+        # No ground is visible in this framing: a complete figure would float above it.
         height = scale * float(np.median(boxes_N4[:, 3] - boxes_N4[:, 1]))
-        feet = scene.size.height + _BELOW * height
+        feet = frame_height + _BELOW_FRAME * height
     else:
-        feet = float(np.clip(bottom / cut.size.height, *_FEET)) * scene.size.height
-    # A tall character must not lose its head for the sake of the ground.
+        feet = float(np.clip(bottom / cutout.size.height, *_FEET_RANGE)) * frame_height
+    # The head of a tall character stays inside the frame, whatever the ground.
     return round(max(feet - scale * bottom, -scale * top))
 
 
-def _columns(
-    boxes_N4: Boxes, scale: float, cut: Cut, scene: Scene, chance: float
+def _horizontal_offsets(
+    boxes_N4: Boxes,
+    scale: float,
+    cutout: CutoutGeometry,
+    background: BackgroundGeometry,
+    chance: float,
 ) -> Iterable[float]:
-    if "left" in cut.border:
+    if "left" in cutout.border:
         return [0.0]
-    if "right" in cut.border:
-        return [float(scene.size.width - round(cut.size.width * scale))]
+    if "right" in cutout.border:
+        return [float(background.size.width - round(cutout.size.width * scale))]
     middle = boxes_N4[len(boxes_N4) // 2]
-    moves = cut.camera.moves or scene.camera.moves
-    left = float(middle[0] if moves else boxes_N4[:, 0].min())
-    right = float(middle[2] if moves else boxes_N4[:, 2].max())
-    room = scene.size.width - scale * (right - left)
-    if room <= 0:
-        return [float(round(room / 2 - scale * left))]
-    places = [(n + chance) % _STARTS / _STARTS * room for n in range(_STARTS)]
-    first = int(chance * _STARTS)
-    return [float(round(at - scale * left)) for at in places[first:] + places[:first]]
+    is_moving = cutout.camera.is_moving or background.camera.is_moving
+    left = float(middle[0] if is_moving else boxes_N4[:, 0].min())
+    right = float(middle[2] if is_moving else boxes_N4[:, 2].max())
+    free_width = background.size.width - scale * (right - left)
+    if free_width <= 0:
+        return [float(round(free_width / 2 - scale * left))]
+    positions = [(n + chance) % _POSITIONS / _POSITIONS * free_width for n in range(_POSITIONS)]
+    first = int(chance * _POSITIONS)
+    return [
+        float(round(position - scale * left)) for position in positions[first:] + positions[:first]
+    ]
 
 
-def _path(start: Move, cut: Cut, scene: Scene) -> tuple[Move, ...]:
-    own = [_free(move, cut.border, cut.size).undone() for move in cut.camera.path]
-    there = [_free(move, cut.border, scene.size) for move in scene.camera.path]
-    # With cameras that move, the middle frame is where the figure was wanted.
-    n = len(own) // 2
-    start = there[n].undone().after(start).after(own[n].undone())
-    return tuple(b.after(start).after(s) for b, s in zip(there, own, strict=True))
+def _camera_path(
+    start: ScaleTranslate, cutout: CutoutGeometry, background: BackgroundGeometry
+) -> tuple[ScaleTranslate, ...]:
+    """The transform of each frame: out of the source's camera, into the background's."""
+    source_path = [
+        _restrict_to_border(transform, cutout.border, cutout.size).inverse()
+        for transform in cutout.camera.path
+    ]
+    background_path = [
+        _restrict_to_border(transform, cutout.border, background.size)
+        for transform in background.camera.path
+    ]
+    # With moving cameras, ``start`` is the wanted transform of the middle frame.
+    n = len(source_path) // 2
+    start = background_path[n].inverse().compose(start).compose(source_path[n].inverse())
+    return tuple(
+        b.compose(start).compose(s) for b, s in zip(background_path, source_path, strict=True)
+    )
 
 
-def _free(move: Move, border: frozenset[str], size: Size) -> Move:
-    """What of a camera's move a figure that is cut off at ``border`` can follow."""
+def _restrict_to_border(
+    transform: ScaleTranslate, border: frozenset[str], size: FrameSize
+) -> ScaleTranslate:
+    """Drop the part of a camera's motion that a figure cut off at ``border`` cannot follow."""
     if not border:
-        return move
-    move = without_zoom(move, size.width, size.height)
-    across, along = {"left", "right"} & border, {"top", "bottom"} & border
-    return Move(1.0, 0.0 if across else move.x, 0.0 if along else move.y)
+        return transform
+    transform = drop_zoom(transform, size.width, size.height)
+    horizontal, vertical = {"left", "right"} & border, {"top", "bottom"} & border
+    return ScaleTranslate(1.0, 0.0 if horizontal else transform.x, 0.0 if vertical else transform.y)
 
 
-def _seen(boxes_N4: Boxes, cut: Cut, size: Size) -> bool:
-    """Whether enough of the character is in the picture."""
-    whole = np.tile([0.0, 0.0, size.width, size.height], (len(boxes_N4), 1))
-    shares = shared_area(boxes_N4, whole) / np.maximum(area_of(boxes_N4), 1e-9)
-    return bool(shares.mean() >= _SEEN and shares.min() >= _ALWAYS_SEEN)
+def _is_visible(boxes_N4: Boxes, size: FrameSize) -> bool:
+    """Whether enough of the character is inside the frame."""
+    frame_N4 = np.tile([0.0, 0.0, size.width, size.height], (len(boxes_N4), 1))
+    shares = intersection_areas(boxes_N4, frame_N4) / np.maximum(box_areas(boxes_N4), 1e-9)
+    return bool(shares.mean() >= _MIN_MEAN_VISIBLE and shares.min() >= _MIN_VISIBLE)
 
 
-def _covered(own_N4: Boxes, boxes_N4: Boxes) -> float:
+def _occlusion(own_N4: Boxes, boxes_N4: Boxes) -> float:
     """Share of a character's boxes under the pasted ones, over the frames it is in."""
-    there = present(own_N4)
-    if not there.any():
+    present = non_empty_mask(own_N4)
+    if not present.any():
         return 0.0
-    shares = shared_area(own_N4, boxes_N4)[there] / area_of(own_N4)[there]
+    shares = intersection_areas(own_N4, boxes_N4)[present] / box_areas(own_N4)[present]
     return float(shares.mean())

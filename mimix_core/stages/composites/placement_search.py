@@ -1,4 +1,4 @@
-"""From a plan to composites that have a place: whoever fits nowhere is told why, and replaced."""
+"""Place sampled pairs; a pair that cannot be placed is rejected and replaced by the next one."""
 
 from __future__ import annotations
 
@@ -9,28 +9,39 @@ from pathlib import Path
 
 from mimix_core.domain.splits import hash_uniform
 from mimix_core.media import UnreadableVideo
-from mimix_core.stages.composites.camera_motion import Camera, follow, known_in
-from mimix_core.stages.composites.pairing import Pair, Plan
-from mimix_core.stages.composites.placement import Cut, NoPlace, Placed, Scene, Wishes, place
-from mimix_core.stages.composites.scale_translate import Boxes, Size
-from mimix_core.stages.composites.yuv_frames import read_planes
+from mimix_core.stages.composites.camera_motion import (
+    CameraMotion,
+    estimate_camera_motion,
+    select_complete_boxes,
+)
+from mimix_core.stages.composites.pairing import CompositePair, PairSampler
+from mimix_core.stages.composites.placement import (
+    BackgroundGeometry,
+    CutoutGeometry,
+    Placement,
+    PlacementConstraints,
+    PlacementError,
+    find_placement,
+)
+from mimix_core.stages.composites.scale_translate import Boxes, FrameSize
+from mimix_core.stages.composites.yuv_frames import read_yuv_frames
 
-_ROUND = 16
-"""Pairs that are looked at together. Part of the plan: another number is another plan."""
+_ROUND_SIZE = 16
+"""Number of pairs placed together. It affects the sampling order: do not change."""
 
 
 @dataclass(frozen=True)
-class Footage:
-    """A clip, and what is known of who is in it."""
+class ClipGeometry:
+    """A clip: its file, frame size and the boxes of its known characters."""
 
     path: Path
-    size: Size
-    characters: tuple[Boxes, ...] = ()
+    size: FrameSize
+    character_boxes: tuple[Boxes, ...] = ()
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A cutout: its clip, its boxes in it, and the sides that the clip's frame cuts off."""
+class CutoutBoxes:
+    """A cutout: its clip, its boxes in it, and the frame sides that cut it off."""
 
     clip_id: str
     boxes_N4: Boxes
@@ -38,96 +49,98 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A pair that has its place, and whose cameras move."""
+class PlacedPair:
+    """A pair with its placement, and whether each camera moves."""
 
-    pair: Pair
-    placed: Placed
-    source_moves: bool
-    scene_moves: bool
+    pair: CompositePair
+    placement: Placement
+    source_camera_moves: bool
+    background_camera_moves: bool
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A pair that has none. ``broken``: one of the two clips cannot be read."""
+class RejectedPair:
+    """A pair that cannot be placed. ``unreadable``: one of the two clips cannot be read."""
 
-    pair: Pair
-    why: str
-    broken: bool = False
+    pair: CompositePair
+    detail: str
+    unreadable: bool = False
 
 
-class Chooser:
-    """Places the pairs of plans. Each clip's camera is looked at once, when it is first needed."""
+class PairPlacer:
+    """Place sampled pairs. The camera motion of each clip is estimated once, when first needed."""
 
     def __init__(
         self,
-        clips: Mapping[str, Footage],
-        figures: Mapping[str, Figure],
-        wishes: Wishes,
+        clips: Mapping[str, ClipGeometry],
+        cutouts: Mapping[str, CutoutBoxes],
+        constraints: PlacementConstraints,
         *,
         seed: int,
         pool: Executor,
     ) -> None:
-        self._clips, self._figures, self._wishes = clips, figures, wishes
+        self._clips, self._cutouts, self._constraints = clips, cutouts, constraints
         self._seed, self._pool = seed, pool
-        self._cameras: dict[str, Camera | str] = {}
+        self._cameras: dict[str, CameraMotion | str] = {}
 
-    def choose(self, plan: Plan) -> Iterator[Chosen | Refused]:
-        """The plan's pairs, one after the other, until none are left.
+    def place_pairs(self, sampler: PairSampler) -> Iterator[PlacedPair | RejectedPair]:
+        """Place the sampler's pairs in order, until none are left.
 
-        In rounds: how many are asked for changes nothing of what comes first.
+        Pairs are placed in rounds, so the number of pairs consumed does not affect their order.
         """
-        while pairs := plan.take(_ROUND):
-            self._look_at(
+        while pairs := sampler.next_pairs(_ROUND_SIZE):
+            self._load_cameras(
                 clip_id
                 for pair in pairs
-                for clip_id in (self._figures[pair.cutout_id].clip_id, pair.background_id)
+                for clip_id in (self._cutouts[pair.cutout_id].clip_id, pair.background_id)
             )
-            outcomes = [self._outcome(pair) for pair in pairs]
+            outcomes = [self._place_pair(pair) for pair in pairs]
             for outcome in outcomes:
-                if isinstance(outcome, Refused):
-                    plan.refuse(outcome.pair)
+                if isinstance(outcome, RejectedPair):
+                    sampler.reject_pair(outcome.pair)
             yield from outcomes
 
-    def _look_at(self, clip_ids: Iterable[str]) -> None:
-        new = sorted({name for name in clip_ids if name not in self._cameras})
-        self._cameras.update(
-            zip(new, self._pool.map(lambda name: camera_of(self._clips[name]), new), strict=True)
-        )
+    def _load_cameras(self, clip_ids: Iterable[str]) -> None:
+        new = sorted({clip_id for clip_id in clip_ids if clip_id not in self._cameras})
+        cameras = self._pool.map(lambda clip_id: load_camera_motion(self._clips[clip_id]), new)
+        self._cameras.update(zip(new, cameras, strict=True))
 
-    def _outcome(self, pair: Pair) -> Chosen | Refused:
-        figure = self._figures[pair.cutout_id]
-        source, scene = self._clips[figure.clip_id], self._clips[pair.background_id]
-        cameras = self._cameras[figure.clip_id], self._cameras[pair.background_id]
-        own, there = cameras
-        if isinstance(own, str):
-            return Refused(pair, own, broken=True)
-        if isinstance(there, str):
-            return Refused(pair, there, broken=True)
-        for camera, what in ((own, "cutout's clip"), (there, "scene")):
-            if not camera.clear:
-                return Refused(pair, f"how the camera of the {what} moves cannot be told")
+    def _place_pair(self, pair: CompositePair) -> PlacedPair | RejectedPair:
+        cutout = self._cutouts[pair.cutout_id]
+        source, background = self._clips[cutout.clip_id], self._clips[pair.background_id]
+        source_camera = self._cameras[cutout.clip_id]
+        background_camera = self._cameras[pair.background_id]
+        if isinstance(source_camera, str):
+            return RejectedPair(pair, source_camera, unreadable=True)
+        if isinstance(background_camera, str):
+            return RejectedPair(pair, background_camera, unreadable=True)
+        for camera, clip in ((source_camera, "cutout's clip"), (background_camera, "background")):
+            if not camera.reliable:
+                return RejectedPair(pair, f"the camera motion of the {clip} cannot be estimated")
+        own_boxes = select_complete_boxes(background.character_boxes, len(cutout.boxes_N4))
         try:
-            placed = place(
-                Cut(figure.boxes_N4, figure.border, source.size, own),
-                Scene(scene.size, there, known_in(scene.characters, len(figure.boxes_N4))),
-                self._wishes,
+            placement = find_placement(
+                CutoutGeometry(cutout.boxes_N4, cutout.border, source.size, source_camera),
+                BackgroundGeometry(background.size, background_camera, own_boxes),
+                self._constraints,
                 self._chance(pair),
             )
-        except (NoPlace, ValueError) as error:
-            return Refused(pair, str(error))
-        return Chosen(pair, placed, own.moves, there.moves)
+        except (PlacementError, ValueError) as error:
+            return RejectedPair(pair, str(error))
+        return PlacedPair(pair, placement, source_camera.is_moving, background_camera.is_moving)
 
-    def _chance(self, pair: Pair) -> Callable[[str], float]:
-        return lambda what: float(
-            hash_uniform(self._seed, what, pair.cutout_id, pair.background_id)
+    def _chance(self, pair: CompositePair) -> Callable[[str], float]:
+        return lambda name: float(
+            hash_uniform(self._seed, name, pair.cutout_id, pair.background_id)
         )
 
 
-def camera_of(clip: Footage) -> Camera | str:
-    """How a clip's camera moves; in words, why it cannot be read."""
+def load_camera_motion(clip: ClipGeometry) -> CameraMotion | str:
+    """Estimate the camera motion of a clip; return the reason if it cannot be read."""
     try:
-        frames = read_planes(clip.path)
+        frames = read_yuv_frames(clip.path)
     except (UnreadableVideo, ValueError) as error:
         return str(error)
-    return follow((planes.y_HW for planes in frames), known_in(clip.characters, len(frames)))
+    return estimate_camera_motion(
+        (planes.y_HW for planes in frames), select_complete_boxes(clip.character_boxes, len(frames))
+    )

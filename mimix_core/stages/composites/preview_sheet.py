@@ -1,4 +1,4 @@
-"""One picture that shows how a composite came about."""
+"""Write a preview image of a composite: source, mask, background and result."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _GAP = 16
 _OUTLINE = (255, 0, 255)
 
 
-def write_sheet(
-    path: Path, source_HWC: Images, alpha_HW: Images, scene_HWC: Images, result_HWC: Images
+def write_preview_sheet(
+    path: Path, source_HWC: Images, alpha_HW: Images, background_HWC: Images, result_HWC: Images
 ) -> None:
-    """A JPEG of one frame: source, source with the mask's outline, background, result.
+    """Write a JPEG of one frame: source, source with the mask's outline, background, result.
 
-    Each at the background's own size, so that edges can be judged. Raises ValueError.
+    Each at the background's full size, so edges can be judged. Raises ValueError.
     """
     outlined = source_HWC.copy()
     contours, _ = cv2.findContours(
         (alpha_HW >= 128).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
     cv2.drawContours(outlined, contours, -1, _OUTLINE, 2)
-    height, width = scene_HWC.shape[:2]
+    height, width = background_HWC.shape[:2]
     tiles = [
         image
-        if image.shape == scene_HWC.shape
+        if image.shape == background_HWC.shape
         else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        for image in (source_HWC, outlined, scene_HWC, result_HWC)
+        for image in (source_HWC, outlined, background_HWC, result_HWC)
     ]
-    # JPEG mixes neighbours: without a gap, one picture's outline colours the next.
+    # JPEG mixes neighboring blocks: without a gap, one tile's outline would tint the next.
     sheet = np.zeros((2 * height + _GAP, 2 * width + _GAP, 3), np.uint8)
     for n, tile in enumerate(tiles):
         top, left = (height + _GAP) * (n // 2), (width + _GAP) * (n % 2)

@@ -1,4 +1,4 @@
-"""One composite's files: each source decoded once, one encode, and the proof that it reads back."""
+"""Render one composite: decode each source once, encode, and verify the result."""
 
 from __future__ import annotations
 
@@ -8,70 +8,75 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mimix_core.media import ClipWriter, prove_clip
+from mimix_core.media import ClipWriter, verify_clip
 from mimix_core.media.masks import read_masks
-from mimix_core.stages.composites.alpha import steady
-from mimix_core.stages.composites.compositing import Look, composite, matched
-from mimix_core.stages.composites.preview_sheet import write_sheet
-from mimix_core.stages.composites.scale_translate import Move
-from mimix_core.stages.composites.yuv_frames import Colours, Planes, frame_of, read_planes
+from mimix_core.stages.composites.alpha import smooth_alpha
+from mimix_core.stages.composites.compositing import PasteOptions, composite_frames, match_exposure
+from mimix_core.stages.composites.preview_sheet import write_preview_sheet
+from mimix_core.stages.composites.scale_translate import ScaleTranslate
+from mimix_core.stages.composites.yuv_frames import (
+    ColorConverter,
+    YuvPlanes,
+    read_yuv_frames,
+    to_video_frame,
+)
 
-_AHEAD = 4
-"""Frames that may wait for the encoder."""
+_ENCODER_QUEUE = 4
+"""Maximum number of frames pending for the encoder."""
 
 
 @dataclass(frozen=True)
-class Files:
-    """What a composite is made from: two clips, and the masks of the cutout."""
+class CompositeFiles:
+    """Input files of a composite: two clips, and the masks of the cutout."""
 
     source: Path
     masks: Path
-    scene: Path
+    background: Path
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """How the result is written."""
+class EncodingOptions:
+    """Encoder settings of the result."""
 
     crf: int
     preset: str
 
 
-def make(
-    files: Files,
-    path: tuple[Move, ...],
-    look: Look,
-    encoding: Encoding,
+def render_composite(
+    files: CompositeFiles,
+    path: tuple[ScaleTranslate, ...],
+    options: PasteOptions,
+    encoding: EncodingOptions,
     video: Path,
     sheet: Path,
 ) -> None:
-    """Write the composite and its sheet.
+    """Write a composite video and its preview sheet.
 
-    ``look.gain`` comes on top of what brings the figure nearer to the scene's brightness. Raises
-    BadInput, UnreadableVideo, EncodeFailed, ProofFailed and ValueError. Leaves no video then.
+    ``options.gain`` multiplies the gain that matches the background's exposure. Raises
+    BadInput, UnreadableVideo, EncodeFailed, ProofFailed and ValueError. On error no video remains.
     """
-    source, scene = read_planes(files.source), read_planes(files.scene)
+    source, background = read_yuv_frames(files.source), read_yuv_frames(files.background)
     alphas_NHW = read_masks(files.masks)
-    if not len(source) == len(scene) == len(alphas_NHW) == len(path):
+    if not len(source) == len(background) == len(alphas_NHW) == len(path):
         raise ValueError(
-            f"{len(source)} frames, {len(alphas_NHW)} masks, {len(scene)} frames of the scene and "
-            f"{len(path)} places do not go together"
+            f"{len(source)} frames, {len(alphas_NHW)} masks, {len(background)} background "
+            f"frames and {len(path)} transforms: the counts must be equal"
         )
     if source[0].size != alphas_NHW.shape[:0:-1]:
         raise ValueError(f"masks of {alphas_NHW.shape[:0:-1]} do not fit {source[0].size}")
-    look = replace(look, gain=look.gain * matched(source, alphas_NHW, scene))
-    middle = len(scene) // 2
-    frames = composite(source, alphas_NHW, scene, path, look)
-    shown = _encode(frames, scene[0].size, encoding, video, keep=middle)
-    colours = Colours()
+    options = replace(options, gain=options.gain * match_exposure(source, alphas_NHW, background))
+    middle = len(background) // 2
+    frames = composite_frames(source, alphas_NHW, background, path, options)
+    result = _encode(frames, background[0].size, encoding, video, return_frame=middle)
+    converter = ColorConverter()
     try:
-        prove_clip(video, *scene[0].size, frames=len(scene))
-        write_sheet(
+        verify_clip(video, *background[0].size, frames=len(background))
+        write_preview_sheet(
             sheet,
-            colours.rgb(source[middle]),
-            steady(alphas_NHW, middle),
-            colours.rgb(scene[middle]),
-            colours.rgb(shown),
+            converter.to_rgb(source[middle]),
+            smooth_alpha(alphas_NHW, middle),
+            converter.to_rgb(background[middle]),
+            converter.to_rgb(result),
         )
     except Exception:
         video.unlink()
@@ -79,23 +84,28 @@ def make(
 
 
 def _encode(
-    frames: Iterable[Planes], size: tuple[int, int], encoding: Encoding, video: Path, *, keep: int
-) -> Planes:
-    """Write ``frames``, each encoded while the next is made; gives the one numbered ``keep``."""
-    waiting: deque[Future[None]] = deque()
-    kept: Planes | None = None
+    frames: Iterable[YuvPlanes],
+    size: tuple[int, int],
+    encoding: EncodingOptions,
+    video: Path,
+    *,
+    return_frame: int,
+) -> YuvPlanes:
+    """Encode ``frames``, each while the next is computed; return frame ``return_frame``."""
+    pending: deque[Future[None]] = deque()
+    selected: YuvPlanes | None = None
     with (
         ClipWriter(video, *size, crf=encoding.crf, preset=encoding.preset) as writer,
         ThreadPoolExecutor(1) as encoder,
     ):
         for n, planes in enumerate(frames):
-            if n == keep:
-                kept = planes
-            waiting.append(encoder.submit(writer.write, frame_of(planes)))
-            if len(waiting) > _AHEAD:
-                waiting.popleft().result()
-        while waiting:
-            waiting.popleft().result()
-    if kept is None:
-        raise ValueError(f"there is no frame {keep}")
-    return kept
+            if n == return_frame:
+                selected = planes
+            pending.append(encoder.submit(writer.write, to_video_frame(planes)))
+            if len(pending) > _ENCODER_QUEUE:
+                pending.popleft().result()
+        while pending:
+            pending.popleft().result()
+    if selected is None:
+        raise ValueError(f"there is no frame {return_frame}")
+    return selected

@@ -1,4 +1,4 @@
-"""Stage ``composites``: plan how many and which, place and render them, say what was not needed."""
+"""Stage ``composites``: sample pairs of cutouts and backgrounds, place and render them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import cv2
 from pydantic import field_validator
 
 from mimix_core import tables
-from mimix_core.domain.co_actors import missed
+from mimix_core.domain.co_actors import find_absent_co_actors
 from mimix_core.domain.library import Style
 from mimix_core.domain.splits import Split, assign_splits, captioned_episodes, composite_count
 from mimix_core.engine import progress
@@ -23,27 +23,37 @@ from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import BadInput
-from mimix_core.media import EncodeFailed, ProofFailed
-from mimix_core.media.opencv_threads import one_opencv_thread
+from mimix_core.media import EncodeFailed, VerificationFailed
+from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings import CompositeSettings, DatasetSettings
 from mimix_core.stages.composites.composite_rows import (
-    Stored,
-    candidate,
-    figure,
-    footage,
-    made_row,
-    unmade_row,
+    StoredClip,
+    StoredCutout,
+    base_columns,
+    build_candidate,
+    build_clip_geometry,
+    build_composite_row,
+    build_cutout_boxes,
 )
-from mimix_core.stages.composites.compositing import Look
-from mimix_core.stages.composites.pairing import Background, Plan, is_placebo, placebos
-from mimix_core.stages.composites.placement import Wishes
-from mimix_core.stages.composites.placement_search import Chooser, Chosen, Refused
-from mimix_core.stages.composites.render_composite import Encoding, Files, make
-from mimix_core.stages.composites.scale_translate import as_boxes, present
-from mimix_core.tables import Reason, Row, Table
+from mimix_core.stages.composites.compositing import PasteOptions
+from mimix_core.stages.composites.pairing import (
+    BackgroundClip,
+    PairSampler,
+    is_same_style_rank,
+    same_style_count,
+)
+from mimix_core.stages.composites.placement import PlacementConstraints
+from mimix_core.stages.composites.placement_search import PairPlacer, PlacedPair, RejectedPair
+from mimix_core.stages.composites.render_composite import (
+    CompositeFiles,
+    EncodingOptions,
+    render_composite,
+)
+from mimix_core.stages.composites.scale_translate import boxes_array, non_empty_mask
+from mimix_core.tables import CaptionRow, CutoutRow, Reason, Row
 
-_MOST_FAILURES = 32
-"""When so many in a row cannot be rendered it is not the clips: what remains is left alone."""
+_MAX_CONSECUTIVE_FAILURES = 32
+"""After so many failures in a row the cause is not the clips: the stage stops rendering."""
 
 
 class CompositeInputs(FrozenModel):
@@ -57,265 +67,297 @@ class CompositeInputs(FrozenModel):
 
     @field_validator("split")
     @classmethod
-    def _only_the_split(cls, split: DatasetSettings) -> DatasetSettings:
-        """How many of the composites the dataset takes has no part in making them."""
+    def _drop_dataset_ratio(cls, split: DatasetSettings) -> DatasetSettings:
+        """Exclude the dataset's ratio: it does not affect which composites are rendered."""
         return split.model_copy(update={"ratio": None})
 
 
 @dataclass(frozen=True)
-class _Material:
-    """What is known before anything is planned, by clip or cutout id.
+class _Sources:
+    """Everything that composites are planned from, by clip or cutout id.
 
-    ``trained``: the clips that are trained on. ``judged``: all rows of cutouts, by clip.
-    ``missed``: whom a cutout's actions name and it would be without.
+    ``train_clips``: the clips of the training split. ``cutout_rows``: all rows of cutouts, rejected
+    ones included, by clip. ``absent_partners``: characters that a cutout's actions mention and
+    that would be missing from the composite, by cutout.
     """
 
-    clips: Mapping[str, Stored]
-    trained: Mapping[str, Stored]
-    cutouts: Mapping[str, Stored]
-    judged: Mapping[str, list[Row]]
-    backgrounds: Sequence[Background]
-    missed: Mapping[str, list[str]]
+    clips: Mapping[str, StoredClip]
+    train_clips: Mapping[str, StoredClip]
+    cutouts: Mapping[str, StoredCutout]
+    cutout_rows: Mapping[str, list[CutoutRow]]
+    backgrounds: Sequence[BackgroundClip]
+    absent_partners: Mapping[str, list[str]]
 
 
 def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> StageReport:
-    """One row per pair that was tried, and one per ok cutout that none was tried with.
+    """Write one row per pair that was tried, and one per ok cutout without a tried pair.
 
-    Notes say how many were wanted for the ratio, tried and made: pairs can be fewer than wanted.
+    The notes say how many composites the ratio needs, how many pairs were tried and how many
+    composites were made: there can be fewer pairs than needed.
     """
-    material = _material(inputs, settings)
-    wanted = composite_count(len(material.trained), Fraction(settings.ratio))
-    share = Fraction(settings.placebo)
+    sources = _load_sources(inputs, settings)
+    wanted = composite_count(len(sources.train_clips), Fraction(settings.ratio))
+    share = Fraction(settings.same_style_share)
     for folder in ("videos", "sheets"):
         (out / folder).mkdir()
-    with ThreadPoolExecutor(settings.workers) as pool, one_opencv_thread():
-        chooser = _chooser(material, settings, pool)
-        works = {
-            same: _Work(material, settings, out, pool, chooser, same=same, total=wanted)
-            for same in (False, True)
+    with ThreadPoolExecutor(settings.workers) as pool, opencv_single_thread():
+        placer = _create_placer(sources, settings, pool)
+        renderers = {
+            same_style: _CompositeRenderer(
+                sources, settings, out, pool, placer, same_style=same_style, total=wanted
+            )
+            for same_style in (False, True)
         }
-        few = placebos(wanted, share)
-        works[False].until(wanted - few)
-        works[True].until(few)
-    made = {same: work.made for same, work in works.items()}
-    rows = _ranked(made, share, out) + works[False].unmade + works[True].unmade
-    tried = works[False].tried + works[True].tried
-    missing = wanted - few - len(made[False])
+        same_style_wanted = same_style_count(wanted, share)
+        renderers[False].render_until(wanted - same_style_wanted)
+        renderers[True].render_until(same_style_wanted)
+    rendered = {same_style: renderer.ok_rows for same_style, renderer in renderers.items()}
+    rows = _rank_composites(rendered, share, out)
+    rows += renderers[False].other_rows + renderers[True].other_rows
+    tried = renderers[False].tried + renderers[True].tried
+    missing = wanted - same_style_wanted - len(rendered[False])
     rows += [
-        _untried(name, material, settings, missing=missing, gave_up=works[False].gave_up)
-        for name in material.cutouts
+        _untried_row(name, sources, settings, missing=missing, gave_up=renderers[False].gave_up)
+        for name in sources.cutouts
         if not tried[name]
     ]
-    originals = len(material.trained)
-    good = sum(row["status"] == tables.Status.OK for row in rows)
+    originals = len(sources.train_clips)
+    ok_rows = [row for row in rows if row["status"] == tables.Status.OK]
     notes = {
         "originals": originals,
         "wanted": wanted,
         "tried": tried.total(),
-        "made": good,
-        "placebos": sum(row["style"] == row["character_style"] for row in tables.usable(rows)),
-        "share": round(good / max(good + originals, 1), 6),
+        "made": len(ok_rows),
+        "placebos": sum(row["style"] == row["character_style"] for row in ok_rows),
+        "share": round(len(ok_rows) / max(len(ok_rows) + originals, 1), 6),
     }
     # A cutout counts once, or as often as it is tried.
-    return StageReport(rows, sum(max(1, tried[name]) for name in material.cutouts), notes)
+    return StageReport(rows, sum(max(1, tried[name]) for name in sources.cutouts), notes)
 
 
-def _material(inputs: CompositeInputs, settings: CompositeSettings) -> _Material:
-    clips = _usable(inputs.clips, tables.CLIPS)
-    told = {
-        row["clip_id"]: [(action["name"], action["action"]) for action in row["actions"]]
-        for ref in inputs.captions
-        for row in tables.usable(tables.read(ref.path, tables.CAPTIONS))
-    }
-    names = {clip_id: frozenset(name for name, _ in actions) for clip_id, actions in told.items()}
-    judged: dict[str, list[Row]] = {}
+def _load_sources(inputs: CompositeInputs, settings: CompositeSettings) -> _Sources:
+    clips = _load_usable_clips(inputs.clips)
+    actions = {row["clip_id"]: _caption_actions(row) for row in _load_captions(inputs.captions)}
+    names = {clip_id: frozenset(name for name, _ in pairs) for clip_id, pairs in actions.items()}
+    cutouts: dict[str, StoredCutout] = {}
+    cutout_rows: dict[str, list[CutoutRow]] = {}
     for ref in inputs.cutouts:
-        for row in tables.read(ref.path, tables.CUTOUTS):
-            judged.setdefault(row["clip_id"], []).append(row)
-    episodes = captioned_episodes((clip.row for clip in clips.values()), names)
+        rows = tables.read(ref.path, tables.CUTOUTS)
+        for row in rows:
+            cutout_rows.setdefault(row["clip_id"], []).append(row)
+        for row in tables.usable(rows):
+            cutouts[row["cutout_id"]] = StoredCutout(row, ref.folder / row["file"])
     split = inputs.split
     splits = assign_splits(
-        episodes, seed=split.seed, val_share=split.val_share, test_share=split.test_share
+        captioned_episodes((clip.row for clip in clips.values()), names),
+        seed=split.seed,
+        val_share=split.val_share,
+        test_share=split.test_share,
     )
-    trained = {
+    train_clips = {
         clip_id: clip
         for clip_id, clip in sorted(clips.items())
         if clip_id in names and splits[clip.row["episode_id"]] is Split.TRAIN
     }
-    cutouts = dict(sorted(_usable(inputs.cutouts, tables.CUTOUTS).items()))
+    cutouts = dict(sorted(cutouts.items()))
     backgrounds = [
-        Background(clip_id, Style(clip.row["style"]), names[clip_id])
-        for clip_id, clip in trained.items()
-        if not settings.located_only or names[clip_id] <= _located(judged.get(clip_id, ()))
+        BackgroundClip(clip_id, Style(clip.row["style"]), names[clip_id])
+        for clip_id, clip in train_clips.items()
+        if not settings.require_located_characters
+        or names[clip_id] <= _located_characters(cutout_rows.get(clip_id, ()))
     ]
-    misses = {
-        name: missed(told.get(cutout.row["clip_id"], ()), cutout.row["character"])
+    partners = {
+        name: find_absent_co_actors(actions.get(cutout.row["clip_id"], ()), cutout.row["character"])
         for name, cutout in cutouts.items()
     }
-    return _Material(clips, trained, cutouts, judged, backgrounds, misses)
+    return _Sources(clips, train_clips, cutouts, cutout_rows, backgrounds, partners)
 
 
-def _located(judged: Iterable[Row]) -> set[str]:
-    """The characters of a clip of whom it is known where they are."""
-    return {row["character"] for row in judged if present(as_boxes(row["boxes"])).any()}
-
-
-def _usable(refs: Iterable[TableRef], table: Table) -> dict[str, Stored]:
+def _load_usable_clips(refs: Iterable[TableRef]) -> dict[str, StoredClip]:
     return {
-        row[table.id]: Stored(row, ref.folder / row["file"])
+        row["clip_id"]: StoredClip(row, ref.folder / row["file"])
         for ref in refs
-        for row in tables.usable(tables.read(ref.path, table))
+        for row in tables.usable(tables.read(ref.path, tables.CLIPS))
     }
 
 
-def _chooser(material: _Material, settings: CompositeSettings, pool: Executor) -> Chooser:
-    return Chooser(
+def _load_captions(refs: Iterable[TableRef]) -> Iterator[CaptionRow]:
+    for ref in refs:
+        yield from tables.usable(tables.read(ref.path, tables.CAPTIONS))
+
+
+def _caption_actions(caption: CaptionRow) -> list[tuple[str, str]]:
+    return [(action["name"], action["action"]) for action in caption["actions"]]
+
+
+def _located_characters(rows: Iterable[CutoutRow]) -> set[str]:
+    """Return the characters of a clip that have a box in at least one frame."""
+    return {row["character"] for row in rows if non_empty_mask(boxes_array(row["boxes"])).any()}
+
+
+def _create_placer(sources: _Sources, settings: CompositeSettings, pool: Executor) -> PairPlacer:
+    return PairPlacer(
         {
-            clip_id: footage(clip, material.judged.get(clip_id, ()))
-            for clip_id, clip in material.trained.items()
+            clip_id: build_clip_geometry(clip, sources.cutout_rows.get(clip_id, ()))
+            for clip_id, clip in sources.train_clips.items()
         },
-        {name: figure(cutout.row) for name, cutout in material.cutouts.items()},
-        Wishes(settings.min_height, settings.max_height, settings.max_covered),
+        {name: build_cutout_boxes(cutout.row) for name, cutout in sources.cutouts.items()},
+        PlacementConstraints(settings.min_height, settings.max_height, settings.max_occlusion),
         seed=settings.seed,
         pool=pool,
     )
 
 
-class _Work:
-    """Makes composites of one kind, in the order of their plan, as many as are asked for."""
+class _CompositeRenderer:
+    """Render composites of one kind (same style or opposite style) in the sampled order.
+
+    ``ok_rows``: rendered composites. ``other_rows``: rejected and failed pairs. ``tried``: number
+    of tried pairs by cutout.
+    """
 
     def __init__(
         self,
-        material: _Material,
+        sources: _Sources,
         settings: CompositeSettings,
         out: Path,
         pool: Executor,
-        chooser: Chooser,
+        placer: PairPlacer,
         *,
-        same: bool,
+        same_style: bool,
         total: int,
     ) -> None:
-        self._material, self._settings, self._out, self._pool = material, settings, out, pool
+        self._sources, self._settings, self._out, self._pool = sources, settings, out, pool
         self._total = total
-        self.made: list[Row] = []
-        self.unmade: list[Row] = []
+        self.ok_rows: list[Row] = []
+        self.other_rows: list[Row] = []
         self.tried: Counter[str] = Counter()
         self._failures = 0
-        plan = Plan(
+        sampler = PairSampler(
             [
-                candidate(cutout.row)
-                for name, cutout in material.cutouts.items()
-                if cutout.row["clip_id"] in material.trained
-                and not (settings.alone_only and material.missed[name])
+                build_candidate(cutout.row)
+                for name, cutout in sources.cutouts.items()
+                if cutout.row["clip_id"] in sources.train_clips
+                and not (settings.solo_actions_only and sources.absent_partners[name])
             ],
-            material.backgrounds,
+            sources.backgrounds,
             seed=settings.seed,
-            same=same,
+            same_style=same_style,
         )
-        self._outcomes = chooser.choose(plan)
+        self._outcomes = placer.place_pairs(sampler)
 
-    def until(self, count: int) -> None:
-        """Make composites until there are ``count`` of them, no pairs are left, or all fail."""
-        while len(self.made) < count and not self.gave_up:
-            chosen = list(islice(self._placed(), count - len(self.made)))
-            if not chosen:
+    def render_until(self, count: int) -> None:
+        """Render until there are ``count`` composites, no pairs are left, or rendering gives up."""
+        while len(self.ok_rows) < count and not self.gave_up:
+            pairs = list(islice(self._placed_pairs(), count - len(self.ok_rows)))
+            if not pairs:
                 return
-            for row in self._pool.map(self._make, chosen):
-                good = row["status"] == tables.Status.OK
-                (self.made if good else self.unmade).append(row)
-                self._failures = 0 if good else self._failures + 1
-                progress.report_progress(len(self.made), self._total, row["composite_id"])
+            for row in self._pool.map(self._render, pairs):
+                ok = row["status"] == tables.Status.OK
+                (self.ok_rows if ok else self.other_rows).append(row)
+                self._failures = 0 if ok else self._failures + 1
+                progress.report_progress(len(self.ok_rows), self._total, row["composite_id"])
 
     @property
     def gave_up(self) -> bool:
-        """Whether the last ones all failed, so that no more are tried."""
-        return self._failures >= _MOST_FAILURES
+        """Whether too many consecutive composites failed."""
+        return self._failures >= _MAX_CONSECUTIVE_FAILURES
 
-    def _placed(self) -> Iterator[Chosen]:
+    def _placed_pairs(self) -> Iterator[PlacedPair]:
         for outcome in self._outcomes:
             self.tried[outcome.pair.cutout_id] += 1
-            if isinstance(outcome, Chosen):
+            if isinstance(outcome, PlacedPair):
                 yield outcome
             else:
-                self.unmade.append(self._refused(outcome))
+                self.other_rows.append(self._rejected_row(outcome))
 
-    def _refused(self, refused: Refused) -> Row:
-        cutout, source, scene = self._of(refused)
-        values = unmade_row(cutout, source, scene)
-        if refused.broken:
-            return tables.failed(Reason.RENDER_FAILED, refused.why, **values)
-        return tables.rejected(Reason.NO_PLACE, refused.why, **values)
+    def _rejected_row(self, rejected: RejectedPair) -> Row:
+        cutout, source, background = self._pair_sources(rejected)
+        values = base_columns(cutout, source, background)
+        if rejected.unreadable:
+            return tables.failed(Reason.RENDER_FAILED, rejected.detail, **values)
+        return tables.rejected(Reason.NO_PLACE, rejected.detail, **values)
 
-    def _make(self, chosen: Chosen) -> Row:
-        cutout, source, scene = self._of(chosen)
+    def _render(self, placed: PlacedPair) -> Row:
+        cutout, source, background = self._pair_sources(placed)
         settings = self._settings
-        values = unmade_row(cutout, source, scene)
+        values = base_columns(cutout, source, background)
         name = values["composite_id"]
         video, sheet = f"videos/{name}.mp4", f"sheets/{name}.jpg"
         try:
-            make(
-                Files(source.path, cutout.path, scene.path),
-                chosen.placed.path,
-                self._look(cutout.row),
-                Encoding(settings.crf, settings.preset),
+            render_composite(
+                CompositeFiles(source.path, cutout.path, background.path),
+                placed.placement.path,
+                self._paste_options(cutout.row),
+                EncodingOptions(settings.crf, settings.preset),
                 self._out / video,
                 self._out / sheet,
             )
-        except (BadInput, EncodeFailed, ProofFailed, ValueError, cv2.error) as error:
-            # One composite that breaks must not take the others with it.
+        except (BadInput, EncodeFailed, VerificationFailed, ValueError, cv2.error) as error:
+            # A composite that raises an error must not fail the others.
             return tables.failed(Reason.RENDER_FAILED, str(error), **values)
-        return made_row(values, chosen, self._out, video, sheet)
+        return build_composite_row(values, placed, self._out, video, sheet)
 
-    def _look(self, cutout: Row) -> Look:
-        # Whoever is cut off below stands nowhere in the picture.
-        stands = "bottom" not in cutout["border"]
-        return Look(feather=self._settings.feather, shadow=self._settings.shadow * stands)
+    def _paste_options(self, cutout: CutoutRow) -> PasteOptions:
+        # A figure that the frame cuts off at the bottom has no ground contact in the image.
+        grounded = "bottom" not in cutout["border"]
+        return PasteOptions(feather=self._settings.feather, shadow=self._settings.shadow * grounded)
 
-    def _of(self, outcome: Chosen | Refused) -> tuple[Stored, Stored, Stored]:
-        """The cutout, its clip and the background."""
-        cutout = self._material.cutouts[outcome.pair.cutout_id]
-        trained = self._material.trained
-        return cutout, trained[cutout.row["clip_id"]], trained[outcome.pair.background_id]
+    def _pair_sources(
+        self, outcome: PlacedPair | RejectedPair
+    ) -> tuple[StoredCutout, StoredClip, StoredClip]:
+        """Return the cutout, its clip and the background clip of a pair."""
+        cutout = self._sources.cutouts[outcome.pair.cutout_id]
+        train_clips = self._sources.train_clips
+        background = train_clips[outcome.pair.background_id]
+        return cutout, train_clips[cutout.row["clip_id"]], background
 
 
-def _ranked(made: Mapping[bool, list[Row]], share: Fraction, out: Path) -> list[Row]:
-    """All that was made, each with its place in the plan; kinds alternate as ``share`` has it.
+def _rank_composites(rendered: Mapping[bool, list[Row]], share: Fraction, out: Path) -> list[Row]:
+    """Rank the rendered composites so that the first n of any n have the same-style ``share``.
 
-    When one kind runs out, the plan ends there: what was made of the other beyond is not needed.
+    ``rendered``: by whether they are of the same style. When one kind runs out the ranking ends:
+    the remaining composites of the other kind are rejected and their files deleted.
     """
-    queues = {same: iter(rows) for same, rows in made.items()}
+    queues = {same_style: iter(rows) for same_style, rows in rendered.items()}
     ranked: list[Row] = []
-    while (row := next(queues[is_placebo(len(ranked), share)], None)) is not None:
+    while (row := next(queues[is_same_style_rank(len(ranked), share)], None)) is not None:
         ranked.append(row | {"rank": len(ranked)})
     for row in (row for queue in queues.values() for row in queue):
         for file in ("file", "sheet_file"):
             (out / row[file]).unlink()
-        detail = "the share of placebos is met without it"
+        detail = "the share of same-style composites is met without it"
         empty = {"rank": -1, "file": "", "sheet_file": "", "sha256": ""}
         ranked.append(row | tables.rejected(Reason.NOT_NEEDED_FOR_RATIO, detail, **empty))
     return ranked
 
 
-def _untried(
-    name: str, material: _Material, settings: CompositeSettings, *, missing: int, gave_up: bool
+def _untried_row(
+    name: str, sources: _Sources, settings: CompositeSettings, *, missing: int, gave_up: bool
 ) -> Row:
-    """The row of a cutout that is in no pair, and why; ``missing``: composites for the ratio."""
-    cutout = material.cutouts[name]
-    values = unmade_row(cutout, material.clips[cutout.row["clip_id"]], None)
-    if cutout.row["clip_id"] not in material.trained:
+    """Build the row of a cutout without a tried pair, with the reason.
+
+    ``missing``: number of composites that the ratio still lacks.
+    """
+    cutout = sources.cutouts[name]
+    values = base_columns(cutout, sources.clips[cutout.row["clip_id"]], None)
+    if cutout.row["clip_id"] not in sources.train_clips:
         detail = "its episode is not in the training split"
         return tables.rejected(Reason.HELD_OUT, detail, **values)
-    others = material.missed[name]
-    if settings.alone_only and others:
-        detail = f"its caption has it act with {' and '.join(others)}"
+    partners = sources.absent_partners[name]
+    if settings.solo_actions_only and partners:
+        detail = f"its caption has it act with {' and '.join(partners)}"
         return tables.rejected(Reason.ACTS_WITH_OTHERS, detail, **values)
     opposite = Style(cutout.row["style"]).opposite
-    if not any(background.style is opposite for background in material.backgrounds):
-        located = " of which all named characters were located" * settings.located_only
+    if not any(background.style is opposite for background in sources.backgrounds):
+        located = ""
+        if settings.require_located_characters:
+            located = " of which all named characters were located"
         detail = f"no {opposite.value} clip to paste onto{located}"
         return tables.rejected(Reason.NO_BACKGROUND, detail, **values)
     if missing > 0 and gave_up:
-        detail = f"not tried, for {_MOST_FAILURES} composites in a row could not be rendered"
+        detail = (
+            f"not tried, for {_MAX_CONSECUTIVE_FAILURES} composites in a row could not be rendered"
+        )
         return tables.failed(Reason.RENDER_FAILED, detail, **values)
     if missing > 0:
         detail = f"all {opposite.value} clips to paste onto name {cutout.row['character']} already"

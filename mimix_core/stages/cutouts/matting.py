@@ -1,8 +1,8 @@
-"""From a rough guess of where a character is to a clean, steady, soft-edged alpha.
+"""Turn a rough probability of where a character is into a clean, stable, soft-edged alpha.
 
-All work happens in a region of interest at a reduced size; only the last step goes to full size.
-Images are uint8 RGB, probabilities and alphas float32 in 0..1. cv2 runs on one thread here and its
-random numbers are seeded, so the same frames give the same alphas.
+All work happens in a region of interest at a reduced size; only the last step works at full size.
+Images are uint8 RGB, probabilities and alphas float32 in 0..1. OpenCV runs on one thread here and
+its random numbers are seeded, so the same frames give the same alphas.
 """
 
 from __future__ import annotations
@@ -13,52 +13,51 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimix_core.media.images import evenly_spaced_indices
+
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-# Lab bins of the colour model: coarse in lightness, which shading changes.
+# Lab bins of the color model: coarse in lightness, which shading changes.
 _BINS = (16, 32, 32)
-_MOSAIC_FRAMES = 9
+_TRAINING_FRAMES = 9
 
 
 def logit(p: Floats) -> Floats:
+    """Log-odds of probabilities, clipped to 0.01 .. 0.99."""
     clipped = np.clip(p, 0.01, 0.99)
     result: Floats = np.log(clipped / (1 - clipped)).astype(np.float32)
     return result
 
 
 def expit(x: Floats) -> Floats:
+    """Logistic sigmoid, the inverse of ``logit``."""
     result: Floats = (1 / (1 + np.exp(-x))).astype(np.float32)
     return result
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """``wanted`` indices (or all) spread evenly over ``range(count)``."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(wanted, count)).tolist()})
+def color_likelihood(frames_NHWC: Images, prior_NHW: Floats) -> Floats:
+    """Compute P(character | color) with one color model per clip, learned from ``prior_NHW``.
 
-
-def colour_evidence(frames_NHWC: Images, prior_NHW: Floats) -> Floats:
-    """P(character | colour), one colour model for the whole clip, learned from ``prior_NHW``.
-
-    The prior's squares are the weights: what it is sure of teaches, what it doubts hardly counts.
+    The squared prior weights the pixels: certain ones dominate, uncertain ones hardly count.
     """
     lab = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) for frame in frames_NHWC])
     bins = (lab[..., 0] >> 4).astype(np.int32)
     for channel in (1, 2):
         bins = bins * 32 + (lab[..., channel] >> 3)
-    taught = spread(len(frames_NHWC), _MOSAIC_FRAMES)
-    sizes = int(np.prod(_BINS))
+    training = evenly_spaced_indices(len(frames_NHWC), _TRAINING_FRAMES)
+    bin_count = int(np.prod(_BINS))
     histograms = []
-    for weights in (prior_NHW[taught] ** 2, (1 - prior_NHW[taught]) ** 2):
-        counts = np.bincount(bins[taught].ravel(), weights.ravel(), sizes).astype(np.float64)
-        histograms.append(_blurred(counts) / max(counts.sum(), 1.0))
-    own, other = histograms
-    share: Floats = ((own + 1e-6) / (own + other + 2e-6)).astype(np.float32)
-    return share[bins]
+    for weights in (prior_NHW[training] ** 2, (1 - prior_NHW[training]) ** 2):
+        counts = np.bincount(bins[training].ravel(), weights.ravel(), bin_count).astype(np.float64)
+        histograms.append(_blur_histogram(counts) / max(counts.sum(), 1.0))
+    character, background = histograms
+    likelihood: Floats = ((character + 1e-6) / (character + background + 2e-6)).astype(np.float32)
+    return likelihood[bins]
 
 
-def _blurred(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bins share a quarter of their count with each neighbour, along each axis."""
+def _blur_histogram(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move a quarter of each bin's count to each neighbor, along each axis."""
     cube = counts.reshape(_BINS)
     for axis in range(3):
         pad = [(1, 1) if a == axis else (0, 0) for a in range(3)]
@@ -69,46 +68,48 @@ def _blurred(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return cube.ravel()
 
 
-def correspondences(frames_NHWC: Images) -> list[dict[int, Floats]]:
-    """For each frame: neighbour's index -> where in it each pixel lies, [height, width, (x, y)].
+def neighbor_flow_maps(frames_NHWC: Images) -> list[dict[int, Floats]]:
+    """Map each frame's pixels to both neighboring frames by optical flow.
 
+    For each frame: index of the neighbor -> position there of each pixel, [height, width, (x, y)].
     Dense optical flow (DIS, Kroeger et al. 2016).
     """
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_NHWC]
+    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_NHWC]
     height, width = frames_NHWC.shape[1:3]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
     return [
         {
-            other: grid + flow.calc(grey[n], grey[other], None)
+            other: grid + flow.calc(gray[n], gray[other], None)
             for other in (n - 1, n + 1)
-            if 0 <= other < len(grey)
+            if 0 <= other < len(gray)
         }
-        for n in range(len(grey))
+        for n in range(len(gray))
     ]
 
 
-def steady(values_NHW: Floats, there: Sequence[Mapping[int, Floats]]) -> Floats:
-    """``values_NHW`` averaged with those of both neighbours, which count half.
+def smooth_over_time(values_NHW: Floats, flow_maps: Sequence[Mapping[int, Floats]]) -> Floats:
+    """Average each frame's values with both neighbors at half weight, along the motion.
 
-    ``there``: the frames' ``correspondences``, so that what moves is averaged along its way.
+    ``flow_maps``: the frames' ``neighbor_flow_maps``.
     """
     result = np.empty_like(values_NHW)
+    border = cv2.BORDER_REPLICATE
     for n, own in enumerate(values_NHW):
         total = 2.0 * own
-        for other, place in there[n].items():
+        for other, positions in flow_maps[n].items():
             total = total + cv2.remap(
-                values_NHW[other], place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+                values_NHW[other], positions, None, cv2.INTER_LINEAR, borderMode=border
             )
-        result[n] = total / (2.0 + len(there[n]))
+        result[n] = total / (2.0 + len(flow_maps[n]))
     return result
 
 
-def seeds(probability_HW: Floats, allowed_HW: NDArray[np.bool_]) -> Images:
-    """GrabCut's four labels from a probability; nothing outside ``allowed_HW`` can be character.
+def grabcut_labels(probability_HW: Floats, allowed_HW: NDArray[np.bool_]) -> Images:
+    """Convert a probability to GrabCut's four labels; pixels outside ``allowed_HW`` are background.
 
-    What is likely counts as certain without being shrunk first: a cut prefers short borders, and
-    takes off ears and fingers that it is free to take.
+    Likely pixels become certain foreground without erosion: a graph cut prefers short borders and
+    would remove ears and fingers that are only probable.
     """
     labels = np.where(probability_HW > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     possible = cv2.dilate((probability_HW > 0.25).astype(np.uint8), np.ones((3, 3), np.uint8))
@@ -117,25 +118,25 @@ def seeds(probability_HW: Floats, allowed_HW: NDArray[np.bool_]) -> Images:
     return labels
 
 
-def cut(
+def graph_cut(
     frames_NHWC: Images, probability_NHW: Floats, allowed_NHW: NDArray[np.bool_], *, rounds: int = 1
 ) -> Images:
-    """Graph cut of every frame, with one pair of colour mixtures for the whole clip: 0 or 1.
+    """Segment every frame by graph cut with one pair of color mixtures per clip: 0 or 1.
 
-    The mixtures are learned on a mosaic of frames spread over the clip, so that a frame whose
-    prior is poor is cut with what the others know.
+    The mixtures are learned on a mosaic of frames spread over the clip, so a frame with a poor
+    prior is segmented with the colors learned from the others.
     """
-    taught = spread(len(frames_NHWC), _MOSAIC_FRAMES)
-    labels = [seeds(p, a) for p, a in zip(probability_NHW, allowed_NHW, strict=True)]
-    mosaic = np.concatenate([labels[n] for n in taught])
+    training = evenly_spaced_indices(len(frames_NHWC), _TRAINING_FRAMES)
+    labels = [grabcut_labels(p, a) for p, a in zip(probability_NHW, allowed_NHW, strict=True)]
+    mosaic = np.concatenate([labels[n] for n in training])
     result = np.zeros(probability_NHW.shape, np.uint8)
     if not (np.isin(mosaic, (cv2.GC_FGD, cv2.GC_PR_FGD)).any() and (mosaic == cv2.GC_BGD).any()):
         return result
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(1)  # GrabCut starts from k-means
-    picture = np.concatenate([frames_NHWC[n] for n in taught])
+    image = np.concatenate([frames_NHWC[n] for n in training])
     mode = cv2.GC_INIT_WITH_MASK
-    cv2.grabCut(picture, mosaic, None, background, foreground, rounds, mode)
+    cv2.grabCut(image, mosaic, None, background, foreground, rounds, mode)
     for n, frame in enumerate(frames_NHWC):
         if not (labels[n] != cv2.GC_BGD).any():
             continue
@@ -145,36 +146,40 @@ def cut(
     return result
 
 
-def tidy(mask_HW: Images, *, keep: float = 0.15) -> Images:
-    """Without specks (components below ``keep`` of the largest) and without pinholes."""
+def remove_specks(mask_HW: Images, *, min_component_share: float = 0.15) -> Images:
+    """Remove specks and pinholes from a mask.
+
+    Specks are components smaller than ``min_component_share`` of the largest.
+    """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask_HW, connectivity=4)
     if count < 2:
         return mask_HW
     areas = stats[:, cv2.CC_STAT_AREA]
     areas[0] = 0
-    kept = np.isin(labels, np.flatnonzero(areas >= keep * areas.max())).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - kept, connectivity=4)
-    holes = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < 0.005 * kept.sum())
-    kept[np.isin(labels, holes) & (kept == 0)] = 1
-    return kept
+    large = np.flatnonzero(areas >= min_component_share * areas.max())
+    result = np.isin(labels, large).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - result, connectivity=4)
+    holes = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < 0.005 * result.sum())
+    result[np.isin(labels, holes) & (result == 0)] = 1
+    return result
 
 
-def soft_edge(
+def refine_edge(
     small_HWC: Images, mask_HW: Images, full_HWC: Images, *, radius: int = 3, smooth: float = 4e-4
 ) -> Floats:
-    """Alpha at the size of ``full_HWC`` from a hard mask at the size of ``small_HWC``.
+    """Compute a soft alpha at the size of ``full_HWC`` from a binary mask at that of ``small_HWC``.
 
-    A colour guided filter (He, Sun, Tang: Guided Image Filtering, 2013; subsampled as in their
-    Fast Guided Filter, 2015): alpha is a local linear function of colour near the mask's edge, so
-    the edge follows the picture's own. Far from the edge the mask stays as it is.
+    A color guided filter (He, Sun, Tang: Guided Image Filtering, 2013; subsampled as in their
+    Fast Guided Filter, 2015): alpha is a local linear function of color near the mask's edge, so
+    the edge aligns with the image's. Far from the edge the mask does not change.
     """
     guide_HWC: Floats = (small_HWC / 255).astype(np.float32)
-    a, b = _local_lines(guide_HWC, mask_HW.astype(np.float32), radius, smooth)
+    a, b = _local_linear_coefficients(guide_HWC, mask_HW.astype(np.float32), radius, smooth)
     size = (full_HWC.shape[1], full_HWC.shape[0])
     a_full = cv2.resize(a, size, interpolation=cv2.INTER_LINEAR)
     b_full = cv2.resize(b, size, interpolation=cv2.INTER_LINEAR)
     alpha = cv2.transform(full_HWC.astype(np.float32) / 255 * a_full, np.ones((1, 3))) + b_full
-    # The filter leaves a veil of a few percent on either side: stretch it away.
+    # The filter leaves a few percent of alpha on either side: stretch the range to remove it.
     alpha = np.clip((alpha - 0.15) / 0.7, 0, 1)
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     inner = cv2.erode(mask_HW, kernel)
@@ -185,10 +190,10 @@ def soft_edge(
     return result
 
 
-def _local_lines(
+def _local_linear_coefficients(
     guide_HWC: Floats, p_HW: Floats, radius: int, smooth: float
 ) -> tuple[Floats, Floats]:
-    """Mean coefficients (a [H, W, 3], b [H, W]) of p = a . guide + b around each pixel."""
+    """Average the coefficients (a [H, W, 3], b [H, W]) of p = a . guide + b around each pixel."""
 
     def mean(x: Floats) -> Floats:
         size = (2 * radius + 1, 2 * radius + 1)
@@ -207,7 +212,7 @@ def _local_lines(
     gg = mean(green * green) - m_green * m_green + smooth
     gb = mean(green * blue) - m_green * m_blue
     bb = mean(blue * blue) - m_blue * m_blue + smooth
-    # Inverse of the symmetric 3 x 3 covariance, written out.
+    # Closed-form inverse of the symmetric 3 x 3 covariance.
     i_rr, i_rg, i_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
     i_gg, i_gb, i_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
     determinant = i_rr * rr + i_rg * rg + i_rb * rb
@@ -218,13 +223,13 @@ def _local_lines(
     return mean(cv2.merge([a_red, a_green, a_blue])), mean(b)
 
 
-def boxes_allowed(
+def rasterize_boxes(
     boxes: Sequence[tuple[float, float, float, float] | None],
     origin: tuple[int, int],
     scale: float,
     shape: tuple[int, int],
 ) -> NDArray[np.bool_]:
-    """[frames, height, width]: what lies in each frame's box, in a region's scaled pixels."""
+    """Rasterize each frame's box in a region's scaled pixels: [frames, height, width]."""
     height, width = shape
     allowed = np.zeros((len(boxes), height, width), np.bool_)
     for n, box in enumerate(boxes):

@@ -1,4 +1,4 @@
-"""Stage ``cutouts``: every captioned character of every clip, located, segmented and judged."""
+"""Stage ``cutouts``: locate, segment and check every captioned character of every clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mimix_core import tables
-from mimix_core.domain.character_names import names_of, slug
+from mimix_core.domain.character_names import alias_map, slugify
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
@@ -24,24 +24,27 @@ from mimix_core.media.masks import write_masks
 from mimix_core.settings import CutoutSettings
 from mimix_core.stages.cutouts.locate import (
     LOCATIONS_FILE,
-    Located,
+    BoxTrack,
+    LocationRow,
     LocatorInputs,
-    location_rows,
-    make_locator,
+    build_location_rows,
+    create_locator,
     write_locations,
 )
-from mimix_core.stages.cutouts.mask_quality import measure, objection
-from mimix_core.stages.cutouts.segmenter import Segmented, Segmenter, make_segmenter
-from mimix_core.tables import Reason, Row
+from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejection_reason
+from mimix_core.stages.cutouts.segmenter import CharacterMatte, Segmenter
+from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
+from mimix_core.tables import CaptionRow, ClipRow, Reason, Row
 
-# Located in fewer of a clip's frames than this, a character is not in the clip.
-MIN_LOCATED = 0.80
+# A character located in a smaller share of a clip's frames is rejected as not located.
+MIN_LOCATED_SHARE = 0.80
 
 
 class CutoutInputs(FrozenModel):
-    """One episode's clips and captions. ``weights``: of the segmenter, when it has any.
+    """The clips and captions of one episode, and how to locate its characters.
 
-    ``boxes``: given by hand, else ``locating`` says who finds the characters.
+    ``boxes``: manual box annotations; they take precedence over ``locator``. ``weights``: of the
+    segmenter, if it needs any.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -50,54 +53,54 @@ class CutoutInputs(FrozenModel):
     clips: TableRef
     captions: TableRef
     boxes: FileRef | None = None
-    locating: LocatorInputs | None = None
+    locator: LocatorInputs | None = None
     weights: FileRef | None = None
 
 
 def run(inputs: CutoutInputs, settings: CutoutSettings, out: Path) -> StageReport:
-    """One row per captioned character of each captioned clip; masks in ``masks/``, all boxes in
-    ``locations.parquet``.
+    """Write one row per captioned character of each captioned clip.
 
-    Raises BadInput for a boxes file or a reference that is not readable, MissingModel without the
-    weights, Transient when the device has no memory left.
+    Masks go to ``masks/``, all located boxes to ``locations.parquet``. Raises BadInput for an
+    unreadable boxes file or reference image, MissingModel without the weights, Transient when the
+    device runs out of memory.
     """
     captions = {
         row["clip_id"]: row
         for row in tables.usable(tables.read(inputs.captions.path, tables.CAPTIONS))
     }
-    wanted = [
-        (clip, _characters(captions[clip["clip_id"]]))
+    requests = [
+        (clip, _caption_characters(captions[clip["clip_id"]]))
         for clip in tables.usable(tables.read(inputs.clips.path, tables.CLIPS))
         if clip["clip_id"] in captions
     ]
     folder = inputs.clips.folder
-    names = names_of(inputs.roster, inputs.aliases)
-    locator = make_locator(inputs.boxes, inputs.locating, names, folder, wanted)
+    names = alias_map(inputs.roster, inputs.aliases)
+    locator = create_locator(inputs.boxes, inputs.locator, names, folder, requests)
     (out / "masks").mkdir()
     rows: list[Row] = []
-    locations: list[Row] = []
-    with _device(settings):
-        segmenter = make_segmenter(settings, inputs.weights.path if inputs.weights else None)
-        making = _Making(folder, locator.name, segmenter, settings, out)
-        waiting: list[_Clip] = []
-        for done, (clip, characters) in enumerate(wanted, start=1):
-            located = locator.locate(clip, characters)
-            locations += location_rows(clip, located)
-            unfit, ready = making.read(clip, located)
-            rows += unfit
-            waiting += ready
-            if len(waiting) >= segmenter.clips_at_once:
-                rows += making.cut(waiting)
-                waiting = []
-            progress.advance(done, len(wanted), clip["clip_id"])
-        rows += making.cut(waiting)
+    locations: list[LocationRow] = []
+    with _lease_device(settings):
+        segmenter = create_segmenter(settings, inputs.weights.path if inputs.weights else None)
+        builder = _CutoutBuilder(folder, locator.name, segmenter, settings, out)
+        batch: list[_LocatedClip] = []
+        for done, (clip, characters) in enumerate(requests, start=1):
+            tracks = locator.locate(clip, characters)
+            locations += build_location_rows(clip, tracks)
+            rejected, located = builder.load_clip(clip, tracks)
+            rows += rejected
+            batch += located
+            if len(batch) >= segmenter.batch_size:
+                rows += builder.segment_clips(batch)
+                batch = []
+            progress.report_progress(done, len(requests), clip["clip_id"])
+        rows += builder.segment_clips(batch)
     write_locations(out / LOCATIONS_FILE, locations)
-    return StageReport(rows, rows_in=sum(len(characters) for _, characters in wanted))
+    return StageReport(rows, rows_in=sum(len(characters) for _, characters in requests))
 
 
 @contextmanager
-def _device(settings: CutoutSettings) -> Iterator[None]:
-    """A GPU to itself for a backend that uses one."""
+def _lease_device(settings: CutoutSettings) -> Iterator[None]:
+    """Acquire a GPU exclusively for a backend that uses one."""
     if settings.backend != "sam2":
         yield
         return
@@ -107,22 +110,22 @@ def _device(settings: CutoutSettings) -> Iterator[None]:
         yield
 
 
-def _characters(caption: Row) -> list[str]:
+def _caption_characters(caption: CaptionRow) -> list[str]:
     return list(dict.fromkeys(action["name"] for action in caption["actions"]))
 
 
 @dataclass(frozen=True)
-class _Clip:
-    """A clip in which somebody is located: uint8 RGB frames [frames, height, width, 3]."""
+class _LocatedClip:
+    """A clip with located characters: uint8 RGB frames [frames, height, width, 3]."""
 
-    row: Row
-    located: Mapping[str, Located]
+    row: ClipRow
+    tracks: Mapping[str, BoxTrack]
     frames_NHWC: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class _Making:
-    """Rows and mask files of one unit."""
+class _CutoutBuilder:
+    """Build the rows and mask files of one unit."""
 
     folder: Path
     locator: str
@@ -130,68 +133,75 @@ class _Making:
     settings: CutoutSettings
     out: Path
 
-    def read(self, clip: Row, found: Mapping[str, Located]) -> tuple[list[Row], list[_Clip]]:
-        """Rows of the characters that cannot be cut out, and the clip when others can.
+    def load_clip(
+        self, clip: ClipRow, tracks: Mapping[str, BoxTrack]
+    ) -> tuple[list[Row], list[_LocatedClip]]:
+        """Return rows of the characters that cannot be segmented, and the clip if others can.
 
-        It is decoded once, and only when somebody is located in it.
+        The clip is decoded once, and only when at least one character is located in it.
         """
         rows, located = [], {}
-        for character, place in found.items():
-            empty = self._columns(clip, character)
-            share = sum(box is not None for box in place.boxes) / len(place.boxes)
-            if place.problem:
-                rows.append(tables.failed(Reason.LOCATE_FAILED, place.problem, **empty))
-            elif share < MIN_LOCATED:
-                detail = f"located in {share:.0%} of the frames, at least {MIN_LOCATED:.0%} wanted"
-                rows.append(tables.rejected(Reason.NOT_LOCATED, detail, **empty))
+        for character, track in tracks.items():
+            columns = self._base_columns(clip, character)
+            share = sum(box is not None for box in track.boxes) / len(track.boxes)
+            if track.error:
+                rows.append(tables.failed(Reason.LOCATE_FAILED, track.error, **columns))
+            elif share < MIN_LOCATED_SHARE:
+                wanted = f"at least {MIN_LOCATED_SHARE:.0%} wanted"
+                detail = f"located in {share:.0%} of the frames, {wanted}"
+                rows.append(tables.rejected(Reason.NOT_LOCATED, detail, **columns))
             else:
-                located[character] = place
+                located[character] = track
         if not located:
             return rows, []
         try:
             frames_NHWC = read_rgb(self.folder / clip["file"])
         except UnreadableVideo as error:
-            return rows + self._broken(clip, located, error), []
-        return rows, [_Clip(clip, located, frames_NHWC)]
+            return rows + self._failed_rows(clip, located, error), []
+        return rows, [_LocatedClip(clip, located, frames_NHWC)]
 
-    def cut(self, clips: Sequence[_Clip]) -> list[Row]:
-        """The rows of all characters of the clips; one clip that breaks fails alone."""
+    def segment_clips(self, clips: Sequence[_LocatedClip]) -> list[Row]:
+        """Segment the clips in one batch; a clip that raises an error fails on its own."""
         if not clips:
             return []
         try:
-            cuts = self.segmenter.segment_all([(clip.frames_NHWC, clip.located) for clip in clips])
+            mattes = self.segmenter.segment_batch(
+                [(clip.frames_NHWC, clip.tracks) for clip in clips]
+            )
         except (cv2.error, ValueError) as error:
             if len(clips) == 1:
-                return self._broken(clips[0].row, clips[0].located, error)
-            return [row for clip in clips for row in self.cut([clip])]
+                return self._failed_rows(clips[0].row, clips[0].tracks, error)
+            return [row for clip in clips for row in self.segment_clips([clip])]
         return [
-            self._judged(clip, name, cut[name], place)
-            for clip, cut in zip(clips, cuts, strict=True)
-            for name, place in clip.located.items()
+            self._checked_row(clip, name, clip_mattes[name], track)
+            for clip, clip_mattes in zip(clips, mattes, strict=True)
+            for name, track in clip.tracks.items()
         ]
 
-    def _judged(self, clip: _Clip, character: str, segmented: Segmented, place: Located) -> Row:
-        quality = measure(clip.frames_NHWC, segmented.alpha_NHW, place.boxes, segmented.scores)
+    def _checked_row(
+        self, clip: _LocatedClip, character: str, matte: CharacterMatte, track: BoxTrack
+    ) -> Row:
+        quality = measure_mask_quality(clip.frames_NHWC, matte.alpha_NHW, track.boxes, matte.scores)
         measured = asdict(quality)
-        values = self._columns(clip.row, character)
-        values |= {name: measured[name] for name in ("area", "boxes", "presence", "border")}
-        values["score"] = segmented.scores
-        against = objection(quality, self.settings)
-        if against is not None:
-            return tables.rejected(against[0], against[1], **values)
-        values["file"] = f"masks/{values['cutout_id']}.parquet"
-        write_masks(self.out / values["file"], segmented.alpha_NHW)
-        return tables.ok(**values)
+        columns = self._base_columns(clip.row, character)
+        columns |= {name: measured[name] for name in ("area", "boxes", "presence", "border")}
+        columns["score"] = matte.scores
+        rejection = rejection_reason(quality, self.settings)
+        if rejection is not None:
+            return tables.rejected(rejection[0], rejection[1], **columns)
+        columns["file"] = f"masks/{columns['cutout_id']}.parquet"
+        write_masks(self.out / columns["file"], matte.alpha_NHW)
+        return tables.ok(**columns)
 
-    def _broken(self, clip: Row, characters: Iterable[str], error: Exception) -> list[Row]:
+    def _failed_rows(self, clip: ClipRow, characters: Iterable[str], error: Exception) -> list[Row]:
         return [
-            tables.failed(Reason.SEGMENT_FAILED, str(error), **self._columns(clip, name))
+            tables.failed(Reason.SEGMENT_FAILED, str(error), **self._base_columns(clip, name))
             for name in characters
         ]
 
-    def _columns(self, clip: Row, character: str) -> dict[str, Any]:
+    def _base_columns(self, clip: ClipRow, character: str) -> dict[str, Any]:
         return {
-            "cutout_id": f"{clip['clip_id']}-{slug(character)}",
+            "cutout_id": f"{clip['clip_id']}-{slugify(character)}",
             "clip_id": clip["clip_id"],
             "show": clip["show"],
             "style": clip["style"],

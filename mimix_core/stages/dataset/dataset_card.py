@@ -1,4 +1,4 @@
-"""The dataset's card: what is in it, by show, character, style and split, in Markdown."""
+"""Render the dataset card: counts by show, character, style and split, in Markdown."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from mimix_core.domain.splits import Split
 from mimix_core.settings import DatasetSettings
 from mimix_core.tables import Row, Status
 
-CARD = "README.md"
-"""Named so that tools which open the folder as a data set find it, and the manifest through it."""
+CARD_FILE = "README.md"
+"""The name under which dataset tools look for a card, which points them to the manifest."""
 
 _HEAD = """---
 configs:
@@ -25,60 +25,65 @@ _COLUMNS = {
     "sample_id": "id of the clip or composite",
     "kind": "original or composite",
     "split": "train, val or test; empty where `status` is not ok",
-    "show, style": "of the picture: a composite's are its background's",
-    "characters": "whom the caption names, in its order",
-    "caption": "what a trainer reads; ends with the style's tag",
-    "caption_backend": "who wrote it; `script-composed`: put together from two scripts' captions",
-    "video": "path below the store's root",
+    "show, style": "of the video; a composite has those of its background",
+    "characters": "those the caption names, in its order",
+    "caption": "the training caption; ends with the style tag",
+    "caption_backend": "its source; `script-composed`: combined from two scripted captions",
+    "video": "path relative to the store's root",
     "sha256": "of the video file",
     "frames, rate_num, rate_den, width, height": "of the video",
-    "episode_id": "of the picture: a composite's is its background's",
-    "source_episode_id": "of a composite's cut-out; else empty",
-    "pasted, pasted_style": "the character pasted in, and the style it is of; else empty",
-    "rank": "a composite's place in its plan; the first n are the plan for n. Else -1",
-    "status, reason, detail": "ok, or why a trainer must leave the row out",
+    "episode_id": "of the video; a composite has that of its background",
+    "source_episode_id": "of a composite's cutout; otherwise empty",
+    "pasted, pasted_style": "the pasted character and its style; otherwise empty",
+    "rank": "a composite's position in its plan, of which any first n are a plan; otherwise -1",
+    "status, reason, detail": "ok, or why the row must not be used for training",
 }
 
 
-def card(
+def render_dataset_card(
     rows: Sequence[Row], settings: DatasetSettings, notes: Mapping[str, str | int | float]
 ) -> str:
-    """Markdown with the counts of all rows whose status is ok, and of the reasons of the others."""
-    good = [row for row in rows if row["status"] == Status.OK]
+    """Render Markdown with counts of the ok rows, and of the reasons of all other rows."""
+    ok_rows = [row for row in rows if row["status"] == Status.OK]
     parts = [
         _HEAD,
         "# A MiMix dataset",
-        _lead(notes, settings),
-        "Only rows whose `status` is `ok` are meant for training. All episodes were split before "
-        "composites were made; both sources of each are in train.",
+        _summary(notes, settings),
+        "Only rows with `status` `ok` are meant for training. Episodes were split before "
+        "composites were made; both sources of each composite are in train.",
         "## Splits",
-        _table(("split", "originals", "composites"), _by(good, lambda row: [row["split"]], Split)),
+        _table(
+            ("split", "originals", "composites"),
+            _count_kinds(ok_rows, lambda row: [row["split"]], Split),
+        ),
         "## Styles",
         _table(
             ("split, style", "originals", "composites"),
-            _by(good, lambda row: [f"{row['split']}, {row['style']}"]),
+            _count_kinds(ok_rows, lambda row: [f"{row['split']}, {row['style']}"]),
         ),
         "## Shows",
         _table(
             ("split, show", "originals", "composites"),
-            _by(good, lambda row: [f"{row['split']}, {row['show']}"]),
+            _count_kinds(ok_rows, lambda row: [f"{row['split']}, {row['show']}"]),
         ),
         "## Characters",
         "Samples whose caption names the character.",
         _table(
             ("split, character", "originals", "composites"),
-            _by(good, lambda row: [f"{row['split']}, {name}" for name in row["characters"]]),
+            _count_kinds(
+                ok_rows, lambda row: [f"{row['split']}, {name}" for name in row["characters"]]
+            ),
         ),
         "## Pasted characters",
         _table(
             ("character and its style, into", "originals", "composites"),
-            _by(
-                [row for row in good if row["kind"] == "composite"],
+            _count_kinds(
+                [row for row in ok_rows if row["kind"] == "composite"],
                 lambda row: [f"{row['pasted']} ({row['pasted_style']}), {row['style']}"],
             ),
         ),
-        "## Left out",
-        _left_out(rows),
+        "## Rejected rows",
+        _rejected_table(rows),
         "## Columns",
         "\n".join(
             ["| column | meaning |", "| --- | --- |"]
@@ -88,26 +93,26 @@ def card(
     return "\n\n".join(parts) + "\n"
 
 
-def _lead(notes: Mapping[str, str | int | float], settings: DatasetSettings) -> str:
+def _summary(notes: Mapping[str, str | int | float], settings: DatasetSettings) -> str:
     composites, train = notes["composites"], notes["train"]
-    told = (
+    summary = (
         f"{train} samples to train on, {composites} of them composites "
         f"(a share of {notes['composite_share']:.4f})."
     )
     if settings.ratio is None:
-        return told
+        return summary
     wanted = notes["composites_wanted"]
-    told += f" A share of {settings.ratio} was asked for: {wanted} composites."
+    summary += f" A share of {settings.ratio} was requested: {wanted} composites."
     if composites != wanted:
-        told += " There are not enough composites with a caption for it."
-    return told
+        summary += " There are not enough captioned composites for it."
+    return summary
 
 
-def _by(
-    rows: Iterable[Row], names: Callable[[Row], Iterable[str]], first: Iterable[str] = ()
+def _count_kinds(
+    rows: Iterable[Row], names_of_row: Callable[[Row], Iterable[str]], first: Iterable[str] = ()
 ) -> list[tuple[str, int, int]]:
-    """Name, originals and composites, sorted by name, those in ``first`` at the top."""
-    counts = Counter((name, row["kind"]) for row in rows for name in names(row))
+    """Count originals and composites per name, sorted by name, those in ``first`` at the top."""
+    counts = Counter((name, row["kind"]) for row in rows for name in names_of_row(row))
     order = [*first, *sorted({name for name, _ in counts} - set(first))]
     return [(str(name), counts[name, "original"], counts[name, "composite"]) for name in order]
 
@@ -119,10 +124,10 @@ def _table(head: Sequence[str], lines: Iterable[tuple[str, int, int]]) -> str:
     )
 
 
-def _left_out(rows: Iterable[Row]) -> str:
+def _rejected_table(rows: Iterable[Row]) -> str:
     counts = Counter((row["kind"], row["reason"]) for row in rows if row["reason"] is not None)
     if not counts:
-        return "Nothing."
+        return "None."
     return "\n".join(
         ["| kind, reason | samples |", "| --- | ---: |"]
         + [f"| {kind}, {reason} | {count} |" for (kind, reason), count in sorted(counts.items())]

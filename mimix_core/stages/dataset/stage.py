@@ -1,4 +1,4 @@
-"""Stage ``dataset``: the manifest a trainer reads: split by episode, composites by share."""
+"""Stage ``dataset``: assemble the training manifest, split by episode, with composites by ratio."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.settings import DatasetSettings
-from mimix_core.stages.dataset.dataset_card import CARD, card
-from mimix_core.tables import Reason, Row, Status
+from mimix_core.stages.dataset.dataset_card import CARD_FILE, render_dataset_card
+from mimix_core.tables import CaptionRow, ClipRow, CompositeRow, Reason, Row, Status
 
 
 class DatasetInputs(FrozenModel):
-    """All clips with their captions, the composites and theirs."""
+    """All clips with their captions, and the composites with theirs (``recaptions``)."""
 
     unit: Annotated[str, ExcludeFromKey()]
     clips: tuple[TableRef, ...]
@@ -32,13 +32,13 @@ class DatasetInputs(FrozenModel):
 
 
 def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageReport:
-    """One row per ok clip and per ok composite, each with its split, caption and video; a card.
+    """Write one row per ok clip and per ok composite, with split, caption and video; and a card.
 
-    Composites are in train only. With a ratio, the first of their plan are taken, as many as come
-    nearest to it: of one table of composites, a smaller ratio's set is inside a larger one's.
+    Composites are in train only. With a ratio, the first composites by rank are taken, as many as
+    come nearest to it: the set of a smaller ratio is a subset of that of a larger one.
     """
-    captions = _captions(inputs.captions)
-    recaptions = _captions([inputs.recaptions])
+    captions = _load_captions(inputs.captions)
+    recaptions = _load_captions([inputs.recaptions])
     clips = [
         (ref, clip)
         for ref in inputs.clips
@@ -52,25 +52,29 @@ def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageRep
         test_share=settings.test_share,
     )
     rows: list[Row] = [
-        _original(ref, clip, captions.get(clip["clip_id"]), splits) for ref, clip in clips
+        _clip_row(ref, clip, captions.get(clip["clip_id"]), splits) for ref, clip in clips
     ]
     originals = sum(row["split"] == Split.TRAIN and row["status"] == Status.OK for row in rows)
-    room = len(composites)
+    remaining = len(composites)
     if settings.ratio is not None:
-        room = composite_count(originals, Fraction(settings.ratio))
+        remaining = composite_count(originals, Fraction(settings.ratio))
     for composite in sorted(composites, key=lambda row: row["rank"]):
-        row = _composite(
-            inputs.composites, composite, recaptions.get(composite["composite_id"]), room, splits
+        row = _composite_row(
+            inputs.composites,
+            composite,
+            recaptions.get(composite["composite_id"]),
+            remaining,
+            splits,
         )
-        room -= row["status"] == Status.OK
+        remaining -= row["status"] == Status.OK
         rows.append(row)
-    notes = _notes(rows, settings)
-    (out / CARD).write_text(card(rows, settings, notes), encoding="utf-8")
+    notes = _build_notes(rows, settings)
+    (out / CARD_FILE).write_text(render_dataset_card(rows, settings, notes), encoding="utf-8")
     progress.report_progress(len(rows), len(rows), "manifest")
     return StageReport(rows, rows_in=len(clips) + len(composites), notes=notes)
 
 
-def _captions(refs: Iterable[TableRef]) -> dict[str, Row]:
+def _load_captions(refs: Iterable[TableRef]) -> dict[str, CaptionRow]:
     return {
         row["clip_id"]: row
         for ref in refs
@@ -78,8 +82,10 @@ def _captions(refs: Iterable[TableRef]) -> dict[str, Row]:
     }
 
 
-def _original(ref: TableRef, clip: Row, caption: Row | None, splits: dict[str, Split]) -> Row:
-    values = _columns(clip["clip_id"], "original", ref, clip, caption) | {
+def _clip_row(
+    ref: TableRef, clip: ClipRow, caption: CaptionRow | None, splits: dict[str, Split]
+) -> Row:
+    values = _base_columns(clip["clip_id"], "original", ref, clip, caption) | {
         "episode_id": clip["episode_id"],
         "source_episode_id": "",
         "pasted": "",
@@ -91,10 +97,14 @@ def _original(ref: TableRef, clip: Row, caption: Row | None, splits: dict[str, S
     return tables.ok(**values | {"split": splits[clip["episode_id"]].value})
 
 
-def _composite(
-    ref: TableRef, composite: Row, caption: Row | None, room: int, splits: dict[str, Split]
+def _composite_row(
+    ref: TableRef,
+    composite: CompositeRow,
+    caption: CaptionRow | None,
+    remaining: int,
+    splits: dict[str, Split],
 ) -> Row:
-    values = _columns(composite["composite_id"], "composite", ref, composite, caption) | {
+    values = _base_columns(composite["composite_id"], "composite", ref, composite, caption) | {
         "episode_id": composite["background_episode_id"],
         "source_episode_id": composite["source_episode_id"],
         "pasted": composite["character"],
@@ -105,21 +115,25 @@ def _composite(
         return tables.rejected(Reason.NO_CAPTION, "the composite has no caption", **values)
     episodes = (composite["source_episode_id"], composite["background_episode_id"])
     if any(splits.get(episode) is not Split.TRAIN for episode in episodes):
-        # Made under another split than this one: to train on it would leak what is held out.
+        # Rendered under another split: training on it would leak held-out episodes.
         detail = "one of its two sources is not in the training split"
         return tables.rejected(Reason.HELD_OUT, detail, **values)
-    if room <= 0:
+    if remaining <= 0:
         detail = "the ratio is met without it"
         return tables.rejected(Reason.NOT_NEEDED_FOR_RATIO, detail, **values)
     return tables.ok(**values | {"split": Split.TRAIN.value})
 
 
-def _columns(
-    name: str, kind: str, ref: TableRef, video: Row, caption: Row | None
+def _base_columns(
+    sample_id: str,
+    kind: str,
+    ref: TableRef,
+    video: ClipRow | CompositeRow,
+    caption: CaptionRow | None,
 ) -> dict[str, Any]:
     actions = caption["actions"] if caption is not None else []
     return {
-        "sample_id": name,
+        "sample_id": sample_id,
         "kind": kind,
         "split": "",
         "show": video["show"],
@@ -127,7 +141,7 @@ def _columns(
         "characters": list(dict.fromkeys(action["name"] for action in actions)),
         "caption": caption["caption"] if caption is not None else "",
         "caption_backend": caption["backend"] if caption is not None else "",
-        "video": _in_store(ref, video["file"]),
+        "video": _store_path(ref, video["file"]),
         "sha256": video["sha256"],
         "frames": video["frames"],
         "rate_num": CLIP_RATE.numerator,
@@ -137,10 +151,10 @@ def _columns(
     }
 
 
-def _in_store(ref: TableRef, file: str) -> str:
-    """Where the video lies, relative to the store.
+def _store_path(ref: TableRef, file: str) -> str:
+    """Return the path of a video relative to the store's root.
 
-    A table that only judges another's files (``duplicates``) names them by way of the store's root.
+    A table that only filters another stage's files (``duplicates``) refers to them with ``..``.
     """
     parts = Path(file).parts
     if ".." not in parts:
@@ -148,7 +162,7 @@ def _in_store(ref: TableRef, file: str) -> str:
     return Path(*(part for part in parts if part != "..")).as_posix()
 
 
-def _notes(rows: Iterable[Row], settings: DatasetSettings) -> dict[str, str | int | float]:
+def _build_notes(rows: Iterable[Row], settings: DatasetSettings) -> dict[str, str | int | float]:
     counts = Counter((row["split"], row["kind"]) for row in rows if row["status"] == Status.OK)
     notes: dict[str, str | int | float] = {
         split.value: counts[split.value, "original"] + counts[split.value, "composite"]
@@ -163,10 +177,11 @@ def _notes(rows: Iterable[Row], settings: DatasetSettings) -> dict[str, str | in
     return notes
 
 
-def shortfall(notes: Mapping[str, str | int | float], ratio: Decimal) -> str:
-    """What of a share of ``ratio`` is missing, in words; nothing when it is met.
+def describe_shortfall(notes: Mapping[str, str | int | float], ratio: Decimal) -> str:
+    """Describe how many composites are missing for ``ratio``; empty when it is met.
 
-    ``notes``: the stage's. Composites are too few when pairs were, or captions were rejected.
+    ``notes``: of the dataset stage. There are too few composites when there were too few pairs or
+    when captions were rejected.
     """
     composites = int(notes["composites"])
     wanted = composite_count(int(notes["train"]) - composites, Fraction(ratio))
@@ -174,7 +189,7 @@ def shortfall(notes: Mapping[str, str | int | float], ratio: Decimal) -> str:
         return ""
     return (
         f"{composites} of the {wanted} composites that a share of {ratio} needs "
-        f"(share {notes['composite_share']}); the tables of composites and their captions say why"
+        f"(share {notes['composite_share']}); see the tables composites and recaptions"
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mimix_core.stages.composites.camera_motion import Camera, follow
-from mimix_core.stages.composites.scale_translate import STILL, as_boxes
+from mimix_core.stages.composites.camera_motion import CameraMotion, estimate_camera_motion
+from mimix_core.stages.composites.scale_translate import IDENTITY, boxes_array
 
 Grey = NDArray[np.uint8]
 FRAMES = 24
@@ -36,9 +36,9 @@ def filmed(window: Callable[[int], tuple[float, float, float]]) -> list[Grey]:
 
 
 def test_a_pan_is_followed_to_a_pixel() -> None:
-    camera = follow(filmed(lambda n: (100 + 7.3 * n, 80 + 1.5 * n, 1.0)), [])
-    assert camera.clear
-    assert camera.moves
+    camera = estimate_camera_motion(filmed(lambda n: (100 + 7.3 * n, 80 + 1.5 * n, 1.0)), [])
+    assert camera.reliable
+    assert camera.is_moving
     for n, move in enumerate(camera.path):
         assert move.scale == 1
         assert move.x == pytest.approx(-7.3 * n, abs=1)
@@ -46,8 +46,8 @@ def test_a_pan_is_followed_to_a_pixel() -> None:
 
 
 def test_a_zoom_is_followed_to_a_hundredth() -> None:
-    camera = follow(filmed(lambda n: (300, 200, 1 + 0.01 * n)), [])
-    assert camera.clear
+    camera = estimate_camera_motion(filmed(lambda n: (300, 200, 1 + 0.01 * n)), [])
+    assert camera.reliable
     assert camera.path[-1].scale == pytest.approx(1 + 0.01 * (FRAMES - 1), abs=0.01)
 
 
@@ -59,7 +59,7 @@ def test_a_camera_that_rolls_is_no_shift(degrees: float, clear: bool) -> None:
         turn = cv2.getRotationMatrix2D((600, 350), degrees * n / (FRAMES - 1), 1)
         turn[:, 2] -= (600 - WIDTH / 2, 350 - HEIGHT / 2)
         frames.append(cv2.warpAffine(wall(), turn, (WIDTH, HEIGHT)).astype(np.uint8))
-    assert follow(frames, []).clear is clear
+    assert estimate_camera_motion(frames, []).reliable is clear
 
 
 def walking(n: int, frame: Grey) -> Grey:
@@ -70,15 +70,15 @@ def walking(n: int, frame: Grey) -> Grey:
 
 def test_who_walks_by_is_no_camera() -> None:
     frames = [walking(n, frame) for n, frame in enumerate(filmed(lambda _: (100, 80, 1.0)))]
-    there = as_boxes([[30 + 8 * n, 60, 130 + 8 * n, 200] for n in range(FRAMES)])
+    there = boxes_array([[30 + 8 * n, 60, 130 + 8 * n, 200] for n in range(FRAMES)])
     for known in ([there], []):
-        camera = follow(frames, known)
-        assert camera == Camera((STILL,) * FRAMES)
+        camera = estimate_camera_motion(frames, known)
+        assert camera == CameraMotion((IDENTITY,) * FRAMES)
 
 
 def test_a_wall_without_marks_stands_still() -> None:
     plain = [np.full((HEIGHT, WIDTH), 90, np.uint8)] * 5
-    assert follow(plain, []) == Camera((STILL,) * 5)
+    assert estimate_camera_motion(plain, []) == CameraMotion((IDENTITY,) * 5)
 
 
 def test_where_nothing_moves_together_it_is_said() -> None:
@@ -87,4 +87,4 @@ def test_where_nothing_moves_together_it_is_said() -> None:
         cv2.GaussianBlur(rng.integers(0, 255, (HEIGHT, WIDTH), dtype=np.uint8), (0, 0), sigmaX=2)
         for _ in range(6)
     ]
-    assert not follow(boiling, []).clear
+    assert not estimate_camera_motion(boiling, []).reliable

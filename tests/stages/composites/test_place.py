@@ -7,44 +7,60 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimix_core.stages.composites.camera_motion import Camera
-from mimix_core.stages.composites.placement import Cut, NoPlace, Placed, Scene, Wishes, place
-from mimix_core.stages.composites.scale_translate import STILL, Boxes, Move, Size, as_boxes, moved
+from mimix_core.stages.composites.camera_motion import CameraMotion
+from mimix_core.stages.composites.placement import (
+    BackgroundGeometry,
+    CutoutGeometry,
+    Placement,
+    PlacementConstraints,
+    PlacementError,
+    find_placement,
+)
+from mimix_core.stages.composites.scale_translate import (
+    IDENTITY,
+    Boxes,
+    FrameSize,
+    ScaleTranslate,
+    boxes_array,
+    transform_boxes,
+)
 
-SIZE = Size(832, 480)
+SIZE = FrameSize(832, 480)
 FRAMES = 81
-BODY = as_boxes([[300, 150, 420, 420]] * FRAMES)
-WISHES = Wishes(min_height=0.35, max_height=0.85, max_covered=0.3)
-WHOLE = as_boxes([[0, 0, 832, 480]])
+BODY = boxes_array([[300, 150, 420, 420]] * FRAMES)
+WISHES = PlacementConstraints(min_height=0.35, max_height=0.85, max_occlusion=0.3)
+WHOLE = boxes_array([[0, 0, 832, 480]])
 
 
 def boxes(*sides: int) -> Boxes:
-    return as_boxes([list(sides)] * FRAMES)
+    return boxes_array([list(sides)] * FRAMES)
 
 
-def still(frames: int) -> Camera:
-    return Camera((STILL,) * frames)
+def still(frames: int) -> CameraMotion:
+    return CameraMotion((IDENTITY,) * frames)
 
 
-def pan(x: float, y: float = 0.0, zoom: float = 1.0) -> Camera:
+def pan(x: float, y: float = 0.0, zoom: float = 1.0) -> CameraMotion:
     """A camera that moves the picture by x, y over the clip."""
     steps = np.linspace(0, 1, FRAMES)
-    return Camera(tuple(Move(float(zoom**s), float(x * s), float(y * s)) for s in steps))
+    return CameraMotion(
+        tuple(ScaleTranslate(float(zoom**s), float(x * s), float(y * s)) for s in steps)
+    )
 
 
 def placed(
     body: Boxes = BODY,
     border: tuple[str, ...] = (),
     *,
-    camera: Camera | None = None,
-    scene: Scene | None = None,
+    camera: CameraMotion | None = None,
+    scene: BackgroundGeometry | None = None,
     chance: float = 0.5,
     **wishes: Any,
-) -> Placed:
-    return place(
-        Cut(body, frozenset(border), SIZE, camera or still(FRAMES)),
-        scene or Scene(SIZE, still(FRAMES)),
-        Wishes(**{**WISHES.__dict__, **wishes}),
+) -> Placement:
+    return find_placement(
+        CutoutGeometry(body, frozenset(border), SIZE, camera or still(FRAMES)),
+        scene or BackgroundGeometry(SIZE, still(FRAMES)),
+        PlacementConstraints(**{**WISHES.__dict__, **wishes}),
         lambda _: chance,
     )
 
@@ -61,11 +77,11 @@ def test_a_whole_character_stands_in_the_scene_at_a_fit_height(
 ) -> None:
     body = boxes(x, y, x + width, y + height)
     if 1.5 * height < 0.35 * 480:
-        with pytest.raises(NoPlace, match="too small"):
+        with pytest.raises(PlacementError, match="too small"):
             placed(body, chance=chance)
         return
     found = placed(body, chance=chance)
-    left, top, right, bottom = moved(body, found.path)[0]
+    left, top, right, bottom = transform_boxes(body, found.path)[0]
     assert 0.35 * 480 - 1 <= bottom - top <= 0.85 * 480 + 1
     assert left >= -1
     assert top >= -1
@@ -77,7 +93,7 @@ def test_a_whole_character_stands_in_the_scene_at_a_fit_height(
 
 @given(st.floats(0.15, 0.999))
 def test_near_its_own_size_nothing_is_resampled(chance: float) -> None:
-    assert placed(boxes(300, 100, 420, 420), chance=chance).path[0].whole
+    assert placed(boxes(300, 100, 420, 420), chance=chance).path[0].is_integer_shift
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.3, 0.99])
@@ -90,61 +106,65 @@ def test_sides_that_cut_a_character_off_meet_the_scenes(chance: float) -> None:
 
 def test_a_close_up_keeps_its_framing() -> None:
     found = placed(boxes(300, 0, 832, 480), ("top", "right", "bottom"))
-    assert set(found.path) == {STILL}
+    assert set(found.path) == {IDENTITY}
 
 
 def test_the_scenes_own_characters_are_not_covered_when_there_is_room() -> None:
-    scene = Scene(SIZE, still(FRAMES), (boxes(300, 0, 832, 480),))
+    scene = BackgroundGeometry(SIZE, still(FRAMES), (boxes(300, 0, 832, 480),))
     for chance in (0.1, 0.5, 0.9):
         found = placed(scene=scene, chance=chance)
-        assert moved(BODY, found.path)[:, 2].max() <= 300
+        assert transform_boxes(BODY, found.path)[:, 2].max() <= 300
         assert found.covered == 0
     free = {placed(chance=chance).path[0].x for chance in (0.1, 0.5, 0.9)}
     assert len(free) == 3
 
 
 def test_whoever_would_hide_a_character_has_no_place() -> None:
-    crowd = Scene(SIZE, still(FRAMES), (boxes(0, 200, 832, 480),))
-    with pytest.raises(NoPlace, match="hides"):
-        placed(boxes(200, 60, 620, 470), scene=crowd, max_covered=0.2)
-    assert placed(boxes(200, 60, 620, 470), scene=crowd, max_covered=1.0).covered > 0.2
+    crowd = BackgroundGeometry(SIZE, still(FRAMES), (boxes(0, 200, 832, 480),))
+    with pytest.raises(PlacementError, match="hides"):
+        placed(boxes(200, 60, 620, 470), scene=crowd, max_occlusion=0.2)
+    assert placed(boxes(200, 60, 620, 470), scene=crowd, max_occlusion=1.0).covered > 0.2
 
 
 @given(st.integers(0, 700), st.integers(20, 300), st.floats(0.0, 0.99))
 def test_no_more_is_covered_than_is_said(left: int, width: int, chance: float) -> None:
     own = boxes(left, 100, min(left + width, 832), 460)
-    scene = Scene(SIZE, still(FRAMES), (own,))
+    scene = BackgroundGeometry(SIZE, still(FRAMES), (own,))
     try:
         found = placed(scene=scene, chance=chance)
-    except NoPlace:
+    except PlacementError:
         return
-    x0, y0, x1, y1 = moved(BODY, found.path)[0]
+    x0, y0, x1, y1 = transform_boxes(BODY, found.path)[0]
     shared = max(0, min(x1, own[0, 2]) - max(x0, own[0, 0])) * max(0, min(y1, 460) - max(y0, 100))
     assert found.covered == pytest.approx(shared / ((own[0, 2] - own[0, 0]) * 360), abs=1e-3)
-    assert found.covered <= WISHES.max_covered
+    assert found.covered <= WISHES.max_occlusion
 
 
 def test_size_and_ground_follow_the_scenes_own() -> None:
     small = (boxes(600, 250, 650, 340),)
-    found = moved(BODY, placed(scene=Scene(SIZE, still(FRAMES), small)).path)[0]
-    alone = moved(BODY, placed().path)[0]
+    found = transform_boxes(
+        BODY, placed(scene=BackgroundGeometry(SIZE, still(FRAMES), small)).path
+    )[0]
+    alone = transform_boxes(BODY, placed().path)[0]
     assert found[3] - found[1] < alone[3] - alone[1]
     assert found[3] == pytest.approx(340, abs=1)
 
 
 def test_where_no_ground_is_seen_nobody_floats_above_it() -> None:
-    close = Scene(SIZE, still(FRAMES), (boxes(500, 0, 832, 480),))
-    _, top, _, bottom = moved(BODY, placed(scene=close).path)[0]
+    close = BackgroundGeometry(SIZE, still(FRAMES), (boxes(500, 0, 832, 480),))
+    _, top, _, bottom = transform_boxes(BODY, placed(scene=close).path)[0]
     assert 480 < bottom < 480 + 0.1 * (bottom - top)
     # One who stands beside somebody cut off shows where the ground is.
-    both = Scene(SIZE, still(FRAMES), (boxes(700, 0, 832, 480), boxes(600, 250, 650, 440)))
-    assert moved(BODY, placed(scene=both).path)[0][3] == pytest.approx(440, abs=1)
+    both = BackgroundGeometry(
+        SIZE, still(FRAMES), (boxes(700, 0, 832, 480), boxes(600, 250, 650, 440))
+    )
+    assert transform_boxes(BODY, placed(scene=both).path)[0][3] == pytest.approx(440, abs=1)
 
 
 def test_a_panning_scene_takes_the_figure_with_it() -> None:
     camera = pan(-150, 10)
-    found = placed(scene=Scene(SIZE, camera))
-    where = moved(BODY, found.path)
+    found = placed(scene=BackgroundGeometry(SIZE, camera))
+    where = transform_boxes(BODY, found.path)
     shifted = np.array([[move.x, move.y] for move in camera.path])
     assert where[:, :2] - where[0, :2] == pytest.approx(shifted - shifted[0], abs=1e-6)
 
@@ -152,31 +172,31 @@ def test_a_panning_scene_takes_the_figure_with_it() -> None:
 def test_a_pan_is_taken_out_of_the_figures_own_path() -> None:
     # The camera follows somebody who walks to the right: in its picture he stays where he is.
     found = placed(camera=pan(-200))
-    where = moved(BODY, found.path)
+    where = transform_boxes(BODY, found.path)
     assert where[-1, 0] - where[0, 0] == pytest.approx(200)
     assert where[:, 0].min() >= 0
     assert where[:, 2].max() <= 832
 
 
 def test_the_same_pan_in_both_is_no_motion_between_them() -> None:
-    found = placed(camera=pan(-300, 20), scene=Scene(SIZE, pan(-300, 20)))
-    assert np.ptp(moved(BODY, found.path), axis=0) == pytest.approx(np.zeros(4), abs=1e-6)
+    found = placed(camera=pan(-300, 20), scene=BackgroundGeometry(SIZE, pan(-300, 20)))
+    assert np.ptp(transform_boxes(BODY, found.path), axis=0) == pytest.approx(np.zeros(4), abs=1e-6)
 
 
 def test_whoever_walks_out_of_a_standing_scene_has_no_place() -> None:
-    with pytest.raises(NoPlace, match="leaves"):
+    with pytest.raises(PlacementError, match="leaves"):
         placed(camera=pan(-2500))
 
 
 def test_zooming_in_on_a_scene_enlarges_the_figure() -> None:
-    found = placed(scene=Scene(SIZE, pan(-40, -20, zoom=1.1)))
-    heights = np.diff(moved(BODY, found.path)[:, [1, 3]], axis=1)
+    found = placed(scene=BackgroundGeometry(SIZE, pan(-40, -20, zoom=1.1)))
+    heights = np.diff(transform_boxes(BODY, found.path)[:, [1, 3]], axis=1)
     assert heights[-1] / heights[0] == pytest.approx(1.1)
 
 
 @pytest.mark.parametrize("border", [("bottom",), ("left", "bottom"), ("top", "bottom"), ("right",)])
 def test_no_camera_takes_a_cut_off_side_from_its_border(border: tuple[str, ...]) -> None:
-    body = as_boxes(
+    body = boxes_array(
         [
             [
                 0 if "left" in border else 350,
@@ -188,10 +208,12 @@ def test_no_camera_takes_a_cut_off_side_from_its_border(border: tuple[str, ...])
         * FRAMES
     )
     try:
-        found = placed(body, border, camera=pan(60, 30, 1.2), scene=Scene(SIZE, pan(80, 50, 0.9)))
-    except NoPlace:
+        found = placed(
+            body, border, camera=pan(60, 30, 1.2), scene=BackgroundGeometry(SIZE, pan(80, 50, 0.9))
+        )
+    except PlacementError:
         pytest.fail("there is a place")
-    where = moved(body, found.path)
+    where = transform_boxes(body, found.path)
     assert len({move.scale for move in found.path}) == 1
     for side, name in enumerate(("left", "top", "right", "bottom")):
         if name in border:

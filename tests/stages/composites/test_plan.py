@@ -8,33 +8,39 @@ from hypothesis import strategies as st
 
 from mimix_core.domain.library import Style
 from mimix_core.stages.composites.pairing import (
-    MOST_REFUSALS,
-    Background,
-    Candidate,
-    Pair,
-    Plan,
-    is_placebo,
-    placebos,
+    MAX_REJECTIONS,
+    BackgroundClip,
+    CompositePair,
+    CutoutCandidate,
+    PairSampler,
+    is_same_style_rank,
+    same_style_count,
 )
 
 
-def world(cartoons: int, realistics: int, scenes: int) -> tuple[list[Candidate], list[Background]]:
+def world(
+    cartoons: int, realistics: int, scenes: int
+) -> tuple[list[CutoutCandidate], list[BackgroundClip]]:
     """Cutouts of three characters a style; each is from the scene of its own number, if any."""
     candidates = [
-        Candidate(f"{style.value}-{n}", f"{style.value}-clip-{n}", f"{style.value} {n % 3}", style)
+        CutoutCandidate(
+            f"{style.value}-{n}", f"{style.value}-clip-{n}", f"{style.value} {n % 3}", style
+        )
         for style, count in ((Style.CARTOON, cartoons), (Style.REALISTIC, realistics))
         for n in range(count)
     ]
     backgrounds = [
-        Background(f"{s.value}-clip-{n}", s, frozenset({f"{s.value} {n % 3}"}))
+        BackgroundClip(f"{s.value}-clip-{n}", s, frozenset({f"{s.value} {n % 3}"}))
         for s in Style
         for n in range(scenes)
     ]
     return candidates, backgrounds
 
 
-def drawn(size: tuple[int, int, int], count: int, seed: int = 0, same: bool = False) -> list[Pair]:
-    return Plan(*world(*size), seed=seed, same=same).take(count)
+def drawn(
+    size: tuple[int, int, int], count: int, seed: int = 0, same: bool = False
+) -> list[CompositePair]:
+    return PairSampler(*world(*size), seed=seed, same_style=same).next_pairs(count)
 
 
 SIZES = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 5))
@@ -53,7 +59,7 @@ def test_a_plan_keeps_its_rules(size: tuple[int, int, int], count: int, seed: in
     assert drawn(size, count // 2, seed) == pairs[: count // 2]
     # The order in which cutouts and backgrounds come decides nothing.
     candidates, backgrounds = world(*size)
-    assert Plan(candidates[::-1], backgrounds[::-1], seed=seed).take(count) == pairs
+    assert PairSampler(candidates[::-1], backgrounds[::-1], seed=seed).next_pairs(count) == pairs
 
 
 @given(SIZES, st.integers(0, 9))
@@ -68,12 +74,12 @@ def test_placebos_stay_in_their_style_and_meet_nobody_twice(
         (c.cutout_id, b.clip_id)
         for c in candidates
         for b in backgrounds
-        if c.style is b.style and c.character not in b.names and c.clip_id != b.clip_id
+        if c.style is b.style and c.character not in b.characters and c.clip_id != b.clip_id
     }
     assert {(p.cutout_id, p.background_id) for p in pairs} == possible
     assert len(pairs) == len(possible)
     for pair in pairs:
-        assert cutout[pair.cutout_id].character not in scene[pair.background_id].names
+        assert cutout[pair.cutout_id].character not in scene[pair.background_id].characters
 
 
 def test_directions_characters_cutouts_and_scenes_have_their_turn() -> None:
@@ -96,39 +102,39 @@ def test_another_seed_is_another_plan() -> None:
 
 
 def test_a_pair_without_a_place_is_made_up_for() -> None:
-    plan = Plan(*world(3, 3, 10), seed=0)
-    first = plan.take(6)
+    plan = PairSampler(*world(3, 3, 10), seed=0)
+    first = plan.next_pairs(6)
     for pair in first[:2]:
-        plan.refuse(pair)
-    more = plan.take(2)
+        plan.reject_pair(pair)
+    more = plan.next_pairs(2)
     # The same two characters are tried again, each with another scene.
     assert {p.cutout_id for p in more} == {p.cutout_id for p in first[:2]}
     assert not set(more) & set(first)
 
 
 def test_a_cutout_that_fits_nowhere_is_given_up() -> None:
-    candidates, backgrounds = world(1, 0, 3 * MOST_REFUSALS)
-    plan = Plan(candidates, backgrounds, seed=0)
+    candidates, backgrounds = world(1, 0, 3 * MAX_REJECTIONS)
+    plan = PairSampler(candidates, backgrounds, seed=0)
     tried = 0
-    while pairs := plan.take(1):
-        plan.refuse(pairs[0])
+    while pairs := plan.next_pairs(1):
+        plan.reject_pair(pairs[0])
         tried += 1
-    assert tried == MOST_REFUSALS
+    assert tried == MAX_REJECTIONS
 
 
 def test_a_cutout_that_fits_somewhere_is_not() -> None:
-    candidates, backgrounds = world(1, 0, 3 * MOST_REFUSALS)
-    plan = Plan(candidates, backgrounds, seed=0)
-    plan.take(1)
+    candidates, backgrounds = world(1, 0, 3 * MAX_REJECTIONS)
+    plan = PairSampler(candidates, backgrounds, seed=0)
+    plan.next_pairs(1)
     tried = 1
-    while pairs := plan.take(1):
-        plan.refuse(pairs[0])
+    while pairs := plan.next_pairs(1):
+        plan.reject_pair(pairs[0])
         tried += 1
-    assert tried == 3 * MOST_REFUSALS
+    assert tried == 3 * MAX_REJECTIONS
 
 
 @given(st.fractions(0, 1, max_denominator=100), st.integers(0, 300))
 def test_placebos_are_exact_for_any_beginning(share: Fraction, count: int) -> None:
-    found = sum(is_placebo(rank, share) for rank in range(count))
-    assert found == placebos(count, share)
+    found = sum(is_same_style_rank(rank, share) for rank in range(count))
+    assert found == same_style_count(count, share)
     assert abs(found - count * share) < 1

@@ -10,20 +10,32 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mimix_core.media.masks import write_masks
-from mimix_core.stages.composites.alpha import extended, soften, steady
-from mimix_core.stages.composites.compositing import Look, composite, paste
-from mimix_core.stages.composites.linear_light import display, exposure, linear
-from mimix_core.stages.composites.render_composite import Encoding, Files, make
-from mimix_core.stages.composites.scale_translate import STILL, Move
-from mimix_core.stages.composites.yuv_frames import Colours, Planes, frame_of, part, read_planes
+from mimix_core.stages.composites.alpha import extend_edge_colors, feather_alpha, smooth_alpha
+from mimix_core.stages.composites.compositing import PasteOptions, composite_frames, paste_image
+from mimix_core.stages.composites.linear_light import exposure_gain, to_display, to_linear
+from mimix_core.stages.composites.render_composite import (
+    CompositeFiles,
+    EncodingOptions,
+    render_composite,
+)
+from mimix_core.stages.composites.scale_translate import IDENTITY, ScaleTranslate
+from mimix_core.stages.composites.yuv_frames import (
+    ColorConverter,
+    YuvPlanes,
+    enclosing_region,
+    read_yuv_frames,
+    to_video_frame,
+)
 from tests.factories import video
 
 Images = NDArray[np.uint8]
-HARD = Look(feather=0)
+HARD = PasteOptions(feather=0)
 PICTURES = Path(__file__).parents[3] / "demo" / "references"
 
 
-def reference(source: Images, alpha: Images, scene: Images, move: Move, gain: float) -> Images:
+def reference(
+    source: Images, alpha: Images, scene: Images, move: ScaleTranslate, gain: float
+) -> Images:
     """Alpha over in linear light in float64, by nobody's library: bicubic where it must be."""
 
     def linear(value: Images) -> NDArray[np.float64]:
@@ -72,22 +84,29 @@ def test_pasting_is_exact_to_one_level(seed: int, x: int, y: int, gain: float) -
     # What lies at the picture's own edge is drawn on by interpolation, and here there is none.
     alpha[[0, -1]] = 0
     alpha[:, [0, -1]] = 0
-    made, _ = paste(source, alpha, scene, Move(1.0, x, y), Look(gain=gain, feather=0))
-    wanted = reference(source, alpha, scene, Move(1.0, x, y), gain)
+    made, _ = paste_image(
+        source, alpha, scene, ScaleTranslate(1.0, x, y), PasteOptions(gain=gain, feather=0)
+    )
+    wanted = reference(source, alpha, scene, ScaleTranslate(1.0, x, y), gain)
     assert np.abs(made - wanted).max() <= 1
 
 
 @pytest.mark.parametrize(
-    "move", [Move(1.0, 3.25, -1.5), Move(1.25, -2.0, 3.5), Move(0.8, 4.0, 2.0)]
+    "move",
+    [
+        ScaleTranslate(1.0, 3.25, -1.5),
+        ScaleTranslate(1.25, -2.0, 3.5),
+        ScaleTranslate(0.8, 4.0, 2.0),
+    ],
 )
-def test_so_is_what_has_to_be_interpolated(move: Move) -> None:
+def test_so_is_what_has_to_be_interpolated(move: ScaleTranslate) -> None:
     rng = np.random.default_rng(7)
     noise = rng.integers(0, 256, (2, 24, 30, 3)).astype(np.uint8)
     source, scene = (cv2.GaussianBlur(one, (0, 0), sigmaX=2) for one in noise)
     alpha = np.zeros((24, 30), np.uint8)
     cv2.ellipse(alpha, (15, 12), (8, 7), 0, 0, 360, 255, cv2.FILLED)
     alpha = cv2.GaussianBlur(alpha, (0, 0), sigmaX=1)
-    made, _ = paste(source, alpha, scene, move, HARD)
+    made, _ = paste_image(source, alpha, scene, move, HARD)
     # OpenCV weighs in steps of 1/32 of a pixel: 2 levels in what is sharp.
     difference = np.abs(made - reference(source, alpha, scene, move, 1.0))
     assert difference.max() <= 2
@@ -104,10 +123,14 @@ def test_a_real_cutout_is_exact_to_one_level_but_for_the_feather(figure: str) ->
     alpha = np.zeros(source.shape[:2], np.uint8)
     cv2.ellipse(alpha, (30, 30), (20, 24), 15, 0, 360, 255, cv2.FILLED)
     alpha = cv2.GaussianBlur(alpha, (0, 0), sigmaX=0.8)
-    wanted = reference(source, alpha, scene, Move(1.0, 4, 6), 1.1)
-    hard, _ = paste(source, alpha, scene, Move(1.0, 4, 6), Look(gain=1.1, feather=0))
+    wanted = reference(source, alpha, scene, ScaleTranslate(1.0, 4, 6), 1.1)
+    hard, _ = paste_image(
+        source, alpha, scene, ScaleTranslate(1.0, 4, 6), PasteOptions(gain=1.1, feather=0)
+    )
     assert np.abs(hard - wanted).max() <= 1
-    soft, _ = paste(source, alpha, scene, Move(1.0, 4, 6), Look(gain=1.1, feather=1.5))
+    soft, _ = paste_image(
+        source, alpha, scene, ScaleTranslate(1.0, 4, 6), PasteOptions(gain=1.1, feather=1.5)
+    )
     feathered = np.zeros(scene.shape[:2], bool)
     core = cv2.erode((alpha >= 250).astype(np.uint8), np.ones((9, 9), np.uint8))
     feathered[6:66, 4:64] = (alpha > 0) & (core == 0)
@@ -120,7 +143,9 @@ def test_where_the_cutout_does_not_reach_the_scene_is_untouched() -> None:
     scene = rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
     alpha = np.zeros((48, 64), np.uint8)
     alpha[10:20, 10:20] = 255
-    made, touched = paste(255 - scene, alpha, scene, Move(1.0, 5, 3), Look())
+    made, touched = paste_image(
+        255 - scene, alpha, scene, ScaleTranslate(1.0, 5, 3), PasteOptions()
+    )
     changed = (made != scene).any(axis=2)
     assert changed[15:22, 17:24].all()
     assert not (changed & ~touched).any()
@@ -132,7 +157,7 @@ def test_what_a_frame_cuts_off_does_not_fade_out_there() -> None:
     source, scene = np.full((40, 40, 3), 200, np.uint8), np.full((50, 50, 3), 20, np.uint8)
     alpha = np.zeros((40, 40), np.uint8)
     alpha[10:, 10:30] = 255
-    made, _ = paste(source, alpha, scene, Move(1.25, 0, 0), Look())
+    made, _ = paste_image(source, alpha, scene, ScaleTranslate(1.25, 0, 0), PasteOptions())
     assert (made[-1, 18:32] == 200).all()
 
 
@@ -151,8 +176,8 @@ def test_a_bright_edge_left_of_the_old_background_leaves_no_ring(feather: float)
     alpha = cv2.dilate(figure, np.ones((3, 3), np.uint8))
     source = np.repeat(source, 3, axis=2) if source.shape[2] == 1 else source
     scene = np.full((80, 80, 3), 20, np.uint8)
-    hard, _ = paste(source, alpha, scene, STILL, HARD)
-    soft, _ = paste(source, alpha, scene, STILL, Look(feather=feather))
+    hard, _ = paste_image(source, alpha, scene, IDENTITY, HARD)
+    soft, _ = paste_image(source, alpha, scene, IDENTITY, PasteOptions(feather=feather))
     assert hard.max() > 120
     assert soft.max() <= 24
 
@@ -164,8 +189,8 @@ def test_no_line_is_drawn_where_the_cleaned_rim_ends() -> None:
     soft = cv2.GaussianBlur(cv2.dilate(figure, np.ones((9, 9), np.uint8)), (0, 0), sigmaX=5)
     alpha = np.where(figure > 0, 255, soft).astype(np.uint8)
     source = np.repeat(np.where(figure > 0, 40, 200).astype(np.uint8)[..., None], 3, axis=2)
-    light, rim = extended(linear(source), alpha)
-    cleaned = display(light)[..., 0].astype(int)
+    light, rim = extend_edge_colors(to_linear(source), alpha)
+    cleaned = to_display(light)[..., 0].astype(int)
     assert (cleaned[rim & (figure == 0)] == 40).any()
     seen = np.where(alpha > 60, cleaned, 200)
     steps = max(int(np.abs(np.diff(seen, axis=axis)).max()) for axis in (0, 1))
@@ -176,11 +201,11 @@ def test_no_line_is_drawn_where_the_cleaned_rim_ends() -> None:
 def test_the_edge_is_soft_inwards_and_sharp_at_the_frame() -> None:
     alpha = np.zeros((40, 40), np.uint8)
     alpha[20:, 10:30] = 255
-    soft = soften(alpha, 1.5)
+    soft = feather_alpha(alpha, 1.5)
     assert (soft <= alpha).all()
     assert 0 < soft[30, 10] < 128 < soft[30, 12] <= 255
     assert soft[39, 20] == 255
-    assert np.array_equal(soften(alpha, 0), alpha)
+    assert np.array_equal(feather_alpha(alpha, 0), alpha)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -190,7 +215,7 @@ def test_a_trembling_edge_becomes_quiet_and_stays_within_a_pixel(seed: int) -> N
     for n, alpha in enumerate(alphas):
         alpha[:, : 20 + int(rng.integers(-1, 2))] = 255
         assert np.array_equal(alphas[n], alpha)
-    quiet = np.stack([steady(alphas, n) for n in range(len(alphas))])
+    quiet = np.stack([smooth_alpha(alphas, n) for n in range(len(alphas))])
     near = np.ones((3, 3), np.uint8)
     for own, found in zip(alphas, quiet, strict=True):
         assert (found >= cv2.erode(own, near)).all()
@@ -206,7 +231,7 @@ def test_a_figure_that_moves_leaves_no_ghost() -> None:
     alphas = np.zeros((5, 20, 60), np.uint8)
     for n, alpha in enumerate(alphas):
         alpha[5:15, 10 * n : 10 * n + 10] = 255
-    quiet = steady(alphas, 2)
+    quiet = smooth_alpha(alphas, 2)
     assert (quiet[6:14, 21:29] == 255).all()
     assert not quiet[:, :19].any()
     assert not quiet[:, 31:].any()
@@ -215,10 +240,10 @@ def test_a_figure_that_moves_leaves_no_ghost() -> None:
 def test_exposure_moves_a_little_towards_the_scene() -> None:
     alpha = [np.full((20, 20), 255, np.uint8)] * 5
     dark, mid, bright = ([np.full((20, 20), v, np.uint8)] * 5 for v in (15, 128, 250))
-    assert exposure(mid, alpha, mid) == pytest.approx(1)
-    assert exposure(mid, alpha, dark) == 0.87
-    assert 1 < exposure(mid, alpha, bright) <= 1.15
-    assert exposure(mid, [np.zeros_like(a) for a in alpha], dark) == 1
+    assert exposure_gain(mid, alpha, mid) == pytest.approx(1)
+    assert exposure_gain(mid, alpha, dark) == 0.87
+    assert 1 < exposure_gain(mid, alpha, bright) <= 1.15
+    assert exposure_gain(mid, [np.zeros_like(a) for a in alpha], dark) == 1
 
 
 def test_a_contact_shadow_darkens_the_ground_and_nothing_else() -> None:
@@ -226,8 +251,8 @@ def test_a_contact_shadow_darkens_the_ground_and_nothing_else() -> None:
     alpha = np.zeros((80, 120), np.uint8)
     alpha[20:60, 45:75] = 255
     source = np.full((80, 120, 3), 90, np.uint8)
-    plain, _ = paste(source, alpha, scene, STILL, Look())
-    shaded, touched = paste(source, alpha, scene, STILL, Look(shadow=0.6))
+    plain, _ = paste_image(source, alpha, scene, IDENTITY, PasteOptions())
+    shaded, touched = paste_image(source, alpha, scene, IDENTITY, PasteOptions(shadow=0.6))
     darker = (shaded < plain).all(axis=2)
     assert darker[60:62, 50:70].all()
     assert not (shaded > plain).any()
@@ -240,15 +265,15 @@ def test_whose_feet_are_below_the_picture_casts_no_shadow_in_it() -> None:
     scene, source = np.full((80, 120, 3), 180, np.uint8), np.full((80, 120, 3), 90, np.uint8)
     alpha = np.zeros((80, 120), np.uint8)
     alpha[20:70, 45:75] = 255
-    for move in (Move(1.0, 0, 12), Move(1.1, 0.5, 14.5)):
-        plain, _ = paste(source, alpha, scene, move, Look())
-        shaded, _ = paste(source, alpha, scene, move, Look(shadow=0.6))
+    for move in (ScaleTranslate(1.0, 0, 12), ScaleTranslate(1.1, 0.5, 14.5)):
+        plain, _ = paste_image(source, alpha, scene, move, PasteOptions())
+        shaded, _ = paste_image(source, alpha, scene, move, PasteOptions(shadow=0.6))
         assert np.array_equal(plain, shaded)
 
 
-def clip_of(frames: NDArray[np.uint8], path: Path) -> list[Planes]:
+def clip_of(frames: NDArray[np.uint8], path: Path) -> list[YuvPlanes]:
     video(path, frames)
-    return read_planes(path)
+    return read_yuv_frames(path)
 
 
 def test_only_what_the_figure_touches_of_a_scenes_planes_changes(tmp_path: Path) -> None:
@@ -258,7 +283,9 @@ def test_only_what_the_figure_touches_of_a_scenes_planes_changes(tmp_path: Path)
     source = clip_of(255 - noise, tmp_path / "source.mp4")
     alphas = np.zeros((3, 96, 128), np.uint8)
     alphas[:, 40:70, 30:60] = 255
-    made = list(composite(source, alphas, scene, [Move(1.0, 21, 5)] * 3, Look()))
+    made = list(
+        composite_frames(source, alphas, scene, [ScaleTranslate(1.0, 21, 5)] * 3, PasteOptions())
+    )
     for before, after in zip(scene, made, strict=True):
         changed = before.y_HW != after.y_HW
         assert changed[48:72, 54:78].mean() > 0.95
@@ -276,8 +303,8 @@ def test_a_figure_follows_its_path(tmp_path: Path) -> None:
     source = clip_of(frames + 160, tmp_path / "source.mp4")
     alphas = np.zeros((4, 96, 128), np.uint8)
     alphas[:, 30:60, 20:50] = 255
-    path = [Move(1.0, 10.5 * n, 0.0) for n in range(4)]
-    made = list(composite(source, alphas, scene, path, Look()))
+    path = [ScaleTranslate(1.0, 10.5 * n, 0.0) for n in range(4)]
+    made = list(composite_frames(source, alphas, scene, path, PasteOptions()))
     for n, planes in enumerate(made):
         there = planes.y_HW > 100
         columns = np.flatnonzero(there.any(axis=0))
@@ -289,11 +316,15 @@ def test_without_a_sheet_no_video_is_left(tmp_path: Path) -> None:
     for name in ("source", "scene"):
         video(tmp_path / f"{name}.mp4", np.full((81, 48, 64, 3), 90, np.uint8))
     write_masks(tmp_path / "masks.parquet", np.full((81, 48, 64), 255, np.uint8))
-    files = Files(tmp_path / "source.mp4", tmp_path / "masks.parquet", tmp_path / "scene.mp4")
+    files = CompositeFiles(
+        tmp_path / "source.mp4", tmp_path / "masks.parquet", tmp_path / "scene.mp4"
+    )
     made = tmp_path / "made.mp4"
     with pytest.raises(OSError):
-        path, coding = (STILL,) * 81, Encoding(16, "ultrafast")
-        make(files, path, Look(), coding, made, tmp_path / "no folder" / "sheet.jpg")
+        path, coding = (IDENTITY,) * 81, EncodingOptions(16, "ultrafast")
+        render_composite(
+            files, path, PasteOptions(), coding, made, tmp_path / "no folder" / "sheet.jpg"
+        )
     assert not made.exists()
 
 
@@ -301,7 +332,9 @@ def test_a_figure_outside_of_the_picture_changes_nothing(tmp_path: Path) -> None
     frames = np.full((2, 64, 64, 3), 40, np.uint8)
     scene = clip_of(frames, tmp_path / "scene.mp4")
     alphas = np.full((2, 64, 64), 255, np.uint8)
-    made = list(composite(scene, alphas, scene, [Move(1.0, 200, 0)] * 2, Look()))
+    made = list(
+        composite_frames(scene, alphas, scene, [ScaleTranslate(1.0, 200, 0)] * 2, PasteOptions())
+    )
     assert all(one is other for one, other in zip(made, scene, strict=True))
 
 
@@ -309,7 +342,7 @@ def test_a_figure_outside_of_the_picture_changes_nothing(tmp_path: Path) -> None
 def test_a_part_holds_its_box_and_whole_blocks(
     x: float, y: float, width: float, height: float
 ) -> None:
-    found = part(x, y, x + width, y + height, 100, 80)
+    found = enclosing_region(x, y, x + width, y + height, 100, 80)
     if x + width <= 0 or y + height <= 0 or x >= 100 or y >= 80:
         assert found is None
         return
@@ -325,7 +358,7 @@ def test_planes_survive_the_way_into_a_frame(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     noise = rng.integers(0, 256, (1, 48, 70, 3)).astype(np.uint8)
     planes = clip_of(noise, tmp_path / "clip.mp4")[0]
-    frame = frame_of(planes)
+    frame = to_video_frame(planes)
     again = frame.to_ndarray()
     assert np.array_equal(again[:48], planes.y_HW)
 
@@ -335,15 +368,15 @@ def test_colours_are_those_of_the_standard_and_come_back(y: int, u: int, v: int)
     """BT.709, limited range (ITU-R BT.709-6, part 3), rounded to the nearest level."""
     plane = np.full((34, 48), y, np.uint8)
     blue, red = (np.full((17, 24), value, np.uint8) for value in (u, v))
-    colours = Colours()
-    found = colours.rgb(Planes(plane, blue, red))
+    colours = ColorConverter()
+    found = colours.to_rgb(YuvPlanes(plane, blue, red))
     light, pb, pr = (y - 16) * 255 / 219, (u - 128) * 255 / 224, (v - 128) * 255 / 224
     wanted = np.array(
         [light + 1.5748 * pr, light - 0.18732 * pb - 0.46812 * pr, light + 1.8556 * pb]
     )
     assert np.abs(found - np.clip(wanted, 0, 255)).max() <= 0.55
     if wanted.min() >= 0 and wanted.max() <= 255:
-        again = colours.planes(found)
+        again = colours.to_planes(found)
         assert np.array_equal(again.y_HW, plane)
         assert np.array_equal(again.u_HW, blue)
         assert np.array_equal(again.v_HW, red)
@@ -355,14 +388,14 @@ def test_a_figure_is_neither_darker_nor_lighter_than_it_was(shift: tuple[int, in
     x, y = shift
     rng = np.random.default_rng(5)
     noise = cv2.GaussianBlur(rng.integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), sigmaX=4)
-    colours = Colours()
-    source = colours.planes(cv2.normalize(noise, np.empty(0), 30, 220, cv2.NORM_MINMAX))
-    scene = colours.planes(np.full((128, 160, 3), 90, np.uint8))
+    colours = ColorConverter()
+    source = colours.to_planes(cv2.normalize(noise, np.empty(0), 30, 220, cv2.NORM_MINMAX))
+    scene = colours.to_planes(np.full((128, 160, 3), 90, np.uint8))
     alphas = np.zeros((1, 96, 128), np.uint8)
     alphas[:, 20:80, 30:100] = 255
-    made = next(composite([source], alphas, [scene], [Move(1.0, x, y)], HARD))
-    own = colours.rgb(source)[24:76, 34:96].astype(int)
-    pasted = colours.rgb(made)[24 + y : 76 + y, 34 + x : 96 + x].astype(int)
+    made = next(composite_frames([source], alphas, [scene], [ScaleTranslate(1.0, x, y)], HARD))
+    own = colours.to_rgb(source)[24:76, 34:96].astype(int)
+    pasted = colours.to_rgb(made)[24 + y : 76 + y, 34 + x : 96 + x].astype(int)
     assert abs(float((pasted - own).mean())) < 0.1
     # Between blocks of colour it has to be interpolated.
     assert (np.abs(pasted - own) <= 1).mean() > 0.9

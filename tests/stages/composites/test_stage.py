@@ -13,11 +13,11 @@ from mimix_core import tables
 from mimix_core.domain.splits import Split, assign_splits
 from mimix_core.engine.stage import StageRun, run_stage
 from mimix_core.engine.store import Store
-from mimix_core.media import prove_clip, read_rgb
+from mimix_core.media import read_rgb, verify_clip
 from mimix_core.media.masks import write_masks
 from mimix_core.settings import CompositeSettings, DatasetSettings
 from mimix_core.stages.composites import stage
-from mimix_core.stages.composites.pairing import placebos
+from mimix_core.stages.composites.pairing import same_style_count
 from mimix_core.stages.composites.stage import STAGE, CompositeInputs
 from mimix_core.tables import Row
 from tests.factories import caption, clip, table_ref, video
@@ -121,7 +121,7 @@ def test_composites_are_made_from_what_is_trained_on(store: Store, footage: Foot
         assert splits[row["source_episode_id"]] is Split.TRAIN
         assert splits[row["background_episode_id"]] is Split.TRAIN
         assert row["style"] != row["character_style"]
-        prove_clip(run.ref.folder / row["file"], WIDTH, HEIGHT)
+        verify_clip(run.ref.folder / row["file"], WIDTH, HEIGHT)
         assert (run.ref.folder / row["sheet_file"]).read_bytes()[:2] == b"\xff\xd8"
     # Each of the twelve cutouts is told about, whether it was used, held out or not needed.
     reasons = {row["cutout_id"]: row["reason"] for row in rows}
@@ -151,7 +151,7 @@ def test_more_than_there_are_pairs_is_said_and_not_repeated(store: Store, footag
         cutouts=(footage.cutouts[0],),
         split=DatasetSettings(),
     )
-    run = made(store, half, "0.9", located_only=False)
+    run = made(store, half, "0.9", require_located_characters=False)
     notes = store.record(run.ref).notes
     assert (notes["wanted"], notes["tried"], notes["made"]) == (36, 4, 4)
     assert run.ref.counts.rows_in == 4
@@ -183,7 +183,7 @@ def test_when_nothing_can_be_rendered_not_every_pair_is_tried(
     store: Store, footage: Footage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when a disk with all masks is gone: of millions of pairs each would take its second."""
-    monkeypatch.setattr(stage, "_MOST_FAILURES", 4)
+    monkeypatch.setattr(stage, "_MAX_CONSECUTIVE_FAILURES", 4)
     gone = []
     for ref in footage.cutouts:
         folder = tmp_path / ref.path.parts[-3]
@@ -214,7 +214,7 @@ def test_who_is_in_all_the_scenes_is_told_so(
         cutouts=(footage.cutouts[0], footage.cutouts[3]),
         split=DatasetSettings(val_share=0),
     )
-    run = made(store, inputs, "0.9", located_only=False)
+    run = made(store, inputs, "0.9", require_located_characters=False)
     assert {row["character"] for row in good_of(run)} == {"Clara"}
     others = [row for row in rows_of(run) if row["character"] == "Bunny"]
     assert {row["reason"] for row in others} == {"no_background"}
@@ -246,11 +246,11 @@ def test_the_datasets_own_ratio_is_no_part_of_the_key(footage: Footage) -> None:
 
 @pytest.mark.parametrize("share", ["0", "0.4"])
 def test_placebos_are_an_exact_share(store: Store, footage: Footage, share: str) -> None:
-    good = good_of(made(store, footage.inputs(), "0.45", placebo=share))
+    good = good_of(made(store, footage.inputs(), "0.45", same_style_share=share))
     wanted = Fraction(share)
     for count in range(len(good) + 1):
         found = sum(row["style"] == row["character_style"] for row in good[:count])
-        assert found == placebos(count, wanted)
+        assert found == same_style_count(count, wanted)
     for row in good:
         # No character stands beside itself.
         names = {"cartoon": "Bunny", "realistic": "Clara"}
@@ -285,7 +285,7 @@ def test_nobody_is_pasted_over_whom_the_caption_names(
         update={"cutouts": (table, *footage.cutouts[1:])}
     )
     # Of 64 x 48 pixels, the figure is at least some 10 x 17.
-    run = made(store, inputs, "0.45", max_covered=0.03)
+    run = made(store, inputs, "0.45", max_occlusion=0.03)
     refused = [row for row in rows_of(run) if row["reason"] == "no_place"]
     assert refused
     assert all("hides" in row["detail"] for row in refused)
@@ -300,7 +300,7 @@ def test_only_scenes_whose_characters_are_located_when_so_set(
     store: Store, footage: Footage
 ) -> None:
     nobody = footage.inputs().model_copy(update={"cutouts": tuple(footage.cutouts[:3])})
-    assert good_of(made(store, nobody, "0.2", located_only=False))
+    assert good_of(made(store, nobody, "0.2", require_located_characters=False))
     run = made(store, nobody, "0.2")
     assert not good_of(run)
     assert {row["reason"] for row in rows_of(run)} == {"no_background", "held_out"}
@@ -321,7 +321,7 @@ def test_whoever_acts_with_another_is_not_pasted_without(
     found = {row["source_clip_id"]: row for row in rows_of(run) if row["source_clip_id"] in clips}
     assert {row["reason"] for row in found.values()} == {"acts_with_others"}
     assert all("Frank" in row["detail"] for row in found.values())
-    run = made(store, inputs, "0.4", alone_only=False)
+    run = made(store, inputs, "0.4", solo_actions_only=False)
     assert any(row["source_clip_id"] in clips for row in good_of(run))
 
 
@@ -354,7 +354,7 @@ def test_a_figure_goes_along_with_a_panning_scene(store: Store, tmp_path: Path) 
         cutouts=(table_ref(tmp_path / "cutouts", tables.CUTOUTS, [cut]),),
         split=DatasetSettings(val_share=0),
     )
-    row = good_of(made(store, inputs, "0.34", located_only=False))[0]
+    row = good_of(made(store, inputs, "0.34", require_located_characters=False))[0]
     assert (row["source_camera"], row["background_camera"]) == ("static", "moving")
     assert len(row["path"]) == 81
     _, x0, _ = row["path"][0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mimix_core.stages.cutouts.locate import Box, Located
+from mimix_core.stages.cutouts.locate import Box, BoxTrack
 
 pytest.importorskip("sam2", reason="the package sam2 is installed by make setup")
 
@@ -28,12 +28,12 @@ def small_sam2(seed: int) -> Any:
     from mimix_core.stages.cutouts.sam2 import model_zoo
 
     torch.manual_seed(seed)
-    return model_zoo.build("tiny", image_size=IMAGE_SIZE, overrides=OVERRIDES)
+    return model_zoo.build_predictor("tiny", image_size=IMAGE_SIZE, overrides=OVERRIDES)
 
 
 def moving_figures(
     frames: int, height: int, width: int, seed: int = 0
-) -> tuple[NDArray[np.uint8], dict[str, Located]]:
+) -> tuple[NDArray[np.uint8], dict[str, BoxTrack]]:
     """Two discs that walk towards each other before noise, and where they are."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
@@ -49,4 +49,4 @@ def moving_figures(
             cx, cy = centre
             pictures[n][(x - cx) ** 2 + (y - cy) ** 2 < radius**2] = colour
             boxes[name].append((cx - radius, cy - radius, cx + radius, cy + radius))
-    return pictures, {name: Located(track, [1.0] * frames) for name, track in boxes.items()}
+    return pictures, {name: BoxTrack(track, [1.0] * frames) for name, track in boxes.items()}

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.errors import BadInput
-from mimix_core.media import Rect, Shaper, fit, open_video
+from mimix_core.media import FrameResizer, Rect, open_video, plan_crop_resize
 from mimix_core.stages.cutouts.locate import (
-    BoxesLocator,
-    Keyframe,
-    box_at,
-    in_clip,
-    picture_in,
-    read_boxes,
+    BoxAnnotationLocator,
+    BoxKeyframe,
+    clip_content_rect,
+    interpolate_box,
+    load_box_annotations,
+    map_box_to_clip,
 )
 from mimix_core.tables import Row
 from tests.factories import clip, video
@@ -25,8 +25,8 @@ from tests.factories import clip, video
 NAMES = {"tom": "Tom", "the cat": "Tom", "jerry": "Jerry"}
 
 
-def keyframe(time: str, x0: float) -> Keyframe:
-    return Keyframe.model_validate(
+def keyframe(time: str, x0: float) -> BoxKeyframe:
+    return BoxKeyframe.model_validate(
         {"time": time, "character": "Tom", "box": (x0, 0.25, x0 + 0.25, 0.75)}
     )
 
@@ -47,23 +47,23 @@ TRACK = (keyframe("1", 0.0), keyframe("3", 0.5), keyframe("6.001", 0.75))
     ],
 )
 def test_a_box_moves_on_a_straight_line_between_near_keyframes(time: str, x0: float | None) -> None:
-    box = box_at(TRACK, Fraction(time))
+    box = interpolate_box(TRACK, Fraction(time))
     assert box == (None if x0 is None else (x0, 0.25, x0 + 0.25, 0.75))
 
 
 def test_a_gap_of_three_seconds_is_still_bridged() -> None:
-    assert box_at((keyframe("0", 0.0), keyframe("3", 0.5)), Fraction(1)) is not None
+    assert interpolate_box((keyframe("0", 0.0), keyframe("3", 0.5)), Fraction(1)) is not None
 
 
 def test_boxes_follow_the_crop_and_the_scale_of_the_clip() -> None:
     # Source 128 x 96, of which 64 x 48 from (32, 24) on fill a clip of 128 x 96: twice as large.
     row = clip("a", crop=[32, 24, 64, 48], width=128, height=96)
-    assert in_clip((0.25, 0.25, 0.75, 0.75), row) == (0, 0, 128, 96)
-    assert in_clip((0.5, 0.5, 0.625, 0.75), row) == (64, 48, 96, 96)
+    assert map_box_to_clip((0.25, 0.25, 0.75, 0.75), row) == (0, 0, 128, 96)
+    assert map_box_to_clip((0.5, 0.5, 0.625, 0.75), row) == (64, 48, 96, 96)
     # What hangs over the crop is cut; what is hardly in it is not there.
-    assert in_clip((0.0, 0.25, 0.5, 0.5), row) == (0, 0, 64, 48)
-    assert in_clip((0.0, 0.0, 0.251, 1.0), row) is None
-    assert in_clip((0.8, 0.3, 0.9, 0.5), row) is None
+    assert map_box_to_clip((0.0, 0.25, 0.5, 0.5), row) == (0, 0, 64, 48)
+    assert map_box_to_clip((0.0, 0.0, 0.251, 1.0), row) is None
+    assert map_box_to_clip((0.8, 0.3, 0.9, 0.5), row) is None
 
 
 @given(
@@ -74,7 +74,7 @@ def test_a_box_in_a_clip_lies_in_its_frame(
     box: tuple[float, float, float, float], crop: tuple[int, int, int, int]
 ) -> None:
     row = clip("a", crop=list(crop))
-    found = in_clip(box, row)
+    found = map_box_to_clip(box, row)
     if found is not None:
         x0, y0, x1, y1 = found
         assert 0 <= x0 < x1 <= row["width"]
@@ -83,7 +83,7 @@ def test_a_box_in_a_clip_lies_in_its_frame(
 
 def shaped(width: int, height: int, how: str) -> tuple[Row, Rect]:
     """A clip of 832 x 480 out of a source of that size, and where its picture was drawn."""
-    shape = fit(Rect(0, 0, width, height), 832, 480, how)  # type: ignore[arg-type]
+    shape = plan_crop_resize(Rect(0, 0, width, height), 832, 480, how)  # type: ignore[arg-type]
     crop = shape.crop
     row = clip(
         "a",
@@ -93,14 +93,14 @@ def shaped(width: int, height: int, how: str) -> tuple[Row, Rect]:
         width=832,
         height=480,
     )
-    left, top = (832 - shape.drawn_width) / 2, (480 - shape.drawn_height) / 2
-    return row, Rect(int(left), int(top), shape.drawn_width, shape.drawn_height)
+    left, top = (832 - shape.scaled_width) / 2, (480 - shape.scaled_height) / 2
+    return row, Rect(int(left), int(top), shape.scaled_width, shape.scaled_height)
 
 
 @given(st.integers(160, 2000), st.integers(120, 1200), st.sampled_from(["crop", "pad"]))
 def test_the_picture_in_a_clip_follows_from_its_row(width: int, height: int, how: str) -> None:
     row, drawn = shaped(width, height, how)
-    found = picture_in(row)
+    found = clip_content_rect(row)
     assert abs(found.x - drawn.x) <= 1
     assert abs(found.y - drawn.y) <= 1
     assert abs(found.width - drawn.width) <= 2
@@ -114,15 +114,17 @@ def test_boxes_in_a_padded_clip_lie_in_its_picture(tmp_path: Path, size: tuple[i
     video(tmp_path / "white.mp4", np.full((2, height, width, 3), 255, np.uint8))
     row, _ = shaped(width, height, "pad")
     with open_video(tmp_path / "white.mp4") as source:
-        shape = fit(Rect(0, 0, width, height), 832, 480, "pad")
-        picture = Shaper(source.info, shape)(next(iter(source.frames()))).to_ndarray(format="gray8")
+        shape = plan_crop_resize(Rect(0, 0, width, height), 832, 480, "pad")
+        picture = FrameResizer(source.info, shape)(next(iter(source.frames()))).to_ndarray(
+            format="gray8"
+        )
     white = np.argwhere(picture > 128)
     (top, left), (bottom, right) = white.min(axis=0), white.max(axis=0) + 1
-    assert in_clip((0, 0, 1, 1), row) == (left, top, right, bottom)
+    assert map_box_to_clip((0, 0, 1, 1), row) == (left, top, right, bottom)
 
 
 def test_one_box_a_frame_at_the_time_of_its_source_frame() -> None:
-    locator = BoxesLocator({"Tom": TRACK})
+    locator = BoxAnnotationLocator({"Tom": TRACK})
     row = clip("a", start=1500, origin_pts=500)
     tracks = locator.locate(row, ["Tom", "Jerry"])
     tom, jerry = tracks["Tom"], tracks["Jerry"]
@@ -140,10 +142,10 @@ boxes:
 """
 
 
-def read(folder: Path, text: str) -> BoxesLocator:
+def read(folder: Path, text: str) -> BoxAnnotationLocator:
     path = folder / "boxes.yaml"
     path.write_text(text)
-    return read_boxes(file_ref(path), NAMES)
+    return load_box_annotations(file_ref(path), NAMES)
 
 
 def test_keyframes_are_sorted_and_aliases_understood(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_keyframes_are_sorted_and_aliases_understood(tmp_path: Path) -> None:
     [
         ("Tom", "Spike", "line 3"),
         ("[0, 0.1, 0.5, 1]", "[0, 0.1, 0.5, 1.1]", "line 2"),
-        ("[0, 0.1, 0.5, 1]", "[0.5, 0.1, 0.5, 1]", "no box"),
+        ("[0, 0.1, 0.5, 1]", "[0.5, 0.1, 0.5, 1]", "not a box"),
         ('"2.5"', "2.5", "quotes"),
         ('"2.5"', '"1.5"', "two boxes at 1.5 s"),
     ],
@@ -167,5 +169,5 @@ def test_a_mistake_in_the_boxes_is_named(tmp_path: Path, old: str, new: str, wor
 
 
 def test_without_boxes_nobody_is_located() -> None:
-    found = read_boxes(None, NAMES).locate(clip("a"), ["Tom"])
+    found = load_box_annotations(None, NAMES).locate(clip("a"), ["Tom"])
     assert found["Tom"].boxes == [None] * 81

@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 
 from mimix_core.engine.artifacts import file_ref
-from mimix_core.settings.locator_settings import LikenessLocatorSettings
-from mimix_core.stages.cutouts.locate import EmbeddingInputs, Known
-from mimix_core.stages.cutouts.locate.box_track import Sighting, iou
+from mimix_core.settings.locator_settings import EmbeddingLocatorSettings
+from mimix_core.stages.cutouts.locate import CharacterReference, EmbeddingLocatorInputs
+from mimix_core.stages.cutouts.locate.box_track import BoxDetection, box_iou
 from mimix_core.stages.cutouts.locate.embedding_locator import (
     EmbeddingLocator,
-    Look,
-    best_path,
-    windows,
+    WindowSimilarities,
+    build_window_grid,
+    find_best_path,
 )
 from tests.factories import clip, video
 
 REFERENCES = Path(__file__).resolve().parents[3] / "demo" / "references"
-SETTINGS = LikenessLocatorSettings(min_similarity=0.5, min_margin=0.1)
+SETTINGS = EmbeddingLocatorSettings(min_similarity=0.5, min_margin=0.1)
 
 
 def test_windows_have_all_sizes_and_reach_all_borders() -> None:
-    grid = windows(15, 26)
+    grid = build_window_grid(15, 26)
     x0, y0, x1, y1 = grid.cells_W4.T
     assert x0.min() == y0.min() == 0
     assert x1.max() == 26
@@ -38,32 +38,34 @@ def test_windows_have_all_sizes_and_reach_all_borders() -> None:
 
 def test_a_window_that_is_as_much_another_character_is_none_of_both() -> None:
     cells = np.array([[0, 0, 4, 4], [10, 0, 14, 4], [20, 0, 24, 4]])
-    look = Look(
+    look = WindowSimilarities(
         {"Tom": np.array([0.8, 0.7, 0.4]), "Jerry": np.array([0.6, 0.65, 0.2])},
         cells,
         (32.0, 32.0),
         (832, 480),
     )
-    assert [one.box for one in look.of("Tom", SETTINGS)] == [(0, 0, 128, 128)]
-    assert look.of("Jerry", SETTINGS) == []
+    assert [one.box for one in look.candidates("Tom", SETTINGS)] == [(0, 0, 128, 128)]
+    assert look.candidates("Jerry", SETTINGS) == []
 
 
 def test_the_path_prefers_what_stays_over_what_jumps() -> None:
     here, there = (0.0, 0.0, 100.0, 100.0), (600.0, 0.0, 700.0, 100.0)
-    steady = [Sighting(here, 0.70)]
-    jumpy = [Sighting(there, 0.72), Sighting(here, 0.68)]
-    path = best_path([steady, jumpy, steady, []], SETTINGS)
+    steady = [BoxDetection(here, 0.70)]
+    jumpy = [BoxDetection(there, 0.72), BoxDetection(here, 0.68)]
+    path = find_best_path([steady, jumpy, steady, []], SETTINGS)
     assert [one.box if one else None for one in path] == [here, here, here, None]
-    assert best_path([[], []], SETTINGS) == [None, None]
+    assert find_best_path([[], []], SETTINGS) == [None, None]
 
 
-def inputs(*names: str) -> EmbeddingInputs:
-    return EmbeddingInputs(
+def inputs(*names: str) -> EmbeddingLocatorInputs:
+    return EmbeddingLocatorInputs(
         characters=tuple(
-            Known(name=name.title(), references=(file_ref(REFERENCES / f"{name}.png"),))
+            CharacterReference(
+                name=name.title(), references=(file_ref(REFERENCES / f"{name}.png"),)
+            )
             for name in names
         ),
-        settings=LikenessLocatorSettings(),
+        settings=EmbeddingLocatorSettings(),
     )
 
 
@@ -82,7 +84,7 @@ def test_the_character_that_is_there_is_found_and_the_others_are_not(tmp_path: P
     found = locator.locate(row, ["Bunny", "Frank", "Rinky", "Gamera"])
     for n, box in enumerate(found["Bunny"].boxes):
         assert box is not None
-        assert iou(box, (300 + 12 * n, 120, 503 + 12 * n, 440)) > 0.5
+        assert box_iou(box, (300 + 12 * n, 120, 503 + 12 * n, 440)) > 0.5
     for other in ("Frank", "Rinky", "Gamera"):
         assert found[other].boxes == [None] * 9
 
@@ -91,5 +93,5 @@ def test_a_clip_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a.mp4").write_bytes(b"no video")
     found = EmbeddingLocator(inputs("bunny"), tmp_path).locate(clip("a"), ["Bunny", "Tom"])
-    assert found["Bunny"].problem
+    assert found["Bunny"].error
     assert found["Bunny"].boxes == [None] * 81

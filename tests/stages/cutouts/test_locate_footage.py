@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from mimix_core.domain.library import load_library
-from mimix_core.domain.timeline import grid, nearest_previous
+from mimix_core.domain.timeline import grid_times, preceding_frame_indices
 from mimix_core.engine.artifacts import file_ref
-from mimix_core.media import ClipWriter, Rect, Shape, Shaper, open_video
-from mimix_core.settings.locator_settings import FaceLocatorSettings, LikenessLocatorSettings
+from mimix_core.media import ClipWriter, CropResize, FrameResizer, Rect, open_video
+from mimix_core.settings.locator_settings import EmbeddingLocatorSettings, FaceLocatorSettings
 from mimix_core.stages.cutouts.locate import (
-    EmbeddingInputs,
-    Known,
-    Located,
+    BoxTrack,
+    CharacterReference,
+    EmbeddingLocatorInputs,
+    FaceLocatorInputs,
     Locator,
-    ReferenceInputs,
 )
-from mimix_core.stages.cutouts.locate.box_track import Box, iou
+from mimix_core.stages.cutouts.locate.box_track import Box, box_iou
 from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
-from mimix_core.stages.cutouts.locate.face_locator import ReferenceLocator
-from mimix_core.stages.cutouts.locate.face_reader import installed, models
+from mimix_core.stages.cutouts.locate.face_encoder import face_model_paths, face_models_installed
+from mimix_core.stages.cutouts.locate.face_locator import FaceLocator
 from tests.factories import clip
 from tests.stages.cutouts.drawn import Drawn, Mask, drawn
 
@@ -31,10 +31,12 @@ DEMO = Path(__file__).resolve().parents[3] / "demo"
 pytestmark = pytest.mark.e2e
 
 
-def cast(style: str) -> tuple[Known, ...]:
+def cast(style: str) -> tuple[CharacterReference, ...]:
     show = next(s for s in load_library(DEMO / "library.yaml").shows if s.style == style)
     return tuple(
-        Known(name=one.name, references=tuple(file_ref(path) for path in one.references))
+        CharacterReference(
+            name=one.name, references=tuple(file_ref(path) for path in one.references)
+        )
         for one in show.characters
     )
 
@@ -46,9 +48,11 @@ def made(one: Drawn, folder: Path) -> None:
         pts = [frame.pts for frame in frames]
         start = pts[0] * source.info.time_base + one.start
         x, y, width, height = one.crop
-        shaper = Shaper(source.info, Shape(Rect(x, y, width, height), 832, 480, 832, 480))
+        shaper = FrameResizer(
+            source.info, CropResize(Rect(x, y, width, height), 832, 480, 832, 480)
+        )
         (folder / "clips").mkdir()
-        numbers = nearest_previous(pts, source.info.time_base, grid(start))
+        numbers = preceding_frame_indices(pts, source.info.time_base, grid_times(start))
         with ClipWriter(folder / "clips" / "a.mp4", 832, 480, crf=16, preset="fast") as writer:
             for number in numbers:
                 writer.write_rgb(shaper(frames[number]).to_ndarray(format="rgb24"))
@@ -59,35 +63,35 @@ def box_of(mask: Mask) -> Box:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def located(locator: Locator, names: list[str]) -> dict[str, Located]:
+def located(locator: Locator, names: list[str]) -> dict[str, BoxTrack]:
     return locator.locate(clip("a", width=832, height=480), names)
 
 
-def agree(one: Drawn, found: Located, least: float) -> None:
+def agree(one: Drawn, found: BoxTrack, least: float) -> None:
     for frame, mask in one.masks.items():
         box = found.boxes[frame]
         assert box is not None, (one.clip_id, frame)
-        assert iou(box, box_of(mask)) > least, (one.clip_id, frame, box)
+        assert box_iou(box, box_of(mask)) > least, (one.clip_id, frame, box)
 
 
-@pytest.mark.skipif(not installed(), reason="dlib-bin and its models are not installed")
+@pytest.mark.skipif(not face_models_installed(), reason="dlib-bin and its models are not installed")
 def test_clara_is_found_crying_behind_her_hand(tmp_path: Path) -> None:
     one = next(d for d in drawn() if d.episode == "portrait-tears")
     made(one, tmp_path)
-    landmarks, network = (file_ref(path) for path in models())
-    inputs = ReferenceInputs(
+    landmarks, network = (file_ref(path) for path in face_model_paths())
+    inputs = FaceLocatorInputs(
         characters=cast("realistic"),
         settings=FaceLocatorSettings(),
         landmarks=landmarks,
         network=network,
     )
-    agree(one, located(ReferenceLocator(inputs, tmp_path), ["Clara"])["Clara"], 0.75)
+    agree(one, located(FaceLocator(inputs, tmp_path), ["Clara"])["Clara"], 0.75)
 
 
 def test_bunny_is_found_in_the_meadow_and_nobody_else(tmp_path: Path) -> None:
     one = next(d for d in drawn() if d.episode == "bbb-meadow")
     made(one, tmp_path)
-    inputs = EmbeddingInputs(characters=cast("cartoon"), settings=LikenessLocatorSettings())
+    inputs = EmbeddingLocatorInputs(characters=cast("cartoon"), settings=EmbeddingLocatorSettings())
     names = [known.name for known in inputs.characters]
     found = located(EmbeddingLocator(inputs, tmp_path), names)
     agree(one, found["Bunny"], 0.6)

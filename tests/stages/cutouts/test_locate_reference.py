@@ -12,17 +12,22 @@ from hypothesis import strategies as st
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.errors import BadInput, MissingModel
 from mimix_core.settings.locator_settings import FaceLocatorSettings
-from mimix_core.stages.cutouts.locate import Known, ReferenceInputs
-from mimix_core.stages.cutouts.locate import face_reader as faces_module
-from mimix_core.stages.cutouts.locate.box_track import Box, within
-from mimix_core.stages.cutouts.locate.face_locator import (
-    FaceTrack,
-    ReferenceLocator,
-    identity,
-    person_box,
-    tracks,
+from mimix_core.stages.cutouts.locate import CharacterReference, FaceLocatorInputs
+from mimix_core.stages.cutouts.locate import face_encoder as faces_module
+from mimix_core.stages.cutouts.locate.box_track import Box, clip_box
+from mimix_core.stages.cutouts.locate.face_encoder import (
+    Face,
+    FaceEncoder,
+    face_model_paths,
+    face_models_installed,
 )
-from mimix_core.stages.cutouts.locate.face_reader import Face, FaceReader, installed, models
+from mimix_core.stages.cutouts.locate.face_locator import (
+    FaceLocator,
+    FaceTrack,
+    estimate_person_box,
+    identify_track,
+    link_faces,
+)
 from tests.factories import clip, video
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -48,28 +53,28 @@ def followed(*faces: Face) -> FaceTrack:
 
 def test_faces_that_overlap_are_one_track_also_over_a_gap() -> None:
     seen = {0: [face(100), face(400)], 8: [face(405)], 16: [face(110), face(410)], 48: [face(110)]}
-    found = tracks(seen, max_gap=24)
+    found = link_faces(seen, max_gap=24)
     assert [sorted(track.faces) for track in found] == [[0, 16], [0, 8, 16], [48]]
 
 
 def test_faces_side_by_side_keep_their_tracks() -> None:
     seen = {n: [face(100 + 20 * n), face(150 + 20 * n)] for n in range(4)}
-    for track in tracks(seen, max_gap=8):
+    for track in link_faces(seen, max_gap=8):
         lefts = [one.box[0] for _, one in sorted(track.faces.items())]
         assert all(b - a == 20 for a, b in pairwise(lefts))
 
 
 def test_the_nearest_third_decides_who_it_is() -> None:
     track = followed(face(0, off=0.3), face(0, off=0.9), face(0, off=0.8))
-    assert identity(track, known(0, 1), SETTINGS) == ("P0", pytest.approx(0.3))
-    assert identity(followed(face(0, off=0.55)), known(0, 1), SETTINGS) is None
+    assert identify_track(track, known(0, 1), SETTINGS) == ("P0", pytest.approx(0.3))
+    assert identify_track(followed(face(0, off=0.55)), known(0, 1), SETTINGS) is None
 
 
 def test_somebody_who_might_be_two_is_nobody() -> None:
     between = Face((0, 0, 60, 60), (face(0, 0).descriptor + face(0, 1).descriptor) / 2)
     wide = FaceLocatorSettings(max_distance=0.8, min_margin=0.1)
-    assert identity(followed(between), known(0), wide) is not None
-    assert identity(followed(between), known(0, 1), wide) is None
+    assert identify_track(followed(between), known(0), wide) is not None
+    assert identify_track(followed(between), known(0, 1), wide) is None
 
 
 @given(
@@ -78,7 +83,7 @@ def test_somebody_who_might_be_two_is_nobody() -> None:
 def test_a_person_is_around_the_face_and_in_the_frame(place: tuple[float, ...]) -> None:
     x, y, wide, high = place
     box: Box = (x, y, x + wide, y + high)
-    found = person_box(box, 832, 480)
+    found = estimate_person_box(box, 832, 480)
     assert found is not None
     assert 0 <= found[0] < found[2] <= 832
     assert 0 <= found[1] < found[3] <= 480
@@ -89,8 +94,8 @@ def test_a_person_is_around_the_face_and_in_the_frame(place: tuple[float, ...]) 
 
 
 def test_a_head_that_fills_the_frame_has_no_shoulders_in_it() -> None:
-    close = person_box((300, 100, 500, 420), 832, 480)
-    far = person_box((300, 100, 340, 150), 832, 480)
+    close = estimate_person_box((300, 100, 500, 420), 832, 480)
+    far = estimate_person_box((300, 100, 340, 150), 832, 480)
     assert close == (230, 0, 570, 480)
     assert far == (260, 75, 380, 480)
 
@@ -98,23 +103,26 @@ def test_a_head_that_fills_the_frame_has_no_shoulders_in_it() -> None:
 def test_without_dlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faces_module, "PACKAGE", "no_such_package_of_models")
     with pytest.raises(MissingModel, match=r"mimix\[faces\]"):
-        models()
+        face_model_paths()
 
 
 def test_no_other_file_is_opened_as_a_model(tmp_path: Path) -> None:
     (tmp_path / "other.dat").write_bytes(b"no model")
     with pytest.raises(MissingModel, match="not the known"):
-        FaceReader(tmp_path / "other.dat", tmp_path / "other.dat")
+        FaceEncoder(tmp_path / "other.dat", tmp_path / "other.dat")
 
 
-needs_dlib = pytest.mark.skipif(not installed(), reason="dlib-bin and its models are not installed")
+needs_dlib = pytest.mark.skipif(
+    not face_models_installed(), reason="dlib-bin and its models are not installed"
+)
 
 
-def inputs(*references: Path) -> ReferenceInputs:
-    landmarks, network = models()
-    return ReferenceInputs(
+def inputs(*references: Path) -> FaceLocatorInputs:
+    landmarks, network = face_model_paths()
+    return FaceLocatorInputs(
         characters=tuple(
-            Known(name=path.stem.title(), references=(file_ref(path),)) for path in references
+            CharacterReference(name=path.stem.title(), references=(file_ref(path),))
+            for path in references
         ),
         settings=FaceLocatorSettings(),
         landmarks=file_ref(landmarks),
@@ -125,7 +133,7 @@ def inputs(*references: Path) -> ReferenceInputs:
 @needs_dlib
 def test_a_reference_without_a_face_is_named() -> None:
     with pytest.raises(BadInput, match="Bunny shows 0 faces"):
-        ReferenceLocator(inputs(ROOT / "demo" / "references" / "bunny.png"), ROOT)
+        FaceLocator(inputs(ROOT / "demo" / "references" / "bunny.png"), ROOT)
 
 
 @needs_dlib
@@ -139,14 +147,14 @@ def test_a_face_is_found_where_it_is_and_only_for_whom_it_is(tmp_path: Path) -> 
         frame[40:200, 20 + 8 * n : 186 + 8 * n] = small
     video(tmp_path / "clips" / "a.mp4", frames)
     row = clip("a", width=416, height=240, frames=17)
-    locator = ReferenceLocator(inputs(CLARA), tmp_path)
+    locator = FaceLocator(inputs(CLARA), tmp_path)
     found = locator.locate(row, ["Clara", "Tom"])
     assert all(box is not None for box in found["Clara"].boxes)
     assert found["Tom"].boxes == [None] * 17
     for n, box in enumerate(found["Clara"].boxes):
         assert box is not None
         face = (41 + 8 * n, 61, 153 + 8 * n, 173)
-        assert within(face, 416, 240) == face
+        assert clip_box(face, 416, 240) == face
         assert box[0] <= face[0]
         assert box[1] <= face[1]
         assert box[2] >= face[2]

@@ -9,22 +9,27 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mimix_core.errors import BadInput
+from mimix_core.media.images import evenly_spaced_indices
 from mimix_core.settings.locator_settings import (
+    EmbeddingLocatorSettings,
     FaceLocatorSettings,
-    LikenessLocatorSettings,
     VlmLocatorSettings,
 )
-from mimix_core.stages.cutouts.locate import Located, location_rows, read_locations, write_locations
-from mimix_core.stages.cutouts.locate.box_track import (
-    MIN_LINK,
-    Box,
-    Sighting,
-    iou,
-    joined,
-    sampled,
-    within,
+from mimix_core.stages.cutouts.locate import (
+    BoxTrack,
+    build_location_rows,
+    load_locations,
+    write_locations,
 )
-from mimix_core.stages.cutouts.locate.vlm_locator import evenly
+from mimix_core.stages.cutouts.locate.box_track import (
+    MIN_LINK_IOU,
+    Box,
+    BoxDetection,
+    box_iou,
+    clip_box,
+    interpolate_detections,
+    strided_frame_indices,
+)
 from tests.factories import clip
 
 sides = st.floats(0, 400, allow_nan=False)
@@ -32,15 +37,15 @@ boxes = st.tuples(sides, sides, sides, sides).map(
     lambda s: (min(s[0], s[2]), min(s[1], s[3]), max(s[0], s[2]) + 4, max(s[1], s[3]) + 4)
 )
 sightings = st.dictionaries(
-    st.integers(0, 80), st.builds(Sighting, boxes, st.floats(0.1, 1)), max_size=12
+    st.integers(0, 80), st.builds(BoxDetection, boxes, st.floats(0.1, 1)), max_size=12
 )
 
 
 @given(sightings, st.integers(1, 80))
 def test_what_was_seen_stays_and_nothing_is_made_up(
-    seen: dict[int, Sighting], max_gap: int
+    seen: dict[int, BoxDetection], max_gap: int
 ) -> None:
-    found = joined(seen, 81, max_gap)
+    found = interpolate_detections(seen, 81, max_gap)
     assert len(found.boxes) == len(found.scores) == 81
     numbers = sorted(seen)
     for number, (box, score) in enumerate(zip(found.boxes, found.scores, strict=True)):
@@ -51,7 +56,7 @@ def test_what_was_seen_stays_and_nothing_is_made_up(
             before = max(n for n in numbers if n < number)
             after = min(n for n in numbers if n > number)
             assert after - before <= max_gap
-            assert iou(seen[before].box, seen[after].box) >= MIN_LINK
+            assert box_iou(seen[before].box, seen[after].box) >= MIN_LINK_IOU
             assert score == min(seen[before].score, seen[after].score)
             for side in range(4):
                 low, high = sorted((seen[before].box[side], seen[after].box[side]))
@@ -59,18 +64,18 @@ def test_what_was_seen_stays_and_nothing_is_made_up(
 
 
 def test_between_two_sightings_the_box_moves_on_a_straight_line() -> None:
-    seen = {0: Sighting((0, 0, 100, 100), 0.9), 8: Sighting((16, 8, 116, 108), 0.6)}
-    found = joined(seen, 9, 8)
+    seen = {0: BoxDetection((0, 0, 100, 100), 0.9), 8: BoxDetection((16, 8, 116, 108), 0.6)}
+    found = interpolate_detections(seen, 9, 8)
     assert found.boxes[4] == (8, 4, 108, 104)
     assert found.scores[1:8] == [0.6] * 7
-    assert joined(seen, 9, 7).boxes[1:8] == [None] * 7
-    apart = {**seen, 8: Sighting((90, 90, 190, 190), 0.6)}
-    assert joined(apart, 9, 8).boxes[1:8] == [None] * 7
+    assert interpolate_detections(seen, 9, 7).boxes[1:8] == [None] * 7
+    apart = {**seen, 8: BoxDetection((90, 90, 190, 190), 0.6)}
+    assert interpolate_detections(apart, 9, 8).boxes[1:8] == [None] * 7
 
 
 @given(st.integers(1, 200), st.integers(1, 40))
 def test_the_first_and_the_last_frame_are_looked_at(frames: int, every: int) -> None:
-    numbers = sampled(frames, every)
+    numbers = strided_frame_indices(frames, every)
     assert numbers[0] == 0
     assert numbers[-1] == frames - 1
     assert all(0 < b - a <= every for a, b in pairwise(numbers))
@@ -78,25 +83,25 @@ def test_the_first_and_the_last_frame_are_looked_at(frames: int, every: int) -> 
 
 @given(boxes, boxes)
 def test_overlap_is_a_share(one: Box, two: Box) -> None:
-    assert 0 <= iou(one, two) == iou(two, one) <= 1
-    assert iou(one, one) == pytest.approx(1)
+    assert 0 <= box_iou(one, two) == box_iou(two, one) <= 1
+    assert box_iou(one, one) == pytest.approx(1)
 
 
 @given(boxes, st.integers(8, 300), st.integers(8, 300))
 def test_a_box_is_cut_to_the_frame(box: Box, width: int, height: int) -> None:
-    found = within(box, width, height)
+    found = clip_box(box, width, height)
     if found is not None:
         assert 0 <= found[0] < found[2] <= width
         assert 0 <= found[1] < found[3] <= height
 
 
 def test_locations_are_written_sorted_and_come_back(tmp_path: Path) -> None:
-    found = {"Tom": Located([(1, 2, 3, 4), None, (2, 2, 4, 4)], [0.5, 0, 0.25])}
-    rows = location_rows(clip("b"), found) + location_rows(clip("a"), found)
+    found = {"Tom": BoxTrack([(1, 2, 3, 4), None, (2, 2, 4, 4)], [0.5, 0, 0.25])}
+    rows = build_location_rows(clip("b"), found) + build_location_rows(clip("a"), found)
     write_locations(tmp_path / "one.parquet", rows)
     write_locations(tmp_path / "two.parquet", rows[::-1])
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
-    back = read_locations(tmp_path / "one.parquet")
+    back = load_locations(tmp_path / "one.parquet")
     assert [(row["clip_id"], row["frame"]) for row in back] == [
         ("a", 0),
         ("a", 2),
@@ -118,7 +123,7 @@ def test_locations_are_written_sorted_and_come_back(tmp_path: Path) -> None:
 def test_another_file_is_no_locations(tmp_path: Path) -> None:
     (tmp_path / "other.parquet").write_bytes(b"nothing")
     with pytest.raises(BadInput, match="locations"):
-        read_locations(tmp_path / "other.parquet")
+        load_locations(tmp_path / "other.parquet")
 
 
 @given(st.integers(1, 40), st.integers(2, 81), st.integers(1, 80))
@@ -126,12 +131,12 @@ def test_settings_with_which_no_two_sightings_are_joined_are_refused(
     every: int, frames: int, max_gap: int
 ) -> None:
     for kind, values, looked_at in (
-        (FaceLocatorSettings, {"every": every}, sampled(81, every)),
-        (LikenessLocatorSettings, {"every": every}, sampled(81, every)),
-        (VlmLocatorSettings, {"frames": frames}, evenly(81, frames)),
+        (FaceLocatorSettings, {"frame_stride": every}, strided_frame_indices(81, every)),
+        (EmbeddingLocatorSettings, {"frame_stride": every}, strided_frame_indices(81, every)),
+        (VlmLocatorSettings, {"num_frames": frames}, evenly_spaced_indices(81, frames)),
     ):
-        seen = {number: Sighting((10, 10, 60, 60), 0.9) for number in looked_at}
-        whole = None not in joined(seen, 81, max_gap).boxes
+        seen = {number: BoxDetection((10, 10, 60, 60), 0.9) for number in looked_at}
+        whole = None not in interpolate_detections(seen, 81, max_gap).boxes
         if whole:
             kind.model_validate({**values, "max_gap": max_gap})
         else:

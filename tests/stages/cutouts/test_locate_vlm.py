@@ -12,20 +12,20 @@ from pydantic import ValidationError
 
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.errors import BadInput, Transient
+from mimix_core.media.images import evenly_spaced_indices
 from mimix_core.settings.locator_settings import VlmLocatorSettings
-from mimix_core.stages.cutouts.locate import Known, VlmInputs
+from mimix_core.stages.cutouts.locate import CharacterReference, VlmLocatorInputs
 from mimix_core.stages.cutouts.locate.vlm_locator import (
-    SeenBox,
-    SeenBoxes,
+    PredictedBox,
+    PredictedBoxes,
     VlmLocator,
-    answer_schema,
-    evenly,
-    tracks,
+    box_response_schema,
+    build_tracks,
 )
 from tests.factories import clip, video
 from tests.vlm.standin import KEY, KEY_NAME, StandIn, standing_in
 
-SETTINGS = VlmLocatorSettings(frames=5, min_certainty=70, max_gap=24)
+SETTINGS = VlmLocatorSettings(num_frames=5, min_confidence=70, max_gap=24)
 
 
 def seen(frame: int, name: str = "Tom", left: float = 0.25, certainty: int = 90) -> dict[str, Any]:
@@ -40,13 +40,13 @@ def seen(frame: int, name: str = "Tom", left: float = 0.25, certainty: int = 90)
     }
 
 
-def answer(*boxes: dict[str, Any]) -> SeenBoxes:
-    return SeenBoxes.model_validate({"boxes": boxes})
+def answer(*boxes: dict[str, Any]) -> PredictedBoxes:
+    return PredictedBoxes.model_validate({"boxes": boxes})
 
 
 def test_boxes_are_brought_to_the_frames_that_were_shown_and_those_between() -> None:
-    found = tracks(answer(seen(1), seen(2, left=0.5)), clip("a"), ["Tom"], SETTINGS)["Tom"]
-    assert evenly(81, 5) == [0, 20, 40, 60, 80]
+    found = build_tracks(answer(seen(1), seen(2, left=0.5)), clip("a"), ["Tom"], SETTINGS)["Tom"]
+    assert evenly_spaced_indices(81, 5) == [0, 20, 40, 60, 80]
     assert found.boxes[0] == (16, 24, 48, 48)
     assert found.boxes[10] == (24, 24, 56, 48)
     assert found.boxes[20] == (32, 24, 64, 48)
@@ -56,7 +56,7 @@ def test_boxes_are_brought_to_the_frames_that_were_shown_and_those_between() -> 
 
 def test_unsure_boxes_and_those_of_others_count_for_nothing() -> None:
     said = answer(seen(1, certainty=69), seen(2, name="Spike"), seen(9))
-    assert tracks(said, clip("a"), ["Tom"], SETTINGS)["Tom"].boxes == [None] * 81
+    assert build_tracks(said, clip("a"), ["Tom"], SETTINGS)["Tom"].boxes == [None] * 81
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_an_answer_that_makes_no_sense_is_refused(boxes: list[dict[str, Any]]) -
 
 
 def test_the_form_allows_no_other_name() -> None:
-    schema = answer_schema(["Tom", "Jerry"], 5)
+    schema = box_response_schema(["Tom", "Jerry"], 5)
     box = schema["properties"]["boxes"]["items"]["properties"]
     assert box["character"]["enum"] == ["Tom", "Jerry"]
     assert (box["frame"]["minimum"], box["frame"]["maximum"]) == (1, 5)
-    assert set(box) == set(SeenBox.model_fields)
+    assert set(box) == set(PredictedBox.model_fields)
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +92,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def locator(folder: Path, server: StandIn, mark: str, *clips: str) -> VlmLocator:
     """``mark`` tells the server what to do: all that is asked holds it."""
-    known = Known(
+    known = CharacterReference(
         name="Tom", description=f"A cat [[{mark}]]", references=(file_ref(folder / "tom.png"),)
     )
     settings = VlmLocatorSettings(
-        vlm=server.settings(attempts=1, temperature=None), frames=5, min_certainty=70
+        vlm=server.settings(max_attempts=1, temperature=None), num_frames=5, min_confidence=70
     )
-    inputs = VlmInputs(characters=(known,), settings=settings, answers=folder / "answers")
+    inputs = VlmLocatorInputs(
+        characters=(known,), settings=settings, response_cache=folder / "answers"
+    )
     return VlmLocator(inputs, folder, [(clip(name), ["Tom"]) for name in clips])
 
 
@@ -108,7 +110,7 @@ def test_a_model_is_asked_once_and_its_boxes_are_used(folder: Path, server: Stan
     for _ in range(2):
         found = locator(folder, server, "cat", "a", "b").locate(clip("a"), ["Tom"])
         assert found["Tom"].boxes[40] == (16, 24, 48, 48)
-        assert found["Tom"].problem == ""
+        assert found["Tom"].error == ""
     # Both clips show the same: one question, one answer, paid once.
     assert server.counts()["asked"]["cat"] == ["right"]
     assert len((folder / "answers" / "ledger.jsonl").read_text().splitlines()) == 1
@@ -123,14 +125,14 @@ def test_a_server_that_is_gone_stops_the_episode(folder: Path, server: StandIn) 
 @pytest.mark.e2e
 def test_a_provider_that_takes_no_request_is_bad_input(folder: Path, server: StandIn) -> None:
     server.control(script={"wrong": ["400"]})
-    with pytest.raises(BadInput, match="takes no request"):
+    with pytest.raises(BadInput, match="rejected every request"):
         locator(folder, server, "wrong", "a").locate(clip("a"), ["Tom"])
 
 
 def test_a_clip_that_cannot_be_read_says_so(folder: Path, server: StandIn) -> None:
     (folder / "clips" / "a.mp4").write_bytes(b"no video")
     found = locator(folder, server, "odd", "a").locate(clip("a"), ["Tom"])
-    assert "a.mp4" in found["Tom"].problem
+    assert "a.mp4" in found["Tom"].error
 
 
 def test_what_is_sent_shows_the_cast_first(folder: Path, server: StandIn) -> None:

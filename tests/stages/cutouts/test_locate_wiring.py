@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mimix_core import tables
-from mimix_core.diagnostics.model_requirements import needed_models
+from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.domain.library import load_library
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.engine.stage import run_stage
@@ -18,19 +18,19 @@ from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, CutoutSettings
-from mimix_core.settings.locator_settings import LikenessLocatorSettings, VlmLocatorSettings
+from mimix_core.settings.locator_settings import EmbeddingLocatorSettings, VlmLocatorSettings
 from mimix_core.stages.cutouts.locate import (
     LOCATIONS_FILE,
-    BoxesLocator,
-    EmbeddingInputs,
-    Known,
+    BoxAnnotationLocator,
+    CharacterReference,
+    EmbeddingLocatorInputs,
     LocatorInputs,
-    VlmInputs,
-    make_locator,
-    read_locations,
+    VlmLocatorInputs,
+    create_locator,
+    load_locations,
 )
 from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs
-from tasks.cutouts import locating, prepare_locators
+from tasks.cutouts import build_locator_inputs, load_locator_key
 from tests.factories import caption, clip, table_ref, video
 from tests.vlm.standin import KEY, KEY_NAME, standing_in
 
@@ -56,10 +56,10 @@ def test_a_models_boxes_are_cut_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         server.control(answers={"red": {"boxes": [{"frame": n, **box} for n in range(1, 12)]}})
         inputs = episode(
             tmp_path,
-            locating=VlmInputs(
-                characters=(Known(name="Tom", description="A red cat [[red]]"),),
+            locating=VlmLocatorInputs(
+                characters=(CharacterReference(name="Tom", description="A red cat [[red]]"),),
                 settings=VlmLocatorSettings(vlm=server.settings()),
-                answers=tmp_path / "answers",
+                response_cache=tmp_path / "answers",
             ),
         )
         made = run_stage(
@@ -68,7 +68,7 @@ def test_a_models_boxes_are_cut_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (row,) = tables.read(made.ref.path, tables.CUTOUTS)
     assert (row["character"], row["locator"]) == ("Tom", "vlm/openai")
     assert row["status"] == "ok", row["detail"]
-    boxes = read_locations(made.ref.folder / LOCATIONS_FILE)
+    boxes = load_locations(made.ref.folder / LOCATIONS_FILE)
     assert [one["frame"] for one in boxes] == list(range(81))
     assert boxes[40]["x1"] == pytest.approx(0.6 * 64)
     assert {one["score"] for one in boxes} == {0.95}
@@ -82,10 +82,10 @@ def test_a_refusal_fails_the_row_and_not_the_episode(
         server.control(script={"shy": ["refused"]})
         inputs = episode(
             tmp_path,
-            locating=VlmInputs(
-                characters=(Known(name="Tom", description="[[shy]]"),),
+            locating=VlmLocatorInputs(
+                characters=(CharacterReference(name="Tom", description="[[shy]]"),),
                 settings=VlmLocatorSettings(vlm=server.settings()),
-                answers=tmp_path / "answers",
+                response_cache=tmp_path / "answers",
             ),
         )
         made = run_stage(
@@ -98,13 +98,15 @@ def test_a_refusal_fails_the_row_and_not_the_episode(
 def test_boxes_by_hand_stand_in_for_any_locator(tmp_path: Path) -> None:
     boxes = tmp_path / "boxes.yaml"
     boxes.write_text('boxes:\n  - {time: "1", character: Tom, box: [0, 0, 1, 1]}\n')
-    locating = VlmInputs(characters=(), settings=VlmLocatorSettings(), answers=tmp_path / "answers")
+    locating = VlmLocatorInputs(
+        characters=(), settings=VlmLocatorSettings(), response_cache=tmp_path / "answers"
+    )
     names = {"tom": "Tom"}
-    by_hand = make_locator(file_ref(boxes), locating, names, tmp_path, [])
-    assert isinstance(by_hand, BoxesLocator)
+    by_hand = create_locator(file_ref(boxes), locating, names, tmp_path, [])
+    assert isinstance(by_hand, BoxAnnotationLocator)
     assert set(by_hand.keyframes) == {"Tom"}
-    assert make_locator(None, None, names, tmp_path, []).name == "boxes"
-    assert make_locator(None, locating, names, tmp_path, []).name == "vlm/openai"
+    assert create_locator(None, None, names, tmp_path, []).name == "boxes"
+    assert create_locator(None, locating, names, tmp_path, []).name == "vlm/openai"
 
 
 def test_the_key_holds_what_is_used_and_nothing_else(tmp_path: Path) -> None:
@@ -115,14 +117,16 @@ def test_the_key_holds_what_is_used_and_nothing_else(tmp_path: Path) -> None:
         changed = CutoutSettings.model_validate({"backend": "grabcut", **settings})
         return STAGE.key(episode(tmp_path, locating=locating), changed)
 
-    known = (Known(name="Tom", references=references),)
-    plain = EmbeddingInputs(characters=known, settings=LikenessLocatorSettings())
-    stricter = LikenessLocatorSettings(min_similarity=0.7)
-    assert key(plain) == key(plain, vlm={"frames": 5}, locator_cartoon="embedding")
+    known = (CharacterReference(name="Tom", references=references),)
+    plain = EmbeddingLocatorInputs(characters=known, settings=EmbeddingLocatorSettings())
+    stricter = EmbeddingLocatorSettings(min_similarity=0.7)
+    assert key(plain) == key(plain, vlm={"num_frames": 5}, locator_cartoon="embedding")
     assert key(plain) != key(plain.model_copy(update={"settings": stricter}))
     assert key(plain) != key(plain.model_copy(update={"characters": ()}))
     assert key(plain) != key(None)
-    asked = VlmInputs(characters=known, settings=VlmLocatorSettings(), answers=tmp_path / "answers")
+    asked = VlmLocatorInputs(
+        characters=known, settings=VlmLocatorSettings(), response_cache=tmp_path / "answers"
+    )
     elsewhere = asked.model_copy(update={"answers": tmp_path / "other"})
     assert key(asked) == key(elsewhere)
 
@@ -140,8 +144,8 @@ def workspace(folder: Path, **cutouts: Any) -> Workspace:
 
 def test_each_style_has_its_own_locator(tmp_path: Path) -> None:
     of_cartoons = workspace(tmp_path, locator_cartoon="embedding")
-    bunny, street = (locating(of_cartoons, show) for show in of_cartoons.library.shows)
-    assert isinstance(bunny, EmbeddingInputs)
+    bunny, street = (build_locator_inputs(of_cartoons, show) for show in of_cartoons.library.shows)
+    assert isinstance(bunny, EmbeddingLocatorInputs)
     assert {one.name: len(one.references) for one in bunny.characters} == {
         "Bunny": 1,
         "Frank": 1,
@@ -149,11 +153,11 @@ def test_each_style_has_its_own_locator(tmp_path: Path) -> None:
         "Gamera": 1,
     }
     assert street is None
-    asking = workspace(tmp_path, locator_realistic="vlm", vlm={"frames": 7})
-    bunny, street = (locating(asking, show) for show in asking.library.shows)
+    asking = workspace(tmp_path, locator_realistic="vlm", vlm={"num_frames": 7})
+    bunny, street = (build_locator_inputs(asking, show) for show in asking.library.shows)
     assert bunny is None
-    assert isinstance(street, VlmInputs)
-    assert street.settings.frames == 7
+    assert isinstance(street, VlmLocatorInputs)
+    assert street.settings.num_frames == 7
     assert "young woman" in street.characters[0].description
 
 
@@ -161,14 +165,14 @@ def test_what_a_locator_needs_is_known_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    prepare_locators(CutoutSettings())
+    load_locator_key(CutoutSettings())
     with pytest.raises(BadInput, match="OPENAI_API_KEY"):
-        prepare_locators(CutoutSettings(locator_cartoon="vlm"))
+        load_locator_key(CutoutSettings(locator_cartoon="vlm"))
 
     def needed(**cutouts: Any) -> set[str]:
         config = workspace(tmp_path, backend="grabcut", **cutouts).config
-        return {need.name for need in needed_models(config, "augment") if need.stage == "cutouts"}
+        return {need.name for need in required_models(config, "augment") if need.stage == "cutouts"}
 
     assert needed() == set()
-    assert needed(locator_realistic="reference") == {"dlib", "dlib face models"}
+    assert needed(locator_realistic="face") == {"dlib", "dlib face models"}
     assert needed(locator_cartoon="embedding") == {"EfficientNet-Lite0 features"}

@@ -8,9 +8,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mimix_core.settings import CutoutSettings
-from mimix_core.stages.cutouts.locate import Track
-from mimix_core.stages.cutouts.mask_flicker import flicker
-from mimix_core.stages.cutouts.mask_quality import Quality, measure, objection
+from mimix_core.stages.cutouts.locate import FrameBoxes
+from mimix_core.stages.cutouts.mask_flicker import measure_flicker
+from mimix_core.stages.cutouts.mask_quality import (
+    MaskQuality,
+    measure_mask_quality,
+    rejection_reason,
+)
 from mimix_core.tables import Reason
 
 SETTINGS = CutoutSettings()
@@ -35,25 +39,25 @@ def pictured(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(frames_NHW[..., None], 3, axis=-1)
 
 
-def measured(alpha: NDArray[np.uint8], track: Track, score: float = 0.9) -> Quality:
-    return measure(pictured(alpha), alpha, track, [score] * len(alpha))
+def measured(alpha: NDArray[np.uint8], track: FrameBoxes, score: float = 0.9) -> MaskQuality:
+    return measure_mask_quality(pictured(alpha), alpha, track, [score] * len(alpha))
 
 
 def reason(alpha: NDArray[np.uint8], box: tuple[float, float, float, float] = BOX) -> Reason | None:
-    against = objection(measured(alpha, [box] * len(alpha)), SETTINGS)
+    against = rejection_reason(measured(alpha, [box] * len(alpha)), SETTINGS)
     return None if against is None else against[0]
 
 
 def test_a_steady_whole_mask_is_fit() -> None:
     quality = measured(alphas(), [BOX] * 20)
-    assert objection(quality, SETTINGS) is None
+    assert rejection_reason(quality, SETTINGS) is None
     assert quality.area == [round(16 * 28 / (48 * 64), 6)] * 20
     assert quality.boxes == [[12, 10, 28, 38]] * 20
-    assert (quality.presence, quality.steadiness, quality.inside) == (1, 1, 1)
-    assert (quality.jump, quality.pieces, quality.holes) == (0, 1, 0)
-    assert quality.flicker == 0
+    assert (quality.presence, quality.min_frame_iou, quality.share_in_box) == (1, 1, 1)
+    assert (quality.max_jump, quality.pieces, quality.holes) == (0, 1, 0)
+    assert quality.max_flicker == 0
     # The mask's box, 16 x 28, in the located one, 20 x 32.
-    assert quality.covered == pytest.approx(0.7)
+    assert quality.box_coverage == pytest.approx(0.7)
     assert quality.border == []
 
 
@@ -85,13 +89,13 @@ def test_a_mask_whose_middle_jumps_is_refused() -> None:
     alpha[9:] = np.roll(alpha[9:], 8, axis=2)
     box = (12.0, 10.0, 40.0, 26.0)
     assert reason(alpha, box) is Reason.MASK_JUMPS
-    assert measured(alpha, [box] * 20).jump == pytest.approx(8 / np.hypot(20, 12))
+    assert measured(alpha, [box] * 20).max_jump == pytest.approx(8 / np.hypot(20, 12))
 
 
 def test_a_mask_that_walks_does_not_jump() -> None:
     alpha = np.stack([np.roll(frame, n, axis=1) for n, frame in enumerate(alphas())])
     track = [(10.0 + n, 8.0, 30.0 + n, 40.0) for n in range(20)]
-    assert objection(measured(alpha, track), SETTINGS) is None
+    assert rejection_reason(measured(alpha, track), SETTINGS) is None
 
 
 def test_a_mask_in_pieces_is_refused() -> None:
@@ -140,11 +144,16 @@ def test_a_mask_of_only_the_head_misses_the_box() -> None:
 def test_any_masks_can_be_measured(corners: list[tuple[int, int, int, int]]) -> None:
     alpha = np.concatenate([alphas(box, 1) for box in corners])
     quality = measured(alpha, [BOX, None, *[BOX] * len(corners)][: len(corners)])
-    for share in (quality.presence, quality.steadiness, quality.inside, quality.covered):
+    for share in (
+        quality.presence,
+        quality.min_frame_iou,
+        quality.share_in_box,
+        quality.box_coverage,
+    ):
         assert 0 <= share <= 1
     assert 0 <= quality.holes < 1
-    assert 0 <= quality.jump <= np.hypot(64, 48)
-    assert quality.flicker >= 0
+    assert 0 <= quality.max_jump <= np.hypot(64, 48)
+    assert quality.max_flicker >= 0
 
 
 def test_a_mask_outside_of_its_box_is_refused() -> None:
@@ -154,7 +163,7 @@ def test_a_mask_outside_of_its_box_is_refused() -> None:
 def test_sides_that_cut_a_character_off_are_recorded() -> None:
     quality = measured(alphas((12, 10, 28, 48)), [(12.0, 10.0, 28.0, 48.0)] * 20)
     assert quality.border == ["bottom"]
-    assert objection(quality, SETTINGS) is None
+    assert rejection_reason(quality, SETTINGS) is None
     # One pixel of one frame is no contact.
     alpha = alphas()
     alpha[3, 0, 20] = 255
@@ -166,7 +175,7 @@ def test_a_character_cut_off_on_both_sides_fits_nowhere() -> None:
 
 
 def test_a_mask_that_the_backend_is_not_sure_of_is_refused() -> None:
-    against = objection(measured(alphas(), [BOX] * 20, 0.2), SETTINGS)
+    against = rejection_reason(measured(alphas(), [BOX] * 20, 0.2), SETTINGS)
     assert against is not None
     assert against[0] is Reason.MASK_UNSURE
 
@@ -191,7 +200,7 @@ def walking(frames: int = 12) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 def test_what_walks_does_not_flicker() -> None:
     pictures, alpha = walking()
-    assert flicker(pictures, alpha >= 128) < 0.01
+    assert measure_flicker(pictures, alpha >= 128) < 0.01
 
 
 @pytest.mark.parametrize("frames", [slice(5, 6), slice(5, 12)])
@@ -207,22 +216,24 @@ def test_a_piece_of_wall_that_joins_or_a_piece_of_figure_that_leaves_flickers(
         masks[frames, 40:68, :] = False
     piece = 20 * 28 if joins else 40 * 28
     area = np.median(masks.sum(axis=(1, 2)))
-    assert flicker(pictures, masks) == pytest.approx(piece / area, rel=0.05)
-    quality = measure(pictures, np.where(masks, 255, 0).astype(np.uint8), [BOX] * 12, [0.9] * 12)
-    assert quality.flicker > SETTINGS.max_flicker
+    assert measure_flicker(pictures, masks) == pytest.approx(piece / area, rel=0.05)
+    quality = measure_mask_quality(
+        pictures, np.where(masks, 255, 0).astype(np.uint8), [BOX] * 12, [0.9] * 12
+    )
+    assert quality.max_flicker > SETTINGS.max_flicker
 
 
 def test_a_mask_that_flickers_is_refused() -> None:
     alpha = alphas()
     alpha[9:, 10:20, 30:40] = 255
-    quality = measure(
+    quality = measure_mask_quality(
         pictured(alphas()), alpha, [(12.0, 10.0, 40.0, 38.0)] * 20, [0.9] * len(alpha)
     )
-    against = objection(quality, SETTINGS)
+    against = rejection_reason(quality, SETTINGS)
     assert against is not None
     assert against[0] is Reason.MASK_FLICKERS
 
 
 def test_no_masks_do_not_flicker() -> None:
     pictures, alpha = walking()
-    assert flicker(pictures, np.zeros(alpha.shape, bool)) == 0
+    assert measure_flicker(pictures, np.zeros(alpha.shape, bool)) == 0

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from mimix_core.settings import CutoutSettings
 from mimix_core.settings.segmenter_settings import Sam2Settings
-from mimix_core.stages.cutouts.mask_quality import measure, objection
+from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejection_reason
 from mimix_core.stages.cutouts.sam2 import model_zoo
-from mimix_core.stages.cutouts.sam2.sam2_segmenter import Sam2Segmenter, soften
+from mimix_core.stages.cutouts.sam2.sam2_segmenter import Sam2Segmenter, compute_soft_alphas
 from mimix_core.tables import Reason
 from tests.stages.cutouts.small_sam2 import IMAGE_SIZE, moving_figures, small_sam2
 
@@ -59,7 +59,7 @@ def test_who_was_never_located_has_no_mask() -> None:
 def test_clips_together_are_as_each_alone() -> None:
     one, two = moving_figures(6, 48, 80), moving_figures(4, 64, 48, seed=1)
     cuts = segmenter(0, sees=True)
-    together = cuts.segment_all([one, two])
+    together = cuts.segment_batch([one, two])
     for shot, found in zip((one, two), together, strict=True):
         alone = cuts.segment(*shot)
         assert set(found) == set(alone)
@@ -77,8 +77,8 @@ def rejected(seeds: range, frames: int, *, sees: bool) -> Counter[Reason | None]
         pictures, located = moving_figures(frames, 48, 80, seed)
         for name, place in located.items():
             found = cuts.segment(pictures, {name: place})[name]
-            quality = measure(pictures, found.alpha_NHW, place.boxes, found.scores)
-            against = objection(quality, CutoutSettings())
+            quality = measure_mask_quality(pictures, found.alpha_NHW, place.boxes, found.scores)
+            against = rejection_reason(quality, CutoutSettings())
             reasons[against[0] if against else None] += 1
     return reasons
 
@@ -98,15 +98,15 @@ def test_of_the_real_nets_random_masks_all_but_a_few_are_rejected() -> None:
     settings = Sam2Settings(model="tiny", image_size=256, precision="fp32")
     for seed in range(5):
         torch.manual_seed(seed)
-        model = model_zoo.build("tiny", image_size=256)
+        model = model_zoo.build_predictor("tiny", image_size=256)
         with torch.no_grad():
             model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(20.0)
         pictures, located = moving_figures(12, 120, 208, seed)
         cuts = Sam2Segmenter(model, settings, "sam2.1-tiny/random")
         for name, place in located.items():
             found = cuts.segment(pictures, {name: place})[name]
-            quality = measure(pictures, found.alpha_NHW, place.boxes, found.scores)
-            against = objection(quality, CutoutSettings())
+            quality = measure_mask_quality(pictures, found.alpha_NHW, place.boxes, found.scores)
+            against = rejection_reason(quality, CutoutSettings())
             reasons[against[0] if against else None] += 1
     # Two of ten are right by chance: any net tells a figure of one colour from the noise. They
     # are held back because the net is not sure of them.
@@ -119,7 +119,7 @@ def test_the_compiled_net_cuts_out_the_same() -> None:
     pictures, located = moving_figures(4, 48, 80)
     cuts = segmenter(0, sees=True)
     plain = cuts.segment(pictures, located)
-    model_zoo.compiled(cuts.model)
+    model_zoo.compile_predictor(cuts.model)
     for name, segmented in cuts.segment(pictures, located).items():
         same = (segmented.alpha_NHW >= 128) == (plain[name].alpha_NHW >= 128)
         assert same.mean() > 0.99
@@ -137,7 +137,7 @@ def discs() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 
 def test_soft_edges_follow_the_picture() -> None:
     frames, masks = discs()
-    (alpha,) = soften(frames, masks, 2)
+    (alpha,) = compute_soft_alphas(frames, masks, 2)
     truth = frames[0, ..., 0] == 255
     found = alpha[0] >= 128
     assert (found & truth).sum() / (found | truth).sum() > 0.98
@@ -145,7 +145,9 @@ def test_soft_edges_follow_the_picture() -> None:
 
 def test_threads_change_nothing() -> None:
     frames, masks = discs()
-    assert np.array_equal(soften(frames, masks, 1), soften(frames, masks, 3))
+    assert np.array_equal(
+        compute_soft_alphas(frames, masks, 1), compute_soft_alphas(frames, masks, 3)
+    )
 
 
 def test_touching_characters_share_their_edge() -> None:
@@ -153,6 +155,6 @@ def test_touching_characters_share_their_edge() -> None:
     left, right = masks.copy(), masks.copy()
     left[..., 60:] = False
     right[..., :60] = False
-    alphas = np.stack(soften(frames, np.concatenate([left, right]), 2)).astype(int)
+    alphas = np.stack(compute_soft_alphas(frames, np.concatenate([left, right]), 2)).astype(int)
     assert alphas.sum(axis=0).max() <= 255
     assert int(((alphas >= 128).sum(axis=0)).max()) == 1

@@ -9,17 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from mimix_core.stages.cutouts.sam2.preprocess import fitting
-from mimix_core.stages.cutouts.sam2.propagate import Features, Tracked, encode, propagate, track
-from mimix_core.stages.cutouts.sam2.visual_prompts import Prompt
+from mimix_core.stages.cutouts.sam2.preprocess import plan_padded_resize
+from mimix_core.stages.cutouts.sam2.propagate import (
+    ClipFeatures,
+    TrackedMasks,
+    encode_frames,
+    propagate_lanes,
+    track_characters,
+)
+from mimix_core.stages.cutouts.sam2.visual_prompts import VisualPrompt
 from tests.stages.cutouts.small_sam2 import IMAGE_SIZE, moving_figures, small_sam2
 
 FRAMES, HEIGHT, WIDTH = 21, 48, 80
-FIT = fitting(HEIGHT, WIDTH, 0.05, IMAGE_SIZE)
+FIT = plan_padded_resize(HEIGHT, WIDTH, 0.05, IMAGE_SIZE)
 PICTURES, WHERE = moving_figures(FRAMES, HEIGHT, WIDTH)
 PROMPTS = (
-    Prompt(9, WHERE["Red"].boxes[9] or (0, 0, 1, 1)),
-    Prompt(14, WHERE["Blue"].boxes[14] or (0, 0, 1, 1), ((30.0, 24.0, 0), (50.0, 20.0, 1))),
+    VisualPrompt(9, WHERE["Red"].boxes[9] or (0, 0, 1, 1)),
+    VisualPrompt(14, WHERE["Blue"].boxes[14] or (0, 0, 1, 1), ((30.0, 24.0, 0), (50.0, 20.0, 1))),
 )
 # Of logits that reach 10. The predictor rounds its memory to bf16, in fp32 too.
 TOLERANCE = 1e-3
@@ -40,18 +46,18 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def features(model: Any) -> Features:
+def features(model: Any) -> ClipFeatures:
     with torch.inference_mode():
-        return encode(model, torch.from_numpy(PICTURES), FIT, 5)
+        return encode_frames(model, torch.from_numpy(PICTURES), FIT, 5)
 
 
 @pytest.fixture(scope="module")
-def ours(model: Any, features: Features) -> list[Tracked]:
+def ours(model: Any, features: ClipFeatures) -> list[TrackedMasks]:
     with torch.inference_mode():
-        return track(model, [features], [PROMPTS], [FIT])[0]
+        return track_characters(model, [features], [PROMPTS], [FIT])[0]
 
 
-def predictor(model: Any, prompt: Prompt, *, reverse: bool) -> dict[int, torch.Tensor]:
+def predictor(model: Any, prompt: VisualPrompt, *, reverse: bool) -> dict[int, torch.Tensor]:
     """Mask logits in the padded frame by sam2's predictor, its state made of the same pictures."""
     names = (
         "point_inputs_per_obj mask_inputs_per_obj cached_features constants output_dict_per_obj "
@@ -59,7 +65,7 @@ def predictor(model: Any, prompt: Prompt, *, reverse: bool) -> dict[int, torch.T
     )
     state: dict[str, Any] = {name: {} for name in names.split()}
     state |= {
-        "images": FIT.prepare(torch.from_numpy(PICTURES)),
+        "images": FIT.preprocess(torch.from_numpy(PICTURES)),
         "num_frames": FRAMES,
         "offload_video_to_cpu": False,
         "offload_state_to_cpu": False,
@@ -87,7 +93,7 @@ def predictor(model: Any, prompt: Prompt, *, reverse: bool) -> dict[int, torch.T
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_both_ways_are_those_of_sam2s_predictor(
-    model: Any, ours: list[Tracked], reverse: bool
+    model: Any, ours: list[TrackedMasks], reverse: bool
 ) -> None:
     m = FIT.margin
     for prompt, found in zip(PROMPTS, ours, strict=True):
@@ -101,24 +107,28 @@ def test_both_ways_are_those_of_sam2s_predictor(
             assert float((cropped - mine[frame]).abs().max()) < TOLERANCE
 
 
-def test_what_was_seen_before_matters(model: Any, features: Features, ours: list[Tracked]) -> None:
+def test_what_was_seen_before_matters(
+    model: Any, features: ClipFeatures, ours: list[TrackedMasks]
+) -> None:
     """Else the test above would say nothing about memory."""
     with torch.inference_mode():
-        other = track(model, [features], [[Prompt(9, (1.0, 1.0, 12.0, 12.0))]], [FIT])[0][0]
+        other = track_characters(
+            model, [features], [[VisualPrompt(9, (1.0, 1.0, 12.0, 12.0))]], [FIT]
+        )[0][0]
     for frame, wanted in ((10, 50), (20, 10)):
         difference = (ours[0].logits_Nhw[frame] - other.logits_Nhw[frame]).abs().max()
         assert float(difference) > wanted * TOLERANCE
 
 
 def test_who_else_is_in_the_batch_does_not_matter(
-    model: Any, features: Features, ours: list[Tracked]
+    model: Any, features: ClipFeatures, ours: list[TrackedMasks]
 ) -> None:
     """Another clip, shorter, and a character whose best frame is an end of it."""
-    late = Features(tuple(level[11:] for level in features.levels), features.positions)
-    moved = [Prompt(0, PROMPTS[0].box), Prompt(9, PROMPTS[0].box)]
+    late = ClipFeatures(tuple(level[11:] for level in features.levels), features.positions)
+    moved = [VisualPrompt(0, PROMPTS[0].box), VisualPrompt(9, PROMPTS[0].box)]
     with torch.inference_mode():
-        alone = track(model, [late], [moved], [FIT])[0]
-        together = track(model, [features, late], [PROMPTS, moved], [FIT, FIT])
+        alone = track_characters(model, [late], [moved], [FIT])[0]
+        together = track_characters(model, [features, late], [PROMPTS, moved], [FIT, FIT])
     assert [len(found.logits_Nhw) for found in alone] == [10, 10]
     for one, two in zip([*ours, *alone], [*together[0], *together[1]], strict=True):
         assert one.logits_Nhw.shape == two.logits_Nhw.shape
@@ -126,5 +136,5 @@ def test_who_else_is_in_the_batch_does_not_matter(
         assert torch.allclose(one.present_N, two.present_N, atol=1e-4)
 
 
-def test_nobody_asked_for_nobody_tracked(model: Any, features: Features) -> None:
-    assert propagate(model, [features], []) == []
+def test_nobody_asked_for_nobody_tracked(model: Any, features: ClipFeatures) -> None:
+    assert propagate_lanes(model, [features], []) == []

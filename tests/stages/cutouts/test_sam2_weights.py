@@ -12,8 +12,8 @@ from mimix_core.errors import MissingModel
 from mimix_core.settings import CutoutSettings
 from mimix_core.settings.segmenter_settings import Sam2Settings
 from mimix_core.stages.cutouts.sam2 import model_zoo
-from mimix_core.stages.cutouts.sam2.model_zoo import PUBLISHED
-from mimix_core.stages.cutouts.segmenter import make_segmenter
+from mimix_core.stages.cutouts.sam2.model_zoo import PUBLISHED_CHECKPOINTS
+from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
 from tests.stages.cutouts.small_sam2 import small_sam2
 
 
@@ -28,12 +28,12 @@ class Command:
 
 
 def load(checkpoint: Path, sha256: str | None) -> object:
-    return model_zoo.load("tiny", checkpoint, sha256, image_size=128, device="cpu")
+    return model_zoo.load_predictor("tiny", checkpoint, sha256, image_size=128, device="cpu")
 
 
 def test_each_size_has_its_own_published_checkpoint() -> None:
-    assert set(PUBLISHED) == {"tiny", "small", "base-plus", "large"}
-    digests = {each.sha256 for each in PUBLISHED.values()}
+    assert set(PUBLISHED_CHECKPOINTS) == {"tiny", "small", "base-plus", "large"}
+    digests = {each.sha256 for each in PUBLISHED_CHECKPOINTS.values()}
     assert len(digests) == 4
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
 
@@ -42,7 +42,7 @@ def test_without_a_checkpoint_it_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(MissingModel, match=r"092824/sam2\.1_hiera_tiny\.pt"):
         load(tmp_path / "none.pt", None)
     with pytest.raises(MissingModel, match="a checkpoint of SAM2"):
-        make_segmenter(CutoutSettings(backend="sam2"), None)
+        create_segmenter(CutoutSettings(backend="sam2"), None)
 
 
 def test_another_file_than_the_published_is_refused(tmp_path: Path) -> None:
@@ -76,12 +76,12 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_a_checkpoint_of_ones_own_is_loaded_and_named_by_its_digest(tmp_path: Path) -> None:
     torch.manual_seed(3)
-    made = model_zoo.build("tiny", image_size=128)
+    made = model_zoo.build_predictor("tiny", image_size=128)
     path = tmp_path / "own.pt"
     torch.save({"model": made.state_dict()}, path)
     digest = digest_file(path)
     settings = Sam2Settings(model="tiny", sha256=digest, image_size=128, device="cpu")
-    segmenter = make_segmenter(CutoutSettings(backend="sam2", sam2=settings), path)
+    segmenter = create_segmenter(CutoutSettings(backend="sam2", sam2=settings), path)
     assert segmenter.name == f"sam2.1-tiny/{digest[:8]}"
     loaded = segmenter.model.state_dict()  # type: ignore[attr-defined]
     assert all(torch.equal(value, loaded[name]) for name, value in made.state_dict().items())

@@ -13,8 +13,10 @@ from mimix_core.errors import MissingModel
 from mimix_core.settings import CutoutSettings
 from mimix_core.settings.segmenter_settings import Sam2Settings
 from mimix_core.stages.cutouts import matting
-from mimix_core.stages.cutouts.locate import Box, Located
-from mimix_core.stages.cutouts.segmenter import GrabCutSegmenter, SelfieSegmenter, make_segmenter
+from mimix_core.stages.cutouts.backends.grabcut import GrabCutSegmenter
+from mimix_core.stages.cutouts.backends.selfie import SelfieSegmenter
+from mimix_core.stages.cutouts.locate import Box, BoxTrack
+from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
 
 ROOT = Path(__file__).resolve().parents[3]
 FRAMES, HEIGHT, WIDTH = 8, 120, 208
@@ -36,8 +38,8 @@ def moving_disc() -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[Box | None
     return np.stack(frames), np.stack(masks), list(boxes)
 
 
-def at(boxes: list[Box | None]) -> dict[str, Located]:
-    return {"Figure": Located(boxes, [0.0 if box is None else 1.0 for box in boxes])}
+def at(boxes: list[Box | None]) -> dict[str, BoxTrack]:
+    return {"Figure": BoxTrack(boxes, [0.0 if box is None else 1.0 for box in boxes])}
 
 
 def iou(alpha: NDArray[np.uint8], truth: NDArray[np.bool_]) -> float:
@@ -88,7 +90,7 @@ def test_the_edge_of_an_alpha_follows_the_picture() -> None:
     small = cv2.resize(full, (40, 40), interpolation=cv2.INTER_AREA)
     mask = np.zeros((40, 40), np.uint8)
     mask[:, 19:] = 1  # three pixels too far at full size
-    alpha = matting.soft_edge(small, mask, full)
+    alpha = matting.refine_edge(small, mask, full)
     assert alpha[:, :34].max() == 0
     assert alpha[:, 46:].min() == 1
     assert np.array_equal(alpha[10:70] >= 0.5, full[10:70, :, 0] == 220)
@@ -100,7 +102,7 @@ def test_specks_and_pinholes_go_and_large_holes_stay() -> None:
     mask[50:53, 50:53] = 1
     mask[10, 10] = 0
     mask[20:30, 20:30] = 0
-    tidy = matting.tidy(mask)
+    tidy = matting.remove_specks(mask)
     assert not tidy[50:53, 50:53].any()
     assert tidy[10, 10] == 1
     assert not tidy[20:30, 20:30].any()
@@ -108,17 +110,17 @@ def test_specks_and_pinholes_go_and_large_holes_stay() -> None:
 
 def test_a_backend_without_its_weights_says_what_to_do() -> None:
     with pytest.raises(MissingModel, match="grabcut"):
-        make_segmenter(CutoutSettings(backend="selfie"), None)
-    assert make_segmenter(CutoutSettings(backend="grabcut"), None).name == "grabcut"
+        create_segmenter(CutoutSettings(backend="selfie"), None)
+    assert create_segmenter(CutoutSettings(backend="grabcut"), None).name == "grabcut"
 
 
 def test_sam2s_settings_leave_the_other_backends_cutouts_alone() -> None:
     small = Sam2Settings(model="small")
     for backend in ("selfie", "grabcut"):
         one = CutoutSettings.model_validate({"backend": backend, "sam2": small})
-        assert one.in_force() == CutoutSettings.model_validate({"backend": backend})
+        assert one.effective() == CutoutSettings.model_validate({"backend": backend})
     kept = CutoutSettings(backend="sam2", sam2=small)
-    assert kept.in_force() == kept
+    assert kept.effective() == kept
 
 
 @pytest.fixture(scope="session")

@@ -138,10 +138,15 @@ def test_sam2_with_random_weights_runs_through_the_stage_and_is_rejected(
 
     torch.manual_seed(0)
     checkpoint = tmp_path / "random.pt"
-    torch.save({"model": model_zoo.build("tiny", image_size=64).state_dict()}, checkpoint)
+    torch.save({"model": model_zoo.build_predictor("tiny", image_size=64).state_dict()}, checkpoint)
     given = file_ref(checkpoint)
     sam2 = Sam2Settings(
-        model="tiny", sha256=given.sha256, image_size=64, precision="fp32", device="cpu", clips=2
+        model="tiny",
+        sha256=given.sha256,
+        image_size=64,
+        precision="fp32",
+        device="cpu",
+        clip_batch_size=2,
     )
     settings = CutoutSettings(backend="sam2", sam2=sam2)
     captioned = {"a": BOTH, "broken": TOM, "c": TOM, "d": TOM}

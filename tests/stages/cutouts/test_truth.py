@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mimix_core.engine.artifacts import file_ref
-from mimix_core.stages.cutouts.locate import box_at, in_clip, read_boxes
+from mimix_core.stages.cutouts.locate import interpolate_box, load_box_annotations, map_box_to_clip
 from tests.factories import clip
 from tests.stages.cutouts.drawn import boundary_errors, drawn, filled, iou
 
@@ -55,7 +55,9 @@ def test_the_drawn_masks_lie_in_the_boxes_given_by_hand() -> None:
     """Both were made by hand, and not from each other."""
     names = {"bunny": "Bunny", "gamera": "Gamera", "clara": "Clara"}
     for one in drawn():
-        boxes = read_boxes(file_ref(DEMO / "scripts" / f"{one.episode}.boxes.yaml"), names)
+        boxes = load_box_annotations(
+            file_ref(DEMO / "scripts" / f"{one.episode}.boxes.yaml"), names
+        )
         row = clip(
             one.clip_id,
             source_width=one.source[0],
@@ -65,9 +67,9 @@ def test_the_drawn_masks_lie_in_the_boxes_given_by_hand() -> None:
             height=480,
         )
         for frame, mask in one.masks.items():
-            given = box_at(boxes.keyframes[one.character], one.start + Fraction(frame, 16))
+            given = interpolate_box(boxes.keyframes[one.character], one.start + Fraction(frame, 16))
             assert given is not None
-            box = in_clip(given, row)
+            box = map_box_to_clip(given, row)
             assert box is not None
             x0, y0, x1, y1 = (round(side) for side in box)
             inside = mask[y0:y1, x0:x1].sum() / mask.sum()

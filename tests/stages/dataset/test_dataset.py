@@ -15,7 +15,7 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.settings import DatasetSettings
-from mimix_core.stages.dataset.stage import STAGE, DatasetInputs, shortfall
+from mimix_core.stages.dataset.stage import STAGE, DatasetInputs, describe_shortfall
 from mimix_core.tables import Row
 from tests.factories import caption, clip, table_ref
 from tests.stages.captions.test_recaption import composite
@@ -175,7 +175,7 @@ def test_the_card_counts_what_the_table_holds(store: Store, material: Material) 
         }
     made = sum(row["kind"] == "composite" for row in rows)
     assert counted(text, "Pasted characters") == {"Tom (cartoon), realistic": (0, made)}
-    assert f"A share of 0.1 was asked for: {made} composites." in text
+    assert f"A share of 0.1 was requested: {made} composites." in text
     assert "| composite, not_needed_for_ratio | " in text
 
 
@@ -183,9 +183,9 @@ def test_a_share_that_cannot_be_met_is_said(store: Store, material: Material) ->
     run = run_stage(store, STAGE, material.inputs(), DatasetSettings(ratio=Decimal("0.9")))
     notes = store.record(run.ref).notes
     assert notes["composites"] == 40 < int(notes["composites_wanted"])
-    assert "There are not enough composites" in (run.ref.folder / "README.md").read_text()
+    assert "There are not enough captioned composites" in (run.ref.folder / "README.md").read_text()
     wanted = notes["composites_wanted"]
-    missing = shortfall(notes, Decimal("0.9"))
+    missing = describe_shortfall(notes, Decimal("0.9"))
     assert missing.startswith(f"40 of the {wanted} composites that a share of 0.9 needs")
 
 
@@ -195,7 +195,7 @@ def test_nothing_is_missing_of_a_share_that_is_met(
 ) -> None:
     run = run_stage(store, STAGE, material.inputs(), DatasetSettings(ratio=Decimal(ratio)))
     met = Fraction(ratio) <= Fraction(40, 40 + len(TRAINED) * PER_EPISODE - 1)
-    assert bool(shortfall(store.record(run.ref).notes, Decimal(ratio))) is not met
+    assert bool(describe_shortfall(store.record(run.ref).notes, Decimal(ratio))) is not met
 
 
 def test_the_datasets_library_reads_it(

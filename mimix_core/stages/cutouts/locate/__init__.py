@@ -1,53 +1,56 @@
-"""Where a character is: one interface, several backends (paper, section 3.2).
+"""Locate characters in clips with one of several backends (paper, section 3.2).
 
-``make_locator`` is the way in; what any locator finds is ``Located``, one box or none a frame.
+``create_locator`` is the entry point. Every locator returns a ``BoxTrack`` per character: one box
+or None per frame.
 """
 
 from mimix_core.stages.cutouts.locate.box_annotations import (
-    BoxesLocator,
-    Keyframe,
-    box_at,
-    in_clip,
-    picture_in,
-    read_boxes,
+    BoxAnnotationLocator,
+    BoxKeyframe,
+    clip_content_rect,
+    interpolate_box,
+    load_box_annotations,
+    map_box_to_clip,
 )
-from mimix_core.stages.cutouts.locate.box_track import Box, Located, Locator, Track
+from mimix_core.stages.cutouts.locate.box_track import Box, BoxTrack, FrameBoxes, Locator
 from mimix_core.stages.cutouts.locate.boxes_io import (
-    LOCATIONS,
     LOCATIONS_FILE,
-    location_rows,
-    read_locations,
+    LOCATIONS_SCHEMA,
+    LocationRow,
+    build_location_rows,
+    load_locations,
     write_locations,
 )
-from mimix_core.stages.cutouts.locate.locator_factory import make_locator
+from mimix_core.stages.cutouts.locate.locator_factory import create_locator
 from mimix_core.stages.cutouts.locate.locator_inputs import (
-    EmbeddingInputs,
-    Known,
+    CharacterReference,
+    EmbeddingLocatorInputs,
+    FaceLocatorInputs,
     LocatorInputs,
-    ReferenceInputs,
-    VlmInputs,
+    VlmLocatorInputs,
 )
 
 __all__ = [
-    "LOCATIONS",
     "LOCATIONS_FILE",
+    "LOCATIONS_SCHEMA",
     "Box",
-    "BoxesLocator",
-    "EmbeddingInputs",
-    "Keyframe",
-    "Known",
-    "Located",
+    "BoxAnnotationLocator",
+    "BoxKeyframe",
+    "BoxTrack",
+    "CharacterReference",
+    "EmbeddingLocatorInputs",
+    "FaceLocatorInputs",
+    "FrameBoxes",
+    "LocationRow",
     "Locator",
     "LocatorInputs",
-    "ReferenceInputs",
-    "Track",
-    "VlmInputs",
-    "box_at",
-    "in_clip",
-    "location_rows",
-    "make_locator",
-    "picture_in",
-    "read_boxes",
-    "read_locations",
+    "VlmLocatorInputs",
+    "build_location_rows",
+    "clip_content_rect",
+    "create_locator",
+    "interpolate_box",
+    "load_box_annotations",
+    "load_locations",
+    "map_box_to_clip",
     "write_locations",
 ]

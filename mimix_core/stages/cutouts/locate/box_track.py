@@ -1,4 +1,4 @@
-"""What every locator gives: one character's boxes over the frames of a clip, and how sure."""
+"""Box tracks: one character's boxes over the frames of a clip, with confidence scores."""
 
 from __future__ import annotations
 
@@ -7,99 +7,103 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from mimix_core.tables import Row
+from mimix_core.tables import ClipRow
 
 Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels of a clip; the right and bottom sides do not belong to it."""
+"""x0, y0, x1, y1 in pixels of a clip; x1 and y1 are exclusive."""
 
-Track = Sequence[Box | None]
-"""One character's box in each frame of a clip, None where it was not located."""
+FrameBoxes = Sequence[Box | None]
+"""One character's box in each frame of a clip, None where it is not located."""
 
-MIN_LINK = 0.3
-"""Two sightings whose boxes overlap by less (IoU) are not joined: nothing is known between them."""
+MIN_LINK_IOU = 0.3
+"""Minimum IoU of two detections for boxes to be interpolated between them."""
 
 
 @dataclass(frozen=True)
-class Located:
-    """Where one character is in a clip.
+class BoxTrack:
+    """Boxes of one character in a clip.
 
-    ``scores``: one a frame, 0 to 1, 0 where there is no box; how likely the locator holds it, in
-    its own measure. ``problem``: what broke, so that nothing is known about the character.
+    ``scores``: one per frame in 0..1, 0 without a box; the locator's confidence in its own
+    measure. ``error``: why locating failed, empty if it did not.
     """
 
-    boxes: Track
+    boxes: FrameBoxes
     scores: Sequence[float]
-    problem: str = ""
+    error: str = ""
 
 
 class Locator(Protocol):
-    """Says where each of some characters is in a clip."""
+    """Locate characters in a clip."""
 
     @property
     def name(self) -> str: ...
 
-    def locate(self, clip: Row, characters: Sequence[str]) -> dict[str, Located]: ...
+    def locate(self, clip: ClipRow, characters: Sequence[str]) -> dict[str, BoxTrack]: ...
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """A box in one frame, and how sure the locator is of it."""
+class BoxDetection:
+    """A box detected in one frame, with the locator's confidence."""
 
     box: Box
     score: float
 
 
-def nowhere(frames: int, problem: str = "") -> Located:
-    """Located in none of ``frames`` frames."""
-    return Located([None] * frames, [0.0] * frames, problem)
+def empty_track(frames: int, error: str = "") -> BoxTrack:
+    """Return a track without a box in any of ``frames`` frames."""
+    return BoxTrack([None] * frames, [0.0] * frames, error)
 
 
-def sampled(frames: int, every: int) -> list[int]:
-    """Frame 0, every ``every``-th one, and the last."""
-    numbers = list(range(0, frames, every))
+def strided_frame_indices(frames: int, stride: int) -> list[int]:
+    """Return frame 0, every ``stride``-th frame, and the last frame."""
+    numbers = list(range(0, frames, stride))
     return numbers if numbers[-1] == frames - 1 else [*numbers, frames - 1]
 
 
-def joined(sightings: Mapping[int, Sighting], frames: int, max_gap: int) -> Located:
-    """A box for every frame between sightings: on a straight line, with the lower of both scores.
+def interpolate_detections(
+    detections: Mapping[int, BoxDetection], frames: int, max_gap: int
+) -> BoxTrack:
+    """Interpolate boxes linearly between detections, with the lower of both scores.
 
-    ``sightings``: by frame number. Two that are more than ``max_gap`` frames apart, or whose boxes
-    hardly overlap, are not joined; before the first and after the last there is nothing.
+    ``detections``: by frame number. There is no interpolation between two that are more than
+    ``max_gap`` frames apart or overlap by less than MIN_LINK_IOU, and no extrapolation.
     """
     boxes: list[Box | None] = [None] * frames
     scores = [0.0] * frames
-    for number, seen in sightings.items():
-        boxes[number], scores[number] = seen.box, seen.score
-    for (first, one), (last, two) in pairwise(sorted(sightings.items())):
-        if last - first > max_gap or iou(one.box, two.box) < MIN_LINK:
+    for number, detection in detections.items():
+        boxes[number], scores[number] = detection.box, detection.score
+    for (first, one), (last, two) in pairwise(sorted(detections.items())):
+        if last - first > max_gap or box_iou(one.box, two.box) < MIN_LINK_IOU:
             continue
         for number in range(first + 1, last):
-            boxes[number] = _on_the_way(one.box, two.box, number - first, last - first)
+            boxes[number] = _interpolate(one.box, two.box, number - first, last - first)
             scores[number] = min(one.score, two.score)
-    return Located(boxes, scores)
+    return BoxTrack(boxes, scores)
 
 
-def _on_the_way(one: Box, two: Box, steps: int, of: int) -> Box:
-    x0, y0, x1, y1 = ((a * (of - steps) + b * steps) / of for a, b in zip(one, two, strict=True))
+def _interpolate(one: Box, two: Box, step: int, steps: int) -> Box:
+    x0, y0, x1, y1 = (
+        (a * (steps - step) + b * step) / steps for a, b in zip(one, two, strict=True)
+    )
     return x0, y0, x1, y1
 
 
-def iou(one: Box, two: Box) -> float:
-    """Intersection over union of two boxes."""
+def box_iou(one: Box, two: Box) -> float:
+    """Compute the intersection over union of two boxes."""
     width = min(one[2], two[2]) - max(one[0], two[0])
     height = min(one[3], two[3]) - max(one[1], two[1])
     if width <= 0 or height <= 0:
         return 0.0
-    both = width * height
-    return both / (area(one) + area(two) - both)
+    intersection = width * height
+    return intersection / (box_area(one) + box_area(two) - intersection)
 
 
-def area(box: Box) -> float:
+def box_area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def within(box: Box, width: int, height: int) -> Box | None:
-    """The part of a box that lies in a frame of that size; None when it is under 2 pixels."""
+def clip_box(box: Box, width: int, height: int) -> Box | None:
+    """Clip a box to a frame of that size; return None if a side gets shorter than 2 pixels."""
     x0, y0 = max(box[0], 0.0), max(box[1], 0.0)
     x1, y1 = min(box[2], float(width)), min(box[3], float(height))
     return (x0, y0, x1, y1) if x1 - x0 >= 2 and y1 - y0 >= 2 else None

@@ -1,9 +1,9 @@
-"""Backend ``reference``: faces that are those of the reference images. For live action.
+"""Backend ``face``: faces that match those of the reference images. For live action.
 
-Faces are found on every few frames and followed: a face that overlaps one of the frames before is
-the same person's, since a clip is one unbroken shot. Whose it is, all of its appearances decide
-together, and only against everybody else of the show: one look at a crying face behind a hand is
-no evidence, five seconds of it are.
+Faces are detected on every few frames and linked: a face that overlaps one of the frames before
+belongs to the same person, because a clip is one continuous shot. All appearances of a face
+together decide its identity, and only in comparison with every other character of the show: one
+frame of a crying face behind a hand is no evidence, five seconds of it are.
 """
 
 from __future__ import annotations
@@ -18,106 +18,106 @@ from numpy.typing import NDArray
 
 from mimix_core.errors import BadInput
 from mimix_core.media import UnreadableVideo, read_rgb
-from mimix_core.media.images import GREY, reference_rgb
+from mimix_core.media.images import GRAY, load_reference_image
 from mimix_core.settings.locator_settings import FaceLocatorSettings
 from mimix_core.stages.cutouts.locate.box_track import (
-    MIN_LINK,
+    MIN_LINK_IOU,
     Box,
-    Located,
-    Sighting,
-    iou,
-    joined,
-    nowhere,
-    sampled,
-    within,
+    BoxDetection,
+    BoxTrack,
+    box_iou,
+    clip_box,
+    empty_track,
+    interpolate_detections,
+    strided_frame_indices,
 )
-from mimix_core.stages.cutouts.locate.face_reader import Face, FaceReader
-from mimix_core.stages.cutouts.locate.locator_inputs import Known, ReferenceInputs
-from mimix_core.tables import Row
+from mimix_core.stages.cutouts.locate.face_encoder import Face, FaceEncoder
+from mimix_core.stages.cutouts.locate.locator_inputs import CharacterReference, FaceLocatorInputs
+from mimix_core.tables import ClipRow
 
-# A person around a face box of w x h (brows to chin), after the canon of eight heads and
-# anthropometry: the head with its hair reaches 0.5 h above the box and 0.35 w beside it, and is
-# 1.5 h high; the shoulders begin 0.4 h below the chin, and with the arms are 3 w wide; a standing
-# figure is 7.5 heads high.
-_HAIR_ABOVE, _HEAD_BESIDE = 0.5, 0.35
-_NECK, _BODY_BESIDE = 0.4, 1.0
+# Proportions of a person around a face box of w x h (brows to chin), from the eight-heads canon
+# and anthropometry: the head with its hair extends 0.5 h above the box and 0.35 w on each side,
+# and is 1.5 h high; the shoulders begin 0.4 h below the chin, and with the arms are 3 w wide; a
+# standing figure is 7.5 heads high.
+_HAIR_ABOVE, _HEAD_SIDE = 0.5, 0.35
+_NECK, _BODY_SIDE = 0.4, 1.0
 _FIGURE = 7.5 * 1.5
 
 _REFERENCE_FACE = 40
-"""Pixels of the smallest face that is looked for in a reference image."""
+"""Minimum face size in a reference image, in pixels."""
 
 
-def person_box(face: Box, width: int, height: int) -> Box | None:
-    """The box of the person with that face, cut to a frame of ``width`` x ``height``.
+def estimate_person_box(face: Box, width: int, height: int) -> Box | None:
+    """Estimate a person's box from the face, clipped to a frame of ``width`` x ``height``.
 
-    Where the frame ends above the shoulders, it is the box of the head. The rest of the body is
-    taken to be upright below the head: for somebody lying down the box is wrong, and the check of
-    the mask against it is what finds that. None when nothing of it is in the frame.
+    If the frame ends above the shoulders, it is the box of the head. The body is assumed to be
+    upright below the head: for a person lying down the box is wrong, which the check of the mask
+    against the box detects. None when the box is outside the frame.
     """
     x0, y0, x1, y1 = face
     wide, high = x1 - x0, y1 - y0
     top = y0 - _HAIR_ABOVE * high
-    beside = _BODY_BESIDE if y1 + _NECK * high < height else _HEAD_BESIDE
-    whole = (x0 - beside * wide, top, x1 + beside * wide, top + _FIGURE * high)
-    return within(whole, width, height)
+    side = _BODY_SIDE if y1 + _NECK * high < height else _HEAD_SIDE
+    person = (x0 - side * wide, top, x1 + side * wide, top + _FIGURE * high)
+    return clip_box(person, width, height)
 
 
 @dataclass
 class FaceTrack:
-    """Appearances of one face: by frame number."""
+    """Appearances of one face, by frame number."""
 
     faces: dict[int, Face] = field(default_factory=dict)
 
     @property
-    def last(self) -> int:
+    def last_frame(self) -> int:
         return max(self.faces)
 
 
-def tracks(seen: Mapping[int, Sequence[Face]], max_gap: int) -> list[FaceTrack]:
-    """Faces by frame number, linked: the pairs that overlap most first.
+def link_faces(faces_by_frame: Mapping[int, Sequence[Face]], max_gap: int) -> list[FaceTrack]:
+    """Link faces of consecutive frames to tracks, the pairs with the largest overlap first.
 
-    A face that is not seen is waited for, ``max_gap`` frames long.
+    ``faces_by_frame``: by frame number. A track may miss its face for up to ``max_gap`` frames.
     """
-    found: list[FaceTrack] = []
-    for number, faces in sorted(seen.items()):
-        open_ = [track for track in found if number - track.last <= max_gap]
+    tracks: list[FaceTrack] = []
+    for number, faces in sorted(faces_by_frame.items()):
+        active = [track for track in tracks if number - track.last_frame <= max_gap]
         pairs = sorted(
             (
-                (-iou(track.faces[track.last].box, face.box), t, f)
-                for (t, track), (f, face) in product(enumerate(open_), enumerate(faces))
+                (-box_iou(track.faces[track.last_frame].box, face.box), t, f)
+                for (t, track), (f, face) in product(enumerate(active), enumerate(faces))
             ),
         )
         linked_tracks: set[int] = set()
         linked_faces: set[int] = set()
         for overlap, t, f in pairs:
-            if -overlap < MIN_LINK or t in linked_tracks or f in linked_faces:
+            if -overlap < MIN_LINK_IOU or t in linked_tracks or f in linked_faces:
                 continue
-            open_[t].faces[number] = faces[f]
+            active[t].faces[number] = faces[f]
             linked_tracks.add(t)
             linked_faces.add(f)
-        found += [
+        tracks += [
             FaceTrack({number: face}) for f, face in enumerate(faces) if f not in linked_faces
         ]
-    return found
+    return tracks
 
 
-Descriptors = NDArray[np.float64]
+FaceDescriptors = NDArray[np.float64]
 
 
-def identity(
-    track: FaceTrack, known: Mapping[str, Descriptors], settings: FaceLocatorSettings
+def identify_track(
+    track: FaceTrack, references: Mapping[str, FaceDescriptors], settings: FaceLocatorSettings
 ) -> tuple[str, float] | None:
-    """Whose face it is and how far it is from the reference; None when that is not sure.
+    """Identify the character of a face track and its distance; None when ambiguous.
 
-    ``known``: by character, the descriptors [references, 128] of the reference images. The
-    distance is the median of the nearest third of the track's appearances, to the nearest
-    reference each: faces turned away or hidden say little of who it is.
+    ``references``: by character, the descriptors [references, 128] of the reference images. The
+    distance is the median over the nearest third of the track's appearances, each to its nearest
+    reference: faces turned away or hidden carry little identity.
     """
     faces = np.stack([face.descriptor for _, face in sorted(track.faces.items())])
     distances = {}
-    for name, references in known.items():
-        apart = np.linalg.norm(faces[:, None] - references[None], axis=2).min(axis=1)
-        third = np.sort(apart)[: -(-len(apart) // 3)]
+    for name, descriptors in references.items():
+        nearest = np.linalg.norm(faces[:, None] - descriptors[None], axis=2).min(axis=1)
+        third = np.sort(nearest)[: -(-len(nearest) // 3)]
         distances[name] = float(np.median(third))
     order = sorted(distances, key=lambda name: (distances[name], name))
     if not order or distances[order[0]] > settings.max_distance:
@@ -127,67 +127,72 @@ def identity(
     return order[0], distances[order[0]]
 
 
-class ReferenceLocator:
-    """Looks for faces in some frames of a clip. Scores are 1 - distance to the reference."""
+class FaceLocator:
+    """Locate characters by their faces. Scores are 1 - distance to the reference."""
 
-    name = "reference/dlib"
+    name = "face/dlib"
 
-    def __init__(self, inputs: ReferenceInputs, folder: Path) -> None:
-        """Raises BadInput for a reference image that does not show exactly one face, MissingModel
-        for models that are not the known ones.
+    def __init__(self, inputs: FaceLocatorInputs, folder: Path) -> None:
+        """Raises BadInput for a reference image without exactly one face, MissingModel for model
+        files other than the known ones.
         """
         self._settings = inputs.settings
         self._folder = folder
-        self._reader = FaceReader(inputs.landmarks.path, inputs.network.path)
-        self._known = {
-            one.name: self._described(one) for one in inputs.characters if one.references
+        self._encoder = FaceEncoder(inputs.landmarks.path, inputs.network.path)
+        self._reference_descriptors = {
+            character.name: self._encode_references(character)
+            for character in inputs.characters
+            if character.references
         }
 
-    def locate(self, clip: Row, characters: Sequence[str]) -> dict[str, Located]:
-        found = {name: nowhere(clip["frames"]) for name in characters}
-        if not any(name in self._known for name in characters):
-            return found
+    def locate(self, clip: ClipRow, characters: Sequence[str]) -> dict[str, BoxTrack]:
+        tracks = {name: empty_track(clip["frames"]) for name in characters}
+        if not any(name in self._reference_descriptors for name in characters):
+            return tracks
         try:
             frames_NHWC = read_rgb(self._folder / clip["file"])
         except UnreadableVideo as error:
-            return {name: nowhere(clip["frames"], str(error)) for name in characters}
+            return {name: empty_track(clip["frames"], str(error)) for name in characters}
         count, height, width = frames_NHWC.shape[:3]
-        seen = {
-            number: self._reader.faces(frames_NHWC[number], self._settings.min_face)
-            for number in sampled(count, self._settings.every)
+        faces_by_frame = {
+            number: self._encoder.encode_faces(frames_NHWC[number], self._settings.min_face_size)
+            for number in strided_frame_indices(count, self._settings.frame_stride)
         }
-        for name, sightings in self._people(seen, width, height).items():
-            if name in found:
-                found[name] = joined(sightings, count, self._settings.max_gap)
-        return found
+        for name, detections in self._character_detections(faces_by_frame, width, height).items():
+            if name in tracks:
+                tracks[name] = interpolate_detections(detections, count, self._settings.max_gap)
+        return tracks
 
-    def _people(
-        self, seen: Mapping[int, Sequence[Face]], width: int, height: int
-    ) -> dict[str, dict[int, Sighting]]:
-        """Sightings of each character; where two tracks claim one, the nearer one has it."""
-        claims = []
-        for number, track in enumerate(tracks(seen, self._settings.max_gap)):
-            who = identity(track, self._known, self._settings)
-            if who is not None:
-                claims.append((who[1], number, who[0], track))
-        people: dict[str, dict[int, Sighting]] = {}
-        for distance, _, name, track in sorted(claims, key=lambda claim: claim[:3]):
-            mine = people.setdefault(name, {})
+    def _character_detections(
+        self, faces_by_frame: Mapping[int, Sequence[Face]], width: int, height: int
+    ) -> dict[str, dict[int, BoxDetection]]:
+        """Detections of each character; if two tracks match one, the nearer track wins."""
+        matches = []
+        for number, track in enumerate(link_faces(faces_by_frame, self._settings.max_gap)):
+            identity = identify_track(track, self._reference_descriptors, self._settings)
+            if identity is not None:
+                name, distance = identity
+                matches.append((distance, number, name, track))
+        detections: dict[str, dict[int, BoxDetection]] = {}
+        for distance, _, name, track in sorted(matches, key=lambda match: match[:3]):
+            by_frame = detections.setdefault(name, {})
             for number, face in track.faces.items():
-                box = person_box(face.box, width, height)
+                box = estimate_person_box(face.box, width, height)
                 if box is not None:
-                    mine.setdefault(number, Sighting(box, max(0.0, 1 - distance)))
-        return people
+                    by_frame.setdefault(number, BoxDetection(box, max(0.0, 1 - distance)))
+        return detections
 
-    def _described(self, one: Known) -> Descriptors:
-        described = []
-        for file in one.references:
-            faces = self._reader.faces(reference_rgb(file.path, GREY), _REFERENCE_FACE)
+    def _encode_references(self, character: CharacterReference) -> FaceDescriptors:
+        descriptors = []
+        for file in character.references:
+            faces = self._encoder.encode_faces(
+                load_reference_image(file.path, GRAY), _REFERENCE_FACE
+            )
             if len(faces) != 1:
                 raise BadInput(
-                    f"the reference image of {one.name} shows {len(faces)} faces, wanted is 1",
+                    f"the reference image of {character.name} shows {len(faces)} faces, expected 1",
                     where=str(file.path),
-                    fix="Crop it to the face with some room around, or choose another image.",
+                    fix="Crop it to the face with some margin, or choose another image.",
                 )
-            described.append(faces[0].descriptor)
-        return np.stack(described)
+            descriptors.append(faces[0].descriptor)
+        return np.stack(descriptors)

@@ -1,4 +1,4 @@
-"""Which locator an episode gets."""
+"""Create the locator of an episode."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mimix_core.engine.artifacts import FileRef
-from mimix_core.stages.cutouts.locate.box_annotations import read_boxes
+from mimix_core.stages.cutouts.locate.box_annotations import load_box_annotations
 from mimix_core.stages.cutouts.locate.box_track import Locator
 from mimix_core.stages.cutouts.locate.locator_inputs import (
-    EmbeddingInputs,
+    EmbeddingLocatorInputs,
+    FaceLocatorInputs,
     LocatorInputs,
-    ReferenceInputs,
 )
-from mimix_core.stages.cutouts.locate.vlm_locator import VlmLocator, Wanted
+from mimix_core.stages.cutouts.locate.vlm_locator import ClipCharacters, VlmLocator
 
 
-def make_locator(
+def create_locator(
     boxes: FileRef | None,
-    locating: LocatorInputs | None,
+    inputs: LocatorInputs | None,
     names: Mapping[str, str],
     folder: Path,
-    wanted: Wanted,
+    requests: ClipCharacters,
 ) -> Locator:
-    """Hand-given boxes where an episode has them, as a person's captions stand in for all others;
-    else the backend of ``locating``; without either nobody is located.
+    """Create the locator of an episode: manual box annotations if given, else a backend.
 
-    ``names``: the roster's name for each name and alias (casefolded). ``folder``: of the clips'
-    files. ``wanted``: all that will be located, for a backend that asks for everything at once.
-    Raises BadInput for boxes or references that are not readable, MissingModel.
+    Without either, no character is located. ``names``: the roster name for each casefolded name
+    and alias. ``folder``: of the clip files. ``requests``: all clips and characters to locate, for
+    a backend that batches them. Raises BadInput for unreadable boxes or reference images,
+    MissingModel.
     """
-    if boxes is not None or locating is None:
-        return read_boxes(boxes, names)
-    if isinstance(locating, ReferenceInputs):
-        from mimix_core.stages.cutouts.locate.face_locator import ReferenceLocator
+    if boxes is not None or inputs is None:
+        return load_box_annotations(boxes, names)
+    if isinstance(inputs, FaceLocatorInputs):
+        from mimix_core.stages.cutouts.locate.face_locator import FaceLocator
 
-        return ReferenceLocator(locating, folder)
-    if isinstance(locating, EmbeddingInputs):
+        return FaceLocator(inputs, folder)
+    if isinstance(inputs, EmbeddingLocatorInputs):
         from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
 
-        return EmbeddingLocator(locating, folder)
-    return VlmLocator(locating, folder, wanted)
+        return EmbeddingLocator(inputs, folder)
+    return VlmLocator(inputs, folder, requests)

@@ -1,4 +1,4 @@
-"""What a locator is given besides the clips: its settings, models and reference images."""
+"""Inputs of the locators besides the clips: settings, models and reference images."""
 
 from __future__ import annotations
 
@@ -7,51 +7,53 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mimix_core.engine.artifacts import FileRef, Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FileRef, FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.settings.locator_settings import (
+    EmbeddingLocatorSettings,
     FaceLocatorSettings,
-    LikenessLocatorSettings,
     VlmLocatorSettings,
 )
 
 
-class Known(Frozen):
-    """A character as a locator knows it."""
+class CharacterReference(FrozenModel):
+    """A character with the description and reference images that a locator compares with."""
 
     name: str
     description: str = ""
     references: tuple[FileRef, ...] = ()
 
 
-class _LocatorInputs(Frozen):
-    """``characters``: all of the show, since who it is depends on who else it might be."""
+class _LocatorInputs(FrozenModel):
+    """``characters``: all of the show, because identity is decided among all of them."""
 
-    characters: tuple[Known, ...]
+    characters: tuple[CharacterReference, ...]
 
 
-class ReferenceInputs(_LocatorInputs):
-    """``landmarks``, ``network``: dlib's models, see ``faces.models``."""
+class FaceLocatorInputs(_LocatorInputs):
+    """``landmarks``, ``network``: dlib's models, see ``face_encoder.face_model_paths``."""
 
-    backend: Literal["reference"] = "reference"
+    backend: Literal["face"] = "face"
     settings: FaceLocatorSettings
     landmarks: FileRef
     network: FileRef
 
 
-class EmbeddingInputs(_LocatorInputs):
+class EmbeddingLocatorInputs(_LocatorInputs):
+    """Inputs of the locator that compares features of windows with reference images."""
+
     backend: Literal["embedding"] = "embedding"
-    settings: LikenessLocatorSettings
+    settings: EmbeddingLocatorSettings
 
 
-class VlmInputs(_LocatorInputs):
-    """``answers``: the folder of the workspace's paid answers."""
+class VlmLocatorInputs(_LocatorInputs):
+    """``response_cache``: the folder of the workspace's paid responses."""
 
     backend: Literal["vlm"] = "vlm"
     settings: VlmLocatorSettings
-    answers: Annotated[Path, Immaterial()]
+    response_cache: Annotated[Path, ExcludeFromKey()]
 
 
 LocatorInputs = Annotated[
-    ReferenceInputs | EmbeddingInputs | VlmInputs, Field(discriminator="backend")
+    FaceLocatorInputs | EmbeddingLocatorInputs | VlmLocatorInputs, Field(discriminator="backend")
 ]

@@ -1,7 +1,7 @@
-"""Backend ``vlm``: a vision-language model is shown some frames and asked for boxes.
+"""Backend ``vlm``: ask a vision-language model for boxes in some frames of each clip.
 
-The paper located cartoon characters with Gemini (section 3.2). All clips of an episode are asked at
-once; what was answered once is never paid again (``mimix_core.vlm``).
+The paper located cartoon characters with Gemini (section 3.2). All clips of an episode are sent in
+one batch; a response is paid once and cached (``mimix_core.vlm``).
 """
 
 from __future__ import annotations
@@ -14,14 +14,26 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput, Transient
 from mimix_core.media import UnreadableVideo, read_rgb
-from mimix_core.media.images import GREY, PictureSize, encode, reference_rgb
+from mimix_core.media.images import (
+    GRAY,
+    JpegOptions,
+    encode_jpeg,
+    evenly_spaced_indices,
+    load_reference_image,
+)
 from mimix_core.settings.locator_settings import VlmLocatorSettings
-from mimix_core.stages.cutouts.locate.box_track import Located, Sighting, joined, nowhere, within
-from mimix_core.stages.cutouts.locate.locator_inputs import VlmInputs
-from mimix_core.tables import Row
+from mimix_core.stages.cutouts.locate.box_track import (
+    BoxDetection,
+    BoxTrack,
+    clip_box,
+    empty_track,
+    interpolate_detections,
+)
+from mimix_core.stages.cutouts.locate.locator_inputs import VlmLocatorInputs
+from mimix_core.tables import ClipRow
 from mimix_core.vlm import (
     Image,
     Message,
@@ -34,8 +46,8 @@ from mimix_core.vlm import (
     strict_schema,
 )
 
-Wanted = Sequence[tuple[Row, Sequence[str]]]
-"""Clips, and the characters that are to be located in each."""
+ClipCharacters = Sequence[tuple[ClipRow, Sequence[str]]]
+"""Clips, each with the characters to locate in it."""
 
 _SYSTEM = """\
 You locate characters in frames of a film. You are shown reference images of its characters, then \
@@ -52,7 +64,9 @@ Give no box for a character that is not seen in a frame or that you cannot tell 
 missing box does no harm, a wrong one does."""
 
 
-class SeenBox(Frozen):
+# The docstrings of PredictedBox and PredictedBoxes are sent to the model as descriptions of the
+# schema: changing them invalidates cached responses.
+class PredictedBox(FrozenModel):
     """One box as the model gives it. ``frame`` counts from 1."""
 
     frame: int = Field(ge=1)
@@ -64,176 +78,185 @@ class SeenBox(Frozen):
     certainty: int = Field(ge=0, le=100)
 
     @model_validator(mode="after")
-    def _is_a_box(self) -> Self:
+    def _check_sides(self) -> Self:
         if not (self.left < self.right and self.top < self.bottom):
             raise ValueError("left is not less than right, or top not less than bottom")
         return self
 
 
-class SeenBoxes(Frozen):
+class PredictedBoxes(FrozenModel):
     """The model's answer about one clip."""
 
-    boxes: tuple[SeenBox, ...]
+    boxes: tuple[PredictedBox, ...]
 
     @model_validator(mode="after")
-    def _one_a_frame(self) -> Self:
-        twice = [
+    def _check_duplicates(self) -> Self:
+        duplicates = [
             f"{name} in frame {frame}"
             for (frame, name), n in Counter((b.frame, b.character) for b in self.boxes).items()
             if n > 1
         ]
-        if twice:
-            raise ValueError(f"more than one box of {', '.join(twice[:3])}")
+        if duplicates:
+            raise ValueError(f"more than one box of {', '.join(duplicates[:3])}")
         return self
 
 
 class VlmLocator:
-    """Asks for all clips when the first one is located. Scores are certainties."""
+    """Locate characters with a vision-language model; scores are its certainties.
 
-    def __init__(self, inputs: VlmInputs, folder: Path, wanted: Wanted) -> None:
-        """Raises BadInput for a reference that is no image."""
-        self._settings, self._answers, self._folder = inputs.settings, inputs.answers, folder
-        self._wanted = {clip["clip_id"]: (clip, tuple(names)) for clip, names in wanted}
-        known = {one.name: one for one in inputs.characters}
-        self._known = known
-        self._pictures = {
-            name: tuple(self._image(reference_rgb(file.path, GREY)) for file in one.references)
-            for name, one in known.items()
+    The first call of ``locate`` sends the requests of all clips.
+    """
+
+    def __init__(self, inputs: VlmLocatorInputs, folder: Path, requests: ClipCharacters) -> None:
+        """Raises BadInput for an unreadable reference image."""
+        self._settings, self._folder = inputs.settings, folder
+        self._response_cache = inputs.response_cache
+        self._requests = {clip["clip_id"]: (clip, tuple(names)) for clip, names in requests}
+        self._characters = {character.name: character for character in inputs.characters}
+        self._reference_images = {
+            name: tuple(
+                self._image(load_reference_image(file.path, GRAY)) for file in character.references
+            )
+            for name, character in self._characters.items()
         }
-        self._told: dict[str, dict[str, Located]] | None = None
+        self._tracks: dict[str, dict[str, BoxTrack]] | None = None
 
     @property
     def name(self) -> str:
         return f"vlm/{self._settings.vlm.backend}"
 
-    def locate(self, clip: Row, characters: Sequence[str]) -> dict[str, Located]:
-        """Raises BadInput when the budget is spent or no request is taken, Transient when too many
-        clips get no answer: all answers so far are kept.
+    def locate(self, clip: ClipRow, characters: Sequence[str]) -> dict[str, BoxTrack]:
+        """Raises BadInput when the budget is spent or the provider rejects every request, Transient
+        when too many clips get no response. Responses so far stay in the cache.
         """
-        if self._told is None:
-            self._told = self._ask()
-        told = self._told[clip["clip_id"]]
-        return {name: told[name] for name in characters}
+        if self._tracks is None:
+            self._tracks = self._locate_all()
+        tracks = self._tracks[clip["clip_id"]]
+        return {name: tracks[name] for name in characters}
 
-    def _ask(self) -> dict[str, dict[str, Located]]:
-        told: dict[str, dict[str, Located]] = {}
-        asked = {name: one for name, one in self._wanted.items() if one[1]}
+    def _locate_all(self) -> dict[str, dict[str, BoxTrack]]:
+        tracks: dict[str, dict[str, BoxTrack]] = {}
+        pending = {clip_id: request for clip_id, request in self._requests.items() if request[1]}
         errors: dict[str, VlmError] = {}
-        fresh = 0
+        uncached = 0
 
-        def questions() -> Iterator[Question[SeenBoxes]]:
-            for clip, names in asked.values():
+        def build_requests() -> Iterator[Question[PredictedBoxes]]:
+            for clip, names in pending.values():
                 try:
-                    yield self._question(clip, names)
+                    yield self._build_request(clip, names)
                 except UnreadableVideo as error:
-                    told[clip["clip_id"]] = {
-                        name: nowhere(clip["frames"], str(error)) for name in names
+                    tracks[clip["clip_id"]] = {
+                        name: empty_track(clip["frames"], str(error)) for name in names
                     }
 
-        outcomes = ask_all(questions(), self._settings.vlm, self._answers, len(asked))
+        outcomes = ask_all(build_requests(), self._settings.vlm, self._response_cache, len(pending))
         for outcome in outcomes:
-            clip, names = asked[outcome.id]
+            clip, names = pending[outcome.id]
             if outcome.error is not None:
                 errors[outcome.id] = outcome.error
-            fresh += outcome.reply is not None and not outcome.reply.cached
-            told[outcome.id] = self._read(outcome, clip, names)
-            progress.advance(len(told), len(asked), f"{outcome.id} asked")
-        self._not_an_outage(errors, len(asked), fresh)
-        return told
+            uncached += outcome.reply is not None and not outcome.reply.cached
+            tracks[outcome.id] = self._parse_outcome(outcome, clip, names)
+            progress.report_progress(len(tracks), len(pending), f"{outcome.id} asked")
+        self._check_outage(errors, len(pending), uncached)
+        return tracks
 
-    def _not_an_outage(self, errors: Mapping[str, VlmError], asked: int, fresh: int) -> None:
-        """A clip that the server chokes on is its own failure; a server that takes none is not."""
+    def _check_outage(self, errors: Mapping[str, VlmError], total: int, uncached: int) -> None:
+        """Raise when the provider is down or rejects everything, not for single failed clips."""
         rejected = [e for e in errors.values() if isinstance(e, RejectedRequest)]
-        if rejected and len(rejected) == asked:
+        if rejected and len(rejected) == total:
             raise BadInput(
-                f"the provider takes no request: {rejected[0]}",
-                fix="See cutouts.vlm: the model may read no pictures, or no JSON schema",
+                f"the provider rejected every request: {rejected[0]}",
+                fix="Check cutouts.vlm: the model may not support images or a JSON schema.",
             )
-        gone = {name: e for name, e in errors.items() if isinstance(e, Transient)}
-        bound = max(1, self._settings.unavailable_share * asked) if fresh else 0
-        if len(gone) > bound:
-            name, error = next(iter(sorted(gone.items())))
+        unavailable = {name: e for name, e in errors.items() if isinstance(e, Transient)}
+        limit = max(1, self._settings.max_failure_rate * total) if uncached else 0
+        if len(unavailable) > limit:
+            name, error = next(iter(sorted(unavailable.items())))
             raise Transient(
-                f"{len(gone)} of {asked} clips got no answer, {name} for one: {error}. All other "
-                "answers are kept: run it again"
+                f"{len(unavailable)} of {total} clips got no response, for example {name}: "
+                f"{error}. All other responses are cached: run it again"
             )
 
-    def _read(
-        self, outcome: Outcome[SeenBoxes], clip: Row, names: Sequence[str]
-    ) -> dict[str, Located]:
+    def _parse_outcome(
+        self, outcome: Outcome[PredictedBoxes], clip: ClipRow, names: Sequence[str]
+    ) -> dict[str, BoxTrack]:
         if outcome.reply is None:
-            return {name: nowhere(clip["frames"], str(outcome.error)) for name in names}
-        return tracks(outcome.reply.value, clip, names, self._settings)
+            return {name: empty_track(clip["frames"], str(outcome.error)) for name in names}
+        return build_tracks(outcome.reply.value, clip, names, self._settings)
 
-    def _question(self, clip: Row, names: Sequence[str]) -> Question[SeenBoxes]:
+    def _build_request(self, clip: ClipRow, names: Sequence[str]) -> Question[PredictedBoxes]:
         frames_NHWC = read_rgb(self._folder / clip["file"])
-        numbers = evenly(len(frames_NHWC), self._settings.frames)
-        shown: list[Text | Image] = []
-        for place, number in enumerate(numbers, start=1):
-            shown += [Text(f"Frame {place}"), self._image(frames_NHWC[number])]
+        numbers = evenly_spaced_indices(len(frames_NHWC), self._settings.num_frames)
+        frames: list[Text | Image] = []
+        for position, number in enumerate(numbers, start=1):
+            frames += [Text(f"Frame {position}"), self._image(frames_NHWC[number])]
         vlm = self._settings.vlm
         return Question(
             id=clip["clip_id"],
             messages=(
                 Message("system", (Text(_SYSTEM),)),
-                Message("user", (*self._cast(), Text(_asked_for(names)), *shown)),
+                Message("user", (*self._cast_parts(), Text(_instruction(names)), *frames)),
             ),
-            answer=SeenBoxes,
-            schema=answer_schema(names, len(numbers)),
+            answer=PredictedBoxes,
+            schema=box_response_schema(names, len(numbers)),
             max_output_tokens=vlm.max_output_tokens,
             temperature=vlm.temperature,
             reasoning_effort=vlm.reasoning_effort,
         )
 
-    def _cast(self) -> list[Text | Image]:
-        """The show's characters: the same in every request, so that providers bill it less."""
+    def _cast_parts(self) -> list[Text | Image]:
+        """The show's characters, identical in every request so providers can cache the prefix."""
         parts: list[Text | Image] = []
-        for name, one in self._known.items():
-            said = f"Character {name}" + (f": {one.description}" if one.description else "")
-            parts += [Text(said), *self._pictures[name]]
+        for name, character in self._characters.items():
+            description = f": {character.description}" if character.description else ""
+            label = f"Character {name}{description}"
+            parts += [Text(label), *self._reference_images[name]]
         return parts
 
     def _image(self, image_HWC: Any) -> Image:
         settings = self._settings
-        data = encode(image_HWC, PictureSize(settings.picture_side, settings.jpeg_quality))
+        data = encode_jpeg(image_HWC, JpegOptions(settings.image_size, settings.jpeg_quality))
         return Image(data, detail=settings.vlm.image_detail)
 
 
-def _asked_for(names: Sequence[str]) -> str:
+def _instruction(names: Sequence[str]) -> str:
     return f"Locate: {', '.join(names)}. The frames follow."
 
 
-def answer_schema(names: Sequence[str], frames: int) -> dict[str, Any]:
-    """The answer's form: no name but ``names``, no frame but 1 to ``frames``."""
-    schema = strict_schema(SeenBoxes)
+def box_response_schema(names: Sequence[str], frames: int) -> dict[str, Any]:
+    """Build the response schema: only ``names``, only frames 1 to ``frames``."""
+    schema = strict_schema(PredictedBoxes)
     box = schema["properties"]["boxes"]["items"]["properties"]
     box["character"]["enum"] = list(names)
     box["frame"]["maximum"] = frames
     return schema
 
 
-def evenly(frames: int, count: int) -> list[int]:
-    """``count`` frame numbers from the first to the last, evenly; all when there are no more."""
-    count = min(count, frames)
-    return [number * (frames - 1) // (count - 1) for number in range(count)]
+def build_tracks(
+    response: PredictedBoxes, clip: ClipRow, names: Sequence[str], settings: VlmLocatorSettings
+) -> dict[str, BoxTrack]:
+    """Convert the response for a clip to box tracks.
 
-
-def tracks(
-    answer: SeenBoxes, clip: Row, names: Sequence[str], settings: VlmLocatorSettings
-) -> dict[str, Located]:
-    """The answer about a clip, as boxes over its frames.
-
-    Boxes of somebody or of a frame that was not asked for, and those that the model is not sure of
-    enough, count for nothing.
+    Boxes of characters or frames outside the request, and those below the minimum certainty, are
+    ignored.
     """
-    numbers = evenly(clip["frames"], settings.frames)
+    numbers = evenly_spaced_indices(clip["frames"], settings.num_frames)
     width, height = clip["width"], clip["height"]
-    seen: dict[str, dict[int, Sighting]] = {name: {} for name in names}
-    for one in answer.boxes:
-        if one.character not in seen or one.frame > len(numbers):
+    detections: dict[str, dict[int, BoxDetection]] = {name: {} for name in names}
+    for predicted in response.boxes:
+        if predicted.character not in detections or predicted.frame > len(numbers):
             continue
-        sides = (one.left * width, one.top * height, one.right * width, one.bottom * height)
-        box = within(sides, width, height)
-        if box is not None and one.certainty >= settings.min_certainty:
-            seen[one.character][numbers[one.frame - 1]] = Sighting(box, one.certainty / 100)
-    return {name: joined(found, clip["frames"], settings.max_gap) for name, found in seen.items()}
+        sides = (
+            predicted.left * width,
+            predicted.top * height,
+            predicted.right * width,
+            predicted.bottom * height,
+        )
+        box = clip_box(sides, width, height)
+        if box is not None and predicted.certainty >= settings.min_confidence:
+            frame = numbers[predicted.frame - 1]
+            detections[predicted.character][frame] = BoxDetection(box, predicted.certainty / 100)
+    return {
+        name: interpolate_detections(found, clip["frames"], settings.max_gap)
+        for name, found in detections.items()
+    }

@@ -1,4 +1,4 @@
-"""The backend ``sam2``: SAM2's masks at the clip's size, kept apart, with soft edges."""
+"""Backend ``sam2``: SAM2's masks at the clip's size, without overlaps, with soft edges."""
 
 from __future__ import annotations
 
@@ -12,31 +12,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mimix_core.engine.torch_runtime import pick_device, pin_threads
+from mimix_core.engine.torch_runtime import select_device, set_num_threads
+from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings.segmenter_settings import Sam2Settings
 from mimix_core.stages.cutouts import matting
-from mimix_core.stages.cutouts.locate import Located
+from mimix_core.stages.cutouts.locate import BoxTrack
 from mimix_core.stages.cutouts.sam2 import model_zoo, preprocess
-from mimix_core.stages.cutouts.sam2.propagate import Tracked, computing, encode, track
-from mimix_core.stages.cutouts.sam2.visual_prompts import prompts
-from mimix_core.stages.cutouts.segmenter import Segmented, Shot, single_thread
+from mimix_core.stages.cutouts.sam2.propagate import (
+    TrackedMasks,
+    autocast_context,
+    encode_frames,
+    track_characters,
+)
+from mimix_core.stages.cutouts.sam2.visual_prompts import build_prompts
+from mimix_core.stages.cutouts.segmenter import CharacterMatte, LocatedClip
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-# SAM2's masks are right as to what belongs together: only specks of the last few pixels go.
-_KEEP = 0.02
-# Around a mask's box, pixels in which its edge is softened.
-_RIM = 8
-# Logits between which a mask is uncertain (the stability score of SAM's mask generator).
-_SURE = 1.0
+# SAM2's masks are coherent: remove only components of a few pixels (share of the largest one).
+_MIN_COMPONENT_SHARE = 0.02
+# Pixels around a mask's box in which its edge is refined.
+_EDGE_MARGIN = 8
+# Pixels with logits within +-1 are uncertain (the stability score of SAM's mask generator).
+_STABILITY_OFFSET = 1.0
 
 
 @dataclass(frozen=True)
 class Sam2Segmenter:
-    """Cuts characters out by SAM2's video predictor; ``name`` says which weights.
+    """Segment characters with SAM2's video predictor; ``name`` includes the weights.
 
-    Where SAM2 sees the character it has a mask, also in frames without a box.
+    A character also gets a mask in frames without a box if SAM2 detects it there.
     """
 
     model: Any
@@ -44,55 +50,73 @@ class Sam2Segmenter:
     name: str
 
     @property
-    def clips_at_once(self) -> int:
-        return self.settings.clips
+    def batch_size(self) -> int:
+        return self.settings.clip_batch_size
 
-    def segment(self, frames_NHWC: Images, located: Mapping[str, Located]) -> dict[str, Segmented]:
-        return self.segment_all([(frames_NHWC, located)])[0]
+    def segment(
+        self, frames_NHWC: Images, tracks: Mapping[str, BoxTrack]
+    ) -> dict[str, CharacterMatte]:
+        return self.segment_batch([(frames_NHWC, tracks)])[0]
 
-    def segment_all(self, shots: Sequence[Shot]) -> list[dict[str, Segmented]]:
+    def segment_batch(self, clips: Sequence[LocatedClip]) -> list[dict[str, CharacterMatte]]:
         if self.model.device.type == "cpu":
-            pin_threads(self.settings.threads)
-        fittings = [self._fitting(frames_NHWC) for frames_NHWC, _ in shots]
-        asked = [
-            prompts(located, fitting.width, fitting.height)
-            for (_, located), fitting in zip(shots, fittings, strict=True)
+            set_num_threads(self.settings.threads)
+        resizes = [self._plan_resize(frames_NHWC) for frames_NHWC, _ in clips]
+        prompts = [
+            build_prompts(tracks, resize.width, resize.height)
+            for (_, tracks), resize in zip(clips, resizes, strict=True)
         ]
-        with torch.inference_mode(), computing(self.model.device, self.settings.precision):
-            clips = [
-                encode(self.model, torch.from_numpy(frames_NHWC), fitting, self.settings.batch)
-                for (frames_NHWC, _), fitting in zip(shots, fittings, strict=True)
+        with torch.inference_mode(), autocast_context(self.model.device, self.settings.precision):
+            features = [
+                encode_frames(
+                    self.model,
+                    torch.from_numpy(frames_NHWC),
+                    resize,
+                    self.settings.frame_batch_size,
+                )
+                for (frames_NHWC, _), resize in zip(clips, resizes, strict=True)
             ]
-            tracked = track(self.model, clips, [list(each.values()) for each in asked], fittings)
-        found = []
-        for (frames_NHWC, located), names, clip, fitting in zip(
-            shots, asked, tracked, fittings, strict=True
+            tracked = track_characters(
+                self.model, features, [list(each.values()) for each in prompts], resizes
+            )
+        results = []
+        for (frames_NHWC, tracks), prompted, masks, resize in zip(
+            clips, prompts, tracked, resizes, strict=True
         ):
-            cuts = dict(zip(names, self._cuts(frames_NHWC, clip, fitting), strict=True))
-            nowhere = Segmented(np.zeros(frames_NHWC.shape[:3], np.uint8), [0.0] * len(frames_NHWC))
-            found.append({name: cuts.get(name, nowhere) for name in located})
-        return found
+            mattes = dict(zip(prompted, self._mattes(frames_NHWC, masks, resize), strict=True))
+            empty = CharacterMatte(
+                np.zeros(frames_NHWC.shape[:3], np.uint8), [0.0] * len(frames_NHWC)
+            )
+            results.append({name: mattes.get(name, empty) for name in tracks})
+        return results
 
-    def _fitting(self, frames_NHWC: Images) -> preprocess.Fitting:
+    def _plan_resize(self, frames_NHWC: Images) -> preprocess.PaddedResize:
         _, height, width, _ = frames_NHWC.shape
-        return preprocess.fitting(height, width, self.settings.margin, self.settings.image_size)
+        return preprocess.plan_padded_resize(
+            height, width, self.settings.margin, self.settings.image_size
+        )
 
-    def _cuts(
-        self, frames_NHWC: Images, tracked: Sequence[Tracked], fitting: preprocess.Fitting
-    ) -> list[Segmented]:
+    def _mattes(
+        self, frames_NHWC: Images, tracked: Sequence[TrackedMasks], resize: preprocess.PaddedResize
+    ) -> list[CharacterMatte]:
         if not tracked:
             return []
         with torch.inference_mode():
-            masks_CNHW = _masks(tracked, fitting)
-            scores = [_scores(each) for each in tracked]
-        alphas_CNHW = soften(frames_NHWC, masks_CNHW, self.settings.threads)
-        return [Segmented(alpha, score) for alpha, score in zip(alphas_CNHW, scores, strict=True)]
+            masks_CNHW = _binary_masks(tracked, resize)
+            scores = [_frame_scores(each) for each in tracked]
+        alphas_CNHW = compute_soft_alphas(frames_NHWC, masks_CNHW, self.settings.threads)
+        return [
+            CharacterMatte(alpha, score) for alpha, score in zip(alphas_CNHW, scores, strict=True)
+        ]
 
 
-def make_sam2(settings: Sam2Settings, checkpoint: Path) -> Sam2Segmenter:
-    """The backend with the weights of ``checkpoint``. Raises MissingModel, see ``weights.load``."""
-    device = pick_device(settings.device)
-    model = model_zoo.load(
+def create_sam2_segmenter(settings: Sam2Settings, checkpoint: Path) -> Sam2Segmenter:
+    """Create the backend with the weights of ``checkpoint``.
+
+    Raises MissingModel, see ``model_zoo.load_predictor``.
+    """
+    device = select_device(settings.device)
+    model = model_zoo.load_predictor(
         settings.model,
         checkpoint,
         settings.sha256,
@@ -100,62 +124,70 @@ def make_sam2(settings: Sam2Settings, checkpoint: Path) -> Sam2Segmenter:
         device=str(device),
     )
     if settings.compile == "on":
-        model_zoo.compiled(model)
-    named = f"sam2.1-{settings.model}"
+        model_zoo.compile_predictor(model)
+    name = f"sam2.1-{settings.model}"
     return Sam2Segmenter(
-        model, settings, named if settings.sha256 is None else f"{named}/{settings.sha256[:8]}"
+        model, settings, name if settings.sha256 is None else f"{name}/{settings.sha256[:8]}"
     )
 
 
-def _masks(tracked: Sequence[Tracked], fitting: preprocess.Fitting) -> NDArray[np.bool_]:
-    """[characters, frames, height, width]: logits above 0 at the clip's size, none of two."""
+def _binary_masks(
+    tracked: Sequence[TrackedMasks], resize: preprocess.PaddedResize
+) -> NDArray[np.bool_]:
+    """Threshold logits at the clip's size: non-overlapping [characters, frames, height, width]."""
     count = len(tracked[0].logits_Nhw)
-    masks = np.empty((len(tracked), count, fitting.height, fitting.width), np.bool_)
+    masks = np.empty((len(tracked), count, resize.height, resize.width), np.bool_)
     for frame in range(count):
         logits_C1HW = torch.stack(
-            [fitting.restore(each.logits_Nhw[frame : frame + 1]) for each in tracked]
+            [resize.restore(each.logits_Nhw[frame : frame + 1]) for each in tracked]
         )
-        masks[:, frame] = (preprocess.apart(logits_C1HW)[:, 0] > 0).cpu().numpy()
+        masks[:, frame] = (preprocess.resolve_overlaps(logits_C1HW)[:, 0] > 0).cpu().numpy()
     return masks
 
 
-def _scores(tracked: Tracked) -> list[float]:
-    """P(the character is there) times its mask's stability, for each frame.
+def _frame_scores(tracked: TrackedMasks) -> list[float]:
+    """P(the character is present) times the stability of its mask, for each frame.
 
-    Stability: IoU of the masks at logits of +1 and -1, 0 where there is none.
+    Stability: IoU of the masks at logits of +1 and -1, 0 without a mask.
     """
-    sure = (tracked.logits_Nhw > _SURE).sum(dim=(1, 2)).float()
-    possible = (tracked.logits_Nhw > -_SURE).sum(dim=(1, 2)).float()
-    stability = sure / possible.clamp(min=1)
+    certain = (tracked.logits_Nhw > _STABILITY_OFFSET).sum(dim=(1, 2)).float()
+    possible = (tracked.logits_Nhw > -_STABILITY_OFFSET).sum(dim=(1, 2)).float()
+    stability = certain / possible.clamp(min=1)
     return [round(value, 4) for value in (tracked.present_N * stability).cpu().tolist()]
 
 
-def soften(frames_NHWC: Images, masks_CNHW: NDArray[np.bool_], threads: int) -> list[Images]:
-    """Soft-edged alphas of each character, which nowhere add up to more than 255.
+def compute_soft_alphas(
+    frames_NHWC: Images, masks_CNHW: NDArray[np.bool_], threads: int
+) -> list[Images]:
+    """Compute soft-edged alphas of each character that add up to at most 255 at every pixel.
 
-    Frames are independent: ``threads`` of them at a time change nothing.
+    Frames are independent, so the number of ``threads`` does not change the result.
     """
     alphas = np.zeros(masks_CNHW.shape, np.uint8)
 
-    def one(frame: int) -> None:
-        soft_CHW = np.stack([_soft(frames_NHWC[frame], mask) for mask in masks_CNHW[:, frame]])
+    def process_frame(frame: int) -> None:
+        soft_CHW = np.stack(
+            [_soft_alpha(frames_NHWC[frame], mask) for mask in masks_CNHW[:, frame]]
+        )
         total = np.maximum(soft_CHW.sum(axis=0), 1.0)
         alphas[:, frame] = np.floor(soft_CHW / total * 255 + 1e-3)
 
-    with single_thread(), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(one, range(len(frames_NHWC))))
+    with opencv_single_thread(), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(process_frame, range(len(frames_NHWC))))
     return list(alphas)
 
 
-def _soft(frame_HWC: Images, mask_HW: NDArray[np.bool_]) -> Floats:
-    """A mask's alpha in 0..1: without specks and pinholes, its edge along the picture's own."""
+def _soft_alpha(frame_HWC: Images, mask_HW: NDArray[np.bool_]) -> Floats:
+    """Alpha of a mask in 0..1, without specks and pinholes, its edge aligned with the image's."""
     alpha = np.zeros(mask_HW.shape, np.float32)
-    tidy = matting.tidy(mask_HW.astype(np.uint8), keep=_KEEP)
-    rows, columns = np.flatnonzero(tidy.any(axis=1)), np.flatnonzero(tidy.any(axis=0))
+    clean = matting.remove_specks(
+        mask_HW.astype(np.uint8), min_component_share=_MIN_COMPONENT_SHARE
+    )
+    rows, columns = np.flatnonzero(clean.any(axis=1)), np.flatnonzero(clean.any(axis=0))
     if not rows.size:
         return alpha
-    y0, y1 = max(rows[0] - _RIM, 0), rows[-1] + 1 + _RIM
-    x0, x1 = max(columns[0] - _RIM, 0), columns[-1] + 1 + _RIM
-    part = np.ascontiguousarray(frame_HWC[y0:y1, x0:x1])
-    alpha[y0:y1, x0:x1] = matting.soft_edge(part, tidy[y0:y1, x0:x1], part)
+    y0, y1 = max(rows[0] - _EDGE_MARGIN, 0), rows[-1] + 1 + _EDGE_MARGIN
+    x0, x1 = max(columns[0] - _EDGE_MARGIN, 0), columns[-1] + 1 + _EDGE_MARGIN
+    crop = np.ascontiguousarray(frame_HWC[y0:y1, x0:x1])
+    alpha[y0:y1, x0:x1] = matting.refine_edge(crop, clean[y0:y1, x0:x1], crop)
     return alpha

@@ -1,10 +1,10 @@
-"""Faces and whose they are: dlib's detector, landmarks and face network, from local files.
+"""Detect faces and compute their descriptors with dlib, from local model files.
 
-The network's descriptor of a face has 128 numbers; two faces of one person are less than 0.6 apart
-(its author's bound, 99.38 % right on Labeled Faces in the Wild). The models are Davis King's, in
-the public domain (CC0), as the package ``face_recognition_models`` ships them; they are read as
-files, since importing it would need ``pkg_resources``. Its 68 landmarks, whose data may not be used
-commercially, are not among them.
+The descriptor of a face has 128 numbers; those of two faces of one person are less than 0.6 apart
+(the threshold of the network's author, 99.38 % accuracy on Labeled Faces in the Wild). The models
+are Davis King's, in the public domain (CC0), as shipped in the package ``face_recognition_models``;
+they are read as files, because importing the package needs ``pkg_resources``. Its model of 68
+landmarks is not used: its training data may not be used commercially.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mimix_core.engine.artifacts import digest_file
 from mimix_core.errors import MissingModel
-from mimix_core.media.images import Image
+from mimix_core.media.images import RgbImage
 from mimix_core.stages.cutouts.locate.box_track import Box
 
 PACKAGE = "face_recognition_models"
@@ -30,29 +30,33 @@ _SHA256 = {
     NETWORK: "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
 }
 
-# dlib's detector knows faces of 80 pixels and more; a doubled picture has them from 40 on.
-_SMALLEST_KNOWN = 80
+# dlib's detector finds faces from 80 pixels on; upsampling the image twice, from 40 on.
+_MIN_DETECTOR_FACE = 80
 
 
 @dataclass(frozen=True)
 class Face:
-    """``box``: about from the brows to the chin, may hang over the picture. 128 ``descriptor``."""
+    """A detected face.
+
+    ``box``: roughly from the brows to the chin; it may extend beyond the image. ``descriptor``:
+    128 numbers.
+    """
 
     box: Box
     descriptor: NDArray[np.float64]
 
 
-def installed() -> bool:
-    """Whether dlib and the models' package are there."""
+def face_models_installed() -> bool:
+    """Return whether dlib and the package with its face models are installed."""
     return find_spec("dlib") is not None and find_spec(PACKAGE) is not None
 
 
-def models() -> tuple[Path, Path]:
-    """The files of the landmarks and of the face network. Raises MissingModel."""
+def face_model_paths() -> tuple[Path, Path]:
+    """Return the files of the landmark model and of the face network. Raises MissingModel."""
     spec = find_spec(PACKAGE)
-    if not installed() or spec is None or spec.origin is None:
+    if not face_models_installed() or spec is None or spec.origin is None:
         raise MissingModel(
-            "the locator 'reference' needs dlib and its face models",
+            "the locator 'face' needs dlib and its face models",
             where="settings, key cutouts.locator_realistic",
             fix="pip install 'mimix[faces]', or choose the locator 'boxes' or 'vlm'.",
         )
@@ -60,12 +64,13 @@ def models() -> tuple[Path, Path]:
     return folder / LANDMARKS, folder / NETWORK
 
 
-class FaceReader:
-    """Finds the faces of a picture and describes them. One thread; same picture, same faces."""
+class FaceEncoder:
+    """Detect faces in an image and compute their descriptors. Single-threaded, deterministic."""
 
     def __init__(self, landmarks: Path, network: Path) -> None:
-        """Raises MissingModel for files that are not the known models: dlib unpacks them blindly,
-        so no other file is opened.
+        """Raises MissingModel for files other than the known models.
+
+        dlib unpacks model files without checks, so no other file is opened.
         """
         for path, name in ((landmarks, LANDMARKS), (network, NETWORK)):
             if digest_file(path) != _SHA256[name]:
@@ -80,18 +85,18 @@ class FaceReader:
         self._landmarks: Any = dlib.shape_predictor(str(landmarks))
         self._network: Any = dlib.face_recognition_model_v1(str(network))
 
-    def faces(self, image_HWC: Image, min_face: int) -> list[Face]:
-        """Faces of at least ``min_face`` pixels in an RGB picture, the surest first."""
-        picture = np.ascontiguousarray(image_HWC)
-        doubled = 1 if min_face < _SMALLEST_KNOWN else 0
-        found, scores, _ = self._detector.run(picture, doubled, 0.0)
-        order = sorted(range(len(found)), key=lambda i: (-scores[i], found[i].left()))
+    def encode_faces(self, image_HWC: RgbImage, min_face: int) -> list[Face]:
+        """Encode faces of at least ``min_face`` pixels in an RGB image, the most certain first."""
+        image = np.ascontiguousarray(image_HWC)
+        upsampling = 1 if min_face < _MIN_DETECTOR_FACE else 0
+        rectangles, scores, _ = self._detector.run(image, upsampling, 0.0)
+        order = sorted(range(len(rectangles)), key=lambda i: (-scores[i], rectangles[i].left()))
         faces = []
-        for rectangle in (found[i] for i in order):
+        for rectangle in (rectangles[i] for i in order):
             if rectangle.width() < min_face:
                 continue
-            shape = self._landmarks(picture, rectangle)
-            described = self._network.compute_face_descriptor(picture, shape)
+            shape = self._landmarks(image, rectangle)
+            descriptor = self._network.compute_face_descriptor(image, shape)
             faces.append(
                 Face(
                     (
@@ -100,7 +105,7 @@ class FaceReader:
                         float(rectangle.right() + 1),
                         float(rectangle.bottom() + 1),
                     ),
-                    np.array(described, np.float64),
+                    np.array(descriptor, np.float64),
                 )
             )
         return faces
