@@ -1,15 +1,21 @@
-"""Videos in and out: PyAV in this process, integer PTS, BT.709 clips that are proven after writing.
+"""Video and audio I/O: PyAV in process, integer PTS, and BT.709 clips verified after writing.
 
-Pictures are ``av.VideoFrame`` where they only pass through, and uint8 arrays where they are looked
-at. "As shown" means after rotation and sample aspect ratio.
+Frames are ``av.VideoFrame`` objects while they only pass through, and uint8 arrays where their
+pixels are processed. "As displayed" means after rotation and sample aspect ratio.
 """
 
-from mimix_core.media.audio import SoundCut, read_audio, sound_cuts
+from mimix_core.media.audio import AudioSegment, extract_audio_segments, read_audio
 from mimix_core.media.container import open_container
-from mimix_core.media.crop_resize import Shape, Shaper, fit, shown_rgb
-from mimix_core.media.decode import Video, open_video, read_rgb
-from mimix_core.media.encode import ClipWriter, EncodeFailed, ProofFailed, ffmpeg_exe, prove_clip
-from mimix_core.media.packet_decoder import Damage
+from mimix_core.media.crop_resize import CropResize, FrameResizer, plan_crop_resize, to_display_rgb
+from mimix_core.media.decode import VideoReader, open_video, read_rgb
+from mimix_core.media.encode import (
+    ClipWriter,
+    EncodeFailed,
+    VerificationFailed,
+    find_ffmpeg,
+    verify_clip,
+)
+from mimix_core.media.packet_decoder import DamagedFrames
 from mimix_core.media.probe import (
     DamagedVideo,
     Geometry,
@@ -20,34 +26,34 @@ from mimix_core.media.probe import (
     UnreadableVideo,
     VideoInfo,
 )
-from mimix_core.media.scan_type import Fields, find_fields
+from mimix_core.media.scan_type import ScanType, detect_scan_type
 
 __all__ = [
+    "AudioSegment",
     "ClipWriter",
-    "Damage",
+    "CropResize",
+    "DamagedFrames",
     "DamagedVideo",
     "EncodeFailed",
-    "Fields",
+    "FrameResizer",
     "Geometry",
     "NoVideoStream",
-    "ProofFailed",
     "Rect",
-    "Shape",
-    "Shaper",
-    "SoundCut",
+    "ScanType",
     "TooLargeVideo",
     "TruncatedVideo",
     "UnreadableVideo",
-    "Video",
+    "VerificationFailed",
     "VideoInfo",
-    "ffmpeg_exe",
-    "find_fields",
-    "fit",
+    "VideoReader",
+    "detect_scan_type",
+    "extract_audio_segments",
+    "find_ffmpeg",
     "open_container",
     "open_video",
-    "prove_clip",
+    "plan_crop_resize",
     "read_audio",
     "read_rgb",
-    "shown_rgb",
-    "sound_cuts",
+    "to_display_rgb",
+    "verify_clip",
 ]

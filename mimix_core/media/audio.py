@@ -1,7 +1,7 @@
-"""Sound: for recognition as an array, and beside clips as FLAC files.
+"""Audio extraction: as an array for speech recognition, and as FLAC files for clips.
 
-One clock: sample 0 of what comes out sounds at the asked time of the container's clock, silence
-stands where the source has none.
+Everything is on the container's clock: sample 0 of the output is at the requested time, and gaps in
+the source are filled with silence.
 """
 
 from __future__ import annotations
@@ -17,94 +17,97 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.media.container import open_container, packets, words
+from mimix_core.media.container import demux_packets, error_text, open_container
 from mimix_core.media.probe import UnreadableVideo
 
 _MAX_CHANNELS = 2
 
-_JITTER = Fraction(1, 50)
-"""Seconds that the stated time of samples may be off from where those before them end: containers
-round times. Further off, sound is missing or comes twice."""
+_MAX_TIMESTAMP_ERROR = Fraction(1, 50)
+"""Seconds by which a frame's timestamp may differ from the end of the previous frame, because
+containers round timestamps. A larger difference means that audio is missing or repeated."""
 
-_WHOLE_NUMBERS = {"aac": "aac_fixed", "ac3": "ac3_fixed", "mp3float": "mp3"}
-"""Decoders that count in floating point give other samples on other processors; these do not."""
+_FIXED_POINT_DECODERS = {"aac": "aac_fixed", "ac3": "ac3_fixed", "mp3float": "mp3"}
+"""Floating-point decoders produce different samples on different processors; these do not."""
 
-_BLOCK = 1 << 14
-"""Samples handed on at a time."""
+_BLOCK_SAMPLES = 1 << 14
+"""Minimum number of samples per block, unless the audio has a gap."""
 
-_FLAC = {"lpc_type": "fixed", "compression_level": "5"}
-"""The other predictors are found in floating point: same samples, other bytes elsewhere."""
+_FLAC_OPTIONS = {"lpc_type": "fixed", "compression_level": "5"}
+"""The other predictors are computed in floating point: they give the same samples, but different
+bytes on different processors."""
 
 
 @dataclass(frozen=True)
-class SoundCut:
-    """A stretch of sound, in seconds of the container's clock, and the FLAC file it goes to."""
+class AudioSegment:
+    """A time span of the audio, in seconds on the container's clock, and its output FLAC file."""
 
     start: Fraction
     end: Fraction
     path: Path
 
 
-def sound_cuts(source: Path, cuts: Sequence[SoundCut]) -> Iterator[tuple[int, Path]]:
-    """Cut the sound of a file in one decode; gives (number of the cut, its file) as each is done.
+def extract_audio_segments(
+    source: Path, segments: Sequence[AudioSegment]
+) -> Iterator[tuple[int, Path]]:
+    """Extract audio segments in one decode; yield (segment index, file) as each one is finished.
 
-    ``cuts`` stand in order of their start and may overlap. Each file has exactly
-    round((end - start) * rate) samples of 16 bits at the source's rate, in at most two channels,
-    and the same bytes for the same source and cut. Nothing comes when the source has no sound.
-    Raises UnreadableVideo when the sound breaks off: files that are not done are removed.
+    ``segments`` must be sorted by start and may overlap. Each file has exactly
+    round((end - start) * rate) 16-bit samples at the source's rate, in at most two channels, and
+    the same bytes for the same source and segment. Yields nothing when the source has no audio.
+    Raises UnreadableVideo when audio decoding fails; unfinished files are removed.
     """
-    if any(later.start < cut.start for cut, later in pairwise(cuts)):
-        raise ValueError("cuts must be sorted by their start")
+    if any(later.start < segment.start for segment, later in pairwise(segments)):
+        raise ValueError("segments must be sorted by their start")
     with open_container(source) as container:
-        stream = _sound(container)
+        stream = _select_audio_stream(container)
         if stream is None:
             return
-        waiting = list(enumerate(cuts))[::-1]
-        writing: list[_Writer] = []
+        pending = list(enumerate(segments))[::-1]
+        active: list[_SegmentWriter] = []
         last: _Block | None = None
         try:
-            for block in _blocks(container, stream, source.name):
-                while waiting and round(waiting[-1][1].start * block.rate) < block.end:
-                    writing.append(_Writer(*waiting.pop(), block.rate, block.layout))
-                for writer in list(writing):
+            for block in _read_blocks(container, stream, source.name):
+                while pending and round(pending[-1][1].start * block.rate) < block.end:
+                    active.append(_SegmentWriter(*pending.pop(), block.rate, block.layout))
+                for writer in list(active):
                     writer.add(block)
                     if writer.full:
-                        writing.remove(writer)
-                        yield writer.number, writer.close()
+                        active.remove(writer)
+                        yield writer.index, writer.close()
                 last = block
             if last is None:
                 return
-            # The sound is over: what is left is silence.
-            while waiting:
-                writing.append(_Writer(*waiting.pop(), last.rate, last.layout))
-            while writing:
-                writer = writing.pop(0)
-                yield writer.number, writer.close()
+            # The audio has ended: the rest is silence.
+            while pending:
+                active.append(_SegmentWriter(*pending.pop(), last.rate, last.layout))
+            while active:
+                writer = active.pop(0)
+                yield writer.index, writer.close()
         finally:
-            for writer in writing:
+            for writer in active:
                 writer.discard()
 
 
 def read_audio(path: Path, *, rate: int, start: Fraction) -> NDArray[np.float32] | None:
-    """The best audio stream, mono, ``rate`` samples a second, float32 [samples] in -1..1.
+    """Read the best audio stream as mono float32 [samples] in -1..1 at ``rate`` samples per second.
 
-    Sample 0 sounds at ``start`` seconds of the container's clock: what comes earlier is cut, and
-    silence fills what is missing, also in the middle. None when the file has no audio. Raises
-    UnreadableVideo.
+    Sample 0 is at ``start`` seconds on the container's clock: earlier audio is cut off, and gaps,
+    including those in the middle, are filled with silence. Returns None when the file has no
+    audio. Raises UnreadableVideo.
     """
     resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
     parts: list[NDArray[np.float32]] = []
 
-    def add(block: _Block, samples: NDArray[np.int16], number: int) -> None:
-        frame = _frame(samples, block.rate, block.layout, number)
+    def add(block: _Block, samples: NDArray[np.int16], start: int) -> None:
+        frame = _audio_frame(samples, block.rate, block.layout, start)
         parts.extend(part.to_ndarray()[0] for part in resampler.resample(frame))
 
     following: int | None = None
     with open_container(path) as container:
-        stream = _sound(container)
+        stream = _select_audio_stream(container)
         if stream is None:
             return None
-        for block in _blocks(container, stream, path.name):
+        for block in _read_blocks(container, stream, path.name):
             if following is None:
                 following = round(start * block.rate)
             while following < block.start:
@@ -123,7 +126,7 @@ def read_audio(path: Path, *, rate: int, start: Fraction) -> NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Block:
-    """Successive samples, int16 [samples, channels]; ``start``: number of the first."""
+    """Consecutive samples, int16 [samples, channels]; ``start``: index of the first one."""
 
     start: int
     samples: NDArray[np.int16]
@@ -135,8 +138,8 @@ class _Block:
         return self.start + len(self.samples)
 
 
-def _frame(samples: NDArray[np.int16], rate: int, layout: str, start: int) -> Any:
-    """An ``av.AudioFrame`` of int16 [samples, channels]; ``start``: number of the first."""
+def _audio_frame(samples: NDArray[np.int16], rate: int, layout: str, start: int) -> Any:
+    """Build an ``av.AudioFrame`` of int16 [samples, channels]; ``start``: index of the first."""
     frame = av.AudioFrame.from_ndarray(
         np.ascontiguousarray(samples).reshape(1, -1), format="s16", layout=layout
     )
@@ -145,19 +148,19 @@ def _frame(samples: NDArray[np.int16], rate: int, layout: str, start: int) -> An
     return frame
 
 
-class _Writer:
-    """One cut on its way into its file."""
+class _SegmentWriter:
+    """Writes one audio segment to its FLAC file."""
 
-    def __init__(self, number: int, cut: SoundCut, rate: int, layout: str) -> None:
-        self.number = number
-        self._path = cut.path
-        self._next = round(cut.start * rate)
+    def __init__(self, index: int, segment: AudioSegment, rate: int, layout: str) -> None:
+        self.index = index
+        self._path = segment.path
+        self._next = round(segment.start * rate)
         self._begin = self._next
-        self.end = self._next + round((cut.end - cut.start) * rate)
+        self.end = self._next + round((segment.end - segment.start) * rate)
         self._container: Any = av.open(
-            f"file:{cut.path}", "w", format="flac", options={"fflags": "+bitexact"}
+            f"file:{segment.path}", "w", format="flac", options={"fflags": "+bitexact"}
         )
-        self._stream = self._container.add_stream("flac", rate=rate, options=_FLAC)
+        self._stream = self._container.add_stream("flac", rate=rate, options=_FLAC_OPTIONS)
         context = self._stream.codec_context
         context.layout, context.format = layout, "s16"
         context.flags |= int(av.codec.context.Flags.bitexact)
@@ -169,7 +172,7 @@ class _Writer:
         return self._next >= self.end
 
     def add(self, block: _Block) -> None:
-        """What the cut needs of a block, after silence for what lies before it."""
+        """Append the block's samples that belong to the segment, after silence for any gap."""
         self.add_silence(min(block.start, self.end))
         self._write(block.samples[self._next - block.start : self.end - block.start])
 
@@ -179,65 +182,65 @@ class _Writer:
             self._write(np.zeros((length, self._channels), np.int16))
 
     def close(self) -> Path:
-        """Fill up with silence, and finish the file."""
+        """Pad with silence up to the segment's end and finish the file."""
         self.add_silence(self.end)
         self._container.mux(self._stream.encode(None))
         self._container.close()
         return self._path
 
     def discard(self) -> None:
-        """Give the file up."""
+        """Close and remove the unfinished file."""
         self._container.close()
         self._path.unlink(missing_ok=True)
 
     def _write(self, samples: NDArray[np.int16]) -> None:
         if not len(samples):
             return
-        frame = _frame(samples, self._rate, self._layout, self._next - self._begin)
+        frame = _audio_frame(samples, self._rate, self._layout, self._next - self._begin)
         self._container.mux(self._stream.encode(frame))
         self._next += len(samples)
 
 
-def _blocks(container: Any, stream: Any, name: str) -> Iterator[_Block]:
-    """All samples in order on the container's clock, none twice; gaps are left out."""
+def _read_blocks(container: Any, stream: Any, name: str) -> Iterator[_Block]:
+    """Yield all samples in order on the container's clock, without repeats; gaps are skipped."""
     held: list[_Block] = []
-    for part in _parts(container, stream, name):
-        if held and (part.start != held[-1].end or held[-1].end - held[0].start >= _BLOCK):
-            yield _joined(held)
+    for part in _resample_frames(container, stream, name):
+        if held and (part.start != held[-1].end or held[-1].end - held[0].start >= _BLOCK_SAMPLES):
+            yield _concatenate(held)
             held = []
         held.append(part)
     if held:
-        yield _joined(held)
+        yield _concatenate(held)
 
 
-def _joined(parts: Sequence[_Block]) -> _Block:
+def _concatenate(parts: Sequence[_Block]) -> _Block:
     first = parts[0]
     samples = np.concatenate([part.samples for part in parts])
     return _Block(first.start, samples, first.rate, first.layout)
 
 
-def _parts(container: Any, stream: Any, name: str) -> Iterator[_Block]:
-    """As they are decoded."""
+def _resample_frames(container: Any, stream: Any, name: str) -> Iterator[_Block]:
+    """Yield the decoded frames as int16 blocks, one per resampled frame."""
     resampler: Any = None
-    taken: tuple[str, str] | None = None
+    resampler_format: tuple[str, str] | None = None
     following: int | None = None
     rate, layout = 0, ""
     try:
-        for frame, stated in _decoded(container, stream):
+        for frame, timestamp in _decode_frames(container, stream):
             if not rate:
                 rate = frame.sample_rate
                 layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
             if frame.sample_rate != rate:
                 raise UnreadableVideo(
-                    f"the audio goes from {rate} to {frame.sample_rate} samples a second",
+                    f"the audio sample rate changes from {rate} to {frame.sample_rate} Hz",
                     where=name,
                 )
             coded = (frame.format.name, frame.layout.name)
-            if coded != taken:
-                # Broadcasts go from stereo to surround and back.
-                resampler, taken = av.AudioResampler("s16", layout, rate), coded
-            start = stated
-            if following is not None and abs(stated - following) <= _JITTER * rate:
+            if coded != resampler_format:
+                # Broadcasts switch between stereo and surround.
+                resampler, resampler_format = av.AudioResampler("s16", layout, rate), coded
+            start = timestamp
+            if following is not None and abs(timestamp - following) <= _MAX_TIMESTAMP_ERROR * rate:
                 start = following
             for part in resampler.resample(frame):
                 samples = part.to_ndarray().reshape(part.samples, -1)
@@ -247,47 +250,49 @@ def _parts(container: Any, stream: Any, name: str) -> Iterator[_Block]:
                     yield _Block(start, samples, rate, layout)
                     start = following = start + len(samples)
     except (av.FFmpegError, ValueError) as error:
-        raise UnreadableVideo(f"the audio breaks off ({words(error)})", where=name) from error
+        raise UnreadableVideo(f"audio decoding failed ({error_text(error)})", where=name) from error
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[tuple[Any, int]]:
-    """Decoded frames, and the number of the first sample of each by the stated times."""
-    context = _exact_decoder(stream)
+def _decode_frames(container: Any, stream: Any) -> Iterator[tuple[Any, int]]:
+    """Yield decoded frames and the index of each one's first sample according to its timestamp."""
+    context = _fixed_point_decoder(stream)
     base = Fraction(stream.time_base)
     begin = 0
-    for packet in packets(container, stream):
+    for packet in demux_packets(container, stream):
         for frame in context.decode(packet):
             if frame.pts is not None:
-                begin = _nearest(frame.pts, base * frame.sample_rate)
-                # Samples that only start the decoder are taken off at the front.
+                begin = _ticks_to_samples(frame.pts, base * frame.sample_rate)
+                # Encoder delay (priming samples) is removed at the front.
                 if packet.duration and packet.pts == frame.pts:
-                    missing = _nearest(packet.duration, base * frame.sample_rate) - frame.samples
-                    # A duration is rounded to the time base: less than that says nothing.
+                    missing = (
+                        _ticks_to_samples(packet.duration, base * frame.sample_rate) - frame.samples
+                    )
+                    # Durations are rounded to the time base: ignore smaller differences.
                     begin += missing if missing > base * frame.sample_rate else 0
             yield frame, begin
             begin += frame.samples
 
 
-def _nearest(ticks: int, samples_a_tick: Fraction) -> int:
-    """``ticks`` in samples, in whole numbers."""
-    top, bottom = samples_a_tick.numerator, samples_a_tick.denominator
+def _ticks_to_samples(ticks: int, samples_per_tick: Fraction) -> int:
+    """Convert ``ticks`` to the nearest sample index in integer arithmetic."""
+    top, bottom = samples_per_tick.numerator, samples_per_tick.denominator
     return (2 * ticks * top + bottom) // (2 * bottom)
 
 
-def _exact_decoder(stream: Any) -> Any:
-    own = stream.codec_context
-    name = _WHOLE_NUMBERS.get(own.name)
+def _fixed_point_decoder(stream: Any) -> Any:
+    default = stream.codec_context
+    name = _FIXED_POINT_DECODERS.get(default.name)
     if name is None or name not in av.codecs_available:
-        return own
+        return default
     context = av.CodecContext.create(name, "r")
-    context.extradata = own.extradata
-    context.sample_rate = own.sample_rate
-    context.layout = own.layout
+    context.extradata = default.extradata
+    context.sample_rate = default.sample_rate
+    context.layout = default.layout
     return context
 
 
-def _sound(container: Any) -> Any:
-    """The audio stream players choose; None when there is none."""
+def _select_audio_stream(container: Any) -> Any:
+    """Select the audio stream that players would choose; None when there is none."""
     streams = [s for s in container.streams.audio if s.codec_context is not None]
     best = container.streams.best("audio")
     return best if best in streams else next(iter(streams), None)

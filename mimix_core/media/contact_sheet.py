@@ -1,7 +1,7 @@
-"""A contact sheet: the frame in the middle of each of some videos, in rows, as one small JPEG.
+"""Contact sheet: the middle frame of each video, arranged in rows, as one small JPEG.
 
-``python -m mimix_core.media.contact_sheet VIDEO...`` writes it to stdout. In a process of its own,
-as all that decodes: one file can then end no more than the sheet.
+``python -m mimix_core.media.contact_sheet VIDEO...`` writes it to stdout. Like all decoding, this
+runs in a separate process, where a bad file can crash only the contact sheet.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from pathlib import Path
 
 from PIL import Image
 
-from mimix_core.engine.worker import die_first
+from mimix_core.engine.worker import prefer_oom_kill
 from mimix_core.media import open_video
 
 COLUMNS = 6
 WIDTH = 160
-"""Of one picture, in pixels."""
+"""Width of one thumbnail, pixels."""
 
 GAP = 4
 QUALITY = 70
 
 
-def contact_sheet(videos: Sequence[Path]) -> bytes:
-    """JPEG of the middle frames, ``COLUMNS`` in a row. Raises UnreadableVideo."""
-    pictures = [_middle(video) for video in videos]
-    columns = min(COLUMNS, len(pictures))
-    height = max(picture.height for picture in pictures)
-    rows = -(-len(pictures) // columns)
+def build_contact_sheet(videos: Sequence[Path]) -> bytes:
+    """Build a JPEG of the middle frames, ``COLUMNS`` per row. Raises UnreadableVideo."""
+    thumbnails = [_middle_frame(video) for video in videos]
+    columns = min(COLUMNS, len(thumbnails))
+    height = max(thumbnail.height for thumbnail in thumbnails)
+    rows = -(-len(thumbnails) // columns)
     size = (columns * (WIDTH + GAP) - GAP, rows * (height + GAP) - GAP)
     sheet = Image.new("RGB", size, "white")
-    for index, picture in enumerate(pictures):
+    for index, thumbnail in enumerate(thumbnails):
         row, column = divmod(index, columns)
-        sheet.paste(picture, (column * (WIDTH + GAP), row * (height + GAP)))
+        sheet.paste(thumbnail, (column * (WIDTH + GAP), row * (height + GAP)))
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=QUALITY, optimize=True)
     return buffer.getvalue()
 
 
-def _middle(path: Path) -> Image.Image:
+def _middle_frame(path: Path) -> Image.Image:
     with open_video(path, threads=1) as video:
         frames = list(video.frames())
         image = Image.fromarray(frames[len(frames) // 2].to_ndarray(format="rgb24"))
@@ -48,5 +48,5 @@ def _middle(path: Path) -> Image.Image:
 
 
 if __name__ == "__main__":
-    die_first()
-    sys.stdout.buffer.write(contact_sheet([Path(name) for name in sys.argv[1:]]))
+    prefer_oom_kill()
+    sys.stdout.buffer.write(build_contact_sheet([Path(name) for name in sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""Opening local media files and choosing the stream of moving pictures."""
+"""Opening local media files and selecting their video stream."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import av.logging
 from mimix_core.media.probe import NoVideoStream, TooLargeVideo, UnreadableVideo
 
 MAX_PIXELS = 8192 * 8192
-MAX_SIDE = 16384
+MAX_DIMENSION = 16384
 
-_TRIED_PACKETS = 3
-_REFUSED_SIZE = re.compile(r"[Pp]icture size (\d+)x(\d+)")
+_PROBE_PACKETS = 3
+_REJECTED_SIZE = re.compile(r"[Pp]icture size (\d+)x(\d+)")
 
-# No network protocol, and no playlist format that could name other files. Media inside an MP4 that
-# stands in other files is not followed (mov demuxer's default). Decoders refuse larger pictures.
+# No network protocol, and no playlist format that could refer to other files. MP4 references to
+# media in other files are not followed (the mov demuxer's default). Decoders reject larger frames.
 OPEN_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,mxf",
@@ -31,24 +31,24 @@ OPEN_OPTIONS = {
 
 @contextmanager
 def open_container(path: Path) -> Iterator[Any]:
-    """Open a local media file as ``av`` container. Raises UnreadableVideo."""
+    """Open a local media file as an ``av`` container. Raises UnreadableVideo."""
     try:
         container = av.open(f"file:{path.resolve()}", options=OPEN_OPTIONS)
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(
-            f"not readable as a video file ({words(error)})", where=path.name
+            f"not readable as a video file ({error_text(error)})", where=path.name
         ) from error
     with container:
         yield container
 
 
-def moving_pictures(container: Any, path: Path) -> Any:
-    """The video stream players choose, cover pictures left aside.
+def select_video_stream(container: Any, path: Path) -> Any:
+    """Select the video stream that players would choose, ignoring cover art.
 
-    Raises NoVideoStream, UnreadableVideo without a decoder, and TooLargeVideo before any picture
-    is decoded.
+    Raises NoVideoStream, UnreadableVideo when the codec has no decoder, and TooLargeVideo before
+    any frame is decoded.
     """
-    streams = [s for s in container.streams.video if not _is_cover(s)]
+    streams = [s for s in container.streams.video if not _is_cover_art(s)]
     if not streams:
         raise NoVideoStream("the file has no video stream", where=path.name)
     best = container.streams.best("video")
@@ -57,65 +57,65 @@ def moving_pictures(container: Any, path: Path) -> Any:
     if context is None:
         raise UnreadableVideo("no decoder for this video codec", where=path.name)
     if _too_large(context.width, context.height):
-        raise TooLargeVideo(f"pictures of {context.width}x{context.height} pixels", where=path.name)
+        raise TooLargeVideo(f"frames of {context.width}x{context.height} pixels", where=path.name)
     context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
 
 
-def packets(container: Any, stream: Any) -> Iterator[Any]:
-    """A stream's packets to the end of the file, the empty one that ends decoding last.
+def demux_packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield a stream's packets up to the end of the file, ending with the empty flush packet.
 
-    Raises what PyAV raises when reading breaks off.
+    PyAV's read errors are passed on.
     """
     try:
         yield from container.demux(stream)
     except IndexError:
-        # PyAV, once all is read, when further streams turned up in the file on the way.
+        # PyAV raises this at the end of a file in which further streams appeared midway.
         return
 
 
-def nothing_decoded(path: Path) -> UnreadableVideo:
-    """Why a file with moving pictures gives none: TooLargeVideo, or what is left to say.
+def no_frames_error(path: Path) -> UnreadableVideo:
+    """Build the error for a stream without a decodable frame: TooLargeVideo, or a generic one.
 
-    Decoders tell only FFmpeg's log that they refuse a picture's size. The log is read for a moment
-    and in this thread alone.
+    Decoders report a rejected frame size only in FFmpeg's log. The log is captured briefly, and in
+    this thread only.
     """
     level, skips = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as log:
-            _try_to_decode(path)
+            _probe_decode(path)
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skips)
     for _, _, message in log:
-        size = _REFUSED_SIZE.search(message)
+        size = _REJECTED_SIZE.search(message)
         if size and _too_large(int(size[1]), int(size[2])):
-            return TooLargeVideo(f"pictures of {size[1]}x{size[2]} pixels", where=path.name)
-    return UnreadableVideo("not one frame can be decoded", where=path.name)
+            return TooLargeVideo(f"frames of {size[1]}x{size[2]} pixels", where=path.name)
+    return UnreadableVideo("no frame can be decoded", where=path.name)
 
 
-def _try_to_decode(path: Path) -> None:
+def _probe_decode(path: Path) -> None:
     try:
         with open_container(path) as container:
-            stream = moving_pictures(container, path)
+            stream = select_video_stream(container, path)
             stream.thread_count = 1
-            for packet in islice(packets(container, stream), _TRIED_PACKETS):
+            for packet in islice(demux_packets(container, stream), _PROBE_PACKETS):
                 packet.decode()
     except (av.FFmpegError, UnreadableVideo):
-        # What went wrong stands in the log that the caller reads.
+        # The cause is in the log that the caller reads.
         return
 
 
 def _too_large(width: int, height: int) -> bool:
-    return width * height > MAX_PIXELS or max(width, height) > MAX_SIDE
+    return width * height > MAX_PIXELS or max(width, height) > MAX_DIMENSION
 
 
-def words(error: Exception) -> str:
-    """The reason an error gives, without the path FFmpeg appends."""
+def error_text(error: Exception) -> str:
+    """Return an error's message without the path that FFmpeg appends."""
     return str(getattr(error, "strerror", None) or type(error).__name__)
 
 
-def _is_cover(stream: Any) -> bool:
+def _is_cover_art(stream: Any) -> bool:
     return bool(int(stream.disposition) & int(av.stream.Disposition.attached_pic))

@@ -1,4 +1,4 @@
-"""From a decoded frame to the picture of a clip: crop, scale, turn, pad, in BT.709."""
+"""Conversion of decoded frames to a clip's frame size: crop, scale, rotate and pad, in BT.709."""
 
 from __future__ import annotations
 
@@ -12,119 +12,125 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.media.color_conversion import rgb_of
-from mimix_core.media.container import words
+from mimix_core.media.color_conversion import frame_to_rgb
+from mimix_core.media.container import error_text
 from mimix_core.media.probe import Rect, UnreadableVideo, VideoInfo
 
-# Fixed rounding in libswscale, so that a frame has the same bytes on every machine.
+# Bit-exact rounding in libswscale: a frame has the same bytes on every machine.
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 
-# One matrix, three spellings: libswscale's filter, libavfilter's buffers, PyAV.
+# libswscale's filter, libavfilter's buffers and PyAV spell the same matrix differently.
 _BUFFER_MATRICES = {"bt2020": "bt2020nc"}
 _REFORMAT_MATRICES = {"bt709": "ITU709", "bt2020": "bt2020"}
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Which pixels as shown are kept, at which size they are drawn, and on which canvas."""
+class CropResize:
+    """The crop (pixels as displayed), the size it is scaled to, and the size of the output frame.
+
+    Where ``scaled_*`` is smaller than ``width`` x ``height``, black bars fill the rest.
+    """
 
     crop: Rect
-    drawn_width: int
-    drawn_height: int
+    scaled_width: int
+    scaled_height: int
     width: int
     height: int
 
 
-def fit(area: Rect, width: int, height: int, how: Literal["crop", "pad"]) -> Shape:
-    """Bring ``area`` (pixels as shown) to ``width`` x ``height`` with its aspect ratio kept.
+def plan_crop_resize(
+    area: Rect, width: int, height: int, mode: Literal["crop", "pad"]
+) -> CropResize:
+    """Fit ``area`` (pixels as displayed) into ``width`` x ``height``, preserving its aspect ratio.
 
-    ``crop`` takes the largest centred part of the right aspect ratio; ``pad`` draws all of it and
-    leaves black bars. All sizes come out even; evening them bends the aspect by 2 pixels at most.
+    Mode ``crop`` takes the largest centered part with the target aspect ratio; ``pad`` scales the
+    complete area and adds black bars. All sizes are rounded to even numbers, which changes the
+    aspect ratio by at most 2 pixels.
     """
     aspect = Fraction(width, height)
-    if how == "crop":
-        wide = min(area.width, _even(area.height * aspect))
-        high = min(area.height, _even(area.width / aspect))
+    if mode == "crop":
+        wide = min(area.width, _floor_to_even(area.height * aspect))
+        high = min(area.height, _floor_to_even(area.width / aspect))
         crop = Rect(
-            area.x + _even(Fraction(area.width - wide, 2)),
-            area.y + _even(Fraction(area.height - high, 2)),
+            area.x + _floor_to_even(Fraction(area.width - wide, 2)),
+            area.y + _floor_to_even(Fraction(area.height - high, 2)),
             wide,
             high,
         )
-        return Shape(crop, width, height, width, height)
+        return CropResize(crop, width, height, width, height)
     scale = min(Fraction(width, area.width), Fraction(height, area.height))
-    return Shape(
+    return CropResize(
         area,
-        min(width, _even(area.width * scale)),
-        min(height, _even(area.height * scale)),
+        min(width, _floor_to_even(area.width * scale)),
+        min(height, _floor_to_even(area.height * scale)),
         width,
         height,
     )
 
 
-class Shaper:
-    """Turns decoded frames into yuv420p BT.709 limited-range frames of one ``Shape``.
+class FrameResizer:
+    """Converts decoded frames to yuv420p BT.709 limited-range frames according to a ``CropResize``.
 
-    Raises UnreadableVideo for pictures that FFmpeg's filters do not take.
+    Raises UnreadableVideo for frames that FFmpeg's filters reject.
     """
 
-    def __init__(self, info: VideoInfo, shape: Shape) -> None:
+    def __init__(self, info: VideoInfo, crop_resize: CropResize) -> None:
         geometry = info.geometry
-        crop = geometry.coded(shape.crop)
-        drawn = (shape.drawn_width, shape.drawn_height)
-        scaled = drawn if geometry.upright else drawn[::-1]
+        crop = geometry.to_coded_rect(crop_resize.crop)
+        scaled_size = (crop_resize.scaled_width, crop_resize.scaled_height)
+        coded_size = scaled_size if geometry.keeps_orientation else scaled_size[::-1]
         steps = [
             ("crop", f"{crop.width}:{crop.height}:{crop.x}:{crop.y}"),
             (
                 "scale",
-                f"{scaled[0]}:{scaled[1]}:flags={SCALE_FLAGS}"
+                f"{coded_size[0]}:{coded_size[1]}:flags={SCALE_FLAGS}"
                 f":in_color_matrix={info.matrix}:out_color_matrix=bt709"
                 f":in_range={'full' if info.full_range else 'limited'}:out_range=limited",
             ),
             ("format", "yuv420p"),
         ]
-        turns = {
+        rotations = {
             90: ("transpose", "clock"),
             180: ("transpose", "clock"),
             270: ("transpose", "cclock"),
         }
         if geometry.rotation:
-            steps += [turns[geometry.rotation]] * (2 if geometry.rotation == 180 else 1)
-        if drawn != (shape.width, shape.height):
-            steps.append(("pad", f"{shape.width}:{shape.height}:-1:-1:black"))
+            steps += [rotations[geometry.rotation]] * (2 if geometry.rotation == 180 else 1)
+        if scaled_size != (crop_resize.width, crop_resize.height):
+            steps.append(("pad", f"{crop_resize.width}:{crop_resize.height}:-1:-1:black"))
         steps.append(("setsar", "1"))
-        with _taken():
-            self._graph = _graph(info, steps)
+        with _scaling_errors():
+            self._graph = _build_graph(info, steps)
 
     def __call__(self, frame: Any) -> Any:
-        """The shaped picture of one frame, a new ``av.VideoFrame``."""
-        with _taken():
+        """Convert one frame to a new ``av.VideoFrame``."""
+        with _scaling_errors():
             self._graph.vpush(frame)
             return self._graph.vpull()
 
 
 @contextmanager
-def _taken() -> Iterator[None]:
+def _scaling_errors() -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        raise UnreadableVideo(f"the pictures cannot be scaled ({words(error)})") from error
+        raise UnreadableVideo(f"the frames cannot be scaled ({error_text(error)})") from error
 
 
-def shown_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:
-    """A decoded frame as a person sees it: uint8 RGB, shape [height, width, 3]."""
-    image = rgb_of(
+def to_display_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:
+    """Convert a decoded frame to uint8 RGB [height, width, 3] as displayed."""
+    image = frame_to_rgb(
         frame,
         matrix=_REFORMAT_MATRICES.get(info.matrix, "ITU601"),
         full_range=info.full_range,
         width=info.geometry.square_width,
         height=info.geometry.coded_height,
     )
-    turned: NDArray[np.uint8] = np.rot90(image, -info.geometry.rotation // 90)
-    return np.ascontiguousarray(turned)
+    rotated: NDArray[np.uint8] = np.rot90(image, -info.geometry.rotation // 90)
+    return np.ascontiguousarray(rotated)
 
 
-def _graph(info: VideoInfo, steps: list[tuple[str, str]]) -> Any:
+def _build_graph(info: VideoInfo, steps: list[tuple[str, str]]) -> Any:
     graph = av.filter.Graph()
     graph.threads = 1
     last = graph.add(
@@ -145,5 +151,5 @@ def _graph(info: VideoInfo, steps: list[tuple[str, str]]) -> Any:
     return graph
 
 
-def _even(value: Fraction | int) -> int:
+def _floor_to_even(value: Fraction | int) -> int:
     return int(value // 2) * 2

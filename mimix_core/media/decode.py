@@ -1,4 +1,4 @@
-"""Reading videos with PyAV: local files only, frames in order of their integer PTS."""
+"""Video reading with PyAV: local files only, frames in order of their integer PTS."""
 
 from __future__ import annotations
 
@@ -14,135 +14,147 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.media.container import moving_pictures, nothing_decoded, open_container, words
-from mimix_core.media.crop_resize import shown_rgb
-from mimix_core.media.deinterlace import whole_frames
-from mimix_core.media.packet_decoder import Damage, decoded
-from mimix_core.media.probe import DamagedVideo, UnreadableVideo, VideoInfo, describe
-from mimix_core.media.scan_type import Fields
+from mimix_core.media.container import (
+    error_text,
+    no_frames_error,
+    open_container,
+    select_video_stream,
+)
+from mimix_core.media.crop_resize import to_display_rgb
+from mimix_core.media.deinterlace import deinterlace_frames
+from mimix_core.media.packet_decoder import DamagedFrames, decode_frames
+from mimix_core.media.probe import DamagedVideo, UnreadableVideo, VideoInfo, read_video_info
+from mimix_core.media.scan_type import ScanType
 
-_FIRST_STEP_BACK = Fraction(1, 2)
-"""Seconds; four times as much with each further try to find a keyframe early enough."""
+_INITIAL_SEEK_BACK = Fraction(1, 2)
+"""Seconds; multiplied by four with each attempt to find an earlier keyframe."""
 
 
 @dataclass(frozen=True)
-class Video:
-    """An open video. ``first`` is its first frame (``av.VideoFrame``), ``rest`` what follows it.
+class VideoReader:
+    """An open video file.
 
-    ``fields``: how its frames are made of the source's fields. ``damage`` fills while frames are
-    decoded.
+    ``first_frame`` is its first ``av.VideoFrame``, and ``remaining_frames`` iterates over the
+    others. ``scan_type``: how frames are made from the source's fields. ``damage`` is filled while
+    frames are decoded.
     """
 
     container: Any
     stream: Any
     info: VideoInfo
-    first: Any
-    rest: Iterator[Any]
-    fields: Fields = Fields.PROGRESSIVE
-    damage: Damage = field(default_factory=Damage)
+    first_frame: Any
+    remaining_frames: Iterator[Any]
+    scan_type: ScanType = ScanType.PROGRESSIVE
+    damage: DamagedFrames = field(default_factory=DamagedFrames)
 
     def frames(self) -> Iterator[Any]:
-        """All frames from the first on, with strictly rising PTS. To be called once.
+        """Iterate over all frames, with strictly increasing PTS. Call it once only.
 
-        Raises, after the last frame that can be decoded: TruncatedVideo when the file ends well
-        before the end it promises, DamagedVideo when decoding breaks off or time goes back,
-        UnreadableVideo when the picture changes its size.
+        Raises, after the last decodable frame: TruncatedVideo when the file ends well before its
+        stated end, DamagedVideo when decoding fails or time goes backwards, UnreadableVideo when
+        the frame size changes.
         """
-        return chain([self.first], self.rest)
+        return chain([self.first_frame], self.remaining_frames)
 
     def frames_from(self, pts: int) -> Iterator[Any]:
-        """Frames from one at or before ``pts`` on: PTS and pixels as ``frames`` gives them.
+        """Iterate from a frame at or before ``pts``, with the same PTS and pixels as ``frames``.
 
-        Starts at the last keyframe that can do so. Telecined film starts from its beginning: which
-        frames are left out is known only from there. Raises as ``frames``.
+        Starts at the last suitable keyframe. Telecined film starts from the beginning, because
+        which frames are dropped depends on all earlier ones. Raises the errors of ``frames``.
         """
-        if self.fields == Fields.TELECINE:
-            return self._again()
-        goal, step = pts, _FIRST_STEP_BACK / self.info.time_base
-        while goal > self.first.pts:
-            frames = self._sought(goal)
+        if self.scan_type == ScanType.TELECINE:
+            return self._frames_from_start()
+        target, step = pts, _INITIAL_SEEK_BACK / self.info.time_base
+        while target > self.first_frame.pts:
+            frames = self._frames_after_seek(target)
             try:
                 found = list(islice(frames, 2))
             except UnreadableVideo:
-                # In MPEG program streams the first picture after a seek may bear the time of the
-                # next one. Other damage is met again, in its place, from further back.
+                # In MPEG program streams the first frame after a seek may carry the timestamp of
+                # the next one. Any other damage is reported again when decoding from further back.
                 found = []
             if found and found[0].pts <= pts:
                 return chain(found, frames)
-            goal -= round(step)
+            target -= round(step)
             step *= 4
-        return self._again()
+        return self._frames_from_start()
 
-    def _sought(self, goal: int) -> Iterator[Any]:
-        """Frames from a keyframe near ``goal`` on; none when none can be found from there."""
+    def _frames_after_seek(self, target: int) -> Iterator[Any]:
+        """Iterate over frames from a keyframe near ``target``; empty when the seek finds none."""
         try:
-            self.container.seek(goal, stream=self.stream, backward=True)
+            self.container.seek(target, stream=self.stream, backward=True)
         except av.FFmpegError:
-            # Not every format can: the caller looks further back, down to the file's beginning.
+            # Not every format can seek: the caller tries further back, down to the beginning.
             return iter(())
-        frames = decoded(self.container, self.stream, Damage())
-        # What is shown before the keyframe may refer to frames that were not decoded.
-        keyed = dropwhile(lambda frame: not frame.key_frame, frames)
-        if self.fields == Fields.PROGRESSIVE:
-            return keyed
-        # Deinterlacing looks at the frame before, which the first one here lacks.
-        return islice(whole_frames(keyed, self.fields, Damage(), Damage()), 1, None)
+        frames = decode_frames(self.container, self.stream, DamagedFrames())
+        # Frames displayed before the keyframe may refer to frames that were not decoded.
+        from_keyframe = dropwhile(lambda frame: not frame.key_frame, frames)
+        if self.scan_type == ScanType.PROGRESSIVE:
+            return from_keyframe
+        # Deinterlacing needs the previous frame, which the first one here lacks.
+        return islice(
+            deinterlace_frames(from_keyframe, self.scan_type, DamagedFrames(), DamagedFrames()),
+            1,
+            None,
+        )
 
-    def _again(self) -> Iterator[Any]:
+    def _frames_from_start(self) -> Iterator[Any]:
         try:
             self.container.seek(0)
-            self.container.seek(min(0, self.first.pts), stream=self.stream, backward=True)
+            self.container.seek(min(0, self.first_frame.pts), stream=self.stream, backward=True)
         except av.FFmpegError as error:
-            raise UnreadableVideo(f"cannot seek ({words(error)})") from error
-        frames = decoded(self.container, self.stream, Damage())
-        return whole_frames(frames, self.fields, Damage(), Damage())
+            raise UnreadableVideo(f"cannot seek ({error_text(error)})") from error
+        frames = decode_frames(self.container, self.stream, DamagedFrames())
+        return deinterlace_frames(frames, self.scan_type, DamagedFrames(), DamagedFrames())
 
 
 @contextmanager
 def open_video(
-    path: Path, *, threads: int = 0, fields: Fields = Fields.PROGRESSIVE
-) -> Iterator[Video]:
-    """Open a local video file; ``threads`` decode it (0: one a core).
+    path: Path, *, threads: int = 0, scan_type: ScanType = ScanType.PROGRESSIVE
+) -> Iterator[VideoReader]:
+    """Open a local video file, decoding it with ``threads`` threads (0: one per core).
 
-    ``fields``: what ``find_fields`` says of it; frames then come out deinterlaced. Raises
-    UnreadableVideo, NoVideoStream when there is media but no moving pictures, TooLargeVideo.
+    ``scan_type``: the result of ``detect_scan_type``; frames are deinterlaced accordingly. Raises
+    UnreadableVideo, NoVideoStream for media without a video stream, and TooLargeVideo.
     """
-    with _opened(path, threads, fields) as video:
+    with _open_reader(path, threads, scan_type) as video:
         if video is not None:
             yield video
             return
-    # Now that the decoder and its threads are gone: they log too, and would wait for this thread.
-    raise nothing_decoded(path)
+    # Only now that the decoder threads have ended: they log too, and would wait for this thread.
+    raise no_frames_error(path)
 
 
 @contextmanager
-def _opened(path: Path, threads: int, fields: Fields) -> Iterator[Video | None]:
-    """None where there is not one frame."""
+def _open_reader(path: Path, threads: int, scan_type: ScanType) -> Iterator[VideoReader | None]:
+    """Open the video; yields None when no frame can be decoded."""
     with open_container(path) as container:
-        stream = moving_pictures(container, path)
+        stream = select_video_stream(container, path)
         stream.thread_count = threads
         stream.thread_type = "AUTO"
-        harmed = Damage()
-        coded = decoded(container, stream, harmed)
-        first = _first(coded)
+        decode_damage = DamagedFrames()
+        decoded = decode_frames(container, stream, decode_damage)
+        first = _first_frame(decoded)
         if first is None:
             yield None
             return
-        info = describe(stream, first)
-        damage = harmed if fields == Fields.PROGRESSIVE else Damage()
-        whole = whole_frames(chain([first], coded), fields, harmed, damage)
-        yield Video(container, stream, info, next(whole), whole, fields, damage)
+        info = read_video_info(stream, first)
+        damage = decode_damage if scan_type == ScanType.PROGRESSIVE else DamagedFrames()
+        deinterlaced = deinterlace_frames(chain([first], decoded), scan_type, decode_damage, damage)
+        yield VideoReader(
+            container, stream, info, next(deinterlaced), deinterlaced, scan_type, damage
+        )
 
 
-def _first(coded: Iterator[Any]) -> Any:
-    """None where there is not one frame."""
+def _first_frame(decoded: Iterator[Any]) -> Any:
+    """Decode the first frame; None when there is none."""
     try:
-        return next(coded, None)
+        return next(decoded, None)
     except DamagedVideo:
         return None
 
 
 def read_rgb(path: Path, *, threads: int = 2) -> NDArray[np.uint8]:
-    """All frames of a (short) video as shown: uint8 RGB, shape [frames, height, width, 3]."""
+    """Decode all frames of a (short) video as displayed: uint8 RGB [frames, height, width, 3]."""
     with open_video(path, threads=threads) as video:
-        return np.stack([shown_rgb(frame, video.info) for frame in video.frames()])
+        return np.stack([to_display_rgb(frame, video.info) for frame in video.frames()])

@@ -1,11 +1,12 @@
-"""Frames out of fields, on the clock of the stream.
+"""Deinterlacing and inverse telecine, on the stream's clock.
 
-Interlaced video: one frame out per frame in, its first field's instant made whole by FFmpeg's
-``bwdif`` (each plane by its own lines, so that interlaced 4:2:0 colour stays right), PTS unchanged.
+Interlaced video: FFmpeg's ``bwdif`` turns each input frame into one output frame at the instant of
+its first field, with unchanged PTS. Each plane is interpolated from its own lines, which keeps
+interlaced 4:2:0 color correct.
 
-Telecined film: ``fieldmatch`` puts the fields of a film frame together again, whatever of it stays
-combed is deinterlaced, and of each five frames the one that repeats its predecessor most is left
-out. The four others get evenly spaced PTS, rounded to the stream's time base.
+Telecined film: ``fieldmatch`` recombines the fields of each film frame, frames that are still
+combed are deinterlaced, and of every five frames the one most similar to its predecessor is
+dropped. The other four get evenly spaced PTS, rounded to the stream's time base.
 """
 
 from __future__ import annotations
@@ -20,135 +21,148 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.media.filters import frame_graph, pulled
-from mimix_core.media.packet_decoder import Damage
-from mimix_core.media.scan_type import Fields
+from mimix_core.media.filters import build_filter_graph, filter_frames
+from mimix_core.media.packet_decoder import DamagedFrames
+from mimix_core.media.scan_type import ScanType
 
-_CYCLE = 5
-"""Frames of pulled-down video for every four of film."""
+_PULLDOWN_CYCLE = 5
+"""Video frames after pulldown for every four film frames."""
 
-_PARTS = (24, 16)
-"""Frames are compared in so many columns and rows: a small thing that moves must count."""
+_COMPARISON_GRID = (24, 16)
+"""Columns and rows in which frames are compared: small moving objects must count."""
 
-_AS_GOOD = 1.5
-"""The place that was left out last is left out again unless another repeats so much better."""
+_MAX_DIFFERENCE_RATIO = 1.5
+"""The position dropped in the last cycle is dropped again unless the most repeated frame of this
+cycle differs from its predecessor less by this factor."""
 
-_NOISE = 0.5
-"""Differences up to this (mean luma levels of a part, of 255) tell nothing."""
+_NOISE_LEVEL = 0.5
+"""Differences up to this (mean luma levels of a grid cell, of 255) are not significant."""
 
-_BWDIF = {
-    Fields.TFF: "mode=send_frame:parity=tff:deint=all",
-    Fields.BFF: "mode=send_frame:parity=bff:deint=all",
+_BWDIF_OPTIONS = {
+    ScanType.TFF: "mode=send_frame:parity=tff:deint=all",
+    ScanType.BFF: "mode=send_frame:parity=bff:deint=all",
 }
 
-# p, c and n matches are all tried: that finds the film frames whichever field came first.
-_FILM = [
+# All of the matches p, c and n are tried: this finds the film frames for either field order.
+_TELECINE_FILTERS = [
     ("fieldmatch", "order=tff:field=top:mode=pcn:combmatch=full"),
     ("bwdif", "mode=send_frame:parity=auto:deint=interlaced"),
 ]
 
 
-def whole_frames(
-    frames: Iterator[Any], fields: Fields, coded: Damage, damage: Damage
+def deinterlace_frames(
+    frames: Iterator[Any], scan_type: ScanType, input_damage: DamagedFrames, damage: DamagedFrames
 ) -> Iterator[Any]:
-    """Deinterlaced frames of a stream of decoded ``av.VideoFrame``; progressive ones as they are.
+    """Deinterlace a stream of decoded ``av.VideoFrame``; progressive frames pass unchanged.
 
-    ``coded``: which of the incoming frames are damaged. What is made of them goes to ``damage``
-    (for progressive video the two are the same).
+    ``input_damage``: the damaged input frames. Output frames that depend on them are added to
+    ``damage`` (for progressive video the two are the same object).
     """
-    if fields == Fields.PROGRESSIVE:
+    if scan_type == ScanType.PROGRESSIVE:
         yield from frames
-    elif fields == Fields.TELECINE:
-        yield from _film(_filtered(frames, _FILM), coded, damage)
+    elif scan_type == ScanType.TELECINE:
+        yield from _inverse_telecine(
+            _apply_filters(frames, _TELECINE_FILTERS), input_damage, damage
+        )
     else:
-        yield from _spread(_filtered(frames, [("bwdif", _BWDIF[fields])]), coded, damage)
+        yield from _deinterlace_interlaced(
+            _apply_filters(frames, [("bwdif", _BWDIF_OPTIONS[scan_type])]), input_damage, damage
+        )
 
 
-def _spread(frames: Iterator[Any], coded: Damage, damage: Damage) -> Iterator[Any]:
-    """``bwdif`` looks at the frames before and after: their damage is damage."""
-    before: int | None = None
+def _deinterlace_interlaced(
+    frames: Iterator[Any], input_damage: DamagedFrames, damage: DamagedFrames
+) -> Iterator[Any]:
+    """Yield ``frames``; ``bwdif`` uses both neighbors of a frame, and so spreads their damage."""
+    previous: int | None = None
     for frame in frames:
-        if frame.pts in coded.pts and before is not None:
-            damage.pts.add(before)
-        if frame.pts in coded.pts or before in coded.pts:
+        if frame.pts in input_damage.pts and previous is not None:
+            damage.pts.add(previous)
+        if frame.pts in input_damage.pts or previous in input_damage.pts:
             damage.pts.add(frame.pts)
-        # Frames given out already turn out to be damaged when those they refer to come.
-        damage.pts |= coded.pts
-        before = frame.pts
+        # Damage of frames that were already yielded may be detected only with later frames.
+        damage.pts |= input_damage.pts
+        previous = frame.pts
         yield frame
 
 
-def _filtered(frames: Iterator[Any], steps: list[tuple[str, str]]) -> Iterator[Any]:
-    """Filters that give one frame out per frame in; time as it was before them."""
+def _apply_filters(frames: Iterator[Any], steps: list[tuple[str, str]]) -> Iterator[Any]:
+    """Apply filters that output one frame per input frame, and restore the input timestamps."""
     first = next(frames, None)
     if first is None:
         return
-    clocks: deque[tuple[int, int, Fraction]] = deque()
+    times: deque[tuple[int, int, Fraction]] = deque()
 
-    def noted(incoming: Iterable[Any]) -> Iterator[Any]:
+    def record_times(incoming: Iterable[Any]) -> Iterator[Any]:
         for frame in incoming:
-            clocks.append((frame.pts, frame.duration, frame.time_base))
+            times.append((frame.pts, frame.duration, frame.time_base))
             yield frame
 
-    graph = frame_graph(first, [*steps, ("format", first.format.name)])
-    for frame in pulled(graph, noted(chain([first], frames))):
-        frame.pts, frame.duration, frame.time_base = clocks.popleft()
+    graph = build_filter_graph(first, [*steps, ("format", first.format.name)])
+    for frame in filter_frames(graph, record_times(chain([first], frames))):
+        frame.pts, frame.duration, frame.time_base = times.popleft()
         yield frame
 
 
-def _film(frames: Iterator[Any], coded: Damage, damage: Damage) -> Iterator[Any]:
+def _inverse_telecine(
+    frames: Iterator[Any], input_damage: DamagedFrames, damage: DamagedFrames
+) -> Iterator[Any]:
     cycle: list[Any] = []
     differences: list[float] = []
-    before: NDArray[Any] | None = None
-    place = 0
-    given: list[int] = []
+    previous: NDArray[Any] | None = None
+    dropped = 0
+    emitted_pts: list[int] = []
 
-    def evened(end: Fraction) -> Iterator[Any]:
-        nonlocal given
-        harmed = any(frame.pts in coded.pts for frame in cycle)
-        film = _evened(cycle, place, end)
+    def emit_cycle(end: Fraction) -> Iterator[Any]:
+        nonlocal emitted_pts
+        damaged = any(frame.pts in input_damage.pts for frame in cycle)
+        film = _retime_cycle(cycle, dropped, end)
         times = [frame.pts for frame in film]
-        if harmed:
-            # Fields come from neighbours, and damage may be noticed after a frame was given out.
-            damage.pts.update(given, times)
-        given = times
+        if damaged:
+            # Fields come from neighboring frames, and damage may be detected after the yield.
+            damage.pts.update(emitted_pts, times)
+        emitted_pts = times
         return iter(film)
 
     for frame in frames:
-        if len(cycle) == _CYCLE:
-            place = _repeat(differences, place)
-            yield from evened(Fraction(frame.pts))
+        if len(cycle) == _PULLDOWN_CYCLE:
+            dropped = _find_repeated_frame(differences, dropped)
+            yield from emit_cycle(Fraction(frame.pts))
             cycle, differences = [], []
         luma = _luma(frame)
-        # The very first frame repeats nothing.
-        differences.append(np.inf if before is None else _difference(luma, before, frame))
+        # The very first frame has no predecessor.
+        differences.append(
+            np.inf if previous is None else _max_grid_difference(luma, previous, frame)
+        )
         cycle.append(frame)
-        before = luma
+        previous = luma
     if cycle:
-        place = _repeat(differences, place) if len(cycle) == _CYCLE else place
-        yield from evened(_end(cycle))
+        dropped = (
+            _find_repeated_frame(differences, dropped) if len(cycle) == _PULLDOWN_CYCLE else dropped
+        )
+        yield from emit_cycle(_cycle_end(cycle))
 
 
-def _repeat(differences: list[float], last: int) -> int:
-    """The place of the frame to leave out."""
-    best = min(range(_CYCLE), key=lambda place: differences[place])
-    limit = max(_AS_GOOD * differences[best], differences[best] + _NOISE)
+def _find_repeated_frame(differences: list[float], last: int) -> int:
+    """Return the position of the frame to drop; ``last``: the one dropped in the last cycle."""
+    best = min(range(_PULLDOWN_CYCLE), key=lambda position: differences[position])
+    limit = max(_MAX_DIFFERENCE_RATIO * differences[best], differences[best] + _NOISE_LEVEL)
     return last if differences[last] <= limit else best
 
 
-def _evened(cycle: list[Any], place: int, end: Fraction) -> list[Any]:
-    """A cycle without the frame at ``place``, spread evenly up to ``end`` (PTS)."""
+def _retime_cycle(cycle: list[Any], dropped: int, end: Fraction) -> list[Any]:
+    """Drop one frame of a cycle and space the others evenly up to ``end`` (PTS)."""
     start = cycle[0].pts
-    film = [frame for number, frame in enumerate(cycle) if number != place]
-    step = (end - start) / len(cycle) * _CYCLE / (_CYCLE - 1)
-    times = [round(start + number * step) for number in range(len(film) + 1)]
+    film = [frame for index, frame in enumerate(cycle) if index != dropped]
+    step = (end - start) / len(cycle) * _PULLDOWN_CYCLE / (_PULLDOWN_CYCLE - 1)
+    times = [round(start + index * step) for index in range(len(film) + 1)]
     for frame, pts, following in zip(film, times, times[1:], strict=False):
         frame.pts, frame.duration = pts, following - pts
     return film
 
 
-def _end(cycle: list[Any]) -> Fraction:
-    """Where the last cycle ends, in PTS: its frames' own spacing goes on."""
+def _cycle_end(cycle: list[Any]) -> Fraction:
+    """Extrapolate the end of the last cycle, in PTS, from the spacing of its frames."""
     first, last = cycle[0].pts, cycle[-1].pts
     if len(cycle) == 1:
         return Fraction(last + max(1, cycle[-1].duration or 0))
@@ -156,17 +170,19 @@ def _end(cycle: list[Any]) -> Fraction:
 
 
 def _luma(frame: Any) -> NDArray[Any]:
-    """The first plane, [height, width]."""
+    """Copy the luma plane, [height, width]."""
     plane = frame.planes[0]
-    kind = np.uint8 if frame.format.components[0].bits == 8 else np.uint16
-    lines = np.frombuffer(plane, kind).reshape(plane.height, -1)
+    dtype = np.uint8 if frame.format.components[0].bits == 8 else np.uint16
+    lines = np.frombuffer(plane, dtype).reshape(plane.height, -1)
     return lines[:, : plane.width].copy()
 
 
-def _difference(luma: NDArray[Any], before: NDArray[Any], frame: Any) -> float:
-    """Of the part that differs most: mean levels, of 255."""
-    parts = cv2.resize(
-        cv2.absdiff(luma, before).astype(np.float32), _PARTS, interpolation=cv2.INTER_AREA
+def _max_grid_difference(luma: NDArray[Any], previous: NDArray[Any], frame: Any) -> float:
+    """Return the mean difference in the grid cell that differs most, levels of 255."""
+    cells = cv2.resize(
+        cv2.absdiff(luma, previous).astype(np.float32),
+        _COMPARISON_GRID,
+        interpolation=cv2.INTER_AREA,
     )
     white: int = (1 << frame.format.components[0].bits) - 1
-    return float(parts.max()) * 255 / white
+    return float(cells.max()) * 255 / white

@@ -1,4 +1,4 @@
-"""Writing clips with x264, and proving what was written."""
+"""Clip encoding with x264, and verification of the written files."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from numpy.typing import NDArray
 
 from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_RATE
 from mimix_core.errors import BadInput
-from mimix_core.media.color_conversion import frame_of_rgb
+from mimix_core.media.color_conversion import rgb_to_frame
 from mimix_core.media.decode import open_video
 from mimix_core.media.probe import UnreadableVideo
 
 _BT709, _LIMITED = 1, 1
-# One timescale for track and movie that 1/16 s divides: no duration in the file is rounded.
+# A timescale for track and movie in which 1/16 s is whole: no duration in the file is rounded.
 _TICKS = 16_000
-# OpenCV's number for this processor feature.
+# OpenCV's ID of this processor feature.
 _CPU_AVX_512F = 13
 
 
 class EncodeFailed(Exception):
-    """The encoder refused its settings or a frame."""
+    """The encoder rejected its settings or a frame."""
 
 
-class ProofFailed(Exception):
-    """A written clip does not read back as it was meant."""
+class VerificationFailed(Exception):
+    """A written clip does not decode as intended."""
 
 
 class ClipWriter:
     """Writes one clip: H.264 High, yuv420p BT.709 limited range, frame k at exactly k / rate.
 
     Closed GOPs, one thread, and no encoder name or date in the file: the same frames and settings
-    give the same bytes. For speed run several writers at a time, each in its own thread. Use as a
-    context manager: a clip left by an exception is removed. Raises EncodeFailed.
+    give the same bytes. For speed, run several writers concurrently, each in its own thread. Use
+    it as a context manager: after an exception the unfinished file is removed. Raises EncodeFailed.
     """
 
     def __init__(
@@ -71,36 +71,36 @@ class ClipWriter:
             self._stream = _x264_stream(self._container, rate, self._size, options)
         except (av.FFmpegError, ValueError) as error:
             self.discard()
-            raise EncodeFailed(f"x264 refused its settings {options}: {error}") from error
+            raise EncodeFailed(f"x264 rejected its settings {options}: {error}") from error
 
     def write(self, frame: Any) -> None:
-        """Append a yuv420p BT.709 ``av.VideoFrame``; its PTS and frame type do not count."""
+        """Append a yuv420p BT.709 ``av.VideoFrame``; its PTS and frame type are ignored."""
         if (frame.width, frame.height) != self._size or frame.format.name != "yuv420p":
             raise EncodeFailed(
                 f"frame {self.frames} is {frame.format.name} {frame.width}x{frame.height}"
             )
         frame.pts = self.frames
         frame.time_base = self._stream.codec_context.time_base
-        # The source's frame type would force x264's.
+        # Otherwise x264 would have to use the source's frame type.
         frame.pict_type = 0
         self._encode(frame)
         self.frames += 1
 
     def write_rgb(self, image_HWC: NDArray[np.uint8]) -> None:
-        """Append an RGB picture, uint8 [height, width, 3]."""
-        self.write(frame_of_rgb(image_HWC))
+        """Append an RGB image, uint8 [height, width, 3]."""
+        self.write(rgb_to_frame(image_HWC))
 
     def __enter__(self) -> ClipWriter:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
+    def __exit__(self, error_type: object, *_: object) -> None:
+        if error_type is None:
             self.close()
         else:
             self.discard()
 
     def close(self) -> None:
-        """Write what the encoder still holds, and the file's index."""
+        """Flush the encoder and write the file's index."""
         self._encode(None)
         self._container.close()
 
@@ -112,16 +112,16 @@ class ClipWriter:
             raise EncodeFailed(f"frame {self.frames}: {error}") from error
 
     def discard(self) -> None:
-        """Give the clip up: close and remove the file."""
+        """Close and remove the unfinished file."""
         self._container.close()
         self.path.unlink(missing_ok=True)
 
 
 def _x264_params() -> str:
-    # x264's AVX-512 code for macroblock trees gives other bytes from run to run (seen in x264 165
-    # on an AMD EPYC); its AVX2 code gives the same every time, as fast.
-    level = ":asm=avx2" if cv2.checkHardwareSupport(_CPU_AVX_512F) else ""
-    return f"open-gop=0{level}"
+    # x264's AVX-512 code for macroblock trees is not deterministic from run to run (seen in x264
+    # 165 on an AMD EPYC); its AVX2 code is, at the same speed.
+    instruction_set = ":asm=avx2" if cv2.checkHardwareSupport(_CPU_AVX_512F) else ""
+    return f"open-gop=0{instruction_set}"
 
 
 def _x264_stream(
@@ -144,7 +144,7 @@ def _x264_stream(
     return stream
 
 
-def prove_clip(
+def verify_clip(
     path: Path,
     width: int,
     height: int,
@@ -152,13 +152,13 @@ def prove_clip(
     frames: int = CLIP_FRAMES,
     rate: Fraction = CLIP_RATE,
     threads: int = 2,
-    look: Callable[[int, Any], None] | None = None,
+    on_frame: Callable[[int, Any], None] | None = None,
 ) -> None:
-    """Decode a written clip and raise ProofFailed unless it is what a trainer will rely on.
+    """Decode a written clip and raise VerificationFailed unless training can rely on it.
 
-    That is: ``frames`` frames of ``width`` x ``height``, the first at 0, each ``1 / rate`` s
-    after the one before, the stated rate exactly ``rate``, all of them whole. ``look(k, frame)``
-    sees each ``av.VideoFrame`` on the way, before the rest is proven.
+    It must have ``frames`` intact frames of ``width`` x ``height``, the first at 0 and each
+    ``1 / rate`` s after the previous one, and state exactly ``rate`` as its frame rate.
+    ``on_frame(k, frame)`` receives each ``av.VideoFrame``, before the following ones are verified.
     """
     try:
         with open_video(path, threads=threads) as video:
@@ -166,36 +166,38 @@ def prove_clip(
             count = 0
             for frame in video.frames():
                 if frame.pts != count * step:
-                    raise ProofFailed(
-                        f"frame {count} stands at PTS {frame.pts}, not {count * step}"
+                    raise VerificationFailed(
+                        f"frame {count} has PTS {frame.pts}, not {count * step}"
                     )
                 if (frame.width, frame.height) != (width, height) or frame.is_corrupt:
-                    raise ProofFailed(f"frame {count} is broken or {frame.width}x{frame.height}")
-                if look is not None:
-                    look(count, frame)
+                    raise VerificationFailed(
+                        f"frame {count} is corrupt or {frame.width}x{frame.height}"
+                    )
+                if on_frame is not None:
+                    on_frame(count, frame)
                 count += 1
-            stated = video.info.rate
+            stated_rate = video.info.rate
     except UnreadableVideo as error:
-        raise ProofFailed(error.what) from error
+        raise VerificationFailed(error.what) from error
     if count != frames:
-        raise ProofFailed(f"{count} frames read back, {frames} wanted")
-    if stated != rate:
-        raise ProofFailed(f"the file states {stated} frames/s, {rate} wanted")
+        raise VerificationFailed(f"{count} frames decoded, {frames} expected")
+    if stated_rate != rate:
+        raise VerificationFailed(f"the file states {stated_rate} frames/s, {rate} expected")
 
 
-def ffmpeg_exe() -> str:
-    """Path of an ffmpeg program: the system's, else the one the imageio-ffmpeg package ships.
+def find_ffmpeg() -> str:
+    """Find an ffmpeg executable: the system's, or else that of the imageio-ffmpeg package.
 
     Raises BadInput when there is neither.
     """
-    found = shutil.which("ffmpeg")
-    if found is not None:
-        return found
+    system_ffmpeg = shutil.which("ffmpeg")
+    if system_ffmpeg is not None:
+        return system_ffmpeg
     try:
         import imageio_ffmpeg
 
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:
         raise BadInput(
-            "no ffmpeg program", fix="Install ffmpeg, or: pip install imageio-ffmpeg"
+            "no ffmpeg executable found", fix="Install ffmpeg, or: pip install imageio-ffmpeg"
         ) from error

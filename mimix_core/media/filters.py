@@ -1,4 +1,4 @@
-"""libavfilter graphs that frames are pushed through."""
+"""Running frames through libavfilter graphs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import av
 
 
-def frame_graph(frame: Any, steps: Sequence[tuple[str, str]]) -> Any:
-    """A graph of (filter, arguments) ``steps``, on one thread, for frames like ``frame``."""
+def build_filter_graph(frame: Any, steps: Sequence[tuple[str, str]]) -> Any:
+    """Build a single-threaded graph of (filter, arguments) ``steps`` for frames like ``frame``."""
     graph = av.filter.Graph()
     graph.threads = 1
     last = graph.add(
@@ -30,16 +30,16 @@ def frame_graph(frame: Any, steps: Sequence[tuple[str, str]]) -> Any:
     return graph
 
 
-def pulled(graph: Any, frames: Iterable[Any]) -> Iterator[Any]:
-    """What comes out of a graph while ``frames`` go in, and after the last of them."""
+def filter_frames(graph: Any, frames: Iterable[Any]) -> Iterator[Any]:
+    """Push ``frames`` through a graph and yield its output, flushing it at the end."""
     for frame in frames:
         graph.vpush(frame)
-        yield from _ready(graph)
+        yield from _pull_available(graph)
     graph.vpush(None)
-    yield from _ready(graph)
+    yield from _pull_available(graph)
 
 
-def _ready(graph: Any) -> Iterator[Any]:
+def _pull_available(graph: Any) -> Iterator[Any]:
     while True:
         try:
             yield graph.vpull()

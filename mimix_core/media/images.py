@@ -1,4 +1,4 @@
-"""Pictures that models look at: reference images, and small JPEGs as they are sent."""
+"""Image input for models: frame sampling, reference images, and small JPEGs for requests."""
 
 from __future__ import annotations
 
@@ -8,89 +8,89 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Picture
+from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from mimix_core.errors import BadInput
-from mimix_core.media import UnreadableVideo, open_video, shown_rgb
+from mimix_core.media import UnreadableVideo, open_video, to_display_rgb
 
-Image = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 
-WHITE, GREY = (255, 255, 255), (128, 128, 128)
+WHITE, GRAY = (255, 255, 255), (128, 128, 128)
 
 
 @dataclass(frozen=True)
-class PictureSize:
-    """Longer side in pixels (smaller pictures stay as they are), and JPEG quality 1..100."""
+class JpegOptions:
+    """Maximum length of the longer side in pixels (without upscaling), and JPEG quality 1..100."""
 
-    side: int
+    max_side: int
     quality: int
 
 
-def evenly(frames: int, count: int) -> list[int]:
-    """``count`` frame numbers from the first to the last, evenly; all when there are no more.
+def evenly_spaced_indices(total: int, count: int) -> list[int]:
+    """Return ``count`` evenly spaced indices into ``total`` items, including first and last.
 
-    A single one is the middle.
+    Returns all indices when there are fewer items, and the middle one for a count of 1.
     """
-    count = min(count, frames)
+    count = min(count, total)
     if count == 1:
-        return [frames // 2]
-    return [number * (frames - 1) // (count - 1) for number in range(count)]
+        return [total // 2]
+    return [step * (total - 1) // (count - 1) for step in range(count)]
 
 
-def clip_jpegs(path: Path, frames: int, count: int, size: PictureSize) -> list[bytes]:
-    """``count`` of a clip's ``frames`` frames as JPEGs, in order; decoded once.
+def encode_clip_jpegs(path: Path, frames: int, count: int, options: JpegOptions) -> list[bytes]:
+    """Encode ``count`` evenly spaced frames of a clip of ``frames`` frames as JPEGs, in order.
 
-    Raises UnreadableVideo, also when the clip has fewer frames than that.
+    Raises UnreadableVideo, also when the clip has fewer frames than stated.
     """
-    wanted = evenly(frames, count)
-    found: list[bytes] = []
+    wanted = evenly_spaced_indices(frames, count)
+    jpegs: list[bytes] = []
     with open_video(path, threads=1) as video:
         for number, frame in enumerate(video.frames()):
-            if number == wanted[len(found)]:
-                found.append(encode(shown_rgb(frame, video.info), size))
-                if len(found) == len(wanted):
-                    return found
-    raise UnreadableVideo(f"ends before frame {wanted[len(found)]}", where=path.name)
+            if number == wanted[len(jpegs)]:
+                jpegs.append(encode_jpeg(to_display_rgb(frame, video.info), options))
+                if len(jpegs) == len(wanted):
+                    return jpegs
+    raise UnreadableVideo(f"ends before frame {wanted[len(jpegs)]}", where=path.name)
 
 
-def reference_rgb(path: Path, paper: tuple[int, int, int]) -> Image:
-    """A reference image as a person sees it, uint8 RGB [height, width, 3], on ``paper``.
+def load_reference_image(path: Path, background: tuple[int, int, int]) -> RgbImage:
+    """Load a reference image as displayed, uint8 RGB [height, width, 3].
 
-    Raises BadInput when it is no image.
+    Transparent parts show the ``background`` color. Raises BadInput when it is not an image.
     """
     try:
-        with Picture.open(path) as picture:
-            shown = ImageOps.exif_transpose(picture).convert("RGBA")
-    except (OSError, Picture.DecompressionBombError) as error:
+        with PillowImage.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("RGBA")
+    except (OSError, PillowImage.DecompressionBombError) as error:
         raise BadInput(
             f"is not a readable image ({error})",
             where=str(path),
-            fix="Give a PNG or JPEG, or take it out of the character's references.",
+            fix="Provide a PNG or JPEG, or remove it from the character's references.",
         ) from error
-    below = Picture.new("RGBA", shown.size, (*paper, 255))
-    return np.asarray(Picture.alpha_composite(below, shown).convert("RGB"))
+    canvas = PillowImage.new("RGBA", image.size, (*background, 255))
+    return np.asarray(PillowImage.alpha_composite(canvas, image).convert("RGB"))
 
 
-def reference_jpeg(path: Path, size: PictureSize) -> bytes:
-    """A reference image as a JPEG, transparent parts white. Raises BadInput when it is no image."""
-    return encode(reference_rgb(path, WHITE), size)
+def load_reference_jpeg(path: Path, options: JpegOptions) -> bytes:
+    """Load a reference image as JPEG bytes on white. Raises BadInput when it is not an image."""
+    return encode_jpeg(load_reference_image(path, WHITE), options)
 
 
-def encode(image_HWC: Image, size: PictureSize) -> bytes:
-    """An RGB picture as a JPEG of at most that size."""
+def encode_jpeg(image_HWC: RgbImage, options: JpegOptions) -> bytes:
+    """Encode an RGB image as a JPEG, downscaled to at most ``max_side``."""
     height, width = image_HWC.shape[:2]
-    scale = size.side / max(height, width)
+    scale = options.max_side / max(height, width)
     if scale < 1:
-        shape = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image_HWC = cv2.resize(np.ascontiguousarray(image_HWC), shape, interpolation=cv2.INTER_AREA)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image_HWC = cv2.resize(np.ascontiguousarray(image_HWC), size, interpolation=cv2.INTER_AREA)
     bgr = np.ascontiguousarray(image_HWC[:, :, ::-1])
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, size.quality])
-    if not done:
-        raise ValueError(f"a picture of {width}x{height} could not be encoded")
+    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, options.quality])
+    if not encoded:
+        raise ValueError(f"an image of {width}x{height} could not be encoded as JPEG")
     return bytes(data)
 
 
-def blank_jpeg(width: int, height: int, size: PictureSize) -> bytes:
-    """A grey picture of a clip's size: costs as many tokens as any other."""
-    return encode(np.full((height, width, 3), 128, np.uint8), size)
+def encode_gray_jpeg(width: int, height: int, options: JpegOptions) -> bytes:
+    """Encode a gray image of a clip's size, which costs as many tokens as any other."""
+    return encode_jpeg(np.full((height, width, 3), 128, np.uint8), options)

@@ -1,4 +1,4 @@
-"""Masks of a cutout on disk: one Parquet file of 8 bit grey PNGs, one a frame."""
+"""Mask storage for cutouts: one Parquet file with an 8-bit gray PNG per frame."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from numpy.typing import NDArray
 from mimix_core.errors import BadInput
 from mimix_core.tables import MASKS
 
-Images = NDArray[np.uint8]
+AlphaFrames = NDArray[np.uint8]
 
 
-def write_masks(path: Path, alpha_NHW: Images) -> None:
-    """Write alphas, uint8 [frames, height, width]; same alphas, same bytes."""
+def write_masks(path: Path, alpha_NHW: AlphaFrames) -> None:
+    """Write alphas, uint8 [frames, height, width]; the same alphas give the same bytes."""
     pngs = []
     for frame, alpha in enumerate(alpha_NHW):
         written, png = cv2.imencode(".png", alpha, [cv2.IMWRITE_PNG_COMPRESSION, 1])
         if not written:
-            raise ValueError(f"{path.name}: frame {frame} cannot be written as PNG")
+            raise ValueError(f"{path.name}: frame {frame} cannot be encoded as PNG")
         pngs.append(png.tobytes())
     frames = pa.array(range(len(pngs)), pa.int32())
     table = pa.Table.from_arrays([frames, pa.array(pngs, pa.binary())], schema=MASKS)
     pq.write_table(table, path, compression="none")
 
 
-def read_masks(path: Path) -> Images:
-    """Alphas of all frames, uint8 [frames, height, width]. Raises BadInput when not readable."""
+def read_masks(path: Path) -> AlphaFrames:
+    """Read the alphas of all frames, uint8 [frames, height, width]. Raises BadInput."""
     try:
         table = pq.read_table(path, schema=MASKS).sort_by("frame")
     except (OSError, pa.ArrowInvalid) as error:
-        raise BadInput(f"not readable as masks ({error})", where=path.name) from error
+        raise BadInput(f"is not a readable masks file ({error})", where=path.name) from error
     alphas = []
     for png in table.column("alpha_png").to_pylist():
         alpha = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
         if alpha is None:
-            raise BadInput("holds a broken PNG", where=path.name)
+            raise BadInput("contains a broken PNG", where=path.name)
         alphas.append(alpha)
     if not alphas:
-        raise BadInput("holds no frames", where=path.name)
+        raise BadInput("contains no frames", where=path.name)
     return np.stack(alphas).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""How many threads a library takes, where this project shares out the work itself."""
+"""OpenCV thread control for code that parallelizes its own work."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import cv2
 
 
 @contextmanager
-def one_opencv_thread() -> Iterator[None]:
-    """OpenCV on one thread: pictures of a clip are too small to be shared out among cores, which
-    have other frames to work on."""
+def opencv_single_thread() -> Iterator[None]:
+    """Run OpenCV single-threaded within the context.
+
+    A clip's frames are too small to split among cores, which process other frames meanwhile.
+    """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

@@ -1,4 +1,4 @@
-"""Decoding one stream, packet by packet: what was lost on the way, and whether the end is there."""
+"""Packet-by-packet decoding of one stream, with detection of damage and of a missing end."""
 
 from __future__ import annotations
 
@@ -10,65 +10,68 @@ from typing import Any
 
 import av
 
-from mimix_core.media.container import packets, words
+from mimix_core.media.container import demux_packets, error_text
 from mimix_core.media.probe import DamagedVideo, TruncatedVideo, UnreadableVideo
 
-_GIVE_UP = 100
-"""So many packets in a row that give no picture are no dropout: the stream has broken off."""
+_MAX_FAILED_PACKETS = 100
+"""After this many undecodable packets in a row the stream counts as broken off."""
 
-_END_FRAMES = 4
-"""The last frames may lie this many frame lengths before the promised end."""
+_END_TOLERANCE_FRAMES = 4
+"""Frame durations by which the last frame may precede the stated end."""
 
-_MIN_END = Fraction(1, 2)
-"""And at least so many seconds: sound and headers are rounded to their own frames."""
+_MIN_END_TOLERANCE = Fraction(1, 2)
+"""Seconds that are always tolerated: audio and headers are rounded to their own frames."""
 
 _INDEXED = {"mov", "avi"}
-"""Formats whose index of all packets is read at opening."""
+"""Formats whose index of all packets is read on opening."""
 
-_UNSTATED = {"mpeg", "mpegts"}
-"""Formats without a header: their length is estimated from what is there."""
+_WITHOUT_DURATION = {"mpeg", "mpegts"}
+"""Formats without a stated duration: it is estimated from the file itself."""
+
+_MAX_FRAME_DURATION = Fraction(600)
+"""Seconds. No frame of an episode is displayed for longer: a larger gap means a wrong clock."""
 
 _B = av.video.frame.PictureType.B
 
 
 @dataclass
-class Damage:
-    """``pts``: of the frames given out so far that the decoder had to make up in part, or that are
-    shown longer since the next one is lost.
+class DamagedFrames:
+    """The damaged frames among those decoded so far.
 
-    A damaged picture is copied on by those that refer to it: all frames up to the next keyframe
-    count. What a codec cannot notice (flipped bits in HEVC, VP9 and AV1 mostly decode as other
-    pictures) is not here.
+    ``pts``: PTS of frames that the decoder had to conceal in part, or that are displayed for
+    longer because the next one is lost. Damage spreads to frames that refer to a damaged one:
+    all frames up to the next keyframe count. Damage that a codec cannot detect is not included
+    (flipped bits in HEVC, VP9 and AV1 usually decode without an error).
     """
 
     pts: set[int] = field(default_factory=set)
 
 
 @dataclass
-class _Watch:
-    """Follows packets in and frames out, and marks damaged frames."""
+class _DamageTracker:
+    """Compares incoming packets with decoded frames, and marks damaged frames."""
 
-    damage: Damage
-    broken: bool = False
-    trusted: bool = True
-    waiting: list[int] = field(default_factory=list)
-    refused: list[int] = field(default_factory=list)
+    damage: DamagedFrames
+    corrupting: bool = False
+    timestamps_match: bool = True
+    pending: list[int] = field(default_factory=list)
+    rejected: list[int] = field(default_factory=list)
     last: int | None = None
-    shortest: int | None = None
-    bidirectional: list[int] = field(default_factory=list)
+    min_gap: int | None = None
+    pending_b_frames: list[int] = field(default_factory=list)
 
-    def packet(self, packet: Any, context: Any) -> None:
+    def add_packet(self, packet: Any, context: Any) -> None:
         if packet.pts is None or packet.is_discard or not packet.size:
             return
         if packet.is_corrupt:
-            self.refused.append(packet.pts)
+            self.rejected.append(packet.pts)
         if context.skip_frame == "DEFAULT":
-            heapq.heappush(self.waiting, packet.pts)
+            heapq.heappush(self.pending, packet.pts)
         else:
-            # Frames are left out on purpose: nothing can be told from what does not come.
-            self.trusted = False
+            # Frames are skipped on purpose: a missing frame is not a sign of damage.
+            self.timestamps_match = False
 
-    def frame(self, frame: Any) -> None:
+    def add_frame(self, frame: Any) -> None:
         pts = frame.pts
         if pts is None:
             return
@@ -76,195 +79,198 @@ class _Watch:
         if lost and self.last is not None:
             self.damage.pts.add(self.last)
         if frame.key_frame:
-            self.broken = False
+            self.corrupting = False
         if (lost and not frame.key_frame) or frame.is_corrupt:
-            self.broken = True
-            # B-frames before it refer to it too.
-            self.damage.pts.update(self.bidirectional)
-        if self.broken:
+            self.corrupting = True
+            # The B-frames displayed before it refer to it too.
+            self.damage.pts.update(self.pending_b_frames)
+        if self.corrupting:
             self.damage.pts.add(pts)
         if frame.pict_type == _B:
-            self.bidirectional.append(pts)
+            self.pending_b_frames.append(pts)
         else:
-            self.bidirectional.clear()
+            self.pending_b_frames.clear()
         if self.last is not None:
             gap = pts - self.last
-            self.shortest = gap if self.shortest is None else min(self.shortest, gap)
+            self.min_gap = gap if self.min_gap is None else min(self.min_gap, gap)
         self.last = pts
 
     def finish(self) -> None:
-        """The stream is at its end: the last frame stands for those that should follow."""
-        if self.last is not None and (self.refused or (self.trusted and self.waiting)):
+        """Mark the last frame as damaged when frames after it were lost."""
+        if self.last is not None and (self.rejected or (self.timestamps_match and self.pending)):
             self.damage.pts.add(self.last)
 
     def _lost(self, pts: int) -> bool:
-        """Whether a picture between the last frame and the one at ``pts`` did not come out."""
+        """Whether a frame between the last one and the one at ``pts`` was not decoded."""
         missing, matched = [], False
-        while self.waiting and self.waiting[0] <= pts:
-            earlier = heapq.heappop(self.waiting)
+        while self.pending and self.pending[0] <= pts:
+            earlier = heapq.heappop(self.pending)
             if earlier == pts:
                 matched = True
             else:
                 missing.append(earlier)
-        refused = [p for p in self.refused if p <= pts]
-        self.refused = [p for p in self.refused if p > pts]
-        # Where frames do not carry the time of their packets, packets cannot be told from frames.
-        self.trusted = self.trusted and matched
-        if refused:
+        rejected = [p for p in self.rejected if p <= pts]
+        self.rejected = [p for p in self.rejected if p > pts]
+        # Where frames do not carry their packets' timestamps, the two cannot be matched.
+        self.timestamps_match = self.timestamps_match and matched
+        if rejected:
             return True
-        if not self.trusted or self.last is None or self.shortest is None:
+        if not self.timestamps_match or self.last is None or self.min_gap is None:
             return False
-        # The second field of a frame may come as a packet of its own, half a frame later, and a
-        # picture that is only referred to (VP8) one tick beside another.
-        reach = 3 * self.shortest
+        # The second field of a frame may come in a separate packet half a frame later, and a
+        # reference-only frame (VP8) one tick from another.
+        reach = 3 * self.min_gap
         return any(4 * (p - self.last) >= reach and 4 * (pts - p) >= reach for p in missing)
 
 
-def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
-    """All frames from where the container stands, in order of their strictly rising PTS.
+def decode_frames(container: Any, stream: Any, damage: DamagedFrames) -> Iterator[Any]:
+    """Decode all frames from the container's position, in order of strictly increasing PTS.
 
-    Pictures that cannot be decoded are left out and noted in ``damage``. Raises, after the last
-    frame that can be decoded: TruncatedVideo when the file ends well before the end it promises,
-    DamagedVideo when decoding breaks off, UnreadableVideo when the picture changes its size.
+    Undecodable frames are skipped and recorded in ``damage``. Raises, after the last decodable
+    frame: TruncatedVideo when the file ends well before its stated end, DamagedVideo when decoding
+    fails, UnreadableVideo when the frame size changes.
     """
-    yield from _rising(_decoded(container, stream, damage))
+    yield from _check_order(_decode_packets(container, stream, damage))
 
 
-def _decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
-    watch = _Watch(damage)
-    reading = _Reading(container, stream)
+def _decode_packets(container: Any, stream: Any, damage: DamagedFrames) -> Iterator[Any]:
+    tracker = _DamageTracker(damage)
+    reader = _PacketReader(container, stream)
     context = stream.codec_context
-    fruitless = 0
-    for packet in reading.packets():
-        watch.packet(packet, context)
+    failed_packets = 0
+    for packet in reader.packets():
+        tracker.add_packet(packet, context)
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            fruitless += 1
-            if fruitless == _GIVE_UP:
-                raise DamagedVideo(f"decoding breaks off ({words(error)})") from error
+            failed_packets += 1
+            if failed_packets == _MAX_FAILED_PACKETS:
+                raise DamagedVideo(f"decoding failed ({error_text(error)})") from error
             if packet.pts is not None:
-                watch.refused.append(packet.pts)
+                tracker.rejected.append(packet.pts)
             continue
         if frames:
-            fruitless = 0
+            failed_packets = 0
         for frame in frames:
-            watch.frame(frame)
+            tracker.add_frame(frame)
             yield frame
-    reading.check_end(watch.last)
-    if fruitless > _END_FRAMES:
-        raise DamagedVideo("the pictures at the end cannot be decoded")
-    watch.finish()
+    reader.check_end(tracker.last)
+    if failed_packets > _END_TOLERANCE_FRAMES:
+        raise DamagedVideo("the last frames cannot be decoded")
+    tracker.finish()
 
 
-class _Reading:
-    """Reads a stream's packets and knows how far they should go."""
+class _PacketReader:
+    """Reads a stream's packets and checks that they reach the stated end."""
 
     def __init__(self, container: Any, stream: Any) -> None:
         self._container, self._stream = container, stream
         self._formats = set(container.format.name.split(","))
-        self._unlisted = False
-        self._promised = self._last_listed()
-        self._seen: int | None = None
+        self._lacks_index = False
+        self._listed_end = self._last_indexed_dts()
+        self._last_dts: int | None = None
         self._end: int | None = None
-        self._latest: int | None = None
+        self._max_pts: int | None = None
         self._count = 0
-        self._problem = ""
+        self._read_error = ""
         rate = stream.average_rate
-        self._tolerance = max(_MIN_END, _END_FRAMES / Fraction(rate) if rate else _MIN_END)
+        self._tolerance = max(
+            _MIN_END_TOLERANCE,
+            _END_TOLERANCE_FRAMES / Fraction(rate) if rate else _MIN_END_TOLERANCE,
+        )
 
     def packets(self) -> Iterator[Any]:
-        """All packets there are, the empty one that ends decoding last."""
-        incoming = packets(self._container, self._stream)
+        """Yield all packets, ending with the empty flush packet."""
+        incoming = demux_packets(self._container, self._stream)
         while True:
             try:
                 packet = next(incoming)
             except StopIteration:
                 return
             except (av.FFmpegError, OSError) as error:
-                self._problem = words(error)
+                self._read_error = error_text(error)
                 return
             self._count += 1
             if packet.dts is not None:
-                self._seen = packet.dts
+                self._last_dts = packet.dts
             if packet.pts is not None:
                 end = packet.pts + (packet.duration or 0)
                 self._end = end if self._end is None else max(self._end, end)
                 if not packet.is_discard:
-                    self._latest = max(packet.pts, self._latest or packet.pts)
+                    self._max_pts = max(packet.pts, self._max_pts or packet.pts)
             yield packet
 
     def check_end(self, last: int | None) -> None:
-        """Raise TruncatedVideo or DamagedVideo unless all is there up to the end.
+        """Raise TruncatedVideo or DamagedVideo unless the stream is complete up to its end.
 
-        ``last``: PTS of the last frame that was decoded.
+        ``last``: PTS of the last decoded frame.
         """
-        if self._seen is not None and self._promised is not None and self._seen < self._promised:
-            raise TruncatedVideo("the pictures end before those that the file's index lists")
-        if self._unlisted and self._count < self._stream.frames - _END_FRAMES:
+        if (
+            self._last_dts is not None
+            and self._listed_end is not None
+            and self._last_dts < self._listed_end
+        ):
+            raise TruncatedVideo("the frames end before those listed in the file's index")
+        if self._lacks_index and self._count < self._stream.frames - _END_TOLERANCE_FRAMES:
             raise TruncatedVideo(
-                f"the file states {self._stream.frames} pictures and holds {self._count}"
+                f"the file states {self._stream.frames} frames but contains {self._count}"
             )
         if self._end is not None and self._ends_early(self._end):
-            raise TruncatedVideo("the file ends before the length it states")
-        if self._problem:
-            raise DamagedVideo(f"reading breaks off ({self._problem})")
+            raise TruncatedVideo("the file ends before its stated duration")
+        if self._read_error:
+            raise DamagedVideo(f"reading failed ({self._read_error})")
         skipping = self._stream.codec_context.skip_frame != "DEFAULT"
-        if self._latest is None or last is None or skipping:
+        if self._max_pts is None or last is None or skipping:
             return
-        if (self._latest - last) * self._stream.time_base > self._tolerance:
-            raise DamagedVideo("the pictures at the end cannot be decoded")
+        if (self._max_pts - last) * self._stream.time_base > self._tolerance:
+            raise DamagedVideo("the last frames cannot be decoded")
 
-    def _last_listed(self) -> int | None:
-        """DTS that the last packet has at least, by the file's index; None without one."""
+    def _last_indexed_dts(self) -> int | None:
+        """Return a lower bound of the last DTS from the file's index; None without an index."""
         if not _INDEXED & self._formats:
             return None
         entries = self._stream.index_entries
         count = len(entries)
-        self._unlisted = count <= 1 and "avi" in self._formats
-        return int(entries[max(0, count - 1 - _END_FRAMES)].timestamp) if count else None
+        self._lacks_index = count <= 1 and "avi" in self._formats
+        return int(entries[max(0, count - 1 - _END_TOLERANCE_FRAMES)].timestamp) if count else None
 
     def _ends_early(self, end: int) -> bool:
-        """Whether all streams end well before the length that the file's header states."""
+        """Whether all streams end well before the duration stated in the file's header."""
         container, stream = self._container, self._stream
-        if container.duration is None or _UNSTATED & self._formats:
+        if container.duration is None or _WITHOUT_DURATION & self._formats:
             return False
-        length = Fraction(container.duration, av.time_base)
-        # Matroska counts its length from zero, others from their first packet.
+        duration = Fraction(container.duration, av.time_base)
+        # Matroska counts its duration from zero, other formats from their first packet.
         before_zero = min(0, container.start_time or 0)
-        stated = Fraction(before_zero, av.time_base) + length - self._tolerance
-        if end * stream.time_base >= stated:
+        stated_end = Fraction(before_zero, av.time_base) + duration - self._tolerance
+        if end * stream.time_base >= stated_end:
             return False
-        # The sound, or subtitles, may be longer than the pictures: look at the last packets of all.
+        # Audio or subtitles may be longer than the video: check the last packets of all streams.
         try:
             container.seek(end, stream=stream, backward=True)
             return not any(
-                (packet.pts + (packet.duration or 0)) * packet.time_base >= stated
+                (packet.pts + (packet.duration or 0)) * packet.time_base >= stated_end
                 for packet in container.demux()
                 if packet.pts is not None
             )
         except (av.FFmpegError, IndexError, OSError):
-            # What cannot be read does not reach the end either.
+            # Unreadable packets do not reach the end either.
             return True
 
 
-_LONGEST_FRAME = Fraction(600)
-"""Seconds. No picture of an episode is shown for longer: beyond it, the clock is wrong."""
-
-
-def _rising(frames: Iterator[Any]) -> Iterator[Any]:
+def _check_order(frames: Iterator[Any]) -> Iterator[Any]:
     last: int | None = None
     size = None
     for number, frame in enumerate(frames):
         if frame.pts is None:
             raise UnreadableVideo(f"frame {number} has no timestamp")
         if last is not None and frame.pts <= last:
-            raise DamagedVideo(f"the timestamp of frame {number} does not rise ({frame.pts})")
-        if last is not None and (frame.pts - last) * frame.time_base > _LONGEST_FRAME:
+            raise DamagedVideo(f"the timestamp of frame {number} does not increase ({frame.pts})")
+        if last is not None and (frame.pts - last) * frame.time_base > _MAX_FRAME_DURATION:
             raise DamagedVideo(f"the clock jumps by minutes before frame {number} ({frame.pts})")
         if size is not None and (frame.width, frame.height) != size:
             raise UnreadableVideo(
-                f"the picture changes its size at frame {number}: from {size[0]}x{size[1]} to "
+                f"the frame size changes at frame {number}: from {size[0]}x{size[1]} to "
                 f"{frame.width}x{frame.height}"
             )
         last, size = frame.pts, (frame.width, frame.height)

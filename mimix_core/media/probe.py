@@ -1,4 +1,4 @@
-"""What a video is: its geometry as shown, its colours, its clock. And the ways to be none."""
+"""Video stream properties (display geometry, color, clock) and the errors of unusable files."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from mimix_core.tables.rows import Reason
 
 
 class UnreadableVideo(BadInput):
-    """The file cannot be read as a video. ``what`` holds no path: it may stand in a table.
+    """The file cannot be read as a video.
 
-    ``reason``: what a row says that failed for it.
+    ``what`` contains no path, because it may be stored in a table. ``reason``: the reason of a row
+    that failed because of this error.
     """
 
     reason: ClassVar[Reason] = Reason.UNREADABLE_VIDEO
 
 
 class NoVideoStream(UnreadableVideo):
-    """The file is readable media, but has no moving pictures."""
+    """The file is readable media, but has no video stream."""
 
     reason: ClassVar[Reason] = Reason.NO_VIDEO_STREAM
 
 
 class TruncatedVideo(UnreadableVideo):
-    """The pictures end well before the end that the file promises."""
+    """The frames end well before the end that the file states."""
 
     reason: ClassVar[Reason] = Reason.VIDEO_TRUNCATED
 
 
 class DamagedVideo(UnreadableVideo):
-    """Decoding breaks off in the middle, or the timestamps are no order of frames."""
+    """Decoding fails midway, or the timestamps do not increase."""
 
     reason: ClassVar[Reason] = Reason.VIDEO_DAMAGED
 
 
 class TooLargeVideo(UnreadableVideo):
-    """The pictures are larger than any film's: nothing was decoded."""
+    """The frames are implausibly large; nothing was decoded."""
 
     reason: ClassVar[Reason] = Reason.VIDEO_TOO_LARGE
 
 
 @dataclass(frozen=True)
 class Rect:
-    """A rectangle in whole pixels; x and y of its top left corner."""
+    """A rectangle in integer pixels; x and y of its top left corner."""
 
     x: int
     y: int
@@ -55,10 +56,10 @@ class Rect:
 
 @dataclass(frozen=True)
 class Geometry:
-    """How coded pixels become the picture a person sees.
+    """The mapping from coded frames to displayed frames.
 
     ``sample_aspect``: width / height of a coded pixel. ``rotation``: degrees clockwise (0, 90,
-    180, 270) by which the coded picture is turned for showing. "As shown" means after both.
+    180, 270) by which the coded frame is rotated for display. "As displayed" means after both.
     """
 
     coded_width: int
@@ -67,8 +68,8 @@ class Geometry:
     rotation: int = 0
 
     @property
-    def upright(self) -> bool:
-        """False when showing swaps width and height."""
+    def keeps_orientation(self) -> bool:
+        """False when the rotation swaps width and height."""
         return self.rotation % 180 == 0
 
     @property
@@ -76,23 +77,23 @@ class Geometry:
         """Width with square pixels, before rotation."""
         if self.sample_aspect == 1:
             return self.coded_width
-        # Wide pixels stretch the width, narrow ones shrink it: the height always stays.
+        # Only the width is scaled; the height never changes.
         return max(2, round(self.coded_width * self.sample_aspect / 2) * 2)
 
     @property
     def width(self) -> int:
-        """Width as shown, pixels."""
-        return self.square_width if self.upright else self.coded_height
+        """Width as displayed, pixels."""
+        return self.square_width if self.keeps_orientation else self.coded_height
 
     @property
     def height(self) -> int:
-        """Height as shown, pixels."""
-        return self.coded_height if self.upright else self.square_width
+        """Height as displayed, pixels."""
+        return self.coded_height if self.keeps_orientation else self.square_width
 
-    def coded(self, shown: Rect) -> Rect:
-        """The rectangle of coded pixels behind a rectangle as shown."""
+    def to_coded_rect(self, displayed: Rect) -> Rect:
+        """Convert a rectangle as displayed to coded pixels."""
         wide, high = self.square_width, self.coded_height
-        x, y, w, h = shown.x, shown.y, shown.width, shown.height
+        x, y, w, h = displayed.x, displayed.y, displayed.width, displayed.height
         if self.rotation == 90:
             x, y, w, h = y, high - x - w, h, w
         elif self.rotation == 180:
@@ -106,11 +107,11 @@ class Geometry:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """One video stream.
+    """Properties of a video stream.
 
-    ``matrix``: YCbCr matrix as libswscale names it (bt709, smpte170m, bt2020). ``full_range``:
+    ``matrix``: libswscale's name of the YCbCr matrix (bt709, smpte170m, bt2020). ``full_range``:
     luma 0..255 instead of 16..235. ``pixel_format``: FFmpeg's name. ``rate``: the average frame
-    rate, for people only. ``expected_frames``: what the container claims; 0: nothing.
+    rate, for information only. ``expected_frames``: the count stated by the container; 0: unknown.
     """
 
     time_base: Fraction
@@ -125,20 +126,19 @@ class VideoInfo:
 _MATRICES = {1: "bt709", 4: "fcc", 5: "smpte170m", 6: "smpte170m", 7: "smpte240m", 9: "bt2020"}
 _FULL_RANGE = 2
 _MIN_SIDE = 16
-"""Pixels. Smaller pictures are no film's: of some nothing would be left once cropped to be even."""
+"""Pixels. Smaller frames are not real footage, and could vanish when cropped to even sizes."""
 _HDR = {16: "PQ", 18: "HLG"}
 
 
-def describe(stream: Any, frame: Any) -> VideoInfo:
-    """What the stream is, judged by its header and its first decoded ``frame``.
+def read_video_info(stream: Any, frame: Any) -> VideoInfo:
+    """Read the stream's properties from its header and its first decoded ``frame``.
 
-    A file that does not state its YCbCr matrix is taken for BT.709 from 720 lines up and for
-    BT.601 below, as players do. Raises UnreadableVideo for pictures of a few pixels, and for high
-    dynamic range: shown as it is it would be grey, and how to map its light to a screen's is a
-    choice to be made with the eyes.
+    Without a stated YCbCr matrix, BT.709 is assumed from 720 lines up and BT.601 below, as players
+    do. Raises UnreadableVideo for frames of a few pixels, and for high dynamic range: without tone
+    mapping it looks gray, and choosing a tone mapping needs visual judgement.
     """
     if min(frame.width, frame.height) < _MIN_SIDE:
-        raise UnreadableVideo(f"pictures of only {frame.width}x{frame.height} pixels")
+        raise UnreadableVideo(f"frames of only {frame.width}x{frame.height} pixels")
     hdr = _HDR.get(int(frame.color_trc))
     if hdr is not None:
         raise UnreadableVideo(
@@ -150,7 +150,7 @@ def describe(stream: Any, frame: Any) -> VideoInfo:
         coded_width=frame.width,
         coded_height=frame.height,
         sample_aspect=Fraction(aspect) if aspect else Fraction(1),
-        # FFmpeg counts counterclockwise; only quarter turns can be shown without new pixels.
+        # FFmpeg counts counterclockwise; other angles would need resampling.
         rotation=round(-frame.rotation / 90) * 90 % 360,
     )
     guess = "bt709" if max(frame.height, frame.width * 9 // 16) >= 720 else "smpte170m"

@@ -1,4 +1,4 @@
-"""How a source's fields become frames: found in its pictures, since its flags lie both ways."""
+"""Scan type detection from the frames themselves, because the flags of files are often wrong."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from typing import Any
 
 import av
 
-from mimix_core.media.container import moving_pictures, open_container
-from mimix_core.media.filters import frame_graph, pulled
+from mimix_core.media.container import open_container, select_video_stream
+from mimix_core.media.filters import build_filter_graph, filter_frames
 
-_STRETCHES = 8
-_STRETCH_FRAMES = 36
+_SEGMENTS = 8
+_SEGMENT_FRAMES = 36
 
-_MIN_WOVEN = 8
-"""Fewer frames seen to be woven of two instants prove nothing: noise and fine stripes do that."""
+_MIN_INTERLACED_FRAMES = 8
+"""Fewer frames classified as interlaced prove nothing: noise and fine stripes look interlaced."""
 
-_WOVEN_SHARE = Fraction(1, 2)
-"""Of the frames that show anything: as many as this must be woven in interlaced video."""
+_MIN_INTERLACED_SHARE = Fraction(1, 2)
+"""Share of the frames with a conclusive result that must be interlaced in interlaced video."""
 
 _CYCLE = 5
 _MIN_REPEATS = 3
-_CADENCE_HOLDS = Fraction(4, 5)
-"""Of the repeats of a field in a stretch: so many stand at the same place of five."""
+_MIN_CADENCE_SHARE = Fraction(4, 5)
+"""Share of the repeats of a field that must be at the same position of the five-frame cycle."""
 
 _PULLDOWN_RATES = (Fraction(29), Fraction(31))
 
 _BOTTOM_FIRST = {3, 5}
-"""FFmpeg's AVFieldOrder: bb and bt."""
+"""The values bb and bt of FFmpeg's AVFieldOrder."""
 
 
-class Fields(StrEnum):
-    """How the fields of a source make frames.
+class ScanType(StrEnum):
+    """How a source's fields form frames.
 
-    ``TFF`` and ``BFF``: two instants woven into each frame, the top or the bottom field's first.
-    ``TELECINE``: film at 24/s spread over 30 frames/s of fields (3:2 pulldown).
+    ``TFF`` and ``BFF``: interlaced, each frame holds two instants, with the top or bottom field
+    first. ``TELECINE``: film at 24 frames/s in interlaced video at 30 frames/s (3:2 pulldown).
     """
 
     PROGRESSIVE = "progressive"
@@ -50,108 +50,110 @@ class Fields(StrEnum):
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """What FFmpeg's ``idet`` says of successive frames, a letter each.
+class IdetResult:
+    """The result of FFmpeg's ``idet`` for consecutive frames, one letter per frame.
 
-    ``orders``: t(op field first), b(ottom first), p(rogressive), u(ndetermined). ``repeats``: the
-    t(op) or b(ottom) field is that of the frame before; n(either).
+    ``orders``: t(op field first), b(ottom field first), p(rogressive) or u(ndetermined).
+    ``repeats``: the t(op) or b(ottom) field repeats that of the previous frame, or n(either).
     """
 
     orders: str
     repeats: str
 
     @property
-    def woven(self) -> int:
-        """How many frames hold two instants."""
+    def interlaced_frames(self) -> int:
+        """The number of frames that hold two instants."""
         return self.orders.count("t") + self.orders.count("b")
 
     @property
-    def has_cadence(self) -> bool:
-        """Whether one field repeats at one place of every five frames, the other at another.
+    def has_pulldown_cadence(self) -> bool:
+        """Whether the two fields repeat at different fixed positions of the five-frame cycle.
 
-        That is pulldown: AA BB BC CD DD repeats the top field of B and the bottom field of D.
+        This is pulldown: AA BB BC CD DD repeats the top field of B and the bottom field of D.
         """
-        places = []
+        positions = []
         for field in "tb":
-            found = Counter(k % _CYCLE for k, repeat in enumerate(self.repeats) if repeat == field)
-            place, most = found.most_common(1)[0] if found else (0, 0)
-            if most < _MIN_REPEATS or most < _CADENCE_HOLDS * found.total():
+            counts = Counter(k % _CYCLE for k, repeat in enumerate(self.repeats) if repeat == field)
+            position, highest = counts.most_common(1)[0] if counts else (0, 0)
+            if highest < _MIN_REPEATS or highest < _MIN_CADENCE_SHARE * counts.total():
                 return False
-            places.append(place)
-        return places[0] != places[1]
+            positions.append(position)
+        return positions[0] != positions[1]
 
 
-def find_fields(path: Path, *, threads: int = 2) -> Fields:
-    """How the fields of a video file make frames, judged by combing in a few short stretches.
+def detect_scan_type(path: Path, *, threads: int = 2) -> ScanType:
+    """Detect the scan type of a video file from combing in a few short segments.
 
-    One answer for the whole file: that of most of its moving pictures. Pictures in which nothing
-    moves are progressive, whatever the flags say; flags only decide between top and bottom field
-    first where the pictures do not. Raises UnreadableVideo.
+    There is one result per file: that of the majority of its frames with motion. Without motion the
+    result is progressive, regardless of the flags; they only decide the field order where the
+    frames do not. Raises UnreadableVideo.
     """
     with open_container(path) as container:
-        stream = moving_pictures(container, path)
+        stream = select_video_stream(container, path)
         stream.thread_count = threads
         stream.thread_type = "AUTO"
-        stretches = [_judged(frames) for frames in _stretches(container, stream)]
+        results = [_run_idet(frames) for frames in _decode_segments(container, stream)]
         rate = Fraction(stream.average_rate or 0)
         order = int(stream.codec_context.field_order)
-    return judge(stretches, rate, bottom_first=order in _BOTTOM_FIRST)
+    return classify_scan_type(results, rate, bottom_first=order in _BOTTOM_FIRST)
 
 
-def judge(stretches: Sequence[Stretch], rate: Fraction, *, bottom_first: bool) -> Fields:
-    """``find_fields`` on the verdicts; ``bottom_first``: what the file's flags say."""
-    votes = Counter("".join(stretch.orders for stretch in stretches))
-    woven = votes["t"] + votes["b"]
-    telling = woven + votes["p"]
-    if woven < _MIN_WOVEN:
-        return Fields.PROGRESSIVE
-    cadenced = sum(stretch.woven for stretch in stretches if stretch.has_cadence)
-    if _PULLDOWN_RATES[0] <= rate <= _PULLDOWN_RATES[1] and 2 * cadenced > woven:
-        return Fields.TELECINE
-    if woven < _WOVEN_SHARE * telling:
-        return Fields.PROGRESSIVE
+def classify_scan_type(
+    results: Sequence[IdetResult], rate: Fraction, *, bottom_first: bool
+) -> ScanType:
+    """Derive the scan type; ``bottom_first``: the field order according to the file's flags."""
+    votes = Counter("".join(segment.orders for segment in results))
+    interlaced = votes["t"] + votes["b"]
+    conclusive = interlaced + votes["p"]
+    if interlaced < _MIN_INTERLACED_FRAMES:
+        return ScanType.PROGRESSIVE
+    cadenced = sum(segment.interlaced_frames for segment in results if segment.has_pulldown_cadence)
+    if _PULLDOWN_RATES[0] <= rate <= _PULLDOWN_RATES[1] and 2 * cadenced > interlaced:
+        return ScanType.TELECINE
+    if interlaced < _MIN_INTERLACED_SHARE * conclusive:
+        return ScanType.PROGRESSIVE
     if max(votes["t"], votes["b"]) < 2 * min(votes["t"], votes["b"]):
-        return Fields.BFF if bottom_first else Fields.TFF
-    return Fields.BFF if votes["b"] > votes["t"] else Fields.TFF
+        return ScanType.BFF if bottom_first else ScanType.TFF
+    return ScanType.BFF if votes["b"] > votes["t"] else ScanType.TFF
 
 
-def _stretches(container: Any, stream: Any) -> Iterator[Iterator[Any]]:
-    """Runs of frames, spread evenly; as much as can be decoded of each."""
+def _decode_segments(container: Any, stream: Any) -> Iterator[Iterator[Any]]:
+    """Yield evenly spaced segments of frames, each as far as it can be decoded."""
     start, length = stream.start_time or 0, stream.duration
     if not length and container.duration:
         length = round(Fraction(container.duration, av.time_base) / stream.time_base)
-    whole = _STRETCHES * _STRETCH_FRAMES
-    claimed = (length or 0) * stream.time_base * (stream.average_rate or 0)
-    if claimed < whole:
-        yield _run(container, stream, whole)
+    total = _SEGMENTS * _SEGMENT_FRAMES
+    stated = (length or 0) * stream.time_base * (stream.average_rate or 0)
+    if stated < total:
+        yield _decode_up_to(container, stream, total)
         return
-    for part in range(_STRETCHES):
+    for part in range(_SEGMENTS):
         try:
-            container.seek(start + length * part // _STRETCHES, stream=stream, backward=True)
+            container.seek(start + length * part // _SEGMENTS, stream=stream, backward=True)
         except av.FFmpegError:
-            # A damaged file: what is wrong with it is found and said where it is decoded whole.
+            # A damaged file: the complete decode detects and reports what is wrong with it.
             return
-        yield _run(container, stream, _STRETCH_FRAMES)
+        yield _decode_up_to(container, stream, _SEGMENT_FRAMES)
 
 
-def _run(container: Any, stream: Any, count: int) -> Iterator[Any]:
+def _decode_up_to(container: Any, stream: Any, count: int) -> Iterator[Any]:
     try:
         yield from islice(container.decode(stream), count)
     except (av.FFmpegError, IndexError):
-        # As above: the frames up to here still tell what they tell.
+        # As above; the frames decoded so far still count.
         return
 
 
-def _judged(frames: Iterator[Any]) -> Stretch:
-    """Up to a change of the picture's size."""
+def _run_idet(frames: Iterator[Any]) -> IdetResult:
+    """Run ``idet`` on the frames up to a change of their size."""
     first = next(frames, None)
     if first is None:
-        return Stretch("", "")
+        return IdetResult("", "")
     size = first.width, first.height
-    same = takewhile(lambda frame: (frame.width, frame.height) == size, frames)
-    graph = frame_graph(first, [("idet", "")])
-    said = [frame.metadata for frame in pulled(graph, chain([first], same))]
-    return Stretch(
-        orders="".join(one["lavfi.idet.single.current_frame"][0] for one in said),
-        repeats="".join(one["lavfi.idet.repeated.current_frame"][0] for one in said),
+    same_size = takewhile(lambda frame: (frame.width, frame.height) == size, frames)
+    graph = build_filter_graph(first, [("idet", "")])
+    metadata = [frame.metadata for frame in filter_frames(graph, chain([first], same_size))]
+    return IdetResult(
+        orders="".join(tags["lavfi.idet.single.current_frame"][0] for tags in metadata),
+        repeats="".join(tags["lavfi.idet.repeated.current_frame"][0] for tags in metadata),
     )

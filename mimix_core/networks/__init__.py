@@ -1,1 +1,1 @@
-"""Neural networks that several packages run."""
+"""Neural networks shared by several packages."""

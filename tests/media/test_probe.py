@@ -1,4 +1,4 @@
-"""Geometry: what is shown of what is coded."""
+"""Geometry: the mapping between coded and displayed pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimix_core.media import Geometry, Rect, UnreadableVideo, ffmpeg_exe, open_video, shown_rgb
+from mimix_core.media import (
+    Geometry,
+    Rect,
+    UnreadableVideo,
+    find_ffmpeg,
+    open_video,
+    to_display_rgb,
+)
 from tests.media_factory import Shot, read_counter, write_video
 
 
@@ -21,7 +28,7 @@ from tests.media_factory import Shot, read_counter, write_video
     st.integers(4, 40),
     st.data(),
 )
-def test_the_coded_rectangle_holds_the_pixels_shown(
+def test_the_coded_rectangle_contains_the_displayed_pixels(
     rotation: int, width: int, height: int, data: st.DataObject
 ) -> None:
     geometry = Geometry(width, height, rotation=rotation)
@@ -36,40 +43,40 @@ def test_the_coded_rectangle_holds_the_pixels_shown(
         data.draw(st.integers(1, geometry.width - x)),
         data.draw(st.integers(1, geometry.height - y)),
     )
-    inside = geometry.coded(rect)
+    inside = geometry.to_coded_rect(rect)
     part = coded[inside.y : inside.y + inside.height, inside.x : inside.x + inside.width]
     wanted = shown[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width]
     assert np.array_equal(np.rot90(part, -rotation // 90), wanted)
 
 
-def test_wide_pixels_widen_the_picture_and_its_rectangles() -> None:
+def test_wide_pixels_widen_the_frame_and_its_rectangles() -> None:
     geometry = Geometry(720, 576, sample_aspect=Fraction(64, 45))
     assert (geometry.width, geometry.height) == (1024, 576)
-    assert geometry.coded(Rect(512, 10, 256, 100)) == Rect(360, 10, 180, 100)
+    assert geometry.to_coded_rect(Rect(512, 10, 256, 100)) == Rect(360, 10, 180, 100)
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_a_turned_video_is_shown_as_ffmpeg_shows_it(tmp_path: Path, rotation: int) -> None:
+def test_a_rotated_video_is_displayed_as_by_ffmpeg(tmp_path: Path, rotation: int) -> None:
     path = write_video(tmp_path / "v.mp4", [Shot(2)], rotation=rotation).path
     with open_video(path) as video:
         info = video.info
-        ours = [shown_rgb(frame, info) for frame in video.frames()]
+        ours = [to_display_rgb(frame, info) for frame in video.frames()]
     assert (info.geometry.width, info.geometry.height) == (320, 192)
     assert [read_counter(image) for image in ours] == [0, 1]
-    command = [ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "rawvideo"]
+    command = [find_ffmpeg(), "-v", "error", "-i", str(path), "-f", "rawvideo"]
     raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
     theirs = np.frombuffer(raw.stdout, np.uint8).reshape(-1, 192, 320, 3)
     assert [read_counter(image) for image in theirs] == [0, 1]
 
 
-def test_an_unstated_matrix_is_guessed_by_the_size(tmp_path: Path) -> None:
+def test_an_unstated_matrix_is_guessed_from_the_size(tmp_path: Path) -> None:
     for size, matrix in (((320, 192), "smpte170m"), ((1280, 720), "bt709")):
         path = write_video(tmp_path / f"{matrix}.mp4", [Shot(2)], size=size).path
         with open_video(path) as video:
             assert video.info.matrix == matrix
 
 
-def test_pictures_of_a_few_pixels_are_no_film(tmp_path: Path) -> None:
+def test_frames_of_a_few_pixels_are_rejected(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.avi", [Shot(4)], codec="mpeg4", b_frames=0, size=(8, 8)).path
     with pytest.raises(UnreadableVideo, match="of only 8x8 pixels"), open_video(path):
-        pytest.fail("it was opened")
+        pytest.fail("the file was opened")

@@ -1,4 +1,4 @@
-"""Making planned clips: one decode feeds the encoders; each clip is decoded back after writing."""
+"""Encoding of planned clips: one decode feeds all encoders, and each written clip is verified."""
 
 from __future__ import annotations
 
@@ -15,225 +15,238 @@ from mimix_core.domain.timeline import clip_duration
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import digest_file
 from mimix_core.media import (
+    AudioSegment,
     ClipWriter,
+    CropResize,
     EncodeFailed,
-    Fields,
-    ProofFailed,
-    Shape,
-    Shaper,
-    SoundCut,
+    FrameResizer,
+    ScanType,
     UnreadableVideo,
+    VerificationFailed,
+    extract_audio_segments,
     fingerprint,
-    prove_clip,
-    sound_cuts,
+    verify_clip,
 )
 from mimix_core.settings import ClipSettings
-from mimix_core.stages.clips.frame_reader import FrameFeed
-from mimix_core.stages.clips.planning import Frames, Plan
+from mimix_core.stages.clips.frame_reader import SelectiveFrameReader
+from mimix_core.stages.clips.planning import ClipPlan, FrameIndex
 from mimix_core.tables import Reason, Row, Status
 
-_SPEAK_EVERY = 48
-"""Frames handled between two signs of life."""
+_HEARTBEAT_FRAMES = 48
+"""Frames processed between two progress reports."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """The episode that clips are made of."""
+class EpisodeSource:
+    """The episode that clips are extracted from."""
 
     path: Path
-    fields: Fields
-    frames: Frames
+    scan_type: ScanType
+    frames: FrameIndex
 
 
 @dataclass
-class _Draft:
-    """A clip on its way: the shaped pictures of its frames so far."""
+class _ClipDraft:
+    """A clip in progress, with its resized frames so far."""
 
-    plan: Plan
-    pictures: list[Any] = field(default_factory=list)
-    problem: str = ""
+    plan: ClipPlan
+    frames: list[Any] = field(default_factory=list)
+    failure: str = ""
 
 
-class _Pulse:
-    """Counts frames, in whatever thread, and tells from the stage's own that work goes on."""
+class _Heartbeat:
+    """Counts frames from any thread, and reports progress from the stage's main thread."""
 
     def __init__(self, total: int) -> None:
-        self.made, self._total = 0, total
-        self._frames = self._told = 0
+        self.finished_clips, self._total = 0, total
+        self._frames = self._reported_frames = 0
         self._lock = Lock()
 
-    def beat(self) -> None:
+    def count_frame(self) -> None:
+        """Count a decoded or encoded frame; thread-safe."""
         with self._lock:
             self._frames += 1
 
-    def tell(self) -> None:
-        """Silent when no frame was decoded or encoded since: who hangs must not look alive."""
-        if self._frames - self._told >= _SPEAK_EVERY:
-            self._told = self._frames
-            progress.advance(self.made, self._total, "clips written")
+    def report(self) -> None:
+        """Report progress only after new frames, so that a hang is not reported as progress."""
+        if self._frames - self._reported_frames >= _HEARTBEAT_FRAMES:
+            self._reported_frames = self._frames
+            progress.report_progress(self.finished_clips, self._total, "clips written")
 
 
-def make(
-    source: Source, plans: Sequence[Plan], settings: ClipSettings, out: Path
+def encode_clips(
+    source: EpisodeSource, plans: Sequence[ClipPlan], settings: ClipSettings, out: Path
 ) -> tuple[list[Row], dict[str, int]]:
-    """Make the planned clips in ``out / "clips"``; one row each, and notes on the decode.
+    """Encode the planned clips into ``out / "clips"``; return one row per clip and decode notes.
 
-    Whole clips wait for a free encoder: ``encoders`` + 1 clips of pictures are held at most
-    (48 MB each at 832x480), and those that are being decoded (one, unless clips overlap).
+    Complete clips wait for a free encoder. Memory holds the frames of at most
+    ``encoder_workers`` + 1 clips (48 MB each at 832x480), plus those of the clips being decoded
+    (one, unless clips overlap).
     """
     if not plans:
         return [], {}
     (out / "clips").mkdir()
-    drafts = [_Draft(one) for one in plans]
-    pulse = _Pulse(len(plans))
+    drafts = [_ClipDraft(clip_plan) for clip_plan in plans]
+    heartbeat = _Heartbeat(len(plans))
 
-    def alive() -> None:
-        pulse.beat()
-        pulse.tell()
+    def on_frame() -> None:
+        heartbeat.count_frame()
+        heartbeat.report()
 
-    feed = FrameFeed(
-        source.path, source.fields, source.frames, threads=settings.decode_threads, alive=alive
+    reader = SelectiveFrameReader(
+        source.path,
+        source.scan_type,
+        source.frames,
+        threads=settings.decode_threads,
+        on_frame=on_frame,
     )
     rows: list[Row] = []
-    with ThreadPoolExecutor(settings.encoders) as pool:
-        sound = pool.submit(_cut_sound, source.path, plans, settings, out)
-        waiting: deque[Future[Row]] = deque()
+    with ThreadPoolExecutor(settings.encoder_workers) as pool:
+        audio = pool.submit(_extract_audio, source.path, plans, settings, out)
+        pending: deque[Future[Row]] = deque()
 
-        def collect(left: int) -> None:
-            while len(waiting) > left:
-                rows.append(_patient(waiting.popleft(), pulse))
-                pulse.made = len(rows)
+        def collect(remaining: int) -> None:
+            while len(pending) > remaining:
+                rows.append(_wait_for(pending.popleft(), heartbeat))
+                heartbeat.finished_clips = len(rows)
 
-        broken: UnreadableVideo | None = None
+        decode_error: UnreadableVideo | None = None
         try:
-            for draft in _filled(feed, drafts):
-                waiting.append(pool.submit(_write, draft, settings, out, pulse))
-                collect(settings.encoders)
+            for draft in _fill_drafts(reader, drafts):
+                pending.append(pool.submit(_encode_clip, draft, settings, out, heartbeat))
+                collect(settings.encoder_workers)
         except UnreadableVideo as error:
-            broken = error
+            decode_error = error
         collect(0)
-        _patient(sound, pulse)
+        _wait_for(audio, heartbeat)
     written = {row["clip_id"] for row in rows}
     rows += [
-        tables.failed(broken.reason, broken.what, **one.values())
-        for one in plans
-        if broken is not None and one.clip_id not in written
+        tables.failed(decode_error.reason, decode_error.what, **clip_plan.columns())
+        for clip_plan in plans
+        if decode_error is not None and clip_plan.clip_id not in written
     ]
-    silent = sound.result()
-    notes = {"decode_jumps": feed.jumps, "decoded_straight": int(feed.straight)}
-    return [_with_sound(row, silent, out) for row in rows], notes
+    audio_error = audio.result()
+    notes = {"decode_jumps": reader.seeks, "decoded_straight": int(reader.sequential_fallback)}
+    return [_add_audio_columns(row, audio_error, out) for row in rows], notes
 
 
-def _patient(future: Future[Any], pulse: _Pulse) -> Any:
-    """The result of a future, with signs of life as long as there is progress."""
+def _wait_for(future: Future[Any], heartbeat: _Heartbeat) -> Any:
+    """Wait for a future's result, reporting progress meanwhile."""
     while True:
         try:
             return future.result(timeout=1)
         except TimeoutError:
             if future.done():
                 raise
-            pulse.tell()
+            heartbeat.report()
 
 
-def _filled(feed: FrameFeed, drafts: Sequence[_Draft]) -> Iterator[_Draft]:
-    """Decode once, forward; give out each draft with its last frame or its first problem."""
-    users: defaultdict[int, list[_Draft]] = defaultdict(list)
+def _fill_drafts(
+    reader: SelectiveFrameReader, drafts: Sequence[_ClipDraft]
+) -> Iterator[_ClipDraft]:
+    """Decode the episode once; yield each draft when it is complete or has failed."""
+    drafts_by_frame: defaultdict[int, list[_ClipDraft]] = defaultdict(list)
     for draft in drafts:
-        for number in sorted(set(draft.plan.numbers)):
-            users[number].append(draft)
-    shapers: dict[Shape, Shaper] = {}
-    for number, frame in feed.give(sorted(users)):
-        for draft in users.pop(number):
-            if draft.problem:
+        for number in sorted(set(draft.plan.frame_numbers)):
+            drafts_by_frame[number].append(draft)
+    resizers: dict[CropResize, FrameResizer] = {}
+    for number, frame in reader.read_frames(sorted(drafts_by_frame)):
+        for draft in drafts_by_frame.pop(number):
+            if draft.failure:
                 continue
             plan = draft.plan
             if frame is None:
-                pts = plan.source_pts[plan.numbers.index(number)]
-                draft.problem = f"the decoder gives no frame of PTS {pts}"
+                pts = plan.source_pts[plan.frame_numbers.index(number)]
+                draft.failure = f"the decoder returned no frame with PTS {pts}"
                 yield draft
                 continue
-            if plan.shape not in shapers:
-                assert feed.info is not None
-                shapers[plan.shape] = Shaper(feed.info, plan.shape)
-            # A slow source's frame stands for several frames of the clip.
-            draft.pictures += [shapers[plan.shape](frame)] * plan.numbers.count(number)
-            if number == plan.numbers[-1]:
+            if plan.crop_resize not in resizers:
+                assert reader.info is not None
+                resizers[plan.crop_resize] = FrameResizer(reader.info, plan.crop_resize)
+            # A frame of a low-rate source is repeated in the clip.
+            draft.frames += [resizers[plan.crop_resize](frame)] * plan.frame_numbers.count(number)
+            if number == plan.frame_numbers[-1]:
                 yield draft
 
 
-def _write(draft: _Draft, settings: ClipSettings, out: Path, pulse: _Pulse) -> Row:
-    """Encode a draft, decode it back, and give its row."""
-    pictures, draft.pictures = draft.pictures, []
+def _encode_clip(
+    draft: _ClipDraft, settings: ClipSettings, out: Path, heartbeat: _Heartbeat
+) -> Row:
+    """Encode a draft, verify the written clip, and return its row."""
+    frames, draft.frames = draft.frames, []
     plan = draft.plan
-    width, height = plan.shape.width, plan.shape.height
-    values = plan.values()
-    if draft.problem:
-        return tables.failed(Reason.PROOF_FAILED, draft.problem, **values)
+    width, height = plan.crop_resize.width, plan.crop_resize.height
+    values = plan.columns()
+    if draft.failure:
+        return tables.failed(Reason.PROOF_FAILED, draft.failure, **values)
     path = out / "clips" / f"{plan.clip_id}.mp4"
-    prints = fingerprint.Maker()
+    fingerprint_builder = fingerprint.FingerprintBuilder()
 
-    def look(number: int, frame: Any) -> None:
-        pulse.beat()
-        prints.add(number, frame)
+    def on_frame(number: int, frame: Any) -> None:
+        heartbeat.count_frame()
+        fingerprint_builder.add(number, frame)
 
     try:
         with ClipWriter(path, width, height, crf=settings.crf, preset=settings.preset) as writer:
-            for picture in pictures:
-                writer.write(picture)
-                pulse.beat()
-        # One thread: the encoders beside it have the other cores.
-        prove_clip(path, width, height, threads=1, look=look)
+            for frame in frames:
+                writer.write(frame)
+                heartbeat.count_frame()
+        # One thread: the other encoders use the other cores.
+        verify_clip(path, width, height, threads=1, on_frame=on_frame)
     except EncodeFailed as error:
         return tables.failed(Reason.ENCODE_FAILED, str(error), **values)
-    except ProofFailed as error:
+    except VerificationFailed as error:
         path.unlink()
         return tables.failed(Reason.PROOF_FAILED, str(error), **values)
     values |= {
         "file": path.relative_to(out).as_posix(),
         "sha256": digest_file(path),
-        "fingerprint": prints.done(),
+        "fingerprint": fingerprint_builder.finish(),
     }
     return tables.ok(**values)
 
 
-def _sound_path(clip_id: str, out: Path) -> Path:
+def _audio_path(clip_id: str, out: Path) -> Path:
     return out / "clips" / f"{clip_id}.flac"
 
 
-def _cut_sound(
-    path: Path, plans: Sequence[Plan], settings: ClipSettings, out: Path
+def _extract_audio(
+    path: Path, plans: Sequence[ClipPlan], settings: ClipSettings, out: Path
 ) -> UnreadableVideo | None:
-    """Write the sound of all clips that the source has sound for; the error that ended it."""
+    """Extract the audio of all clips that have any; return the error that interrupted it."""
     if settings.audio == "none":
         return None
-    cuts = [
-        SoundCut(plan.start, plan.start + clip_duration(), _sound_path(plan.clip_id, out))
+    segments = [
+        AudioSegment(plan.start, plan.start + clip_duration(), _audio_path(plan.clip_id, out))
         for plan in plans
     ]
-    done: set[int] = set()
+    finished: set[int] = set()
     try:
-        for index, _ in sound_cuts(path, cuts):
-            done.add(index)
+        for index, _ in extract_audio_segments(path, segments):
+            finished.add(index)
     except UnreadableVideo as error:
-        for index, cut in enumerate(cuts):
-            if index not in done:
-                cut.path.unlink(missing_ok=True)
+        for index, segment in enumerate(segments):
+            if index not in finished:
+                segment.path.unlink(missing_ok=True)
         return error
     return None
 
 
-def _with_sound(row: Row, broken: UnreadableVideo | None, out: Path) -> Row:
-    """A clip's row with the columns of its sound; failed where the source's sound breaks off."""
-    path = _sound_path(row["clip_id"], out)
+def _add_audio_columns(row: Row, audio_error: UnreadableVideo | None, out: Path) -> Row:
+    """Add the audio columns to a clip's row; it fails where the source's audio is broken."""
+    path = _audio_path(row["clip_id"], out)
     if row["status"] != Status.OK:
         path.unlink(missing_ok=True)
         return row
     if path.exists():
-        sound = {"audio_file": path.relative_to(out).as_posix(), "audio_sha256": digest_file(path)}
-        return row | sound
-    if broken is None:
+        audio_columns = {
+            "audio_file": path.relative_to(out).as_posix(),
+            "audio_sha256": digest_file(path),
+        }
+        return row | audio_columns
+    if audio_error is None:
         return row
     (out / row["file"]).unlink()
     empty = {"file": "", "sha256": "", "fingerprint": b""}
-    detail = f"sound: {broken.what}; the setting clips.audio: none does without it"
-    return tables.failed(broken.reason, detail, **(row | empty))
+    detail = f"audio: {audio_error.what}; with the setting clips.audio: none, clips have no audio"
+    return tables.failed(audio_error.reason, detail, **(row | empty))

@@ -1,9 +1,9 @@
-"""The frames of an episode that clips want, and as little work as possible for the others.
+"""Selective decoding of the frames that clips need.
 
-What is decoded is known beforehand, to the PTS: a stretch without a wanted frame is jumped over by
-a seek to a keyframe where that pays, and of what remains, frames that nobody wants and no other
-frame refers to are not decoded. Both leave the pictures of the wanted frames untouched; should a
-wanted frame fail to come out that way, the rest is decoded straight from the start.
+The PTS of the wanted frames are known beforehand. Gaps without a wanted frame are skipped by
+seeking to a keyframe where that saves work, and unwanted frames that no other frame refers to are
+not decoded. Neither changes the pixels of the wanted frames. If a wanted frame cannot be decoded
+this way, the rest is decoded sequentially from the start.
 """
 
 from __future__ import annotations
@@ -18,153 +18,156 @@ from typing import Any
 
 import av
 
-from mimix_core.media import Fields, UnreadableVideo, Video, VideoInfo, open_video
-from mimix_core.stages.clips.planning import Frames
+from mimix_core.media import ScanType, UnreadableVideo, VideoInfo, VideoReader, open_video
+from mimix_core.stages.clips.planning import FrameIndex
 
-JUMP_FRAMES = 24
-"""A keyframe must lie so many frames ahead to be jumped to: the decoder's threads and its
-reordering hold some frames, and all of them are thrown away."""
+MIN_SEEK_GAP = 24
+"""Minimum number of frames to skip for a seek to pay off: the frames buffered by the decoder's
+threads and its reordering are lost with each seek."""
 
-REORDERED_FRAMES = 16
-"""Most frames by which H.264 and HEVC reorder. Of keyframes that lie closer together, a container
+MAX_REORDER_FRAMES = 16
+"""Maximum reordering of H.264 and HEVC. Where keyframes are closer together than this, a container
 that seeks by decoding time may find the wrong one."""
 
 
-_STEPS_BACK = (Fraction(0), Fraction(1, 2), Fraction(2))
-"""Seconds. Formats without an index (MPEG-TS) seek by any packet's time, and may land late."""
+_SEEK_BACK_SECONDS = (Fraction(0), Fraction(1, 2), Fraction(2))
+"""Formats without an index (MPEG-TS) seek by the time of any packet, and may land late."""
 
 
-class FrameFeed:
-    """Gives the wanted frames of a video.
+class SelectiveFrameReader:
+    """Reads selected frames of a video.
 
-    ``info`` is there from the first frame on; ``straight`` tells that jumping did not work.
+    ``info`` is available from the first frame on. ``seeks`` counts the seeks, and
+    ``sequential_fallback`` is set when seeking did not work.
     """
 
     def __init__(
         self,
         path: Path,
-        fields: Fields,
-        frames: Frames,
+        scan_type: ScanType,
+        frames: FrameIndex,
         *,
         threads: int,
-        alive: Callable[[], None],
+        on_frame: Callable[[], None],
     ) -> None:
-        """``alive`` is called for every frame that is decoded, wanted or not."""
-        self._path, self._fields, self._frames = path, fields, frames
-        self._threads, self._alive = threads, alive
+        """``on_frame`` is called for every decoded frame, wanted or not."""
+        self._path, self._scan_type, self._frames = path, scan_type, frames
+        self._threads, self._on_frame = threads, on_frame
         self.info: VideoInfo | None = None
-        self.jumps = 0
-        self.straight = False
+        self.seeks = 0
+        self.sequential_fallback = False
 
-    def give(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any | None]]:
-        """For each number of a frame in ``wanted`` (rising): the number, and the ``av`` frame.
+    def read_frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any | None]]:
+        """Yield each frame number in ``wanted`` (increasing) with its ``av.VideoFrame``.
 
-        None where the decoder gives no frame of that PTS. Raises UnreadableVideo.
+        The frame is None where the decoder has no frame with that PTS. Raises UnreadableVideo.
         """
-        given = 0
-        # Which frames of a telecined film are dropped depends on all that came before.
-        if self._fields is not Fields.TELECINE:
+        yielded = 0
+        # Which frames of telecined film are dropped depends on all earlier frames.
+        if self._scan_type is not ScanType.TELECINE:
             try:
-                for number, frame in self._quick(wanted):
+                for number, frame in self._read_with_seeks(wanted):
                     yield number, frame
-                    given += 1
-            except (_NotThere, UnreadableVideo, av.FFmpegError):
-                self.straight = True
-        if given < len(wanted):
-            yield from self._straight(wanted[given:])
+                    yielded += 1
+            except (_FrameMissing, UnreadableVideo, av.FFmpegError):
+                self.sequential_fallback = True
+        if yielded < len(wanted):
+            yield from self._read_sequentially(wanted[yielded:])
 
     @contextmanager
-    def _open(self) -> Iterator[Video]:
-        with open_video(self._path, threads=self._threads, fields=self._fields) as video:
+    def _open(self) -> Iterator[VideoReader]:
+        with open_video(self._path, threads=self._threads, scan_type=self._scan_type) as video:
             self.info = video.info
             yield video
 
-    def _straight(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any | None]]:
+    def _read_sequentially(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any | None]]:
         with self._open() as video:
             frames = video.frames()
             frame = next(frames, None)
             for number in wanted:
                 pts = self._frames.pts[number]
                 while frame is not None and frame.pts < pts:
-                    self._alive()
+                    self._on_frame()
                     frame = next(frames, None)
                 yield number, frame if frame is not None and frame.pts == pts else None
 
-    def _quick(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Raises _NotThere for a wanted frame that does not come out."""
+    def _read_with_seeks(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Raise _FrameMissing when a wanted frame cannot be decoded."""
         pts = self._frames.pts
         with self._open() as video:
-            for key, part in stretches(wanted, self._frames.keyframes):
-                self.jumps += 1
-                frames = self._frames_from(video, key, part)
-                for number in part:
+            for key, segment in plan_seek_segments(wanted, self._frames.keyframes):
+                self.seeks += 1
+                frames = self._decode_segment(video, key, segment)
+                for number in segment:
                     frame = next((f for f in frames if f.pts >= pts[number]), None)
                     if frame is None or frame.pts != pts[number]:
-                        raise _NotThere
+                        raise _FrameMissing
                     yield number, frame
 
-    def _frames_from(self, video: Video, key: int, part: Sequence[int]) -> Iterator[Any]:
+    def _decode_segment(
+        self, video: VideoReader, key: int, segment: Sequence[int]
+    ) -> Iterator[Any]:
         start = self._frames.pts[key]
-        if self._fields is Fields.PROGRESSIVE:
-            wanted = frozenset(self._frames.pts[number] for number in part)
-            frames = _selected(video, start, self._frames.known - wanted)
+        if self._scan_type is ScanType.PROGRESSIVE:
+            wanted = frozenset(self._frames.pts[number] for number in segment)
+            frames = _decode_wanted(video, start, self._frames.all_pts - wanted)
         else:
             frames = video.frames_from(start)
         for frame in frames:
-            self._alive()
+            self._on_frame()
             yield frame
 
 
-class _NotThere(Exception):
-    """A wanted frame did not come out of the decoder."""
+class _FrameMissing(Exception):
+    """A wanted frame could not be decoded."""
 
 
-def stretches(
+def plan_seek_segments(
     wanted: Sequence[int], keyframes: Sequence[int]
 ) -> Iterator[tuple[int, Sequence[int]]]:
-    """Cuts ``wanted`` (rising frame numbers) into parts, each with the keyframe to start from.
+    """Split ``wanted`` (increasing frame numbers) into segments, each with its start keyframe.
 
-    Without any keyframe (decoders of some old codecs mark none) there is one part, from frame 0.
+    Without any keyframe (some old decoders mark none) there is one segment, starting at frame 0.
     """
-    clear = [
+    isolated = [
         key
         for key, after in zip(keyframes, chain(keyframes[1:], [None]), strict=False)
-        if after is None or after - key > REORDERED_FRAMES
+        if after is None or after - key > MAX_REORDER_FRAMES
     ]
-    begin, key = 0, _last(clear, wanted[0])
+    begin, key = 0, _last_keyframe_at(isolated, wanted[0])
     for index in range(1, len(wanted)):
-        found = _last(clear, wanted[index])
-        if found - wanted[index - 1] >= JUMP_FRAMES:
+        keyframe = _last_keyframe_at(isolated, wanted[index])
+        if keyframe - wanted[index - 1] >= MIN_SEEK_GAP:
             yield key, wanted[begin:index]
-            begin, key = index, found
+            begin, key = index, keyframe
     yield key, wanted[begin:]
 
 
-def _last(keyframes: Sequence[int], number: int) -> int:
-    """The last keyframe at or before a frame; the first frame where there is none."""
+def _last_keyframe_at(keyframes: Sequence[int], number: int) -> int:
+    """Return the last keyframe at or before a frame, or frame 0 when there is none."""
     index = bisect_right(keyframes, number)
     return keyframes[index - 1] if index else 0
 
 
-def _selected(video: Video, start: int, unwanted: frozenset[int]) -> Iterator[Any]:
-    """Frames from the keyframe at PTS ``start`` on; of the unwanted ones only those needed.
+def _decode_wanted(video: VideoReader, start: int, unwanted: frozenset[int]) -> Iterator[Any]:
+    """Decode from the keyframe at PTS ``start`` on, skipping unwanted frames where possible.
 
-    The two fields of a frame may come in packets of their own: that of the second has a PTS that
-    no frame has, and is decoded.
+    The two fields of a frame may come in separate packets. The second one has a PTS that belongs
+    to no frame, and is therefore decoded.
     """
     time_base = video.info.time_base
-    for seconds in _STEPS_BACK:
-        frames = _sought(video, start - round(seconds / time_base), unwanted)
-        keyed = dropwhile(lambda frame: not frame.key_frame, frames)
-        key = next(keyed, None)
-        # Before the keyframe, frames may come out that refer to some that were not decoded.
+    for seconds in _SEEK_BACK_SECONDS:
+        frames = _decode_after_seek(video, start - round(seconds / time_base), unwanted)
+        from_keyframe = dropwhile(lambda frame: not frame.key_frame, frames)
+        key = next(from_keyframe, None)
+        # FrameIndex output before the keyframe may refer to frames that were not decoded.
         if key is not None and key.pts <= start:
-            yield from chain([key], keyed)
+            yield from chain([key], from_keyframe)
             return
-    raise _NotThere
+    raise _FrameMissing
 
 
-def _sought(video: Video, start: int, unwanted: frozenset[int]) -> Iterator[Any]:
+def _decode_after_seek(video: VideoReader, start: int, unwanted: frozenset[int]) -> Iterator[Any]:
     video.container.seek(start, stream=video.stream, backward=True)
     context = video.stream.codec_context
     for packet in video.container.demux(video.stream):

@@ -1,4 +1,4 @@
-"""Which clips a scene gives, known to the frame before anything is decoded."""
+"""Clip planning: the exact source frames of each clip, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from mimix_core.domain import ids
-from mimix_core.domain.timeline import CLIP_RATE, Span, clip_starts, grid, nearest_previous
-from mimix_core.media import Shape
+from mimix_core.domain.timeline import (
+    CLIP_RATE,
+    Span,
+    clip_start_times,
+    grid_times,
+    preceding_frame_indices,
+)
+from mimix_core.media import CropResize
 from mimix_core.settings import ClipSettings, exact
-from mimix_core.tables import Reason, Row
+from mimix_core.tables import Reason, Row, SceneRow
 
-HELD_FRAMES = 8
-"""A source frame that fills more frames of a clip, over half a second, stands still."""
+MAX_FRAME_REPEATS = 8
+"""A source frame repeated in more frames of a clip, over half a second, counts as frozen."""
 
 
 @dataclass(frozen=True)
-class Frames:
-    """All frames of an episode, in order: the columns of ``tables.FRAMES`` that clips go by."""
+class FrameIndex:
+    """All frames of an episode in order: the columns of ``tables.FRAMES`` used for clips."""
 
     pts: Sequence[int]
     keyframe: Sequence[bool]
@@ -36,91 +42,100 @@ class Frames:
 
     @cached_property
     def keyframes(self) -> list[int]:
-        """Numbers of the frames that are keyframes."""
+        """The frame_numbers of the keyframes."""
         return [number for number, key in enumerate(self.keyframe) if key]
 
     @cached_property
-    def known(self) -> frozenset[int]:
+    def all_pts(self) -> frozenset[int]:
         """The PTS of all frames."""
         return frozenset(self.pts)
 
 
-def read_frames(path: Path) -> Frames:
-    """The frames file that the scenes stage left."""
-    names = list(Frames.__dataclass_fields__)
+def read_frame_index(path: Path) -> FrameIndex:
+    """Read the frames file written by the scenes stage."""
+    names = list(FrameIndex.__dataclass_fields__)
     columns = pq.read_table(path, columns=names).to_pydict()
-    return Frames(**columns)
+    return FrameIndex(**columns)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A clip to be made. ``start``: g_0, s. ``numbers``: which source frame each frame shows.
+class ClipPlan:
+    """A planned clip.
 
-    ``problem``: the reason and the words of a filter that the clip does not pass.
+    ``start``: g_0, seconds. ``frame_numbers``: the source frame of each clip frame.
+    ``rejection``: reason and detail of the filter that rejects the clip, if any.
     """
 
-    scene: Row
-    shape: Shape
+    scene: SceneRow
+    crop_resize: CropResize
     start: Fraction
-    numbers: Sequence[int]
+    frame_numbers: Sequence[int]
     source_pts: Sequence[int]
-    measures: dict[str, float]
-    problem: tuple[Reason, str] | None
+    measurements: dict[str, float]
+    rejection: tuple[Reason, str] | None
 
     @property
     def clip_id(self) -> str:
         return ids.clip_id(self.scene["episode_id"], self.source_pts[0])
 
-    def values(self) -> Row:
-        """The columns of this clip as long as it has no file."""
-        crop = self.shape.crop
+    def columns(self) -> Row:
+        """Return the columns of this clip before its file is written."""
+        crop = self.crop_resize.crop
         return (
-            no_clip(self.scene, self.start)
-            | self.measures
+            base_columns(self.scene, self.start)
+            | self.measurements
             | {
                 "clip_id": self.clip_id,
                 "source_pts": list(self.source_pts),
                 "crop": [crop.x, crop.y, crop.width, crop.height],
-                "width": self.shape.width,
-                "height": self.shape.height,
+                "width": self.crop_resize.width,
+                "height": self.crop_resize.height,
                 "frames": len(self.source_pts),
             }
         )
 
 
-def plan(scene: Row, shape: Shape, frames: Frames, settings: ClipSettings) -> list[Plan]:
-    """All clips a scene holds, in order: of those that open with one source frame, the first.
+def plan_clips(
+    scene: SceneRow, crop_resize: CropResize, frames: FrameIndex, settings: ClipSettings
+) -> list[ClipPlan]:
+    """Plan all clips of a scene, in order; of clips with the same first source frame, only one.
 
-    Raises ValueError when ``frames`` are of other footage.
+    Raises ValueError when ``frames`` belong to other footage.
     """
     time_base = Fraction(scene["time_base_num"], scene["time_base_den"])
-    starts = clip_starts(
+    starts = clip_start_times(
         Span(scene["start_pts"], scene["end_pts"], time_base),
-        stride=None if settings.stride is None else exact(settings.stride),
-        margin=exact(settings.margin),
+        stride=None if settings.stride_seconds is None else exact(settings.stride_seconds),
+        margin=exact(settings.scene_margin_seconds),
     )
-    plans: list[Plan] = []
+    plans: list[ClipPlan] = []
     for start in starts:
-        if plans and nearest_previous(frames.pts, time_base, [start])[0] == plans[-1].numbers[0]:
+        if (
+            plans
+            and preceding_frame_indices(frames.pts, time_base, [start])[0]
+            == plans[-1].frame_numbers[0]
+        ):
             continue
-        numbers = nearest_previous(frames.pts, time_base, grid(start))
-        source_pts = [frames.pts[number] for number in numbers]
+        frame_numbers = preceding_frame_indices(frames.pts, time_base, grid_times(start))
+        source_pts = [frames.pts[number] for number in frame_numbers]
         if not scene["start_pts"] <= source_pts[0] <= source_pts[-1] < scene["end_pts"]:
             raise ValueError(
                 f"scene {scene['scene_id']}: its clip at {float(start):.3f} s would show frames of "
                 "another scene"
             )
-        measures = _measures(frames, numbers)
-        problem = _problem(measures, settings)
-        plans.append(Plan(scene, shape, start, numbers, source_pts, measures, problem))
+        measurements = _measure(frames, frame_numbers)
+        rejection = _check_filters(measurements, settings)
+        plans.append(
+            ClipPlan(scene, crop_resize, start, frame_numbers, source_pts, measurements, rejection)
+        )
     return plans
 
 
-def no_clip(scene: Row, start: Fraction | None = None) -> Row:
-    """The columns of a scene without a clip; ``start``: by default the scene's own, s."""
+def base_columns(scene: SceneRow, start: Fraction | None = None) -> Row:
+    """Return the columns of a scene without a clip; ``start``: seconds."""
     if start is None:
         start = scene["start_pts"] * Fraction(scene["time_base_num"], scene["time_base_den"])
-    same = (
+    copied_columns = (
         "scene_id",
         "episode_id",
         "show",
@@ -134,7 +149,8 @@ def no_clip(scene: Row, start: Fraction | None = None) -> Row:
         "frozen_share",
         "repeat_share",
     )
-    return {name: scene[name] for name in same} | {
+    columns: Row = {**scene}
+    return {name: columns[name] for name in copied_columns} | {
         "clip_id": ids.clip_id(scene["episode_id"], scene["start_pts"]),
         "start_num": start.numerator,
         "start_den": start.denominator,
@@ -155,51 +171,60 @@ def no_clip(scene: Row, start: Fraction | None = None) -> Row:
     }
 
 
-def _measures(frames: Frames, numbers: Sequence[int]) -> dict[str, float]:
-    """Of the source frames from the first to the last of ``numbers``, left out ones included."""
-    begin, end = numbers[0], numbers[-1] + 1
+def _measure(frames: FrameIndex, frame_numbers: Sequence[int]) -> dict[str, float]:
+    """Measure all source frames from the first to the last, including those the clip skips."""
+    begin, end = frame_numbers[0], frame_numbers[-1] + 1
     return {
-        # The difference of its first frame is that to a frame outside.
+        # The first frame's difference is that to a frame outside of the clip.
         "motion": _mean(frames.difference[begin + 1 : end]),
         "sharpness": _mean(frames.sharpness[begin:end]),
         "black_share": _mean(frames.black[begin:end]),
-        "frozen_share": _frozen(frames, numbers),
+        "frozen_share": _frozen_share(frames, frame_numbers),
         "repeat_share": _mean(frames.repeat[begin:end]),
     }
 
 
-def _frozen(frames: Frames, numbers: Sequence[int]) -> float:
-    """The share of source frames that stand still; of the clip's own, where one is held for long.
+def _frozen_share(frames: FrameIndex, frame_numbers: Sequence[int]) -> float:
+    """Compute the share of frozen source frames.
 
-    A source of variable rate may hold one frame for seconds: it counts by its time.
+    A source of variable rate may show one frame for seconds: frames repeated more than
+    ``MAX_FRAME_REPEATS`` times count by their number of clip frames.
     """
-    held = {number: shown for number, shown in Counter(numbers).items() if shown > HELD_FRAMES}
-    others = [frames.still[n] for n in range(numbers[0], numbers[-1] + 1) if n not in held]
-    share = sum(held.values()) / len(numbers)
+    repeated = {
+        number: count
+        for number, count in Counter(frame_numbers).items()
+        if count > MAX_FRAME_REPEATS
+    }
+    others = [
+        frames.still[n] for n in range(frame_numbers[0], frame_numbers[-1] + 1) if n not in repeated
+    ]
+    share = sum(repeated.values()) / len(frame_numbers)
     return share + (1 - share) * _mean(others)
 
 
 def _mean(values: Sequence[float]) -> float:
-    # fsum rounds once: the same number whatever the processor adds first.
+    # fsum rounds once: the result does not depend on the order of additions.
     return math.fsum(values) / len(values) if values else 0.0
 
 
-def _problem(measures: dict[str, float], settings: ClipSettings) -> tuple[Reason, str] | None:
-    black, frozen = measures["black_share"], measures["frozen_share"]
+def _check_filters(
+    measurements: dict[str, float], settings: ClipSettings
+) -> tuple[Reason, str] | None:
+    black, frozen = measurements["black_share"], measurements["frozen_share"]
     if black > settings.max_black_share:
-        return Reason.CLIP_BLACK, _share("black", black, settings.max_black_share)
+        return Reason.CLIP_BLACK, _share_detail("black", black, settings.max_black_share)
     if frozen > settings.max_frozen_share:
-        return Reason.CLIP_FROZEN, _share("unchanged", frozen, settings.max_frozen_share)
-    sharpness, motion = measures["sharpness"], measures["motion"]
+        return Reason.CLIP_FROZEN, _share_detail("unchanged", frozen, settings.max_frozen_share)
+    sharpness, motion = measurements["sharpness"], measurements["motion"]
     if sharpness < settings.min_sharpness:
         return (
             Reason.CLIP_BLURRED,
-            f"sharpness {sharpness:.1f}, {settings.min_sharpness:g} wanted",
+            f"sharpness {sharpness:.1f}, {settings.min_sharpness:g} required",
         )
     if motion < settings.min_motion:
-        return Reason.CLIP_WITHOUT_MOTION, f"motion {motion:.5f}, {settings.min_motion:g} wanted"
+        return Reason.CLIP_WITHOUT_MOTION, f"motion {motion:.5f}, {settings.min_motion:g} required"
     return None
 
 
-def _share(word: str, share: float, limit: float) -> str:
-    return f"{share:.0%} of the frames are {word}, {limit:.0%} allowed"
+def _share_detail(description: str, share: float, limit: float) -> str:
+    return f"{share:.0%} of the frames are {description}, {limit:.0%} allowed"

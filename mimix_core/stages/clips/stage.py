@@ -1,9 +1,9 @@
-"""Clips: 81 frames at exactly 16/s, of one scene, cropped to the overlay rectangle and fitted.
+"""The stage ``clips``: 81 frames at exactly 16/s, from one scene, cropped and resized.
 
-Frame k of a clip that starts at t0 is the last source frame with PTS <= t0 + k/16. Which frames
-those are is known from the scenes stage before anything is decoded, so no frame of another scene
-can enter, and a decode that gives others fails the clip. The episode is decoded once, forward, and
-feeds whichever clips are due; each clip is decoded back after writing.
+Frame k of a clip that starts at t0 is the last source frame with PTS <= t0 + k/16. The frames are
+planned from the output of the scenes stage before anything is decoded: no frame of another scene
+can be included, and a clip fails when the decoder returns other frames. The episode is decoded
+once, in order, for all clips, and each clip is verified by decoding it after writing.
 Source: paper, section 3.3 (81 frames, 16 fps, scene by scene).
 """
 
@@ -19,15 +19,21 @@ from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import StageFailed
-from mimix_core.media import Fields, Rect, fit
+from mimix_core.media import Rect, ScanType, plan_crop_resize
 from mimix_core.settings import ClipSettings, exact
-from mimix_core.stages.clips.encode_clips import Source, make
-from mimix_core.stages.clips.planning import Frames, Plan, no_clip, plan, read_frames
-from mimix_core.tables import Reason, Row, Status
+from mimix_core.stages.clips.encode_clips import EpisodeSource, encode_clips
+from mimix_core.stages.clips.planning import (
+    ClipPlan,
+    FrameIndex,
+    base_columns,
+    plan_clips,
+    read_frame_index,
+)
+from mimix_core.tables import OverlayRow, Reason, Row, SceneRow, Status
 
 
 class ClipInputs(FrozenModel):
-    """One episode, its scenes and the rectangle to keep of each."""
+    """One episode, its scenes, and the rectangle that each scene is cropped to."""
 
     unit: Annotated[str, ExcludeFromKey()]
     video: FileRef
@@ -36,7 +42,7 @@ class ClipInputs(FrozenModel):
 
 
 def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
-    """One row per clip; a usable scene without one has a row that says why.
+    """Return one row per clip, and a row with the reason for each usable scene without a clip.
 
     Raises StageFailed when the tables do not belong together.
     """
@@ -46,35 +52,38 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
     overlays = {row["scene_id"]: row for row in tables.read(inputs.overlays.path, tables.OVERLAYS)}
     if not scenes:
         return StageReport([], rows_in=0)
-    frames = read_frames(inputs.scenes.folder / scenes[0]["frames_file"])
+    frames = read_frame_index(inputs.scenes.folder / scenes[0]["frames_file"])
     rows: list[Row] = []
-    plans: list[Plan] = []
+    plans: list[ClipPlan] = []
     rows_in = 0
     for scene in scenes:
         overlay = overlays.get(scene["scene_id"])
         if overlay is None:
-            raise StageFailed(f"the overlays have no row for scene {scene['scene_id']}")
+            raise StageFailed(f"the overlays table has no row for scene {scene['scene_id']}")
         if overlay["status"] != Status.OK:
-            rows.append(_unfit(scene, overlay))
+            rows.append(_rejected_scene_row(scene, overlay))
             rows_in += 1
             continue
-        planned = _plan(scene, overlay, frames, settings)
+        planned = _plan_scene(scene, overlay, frames, settings)
         if not planned:
-            rows.append(_too_short(scene, settings))
+            rows.append(_too_short_row(scene, settings))
         plans += planned
         rows_in += max(1, len(planned))
     rows += [
-        tables.rejected(*one.problem, **one.values()) for one in plans if one.problem is not None
+        tables.rejected(*clip_plan.rejection, **clip_plan.columns())
+        for clip_plan in plans
+        if clip_plan.rejection is not None
     ]
-    source = Source(inputs.video.path, Fields(scenes[0]["fields"]), frames)
-    made, notes = make(source, [one for one in plans if one.problem is None], settings, out)
-    return StageReport(rows + made, rows_in=rows_in, notes=notes)
+    source = EpisodeSource(inputs.video.path, ScanType(scenes[0]["fields"]), frames)
+    accepted = [clip_plan for clip_plan in plans if clip_plan.rejection is None]
+    encoded, notes = encode_clips(source, accepted, settings, out)
+    return StageReport(rows + encoded, rows_in=rows_in, notes=notes)
 
 
-def broken(inputs: ClipInputs, reason: Reason, detail: str) -> StageReport:
-    """The rows of an episode at which the process died: one failed row per usable scene."""
+def failure_report(inputs: ClipInputs, reason: Reason, detail: str) -> StageReport:
+    """Return one failed row per usable scene of an episode whose process died."""
     scenes = list(tables.usable(tables.read(inputs.scenes.path, tables.SCENES)))
-    rows = [tables.failed(reason, detail, **no_clip(scene)) for scene in scenes]
+    rows = [tables.failed(reason, detail, **base_columns(scene)) for scene in scenes]
     return StageReport(rows, rows_in=len(scenes))
 
 
@@ -91,31 +100,36 @@ STAGE = Stage(
     settings=ClipSettings,
     table=tables.CLIPS,
     run=run,
-    failed_rows=broken,
+    failed_rows=failure_report,
 )
 
 
-def _plan(scene: Row, overlay: Row, frames: Frames, settings: ClipSettings) -> list[Plan]:
-    area = Rect(*(overlay[f"crop_{name}"] for name in ("x", "y", "width", "height")))
-    shape = fit(area, settings.width, settings.height, settings.fit)
+def _plan_scene(
+    scene: SceneRow, overlay: OverlayRow, frames: FrameIndex, settings: ClipSettings
+) -> list[ClipPlan]:
+    area = Rect(overlay["crop_x"], overlay["crop_y"], overlay["crop_width"], overlay["crop_height"])
+    crop_resize = plan_crop_resize(area, settings.width, settings.height, settings.fit)
     try:
-        return plan(scene, shape, frames, settings)
+        return plan_clips(scene, crop_resize, frames, settings)
     except ValueError as error:
-        raise StageFailed(f"the scenes and their frames do not belong together: {error}") from error
+        raise StageFailed(
+            f"the scenes table and its frames file do not belong together: {error}"
+        ) from error
 
 
-def _too_short(scene: Row, settings: ClipSettings) -> Row:
+def _too_short_row(scene: SceneRow, settings: ClipSettings) -> Row:
     seconds = (scene["end_pts"] - scene["start_pts"]) * Fraction(
         scene["time_base_num"], scene["time_base_den"]
     )
-    needed = clip_duration() + 2 * exact(settings.margin)
-    detail = f"{float(seconds):.3f} s long, {float(needed):.3f} s needed"
-    return tables.rejected(Reason.SCENE_TOO_SHORT, detail, **no_clip(scene))
+    required = clip_duration() + 2 * exact(settings.scene_margin_seconds)
+    detail = f"{float(seconds):.3f} s long, {float(required):.3f} s required"
+    return tables.rejected(Reason.SCENE_TOO_SHORT, detail, **base_columns(scene))
 
 
-def _unfit(scene: Row, overlay: Row) -> Row:
-    """The row of a scene without a usable rectangle."""
-    if overlay["status"] == Status.REJECTED:
-        return tables.rejected(Reason(overlay["reason"]), overlay["detail"], **no_clip(scene))
-    detail = f"overlays: {overlay['reason']}: {overlay['detail']}"
-    return tables.failed(Reason.UPSTREAM_FAILED, detail, **no_clip(scene))
+def _rejected_scene_row(scene: SceneRow, overlay: OverlayRow) -> Row:
+    """Build the row of a scene without a usable rectangle."""
+    reason, detail = overlay["reason"], overlay["detail"]
+    if overlay["status"] == Status.REJECTED and reason is not None and detail is not None:
+        return tables.rejected(Reason(reason), detail, **base_columns(scene))
+    detail = f"overlays: {reason}: {detail}"
+    return tables.failed(Reason.UPSTREAM_FAILED, detail, **base_columns(scene))

@@ -1,17 +1,17 @@
-"""Scenes of an episode: one decode finds where shots begin and end, and what each is like.
+"""Shot boundary detection and shot measurements in one decode of each episode.
 
-- ``pictures``: frames at reduced size, in whole numbers;
-- ``cuts``: PySceneDetect's detectors, hard cuts;
-- ``tape``: thumbnails of all frames, and the distances between them;
-- ``blends``: dissolves and fades, and cuts between faint pictures, from these distances;
-- ``dips``: dissolves amid motion, from the contrast of the thumbnails;
-- ``network``: TransNet V2 as a choice;
-- ``analysis``: the one pass over the frames;
-- ``stage``: rows.
+- ``frame_downscale``: frames at reduced size, in integer arithmetic;
+- ``content_detectors``: hard cuts, with PySceneDetect's detectors;
+- ``frame_distances``: thumbnails of all frames, and the distances between them;
+- ``gradual_transitions``: dissolves, fades and low-contrast cuts, from these distances;
+- ``contrast_dissolves``: dissolves with motion, from the contrast of the thumbnails;
+- ``transnetv2``: TransNet V2, optional;
+- ``analysis``: the single pass over the frames;
+- ``stage``: the rows.
 
 Source: paper, section 3.3 ("scene by scene"). Why these detectors: docs/decisions/0007.
 """
 
-from mimix_core.stages.scenes.stage import STAGE, SceneInputs, broken, run
+from mimix_core.stages.scenes.stage import STAGE, SceneInputs, failure_report, run
 
-__all__ = ["STAGE", "SceneInputs", "broken", "run"]
+__all__ = ["STAGE", "SceneInputs", "failure_report", "run"]

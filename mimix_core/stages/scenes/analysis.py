@@ -1,4 +1,4 @@
-"""The one pass over an episode's frames: measures of each, boundaries between the shots."""
+"""Single-pass analysis of an episode: measurements of every frame and the shot boundaries."""
 
 from __future__ import annotations
 
@@ -12,40 +12,54 @@ import cv2
 import numpy as np
 
 from mimix_core.engine import progress
-from mimix_core.media import Fields, VideoInfo, find_fields, open_video
-from mimix_core.media.opencv_threads import one_opencv_thread
+from mimix_core.media import ScanType, VideoInfo, detect_scan_type, open_video
+from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings import SceneSettings
-from mimix_core.stages.scenes.content_detectors import Cuts
-from mimix_core.stages.scenes.frame_distances import Blend, Tape, Thumbs
-from mimix_core.stages.scenes.frame_downscale import Bytes, Reducer, Small, shrink
-from mimix_core.stages.scenes.gradual_transitions import find_blends, find_cuts, mixed_at, real_cuts
-from mimix_core.stages.scenes.transnetv2 import Network
+from mimix_core.stages.scenes.content_detectors import ContentCutDetector
+from mimix_core.stages.scenes.frame_distances import (
+    FrameDistanceBuilder,
+    FrameDistances,
+    Transition,
+)
+from mimix_core.stages.scenes.frame_downscale import (
+    AnalysisFrame,
+    ByteArray,
+    FrameDownscaler,
+    downscale_plane,
+)
+from mimix_core.stages.scenes.gradual_transitions import (
+    detect_blended_neighbors,
+    detect_low_contrast_cuts,
+    detect_transitions,
+    drop_false_cuts,
+)
+from mimix_core.stages.scenes.transnetv2 import TransNetV2Detector
 
-_BLACK_LUMA = 20
-"""A pixel below this (of 255) counts as black."""
+_MAX_BLACK_LUMA = 20
+"""Pixels below this level (of 255) count as black."""
 
-_BLACK_PIXELS = 0.98
-"""A frame with more black pixels than this share is black."""
+_MIN_BLACK_PIXELS = 0.98
+"""A frame is black when its share of black pixels is higher."""
 
-_STILL = 2
-"""The picture stands still while no part of it differs by more (mean luma levels)."""
+_MAX_STILL_DIFFERENCE = 2
+"""Frames are still while no grid cell differs by more than this (mean luma levels)."""
 
-_REPEAT = 1
-"""The same for a frame that repeats the one before: encoding leaves no more of a difference."""
+_MAX_REPEAT_DIFFERENCE = 1
+"""The same for a frame that repeats the previous one: larger differences are not from encoding."""
 
-_PARTS = (16, 9)
-"""The parts: columns, rows."""
+_COMPARISON_GRID = (16, 9)
+"""Columns and rows of the grid in which frames are compared."""
 
-_STILL_SECONDS = Fraction(1, 2)
-"""Shorter stills are drawn animation (a picture held for 2 to 4 frames), not a frozen picture."""
+_MIN_STILL_SECONDS = Fraction(1, 2)
+"""Shorter still_detector are animation (each drawing shown for 2 to 4 frames), not frozen video."""
 
-_REPORT_EVERY = 24
-"""Frames between two reports of progress."""
+_PROGRESS_INTERVAL = 24
+"""Frames between two progress reports."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """What the analysis keeps of a frame; see ``tables.FRAMES``."""
+class FrameMeasurements:
+    """Measurements of one frame; see ``tables.FRAMES``."""
 
     pts: int
     keyframe: bool
@@ -65,142 +79,168 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """All frames of an episode, and the segments that tile them.
+class EpisodeAnalysis:
+    """The frames of an episode and the segments that partition them.
 
-    ``still``: for each frame whether it belongs to a stretch in which nothing moves. ``damaged``:
-    the PTS of frames that the decoder had to make up in part.
+    ``still``: for each frame, whether it is part of a run without motion. ``damaged``: the PTS of
+    frames that the decoder had to conceal in part.
     """
 
     info: VideoInfo
-    fields: Fields
-    frames: Sequence[Frame]
+    scan_type: ScanType
+    frames: Sequence[FrameMeasurements]
     still: Sequence[bool]
     damaged: frozenset[int]
     segments: Sequence[Segment]
     end_pts: int
 
 
-def analyse(path: Path, settings: SceneSettings) -> Analysis:
-    """Decode a video once. Raises UnreadableVideo, or MissingModel for a detector's weights."""
-    cuts, thumbs = Cuts(settings), Thumbs()
-    network = Network(settings.network_threshold) if "transnetv2" in settings.detectors else None
-    fields = find_fields(path, threads=settings.decode_threads)
-    frames: list[Frame] = []
+def analyze_episode(path: Path, settings: SceneSettings) -> EpisodeAnalysis:
+    """Analyze a video in one decode. Raises UnreadableVideo and MissingModel."""
+    cut_detector, distance_builder = ContentCutDetector(settings), FrameDistanceBuilder()
+    network = None
+    if "transnetv2" in settings.detectors:
+        network = TransNetV2Detector(settings.transnetv2_threshold)
+    scan_type = detect_scan_type(path, threads=settings.decode_threads)
+    frames: list[FrameMeasurements] = []
     with (
-        open_video(path, threads=settings.decode_threads, fields=fields) as video,
-        one_opencv_thread(),
+        open_video(path, threads=settings.decode_threads, scan_type=scan_type) as video,
+        opencv_single_thread(),
     ):
         info = video.info
-        reduce = Reducer(video.first, height=settings.analysis_height, full_range=info.full_range)
-        stills = _Stills(info.time_base)
-        before: Small | None = None
+        downscale = FrameDownscaler(
+            video.first_frame, height=settings.analysis_height, full_range=info.full_range
+        )
+        still_detector = _StillDetector(info.time_base)
+        previous: AnalysisFrame | None = None
         end = 0
         for frame in video.frames():
-            small = reduce(frame)
-            cuts.add(small.bgr)
-            thumbs.add(small.thumb)
+            analysis_frame = downscale(frame)
+            cut_detector.add(analysis_frame.bgr)
+            distance_builder.add(analysis_frame.thumbnail)
             if network is not None:
-                network.add(small.bgr)
-            stills.add(frame.pts, small.half)
-            frames.append(_measure(frame, small, before))
-            end = frame.pts + _duration(frame, frames, info)
-            before = small
-            if len(frames) % _REPORT_EVERY == 0:
-                progress.advance(len(frames), info.expected_frames, "frames analysed")
+                network.add(analysis_frame.bgr)
+            still_detector.add(frame.pts, analysis_frame.half_luma)
+            frames.append(_measure_frame(frame, analysis_frame, previous))
+            end = frame.pts + _frame_duration(frame, frames, info)
+            previous = analysis_frame
+            if len(frames) % _PROGRESS_INTERVAL == 0:
+                progress.report_progress(len(frames), info.expected_frames, "frames analyzed")
         damaged = frozenset(video.damage.pts)
-    tape = thumbs.finish()
-    segments = _segments(tape, real_cuts(tape, cuts.finish()), network, settings)
-    return Analysis(info, fields, frames, stills.finish(end), damaged, segments, end)
+    distances = distance_builder.finish()
+    cuts = drop_false_cuts(distances, cut_detector.finish())
+    segments = _find_segments(distances, cuts, network, settings)
+    return EpisodeAnalysis(
+        info, scan_type, frames, still_detector.finish(end), damaged, segments, end
+    )
 
 
-def tiled(frames: int, cuts: Sequence[int], blends: Sequence[Blend]) -> list[Segment]:
-    """Shots and transitions that follow one another from frame 0 to ``frames`` without a gap.
+def tile_segments(
+    frames: int, cuts: Sequence[int], transitions: Sequence[Transition]
+) -> list[Segment]:
+    """Partition frames 0 to ``frames`` into shots and transitions without gaps.
 
-    Cuts inside a transition are part of it; transitions that overlap or touch are one.
+    Cuts inside a transition are absorbed by it; overlapping or touching transitions are merged.
     """
-    mixed = np.zeros(frames + 1, bool)
-    for blend in blends:
-        mixed[blend.start : blend.end] = True
-    mixed[frames] = False
-    opens = {0, *np.flatnonzero(mixed[1:] != mixed[:-1]) + 1}
-    opens.update(cut for cut in cuts if not (mixed[cut - 1] and mixed[cut]))
-    starts = sorted(int(start) for start in opens if start < frames)
+    in_transition = np.zeros(frames + 1, bool)
+    for transition in transitions:
+        in_transition[transition.start : transition.end] = True
+    in_transition[frames] = False
+    boundaries = {0, *np.flatnonzero(in_transition[1:] != in_transition[:-1]) + 1}
+    boundaries.update(cut for cut in cuts if not (in_transition[cut - 1] and in_transition[cut]))
+    starts = sorted(int(start) for start in boundaries if start < frames)
     return [
-        Segment(start, stop, bool(mixed[start]))
+        Segment(start, stop, bool(in_transition[start]))
         for start, stop in zip(starts, [*starts[1:], frames], strict=True)
     ]
 
 
-def _segments(
-    tape: Tape, cuts: list[int], network: Network | None, settings: SceneSettings
+def _find_segments(
+    distances: FrameDistances,
+    cuts: list[int],
+    network: TransNetV2Detector | None,
+    settings: SceneSettings,
 ) -> list[Segment]:
-    blends: list[Blend] = []
+    transitions: list[Transition] = []
     if network is not None:
-        found = network.finish(tape)
-        cuts += found.cuts
-        blends += found.blends
-    if "blend" in settings.detectors:
-        cuts += find_cuts(tape)
-        blends += find_blends(tape, settings.blend_residual, settings.blend_misfit)
-    return tiled(len(tape), cuts, blends + mixed_at(tape, cuts))
+        detections = network.finish(distances)
+        cuts += detections.cuts
+        transitions += detections.transitions
+    if "gradual" in settings.detectors:
+        cuts += detect_low_contrast_cuts(distances)
+        transitions += detect_transitions(
+            distances,
+            settings.dissolve_max_residual,
+            settings.dissolve_max_contrast_residual,
+        )
+    return tile_segments(
+        len(distances), cuts, transitions + detect_blended_neighbors(distances, cuts)
+    )
 
 
-class _Stills:
-    """Marks the frames that belong to a stretch in which the picture stands still.
+class _StillDetector:
+    """Marks the frames in runs without motion.
 
-    Each frame is compared with the first of its stretch, so that a slow fade is no still.
+    Each frame is compared with the first of its run: otherwise a slow fade would count as still.
     """
 
     def __init__(self, time_base: Fraction) -> None:
-        self._minimum = _STILL_SECONDS / time_base
-        self._anchor: Bytes | None = None
-        self._stretch: list[int] = []
-        self._marks: list[bool] = []
+        self._minimum = _MIN_STILL_SECONDS / time_base
+        self._anchor: ByteArray | None = None
+        self._run: list[int] = []
+        self._is_still: list[bool] = []
 
-    def add(self, pts: int, half: Bytes) -> None:
-        if self._anchor is None or _apart(self._anchor, half) > _STILL:
+    def add(self, pts: int, half_luma: ByteArray) -> None:
+        if (
+            self._anchor is None
+            or _max_grid_difference(self._anchor, half_luma) > _MAX_STILL_DIFFERENCE
+        ):
             self._end(pts)
-            self._anchor = half
-        self._stretch.append(pts)
+            self._anchor = half_luma
+        self._run.append(pts)
 
     def finish(self, end: int) -> list[bool]:
         self._end(end)
-        return self._marks
+        return self._is_still
 
     def _end(self, end: int) -> None:
-        if self._stretch:
-            frozen = len(self._stretch) > 1 and end - self._stretch[0] >= self._minimum
-            self._marks += [frozen] * len(self._stretch)
-        self._stretch = []
+        if self._run:
+            frozen = len(self._run) > 1 and end - self._run[0] >= self._minimum
+            self._is_still += [frozen] * len(self._run)
+        self._run = []
 
 
-def _apart(one: Bytes, other: Bytes) -> int:
-    """The mean difference in the part of two pictures where it is largest, luma levels."""
-    return int(shrink(cv2.absdiff(one, other), _PARTS).max())
+def _max_grid_difference(first: ByteArray, second: ByteArray) -> int:
+    """Return the mean difference in the grid cell where it is largest, luma levels."""
+    return int(downscale_plane(cv2.absdiff(first, second), _COMPARISON_GRID).max())
 
 
-def _measure(frame: Any, small: Small, before: Small | None) -> Frame:
-    pixels = small.luma.size
+def _measure_frame(
+    frame: Any, analysis_frame: AnalysisFrame, previous: AnalysisFrame | None
+) -> FrameMeasurements:
+    pixels = analysis_frame.luma.size
     difference, repeat = 0.0, False
-    if before is not None:
-        difference = cv2.norm(small.luma, before.luma, cv2.NORM_L1) / (255 * pixels)
-        repeat = _apart(small.half, before.half) <= _REPEAT
-    edges = cv2.Laplacian(small.luma, cv2.CV_16S)
-    dark = int(np.count_nonzero(small.half < _BLACK_LUMA))
-    return Frame(
+    if previous is not None:
+        difference = cv2.norm(analysis_frame.luma, previous.luma, cv2.NORM_L1) / (255 * pixels)
+        repeat = (
+            _max_grid_difference(analysis_frame.half_luma, previous.half_luma)
+            <= _MAX_REPEAT_DIFFERENCE
+        )
+    edges = cv2.Laplacian(analysis_frame.luma, cv2.CV_16S)
+    dark = int(np.count_nonzero(analysis_frame.half_luma < _MAX_BLACK_LUMA))
+    return FrameMeasurements(
         pts=frame.pts,
         keyframe=bool(frame.key_frame),
         difference=difference,
-        # Whole numbers summed as doubles: exact, in whatever order a processor adds them.
+        # Integers summed as doubles: exact in any order of additions.
         sharpness=cv2.norm(edges, cv2.NORM_L2SQR) / pixels,
-        black=dark > _BLACK_PIXELS * small.half.size,
+        black=dark > _MIN_BLACK_PIXELS * analysis_frame.half_luma.size,
         repeat=repeat,
     )
 
 
-def _duration(frame: Any, frames: Sequence[Frame], info: VideoInfo) -> int:
-    """How long a frame is shown, in PTS: as stated, else as long as the frame before it."""
+def _frame_duration(frame: Any, frames: Sequence[FrameMeasurements], info: VideoInfo) -> int:
+    """Return a frame's display duration in PTS: as stated, or else that of the previous frame."""
     if frame.duration:
         return int(frame.duration)
     if len(frames) > 1:

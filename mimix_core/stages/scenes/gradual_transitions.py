@@ -1,18 +1,18 @@
-"""Transitions found on thumbnails: dissolves, fades, and cuts that are faint but complete.
+"""Detection of dissolves, fades and low-contrast cuts from the distances of thumbnails.
 
-A dissolve draws each picture between two shots as a weighted mean of both. So for a window of
-2n + 1 frames around its middle c, two things hold at once that motion does not bring together:
+Each frame of a dissolve is a weighted mean of two shots. Two conditions then hold together for a
+window of 2n + 1 frames mean_step its middle c, which motion alone does not satisfy:
 
-- the ends have little to do with each other: their covariance is at most half their variance;
-- the middle is the mean of the ends, but for what moves:
-  |f(c) - (f(c-n) + f(c+n)) / 2| is small against |f(c+n) - f(c-n)|.
+- the ends are decorrelation: their covariance is at most half their variance;
+- the middle is the mean of the ends, except for motion:
+  |f(c) - (f(c-n) + f(c+n)) / 2| is small compared to |f(c+n) - f(c-n)|.
 
-A pan long enough for the first breaks the second, and one slow enough for the second breaks the
-first. A fade is a dissolve with a plain picture. All of it follows from the squared distances of
-thumbnails. Where much moves, the second no longer holds: ``dips`` sees those by their contrast.
+A pan long enough for the first violates the second, and one slow enough for the second violates
+the first. A fade is a dissolve with a plain frame. Everything is computed from squared distances
+of thumbnails. With strong motion the second condition fails; ``contrast_dissolves`` covers this.
 
 The linear model of a dissolve is that of A. Hampapur, R. Jain, T. Weymouth, "Production model
-based digital video segmentation", 1995; that frames of a dissolve lie on a line is used by many.
+based digital video segmentation", 1995; the frames of a dissolve lying on a line is widely used.
 """
 
 from __future__ import annotations
@@ -22,189 +22,211 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.stages.scenes.contrast_dissolves import find_dips
-from mimix_core.stages.scenes.frame_distances import LAG, VALUES, Blend, Floats, Tape
+from mimix_core.stages.scenes.contrast_dissolves import detect_contrast_dissolves
+from mimix_core.stages.scenes.frame_distances import (
+    MAX_TRANSITION_FRAMES,
+    THUMBNAIL_VALUES,
+    Floats,
+    FrameDistances,
+    Transition,
+)
 
-_HALVES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40)
+_HALF_WIDTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40)
 """Half widths of the windows, frames."""
 
-_UNRELATED = 0.5
-"""Ends whose difference has at least this share of their summed variances are two shots."""
+_MIN_DECORRELATION = 0.5
+"""Minimum difference of two shots, as a share of the sum of their variances."""
 
-_DIP = 0.5
-"""A mean of unrelated pictures has less contrast than they have; at least this share of the loss
-must be there. The contrast of a moving picture stays, however well the rest fits."""
+_MIN_CONTRAST_LOSS = 0.5
+"""Minimum share of the contrast loss expected for a mean of unrelated frames. Motion alone does not
+reduce contrast, even where the other conditions hold."""
 
-_STEP = 0.65
-"""A larger share of the way in one step is a cut and no transition."""
+_MAX_STEP_SHARE = 0.65
+"""A larger share of the distance in one step is a cut, not a transition."""
 
-_VISIBLE = 9.0
-"""Mean squared difference (levels^2 a value) below which two pictures are the same anyway."""
+_MIN_VISIBLE_DIFFERENCE = 9.0
+"""Mean squared difference (levels^2 per value) below which two frames look the same."""
 
-_PLATEAU = 6
-"""Frames of a shot that are compared to see whether it is still being blended."""
+_PLATEAU_FRAMES = 6
+"""Number of frames over which a shot is checked for still being blended."""
 
-_PACE = 0.25
-"""A transition goes on while they go the way at this share of its mean pace, at least."""
+_MIN_PACE = 0.25
+"""The transition continues while these frames progress at this share of its mean pace or more."""
 
-_DRIFT = 0.03
-"""Share of the way that they may go by chance, since what they show moves."""
+_MOTION_DRIFT = 0.03
+"""Share of the distance that they may progress because of motion within the shot."""
 
-_REACH = 3
-"""A transition is not longer on either side than so many times its inner part."""
+_MAX_EXTENSION = 3
+"""Maximum extension of a transition on either side, as a multiple of its core."""
 
 _MARGIN = 4
-"""Frames added on both sides: the first and last of a transition are hardly blended."""
+"""Frames added on both sides: a transition's first and last frames are hardly blended."""
 
-_MIXED = 0.1
-"""Share of the other shot in a frame beside a cut that is not let pass."""
+_MIN_BLENDED_SHARE = 0.1
+"""Minimum share of the other shot for a frame next to a cut to count as blended."""
 
-_CUT_NEIGHBOURS = 2
-_CUT_RATIO = 3.0
-_CUT_UNRELATED = 0.2
-"""A cut: so many times the mean step of the neighbours on each side, and to another picture."""
+_CUT_NEIGHBORS = 2
+_MIN_CUT_RATIO = 3.0
+_MIN_CUT_DECORRELATION = 0.2
+"""A cut is a step of this many times the mean neighboring step, to an decorrelation frame."""
 
-_ALIKE = 0.1
-"""Neighbours that differ by less than this share of their contrast are the same picture."""
+_MIN_CUT_CHANGE = 0.1
+"""Consecutive frames that differ by less than this share of their contrast are not a cut."""
 
 
-def find_cuts(tape: Tape) -> list[int]:
-    """Frames that open a shot, judged against the contrast of the pictures and their motion."""
-    if len(tape) < 2:
+def detect_low_contrast_cuts(distances: FrameDistances) -> list[int]:
+    """Detect cuts relative to contrast and motion; return the first frame of each new shot."""
+    if len(distances) < 2:
         return []
-    frames = np.arange(len(tape) - 1)
-    step = np.sqrt(tape.apart(frames, 1))
-    padded = np.pad(step, _CUT_NEIGHBOURS, mode="edge")
-    around = sum(
-        padded[_CUT_NEIGHBOURS + shift : len(step) + _CUT_NEIGHBOURS + shift]
-        for shift in range(-_CUT_NEIGHBOURS, _CUT_NEIGHBOURS + 1)
+    frames = np.arange(len(distances) - 1)
+    step = np.sqrt(distances.lag_distance(frames, 1))
+    padded = np.pad(step, _CUT_NEIGHBORS, mode="edge")
+    mean_step = sum(
+        padded[_CUT_NEIGHBORS + shift : len(step) + _CUT_NEIGHBORS + shift]
+        for shift in range(-_CUT_NEIGHBORS, _CUT_NEIGHBORS + 1)
         if shift
-    ) / (2 * _CUT_NEIGHBOURS)
-    unrelated = tape.unrelated(frames, 1)
+    ) / (2 * _CUT_NEIGHBORS)
+    decorrelation = distances.decorrelation(frames, 1)
     cut = (
-        (step >= _CUT_RATIO * around)
-        & (unrelated >= _CUT_UNRELATED)
-        & (step**2 >= _VISIBLE / 2 * VALUES)
+        (step >= _MIN_CUT_RATIO * mean_step)
+        & (decorrelation >= _MIN_CUT_DECORRELATION)
+        & (step**2 >= _MIN_VISIBLE_DIFFERENCE / 2 * THUMBNAIL_VALUES)
     )
     return [int(frame) + 1 for frame in np.flatnonzero(cut)]
 
 
-def real_cuts(tape: Tape, cuts: Iterable[int]) -> list[int]:
-    """Those of ``cuts`` at which the picture becomes another one.
+def drop_false_cuts(distances: FrameDistances, cuts: Iterable[int]) -> list[int]:
+    """Drop those of ``cuts`` at which the frame hardly changes.
 
-    A drawing that is held for some frames and then moves a little is a large change after none.
+    Detectors take animation for a cut when a frame held for some time changes a little.
     """
-    variances = tape.variances
-    return [
-        cut
-        for cut in cuts
-        if tape.between(cut - 1, cut) >= _ALIKE * max(variances[cut - 1] + variances[cut], VALUES)
-    ]
+    variances = distances.variances
+    confirmed = []
+    for cut in cuts:
+        contrast = max(variances[cut - 1] + variances[cut], THUMBNAIL_VALUES)
+        if distances.distance(cut - 1, cut) >= _MIN_CUT_CHANGE * contrast:
+            confirmed.append(cut)
+    return confirmed
 
 
-def find_blends(tape: Tape, residual: float, misfit: float) -> list[Blend]:
-    """Dissolves and fades, in order, apart from each other.
+def detect_transitions(
+    distances: FrameDistances, max_residual: float, max_misfit: float
+) -> list[Transition]:
+    """Detect dissolves and fades, in order and without overlaps.
 
-    ``residual``: how far the middle may be from the mean of the ends, as a share of their
-    distance. ``misfit``: see ``find_dips``.
+    ``max_residual``: limit of the distance of the middle from the mean of the ends, as a share of
+    the ends' distance. ``max_misfit``: see ``detect_contrast_dissolves``.
     """
-    return _merged(_means(tape, residual) + find_dips(tape, misfit))
+    return _merge_overlapping(
+        _mean_dissolves(distances, max_residual) + detect_contrast_dissolves(distances, max_misfit)
+    )
 
 
-def _means(tape: Tape, residual: float) -> list[Blend]:
-    """Those whose middle is the mean of their ends."""
-    best, half = _middles(tape, residual)
+def _mean_dissolves(distances: FrameDistances, residual: float) -> list[Transition]:
+    """Detect transitions whose middle is the mean of their ends."""
+    best, half = _score_middles(distances, residual)
     middles = np.flatnonzero(half)
     if not len(middles):
         return []
-    groups = np.split(middles, np.flatnonzero(np.diff(middles) > _PLATEAU) + 1)
-    found = []
+    groups = np.split(middles, np.flatnonzero(np.diff(middles) > _PLATEAU_FRAMES) + 1)
+    transitions = []
     for group in groups:
-        surest = group[np.argmin(best[group])]
-        for middle in sorted({int(group[0]), int(surest), int(group[-1])}):
-            found.append(_extent(tape, middle, int(half[middle])))
-    return found
+        best_middle = group[np.argmin(best[group])]
+        for middle in sorted({int(group[0]), int(best_middle), int(group[-1])}):
+            transitions.append(_find_extent(distances, middle, int(half[middle])))
+    return transitions
 
 
-def _middles(tape: Tape, residual: float) -> tuple[Floats, NDArray[np.int64]]:
-    """For each frame how well it fits as the middle of a blend (less is better), and the half
-    width of the window that fits best; 0: it is no middle.
+def _score_middles(distances: FrameDistances, residual: float) -> tuple[Floats, NDArray[np.int64]]:
+    """Score each frame as the middle of a transition (lower is better).
+
+    Also returns the half width of the best window; 0: not a middle.
     """
-    frames = len(tape)
+    frames = len(distances)
     best, half = np.full(frames, np.inf), np.zeros(frames, np.int64)
-    variances = tape.variances
-    steps = np.sqrt(tape.apart(np.arange(frames - 1), 1)) if frames > 1 else np.zeros(0)
-    for n in _HALVES:
+    variances = distances.variances
+    steps = np.sqrt(distances.lag_distance(np.arange(frames - 1), 1)) if frames > 1 else np.zeros(0)
+    for n in _HALF_WIDTHS:
         if frames < 2 * n + 1:
             break
         start = np.arange(frames - 2 * n)
-        ends = tape.apart(start, 2 * n)
-        off = (tape.apart(start, n) + tape.apart(start + n, n)) / 2 - ends / 4
-        share = np.sqrt(np.maximum(off, 0) / np.maximum(ends, 1))
+        ends = distances.lag_distance(start, 2 * n)
+        halves = distances.lag_distance(start, n) + distances.lag_distance(start + n, n)
+        deviation = halves / 2 - ends / 4
+        share = np.sqrt(np.maximum(deviation, 0) / np.maximum(ends, 1))
         largest = np.lib.stride_tricks.sliding_window_view(steps, 2 * n).max(1)
-        unrelated = tape.unrelated(start, 2 * n)
-        around = np.maximum(variances[start] + variances[start + 2 * n], VALUES) / 2
-        dip = 1 - variances[start + n] / around
+        decorrelation = distances.decorrelation(start, 2 * n)
+        mean_contrast = (
+            np.maximum(variances[start] + variances[start + 2 * n], THUMBNAIL_VALUES) / 2
+        )
+        contrast_loss = 1 - variances[start + n] / mean_contrast
         fits = (
             (share <= residual)
-            & (dip >= _DIP * unrelated / 2)
-            & (unrelated >= _UNRELATED)
-            & (ends >= _VISIBLE * VALUES)
-            & (largest <= _STEP * np.sqrt(ends))
+            & (contrast_loss >= _MIN_CONTRAST_LOSS * decorrelation / 2)
+            & (decorrelation >= _MIN_DECORRELATION)
+            & (ends >= _MIN_VISIBLE_DIFFERENCE * THUMBNAIL_VALUES)
+            & (largest <= _MAX_STEP_SHARE * np.sqrt(ends))
         )
-        score = np.where(fits, share - np.minimum(unrelated, 1.2) / 4, np.inf)
+        score = np.where(fits, share - np.minimum(decorrelation, 1.2) / 4, np.inf)
         better = score < best[start + n]
         best[start[better] + n], half[start[better] + n] = score[better], n
     return best, half
 
 
-def _extent(tape: Tape, middle: int, half: int) -> Blend:
-    """From the frames around ``middle`` outward until the shots on both sides stand pure."""
-    spans = [tape.between(middle - n, middle + n) for n in range(1, half + 1)]
-    # The inner part that surely is blended: half of the distance, a quarter of its square.
-    core = next(n for n, span in enumerate(spans, 1) if span >= max(spans) / 4)
+def _find_extent(distances: FrameDistances, middle: int, half: int) -> Transition:
+    """Extend a transition from its middle outward until both shots are unblended."""
+    spans = [distances.distance(middle - n, middle + n) for n in range(1, half + 1)]
+    # The core is certainly blended: half of the distance, a quarter of its square.
+    core = next(n for n, distance in enumerate(spans, 1) if distance >= max(spans) / 4)
     first, last = middle - core, middle + core
-    lowest, highest = first - _REACH * core - _PLATEAU, last + _REACH * core + _PLATEAU
-    moved = True
-    while moved and last - first + _PLATEAU < LAG:
-        moved = False
+    max_growth = _MAX_EXTENSION * core + _PLATEAU_FRAMES
+    lowest, highest = first - max_growth, last + max_growth
+    extended = True
+    while extended and last - first + _PLATEAU_FRAMES < MAX_TRANSITION_FRAMES:
+        extended = False
         length = last - first
-        reach = min(_PLATEAU, length)
-        pace = max(_DRIFT, _PACE * reach / length)
+        reach = min(_PLATEAU_FRAMES, length)
+        pace = max(_MOTION_DRIFT, _MIN_PACE * reach / length)
         before, after = first - reach, last + reach
-        if before >= 0 and first > lowest and tape.way(before, first, last) > pace:
-            first, moved = first - 1, True
-        if after < len(tape) and last < highest and 1 - tape.way(first, last, after) > pace:
-            last, moved = last + 1, True
-    return Blend(max(0, first - _MARGIN + 1), min(len(tape), last + _MARGIN))
+        if before >= 0 and first > lowest and distances.progress(before, first, last) > pace:
+            first, extended = first - 1, True
+        if (
+            after < len(distances)
+            and last < highest
+            and 1 - distances.progress(first, last, after) > pace
+        ):
+            last, extended = last + 1, True
+    return Transition(max(0, first - _MARGIN + 1), min(len(distances), last + _MARGIN))
 
 
-def _merged(found: Iterable[Blend]) -> list[Blend]:
-    """Overlapping stretches as one."""
-    merged: list[Blend] = []
-    for blend in sorted(found, key=lambda each: each.start):
-        if merged and blend.start <= merged[-1].end:
+def _merge_overlapping(transitions: Iterable[Transition]) -> list[Transition]:
+    """Merge overlapping or touching transitions."""
+    merged: list[Transition] = []
+    for transition in sorted(transitions, key=lambda each: each.start):
+        if merged and transition.start <= merged[-1].end:
             last = merged.pop()
-            merged.append(Blend(last.start, max(last.end, blend.end)))
+            merged.append(Transition(last.start, max(last.end, transition.end)))
         else:
-            merged.append(blend)
+            merged.append(transition)
     return merged
 
 
-def mixed_at(tape: Tape, cuts: Sequence[int]) -> list[Blend]:
-    """The frames beside ``cuts`` that hold some of both shots, as frame rate conversion leaves.
+def detect_blended_neighbors(distances: FrameDistances, cuts: Sequence[int]) -> list[Transition]:
+    """Detect frames next to ``cuts`` that blend both shots, as frame rate conversion leaves them.
 
-    A frame that alone jumps part of the way to the other shot, and in no other direction.
+    Such a frame is a single jump partway towards the other shot, and in no other direction.
     """
-    found = []
+    transitions = []
     for cut in cuts:
         for frame, inward, other in ((cut - 1, -1, cut), (cut, 1, cut - 1)):
-            own, calm = frame + inward, frame + 2 * inward
-            if min(own, calm) < 0 or max(own, calm) >= len(tape):
+            inner, second_inner = frame + inward, frame + 2 * inward
+            if min(inner, second_inner) < 0 or max(inner, second_inner) >= len(distances):
                 continue
-            way = tape.way(own, frame, other)
-            jump = tape.between(own, frame)
-            aside = jump - way**2 * tape.between(own, other)
-            if way > _MIXED and aside <= jump / 4 and jump >= 9 * tape.between(calm, own):
-                found.append(Blend(frame, frame + 1))
-    return found
+            progress = distances.progress(inner, frame, other)
+            jump = distances.distance(inner, frame)
+            orthogonal_distance = jump - progress**2 * distances.distance(inner, other)
+            is_straight = orthogonal_distance <= jump / 4
+            is_jump = jump >= 9 * distances.distance(second_inner, inner)
+            if progress > _MIN_BLENDED_SHARE and is_straight and is_jump:
+                transitions.append(Transition(frame, frame + 1))
+    return transitions

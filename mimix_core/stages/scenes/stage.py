@@ -17,9 +17,9 @@ from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import FileRef, FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
-from mimix_core.media import Fields, UnreadableVideo
+from mimix_core.media import ScanType, UnreadableVideo
 from mimix_core.settings import SceneSettings
-from mimix_core.stages.scenes.analysis import Analysis, Segment, analyse
+from mimix_core.stages.scenes.analysis import EpisodeAnalysis, Segment, analyze_episode
 from mimix_core.tables import Reason, Row
 
 FRAMES_FILE = "frames.parquet"
@@ -35,15 +35,15 @@ class SceneInputs(FrozenModel):
 
 
 def run(inputs: SceneInputs, settings: SceneSettings, out: Path) -> StageReport:
-    """Rows that follow one another from the first frame to the end of the last.
+    """Analyze an episode; return rows that cover it without gaps from first to last frame.
 
-    An episode that cannot be read, or holds more damage than ``max_damaged_share``, is one failed
-    row. Writes ``frames.parquet``. Raises MissingModel for a detector that is not installed.
+    An unreadable episode, or one with more damage than ``max_damaged_share``, is one failed row.
+    Writes ``frames.parquet``. Raises MissingModel for a detector that is not installed.
     """
     try:
-        analysis = analyse(inputs.video.path, settings)
+        analysis = analyze_episode(inputs.video.path, settings)
     except UnreadableVideo as error:
-        return broken(inputs, error.reason, error.what)
+        return failure_report(inputs, error.reason, error.what)
     damaged = [frame.pts in analysis.damaged for frame in analysis.frames]
     share = sum(damaged) / len(damaged)
     if share > settings.max_damaged_share:
@@ -51,10 +51,12 @@ def run(inputs: SceneInputs, settings: SceneSettings, out: Path) -> StageReport:
             f"{sum(damaged)} of {len(damaged)} frames are damaged, "
             f"{settings.max_damaged_share:.2%} allowed"
         )
-        return broken(inputs, Reason.VIDEO_DAMAGED, detail)
+        return failure_report(inputs, Reason.VIDEO_DAMAGED, detail)
     out.mkdir(parents=True, exist_ok=True)
     _write_frames(out / FRAMES_FILE, analysis, damaged)
-    rows = [_row(inputs, settings, analysis, segment, damaged) for segment in analysis.segments]
+    rows = [
+        _segment_row(inputs, settings, analysis, segment, damaged) for segment in analysis.segments
+    ]
     notes = {
         "frames": len(analysis.frames),
         "transitions": sum(segment.transition for segment in analysis.segments),
@@ -63,8 +65,8 @@ def run(inputs: SceneInputs, settings: SceneSettings, out: Path) -> StageReport:
     return StageReport(rows, rows_in=len(analysis.segments), notes=notes)
 
 
-def broken(inputs: SceneInputs, reason: Reason, detail: str) -> StageReport:
-    """The one failed row of an episode that could not be analysed."""
+def failure_report(inputs: SceneInputs, reason: Reason, detail: str) -> StageReport:
+    """Return the single failed row of an episode that could not be analyzed."""
     episode = ids.episode_id(inputs.show, inputs.video.sha256)
     values = {
         "scene_id": ids.scene_id(episode, 0),
@@ -79,17 +81,17 @@ def broken(inputs: SceneInputs, reason: Reason, detail: str) -> StageReport:
         "frames": 0,
         "width": 0,
         "height": 0,
-        "fields": Fields.PROGRESSIVE.value,
-        **dict.fromkeys(_MEASURES, 0.0),
+        "fields": ScanType.PROGRESSIVE.value,
+        **dict.fromkeys(_MEASUREMENT_COLUMNS, 0.0),
         "frames_file": "",
     }
     return StageReport([tables.failed(reason, detail, **values)], rows_in=1)
 
 
-_MEASURES = ("motion", "sharpness", "black_share", "frozen_share", "repeat_share")
+_MEASUREMENT_COLUMNS = ("motion", "sharpness", "black_share", "frozen_share", "repeat_share")
 
 
-def _write_frames(path: Path, analysis: Analysis, damaged: Sequence[bool]) -> None:
+def _write_frames(path: Path, analysis: EpisodeAnalysis, damaged: Sequence[bool]) -> None:
     frames = analysis.frames
     columns = {
         "pts": [frame.pts for frame in frames],
@@ -105,40 +107,40 @@ def _write_frames(path: Path, analysis: Analysis, damaged: Sequence[bool]) -> No
     pq.write_table(table, path, compression="zstd", row_group_size=65536)
 
 
-def _row(
+def _segment_row(
     inputs: SceneInputs,
     settings: SceneSettings,
-    analysis: Analysis,
+    analysis: EpisodeAnalysis,
     segment: Segment,
     damaged: Sequence[bool],
 ) -> Row:
-    values = _values(inputs, analysis, segment)
+    values = _segment_columns(inputs, analysis, segment)
     if segment.transition:
         return tables.rejected(
-            Reason.SCENE_TRANSITION, "frames of two shots, or of one that fades", **values
+            Reason.SCENE_TRANSITION, "frames of two shots, or of a fading shot", **values
         )
-    harmed = sum(damaged[segment.start : segment.end])
-    if harmed:
-        return tables.rejected(Reason.SCENE_DAMAGED, f"{harmed} damaged frames", **values)
-    for share, limit, reason, word in (
+    damaged_frames = sum(damaged[segment.start : segment.end])
+    if damaged_frames:
+        return tables.rejected(Reason.SCENE_DAMAGED, f"{damaged_frames} damaged frames", **values)
+    for share, limit, reason, description in (
         ("black_share", settings.max_black_share, Reason.SCENE_BLACK, "black"),
         ("frozen_share", settings.max_frozen_share, Reason.SCENE_FROZEN, "frozen"),
     ):
         if values[share] > limit:
-            detail = f"{values[share]:.0%} of the frames are {word}, {limit:.0%} allowed"
+            detail = f"{values[share]:.0%} of the frames are {description}, {limit:.0%} allowed"
             return tables.rejected(reason, detail, **values)
     return tables.ok(**values)
 
 
-def _values(inputs: SceneInputs, analysis: Analysis, segment: Segment) -> Row:
+def _segment_columns(inputs: SceneInputs, analysis: EpisodeAnalysis, segment: Segment) -> Row:
     episode = ids.episode_id(inputs.show, inputs.video.sha256)
     time_base: Fraction = analysis.info.time_base
     frames = analysis.frames[segment.start : segment.end]
     still = analysis.still[segment.start : segment.end]
     last = segment.end == len(analysis.frames)
     start = frames[0].pts
-    # Differences inside the scene: that of its first frame is the cut.
-    inside = frames[1:]
+    # Without the first frame, whose difference is that of the cut.
+    later_frames = frames[1:]
     return {
         "scene_id": ids.scene_id(episode, start),
         "episode_id": episode,
@@ -152,18 +154,18 @@ def _values(inputs: SceneInputs, analysis: Analysis, segment: Segment) -> Row:
         "frames": len(frames),
         "width": analysis.info.geometry.width,
         "height": analysis.info.geometry.height,
-        "fields": analysis.fields.value,
-        "motion": _mean([frame.difference for frame in inside]),
+        "fields": analysis.scan_type.value,
+        "motion": _mean([frame.difference for frame in later_frames]),
         "sharpness": _mean([frame.sharpness for frame in frames]),
         "black_share": _mean([frame.black for frame in frames]),
         "frozen_share": _mean(still),
-        "repeat_share": _mean([frame.repeat for frame in inside]),
+        "repeat_share": _mean([frame.repeat for frame in later_frames]),
         "frames_file": FRAMES_FILE,
     }
 
 
 def _mean(values: Sequence[float]) -> float:
-    # fsum rounds once; sum rounds otherwise in Python 3.11 than in 3.12.
+    # fsum rounds once; sum rounds differently in Python 3.11 and 3.12.
     return math.fsum(values) / len(values) if values else 0.0
 
 
@@ -178,5 +180,5 @@ STAGE = Stage(
     settings=SceneSettings,
     table=tables.SCENES,
     run=run,
-    failed_rows=broken,
+    failed_rows=failure_report,
 )

