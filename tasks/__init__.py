@@ -1,1 +1,1 @@
-"""Prefect tasks: one module a stage. They wrap stages of mimix_core and hold no domain logic."""
+"""Run the stages of mimix_core as Prefect tasks; one module per stage, without domain logic."""

@@ -1,12 +1,13 @@
-"""How every stage becomes a Prefect task: cached by stage key, retried where that can help.
+"""Run stages as Prefect tasks: cached by stage key, retried where a retry can help.
 
-A task run is one unit of one stage (an episode, a shard), never one clip: DESIGN, section 1.
+A task run is one unit of one stage (an episode, a shard), never one clip (docs/decisions/0001).
 """
 
 from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from mimix_core.engine.store import Store
 from mimix_core.engine.worker import UnitReply, UnitRequest, build_request
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.project.workspace import Workspace
+from mimix_core.settings.extension_settings import validate_extension
 from mimix_core.tables import Reason
 from tasks.console_progress import ConsoleProgress, Stopwatch
 from tasks.run_summary import RunSummary, StageTotals, sum_counts
@@ -35,13 +37,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PROGRESS_SECONDS = 15.0
-"""A progress artifact is a request to the server: no more often than this. At 3 s they cost as much
-as all else that Prefect does (perf/orchestration.py). The board hears of every step."""
+"""Minimum time between two updates of a progress artifact, each a request to the server. Every 3 s
+they cost as much as everything else that Prefect does (perf/orchestration.py)."""
 
 
 @dataclass(frozen=True)
 class UnitOfWork:
-    """One unit of one stage, ready to run anywhere that reaches the store."""
+    """One unit of one stage; any process that can access the store can run it."""
 
     stage: str
     unit: str
@@ -55,7 +57,7 @@ class UnitOfWork:
 
 
 class StageCachePolicy(CachePolicy):
-    """Prefect's cache key is the stage key, which covers content, settings and stage version."""
+    """Use the stage key, which covers content, settings and version, as Prefect's cache key."""
 
     def compute_key(
         self,
@@ -64,13 +66,14 @@ class StageCachePolicy(CachePolicy):
         flow_parameters: dict[str, Any],
         **kwargs: Any,
     ) -> str | None:
+        """Return the stage key of the unit."""
         work = inputs["work"]
         assert isinstance(work, UnitOfWork)
         return work.key
 
 
 def is_retryable(task: Task[..., Any], task_run: Any, state: Any) -> bool:
-    """Retry what failed for now; bad input and bugs fail the same way again."""
+    """Return whether a retry can help: only after Transient errors, not bad input or bugs."""
     try:
         state.result()
     except Transient:
@@ -80,71 +83,80 @@ def is_retryable(task: Task[..., Any], task_run: Any, state: Any) -> bool:
     return False
 
 
-# Boards of the runs in this process, by store: progress from a task that runs in another process
-# (a Dask worker) finds none and goes to Prefect alone.
+# Consoles of the runs in this process, by store. A task that runs in another process (a Dask
+# worker) finds no console and reports its progress to Prefect only.
 _consoles: dict[Path, ConsoleProgress] = {}
 
 
 def run_unit(work: UnitOfWork) -> TableRef:
-    """Run the unit in a child process, unless the store has it already.
+    """Run the unit in a subprocess unless the store already has its result.
 
-    While another run, or another machine, computes the same unit this one waits for it. Where the
-    stage can answer for a unit that killed its process (``Stage.broken``), that answer is the
-    result; all other failures are raised.
+    Waits while another run, or another machine, computes the same unit. If the unit kills its
+    process and the stage defines ``failed_rows``, those rows are the result; all other failures are
+    raised.
     """
     store = Store(work.store)
     progress = _ProgressReporter(work)
     with store.claim(
-        work.stage, work.key, lambda: progress.report(0, 1, "is being made by another run")
+        work.stage, work.key, lambda: progress.report(0, 1, "being computed by another run")
     ):
         return store.lookup(work.stage, work.key) or _compute_unit(store, work, progress.report)
 
 
-def _compute_unit(store: Store, work: UnitOfWork, hear: ProgressCallback) -> TableRef:
+def _compute_unit(store: Store, work: UnitOfWork, on_progress: ProgressCallback) -> TableRef:
     stage = registry.get_stage(work.stage)
-    log = work.store.parent / "logs" / f"{work.stage}-{_log_file_name(work.unit)}-{work.key[:8]}.log"
-    # Only what reads files of unknown origin is watched so closely: loading a large model is silent
-    # for long with good reason, and takes more memory than a video may.
-    bound = work.memory_bytes if stage.failed_rows is not None else None
-    asked = build_request(stage, store, work.inputs, work.settings, log, memory_bytes=bound)
+    logs = work.store.parent / "logs"
+    log = logs / f"{work.stage}-{_log_file_name(work.unit)}-{work.key[:8]}.log"
+    # Only stages that read files of unknown origin get a memory limit: a large model may need more
+    # memory than a video should.
+    limit = work.memory_bytes if stage.failed_rows is not None else None
+    request = build_request(stage, store, work.inputs, work.settings, log, memory_bytes=limit)
     try:
-        reply = _run_with_second_attempt(stage, work, asked, hear)
-    except UnitDied as died:
+        reply = _run_with_second_attempt(stage, work, request, on_progress)
+    except UnitDied as error:
         if stage.failed_rows is None:
             raise
         return commit_failed_unit(
-            store, stage, work.inputs, work.settings, died.reason, died.detail
+            store, stage, work.inputs, work.settings, error.reason, error.detail
         ).ref
     if reply.ref is None or reply.ref.key != work.key:
         raise StageFailed(
-            f"stage {work.stage} ({work.unit}) answered for another key; this is a bug"
+            f"stage {work.stage} ({work.unit}) returned a result for another key; this is a bug"
         )
     return reply.ref
 
 
-def _run_with_second_attempt(stage: Stage[Any, Any], work: UnitOfWork, asked: UnitRequest, hear: ProgressCallback) -> UnitReply:
-    """The reply of the unit's process; a second process is tried before a file is blamed."""
-    stall = work.stall_seconds if stage.failed_rows is not None else None
+def _run_with_second_attempt(
+    stage: Stage[Any, Any], work: UnitOfWork, request: UnitRequest, on_progress: ProgressCallback
+) -> UnitReply:
+    """Run the unit; try a second process before a file is blamed for the death of the first."""
+    stall_seconds = work.stall_seconds if stage.failed_rows is not None else None
     try:
         return run_in_subprocess(
-            asked, timeout_seconds=work.timeout_seconds, stall_seconds=stall, on_progress=hear
+            request,
+            timeout_seconds=work.timeout_seconds,
+            stall_seconds=stall_seconds,
+            on_progress=on_progress,
         )
-    except UnitDied as died:
-        if stage.failed_rows is None or not died.is_retryable:
+    except UnitDied as error:
+        if stage.failed_rows is None or not error.is_retryable:
             raise
-    again = asked.model_copy(update={"log": asked.log.with_suffix(".again.log")})
     return run_in_subprocess(
-        again, timeout_seconds=work.timeout_seconds, stall_seconds=stall, new_process=True, on_progress=hear
+        request.model_copy(update={"log": request.log.with_suffix(".again.log")}),
+        timeout_seconds=work.timeout_seconds,
+        stall_seconds=stall_seconds,
+        new_process=True,
+        on_progress=on_progress,
     )
 
 
 def _log_file_name(unit: str) -> str:
-    """The unit's name as it can stand in a file's name; the key beside it tells two apart."""
+    """Convert a unit's name to a file name; the stage key next to it keeps file names unique."""
     return re.sub(r"[^\w.-]", "_", unit)[:60]
 
 
 class _ProgressReporter:
-    """Carries a child's progress to the board, and now and then to a Prefect artifact."""
+    """Report a unit's progress to the console, and periodically to a Prefect artifact."""
 
     def __init__(self, work: UnitOfWork) -> None:
         self._work = work
@@ -152,33 +164,33 @@ class _ProgressReporter:
         self._artifact: Any = None
         self._last_sent = time.monotonic()
 
-    def report(self, done: int, steps: int, note: str) -> None:
-        board = _consoles.get(self._work.store)
-        if board is not None:
-            board.update(self._work.stage, self._work.unit, done, steps, note)
+    def report(self, done: int, total: int, note: str) -> None:
+        console = _consoles.get(self._work.store)
+        if console is not None:
+            console.update(self._work.stage, self._work.unit, done, total, note)
         if self._context is None or time.monotonic() - self._last_sent < PROGRESS_SECONDS:
             return
         self._last_sent = time.monotonic()
-        percent = 100.0 * done / steps if steps else 100.0
-        said = ": ".join(filter(None, [f"{self._work.stage} {self._work.unit}", note]))
+        percent = 100.0 * done / total if total else 100.0
+        text = ": ".join(filter(None, [f"{self._work.stage} {self._work.unit}", note]))
         if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, description=said)
+            self._artifact = create_progress_artifact(percent, description=text)
         else:
-            update_progress_artifact(self._artifact, percent, description=said)
+            update_progress_artifact(self._artifact, percent, description=text)
 
 
 class FixedRetriesTask(Task[P, R]):
-    """A task that says itself how often it is tried again: ``run.retries`` does not change that."""
+    """A task with its own number of retries, which ``run.retries`` does not change."""
 
 
 def stage_task(name: str, **options: Any) -> Task[..., TableRef]:
-    """The Prefect task of a stage. ``options`` are Prefect's, for a stage that needs other ones.
+    """Create the Prefect task of a stage; ``options`` are Prefect's and replace the defaults.
 
-    ``retries`` among them holds whatever the settings say. No tags: each task run with one asks the
-    server for a concurrency slot, 0.3 s and more a unit.
+    An explicit ``retries`` takes precedence over the settings. There are no tags: a task run with a
+    tag asks the server for a concurrency slot, which takes 0.3 s or more per unit.
     """
-    kind = FixedRetriesTask if "retries" in options else Task
-    return kind(
+    task_type = FixedRetriesTask if "retries" in options else Task
+    return task_type(
         run_unit,
         **{
             "name": name,
@@ -197,7 +209,7 @@ def stage_task(name: str, **options: Any) -> Task[..., TableRef]:
 
 @dataclass
 class Run:
-    """One flow run: the workspace, and what has been done in it so far."""
+    """A flow run: its workspace, its console, and the tables computed or looked up so far."""
 
     workspace: Workspace
     console: ConsoleProgress = field(default_factory=ConsoleProgress)
@@ -209,60 +221,80 @@ class Run:
             self.console.warn(notice)
 
     def run_units(
-        self, submit: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
+        self, task: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
     ) -> list[TableRef]:
-        """Run one stage over its units, at most ``run.max_workers`` at a time; refs in their order.
+        """Run one stage over its units, at most ``run.max_workers`` at a time.
 
-        Units that another run is computing come last: two runs in one workspace share the work. A
-        unit that fails does not stop the others. Raises afterwards, naming each failed unit.
+        Returns the tables in the order of ``inputs``. Units that another run is computing come
+        last: two runs in one workspace share the work. A unit that fails does not stop the others;
+        afterwards one error is raised that names each failed unit.
         """
-        stage = registry.get_stage(str(submit.name))
-        store, settings_of_run = self.workspace.store, self.workspace.config.run
-        works = {n: self._build_unit(stage, one, settings) for n, one in enumerate(inputs)}
+        stage = registry.get_stage(str(task.name))
+        store, run_settings = self.workspace.store, self.workspace.config.run
+        pending = {
+            index: self._build_unit(stage, unit_inputs, settings)
+            for index, unit_inputs in enumerate(inputs)
+        }
         watch = Stopwatch()
-        found: dict[int, TableRef] = {}
+        refs: dict[int, TableRef] = {}
         futures: dict[PrefectFuture[TableRef], int] = {}
-        problems: list[tuple[str, BaseException]] = []
+        errors: list[tuple[str, BaseException]] = []
         cached = 0
         with self.console.stage(stage.name, len(inputs)):
-            while works:
-                if len(futures) >= settings_of_run.max_workers:
-                    self._collect_result(futures, found, problems, inputs, stage)
-                free = (n for n, work in works.items() if not store.is_claimed(work.stage, work.key))
-                index = next(free, next(iter(works)))
-                work = works.pop(index)
+            while pending:
+                if len(futures) >= run_settings.max_workers:
+                    self._collect_result(futures, refs, errors, inputs, stage)
+                unclaimed = (
+                    index
+                    for index, work in pending.items()
+                    if not store.is_claimed(work.stage, work.key)
+                )
+                index = next(unclaimed, next(iter(pending)))
+                work = pending.pop(index)
                 hit = store.lookup(work.stage, work.key)
                 cached += hit is not None
-                own = isinstance(submit, FixedRetriesTask)
-                # A hit in Prefect's cache counts only while the store still has it whole.
-                bound = submit.with_options(
+                has_fixed_retries = isinstance(task, FixedRetriesTask)
+                # A hit in Prefect's cache counts only if the store still has the complete result.
+                configured = task.with_options(
                     refresh_cache=hit is None,
-                    retries=submit.retries if own else settings_of_run.retries,
+                    retries=task.retries if has_fixed_retries else run_settings.retries,
                 )
-                futures[bound.submit(work)] = index
+                futures[configured.submit(work)] = index
             while futures:
-                self._collect_result(futures, found, problems, inputs, stage)
+                self._collect_result(futures, refs, errors, inputs, stage)
         stop_idle_units(stage.name)
-        if problems:
-            raise _combine_errors(stage.name, problems)
-        refs = [found[index] for index in range(len(inputs))]
-        self._raise_if_every_row_unforeseen(stage.name, refs)
-        self._record_totals(stage.name, refs, len(inputs) - cached, watch.seconds())
-        return refs
-
-    def summary(self) -> RunSummary:
-        return RunSummary(stages=tuple(self.console.finished_stages), notices=self.workspace.notices)
+        if errors:
+            raise _combine_errors(stage.name, errors)
+        ordered = [refs[index] for index in range(len(inputs))]
+        self._raise_if_every_row_unforeseen(stage.name, ordered)
+        self._record_totals(stage.name, ordered, len(inputs) - cached, watch.seconds())
+        return ordered
 
     def run_single(
-        self, submit: Task[..., TableRef], inputs: FrozenModel, settings: FrozenModel
+        self, task: Task[..., TableRef], inputs: FrozenModel, settings: FrozenModel
     ) -> TableRef:
         """Run a stage that has a single unit."""
-        return self.run_units(submit, [inputs], settings)[0]
+        return self.run_units(task, [inputs], settings)[0]
+
+    def settings_for(self, stage_name: str) -> FrozenModel:
+        """Return the settings of a stage from outside MiMix, validated by the stage's own model.
+
+        ``stage_name`` is the dotted name of its module; the values come from the section
+        ``extensions`` of the settings file, or are the model's defaults. Raises BadInput.
+        """
+        return validate_extension(self.workspace.config.extensions, stage_name)
+
+    def summary(self) -> RunSummary:
+        """Summarize the stages that have finished so far."""
+        return RunSummary(
+            stages=tuple(self.console.finished_stages), notices=self.workspace.notices
+        )
 
     def _build_unit(
         self, stage: Stage[Any, Any], inputs: FrozenModel, settings: FrozenModel
     ) -> UnitOfWork:
-        timeout = self.workspace.config.run.timeout_minutes
+        run_settings = self.workspace.config.run
+        timeout = run_settings.timeout_minutes
         return UnitOfWork(
             stage=stage.name,
             unit=stage.unit(inputs),
@@ -271,55 +303,58 @@ class Run:
             settings=settings,
             store=self.workspace.store.root,
             timeout_seconds=None if timeout is None else 60.0 * timeout,
-            stall_seconds=60.0 * self.workspace.config.run.stall_timeout_minutes,
-            memory_bytes=int(1e9 * self.workspace.config.run.memory_limit_gb),
+            stall_seconds=60.0 * run_settings.stall_timeout_minutes,
+            memory_bytes=int(1e9 * run_settings.memory_limit_gb),
         )
 
     def _collect_result(
         self,
         futures: dict[PrefectFuture[TableRef], int],
-        found: dict[int, TableRef],
-        problems: list[tuple[str, BaseException]],
+        refs: dict[int, TableRef],
+        errors: list[tuple[str, BaseException]],
         inputs: Sequence[FrozenModel],
         stage: Stage[Any, Any],
     ) -> None:
-        """Wait for one of the futures and take its result."""
+        """Wait until one of the futures is done, and move its result to ``refs`` or ``errors``."""
         future = next(iter(as_completed(list(futures))))
         index = futures.pop(future)
         unit = stage.unit(inputs[index])
         try:
             result = future.result()
         except Exception as error:
-            problems.append((unit, error))
+            errors.append((unit, error))
             return
-        # The path in a cached result may be of a workspace that has moved: the key finds it here.
-        here = self.workspace.store.lookup(stage.name, result.key)
-        if here is None:
-            problems.append((unit, StageFailed(f"{result.path} vanished after it was made")))
+        # A cached result may hold a path of a workspace that was moved since: look up by key.
+        ref = self.workspace.store.lookup(stage.name, result.key)
+        if ref is None:
+            errors.append((unit, StageFailed(f"{result.path} disappeared after it was written")))
             return
-        found[index] = here
+        refs[index] = ref
         self.console.update(stage.name, unit, 1, 1, "")
 
     def _raise_if_every_row_unforeseen(self, name: str, refs: Sequence[TableRef]) -> None:
-        """An error that meets every unit is MiMix's and no file's: raise it, and keep no rows."""
+        """Raise StageFailed and discard the rows if every unit failed with an unexpected error.
+
+        Such an error is a bug in MiMix rather than the fault of a file.
+        """
         records = [self.workspace.store.record(ref) for ref in refs]
-        if not refs or any(set(one.reasons) != {Reason.UNFORESEEN_ERROR} for one in records):
+        if not refs or any(set(r.reasons) != {Reason.UNFORESEEN_ERROR} for r in records):
             return
         rows = tables.read(refs[0].path, registry.get_stage(name).table)
         for ref in refs:
             self.workspace.store.discard(name, ref.key)
         logs = self.workspace.store.root.parent / "logs"
         raise StageFailed(
-            f"every unit of stage {name} failed, {refs[0].unit} for one: {rows[0]['detail']}. "
+            f"every unit of stage {name} failed, for example {refs[0].unit}: {rows[0]['detail']}. "
             f"This is a bug; the traceback is in the units' logs: {logs}/{name}-*.log"
         )
 
-    def _record_totals(self, name: str, refs: Sequence[TableRef], computed: int, seconds: float) -> None:
-        reasons: dict[str, int] = {}
+    def _record_totals(
+        self, name: str, refs: Sequence[TableRef], computed: int, seconds: float
+    ) -> None:
+        reasons: Counter[str] = Counter()
         for ref in refs:
-            record = self.workspace.store.record(ref)
-            for reason, count in record.reasons.items():
-                reasons[reason] = reasons.get(reason, 0) + count
+            reasons.update(self.workspace.store.record(ref).reasons)
         self.refs.setdefault(name, []).extend(refs)
         self.console.finish_stage(
             StageTotals(
@@ -327,20 +362,22 @@ class Run:
                 units=len(refs),
                 computed=computed,
                 counts=sum_counts([ref.counts for ref in refs]),
-                reasons=reasons,
+                reasons=dict(reasons),
                 seconds=seconds,
             )
         )
         for ref in refs:
             if ref.counts.failed:
-                self.console.warn(f"{name} ({ref.unit}): {ref.counts.failed} failed, see {ref.path}")
+                self.console.warn(
+                    f"{name} ({ref.unit}): {ref.counts.failed} failed, see {ref.path}"
+                )
 
 
-def _combine_errors(stage: str, problems: list[tuple[str, BaseException]]) -> MimixError:
-    """One error for all units of a stage that failed; bad input stays bad input."""
-    text = "\n".join(f"{stage} ({unit}): {error}" for unit, error in problems)
-    if all(isinstance(error, BadInput) for _, error in problems):
+def _combine_errors(stage: str, errors: list[tuple[str, BaseException]]) -> MimixError:
+    """Combine the errors of all failed units; the result is BadInput only if all of them are."""
+    text = "\n".join(f"{stage} ({unit}): {error}" for unit, error in errors)
+    if all(isinstance(error, BadInput) for _, error in errors):
         return BadInput(text)
-    if any(isinstance(error, Transient) for _, error in problems):
+    if any(isinstance(error, Transient) for _, error in errors):
         return Transient(text)
     return StageFailed(text)

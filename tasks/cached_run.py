@@ -1,4 +1,4 @@
-"""What earlier runs left in the store, found by the same way of the data that made it."""
+"""Look up the results of earlier runs by executing the flows without computing anything."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tasks.base import Run
 
 
 class MissingResult(BadInput):
-    """A result that no run has made yet."""
+    """A result that no run has computed yet."""
 
 
 class ReadOnlyRun(Run):
-    """A run that computes nothing: each stage gives what is there. Needs no Prefect server."""
+    """A run that only looks results up, without a Prefect server; it computes nothing."""
 
     def run_units(
-        self, submit: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
+        self, task: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
     ) -> list[TableRef]:
-        """The stage's tables, in the order of ``inputs``. Raises NotMade when one is not there."""
-        stage = registry.get_stage(str(submit.name))
+        """Return the stage's tables in the order of ``inputs``. Raises MissingResult."""
+        stage = registry.get_stage(str(task.name))
         refs = []
-        for unit in inputs:
-            ref = self.workspace.store.lookup(stage.name, stage.key(unit, settings))
+        for unit_inputs in inputs:
+            ref = self.workspace.store.lookup(stage.name, stage.key(unit_inputs, settings))
             if ref is None:
                 raise MissingResult(
-                    f"no {stage.name} of {stage.unit(unit)} with these settings",
+                    f"no {stage.name} of {stage.unit(unit_inputs)} with these settings",
                     fix="Run it first, e.g. mimix curate",
                 )
             refs.append(ref)

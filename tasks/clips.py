@@ -1,4 +1,4 @@
-"""81-frame clips of every episode."""
+"""Task ``clips``: cut every episode into clips of 81 frames."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ clips_task = stage_task("clips")
 
 
 def cut_clips(run: Run, scenes: Sequence[TableRef], overlays: Sequence[TableRef]) -> list[TableRef]:
-    """One table per episode, in the library's order."""
+    """Cut clips; one table per episode, in the library's order."""
     inputs = [
         ClipInputs(unit=e.name, video=e.video, scenes=scene_table, overlays=overlay_table)
         for e, scene_table, overlay_table in zip(

@@ -1,4 +1,4 @@
-"""Characters pasted into scenes of the opposite style, and the captions of the result."""
+"""Tasks ``composites`` and ``recaptions``: paste characters into other scenes and caption them."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def make_composites(
     captions: Sequence[TableRef],
     cutouts: Sequence[TableRef],
 ) -> TableRef:
-    """One table over all episodes: who goes where depends on all of them."""
+    """Make composites; one table over all episodes, since pairing depends on all of them."""
     config = run.workspace.config
     inputs = CompositeInputs(
         unit="all",
@@ -31,7 +31,7 @@ def make_composites(
 
 
 def caption_composites(run: Run, composites: TableRef, captions: Sequence[TableRef]) -> TableRef:
-    """One table: a caption for each composite."""
+    """Caption every composite; one table."""
     inputs = RecaptionInputs(
         unit="all",
         composites=composites,

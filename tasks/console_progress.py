@@ -1,4 +1,4 @@
-"""What a person sees while stages run: one bar per stage, one line per stage when it is done."""
+"""Show the progress of stages on the console: a bar while one runs, a line when it is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.run_summary import StageTotals
 
 @dataclass
 class ConsoleProgress:
-    """Console progress of one run. Units may report from several threads."""
+    """Console progress of one run; units may report from several threads."""
 
     console: Console = field(default_factory=Console)
     finished_stages: list[StageTotals] = field(default_factory=list)
@@ -28,7 +28,7 @@ class ConsoleProgress:
 
     @contextmanager
     def stage(self, name: str, units: int) -> Iterator[None]:
-        """Show a bar for the stage while its units run; only a terminal gets the bar."""
+        """Show a progress bar while the stage's units run, if the console is a terminal."""
         with Progress(
             TextColumn("{task.description:<12}"),
             BarColumn(bar_width=28),
@@ -45,43 +45,44 @@ class ConsoleProgress:
             finally:
                 self._bars = None
 
-    def update(self, stage: str, unit: str, done: int, steps: int, note: str) -> None:
-        """A unit says how far it is."""
+    def update(self, stage: str, unit: str, done: int, total: int, note: str) -> None:
+        """Update the bar with the progress of one unit."""
         with self._lock:
-            self._unit_fractions[(stage, unit)] = done / steps if steps else 1.0
+            self._unit_fractions[(stage, unit)] = done / total if total else 1.0
             if self._bars is not None and stage in self._tasks:
-                share = sum(v for (name, _), v in self._unit_fractions.items() if name == stage)
+                completed = sum(v for (name, _), v in self._unit_fractions.items() if name == stage)
                 self._bars.update(
-                    self._tasks[stage], completed=share, note=escape(f"{unit} {note}".strip())
+                    self._tasks[stage], completed=completed, note=escape(f"{unit} {note}".strip())
                 )
 
-    def finish_stage(self, line: StageTotals) -> None:
-        """Print the stage's line."""
-        self.finished_stages.append(line)
-        counts = line.counts
-        said = f"{counts.ok} ok"
+    def finish_stage(self, totals: StageTotals) -> None:
+        """Record a finished stage and print its line."""
+        self.finished_stages.append(totals)
+        counts = totals.counts
+        text = f"{counts.ok} ok"
         if counts.rejected:
-            said += f", {counts.rejected} rejected"
+            text += f", {counts.rejected} rejected"
         if counts.failed:
-            said += f", {counts.failed} failed"
-        colour = "red" if counts.failed else "default"
-        if line.cached:
-            how = "[green]cached[/green]"
-        elif line.computed < line.units:
-            how = f"{line.seconds:.1f} s, {line.units - line.computed} of {line.units} cached"
+            text += f", {counts.failed} failed"
+        color = "red" if counts.failed else "default"
+        if totals.cached:
+            duration = "[green]cached[/green]"
+        elif totals.computed < totals.units:
+            cached = totals.units - totals.computed
+            duration = f"{totals.seconds:.1f} s, {cached} of {totals.units} cached"
         else:
-            how = f"{line.seconds:.1f} s"
-        rows = f"{counts.rows_in:>5} in: [{colour}]{said:<32}[/]"
-        self.console.print(f"  [bold]{line.stage:<12}[/bold] {rows} {how}", highlight=False)
+            duration = f"{totals.seconds:.1f} s"
+        rows = f"{counts.rows_in:>5} in: [{color}]{text:<32}[/]"
+        self.console.print(f"  [bold]{totals.stage:<12}[/bold] {rows} {duration}", highlight=False)
 
     def warn(self, message: str) -> None:
-        """One line per warning."""
-        said = f"  [yellow]warning[/yellow] {escape(message)}"
-        self.console.print(said, highlight=False, soft_wrap=True)
+        """Print a warning on one line."""
+        text = f"  [yellow]warning[/yellow] {escape(message)}"
+        self.console.print(text, highlight=False, soft_wrap=True)
 
 
 class Stopwatch:
-    """Wall seconds since it was made."""
+    """Measure the wall time since its creation, in seconds."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()

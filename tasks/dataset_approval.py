@@ -1,7 +1,7 @@
-"""A person looks at the dataset before it is trained on.
+"""Require the user's approval of the dataset before training.
 
-What was approved is the content of the dataset, by its stage key: the same dataset is not asked for
-again, whatever run comes upon it, and another one is.
+A decision applies to the content of the dataset, by its stage key: no run asks again for the same
+dataset, and a changed dataset needs a new decision.
 """
 
 from __future__ import annotations
@@ -20,54 +20,58 @@ from tasks.prefect_artifacts import report_link
 
 
 class DatasetNotApproved(BadInput):
-    """A person has not approved the dataset, or has rejected it."""
+    """The dataset is not approved yet, or was rejected."""
 
 
 class ApprovalInput(RunInput):
-    """The form that the UI shows on Resume."""
+    """Form that the UI shows on Resume."""
 
     approve: bool = Field(False, description="Train on this dataset.")
-    note: str = Field("", description="Why; kept with the decision.")
+    note: str = Field("", description="Reason, saved with the decision.")
 
 
 def require_approval(run: Run, dataset: TableRef) -> None:
-    """Return when the dataset is approved, or when the settings ask for no review.
+    """Return if the dataset is approved, or if the settings do not require approval.
 
-    A run of a deployment is suspended: its process ends, nothing is held while it waits, and Resume
-    in the UI takes it up again; what was rejected once is asked again. A run from the shell has
-    nobody to wait for and ends with NotApproved, which says what to do. Raises NotApproved when the
-    answer was no.
+    A run of a deployment is suspended: its process ends, it occupies nothing while it waits, and
+    Resume in the UI continues it; a dataset that was rejected before is presented again. A run from
+    the shell cannot wait and ends with DatasetNotApproved, which names the commands to use. Raises
+    DatasetNotApproved if the dataset is rejected.
     """
     config = run.workspace.config
     if not config.run.require_approval:
         return
     decision = load_decision(config.workspace, dataset.key)
     context = FlowRunContext.get()
-    asked = context is not None and context.flow_run is not None and context.flow_run.deployment_id
-    if asked and not (decision is not None and decision.approved):
+    is_deployed = (
+        context is not None and context.flow_run is not None and context.flow_run.deployment_id
+    )
+    if is_deployed and not (decision is not None and decision.approved):
         decision = _suspend_for_approval(run, dataset)
     if decision is None:
         raise DatasetNotApproved(
             f"the dataset {dataset.key[:12]} ({_format_counts(dataset)}) waits for approval",
             where="settings, key run.require_approval",
-            fix=f"Look at {dataset.path}, then: mimix review SETTINGS --approve (or --reject), and "
-            "the same command goes on from here.",
+            fix=f"Inspect {dataset.path}, run mimix review SETTINGS --approve (or --reject), then "
+            "run the same command again: it continues from here.",
         )
     if not decision.approved:
         raise DatasetNotApproved(
             f"the dataset {dataset.key[:12]} was rejected: {decision.note or 'no reason given'}",
             where="settings, key run.require_approval",
-            fix="Change the settings or the library, or approve it after all: "
+            fix="Change the settings or the library, or approve it: "
             "mimix review SETTINGS --approve",
         )
 
 
 def _suspend_for_approval(run: Run, dataset: TableRef) -> DatasetDecision:
-    """Suspend the run until a person has answered, and keep the answer."""
+    """Suspend the run until the user has decided in the UI, and save the decision."""
     config = run.workspace.config
     text = _approval_page(run, dataset)
     create_markdown_artifact(
-        markdown=text, key="mimix-review", description="Waits for approval: Resume, then answer"
+        markdown=text,
+        key="mimix-review",
+        description="Waits for approval: click Resume, then decide.",
     )
     answer = suspend_flow_run(
         wait_for_input=ApprovalInput.with_initial_data(description=text),
@@ -84,7 +88,8 @@ def _approval_page(run: Run, dataset: TableRef) -> str:
     notes = [f"| {name} | {value} |" for name, value in record.notes.items()]
     report = run.workspace.config.workspace / "report" / "index.html"
     link = report_link(run.workspace.config)
-    page = f"[Report of the last whole run]({link})" if report.exists() else "No report yet."
+    seconds = sum(stage.seconds for stage in run.console.finished_stages)
+    page = f"[Report of the last complete run]({link})" if report.exists() else "No report yet."
     return "\n".join(
         [
             f"## Dataset {dataset.key[:12]} waits for approval",
@@ -97,9 +102,9 @@ def _approval_page(run: Run, dataset: TableRef) -> str:
             "",
             page,
             "",
-            f"Its rows: `{dataset.path}`",
+            f"Rows: `{dataset.path}`",
             "",
-            run.summary().markdown("So far", sum(line.seconds for line in run.console.finished_stages)),
+            run.summary().markdown("So far", seconds),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""Videos of the prompts, and their scores."""
+"""Tasks ``videos``, ``samples`` and ``scores``: generate videos of the prompts, measure them."""
 
 from collections.abc import Sequence
 
@@ -17,26 +17,26 @@ samples_task = stage_task("samples")
 scores_task = stage_task("scores")
 
 MAX_VIDEOS_PER_UNIT = 8
-"""Prompts of one unit of work, at most: 40 minutes of one H200. With several GPUs each works on a
-unit (``run.max_workers`` at a time); loading the model is a small part of one."""
+"""Maximum number of prompts per unit: 40 minutes of one H200. Several GPUs each process a unit
+(``run.max_workers`` at a time); loading the model is a small part of a unit's time."""
 
 
 def generate_samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
-    """One video per prompt: made in units, then one table of them all."""
+    """Generate one video per prompt, in units, and join their tables into one."""
     settings = run.workspace.config.samples
     prompts = run.workspace.file_ref(settings.prompts, "samples.prompts")
     if prompts is None:
         raise BadInput(
             "no prompts to generate from",
             where="settings, key samples.prompts",
-            fix="Write the path of a prompts file (see demo/prompts.yaml).",
+            fix="Set it to the path of a prompts file (see demo/prompts.yaml).",
         )
     roster = [character.name for character in run.workspace.library.characters()]
     parts = run.workspace.config.workspace / "parts"
     inputs = [
         VideoInputs(
             unit=unit,
-            prompts=share,
+            prompts=unit_prompts,
             backbone_name=model.name,
             transformer=model.components["transformer"],
             vae=model.components["vae"],
@@ -46,7 +46,7 @@ def generate_samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
             lora=lora,
             partial_results=parts,
         )
-        for unit, share in split_prompt_units(load_prompts(prompts.path, roster))
+        for unit, unit_prompts in split_prompt_units(load_prompts(prompts.path, roster))
     ]
     videos = run.run_units(videos_task, inputs, settings)
     remove_stale_results(parts, str(videos_task.name))
@@ -54,19 +54,19 @@ def generate_samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
 
 
 def split_prompt_units(prompts: Sequence[VideoPrompt]) -> list[tuple[str, tuple[VideoPrompt, ...]]]:
-    """The units that the prompts are generated in, in their order, each with its prompts."""
-    begins = range(0, len(prompts), MAX_VIDEOS_PER_UNIT)
+    """Split the prompts, in their order, into named units of work."""
+    starts = range(0, len(prompts), MAX_VIDEOS_PER_UNIT)
     return [
         (
-            f"{begin + 1}-{min(begin + MAX_VIDEOS_PER_UNIT, len(prompts))}",
-            tuple(prompts[begin : begin + MAX_VIDEOS_PER_UNIT]),
+            f"{start + 1}-{min(start + MAX_VIDEOS_PER_UNIT, len(prompts))}",
+            tuple(prompts[start : start + MAX_VIDEOS_PER_UNIT]),
         )
-        for begin in begins
+        for start in starts
     ]
 
 
 def score_samples(run: Run, samples: TableRef, clips: Sequence[TableRef]) -> TableRef:
-    """Every metric of every generated video, and of the real clips for scale."""
+    """Score every generated video, and real clips for comparison, with every metric."""
     settings = run.workspace.config.scores
     files = (run.workspace.file_ref(path, "scores.weights") for path in required_weights(settings))
     inputs = ScoreInputs(
@@ -74,6 +74,8 @@ def score_samples(run: Run, samples: TableRef, clips: Sequence[TableRef]) -> Tab
         samples=samples,
         clips=tuple(clips),
         weights=tuple(file for file in files if file is not None),
-        extensions=tuple(run.workspace.store.source_ref(path) for path in extension_files(settings)),
+        extensions=tuple(
+            run.workspace.store.source_ref(path) for path in extension_files(settings)
+        ),
     )
     return run.run_single(scores_task, inputs, settings)

@@ -1,4 +1,4 @@
-"""The event ``mimix.episode.arrived``: a whole file waits in the inbox."""
+"""Emit the event ``mimix.episode.arrived``: a complete file is in the inbox."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ EPISODE_ARRIVED = "mimix.episode.arrived"
 
 
 def emit_episode_arrived(files: Sequence[Waiting]) -> bool:
-    """Tell the Prefect server. False: it did not answer, so nobody has heard of them.
+    """Send one event per file to the Prefect server; return False if it did not accept them.
 
-    Sent by a request of its own and not by ``emit_event``, which says nothing of what was lost.
+    Uses a direct request instead of ``emit_event``, which does not report lost events.
     """
     events = [
         Event(
             event=EPISODE_ARRIVED,
             resource={
-                "prefect.resource.id": f"mimix.episode.{one.sha256[:16]}",
-                "prefect.resource.name": one.path.name,
+                "prefect.resource.id": f"mimix.episode.{file.sha256[:16]}",
+                "prefect.resource.name": file.path.name,
             },
             payload={
-                "show": one.show,
-                "path": str(one.path),
-                "sha256": one.sha256,
-                "size": one.size,
+                "show": file.show,
+                "path": str(file.path),
+                "sha256": file.sha256,
+                "size": file.size,
             },
         ).model_dump(mode="json")
-        for one in files
+        for file in files
     ]
     try:
         with get_client(sync_client=True) as client:

@@ -1,8 +1,8 @@
-"""What was made from what, as Prefect assets: episodes, curated shows, dataset, LoRA, scores.
+"""Record lineage as Prefect assets: episodes, curated shows, dataset, LoRA, samples, scores.
 
-An asset is what a person would name, and keeps its key from run to run; the stage key of the
-version at hand is in its metadata. One materialization per asset and run, and only where the run
-computed something of it: some events for a run, not some for each of a thousand units.
+An asset is a result that users refer to, and has the same key in every run; the stage key of the
+current version is in its metadata. There is one materialization per asset and run, and only if the
+run computed part of it: a few events per run, not a few for each of a thousand units.
 """
 
 from __future__ import annotations
@@ -16,39 +16,44 @@ from typing import Any
 
 from prefect.assets import Asset, AssetProperties, materialize
 
+from mimix_core.engine import registry
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.stage import Phase
 from tasks.base import Run
 from tasks.prefect_artifacts import computed_stages
 
 MAX_PARENTS = 90
-"""Prefect's server takes events of up to 100 related resources, some of which are its own."""
+"""Prefect's server accepts events with up to 100 related resources, some of which it adds."""
 
-CURATED = ("scenes", "overlays", "clips", "duplicates", "transcripts", "captions")
+ASSET_STAGES = ("dataset", "lora", "samples", "scores", "judgements")
+"""Stages whose table is an asset; each is derived from the one before."""
 
 
 def record_lineage(run: Run) -> None:
-    """Tell Prefect of the assets that this run made anew, each with those it was made from."""
+    """Materialize the assets that this run computed, each with its upstream assets."""
     computed = computed_stages(run)
     shows = {show.id: _asset(run, f"curated/{show.id}") for show in run.workspace.library.shows}
-    if any(stage in CURATED for stage in computed):
+    if any(registry.get_stage(stage).phase is Phase.CURATION for stage in computed):
         for show, asset in shows.items():
             episodes = [e for e in run.workspace.episodes if e.show.id == show]
-            parents = [_asset(run, f"episode/{e.id}", e.name) for e in episodes]
-            _materialize(asset, parents, {"episodes": len(episodes)})
-    chain = list(shows.values())
-    for stage in ("dataset", "lora", "samples", "scores", "judgements"):
+            sources = [_asset(run, f"episode/{e.id}", e.name) for e in episodes]
+            _materialize(asset, sources, {"episodes": len(episodes)})
+    parents = list(shows.values())
+    for stage in ASSET_STAGES:
         refs = run.refs.get(stage)
         if not refs:
             return
         asset = _asset(run, stage)
         if stage in computed:
-            _materialize(asset, chain, _table_metadata(refs))
-        chain = [asset]
+            _materialize(asset, parents, _table_metadata(refs))
+        parents = [asset]
 
 
 def asset_key(workspace: Path, path: str) -> str:
-    """The key of an asset of that workspace: its folder's name tells it to a person, a piece of
-    the digest of its whole path from others of that name."""
+    """Build the key of an asset of a workspace, e.g. ``mimix://workspace-1a2b3c4d/dataset``.
+
+    It contains the folder's name for readers, and part of the digest of its path for uniqueness.
+    """
     name = re.sub(r"[^A-Za-z0-9_-]", "-", workspace.name)[:60] or "workspace"
     digest = hashlib.sha256(os.fsencode(workspace)).hexdigest()[:8]
     return f"mimix://{name}-{digest}/{path}"
@@ -66,14 +71,14 @@ def _table_metadata(refs: Sequence[TableRef]) -> dict[str, Any]:
     return {"key": ref.key, "sha256": ref.sha256, **ref.counts.model_dump()}
 
 
-def _materialize(asset: Asset, parents: Sequence[Asset], facts: dict[str, Any]) -> None:
-    """Materialize the asset. Of more parents than an event can name, the first are named."""
-    named = list(parents[:MAX_PARENTS])
+def _materialize(asset: Asset, parents: Sequence[Asset], metadata: dict[str, Any]) -> None:
+    """Materialize the asset; its event names at most MAX_PARENTS parents."""
+    named: list[Asset | str] = list(parents[:MAX_PARENTS])
 
     @materialize(
         asset, by="MiMix", name="lineage", asset_deps=named, persist_result=False, retries=0
     )
-    def told() -> None:
-        asset.add_metadata({**facts, "parents": len(parents), "parents_named": len(named)})
+    def add_metadata() -> None:
+        asset.add_metadata({**metadata, "parents": len(parents), "parents_named": len(named)})
 
-    told()
+    add_metadata()

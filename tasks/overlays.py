@@ -1,4 +1,4 @@
-"""Subtitles and credits: what is kept of the picture of every scene."""
+"""Task ``overlays``: find the part of every scene that is free of subtitles and credits."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ overlays_task = stage_task("overlays")
 
 
 def detect_overlays(run: Run, scenes: Sequence[TableRef]) -> list[TableRef]:
-    """One table per episode, in the library's order."""
+    """Detect overlays; one table per episode, in the library's order."""
     inputs = [
         OverlayInputs(unit=e.name, show=e.show.id, video=e.video, scenes=scene_table)
         for e, scene_table in zip(run.workspace.episodes, scenes, strict=True)

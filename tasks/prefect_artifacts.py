@@ -1,7 +1,7 @@
-"""What a run leaves in the Prefect UI: the summary, why rows fell out, pictures, a link, lineage.
+"""Publish a run's artifacts in the Prefect UI: summary, rejected rows, contact sheets, report link.
 
-All of it is bounded: an artifact is a row of the server's database, and the tables themselves stay
-in the store.
+All of them are bounded in size: an artifact is a row of the server's database, and the tables
+themselves remain in the store.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ MAX_SHEET_FRAMES = 24
 CONTACT_SHEET_TIMEOUT_SECONDS = 120.0
 
 CONTACT_SHEET_STAGES = ("clips", "composites", "samples")
-"""Stages whose files are videos that a person wants to see."""
+"""Stages whose files are videos to show as contact sheets."""
 
 
 def publish_run_artifacts(run: Run, flow_name: str, seconds: float) -> None:
-    """Leave what the run did in the UI, on the page of the flow run."""
+    """Publish the run's results on the page of the flow run."""
     create_markdown_artifact(
         markdown=run.summary().markdown(flow_name, seconds),
         key=f"mimix-{flow_name}-summary",
-        description="Rows in and out of every stage",
+        description="Rows in and out of every stage.",
     )
     _publish_rejected_rows(run, flow_name)
     for stage in computed_stages(run):
@@ -50,19 +50,19 @@ def publish_run_artifacts(run: Run, flow_name: str, seconds: float) -> None:
 
 
 def computed_stages(run: Run) -> list[str]:
-    """The stages of which this run has computed a unit, in their order."""
-    return [line.stage for line in run.console.finished_stages if line.computed]
+    """Return the stages of which this run computed at least one unit, in order."""
+    return [totals.stage for totals in run.console.finished_stages if totals.computed]
 
 
 def report_link(config: Config) -> str:
-    """Where the report of the workspace is: an address, or the file where nothing serves it."""
+    """Return the URL of the workspace's report: an HTTP address if one is set, else the file."""
     if config.run.workspace_url is not None:
         return f"{config.run.workspace_url.rstrip('/')}/report/index.html"
     return (config.workspace / "report" / "index.html").as_uri()
 
 
 def rejected_rows_table(refs: Sequence[TableRef]) -> Iterator[dict[str, str]]:
-    """Each row that did not come through, with its stage, unit, status, reason and detail."""
+    """Yield every rejected or failed row with its stage, unit, status, reason and detail."""
     for ref in refs:
         if ref.counts.rejected == ref.counts.failed == 0:
             continue
@@ -80,46 +80,48 @@ def rejected_rows_table(refs: Sequence[TableRef]) -> Iterator[dict[str, str]]:
 
 
 def _publish_rejected_rows(run: Run, flow_name: str) -> None:
-    refs = [ref for of_stage in run.refs.values() for ref in of_stage]
+    refs = [ref for stage_refs in run.refs.values() for ref in stage_refs]
     total = sum(ref.counts.rejected + ref.counts.failed for ref in refs)
-    # Failed ones first: they are the news; what is rejected is mostly meant to be.
+    # Failed rows first: rejected rows are usually intended.
     ordered = sorted(refs, key=lambda ref: ref.counts.failed == 0)
-    shown = [row for row, _ in zip(rejected_rows_table(ordered), range(MAX_REJECTED_ROWS), strict=False)]
+    shown = [
+        row for row, _ in zip(rejected_rows_table(ordered), range(MAX_REJECTED_ROWS), strict=False)
+    ]
     if not shown:
         return
-    left = f"; {total - len(shown)} more in the tables of the store" if total > len(shown) else ""
+    more = f"; {total - len(shown)} more in the tables of the store" if total > len(shown) else ""
     create_table_artifact(
         table=shown,
         key=f"mimix-{flow_name}-rejects",
-        description=f"{total} rows rejected or failed, and why{left}",
+        description=f"{total} rows rejected or failed, with reasons{more}",
     )
 
 
 def _publish_contact_sheet(run: Run, stage: str) -> None:
-    """One picture of the middle frames of the stage's videos, spread over all of them."""
+    """Publish one image with the middle frames of evenly selected videos of the stage."""
     videos = [video for ref in run.refs[stage] for video in _video_paths(ref)]
     if not videos:
         return
     step = max(1, len(videos) // MAX_SHEET_FRAMES)
-    chosen = videos[::step][:MAX_SHEET_FRAMES]
-    made = subprocess.run(
-        [sys.executable, "-m", "mimix_core.media.contact_sheet", *map(str, chosen)],
+    selected = videos[::step][:MAX_SHEET_FRAMES]
+    result = subprocess.run(
+        [sys.executable, "-m", "mimix_core.media.contact_sheet", *map(str, selected)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=CONTACT_SHEET_TIMEOUT_SECONDS,
         check=False,
     )
-    if made.returncode != 0:
+    if result.returncode != 0:
         run.console.warn(
-            f"no contact sheet of {stage}: {made.stderr.decode(errors='replace')[-300:]}"
+            f"no contact sheet of {stage}: {result.stderr.decode(errors='replace')[-300:]}"
         )
         return
-    # As an image artifact the UI would print all of the picture's address below it.
-    picture = "data:image/jpeg;base64," + base64.b64encode(made.stdout).decode()
+    # Not an image artifact: the UI would print the complete data URI below the image.
+    data_uri = "data:image/jpeg;base64," + base64.b64encode(result.stdout).decode()
     create_markdown_artifact(
-        markdown=f"![{stage}]({picture})",
+        markdown=f"![{stage}]({data_uri})",
         key=f"mimix-{stage}",
-        description=f"{len(chosen)} of {len(videos)} {stage}: the frame in the middle of each",
+        description=f"{len(selected)} of {len(videos)} {stage}: the middle frame of each",
     )
 
 

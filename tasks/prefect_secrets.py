@@ -1,4 +1,4 @@
-"""Keys of vision-language models: from a Prefect Secret block to where units find them."""
+"""Load API keys of vision-language models from Prefect Secret blocks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mimix_core.vlm import api_key, price_of
 
 
 def load_api_key(vlm: VlmSettings, block: str | None, where: str) -> None:
-    """Put the key of the Secret ``block`` into this process's environment, for its units.
+    """Copy the key of the Secret block into the environment, which units inherit.
 
-    A key that the environment has already stays. Raises BadInput, naming the settings key
-    ``where``, when there is no key in the end, or a budget and no price: before any work.
+    A key that is already in the environment takes precedence. Raises BadInput before any work,
+    naming the settings key ``where``, if there is no key, or a budget but no price.
     """
     name = vlm.api_key_env
     if block is not None and name is not None and not os.environ.get(name):
         try:
-            found = cast(Secret[str], Secret.load(block))
+            secret = cast(Secret[str], Secret.load(block))
         except ValueError as error:
             raise BadInput(
                 f"Prefect has no Secret block {block}",
                 where=f"settings, key {where}",
-                fix=f"Make one in the UI under Blocks, or export {name}",
+                fix=f"Create it in the UI under Blocks, or set the variable {name}.",
             ) from error
-        os.environ[name] = str(found.get())
+        os.environ[name] = str(secret.get())
     api_key(vlm)
     price_of(vlm)

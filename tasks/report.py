@@ -1,4 +1,4 @@
-"""The page that shows what a run made."""
+"""Task ``report``: write the HTML report of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def write_report(
     samples: TableRef,
     scores: TableRef,
 ) -> Path:
-    """Make the page, point ``<workspace>/report`` at it, and give its path."""
+    """Write the report, link ``<workspace>/report`` to it, and return the path of its page."""
     workspace = run.workspace
     shows = tuple(
         ShowSummary(
@@ -87,8 +87,8 @@ def write_report(
 
 
 def _replace_symlink(link: Path, target: Path) -> None:
-    """Make ``link`` a symbolic link to ``target``, replacing the one before in one step."""
-    fresh = link.with_name(f".{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target.resolve(), target_is_directory=True)
-    fresh.replace(link)
+    """Make ``link`` a symbolic link to ``target``, replacing an existing link atomically."""
+    temporary = link.with_name(f".{link.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.resolve(), target_is_directory=True)
+    temporary.replace(link)

@@ -1,4 +1,4 @@
-"""What a run did, stage by stage: for the console, the Prefect UI and the caller."""
+"""Summarize a run stage by stage, for the console, the Prefect UI and the caller."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mimix_core.engine.artifacts import Counts, FrozenModel
 
 
 class StageTotals(FrozenModel):
-    """How one stage went in this run, over all its units."""
+    """Totals of one stage in this run, over all its units."""
 
     stage: str
     units: int
@@ -19,11 +19,12 @@ class StageTotals(FrozenModel):
 
     @property
     def cached(self) -> bool:
+        """Return whether every unit was cached."""
         return self.computed == 0
 
 
 def sum_counts(counts: Sequence[Counts]) -> Counts:
-    """Sum of the units' counts."""
+    """Add up the counts of several units."""
     return Counts(
         rows_in=sum(c.rows_in for c in counts),
         ok=sum(c.ok for c in counts),
@@ -33,9 +34,9 @@ def sum_counts(counts: Sequence[Counts]) -> Counts:
 
 
 class RunSummary(FrozenModel):
-    """What a flow run did, stage by stage; the flow's result.
+    """Totals of every stage of a flow run; the flow's result.
 
-    ``notices``: what was found in the library's folders and left out.
+    ``notices``: files in the library's folders that were left out.
     """
 
     stages: tuple[StageTotals, ...]
@@ -43,21 +44,21 @@ class RunSummary(FrozenModel):
 
     @property
     def computed(self) -> int:
-        """Units that were computed now; 0 means that everything was there already."""
+        """Return the number of computed units; 0 means that everything was cached."""
         return sum(line.computed for line in self.stages)
 
     def markdown(self, flow_name: str, seconds: float) -> str:
-        """The summary as a table for the Prefect UI."""
+        """Format the summary as a Markdown table for the Prefect UI."""
         rows = [
-            "| stage | units | computed | rows in | ok | rejected | failed | why | seconds |",
+            "| stage | units | computed | rows in | ok | rejected | failed | reasons | seconds |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
         ]
         for line in self.stages:
             counts = line.counts
-            why = ", ".join(f"{reason} {n}" for reason, n in line.reasons.items())
+            reasons = ", ".join(f"{reason} {n}" for reason, n in line.reasons.items())
             rows.append(
                 f"| {line.stage} | {line.units} | {line.computed} | {counts.rows_in} | {counts.ok} "
-                f"| {counts.rejected} | {counts.failed} | {why} | {line.seconds:.1f} |"
+                f"| {counts.rejected} | {counts.failed} | {reasons} | {line.seconds:.1f} |"
             )
         left_out = ["", *(f"- {notice}" for notice in self.notices)] if self.notices else []
         return "\n".join([f"## {flow_name}: {seconds:.1f} s", "", *rows, *left_out])

@@ -1,4 +1,4 @@
-"""Shot boundaries of every episode."""
+"""Task ``scenes``: detect the shots of every episode."""
 
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.stages.scenes import SceneInputs
@@ -8,7 +8,7 @@ scenes_task = stage_task("scenes")
 
 
 def detect_scenes(run: Run) -> list[TableRef]:
-    """One table per episode, in the library's order."""
+    """Detect shots; one table per episode, in the library's order."""
     inputs = [
         SceneInputs(unit=e.name, show=e.show.id, style=e.show.style, video=e.video)
         for e in run.workspace.episodes

@@ -1,7 +1,7 @@
-"""Run units in child process groups: timed, killable, their logs kept, their progress heard.
+"""Run units in subprocesses with timeouts, logs and progress reports; each can be killed.
 
-A process runs units of one stage one after another, so that torch is imported once a worker and
-not once an episode. One that failed in any way other than by a clean reply is not used again.
+A process runs units of one stage one after another, so that torch is imported once per worker and
+not once per episode. A process that failed without a proper reply is not used again.
 """
 
 from __future__ import annotations
@@ -33,44 +33,47 @@ ENVIRONMENT = {
     "ORT_DISABLE_TELEMETRY": "1",
 }
 """Units share the cores: a spinning thread of one starves the others (a LoRA step took 7 s instead
-of 0.2 s). And they tell nobody outside: onnxruntime calls its maker some seconds after it started
-(tests/e2e/test_offline.py counts)."""
+of 0.2 s). Telemetry is off: onnxruntime contacts its vendor some seconds after it started
+(tests/e2e/test_offline.py counts packets)."""
 
 TERMINATION_GRACE_SECONDS = 5.0
 
 IDLE_SECONDS = 60.0
-"""A process that waits longer for another unit is ended: in a Dask worker nobody says that a stage
-is over."""
+"""A process that waits longer for another unit is terminated: a Dask worker is not notified when a
+stage ends."""
 
 POLL_SECONDS = 1.0
-"""A process may be gone while a child of it holds its stdout open: looked at so often."""
+"""Interval of checks whether the process is alive: its own child may still hold its stdout open."""
 
 ProgressCallback = Callable[[int, int, str], None]
+"""Called with the number of steps done, their total, and a note."""
 
 
 class UnitDied(StageFailed):
-    """The process of a unit crashed, hung or met an error that nobody foresaw: what it was given
-    may be to blame.
+    """The process of a unit crashed, hung or raised an unexpected error, possibly due to its input.
 
-    ``reason`` and ``detail`` may stand in a table: they name no path and no time of day.
-    ``again``: whether it may have been the machine's hiccup, so that one more try makes sense.
+    ``reason`` and ``detail`` can be stored in a table: they contain no path and no time of day.
+    ``is_retryable``: whether a temporary problem of the machine is possible, which justifies one
+    more attempt.
     """
 
-    def __init__(self, message: str, reason: Reason, detail: str, *, again: bool = True) -> None:
+    def __init__(
+        self, message: str, reason: Reason, detail: str, *, is_retryable: bool = True
+    ) -> None:
         super().__init__(message)
-        self.reason, self.detail, self.is_retryable = reason, detail, again
+        self.reason, self.detail, self.is_retryable = reason, detail, is_retryable
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Exceptions are pickled by their message alone; a Dask worker sends this one home."""
+        """Pickle all fields, not only the message: a Dask worker sends this error to the run."""
         return type(self), (str(self), self.reason, self.detail), self.__dict__
 
 
 class RunCancelled(StageFailed):
-    """The run is being ended from outside: a unit's death now says nothing of what it was given."""
+    """The run was cancelled; the death of a unit says nothing about its input."""
 
 
 class UnitProcess:
-    """One ``python -m mimix_core.engine.worker``, leading a process group of its own."""
+    """A subprocess ``python -m mimix_core.engine.worker`` in a separate process group."""
 
     def __init__(self) -> None:
         self._child = subprocess.Popen(
@@ -97,7 +100,7 @@ class UnitProcess:
         stall_seconds: float | None,
         on_progress: ProgressCallback,
     ) -> UnitReply:
-        """The unit's reply. Raises UnitDied when the process dies, falls silent or is too slow."""
+        """Run a unit and return its reply. Raises UnitDied on a crash, a stall or a timeout."""
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(request.model_dump_json().encode() + b"\n")
@@ -105,46 +108,48 @@ class UnitProcess:
         except BrokenPipeError as error:
             raise self._exit_error(request) from error
         deadline = _deadline_after(timeout_seconds)
-        silent_until = _deadline_after(stall_seconds)
+        stall_deadline = _deadline_after(stall_seconds)
         while True:
-            left = min(deadline, silent_until) - time.monotonic()
+            left = min(deadline, stall_deadline) - time.monotonic()
             try:
-                said = self._messages.get(timeout=max(0.0, min(left, POLL_SECONDS)))
+                message = self._messages.get(timeout=max(0.0, min(left, POLL_SECONDS)))
             except queue.Empty:
                 if self._child.poll() is not None and self._messages.empty():
                     raise self._exit_error(request) from None
                 if left <= 0:
-                    raise _timeout_error(request, timeout_seconds, stall_seconds, deadline) from None
+                    raise _timeout_error(
+                        request, timeout_seconds, stall_seconds, deadline
+                    ) from None
                 continue
-            if said is None:
+            if message is None:
                 raise self._exit_error(request)
-            if "reply" in said:
-                return UnitReply.model_validate(said["reply"])
-            silent_until = _deadline_after(stall_seconds)
-            on_progress(said["done"], said["total"], said["note"])
+            if "reply" in message:
+                return UnitReply.model_validate(message["reply"])
+            stall_deadline = _deadline_after(stall_seconds)
+            on_progress(message["done"], message["total"], message["note"])
 
-    def _exit_error(self, asked: UnitRequest) -> UnitDied:
+    def _exit_error(self, request: UnitRequest) -> UnitDied:
         code = self._child.wait()
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return UnitDied(
-            f"stage {asked.stage} ended by {cause}. Log: {asked.log}\n{_log_tail(asked.log)}",
+            f"stage {request.stage} ended by {cause}. Log: {request.log}\n{_log_tail(request.log)}",
             Reason.DECODER_CRASHED,
             f"the process that read the file ended by {cause}",
         )
 
     def terminate(self) -> None:
-        """End the whole process group: asked first, then killed. Nothing of it is left."""
+        """End the complete process group: SIGTERM first, then SIGKILL."""
         _processes.discard(self)
         try:
             os.killpg(self._child.pid, signal.SIGTERM)
             self._child.wait(TERMINATION_GRACE_SECONDS)
             os.killpg(self._child.pid, signal.SIGKILL)
         except ProcessLookupError:
-            return  # nobody of the group is left
+            return  # no process of the group is left
         except subprocess.TimeoutExpired:
             os.killpg(self._child.pid, signal.SIGKILL)
         finally:
-            # One that waits for a dead disk cannot even be killed. It goes when the disk answers;
+            # A process that waits for an unresponsive disk cannot be killed until the disk answers;
             # the run does not wait for that.
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(TERMINATION_GRACE_SECONDS)
@@ -154,29 +159,30 @@ class UnitProcess:
 
 
 def _deadline_after(seconds: float | None) -> float:
-    """The moment that many seconds from now; never without any."""
+    """Return the monotonic time that many seconds from now; infinity for None."""
     return math.inf if seconds is None else time.monotonic() + seconds
 
 
 def _timeout_error(
-    asked: UnitRequest,
+    request: UnitRequest,
     timeout_seconds: float | None,
     stall_seconds: float | None,
     deadline: float,
 ) -> UnitDied:
-    if time.monotonic() >= deadline:
+    timed_out = time.monotonic() >= deadline
+    if timed_out:
         assert timeout_seconds is not None
-        limit, key, did, again = timeout_seconds, "timeout_minutes", "ran longer than", False
+        limit, key, symptom = timeout_seconds, "timeout_minutes", "ran longer than"
     else:
         assert stall_seconds is not None
-        limit, key, did, again = stall_seconds, "stall_timeout_minutes", "said nothing for", True
-    words = f"{did} {limit / 60:g} minutes"
+        limit, key, symptom = stall_seconds, "stall_timeout_minutes", "reported no progress for"
+    cause = f"{symptom} {limit / 60:g} minutes"
     return UnitDied(
-        f"stage {asked.stage} {words} and was ended. Raise run.{key} if it needs more. "
-        f"Log: {asked.log}",
+        f"stage {request.stage} {cause} and was terminated. Raise run.{key} if it needs more. "
+        f"Log: {request.log}",
         Reason.DECODER_HUNG,
-        f"the process that read the file {words} and was ended",
-        again=again,
+        f"the process that read the file {cause} and was terminated",
+        is_retryable=not timed_out,
     )
 
 
@@ -194,12 +200,13 @@ def run_in_subprocess(
     new_process: bool = False,
     on_progress: ProgressCallback,
 ) -> UnitReply:
-    """Run a unit in an idle process of its stage, or a new one, and give its reply.
+    """Run a unit in an idle process of its stage, or in a new one, and return its reply.
 
-    ``hear(done, total, note)`` is called as the unit makes progress; one that makes none for
-    ``stall_seconds`` is killed. ``fresh``: in a new process in any case. Raises BadInput or
-    Transient as the unit did, UnitDied when its process crashed, hung, ran out of memory or met an
-    error that nobody foresaw, Leaving when ``end_all`` ended it, and StageFailed for all else.
+    ``on_progress(done, total, note)`` is called when the unit makes progress; a unit that reports
+    none for ``stall_seconds`` is killed. ``new_process``: never use an idle process. Raises
+    BadInput and Transient like the unit itself, UnitDied if its process crashed, hung, ran out of
+    memory or raised an unexpected error, RunCancelled after ``terminate_all_units``, and
+    StageFailed for everything else.
     """
     request.log.parent.mkdir(parents=True, exist_ok=True)
     process = None if new_process else _pop_idle_process(request.stage)
@@ -207,18 +214,18 @@ def run_in_subprocess(
         process = UnitProcess()
     try:
         if _cancelled.is_set():
-            raise RunCancelled(f"stage {request.stage} was ended with its run")
+            raise RunCancelled(f"stage {request.stage} was terminated with its run")
         reply = process.run(request, timeout_seconds, stall_seconds, on_progress)
-    except UnitDied as died:
+    except UnitDied as error:
         process.terminate()
         if _cancelled.is_set():
-            raise RunCancelled(f"stage {request.stage} was ended with its run") from died
+            raise RunCancelled(f"stage {request.stage} was terminated with its run") from error
         raise
     except BaseException:
         process.terminate()
         raise
     if reply.error == "out_of_memory":
-        process.terminate()  # what it holds is not given back
+        process.terminate()  # its memory may not be released otherwise
         raise UnitDied(
             f"stage {request.stage} {reply.message}. Raise run.memory_limit_gb if it needs more. "
             f"Log: {request.log}",
@@ -227,12 +234,12 @@ def run_in_subprocess(
         )
     _add_idle_process(request.stage, process)
     if reply.error == "unforeseen":
-        kind = reply.message.partition(":")[0]
+        exception_name = reply.message.partition(":")[0]
         raise UnitDied(
             f"stage {request.stage}: {reply.message}\nLog: {request.log}",
             Reason.UNFORESEEN_ERROR,
-            f"the process that read the file met an error that nobody foresaw, {kind}",
-            again=False,
+            f"the process that read the file raised an unexpected {exception_name}",
+            is_retryable=False,
         )
     if reply.error == "bad_input":
         raise BadInput(reply.message)
@@ -244,18 +251,18 @@ def run_in_subprocess(
 
 
 def _pop_idle_process(stage: str) -> UnitProcess | None:
-    """A process that waits for a unit of this stage, if there is one."""
+    """Take an idle process of this stage; None if there is none."""
     with _idle_lock:
-        waiting = _idle.get(stage)
-        if not waiting:
+        idle = _idle.get(stage)
+        if not idle:
             return None
-        process, timer = waiting.pop()
+        process, timer = idle.pop()
     timer.cancel()
     return process
 
 
 def _add_idle_process(stage: str, process: UnitProcess) -> None:
-    """Let the process wait for another unit of its stage, for a while."""
+    """Reserve the process for another unit of its stage, for IDLE_SECONDS at most."""
     timer = threading.Timer(IDLE_SECONDS, _expire_idle_process, (stage, process))
     timer.daemon = True
     with _idle_lock:
@@ -265,33 +272,33 @@ def _add_idle_process(stage: str, process: UnitProcess) -> None:
 
 def _expire_idle_process(stage: str, process: UnitProcess) -> None:
     with _idle_lock:
-        waiting = _idle.get(stage, [])
-        left = [entry for entry in waiting if entry[0] is not process]
-        if len(left) == len(waiting):
-            return  # taken a moment ago
-        _idle[stage] = left
+        idle = _idle.get(stage, [])
+        remaining = [entry for entry in idle if entry[0] is not process]
+        if len(remaining) == len(idle):
+            return  # a unit took it a moment ago
+        _idle[stage] = remaining
     process.terminate()
 
 
 def stop_idle_units(stage: str) -> None:
-    """End the processes that wait for more units of this stage."""
+    """Terminate the idle processes of this stage."""
     with _idle_lock:
-        waiting = _idle.pop(stage, [])
-    for process, timer in waiting:
+        idle = _idle.pop(stage, [])
+    for process, timer in idle:
         timer.cancel()
         process.terminate()
 
 
 def terminate_all_units() -> None:
-    """End every unit process of this run, busy or idle, all at once, and let no other one begin.
+    """Terminate all unit processes of this run, busy or idle, in parallel, and start no new ones.
 
-    What the units were at is not committed and no file is blamed: the next run takes it up.
+    Unfinished units are not committed and no file is blamed: the next run computes them.
     """
     _cancelled.set()
-    ending = [threading.Thread(target=process.terminate) for process in list(_processes)]
-    for thread in ending:
+    threads = [threading.Thread(target=process.terminate) for process in list(_processes)]
+    for thread in threads:
         thread.start()
-    for thread in ending:
+    for thread in threads:
         thread.join()
 
 

@@ -1,4 +1,4 @@
-"""The paper's tables of the run's own videos, as an artifact in the Prefect UI."""
+"""Publish the paper's tables for the run's own videos as an artifact in the Prefect UI."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mimix_core.wan.samples_stage import VIDEO_FOLDER
 from tasks.base import Run
 from tasks.judgements import OWN_SYSTEM
 
-REPORT_HINT = "`mimix bench report` makes it, with other systems beside (docs/benchmark.md)"
+REPORT_HINT = "`mimix bench report` writes it, together with other systems (docs/benchmark.md)"
 
 
 def publish_paper_tables(
     run: Run, samples: TableRef, scores: TableRef, judgements: TableRef | None
 ) -> None:
-    """Tables 1 to 3 for the run's samples, beside the paper's own figures.
+    """Publish tables 1 to 3 for the run's samples, next to the paper's figures.
 
-    Nothing where no sample was scored: why is among the run's failed rows.
+    Publishes nothing if no sample was scored; the run's failed rows have the reasons.
     """
     if not any(row["kind"] == "sample" for row in tables.read(scores.path, SCORES)):
         return
     prompts = run.workspace.file_ref(run.workspace.config.samples.prompts, "samples.prompts")
-    assert prompts is not None, "samples were made of prompts"
+    assert prompts is not None, "samples are generated from prompts"
     evidence = gather(
         read_prompt_file(prompts.path),
         [System(OWN_SYSTEM, samples.folder / VIDEO_FOLDER)],
@@ -41,5 +41,5 @@ def publish_paper_tables(
     create_markdown_artifact(
         markdown=summary(all_sheets(evidence, {}, {}), REPORT_HINT),
         key="mimix-tables",
-        description="The paper's tables for the videos of this run",
+        description="The paper's tables for the videos of this run.",
     )

@@ -1,4 +1,4 @@
-"""The backbone, the latents and embeddings of the dataset, and the LoRA."""
+"""Tasks ``backbone``, ``latents``, ``embeddings`` and ``lora``: precompute and train."""
 
 import math
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ embeddings_task = stage_task("embeddings")
 lora_task = stage_task("lora")
 
 MAX_LATENTS_PER_UNIT = 512
-"""Samples whose latents are one unit of work, at most: about ten minutes of one H200."""
+"""Maximum number of samples per unit of latents: about ten minutes of one H200."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """The text-to-video model: its table, and the folder of each of its components."""
+    """Text-to-video model: its table, and the folder of each of its components."""
 
     name: str
     table: TableRef
@@ -33,7 +33,7 @@ class Backbone:
 
 
 def prepare_backbone(run: Run, captions: Sequence[TableRef]) -> Backbone:
-    """The real model's folder, or the stand-in built for these captions."""
+    """Check the folder of the real model, or build a stand-in for these captions."""
     settings = run.workspace.config.backbone
     weights = run.workspace.file_ref(resolve_weights_folder(settings), "backbone.path")
     inputs = BackboneInputs(unit="all", captions=tuple(captions), weights=weights)
@@ -42,7 +42,7 @@ def prepare_backbone(run: Run, captions: Sequence[TableRef]) -> Backbone:
 
 
 def encode_latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> list[TableRef]:
-    """VAE latents of tables of clips or composites: one table each, or several of a long one."""
+    """Encode clips or composites as VAE latents; a long table is split into several units."""
     inputs = [
         LatentInputs(
             unit=unit,
@@ -61,23 +61,22 @@ def encode_latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> li
 
 
 def split_latent_units(table: TableRef) -> list[tuple[str, tuple[int, int] | None]]:
-    """The units that a table's usable rows are encoded in, each with its share of them.
+    """Split a table's usable rows into units of work; return their names and row ranges.
 
-    All composites are one table: were it one unit, it would keep one GPU busy long after the
-    others are done.
+    All composites are in one table: as a single unit, it would occupy one GPU long after the
+    others have finished.
     """
     count = math.ceil(table.counts.ok / MAX_LATENTS_PER_UNIT)
     if count <= 1:
         return [(table.unit, None)]
-    ends = [table.counts.ok * share // count for share in range(count + 1)]
+    ends = [table.counts.ok * part // count for part in range(count + 1)]
     return [
-        (f"{table.unit} {share + 1}/{count}", (ends[share], ends[share + 1]))
-        for share in range(count)
+        (f"{table.unit} {part + 1}/{count}", (ends[part], ends[part + 1])) for part in range(count)
     ]
 
 
 def embed_captions(run: Run, captions: Sequence[TableRef], model: Backbone) -> list[TableRef]:
-    """Text embeddings: one table per table of captions."""
+    """Embed captions; one table per table of captions."""
     inputs = [
         EmbeddingInputs(
             unit=table.unit,
@@ -92,15 +91,17 @@ def embed_captions(run: Run, captions: Sequence[TableRef], model: Backbone) -> l
     refs = run.run_units(embeddings_task, inputs, run.workspace.config.embeddings)
     remove_stale_results(_parts_folder(run), str(embeddings_task.name))
     for ref in refs:
-        cut = run.workspace.store.record(ref).notes["captions_cut"]
-        if cut:
+        truncated = run.workspace.store.record(ref).notes["captions_cut"]
+        if truncated:
             limit = run.workspace.config.embeddings.max_tokens
-            run.console.warn(f"embeddings ({ref.unit}): {cut} captions are cut to {limit} tokens")
+            run.console.warn(
+                f"embeddings ({ref.unit}): {truncated} captions are truncated to {limit} tokens"
+            )
     return refs
 
 
 def _parts_folder(run: Run) -> Path:
-    """Where what killed units had finished lies."""
+    """Return the folder of finished parts of interrupted units."""
     return run.workspace.config.workspace / "parts"
 
 
@@ -116,7 +117,7 @@ def train_lora(
     embeddings: Sequence[TableRef],
     model: Backbone,
 ) -> TableRef:
-    """One adapter, trained by DeepSpeed; a run that was ended goes on from its checkpoint."""
+    """Train one adapter with DeepSpeed; an interrupted run resumes from its checkpoint."""
     settings = run.workspace.config.lora
     inputs = LoraInputs(
         unit="all",

@@ -1,4 +1,4 @@
-"""Dialogue of every clip."""
+"""Task ``transcripts``: get the dialogue of every clip."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ transcripts_task = stage_task("transcripts")
 
 
 def transcribe_clips(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
-    """One table per episode, in the library's order."""
+    """Transcribe clips; one table per episode, in the library's order."""
     settings = run.workspace.config.transcripts
     model = run.workspace.file_ref(settings.asr_model, "transcripts.asr_model")
     inputs = [
@@ -20,7 +20,9 @@ def transcribe_clips(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
             video=e.video,
             clips=clip_table,
             subtitles=e.subtitles,
-            subtitles_language="" if e.subtitles is None else parse_subtitle_language(e.subtitles.path),
+            subtitles_language=""
+            if e.subtitles is None
+            else parse_subtitle_language(e.subtitles.path),
             speech_model=model,
         )
         for e, clip_table in zip(run.workspace.episodes, clips, strict=True)

@@ -1,24 +1,23 @@
-"""The content-addressed store: a stage's result is whole and under its key, or not there.
+"""Store results by content: a complete result is under its stage key, or nothing is.
 
 Layout below the root::
 
     <stage>/<key>/table.parquet    the rows
-    <stage>/<key>/...              files the rows name
+    <stage>/<key>/...              files that the rows name
     <stage>/<key>/stage.json       the record, written last: digests of all of the above
     .staging/<stage>-<key>-*/      work in progress, locked by the process that does it
     .digests/                      digests of source files, by path, size and mtime
-    .claims/<stage>-<key>          locked by the process that computes it, so that no other does too
-    .in-use                        locked by runs, so that nothing is taken from under them
+    .claims/<stage>-<key>          locked by the process that computes it, so that no other does
+    .in-use                        locked by runs, so that no result they use is discarded
 
-A result gets to its place by one rename. What lies in ``.staging`` without a living owner is the
-rest of a killed run and is swept away. All locks are ``flock``: they end with their process, and
-hold between machines where the file system carries them (NFS 4, CephFS; not SMB or object stores).
+One rename moves a result to its place. A folder in ``.staging`` without a live owner was left by a
+killed run and is removed. All locks are ``flock`` (mimix_core/engine/locks.py): they end with their
+process, and hold between machines if the file system supports that.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -28,7 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import ClassVar
 
 from pydantic import Field, ValidationError
 
@@ -40,12 +39,18 @@ from mimix_core.engine.artifacts import (
     digest_file,
     file_ref,
 )
-from mimix_core.engine.atomic_io import fsync_path
+from mimix_core.engine.atomic_io import atomic_write_bytes, fsync_path
+from mimix_core.engine.locks import (
+    exclusive_lock,
+    is_locked,
+    shared_lock,
+    try_exclusive_lock,
+)
 from mimix_core.errors import BadInput
 
 
 class StoredFile(FrozenModel):
-    """A file of a result as it was when committed."""
+    """Record a file of a result as it was committed."""
 
     path: str
     sha256: str
@@ -54,7 +59,7 @@ class StoredFile(FrozenModel):
 
 
 class StageRecord(FrozenModel):
-    """What ``stage.json`` says of a result."""
+    """Record of a committed result, written as ``stage.json``."""
 
     stage: str
     version: int
@@ -77,7 +82,7 @@ class _SourceDigest(FrozenModel):
 
 @dataclass(frozen=True)
 class Store:
-    """All results below one folder."""
+    """Content-addressed store of all results below one folder."""
 
     root: Path
     TABLE: ClassVar[str] = "table.parquet"
@@ -86,25 +91,26 @@ class Store:
     IN_USE: ClassVar[str] = ".in-use"
     CLAIMS: ClassVar[str] = ".claims"
     CLAIM_POLL_SECONDS: ClassVar[float] = 0.2
-    """How often one that waits for a claim looks again."""
+    """Seconds between two attempts to get a claim."""
 
     def folder(self, stage: str, key: str) -> Path:
+        """Return the folder of a result, whether or not it exists."""
         return self.root / stage / key
 
     def record(self, ref: TableRef) -> StageRecord:
-        """The record of a committed result."""
+        """Read the record of a committed result."""
         return StageRecord.model_validate_json((ref.folder / self.RECORD).read_bytes())
 
     def records(self) -> Iterator[StageRecord]:
-        """The records of all results, whole or not, in the order of their stage and key."""
+        """Read the records of all results, intact or not, ordered by stage and key."""
         for path in sorted(self.root.glob(f"[!.]*/*/{self.RECORD}")):
             yield StageRecord.model_validate_json(path.read_bytes())
 
     def lookup(self, stage: str, key: str) -> TableRef | None:
-        """The committed result, if it is there and all its files are as they were committed.
+        """Return the committed result if it exists and all its files are unchanged, else None.
 
-        The table is read and digested every time. Other files are taken as unchanged while size
-        and mtime are, and digested otherwise.
+        The table is read and digested every time. Other files count as unchanged while size and
+        mtime are unchanged, and are digested otherwise.
         """
         folder = self.folder(stage, key)
         try:
@@ -123,20 +129,20 @@ class Store:
 
     @contextmanager
     def claim(self, stage: str, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
-        """The sole right to compute a result. Whoever else asks for it waits until it is given up.
+        """Hold the exclusive claim to compute a result; others wait until it is released.
 
-        ``waits()`` is called once when another has it. To be followed by a ``lookup``: the other
-        has mostly made the result meanwhile. Nothing breaks without it: of two that compute the
-        same, the first commit stays; only the work of the second is lost.
+        ``on_wait()`` is called once if another process holds the claim. Call ``lookup`` afterwards:
+        usually the other process has committed the result meanwhile. Correctness does not depend on
+        claims: of two equal commits the first is final, and only the second one's work is lost.
         """
         path = self._claim_path(stage, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _taken(path)
+        lock = try_exclusive_lock(path)
         if lock is None:
             on_wait()
         while lock is None:
             time.sleep(self.CLAIM_POLL_SECONDS)
-            lock = _taken(path)
+            lock = try_exclusive_lock(path)
         with lock:
             try:
                 yield
@@ -144,29 +150,22 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def is_claimed(self, stage: str, key: str) -> bool:
-        """Whether anyone, in this process or another, computes that result now."""
-        try:
-            with self._claim_path(stage, key).open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        """Return whether any process, this one included, is computing that result."""
+        return is_locked(self._claim_path(stage, key))
 
     def _claim_path(self, stage: str, key: str) -> Path:
         return self.root / self.CLAIMS / f"{stage}-{key}"
 
     @contextmanager
     def staging(self, stage: str, key: str) -> Iterator[Path]:
-        """An empty folder to work in; gone afterwards unless ``commit`` moved it away."""
+        """Create an empty folder to work in; it is removed unless ``commit`` moved it."""
         staging = self.root / ".staging"
         staging.mkdir(parents=True, exist_ok=True)
-        with _locked(staging / self.LOCK):
+        with exclusive_lock(staging / self.LOCK):
             self._remove_abandoned(staging)
             out = Path(tempfile.mkdtemp(prefix=f"{stage}-{key[:16]}-", dir=staging))
-            lock = (out / self.LOCK).open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = try_exclusive_lock(out / self.LOCK)
+            assert lock is not None, "a new folder cannot be locked by another process"
         with lock:
             try:
                 yield out
@@ -174,7 +173,7 @@ class Store:
                 shutil.rmtree(out, ignore_errors=True)
 
     def commit(self, record: StageRecord, out: Path) -> TableRef:
-        """Move a finished staging folder to its key. The first of two equal commits stays."""
+        """Move a finished staging folder to its key; of two equal commits the first is final."""
         paths = sorted(p for p in out.rglob("*") if p.is_file() and p.name != self.LOCK)
         record = record.model_copy(update={"files": tuple(_file_record(p, out) for p in paths)})
         (out / self.RECORD).write_text(record.model_dump_json(indent=1))
@@ -201,25 +200,24 @@ class Store:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """A run works with the results that it found: meanwhile none is discarded."""
-        with (self.root / self.IN_USE).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
+        """Prevent ``discard`` while a run uses the results that it looked up."""
+        with shared_lock(self.root / self.IN_USE):
             yield
 
     def discard(self, stage: str, key: str) -> bool:
-        """Take a result away in one rename, so that the next run makes it anew. False: none there.
+        """Remove a result in one rename, so that the next run computes it again.
 
-        Raises BadInput while a run works with the store: it may be about to read the result.
+        Returns False if there is none. Raises BadInput while a run uses the store: it may be about
+        to read the result.
         """
-        with (self.root / self.IN_USE).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BadInput(
-                    "a run works with these results",
-                    where=str(self.root),
-                    fix="Try again when it has ended.",
-                ) from error
+        lock = try_exclusive_lock(self.root / self.IN_USE)
+        if lock is None:
+            raise BadInput(
+                "a run is using these results",
+                where=str(self.root),
+                fix="Try again when it has ended.",
+            )
+        with lock:
             with self.staging("discarded", key) as out:
                 try:
                     os.rename(self.folder(stage, key), out / "result")
@@ -229,27 +227,24 @@ class Store:
         return True
 
     def source_ref(self, path: Path) -> FileRef:
-        """Reference to a source file or folder; digests are remembered while files stay as is."""
+        """Reference a source file or folder; digests are cached while size and mtime match."""
         return file_ref(path, self._cached_digest)
 
     def _cached_digest(self, path: Path) -> str:
         before = path.stat()
         name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
-        memo = self.root / ".digests" / f"{name}.json"
+        cache_file = self.root / ".digests" / f"{name}.json"
         try:
-            known = _SourceDigest.model_validate_json(memo.read_bytes())
+            cached = _SourceDigest.model_validate_json(cache_file.read_bytes())
         except (FileNotFoundError, ValidationError):
-            known = None
-        if known and (known.size, known.mtime_ns) == (before.st_size, before.st_mtime_ns):
-            return known.sha256
-        fresh = _SourceDigest(
+            cached = None
+        if cached and (cached.size, cached.mtime_ns) == (before.st_size, before.st_mtime_ns):
+            return cached.sha256
+        digest = _SourceDigest(
             size=before.st_size, mtime_ns=before.st_mtime_ns, sha256=digest_file(path)
         )
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        part = memo.with_name(f"{memo.name}.{os.getpid()}")
-        part.write_text(fresh.model_dump_json())
-        part.replace(memo)
-        return fresh.sha256
+        atomic_write_bytes(cache_file, digest.model_dump_json().encode())
+        return digest.sha256
 
     def _table_ref(self, record: StageRecord, folder: Path, table: StoredFile) -> TableRef:
         return TableRef(
@@ -262,40 +257,15 @@ class Store:
         )
 
     def _remove_abandoned(self, staging: Path) -> None:
-        """Remove the work of processes that are gone (their lock is free)."""
-        for left in [entry for entry in staging.iterdir() if entry.is_dir()]:
+        """Remove the folders of processes that have ended (their lock is free)."""
+        for folder in [entry for entry in staging.iterdir() if entry.is_dir()]:
             try:
-                with (left / self.LOCK).open("a") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(left, ignore_errors=True)
+                lock = try_exclusive_lock(folder / self.LOCK)
             except FileNotFoundError:
-                continue  # renamed to its place a moment ago
-            except BlockingIOError:
-                continue  # its owner lives
-
-
-def _taken(path: Path) -> BinaryIO | None:
-    """The file, made and locked; None while another has it.
-
-    Who had it before may have removed the file that was locked here: that lock is worth nothing.
-    """
-    lock = path.open("ab")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-            return lock
-    except (BlockingIOError, FileNotFoundError):
-        lock.close()
-        return None
-    lock.close()
-    return None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+                continue  # committed by its owner a moment ago
+            if lock is not None:
+                with lock:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _file_record(path: Path, out: Path) -> StoredFile:
@@ -321,7 +291,7 @@ def _is_unchanged(path: Path, stored: StoredFile, *, read: bool) -> bool:
 
 
 def _fsync_tree(out: Path) -> None:
-    """Put all files and folders of a result on disk before it is renamed into place."""
+    """Flush all files and folders of a result to disk before it is renamed into place."""
     for folder, _, names in os.walk(out):
         for name in names:
             fsync_path(Path(folder, name))

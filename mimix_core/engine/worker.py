@@ -1,9 +1,9 @@
-"""Units of one stage in a process of their own: ``python -m mimix_core.engine.worker``.
+"""Run units of one stage in a subprocess: ``python -m mimix_core.engine.worker``.
 
-A process bounds what a broken file can do: it can be timed out, killed or crash, and takes no other
-unit with it. Each line of stdin is a request and is answered by a reply; progress and replies go
-out as JSON lines on stdout; everything that libraries print goes to the unit's log. The process
-group ends when stdin closes: whoever started it is gone, or needs it no more.
+A process limits the damage of a broken file: it can be timed out, killed or crash without affecting
+other units. Each line of stdin is a request and is answered by a reply; progress and replies are
+JSON lines on stdout; everything that libraries print goes to the unit's log. The process group ends
+when stdin closes: its parent has died or does not need it any more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mimix_core.errors import BadInput, MimixError, Transient
 
 
 class UnitRequest(FrozenModel):
-    """What to run. ``inputs`` and ``settings`` are the stage's own models as JSON values."""
+    """Request to run a unit; ``inputs`` and ``settings`` are the stage's models as JSON values."""
 
     stage: str
     store: Path
@@ -38,11 +38,11 @@ class UnitRequest(FrozenModel):
     settings: dict[str, Any]
     log: Path
     memory_bytes: int | None = None
-    """The unit fails when it allocates more (Linux)."""
+    """Memory limit: the unit fails when it allocates more (Linux)."""
 
 
 class UnitReply(FrozenModel):
-    """How it went: a reference, or what kind of error with the message for the person."""
+    """Outcome of a unit: a table reference, or the kind of error and its message."""
 
     ref: TableRef | None = None
     computed: bool = False
@@ -59,7 +59,7 @@ def build_request(
     *,
     memory_bytes: int | None = None,
 ) -> UnitRequest:
-    """The request that ``run`` below understands."""
+    """Build the request for ``run_request``."""
     return UnitRequest(
         stage=stage.name,
         store=store.root,
@@ -70,13 +70,13 @@ def build_request(
     )
 
 
-def run_request(asked: UnitRequest) -> UnitReply:
-    """Run the unit in this process; every failure becomes a reply."""
+def run_request(request: UnitRequest) -> UnitReply:
+    """Run the unit in this process and turn every failure into a reply."""
     try:
-        stage = registry.get_stage(asked.stage)
-        inputs = _validate_model(stage.inputs, asked.inputs)
-        settings = _validate_model(stage.settings, asked.settings)
-        done = run_stage(Store(asked.store), stage, inputs, settings)
+        stage = registry.get_stage(request.stage)
+        inputs = _validate_model(stage.inputs, request.inputs)
+        settings = _validate_model(stage.settings, request.settings)
+        result = run_stage(Store(request.store), stage, inputs, settings)
     except BadInput as error:
         return UnitReply(error="bad_input", message=str(error))
     except Transient as error:
@@ -87,13 +87,13 @@ def run_request(asked: UnitRequest) -> UnitReply:
         traceback.print_exc()
         return UnitReply(error="out_of_memory", message="ran out of memory")
     except OSError as error:
-        # A full disk or a lost mount: no unit's fault.
+        # A full disk or a lost mount: not the unit's fault.
         traceback.print_exc()
         return UnitReply(error="failed", message=f"{type(error).__name__}: {error}")
     except Exception as error:
         traceback.print_exc()
         return UnitReply(error="unforeseen", message=f"{type(error).__name__}: {error}")
-    return UnitReply(ref=done.ref, computed=done.computed)
+    return UnitReply(ref=result.ref, computed=result.computed)
 
 
 def _validate_model(kind: type[Any], values: dict[str, Any]) -> Any:
@@ -103,24 +103,24 @@ def _validate_model(kind: type[Any], values: dict[str, Any]) -> Any:
 
 
 def _read_requests() -> Iterator[UnitRequest]:
-    """Requests as they come in. Kills this process group once stdin closes, also in mid-unit."""
-    waiting: queue.Queue[bytes] = queue.Queue()
+    """Yield requests from stdin; kill this process group once stdin closes, even during a unit."""
+    lines: queue.Queue[bytes] = queue.Queue()
 
-    def read() -> None:
+    def read_stdin() -> None:
         for line in sys.stdin.buffer:
-            waiting.put(line)
+            lines.put(line)
         os.killpg(0, signal.SIGKILL)
 
-    threading.Thread(target=read, daemon=True).start()
+    threading.Thread(target=read_stdin, daemon=True).start()
     while True:
-        yield UnitRequest.model_validate_json(waiting.get())
+        yield UnitRequest.model_validate_json(lines.get())
 
 
 def limit_memory(memory_bytes: int | None) -> None:
-    """Bound what this process may allocate from now on; None: what its hard limit allows.
+    """Limit what this process may allocate from now on; None: up to its hard limit.
 
-    RLIMIT_DATA counts memory that can be written, and not, as RLIMIT_AS would, the address space
-    that CUDA and thread pools set aside and never touch.
+    RLIMIT_DATA counts writable memory, unlike RLIMIT_AS, which also counts the address space that
+    CUDA and thread pools reserve and never use.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = hard if memory_bytes is None else memory_bytes
@@ -130,7 +130,7 @@ def limit_memory(memory_bytes: int | None) -> None:
 
 
 def prefer_oom_kill() -> None:
-    """When the machine runs out of memory, the kernel is to take a unit and not the run."""
+    """Let the kernel kill a unit rather than the run when the machine runs out of memory."""
     score = Path("/proc/self/oom_score_adj")
     if score.exists():
         score.write_text("800")
@@ -138,21 +138,21 @@ def prefer_oom_kill() -> None:
 
 def main() -> None:
     prefer_oom_kill()
-    # Libraries print to stdout; only MiMix may, so keep it and give them the log.
-    lines: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
+    # Libraries print to stdout, which carries the protocol: redirect their output to the log.
+    output: TextIO = os.fdopen(os.dup(1), "w", buffering=1)
 
-    def tell(done: int, total: int, note: str) -> None:
-        lines.write(json.dumps({"done": done, "total": total, "note": note}) + "\n")
+    def send_progress(done: int, total: int, note: str) -> None:
+        output.write(json.dumps({"done": done, "total": total, "note": note}) + "\n")
 
-    for asked in _read_requests():
-        with asked.log.open("wb") as log, progress.progress_listener(tell):
+    for request in _read_requests():
+        with request.log.open("wb") as log, progress.progress_listener(send_progress):
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-            limit_memory(asked.memory_bytes)
-            reply = run_request(asked)
+            limit_memory(request.memory_bytes)
+            reply = run_request(request)
             sys.stdout.flush()
             sys.stderr.flush()
-        lines.write(json.dumps({"reply": reply.model_dump(mode="json")}) + "\n")
+        output.write(json.dumps({"reply": reply.model_dump(mode="json")}) + "\n")
 
 
 if __name__ == "__main__":

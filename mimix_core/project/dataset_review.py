@@ -1,24 +1,24 @@
-"""A person's decisions on datasets: one small file each, by the dataset's stage key."""
+"""Load and save the user's decisions on datasets: one small file per dataset stage key."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.atomic_io import atomic_write_bytes
 
 FOLDER = "reviews"
 
 
 class DatasetDecision(FrozenModel):
-    """What was decided on a dataset, and why."""
+    """Decision on a dataset, and the reason for it."""
 
     approved: bool
     note: str = ""
 
 
 def load_decision(workspace: Path, key: str) -> DatasetDecision | None:
-    """The decision on the dataset of that stage key; None when there is none."""
+    """Load the decision on the dataset with that stage key; None if there is none."""
     try:
         return DatasetDecision.model_validate_json(
             (workspace / FOLDER / f"{key}.json").read_bytes()
@@ -28,10 +28,7 @@ def load_decision(workspace: Path, key: str) -> DatasetDecision | None:
 
 
 def save_decision(workspace: Path, key: str, decision: DatasetDecision) -> Path:
-    """Keep a decision, in place of the one before. Whole or not at all."""
+    """Save a decision atomically, replacing an earlier one, and return its file."""
     path = workspace / FOLDER / f"{key}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.write_text(decision.model_dump_json(indent=1))
-    part.replace(path)
+    atomic_write_bytes(path, decision.model_dump_json(indent=1).encode())
     return path
