@@ -1,1 +1,1 @@
-"""Prefect flows. Each reads like the list of its stages; the stages are in mimix_core."""
+"""Prefect flows, each a list of stages in order, and the command line."""

@@ -1,4 +1,4 @@
-"""From captioned clips to a training set with composites."""
+"""Flow ``augment``: from captioned clips to a training set with composites."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from tasks.run_summary import RunSummary
 
 @dataclass(frozen=True)
 class AugmentedTables:
-    """``cutouts``: one table per episode; the others: one over all."""
+    """Tables of augmentation: ``cutouts`` one per episode, the others one over all episodes."""
 
     cutouts: list[TableRef]
     composites: TableRef
@@ -26,16 +26,19 @@ class AugmentedTables:
 
 
 def augment_stages(run: Run, curated: CuratedTables) -> AugmentedTables:
+    """Run all stages of augmentation."""
     cutout_tables = cut_out_characters(run, curated.clips, curated.captions)
     composite_table = make_composites(run, curated.clips, curated.captions, cutout_tables)
     recaption_table = caption_composites(run, composite_table, curated.captions)
-    manifest = assemble_dataset(run, curated.clips, curated.captions, composite_table, recaption_table)
+    manifest = assemble_dataset(
+        run, curated.clips, curated.captions, composite_table, recaption_table
+    )
     return AugmentedTables(cutout_tables, composite_table, recaption_table, manifest)
 
 
 @flow(name="augment")
 def augment(config: Config) -> RunSummary:
-    """Curation, then cutouts, composites and the dataset."""
+    """Run curation, then cutouts, composites and dataset."""
     with flow_session(config, "augment") as run:
         augment_stages(run, curate_stages(run))
         return run.summary()

@@ -1,4 +1,4 @@
-"""From a LoRA to videos and scores."""
+"""Flows ``generate`` and ``benchmark``: from a LoRA to videos, scores and ratings."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from tasks.tables_artifact import publish_paper_tables
 
 @dataclass(frozen=True)
 class BenchmarkTables:
-    """``judgements``: None where the settings name no model that judges."""
+    """Tables of the benchmark; ``judgements`` is None if no judge is configured."""
 
     samples: TableRef
     scores: TableRef
@@ -27,6 +27,7 @@ class BenchmarkTables:
 
 
 def benchmark_stages(run: Run, curated: CuratedTables, trained: TrainedTables) -> BenchmarkTables:
+    """Generate samples, score and judge them, and publish the paper's tables."""
     sample_table = generate_samples(run, trained.backbone, trained.lora)
     score_table = score_samples(run, sample_table, curated.clips)
     judgement_table = judge_samples(run, sample_table)
@@ -36,7 +37,7 @@ def benchmark_stages(run: Run, curated: CuratedTables, trained: TrainedTables) -
 
 @flow(name="generate")
 def generate(config: Config) -> RunSummary:
-    """All that a LoRA needs, then the videos of the prompts."""
+    """Run everything up to the LoRA, then generate the videos of the prompts."""
     with flow_session(config, "generate") as run:
         curated = curate_stages(run)
         trained = train_stages(run, curated, augment_stages(run, curated))
@@ -46,7 +47,7 @@ def generate(config: Config) -> RunSummary:
 
 @flow(name="benchmark")
 def benchmark(config: Config) -> RunSummary:
-    """All that a LoRA needs, then the videos of the prompts, their scores and ratings."""
+    """Run everything up to the LoRA, then generate videos, score them and rate them."""
     with flow_session(config, "benchmark") as run:
         curated = curate_stages(run)
         trained = train_stages(run, curated, augment_stages(run, curated))

@@ -1,4 +1,4 @@
-"""What all commands share: where they print, how errors reach a person, their usual arguments."""
+"""Shared parts of all commands: console, error output, exit codes and common arguments."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mimix_core.settings import Config, load_config
 
 console = Console()
 
-SettingsArgument = Annotated[Path, typer.Argument(help="The settings file, e.g. mimix.yaml.")]
+SettingsArgument = Annotated[Path, typer.Argument(help="Settings file, e.g. mimix.yaml.")]
 WorkspaceOption = Annotated[
-    Path | None, typer.Option(help="Put all results here instead of where the settings say.")
+    Path | None, typer.Option(help="Workspace folder to use instead of the one in the settings.")
 ]
 
 BAD_INPUT = 2
@@ -27,17 +27,17 @@ FAILED = 1
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """What a person can mend is told in words, not in a traceback."""
+    """Print MiMix's errors as messages without a traceback, and set the exit code."""
     try:
         yield
     except MimixError as error:
-        said = f"[bold red]error[/bold red] {escape(str(error))}"
-        Console(stderr=True).print(said, highlight=False, soft_wrap=True)
+        text = f"[bold red]error[/bold red] {escape(str(error))}"
+        Console(stderr=True).print(text, highlight=False, soft_wrap=True)
         raise typer.Exit(BAD_INPUT if isinstance(error, BadInput) else FAILED) from error
 
 
 def load_settings(settings: Path, workspace: Path | None) -> Config:
-    """The settings, with another workspace when one is given."""
+    """Load the settings file, with another workspace if one is given."""
     config = load_config(settings)
     if workspace is None:
         return config

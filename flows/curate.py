@@ -1,4 +1,4 @@
-"""From episodes to captioned clips."""
+"""Flow ``curate``: from episodes to captioned clips."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from tasks.transcripts import transcribe_clips
 
 @dataclass(frozen=True)
 class CuratedTables:
-    """Tables of one row per episode, in the library's order."""
+    """Tables of curation, one per episode each, in the library's order."""
 
     scenes: list[TableRef]
     overlays: list[TableRef]
@@ -29,6 +29,7 @@ class CuratedTables:
 
 
 def curate_stages(run: Run) -> CuratedTables:
+    """Run all stages of curation."""
     scene_tables = detect_scenes(run)
     overlay_tables = detect_overlays(run, scene_tables)
     clip_tables = reject_duplicates(run, cut_clips(run, scene_tables, overlay_tables))
@@ -41,7 +42,7 @@ def curate_stages(run: Run) -> CuratedTables:
 
 @flow(name="curate")
 def curate(config: Config) -> RunSummary:
-    """Episodes -> scenes, overlays, clips, duplicates, transcripts, captions."""
+    """Run scenes, overlays, clips, duplicates, transcripts and captions."""
     with flow_session(config, "curate") as run:
         curate_stages(run)
         return run.summary()

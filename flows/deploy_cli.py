@@ -1,4 +1,4 @@
-"""``mimix deploy``: the flows as deployments of a Prefect server, with one library's settings."""
+"""``mimix deploy``: deploy all flows to a Prefect server with the settings of one library."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 def deploy(
     settings: SettingsArgument,
     workspace: WorkspaceOption = None,
-    pool: Annotated[str, typer.Option(help="The work pool.")] = "mimix-process",
+    pool: Annotated[str, typer.Option(help="Name of the work pool.")] = "mimix-process",
     kind: Annotated[
-        str, typer.Option("--type", help="Of the pool: process, docker or kubernetes.")
+        str, typer.Option("--type", help="Type of the work pool: process, docker or kubernetes.")
     ] = "process",
     gpus: Annotated[
-        int, typer.Option(min=1, help="Runs that train or generate at a time, over the pool.")
+        int, typer.Option(min=1, help="Maximum number of concurrent runs on GPUs, over the pool.")
     ] = 1,
     home: Annotated[
-        Path | None, typer.Option(help="MiMix's folder as the workers see it; none: this one.")
+        Path | None, typer.Option(help="MiMix's folder on the workers. Default: this checkout.")
     ] = None,
     notify: Annotated[
         str | None,
-        typer.Option(help="Block (type/name) that is told of runs that fail or wait for a person."),
+        typer.Option(
+            help="Notification block (type/name) for runs that fail or wait for approval."
+        ),
     ] = None,
 ) -> None:
-    """Make or update the work pool, all deployments and the automations on your Prefect server."""
+    """Create or update the work pool, all deployments and the automations on your Prefect server."""
     with user_errors():
         config = load_settings(settings, workspace)
         prefect_environment.configure_prefect()
@@ -46,21 +48,24 @@ def deploy(
         with get_client(sync_client=True) as client:
             check_server(client, url)
             block = None if notify is None else deployment.find_notification_block(client, notify)
-            made = deployment.create_work_pool(client, target)
-            console.print(f"work pool {pool}: {'made' if made else 'was there'}", highlight=False)
-            spec = deployment.render_deployments(config, target, deployment.read_schedule_states(client))
-            with console.status("Making the deployments"):
+            created = deployment.create_work_pool(client, target)
+            state = "created" if created else "exists"
+            console.print(f"work pool {pool}: {state}", highlight=False)
+            spec = deployment.render_deployments(
+                config, target, deployment.read_schedule_states(client)
+            )
+            with console.status("Creating the deployments"):
                 deployment.run_prefect_deploy(spec, target)
             deployment.set_gpu_limit(client, target)
-            for one in spec["deployments"]:
-                console.print(f"deployment {one['name']}/{one['name']}", highlight=False)
-            for name, done in deployment.install_automations(client, block).items():
-                console.print(f"automation {name}: {done}", highlight=False)
+            for name in (entry["name"] for entry in spec["deployments"]):
+                console.print(f"deployment {name}/{name}", highlight=False)
+            for name, action in deployment.install_automations(client, block).items():
+                console.print(f"automation {name}: {action}", highlight=False)
     console.print(f"Start a worker: prefect worker start --pool {pool}", highlight=False)
 
 
 def require_server_url(command: str) -> str:
-    """The address of the Prefect server that the person works with. Raises BadInput without one."""
+    """Return the URL of the configured Prefect server. Raises BadInput if there is none."""
     from prefect.settings import get_current_settings
 
     url = get_current_settings().api.url
@@ -68,18 +73,18 @@ def require_server_url(command: str) -> str:
         raise BadInput(
             f"{command} needs a Prefect server",
             where="PREFECT_API_URL",
-            fix="prefect server start, then: prefect config set "
+            fix="Run prefect server start, then prefect config set "
             "PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
     return str(url)
 
 
 def check_server(client: SyncPrefectClient, url: str) -> None:
-    """Raise BadInput when the server does not answer."""
+    """Raise BadInput if the server does not respond."""
     problem = client.api_healthcheck()
     if problem is not None:
         raise BadInput(
-            f"no Prefect server answers at {url} ({problem})",
+            f"no Prefect server responds at {url} ({problem})",
             where="PREFECT_API_URL",
-            fix="Start it: prefect server start",
+            fix="Start it with prefect server start.",
         )

@@ -1,7 +1,7 @@
-"""What ``mimix deploy`` does on a Prefect server: pool, queue, deployments, automations.
+"""Create work pool, queue limit, deployments and automations on a Prefect server.
 
-Each step brings the server to the state that ``deployments/`` describes, so the command may be
-repeated; what a person has switched on or off in the UI stays as it is.
+Each step brings the server to the state that ``deployments/`` describes, so the command can be
+repeated; schedules and automations keep the on/off state that was set in the UI.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPLOYMENTS_FOLDER = ROOT / "deployments"
 GPU_QUEUE = "gpu"
 NOTIFY_PLACEHOLDER = "NOTIFY"
-"""Stands in automations.yaml for the id of the block that sends notifications."""
+"""Placeholder in automations.yaml for the id of the notification block."""
 
 
 @dataclass(frozen=True)
 class DeploymentTarget:
-    """Where runs go. ``home``: the folder of MiMix as the worker sees it."""
+    """Work pool that runs are submitted to; ``home`` is MiMix's folder on the workers."""
 
     pool: str
     pool_type: str
@@ -46,7 +46,7 @@ class DeploymentTarget:
 
 
 def read_deployment_file(name: str) -> Any:
-    """A YAML file of the folder ``deployments``. Raises BadInput where MiMix is only a package."""
+    """Read a YAML file of the folder ``deployments``. Raises BadInput outside a checkout."""
     path = DEPLOYMENTS_FOLDER / name
     if not path.is_file():
         raise BadInput(
@@ -57,20 +57,22 @@ def read_deployment_file(name: str) -> Any:
 
 
 def create_work_pool(client: SyncPrefectClient, target: DeploymentTarget) -> bool:
-    """Make the work pool if there is none of that name. True: made now. Raises BadInput."""
+    """Create the work pool unless it exists; return whether it was created. Raises BadInput."""
     try:
         found = client.read_work_pool(target.pool)
     except ObjectNotFound:
         client.create_work_pool(
             WorkPoolCreate(
-                name=target.pool, type=target.pool_type, base_job_template=build_job_template(target.pool_type)
+                name=target.pool,
+                type=target.pool_type,
+                base_job_template=build_job_template(target.pool_type),
             )
         )
         return True
     if found.type != target.pool_type:
         raise BadInput(
             f"work pool {target.pool} is of type {found.type}, not {target.pool_type}",
-            fix="Give another --pool, or the --type that it has.",
+            fix="Choose another --pool, or the pool's --type.",
         )
     if target.pool_type != "process":
         client.update_work_pool(
@@ -80,13 +82,13 @@ def create_work_pool(client: SyncPrefectClient, target: DeploymentTarget) -> boo
 
 
 def build_job_template(kind: str) -> dict[str, Any]:
-    """Prefect's job template of that type of pool with the changes of work-pools.yaml."""
+    """Build Prefect's job template for a type of pool, with the changes of work-pools.yaml."""
     kinds = read_deployment_file("work-pools.yaml")
     if kind not in kinds:
-        raise BadInput(f"no work pool of type {kind!r}", fix=f"There are: {', '.join(kinds)}.")
+        raise BadInput(f"no work pool of type {kind!r}", fix=f"Choose one of: {', '.join(kinds)}.")
     template = asyncio.run(get_default_base_job_template_for_infrastructure_type(kind))
     if template is None:
-        raise BadInput(f"this Prefect knows no work pool of type {kind!r}")
+        raise BadInput(f"this version of Prefect has no work pools of type {kind!r}")
     properties = template["variables"]["properties"]
     for name, value in kinds[kind]["variables"].items():
         properties[name]["default"] = value
@@ -100,10 +102,10 @@ def build_job_template(kind: str) -> dict[str, Any]:
 def render_deployments(
     config: Config, target: DeploymentTarget, active: Mapping[str, bool]
 ) -> dict[str, Any]:
-    """prefect.yaml with the settings as parameters, the pool, and schedules on as ``active`` says.
+    """Load prefect.yaml and set parameters, work pool, and the schedules' on/off state.
 
-    Only what the settings file says stands in the parameters: everything else follows MiMix's
-    defaults, also those of a later version.
+    The parameters contain only values of the settings file: all others follow MiMix's defaults,
+    including those of later versions.
     """
     spec: dict[str, Any] = read_deployment_file("prefect.yaml")
     parameters = {"config": config.model_dump(mode="json", exclude_unset=True)}
@@ -117,27 +119,27 @@ def render_deployments(
 
 
 def read_schedule_states(client: SyncPrefectClient) -> dict[str, bool]:
-    """Of each schedule of MiMix that the server has, by ``deployment/slug``: is it on?"""
-    found = {}
+    """Read whether each schedule on the server is active, by ``deployment/slug``."""
+    states = {}
     for deployment in read_deployment_file("prefect.yaml")["deployments"]:
         name = deployment["name"]
         try:
-            there = client.read_deployment_by_name(f"{name}/{name}")
+            deployed = client.read_deployment_by_name(f"{name}/{name}")
         except ObjectNotFound:
             continue
-        for schedule in there.schedules:
-            found[f"{name}/{schedule.slug}"] = schedule.active
-    return found
+        for schedule in deployed.schedules:
+            states[f"{name}/{schedule.slug}"] = schedule.active
+    return states
 
 
 def run_prefect_deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:
-    """Let Prefect's own command make all deployments. Raises StageFailed with what it printed."""
+    """Create all deployments with Prefect's own command. Raises StageFailed with its output."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="mimix-") as file:
-        # JSON is YAML, and leaves nothing of a path or a caption open to another reading.
+        # JSON is valid YAML, and quotes every string unambiguously.
         json.dump(spec, file)
         file.flush()
         command = ["--no-prompt", "deploy", "--prefect-file", file.name, "--all"]
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "prefect", *command],
             cwd=ROOT,
             env={**os.environ, "MIMIX_HOME": str(target.home)},
@@ -147,58 +149,63 @@ def run_prefect_deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:
             text=True,
             check=False,
         )
-    if done.returncode != 0:
-        raise StageFailed(f"prefect deploy failed:\n{done.stdout}")
+    if result.returncode != 0:
+        raise StageFailed(f"prefect deploy failed:\n{result.stdout}")
 
 
 def set_gpu_limit(client: SyncPrefectClient, target: DeploymentTarget) -> None:
-    """At most so many runs that train or generate at a time."""
+    """Limit the number of concurrent runs of the GPU queue."""
     queues = client.read_work_queues(work_pool_name=target.pool)
     [queue] = [queue for queue in queues if queue.name == GPU_QUEUE]
     client.update_work_queue(queue.id, concurrency_limit=target.gpus)
 
 
 def install_automations(client: SyncPrefectClient, notify: UUID | None) -> dict[str, str]:
-    """Make one of each automation of automations.yaml, as it is there; gives what was done."""
-    done = {}
+    """Create or update each automation of automations.yaml; return the action taken for each."""
+    actions = {}
     for spec in read_deployment_file("automations.yaml")["automations"]:
         name = spec["name"]
-        if notify is None and any(a.get("block_document_id") == NOTIFY_PLACEHOLDER for a in spec["actions"]):
+        if notify is None and any(
+            a.get("block_document_id") == NOTIFY_PLACEHOLDER for a in spec["actions"]
+        ):
             continue
         for action in spec["actions"]:
             if action.get("block_document_id") == NOTIFY_PLACEHOLDER:
                 action["block_document_id"] = str(notify)
-        wanted = AutomationCore.model_validate(spec)
-        there = client.read_automations_by_name(name)
-        if not there:
-            _send_automation(client, "POST", "/automations/", wanted)
-            done[name] = "made"
+        automation = AutomationCore.model_validate(spec)
+        existing = client.read_automations_by_name(name)
+        if not existing:
+            client.request("POST", "/automations/", json=_to_json(automation)).raise_for_status()
+            actions[name] = "created"
             continue
-        kept, *doubled = there
-        wanted = wanted.model_copy(update={"enabled": kept.enabled})
-        for one in doubled:
-            client.request("DELETE", "/automations/{id}", path_params={"id": one.id})
-        same = _comparable(kept) == _comparable(wanted)
-        if not same:
-            _send_automation(client, "PUT", f"/automations/{kept.id}", wanted)
-        done[name] = "was there" if same and not doubled else "brought up to date"
-    return done
+        current, *duplicates = existing
+        automation = automation.model_copy(update={"enabled": current.enabled})
+        for duplicate in duplicates:
+            client.request("DELETE", "/automations/{id}", path_params={"id": duplicate.id})
+        unchanged = _comparable(current) == _comparable(automation)
+        if not unchanged:
+            client.request(
+                "PUT",
+                "/automations/{id}",
+                path_params={"id": current.id},
+                json=_to_json(automation),
+            ).raise_for_status()
+        actions[name] = "unchanged" if unchanged and not duplicates else "updated"
+    return actions
 
 
 def _comparable(automation: Automation | AutomationCore) -> dict[str, Any]:
-    """All that makes two automations the same; events are sets, which JSON gives in any order."""
-    said = AutomationCore.model_validate(automation.model_dump(mode="json"))
-    return said.model_dump(exclude={"owner_resource"})
+    """Reduce an automation to comparable values: sets, since their order in JSON varies."""
+    core = AutomationCore.model_validate(automation.model_dump(mode="json"))
+    return core.model_dump(exclude={"owner_resource"})
 
 
-def _send_automation(client: SyncPrefectClient, method: str, path: str, automation: AutomationCore) -> None:
-    said = automation.model_dump(mode="json", exclude={"owner_resource"})
-    reply = client.request(method, path, json=said)
-    reply.raise_for_status()
+def _to_json(automation: AutomationCore) -> dict[str, Any]:
+    return automation.model_dump(mode="json", exclude={"owner_resource"})
 
 
 def find_notification_block(client: SyncPrefectClient, slug: str) -> UUID:
-    """The id of a notification block, named ``type/name`` as in the UI. Raises BadInput."""
+    """Return the id of a notification block, named ``type/name``. Raises BadInput."""
     kind, _, name = slug.partition("/")
     try:
         return client.read_block_document_by_name(name, kind).id
@@ -206,5 +213,5 @@ def find_notification_block(client: SyncPrefectClient, slug: str) -> UUID:
         raise BadInput(
             f"Prefect has no block {slug}",
             where="--notify",
-            fix="Make one in the UI under Blocks, e.g. Slack Webhook, and give its type/name.",
+            fix="Create it in the UI under Blocks, e.g. Slack Webhook, and use its type/name.",
         ) from error

@@ -1,4 +1,4 @@
-"""New episodes: from the inbox into the library, and through curation."""
+"""Flow ``inbox``: move new episodes from the inbox into the library and curate them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MAX_ARRIVALS_SHOWN = 200
 
 @flow(name="inbox")
 def inbox(config: Config) -> RunSummary:
-    """Take in what is whole in the inbox, then curate what is not curated yet.
+    """Ingest all complete files of the inbox, then curate episodes that are not curated yet.
 
-    Whether there is anything to do is read from the inbox and the store alone, so any run of this
-    flow finds all that is new: one that is missed, or comes twice, changes nothing. If nothing is
-    new it makes no task run. What arrives meanwhile is taken in before it ends.
+    What there is to do depends only on the inbox and the store, so any run finds all new episodes,
+    and a missed or superfluous run has no effect. Without new episodes there is no task run. Files
+    that arrive during the run are ingested before it ends.
     """
     summary = RunSummary(stages=())
     _ingest_pending(config)
@@ -35,14 +35,14 @@ def inbox(config: Config) -> RunSummary:
 
 
 def _ingest_pending(config: Config) -> None:
-    """Move what has arrived to its place, and show what came of it unless all was known."""
-    arrivals = [one for one in take_in(config) if one.outcome is not Outcome.KNOWN]
+    """Ingest the files of the inbox and publish the outcomes, except of known files."""
+    arrivals = [a for a in take_in(config) if a.outcome is not Outcome.KNOWN]
     if arrivals:
         create_table_artifact(
-            table=[_arrival_row(one) for one in arrivals[:MAX_ARRIVALS_SHOWN]],
+            table=[_arrival_row(arrival) for arrival in arrivals[:MAX_ARRIVALS_SHOWN]],
             key="mimix-inbox-arrivals",
             description=", ".join(
-                f"{sum(one.outcome is outcome for one in arrivals)} {outcome.value}"
+                f"{sum(a.outcome is outcome for a in arrivals)} {outcome.value}"
                 for outcome in (Outcome.TAKEN, Outcome.BUSY, Outcome.REFUSED)
             ),
         )

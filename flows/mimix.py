@@ -1,4 +1,4 @@
-"""The whole of MiMix: from episodes to scores and a report."""
+"""Flow ``mimix``: the complete pipeline, from episodes to scores and a report."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tasks.run_summary import RunSummary
 
 
 def mimix_stages(run: Run) -> Path:
-    """Every stage in order; gives the path of the report."""
+    """Run every stage in order and return the path of the report."""
     curated = curate_stages(run)
     augmented = augment_stages(run, curated)
     trained = train_stages(run, curated, augmented)
@@ -43,7 +43,7 @@ def mimix_stages(run: Run) -> Path:
 
 @flow(name="mimix")
 def mimix(config: Config) -> RunSummary:
-    """Everything: curate, augment, train, benchmark, report."""
+    """Run the complete pipeline: curate, augment, train, benchmark, report."""
     with flow_session(config, "mimix") as run:
         mimix_stages(run)
         return run.summary()

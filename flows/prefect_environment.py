@@ -1,20 +1,20 @@
-"""Prefect's settings for a run from the shell, set before Prefect is imported.
+"""Configure Prefect for a run from the shell, before Prefect is imported.
 
-What the person has set stays. A worker gets the same from its deployment.
+Variables that are already set take precedence. A worker gets the same values from its deployment.
 """
 
 import os
 from pathlib import Path
 
 DEFAULTS = {
-    # Nothing is sent outside.
+    # No telemetry.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    # The first start makes a database: 18 to 26 s were measured, the default gives up after 20.
+    # The first start creates a database: 18 to 26 s were measured, the default limit is 20 s.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
-    # The board speaks on the console, and an error is told once, in plain words, at the end. The
-    # server's own log is of requests that the end of a run cut off.
+    # MiMix prints progress itself, and each error once at the end. The server would log requests
+    # that the end of a run interrupted.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_CLI_PROMPT": "false",
@@ -22,7 +22,7 @@ DEFAULTS = {
 
 
 def configure_prefect() -> None:
-    """Set what is not set yet, and make Prefect's folder: Prefect makes no parents of it."""
+    """Set unset variables and create Prefect's folder, whose parents Prefect does not create."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     if "PREFECT_HOME" in os.environ:

@@ -1,4 +1,4 @@
-"""``mimix review``: look at the dataset that waits for approval, and decide."""
+"""``mimix review``: show the dataset that waits for approval, and approve or reject it."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from mimix_core.project.workspace import open_workspace
 def review(
     settings: SettingsArgument,
     workspace: WorkspaceOption = None,
-    approve: Annotated[bool, typer.Option("--approve", help="Train on this dataset.")] = False,
-    reject: Annotated[bool, typer.Option("--reject", help="Do not.")] = False,
-    note: Annotated[str, typer.Option(help="Why.")] = "",
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Approve this dataset for training.")
+    ] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="Reject this dataset.")] = False,
+    note: Annotated[str, typer.Option(help="Reason for the decision, saved with it.")] = "",
 ) -> None:
-    """The dataset that these settings give, and what was decided on it; or decide now.
+    """Show the dataset of these settings and the decision on it, or record a decision.
 
-    Exit code 0: approved. 1: rejected, or not decided yet.
+    The exit code is 0 if the dataset is approved, 1 if it is rejected or not decided yet.
     """
     with user_errors():
         if approve and reject:
-            raise BadInput("--approve and --reject exclude each other", fix="Give one of them.")
+            raise BadInput("--approve and --reject exclude each other", fix="Use only one of them.")
         config = load_settings(settings, workspace)
         prefect_environment.configure_prefect()
         from flows.augment import augment_stages
         from flows.curate import curate_stages
         from tasks.cached_run import ReadOnlyRun
 
-        found = ReadOnlyRun(open_workspace(config))
-        dataset = augment_stages(found, curate_stages(found)).dataset
+        cached_run = ReadOnlyRun(open_workspace(config))
+        dataset = augment_stages(cached_run, curate_stages(cached_run)).dataset
         if approve or reject:
             save_decision(
                 config.workspace, dataset.key, DatasetDecision(approved=approve, note=note)
@@ -55,9 +57,9 @@ def review(
     )
     console.print(f"rows: {dataset.path}", highlight=False, soft_wrap=True)
     if decision is None:
-        console.print("Nothing is decided yet: give --approve or --reject.")
+        console.print("Not decided yet: use --approve or --reject.")
     else:
-        said = "approved" if decision.approved else "rejected"
-        console.print(said + (f": {decision.note}" if decision.note else ""), highlight=False)
+        verdict = "approved" if decision.approved else "rejected"
+        console.print(verdict + (f": {decision.note}" if decision.note else ""), highlight=False)
     if decision is None or not decision.approved:
         raise typer.Exit(FAILED)

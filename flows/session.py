@@ -1,4 +1,4 @@
-"""What every flow run shares: the workspace opened once, the board, what is left in the UI."""
+"""Open and close a flow run: workspace, API keys, task runner, and artifacts in the UI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 
 from flows.shutdown import terminate_units
-from mimix_core.diagnostics.model_requirements import FLOWS_WITH
+from mimix_core.engine.flow_phases import phases_of_flow
+from mimix_core.engine.stage import Phase
 from mimix_core.errors import StageFailed
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config
@@ -23,16 +24,16 @@ from tasks.prefect_artifacts import publish_run_artifacts
 from tasks.task_runners import task_runner
 
 MAX_ATTEMPTS = 10
-"""A run whose process is killed is taken up again (deployments/automations.yaml), but not for ever.
-A review and each retry from the UI count as well."""
+"""Limit on starts of one run: a killed run is started again (deployments/automations.yaml). Resuming
+after a review and retries from the UI count as well."""
 
 
 @contextmanager
 def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
-    """Open the workspace, hand out a Run, and leave its artifacts however it ends.
+    """Open the workspace, yield a Run, and publish its artifacts however it ends.
 
-    When the run is ended from outside (cancelled, its worker stopped) the units end with it, at
-    once; what they had finished stays, and the same run goes on from there.
+    When the run is ended from outside (cancelled, its worker stopped), its units are terminated
+    immediately; finished units remain in the store, and the same run continues from there.
     """
     watch = Stopwatch()
     _check_attempt_count()
@@ -52,20 +53,21 @@ def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
 
 
 def _load_api_keys(config: Config, flow_name: str) -> None:
-    """See to the keys of all models that the flow asks, before any work. Raises BadInput."""
+    """Load the API keys of all models that the flow uses, before any work. Raises BadInput."""
     load_captioner_key(config.captions)
-    if flow_name in FLOWS_WITH["cutouts"]:
+    phases = phases_of_flow(flow_name)
+    if Phase.AUGMENTATION in phases:
         load_locator_key(config.cutouts)
-    if flow_name in FLOWS_WITH["scores"]:
+    if Phase.EVALUATION in phases:
         load_judge_key(config.judge)
 
 
 def _check_attempt_count() -> None:
-    """Raise StageFailed when this run has been started too often: something kills it each time."""
+    """Raise StageFailed if this run was started too often: something kills it every time."""
     context = FlowRunContext.get()
     attempts = 0 if context is None or context.flow_run is None else context.flow_run.run_count
     if attempts > MAX_ATTEMPTS:
         raise StageFailed(
-            f"this run was started {attempts} times and never came to its end: see the worker's "
-            "log, and the logs folder of the workspace, for what ends it"
+            f"this run was started {attempts} times without finishing: see the worker's log and the "
+            "logs folder of the workspace for the cause"
         )

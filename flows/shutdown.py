@@ -1,7 +1,7 @@
-"""How a run ends when it is told to from outside: at once, with all that it started.
+"""End a run on a signal: immediately, with all processes that it started.
 
-A run from the shell has a Prefect server of its own, which goes with it. Prefect would first tell
-that server that the run ends, though it got the same signal, and try for more than a minute.
+A run from the shell has a temporary Prefect server, which ends with it. By default, Prefect would
+report the end of the run to that server, which got the same signal, and retry for over a minute.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _server_watchdogs: list[subprocess.Popen[bytes]] = []
 
 
 def install_signal_handlers() -> None:
-    """Ctrl-C and SIGTERM end this process. Prefect takes SIGTERM over while a flow runs."""
+    """Let Ctrl-C and SIGTERM end this process; Prefect handles SIGTERM while a flow runs."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _handle_signal)
 
 
 def terminate_units() -> None:
-    """End all units; end the process as well where nobody is left to be told how the run ended."""
+    """Terminate all units, and also this process if its Prefect server is temporary."""
     terminate_all_units()
     if _own_server() is not None:
         _exit(signal.SIGTERM)
 
 
 def start_ephemeral_server() -> None:
-    """Start the run's own Prefect server, where none is set; it ends with this process.
+    """Start a temporary Prefect server if none is configured; it ends with this process.
 
-    Even when this process is killed: a shell waits on a pipe that closes with it (POSIX).
+    It also ends if this process is killed: a shell waits on a pipe that closes then (POSIX).
     """
     if get_current_settings().api.url is not None:
         return
@@ -65,6 +65,6 @@ def _handle_signal(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _exit(number: int) -> NoReturn:
-    console.print("Interrupted. What is finished is kept: the same command goes on from here.")
+    console.print("Interrupted. Finished units are saved: the same command continues from here.")
     SubprocessASGIServer().stop()
     os._exit(128 + number)

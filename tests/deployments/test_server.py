@@ -71,17 +71,17 @@ def test_deploying_again_doubles_nothing_and_keeps_what_a_person_switched_off(
     server: Site, client: SyncPrefectClient
 ) -> None:
     name = "mimix-silent-run-crashed"
-    assert set(install_automations(client, None).values()) == {"was there"}
+    assert set(install_automations(client, None).values()) == {"unchanged"}
     [one] = automations(server)[name]
     known = {k: v for k, v in one.items() if k not in ("id", "created", "updated")}
     earlier = known | {"description": "by an earlier version", "enabled": False}
     server.ask("PUT", f"/automations/{one['id']}", **earlier)
     server.ask("POST", "/automations/", **earlier)
-    assert install_automations(client, None)[name] == "brought up to date"
+    assert install_automations(client, None)[name] == "updated"
     [kept] = automations(server)[name]
     assert not kept["enabled"]
     assert kept["description"] == one["description"]
-    assert set(install_automations(client, None).values()) == {"was there"}
+    assert set(install_automations(client, None).values()) == {"unchanged"}
     assert not create_work_pool(client, DeploymentTarget(POOL, "process", 1, Path()))
     with pytest.raises(BadInput, match="is of type process"):
         create_work_pool(client, DeploymentTarget(POOL, "docker", 1, Path()))
@@ -177,8 +177,8 @@ def test_a_block_is_told_of_a_run_that_failed(server: Site, client: SyncPrefectC
             json_data={"text": "{{subject}}: {{body}}"},
         ).save("ops")
         block = find_notification_block(client, "custom-webhook/ops")
-        assert install_automations(client, block)["mimix-run-ended-badly"] == "made"
-        assert install_automations(client, block)["mimix-run-ended-badly"] == "was there"
+        assert install_automations(client, block)["mimix-run-ended-badly"] == "created"
+        assert install_automations(client, block)["mimix-run-ended-badly"] == "unchanged"
         set_state(server, flow_run(server, "curate"), "FAILED", "the cat was not located")
         deadline = time.monotonic() + 30
         while not heard and time.monotonic() < deadline:

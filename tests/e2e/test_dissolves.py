@@ -65,7 +65,7 @@ def count_dissolves(pan: int, length: int) -> DissolveCounts:
             for transition in detect_in_images(plan.draw(instant) for instant in instants)
             for k in range(transition.start, transition.end)
         }
-        mixed = {instant for instant in instants if not plan.pure(instant)}
+        mixed = {instant for instant in instants if not plan.is_pure(instant)}
         assert len(mixed) > length / 2
         complete += mixed <= covered
         leaked += len(mixed - covered)

@@ -19,7 +19,7 @@ from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
 from mimix_core.stages import clips, overlays, scenes
-from tests.hard_cases import CASES, MOVING, Case, Episode, make
+from tests.hard_cases import CASES, MOVING, Case, Episode, write_episode
 from tests.media_factory import read_counter
 
 FRAMES, RATE = 81, 16
@@ -100,7 +100,7 @@ def judge(episode: Episode, folder: Path, row: tables.Row) -> str:
 def judged(case: Case, folder: Path, seconds: int, count: int, stride: str) -> Iterator[Judged]:
     """All clips of a case, and each of its scenes from which none came."""
     folder.mkdir()
-    episode = make(case, folder, count, seconds)
+    episode = write_episode(case, folder, count, seconds)
     out, rows = curate(episode, folder, stride)
     started = set()
     for row in rows:
