@@ -1,9 +1,9 @@
-"""The command line: the same flows as the deployments run, in this process, no server needed."""
+"""The command line ``mimix``: run the flows in this process, without a Prefect server."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -16,6 +16,7 @@ from flows import (
     lora_cli,
     prefect_environment,
     review_cli,
+    stages_cli,
     watch_cli,
 )
 from flows.console import (
@@ -34,6 +35,10 @@ from mimix_core.errors import BadInput
 from mimix_core.project.templates import write_project_templates
 from mimix_core.settings import Config, load_config
 
+if TYPE_CHECKING:
+    from mimix_core.engine.store import Store
+    from mimix_core.project.quarantine import QuarantinedUnit
+
 app = typer.Typer(
     name="mimix",
     help="Character-mixing video generation: curate, augment, train, generate, score.",
@@ -46,14 +51,15 @@ app.add_typer(bench_cli.app)
 app.command()(deploy_cli.deploy)
 app.command()(watch_cli.watch)
 app.command()(review_cli.review)
+app.command()(stages_cli.stages)
 
 
 def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
     with user_errors():
         config = load_settings(settings, workspace)
-        problems = [need for need in required_models(config, flow_name) if not need.available]
-        if problems:
-            raise BadInput("\n".join(need.describe_missing() for need in problems))
+        missing = [model for model in required_models(config, flow_name) if not model.available]
+        if missing:
+            raise BadInput("\n".join(model.describe_missing() for model in missing))
         prefect_environment.configure_prefect()
         with console.status("Starting Prefect"):
             from flows.shutdown import install_signal_handlers, start_ephemeral_server
@@ -94,76 +100,77 @@ def _import_flow(name: str) -> Any:
 
 @app.command()
 def run(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
-    """Everything: curate, augment, train, generate, score, report."""
+    """Run the complete pipeline: curate, augment, train, generate, score, report."""
     _run_flow(settings, workspace, "mimix")
 
 
 @app.command()
 def curate(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
-    """Episodes -> scenes, overlays, clips, transcripts, captions."""
+    """Turn episodes into captioned clips: scenes, overlays, clips, transcripts, captions."""
     _run_flow(settings, workspace, "curate")
 
 
 @app.command()
 def augment(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
-    """... -> cutouts, composites, dataset."""
+    """Run everything up to the training set, including cutouts, composites and dataset."""
     _run_flow(settings, workspace, "augment")
 
 
 @app.command()
 def train(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
-    """... -> latents, embeddings, LoRA."""
+    """Run everything up to the LoRA, including latents, embeddings and training."""
     _run_flow(settings, workspace, "train")
 
 
 @app.command()
 def generate(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
-    """... -> videos of the prompts."""
+    """Run everything up to the generated videos of the prompts."""
     _run_flow(settings, workspace, "generate")
 
 
 @app.command()
 def score(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
-    """... -> scores."""
+    """Run everything up to the scores of the generated videos."""
     _run_flow(settings, workspace, "benchmark")
 
 
 @app.command()
 def report(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
-    """The report; computes only what is not there yet."""
+    """Write the report; stages without a result are computed first."""
     _run_flow(settings, workspace, "mimix")
 
 
 @app.command()
 def models(settings: SettingsArgument) -> None:
-    """Each model the settings need, where it was looked for, and how to get it."""
+    """List the models that the settings require, where they were looked up, and how to get them."""
     with user_errors():
         config = load_config(settings)
-    table = Table("model", "for", "state", "where", "how to get it")
-    needs = required_models(config, "mimix")
-    for need in needs:
-        state = "[green]found[/green]" if need.available else "[red]missing[/red]"
-        table.add_row(need.name, need.stage, state, need.location, "" if need.available else need.fix)
+    table = Table("model", "stage", "state", "location", "how to get it")
+    models_needed = required_models(config, "mimix")
+    for model in models_needed:
+        state = "[green]found[/green]" if model.available else "[red]missing[/red]"
+        fix = "" if model.available else model.fix
+        table.add_row(model.name, model.stage, state, model.location, fix)
     console.print(table)
-    if any(not need.available for need in needs):
+    if any(not model.available for model in models_needed):
         raise typer.Exit(BAD_INPUT)
 
 
 @app.command()
 def doctor(
-    settings: Annotated[Path | None, typer.Argument(help="Check against these settings.")] = None,
+    settings: Annotated[Path | None, typer.Argument(help="Settings file to check as well.")] = None,
 ) -> None:
-    """What this machine can and cannot run, and how to mend it."""
+    """Check what this machine can run, and how to fix what it cannot."""
     config: Config | None = None
     with user_errors():
         if settings is not None:
             config = load_config(settings)
-    table = Table("check", "state", "found", "how to mend it")
-    colours = {"ok": "green", "limited": "yellow", "no": "red"}
+    table = Table("check", "state", "finding", "how to fix it")
+    colors = {"ok": "green", "limited": "yellow", "no": "red"}
     checks = run_checks(config)
     for check in checks:
         table.add_row(
-            check.name, f"[{colours[check.state]}]{check.state}[/]", check.finding, check.fix
+            check.name, f"[{colors[check.state]}]{check.state}[/]", check.finding, check.fix
         )
     console.print(table)
     if any(check.state == "no" for check in checks):
@@ -173,42 +180,52 @@ def doctor(
 @app.command()
 def ingest(
     settings: SettingsArgument,
-    sources: Annotated[list[str], typer.Argument(help="Video files, globs or folders.")],
-    show: Annotated[str, typer.Option(help="The id of the show they are episodes of.")],
-    move: Annotated[bool, typer.Option("--move", help="Move them instead of copying.")] = False,
-    link: Annotated[bool, typer.Option("--link", help="Link to them where they lie.")] = False,
+    sources: Annotated[
+        list[str], typer.Argument(help="Video files, glob patterns or folders to ingest.")
+    ],
+    show: Annotated[str, typer.Option(help="Id of the show that the episodes belong to.")],
+    move: Annotated[
+        bool, typer.Option("--move", help="Move the files instead of copying them.")
+    ] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Create symbolic links instead of copies.")
+    ] = False,
     rename: Annotated[
-        bool, typer.Option("--rename", help="Give a new name where the name is taken.")
+        bool, typer.Option("--rename", help="Choose a new file name if the name is taken.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool, typer.Option("--dry-run", help="Print what would be done without doing it.")
     ] = False,
 ) -> None:
-    """Take new episodes into a show's folder: whole, once, and only videos."""
+    """Add new episodes to a show's folder: only complete videos, and each only once."""
     from mimix_core.inbox import Arrival, How, Outcome
-    from mimix_core.inbox import ingest as take
+    from mimix_core.inbox import ingest as ingest_files
 
-    colours = {
+    colors = {
         Outcome.TAKEN: "green",
         Outcome.KNOWN: "default",
         Outcome.BUSY: "yellow",
         Outcome.REFUSED: "red",
     }
 
-    def say(arrival: Arrival) -> None:
-        colour = colours[arrival.outcome]
-        line = (
-            f"{arrival.path.name!r}" if not arrival.path.name.isprintable() else arrival.path.name
-        )
-        said = f"  [{colour}]{arrival.outcome:<8}[/] {escape(f'{line}  {arrival.detail}'.rstrip())}"
-        console.print(said, highlight=False, soft_wrap=True)
+    def print_arrival(arrival: Arrival) -> None:
+        color = colors[arrival.outcome]
+        name = arrival.path.name if arrival.path.name.isprintable() else repr(arrival.path.name)
+        text = escape(f"{name}  {arrival.detail}".rstrip())
+        console.print(f"  [{color}]{arrival.outcome:<8}[/] {text}", highlight=False, soft_wrap=True)
 
     with user_errors():
         if move and link:
-            raise BadInput("--move and --link exclude each other", fix="Give one of them.")
+            raise BadInput("--move and --link exclude each other", fix="Use only one of them.")
         how = How.MOVE if move else How.LINK if link else How.COPY
-        arrivals = take(
-            load_config(settings), show, sources, how=how, rename=rename, dry_run=dry_run, hear=say
+        arrivals = ingest_files(
+            load_config(settings),
+            show,
+            sources,
+            how=how,
+            rename=rename,
+            dry_run=dry_run,
+            hear=print_arrival,
         )
     counts = [
         f"{sum(a.outcome is outcome for a in arrivals)} {outcome.value}" for outcome in Outcome
@@ -220,27 +237,18 @@ def ingest(
 
 @app.command()
 def quarantine(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
-    """Episodes that could not be read, and why."""
+    """List the episodes that could not be read, with the reasons."""
     with user_errors():
-        _, found = _load_quarantine(settings, workspace)
+        _, quarantined = _load_quarantine(settings, workspace)
     table = Table("episode", "stage", "rows", "reason", "detail", "file")
-    for one in found:
-        table.add_row(
-            *(
-                escape(cell)
-                for cell in (
-                    one.unit,
-                    one.stage,
-                    str(one.rows),
-                    one.reason,
-                    one.detail,
-                    str(one.file),
-                )
-            )
-        )
-    if found:
+    for unit in quarantined:
+        cells = (unit.unit, unit.stage, str(unit.rows), unit.reason, unit.detail, str(unit.file))
+        table.add_row(*map(escape, cells))
+    if quarantined:
         console.print(table)
-        console.print(f"mimix retry {settings} tries them again.", highlight=False, soft_wrap=True)
+        console.print(
+            f"Run mimix retry {settings} to try them again.", highlight=False, soft_wrap=True
+        )
     else:
         console.print("No episode is in quarantine.")
 
@@ -248,31 +256,33 @@ def quarantine(settings: SettingsArgument, workspace: WorkspaceOption = None) ->
 @app.command()
 def retry(
     settings: SettingsArgument,
-    units: Annotated[list[str] | None, typer.Argument(help="Episodes; none: all.")] = None,
+    units: Annotated[
+        list[str] | None, typer.Argument(help="Episodes to try again. Default: all.")
+    ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Forget why quarantined episodes failed, so that the next run tries them again."""
-    from mimix_core.project import quarantine as hospital
+    """Release episodes from quarantine; the next run tries them again."""
+    from mimix_core.project.quarantine import release_units
 
     with user_errors():
-        store, found = _load_quarantine(settings, workspace)
-        dropped = hospital.release_units(store, found, units or [])
-    for one in dropped:
-        console.print(f"  {escape(one.unit)}: {one.stage} will run again", highlight=False)
-    console.print(f"{len(dropped)} results dropped.")
+        store, quarantined = _load_quarantine(settings, workspace)
+        released = release_units(store, quarantined, units or [])
+    for unit in released:
+        console.print(f"  {escape(unit.unit)}: {unit.stage} will run again", highlight=False)
+    console.print(f"{len(released)} results released.")
 
 
-def _load_quarantine(settings: Path, workspace: Path | None) -> tuple[Any, list[Any]]:
-    from mimix_core.project.quarantine import quarantined_units
+def _load_quarantine(settings: Path, workspace: Path | None) -> tuple[Store, list[QuarantinedUnit]]:
+    from mimix_core.project.quarantine import find_quarantined_units
     from mimix_core.project.workspace import open_workspace
 
     opened = open_workspace(load_settings(settings, workspace))
-    return opened.store, quarantined_units(opened.store, opened.episodes)
+    return opened.store, find_quarantined_units(opened.store, opened.episodes)
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
-    """Write a library.yaml and a mimix.yaml to start from."""
+def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:
+    """Create a project with a template library.yaml, mimix.yaml and prompts.yaml."""
     with user_errors():
         written = write_project_templates(folder)
     for path in written:
@@ -282,7 +292,7 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
 
 @app.command()
 def version() -> None:
-    """The version of MiMix."""
+    """Print the version of MiMix."""
     console.print(__version__)
 
 

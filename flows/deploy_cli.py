@@ -35,7 +35,7 @@ def deploy(
         ),
     ] = None,
 ) -> None:
-    """Create or update the work pool, all deployments and the automations on your Prefect server."""
+    """Create or update work pool, deployments and automations on your Prefect server."""
     with user_errors():
         config = load_settings(settings, workspace)
         prefect_environment.configure_prefect()

@@ -12,14 +12,20 @@ from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.dataset_approval import require_approval
 from tasks.run_summary import RunSummary
-from tasks.training import Backbone, embed_captions, encode_latents, prepare_backbone, train_lora
+from tasks.training import (
+    PreparedBackbone,
+    embed_captions,
+    encode_latents,
+    prepare_backbone,
+    train_lora,
+)
 
 
 @dataclass(frozen=True)
 class TrainedTables:
     """Tables of training; ``latents`` and ``embeddings``: of episodes first, composites last."""
 
-    backbone: Backbone
+    backbone: PreparedBackbone
     latents: list[TableRef]
     embeddings: list[TableRef]
     lora: TableRef

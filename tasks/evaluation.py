@@ -10,7 +10,7 @@ from mimix_core.wan.samples_stage import SampleInputs
 from mimix_core.wan.tensor_shards import remove_stale_results
 from mimix_core.wan.videos_stage import VideoInputs
 from tasks.base import Run, stage_task
-from tasks.training import Backbone
+from tasks.training import PreparedBackbone
 
 videos_task = stage_task("videos")
 samples_task = stage_task("samples")
@@ -21,7 +21,7 @@ MAX_VIDEOS_PER_UNIT = 8
 (``run.max_workers`` at a time); loading the model is a small part of a unit's time."""
 
 
-def generate_samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
+def generate_samples(run: Run, model: PreparedBackbone, lora: TableRef) -> TableRef:
     """Generate one video per prompt, in units, and join their tables into one."""
     settings = run.workspace.config.samples
     prompts = run.workspace.file_ref(settings.prompts, "samples.prompts")
@@ -38,6 +38,7 @@ def generate_samples(run: Run, model: Backbone, lora: TableRef) -> TableRef:
             unit=unit,
             prompts=unit_prompts,
             backbone_name=model.name,
+            backbone_source=model.source,
             transformer=model.components["transformer"],
             vae=model.components["vae"],
             text_encoder=model.components["text_encoder"],

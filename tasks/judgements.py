@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mimix_core import tables
 from mimix_core.benchmark.judge.judge_inputs import JudgeInputs, SystemVideos, build_cast
-from mimix_core.benchmark.judge.rubric import default_or, read_rubric
+from mimix_core.benchmark.judge.rubric import load_rubric, resolve_rubric_path
 from mimix_core.domain.prompts import load_prompts
 from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.errors import BadInput
@@ -69,6 +69,6 @@ def collect_sample_videos(samples: TableRef) -> SystemVideos:
 
 def find_rubric_file(workspace: Workspace) -> FileRef:
     """Return the validated rubric of the settings, or the one that ships with MiMix."""
-    file = workspace.store.source_ref(default_or(workspace.config.judge.rubric))
-    read_rubric(file.path)
+    file = workspace.store.source_ref(resolve_rubric_path(workspace.config.judge.rubric))
+    load_rubric(file.path)
     return file

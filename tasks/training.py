@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimix_core.engine.artifacts import FileRef, TableRef
+from mimix_core.engine.extensions import extension_source, is_module_name
 from mimix_core.training import checkpoint
 from mimix_core.training.stage import LoraInputs, PreviewComponents, run_folder
 from mimix_core.wan.backbone_stage import BackboneInputs, load_components, resolve_weights_folder
@@ -24,24 +25,36 @@ MAX_LATENTS_PER_UNIT = 512
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """Text-to-video model: its table, and the folder of each of its components."""
+class PreparedBackbone:
+    """Text-to-video model: its table, and the folder of each of its components.
+
+    ``source``: the Python file of a backbone from outside MiMix, part of all stage keys after it.
+    """
 
     name: str
     table: TableRef
     components: dict[str, FileRef]
+    source: FileRef | None = None
 
 
-def prepare_backbone(run: Run, captions: Sequence[TableRef]) -> Backbone:
+def prepare_backbone(run: Run, captions: Sequence[TableRef]) -> PreparedBackbone:
     """Check the folder of the real model, or build a stand-in for these captions."""
     settings = run.workspace.config.backbone
     weights = run.workspace.file_ref(resolve_weights_folder(settings), "backbone.path")
     inputs = BackboneInputs(unit="all", captions=tuple(captions), weights=weights)
     table = run.run_single(backbone_task, inputs, settings)
-    return Backbone(settings.name, table, load_components(table, weights))
+    source = extension_source(settings.name) if is_module_name(settings.name) else None
+    return PreparedBackbone(
+        settings.name,
+        table,
+        load_components(table, weights),
+        None if source is None else run.workspace.store.source_ref(source),
+    )
 
 
-def encode_latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> list[TableRef]:
+def encode_latents(
+    run: Run, samples: Sequence[TableRef], model: PreparedBackbone
+) -> list[TableRef]:
     """Encode clips or composites as VAE latents; a long table is split into several units."""
     inputs = [
         LatentInputs(
@@ -49,6 +62,7 @@ def encode_latents(run: Run, samples: Sequence[TableRef], model: Backbone) -> li
             samples=table,
             span=span,
             backbone_name=model.name,
+            backbone_source=model.source,
             vae=model.components["vae"],
             partial_results=_parts_folder(run),
         )
@@ -75,13 +89,16 @@ def split_latent_units(table: TableRef) -> list[tuple[str, tuple[int, int] | Non
     ]
 
 
-def embed_captions(run: Run, captions: Sequence[TableRef], model: Backbone) -> list[TableRef]:
+def embed_captions(
+    run: Run, captions: Sequence[TableRef], model: PreparedBackbone
+) -> list[TableRef]:
     """Embed captions; one table per table of captions."""
     inputs = [
         EmbeddingInputs(
             unit=table.unit,
             captions=table,
             backbone_name=model.name,
+            backbone_source=model.source,
             text_encoder=model.components["text_encoder"],
             tokenizer=model.components["tokenizer"],
             partial_results=_parts_folder(run),
@@ -105,7 +122,7 @@ def _parts_folder(run: Run) -> Path:
     return run.workspace.config.workspace / "parts"
 
 
-def _preview_parts(model: Backbone) -> PreviewComponents:
+def _preview_parts(model: PreparedBackbone) -> PreviewComponents:
     names = PreviewComponents.model_fields
     return PreviewComponents(**{name: model.components[name] for name in names})
 
@@ -115,7 +132,7 @@ def train_lora(
     dataset: TableRef,
     latents: Sequence[TableRef],
     embeddings: Sequence[TableRef],
-    model: Backbone,
+    model: PreparedBackbone,
 ) -> TableRef:
     """Train one adapter with DeepSpeed; an interrupted run resumes from its checkpoint."""
     settings = run.workspace.config.lora
@@ -125,6 +142,7 @@ def train_lora(
         latents=tuple(latents),
         embeddings=tuple(embeddings),
         backbone_name=model.name,
+        backbone_source=model.source,
         transformer=model.components["transformer"],
         preview=_preview_parts(model) if settings.preview_interval else None,
         checkpoints=run.workspace.config.workspace / "checkpoints",

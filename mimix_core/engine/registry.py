@@ -51,6 +51,11 @@ def pipeline_stages() -> list[Stage[Any, Any]]:
     return sorted(ordered, key=lambda stage: phases.index(stage.phase))
 
 
+def upstream_depth(name: str) -> int:
+    """Return the length of the longest chain of upstream stages; 0 for a stage without any."""
+    return max((1 + upstream_depth(upstream) for upstream in get_stage(name).upstream), default=0)
+
+
 @cache
 def get_stage(name: str) -> Stage[Any, Any]:
     """Import and return a stage by its name, or by the dotted name of its module.

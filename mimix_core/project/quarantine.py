@@ -1,17 +1,19 @@
-"""Episodes that could not be read: what is known about them, and how they get another try."""
+"""Find episodes that could not be read, and release them for another attempt."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mimix_core import tables
 from mimix_core.engine import registry
+from mimix_core.engine.stage import Stage
 from mimix_core.engine.store import StageRecord, Store
 from mimix_core.errors import BadInput
 from mimix_core.project.workspace import SourceEpisode
-from mimix_core.tables import Reason, Row, Status
+from mimix_core.tables import Reason, Status
 
 QUARANTINE_REASONS = frozenset(
     {
@@ -25,15 +27,12 @@ QUARANTINE_REASONS = frozenset(
         Reason.UNFORESEEN_ERROR,
     }
 )
-"""Why a row failed, where the file is to blame, or was."""
-
-STAGES = ("scenes", "overlays", "clips", "transcripts")
-"""The stages that read episodes."""
+"""Reasons of failed rows for which the file is, or may be, to blame."""
 
 
 @dataclass(frozen=True)
 class QuarantinedUnit:
-    """A unit whose newest result holds failed rows of ``REASONS``; ``rows`` counts them."""
+    """A unit whose newest result has failed rows with QUARANTINE_REASONS; ``rows`` counts them."""
 
     stage: str
     unit: str
@@ -44,11 +43,13 @@ class QuarantinedUnit:
     detail: str
 
 
-def quarantined_units(store: Store, episodes: Sequence[SourceEpisode]) -> list[QuarantinedUnit]:
-    """The library's quarantined units, stage by stage, in the order of the episodes."""
-    names = {episode.name: episode for episode in episodes}
-    ids = {episode.id: episode for episode in episodes}
-    found = []
+def find_quarantined_units(
+    store: Store, episodes: Sequence[SourceEpisode]
+) -> list[QuarantinedUnit]:
+    """Find the library's quarantined units, ordered by stage and then by episode."""
+    by_name = {episode.name: episode for episode in episodes}
+    by_id = {episode.id: episode for episode in episodes}
+    units = []
     for record in _newest_records(store):
         if not QUARANTINE_REASONS.intersection(record.reasons):
             continue
@@ -60,10 +61,10 @@ def quarantined_units(store: Store, episodes: Sequence[SourceEpisode]) -> list[Q
             for row in tables.read(ref.path, registry.get_stage(record.stage).table)
             if row["status"] == Status.FAILED and row["reason"] in QUARANTINE_REASONS
         ]
-        episode = _find_episode(rows, ids) or names.get(record.unit)
+        episode = _find_episode(rows, by_id) or by_name.get(record.unit)
         if rows and episode is not None:
             first = rows[0]
-            found.append(
+            units.append(
                 QuarantinedUnit(
                     stage=record.stage,
                     unit=episode.name,
@@ -75,41 +76,66 @@ def quarantined_units(store: Store, episodes: Sequence[SourceEpisode]) -> list[Q
                 )
             )
     order = {episode.name: index for index, episode in enumerate(episodes)}
-    return sorted(found, key=lambda one: (STAGES.index(one.stage), order[one.unit]))
+    return sorted(
+        units, key=lambda unit: (registry.upstream_depth(unit.stage), unit.stage, order[unit.unit])
+    )
 
 
 def release_units(
-    store: Store, found: Iterable[QuarantinedUnit], units: Sequence[str]
+    store: Store, quarantined: Iterable[QuarantinedUnit], units: Sequence[str]
 ) -> list[QuarantinedUnit]:
-    """Drop the results of these units (none named: of all), so that the next run tries them again.
+    """Discard the results of these units, or of all if none is named; the next run retries them.
 
-    ``units`` go by name or by file. Raises BadInput for one that is not quarantined.
+    ``units`` are names or files of episodes. Raises BadInput for one that is not quarantined.
     """
-    found = list(found)
-    known = {one.unit for one in found} | {str(one.file) for one in found}
-    wrong = [unit for unit in units if unit not in known]
-    if wrong:
+    quarantined = list(quarantined)
+    names = {unit.unit for unit in quarantined} | {str(unit.file) for unit in quarantined}
+    unknown = [name for name in units if name not in names]
+    if unknown:
         raise BadInput(
-            f"not in quarantine: {', '.join(wrong)}",
-            fix=f"There are: {', '.join(sorted({one.unit for one in found})) or 'none'}.",
+            f"not in quarantine: {', '.join(unknown)}",
+            fix="In quarantine: "
+            f"{', '.join(sorted({unit.unit for unit in quarantined})) or 'no episodes'}.",
         )
-    chosen = [one for one in found if not units or {one.unit, str(one.file)} & set(units)]
-    return [one for one in chosen if store.discard(one.stage, one.key)]
+    selected = [
+        unit for unit in quarantined if not units or {unit.unit, str(unit.file)} & set(units)
+    ]
+    return [unit for unit in selected if store.discard(unit.stage, unit.key)]
 
 
 def _newest_records(store: Store) -> list[StageRecord]:
-    """The newest result of each stage and unit, of the stages' versions of today."""
+    """Return the newest record of each stage and unit, at the stages' current versions.
+
+    Only of stages that define ``failed_rows``, which are those that read episodes.
+    """
+    records = list(store.records())
+    affected = {r.stage for r in records if QUARANTINE_REASONS.intersection(r.reasons)}
+    versions = {
+        name: stage.version
+        for name, stage in zip(affected, map(_load_stage, affected), strict=True)
+        if stage is not None and stage.failed_rows is not None
+    }
     newest: dict[tuple[str, str], tuple[int, StageRecord]] = {}
-    for record in store.records():
-        if record.stage not in STAGES or record.version != registry.get_stage(record.stage).version:
+    for record in records:
+        if record.version != versions.get(record.stage):
             continue
-        written = (store.folder(record.stage, record.key) / store.RECORD).stat().st_mtime_ns
-        place = (record.stage, record.unit)
-        if place not in newest or newest[place][0] < written:
-            newest[place] = (written, record)
+        modified = (store.folder(record.stage, record.key) / store.RECORD).stat().st_mtime_ns
+        unit = (record.stage, record.unit)
+        if unit not in newest or newest[unit][0] < modified:
+            newest[unit] = (modified, record)
     return [record for _, record in newest.values()]
 
 
-def _find_episode(rows: Sequence[Row], ids: dict[str, SourceEpisode]) -> SourceEpisode | None:
-    """The episode by the id in its rows: a file may have been renamed since they were made."""
-    return next((ids[row["episode_id"]] for row in rows if row.get("episode_id") in ids), None)
+def _load_stage(name: str) -> Stage[Any, Any] | None:
+    """Load a stage; None if it came from outside MiMix and is not importable any more."""
+    try:
+        return registry.get_stage(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def _find_episode(
+    rows: Sequence[Mapping[str, Any]], by_id: dict[str, SourceEpisode]
+) -> SourceEpisode | None:
+    """Find the episode by the id in its rows: the file may have been renamed since."""
+    return next((by_id[row["episode_id"]] for row in rows if row.get("episode_id") in by_id), None)

@@ -1,4 +1,4 @@
-"""The two files that a new project starts from."""
+"""Write the template files of a new project."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ shows:
     title: My Cartoon
     style: cartoon                  # cartoon | realistic
     characters:
-      - name: Tom                   # as it will stand in [Character: Tom]
+      - name: Tom                   # as written in captions: [Character: Tom]
         aliases: [Thomas]
         description: A grey cat who walks upright.
         references: []              # images of Tom alone
@@ -34,13 +34,13 @@ shows:
 """
 
 SETTINGS = """\
-# Everything left out has the paper's value. `mimix doctor mimix.yaml` says what is missing.
+# All other settings have the paper's values. `mimix doctor mimix.yaml` reports what is missing.
 library: library.yaml
 workspace: workspace
 # inbox: inbox                      # files put here become episodes (`mimix watch`, the schedule)
 # run:
-#   require_approval: true                # pause a deployed run before training until somebody says yes
-#   workspace_url: http://files.example/workspace    # where a browser finds the report
+#   require_approval: true          # suspend a deployed run before training until approved
+#   workspace_url: http://files.example/workspace    # URL of the workspace for links
 composites:
   ratio: "0.10"                     # share of composites in the training set
 backbone:
@@ -64,15 +64,15 @@ prompts:
 
 
 def write_project_templates(folder: Path) -> list[Path]:
-    """Write library.yaml, mimix.yaml and prompts.yaml; never over an existing file.
+    """Write library.yaml, mimix.yaml and prompts.yaml into a folder.
 
-    Raises BadInput when one of them is there already.
+    Raises BadInput if one of them exists.
     """
     files = {"library.yaml": LIBRARY, "mimix.yaml": SETTINGS, "prompts.yaml": PROMPTS}
     for name in files:
         if (folder / name).exists():
             raise BadInput(
-                f"{name} is there already", where=str(folder), fix="Choose another folder."
+                f"{name} exists already", where=str(folder), fix="Choose another folder."
             )
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():

@@ -1,4 +1,4 @@
-"""What a run works on: the settings, the library, and the store, opened and checked together."""
+"""Open a workspace: settings, library and store, loaded and checked together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mimix_core.settings import Config
 
 @dataclass(frozen=True)
 class SourceEpisode:
-    """An episode with the digests of all its files. ``name`` is unique in the library."""
+    """An episode with the digests of all its files; ``name`` is unique in the library."""
 
     name: str
     show: Show
@@ -31,14 +31,15 @@ class SourceEpisode:
 
     @property
     def id(self) -> str:
+        """Return the episode id, derived from its show and the digest of its video."""
         return ids.episode_id(self.show.id, self.video.sha256)
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """One run's view of the world; nothing in it changes while the run lasts.
+    """Settings, library, store and episodes of one run; constant during the run.
 
-    ``notices``: what globs found and was left out, one line each.
+    ``notices``: files that globs matched and that were left out, one line each.
     """
 
     config: Config
@@ -48,9 +49,9 @@ class Workspace:
     notices: tuple[str, ...] = ()
 
     def file_ref(self, path: Path | None, key: str) -> FileRef | None:
-        """Reference to a file or folder that the settings name under ``key``.
+        """Reference the file or folder at ``path``, the value of the settings key ``key``.
 
-        Raises BadInput when the settings name one and it is not there.
+        None for None. Raises BadInput if the path does not exist.
         """
         if path is None:
             return None
@@ -64,10 +65,10 @@ class Workspace:
 def open_workspace(config: Config) -> Workspace:
     """Load the library and digest every source file.
 
-    What a glob found and cannot be an episode (a folder, a pipe, a file that may not be read, an
-    episode that is there already) is left out with a notice. Raises BadInput when the library is
-    wrong, when a file it names cannot be read, or when two episodes are the same video and what the
-    library says of them differs.
+    A match of a glob that cannot be an episode (a folder, a pipe, an unreadable file, a duplicate
+    of another episode) is left out with a notice. Raises BadInput if the library is invalid, if a
+    file that it names cannot be read, or if two episodes are the same video but have different
+    data in the library.
     """
     library = load_library(config.library, language=config.transcripts.language)
     named = declared_videos(config.library)
@@ -79,37 +80,37 @@ def open_workspace(config: Config) -> Workspace:
         for episode in show.episodes:
             problem = _source_problem(episode.path)
             try:
-                opened = None if problem else _reference_episode(store, show, episode)
+                source = None if problem else _reference_episode(store, show, episode)
             except OSError as error:
                 if error.errno not in _FILE_ERRNOS:
                     raise
                 problem = f"cannot be read ({error.strerror or error})"
-            if opened is not None and not problem:
-                episodes.append(opened)
+            if source is not None and not problem:
+                episodes.append(source)
             elif episode.path in named:
                 raise BadInput(
                     f"{_printable_path(episode.path)} {problem}",
                     where=str(config.library),
-                    fix="Put a readable video there, or take it out of the library.",
+                    fix="Replace it with a readable video, or remove it from the library.",
                 )
             else:
                 notices.append(f"{_printable_path(episode.path)} {problem}: left out")
-    kept = _drop_duplicate_videos(episodes, notices, config.library)
-    if not kept:
+    unique = _drop_duplicate_videos(episodes, notices, config.library)
+    if not unique:
         raise BadInput(
-            "no episode is left: " + "; ".join(notices),
+            "no usable episode: " + "; ".join(notices),
             where=str(config.library),
-            fix="Put videos where the globs look.",
+            fix="Put videos into folders that the globs match.",
         )
-    return Workspace(config, library, store, tuple(_disambiguate_names(kept)), tuple(notices))
+    return Workspace(config, library, store, tuple(_disambiguate_names(unique)), tuple(notices))
 
 
 _FILE_ERRNOS = (errno.EIO, errno.ESTALE, errno.ENOENT, errno.EACCES, errno.EPERM)
-"""Errors that a file's own state explains; a full disk, say, is another matter."""
+"""Errors caused by the file itself, unlike, for example, a full disk."""
 
 
 def _source_problem(path: Path) -> str:
-    """Why ``path`` can be no episode. Only regular files are opened: a pipe would never end."""
+    """Describe why a path cannot be an episode; opens only regular files, never pipes."""
     try:
         str(path).encode()
         if not stat.S_ISREG(path.stat().st_mode):
@@ -141,42 +142,41 @@ def _reference_episode(store: Store, show: Show, episode: Episode) -> SourceEpis
 def _drop_duplicate_videos(
     episodes: Sequence[SourceEpisode], notices: list[str], source: Path
 ) -> list[SourceEpisode]:
-    """Each video once: of two that are the same, the one of which more is said, else the first.
+    """Drop duplicate videos; prefer the episode with data in the library, else the first.
 
-    Empty files of two shows say nothing about each other; each fails as an episode of its show.
+    Empty files of two shows are not duplicates; each fails as an episode of its show.
     """
-    kept: dict[tuple[str, str], SourceEpisode] = {}
+    unique: dict[tuple[str, str], SourceEpisode] = {}
     for episode in episodes:
-        digest = episode.video.sha256
-        place = (digest, episode.show.id if episode.video.size == 0 else "")
-        twin = kept.setdefault(place, episode)
-        if twin is episode:
+        identity = (episode.video.sha256, episode.show.id if episode.video.size == 0 else "")
+        earlier = unique.setdefault(identity, episode)
+        if earlier is episode:
             continue
-        said, said_of_twin = _declared_data(episode), _declared_data(twin)
-        agree = not said or not said_of_twin or said == said_of_twin
-        if twin.show.id != episode.show.id or not agree:
+        data, earlier_data = _declared_data(episode), _declared_data(earlier)
+        compatible = not data or not earlier_data or data == earlier_data
+        if earlier.show.id != episode.show.id or not compatible:
+            path, earlier_path = map(_printable_path, (episode.video.path, earlier.video.path))
             raise BadInput(
-                f"{_printable_path(episode.video.path)} and {_printable_path(twin.video.path)} are the same video",
+                f"{path} and {earlier_path} are the same video",
                 where=str(source),
-                fix="Keep one of the two.",
+                fix="Remove one of the two.",
             )
-        first, second = (twin, episode) if said_of_twin or not said else (episode, twin)
-        kept[place] = first
-        notices.append(
-            f"{_printable_path(second.video.path)} is the same video as {_printable_path(first.video.path)}: left out"
-        )
-    return list(kept.values())
+        chosen, dropped = (earlier, episode) if earlier_data or not data else (episode, earlier)
+        unique[identity] = chosen
+        path, chosen_path = map(_printable_path, (dropped.video.path, chosen.video.path))
+        notices.append(f"{path} is the same video as {chosen_path}: left out")
+    return list(unique.values())
 
 
 def _declared_data(episode: SourceEpisode) -> tuple[str, ...]:
-    """What the library says of an episode beside its video; empty for nothing."""
+    """Return what the library declares for an episode besides its video; empty if nothing."""
     files = (episode.subtitles, episode.script, episode.boxes)
-    said = (*("" if file is None else file.sha256 for file in files), episode.plot)
-    return said if any(said) else ()
+    data = (*("" if file is None else file.sha256 for file in files), episode.plot)
+    return data if any(data) else ()
 
 
 def _disambiguate_names(episodes: Sequence[SourceEpisode]) -> list[SourceEpisode]:
-    """Episodes of one stem go by their whole file name, or by show and file name."""
+    """Rename episodes with equal stems to their file name, or to show and file name."""
     for name in (lambda e: e.video.path.name, lambda e: f"{e.show.id}/{e.video.path.name}"):
         counts = Counter(episode.name for episode in episodes)
         episodes = [replace(e, name=name(e)) if counts[e.name] > 1 else e for e in episodes]
@@ -184,6 +184,6 @@ def _disambiguate_names(episodes: Sequence[SourceEpisode]) -> list[SourceEpisode
 
 
 def _printable_path(path: Path) -> str:
-    """A path that may have any bytes in its name, on one line."""
+    """Format a path with arbitrary bytes in its name as one printable line."""
     text = str(path).encode(errors="backslashreplace").decode()
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -137,7 +137,7 @@ def set_state(server: Site, run: str, kind: str, message: str) -> None:
     ("message", "afterwards"),
     [
         ("Process exited with status code: -9 (killed)", "SCHEDULED"),
-        ("No sign of life for 90 s: the process that ran it is gone", "SCHEDULED"),
+        ("No heartbeat for 90 s: the process of the run is gone", "SCHEDULED"),
         ("Flow run could not start: no such folder", "CRASHED"),
     ],
 )

@@ -19,12 +19,19 @@ import pytest
 
 from mimix_core import tables
 from mimix_core.engine import registry
-from mimix_core.project.quarantine import quarantined_units
+from mimix_core.project.quarantine import find_quarantined_units
 from mimix_core.project.workspace import SourceEpisode, Workspace, open_workspace
 from mimix_core.settings import load_config
 from mimix_core.tables import Row, Status
 from tests.e2e.demo import ROOT, Demo, stage_lines
-from tests.hostile_files import HARMLESS, ODD_NAMES, TOO_LITTLE, Kit, tripwires, write_corpus
+from tests.hostile_files import (
+    HARMLESS,
+    ODD_NAMES,
+    WITHOUT_CLIPS,
+    SourceFiles,
+    detect_outside_access,
+    write_corpus,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -98,11 +105,14 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     episodes = folder / "episodes"
     (folder / "library.yaml").write_text(LIBRARY)
     (folder / "mimix.yaml").write_text(SETTINGS)
-    with tripwires(folder) as (web, secret, touched), socket.socket(socket.AF_UNIX) as plug:
-        kit = Kit(folder / "kit", web, secret)
-        expected = write_corpus(kit, episodes)
+    with (
+        detect_outside_access(folder) as (web, secret, touched),
+        socket.socket(socket.AF_UNIX) as plug,
+    ):
+        sources = SourceFiles(folder / "kit", web, secret)
+        expected = write_corpus(sources, episodes)
         for number, name in enumerate(GOOD):
-            expected[kit.good(episodes / name, first_shot=number + 1)] = set()
+            expected[sources.good(episodes / name, first_shot=number + 1)] = set()
         (episodes / "a-folder.mp4").mkdir()
         os.mkfifo(episodes / "a-pipe.mp4")
         (episodes / "a-loop.mp4").symlink_to(episodes / "a-loop.mp4")
@@ -137,7 +147,7 @@ def test_the_corpus_is_as_large_as_it_claims(night: Night) -> None:
 def test_every_broken_file_says_why(night: Night) -> None:
     wrong = []
     for path, reasons in night.expected.items():
-        if not reasons or path.name in NO_EPISODES or path.name in TOO_LITTLE:
+        if not reasons or path.name in NO_EPISODES or path.name in WITHOUT_CLIPS:
             continue
         rows = night.rows("scenes", night.episode(path.name))
         found = {row["reason"] for row in rows if row["status"] != Status.OK}
@@ -157,7 +167,7 @@ def test_no_broken_file_gave_a_clip(night: Night) -> None:
             assert [row["clip_id"] for row in tables.usable(clips)] == [], path.name
 
 
-@pytest.mark.parametrize("name", sorted(TOO_LITTLE))
+@pytest.mark.parametrize("name", sorted(WITHOUT_CLIPS))
 def test_what_holds_no_clip_says_so(night: Night, name: str) -> None:
     episode = night.episode(name)
     rows = [*night.rows("scenes", episode), *night.rows("clips", episode)]
@@ -195,12 +205,12 @@ def test_what_is_no_episode_was_left_out_and_named(night: Night) -> None:
 def test_the_run_tells_all_and_quarantine_lists_it(night: Night) -> None:
     lines = stage_lines(night.printed)
     assert "captions" in lines
-    found = quarantined_units(night.work.store, night.work.episodes)
+    found = find_quarantined_units(night.work.store, night.work.episodes)
     listed = {one.file for one in found if one.stage == "scenes"}
     failed = {
         path.resolve()
         for path, reasons in night.expected.items()
-        if reasons and path.name not in NO_EPISODES and path.name not in TOO_LITTLE
+        if reasons and path.name not in NO_EPISODES and path.name not in WITHOUT_CLIPS
     }
     rejected_only = {
         path

@@ -15,13 +15,13 @@ from mimix_core.engine.stage import commit_failed_unit, run_stage
 from mimix_core.engine.store import Store
 from mimix_core.engine.worker import build_request
 from mimix_core.errors import BadInput
-from mimix_core.project.quarantine import quarantined_units, release_units
+from mimix_core.project.quarantine import find_quarantined_units, release_units
 from mimix_core.project.workspace import Workspace, open_workspace
 from mimix_core.settings import load_config
 from mimix_core.stages import scenes
 from mimix_core.tables import Reason
 from tasks.subprocess_runner import run_in_subprocess, stop_idle_units
-from tests.hostile_files import Kit, tripwires, write_corpus
+from tests.hostile_files import SourceFiles, detect_outside_access, write_corpus
 
 HERE = (
     "cut-at-50-percent.mp4",
@@ -59,8 +59,8 @@ HERE = (
 def test_hostile_files_fail_each_with_its_reason_and_touch_nothing_else(
     store: Store, tmp_path: Path
 ) -> None:
-    with tripwires(tmp_path) as (web, secret, touched):
-        corpus = write_corpus(Kit(tmp_path / "kit", web, secret), tmp_path / "corpus")
+    with detect_outside_access(tmp_path) as (web, secret, touched):
+        corpus = write_corpus(SourceFiles(tmp_path / "kit", web, secret), tmp_path / "corpus")
         config = load_config(project(tmp_path))
         wrong = []
         for name in HERE:
@@ -166,7 +166,7 @@ def test_a_glob_that_caught_nothing_usable_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "corpus" / "folder.mp4").mkdir()
     (tmp_path / "day" / "good.mp4").unlink()
     (tmp_path / "day" / "other.mp4").mkdir()
-    with pytest.raises(BadInput, match="no episode is left"):
+    with pytest.raises(BadInput, match="no usable episode"):
         opened(tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_quarantine_lists_and_retry_tries_again(tmp_path: Path, reason: Reason) 
     for name in ("page.mp4", "crashes.mp4", "renamed.mp4"):
         (tmp_path / "corpus" / name).write_bytes(f"<html>{name}</html>".encode())
     work = opened(tmp_path)
-    assert quarantined_units(work.store, work.episodes) == []
+    assert find_quarantined_units(work.store, work.episodes) == []
     for unit in ("page", "renamed"):
         run_stage(work.store, scenes.STAGE, *judged(work, unit))
     inputs, asked = judged(work, "crashes")
@@ -192,7 +192,7 @@ def test_quarantine_lists_and_retry_tries_again(tmp_path: Path, reason: Reason) 
     commit_failed_unit(work.store, scenes.STAGE, inputs, asked, reason, died)
     (tmp_path / "corpus" / "renamed.mp4").rename(tmp_path / "corpus" / "by-another-name.mp4")
     work = opened(tmp_path)
-    found = quarantined_units(work.store, work.episodes)
+    found = find_quarantined_units(work.store, work.episodes)
     assert [(one.unit, one.reason) for one in found] == [
         ("by-another-name", "unreadable_video"),
         ("crashes", reason),
@@ -214,13 +214,13 @@ def test_quarantine_lists_and_retry_tries_again(tmp_path: Path, reason: Reason) 
     again = CliRunner().invoke(app, ["retry", settings, "crashes"])
     assert again.exit_code == 0
     assert "crashes: scenes will run again" in again.output
-    assert [one.unit for one in quarantined_units(work.store, work.episodes)] == [
+    assert [one.unit for one in find_quarantined_units(work.store, work.episodes)] == [
         "by-another-name",
         "page",
     ]
     fresh = run_stage(work.store, scenes.STAGE, inputs, asked)
     assert fresh.computed
-    assert len(release_units(work.store, quarantined_units(work.store, work.episodes), [])) == 3
+    assert len(release_units(work.store, find_quarantined_units(work.store, work.episodes), [])) == 3
     assert list(work.store.records()) == []
 
 

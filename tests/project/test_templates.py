@@ -34,6 +34,6 @@ def test_prompts_name_the_library_s_characters(tmp_path: Path) -> None:
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "mimix.yaml").write_text(SETTINGS + "# mine\n")
-    with pytest.raises(BadInput, match=r"mimix\.yaml is there already"):
+    with pytest.raises(BadInput, match=r"mimix\.yaml exists already"):
         write_project_templates(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mimix.yaml"]

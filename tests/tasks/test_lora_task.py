@@ -62,7 +62,7 @@ def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) ->
     store = Store(tmp_path / "workspace" / "store")
     work = Workspace(config, Library.model_construct(shows=()), store, ())
     components = {"transformer": file_ref(tmp_path / "pipeline" / "transformer")}
-    model = training.Backbone(made.NAME, inputs.dataset, components)
+    model = training.PreparedBackbone(made.NAME, inputs.dataset, components)
     checkpoints, killed = tmp_path / "workspace" / "checkpoints", []
 
     @flow
