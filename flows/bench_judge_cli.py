@@ -16,12 +16,16 @@ from flows.console import console, user_errors
 from mimix_core import tables
 from mimix_core.benchmark.judge import agreement as human_agreement
 from mimix_core.benchmark.judge import judge_results
-from mimix_core.benchmark.judge.external_videos import read_inputs, read_settings, store_of
-from mimix_core.benchmark.judge.judge_client import judge_vlm
-from mimix_core.benchmark.judge.judge_cost import costs
+from mimix_core.benchmark.judge.external_videos import (
+    load_judge_inputs,
+    load_judge_settings,
+    open_judge_store,
+)
+from mimix_core.benchmark.judge.judge_client import require_judge_vlm
+from mimix_core.benchmark.judge.judge_cost import estimate_judge_cost
 from mimix_core.benchmark.judge.pairwise import STAGE as DUELS_STAGE
 from mimix_core.benchmark.judge.stage import STAGE
-from mimix_core.benchmark.judge.statistics import Interval
+from mimix_core.benchmark.judge.statistics import ConfidenceInterval
 from mimix_core.benchmark.tables.pairwise_tables import APART
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.progress import progress_listener
@@ -57,29 +61,29 @@ def judge(
 ) -> None:
     """Rate every system's videos in four aspects; in mode strict compare the systems, too."""
     with user_errors():
-        chosen = read_settings(settings)
-        vlm = judge_vlm(chosen)
+        chosen = load_judge_settings(settings)
+        vlm = require_judge_vlm(chosen)
         api_key(vlm)
         price_of(vlm)
-        inputs = read_inputs(system, prompts, library, chosen, work)
+        inputs = load_judge_inputs(system, prompts, library, chosen, work)
         if duels is not None and (chosen.mode == "paper" or len(inputs.systems) < 2):
             raise BadInput(
                 "comparisons are made in mode strict, of two systems or more", where="--duels"
             )
-        store = store_of(work)
+        store = open_judge_store(work)
         with _progress("judging"):
             ref = run_stage(store, STAGE, inputs, chosen).ref
         _hand_over(ref, out)
         rows = tables.read(ref.path, JUDGEMENTS)
-        _print_ratings(judge_results.lines(rows, chosen.mode))
-        _print_card(judge_results.score_card(rows))
+        _print_ratings(judge_results.summarize_ratings(rows, chosen.mode))
+        _print_card(judge_results.summarize_controls(rows))
         if duels is not None:
             with _progress("comparing"):
                 ref = run_stage(store, DUELS_STAGE, inputs, chosen).ref
             _hand_over(ref, duels)
             rows = tables.read(ref.path, DUELS)
-            _print_pairs(judge_results.pair_lines(rows))
-            _print_strengths(judge_results.strengths(rows))
+            _print_pairs(judge_results.summarize_pairs(rows))
+            _print_strengths(judge_results.estimate_strengths(rows))
 
 
 def judge_cost(
@@ -91,13 +95,13 @@ def judge_cost(
 ) -> None:
     """Requests, tokens and dollars of judging, before anything is sent."""
     with user_errors():
-        chosen = read_settings(settings)
-        vlm = judge_vlm(chosen)
-        cost = costs(read_inputs(system, prompts, library, chosen, work), chosen)
+        chosen = load_judge_settings(settings)
+        vlm = require_judge_vlm(chosen)
+        cost = estimate_judge_cost(load_judge_inputs(system, prompts, library, chosen, work), chosen)
     table = Table(title=f"{vlm.model} by {vlm.backend}, mode {chosen.mode}")
     for name in ("", "requests", "input tokens", "output tokens", "dollars", "at most"):
         table.add_column(name, justify="right" if name else "left")
-    for label, takes in (("ratings", cost.ratings), ("comparisons", cost.duels)):
+    for label, takes in (("ratings", cost.ratings), ("comparisons", cost.comparisons)):
         if takes is not None:
             table.add_row(label, *_estimate(takes))
     console.print(table)
@@ -117,10 +121,10 @@ def judge_agreement(
     """How far the judge agrees with people, aspect by aspect."""
     with user_errors():
         rows = tables.read(judgements, JUDGEMENTS)
-        given = human_agreement.read_ratings(human)
-        modes: list[judge_results.Mode] = ["paper", "strict"]
+        given = human_agreement.load_human_ratings(human)
+        modes: list[judge_results.JudgeMode] = ["paper", "strict"]
         found = {
-            mode: human_agreement.agreement(rows, given, mode)
+            mode: human_agreement.compute_agreement(rows, given, mode)
             for mode in modes
             if any(row["mode"] == mode for row in rows)
         }
@@ -175,20 +179,20 @@ def _progress(what: str) -> Iterator[None]:
             yield
 
 
-def _print_ratings(lines: Sequence[judge_results.Line]) -> None:
+def _print_ratings(lines: Sequence[judge_results.RatingSummary]) -> None:
     table = Table(title="Ratings, 1 to 10 (95 % interval over prompts)")
     table.add_column("system", overflow="fold")
     table.add_column("aspect")
     for name in ("mean", "prompts", "missing"):
         table.add_column(name, justify="right")
     for one in lines:
-        missing = f"{one.missing} of {one.asked}"
+        missing = f"{one.missing} of {one.requested}"
         prompts = str(0 if one.interval is None else one.interval.n)
         table.add_row(escape(one.system), one.aspect, _shown(one.interval), prompts, missing)
     console.print(table)
 
 
-def _print_card(lines: Sequence[judge_results.CardLine]) -> None:
+def _print_card(lines: Sequence[judge_results.ControlSummary]) -> None:
     if not lines:
         return
     table = Table(title="The judge's own score card: spoilt versions rated below their originals")
@@ -197,12 +201,12 @@ def _print_card(lines: Sequence[judge_results.CardLine]) -> None:
     for name in ("below", "tied", "above", "no room", "missing"):
         table.add_column(name, justify="right")
     for one in lines:
-        counts = (str(n) for n in (one.below, one.tied, one.above, one.no_room, one.missing))
+        counts = (str(n) for n in (one.below, one.tied, one.above, one.at_floor, one.missing))
         table.add_row(one.control, one.aspect, _shown(one.share), *counts)
     console.print(table)
 
 
-def _print_pairs(lines: Sequence[judge_results.PairLine]) -> None:
+def _print_pairs(lines: Sequence[judge_results.PairSummary]) -> None:
     table = Table(title="Win rates, each duel in both orders")
     table.add_column("aspect", no_wrap=True)
     table.add_column("left", overflow="fold")
@@ -216,15 +220,15 @@ def _print_pairs(lines: Sequence[judge_results.PairLine]) -> None:
             one.aspect,
             escape(one.left),
             escape(one.right),
-            _shown(one.rate),
+            _shown(one.win_rate),
             *counts,
-            _figure(one.first_share),
+            _figure(one.first_position_share),
         )
     console.print(table)
     console.print("first: how often the video shown first wins; 0.5 without a bias.")
 
 
-def _print_strengths(lines: Sequence[judge_results.Strength]) -> None:
+def _print_strengths(lines: Sequence[judge_results.BradleyTerryStrength]) -> None:
     table = Table(title="Bradley-Terry strengths (log, mean zero)")
     table.add_column("aspect")
     table.add_column("system", overflow="fold")
@@ -240,7 +244,7 @@ def _print_strengths(lines: Sequence[judge_results.Strength]) -> None:
         console.print(f"{APART}: {', '.join(apart)}.", style="yellow")
 
 
-def _shown(interval: Interval | None) -> str:
+def _shown(interval: ConfidenceInterval | None) -> str:
     if interval is None:
         return "-"
     return f"{interval.mean:.2f} ({interval.low:.2f} to {interval.high:.2f})"

@@ -37,7 +37,9 @@ def prompts(
         if library is None:
             text = MIXING_100.read_text(encoding="utf-8")
         else:
-            generated = generate_prompts(parse_library(library), seed=seed, singles=singles, multis=multis)
+            generated = generate_prompts(
+                parse_library(library), seed=seed, singles=singles, multis=multis
+            )
             text = prompts_to_yaml(generated)
         out.write_text(text, encoding="utf-8")
     console.print(f"Wrote {out}", highlight=False, soft_wrap=True)

@@ -55,12 +55,12 @@ def report(
     from mimix_core.benchmark.systems import parse_systems
     from mimix_core.benchmark.tables.all_tables import all_sheets
     from mimix_core.benchmark.tables.load_results import gather
-    from mimix_core.domain.prompts import read_prompts
+    from mimix_core.domain.prompts import read_prompt_file
 
     with user_errors():
         systems = parse_systems(system)
         evidence = gather(
-            read_prompts(prompts or MIXING_100),
+            read_prompt_file(prompts or MIXING_100),
             systems,
             _tables(scores or []),
             judgements or [],
@@ -73,7 +73,7 @@ def report(
         page = write(evidence, systems, sheets, out)
     counts = (
         (sum(map(len, evidence.absent.values())), "videos missing"),
-        (len(evidence.gaps), "values missing"),
+        (len(evidence.missing_values), "values missing"),
         (sum(map(len, evidence.strays.values())), "videos that no prompt names"),
     )
     missing = "".join(f", {count} {what}" for count, what in counts if count)

@@ -1,8 +1,8 @@
-"""``mimix captions``: what captioning will cost, checks over any table, files to edit and back."""
+"""``mimix captions``: estimate the cost of captioning, check captions, export and import them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -15,23 +15,38 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_environment
-from flows.console import FAILED, Settings, Workspace, console, load_settings, user_errors
+from flows.console import (
+    FAILED,
+    SettingsArgument,
+    WorkspaceOption,
+    console,
+    load_settings,
+    user_errors,
+)
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import Variant, parse
-from mimix_core.domain.library import Style
+from mimix_core.domain.caption_grammar import CaptionVariant, parse_caption
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
 from mimix_core.media import open_container
 from mimix_core.project.workspace import SourceEpisode, open_workspace
 from mimix_core.stages.captions import import_export
-from mimix_core.stages.captions.caption_inputs import Dialogue, dialogues
-from mimix_core.stages.captions.caption_review import Review, review, row_problems, seen_in
-from mimix_core.stages.captions.caption_rows import columns
-from mimix_core.stages.captions.clip_context import Known
-from mimix_core.stages.captions.cost_estimate import ShowCost, clips_at_most, show_cost
+from mimix_core.stages.captions.caption_inputs import ClipDialogue, load_dialogues
+from mimix_core.stages.captions.caption_review import (
+    CaptionReview,
+    find_row_problems,
+    located_characters,
+    review_captions,
+)
+from mimix_core.stages.captions.caption_rows import edited_caption_row
+from mimix_core.stages.captions.clip_context import ClipContext
+from mimix_core.stages.captions.cost_estimate import (
+    ShowCostEstimate,
+    estimate_show_cost,
+    max_clip_count,
+)
 from mimix_core.stages.captions.overrides import read_overrides, write_overrides
-from mimix_core.stages.captions.prompt_template import read_prompt
-from mimix_core.tables import Row
+from mimix_core.stages.captions.prompt_template import load_prompt_template
+from mimix_core.tables import CaptionRow
 
 if TYPE_CHECKING:
     from flows.curate import CuratedTables
@@ -44,219 +59,232 @@ app = typer.Typer(
 
 @app.command()
 def check(
-    settings: Settings,
+    settings: SettingsArgument,
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Tables of captions (.parquet) or exported files (.jsonl); "
-            "none: those of the workspace."
+            help="Caption tables (.parquet) or exported files (.jsonl). "
+            "Default: the workspace's tables."
         ),
     ] = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
-    """Run all checks over captions, whoever wrote or edited them."""
+    """Run all checks on captions, from any captioner or edited by hand."""
     with user_errors():
-        found = _found(settings, workspace)
-        known = _known(found)
-        alarm = found.workspace.config.captions.same_caption_alarm
+        run = _open_run(settings, workspace)
+        context = _load_clip_context(run)
+        config = run.workspace.config.captions
         sources = (
-            [(str(path), _rows_in(path)) for path in files]
+            [(str(path), _read_rows(path)) for path in files]
             if files
-            else [(ref.unit, tables.read(ref.path, tables.CAPTIONS)) for ref in _captions(found)]
+            else [
+                (ref.unit, tables.read(ref.path, tables.CAPTIONS)) for ref in _caption_tables(run)
+            ]
         )
         reviews = {
-            name: review(rows, known.rules, same_caption_alarm=alarm) for name, rows in sources
+            name: review_captions(
+                rows,
+                context.rules,
+                identical_caption_warning_count=config.identical_caption_warning_count,
+            )
+            for name, rows in sources
         }
-    for name, one in reviews.items():
-        _print_review(name, one)
-    if any(one.problems for one in reviews.values()):
+    for name, review in reviews.items():
+        _print_review(name, review)
+    if any(review.problems for review in reviews.values()):
         raise typer.Exit(FAILED)
 
 
-def _print_review(name: str, one: Review) -> None:
-    state = f"[red]{len(one.problems)} with problems[/red]" if one.problems else "all well"
-    console.print(
-        f"{escape(name)}: {one.checked} captions, {state}; {one.without} clips without",
-        highlight=False,
-        soft_wrap=True,
+def _print_review(name: str, review: CaptionReview) -> None:
+    state = f"[red]{len(review.problems)} with problems[/red]" if review.problems else "no problems"
+    _print(
+        f"{escape(name)}: {review.checked} captions, {state}; {review.uncaptioned} clips without"
     )
-    for clip_id, wrong in one.problems.items():
-        console.print(
-            f"  {escape(clip_id)}: {escape('; '.join(wrong))}", highlight=False, soft_wrap=True
-        )
-    if one.alarm:
-        console.print(
-            f"  [yellow]warning[/yellow] {escape(one.alarm)}", highlight=False, soft_wrap=True
-        )
+    for clip_id, problems in review.problems.items():
+        _print(f"  {escape(clip_id)}: {escape('; '.join(problems))}")
+    if review.repetition_warning:
+        _print(f"  [yellow]warning[/yellow] {escape(review.repetition_warning)}")
+
+
+def _print(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def export(
-    settings: Settings,
+    settings: SettingsArgument,
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     variant: Annotated[
-        Variant, typer.Option(help="Which tags the captions have; an arm of the paper's Table 2.")
-    ] = Variant.BOTH,
+        CaptionVariant,
+        typer.Option(help="The tags in the captions: an arm of the paper's Table 2."),
+    ] = CaptionVariant.BOTH,
     format: Annotated[
-        str, typer.Option(help="jsonl: one file; txt: videos with their captions beside them.")
+        str,
+        typer.Option(help="jsonl: one file. txt: videos, each with a text file of its caption."),
     ] = "jsonl",
-    copy: Annotated[bool, typer.Option(help="txt: copies of the videos, not links.")] = False,
-    workspace: Workspace = None,
+    copy: Annotated[
+        bool, typer.Option(help="With txt: copy the videos instead of linking them.")
+    ] = False,
+    workspace: WorkspaceOption = None,
 ) -> None:
-    """Write captions to files that can be edited, and that trainers read."""
+    """Export captions to files for editing or for trainers."""
     with user_errors():
         if format not in ("jsonl", "txt"):
-            raise BadInput(f"no format {format}", fix="jsonl or txt")
+            raise BadInput(f"unknown format {format}", fix="Use jsonl or txt")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            # What is there may have been edited.
-            raise BadInput("is not an empty folder", where=str(folder), fix="Name a new one")
-        found = _found(settings, workspace)
-        videos = _videos(found)
-        lines = [
-            import_export.line_of(row, videos[row["clip_id"]], variant)
-            for ref in _captions(found)
-            for row in tables.read(ref.path, tables.CAPTIONS)
+            # Existing files may have been edited.
+            raise BadInput("not an empty folder", where=str(folder), fix="Name a new one")
+        run = _open_run(settings, workspace)
+        videos = _clip_videos(run)
+        captions = [
+            import_export.export_row(row, videos[clip_id], variant)
+            for clip_id, row in _caption_rows(run).items()
         ]
         if format == "txt":
-            written = import_export.write_sidecars(folder, lines, copy=copy)
-            message = f"{written} videos with captions in {folder}"
+            count = import_export.write_caption_sidecars(folder, captions, copy=copy)
+            message = f"{count} videos with captions in {folder}"
         else:
-            message = f"{len(lines)} clips in {import_export.write_jsonl(folder, lines)}"
-    console.print(message, highlight=False, soft_wrap=True)
+            path = import_export.write_captions_jsonl(folder, captions)
+            message = f"{len(captions)} clips in {path}"
+    _print(message)
 
 
 @app.command("import")
 def import_(
-    settings: Settings,
+    settings: SettingsArgument,
     source: Annotated[
-        Path, typer.Argument(help="captions.jsonl, or the folder of either kind of export.")
+        Path, typer.Argument(help="captions.jsonl, or the folder of an export in either format.")
     ],
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
-    """Take edited captions over into the file that `captions.overrides` names."""
+    """Import edited captions into the file that `captions.overrides` names."""
     with user_errors():
-        found = _found(settings, workspace)
-        overrides = found.workspace.config.captions.overrides
+        run = _open_run(settings, workspace)
+        overrides = run.workspace.config.captions.overrides
         if overrides is None:
             raise BadInput(
-                "there is no file to keep captions by hand in",
+                "no file is set for captions written by hand",
                 where=f"{settings}, key captions.overrides",
                 fix="Set it, e.g. to captions.jsonl",
             )
-        edited = _edited(source, _current(found))
-        _refuse_problems(edited, found)
+        edited = _find_edited(source, _caption_rows(run))
+        _reject_problems(edited, run)
         if edited or not overrides.is_file():
-            before = read_overrides(overrides) if overrides.is_file() else {}
-            write_overrides(overrides, before | edited)
-    console.print(
-        f"{len(edited)} captions edited; those by hand are in {overrides}",
-        highlight=False,
-        soft_wrap=True,
-    )
+            existing = read_overrides(overrides) if overrides.is_file() else {}
+            write_overrides(overrides, existing | edited)
+    _print(f"{len(edited)} captions edited; all captions written by hand are in {overrides}")
 
 
-def _edited(source: Path, current: dict[str, Row]) -> dict[str, str]:
-    """What was edited in an exported file or folder. Raises BadInput when there is neither."""
-    lines = source / import_export.JSONL if source.is_dir() else source
-    sidecars = import_export.read_sidecars(source) if source.is_dir() else {}
-    if lines.is_file() and sidecars:
+def _find_edited(source: Path, current: Mapping[str, CaptionRow]) -> dict[str, str]:
+    """Find edited captions in an exported file or folder. Raises BadInput if there is neither."""
+    jsonl = source / import_export.JSONL_NAME if source.is_dir() else source
+    sidecars = import_export.read_caption_sidecars(source) if source.is_dir() else {}
+    if jsonl.is_file() and sidecars:
         raise BadInput(
-            f"holds both {import_export.JSONL} and .txt files",
+            f"contains both {import_export.JSONL_NAME} and .txt files",
             where=str(source),
-            fix=f"Name {import_export.JSONL} itself, or take it out of the folder",
+            fix=f"Name {import_export.JSONL_NAME} itself, or move it out of the folder",
         )
-    if lines.is_file():
-        return import_export.edited_lines(current, import_export.read_jsonl(lines))
+    if jsonl.is_file():
+        return import_export.find_edited_captions(current, import_export.read_captions_jsonl(jsonl))
     if sidecars:
-        return import_export.edited_sidecars(current, sidecars)
-    raise BadInput("holds no exported captions", where=str(source))
+        return import_export.find_edited_sidecars(current, sidecars)
+    raise BadInput("contains no exported captions", where=str(source))
 
 
-def _refuse_problems(edited: dict[str, str], found: ReadOnlyRun) -> None:
-    """Raises BadInput for what the captions stage would fail."""
-    known = _known(found)
-    wrong = []
+def _reject_problems(edited: Mapping[str, str], run: ReadOnlyRun) -> None:
+    """Raise BadInput for captions that the captions stage would fail."""
+    context = _load_clip_context(run)
+    problems = []
     for clip_id, text in edited.items():
         if text:
-            caption = parse(text)
-            row = tables.ok(**columns(clip_id, "hand", caption, caption.style))
-            wrong += [f"{clip_id}: {one}" for one in row_problems(row, known.rules(row))]
-    if wrong:
-        raise BadInput("\n".join(wrong), fix="Correct the captions; nothing was imported")
+            caption = parse_caption(text)
+            row = edited_caption_row(
+                clip_id, "hand", text, caption.actions, caption.context, caption.style.value
+            )
+            row_problems = find_row_problems(row, context.rules(row))
+            problems += [f"{clip_id}: {problem}" for problem in row_problems]
+    if problems:
+        raise BadInput("\n".join(problems), fix="Correct the captions; nothing was imported")
 
 
 @app.command()
-def estimate(settings: Settings, workspace: Workspace = None) -> None:
-    """Clips, requests, tokens and dollars of captioning, before anything is sent."""
+def estimate(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
+    """Estimate clips, tokens and dollars of captioning, before anything is sent."""
     with user_errors():
-        found = _found(settings, workspace)
-        captions = found.workspace.config.captions
+        run = _open_run(settings, workspace)
+        captions = run.workspace.config.captions
         if captions.backend != "vlm":
             raise BadInput("captions.backend is script: that costs nothing", where=str(settings))
-        costs = _costs(found)
+        costs = _estimate_costs(run)
     vlm = captions.vlm
     table = Table(title=f"{vlm.model} by {vlm.backend}, {vlm.mode}")
     table.add_column("show", overflow="fold")
     for name in ("clips", "input tokens", "output tokens", "dollars", "at most"):
         table.add_column(name, justify="right")
-    for one in costs:
+    for cost in costs:
         table.add_row(
-            one.show,
-            f"{one.clips:,}" if one.exact else f"up to {one.clips:,}",
-            f"{one.takes.input_tokens:,}",
-            f"{one.takes.output_tokens:,}",
-            _dollars(one.takes.cost_usd),
-            _dollars(one.takes.most_usd),
+            cost.show,
+            f"{cost.clips:,}" if cost.exact_clip_count else f"up to {cost.clips:,}",
+            f"{cost.estimate.input_tokens:,}",
+            f"{cost.estimate.output_tokens:,}",
+            _format_dollars(cost.estimate.cost_usd),
+            _format_dollars(cost.estimate.most_usd),
         )
     table.add_section()
     table.add_row(
         "all",
-        f"{sum(one.clips for one in costs):,}",
-        f"{sum(one.takes.input_tokens for one in costs):,}",
-        f"{sum(one.takes.output_tokens for one in costs):,}",
-        _dollars(_sum(one.takes.cost_usd for one in costs)),
-        _dollars(_sum(one.takes.most_usd for one in costs)),
+        f"{sum(cost.clips for cost in costs):,}",
+        f"{sum(cost.estimate.input_tokens for cost in costs):,}",
+        f"{sum(cost.estimate.output_tokens for cost in costs):,}",
+        _format_dollars(_sum_known(cost.estimate.cost_usd for cost in costs)),
+        _format_dollars(_sum_known(cost.estimate.most_usd for cost in costs)),
     )
     console.print(table)
-    console.print(_small_print(costs), highlight=False, soft_wrap=True)
+    _print(_estimate_notes(costs))
 
 
-def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    known = list(amounts)
-    return None if None in known else sum((one for one in known if one is not None), Decimal(0))
+def _sum_known(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """Return the sum, or None if any amount is unknown."""
+    total = Decimal(0)
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total
 
 
-def _dollars(amount: Decimal | None) -> str:
+def _format_dollars(amount: Decimal | None) -> str:
     return "?" if amount is None else f"{amount:,.2f}"
 
 
-def _small_print(costs: Sequence[ShowCost]) -> str:
-    said = (
-        "One request a clip, all input at its full price. What is asked again comes on top, and so "
-        "do the composites: they are captioned too."
+def _estimate_notes(costs: Sequence[ShowCostEstimate]) -> str:
+    notes = (
+        "One request per clip, all input at its full price. Requests for corrections are extra, "
+        "and so are composites, which are captioned too."
     )
-    if not all(one.exact for one in costs):
-        said += " Clips that are not cut yet are bounded by the length of their episodes."
-    if any(one.takes.cost_usd is None for one in costs):
-        said += " No price of the model is known: set captions.vlm.price."
-    return said
+    if not all(cost.exact_clip_count for cost in costs):
+        notes += " For clips that are not cut yet, the episodes' durations give an upper bound."
+    if any(cost.estimate.cost_usd is None for cost in costs):
+        notes += " The model's price is unknown: set captions.vlm.price."
+    return notes
 
 
-def _costs(found: ReadOnlyRun) -> list[ShowCost]:
-    from tasks.captions import prompt_file, show_facts
+def _estimate_costs(run: ReadOnlyRun) -> list[ShowCostEstimate]:
+    from tasks.captions import build_show_facts, find_prompt_file
 
-    workspace = found.workspace
+    workspace = run.workspace
     config = workspace.config
-    prompt = read_prompt(prompt_file(workspace).path)
+    template = load_prompt_template(find_prompt_file(workspace).path)
     costs = []
     for show in workspace.library.shows:
-        counted = [_clips_of(found, e) for e in workspace.episodes if e.show.id == show.id]
+        counts = [_clip_count(run, e) for e in workspace.episodes if e.show.id == show.id]
         costs.append(
-            show_cost(
-                show_facts(workspace.store, show),
-                sum(clips for clips, _ in counted),
-                exact=all(exact for _, exact in counted),
-                prompt=prompt,
+            estimate_show_cost(
+                build_show_facts(workspace.store, show),
+                sum(clips for clips, _ in counts),
+                exact_clip_count=all(exact for _, exact in counts),
+                template=template,
                 settings=config.captions,
                 size=(config.clips.width, config.clips.height),
             )
@@ -264,69 +292,75 @@ def _costs(found: ReadOnlyRun) -> list[ShowCost]:
     return costs
 
 
-def _clips_of(found: ReadOnlyRun, episode: SourceEpisode) -> tuple[int, bool]:
-    """How many clips an episode has, or at most can have; and which of the two it is."""
+def _clip_count(run: ReadOnlyRun, episode: SourceEpisode) -> tuple[int, bool]:
+    """Return the number of an episode's clips and True, or an upper bound and False."""
     from dataclasses import replace
 
     from tasks.cached_run import MissingResult, ReadOnlyRun
-    from tasks.clips import clips
-    from tasks.overlays import overlays
-    from tasks.scenes import scenes
+    from tasks.clips import cut_clips
+    from tasks.overlays import detect_overlays
+    from tasks.scenes import detect_scenes
 
-    one = ReadOnlyRun(replace(found.workspace, episodes=(episode,), notices=()))
+    episode_run = ReadOnlyRun(replace(run.workspace, episodes=(episode,), notices=()))
     try:
-        made = scenes(one)
-        (table,) = clips(one, made, overlays(one, made))
+        scenes = detect_scenes(episode_run)
+        (table,) = cut_clips(episode_run, scenes, detect_overlays(episode_run, scenes))
     except MissingResult:
         with open_container(episode.video.path) as container:
             seconds = Fraction(container.duration or 0, av.time_base)
-        return clips_at_most(seconds, found.workspace.config.clips.stride), False
+        return max_clip_count(seconds, run.workspace.config.clips.stride_seconds), False
     return table.counts.ok, True
 
 
-def _known(found: ReadOnlyRun) -> Known:
-    from tasks.cutouts import cutouts
+def _load_clip_context(run: ReadOnlyRun) -> ClipContext:
+    """Load what is known about the workspace's clips; print a note about missing tables."""
+    from tasks.cutouts import cut_out_characters
 
-    said: dict[str, Dialogue] = {}
-    seen: dict[str, set[str]] = {}
+    dialogues: dict[str, ClipDialogue] = {}
+    located: dict[str, set[str]] = {}
     try:
-        curated = _curated(found)
+        curated = _curated_tables(run)
         for ref in curated.transcripts:
-            said |= dialogues(ref)
-        seen = seen_in(
+            dialogues |= load_dialogues(ref)
+        located = located_characters(
             tables.read(ref.path, tables.CUTOUTS)
-            for ref in cutouts(found, curated.clips, curated.captions)
+            for ref in cut_out_characters(run, curated.clips, curated.captions)
         )
     except BadInput as missing:
-        # A table to be checked may be of another workspace, and cut-outs are made later.
-        note = f"Checked without what is not there: {missing.what}"
+        # The tables to check may be of another workspace, and cutouts are made later.
+        note = f"Checked without missing tables: {missing.what}"
         Console(stderr=True).print(escape(note), highlight=False, soft_wrap=True)
-    workspace = found.workspace
-    return Known(
+    workspace = run.workspace
+    return ClipContext(
         {episode.id: episode for episode in workspace.episodes},
-        said,
-        seen,
+        dialogues,
+        located,
         workspace.config.captions,
         tuple(character.name for character in workspace.library.characters()),
     )
 
 
-def _rows_in(path: Path) -> list[Row]:
-    """The captions in a file: a table, or an exported file."""
+def _read_rows(path: Path) -> list[CaptionRow]:
+    """Read the captions in a table or in an exported file."""
     if path.suffix != ".jsonl":
         return tables.read(path, tables.CAPTIONS)
-    rows = []
-    for line in import_export.read_jsonl(path):
-        values = columns(line.clip_id, line.backend, None, Style(line.style)) | {
-            "caption": line.caption,
-            "actions": [action.model_dump() for action in line.actions],
-            "context": line.context,
-        }
-        rows.append(values | {"status": line.status, "reason": line.reason, "detail": line.detail})
-    return rows
+    return [
+        edited_caption_row(
+            caption.clip_id,
+            caption.backend,
+            caption.caption,
+            caption.actions,
+            caption.context,
+            caption.style,
+            status=caption.status,
+            reason=caption.reason,
+            detail=caption.detail,
+        )
+        for caption in import_export.read_captions_jsonl(path)
+    ]
 
 
-def _found(settings: Path, workspace: Path | None) -> ReadOnlyRun:
+def _open_run(settings: Path, workspace: Path | None) -> ReadOnlyRun:
     prefect_environment.configure_prefect()
     config = load_settings(settings, workspace)
     from tasks.cached_run import ReadOnlyRun
@@ -334,27 +368,27 @@ def _found(settings: Path, workspace: Path | None) -> ReadOnlyRun:
     return ReadOnlyRun(open_workspace(config))
 
 
-def _curated(found: ReadOnlyRun) -> CuratedTables:
+def _curated_tables(run: ReadOnlyRun) -> CuratedTables:
     from flows.curate import curate_stages
 
-    return curate_stages(found)
+    return curate_stages(run)
 
 
-def _captions(found: ReadOnlyRun) -> list[TableRef]:
-    return list(_curated(found).captions)
+def _caption_tables(run: ReadOnlyRun) -> list[TableRef]:
+    return list(_curated_tables(run).captions)
 
 
-def _current(found: ReadOnlyRun) -> dict[str, Row]:
+def _caption_rows(run: ReadOnlyRun) -> dict[str, CaptionRow]:
     return {
         row["clip_id"]: row
-        for ref in _captions(found)
+        for ref in _caption_tables(run)
         for row in tables.read(ref.path, tables.CAPTIONS)
     }
 
 
-def _videos(found: ReadOnlyRun) -> dict[str, Path]:
+def _clip_videos(run: ReadOnlyRun) -> dict[str, Path]:
     return {
         row["clip_id"]: (ref.folder / row["file"]).resolve()
-        for ref in _curated(found).clips
+        for ref in _curated_tables(run).clips
         for row in tables.usable(tables.read(ref.path, tables.CLIPS))
     }

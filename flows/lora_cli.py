@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_environment
-from flows.console import Workspace, console, load_settings, user_errors
+from flows.console import WorkspaceOption, console, load_settings, user_errors
 from mimix_core.errors import BadInput
-from mimix_core.wan.lora_formats import Layout
+from mimix_core.wan.lora_formats import AdapterLayout
 
 app = typer.Typer(
     name="lora", help="Show, export and import trained adapters.", no_args_is_help=True
@@ -28,7 +28,7 @@ def show(file: Annotated[Path, typer.Argument(help="An adapter of MiMix, in any 
     from mimix_core.wan import lora_export
 
     with user_errors():
-        card, layout = lora_export.read_card(file)
+        card, layout = lora_export.read_metadata(file)
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -56,11 +56,13 @@ def export(
         typer.Argument(help=f"The settings file of a run, or an adapter file ({_SUFFIX})."),
     ],
     to: To,
-    layout: Annotated[Layout, typer.Option("--format", help="Who reads it.")] = Layout.COMFYUI,
+    layout: Annotated[
+        AdapterLayout, typer.Option("--format", help="Who reads it.")
+    ] = AdapterLayout.COMFYUI,
     ema: Annotated[
         bool, typer.Option("--ema", help="The running mean of the training, if it was kept.")
     ] = False,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Write a trained adapter for ComfyUI, for kohya's tools (musubi-tuner) or for diffusers."""
     with user_errors():
@@ -77,10 +79,10 @@ def import_(
 ) -> None:
     """Write an exported adapter back as MiMix and diffusers read it."""
     with user_errors():
-        _convert(file, Layout.DIFFUSERS, to)
+        _convert(file, AdapterLayout.DIFFUSERS, to)
 
 
-def _convert(source: Path, layout: Layout, to: Path) -> None:
+def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
     from mimix_core.wan import lora_export
 
     if to.exists():
@@ -91,8 +93,8 @@ def _convert(source: Path, layout: Layout, to: Path) -> None:
             where=str(to),
             fix="Name one in a folder that is there.",
         )
-    adapter, card = lora_export.read(source)
-    lora_export.write(to, adapter, card, layout)
+    adapter, card = lora_export.read_adapter(source)
+    lora_export.write_adapter(to, adapter, card, layout)
     console.print(
         f"rank {adapter.rank}, {len(adapter.pairs)} layers, for {layout.value}: {to}",
         highlight=False,
@@ -114,7 +116,7 @@ def _trained(settings: Path, workspace: Path | None, *, ema: bool) -> Path:
     found = ReadOnlyRun(open_workspace(config))
     curated = curate_stages(found)
     folder = train_stages(found, curated, augment_stages(found, curated)).lora.folder
-    path = folder / (lora_export.EMA_FILE if ema else lora_export.FILE)
+    path = folder / (lora_export.EMA_ADAPTER_FILE if ema else lora_export.ADAPTER_FILE)
     if not path.is_file():
         raise BadInput(
             "no running mean was kept",

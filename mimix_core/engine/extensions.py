@@ -7,6 +7,7 @@ constant that docs/extending/ describes for its kind.
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,13 +19,15 @@ from mimix_core.errors import BadInput
 
 T = TypeVar("T")
 
-ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+_MODULE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+
+ModuleName = Annotated[str, Field(pattern=_MODULE)]
 """A setting's value that names a module outside MiMix, e.g. ``my_package.my_locator``."""
 
 
 def is_module_name(name: str) -> bool:
     """Return whether a name refers to a module outside MiMix rather than to a built-in."""
-    return "." in name
+    return re.match(_MODULE, name) is not None
 
 
 def load_extension(module: str, constant: str, kind: type[T], *, setting: str) -> T:

@@ -13,7 +13,7 @@ from mimix_core.errors import StageFailed
 Record = Mapping[str, Any]
 
 
-class Journal:
+class JsonlLog:
     """Appends records, each with its ``step``; what ``note`` returned from survives a crash."""
 
     def __init__(self, path: Path, kept: Iterable[Record] = ()) -> None:
@@ -24,7 +24,7 @@ class Journal:
         fresh.replace(path)
         self._file = path.open("a", encoding="utf-8")
 
-    def note(self, *records: Record) -> None:
+    def append(self, *records: Record) -> None:
         self._file.write(_lines(records))
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -33,7 +33,7 @@ class Journal:
         self._file.close()
 
 
-def read(path: Path, keep: Callable[[Record], bool]) -> list[dict[str, Any]]:
+def read_records(path: Path, keep: Callable[[Record], bool]) -> list[dict[str, Any]]:
     """The records to ``keep``; none when there is no file.
 
     A last line that a crash cut off is none. Raises StageFailed for any other line that is none.

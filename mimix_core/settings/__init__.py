@@ -1,7 +1,7 @@
-"""Settings: one model a stage, defaults as in the paper, and the file that holds them all.
+"""Settings: one model per stage with the paper's values as defaults, and the settings file.
 
-Fields marked ``Immaterial`` change how a stage runs but not what it makes, or name a file whose
-content is in the stage's inputs; they stay out of the stage key. Every other field is part of it.
+Fields marked ``ExcludeFromKey`` change how a stage runs but not its result, or name a file whose
+content is in the stage's inputs; they are not part of the stage key. All other fields are.
 """
 
 from decimal import Decimal
@@ -50,11 +50,11 @@ __all__ = [
     "SceneSettings",
     "ScoreSettings",
     "TranscriptSettings",
-    "exact",
+    "exact_seconds",
     "load_config",
 ]
 
 
-def exact(seconds: Decimal) -> Fraction:
-    """A settings time as an exact fraction of seconds."""
+def exact_seconds(seconds: Decimal) -> Fraction:
+    """Convert a time in seconds from the settings to an exact fraction."""
     return Fraction(seconds)

@@ -1,4 +1,4 @@
-"""Settings of cut-outs, composites and the dataset."""
+"""Settings of cutouts, composites and the dataset."""
 
 from __future__ import annotations
 
@@ -8,146 +8,199 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.settings.curation_settings import Preset
 from mimix_core.settings.locator_settings import (
     CartoonLocator,
+    EmbeddingLocatorSettings,
     FaceLocatorSettings,
-    LikenessLocatorSettings,
     RealisticLocator,
     VlmLocatorSettings,
 )
 from mimix_core.settings.segmenter_settings import Sam2Settings
 
 
-class CutoutSettings(Frozen):
-    """Characters cut out of clips."""
+class CutoutSettings(FrozenModel):
+    """Location and segmentation of characters in clips."""
 
-    locator_cartoon: Annotated[CartoonLocator, Immaterial()] = Field(
+    locator_cartoon: Annotated[CartoonLocator, ExcludeFromKey()] = Field(
         "boxes",
-        description="Who finds the characters of cartoons in episodes without a boxes file. boxes: "
-        "nobody.",
+        description="Locator of characters in cartoons; boxes uses only the episode's boxes file.",
     )
-    locator_realistic: Annotated[RealisticLocator, Immaterial()] = Field(
-        "boxes", description="The same for live action."
+    locator_realistic: Annotated[RealisticLocator, ExcludeFromKey()] = Field(
+        "boxes",
+        description="Locator of characters in live action; boxes uses only the episode's boxes "
+        "file.",
     )
-    reference: Annotated[FaceLocatorSettings, Immaterial()] = FaceLocatorSettings()
-    embedding: Annotated[LikenessLocatorSettings, Immaterial()] = LikenessLocatorSettings()
-    vlm: Annotated[VlmLocatorSettings, Immaterial()] = VlmLocatorSettings()
+    face: Annotated[FaceLocatorSettings, ExcludeFromKey()] = Field(
+        FaceLocatorSettings(),
+        description="The locator that compares faces with the reference images.",
+    )
+    embedding: Annotated[EmbeddingLocatorSettings, ExcludeFromKey()] = Field(
+        EmbeddingLocatorSettings(),
+        description="The locator that compares image embeddings with the reference images.",
+    )
+    vlm: Annotated[VlmLocatorSettings, ExcludeFromKey()] = Field(
+        VlmLocatorSettings(), description="The locator that asks a vision-language model for boxes."
+    )
     backend: Literal["selfie", "grabcut", "sam2"] = Field(
         "selfie",
-        description="selfie: MediaPipe's person mask inside the box; grabcut: no weights; sam2: "
-        "SAM2.1, the paper's.",
+        description="Segmenter. selfie: MediaPipe's person segmentation inside the box. "
+        "grabcut: GrabCut, without weights. sam2: SAM2.1, as in the paper.",
     )
-    weights: Annotated[Path | None, Immaterial()] = Field(
-        None, description="selfie_segmentation.tflite, or a checkpoint of SAM2.1."
+    weights: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None,
+        description="Weights of the segmenter: selfie_segmentation.tflite, or a SAM2.1 checkpoint.",
     )
-    sam2: Sam2Settings = Sam2Settings()
-    min_presence: float = Field(0.95, description="Share of frames with the character.")
-    min_area: float = Field(0.01, description="Median share of the frame.")
-    max_area: float = Field(0.70, description="Median share of the frame.")
-    min_frame_iou: float = Field(0.35, description="Between neighbouring frames' masks.")
+    sam2: Sam2Settings = Field(
+        Sam2Settings(), description="The SAM2.1 video predictor; backend sam2 only."
+    )
+    min_presence: float = Field(0.95, description="Minimum share of the frames with a mask.")
+    min_area: float = Field(
+        0.01, description="Minimum median area of the mask, as a share of the frame."
+    )
+    max_area: float = Field(
+        0.70, description="Maximum median area of the mask, as a share of the frame."
+    )
+    min_frame_iou: float = Field(
+        0.35, description="Minimum IoU of the masks of consecutive frames."
+    )
     max_jump: float = Field(
         0.30,
-        description="Of the mask's middle between neighbouring frames, in diagonals of its box.",
+        description="Maximum shift of the mask's centroid between consecutive frames, in "
+        "diagonals of its box.",
     )
     max_flicker: float = Field(
         0.05,
-        description="Of the mask's area, what joins or leaves it between neighbouring frames "
-        "without having moved.",
+        description="Maximum share of the mask's area that appears or disappears between "
+        "consecutive frames other than by motion.",
     )
     max_pieces: int = Field(
-        4, ge=1, description="Separate parts of a mask, in all but a tenth of the frames."
+        4,
+        ge=1,
+        description="Maximum number of connected components of a mask, over the best 90 % of "
+        "the frames.",
     )
     max_holes: float = Field(
-        0.15, description="Share of a mask's outline, in all but a tenth of the frames."
+        0.15,
+        description="Maximum share of holes in a mask's outline, over the best 90 % of the frames.",
     )
-    min_inside_box: float = Field(0.80, description="Share of the mask inside the located box.")
-    min_box_covered: float = Field(
-        0.50, description="Share of the located box inside the mask's own, in the median frame."
+    min_share_in_box: float = Field(
+        0.80, description="Minimum share of the mask that lies inside the located box."
     )
-    min_score: float = Field(0.30, description="The backend's confidence, in the median frame.")
+    min_box_coverage: float = Field(
+        0.50,
+        description="Minimum share of the located box that the mask's own box covers, median "
+        "over the frames.",
+    )
+    min_score: float = Field(
+        0.30, description="Minimum confidence of the segmenter, median over the frames."
+    )
 
-    def in_force(self) -> CutoutSettings:
-        """Without what only backend sam2 reads: its settings leave the others' cutouts alone."""
+    def effective(self) -> CutoutSettings:
+        """Reset the settings that the chosen backend ignores, to leave them out of the key."""
         return self if self.backend == "sam2" else self.model_copy(update={"sam2": Sam2Settings()})
 
 
-class CompositeSettings(Frozen):
-    """Characters pasted into scenes of the opposite style (paper, section 3.2)."""
+class CompositeSettings(FrozenModel):
+    """Characters composited into scenes of the opposite style (paper, section 3.2)."""
 
     ratio: Decimal = Field(
-        Decimal("0.10"), ge=0, lt=1, description="Composites / (originals + composites)."
+        Decimal("0.10"),
+        ge=0,
+        lt=1,
+        description="Share of composites in the dataset: composites / (originals + composites).",
     )
-    placebo: Decimal = Field(
+    same_style_share: Decimal = Field(
         Decimal(0),
         ge=0,
         le=1,
-        description="Share of the composites that stay in their own style, so that the edge of a "
-        "pasted figure is no sign of another style. The paper has none.",
+        description="Share of the composites that keep their own style, as a control, so that "
+        "compositing artifacts do not indicate a style mix; the paper has none.",
     )
-    seed: int = 0
-    alone_only: bool = Field(
-        True, description="No cutout whose caption has it act with another character of its clip."
-    )
-    located_only: bool = Field(
+    seed: int = Field(0, description="Random seed of the pairing.")
+    solo_actions_only: bool = Field(
         True,
-        description="Only onto clips of which all captioned characters were located: who is not "
-        "may be hidden, and the caption still names them.",
+        description="Skip cutouts whose caption describes an interaction with another character.",
     )
-    max_covered: float = Field(
+    require_located_characters: bool = Field(
+        True,
+        description="Use a clip as a background only if all characters of its caption are "
+        "located, because an unlocated one may be hidden and still be captioned.",
+    )
+    max_occlusion: float = Field(
         0.30,
         ge=0,
         le=1,
-        description="Of any one of the scene's own characters, where it is known (by the boxes, "
-        "mean over the clip); else the pair is given up for another.",
+        description="Maximum share of a character of the scene that may be covered (by its "
+        "boxes, mean over the clip); otherwise another pair is drawn.",
     )
     min_height: float = Field(
-        0.35, gt=0, description="Character's height in the scene, at least (share of it)."
+        0.35, gt=0, description="Minimum height of the character, as a share of the scene's height."
     )
     max_height: float = Field(
-        0.85, gt=0, description="At most; one cut off at the top keeps its own framing."
+        0.85,
+        gt=0,
+        description="Maximum height of the character, as a share of the scene's height; a "
+        "character cut off at the top keeps its framing.",
     )
     feather: float = Field(
         1.5,
         ge=0,
         le=10,
-        description="Pixels of soft edge; 1 to 3 look right. 0: as the mask is, with what the rim "
-        "holds of the old background.",
+        description="Width of the soft edge in pixels; 1 to 3 look natural. 0 keeps the mask as "
+        "it is, including the old background in its edge pixels.",
     )
     shadow: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Contact shadow under whoever stands in the picture: share of the light that "
-        "is gone there.",
+        description="Strength of the contact shadow: share of the light that is removed under a "
+        "character that is fully visible.",
     )
-    crf: int = Field(16, ge=0, le=51, description="x264 quality; 16 is visually lossless.")
-    preset: Preset = Field("fast", description="x264 preset.")
-    workers: Annotated[int, Immaterial()] = Field(
-        2, ge=1, description="Composites rendered at a time; about 0.2 GB each."
+    crf: int = Field(
+        16,
+        ge=0,
+        le=51,
+        description="Quality of x264 (constant rate factor); 16 is visually lossless.",
+    )
+    preset: Preset = Field(
+        "fast", description="Preset of x264 that trades speed against file size."
+    )
+    workers: Annotated[int, ExcludeFromKey()] = Field(
+        2,
+        ge=1,
+        description="Composites rendered at the same time; each takes about 0.2 GB of memory.",
     )
 
     @model_validator(mode="after")
-    def _some_height_is_wanted(self) -> CompositeSettings:
+    def _validate_heights(self) -> CompositeSettings:
         if self.min_height > self.max_height:
-            raise ValueError("min_height is above max_height")
+            raise ValueError("min_height is greater than max_height")
         return self
 
 
-class DatasetSettings(Frozen):
+class DatasetSettings(FrozenModel):
     """Splits by episode, and the exact share of composites."""
 
-    val_share: float = Field(0.1, ge=0, lt=1, description="Of each show's episodes.")
-    test_share: float = Field(0.0, ge=0, lt=1, description="Of each show's episodes.")
-    seed: int = 0
+    val_share: float = Field(
+        0.1, ge=0, lt=1, description="Share of each show's episodes in the validation split."
+    )
+    test_share: float = Field(
+        0.0, ge=0, lt=1, description="Share of each show's episodes in the test split."
+    )
+    seed: int = Field(0, description="Random seed of the splits.")
     ratio: Decimal | None = Field(
-        None, ge=0, lt=1, description="Take only so many composites. Empty: all that were made."
+        None,
+        ge=0,
+        lt=1,
+        description="Share of composites in the dataset; surplus composites are left out. "
+        "Empty: use all composites.",
     )
 
     @model_validator(mode="after")
-    def _something_is_trained_on(self) -> DatasetSettings:
+    def _validate_shares(self) -> DatasetSettings:
         if self.val_share + self.test_share >= 1:
             raise ValueError("val_share and test_share leave nothing to train on")
         return self

@@ -1,14 +1,14 @@
-"""The one YAML file that holds all settings."""
+"""The settings file: one YAML file with the settings of all stages."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from mimix_core.domain.library import invalid, read_yaml
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.yaml_files import read_yaml_file, validation_error
 from mimix_core.errors import BadInput
 from mimix_core.settings.augmentation_settings import (
     CompositeSettings,
@@ -24,7 +24,9 @@ from mimix_core.settings.curation_settings import (
     SceneSettings,
     TranscriptSettings,
 )
+from mimix_core.settings.extension_settings import validate_extensions
 from mimix_core.settings.judge_settings import JudgeSettings
+from mimix_core.settings.renamed_settings import reject_renamed_settings
 from mimix_core.settings.training_settings import (
     BackboneSettings,
     EmbeddingSettings,
@@ -33,93 +35,150 @@ from mimix_core.settings.training_settings import (
 )
 
 
-class RunSettings(Frozen):
-    """How the work is done; nothing here changes a result."""
+class RunSettings(FrozenModel):
+    """How a run executes; nothing here changes a result."""
 
-    workers: int = Field(2, ge=1, description="Units of work at the same time.")
-    runner: Literal["threads", "dask"] = Field(
+    max_workers: int = Field(
+        2, ge=1, description="Maximum number of units processed at the same time."
+    )
+    task_runner: Literal["threads", "dask"] = Field(
         "threads",
-        description="Where units are run: on this machine, or by the workers of a Dask cluster, "
-        "which all see the workspace under the same path (docs/scale.md).",
+        description="Where units run: in threads of this machine, or on the workers of a Dask "
+        "cluster, which all need the workspace under the same path (docs/scale.md).",
     )
     dask_scheduler: str | None = Field(
         None,
-        description="Address of that cluster's scheduler, e.g. tcp://head:8786. Empty: a cluster "
-        "of run.workers processes on this machine.",
+        description="Address of the Dask scheduler, e.g. tcp://head:8786. Empty: start a "
+        "cluster of run.max_workers processes on this machine.",
     )
     timeout_minutes: float | None = Field(
         None,
         gt=0,
-        description="A unit that takes longer is killed. Empty: none is; training, and waiting for "
-        "a provider's batch, take days.",
+        description="Kill a unit after this many minutes. Empty: no limit, because training and "
+        "the wait for a provider's batch take days.",
     )
-    retries: int = Field(2, ge=0, description="For failures that a retry can help.")
-    stall_minutes: float = Field(
-        10, gt=0, description="A unit that reads videos and says nothing for so long is killed."
+    retries: int = Field(
+        2, ge=0, description="Number of retries after a failure that a retry can resolve."
     )
-    memory_gb: float = Field(
-        16, gt=0, description="A unit that reads videos may allocate so much, on Linux."
+    stall_timeout_minutes: float = Field(
+        10,
+        gt=0,
+        description="Kill a unit that reads videos after this many minutes without progress.",
     )
-    review: bool = Field(
-        False, description="Wait for a person's approval of the dataset before training."
+    memory_limit_gb: float = Field(
+        16,
+        gt=0,
+        description="Memory in GB that a unit that reads videos may allocate (Linux only).",
+    )
+    require_approval: bool = Field(
+        False,
+        description="Pause before training until the dataset is approved with `mimix review`.",
     )
     workspace_url: str | None = Field(
         None,
         pattern="^https?://",
-        description="Where the workspace's folder is served, so that links in the Prefect UI open. "
-        "Empty: they name the file.",
+        description="URL under which the workspace folder is served, for links in the Prefect "
+        "UI. Empty: links are file paths.",
     )
 
 
-class Config(Frozen):
-    """The one YAML file: where the library and the workspace are, and each stage's settings."""
+class Config(FrozenModel):
+    """The settings file: paths of the library and the workspace, and the settings of each stage."""
 
-    library: Path = Field(description="library.yaml")
-    workspace: Path = Field(Path("workspace"), description="Where all results go.")
+    library: Path = Field(
+        description="Path of library.yaml, which lists shows, characters and episodes."
+    )
+    workspace: Path = Field(
+        Path("workspace"), description="Folder that all results are written to."
+    )
     inbox: Path | None = Field(
-        None, description="Where new episodes are put, in a folder named by the id of their show."
+        None,
+        description="Folder that new episodes are put into, each in a subfolder named by the id "
+        "of its show.",
     )
-    run: RunSettings = RunSettings()
-    scenes: SceneSettings = SceneSettings()
-    overlays: OverlaySettings = OverlaySettings()
-    clips: ClipSettings = ClipSettings()
-    duplicates: DuplicateSettings = DuplicateSettings()
-    transcripts: TranscriptSettings = TranscriptSettings()
-    captions: CaptionSettings = CaptionSettings()
-    cutouts: CutoutSettings = CutoutSettings()
-    composites: CompositeSettings = CompositeSettings()
-    dataset: DatasetSettings = DatasetSettings()
-    backbone: BackboneSettings = BackboneSettings()
-    latents: LatentSettings = LatentSettings()
-    embeddings: EmbeddingSettings = EmbeddingSettings()
-    lora: LoraSettings = LoraSettings()
-    samples: SampleSettings = SampleSettings()
-    scores: ScoreSettings = ScoreSettings()
-    judge: JudgeSettings = JudgeSettings()
-    report: ReportSettings = ReportSettings()
+    run: RunSettings = Field(
+        RunSettings(), description="Execution of a run: parallelism, timeouts and retries."
+    )
+    scenes: SceneSettings = Field(
+        SceneSettings(), description="Detection of scenes and measurement of their quality."
+    )
+    overlays: OverlaySettings = Field(
+        OverlaySettings(), description="Detection of subtitles, credits and letterboxes."
+    )
+    clips: ClipSettings = Field(
+        ClipSettings(), description="Extraction of fixed-length clips from scenes."
+    )
+    duplicates: DuplicateSettings = Field(
+        DuplicateSettings(), description="Rejection of clips with footage of an earlier clip."
+    )
+    transcripts: TranscriptSettings = Field(
+        TranscriptSettings(), description="Dialogue from subtitles or speech recognition."
+    )
+    captions: CaptionSettings = Field(
+        CaptionSettings(), description="Captions of clips from scripts or a vision-language model."
+    )
+    cutouts: CutoutSettings = Field(
+        CutoutSettings(), description="Location and segmentation of characters."
+    )
+    composites: CompositeSettings = Field(
+        CompositeSettings(), description="Characters composited into scenes of the opposite style."
+    )
+    dataset: DatasetSettings = Field(
+        DatasetSettings(), description="Training, validation and test splits of the dataset."
+    )
+    backbone: BackboneSettings = Field(
+        BackboneSettings(), description="The text-to-video model that is fine-tuned."
+    )
+    latents: LatentSettings = Field(
+        LatentSettings(), description="Precomputed VAE latents of the clips."
+    )
+    embeddings: EmbeddingSettings = Field(
+        EmbeddingSettings(), description="Precomputed text embeddings of the captions."
+    )
+    lora: LoraSettings = Field(LoraSettings(), description="Training of the LoRA adapter.")
+    samples: SampleSettings = Field(
+        SampleSettings(), description="Generation of videos from the benchmark prompts."
+    )
+    scores: ScoreSettings = Field(
+        ScoreSettings(), description="Automatic metrics of the generated videos."
+    )
+    judge: JudgeSettings = Field(
+        JudgeSettings(), description="Ratings of the generated videos by a vision-language model."
+    )
+    report: ReportSettings = Field(ReportSettings(), description="The HTML report of a run.")
+    extensions: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Settings of stages from outside MiMix, by the dotted name of the stage's "
+        "module.",
+    )
 
 
 def load_config(path: Path) -> Config:
-    """Read and check the settings file; paths in it come back absolute.
+    """Load and validate the settings file; relative paths are resolved against its folder.
 
-    Raises BadInput with one message that names every problem, each with its line and key.
+    Raises BadInput with one message that names the line and key of every problem.
     """
-    document, lines = read_yaml(path)
+    document, lines = read_yaml_file(path)
+    reject_renamed_settings(document, path, lines)
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        raise invalid(path, error, lines) from error
+        raise validation_error(path, error, lines) from error
     if not path.resolve().parent.joinpath(config.library).is_file():
         line = lines[("library",)]
         raise BadInput(
-            f"no file {path.resolve().parent / config.library}",
+            f"{path.resolve().parent / config.library} does not exist",
             where=f"{path}, line {line}, key library",
             fix="Write the path of your library.yaml, relative to this file.",
         )
-    return _absolute(config, path.resolve().parent)
+    if config.extensions:
+        extensions = validate_extensions(config.extensions, path, lines)
+        config = config.model_copy(update={"extensions": extensions})
+    return _resolve_paths(config, path.resolve().parent)
 
 
-def _absolute(config: Config, base: Path) -> Config:
+def _resolve_paths(config: Config, base: Path) -> Config:
+    """Resolve the relative paths of the config and its sections against ``base``."""
     changes: dict[str, object] = {
         "library": base / config.library,
         "workspace": base / config.workspace,
@@ -127,7 +186,7 @@ def _absolute(config: Config, base: Path) -> Config:
     }
     for name in Config.model_fields:
         section = getattr(config, name)
-        if isinstance(section, Frozen):
+        if isinstance(section, FrozenModel):
             paths = {
                 field: base / value
                 for field in type(section).model_fields

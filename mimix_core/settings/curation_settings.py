@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.settings.vlm_settings import VlmSettings
 
 Preset = Literal[
@@ -25,229 +25,331 @@ Preset = Literal[
     "veryslow",
     "placebo",
 ]
-"""What x264 knows."""
+"""The presets of x264."""
 
 
-class SceneSettings(Frozen):
-    """Shot boundaries and what each shot is like."""
+class SceneSettings(FrozenModel):
+    """Detection of shot boundaries and quality of each shot."""
 
-    detectors: tuple[Literal["adaptive", "content", "blend", "transnetv2"], ...] = Field(
-        ("adaptive", "content", "blend"),
+    detectors: tuple[Literal["adaptive", "content", "gradual", "transnetv2"], ...] = Field(
+        ("adaptive", "content", "gradual"),
         min_length=1,
-        description="What any of them finds is a boundary. adaptive, content: PySceneDetect's, "
-        "for cuts. blend: dissolves, fades, and cuts of low contrast. transnetv2: a network.",
+        description="Boundary detectors, whose results are merged. adaptive, content: hard cuts "
+        "by PySceneDetect. gradual: dissolves, fades and cuts of low contrast. "
+        "transnetv2: a neural network.",
     )
-    adaptive_threshold: float = Field(3.0, gt=0, description="Change, in times of that around.")
-    content_threshold: float = Field(27.0, gt=0, description="Change of a pixel, mean of HSV.")
-    blend_residual: float = Field(
+    adaptive_threshold: float = Field(
+        3.0,
+        gt=0,
+        description="Frame difference of a cut, relative to the mean of the frames around it.",
+    )
+    content_threshold: float = Field(
+        27.0, gt=0, description="Mean HSV difference per pixel (0 to 255) of a cut."
+    )
+    dissolve_max_residual: float = Field(
         0.35,
         gt=0,
         lt=0.5,
-        description="How far the middle of a dissolve may be from the mean of its ends, as a share "
-        "of their distance.",
+        description="Maximum distance of a dissolve's middle frame from the mean of its end "
+        "frames, as a share of the distance between the ends.",
     )
-    blend_misfit: float = Field(
+    dissolve_max_contrast_residual: float = Field(
         1.0,
         gt=0,
-        description="How far the contrast may be from a dissolve's, as a share of its loss: median "
-        "of the picture's parts, and four times the whole.",
+        description="Maximum deviation of the contrast curve from a dissolve's, as a share of "
+        "the contrast loss: median over the parts of the frame; four times as much "
+        "for the entire frame.",
     )
-    network_threshold: float = Field(0.5, gt=0, lt=1, description="Score of transnetv2.")
-    analysis_height: int = Field(180, ge=64, description="Frames are analysed at this height.")
-    max_black_share: float = Field(0.5, description="More black frames reject the scene.")
-    max_frozen_share: float = Field(0.5, description="More unchanged frames reject the scene.")
+    transnetv2_threshold: float = Field(
+        0.5, gt=0, lt=1, description="Minimum TransNetV2 score of a boundary."
+    )
+    analysis_height: int = Field(
+        180, ge=64, description="Height in pixels that frames are downscaled to for analysis."
+    )
+    max_black_share: float = Field(
+        0.5, description="Reject a scene with a larger share of black frames."
+    )
+    max_frozen_share: float = Field(
+        0.5, description="Reject a scene with a larger share of unchanged frames."
+    )
     max_damaged_share: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="More damaged frames fail the episode; up to it, only their scenes are lost.",
+        description="Fail an episode with a larger share of damaged frames; below it, only the "
+        "scenes with damaged frames fail.",
     )
-    decode_threads: Annotated[int, Immaterial()] = Field(2, ge=0, description="0: one a core.")
+    decode_threads: Annotated[int, ExcludeFromKey()] = Field(
+        2, ge=0, description="Decoder threads; 0 uses one per core."
+    )
 
 
-class OverlaySettings(Frozen):
-    """Subtitles at the bottom are cut away, credits reject their scene (paper, section 3.3)."""
+class OverlaySettings(FrozenModel):
+    """Crop subtitles at the bottom and reject scenes with credits (paper, section 3.3)."""
 
     backend: Literal["rapidocr", "none"] = Field(
-        "rapidocr", description="none: no text is looked for; black borders are."
+        "rapidocr",
+        description="Text detector; none skips text detection and finds letterboxes only.",
     )
     sampled_frames: int = Field(
         16,
         ge=4,
-        description="Points over the episode looked at, besides two or more in each scene that "
-        "can give a clip.",
+        description="Frames sampled over the episode, in addition to at least two of each scene "
+        "that can contain a clip.",
     )
-    bottom_band: float = Field(0.30, gt=0, lt=1, description="Share of the height looked at.")
-    min_share: float = Field(
+    bottom_band: float = Field(
+        0.30,
+        gt=0,
+        lt=1,
+        description="Height of the band at the bottom that is searched for subtitles, as a "
+        "share of the frame height.",
+    )
+    min_text_share: float = Field(
         0.15,
         ge=0,
         le=1,
-        description="Text must stand there in this share of the frames, or exactly at one place "
-        "in several scenes.",
+        description="Minimum share of the sampled frames with text in the same rows; text at "
+        "exactly the same position in several scenes counts too.",
     )
-    max_height_loss: float = Field(0.25, ge=0, lt=1, description="A deeper cut rejects the scene.")
-    margin: float = Field(0.01, ge=0, description="Cut this share of the height above the text.")
-    credits_rows: int = Field(4, ge=2, description="A frame with so many rows of text is full.")
+    max_height_loss: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="Reject scenes whose crop removes a larger share of the frame height.",
+    )
+    margin: float = Field(
+        0.01, ge=0, description="Share of the frame height that is cropped above the text."
+    )
+    credits_rows: int = Field(4, ge=2, description="Minimum rows of text of a frame of credits.")
     credits_share: float = Field(
-        0.5, gt=0, le=1, description="A scene with this share of such frames may be credits."
+        0.5, gt=0, le=1, description="Minimum share of such frames of a scene of credits."
     )
     credits_seconds: Decimal = Field(
         Decimal(10),
         ge=0,
-        description="Neighbouring ones that last so long are; at an end of the episode shorter "
-        "ones too.",
+        description="Minimum duration in seconds of consecutive scenes of credits; shorter ones "
+        "count at the start and the end of an episode.",
     )
 
 
-class ClipSettings(Frozen):
-    """81 frames at 16/s on the exact grid, cropped and fitted to the training bucket."""
+class ClipSettings(FrozenModel):
+    """Clips of 81 frames at exactly 16 frames/s, cropped and resized to the training resolution."""
 
-    width: int = Field(832, gt=0, multiple_of=16)
-    height: int = Field(480, gt=0, multiple_of=16)
-    fit: Literal["crop", "pad"] = Field("crop", description="How the aspect ratio is met.")
-    stride: Decimal | None = Field(
-        None, gt=0, description="Seconds between clip starts; empty: no overlap (81/16 s)."
+    width: int = Field(832, gt=0, multiple_of=16, description="Width of clips in pixels.")
+    height: int = Field(480, gt=0, multiple_of=16, description="Height of clips in pixels.")
+    fit: Literal["crop", "pad"] = Field(
+        "crop", description="How the aspect ratio is matched: crop the frame, or pad it."
     )
-    margin: Decimal = Field(
-        Decimal("0.05"), ge=0, description="Seconds kept away from both ends of a scene."
+    stride_seconds: Decimal | None = Field(
+        None,
+        gt=0,
+        description="Seconds between the starts of two clips. Empty: consecutive clips without "
+        "overlap (81/16 s).",
     )
-    crf: int = Field(16, ge=0, le=51, description="x264 quality; 16 is visually lossless.")
-    preset: Preset = Field("fast", description="x264 preset.")
-    audio: Literal["flac", "none"] = Field("flac", description="The clip's sound, kept beside it.")
+    scene_margin_seconds: Decimal = Field(
+        Decimal("0.05"), ge=0, description="Seconds left out at both ends of a scene."
+    )
+    crf: int = Field(
+        16,
+        ge=0,
+        le=51,
+        description="Quality of x264 (constant rate factor); 16 is visually lossless.",
+    )
+    preset: Preset = Field(
+        "fast", description="Preset of x264 that trades speed against file size."
+    )
+    audio: Literal["flac", "none"] = Field(
+        "flac", description="Codec of the clip's audio file; none writes no audio."
+    )
     max_black_share: float = Field(
-        0.25, ge=0, le=1, description="More black frames reject the clip."
+        0.25, ge=0, le=1, description="Reject a clip with a larger share of black frames."
     )
     max_frozen_share: float = Field(
-        0.5, ge=0, le=1, description="More unchanged frames reject the clip."
+        0.5, ge=0, le=1, description="Reject a clip with a larger share of unchanged frames."
     )
     min_sharpness: float = Field(
-        5.0, ge=0, description="Less, as the scenes measure it, rejects the clip; 0: none."
+        5.0,
+        ge=0,
+        description="Reject a less sharp clip, by the sharpness that the scenes stage measures; "
+        "0 disables the check.",
     )
     min_motion: float = Field(
-        0.0005, ge=0, description="Less mean change between frames (0..1) rejects it; 0: none."
+        0.0005,
+        ge=0,
+        description="Reject a clip with a smaller mean difference between frames (0 to 1); 0 "
+        "disables the check.",
     )
-    encoders: Annotated[int, Immaterial()] = Field(
-        2, ge=1, description="Clips encoded at a time, each on one thread."
+    encoder_workers: Annotated[int, ExcludeFromKey()] = Field(
+        2, ge=1, description="Clips encoded at the same time, each on a single thread."
     )
-    decode_threads: Annotated[int, Immaterial()] = Field(2, ge=0, description="0: one a core.")
+    decode_threads: Annotated[int, ExcludeFromKey()] = Field(
+        2, ge=0, description="Decoder threads; 0 uses one per core."
+    )
 
 
-class DuplicateSettings(Frozen):
-    """Clips that another episode already has: openings, recaps, reused footage."""
+class DuplicateSettings(FrozenModel):
+    """Clips whose footage another episode already contains: openings, recaps, reused shots."""
 
-    min_likeness: float = Field(
-        0.7, gt=0, le=1, description="Mean likeness of the pictures of a copy, at least."
+    min_frame_similarity: float = Field(
+        0.7, gt=0, le=1, description="Minimum mean similarity of the frames of a duplicate."
     )
-    min_motion: float = Field(
-        0.5, gt=0, le=1, description="Share of its motion that a copy has in common, at least."
+    min_motion_similarity: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Minimum share of its motion that a duplicate has in common with the original.",
     )
-    min_overlap: Decimal = Field(
-        Decimal(2), ge=1, le=5, description="Seconds of a clip that the other one must hold."
+    min_overlap_seconds: Decimal = Field(
+        Decimal(2),
+        ge=1,
+        le=5,
+        description="Minimum seconds of a clip that the other clip contains as well.",
     )
     within_episode: bool = Field(
-        False, description="Also compare clips of one episode that do not overlap."
+        False, description="Also compare clips of the same episode that do not overlap."
     )
 
 
-class TranscriptSettings(Frozen):
-    """Dialogue for the captioner: subtitles first, then speech recognition."""
+class TranscriptSettings(FrozenModel):
+    """Dialogue for the captioner: from subtitles, or else from speech recognition."""
 
     language: str = Field(
         "",
         pattern=r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]+)*)?$",
-        description="Preferred of several subtitles, and expected of speech (en, de); empty: any.",
+        description="Preferred subtitle language and expected spoken language, as a code such "
+        "as en or de. Empty: any.",
     )
     fallback_encoding: str = Field(
         "cp1252",
-        description="Of subtitle files that are not UTF-8, by Python's name; empty: they fail.",
+        description="Encoding of subtitle files that are not UTF-8, as named in Python. Empty: "
+        "such files fail.",
     )
-    speech: Literal["none", "faster-whisper"] = Field(
-        "none", description="For episodes without subtitles."
+    asr_backend: Literal["none", "faster-whisper"] = Field(
+        "none", description="Speech recognition for episodes without subtitles."
     )
-    model: Annotated[Path | None, Immaterial()] = Field(
+    asr_model: Annotated[Path | None, ExcludeFromKey()] = Field(
         None, description="Folder of a faster-whisper model."
     )
 
     @field_validator("fallback_encoding", mode="after")
     @classmethod
-    def _is_an_encoding(cls, name: str) -> str:
+    def _validate_encoding(cls, name: str) -> str:
         if name:
             try:
                 codecs.lookup(name)
             except LookupError as error:
-                raise ValueError(f"{name!r} is no encoding that Python knows") from error
+                raise ValueError(f"Python has no encoding {name!r}") from error
         return name
 
 
-class CaptionSettings(Frozen):
-    """`[Character: X], does. [scene-style:cartoon]` captions (paper, section 3.1)."""
+class CaptionSettings(FrozenModel):
+    """Captions of the form `[Character: X], does. [scene-style:cartoon]` (paper, section 3.1)."""
 
     backend: Literal["script", "vlm"] = Field(
-        "script", description="Who captions. vlm: the model under `vlm`."
+        "script",
+        description="Source of captions: action scripts, or the vision-language model under `vlm`.",
     )
-    min_overlap: Decimal = Field(
-        Decimal("0.5"), gt=0, description="An action counts when this many seconds are in the clip."
+    min_overlap_seconds: Decimal = Field(
+        Decimal("0.5"),
+        gt=0,
+        description="Minimum seconds that a scripted action must share with a clip to appear in "
+        "its caption.",
     )
     max_words: int = Field(
-        120, ge=8, description="Longer captions fail their check; a composite's may have twice."
+        120,
+        ge=8,
+        description="Reject longer captions; captions of composites may have twice as many words.",
     )
     max_tokens: int = Field(
-        512, ge=16, description="As the text encoder counts; checked when there is a `tokenizer`."
+        512,
+        ge=16,
+        description="Reject captions with more tokens of the text encoder; requires `tokenizer`.",
     )
-    tokenizer: Annotated[Path | None, Immaterial()] = Field(
+    tokenizer: Annotated[Path | None, ExcludeFromKey()] = Field(
         None, description="Folder with the text encoder's tokenizer.json (Wan: `tokenizer`)."
     )
-    language: Literal["en", "any"] = Field("en", description="en: captions in English only.")
-    overrides: Annotated[Path | None, Immaterial()] = Field(
-        None, description="Captions written by hand: `mimix captions import` writes this file."
+    language: Literal["en", "any"] = Field(
+        "en", description="Language of captions: English only, or any."
     )
-    same_caption_alarm: Annotated[int, Immaterial()] = Field(
-        5, ge=2, description="An episode with one caption on so many clips gives a warning."
+    overrides: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None, description="File of manual captions, as written by `mimix captions import`."
+    )
+    identical_caption_warning_count: Annotated[int, ExcludeFromKey()] = Field(
+        5, ge=2, description="Warn about an episode in which this many clips have the same caption."
     )
 
-    vlm: VlmSettings = VlmSettings()
-    vlm_secret: Annotated[str | None, Immaterial()] = Field(
-        None, description="Prefect Secret block with the key, for runs without it in environment."
+    vlm: VlmSettings = Field(
+        VlmSettings(), description="The vision-language model that writes captions."
     )
-    send: Literal["frames", "video"] = Field(
-        "frames", description="What the model sees of a clip. video: backend gemini only."
+    vlm_secret: Annotated[str | None, ExcludeFromKey()] = Field(
+        None,
+        description="Prefect Secret block that holds the API key when the environment variable "
+        "is not set.",
     )
-    frames: int = Field(10, ge=1, le=81, description="Sent of each clip, evenly over its time.")
-    video_fps: float = Field(2.0, gt=0, le=16, description="Frames a second, with send: video.")
-    picture_side: int = Field(512, ge=64, description="Longer side of what is sent, in pixels.")
-    jpeg_quality: int = Field(85, ge=1, le=100)
-    prompt: Annotated[Path | None, Immaterial()] = Field(
-        None, description="A prompt file of your own; else captions/prompts/caption-v1.md."
+    visual_input: Literal["frames", "video"] = Field(
+        "frames",
+        description="What the model receives of a clip; video requires vlm.backend gemini.",
     )
-    neighbours: Literal["none", "before"] = Field(
+    num_frames: int = Field(
+        10, ge=1, le=81, description="Number of frames sent per clip, evenly spaced."
+    )
+    video_fps: float = Field(
+        2.0,
+        gt=0,
+        le=16,
+        description="Frames per second that the model samples; for visual_input: video.",
+    )
+    image_size: int = Field(
+        512, ge=64, description="Longer side in pixels of the frames that are sent."
+    )
+    jpeg_quality: int = Field(
+        85, ge=1, le=100, description="JPEG quality of the frames that are sent."
+    )
+    prompt: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None, description="Prompt file that replaces captions/prompts/caption-v1.md."
+    )
+    caption_context: Literal["none", "previous"] = Field(
         "none",
-        description="before: each clip of a scene is told the caption of the one before, and waits "
-        "for it.",
+        description="Context of a request; previous adds the caption of the scene's previous "
+        "clip, so that clips of a scene are captioned one after the other.",
     )
-    asked_again: int = Field(
-        2, ge=0, le=5, description="Times that an answer with problems is asked for again."
+    max_reprompts: int = Field(
+        2,
+        ge=0,
+        le=5,
+        description="Maximum follow-up requests that ask the model to correct a response.",
     )
-    unavailable_share: Annotated[float, Immaterial()] = Field(
+    max_failure_rate: Annotated[float, ExcludeFromKey()] = Field(
         0.05,
         ge=0,
         le=1,
-        description="More of the asked clips without any answer stop the episode: to be run again.",
+        description="Stop the episode, to be resumed later, when a larger share of its requests "
+        "gets no response.",
     )
 
     @model_validator(mode="after")
-    def _can_be_sent(self) -> CaptionSettings:
-        if self.send == "video" and self.vlm.backend != "gemini":
-            raise ValueError("send: video needs vlm.backend gemini")
+    def _validate_input(self) -> CaptionSettings:
+        if self.visual_input == "video" and self.vlm.backend != "gemini":
+            raise ValueError("visual_input: video requires vlm.backend gemini")
         if self.vlm_secret is not None and self.vlm.api_key_env is None:
-            raise ValueError("vlm_secret needs vlm.api_key_env: the variable to put the key into")
+            raise ValueError(
+                "vlm_secret requires vlm.api_key_env: the variable that receives the key"
+            )
         return self
 
-    def in_force(self) -> CaptionSettings:
-        """Without what only backend vlm reads: a new model leaves a script's captions alone."""
+    def effective(self) -> CaptionSettings:
+        """Reset the settings that the chosen backend ignores, to leave them out of the key."""
         if self.backend == "vlm":
             return self
         fields = type(self).model_fields
-        unread = ("vlm", "send", "frames", "video_fps", "picture_side", "jpeg_quality")
-        return self.model_copy(
-            update={name: fields[name].default for name in (*unread, "neighbours", "asked_again")}
+        vlm_only = (
+            "vlm",
+            "visual_input",
+            "num_frames",
+            "video_fps",
+            "image_size",
+            "jpeg_quality",
+            "caption_context",
+            "max_reprompts",
         )
+        return self.model_copy(update={name: fields[name].default for name in vlm_only})

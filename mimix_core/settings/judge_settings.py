@@ -1,4 +1,4 @@
-"""Settings of the judge: which model rates the videos, how it is shown them, and how often."""
+"""Settings of the judge: the model that rates videos, its input and the number of ratings."""
 
 from __future__ import annotations
 
@@ -7,82 +7,100 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.settings.vlm_settings import VlmSettings
 
 PAPER_TEMPERATURE = 0.3
-"""At which the paper's authors asked their judge."""
+"""Sampling temperature of the paper's judge."""
 
 
 class JudgeVlmSettings(VlmSettings):
-    """The judge's model. The authors' own, gemini-1.5-flash, is retired: any other may be named."""
+    """The judge's model. The paper's gemini-1.5-flash is retired; any other model works."""
 
     temperature: float | None = Field(
-        PAPER_TEMPERATURE, ge=0, le=2, description="null: not sent. Mode paper: 0.3 or null."
+        PAPER_TEMPERATURE,
+        ge=0,
+        le=2,
+        description="Sampling temperature, 0.3 or null in mode paper; null omits it from requests.",
     )
-    max_output_tokens: int = Field(1500, ge=1)
+    max_output_tokens: int = Field(1500, ge=1, description="Maximum tokens of a response.")
 
 
-class JudgeSettings(Frozen):
-    """Identity-P, Motion-P, Style-P, Interaction-P (paper, section 4.1)."""
+class JudgeSettings(FrozenModel):
+    """Ratings Identity-P, Motion-P, Style-P and Interaction-P (paper, section 4.1)."""
 
     vlm: JudgeVlmSettings | None = Field(
-        None, description="The model that judges. Without one, nothing is judged."
+        None, description="The vision-language model that judges. Empty: nothing is judged."
     )
-    vlm_secret: Annotated[str | None, Immaterial()] = Field(
-        None, description="Prefect Secret block with the key, for runs without it in environment."
+    vlm_secret: Annotated[str | None, ExcludeFromKey()] = Field(
+        None,
+        description="Prefect Secret block that holds the API key when the environment variable "
+        "is not set.",
     )
     mode: Literal["paper", "strict"] = Field(
         "paper",
-        description="paper: one answer per video and aspect, as the authors did. strict: `samples` "
-        "answers each, negative controls, and comparisons of systems in both orders.",
+        description="Protocol. paper: one rating per video and aspect, as in the paper. strict: "
+        "`samples_per_question` ratings each, negative controls, and pairwise "
+        "comparisons of systems in both orders.",
     )
-    samples: int = Field(
+    samples_per_question: int = Field(
         4,
         ge=2,
         multiple_of=2,
-        description="Mode strict: answers per question. Even: half of the comparisons show the one "
-        "system first, half the other.",
+        description="Mode strict: responses per question. Must be even, so that both orders of "
+        "a comparison are equally frequent.",
     )
-    control_videos: int = Field(
-        10, ge=0, description="Mode strict: so many videos are judged in spoilt versions, too."
+    negative_control_videos: int = Field(
+        10,
+        ge=0,
+        description="Mode strict: number of videos that are also judged in corrupted versions.",
     )
-    send: Literal["frames", "video"] = Field(
-        "frames", description="What the model is shown. video: backend gemini only."
+    visual_input: Literal["frames", "video"] = Field(
+        "frames",
+        description="What the model receives of a video; video requires vlm.backend gemini.",
     )
-    fps: float = Field(8.0, ge=8, le=16, description="Frames a second that the model is shown.")
-    longest_seconds: float = Field(20.0, gt=0, description="A longer video fails.")
-    picture_side: int = Field(512, ge=64, description="Longer side of each frame, in pixels.")
-    sheet_side: int = Field(
-        512, ge=64, description="Longer side of a character's reference sheet, in pixels."
+    fps: float = Field(8.0, ge=8, le=16, description="Frames per second that the model receives.")
+    max_video_seconds: float = Field(
+        20.0, gt=0, description="Maximum duration of a video in seconds; longer ones fail."
     )
-    jpeg_quality: int = Field(85, ge=1, le=100)
-    rubric: Annotated[Path | None, Immaterial()] = Field(
-        None, description="A rubric of your own; else benchmark/judge/rubrics/rubric-v1.yaml."
+    image_size: int = Field(512, ge=64, description="Longer side in pixels of each frame.")
+    reference_sheet_size: int = Field(
+        512, ge=64, description="Longer side in pixels of a character's reference sheet."
     )
-    unavailable_share: Annotated[float, Immaterial()] = Field(
+    jpeg_quality: int = Field(
+        85, ge=1, le=100, description="JPEG quality of the frames that are sent."
+    )
+    rubric: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None, description="Rubric file that replaces benchmark/judge/rubrics/rubric-v1.yaml."
+    )
+    max_failure_rate: Annotated[float, ExcludeFromKey()] = Field(
         0.05,
         ge=0,
         le=1,
-        description="More questions than that without any answer stop the run: to be run again.",
+        description="Stop the run, to be resumed later, when a larger share of the questions "
+        "gets no response.",
     )
 
     @property
-    def times(self) -> int:
-        """How often each question is asked."""
-        return self.samples if self.mode == "strict" else 1
+    def effective_samples(self) -> int:
+        """Return the number of responses per question in this mode."""
+        return self.samples_per_question if self.mode == "strict" else 1
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> JudgeSettings:
+    def _validate_mode(self) -> JudgeSettings:
         if self.vlm is None:
             return self
-        if self.send == "video" and self.vlm.backend != "gemini":
-            raise ValueError("send: video needs vlm.backend gemini")
+        if self.visual_input == "video" and self.vlm.backend != "gemini":
+            raise ValueError("visual_input: video requires vlm.backend gemini")
         if self.vlm_secret is not None and self.vlm.api_key_env is None:
-            raise ValueError("vlm_secret needs vlm.api_key_env: the variable to put the key into")
+            raise ValueError(
+                "vlm_secret requires vlm.api_key_env: the variable that receives the key"
+            )
         if self.mode == "paper" and self.vlm.temperature not in (PAPER_TEMPERATURE, None):
-            raise ValueError(f"mode paper asks at temperature {PAPER_TEMPERATURE}, or sends none")
+            raise ValueError(f"mode paper requires temperature {PAPER_TEMPERATURE} or null")
         if self.mode == "strict" and self.vlm.temperature == 0:
-            raise ValueError("mode strict asks several times: at temperature 0 all answers are one")
+            raise ValueError(
+                "mode strict samples several responses, which are identical at temperature 0"
+            )
         return self

@@ -1,7 +1,7 @@
-"""Settings of the locators: who finds a character in a clip, and how sure it has to be.
+"""Settings of the locators, which find the characters of a clip.
 
-They are part of what an episode's cutouts stage is given, and of its key, only where they are used:
-another model for cartoons leaves the live action's cutouts alone.
+They are part of the inputs of an episode's cutouts, and of their key, only if the episode uses the
+locator: another model for cartoons does not invalidate cutouts of live action.
 """
 
 from __future__ import annotations
@@ -11,98 +11,124 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mimix_core.domain.timeline import CLIP_FRAMES
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.settings.vlm_settings import VlmSettings
 
 
-def _joinable(steps: int, max_gap: int, what: str) -> None:
-    """Raises ValueError when two sightings that follow one another are never joined."""
-    if steps > max_gap:
+def _validate_max_gap(frame_distance: int, max_gap: int, setting: str) -> None:
+    """Raise ValueError when consecutive analyzed frames are too far apart to be joined."""
+    if frame_distance > max_gap:
         raise ValueError(
-            f"{what} looks at frames {steps} apart, and max_gap joins only what is {max_gap} "
-            "apart: nobody would be located"
+            f"{setting} analyzes frames {frame_distance} apart, but max_gap joins detections at "
+            f"most {max_gap} apart: no character would be located"
         )
 
 
-class FaceLocatorSettings(Frozen):
-    """Faces, compared with the faces of the reference images."""
+class FaceLocatorSettings(FrozenModel):
+    """Compare detected faces with the faces of the reference images."""
 
-    every: int = Field(8, ge=1, le=40, description="Faces are looked for on every so many frames.")
-    min_face: int = Field(40, ge=20, description="Pixels; smaller ones say too little of identity.")
+    frame_stride: int = Field(8, ge=1, le=40, description="Detect faces in every n-th frame.")
+    min_face_size: int = Field(
+        40,
+        ge=20,
+        description="Minimum size of a face in pixels; smaller faces do not identify a person "
+        "reliably.",
+    )
     max_distance: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="To the reference, of the nearest third of a face's appearances. The network's "
-        "own bound is 0.6; others are at 0.76 and more.",
+        description="Maximum distance to the reference, for the closest third of a track's "
+        "faces. The network's own threshold is 0.6; other people are at 0.76 and "
+        "above.",
     )
     min_margin: float = Field(
-        0.1, ge=0, description="By which the next character must be farther away."
+        0.1, ge=0, description="Minimum additional distance to the next closest character."
     )
     max_gap: int = Field(
         24,
         ge=1,
-        description="Frames for which a face may be hidden or turned away and be followed.",
+        description="Maximum frames for which a hidden or turned face is tracked.",
     )
 
     @model_validator(mode="after")
-    def _frames_are_joined(self) -> FaceLocatorSettings:
-        _joinable(self.every, self.max_gap, f"every: {self.every}")
+    def _validate_stride(self) -> FaceLocatorSettings:
+        _validate_max_gap(self.frame_stride, self.max_gap, f"frame_stride: {self.frame_stride}")
         return self
 
 
-class LikenessLocatorSettings(Frozen):
-    """Windows of a frame, compared with the reference images by an image network's features."""
+class EmbeddingLocatorSettings(FrozenModel):
+    """Compare windows of a frame with the reference images by image embeddings."""
 
-    every: int = Field(8, ge=1, le=40, description="Looked at: every so many frames.")
+    frame_stride: int = Field(8, ge=1, le=40, description="Analyze every n-th frame.")
     min_similarity: float = Field(
-        0.55, gt=0, lt=1, description="Cosine of a window's features to a reference's, at least."
+        0.55, gt=0, lt=1, description="Minimum cosine similarity of a window and a reference image."
     )
     min_margin: float = Field(
-        0.06, ge=0, description="By which the window must be less like any other character."
+        0.06, ge=0, description="Minimum lead in similarity over any other character."
     )
-    max_gap: int = Field(24, ge=1, description="Frames between two sightings that are joined.")
+    max_gap: int = Field(
+        24, ge=1, description="Maximum frames between two detections that are joined into a track."
+    )
 
     @model_validator(mode="after")
-    def _frames_are_joined(self) -> LikenessLocatorSettings:
-        _joinable(self.every, self.max_gap, f"every: {self.every}")
+    def _validate_stride(self) -> EmbeddingLocatorSettings:
+        _validate_max_gap(self.frame_stride, self.max_gap, f"frame_stride: {self.frame_stride}")
         return self
 
 
-class VlmLocatorSettings(Frozen):
-    """A vision-language model that is shown some frames and asked for boxes."""
+class VlmLocatorSettings(FrozenModel):
+    """Ask a vision-language model for the boxes of characters in some frames."""
 
-    vlm: VlmSettings = VlmSettings()
-    vlm_secret: Annotated[str | None, Immaterial()] = Field(
-        None, description="Prefect Secret block with the key, for runs without it in environment."
+    vlm: VlmSettings = Field(
+        VlmSettings(), description="The vision-language model that locates characters."
     )
-    frames: int = Field(11, ge=2, le=81, description="Sent of each clip, evenly over its time.")
-    picture_side: int = Field(832, ge=64, description="Longer side of what is sent, in pixels.")
-    jpeg_quality: int = Field(90, ge=1, le=100)
-    min_certainty: int = Field(
-        70, ge=0, le=100, description="Percent, as the model says of each box."
+    vlm_secret: Annotated[str | None, ExcludeFromKey()] = Field(
+        None,
+        description="Prefect Secret block that holds the API key when the environment variable "
+        "is not set.",
     )
-    max_gap: int = Field(24, ge=1, description="Frames between two sightings that are joined.")
-    unavailable_share: Annotated[float, Immaterial()] = Field(
+    num_frames: int = Field(
+        11, ge=2, le=81, description="Number of frames sent per clip, evenly spaced."
+    )
+    image_size: int = Field(
+        832, ge=64, description="Longer side in pixels of the frames that are sent."
+    )
+    jpeg_quality: int = Field(
+        90, ge=1, le=100, description="JPEG quality of the frames that are sent."
+    )
+    min_confidence: int = Field(
+        70,
+        ge=0,
+        le=100,
+        description="Minimum confidence in percent that the model states for a box.",
+    )
+    max_gap: int = Field(
+        24, ge=1, description="Maximum frames between two detections that are joined into a track."
+    )
+    max_failure_rate: Annotated[float, ExcludeFromKey()] = Field(
         0.05,
         ge=0,
         le=1,
-        description="More of the clips without any answer stop the episode: to be run again.",
+        description="Stop the episode, to be resumed later, when a larger share of its requests "
+        "gets no response.",
     )
 
     @model_validator(mode="after")
-    def _frames_are_joined(self) -> VlmLocatorSettings:
-        apart = -(-(CLIP_FRAMES - 1) // (self.frames - 1))
-        _joinable(apart, self.max_gap, f"frames: {self.frames}")
+    def _validate_stride(self) -> VlmLocatorSettings:
+        distance = -(-(CLIP_FRAMES - 1) // (self.num_frames - 1))
+        _validate_max_gap(distance, self.max_gap, f"num_frames: {self.num_frames}")
         return self
 
     @model_validator(mode="after")
-    def _can_be_asked(self) -> VlmLocatorSettings:
+    def _validate_secret(self) -> VlmLocatorSettings:
         if self.vlm_secret is not None and self.vlm.api_key_env is None:
-            raise ValueError("vlm_secret needs vlm.api_key_env: the variable to put the key into")
+            raise ValueError(
+                "vlm_secret requires vlm.api_key_env: the variable that receives the key"
+            )
         return self
 
 
 CartoonLocator = Literal["boxes", "embedding", "vlm"]
-RealisticLocator = Literal["boxes", "reference", "embedding", "vlm"]
+RealisticLocator = Literal["boxes", "face", "embedding", "vlm"]

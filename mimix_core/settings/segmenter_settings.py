@@ -1,4 +1,4 @@
-"""Settings of SAM2, which cuts characters out."""
+"""Settings of SAM2, which segments characters."""
 
 from __future__ import annotations
 
@@ -6,34 +6,50 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 
 
-class Sam2Settings(Frozen):
-    """SAM2.1's video predictor. What it gives depends on all but device and threads."""
+class Sam2Settings(FrozenModel):
+    """The video predictor of SAM2.1. All fields except device and threads affect the masks."""
 
-    model: Literal["tiny", "small", "base-plus", "large"] = "large"
+    model: Literal["tiny", "small", "base-plus", "large"] = Field(
+        "large", description="Model size of the SAM2.1 checkpoint."
+    )
     sha256: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
-        description="Of the checkpoint, when it is not the one that Meta published.",
+        description="SHA-256 of the checkpoint, if it is not one that Meta published.",
     )
     image_size: int = Field(
-        1024, ge=64, multiple_of=64, description="Sides of SAM2's picture; it was trained at 1024."
+        1024,
+        ge=64,
+        multiple_of=64,
+        description="Side in pixels of the square model input; SAM2 was trained at 1024.",
     )
     margin: float = Field(
-        0.05, ge=0, le=0.5, description="Added on each side, as a share of the frame's longer one."
+        0.05,
+        ge=0,
+        le=0.5,
+        description="Padding on each side, as a share of the longer side of the frame.",
     )
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["fp32", "bf16"] = Field(
+        "bf16", description="Floating-point precision of the model."
+    )
     compile: Literal["off", "on"] = Field(
-        "off", description="Compile the model: minutes at first, then faster (docs/cutouts.md)."
+        "off",
+        description="Compile the model; takes minutes at first and is faster afterwards "
+        "(docs/cutouts.md).",
     )
-    batch: int = Field(
-        9, ge=1, description="Frames encoded at a time; last bits of the masks depend on it."
+    frame_batch_size: int = Field(
+        9, ge=1, description="Frames encoded per forward pass; affects the last bits of the masks."
     )
-    clips: int = Field(
-        2, ge=1, description="Followed at the same time; last bits of the masks depend on it."
+    clip_batch_size: int = Field(
+        2, ge=1, description="Clips tracked at the same time; affects the last bits of the masks."
     )
-    device: Annotated[Literal["auto", "cpu", "cuda"], Immaterial()] = "auto"
-    threads: Annotated[int, Immaterial()] = Field(2, ge=1, description="CPU's, also beside a GPU.")
+    device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
+        "auto", description="Device of the model; auto uses a GPU if there is one."
+    )
+    threads: Annotated[int, ExcludeFromKey()] = Field(
+        2, ge=1, description="Number of CPU threads, also when a GPU is used."
+    )

@@ -1,4 +1,4 @@
-"""Settings of the backbone, what is precomputed for it, and its LoRA."""
+"""Settings of the backbone, of its precomputed inputs, and of LoRA training."""
 
 from __future__ import annotations
 
@@ -7,126 +7,219 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.extensions import ModuleName
 
 
-class BackboneSettings(Frozen):
-    """The text-to-video model. Any stand-in goes by its own name."""
+class BackboneSettings(FrozenModel):
+    """The text-to-video model. Each alternative has its own name."""
 
-    name: Literal["wan2.1-t2v-14b", "wan2.1-t2v-1.3b", "wan2.2-ti2v-5b", "tiny-random-wan"] = (
-        "wan2.1-t2v-14b"
+    name: (
+        Literal["wan2.1-t2v-14b", "wan2.1-t2v-1.3b", "wan2.2-ti2v-5b", "tiny-random-wan"]
+        | ModuleName
+    ) = Field(
+        "wan2.1-t2v-14b",
+        description="Name of the text-to-video model, or the module of one from outside MiMix.",
     )
-    path: Annotated[Path | None, Immaterial()] = Field(
-        None, description="Folder in diffusers layout (WanPipeline)."
+    path: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None, description="Folder of the model in diffusers layout (WanPipeline)."
     )
-    seed: int = Field(0, description="Of tiny-random-wan's weights.")
+    seed: int = Field(0, description="Random seed of the weights of tiny-random-wan.")
 
 
-class LatentSettings(Frozen):
-    """VAE means, computed once."""
+class LatentSettings(FrozenModel):
+    """Precomputed VAE latents (the means)."""
 
-    width: int | None = Field(None, multiple_of=16, description="Empty: the clips' own.")
-    height: int | None = Field(None, multiple_of=16, description="Empty: the clips' own.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the VAE.")
-    threads: int = Field(2, ge=1, description="CPU only; sums depend on it.")
-    device: Annotated[Literal["auto", "cpu", "cuda"], Immaterial()] = "auto"
+    width: int | None = Field(
+        None,
+        multiple_of=16,
+        description="Width in pixels that clips are resized to. Empty: the clips' width.",
+    )
+    height: int | None = Field(
+        None,
+        multiple_of=16,
+        description="Height in pixels that clips are resized to. Empty: the clips' height.",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Floating-point precision of the VAE."
+    )
+    threads: int = Field(
+        2,
+        ge=1,
+        description="Number of CPU threads when there is no GPU; affects the order of sums.",
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
+        "auto", description="Device of the VAE; auto uses a GPU if there is one."
+    )
 
     @model_validator(mode="after")
-    def _whole_size(self) -> LatentSettings:
+    def _validate_size(self) -> LatentSettings:
         if (self.width is None) != (self.height is None):
-            raise ValueError("give both width and height, or neither")
+            raise ValueError("set both width and height, or neither")
         return self
 
 
-class EmbeddingSettings(Frozen):
-    """UMT5 embeddings of the captions, computed once."""
+class EmbeddingSettings(FrozenModel):
+    """Precomputed UMT5 embeddings of the captions."""
 
     variant: Literal["both", "character", "scene-style", "no-tags"] = Field(
-        "both", description="Tags that captions are embedded with (paper, table 2)."
+        "both", description="Tags in the embedded captions (paper, table 2)."
     )
-    max_tokens: int = Field(512, ge=2, le=512, description="Longer captions are cut, as Wan does.")
+    max_tokens: int = Field(
+        512,
+        ge=2,
+        le=512,
+        description="Maximum tokens of a caption; longer ones are truncated, as in Wan.",
+    )
     batch_tokens: int = Field(
-        8192, ge=1, description="Of one forward pass, padding included; last bits depend on it."
+        8192,
+        ge=1,
+        description="Maximum tokens of a forward pass, including padding; affects the last bits.",
     )
-    threads: int = Field(2, ge=1, description="CPU only; sums depend on it.")
-    device: Annotated[Literal["auto", "cpu", "cuda"], Immaterial()] = "auto"
+    threads: int = Field(
+        2,
+        ge=1,
+        description="Number of CPU threads when there is no GPU; affects the order of sums.",
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
+        "auto", description="Device of the text encoder; auto uses a GPU if there is one."
+    )
 
 
-class LoraSettings(Frozen):
-    """LoRA by DeepSpeed (paper, section 3.3)."""
+class LoraSettings(FrozenModel):
+    """LoRA training with DeepSpeed (paper, section 3.3)."""
 
-    rank: int = Field(32, ge=1)
-    alpha: int = Field(32, ge=1)
-    targets: tuple[str, ...] = Field(
+    rank: int = Field(32, ge=1, description="Rank of the adapter matrices.")
+    alpha: int = Field(
+        32, ge=1, description="LoRA scaling: updates are multiplied by alpha / rank."
+    )
+    target_modules: tuple[str, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"),
-        description="Linear layers (diffusers' names, or ends of them). Empty: the backbone's own.",
+        description="Linear layers with an adapter, as diffusers names or suffixes of them. "
+        "Empty: the backbone's default.",
     )
-    epochs: int = Field(5, ge=1)
-    batch: int = Field(64, ge=1, description="Samples of one optimizer step, over all GPUs.")
-    micro_batch: int = Field(1, ge=1, description="Samples of one forward pass.")
-    learning_rate: float = Field(1e-4, gt=0)
-    warmup_steps: int = Field(0, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    timesteps: Literal["uniform", "logit_normal"] = Field(
-        "uniform", description="Distribution of the noise level s, before the shift."
+    epochs: int = Field(5, ge=1, description="Passes over the training split.")
+    global_batch_size: int = Field(
+        64, ge=1, description="Samples per optimizer step, over all GPUs."
     )
-    logit_mean: float = Field(0.0, description="Of logit_normal.")
-    logit_std: float = Field(1.0, gt=0, description="Of logit_normal.")
-    shift: float = Field(5.0, gt=0, description="s' = shift s / (1 + (shift - 1) s)")
-    weighting: Literal["none", "bell"] = Field(
-        "bell", description="Of the loss by noise level; bell: DiffSynth-Studio's."
+    micro_batch_size: int = Field(1, ge=1, description="Samples per forward pass on each GPU.")
+    learning_rate: float = Field(1e-4, gt=0, description="Learning rate of AdamW after warmup.")
+    warmup_steps: int = Field(
+        0, ge=0, description="Optimizer steps of linear learning rate warmup."
+    )
+    max_grad_norm: float = Field(
+        1.0, gt=0, description="Maximum norm of the gradients; larger gradients are clipped."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
+    timestep_sampling: Literal["uniform", "logit_normal"] = Field(
+        "uniform", description="Distribution of the noise level s before the shift."
+    )
+    logit_mean: float = Field(
+        0.0,
+        description="Mean of the logit-normal distribution, for timestep_sampling: logit_normal.",
+    )
+    logit_std: float = Field(
+        1.0,
+        gt=0,
+        description="Standard deviation of the logit-normal distribution, for "
+        "timestep_sampling: logit_normal.",
+    )
+    shift: float = Field(
+        5.0, gt=0, description="Timestep shift: s' = shift s / (1 + (shift - 1) s)."
+    )
+    loss_weighting: Literal["none", "gaussian"] = Field(
+        "gaussian", description="Weight of the loss by noise level; gaussian is DiffSynth-Studio's."
     )
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="Also write a running mean of the adapter, decayed by this."
+        None,
+        gt=0,
+        lt=1,
+        description="Decay of an exponential moving average of the adapter, which is written as "
+        "well. Empty: no average.",
     )
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["bf16", "fp32"] = Field(
+        "bf16", description="Floating-point precision of the frozen weights and the forward pass."
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(
-        1, description="What DeepSpeed shares out; 3 also the frozen weights, for small GPUs."
+        1,
+        description="DeepSpeed ZeRO stage; 3 also partitions the frozen weights, for GPUs with "
+        "little memory.",
     )
-    processes: int = Field(1, ge=1, description="GPUs, or processes on a CPU; they share batch.")
-    checkpoint_every: Annotated[int, Immaterial()] = Field(10, ge=1, description="Optimizer steps.")
-    keep_checkpoints: Annotated[int, Immaterial()] = Field(2, ge=1, description="The newest ones.")
-    saved_activations_gb: Annotated[float | None, Immaterial()] = Field(
+    num_processes: int = Field(
+        1, ge=1, description="Number of GPUs, or of processes on a CPU, that share a batch."
+    )
+    checkpoint_interval: Annotated[int, ExcludeFromKey()] = Field(
+        10, ge=1, description="Optimizer steps between two checkpoints."
+    )
+    keep_checkpoints: Annotated[int, ExcludeFromKey()] = Field(
+        2, ge=1, description="Number of latest checkpoints that are kept."
+    )
+    activation_budget_gb: Annotated[float | None, ExcludeFromKey()] = Field(
         None,
         ge=0,
-        description="Kept on each GPU for the backward pass, besides each block's input; the rest "
-        "is computed again. Empty: what the GPU has free (on a CPU all).",
+        description="Memory in GB of each GPU for saved activations, in addition to each "
+        "block's input; the rest is recomputed. Empty: the free memory of the GPU "
+        "(on a CPU: unlimited).",
     )
-    attention: Annotated[Literal["auto", "cudnn", "flash", "flash4"], Immaterial()] = Field(
+    attention: Annotated[Literal["auto", "cudnn", "flash", "flash4"], ExcludeFromKey()] = Field(
         "auto",
-        description="Kernel; auto: on Hopper and newer flash-attn-4's when it is installed "
-        "(mimix[hopper]), else cuDNN's; PyTorch's flash on older GPUs.",
+        description="Attention kernel. auto: flash-attn-4 on Hopper and newer GPUs if it is "
+        "installed (mimix[hopper]), else cuDNN; PyTorch's flash attention on older "
+        "GPUs.",
     )
-    compile: Annotated[Literal["auto", "on", "off"], Immaterial()] = Field(
-        "auto", description="Compile the transformer's blocks; auto: on a GPU."
+    compile: Annotated[Literal["auto", "on", "off"], ExcludeFromKey()] = Field(
+        "auto", description="Compile the transformer blocks; auto compiles on a GPU."
     )
     fp8: bool = Field(
-        False, description="Frozen layers in e4m3 (GPU of compute capability 8.9 or newer)."
+        False,
+        description="Compute frozen layers in FP8 (e4m3); requires a GPU of compute capability "
+        "8.9 or newer.",
     )
-    validate_every: int = Field(50, ge=1, description="Optimizer steps.")
-    validation_quantiles: int = Field(9, ge=1, description="Fixed noise levels of validation.")
-    preview_every: int | None = Field(
-        None, ge=1, description="Videos by the adapter in training, each so many optimizer steps."
+    validation_interval: int = Field(
+        50, ge=1, description="Optimizer steps between two validations."
     )
-    preview_prompts: tuple[str, ...] = Field((), description="Captions, of any wording.")
-    preview_width: int = Field(832, multiple_of=16)
-    preview_height: int = Field(480, multiple_of=16)
-    preview_frames: int = Field(17, ge=1, description="4k + 1, as Wan's VAE wants.")
-    preview_steps: int = Field(20, ge=1)
-    preview_guidance: float = 5.0
-    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Immaterial()] = Field(
-        (), description="Where training is shown live, beside its own log."
+    validation_quantiles: int = Field(
+        9, ge=1, description="Number of fixed noise levels per validation sample."
     )
-    seed: int = 0
-    threads: int = Field(2, ge=1, description="CPU only; sums depend on it.")
-    device: Annotated[Literal["auto", "cpu", "cuda"], Immaterial()] = "auto"
+    preview_interval: int | None = Field(
+        None,
+        ge=1,
+        description="Optimizer steps between two sets of preview videos. Empty: no previews.",
+    )
+    preview_prompts: tuple[str, ...] = Field(
+        (), description="Captions of the preview videos, in any wording."
+    )
+    preview_width: int = Field(
+        832, multiple_of=16, description="Width of preview videos in pixels."
+    )
+    preview_height: int = Field(
+        480, multiple_of=16, description="Height of preview videos in pixels."
+    )
+    preview_num_frames: int = Field(
+        17, ge=1, description="Frames of a preview video; 4k + 1, as Wan's VAE requires."
+    )
+    preview_num_inference_steps: int = Field(
+        20, ge=1, description="Denoising steps of a preview video."
+    )
+    preview_guidance_scale: float = Field(5.0, description="Guidance scale of preview videos.")
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], ExcludeFromKey()] = Field(
+        (), description="Experiment trackers that receive the training log live."
+    )
+    seed: int = Field(0, description="Random seed of the adapter, the sample order and the noise.")
+    threads: int = Field(
+        2,
+        ge=1,
+        description="Number of CPU threads when there is no GPU; affects the order of sums.",
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
+        "auto", description="Device of the training; auto uses GPUs if there are any."
+    )
 
     @model_validator(mode="after")
-    def _previews_can_be_made(self) -> LoraSettings:
-        if self.preview_every is not None and not self.preview_prompts:
-            raise ValueError("preview_every is set, but there are no preview_prompts")
-        if self.preview_frames % 4 != 1:
-            raise ValueError(f"preview_frames must be 4k + 1, not {self.preview_frames}")
+    def _validate_previews(self) -> LoraSettings:
+        if self.preview_interval is not None and not self.preview_prompts:
+            raise ValueError("preview_interval is set, but preview_prompts is empty")
+        if self.preview_num_frames % 4 != 1:
+            raise ValueError(f"preview_num_frames must be 4k + 1, not {self.preview_num_frames}")
         return self

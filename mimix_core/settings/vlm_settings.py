@@ -1,4 +1,4 @@
-"""Settings of a vision-language model: which one, how it is asked, and what it may cost."""
+"""Settings of a vision-language model: model, sampling, rate limits and budget."""
 
 from __future__ import annotations
 
@@ -8,75 +8,109 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 
 
-class PriceSettings(Frozen):
-    """US dollars for a million tokens. 0 for a server of your own."""
+class PriceSettings(FrozenModel):
+    """Prices in US dollars per million tokens; 0 for a self-hosted server."""
 
-    input: Decimal = Field(ge=0)
-    cached: Decimal = Field(ge=0, description="For input that the provider knew already.")
-    output: Decimal = Field(ge=0)
+    input: Decimal = Field(ge=0, description="Price of a million input tokens.")
+    cached: Decimal = Field(
+        ge=0, description="Price of a million input tokens that come from the provider's cache."
+    )
+    output: Decimal = Field(ge=0, description="Price of a million output tokens.")
 
 
-class VlmSettings(Frozen):
-    """Only what changes an answer is part of a stage key and of a question's digest."""
+class VlmSettings(FrozenModel):
+    """A vision-language model and how it is called.
+
+    Only fields that affect the response are part of stage keys and request digests.
+    """
 
     backend: Literal["openai", "gemini", "google-generativeai"] = Field(
-        "openai", description="openai: any server that speaks its chat completions."
+        "openai",
+        description="Client library; openai works with any server that offers the chat completions "
+        "API.",
     )
-    model: str = Field("gpt-4o", min_length=1)
-    temperature: float | None = Field(0.0, ge=0, le=2, description="null: not sent.")
-    max_output_tokens: int = Field(1000, ge=1)
+    model: str = Field("gpt-4o", min_length=1, description="Model name as the provider spells it.")
+    temperature: float | None = Field(
+        0.0, ge=0, le=2, description="Sampling temperature; null omits it from requests."
+    )
+    max_output_tokens: int = Field(1000, ge=1, description="Maximum tokens of a response.")
     reasoning_effort: str | None = Field(
-        None, description="For models that reason: what they take, as `minimal`. null: not sent."
+        None,
+        description="Reasoning effort for models that support it, e.g. `minimal`; null omits it "
+        "from requests.",
     )
     image_detail: Literal["auto", "low", "high"] = Field(
-        "auto", description="openai: how closely a picture is looked at."
+        "auto", description="Image resolution that the model works at; backend openai only."
     )
 
-    base_url: Annotated[str | None, Immaterial()] = Field(
-        None, description="A server other than the provider's own, as http://localhost:8000/v1."
-    )
-    api_key_env: Annotated[str | None, Immaterial()] = Field(
+    base_url: Annotated[str | None, ExcludeFromKey()] = Field(
         None,
-        description="Name of the environment variable that holds the key. Not set: OPENAI_API_KEY "
-        "or GEMINI_API_KEY for the provider's own server, no key for another one.",
+        description="Address of a server other than the provider's, e.g. http://localhost:8000/v1.",
     )
-    mode: Annotated[Literal["live", "batch"], Immaterial()] = Field(
-        "live", description="batch: OpenAI's Batch API, half the price, answers within 24 hours."
+    api_key_env: Annotated[str | None, ExcludeFromKey()] = Field(
+        None,
+        description="Environment variable with the API key. Empty: OPENAI_API_KEY or "
+        "GEMINI_API_KEY for the provider's server, no key for any other server.",
     )
-    concurrency: Annotated[int, Immaterial()] = Field(8, ge=1, le=256)
-    requests_per_minute: Annotated[int | None, Immaterial()] = Field(None, ge=1)
-    tokens_per_minute: Annotated[int | None, Immaterial()] = Field(None, ge=1)
-    timeout_seconds: Annotated[float, Immaterial()] = Field(120.0, gt=0, description="A request.")
-    attempts: Annotated[int, Immaterial()] = Field(
-        4, ge=1, description="Requests for a question while the server fails."
+    mode: Annotated[Literal["live", "batch"], ExcludeFromKey()] = Field(
+        "live",
+        description="Request mode; batch uses OpenAI's Batch API at half the price, with responses "
+        "within 24 hours.",
     )
-    patience_seconds: Annotated[float, Immaterial()] = Field(
-        1800.0, gt=0, description="A question that was rate limited for longer fails."
+    max_concurrency: Annotated[int, ExcludeFromKey()] = Field(
+        8, ge=1, le=256, description="Maximum number of requests in flight."
     )
-    batch_requests: Annotated[int, Immaterial()] = Field(
-        50_000, ge=1, le=50_000, description="In one batch; 200 MB end one, too."
+    requests_per_minute: Annotated[int | None, ExcludeFromKey()] = Field(
+        None, ge=1, description="Request rate limit of the account. Empty: unlimited."
     )
-    batch_poll_seconds: Annotated[float, Immaterial()] = Field(30.0, gt=0)
-    budget_usd: Annotated[Decimal | None, Immaterial()] = Field(
-        None, ge=0, description="All that was ever spent in this workspace counts."
+    tokens_per_minute: Annotated[int | None, ExcludeFromKey()] = Field(
+        None, ge=1, description="Token rate limit of the account. Empty: unlimited."
     )
-    price: Annotated[PriceSettings | None, Immaterial()] = Field(
-        None, description="Instead of the price table's, or of a model that is not in it."
+    request_timeout_seconds: Annotated[float, ExcludeFromKey()] = Field(
+        120.0, gt=0, description="Timeout of a single HTTP request in seconds."
+    )
+    max_attempts: Annotated[int, ExcludeFromKey()] = Field(
+        4, ge=1, description="Maximum attempts for a request while the server returns errors."
+    )
+    rate_limit_timeout_seconds: Annotated[float, ExcludeFromKey()] = Field(
+        1800.0, gt=0, description="Seconds after which a rate-limited request fails."
+    )
+    max_batch_requests: Annotated[int, ExcludeFromKey()] = Field(
+        50_000,
+        ge=1,
+        le=50_000,
+        description="Maximum requests of one batch; a batch is also limited to 200 MB.",
+    )
+    batch_poll_interval_seconds: Annotated[float, ExcludeFromKey()] = Field(
+        30.0, gt=0, description="Seconds between two status queries of a running batch."
+    )
+    budget_usd: Annotated[Decimal | None, ExcludeFromKey()] = Field(
+        None,
+        ge=0,
+        description="Spending limit in US dollars over all requests ever made from the workspace.",
+    )
+    price: Annotated[PriceSettings | None, ExcludeFromKey()] = Field(
+        None,
+        description="Price of the model; replaces the built-in price table and is required with a "
+        "budget when the model is not in it.",
     )
 
     @field_validator("base_url")
     @classmethod
-    def _no_secret(cls, url: str | None) -> str | None:
-        """Settings are shown and stored: no key may be in an address."""
+    def _reject_credentials(cls, url: str | None) -> str | None:
+        """Reject credentials in the address, because settings are displayed and stored."""
         if url is None:
             return None
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an address such as http://localhost:8000/v1 is asked for")
+            raise ValueError("expected an address such as http://localhost:8000/v1")
         if parts.username or parts.password or parts.query:
-            raise ValueError("no key or password here: name their variable in api_key_env")
+            raise ValueError(
+                "the address must not contain a key or password; name the variable that holds it "
+                "in api_key_env"
+            )
         return url

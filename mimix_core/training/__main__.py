@@ -21,12 +21,17 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from mimix_core.errors import BadInput, StageFailed, Transient
-from mimix_core.training.launcher import GRACE_SECONDS, STOPPED
-from mimix_core.training.worker_messages import Failed, Job, Refused, Stopped
+from mimix_core.training.launcher import STOPPED_EXIT_CODE, TERMINATION_GRACE_SECONDS
+from mimix_core.training.worker_messages import (
+    BadInputMessage,
+    FailedMessage,
+    TrainingJob,
+    TrainingStopped,
+)
 
 
 def main() -> int:
-    job = Job.model_validate_json(Path(sys.argv[1]).read_bytes())
+    job = TrainingJob.model_validate_json(Path(sys.argv[1]).read_bytes())
     messages = os.fdopen(int(sys.argv[2]), "w", buffering=1)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -43,26 +48,26 @@ def main() -> int:
         if os.environ["RANK"] == "0":
             say(message)
 
-    from mimix_core.engine.torch_runtime import pick_device
+    from mimix_core.engine.torch_runtime import select_device
 
     try:
         # DeepSpeed takes a GPU when it sees one, whatever the settings say, unless told here.
-        os.environ["DS_ACCELERATOR"] = pick_device(job.settings.device).type
+        os.environ["DS_ACCELERATOR"] = select_device(job.settings.device).type
         from mimix_core.training import distributed, trainer
 
         _plain_logs()
         trainer.train(job, tell, stop.is_set)
-        distributed.leave()
+        distributed.destroy_process_group()
     except BadInput as error:
         # Any process may be the one that meets a sample it cannot read.
-        say(Refused(what=error.what, where=error.where, fix=error.fix))
+        say(BadInputMessage(what=error.what, where=error.where, fix=error.fix))
         return 1
     except (StageFailed, Transient) as error:
-        say(Failed(message=str(error), again=isinstance(error, Transient)))
+        say(FailedMessage(message=str(error), retryable=isinstance(error, Transient)))
         return 1
-    except Stopped as stopped:
+    except TrainingStopped as stopped:
         sys.stderr.write(f"stopped {stopped}\n")
-        return STOPPED
+        return STOPPED_EXIT_CODE
     return 0
 
 
@@ -71,8 +76,8 @@ def _stop_when_orphaned(stop: threading.Event) -> None:
         pass
     stop.set()
     # A step that hangs, say on a dead peer, never looks at the event.
-    time.sleep(GRACE_SECONDS)
-    os._exit(STOPPED)
+    time.sleep(TERMINATION_GRACE_SECONDS)
+    os._exit(STOPPED_EXIT_CODE)
 
 
 def _plain_logs() -> None:

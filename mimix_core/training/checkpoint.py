@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from mimix_core.engine.artifacts import Frozen, digest_file
-from mimix_core.engine.atomic_io import sync
+from mimix_core.engine.artifacts import FrozenModel, digest_file
+from mimix_core.engine.atomic_io import fsync_path
 from mimix_core.errors import StageFailed, Transient
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _LOCK_FILE = ".lock"
 _POLL_SECONDS = 0.2
 
 
-class Record(Frozen):
+class CheckpointRecord(FrozenModel):
     """What ``checkpoint.json`` says."""
 
     format: int
@@ -56,7 +56,7 @@ class Checkpoint:
     step: int
     folder: Path
 
-    def state(self) -> dict[str, torch.Tensor]:
+    def load_tensors(self) -> dict[str, torch.Tensor]:
         """Its tensors, on the CPU."""
         from safetensors.torch import load_file
 
@@ -65,7 +65,7 @@ class Checkpoint:
 
 
 @contextmanager
-def held(root: Path, patience_seconds: float) -> Iterator[None]:
+def lock_run(root: Path, patience_seconds: float) -> Iterator[None]:
     """Be the only one to write checkpoints there; also clears away what dead processes left.
 
     Raises Transient when another process still holds it after ``patience_seconds``.
@@ -86,7 +86,9 @@ def held(root: Path, patience_seconds: float) -> Iterator[None]:
         yield
 
 
-def write(root: Path, step: int, state: Mapping[str, torch.Tensor], keep: int) -> Checkpoint:
+def write_checkpoint(
+    root: Path, step: int, state: Mapping[str, torch.Tensor], keep: int
+) -> Checkpoint:
     """Write a checkpoint and remove all but the newest ``keep``. The caller holds ``root``.
 
     It has its name only once all of it is on disk; a whole one of that step stays. Raises
@@ -103,21 +105,21 @@ def write(root: Path, step: int, state: Mapping[str, torch.Tensor], keep: int) -
         unfinished = Path(tempfile.mkdtemp(prefix=f".{_name(step)}.", dir=root))
         path = unfinished / STATE_FILE
         save_file(dict(state), path)
-        sync(path)
-        record = Record(
+        fsync_path(path)
+        record = CheckpointRecord(
             format=FORMAT, step=step, sha256=digest_file(path), size=path.stat().st_size
         )
         (unfinished / RECORD_FILE).write_text(record.model_dump_json(indent=1))
-        sync(unfinished / RECORD_FILE)
-        sync(unfinished)
+        fsync_path(unfinished / RECORD_FILE)
+        fsync_path(unfinished)
         if final.exists():
             shutil.rmtree(final)
         unfinished.rename(final)
-        sync(root)
+        fsync_path(root)
     except (OSError, SafetensorError) as error:
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)
-        last = newest(root, lambda _: None)
+        last = latest_checkpoint(root, lambda _: None)
         kept = f"the one after step {last.step} is whole" if last else "there is none yet"
         size = sum(value.numel() * value.element_size() for value in state.values())
         raise StageFailed(
@@ -129,7 +131,7 @@ def write(root: Path, step: int, state: Mapping[str, torch.Tensor], keep: int) -
     return Checkpoint(step, final)
 
 
-def newest(root: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+def latest_checkpoint(root: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     """The newest whole checkpoint; ``warn`` is told of each newer one that is broken."""
     for folder in _folders(root):
         problem = _problem(folder)
@@ -139,7 +141,7 @@ def newest(root: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     return None
 
 
-def discard(root: Path) -> None:
+def delete_checkpoints(root: Path) -> None:
     """Remove a run's checkpoints, once its result is committed; its journal stays."""
     for folder in [*_folders(root), *root.glob(".step-*")]:
         shutil.rmtree(folder)
@@ -149,7 +151,7 @@ def _problem(folder: Path) -> str | None:
     """What is wrong with a checkpoint, if anything is."""
     path = folder / STATE_FILE
     try:
-        record = Record.model_validate_json((folder / RECORD_FILE).read_bytes())
+        record = CheckpointRecord.model_validate_json((folder / RECORD_FILE).read_bytes())
         size = path.stat().st_size
     except (OSError, ValidationError) as error:
         return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -22,7 +22,7 @@ from deepspeed.utils import (
 
 from mimix_core.errors import StageFailed
 from mimix_core.settings import LoraSettings
-from mimix_core.training.distributed import Place
+from mimix_core.training.distributed import DistributedContext
 from mimix_core.wan import lora
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -32,14 +32,14 @@ _WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
-class Engine:
+class TrainingEngine:
     """A transformer with its adapters, ready to be trained."""
 
     deepspeed: Any
     transformer: Any
     adapters: tuple[tuple[str, torch.nn.Parameter], ...]
     zero_stage: int
-    clip_norm: float
+    max_grad_norm: float
 
     @property
     def _adamw(self) -> torch.optim.AdamW:
@@ -50,7 +50,9 @@ class Engine:
         return adamw
 
 
-def start(transformer: Any, settings: LoraSettings, place: Place) -> Engine:
+def init_engine(
+    transformer: Any, settings: LoraSettings, context: DistributedContext
+) -> TrainingEngine:
     """An engine over the adapters of ``transformer`` (``lora.attach``), which is on its device.
 
     With ZeRO stage 3 it may be on the CPU: no GPU ever holds it whole. DeepSpeed's bf16 mode stays
@@ -58,18 +60,18 @@ def start(transformer: Any, settings: LoraSettings, place: Place) -> Engine:
     in their types and keep them; adapters, gradients and AdamW's state are fp32.
     """
     before = {name: weight.dtype for name, weight in transformer.named_parameters()}
-    adapters = tuple(lora.trainable(transformer))
+    adapters = tuple(lora.adapter_parameters(transformer))
     optimizer = torch.optim.AdamW(
         [weight for _, weight in adapters],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
     )
     config = {
-        "train_micro_batch_size_per_gpu": settings.micro_batch,
+        "train_micro_batch_size_per_gpu": settings.micro_batch_size,
         # How many micro batches a step has is told at each one: it can differ between steps.
         "gradient_accumulation_steps": 1,
         # Without ZeRO, DeepSpeed clips but does not tell the norm: ``update`` does both.
-        "gradient_clipping": 0.0 if settings.zero_stage == 0 else settings.clip_norm,
+        "gradient_clipping": 0.0 if settings.zero_stage == 0 else settings.max_grad_norm,
         # Its default is a buffer of 2 GB; the adapters need far less.
         "zero_optimization": {
             "stage": settings.zero_stage,
@@ -81,15 +83,17 @@ def start(transformer: Any, settings: LoraSettings, place: Place) -> Engine:
     }
     if settings.zero_stage == 3:
         for buffer in transformer.buffers():
-            buffer.data = buffer.data.to(place.device)
+            buffer.data = buffer.data.to(context.device)
         deepspeed.zero.Init(module=transformer, config_dict_or_path=config, dtype=torch.float32)
     started, *_ = deepspeed.initialize(model=transformer, optimizer=optimizer, config=config)
-    engine = Engine(started, transformer, adapters, settings.zero_stage, settings.clip_norm)
+    engine = TrainingEngine(
+        started, transformer, adapters, settings.zero_stage, settings.max_grad_norm
+    )
     _check_types(engine, before)
     return engine
 
 
-def _check_types(engine: Engine, before: Mapping[str, torch.dtype]) -> None:
+def _check_types(engine: TrainingEngine, before: Mapping[str, torch.dtype]) -> None:
     """That DeepSpeed cast nothing, and that what must be fp32 is."""
     after = {name: weight.dtype for name, weight in engine.transformer.named_parameters()}
     cast = {name for name in after if after[name] != before.get(name)}
@@ -107,7 +111,7 @@ def _check_types(engine: Engine, before: Mapping[str, torch.dtype]) -> None:
     assert len(engine._adamw.param_groups) == 1
 
 
-def _masters(engine: Engine) -> list[torch.Tensor]:
+def _masters(engine: TrainingEngine) -> list[torch.Tensor]:
     """The tensors that AdamW updates; with ZeRO each is this process's share of many adapters."""
     if engine.zero_stage == 3:
         # DeepSpeed puts them into the optimizer only while it updates them.
@@ -115,7 +119,7 @@ def _masters(engine: Engine) -> list[torch.Tensor]:
     return [weight for group in engine._adamw.param_groups for weight in group["params"]]
 
 
-def backward(engine: Engine, loss: torch.Tensor, *, last: bool) -> None:
+def backward_pass(engine: TrainingEngine, loss: torch.Tensor, *, last: bool) -> None:
     """Add this micro batch's gradients; after the step's ``last`` they are averaged over processes.
 
     ``loss`` is this process's part of the step's loss, times the number of processes.
@@ -124,31 +128,31 @@ def backward(engine: Engine, loss: torch.Tensor, *, last: bool) -> None:
     engine.deepspeed.backward(loss, scale_wrt_gas=False)
 
 
-def update(engine: Engine, learning_rate: float) -> torch.Tensor:
+def apply_gradients(engine: TrainingEngine, learning_rate: float) -> torch.Tensor:
     """Clip and apply the gradients of a whole step; gives their norm before clipping."""
     for group in engine.deepspeed.optimizer.param_groups:
         group["lr"] = learning_rate
     if engine.zero_stage == 0:
-        norm = torch.nn.utils.clip_grad_norm_([w for _, w in engine.adapters], engine.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_([w for _, w in engine.adapters], engine.max_grad_norm)
         engine.deepspeed.step()
         return norm
     engine.deepspeed.step()
     return torch.as_tensor(engine.deepspeed.get_global_grad_norm())
 
 
-def weights(engine: Engine) -> dict[str, torch.Tensor]:
+def adapter_weights(engine: TrainingEngine) -> dict[str, torch.Tensor]:
     """The adapters, whole, by name; all processes call it together. Not copies unless ZeRO is 3."""
     if engine.zero_stage < 3:
         return {name: weight.detach() for name, weight in engine.adapters}
     return {name: safe_get_full_fp32_param(weight).detach() for name, weight in engine.adapters}
 
 
-def state(engine: Engine) -> dict[str, torch.Tensor]:
+def checkpoint_tensors(engine: TrainingEngine) -> dict[str, torch.Tensor]:
     """Adapters and moments, whole, on the CPU, named ``weight/...``, ``exp_avg/...``.
 
     All processes call it together, after at least one step: before, AdamW has no moments.
     """
-    found = {f"{_WEIGHT}/{name}": value.cpu() for name, value in weights(engine).items()}
+    found = {f"{_WEIGHT}/{name}": value.cpu() for name, value in adapter_weights(engine).items()}
     for name, weight in engine.adapters:
         for key in MOMENTS:
             if engine.zero_stage == 0:
@@ -161,7 +165,7 @@ def state(engine: Engine) -> dict[str, torch.Tensor]:
 
 def load_adapters(transformer: Any, tensors: Mapping[str, torch.Tensor]) -> None:
     """Give the adapters the values in a state; before ``start``, which makes copies of them."""
-    adapters = dict(lora.trainable(transformer))
+    adapters = dict(lora.adapter_parameters(transformer))
     theirs = {name.removeprefix(f"{_WEIGHT}/") for name in tensors if name.startswith(_WEIGHT)}
     if theirs != set(adapters):
         raise StageFailed("the checkpoint is of other adapters than the settings name")
@@ -170,7 +174,7 @@ def load_adapters(transformer: Any, tensors: Mapping[str, torch.Tensor]) -> None
             weight.copy_(tensors[f"{_WEIGHT}/{name}"])
 
 
-def load_moments(engine: Engine, tensors: Mapping[str, torch.Tensor], steps: int) -> None:
+def load_moments(engine: TrainingEngine, tensors: Mapping[str, torch.Tensor], steps: int) -> None:
     """Set AdamW to what it was after ``steps`` steps; before this engine's first."""
     adamw = engine._adamw
     if engine.zero_stage == 0:
@@ -193,7 +197,9 @@ def _adamw_state(moments: dict[str, torch.Tensor], steps: int) -> dict[str, torc
     return {"step": torch.tensor(float(steps)), **moments}
 
 
-def _set_share(engine: Engine, weight: torch.nn.Parameter, key: str, value: torch.Tensor) -> None:
+def _set_share(
+    engine: TrainingEngine, weight: torch.nn.Parameter, key: str, value: torch.Tensor
+) -> None:
     """Put this process's share of a parameter's moment where AdamW finds it."""
     if engine.zero_stage < 3:
         safe_set_full_optimizer_state(weight, value.to(weight.device), key)

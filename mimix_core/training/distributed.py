@@ -10,32 +10,32 @@ import deepspeed
 import torch
 import torch.distributed
 
-from mimix_core.engine.torch_runtime import pick_device, pin_threads, seed_of
-from mimix_core.training.worker_messages import Job
+from mimix_core.engine.torch_runtime import derive_seed, select_device, set_num_threads
+from mimix_core.training.worker_messages import TrainingJob
 
 
 @dataclass(frozen=True)
-class Place:
+class DistributedContext:
     """Which process this is, and where it computes."""
 
     rank: int
-    processes: int
+    world_size: int
     device: torch.device
     dtype: torch.dtype
     # For what the processes' CPUs agree on, without waiting for a GPU; None when there is only one.
-    talk: Any = None
+    cpu_group: Any = None
 
 
-def join(job: Job) -> Place:
+def init_distributed(job: TrainingJob) -> DistributedContext:
     """Meet the other processes, by a file: no port to be taken, no network on one machine."""
     settings = job.settings
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = pick_device(settings.device)
+    device = select_device(settings.device)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     else:
-        pin_threads(settings.threads)
+        set_num_threads(settings.threads)
         torch.use_deterministic_algorithms(True)
         # Filling memory that is about to be overwritten finds bugs, at a cost.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -52,37 +52,37 @@ def join(job: Job) -> Place:
     )
     talk = torch.distributed.new_group(backend="gloo") if processes > 1 else None
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    return Place(rank, processes, device, dtype, talk)
+    return DistributedContext(rank, processes, device, dtype, talk)
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Part from the other processes, when all are done."""
     torch.distributed.destroy_process_group()
 
 
-def agreed(stop: bool, place: Place) -> bool:
+def any_rank(stop: bool, context: DistributedContext) -> bool:
     """Whether any process was asked to stop: all must stop at the same point, or they hang."""
-    if place.processes == 1:
+    if context.world_size == 1:
         return stop
     votes = torch.tensor(int(stop))
-    torch.distributed.all_reduce(votes, group=place.talk)
+    torch.distributed.all_reduce(votes, group=context.cpu_group)
     return bool(votes.item())
 
 
-def gathered(values: torch.Tensor, place: Place) -> list[torch.Tensor]:
+def all_gather(values: torch.Tensor, context: DistributedContext) -> list[torch.Tensor]:
     """Each process's ``values`` (of one shape), in the order of the ranks, on the CPU."""
     mine = values.cpu()
-    if place.processes == 1:
+    if context.world_size == 1:
         return [mine]
-    found = [torch.empty_like(mine) for _ in range(place.processes)]
-    torch.distributed.all_gather(found, mine, group=place.talk)
+    found = [torch.empty_like(mine) for _ in range(context.world_size)]
+    torch.distributed.all_gather(found, mine, group=context.cpu_group)
     return found
 
 
-def seed_generators(seed: int, step: int, place: Place) -> None:
+def seed_generators(seed: int, step: int, context: DistributedContext) -> None:
     """Set PyTorch's own generators by the step.
 
     All that training draws has a key of its own. Should a layer draw from the common generators,
     it does so alike in every attempt at this step: no generator's state has to be kept.
     """
-    torch.manual_seed(seed_of(seed, "step", step, place.rank))
+    torch.manual_seed(derive_seed(seed, "step", step, context.rank))

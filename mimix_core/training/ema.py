@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-PREFIX = "ema/"
+KEY_PREFIX = "ema/"
 
-Adapters = Mapping[str, torch.Tensor]
+AdapterWeights = Mapping[str, torch.Tensor]
 """Whole, by name."""
 
 
@@ -20,7 +20,7 @@ class Ema:
     decay: float
     mean: dict[str, torch.Tensor]
 
-    def update(self, adapters: Adapters, step: int) -> None:
+    def update(self, adapters: AdapterWeights, step: int) -> None:
         """Take in the adapters after ``step`` steps.
 
         The mean's memory is at most a tenth as long as the run so far, so that it does not hang on
@@ -30,19 +30,22 @@ class Ema:
         for name, weight in adapters.items():
             self.mean[name].lerp_(weight, 1 - decay)
 
-    def state(self) -> dict[str, torch.Tensor]:
+    def checkpoint_tensors(self) -> dict[str, torch.Tensor]:
         """For a checkpoint."""
-        return {f"{PREFIX}{name}": value.cpu() for name, value in self.mean.items()}
+        return {f"{KEY_PREFIX}{name}": value.cpu() for name, value in self.mean.items()}
 
 
-def begin(decay: float, adapters: Adapters) -> Ema:
+def start_ema(decay: float, adapters: AdapterWeights) -> Ema:
     """A mean that is the adapters as they are."""
     return Ema(decay, {name: weight.clone() for name, weight in adapters.items()})
 
 
-def resume(decay: float, adapters: Adapters, tensors: Mapping[str, torch.Tensor]) -> Ema:
+def resume_ema(decay: float, adapters: AdapterWeights, tensors: Mapping[str, torch.Tensor]) -> Ema:
     """The mean that a checkpoint holds."""
     return Ema(
         decay,
-        {name: tensors[f"{PREFIX}{name}"].to(weight.device) for name, weight in adapters.items()},
+        {
+            name: tensors[f"{KEY_PREFIX}{name}"].to(weight.device)
+            for name, weight in adapters.items()
+        },
     )

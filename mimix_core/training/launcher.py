@@ -18,12 +18,19 @@ from pathlib import Path
 import mimix_core
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.settings import LoraSettings
-from mimix_core.training.worker_messages import Failed, Finished, Job, Progress, Refused, parse
+from mimix_core.training.worker_messages import (
+    BadInputMessage,
+    FailedMessage,
+    FinishedMessage,
+    ProgressMessage,
+    TrainingJob,
+    parse_message,
+)
 
-PROGRAM = (sys.executable, "-m", "mimix_core.training")
+WORKER_COMMAND = (sys.executable, "-m", "mimix_core.training")
 """What each process runs; the job's file and the messages' file descriptor follow."""
 
-STOPPED = 128 + signal.SIGTERM
+STOPPED_EXIT_CODE = 128 + signal.SIGTERM
 """How a training process ends that was asked to: as shells report one that SIGTERM ended."""
 
 JOB_FILE = "job.json"
@@ -32,51 +39,53 @@ _LOG_TAIL_LINES = 30
 _WORK = "mimix-training-"
 # For the peers of a process that broke: they may hang in a collective and never look up.
 _BROKEN_GRACE_SECONDS = 5.0
-GRACE_SECONDS = 120.0
+TERMINATION_GRACE_SECONDS = 120.0
 """Enough to end a pass on the largest model and write a checkpoint."""
 
 
 @dataclass(frozen=True)
-class Rank:
+class RankProcess:
     """One training process and its log."""
 
-    number: int
+    rank: int
     process: subprocess.Popen[bytes]
     log: Path
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """How it ended, and the end of its log."""
         code = self.process.returncode
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-        return "\n".join([f"training process {self.number} {how}; its last words:", *lines])
+        return "\n".join([f"training process {self.rank} {how}; its last words:", *lines])
 
-    def died(self) -> MimixError:
+    def exit_error(self) -> MimixError:
         """The error of a process that ended badly and did not say why.
 
         What a signal ended may do better next time; and it goes on from its last checkpoint.
         """
         code = self.process.returncode
-        kind = Transient if code < 0 or code == STOPPED else StageFailed
-        return kind(self.last_words())
+        kind = Transient if code < 0 or code == STOPPED_EXIT_CODE else StageFailed
+        return kind(self.log_tail())
 
 
-class Launched:
+class ProcessGroup:
     """The processes of one job.
 
     Each leads its own process group: a terminal's Ctrl-C reaches only this process, which then
     ends them in order.
     """
 
-    def __init__(self, job_file: Path, job: Job, log_path: Path, program: Sequence[str]) -> None:
+    def __init__(
+        self, job_file: Path, job: TrainingJob, log_path: Path, program: Sequence[str]
+    ) -> None:
         messages, their_end = os.pipe()
         self.messages = messages
         # Its other end is the children's stdin: it closes when this process dies, however it dies.
         stdin, lifeline = os.pipe()
         self._open = [messages, lifeline]
         command = [*program, str(job_file), str(their_end)]
-        self.ranks: list[Rank] = []
-        for number in range(job.settings.processes):
+        self.ranks: list[RankProcess] = []
+        for number in range(job.settings.num_processes):
             path = log_path if number == 0 else log_path.with_suffix(f".{number}.log")
             with path.open("wb") as log:
                 process = subprocess.Popen(
@@ -88,7 +97,7 @@ class Launched:
                     pass_fds=[their_end],
                     process_group=0,
                 )
-            self.ranks.append(Rank(number, process, path))
+            self.ranks.append(RankProcess(number, process, path))
         os.close(stdin)
         os.close(their_end)
 
@@ -97,7 +106,7 @@ class Launched:
             if rank.process.poll() is None:
                 os.killpg(rank.process.pid, number)
 
-    def end(self, grace_seconds: float) -> None:
+    def terminate(self, grace_seconds: float) -> None:
         """SIGTERM for those that still run, SIGKILL after ``grace_seconds``; then all are gone."""
         self.signal_all(signal.SIGTERM)
         deadline = time.monotonic() + grace_seconds
@@ -110,19 +119,19 @@ class Launched:
             os.close(descriptor)
         self._open = []
 
-    def broken(self) -> Rank | None:
+    def first_failed(self) -> RankProcess | None:
         """The first process that has ended badly."""
         return next((rank for rank in self.ranks if rank.process.poll()), None)
 
 
 def run_job(
-    job: Job,
+    job: TrainingJob,
     log_path: Path,
     advance: Callable[[int, int, str], None],
     *,
-    grace_seconds: float = GRACE_SECONDS,
-    program: Sequence[str] = PROGRAM,
-) -> Finished:
+    grace_seconds: float = TERMINATION_GRACE_SECONDS,
+    command: Sequence[str] = WORKER_COMMAND,
+) -> FinishedMessage:
     """Run ``job`` in ``settings.processes`` processes to its end; their output goes to the log.
 
     Raises BadInput and StageFailed as the training does. When a process ends badly otherwise, with
@@ -133,29 +142,29 @@ def run_job(
         job_file = Path(work) / JOB_FILE
         whole = job.model_copy(update={"rendezvous": Path(work) / RENDEZVOUS_FILE})
         job_file.write_text(whole.model_dump_json())
-        launched = Launched(job_file, job, log_path, program)
+        launched = ProcessGroup(job_file, job, log_path, program)
         try:
             last = _listen(launched, advance, terminated)
-            broken = launched.broken()
+            broken = launched.first_failed()
         finally:
-            launched.end(grace_seconds if terminated.is_set() else _BROKEN_GRACE_SECONDS)
-    if isinstance(last, Refused):
+            launched.terminate(grace_seconds if terminated.is_set() else _BROKEN_GRACE_SECONDS)
+    if isinstance(last, BadInputMessage):
         raise BadInput(last.what, where=last.where, fix=last.fix)
-    if isinstance(last, Failed):
-        raise Transient(last.message) if last.again else StageFailed(last.message)
+    if isinstance(last, FailedMessage):
+        raise Transient(last.message) if last.retryable else StageFailed(last.message)
     if broken is not None or last is None:
-        raise (broken or launched.ranks[0]).died()
+        raise (broken or launched.ranks[0]).exit_error()
     return last
 
 
 def _listen(
-    launched: Launched, advance: Callable[[int, int, str], None], terminated: threading.Event
-) -> Finished | Refused | Failed | None:
+    launched: ProcessGroup, advance: Callable[[int, int, str], None], terminated: threading.Event
+) -> FinishedMessage | BadInputMessage | FailedMessage | None:
     """Pass progress on until all processes are gone, one has ended badly, or we are to end.
 
     Gives what was said last that was not progress.
     """
-    last: Finished | Refused | Failed | None = None
+    last: FinishedMessage | BadInputMessage | FailedMessage | None = None
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(launched.messages, selectors.EVENT_READ)
@@ -164,8 +173,8 @@ def _listen(
             chunk = os.read(launched.messages, 65536) if ready else b""
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                message = parse(line.decode())
-                if isinstance(message, Progress):
+                message = parse_message(line.decode())
+                if isinstance(message, ProgressMessage):
                     advance(message.done, message.total, message.note)
                 else:
                     last = message
@@ -174,7 +183,7 @@ def _listen(
                 for rank in launched.ranks:
                     rank.process.wait()
                 break
-            if not ready and launched.broken() is not None:
+            if not ready and launched.first_failed() is not None:
                 break
     return last
 
@@ -205,7 +214,7 @@ def _environment(rank: int, settings: LoraSettings) -> dict[str, str]:
         **os.environ,
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(settings.processes),
+        "WORLD_SIZE": str(settings.num_processes),
         "OMP_NUM_THREADS": str(settings.threads),
         # Threads that wait by spinning take the cores from those they wait for.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mimix_core.training.worker_messages import Sample
+from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan import tensor_shards
 
 if TYPE_CHECKING:
@@ -22,32 +22,32 @@ _FRACTION_BITS = 53
 
 
 @dataclass(frozen=True)
-class Slot:
+class BatchItem:
     """One place in a global batch.
 
     ``weight`` is its share of the step's loss; 0 for one that only fills up a micro batch.
     ``quantile``, in (0, 1), says where in the distribution of noise levels its level lies.
     """
 
-    sample: Sample
+    sample: TrainingSample
     epoch: int
     weight: float
     quantile: float
 
 
-def optimizer_steps(samples: int, epochs: int, batch: int) -> int:
+def count_optimizer_steps(samples: int, epochs: int, batch: int) -> int:
     """Global batches that hold every sample once an epoch."""
     return math.ceil(samples * epochs / batch)
 
 
-def epoch_order(samples: Sequence[Sample], epoch: int, seed: int) -> list[Sample]:
+def shuffle_epoch(samples: Sequence[TrainingSample], epoch: int, seed: int) -> list[TrainingSample]:
     """The samples in this epoch's order, which depends on seed, epoch and sample ids alone."""
     return sorted(samples, key=lambda sample: _digest(seed, epoch, sample.sample_id))
 
 
-def global_batch(
-    samples: Sequence[Sample], step: int, *, epochs: int, batch: int, seed: int
-) -> list[Slot]:
+def plan_global_batch(
+    samples: Sequence[TrainingSample], step: int, *, epochs: int, batch: int, seed: int
+) -> list[BatchItem]:
     """The slots of optimizer step ``step`` (from 0); their weights add up to 1.
 
     The epochs follow each other without a gap, cut into batches; only the run's last one can be
@@ -58,7 +58,7 @@ def global_batch(
     begin = step * batch
     places = range(begin, min(begin + batch, len(samples) * epochs))
     orders = {
-        epoch: epoch_order(samples, epoch, seed)
+        epoch: shuffle_epoch(samples, epoch, seed)
         for epoch in sorted({place // len(samples) for place in places})
     }
     picked = [
@@ -75,20 +75,20 @@ def global_batch(
         within = _fraction(seed, "level", epoch, sample.sample_id)
         quantiles[index] = (stratum + within) / len(picked)
     return [
-        Slot(sample, epoch, 1 / len(picked), quantile)
+        BatchItem(sample, epoch, 1 / len(picked), quantile)
         for (sample, epoch), quantile in zip(picked, quantiles, strict=True)
     ]
 
 
-def micro_batches(
-    slots: Sequence[Slot], processes: int, micro_batch: int
-) -> list[list[list[Slot]]]:
+def split_micro_batches(
+    slots: Sequence[BatchItem], processes: int, micro_batch: int
+) -> list[list[list[BatchItem]]]:
     """Each process's micro batches of a global batch: all of one size, and as many for each.
 
     Samples of one shape stand together; where they do not fill a micro batch, or micro batches do
     not come out even, a slot or a whole micro batch is repeated with weight 0.
     """
-    by_shape: dict[tuple[int, ...], list[Slot]] = {}
+    by_shape: dict[tuple[int, ...], list[BatchItem]] = {}
     for slot in slots:
         by_shape.setdefault(slot.sample.shape, []).append(slot)
     micros = []
@@ -101,11 +101,11 @@ def micro_batches(
     return [micros[rank::processes] for rank in range(processes)]
 
 
-def _filler(slot: Slot) -> Slot:
+def _filler(slot: BatchItem) -> BatchItem:
     return replace(slot, weight=0.0)
 
 
-def load(sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
+def load_sample(sample: TrainingSample) -> tuple[torch.Tensor, torch.Tensor]:
     """latents_CTHW and text_LD of a sample, in fp32."""
     return tensor_shards.read_latents(sample.latents), tensor_shards.read_text(sample.text).float()
 

@@ -16,19 +16,24 @@ from mimix_core.settings import LoraSettings
 from mimix_core.tables import DATASET, EMBEDDINGS, LATENTS, LORA, Reason, Row, Table
 from mimix_core.training import previews, trackers
 from mimix_core.training.launcher import run_job
-from mimix_core.training.worker_messages import Job, Preview, Sample
+from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
 from mimix_core.wan import model_registry
-from mimix_core.wan.adapter_metadata import Card, shaping
+from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
 from mimix_core.wan.tensor_shards import tensor_ref
 
-TRAINING_LOG = "train.log"
-JOURNAL = "journal"
+PROCESS_LOG = "train.log"
+LOG_FOLDER = "journal"
 
-_SHARED_OUT: dict[str, int] = {"processes": 1, "micro_batch": 1, "zero_stage": 0, "threads": 1}
+_SHARED_OUT: dict[str, int] = {
+    "num_processes": 1,
+    "micro_batch_size": 1,
+    "zero_stage": 0,
+    "threads": 1,
+}
 """How work is shared out changes sums' last bits and nothing else: a run may go on with another."""
 
 
-class PreviewParts(FrozenModel):
+class PreviewComponents(FrozenModel):
     """The backbone's other components; only previews need them."""
 
     vae: FileRef
@@ -49,8 +54,9 @@ class LoraInputs(FrozenModel):
     latents: tuple[TableRef, ...]
     embeddings: tuple[TableRef, ...]
     backbone_name: str
+    backbone_source: FileRef | None = None
     transformer: FileRef
-    preview: PreviewParts | None = None
+    preview: PreviewComponents | None = None
     checkpoints: Annotated[Path | None, ExcludeFromKey()] = None
 
 
@@ -62,10 +68,10 @@ def run_folder(inputs: LoraInputs, settings: LoraSettings) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is to be trained on what, and what becomes of each row of the dataset."""
 
-    job: Job
+    job: TrainingJob
     rows: tuple[Row, ...]
 
 
@@ -74,22 +80,22 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
 
     Raises BadInput when nothing is left to train on or the parts are of different backbones.
     """
-    trackers.check(settings.trackers)
-    planned = plan(inputs, settings, out)
+    trackers.check_trackers(settings.trackers)
+    planned = plan_training(inputs, settings, out)
     job = planned.job.model_copy(update={"preview": _preview(inputs, settings, out)})
-    finished = run_job(job, out / TRAINING_LOG, progress.advance)
+    finished = run_job(job, out / PROCESS_LOG, progress.report_progress)
     return StageReport(rows=planned.rows, rows_in=len(planned.rows), notes=finished.notes)
 
 
-def plan(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Plan:
+def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> TrainingPlan:
     """The job for these inputs, which writes to ``out``. Raises BadInput as ``run`` does."""
     latents = _by_sample(inputs.latents, LATENTS, inputs.backbone_name)
     embeddings = _by_sample(inputs.embeddings, EMBEDDINGS, inputs.backbone_name)
-    samples: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
+    samples: dict[str, list[TrainingSample]] = {"train": [], "val": [], "test": []}
     rows: list[Row] = []
     for row in tables.usable(tables.read(inputs.dataset.path, DATASET)):
         found = _sample(row, latents, embeddings)
-        if isinstance(found, Sample):
+        if isinstance(found, TrainingSample):
             samples[row["split"]].append(found)
             seen = settings.epochs if row["split"] == "train" else 0
             rows.append(tables.ok(sample_id=row["sample_id"], split=row["split"], seen=seen))
@@ -102,22 +108,22 @@ def plan(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Plan:
             fix="See the reasons in the dataset, latents and embeddings tables.",
         )
     folder = run_folder(inputs, settings)
-    job = Job(
+    job = TrainingJob(
         settings=settings,
         transformer=inputs.transformer.path,
         train=tuple(samples["train"]),
         val=tuple(samples["val"]),
         out=out,
-        journal=None if folder is None else folder / JOURNAL,
-        card=_card(inputs, settings, samples["train"]),
+        log_folder=None if folder is None else folder / LOG_FOLDER,
+        adapter_metadata=_card(inputs, settings, samples["train"]),
         checkpoints=folder,
     )
-    return Plan(job, tuple(rows))
+    return TrainingPlan(job, tuple(rows))
 
 
-def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Preview | None:
+def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> PreviewConfig | None:
     """What previews are made with, their prompts embedded; None when none are asked for."""
-    if settings.preview_every is None:
+    if settings.preview_interval is None:
         return None
     parts = inputs.preview
     if parts is None:
@@ -127,18 +133,18 @@ def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Preview |
         )
     from mimix_core.engine.torch_runtime import set_num_threads
 
-    prompts = out / previews.FOLDER / "prompts.safetensors"
+    prompts = out / previews.PREVIEW_FOLDER / "prompts.safetensors"
     prompts.parent.mkdir()
     set_num_threads(settings.threads)
-    progress.advance(0, 1, "embeds the prompts of the previews")
-    previews.embed_prompts(
+    progress.report_progress(0, 1, "embeds the prompts of the previews")
+    previews.embed_preview_prompts(
         prompts,
         settings.preview_prompts,
         inputs.backbone_name,
         parts.tokenizer.path,
         parts.text_encoder.path,
     )
-    return Preview(
+    return PreviewConfig(
         backbone=inputs.backbone_name,
         prompts=prompts,
         vae=parts.vae.path,
@@ -146,17 +152,20 @@ def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Preview |
     )
 
 
-def _card(inputs: LoraInputs, settings: LoraSettings, train: list[Sample]) -> Card:
-    return Card(
+def _card(
+    inputs: LoraInputs, settings: LoraSettings, train: list[TrainingSample]
+) -> AdapterMetadata:
+    return AdapterMetadata(
         base=inputs.backbone_name,
         base_sha256=inputs.transformer.sha256,
         rank=settings.rank,
         alpha=settings.alpha,
-        targets=settings.targets or model_registry.get(inputs.backbone_name).lora_targets,
+        targets=settings.target_modules
+        or model_registry.get_backbone(inputs.backbone_name).lora_targets,
         characters=tuple(sorted({name for sample in train for name in sample.characters})),
         styles=tuple(sorted({sample.style for sample in train})),
         dataset_sha256=inputs.dataset.sha256,
-        settings=shaping(settings),
+        settings=result_settings(settings),
     )
 
 
@@ -180,7 +189,7 @@ def _sample(
     row: Row,
     latents: dict[str, tuple[TableRef, Row]],
     embeddings: dict[str, tuple[TableRef, Row]],
-) -> Sample | Row:
+) -> TrainingSample | Row:
     """The sample of a dataset row, or the failed row that says what it lacks."""
     sample_id = row["sample_id"]
     bare: Row = {"sample_id": sample_id, "split": row["split"], "seen": 0}
@@ -191,7 +200,7 @@ def _sample(
     (video, latent), (text, embedding) = latents[sample_id], embeddings[sample_id]
     if embedding["caption"] != row["caption"]:
         return tables.failed(Reason.NO_CAPTION, "the embedding is of another caption", **bare)
-    return Sample(
+    return TrainingSample(
         sample_id=sample_id,
         show=row["show"],
         style=row["style"],

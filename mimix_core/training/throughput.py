@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TEXT_TOKENS = 512
 
-PEAK_BF16 = (
+PEAK_BF16_FLOPS = (
     ("H100 PCIe", 756e12),
     ("H100", 989.4e12),
     ("H200", 989.4e12),
@@ -29,7 +29,7 @@ PEAK_BF16 = (
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearLayer:
     """A kind of linear layer of the transformer: ``count`` of them, each of inputs x outputs.
 
     ``tokens``: what it sees. Gradients pass back through it when what is before it is trained.
@@ -43,20 +43,20 @@ class Linear:
     passes_gradient: bool = True
 
 
-def linears(config: Mapping[str, Any]) -> Iterator[Linear]:
+def linear_layers(config: Mapping[str, Any]) -> Iterator[LinearLayer]:
     """The linear layers of a ``WanTransformer3DModel`` with this config, names as diffusers'."""
     width = config["num_attention_heads"] * config["attention_head_dim"]
     layers, hidden = config["num_layers"], config["ffn_dim"]
     patch = math.prod(config["patch_size"])
     for name in ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"):
-        yield Linear(name, width, width, "video", layers)
+        yield LinearLayer(name, width, width, "video", layers)
     for name in ("attn2.to_q", "attn2.to_out.0"):
-        yield Linear(name, width, width, "video", layers)
+        yield LinearLayer(name, width, width, "video", layers)
     for name in ("attn2.to_k", "attn2.to_v"):
-        yield Linear(name, width, width, "text", layers, passes_gradient=False)
-    yield Linear("ffn.net.0.proj", width, hidden, "video", layers)
-    yield Linear("ffn.net.2", hidden, width, "video", layers)
-    yield Linear("proj_out", width, config["out_channels"] * patch, "video")
+        yield LinearLayer(name, width, width, "text", layers, passes_gradient=False)
+    yield LinearLayer("ffn.net.0.proj", width, hidden, "video", layers)
+    yield LinearLayer("ffn.net.2", hidden, width, "video", layers)
+    yield LinearLayer("proj_out", width, config["out_channels"] * patch, "video")
     first = "condition_embedder"
     for name, inputs, outputs, tokens in (
         ("patch_embedding", config["in_channels"] * patch, width, "video"),
@@ -66,22 +66,22 @@ def linears(config: Mapping[str, Any]) -> Iterator[Linear]:
         (f"{first}.time_embedder.linear_2", width, width, "one"),
         (f"{first}.time_proj", width, 6 * width, "one"),
     ):
-        yield Linear(name, inputs, outputs, tokens, passes_gradient=False)  # type: ignore[arg-type]
+        yield LinearLayer(name, inputs, outputs, tokens, passes_gradient=False)  # type: ignore[arg-type]
 
 
-def counted(backbone: Backbone) -> bool:
+def has_known_flops(backbone: Backbone) -> bool:
     """Whether its tokens and FLOPs are known: those here are of Wan's transformer."""
-    return backbone.transformer.kind == "WanTransformer3DModel"
+    return backbone.transformer.class_name == "WanTransformer3DModel"
 
 
-def video_tokens(config: Mapping[str, Any], latents_CTHW: Sequence[int]) -> int:
+def count_video_tokens(config: Mapping[str, Any], latents_CTHW: Sequence[int]) -> int:
     """Tokens of a sample whose latents have this shape."""
     _, *sides = latents_CTHW
     patch: Sequence[int] = config["patch_size"]
     return math.prod(side // length for side, length in zip(sides, patch, strict=True))
 
 
-def sample_flops(
+def count_sample_flops(
     config: Mapping[str, Any],
     latents_CTHW: Sequence[int],
     *,
@@ -95,12 +95,12 @@ def sample_flops(
     (the gradient of its input; there is none of its weight), an adapter and attention twice more;
     the text's gradient is not wanted.
     """
-    tokens = {"video": video_tokens(config, latents_CTHW), "text": text_tokens, "one": 1}
+    tokens = {"video": count_video_tokens(config, latents_CTHW), "text": text_tokens, "one": 1}
     width = config["num_attention_heads"] * config["attention_head_dim"]
     # Scores and weighted sum, of video with video and of video with text.
     pairs = tokens["video"] * (tokens["video"] + tokens["text"])
     total: float = 3 * 4 * pairs * width * config["num_layers"]
-    for layer in linears(config):
+    for layer in linear_layers(config):
         seen = 2 * tokens[layer.tokens] * layer.count
         # Passes over the layer's input: forward, and back where its gradient is wanted.
         passes = 2 if layer.passes_gradient else 1
@@ -117,7 +117,7 @@ def peak_flops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_BF16 if part in name), None)
+    return next((peak for part, peak in PEAK_BF16_FLOPS if part in name), None)
 
 
 def peak_memory_gb(device: torch.device) -> float:

@@ -15,12 +15,12 @@ import numpy as np
 
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
-from mimix_core.wan.adapter_metadata import shaping
+from mimix_core.wan.adapter_metadata import result_settings
 
-Name = Literal["tensorboard", "wandb"]
+TrackerName = Literal["tensorboard", "wandb"]
 
-KEY = "WANDB_API_KEY"
-MODE = "WANDB_MODE"
+WANDB_API_KEY = "WANDB_API_KEY"
+WANDB_MODE = "WANDB_MODE"
 _WITHOUT_KEY = ("offline", "disabled")
 _NAME_LENGTH = 16
 _STRIP = 5
@@ -30,14 +30,14 @@ _WHERE = "settings, key lora.trackers"
 class Tracker(Protocol):
     """Takes numbers and pictures by name, each at an optimizer step."""
 
-    def numbers(self, step: int, values: Mapping[str, float]) -> None: ...
+    def log_scalars(self, step: int, values: Mapping[str, float]) -> None: ...
 
-    def video(self, step: int, name: str, path: Path) -> None: ...
+    def log_video(self, step: int, name: str, path: Path) -> None: ...
 
     def close(self) -> None: ...
 
 
-def check(names: Sequence[Name]) -> None:
+def check_trackers(names: Sequence[TrackerName]) -> None:
     """Raises BadInput when a tracker cannot run here; to be called before any work starts."""
     for name in names:
         if find_spec(name) is None:
@@ -46,30 +46,34 @@ def check(names: Sequence[Name]) -> None:
                 where=_WHERE,
                 fix=f"Install it (pip install {name}) or take it out of lora.trackers.",
             )
-    if "wandb" in names and not os.environ.get(KEY) and os.environ.get(MODE) not in _WITHOUT_KEY:
+    if (
+        "wandb" in names
+        and not os.environ.get(WANDB_API_KEY)
+        and os.environ.get(WANDB_MODE) not in _WITHOUT_KEY
+    ):
         raise BadInput(
-            f"wandb needs a key, and {KEY} is not set",
+            f"wandb needs a key, and {WANDB_API_KEY} is not set",
             where=_WHERE,
-            fix=f"Set {KEY}, or {MODE}=offline to keep the run on this machine.",
+            fix=f"Set {WANDB_API_KEY}, or {WANDB_MODE}=offline to keep the run on this machine.",
         )
 
 
-def start(settings: LoraSettings, folder: Path, start_step: int) -> list[Tracker]:
+def start_trackers(settings: LoraSettings, folder: Path, start_step: int) -> list[Tracker]:
     """The trackers the settings name; what earlier attempts said beyond ``start_step`` is void.
 
     ``folder`` keeps their files; the folder above is named by the run.
     """
-    check(settings.trackers)
+    check_trackers(settings.trackers)
     found: list[Tracker] = []
     for name in settings.trackers:
         if name == "tensorboard":
-            found.append(TensorBoard(folder, start_step))
+            found.append(TensorBoardTracker(folder, start_step))
         else:
-            found.append(WeightsAndBiases(settings, folder))
+            found.append(WandbTracker(settings, folder))
     return found
 
 
-class TensorBoard:
+class TensorBoardTracker:
     """Event files in the run's folder, for ``tensorboard --logdir``."""
 
     def __init__(self, folder: Path, start_step: int) -> None:
@@ -79,12 +83,12 @@ class TensorBoard:
         void = start_step + 1 if start_step else 0
         self._writer: Any = SummaryWriter(str(folder), purge_step=void)
 
-    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+    def log_scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
-    def video(self, step: int, name: str, path: Path) -> None:
+    def log_video(self, step: int, name: str, path: Path) -> None:
         """As a strip of frames: TensorBoard's video needs a package that needs ImageMagick."""
         from mimix_core.media.decode import read_rgb
 
@@ -97,7 +101,7 @@ class TensorBoard:
         self._writer.close()
 
 
-class WeightsAndBiases:
+class WandbTracker:
     """A run of the project ``mimix``: numbers, previews and the settings; nothing else is sent."""
 
     def __init__(self, settings: LoraSettings, folder: Path) -> None:
@@ -112,7 +116,7 @@ class WeightsAndBiases:
             name=name,
             resume="allow",
             dir=str(folder),
-            config=shaping(settings),
+            config=result_settings(settings),
             # No console output, code, git state, packages or machine: a log can hold paths.
             settings=wandb.Settings(
                 console="off",
@@ -129,10 +133,10 @@ class WeightsAndBiases:
         # W&B's own steps only rise; a resumed run says some again.
         self._run.define_metric("*", step_metric="optimizer_step")
 
-    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+    def log_scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log({**values, "optimizer_step": step})
 
-    def video(self, step: int, name: str, path: Path) -> None:
+    def log_video(self, step: int, name: str, path: Path) -> None:
         self._run.log({name: self._wandb.Video(str(path), format="mp4"), "optimizer_step": step})
 
     def close(self) -> None:

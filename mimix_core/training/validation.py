@@ -10,59 +10,66 @@ import torch
 import torch.distributed
 
 from mimix_core.settings import LoraSettings
-from mimix_core.training.sample_schedule import load
-from mimix_core.training.worker_messages import Sample
+from mimix_core.training.sample_schedule import load_sample
+from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan import flow_matching
 
 if TYPE_CHECKING:
-    from mimix_core.training.distributed import Place
+    from mimix_core.training.distributed import DistributedContext
 
 
 @torch.no_grad()
-def sample_losses(
-    transformer: Any, samples: Sequence[Sample], settings: LoraSettings, place: Place
+def validation_losses(
+    transformer: Any,
+    samples: Sequence[TrainingSample],
+    settings: LoraSettings,
+    context: DistributedContext,
 ) -> torch.Tensor:
     """loss_SQ (fp64, CPU): each sample's loss at each of the ``validation_quantiles`` levels.
 
     The samples are shared out over the processes; every process gets the whole result.
     """
     sigmas = flow_matching.validation_sigmas(settings.validation_quantiles, settings.shift)
-    loss_SQ = torch.zeros(len(samples), len(sigmas), dtype=torch.float64, device=place.device)
+    loss_SQ = torch.zeros(len(samples), len(sigmas), dtype=torch.float64, device=context.device)
     transformer.eval()
-    for turn in range(math.ceil(len(samples) / place.processes)):
-        number = turn * place.processes + place.rank
+    for turn in range(math.ceil(len(samples) / context.world_size)):
+        number = turn * context.world_size + context.rank
         # With ZeRO 3 a forward pass needs all processes: one that has no sample left repeats one.
         sample = samples[min(number, len(samples) - 1)]
-        latents_CTHW, text_LD = load(sample)
-        noise_CTHW = flow_matching.validation_noise(
+        latents_CTHW, text_LD = load_sample(sample)
+        noise_CTHW = flow_matching.draw_validation_noise(
             settings.seed, sample.sample_id, latents_CTHW.shape
         )
-        latents_1CTHW = latents_CTHW[None].to(place.device)
-        noise_1CTHW = noise_CTHW[None].to(place.device)
-        text_1LD = flow_matching.pad_text([text_LD]).to(place.device)
+        latents_1CTHW = latents_CTHW[None].to(context.device)
+        noise_1CTHW = noise_CTHW[None].to(context.device)
+        text_1LD = flow_matching.pad_embeddings([text_LD]).to(context.device)
         for index, sigma in enumerate(sigmas):
-            loss_1 = flow_matching.losses(
+            loss_1 = flow_matching.velocity_losses(
                 transformer,
                 latents_1CTHW,
                 text_1LD,
-                torch.tensor([sigma], device=place.device),
+                torch.tensor([sigma], device=context.device),
                 noise_1CTHW,
-                place.dtype,
+                context.dtype,
             )
             if number < len(samples):
                 loss_SQ[number, index] = loss_1[0].double()
     transformer.train()
-    if place.processes > 1:
+    if context.world_size > 1:
         torch.distributed.all_reduce(loss_SQ)
     return loss_SQ.cpu()
 
 
-def by_style(samples: Sequence[Sample], losses: Sequence[float]) -> dict[str, dict[str, float]]:
+def mean_loss_by_style(
+    samples: Sequence[TrainingSample], losses: Sequence[float]
+) -> dict[str, dict[str, float]]:
     """Mean loss and number of samples of each style that occurs."""
     return _means([((sample.style,), loss) for sample, loss in zip(samples, losses, strict=True)])
 
 
-def by_character(samples: Sequence[Sample], losses: Sequence[float]) -> dict[str, dict[str, float]]:
+def mean_loss_by_character(
+    samples: Sequence[TrainingSample], losses: Sequence[float]
+) -> dict[str, dict[str, float]]:
     """Mean loss and number of samples of each character; a sample counts for all in it."""
     return _means(
         [(tuple(sample.characters), loss) for sample, loss in zip(samples, losses, strict=True)]

@@ -7,17 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.settings import LoraSettings
-from mimix_core.wan.adapter_metadata import Card
+from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.tensor_shards import TensorRef
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """All processes agreed to end, because one was asked to; the whole steps so far are kept."""
 
 
-class Sample(Frozen):
+class TrainingSample(FrozenModel):
     """One sample: what is in it, and where its precomputed tensors lie."""
 
     sample_id: str
@@ -33,7 +33,7 @@ class Sample(Frozen):
         return self.latents.shape
 
 
-class Preview(Frozen):
+class PreviewConfig(FrozenModel):
     """What videos of ``LoraSettings.preview_prompts`` are made with.
 
     ``prompts``: safetensors with a ``text_LD`` for each, named by its number, and ``negative``.
@@ -45,27 +45,27 @@ class Preview(Frozen):
     scheduler: Path
 
 
-class Job(Frozen):
+class TrainingJob(FrozenModel):
     """All a training process needs; every rank reads the same."""
 
     settings: LoraSettings
     transformer: Path
-    train: tuple[Sample, ...]
-    val: tuple[Sample, ...]
+    train: tuple[TrainingSample, ...]
+    val: tuple[TrainingSample, ...]
     out: Path
     # What the adapter's file says of its making.
-    card: Card
+    adapter_metadata: AdapterMetadata
     # The run's own folder: its log grows there, and outlives an attempt that ends early. Without
     # one the log grows in ``out``, and nothing that depends on the clock is kept.
-    journal: Path | None = None
-    preview: Preview | None = None
+    log_folder: Path | None = None
+    preview: PreviewConfig | None = None
     # Where checkpoints of this run are written and looked for; without one there are none.
     checkpoints: Path | None = None
     # An empty file that the processes meet by; the launcher fills it in.
     rendezvous: Path = Path()
 
 
-class Progress(Frozen):
+class ProgressMessage(FrozenModel):
     """So many optimizer steps are done."""
 
     kind: Literal["progress"] = "progress"
@@ -74,14 +74,14 @@ class Progress(Frozen):
     note: str
 
 
-class Finished(Frozen):
+class FinishedMessage(FrozenModel):
     """Training is done and everything is written. ``notes`` go into the stage's record."""
 
     kind: Literal["finished"] = "finished"
     notes: dict[str, str | int | float]
 
 
-class Refused(Frozen):
+class BadInputMessage(FrozenModel):
     """The input or the settings are wrong: the fields of BadInput."""
 
     kind: Literal["refused"] = "refused"
@@ -90,19 +90,21 @@ class Refused(Frozen):
     fix: str
 
 
-class Failed(Frozen):
+class FailedMessage(FrozenModel):
     """Training cannot go on: StageFailed, or Transient when to try again may help."""
 
     kind: Literal["failed"] = "failed"
     message: str
-    again: bool = False
+    retryable: bool = False
 
 
-Told = Progress | Finished | Refused | Failed
+WorkerMessage = ProgressMessage | FinishedMessage | BadInputMessage | FailedMessage
 
-_messages: TypeAdapter[Told] = TypeAdapter(Annotated[Told, Field(discriminator="kind")])
+_messages: TypeAdapter[WorkerMessage] = TypeAdapter(
+    Annotated[WorkerMessage, Field(discriminator="kind")]
+)
 
 
-def parse(line: str) -> Told:
+def parse_message(line: str) -> WorkerMessage:
     """The message on one line. Raises ValidationError."""
     return _messages.validate_json(line)

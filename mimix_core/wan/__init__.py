@@ -1,1 +1,1 @@
-"""The video backbone (Wan2.1): its folder, latents, embeddings, objective, LoRA and generation."""
+"""The video backbone (Wan2.1): model folder, latents, embeddings, objective, LoRA, generation."""

@@ -1,4 +1,4 @@
-"""What an adapter's file says of where it comes from."""
+"""Metadata of an adapter file: what the adapter was trained from."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from mimix_core import __version__
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
 
-GRAMMAR = "[Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]"
-"""How a prompt names characters and style, as in training (paper, section 3.1)."""
+CAPTION_GRAMMAR = "[Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]"
+"""Syntax in which a prompt names characters and style, as in training (paper, section 3.1)."""
 
 
-class Card(FrozenModel):
-    """What an adapter was made of. ``settings``: those of the training that shape the result."""
+class AdapterMetadata(FrozenModel):
+    """Provenance of an adapter, stored in its file.
+
+    ``settings``: the training settings that affect the result.
+    """
 
     mimix: str = __version__
     base: str
@@ -21,7 +24,7 @@ class Card(FrozenModel):
     rank: int
     alpha: float
     targets: tuple[str, ...]
-    grammar: str = GRAMMAR
+    grammar: str = CAPTION_GRAMMAR
     characters: tuple[str, ...]
     styles: tuple[str, ...]
     dataset_sha256: str
@@ -29,12 +32,12 @@ class Card(FrozenModel):
     weights: Literal["trained", "ema"] = "trained"
 
 
-def shaping(settings: FrozenModel) -> dict[str, Any]:
-    """The settings that the result depends on, as plain JSON."""
+def result_settings(settings: FrozenModel) -> dict[str, Any]:
+    """Return the settings that affect the result, as plain JSON."""
     fields = type(settings).model_fields
-    immaterial = {
+    excluded = {
         name
         for name, info in fields.items()
-        if any(isinstance(mark, ExcludeFromKey) for mark in info.metadata)
+        if any(isinstance(marker, ExcludeFromKey) for marker in info.metadata)
     }
-    return settings.model_dump(mode="json", exclude=immaterial)
+    return settings.model_dump(mode="json", exclude=excluded)

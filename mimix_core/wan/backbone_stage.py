@@ -1,7 +1,8 @@
-"""Stage ``backbone``: the text-to-video model as a folder in diffusers layout, one row a component.
+"""Stage ``backbone``: a text-to-video model as a folder in diffusers layout, one row per component.
 
-The tiny stand-in is built here; a real Wan is a folder the user has, which is checked and digested
-but not copied. Later stages take single components, so that a new tokenizer touches no latent.
+The tiny random model is built here; a published Wan is a folder on the user's disk that is checked
+and digested but not copied. Later stages reference single components, so a new tokenizer does not
+invalidate latents.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mimix_core.errors import BadInput, MissingModel
 from mimix_core.settings import BackboneSettings
 from mimix_core.tables import BACKBONE, CAPTIONS, Row
 from mimix_core.wan import model_registry
-from mimix_core.wan.model_registry import Backbone, Network
+from mimix_core.wan.model_registry import Backbone, NetworkSpec
 
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 # The pipeline folder of a backbone that this stage builds, relative to its table.
@@ -27,104 +28,114 @@ _BUILT = "pipeline"
 
 
 class BackboneInputs(FrozenModel):
-    """Captions the stand-in's tokenizer is made from, or the folder of a real Wan."""
+    """Captions to build the random model's tokenizer from, or the folder of a published Wan."""
 
     unit: Annotated[str, ExcludeFromKey()]
     captions: tuple[TableRef, ...] = ()
     weights: FileRef | None = None
 
 
-def weights_folder(settings: BackboneSettings) -> Path | None:
-    """The folder of the real weights that the settings ask for; None for the stand-in.
+def resolve_weights_folder(settings: BackboneSettings) -> Path | None:
+    """Return the folder of the published weights in the settings; None for the random model.
 
-    To be called before any work starts. Raises MissingModel when the folder is not there, and
-    BadInput when the stand-in is given one.
+    Call it before any work starts. Raises MissingModel when the folder does not exist, and
+    BadInput when the random model is given one.
     """
-    hub = model_registry.get(settings.name).hub
+    hub = model_registry.get_backbone(settings.name).hub_id
     if hub is None:
         if settings.path is not None:
             raise BadInput(
-                f"{settings.name} is built, not loaded, but a path is given",
+                f"{settings.name} is built with random weights, but a path is set",
                 where="settings, key backbone.path",
                 fix="Remove the path, or name the real model in backbone.name.",
             )
         return None
     if settings.path is None or not settings.path.is_dir():
         raise MissingModel(
-            f"{settings.name} is not at {settings.path or 'any given path'}",
+            f"no folder of {settings.name} at {settings.path}"
+            if settings.path
+            else f"no path of {settings.name} is set",
             where="settings, key backbone.path",
-            fix=f"Get it with `hf download {hub} --local-dir FOLDER` and set backbone.path to "
+            fix=f"Download it with `hf download {hub} --local-dir FOLDER` and set backbone.path to "
             f"FOLDER, or set backbone.name to {model_registry.TINY.name}.",
         )
     return settings.path
 
 
-def components(ref: TableRef, weights: FileRef | None) -> dict[str, FileRef]:
-    """Each component's folder with the digest the stage found, by name.
+def load_components(ref: TableRef, weights: FileRef | None) -> dict[str, FileRef]:
+    """Return the folder of each component by name, with the digest from the stage's table.
 
-    ``weights`` is what the stage was given: a real Wan's folders lie there.
+    ``weights`` is the stage's input of that name: the folder of a published Wan.
     """
     base = ref.folder if weights is None else weights.path
-    found = {}
+    folders = {}
     for row in tables.read(ref.path, BACKBONE):
         folder = base / row["folder"]
-        found[row["component"]] = FileRef(path=folder, sha256=row["sha256"], size=_size(folder))
-    return found
+        folders[row["component"]] = FileRef(path=folder, sha256=row["sha256"], size=_size(folder))
+    return folders
 
 
 def run(inputs: BackboneInputs, settings: BackboneSettings, out: Path) -> StageReport:
-    """Build the backbone below ``out``, or check and digest the published one."""
-    backbone = model_registry.get(settings.name)
-    if backbone.hub is None:
+    """Build the random backbone below ``out``, or check and digest the published one."""
+    backbone = model_registry.get_backbone(settings.name)
+    if backbone.hub_id is None:
         if inputs.weights is not None:
-            raise BadInput(f"{backbone.name} takes no weights", where="stage backbone")
+            raise BadInput(
+                f"{backbone.name} is built with random weights, but a folder is given",
+                where="stage backbone",
+            )
         from mimix_core.wan import random_backbone
 
-        random_backbone.build(_captions(inputs.captions), settings.seed, out / _BUILT, backbone)
+        random_backbone.build_random_backbone(
+            _captions(inputs.captions), settings.seed, out / _BUILT, backbone
+        )
         base, prefix = out, f"{_BUILT}/"
     else:
         if inputs.weights is None:
-            raise MissingModel(f"{backbone.name} was given no folder", where="stage backbone")
-        check(inputs.weights.path, backbone)
+            raise MissingModel(f"no folder of {backbone.name} is given", where="stage backbone")
+        check_backbone_folder(inputs.weights.path, backbone)
         base, prefix = inputs.weights.path, ""
-    rows = [_row(base, prefix + name, name, backbone.name) for name in COMPONENTS]
+    rows = [_component_row(base, prefix + name, name, backbone.name) for name in COMPONENTS]
     return StageReport(rows=rows, rows_in=len(COMPONENTS))
 
 
-def check(folder: Path, backbone: Backbone) -> None:
-    """Raise BadInput unless ``folder`` holds all of a backbone, in diffusers layout, at its size.
+def check_backbone_folder(folder: Path, backbone: Backbone) -> None:
+    """Raise BadInput unless ``folder`` holds a complete backbone in diffusers layout.
 
-    What is asked of each network is what its entry in ``backbones`` says of it.
+    The configuration of each network is compared with its entry in ``model_registry``.
     """
-    again = f"Get it again with `hf download {backbone.hub} --local-dir {folder}`."
+    fix = f"Download it again with `hf download {backbone.hub_id} --local-dir {folder}`."
     for part in ("model_index.json", *COMPONENTS):
         if not (folder / part).exists():
-            raise BadInput(f"{part} is missing", where=str(folder), fix=again)
+            raise BadInput(f"{part} is missing", where=str(folder), fix=fix)
     for name, network in (
         ("transformer", backbone.transformer),
         ("vae", backbone.vae),
         ("text_encoder", backbone.text_encoder),
     ):
-        config = _json(folder / name / "config.json", again)
-        wrong = _differences(config, network)
-        if wrong:
+        config = _read_json(folder / name / "config.json", fix)
+        differences = _config_differences(config, network)
+        if differences:
             raise BadInput(
-                f"this {name} is not that of {backbone.name}: {'; '.join(wrong)}",
+                f"this {name} is not that of {backbone.name}: {'; '.join(differences)}",
                 where=str(folder / name / "config.json"),
-                fix="Set backbone.name to the model that lies there, or the path to the one named.",
+                fix="Set backbone.name to the model in this folder, or backbone.path to the folder "
+                f"of {backbone.name}.",
             )
 
 
-def _differences(config: Mapping[str, Any], network: Network) -> list[str]:
-    """What a folder's config says otherwise than the network's entry, in words."""
-    # diffusers writes the first, transformers the second.
-    named = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
-    found = [] if named == network.kind else [f"its class is {named}, not {network.kind}"]
+def _config_differences(config: Mapping[str, Any], network: NetworkSpec) -> list[str]:
+    """Describe where a folder's config differs from the registry's entry."""
+    # diffusers writes the first key, transformers the second.
+    class_name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
+    differences = []
+    if class_name != network.class_name:
+        differences.append(f"its class is {class_name}, not {network.class_name}")
     for key, value in network.config.items():
-        wanted = list(value) if isinstance(value, tuple) else value
-        if config.get(key) != wanted:
-            found.append(f"{key} is {config.get(key)}, not {wanted}")
-    return found
+        expected = list(value) if isinstance(value, tuple) else value
+        if config.get(key) != expected:
+            differences.append(f"{key} is {config.get(key)}, not {expected}")
+    return differences
 
 
 def _captions(refs: tuple[TableRef, ...]) -> list[str]:
@@ -132,32 +143,32 @@ def _captions(refs: tuple[TableRef, ...]) -> list[str]:
     return sorted({row["caption"] for row in rows})
 
 
-def _row(base: Path, folder: str, component: str, backbone: str) -> Row:
-    from mimix_core.wan.safetensors_io import parameters
+def _component_row(base: Path, folder: str, component: str, backbone: str) -> Row:
+    from mimix_core.wan.safetensors_io import count_parameters
 
     weights = sorted((base / folder).glob("*.safetensors"))
     if component in ("text_encoder", "transformer", "vae") and not weights:
         raise BadInput(
             "no safetensors file",
             where=str(base / folder),
-            fix="Other weight formats are not loaded; get the model as safetensors.",
+            fix="Only safetensors weights are supported; download the model in this format.",
         )
     return tables.ok(
         component=component,
         backbone=backbone,
         folder=folder,
         sha256=file_ref(base / folder).sha256,
-        parameters=sum(parameters(path) for path in weights),
+        parameters=sum(count_parameters(path) for path in weights),
     )
 
 
-def _json(path: Path, fix: str) -> Mapping[str, Any]:
+def _read_json(path: Path, fix: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        config = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise BadInput(f"not readable as JSON: {error}", where=str(path), fix=fix) from error
-    assert isinstance(found, dict)
-    return found
+        raise BadInput(f"cannot be read as JSON: {error}", where=str(path), fix=fix) from error
+    assert isinstance(config, dict)
+    return config
 
 
 def _size(folder: Path) -> int:

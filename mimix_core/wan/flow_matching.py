@@ -1,10 +1,11 @@
-"""Flow matching as Wan2.1 defines it (the rules in diffusers' and Wan's own code agree).
+"""Flow matching as Wan2.1 defines it (diffusers and Wan's own code agree).
 
 x_t = (1 - s) x0 + s noise; the network predicts v = noise - x0; s' = shift s / (1 + (shift - 1) s);
-the timestep it is told is 1000 s', in fp32.
+its timestep is 1000 s', in fp32.
 
-A sample's noise level comes from a quantile in 0..1, which training stratifies over its global
-batch (``training.data``); its noise from a generator keyed by what it is for.
+A sample's noise level is given by a quantile in 0..1, which training stratifies over the global
+batch (``training.sample_schedule``). Its noise comes from a generator seeded by purpose, epoch and
+sample id.
 """
 
 from __future__ import annotations
@@ -22,77 +23,79 @@ from mimix_core.engine.torch_runtime import seeded_generator
 TEXT_TOKENS = 512
 _VALIDATION = "validation"
 _TRAINING = "training"
-# Levels by which a weighting's mean is found: as many as Wan has timesteps.
+# Noise levels over which a loss weighting is averaged: the number of Wan's timesteps.
 _LEVELS = 1000
 
 
 @dataclass(frozen=True)
-class Levels:
-    """How training chooses noise levels: a distribution of s, then the shift."""
+class NoiseLevelDistribution:
+    """Distribution of the noise levels in training: a distribution of s, then the shift."""
 
-    timesteps: Literal["uniform", "logit_normal"]
+    sampling: Literal["uniform", "logit_normal"]
     shift: float
     logit_mean: float = 0.0
     logit_std: float = 1.0
 
-    def at(self, quantile: float) -> float:
-        """The level s' below which that share of the distribution lies; ``quantile`` in (0, 1)."""
-        if self.timesteps == "uniform":
-            return shifted(quantile, self.shift)
+    def sigma_at(self, quantile: float) -> float:
+        """Return the level s' at a quantile in (0, 1), the inverse of the distribution function."""
+        if self.sampling == "uniform":
+            return shift_sigma(quantile, self.shift)
         logit = NormalDist(self.logit_mean, self.logit_std).inv_cdf(quantile)
-        return shifted(1 / (1 + math.exp(-logit)), self.shift)
+        return shift_sigma(1 / (1 + math.exp(-logit)), self.shift)
 
 
-def shifted(sigma: float, shift: float) -> float:
-    """s' of a level s in 0..1: a shift above 1 moves levels towards pure noise."""
+def shift_sigma(sigma: float, shift: float) -> float:
+    """Shift a level s in 0..1 to s'; a shift above 1 moves it towards pure noise."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def weight(sigma: float, weighting: Literal["none", "bell"], levels: Levels) -> float:
-    """The weight of the loss at level s', 1 in the mean over ``levels``.
+def loss_weight(
+    sigma: float, weighting: Literal["none", "gaussian"], distribution: NoiseLevelDistribution
+) -> float:
+    """Return the weight of the loss at level s'; its mean over the distribution is 1.
 
-    ``bell`` is DiffSynth-Studio's (``FlowMatchScheduler.set_training_weight``):
-    exp(-2 (s' - 1/2)^2), less its value at pure noise, where it is then 0.
+    ``gaussian`` is DiffSynth-Studio's (``FlowMatchScheduler.set_training_weight``):
+    exp(-2 (s' - 1/2)^2) minus its value at pure noise, so the weight there is 0.
     """
-    return 1.0 if weighting == "none" else _bell(sigma) / _mean_bell(levels)
+    return 1.0 if weighting == "none" else _gaussian(sigma) / _mean_gaussian(distribution)
 
 
-def _bell(sigma: float) -> float:
+def _gaussian(sigma: float) -> float:
     return math.exp(-2 * (sigma - 0.5) ** 2) - math.exp(-0.5)
 
 
 @lru_cache
-def _mean_bell(levels: Levels) -> float:
-    middles = [(index + 0.5) / _LEVELS for index in range(_LEVELS)]
-    return math.fsum(_bell(levels.at(middle)) for middle in middles) / _LEVELS
+def _mean_gaussian(distribution: NoiseLevelDistribution) -> float:
+    midpoints = [(index + 0.5) / _LEVELS for index in range(_LEVELS)]
+    return math.fsum(_gaussian(distribution.sigma_at(midpoint)) for midpoint in midpoints) / _LEVELS
 
 
-def training_noise(seed: int, epoch: int, sample_id: str, shape: torch.Size) -> torch.Tensor:
-    """noise_CTHW of a sample in an epoch, by its key alone: any process makes it again any time."""
+def draw_training_noise(seed: int, epoch: int, sample_id: str, shape: torch.Size) -> torch.Tensor:
+    """Draw noise_CTHW of a sample in an epoch; it depends on the arguments alone."""
     return torch.randn(shape, generator=seeded_generator(seed, _TRAINING, epoch, sample_id))
 
 
 def validation_sigmas(count: int, shift: float) -> list[float]:
-    """Fixed levels: the middles of ``count`` equal parts of the shifted uniform distribution.
+    """Return fixed noise levels: the shifted midpoints of ``count`` equal intervals of 0..1.
 
-    Not of the distribution that training draws from: runs that differ in it stay comparable.
+    They do not depend on the training distribution, so runs with different ones stay comparable.
     """
-    return [shifted((index + 0.5) / count, shift) for index in range(count)]
+    return [shift_sigma((index + 0.5) / count, shift) for index in range(count)]
 
 
-def validation_noise(seed: int, sample_id: str, shape: torch.Size) -> torch.Tensor:
-    """The noise a held-out sample gets every time it is looked at."""
+def draw_validation_noise(seed: int, sample_id: str, shape: torch.Size) -> torch.Tensor:
+    """Draw noise_CTHW of a held-out sample; it is the same in every validation."""
     return torch.randn(shape, generator=seeded_generator(seed, _VALIDATION, sample_id))
 
 
-def pad_text(texts_LD: list[torch.Tensor]) -> torch.Tensor:
-    """text_BLD with L = 512: zeros after each text's end."""
+def pad_embeddings(texts_LD: list[torch.Tensor]) -> torch.Tensor:
+    """Stack embeddings as text_BLD with L = 512, padded with zeros."""
     return torch.stack(
         [torch.nn.functional.pad(text, (0, 0, 0, TEXT_TOKENS - len(text))) for text in texts_LD]
     )
 
 
-def losses(
+def velocity_losses(
     transformer: Any,
     latents_BCTHW: torch.Tensor,
     text_BLD: torch.Tensor,
@@ -100,10 +103,10 @@ def losses(
     noise_BCTHW: torch.Tensor,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Each sample's mean squared error of the predicted velocity, fp32 [B].
+    """Compute each sample's mean squared error of the predicted velocity, fp32 [B].
 
-    Latents, noise and sigma come in fp32; only what enters the network is cast to ``dtype``, and
-    never the timestep (bf16 knows 294 of its 1000 levels).
+    Latents, noise and sigma are fp32. Only the network's inputs are cast to ``dtype``, except the
+    timestep: bf16 represents 294 of its 1000 levels.
     """
     sigma_B1111 = sigma_B.view(-1, 1, 1, 1, 1)
     noised_BCTHW = (1 - sigma_B1111) * latents_BCTHW + sigma_B1111 * noise_BCTHW

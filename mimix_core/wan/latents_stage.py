@@ -1,13 +1,13 @@
-"""Stage ``latents``: each clip or composite as the VAE's normalised mean, computed once.
+"""Stage ``latents``: encode each clip or composite once, as the VAE's normalized mean.
 
-While the VAE works on one clip a thread decodes the next and another writes the last, so that a GPU
-waits for neither. A unit that was killed goes on with the clips it had not finished (``cache``).
+One thread decodes the next clip and another writes the previous one while the VAE works, so a GPU
+waits for neither. A killed unit resumes with its unfinished clips (``tensor_shards``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,178 +29,189 @@ from mimix_core.tables import CLIPS, COMPOSITES, LATENTS, Reason, Row
 from mimix_core.wan import model_registry, tensor_shards
 from mimix_core.wan.model_registry import Backbone
 
-SOURCES = {"clips": CLIPS, "composites": COMPOSITES}
-
-_AHEAD = 2
-"""Clips decoded and not yet encoded, at most: 0.1 GB each at 81 x 480 x 832."""
+_PREFETCH = 2
+"""Maximum of clips decoded ahead of the encoder: 0.1 GB each at 81 x 480 x 832."""
 
 Frames = NDArray[np.uint8]
 
 
 class LatentInputs(FrozenModel):
-    """Clips or composites, and the VAE alone: no other component can change a latent.
+    """Clips or composites, and the VAE, the only component that latents depend on.
 
-    ``span``: the first and the one after the last of the table's usable rows that this unit is of,
-    in the order of their ids; None: all. ``parts``: where finished latents of a unit under way lie.
+    ``span``: half-open range of this unit in the table's usable rows, in the order of their ids;
+    None: all rows. ``partial_results``: folder of finished latents of interrupted units.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
     samples: TableRef
     span: tuple[int, int] | None = None
     backbone_name: str
+    backbone_source: FileRef | None = None
     vae: FileRef
-    parts: Annotated[Path, ExcludeFromKey()]
+    partial_results: Annotated[Path, ExcludeFromKey()]
 
 
-class SizeMisfit(ValueError):
-    """The backbone cannot take a video of that size or length."""
+class UnsupportedSize(ValueError):
+    """The backbone does not support a video's size or length."""
 
 
 def run(inputs: LatentInputs, settings: LatentSettings, out: Path) -> StageReport:
-    """Encode every usable sample; one that cannot be read or encoded fails alone.
+    """Encode every usable sample; one that cannot be read or encoded becomes a failed row.
 
-    Effort: how many were encoded now and how many were found, and how long encoding took and waited
-    for frames. Raises BadInput when the table or the size is not one for the backbone, Transient
-    when the device has no memory left.
+    Runtime stats: the numbers of latents encoded and found, the seconds of encoding, and those
+    spent waiting for frames. Raises BadInput for another table or a size that the backbone does
+    not support, Transient when the device is out of memory.
     """
-    backbone = model_registry.get(inputs.backbone_name)
-    source = SOURCES.get(inputs.samples.stage)
-    if source is None:
-        raise BadInput(
-            f"latents are made of {' or '.join(SOURCES)}, not of {inputs.samples.stage}",
-            where=f"stage latents ({inputs.unit})",
-        )
+    backbone = model_registry.get_backbone(inputs.backbone_name)
+    files = list(_video_files(inputs).items())
     _check_size(backbone, settings)
-    usable = list(tables.usable(tables.read(inputs.samples.path, source)))
-    begin, end = inputs.span or (0, len(usable))
-    samples = {row[source.id]: row for row in usable[begin:end]}
-    with tensor_shards.unit_parts(inputs.parts, STAGE.name, STAGE.key(inputs, settings)) as parts:
-        work = _Work(inputs, settings, backbone, parts)
-        work.find(list(samples))
-        if missing := {name: row for name, row in samples.items() if name not in work.done}:
-            work.encode(missing, len(samples))
-        places = tensor_shards.write_shards(out, "latents", work.done)
-    same = {"backbone": backbone.name}
+    begin, end = inputs.span or (0, len(files))
+    samples = dict(files[begin:end])
+    key = STAGE.key(inputs, settings)
+    with tensor_shards.open_partial_results(inputs.partial_results, STAGE.name, key) as results:
+        encoder = _LatentEncoder(inputs, settings, backbone, results)
+        encoder.load_finished(list(samples))
+        if missing := {name: file for name, file in samples.items() if name not in encoder.done}:
+            encoder.encode(missing, len(samples))
+        locations = tensor_shards.write_shards(out, "latents", encoder.done)
+    shared = {"backbone": backbone.name}
     rows: list[Row] = []
     for name in samples:
-        if name in places:
-            rows.append(tables.ok(sample_id=name, **same, **places[name].columns()))
+        if name in locations:
+            rows.append(tables.ok(sample_id=name, **shared, **locations[name].columns()))
         else:
-            reason, detail = work.failed[name]
+            reason, detail = encoder.failed[name]
             rows.append(
-                tables.failed(reason, detail, sample_id=name, **same, **tensor_shards.NOWHERE)
+                tables.failed(reason, detail, sample_id=name, **shared, **tensor_shards.NO_TENSOR)
             )
-    return StageReport(rows, rows_in=len(samples), runtime_stats=work.effort)
+    return StageReport(rows, rows_in=len(samples), runtime_stats=encoder.runtime_stats)
+
+
+def _video_files(inputs: LatentInputs) -> dict[str, str]:
+    """Return the file of each usable clip or composite by id, in the order of the table."""
+    table = inputs.samples
+    if table.stage == "clips":
+        clips = tables.usable(tables.read(table.path, CLIPS))
+        return {row["clip_id"]: row["file"] for row in clips}
+    if table.stage == "composites":
+        composites = tables.usable(tables.read(table.path, COMPOSITES))
+        return {row["composite_id"]: row["file"] for row in composites}
+    raise BadInput(
+        f"latents are made of clips or composites, not of {table.stage}",
+        where=f"stage latents ({inputs.unit})",
+    )
 
 
 def _check_size(backbone: Backbone, settings: LatentSettings) -> None:
     if settings.width is None or settings.height is None:
         return
-    problem = backbone.misfit(1, settings.width, settings.height)
+    problem = backbone.size_error(1, settings.width, settings.height)
     if problem is not None:
         raise BadInput(problem, where="settings, keys latents.width and latents.height")
 
 
 @dataclass
-class _Work:
-    """One unit under way: what is done, what failed and why, and where the time went."""
+class _LatentEncoder:
+    """Encodes one unit: finished and failed samples, and timings."""
 
     inputs: LatentInputs
     settings: LatentSettings
     backbone: Backbone
-    parts: tensor_shards.Parts
-    done: dict[str, tensor_shards.Part] = field(default_factory=dict)
+    partial_results: tensor_shards.PartialResults
+    done: dict[str, tensor_shards.PartialResult] = field(default_factory=dict)
     failed: dict[str, tuple[Reason, str]] = field(default_factory=dict)
-    effort: dict[str, str | int | float] = field(default_factory=dict)
+    runtime_stats: dict[str, str | int | float] = field(default_factory=dict)
 
-    def find(self, names: Sequence[str]) -> None:
-        """Take what an earlier attempt had finished."""
+    def load_finished(self, names: Sequence[str]) -> None:
+        """Load the latents that an earlier attempt finished."""
         for name in names:
-            part = self.parts.find(name)
-            if part is not None:
-                self.done[name] = part
-        self.effort["found"] = len(self.done)
+            result = self.partial_results.get(name)
+            if result is not None:
+                self.done[name] = result
+        self.runtime_stats["found"] = len(self.done)
 
-    def encode(self, missing: dict[str, Row], total: int) -> None:
-        """Encode samples, by id; ``total``: of the unit, those that were found included."""
+    def encode(self, missing: Mapping[str, str], total: int) -> None:
+        """Encode video files by sample id; ``total`` counts all samples of the unit."""
         from mimix_core.engine.gpu_lease import acquire_device
         from mimix_core.engine.torch_runtime import set_num_threads
 
         set_num_threads(self.settings.threads)
-        progress.advance(len(self.done), total, "waits for a free device")
+        progress.report_progress(len(self.done), total, "waiting for a free device")
         with acquire_device(self.settings.device) as device:
             self._encode(missing, total, device)
 
-    def _encode(self, missing: dict[str, Row], total: int, device: Any) -> None:
-        rules = model_registry.rules(self.backbone)
-        vae = rules.load_vae(self.inputs.vae.path, device, self.settings.precision)
+    def _encode(self, missing: Mapping[str, str], total: int, device: Any) -> None:
+        interface = model_registry.load_interface(self.backbone)
+        vae = interface.load_vae(self.inputs.vae.path, device, self.settings.precision)
         started, waited, encoded = time.monotonic(), 0.0, 0
         with ThreadPoolExecutor(1) as writer:
-            writing: Future[None] | None = None
-            for name, frames in ahead(list(missing), lambda name: self._frames(missing[name])):
-                progress.advance(len(self.done) + len(self.failed), total, name)
-                asked = time.monotonic()
+            write: Future[None] | None = None
+            for name, frames in prefetch(list(missing), lambda name: self._read(missing[name])):
+                progress.report_progress(len(self.done) + len(self.failed), total, name)
+                wait_started = time.monotonic()
                 try:
                     frames_THWC = frames.result()
-                    waited += time.monotonic() - asked
-                    latents_CTHW = _finite(rules.encode(vae, frames_THWC))
-                except SizeMisfit as error:
+                    waited += time.monotonic() - wait_started
+                    latents_CTHW = _check_finite(interface.encode_frames(vae, frames_THWC))
+                except UnsupportedSize as error:
                     self.failed[name] = (Reason.SIZE_DOES_NOT_FIT, str(error))
                     continue
                 except (UnreadableVideo, ValueError) as error:
                     self.failed[name] = (Reason.NO_LATENT, f"{type(error).__name__}: {error}")
                     continue
                 encoded += 1
-                if writing is not None:
-                    writing.result()
-                writing = writer.submit(self._keep, name, latents_CTHW)
-            if writing is not None:
-                writing.result()
+                if write is not None:
+                    write.result()
+                write = writer.submit(self._store, name, latents_CTHW)
+            if write is not None:
+                write.result()
         seconds = time.monotonic() - started
-        self.effort |= {
+        self.runtime_stats |= {
             "encoded": encoded,
             "device": str(device),
             "seconds": round(seconds, 3),
             "seconds_waited_for_frames": round(waited, 3),
         }
-        progress.advance(total, total)
+        progress.report_progress(total, total)
 
-    def _frames(self, sample: Row) -> Frames:
-        """Runs in the decoding thread."""
-        path = self.inputs.samples.folder / sample["file"]
+    def _read(self, file: str) -> Frames:
+        """Decode a video in the reader thread."""
+        path = self.inputs.samples.folder / file
         frames_THWC = read_rgb(path, threads=self.settings.threads)
         if self.settings.width is not None and self.settings.height is not None:
-            from mimix_core.wan.vae import resize
+            from mimix_core.wan.vae import resize_frames
 
-            frames_THWC = resize(frames_THWC, self.settings.width, self.settings.height)
+            frames_THWC = resize_frames(frames_THWC, self.settings.width, self.settings.height)
         count, height, width, _ = frames_THWC.shape
-        problem = self.backbone.misfit(count, width, height)
+        problem = self.backbone.size_error(count, width, height)
         if problem is not None:
-            raise SizeMisfit(problem)
+            raise UnsupportedSize(problem)
         return frames_THWC
 
-    def _keep(self, name: str, latents_CTHW: Any) -> None:
-        """Runs in the writing thread."""
-        self.done[name] = self.parts.keep(name, latents_CTHW)
+    def _store(self, name: str, latents_CTHW: Any) -> None:
+        """Write latents in the writer thread."""
+        self.done[name] = self.partial_results.put(name, latents_CTHW)
 
 
-def ahead(names: Sequence[str], load: Callable[[str], Frames]) -> Iterator[tuple[str, Future[Any]]]:
-    """Each name with its frames to come, in order; a thread loads the ones that follow."""
+def prefetch(
+    names: Sequence[str], load: Callable[[str], Frames]
+) -> Iterator[tuple[str, Future[Any]]]:
+    """Yield each name with the future of its frames, while a thread loads the following ones."""
     with ThreadPoolExecutor(1) as reader:
-        waiting: list[Future[Any]] = []
+        pending: list[Future[Any]] = []
         try:
             for number, name in enumerate(names):
-                for following in names[number + len(waiting) : number + 1 + _AHEAD]:
-                    waiting.append(reader.submit(load, following))
-                yield name, waiting.pop(0)
+                for following in names[number + len(pending) : number + 1 + _PREFETCH]:
+                    pending.append(reader.submit(load, following))
+                yield name, pending.pop(0)
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
 
-def _finite(latents_CTHW: Any) -> Any:
+def _check_finite(latents_CTHW: Any) -> Any:
     if not bool(latents_CTHW.isfinite().all()):
-        raise ValueError("the latents hold values that are no numbers")
+        raise ValueError("the latents contain non-finite values (NaN or Inf)")
     return latents_CTHW
 
 

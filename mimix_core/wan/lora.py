@@ -1,4 +1,4 @@
-"""LoRA on the backbone's transformer: load that, and attach adapters to it."""
+"""Load the backbone's transformer and attach LoRA adapters to it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from mimix_core.errors import BadInput
 
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
-    """Wan's transformer, frozen; diffusers keeps its norms and time embedding in fp32."""
+    """Load Wan's transformer, frozen; diffusers leaves its norms and time embedding in fp32."""
     from diffusers import WanTransformer3DModel
 
     return WanTransformer3DModel.from_pretrained(folder, torch_dtype=dtype).requires_grad_(False)
 
 
-def attach(transformer: Any, rank: int, alpha: int, targets: Sequence[str], seed: int) -> None:
-    """Put fp32 adapters of ``rank`` on every linear layer whose name is or ends in a target.
+def attach_adapter(
+    transformer: Any, rank: int, alpha: int, targets: Sequence[str], seed: int
+) -> None:
+    """Add fp32 adapters of ``rank`` to every linear layer that a target names, fully or by suffix.
 
-    A starts uniform in +-1/sqrt(inputs), keyed by seed and layer; B starts at 0, so the output is
-    the frozen model's. Raises BadInput for a target that names no layer.
+    A is initialized uniformly in +-1/sqrt(inputs), seeded by seed and layer, and B with 0, so the
+    initial output is the frozen model's. Raises BadInput for a target that matches no layer.
     """
     from peft import LoraConfig
 
@@ -33,19 +35,19 @@ def attach(transformer: Any, rank: int, alpha: int, targets: Sequence[str], seed
         if not any(name == target or name.endswith(f".{target}") for name in names):
             raise BadInput(
                 f"the transformer has no layer {target}",
-                where="settings, key lora.targets",
+                where="settings, key lora.target_modules",
                 fix="Name linear layers as diffusers does, e.g. to_q or ffn.net.2.",
             )
     transformer.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets)))
     with torch.no_grad():
-        for name, weight in trainable(transformer):
-            # peft makes adapters in the type of the layer they sit on.
+        for name, weight in adapter_parameters(transformer):
+            # peft creates adapters in the dtype of the layer that they adapt.
             weight.data = weight.data.float()
             if "lora_A" in name:
                 uniform = torch.rand(weight.shape, generator=seeded_generator(seed, name))
                 weight.copy_((2 * uniform - 1) / math.sqrt(weight.shape[1]))
 
 
-def trainable(transformer: Any) -> list[tuple[str, torch.nn.Parameter]]:
-    """The adapters' parameters with their names, in the model's order."""
+def adapter_parameters(transformer: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """Return the adapter's parameters with their names, in the model's order."""
     return [(name, p) for name, p in transformer.named_parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""LoRA files: the adapter with a card that says what it was made of, in any layout."""
+"""LoRA files: an adapter with the metadata of its training, in any layout."""
 
 from __future__ import annotations
 
@@ -12,21 +12,28 @@ from safetensors import SafetensorError, safe_open
 
 from mimix_core.errors import BadInput
 from mimix_core.wan import safetensors_io
-from mimix_core.wan.adapter_metadata import Card
-from mimix_core.wan.lora_formats import Adapter, Layout, adapter_of, layout_of, tensors_of
+from mimix_core.wan.adapter_metadata import AdapterMetadata
+from mimix_core.wan.lora_formats import (
+    Adapter,
+    AdapterLayout,
+    adapter_from_tensors,
+    adapter_to_tensors,
+    detect_layout,
+)
 
-FILE = "pytorch_lora_weights.safetensors"
-"""As ``WanPipeline.load_lora_weights`` looks for it."""
+ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+"""The name that ``WanPipeline.load_lora_weights`` expects."""
 
-EMA_FILE = "pytorch_lora_weights_ema.safetensors"
+EMA_ADAPTER_FILE = "pytorch_lora_weights_ema.safetensors"
 
-_CARD = "mimix"
-# As diffusers' loaders/lora_base.py names it.
+# Key of MiMix's metadata in the file's header.
+_METADATA_KEY = "mimix"
+# Key of diffusers' own metadata (loaders/lora_base.py).
 _DIFFUSERS_METADATA = "lora_adapter_metadata"
 
 
-def adapter(parameters: Mapping[str, torch.Tensor], alpha: float) -> Adapter:
-    """The adapter of a model's trainable parameters, by the names peft gives them; fp32, CPU."""
+def build_adapter(parameters: Mapping[str, torch.Tensor], alpha: float) -> Adapter:
+    """Build the adapter, fp32 on the CPU, from a model's adapter parameters by peft's names."""
     named = {
         name.replace(".default.", "."): weight.detach().float().cpu()
         for name, weight in parameters.items()
@@ -41,67 +48,79 @@ def adapter(parameters: Mapping[str, torch.Tensor], alpha: float) -> Adapter:
     )
 
 
-def write(path: Path, adapter: Adapter, card: Card, layout: Layout = Layout.DIFFUSERS) -> None:
-    """Write an adapter and its card, whole or not at all: the same ones give the same bytes.
+def write_adapter(
+    path: Path,
+    adapter: Adapter,
+    metadata: AdapterMetadata,
+    layout: AdapterLayout = AdapterLayout.DIFFUSERS,
+) -> None:
+    """Write an adapter and its metadata atomically; equal arguments give equal bytes.
 
-    Raises BadInput for a layer that the layout has no name for.
+    Raises BadInput for a layer that has no name in the layout.
     """
-    header = {"format": "pt", _CARD: card.model_dump_json()}
-    if layout is Layout.DIFFUSERS:
-        metadata = {
+    header = {"format": "pt", _METADATA_KEY: metadata.model_dump_json()}
+    if layout is AdapterLayout.DIFFUSERS:
+        diffusers_metadata = {
             "transformer.r": adapter.rank,
             "transformer.lora_alpha": adapter.alpha,
             "transformer.target_modules": adapter.targets,
         }
-        header[_DIFFUSERS_METADATA] = json.dumps(metadata, sort_keys=True)
-    elif layout is Layout.KOHYA:
+        header[_DIFFUSERS_METADATA] = json.dumps(diffusers_metadata, sort_keys=True)
+    elif layout is AdapterLayout.KOHYA:
         header |= {
             "ss_network_module": "networks.lora_wan",
             "ss_network_dim": str(adapter.rank),
             "ss_network_alpha": str(adapter.alpha),
         }
     part = path.with_name(f".{path.name}.part")
-    safetensors_io.write(part, tensors_of(adapter, layout), header)
+    safetensors_io.write_tensors(part, adapter_to_tensors(adapter, layout), header)
     part.replace(path)
 
 
-def read(path: Path) -> tuple[Adapter, Card]:
-    """An adapter of MiMix and its card, from any layout. Raises BadInput for any other file."""
-    card, _ = read_card(path)
-    return adapter_of(safetensors_io.read(path), card.alpha, str(path)), card
+def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:
+    """Read a MiMix adapter and its metadata in any layout. Raises BadInput for other files."""
+    metadata, _ = read_metadata(path)
+    return adapter_from_tensors(
+        safetensors_io.read_tensors(path), metadata.alpha, str(path)
+    ), metadata
 
 
-def read_card(path: Path) -> tuple[Card, Layout]:
-    """An adapter's card and its layout; reads no weights. Raises BadInput unless MiMix made it."""
+def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:
+    """Read an adapter's metadata and layout without its weights.
+
+    Raises BadInput for a file that MiMix did not write.
+    """
     fix = "Give an adapter that MiMix trained or exported."
     if not path.is_file():
-        raise BadInput("there is no such file", where=str(path), fix=fix)
+        raise BadInput("the file does not exist", where=str(path), fix=fix)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata, names = file.metadata() or {}, dict.fromkeys(file.keys())
+            header, names = file.metadata() or {}, dict.fromkeys(file.keys())
     except (OSError, SafetensorError) as error:
         raise BadInput(f"not a safetensors file ({error})", where=str(path), fix=fix) from error
-    if _CARD not in metadata:
-        raise BadInput("not an adapter of MiMix: it has no card", where=str(path), fix=fix)
+    if _METADATA_KEY not in header:
+        raise BadInput(
+            "not a MiMix adapter: its header has no MiMix metadata", where=str(path), fix=fix
+        )
     try:
-        card = Card.model_validate_json(metadata[_CARD])
+        metadata = AdapterMetadata.model_validate_json(header[_METADATA_KEY])
     except ValidationError as error:
         raise BadInput(
-            "its card is of another version of MiMix", where=str(path), fix=fix
+            "its metadata is from another version of MiMix", where=str(path), fix=fix
         ) from error
-    return card, layout_of(names, str(path))
+    return metadata, detect_layout(names, str(path))
 
 
-def check_base(path: Path, base: str, base_sha256: str) -> None:
-    """Raises BadInput unless the adapter was trained on these weights."""
-    card, _ = read_card(path)
-    if (card.base, card.base_sha256) != (base, base_sha256):
-        theirs, ours = (
+def check_base_model(path: Path, base: str, base_sha256: str) -> None:
+    """Raise BadInput unless the adapter was trained on these weights."""
+    metadata, _ = read_metadata(path)
+    if (metadata.base, metadata.base_sha256) != (base, base_sha256):
+        trained_on, requested = (
             f"{name} ({digest[:12]})"
-            for name, digest in ((card.base, card.base_sha256), (base, base_sha256))
+            for name, digest in ((metadata.base, metadata.base_sha256), (base, base_sha256))
         )
         raise BadInput(
-            f"was trained on {theirs}, not on {ours}",
+            f"was trained on {trained_on}, not on {requested}",
             where=str(path),
-            fix="Train it on the backbone that the settings name.",
+            fix="Train it on the backbone in the settings.",
         )

@@ -1,8 +1,8 @@
-"""The layouts of LoRA files: which name each program gives a layer, and how it writes alpha.
+"""Layouts of LoRA files: how each program names layers and stores alpha.
 
 ``diffusers``: ``transformer.blocks.0.attn1.to_q.lora_A.weight``; alpha in the file's metadata.
 ``comfyui``: ``diffusion_model.blocks.0.self_attn.q.lora_down.weight``, layers named as in Wan's own
-code; ``.alpha`` beside them (ComfyUI, comfy/lora.py and comfy/weight_adapter/lora.py).
+code; alpha as a tensor ``.alpha`` (ComfyUI, comfy/lora.py and comfy/weight_adapter/lora.py).
 ``kohya``: ``lora_unet_blocks_0_self_attn_q.lora_down.weight`` and ``.alpha``, as musubi-tuner's
 networks/lora.py writes and reads it.
 """
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class Layout(StrEnum):
-    """Who reads the file."""
+class AdapterLayout(StrEnum):
+    """The program family that reads the file."""
 
     DIFFUSERS = "diffusers"
     COMFYUI = "comfyui"
@@ -30,9 +30,9 @@ class Layout(StrEnum):
 
 
 PREFIX = {
-    Layout.DIFFUSERS: "transformer.",
-    Layout.COMFYUI: "diffusion_model.",
-    Layout.KOHYA: "lora_unet_",
+    AdapterLayout.DIFFUSERS: "transformer.",
+    AdapterLayout.COMFYUI: "diffusion_model.",
+    AdapterLayout.KOHYA: "lora_unet_",
 }
 
 _IN_BLOCKS = {
@@ -47,7 +47,7 @@ _IN_BLOCKS = {
     "ffn.net.0.proj": "ffn.0",
     "ffn.net.2": "ffn.2",
 }
-_OUTSIDE = {
+_OUTSIDE_BLOCKS = {
     "condition_embedder.text_embedder.linear_1": "text_embedding.0",
     "condition_embedder.text_embedder.linear_2": "text_embedding.2",
     "condition_embedder.time_embedder.linear_1": "time_embedding.0",
@@ -55,9 +55,9 @@ _OUTSIDE = {
     "condition_embedder.time_proj": "time_projection.1",
     "proj_out": "head.head",
 }
-_NAMES = _IN_BLOCKS | _OUTSIDE
-_BACK = {theirs: ours for ours, theirs in _NAMES.items()}
-_BACK_FLAT = {theirs.replace(".", "_"): ours for ours, theirs in _NAMES.items()}
+_WAN_NAMES = _IN_BLOCKS | _OUTSIDE_BLOCKS
+_DIFFUSERS_NAMES = {wan: diffusers for diffusers, wan in _WAN_NAMES.items()}
+_DIFFUSERS_NAMES_FLAT = {wan.replace(".", "_"): diffusers for diffusers, wan in _WAN_NAMES.items()}
 
 _BLOCK = re.compile(r"(blocks\.\d+\.)?(.+)")
 _BLOCK_FLAT = re.compile(r"(?:blocks_(\d+)_)?(.+)")
@@ -67,9 +67,9 @@ _DOWN, _UP = ("lora_A", "lora_down"), ("lora_B", "lora_up")
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA: by layer (diffusers' name) the pair (down [R, inputs], up [outputs, R]).
+    """A LoRA as pairs (down [R, inputs], up [outputs, R]) by layer, named as in diffusers.
 
-    Its output is scaled by alpha / rank; rank is the same in all layers.
+    Its output is scaled by alpha / rank; all layers have the same rank.
     """
 
     pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
@@ -81,60 +81,64 @@ class Adapter:
 
     @property
     def targets(self) -> list[str]:
-        """The layers without their block's number."""
-        return sorted({_BLOCK.fullmatch(layer)[2] for layer in self.pairs})  # type: ignore[index]
+        """Return the layer names without block numbers."""
+        return sorted({_split_layer(layer)[1] for layer in self.pairs})
 
 
-def tensors_of(adapter: Adapter, layout: Layout) -> dict[str, torch.Tensor]:
-    """The tensors of a file in that layout; the weights' bits are untouched.
+def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file in that layout, with unchanged weights.
 
-    ComfyUI and diffusers take alpha as the rank where none is given; diffusers' reader of ComfyUI
-    files refuses it outside the blocks. So there it is written only if it says something. Raises
-    BadInput for a layer that Wan's own code does not have.
+    Without an alpha, ComfyUI and diffusers assume the rank; diffusers' reader of ComfyUI files
+    rejects alpha outside the blocks. ComfyUI files therefore have alpha only where it differs from
+    the rank. Raises BadInput for a layer that Wan's own code does not have.
     """
     import torch
 
-    written = {}
+    tensors = {}
     for layer, (down, up) in adapter.pairs.items():
-        name = PREFIX[layout] + _name(layer, layout)
-        first, second = ("lora_A", "lora_B") if layout is Layout.DIFFUSERS else _KOHYA_PARTS
-        written[f"{name}.{first}.weight"] = down
-        written[f"{name}.{second}.weight"] = up
-        if layout is Layout.KOHYA or (layout is Layout.COMFYUI and adapter.alpha != adapter.rank):
-            written[f"{name}.alpha"] = torch.tensor(float(adapter.alpha))
-    return written
+        name = PREFIX[layout] + _layout_name(layer, layout)
+        first, second = ("lora_A", "lora_B") if layout is AdapterLayout.DIFFUSERS else _DOWN_UP
+        tensors[f"{name}.{first}.weight"] = down
+        tensors[f"{name}.{second}.weight"] = up
+        if layout is AdapterLayout.KOHYA or (
+            layout is AdapterLayout.COMFYUI and adapter.alpha != adapter.rank
+        ):
+            tensors[f"{name}.alpha"] = torch.tensor(float(adapter.alpha))
+    return tensors
 
 
-_KOHYA_PARTS = ("lora_down", "lora_up")
+_DOWN_UP = ("lora_down", "lora_up")
 
 
-def layout_of(names: Mapping[str, object], where: str) -> Layout:
-    """The layout that all tensor names of a file follow. Raises BadInput when there is none."""
+def detect_layout(names: Mapping[str, object], where: str) -> AdapterLayout:
+    """Detect the layout from the tensor names of a file. Raises BadInput when none fits."""
     for layout, prefix in PREFIX.items():
         if names and all(name.startswith(prefix) for name in names):
             return layout
     example = min(names, default="nothing")
     raise BadInput(
-        f"is not a LoRA of Wan: it holds {example}",
+        f"not a LoRA of Wan: it contains {example}",
         where=where,
-        fix=f"Give a file in one of the layouts {', '.join(Layout)}.",
+        fix=f"Give a file in one of the layouts {', '.join(AdapterLayout)}.",
     )
 
 
-def adapter_of(found: Mapping[str, torch.Tensor], alpha: float | None, where: str) -> Adapter:
-    """The adapter in a file's tensors; ``alpha`` is what the file's metadata says, if it does.
+def adapter_from_tensors(
+    tensors: Mapping[str, torch.Tensor], alpha: float | None, where: str
+) -> Adapter:
+    """Build the adapter from a file's tensors; ``alpha`` is the value in its metadata, if any.
 
-    Raises BadInput for a layer of another model, one half of a pair, or mixed ranks or alphas.
+    Raises BadInput for a layer of another model, an incomplete pair, or mixed ranks or alphas.
     """
-    layout = layout_of(found, where)
+    layout = detect_layout(tensors, where)
     downs: dict[str, torch.Tensor] = {}
     ups: dict[str, torch.Tensor] = {}
     alphas: dict[str, float] = {}
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         match = _PART.fullmatch(name.removeprefix(PREFIX[layout]))
-        layer = match and _layer(match["layer"], layout)
+        layer = match and _diffusers_name(match["layer"], layout)
         if match is None or layer is None:
-            raise BadInput(f"is not a LoRA of Wan: it holds {name}", where=where)
+            raise BadInput(f"not a LoRA of Wan: it contains {name}", where=where)
         if match["part"] in _DOWN:
             downs[layer] = tensor
         elif match["part"] in _UP:
@@ -154,30 +158,41 @@ def adapter_of(found: Mapping[str, torch.Tensor], alpha: float | None, where: st
     return Adapter(pairs, scales.pop())
 
 
-def _name(layer: str, layout: Layout) -> str:
-    """A layer's name in a layout. Raises BadInput."""
-    if layout is Layout.DIFFUSERS:
+def _split_layer(layer: str) -> tuple[str, str]:
+    """Split a layer's name into its block, such as ``blocks.0.`` or empty, and the rest."""
+    match = _BLOCK.fullmatch(layer)
+    assert match is not None
+    return match[1] or "", match[2]
+
+
+def _layout_name(layer: str, layout: AdapterLayout) -> str:
+    """Return a layer's name in a layout. Raises BadInput."""
+    if layout is AdapterLayout.DIFFUSERS:
         return layer
-    block, tail = _BLOCK.fullmatch(layer).groups(default="")  # type: ignore[union-attr]
-    if tail not in (_IN_BLOCKS if block else _OUTSIDE):
+    block, tail = _split_layer(layer)
+    if tail not in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS):
         raise BadInput(
             f"layer {layer} has no name in Wan's own code",
-            where="settings, key lora.targets",
+            where="settings, key lora.target_modules",
             fix="Only diffusers can load this adapter.",
         )
-    name = f"{block}{_NAMES[tail]}"
-    return name.replace(".", "_") if layout is Layout.KOHYA else name
+    name = f"{block}{_WAN_NAMES[tail]}"
+    return name.replace(".", "_") if layout is AdapterLayout.KOHYA else name
 
 
-def _layer(name: str, layout: Layout) -> str | None:
-    """diffusers' name of a layer; None when it is no layer of Wan's."""
-    if layout is Layout.DIFFUSERS:
-        block, tail = _BLOCK.fullmatch(name).groups(default="")  # type: ignore[union-attr]
-        return name if tail in (_IN_BLOCKS if block else _OUTSIDE) else None
-    if layout is Layout.KOHYA:
-        number, tail = _BLOCK_FLAT.fullmatch(name).groups()  # type: ignore[union-attr]
-        block, ours = "" if number is None else f"blocks.{number}.", _BACK_FLAT.get(tail)
+def _diffusers_name(name: str, layout: AdapterLayout) -> str | None:
+    """Return diffusers' name of a layer; None for a layer that Wan does not have."""
+    if layout is AdapterLayout.DIFFUSERS:
+        block, tail = _split_layer(name)
+        return name if tail in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS) else None
+    if layout is AdapterLayout.KOHYA:
+        match = _BLOCK_FLAT.fullmatch(name)
+        assert match is not None
+        block = "" if match[1] is None else f"blocks.{match[1]}."
+        diffusers = _DIFFUSERS_NAMES_FLAT.get(match[2])
     else:
-        block, tail = _BLOCK.fullmatch(name).groups(default="")  # type: ignore[union-attr]
-        ours = _BACK.get(tail)
-    return None if ours is None or ours not in (_IN_BLOCKS if block else _OUTSIDE) else block + ours
+        block, tail = _split_layer(name)
+        diffusers = _DIFFUSERS_NAMES.get(tail)
+    if diffusers is None or diffusers not in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS):
+        return None
+    return block + diffusers

@@ -1,9 +1,9 @@
-"""Every text-to-video model that MiMix can adapt: its sizes as data, its rules as functions.
+"""Registry of the text-to-video models that MiMix can adapt: sizes as data, code as functions.
 
 Numbers are those of the published configs (diffusers' ``scripts/convert_wan_to_diffusers.py``,
-Wan's ``wan/configs``). A further size of Wan is one more entry of ``BACKBONES``. A model of another
-kind is an entry and a module with its ``Rules``: how its VAE makes latents of frames and its text
-encoder embeddings of captions.
+Wan's ``wan/configs``). Another size of Wan is one more entry of ``BACKBONES``. Another architecture
+is an entry and a module with its ``BackboneInterface``: how its VAE encodes frames and its text
+encoder embeds captions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mimix_core.engine.extensions import is_module_name, load_extension
 from mimix_core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -26,95 +27,111 @@ Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
-class Network:
-    """One network of a backbone: its class in diffusers or transformers, and its size.
+class NetworkSpec:
+    """A network of a backbone: its class in diffusers or transformers, and its size.
 
-    ``config``: what its ``config.json`` says of its size, and what one of this size is built with.
+    ``config``: the entries of its ``config.json`` that define the size; also the arguments that
+    build a network of this size.
     """
 
-    kind: str
+    class_name: str
     config: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A text-to-video model. ``hub``: where it is published; None for one that is built here.
+    """A text-to-video model.
 
-    ``vae_stride``: frames, rows and columns of a video for one of its latents. ``flow_shift``: of
-    the timesteps it was made for. ``lora_targets``: the linear layers of each block that a LoRA
-    sits on. ``rules``: the module that holds its ``RULES``.
+    ``hub_id``: its repository on the Hugging Face Hub; None for a model that is built here.
+    ``vae_stride``: frames, rows and columns of video per latent. ``flow_shift``: the timestep shift
+    that it was trained for. ``lora_targets``: the linear layers of each block that LoRA adapts.
+    ``interface_module``: the module that defines its ``INTERFACE``.
     """
 
     name: str
-    hub: str | None
-    transformer: Network
-    vae: Network
-    text_encoder: Network
+    hub_id: str | None
+    transformer: NetworkSpec
+    vae: NetworkSpec
+    text_encoder: NetworkSpec
     vae_stride: tuple[int, int, int]
     flow_shift: float
     lora_targets: tuple[str, ...]
-    rules: str
-    pipeline: str
+    interface_module: str
+    pipeline_class: str
 
     @property
-    def side_step(self) -> int:
-        """Both sides of a video are multiples of it: the VAE's stride by the patch's side."""
+    def size_multiple(self) -> int:
+        """Return what width and height must be multiples of: VAE stride times patch side."""
         return int(self.vae_stride[1] * self.transformer.config["patch_size"][1])
 
-    def misfit(self, frames: int, width: int, height: int) -> str | None:
-        """Why a video of that size cannot become latents; None for one that can."""
+    def size_error(self, frames: int, width: int, height: int) -> str | None:
+        """Explain why a video of that size cannot be encoded; None if it can."""
         step = self.vae_stride[0]
         if frames % step != 1:
             return f"{frames} frames: {self.name} takes {step}k + 1"
-        if width < 1 or height < 1 or width % self.side_step or height % self.side_step:
-            return f"{width}x{height}: {self.name} takes multiples of {self.side_step}"
+        if width < 1 or height < 1 or width % self.size_multiple or height % self.size_multiple:
+            return f"{width}x{height}: {self.name} takes multiples of {self.size_multiple}"
         return None
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How one kind of backbone makes latents and embeddings, and what predicts velocities.
+class BackboneInterface:
+    """The functions by which MiMix uses one architecture: VAE, text encoder and transformer.
 
-    ``load_vae(folder, device, precision)``. ``encode(vae, frames_THWC)`` gives the normalised
-    latents_CTHW, fp32, on the CPU. ``tokens(tokenizer, captions)`` gives the ids of each caption,
-    end mark included, uncut. ``embed(encoder, ids)`` gives the text_LD of each, on the CPU.
+    ``load_vae(folder, device, precision)``. ``encode_frames(vae, frames_THWC)`` returns the
+    normalized latents_CTHW, fp32, on the CPU. ``tokenize(tokenizer, captions)`` returns the token
+    ids of each caption, end token included, not truncated. ``embed_tokens(encoder, ids)`` returns
+    the text_LD of each, on the CPU.
 
-    ``load_transformer(folder, dtype)`` gives the frozen model (of diffusers, so that peft can adapt
-    it), called as ``objective.losses`` does: ``transformer(hidden_states=noised_BCTHW,
-    timestep=1000 * sigma_B, encoder_hidden_states=text_BLD, return_dict=False)[0]`` is the velocity
-    noise - x0. Wan's own takes just that; a model that wants other words gets a subclass.
+    ``load_transformer(folder, dtype)`` returns the frozen model (a diffusers model, which peft can
+    adapt). It is called as in ``flow_matching.velocity_losses``:
+    ``transformer(hidden_states=noised_BCTHW, timestep=1000 * sigma_B,
+    encoder_hidden_states=text_BLD, return_dict=False)[0]`` is the velocity noise - x0. Wan's model
+    has this signature; a model with another one needs a subclass.
     """
 
     load_vae: Callable[[Path, torch.device, Precision], Any]
-    encode: Callable[[Any, NDArray[np.uint8]], torch.Tensor]
+    encode_frames: Callable[[Any, NDArray[np.uint8]], torch.Tensor]
     load_tokenizer: Callable[[Path], Any]
-    tokens: Callable[[Any, Sequence[str]], list[list[int]]]
+    tokenize: Callable[[Any, Sequence[str]], list[list[int]]]
     load_text_encoder: Callable[[Path, torch.device], Any]
-    embed: Callable[[Any, Sequence[Sequence[int]]], list[torch.Tensor]]
+    embed_tokens: Callable[[Any, Sequence[Sequence[int]]], list[torch.Tensor]]
     load_transformer: Callable[[Path, torch.dtype], Any]
 
 
-def rules(backbone: Backbone) -> Rules:
-    """The rules of a backbone; imports torch."""
-    found = import_module(backbone.rules).RULES
-    assert isinstance(found, Rules)
-    return found
+def load_interface(backbone: Backbone) -> BackboneInterface:
+    """Load the interface of a backbone; imports torch."""
+    interface = import_module(backbone.interface_module).INTERFACE
+    assert isinstance(interface, BackboneInterface)
+    return interface
 
 
-def get(name: str) -> Backbone:
-    """The backbone of that name. Raises BadInput when there is none."""
-    if name not in BACKBONES:
+def get_backbone(name: str) -> Backbone:
+    """Return a backbone by its name, or by the dotted name of a module from outside MiMix.
+
+    Raises BadInput for an unknown name, and for a module whose ``BACKBONE`` has another name.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if not is_module_name(name):
         raise BadInput(
-            f"no backbone is named {name!r}",
+            f"unknown backbone {name!r}",
             where="settings, key backbone.name",
-            fix=f"Name one of {', '.join(sorted(BACKBONES))}.",
+            fix=f"Available backbones: {', '.join(sorted(BACKBONES))}.",
         )
-    return BACKBONES[name]
+    backbone = load_extension(name, "BACKBONE", Backbone, setting="backbone.name")
+    if backbone.name != name:
+        raise BadInput(
+            f"the backbone of module {name} is named {backbone.name}",
+            where="settings, key backbone.name",
+            fix="Give it the dotted name of its module.",
+        )
+    return backbone
 
 
 def _wan(
     name: str,
-    hub: str | None,
+    hub_id: str | None,
     *,
     layers: int,
     heads: int,
@@ -126,11 +143,11 @@ def _wan(
     side: int = 8,
     text: Mapping[str, Any],
 ) -> Backbone:
-    """An entry for a size of Wan; what is left out is the same in all published ones."""
+    """Build the entry for a size of Wan; the defaults are those of all published sizes."""
     return Backbone(
         name=name,
-        hub=hub,
-        transformer=Network(
+        hub_id=hub_id,
+        transformer=NetworkSpec(
             "WanTransformer3DModel",
             {
                 "num_layers": layers,
@@ -144,13 +161,13 @@ def _wan(
                 "text_dim": text["d_model"],
             },
         ),
-        vae=Network("AutoencoderKLWan", {"z_dim": channels, **vae}),
-        text_encoder=Network("UMT5EncoderModel", text),
+        vae=NetworkSpec("AutoencoderKLWan", {"z_dim": channels, **vae}),
+        text_encoder=NetworkSpec("UMT5EncoderModel", text),
         vae_stride=(4, side, side),
         flow_shift=5.0,
         lora_targets=("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"),
-        rules="mimix_core.wan.wan_adapter",
-        pipeline="WanPipeline",
+        interface_module="mimix_core.wan.wan_interface",
+        pipeline_class="WanPipeline",
     )
 
 
@@ -171,7 +188,7 @@ _TINY_TEXT = {
     "num_heads": 2,
 }
 _VAE_2_1 = {"base_dim": 96, "num_res_blocks": 2}
-# Two pixels of a side become channels before the first layer, and each block has a shortcut.
+# 2 x 2 pixels become channels before the first layer, and each block has a shortcut.
 _VAE_2_2 = {
     "base_dim": 160,
     "decoder_base_dim": 256,
@@ -216,8 +233,8 @@ BACKBONES: Mapping[str, Backbone] = {
             vae=_VAE_2_1,
             text=_UMT5_XXL,
         ),
-        # Made for text and for a first frame. Without one its timestep is the same for all tokens,
-        # which is what a single timestep means: it trains and samples as the others do.
+        # Text-to-video and image-to-video. Without a first frame, its per-token timesteps are all
+        # equal, which is equivalent to a single timestep: it trains and samples like the others.
         _wan(
             "wan2.2-ti2v-5b",
             "Wan-AI/Wan2.2-TI2V-5B-Diffusers",

@@ -1,7 +1,7 @@
-"""A backbone with random weights: its classes, its folder layout, and no idea of any picture.
+"""Build a backbone with random weights: the real classes and folder layout, but untrained.
 
-At the size of ``tiny-random-wan``, a few hundred thousand weights, it stands in for the real one
-where no weights are, under its own name.
+At the size of ``tiny-random-wan``, a few hundred thousand weights, it replaces the real backbone
+where no weights are available, under a separate name.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from mimix_core.engine.torch_runtime import seeded_generator
 from mimix_core.wan import model_registry
 from mimix_core.wan.model_registry import Backbone
 
-VOCABULARY = 512
+VOCABULARY_SIZE = 512
 
 
-def build(
+def build_random_backbone(
     captions: Iterable[str], seed: int, folder: Path, backbone: Backbone = model_registry.TINY
 ) -> None:
-    """Write a complete pipeline folder that diffusers loads: a backbone's classes at its size.
+    """Write a complete pipeline folder for diffusers with a backbone's classes and sizes.
 
     Transformer, VAE and text encoder depend on ``seed`` alone and the tokenizer on ``captions``
-    alone: new captions leave all other components' bytes as they were.
+    alone: new captions do not change the bytes of the other components.
     """
     import diffusers
     import transformers
 
-    transformer = getattr(diffusers, backbone.transformer.kind)(**backbone.transformer.config)
-    vae = getattr(diffusers, backbone.vae.kind)(**backbone.vae.config)
-    text_encoder = getattr(transformers, backbone.text_encoder.kind)(
+    transformer = getattr(diffusers, backbone.transformer.class_name)(**backbone.transformer.config)
+    vae = getattr(diffusers, backbone.vae.class_name)(**backbone.vae.config)
+    text_encoder = getattr(transformers, backbone.text_encoder.class_name)(
         transformers.UMT5Config(dropout_rate=0.0, **backbone.text_encoder.config)
     )
     for name, model in (("transformer", transformer), ("vae", vae), ("text", text_encoder)):
-        randomise(model, seed, name)
-    pipeline = getattr(diffusers, backbone.pipeline)(
+        randomize_weights(model, seed, name)
+    pipeline = getattr(diffusers, backbone.pipeline_class)(
         tokenizer=transformers.T5Tokenizer(
-            vocab=vocabulary(captions), extra_ids=0, model_max_length=512
+            vocab=build_vocabulary(captions), extra_ids=0, model_max_length=512
         ),
         text_encoder=text_encoder,
         vae=vae,
@@ -56,11 +56,11 @@ def build(
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
-def randomise(model: Any, seed: int, name: str) -> None:
-    """Fill a model's weights from generators keyed by seed, model and parameter.
+def randomize_weights(model: Any, seed: int, name: str) -> None:
+    """Fill a model's weights from generators seeded by seed, model and parameter name.
 
-    Matrices and kernels are normal with variance 1 / fan-in, biases 0, norms 1; so no weight
-    depends on any other one's shape or order.
+    Matrices and kernels are normal with variance 1 / fan-in, biases 0, norms 1. No weight depends
+    on the shape or order of the others.
     """
     with torch.no_grad():
         for key, weight in sorted(model.named_parameters()):
@@ -76,24 +76,24 @@ def randomise(model: Any, seed: int, name: str) -> None:
                 weight.copy_(values / math.sqrt(fan_in))
 
 
-def vocabulary(captions: Iterable[str]) -> list[tuple[str, float]]:
-    """Pieces and log-probabilities of a Unigram tokenizer: words, and characters for the rest.
+def build_vocabulary(captions: Iterable[str]) -> list[tuple[str, float]]:
+    """Build the pieces and log-probabilities of a Unigram tokenizer: words and single characters.
 
-    Counted, not fitted: ``tokenizers``' Unigram trainer gives other scores in every process. Ids
-    0, 1, 2 are padding, end and unknown, as T5's are; at most VOCABULARY pieces.
+    They are counted, not fitted: the scores of ``tokenizers``' Unigram trainer differ between
+    processes. Ids 0, 1, 2 are padding, end and unknown, as in T5; at most VOCABULARY_SIZE pieces.
     """
     words = Counter(word for caption in captions for word in caption.split())
     letters = Counter(letter for word, count in words.items() for letter in word * count)
-    # Every printable ASCII character, so that a prompt with a new word has no unknown piece.
+    # Every printable ASCII character: prompts with new words have no unknown pieces.
     letters.update(chr(code) for code in range(33, 127))
     letters["▁"] += sum(words.values()) + 1
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    singles = _ranked(letters)[: VOCABULARY - len(special)]
+    singles = _ranked(letters)[: VOCABULARY_SIZE - len(special)]
     whole = [("▁" + word, count) for word, count in _ranked(words)]
     return [
         *special,
         *_scored(singles),
-        *_scored(whole[: VOCABULARY - len(special) - len(singles)]),
+        *_scored(whole[: VOCABULARY_SIZE - len(special) - len(singles)]),
     ]
 
 
@@ -102,6 +102,6 @@ def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _scored(pieces: list[tuple[str, int]]) -> list[tuple[str, float]]:
-    """Log-probabilities, with half of all probability for these pieces."""
+    """Return log-probabilities; these pieces share half of the total probability."""
     total = 2 * sum(count for _, count in pieces)
     return [(piece, round(math.log(count / total), 6)) for piece, count in pieces]

@@ -1,4 +1,4 @@
-"""Safetensors files whose bytes depend on nothing but their content."""
+"""Read and write safetensors files deterministically: equal tensors give equal bytes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save
 from mimix_core.errors import BadInput
 
 
-def write(
+def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write ``tensors`` as a safetensors file.
 
-    The library writes metadata in the order of a randomly seeded hash map; here it is sorted.
+    Metadata is sorted; the library writes it in the order of a randomly seeded hash map.
     """
     blob = save(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, dict(metadata or {})
@@ -31,11 +31,10 @@ def write(
     path.write_bytes(_header(_entries(header), metadata) + blob[begin:])
 
 
-def join(path: Path, parts: Mapping[str, Path]) -> None:
-    """Write one file of the tensors of many: by its new name, the file that holds it alone.
+def merge_tensor_files(path: Path, parts: Mapping[str, Path]) -> None:
+    """Merge files of one tensor each into one file; ``parts`` maps new tensor names to files.
 
-    Names are written in their order, and each tensor's bytes as they are; no more than a piece of
-    one is in memory at a time.
+    Tensors are sorted by name and copied in chunks, byte for byte.
     """
     entries: dict[str, Any] = {}
     begins = {}
@@ -48,46 +47,46 @@ def join(path: Path, parts: Mapping[str, Path]) -> None:
         entries[name] = {**entry, "data_offsets": [end, end + length]}
         begins[name] = 8 + size
         end += length
-    with path.open("wb") as whole:
-        whole.write(_header(entries, None))
+    with path.open("wb") as merged:
+        merged.write(_header(entries, None))
         for name, begin in begins.items():
             with parts[name].open("rb") as stream:
                 stream.seek(begin)
-                shutil.copyfileobj(stream, whole, 1 << 20)
+                shutil.copyfileobj(stream, merged, 1 << 20)
 
 
-def digest(tensor: torch.Tensor) -> str:
-    """sha256 of a tensor's numbers as they are stored, in hex."""
+def digest_tensor(tensor: torch.Tensor) -> str:
+    """Compute the SHA-256 of a tensor's stored values, in hex."""
     numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
     return hashlib.sha256(numbers.numpy().data).hexdigest()
 
 
-def read_one(path: Path, name: str) -> torch.Tensor:
-    """One tensor of a safetensors file, on the CPU; the others are not read.
+def read_tensor(path: Path, name: str) -> torch.Tensor:
+    """Read one tensor of a safetensors file to the CPU, without reading the others.
 
-    Raises BadInput when the file or the tensor is not there, or not whole.
+    Raises BadInput when the file or the tensor is missing or truncated.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            # What comes back is a view of the mapped file; the copy outlives it.
+            # The tensor is a view of the mapped file; the copy outlives the mapping.
             tensor: torch.Tensor = file.get_tensor(name).clone()
     except (OSError, SafetensorError) as error:
         raise BadInput(
             f"{name} cannot be read ({error})",
             where=str(path),
-            fix="Run the stage that makes it again.",
+            fix="Run the stage that writes it again.",
         ) from error
     return tensor
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file, on the CPU."""
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read all tensors of a safetensors file to the CPU."""
     tensors: dict[str, torch.Tensor] = load_file(path)
     return tensors
 
 
-def parameters(path: Path) -> int:
-    """How many numbers a safetensors file holds; reads its header only."""
+def count_parameters(path: Path) -> int:
+    """Count the parameters in a safetensors file; reads its header only."""
     with path.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     total = 0
@@ -110,7 +109,7 @@ def _entries(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _header(entries: Mapping[str, Any], metadata: Mapping[str, str] | None) -> bytes:
-    """Length and header as a file starts with them; the tensors begin at a multiple of 8."""
+    """Encode a file's header with its length; tensors begin at a multiple of 8 bytes."""
     header = dict(entries)
     if metadata:
         header = {"__metadata__": dict(sorted(metadata.items())), **header}

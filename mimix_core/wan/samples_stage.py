@@ -1,4 +1,4 @@
-"""Stage ``samples``: the videos of all prompts in one table, whichever unit made them."""
+"""Stage ``samples``: collect the generated videos of all units in one table."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from mimix_core.errors import StageFailed
 from mimix_core.settings import SampleSettings
 from mimix_core.tables import SAMPLES, Row, Status
 
-FOLDER = "samples"
-"""Where the videos lie, relative to the table: ``samples/<prompt_id>.mp4``."""
+VIDEO_FOLDER = "samples"
+"""Folder of the videos, relative to the table: ``samples/<prompt_id>.mp4``."""
 
 
 class SampleInputs(FrozenModel):
-    """The tables of the units that made the videos (stage ``videos``)."""
+    """The tables of the units that generated the videos (stage ``videos``)."""
 
     unit: Annotated[str, ExcludeFromKey()]
     videos: tuple[TableRef, ...]
 
 
 def run(inputs: SampleInputs, settings: SampleSettings, out: Path) -> StageReport:
-    """Copy each video beside the one table of them all. Raises StageFailed when one has changed."""
-    (out / FOLDER).mkdir()
+    """Copy all videos and their rows. Raises StageFailed when a video's digest has changed."""
+    (out / VIDEO_FOLDER).mkdir()
     rows: list[Row] = []
     for table in inputs.videos:
         for row in tables.read(table.path, SAMPLES):
             if row["status"] == Status.OK:
                 shutil.copyfile(table.folder / row["file"], out / row["file"])
                 if digest_file(out / row["file"]) != row["sha256"]:
-                    raise StageFailed(f"{table.folder / row['file']} is not what its table says")
-            rows.append(row)
+                    raise StageFailed(
+                        f"{table.folder / row['file']}: the digest differs from its table's"
+                    )
+            rows.append({**row})
     return StageReport(rows=rows, rows_in=sum(table.counts.rows_in for table in inputs.videos))
 
 

@@ -1,16 +1,16 @@
-"""What is computed once of every sample: tensors in shards, and how a killed unit goes on.
+"""Store precomputed tensors of samples in shards, and resume units that were interrupted.
 
-A shard is one safetensors file of up to ``SHARD`` samples, so that 52,000 clips are some 800 files
-and not 52,000; a table's row says in which file, under which name and with which digest a sample's
-tensor lies. Reading one maps the shard and touches that tensor's bytes alone.
+A shard is one safetensors file of up to ``SHARD_SIZE`` samples, so 52,000 clips need about 800
+files. A table's row holds the file, key and digest of a sample's tensor. Reading one tensor maps
+the shard and reads only that tensor's bytes.
 
-While a unit is under way each finished tensor is a file of its own below the folder of parts::
+While a unit runs, each finished tensor is a separate file below the folder of partial results::
 
     <stage>/<stage key>/<digest of its name>.part     a safetensors file of one tensor
-    <stage>/<stage key>/.lock                         locked by the process that works on the unit
+    <stage>/<stage key>/.lock                         locked by the process that runs the unit
 
-A unit that was killed finds them again, since the same inputs and settings have the same key. They
-are swept when the stage is through.
+A unit that was killed finds them again, because equal inputs and settings have the same key. They
+are removed when the stage is complete.
 """
 
 from __future__ import annotations
@@ -26,41 +26,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimix_core.engine.artifacts import FrozenModel, TableRef
+from mimix_core.engine.locks import try_exclusive_lock
 from mimix_core.errors import BadInput
-from mimix_core.tables import Row
+from mimix_core.tables import EmbeddingRow, LatentRow, Row
 
 if TYPE_CHECKING:
     import torch
 
-SHARD = 64
-"""Samples of one file: 0.5 GB of latents of 81 x 480 x 832, 50 MB of captions."""
+SHARD_SIZE = 64
+"""Samples per file: 0.5 GB for latents of 81 x 480 x 832, 50 MB for captions."""
 
 _LOCK = ".lock"
 _DIGEST = "sha256"
 
 
 class TensorRef(FrozenModel):
-    """Where the tensor of one sample lies: a shard, its name in there, and its shape."""
+    """Reference to the tensor of one sample: shard, key in the shard, and shape."""
 
     file: Path
     key: str
     shape: tuple[int, ...]
 
 
-def tensor_ref(table: TableRef, row: Row) -> TensorRef:
-    """The reference that a row of the latents or the embeddings table holds."""
+def tensor_ref(table: TableRef, row: LatentRow | EmbeddingRow) -> TensorRef:
+    """Return the reference in a row of the latents or the embeddings table."""
     return TensorRef(file=table.folder / row["file"], key=row["key"], shape=tuple(row["shape"]))
 
 
 def read_latents(ref: TensorRef) -> torch.Tensor:
-    """latents_CTHW of a sample, fp32, on the CPU. Raises BadInput when it is not there or whole."""
+    """Read latents_CTHW of a sample, fp32 on the CPU. Raises BadInput if missing or damaged."""
     return _read(ref, 4).float()
 
 
 def read_text(ref: TensorRef) -> torch.Tensor:
-    """text_LD of a caption, cut to its true length, in the text encoder's type, on the CPU.
+    """Read text_LD of a caption without padding, in the text encoder's dtype, on the CPU.
 
-    Raises BadInput when it is not there or whole.
+    Raises BadInput if it is missing or damaged.
     """
     return _read(ref, 2)
 
@@ -68,18 +69,18 @@ def read_text(ref: TensorRef) -> torch.Tensor:
 def _read(ref: TensorRef, axes: int) -> torch.Tensor:
     from mimix_core.wan import safetensors_io
 
-    tensor = safetensors_io.read_one(ref.file, ref.key)
+    tensor = safetensors_io.read_tensor(ref.file, ref.key)
     if tuple(tensor.shape) != ref.shape or tensor.ndim != axes:
         raise BadInput(
-            f"{ref.key} has the shape {list(tensor.shape)}, not {list(ref.shape)}",
+            f"{ref.key} has shape {list(tensor.shape)}, expected {list(ref.shape)}",
             where=str(ref.file),
-            fix="Run the stage that makes it again.",
+            fix="Run the stage that writes it again.",
         )
     return tensor
 
 
-class Place(FrozenModel):
-    """Where a tensor lies in a result, relative to its table, and what it is."""
+class TensorLocation(FrozenModel):
+    """Location of a tensor relative to its table, with shape and digest."""
 
     file: str
     key: str
@@ -87,17 +88,17 @@ class Place(FrozenModel):
     sha256: str
 
     def columns(self) -> Row:
-        """The columns of a row that name it."""
+        """Return the columns of a row that reference the tensor."""
         return {**self.model_dump(), "shape": list(self.shape)}
 
 
-NOWHERE: Row = {"file": "", "key": "", "shape": [], "sha256": ""}
-"""The columns of a row that has no tensor."""
+NO_TENSOR: Row = {"file": "", "key": "", "shape": [], "sha256": ""}
+"""The columns of a row without a tensor."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """A finished tensor of a unit under way."""
+class PartialResult:
+    """A finished tensor of a running unit."""
 
     path: Path
     shape: tuple[int, ...]
@@ -105,15 +106,15 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The finished tensors of one unit."""
+class PartialResults:
+    """The finished tensors of a running unit, by key."""
 
     folder: Path
 
-    def find(self, key: str) -> Part | None:
-        """The part of that name, if there is one and its bytes are those that were written.
+    def get(self, key: str) -> PartialResult | None:
+        """Return the tensor of that key; None if it is missing or its digest does not match.
 
-        The digest was written with it: what a crash of the machine left half on disk is not found.
+        The digest detects files that a machine crash left incomplete.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -123,77 +124,82 @@ class Parts:
         try:
             with safe_open(path, framework="pt") as file:
                 tensor = file.get_tensor(key)
-                written = (file.metadata() or {}).get(_DIGEST)
+                digest = (file.metadata() or {}).get(_DIGEST)
         except (OSError, SafetensorError):
             return None
-        if safetensors_io.digest(tensor) != written:
+        if safetensors_io.digest_tensor(tensor) != digest:
             return None
-        return Part(path, tuple(tensor.shape), written)
+        return PartialResult(path, tuple(tensor.shape), digest)
 
-    def keep(self, key: str, tensor: torch.Tensor) -> Part:
-        """Put a finished tensor on disk, whole or not at all should the process die."""
+    def put(self, key: str, tensor: torch.Tensor) -> PartialResult:
+        """Write a finished tensor atomically."""
         from mimix_core.wan import safetensors_io
 
-        digest = safetensors_io.digest(tensor)
+        digest = safetensors_io.digest_tensor(tensor)
         path = self._path(key)
-        unfinished = path.with_suffix(".tmp")
-        safetensors_io.write(unfinished, {key: tensor}, {_DIGEST: digest})
-        unfinished.replace(path)
-        return Part(path, tuple(tensor.shape), digest)
+        temporary = path.with_suffix(".tmp")
+        safetensors_io.write_tensors(temporary, {key: tensor}, {_DIGEST: digest})
+        temporary.replace(path)
+        return PartialResult(path, tuple(tensor.shape), digest)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.part"
 
 
 @contextmanager
-def unit_parts(root: Path, stage: str, key: str) -> Iterator[Parts]:
-    """The parts of the unit with that stage key. Whoever else works on it now is waited for."""
+def open_partial_results(root: Path, stage: str, key: str) -> Iterator[PartialResults]:
+    """Open the partial results of the unit with that stage key, waiting for other processes."""
     folder = root / stage / key
-    descriptor = _hold(folder)
+    descriptor = _acquire_lock(folder)
     try:
-        yield Parts(folder)
+        yield PartialResults(folder)
     finally:
         os.close(descriptor)
 
 
-def sweep(root: Path, stage: str) -> None:
-    """Remove the parts of all units of a stage, but those that are being worked on.
+def remove_stale_results(root: Path, stage: str) -> None:
+    """Remove the partial results of a stage's units, except those of running units.
 
-    To be called when the stage is through: what is left then is committed, or of runs that were
-    killed and never went on.
+    Call it when the stage is complete: the remaining results are committed, or belong to runs that
+    were killed and not resumed.
     """
     for folder in sorted(path for path in (root / stage).glob("*") if path.is_dir()):
-        with (folder / _LOCK).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its owner lives
-            shutil.rmtree(folder)
+        lock = try_exclusive_lock(folder / _LOCK)
+        if lock is not None:
+            with lock:
+                shutil.rmtree(folder)
 
 
-def write_shards(out: Path, folder: str, parts: Mapping[str, Part]) -> dict[str, Place]:
-    """Join the parts into shards ``folder``/00000.safetensors and on; gives each one's place.
+def write_shards(
+    out: Path, folder: str, results: Mapping[str, PartialResult]
+) -> dict[str, TensorLocation]:
+    """Merge tensors into shards ``folder``/00000.safetensors, ...; return their locations.
 
-    Which part comes where depends on the names alone, so a unit that was killed and went on writes
-    the same bytes as one that was not.
+    The order depends on the names alone, so an interrupted and resumed unit writes the same bytes
+    as an uninterrupted one.
     """
     from mimix_core.wan import safetensors_io
 
-    places = {}
+    locations = {}
     (out / folder).mkdir()
-    names = sorted(parts)
-    for begin in range(0, len(names), SHARD):
-        keys = names[begin : begin + SHARD]
-        file = f"{folder}/{begin // SHARD:05d}.safetensors"
-        safetensors_io.join(out / file, {key: parts[key].path for key in keys})
+    names = sorted(results)
+    for begin in range(0, len(names), SHARD_SIZE):
+        keys = names[begin : begin + SHARD_SIZE]
+        file = f"{folder}/{begin // SHARD_SIZE:05d}.safetensors"
+        safetensors_io.merge_tensor_files(out / file, {key: results[key].path for key in keys})
         for key in keys:
-            part = parts[key]
-            places[key] = Place(file=file, key=key, shape=part.shape, sha256=part.sha256)
-    return places
+            result = results[key]
+            locations[key] = TensorLocation(
+                file=file, key=key, shape=result.shape, sha256=result.sha256
+            )
+    return locations
 
 
-def _hold(folder: Path) -> int:
-    """The descriptor of the folder's lock, held. A folder swept in between is made again."""
+def _acquire_lock(folder: Path) -> int:
+    """Lock the folder, waiting if necessary; return the lock's file descriptor.
+
+    The folder is created again if another process removes it meanwhile.
+    """
     path = folder / _LOCK
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,13 +208,13 @@ def _hold(folder: Path) -> int:
         except FileNotFoundError:
             continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_at(descriptor, path):
+        if _is_same_file(descriptor, path):
             return descriptor
         os.close(descriptor)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the locked file still has this name: sweeping takes it away."""
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    """Return whether the locked file still exists; ``remove_stale_results`` may remove it."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

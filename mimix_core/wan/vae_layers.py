@@ -1,8 +1,8 @@
-"""The convolutions of Wan's VAE without needless copies, which is what bounds it on a GPU.
+"""Convolutions of Wan's VAE without redundant copies, which limit its speed on a GPU.
 
-diffusers pads each convolution's input in space by copying it, where the convolution can do that
-itself; and activations keep their channels last, as cuDNN's kernels want them. Results differ by
-rounding only; parameters keep their names.
+diffusers pads each convolution's input spatially by copying it, although the convolution can pad by
+itself. Activations stay in channels-last layout, which cuDNN's kernels need. Results differ by
+rounding only; parameter names do not change.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from torch.nn.functional import conv3d
 
 
 class CausalConv3d(WanCausalConv3d):  # type: ignore[misc]
-    """``WanCausalConv3d`` that copies its input only to put earlier frames before it."""
+    """``WanCausalConv3d`` that copies its input only to prepend earlier frames."""
 
     def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
-        """out_BOTHW of x_BCTHW and the last frames before it; zeros where there are none."""
-        width, _, height, _, needed, _ = self._padding
-        if needed:
-            earlier = 0 if cache_x is None else min(needed, cache_x.shape[2])
-            size = (*x.shape[:2], needed + x.shape[2], *x.shape[3:])
-            # torch.cat would fall back to channels first, since the few cached frames look so.
+        """Compute out_BOTHW from x_BCTHW and the frames before it, padded with zeros."""
+        width, _, height, _, padding, _ = self._padding
+        if padding:
+            cached = 0 if cache_x is None else min(padding, cache_x.shape[2])
+            size = (*x.shape[:2], padding + x.shape[2], *x.shape[3:])
+            # torch.cat would fall back to channels first: the few cached frames have both layouts.
             layout = torch.channels_last_3d
-            whole = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
-            whole[:, :, : needed - earlier] = 0
+            padded = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
+            padded[:, :, : padding - cached] = 0
             if cache_x is not None:
-                whole[:, :, needed - earlier : needed] = cache_x[:, :, -needed:]
-            whole[:, :, needed:] = x
-            x = whole
+                padded[:, :, padding - cached : padding] = cache_x[:, :, -padding:]
+            padded[:, :, padding:] = x
+            x = padded
         return conv3d(x, self.weight, self.bias, self.stride, (0, height, width))
 
 
-def swap(vae: Any) -> Any:
-    """Put ``vae`` (``AutoencoderKLWan``) on these convolutions, in place."""
+def replace_convolutions(vae: Any) -> Any:
+    """Replace the convolutions of ``vae`` (``AutoencoderKLWan``) in place; return it."""
     layer: Any
     for layer in vae.modules():
         if type(layer) is WanCausalConv3d:

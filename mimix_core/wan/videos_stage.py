@@ -1,7 +1,7 @@
-"""Stage ``videos``: a video for each prompt of a unit, by the backbone with the trained adapter.
+"""Stage ``videos``: generate a video for each prompt of a unit with the trained adapter.
 
-A unit that was killed goes on with the videos it had not finished. With several GPUs each unit at
-work has one to itself (``wan.device``).
+A killed unit resumes with its unfinished videos. With several GPUs, each running unit has exclusive
+use of one (``engine.gpu_lease``).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import Variant
-from mimix_core.domain.prompts import Prompt
+from mimix_core.domain.caption_grammar import CaptionVariant
+from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef, digest_file
 from mimix_core.engine.cache_key import ExcludeFromKey
@@ -28,80 +28,83 @@ from mimix_core.media.encode import EncodeFailed
 from mimix_core.settings import SampleSettings
 from mimix_core.tables import SAMPLES, Reason, Row
 from mimix_core.wan import model_registry, tensor_shards
-from mimix_core.wan.generation.partial_videos import Kept
-from mimix_core.wan.generation.provenance import Recipe, write_video
-from mimix_core.wan.generation.video_generator import Parts
-from mimix_core.wan.samples_stage import FOLDER
+from mimix_core.wan.generation.partial_videos import PartialVideos
+from mimix_core.wan.generation.provenance import VideoProvenance, write_video
+from mimix_core.wan.generation.video_generator import ComponentFolders
+from mimix_core.wan.samples_stage import VIDEO_FOLDER
 
-__all__ = ["STAGE", "VideoInputs", "recipe", "run", "video", "write_video"]
+__all__ = ["STAGE", "VideoInputs", "generate_video", "run", "video_provenance", "write_video"]
 
 if TYPE_CHECKING:
     import torch
 
-    from mimix_core.wan.generation.video_generator import Generator
+    from mimix_core.wan.generation.video_generator import VideoGenerator
     from mimix_core.wan.lora_formats import Adapter
 
-_EMPTY: Row = {"file": "", "sha256": "", "frames": 0, "width": 0, "height": 0}
+_NO_VIDEO: Row = {"file": "", "sha256": "", "frames": 0, "width": 0, "height": 0}
 
 
 class VideoInputs(FrozenModel):
     """Prompts, the backbone's components and the adapter.
 
-    ``parts``: where finished videos of a unit under way lie.
+    ``partial_results``: folder of finished videos of interrupted units.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[VideoPrompt, ...]
     backbone_name: str
+    backbone_source: FileRef | None = None
     transformer: FileRef
     vae: FileRef
     text_encoder: FileRef
     tokenizer: FileRef
     scheduler: FileRef
     lora: TableRef
-    parts: Annotated[Path, ExcludeFromKey()]
+    partial_results: Annotated[Path, ExcludeFromKey()]
 
 
 def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport:
-    """Generate every prompt's video; a prompt that breaks fails alone.
+    """Generate a video for every prompt; a prompt that fails becomes a failed row.
 
-    Effort: how many videos were made now and how many were found, the seconds of each and of what
-    comes before, and what was chosen for this machine. Raises BadInput for a size that the backbone
-    does not take and for an adapter of another base, before any model is loaded; Transient when the
-    device has no memory left.
+    Runtime stats: the numbers of videos generated and found, the seconds per video and for loading,
+    and the execution choices for this machine. Raises BadInput, before any model is loaded, for a
+    size that the backbone does not support and for an adapter of another base model; Transient
+    when the device is out of memory.
     """
     _check_size(inputs, settings)
-    adapter, lora_sha256 = _adapter(inputs)
-    recipes = {
-        prompt.id: recipe(prompt, inputs, settings, lora_sha256) for prompt in inputs.prompts
+    adapter, lora_sha256 = _load_adapter(inputs)
+    provenance = {
+        prompt.id: video_provenance(prompt, inputs, settings, lora_sha256)
+        for prompt in inputs.prompts
     }
-    (out / FOLDER).mkdir()
-    with tensor_shards.unit_parts(inputs.parts, STAGE.name, STAGE.key(inputs, settings)) as parts:
-        work = _Work(inputs, settings, recipes, Kept(parts.folder))
-        work.find()
-        if len(work.done) < len(recipes):
-            work.generate(adapter)
-        rows = [_row(work, prompt, out) for prompt in inputs.prompts]
-    return StageReport(rows=rows, rows_in=len(inputs.prompts), runtime_stats=work.effort)
+    (out / VIDEO_FOLDER).mkdir()
+    key = STAGE.key(inputs, settings)
+    with tensor_shards.open_partial_results(inputs.partial_results, STAGE.name, key) as results:
+        unit = _VideoUnit(inputs, settings, provenance, PartialVideos(results.folder))
+        unit.load_finished()
+        if len(unit.done) < len(provenance):
+            unit.generate(adapter)
+        rows = [_video_row(unit, prompt, out) for prompt in inputs.prompts]
+    return StageReport(rows=rows, rows_in=len(inputs.prompts), runtime_stats=unit.runtime_stats)
 
 
-def recipe(
-    prompt: Prompt, inputs: VideoInputs, settings: SampleSettings, lora_sha256: str
-) -> Recipe:
-    """What a prompt's video is made of."""
+def video_provenance(
+    prompt: VideoPrompt, inputs: VideoInputs, settings: SampleSettings, lora_sha256: str
+) -> VideoProvenance:
+    """Return everything that a prompt's video depends on."""
     from mimix_core.engine.torch_runtime import derive_seed
 
-    return Recipe(
-        prompt=prompt.text(Variant(settings.variant)),
+    return VideoProvenance(
+        prompt=prompt.render(CaptionVariant(settings.variant)),
         negative_prompt=settings.negative_prompt,
-        # Of the prompt alone, so that a prompt's video stays when others come or go, and each
-        # variant of a prompt starts from the same noise.
+        # Derived from the prompt's id alone: adding or removing prompts does not change the videos
+        # of the others, and all variants of a prompt start from the same noise.
         seed=derive_seed(settings.seed, prompt.id),
         width=settings.width,
         height=settings.height,
-        frames=settings.frames,
-        steps=settings.steps,
-        guidance=settings.guidance,
+        frames=settings.num_frames,
+        steps=settings.num_inference_steps,
+        guidance=settings.guidance_scale,
         shift=settings.shift,
         precision=settings.precision,
         vae_precision=settings.vae_precision,
@@ -111,119 +114,129 @@ def recipe(
     )
 
 
-def video(pipeline: Any, seed: int, **call: Any) -> NDArray[np.uint8]:
-    """One video, uint8 RGB frames_THWC; ``call`` as ``WanPipeline.__call__`` takes it.
+def generate_video(pipeline: Any, seed: int, **call: Any) -> NDArray[np.uint8]:
+    """Generate a video, uint8 RGB frames_THWC; ``call``: arguments of ``WanPipeline.__call__``.
 
-    Raises ValueError for values that are no numbers.
+    Raises ValueError for non-finite values.
     """
     from mimix_core.wan.generation import sampling
 
-    return sampling.decode(pipeline.vae, sampling.latents(pipeline, seed, **call))
+    return sampling.decode_latents(pipeline.vae, sampling.denoise(pipeline, seed, **call))
 
 
-def _adapter(inputs: VideoInputs) -> tuple[Adapter, str]:
-    """The adapter and its file's digest. Raises BadInput unless it was trained on the base."""
+def _load_adapter(inputs: VideoInputs) -> tuple[Adapter, str]:
+    """Load the adapter with its file's digest. Raises BadInput for another base model."""
     from mimix_core.wan import lora_export
 
     path = _adapter_file(inputs)
-    lora_export.check_base(path, inputs.backbone_name, inputs.transformer.sha256)
-    adapter, _ = lora_export.read(path)
+    lora_export.check_base_model(path, inputs.backbone_name, inputs.transformer.sha256)
+    adapter, _ = lora_export.read_adapter(path)
     return adapter, digest_file(path)
 
 
 def _adapter_file(inputs: VideoInputs) -> Path:
     from mimix_core.wan import lora_export
 
-    return inputs.lora.folder / lora_export.FILE
+    return inputs.lora.folder / lora_export.ADAPTER_FILE
 
 
 def _check_size(inputs: VideoInputs, settings: SampleSettings) -> None:
-    backbone = model_registry.get(inputs.backbone_name)
-    problem = backbone.misfit(settings.frames, settings.width, settings.height)
+    backbone = model_registry.get_backbone(inputs.backbone_name)
+    problem = backbone.size_error(settings.num_frames, settings.width, settings.height)
     if problem is not None:
-        raise BadInput(problem, where="settings, keys samples.frames, .width and .height")
+        raise BadInput(problem, where="settings, keys samples.num_frames, .width and .height")
 
 
 @dataclass
-class _Work:
-    """One unit under way: what is done, what failed and why, and where the time went."""
+class _VideoUnit:
+    """Generates the videos of one unit: finished and failed prompts, and timings."""
 
     inputs: VideoInputs
     settings: SampleSettings
-    recipes: dict[str, Recipe]
-    kept: Kept
+    provenance: dict[str, VideoProvenance]
+    partial_videos: PartialVideos
     done: dict[str, Path] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    effort: dict[str, str | int | float] = field(default_factory=dict)
+    runtime_stats: dict[str, str | int | float] = field(default_factory=dict)
 
-    def find(self) -> None:
-        """Take what an earlier attempt had finished."""
-        for name, made_of in self.recipes.items():
-            path = self.kept.find(made_of)
+    def load_finished(self) -> None:
+        """Find the videos that an earlier attempt finished."""
+        for prompt_id, provenance in self.provenance.items():
+            path = self.partial_videos.get(provenance)
             if path is not None:
-                self.done[name] = path
-        self.effort["found"] = len(self.done)
+                self.done[prompt_id] = path
+        self.runtime_stats["found"] = len(self.done)
 
     def generate(self, adapter: Adapter) -> None:
-        """Make the videos that are not there yet."""
+        """Generate the missing videos."""
         from mimix_core.engine.gpu_lease import acquire_device
         from mimix_core.engine.torch_runtime import set_num_threads
 
         set_num_threads(self.settings.threads)
-        self._tell(0, "waits for a free device")
+        self._report_progress(0, "waiting for a free device")
         with acquire_device(self.settings.device) as device:
             self._generate(adapter, device)
-            # A pipeline and its hooks refer to each other: the GPU is free only when they are gone.
+            # The pipeline and its hooks form a reference cycle, which holds GPU memory.
             gc.collect()
 
     def _generate(self, adapter: Adapter, device: torch.device) -> None:
         from mimix_core.wan.generation import video_generator
 
-        missing = {name: made for name, made in self.recipes.items() if name not in self.done}
+        missing = {
+            prompt_id: provenance
+            for prompt_id, provenance in self.provenance.items()
+            if prompt_id not in self.done
+        }
         started = time.monotonic()
-        self._tell(0, "loads the model")
-        generator = video_generator.load(
-            _parts(self.inputs),
+        self._report_progress(0, "loading the model")
+        generator = video_generator.load_generator(
+            _component_folders(self.inputs),
             adapter,
             str(_adapter_file(self.inputs)),
-            sorted({made.prompt for made in missing.values()}),
+            sorted({provenance.prompt for provenance in missing.values()}),
             self.settings,
             device,
         )
         loaded = time.monotonic()
-        for name, made_of in missing.items():
-            self._make(generator, name, made_of)
-        self.effort |= {
-            **generator.how,
+        for prompt_id, provenance in missing.items():
+            self._generate_one(generator, prompt_id, provenance)
+        self.runtime_stats |= {
+            **generator.runtime_stats,
             "device": str(device),
             "generated": len(missing) - len(self.failed),
             "seconds_to_load": round(loaded - started, 3),
             "seconds_per_video": round((time.monotonic() - loaded) / len(missing), 3),
         }
 
-    def _make(self, generator: Generator, name: str, made_of: Recipe) -> None:
+    def _generate_one(
+        self, generator: VideoGenerator, prompt_id: str, provenance: VideoProvenance
+    ) -> None:
         import torch
 
         try:
-            frames_THWC = generator.frames(
-                made_of.prompt, made_of.seed, lambda step: self._tell(step, name)
+            frames_THWC = generator.generate(
+                provenance.prompt,
+                provenance.seed,
+                lambda step: self._report_progress(step, prompt_id),
             )
-            self.done[name] = self.kept.keep(
-                made_of, lambda path: write_video(path, frames_THWC, made_of.model_dump_json())
+            self.done[prompt_id] = self.partial_videos.put(
+                provenance,
+                lambda path: write_video(path, frames_THWC, provenance.model_dump_json()),
             )
         except (torch.OutOfMemoryError, torch.AcceleratorError):
-            raise  # of the device, not of this prompt
+            raise  # a fault of the device, not of this prompt
         except (RuntimeError, ValueError, EncodeFailed) as error:
-            self.failed[name] = f"{type(error).__name__}: {error}"
+            self.failed[prompt_id] = f"{type(error).__name__}: {error}"
 
-    def _tell(self, step: int, note: str) -> None:
-        over = (len(self.done) + len(self.failed)) * self.settings.steps
-        progress.advance(over + step, len(self.recipes) * self.settings.steps, note)
+    def _report_progress(self, step: int, note: str) -> None:
+        steps = self.settings.num_inference_steps
+        done = (len(self.done) + len(self.failed)) * steps + step
+        progress.report_progress(done, len(self.provenance) * steps, note)
 
 
-def _parts(inputs: VideoInputs) -> Parts:
-    return Parts(
-        backbone=model_registry.get(inputs.backbone_name),
+def _component_folders(inputs: VideoInputs) -> ComponentFolders:
+    return ComponentFolders(
+        backbone=model_registry.get_backbone(inputs.backbone_name),
         transformer=inputs.transformer.path,
         vae=inputs.vae.path,
         text_encoder=inputs.text_encoder.path,
@@ -232,27 +245,29 @@ def _parts(inputs: VideoInputs) -> Parts:
     )
 
 
-def _row(work: _Work, prompt: Prompt, out: Path) -> Row:
-    made_of = work.recipes[prompt.id]
-    same: Row = {
+def _video_row(unit: _VideoUnit, prompt: VideoPrompt, out: Path) -> Row:
+    provenance = unit.provenance[prompt.id]
+    shared: Row = {
         "prompt_id": prompt.id,
         "category": prompt.category,
-        "prompt": made_of.prompt,
+        "prompt": provenance.prompt,
         "characters": list(prompt.characters),
-        "backbone": made_of.backbone,
-        "seed": made_of.seed,
+        "backbone": provenance.backbone,
+        "seed": provenance.seed,
     }
-    if prompt.id in work.failed:
-        return tables.failed(Reason.GENERATION_FAILED, work.failed[prompt.id], **same, **_EMPTY)
-    name = f"{FOLDER}/{prompt.id}.mp4"
-    shutil.copyfile(work.done[prompt.id], out / name)
+    if prompt.id in unit.failed:
+        return tables.failed(
+            Reason.GENERATION_FAILED, unit.failed[prompt.id], **shared, **_NO_VIDEO
+        )
+    name = f"{VIDEO_FOLDER}/{prompt.id}.mp4"
+    shutil.copyfile(unit.done[prompt.id], out / name)
     return tables.ok(
-        **same,
+        **shared,
         file=name,
         sha256=digest_file(out / name),
-        frames=made_of.frames,
-        width=made_of.width,
-        height=made_of.height,
+        frames=provenance.frames,
+        width=provenance.width,
+        height=provenance.height,
     )
 
 

@@ -1,7 +1,7 @@
 """Follow a page of docs/extending/ literally: write its files, run its commands, read its output.
 
-Fenced blocks with ``title="path"`` are files, ``sh`` blocks are commands, and each line of a ``text``
-block must appear in the output of the commands before it.
+Fenced blocks with ``title="path"`` are files, ``sh`` blocks are commands, and each line of a
+``text`` block must appear in the output of the commands before it.
 """
 
 from __future__ import annotations

@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mimix_core.wan.model_registry import TINY, Backbone, Network, Rules
+from mimix_core.wan.model_registry import TINY, Backbone, BackboneInterface, NetworkSpec
 
 ENTRY = Backbone(
     name="blocks-of-colour",
-    hub=None,
-    transformer=Network("SomeTransformer", {"patch_size": (1, 1, 1)}),
-    vae=Network("SomeVae", {"side": 4}),
-    text_encoder=Network("SomeEncoder", {}),
+    hub_id=None,
+    transformer=NetworkSpec("SomeTransformer", {"patch_size": (1, 1, 1)}),
+    vae=NetworkSpec("SomeVae", {"side": 4}),
+    text_encoder=NetworkSpec("SomeEncoder", {}),
     vae_stride=(2, 4, 4),
     flow_shift=1.0,
     lora_targets=("attention",),
-    rules=__name__,
-    pipeline=TINY.pipeline,
+    interface_module=__name__,
+    pipeline_class=TINY.pipeline_class,
 )
 
 
@@ -54,12 +54,12 @@ def _load_transformer(folder: Path, dtype: torch.dtype) -> Any:
     raise NotImplementedError("nothing is trained on blocks of colour")
 
 
-RULES = Rules(
+INTERFACE = BackboneInterface(
     load_vae=_load,
-    encode=_encode,
+    encode_frames=_encode,
     load_tokenizer=lambda folder: folder,
-    tokens=_ids,
+    tokenize=_ids,
     load_text_encoder=lambda folder, device: folder,
-    embed=_embed,
+    embed_tokens=_embed,
     load_transformer=_load_transformer,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mimix_core.domain.prompts import Prompt
+from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.settings import SampleSettings
 from mimix_core.tables import LORA
@@ -15,13 +15,15 @@ from tests.factories import table_ref
 from tests.wan.test_lora import adapted, trained
 from tests.wan.test_lora_export import card
 
-SETTINGS = SampleSettings(width=32, height=32, frames=5, steps=2, precision="fp32")
+SETTINGS = SampleSettings(
+    width=32, height=32, num_frames=5, num_inference_steps=2, precision="fp32"
+)
 NAME = "tiny-random-wan"
 COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
-def prompt(name: str, action: str = "smiles") -> Prompt:
-    return Prompt.model_validate(
+def prompt(name: str, action: str = "smiles") -> VideoPrompt:
+    return VideoPrompt.model_validate(
         {
             "id": name,
             "category": "single",
@@ -39,7 +41,7 @@ def adapter(pipeline_folder: Path, *, train: bool = True) -> Adapter:
     transformer = adapted(pipeline_folder)
     if train:
         trained(transformer)
-    return lora_export.adapter(dict(lora.trainable(transformer)), 4.0)
+    return lora_export.build_adapter(dict(lora.adapter_parameters(transformer)), 4.0)
 
 
 def inputs(
@@ -48,13 +50,13 @@ def inputs(
     table = table_ref(folder / "lora", LORA, [])
     parts = {part: file_ref(pipeline_folder / part) for part in COMPONENTS}
     own = card(base_sha256=parts["transformer"].sha256)
-    lora_export.write(folder / "lora" / lora_export.FILE, weights, own)
+    lora_export.write_adapter(folder / "lora" / lora_export.ADAPTER_FILE, weights, own)
     values = {
         "unit": "all",
         "prompts": PROMPTS,
         "backbone_name": NAME,
         "lora": table,
-        "parts": folder / "parts",
+        "partial_results": folder / "parts",
         **parts,
         **more,
     }

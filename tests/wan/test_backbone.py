@@ -19,7 +19,7 @@ from mimix_core.wan import backbone_stage, model_registry, safetensors_io
 from tests.factories import UNASKED, table_ref
 
 REAL = BackboneSettings(name="wan2.1-t2v-1.3b")
-SMALL = model_registry.get(REAL.name)
+SMALL = model_registry.get_backbone(REAL.name)
 
 
 def captions(folder: Path, *texts: str):
@@ -36,13 +36,13 @@ def real_folder(folder: Path, of: model_registry.Backbone = SMALL) -> Path:
         (folder / name / "config.json").write_text("{}")
     (folder / "model_index.json").write_text("{}")
     write_config(
-        folder, "transformer", {"_class_name": of.transformer.kind, **of.transformer.config}
+        folder, "transformer", {"_class_name": of.transformer.class_name, **of.transformer.config}
     )
-    write_config(folder, "vae", {"_class_name": of.vae.kind, **of.vae.config})
-    text = {"architectures": [of.text_encoder.kind], **of.text_encoder.config}
+    write_config(folder, "vae", {"_class_name": of.vae.class_name, **of.vae.config})
+    text = {"architectures": [of.text_encoder.class_name], **of.text_encoder.config}
     write_config(folder, "text_encoder", text)
     for name in ("transformer", "vae", "text_encoder"):
-        safetensors_io.write(folder / name / "model.safetensors", {"w": torch.zeros(3, 5)})
+        safetensors_io.write_tensors(folder / name / "model.safetensors", {"w": torch.zeros(3, 5)})
     return folder
 
 
@@ -55,7 +55,7 @@ def test_the_stand_in_is_built_below_the_table(store: Store, tmp_path: Path) -> 
     inputs = backbone_stage.BackboneInputs(unit="all", captions=(captions(tmp_path / "c", "A b."),))
     settings = BackboneSettings(name="tiny-random-wan")
     ref = run_stage(store, backbone_stage.STAGE, inputs, settings).ref
-    found = backbone_stage.components(ref, None)
+    found = backbone_stage.load_components(ref, None)
     assert set(found) == set(backbone_stage.COMPONENTS)
     for name, part in found.items():
         assert part.path.is_relative_to(ref.folder)
@@ -67,7 +67,7 @@ def test_a_real_backbone_stays_where_it_is(store: Store, tmp_path: Path) -> None
     weights = file_ref(real_folder(tmp_path / "wan"))
     inputs = backbone_stage.BackboneInputs(unit="all", weights=weights)
     ref = run_stage(store, backbone_stage.STAGE, inputs, REAL).ref
-    found = backbone_stage.components(ref, weights)
+    found = backbone_stage.load_components(ref, weights)
     assert found["vae"].path == weights.path / "vae"
     assert found["vae"].sha256 == file_ref(weights.path / "vae").sha256
     rows = {
@@ -79,21 +79,21 @@ def test_a_real_backbone_stays_where_it_is(store: Store, tmp_path: Path) -> None
     assert [path.name for path in ref.folder.iterdir() if path.is_dir()] == []
 
 
-@pytest.mark.parametrize("name", [name for name, b in model_registry.BACKBONES.items() if b.hub])
+@pytest.mark.parametrize("name", [name for name, b in model_registry.BACKBONES.items() if b.hub_id])
 def test_a_folder_passes_as_the_model_it_is_and_as_no_other(tmp_path: Path, name: str) -> None:
-    folder = real_folder(tmp_path / "wan", model_registry.get(name))
+    folder = real_folder(tmp_path / "wan", model_registry.get_backbone(name))
     for other in model_registry.BACKBONES.values():
         if other.name == name:
-            backbone_stage.check(folder, other)
+            backbone_stage.check_backbone_folder(folder, other)
         else:
             with pytest.raises(BadInput, match=f"not that of {other.name}"):
-                backbone_stage.check(folder, other)
+                backbone_stage.check_backbone_folder(folder, other)
 
 
 def test_another_size_is_told_apart_in_numbers(tmp_path: Path) -> None:
-    folder = real_folder(tmp_path / "wan", model_registry.get("wan2.1-t2v-14b"))
+    folder = real_folder(tmp_path / "wan", model_registry.get_backbone("wan2.1-t2v-14b"))
     with pytest.raises(BadInput) as caught:
-        backbone_stage.check(folder, SMALL)
+        backbone_stage.check_backbone_folder(folder, SMALL)
     assert "num_layers is 40, not 30; num_attention_heads is 40, not 12" in str(caught.value)
     assert str(folder / "transformer" / "config.json") in str(caught.value)
 
@@ -102,10 +102,10 @@ def test_another_vae_or_class_is_refused(tmp_path: Path) -> None:
     folder = real_folder(tmp_path / "wan")
     write_config(folder, "vae", {"_class_name": "AutoencoderKLWan", "z_dim": 48, "base_dim": 96})
     with pytest.raises(BadInput, match=r"this vae is not .* z_dim is 48, not 16"):
-        backbone_stage.check(folder, SMALL)
+        backbone_stage.check_backbone_folder(folder, SMALL)
     write_config(folder, "vae", {"_class_name": "AutoencoderKLMochi", **SMALL.vae.config})
     with pytest.raises(BadInput, match="its class is AutoencoderKLMochi, not AutoencoderKLWan"):
-        backbone_stage.check(folder, SMALL)
+        backbone_stage.check_backbone_folder(folder, SMALL)
 
 
 @pytest.mark.parametrize("part", ["model_index.json", "vae"])
@@ -113,20 +113,20 @@ def test_a_missing_part_is_named(tmp_path: Path, part: str) -> None:
     folder = real_folder(tmp_path / "wan")
     (folder / part).rename(tmp_path / "gone")
     with pytest.raises(BadInput, match=f"{part} is missing"):
-        backbone_stage.check(folder, SMALL)
+        backbone_stage.check_backbone_folder(folder, SMALL)
 
 
 def test_the_settings_name_every_backbone_and_default_to_the_first_ones_layers() -> None:
     names = get_args(BackboneSettings.model_fields["name"].annotation)
     assert set(names) == set(model_registry.BACKBONES)
-    default = model_registry.get(BackboneSettings().name)
-    assert LoraSettings().targets == default.lora_targets
+    default = model_registry.get_backbone(BackboneSettings().name)
+    assert LoraSettings().target_modules == default.lora_targets
     assert LoraSettings().shift == default.flow_shift
 
 
 def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
-    with pytest.raises(BadInput, match=r"no backbone is named 'wan3'.*wan2.1-t2v-14b"):
-        model_registry.get("wan3")
+    with pytest.raises(BadInput, match=r"unknown backbone 'wan3'.*wan2.1-t2v-14b"):
+        model_registry.get_backbone("wan3")
 
 
 @pytest.mark.parametrize(
@@ -144,17 +144,17 @@ def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
 def test_a_size_fits_or_is_told_why_not(
     name: str, frames: int, width: int, height: int, problem: str | None
 ) -> None:
-    assert model_registry.get(name).misfit(frames, width, height) == problem
+    assert model_registry.get_backbone(name).size_error(frames, width, height) == problem
 
 
 def test_a_missing_folder_says_how_to_get_it(tmp_path: Path) -> None:
     for path in (None, tmp_path / "nowhere"):
         with pytest.raises(MissingModel, match=r"hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers"):
-            backbone_stage.weights_folder(REAL.model_copy(update={"path": path}))
+            backbone_stage.resolve_weights_folder(REAL.model_copy(update={"path": path}))
 
 
 def test_the_stand_in_takes_no_path(tmp_path: Path) -> None:
     tiny = BackboneSettings(name="tiny-random-wan")
-    assert backbone_stage.weights_folder(tiny) is None
+    assert backbone_stage.resolve_weights_folder(tiny) is None
     with pytest.raises(BadInput, match="built, not loaded"):
-        backbone_stage.weights_folder(tiny.model_copy(update={"path": tmp_path}))
+        backbone_stage.resolve_weights_folder(tiny.model_copy(update={"path": tmp_path}))

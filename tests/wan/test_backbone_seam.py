@@ -32,17 +32,17 @@ from tests.wan.test_precompute import caption_table, made
 pytestmark = pytest.mark.slow
 
 SMALL_5B = replace(
-    model_registry.get("wan2.2-ti2v-5b"),
+    model_registry.get_backbone("wan2.2-ti2v-5b"),
     name="small-random-wan2.2",
-    hub=None,
+    hub_id=None,
     transformer=replace(
         model_registry.TINY.transformer,
         config={**model_registry.TINY.transformer.config, "in_channels": 48, "out_channels": 48},
     ),
     vae=replace(
-        model_registry.get("wan2.2-ti2v-5b").vae,
+        model_registry.get_backbone("wan2.2-ti2v-5b").vae,
         config={
-            **model_registry.get("wan2.2-ti2v-5b").vae.config,
+            **model_registry.get_backbone("wan2.2-ti2v-5b").vae.config,
             "base_dim": 4,
             "decoder_base_dim": 4,
             "num_res_blocks": 1,
@@ -60,7 +60,7 @@ def precompute(
     """latents_CTHW and text_LD of the first sample, by the stages themselves."""
     folder = clips.folder.parent / "parts"
     video = latents_stage.LatentInputs(
-        unit="one", samples=clips, backbone_name=name, vae=parts["vae"], parts=folder
+        unit="one", samples=clips, backbone_name=name, vae=parts["vae"], partial_results=folder
     )
     words = text_embeddings.EmbeddingInputs(
         unit="one",
@@ -68,7 +68,7 @@ def precompute(
         backbone_name=name,
         text_encoder=parts["text_encoder"],
         tokenizer=parts["tokenizer"],
-        parts=folder,
+        partial_results=folder,
     )
     encoded = run_stage(store, latents_stage.STAGE, video, LatentSettings()).ref
     embedded = run_stage(store, text_embeddings.STAGE, words, EmbeddingSettings()).ref
@@ -92,7 +92,7 @@ def test_wan_2_2_with_its_own_vae_goes_the_whole_way(
     clips = made(tmp_path / "clips", {"a": (5, 96, 64)})
     settings = BackboneSettings.model_construct(name=SMALL_5B.name, path=None, seed=0)
     inputs = backbone_stage.BackboneInputs(unit="all", captions=(captions,))
-    parts = backbone_stage.components(
+    parts = backbone_stage.load_components(
         run_stage(store, backbone_stage.STAGE, inputs, settings).ref, None
     )
     latents_CTHW, text_LD = precompute(store, clips, captions, SMALL_5B.name, parts)
@@ -105,18 +105,18 @@ def test_wan_2_2_with_its_own_vae_goes_the_whole_way(
     assert torch.allclose(latents_CTHW, (mean - 0.25) / 2.0, atol=1e-5)
 
     transformer = lora.load_transformer(parts["transformer"].path, torch.float32)
-    lora.attach(transformer, 4, 4, SMALL_5B.lora_targets, 0)
+    lora.attach_adapter(transformer, 4, 4, SMALL_5B.lora_targets, 0)
     noise = torch.randn(latents_CTHW.shape, generator=torch.Generator().manual_seed(0))
-    loss = flow_matching.losses(
+    loss = flow_matching.velocity_losses(
         transformer,
         latents_CTHW[None],
-        flow_matching.pad_text([text_LD]),
+        flow_matching.pad_embeddings([text_LD]),
         torch.tensor([0.5]),
         noise[None],
         torch.float32,
     )
     loss.sum().backward()
-    assert all(weight.grad is not None for _, weight in lora.trainable(transformer))
+    assert all(weight.grad is not None for _, weight in lora.adapter_parameters(transformer))
 
     made_video = pipeline(
         CAPTIONS[0], width=96, height=64, num_frames=5, num_inference_steps=1, output_type="np"

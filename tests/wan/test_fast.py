@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import fast, flow_matching, lora, lora_export
-from mimix_core.wan.adapter_metadata import Card
+from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.fast import activation_checkpoint, fp8, layers
-from mimix_core.wan.fast.attention import pick_kernel
+from mimix_core.wan.fast.attention import select_kernel
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +32,9 @@ def one_thread() -> None:
 def adapted(folder: Path, targets: tuple[str, ...] = TARGETS) -> Any:
     """A Wan whose adapter matters to its output."""
     model = lora.load_transformer(folder / "transformer", torch.float32)
-    lora.attach(model, RANK, ALPHA, targets, 0)
+    lora.attach_adapter(model, RANK, ALPHA, targets, 0)
     with torch.no_grad():
-        for index, (_, weight) in enumerate(lora.trainable(model)):
+        for index, (_, weight) in enumerate(lora.adapter_parameters(model)):
             numbers = torch.Generator().manual_seed(index)
             weight.copy_(torch.randn(weight.shape, generator=numbers) * 0.1)
     return model.train()
@@ -42,7 +42,7 @@ def adapted(folder: Path, targets: tuple[str, ...] = TARGETS) -> Any:
 
 def made_fast(folder: Path, **asked: Any) -> Any:
     model = adapted(folder)
-    fast.accelerate(model, LoraSettings(rank=RANK, alpha=ALPHA, **asked))
+    fast.accelerate_training(model, LoraSettings(rank=RANK, alpha=ALPHA, **asked))
     return model
 
 
@@ -51,13 +51,13 @@ def loss_of(model: Any) -> torch.Tensor:
     latents, noise = (torch.randn(2, 16, 3, 8, 8, generator=numbers) for _ in range(2))
     text = torch.randn(2, 512, 32, generator=numbers)
     levels = torch.tensor([0.3, 0.8])
-    return flow_matching.losses(model, latents, text, levels, noise, torch.float32).mean()
+    return flow_matching.velocity_losses(model, latents, text, levels, noise, torch.float32).mean()
 
 
 def step(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     loss = loss_of(model)
     loss.backward()
-    return loss.detach(), {name: weight.grad for name, weight in lora.trainable(model)}
+    return loss.detach(), {name: weight.grad for name, weight in lora.adapter_parameters(model)}
 
 
 def apart(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> float:
@@ -87,7 +87,7 @@ def test_loss_and_gradients_are_those_of_diffusers_and_peft(
     plain = adapted(pipeline_folder)
     plain.enable_gradient_checkpointing()
     loss, grads = step(plain)
-    own_loss, own = step(made_fast(pipeline_folder, saved_activations_gb=budget_gb))
+    own_loss, own = step(made_fast(pipeline_folder, activation_budget_gb=budget_gb))
     assert own_loss.item() == pytest.approx(loss.item(), rel=1e-6)
     assert apart(own, grads) < 1e-5
 
@@ -95,7 +95,7 @@ def test_loss_and_gradients_are_those_of_diffusers_and_peft(
 def test_what_is_kept_changes_no_bit(pipeline_folder: Path) -> None:
     loss, grads = step(made_fast(pipeline_folder))
     for budget_gb in (0.0, 0.0003, 0.001):
-        own_loss, own = step(made_fast(pipeline_folder, saved_activations_gb=budget_gb))
+        own_loss, own = step(made_fast(pipeline_folder, activation_budget_gb=budget_gb))
         assert torch.equal(own_loss, loss)
         assert all(torch.equal(own[name], grads[name]) for name in grads)
 
@@ -104,7 +104,7 @@ def test_what_is_kept_changes_no_bit(pipeline_folder: Path) -> None:
 def test_what_is_kept_is_not_computed_again(
     pipeline_folder: Path, budget_gb: float | None, times: int
 ) -> None:
-    model = made_fast(pipeline_folder, saved_activations_gb=budget_gb)
+    model = made_fast(pipeline_folder, activation_budget_gb=budget_gb)
     with Calls() as calls:
         step(model)
     blocks = len(model.blocks)
@@ -118,13 +118,13 @@ def test_what_is_kept_is_not_computed_again(
 
 @pytest.mark.e2e
 def test_a_compiled_block_serves_all_blocks_that_keep_the_same(pipeline_folder: Path) -> None:
-    _, grads = step(made_fast(pipeline_folder, saved_activations_gb=0.0))
-    model = made_fast(pipeline_folder, saved_activations_gb=0.0)
+    _, grads = step(made_fast(pipeline_folder, activation_budget_gb=0.0))
+    model = made_fast(pipeline_folder, activation_budget_gb=0.0)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     # The tracer alone, which decides what is kept, without the C++ compiler behind it.
     compiled = torch.compile(
-        activation_checkpoint.runner(frozenset(), compiled=False),
+        activation_checkpoint.checkpointed_block(frozenset(), compiled=False),
         backend="aot_eager_decomp_partition",
         dynamic=False,
     )
@@ -136,7 +136,7 @@ def test_a_compiled_block_serves_all_blocks_that_keep_the_same(pipeline_folder: 
 
 
 def test_names_and_the_exported_file_stay_the_same(pipeline_folder: Path, tmp_path: Path) -> None:
-    card = Card(
+    card = AdapterMetadata(
         base="tiny",
         base_sha256="",
         rank=RANK,
@@ -150,8 +150,8 @@ def test_names_and_the_exported_file_stay_the_same(pipeline_folder: Path, tmp_pa
     plain, own = adapted(pipeline_folder), made_fast(pipeline_folder)
     assert list(own.state_dict()) == list(plain.state_dict())
     for name, model in (("plain", plain), ("own", own)):
-        weights = dict(lora.trainable(model))
-        lora_export.write(tmp_path / name, lora_export.adapter(weights, ALPHA), card)
+        weights = dict(lora.adapter_parameters(model))
+        lora_export.write_adapter(tmp_path / name, lora_export.build_adapter(weights, ALPHA), card)
     assert (tmp_path / "own").read_bytes() == (tmp_path / "plain").read_bytes()
 
 
@@ -170,7 +170,7 @@ def test_without_a_kernel_attention_stays_diffusers_own(pipeline_folder: Path) -
     model, other = adapted(pipeline_folder), adapted(pipeline_folder)
     processors = [type(module.processor) for module in model.modules() if hasattr(module, "heads")]
     for block in model.blocks:
-        layers.swap(block, None, in_fp8=False)
+        layers.replace_layers(block, None, use_fp8=False)
     assert processors == [type(m.processor) for m in model.modules() if hasattr(m, "heads")]
     loss, grads = step(model)
     wanted_loss, wanted = step(other)
@@ -201,7 +201,7 @@ def test_in_fp8_a_step_is_nearly_the_same(pipeline_folder: Path) -> None:
 
 def test_in_fp8_what_is_kept_changes_no_bit(pipeline_folder: Path) -> None:
     _, grads = step(made_fast(pipeline_folder, fp8=True))
-    _, own = step(made_fast(pipeline_folder, fp8=True, saved_activations_gb=0.0))
+    _, own = step(made_fast(pipeline_folder, fp8=True, activation_budget_gb=0.0))
     assert all(torch.equal(own[name], grads[name]) for name in grads)
 
 
@@ -209,13 +209,13 @@ def test_fp8_rounds_each_token_by_its_own_scale() -> None:
     x = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
     x[3] *= 1e4
     x[5] = 0.0
-    rounded, scale = fp8.rounded(x)
+    rounded, scale = fp8.quantize_rows(x)
     back = rounded.float() * scale
     assert torch.equal(back[5], x[5])
     # Half a step of three bits of mantissa, and what lies below the smallest number.
     assert ((back - x).abs() <= x.abs() / 16 + scale * 2**-10).all()
     # The gradient's product takes the weights' scales in before it is rounded.
-    weight8, weight_scale = fp8.rounded(torch.randn(32, 64))
+    weight8, weight_scale = fp8.quantize_rows(torch.randn(32, 64))
     grad = torch.randn(16, 32)
     wanted = grad @ (weight8.float() * weight_scale)
     found = fp8._frozen_grad(grad, weight8, weight_scale.t().contiguous())
@@ -225,15 +225,15 @@ def test_fp8_rounds_each_token_by_its_own_scale() -> None:
 def test_what_cannot_be_used_is_refused(pipeline_folder: Path) -> None:
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     with pytest.raises(BadInput, match="cudnn needs a CUDA GPU"):
-        pick_kernel("cudnn", cpu, 128, "bf16")
+        select_kernel("cudnn", cpu, 128, "bf16")
     with pytest.raises(BadInput, match="cudnn does not compute in fp32"):
-        pick_kernel("cudnn", gpu, 128, "fp32")
-    assert pick_kernel("auto", gpu, 128, "fp32") is None
+        select_kernel("cudnn", gpu, 128, "fp32")
+    assert select_kernel("auto", gpu, 128, "fp32") is None
     with pytest.raises(BadInput, match="fp8 layers give bf16"):
-        fp8.check(gpu, "fp32")
+        fp8.check_fp8_support(gpu, "fp32")
     model = lora.load_transformer(pipeline_folder / "transformer", torch.float32)
     from peft import LoraConfig
 
     model.add_adapter(LoraConfig(r=2, lora_dropout=0.5, target_modules=["to_q"]))
     with pytest.raises(BadInput, match="dropout"):
-        fast.accelerate(model, LoraSettings())
+        fast.accelerate_training(model, LoraSettings())

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core.wan import flow_matching
-from mimix_core.wan.flow_matching import Levels
+from mimix_core.wan.flow_matching import NoiseLevelDistribution
 
 SHAPE = torch.Size([16, 3, 2, 4])
 levels = st.floats(0, 1)
 shifts = st.floats(1, 12)
 distributions = st.builds(
-    Levels,
+    NoiseLevelDistribution,
     st.sampled_from(["uniform", "logit_normal"]),
     shifts,
     st.floats(-1, 1),
@@ -26,33 +26,35 @@ distributions = st.builds(
 
 @given(levels, levels, shifts)
 def test_the_shift_keeps_ends_and_order(low: float, high: float, shift: float) -> None:
-    assert flow_matching.shifted(0.0, shift) == 0.0
-    assert math.isclose(flow_matching.shifted(1.0, shift), 1.0)
+    assert flow_matching.shift_sigma(0.0, shift) == 0.0
+    assert math.isclose(flow_matching.shift_sigma(1.0, shift), 1.0)
     if low < high:
-        assert flow_matching.shifted(low, shift) <= flow_matching.shifted(high, shift)
-    assert flow_matching.shifted(low, shift) >= low - 1e-12
+        assert flow_matching.shift_sigma(low, shift) <= flow_matching.shift_sigma(high, shift)
+    assert flow_matching.shift_sigma(low, shift) >= low - 1e-12
 
 
 def test_the_shift_of_five() -> None:
-    assert flow_matching.shifted(0.5, 5.0) == pytest.approx(5 / 6)
+    assert flow_matching.shift_sigma(0.5, 5.0) == pytest.approx(5 / 6)
 
 
 @given(distributions)
-def test_levels_rise_with_their_quantile_and_weigh_one_in_the_mean(chosen: Levels) -> None:
+def test_levels_rise_with_their_quantile_and_weigh_one_in_the_mean(
+    chosen: NoiseLevelDistribution,
+) -> None:
     sigmas = [chosen.at((index + 0.5) / 500) for index in range(500)]
     assert sigmas == sorted(sigmas)
     assert 0 < sigmas[0] < sigmas[-1] < 1
-    for weighting in ("none", "bell"):
-        weights = [flow_matching.weight(sigma, weighting, chosen) for sigma in sigmas]
+    for weighting in ("none", "gaussian"):
+        weights = [flow_matching.loss_weight(sigma, weighting, chosen) for sigma in sigmas]
         assert sum(weights) / 500 == pytest.approx(1, rel=0.01)
         assert min(weights) >= 0
 
 
 def test_the_logit_normal_is_what_it_says() -> None:
-    chosen = Levels("logit_normal", 3.0, 0.4, 0.7)
+    chosen = NoiseLevelDistribution("logit_normal", 3.0, 0.4, 0.7)
     numbers = torch.Generator().manual_seed(0)
     logits = 0.4 + 0.7 * torch.randn(20000, generator=numbers, dtype=torch.float64)
-    drawn = sorted(flow_matching.shifted(s, 3.0) for s in torch.sigmoid(logits).tolist())
+    drawn = sorted(flow_matching.shift_sigma(s, 3.0) for s in torch.sigmoid(logits).tolist())
     for quantile in (0.05, 0.3, 0.5, 0.8, 0.95):
         assert chosen.at(quantile) == pytest.approx(drawn[int(20000 * quantile)], abs=0.01)
 
@@ -65,7 +67,8 @@ def test_the_bell_is_diffsynths(shift: float) -> None:
     bell = torch.exp(-2 * ((1000 * sigmas - 500) / 1000) ** 2)
     theirs = (bell - bell.min()) * 1000 / (bell - bell.min()).sum()
     ours = [
-        flow_matching.weight(sigma, "bell", Levels("uniform", shift)) for sigma in sigmas.tolist()
+        flow_matching.loss_weight(sigma, "gaussian", NoiseLevelDistribution("uniform", shift))
+        for sigma in sigmas.tolist()
     ]
     assert torch.allclose(torch.tensor(ours, dtype=torch.float64), theirs, rtol=0.01, atol=0.01)
 
@@ -93,12 +96,13 @@ def test_the_exact_velocity_has_no_loss_and_a_wrong_one_its_square() -> None:
     sigma = torch.tensor([0.25, 0.8])
     text = torch.zeros(2, 512, 8)
     oracle = Oracle(clean, exact_velocity)
-    loss = flow_matching.losses(oracle, clean, text, sigma, noise, torch.float32)
+    loss = flow_matching.velocity_losses(oracle, clean, text, sigma, noise, torch.float32)
     assert loss.shape == (2,)
     assert loss.max() < 1e-9
     off = Oracle(clean, lambda *given: exact_velocity(*given) + 3)
     assert torch.allclose(
-        flow_matching.losses(off, clean, text, sigma, noise, torch.float32), torch.full((2,), 9.0)
+        flow_matching.velocity_losses(off, clean, text, sigma, noise, torch.float32),
+        torch.full((2,), 9.0),
     )
 
 
@@ -106,7 +110,9 @@ def test_the_timestep_stays_in_fp32() -> None:
     clean = torch.zeros(1, *SHAPE)
     oracle = Oracle(clean, lambda noised, *_: noised)
     sigma = torch.tensor([0.7773])
-    flow_matching.losses(oracle, clean, torch.zeros(1, 512, 8), sigma, clean, torch.bfloat16)
+    flow_matching.velocity_losses(
+        oracle, clean, torch.zeros(1, 512, 8), sigma, clean, torch.bfloat16
+    )
     assert oracle.seen["timestep"].dtype == torch.float32
     assert oracle.seen["timestep"].item() == pytest.approx(777.3, abs=1e-3)
     assert oracle.seen["hidden_states"].dtype == torch.bfloat16
@@ -114,7 +120,7 @@ def test_the_timestep_stays_in_fp32() -> None:
 
 def test_noise_is_keyed_by_seed_epoch_and_sample() -> None:
     def noise(*key):
-        return tuple(flow_matching.training_noise(*key, SHAPE).flatten()[:4].tolist())
+        return tuple(flow_matching.draw_training_noise(*key, SHAPE).flatten()[:4].tolist())
 
     torch.manual_seed(1)
     first = noise(0, 3, "clip")
@@ -122,7 +128,7 @@ def test_noise_is_keyed_by_seed_epoch_and_sample() -> None:
     assert noise(0, 3, "clip") == first
     others = {noise(1, 3, "clip"), noise(0, 4, "clip"), noise(0, 3, "other")}
     assert len({first, *others}) == 4
-    held_out = flow_matching.validation_noise(0, "clip", SHAPE).flatten()[:4].tolist()
+    held_out = flow_matching.draw_validation_noise(0, "clip", SHAPE).flatten()[:4].tolist()
     assert tuple(held_out) not in {first, *others}
 
 
@@ -134,7 +140,7 @@ def test_validation_levels_are_the_middles_of_equal_parts() -> None:
 
 
 def test_texts_are_padded_with_zeros_to_512() -> None:
-    padded = flow_matching.pad_text([torch.ones(3, 8), torch.ones(512, 8)])
+    padded = flow_matching.pad_embeddings([torch.ones(3, 8), torch.ones(512, 8)])
     assert padded.shape == (2, 512, 8)
     assert padded[0, :3].eq(1).all()
     assert padded[0, 3:].eq(0).all()

@@ -16,7 +16,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
 from mimix_core.wan import lora, model_registry
 from mimix_core.wan.generation import adapter_merging, device_plan, sampling, video_generator
-from mimix_core.wan.generation.device_plan import Needs, plan
+from mimix_core.wan.generation.device_plan import MemoryEstimate, plan_device
 from mimix_core.wan.lora_formats import Adapter
 from mimix_core.wan.vae import load_vae
 from tests.wan.made_videos import COMPONENTS, PROMPTS, SETTINGS, adapter
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 SEED = 5
-PROMPT = PROMPTS[0].text()
+PROMPT = PROMPTS[0].render()
 
 
 @pytest.fixture(autouse=True)
@@ -39,18 +39,20 @@ def weights(pipeline_folder: Path) -> Adapter:
     return adapter(pipeline_folder)
 
 
-def parts(folder: Path) -> video_generator.Parts:
+def parts(folder: Path) -> video_generator.ComponentFolders:
     folders = {name: folder / name for name in COMPONENTS}
-    return video_generator.Parts(backbone=model_registry.TINY, **folders)
+    return video_generator.ComponentFolders(backbone=model_registry.TINY, **folders)
 
 
-def made(folder: Path, weights: Adapter, **changes: Any) -> video_generator.Generator:
+def made(folder: Path, weights: Adapter, **changes: Any) -> video_generator.VideoGenerator:
     settings = SETTINGS.model_copy(update=changes)
-    return video_generator.load(parts(folder), weights, "adapter", [PROMPT], settings, CPU)
+    return video_generator.load_generator(
+        parts(folder), weights, "adapter", [PROMPT], settings, CPU
+    )
 
 
-def pictures(generator: video_generator.Generator) -> np.ndarray:
-    return generator.frames(PROMPT, SEED).astype(np.int16)
+def pictures(generator: video_generator.VideoGenerator) -> np.ndarray:
+    return generator.generate(PROMPT, SEED).astype(np.int16)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_a_video_is_that_of_wanpipeline_with_the_adapter_loaded(
     assert np.abs(plain - (video * 255).round()).max() <= 1
 
 
-@pytest.mark.parametrize("changes", [{"guidance_batch": True}, {"adapter": "beside"}])
+@pytest.mark.parametrize("changes", [{"batched_guidance": True}, {"adapter_mode": "unmerged"}])
 def test_what_is_only_computed_otherwise_is_the_same_video(
     pipeline_folder: Path, weights: Adapter, plain: np.ndarray, changes: dict[str, Any]
 ) -> None:
@@ -95,7 +97,7 @@ def test_every_setting_of_guidance_leads_as_wanpipeline_does(
     pipeline_folder: Path, weights: Adapter, plain: np.ndarray
 ) -> None:
     unguided = [
-        pictures(made(pipeline_folder, weights, guidance=1.0, guidance_batch=batch))
+        pictures(made(pipeline_folder, weights, guidance_scale=1.0, batched_guidance=batch))
         for batch in (False, True)
     ]
     assert np.array_equal(*unguided)
@@ -118,9 +120,9 @@ def test_tiles_make_the_same_picture_but_for_what_looks_further(pipeline_folder:
     # Smooth in space as latents are; 320 x 272 pixels are two tiles by two.
     coarse = torch.randn(1, 16, 1, 5, 5, generator=torch.Generator().manual_seed(0))
     latents = torch.nn.functional.interpolate(coarse, (1, 34, 40), mode="trilinear")
-    whole = sampling.decode(vae, latents).astype(np.int16)
+    whole = sampling.decode_latents(vae, latents).astype(np.int16)
     vae.enable_tiling()
-    tiled = sampling.decode(vae, latents).astype(np.int16)
+    tiled = sampling.decode_latents(vae, latents).astype(np.int16)
     assert whole.shape == tiled.shape == (1, 272, 320, 3)
     off = np.abs(tiled - whole)
     assert whole.std() > 20
@@ -132,21 +134,21 @@ def test_tiles_make_the_same_picture_but_for_what_looks_further(pipeline_folder:
 def test_pictures_that_are_no_numbers_are_refused(pipeline_folder: Path) -> None:
     vae = load_vae(pipeline_folder / "vae", CPU)
     with pytest.raises(ValueError, match="no numbers"):
-        sampling.decode(vae, torch.full((1, 16, 1, 4, 4), torch.nan))
+        sampling.decode_latents(vae, torch.full((1, 16, 1, 4, 4), torch.nan))
 
 
 def test_blocks_that_come_and_go_compute_the_same(pipeline_folder: Path) -> None:
     def loaded() -> Any:
         transformer = lora.load_transformer(pipeline_folder / "transformer", torch.float32).eval()
-        video_generator.accelerate(transformer, SETTINGS, CPU, streamed=False)
+        video_generator.accelerate_inference(transformer, SETTINGS, CPU, streamed=False)
         return transformer
 
     streamed = loaded()
-    video_generator.stream(streamed, CPU)
+    video_generator.stream_blocks(streamed, CPU)
     assert torch.equal(answer(streamed), answer(loaded()))
     with pytest.raises(BadInput, match=r"samples\.compile"):
         settings = SETTINGS.model_copy(update={"compile": "on"})
-        video_generator.accelerate(loaded(), settings, CPU, streamed=True)
+        video_generator.accelerate_inference(loaded(), settings, CPU, streamed=True)
 
 
 def test_an_adapter_is_merged_only_where_that_is_as_exact(
@@ -155,9 +157,9 @@ def test_an_adapter_is_merged_only_where_that_is_as_exact(
     wide = pipeline_folder / "transformer"
     narrow = tmp_path / "transformer"
     lora.load_transformer(wide, torch.bfloat16).save_pretrained(narrow)
-    assert adapter_merging.best_way(wide, weights, torch.bfloat16) == "merged"
-    assert adapter_merging.best_way(narrow, weights, torch.bfloat16) == "beside"
-    assert adapter_merging.best_way(narrow, weights, torch.float32) == "merged"
+    assert adapter_merging.select_adapter_mode(wide, weights, torch.bfloat16) == "merged"
+    assert adapter_merging.select_adapter_mode(narrow, weights, torch.bfloat16) == "unmerged"
+    assert adapter_merging.select_adapter_mode(narrow, weights, torch.float32) == "merged"
 
     # An adapter far weaker than bf16's step at the weights: how much of it arrives.
     weak = Adapter({n: (a, b * 0.0005) for n, (a, b) in weights.pairs.items()}, weights.alpha)
@@ -166,7 +168,7 @@ def test_an_adapter_is_merged_only_where_that_is_as_exact(
         stored = adapter_merging.StoredWeights(folder)
         transformer = lora.load_transformer(folder, torch.bfloat16)
         before = {layer: module_weight(transformer, layer) for layer in weak.pairs}
-        adapter_merging.merge(transformer, stored, weak)
+        adapter_merging.merge_adapter(transformer, stored, weak)
         shares = []
         for layer, (down, up) in weak.pairs.items():
             asked = weak.alpha / weak.rank * (up @ down)
@@ -189,9 +191,9 @@ def test_a_merged_adapter_answers_as_one_beside_in_bf16(
     trained(exact)
     wanted = answer(exact)
     errors = {}
-    for way in ("merged", "beside"):
+    for way in ("merged", "unmerged"):
         settings = SETTINGS.model_copy(update={"precision": "bf16", "adapter": way})
-        transformer, how = video_generator.load_transformer(
+        transformer, how = video_generator.load_adapted_transformer(
             parts(pipeline_folder),
             weights,
             "",
@@ -203,7 +205,7 @@ def test_a_merged_adapter_answers_as_one_beside_in_bf16(
         found = bf16_answer(transformer)
         errors[way] = ((found - wanted).norm() / wanted.norm()).item()
     assert max(errors.values()) < 0.02
-    assert errors["merged"] < 1.5 * errors["beside"]
+    assert errors["merged"] < 1.5 * errors["unmerged"]
 
 
 def bf16_answer(transformer: Any) -> torch.Tensor:
@@ -219,7 +221,7 @@ def bf16_answer(transformer: Any) -> torch.Tensor:
 
 
 NEEDS = st.builds(
-    Needs,
+    MemoryEstimate,
     text_encoder=st.integers(1, 50),
     transformer=st.integers(1, 60),
     vae=st.integers(1, 2),
@@ -232,9 +234,9 @@ CHOICES = st.sampled_from(["auto", "on", "off"])
 
 @given(needed=NEEDS, free=st.integers(1, 200), more=st.integers(0, 200), offload=CHOICES)
 def test_more_memory_never_means_more_streaming_or_tiling(
-    needed: Needs, free: int, more: int, offload: device_plan.Choice
+    needed: MemoryEstimate, free: int, more: int, offload: device_plan.AutoOnOff
 ) -> None:
-    less, larger = (plan(needed, size, offload, "auto") for size in (free, free + more))
+    less, larger = (plan_device(needed, size, offload, "auto") for size in (free, free + more))
     assert larger.streamed <= less.streamed
     assert larger.tiled <= less.tiled
     assert larger.text_on_gpu >= less.text_on_gpu
@@ -243,8 +245,8 @@ def test_more_memory_never_means_more_streaming_or_tiling(
 
 
 @given(needed=NEEDS, free=st.integers(1, 200))
-def test_what_stays_on_the_gpu_has_room_there(needed: Needs, free: int) -> None:
-    found = plan(needed, free, "auto", "auto")
+def test_what_stays_on_the_gpu_has_room_there(needed: MemoryEstimate, free: int) -> None:
+    found = plan_device(needed, free, "auto", "auto")
     held = needed.vae + (0 if found.streamed else needed.transformer)
     if not found.streamed:
         assert held + needed.denoising <= free
@@ -253,17 +255,23 @@ def test_what_stays_on_the_gpu_has_room_there(needed: Needs, free: int) -> None:
 
 
 def test_the_14b_is_whole_on_80_gb_and_streamed_on_24(tmp_path: Path) -> None:
-    real = model_registry.get("wan2.1-t2v-14b")
+    real = model_registry.get_backbone("wan2.1-t2v-14b")
     sizes = {"transformer": 14_288_491_584, "vae": 126_892_531, "text_encoder": 5_680_000_000}
     for name, numbers in sizes.items():
         header(tmp_path / name, numbers)
-    needed = device_plan.needs(real, SampleSettings(), **{name: tmp_path / name for name in sizes})
+    needed = device_plan.estimate_memory(
+        real, SampleSettings(), **{name: tmp_path / name for name in sizes}
+    )
     assert needed.transformer == pytest.approx(28.6e9, rel=0.01)
     gb = 10**9
-    assert plan(needed, 139 * gb, "auto", "auto") == device_plan.Placing(True, False, False)
-    assert plan(needed, 79 * gb, "auto", "auto") == device_plan.Placing(True, False, False)
-    assert plan(needed, 23 * gb, "auto", "auto").streamed
-    assert not plan(needed, 23 * gb, "auto", "auto").tiled
+    assert plan_device(needed, 139 * gb, "auto", "auto") == device_plan.DevicePlan(
+        True, False, False
+    )
+    assert plan_device(needed, 79 * gb, "auto", "auto") == device_plan.DevicePlan(
+        True, False, False
+    )
+    assert plan_device(needed, 23 * gb, "auto", "auto").streamed
+    assert not plan_device(needed, 23 * gb, "auto", "auto").tiled
 
 
 def header(folder: Path, numbers: int) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from mimix_core.engine.artifacts import digest_file
 from mimix_core.wan import lora_export
-from mimix_core.wan.lora_formats import Layout
+from mimix_core.wan.lora_formats import AdapterLayout
 from tests.wan.test_lora_export import card, in_blocks, some_adapter
 
 runner = CliRunner(env={"COLUMNS": "200"})
@@ -18,21 +18,23 @@ runner = CliRunner(env={"COLUMNS": "200"})
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    path = tmp_path / lora_export.FILE
-    lora_export.write(path, some_adapter(in_blocks, alpha=6.0), card(alpha=6, weights="ema"))
+    path = tmp_path / lora_export.ADAPTER_FILE
+    lora_export.write_adapter(
+        path, some_adapter(in_blocks, alpha=6.0), card(alpha=6, weights="ema")
+    )
     return path
 
 
-@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("layout", AdapterLayout)
 def test_an_adapter_goes_to_any_layout_and_comes_back(
-    trained: Path, tmp_path: Path, layout: Layout
+    trained: Path, tmp_path: Path, layout: AdapterLayout
 ) -> None:
     there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
     asked = ["lora", "export", str(trained), "--format", layout.value, "--to", str(there)]
     done = runner.invoke(app, asked)
     assert done.exit_code == 0, done.output
     assert f"rank 4, {len(in_blocks)} layers, for {layout.value}" in done.output
-    assert lora_export.read_card(there) == (card(alpha=6, weights="ema"), layout)
+    assert lora_export.read_metadata(there) == (card(alpha=6, weights="ema"), layout)
     done = runner.invoke(app, ["lora", "import", str(there), "--to", str(back)])
     assert done.exit_code == 0, done.output
     assert digest_file(back) == digest_file(trained)

@@ -14,13 +14,13 @@ from mimix_core.engine.artifacts import digest_file
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora, lora_export, lora_formats, safetensors_io
-from mimix_core.wan.adapter_metadata import GRAMMAR, Card, shaping
-from mimix_core.wan.lora_formats import Adapter, Layout
+from mimix_core.wan.adapter_metadata import CAPTION_GRAMMAR, AdapterMetadata, result_settings
+from mimix_core.wan.lora_formats import Adapter, AdapterLayout
 from tests.wan.test_lora import adapted, answer, trained
 
 pytestmark = pytest.mark.slow
 
-ALL = LoraSettings().targets
+ALL = LoraSettings().target_modules
 OUTSIDE = (
     "proj_out",
     "condition_embedder.time_proj",
@@ -29,20 +29,20 @@ OUTSIDE = (
 )
 
 
-def card(**changes) -> Card:
+def card(**changes) -> AdapterMetadata:
     used = LoraSettings(rank=4, alpha=4)
     values = {
         "base": "tiny-random-wan",
         "base_sha256": "ab" * 32,
         "rank": used.rank,
         "alpha": used.alpha,
-        "targets": used.targets,
+        "targets": used.target_modules,
         "characters": ("Bunny", "Tom"),
         "styles": ("cartoon",),
         "dataset_sha256": "cd" * 32,
-        "settings": shaping(used),
+        "settings": result_settings(used),
     }
-    return Card(**values | changes)
+    return AdapterMetadata(**values | changes)
 
 
 def some_adapter(layers, *, rank: int = 4, alpha: float = 4.0, seed: int = 0) -> Adapter:
@@ -87,15 +87,15 @@ in_blocks = [
     layers=st.sets(st.sampled_from([*in_blocks, *OUTSIDE]), min_size=1),
     rank=st.integers(1, 5),
     alpha=st.sampled_from([0.5, 1.0, 4.0, 7.0]),
-    layout=st.sampled_from(Layout),
+    layout=st.sampled_from(AdapterLayout),
 )
 def test_every_adapter_comes_back_bit_by_bit_from_every_layout(layers, rank, alpha, layout) -> None:
     adapter = some_adapter(layers, rank=rank, alpha=alpha)
-    written = lora_formats.tensors_of(adapter, layout)
-    assert lora_formats.layout_of(written, "x") is layout
+    written = lora_formats.adapter_to_tensors(adapter, layout)
+    assert lora_formats.detect_layout(written, "x") is layout
     # Only diffusers' layout has nowhere to write alpha but beside the weights.
-    told = alpha if layout is Layout.DIFFUSERS else None
-    assert same(lora_formats.adapter_of(written, told, "x"), adapter)
+    told = alpha if layout is AdapterLayout.DIFFUSERS else None
+    assert same(lora_formats.adapter_from_tensors(written, told, "x"), adapter)
 
 
 @pytest.fixture(scope="module")
@@ -103,34 +103,34 @@ def whole(pipeline_folder: Path) -> tuple[object, Adapter]:
     """A trained adapter on all the layers that MiMix adapts; alpha is not the rank."""
     transformer = adapted(pipeline_folder, alpha=6, targets=ALL)
     trained(transformer)
-    return transformer, lora_export.adapter(dict(lora.trainable(transformer)), 6.0)
+    return transformer, lora_export.build_adapter(dict(lora.adapter_parameters(transformer)), 6.0)
 
 
-@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("layout", AdapterLayout)
 def test_wan_pipeline_loads_every_layout(
-    whole, pipeline_folder: Path, tmp_path: Path, layout: Layout
+    whole, pipeline_folder: Path, tmp_path: Path, layout: AdapterLayout
 ) -> None:
     from diffusers import WanPipeline
 
     transformer, adapter = whole
-    lora_export.write(tmp_path / lora_export.FILE, adapter, card(alpha=6), layout)
+    lora_export.write_adapter(tmp_path / lora_export.ADAPTER_FILE, adapter, card(alpha=6), layout)
     pipeline = WanPipeline.from_pretrained(pipeline_folder)
     pipeline.load_lora_weights(tmp_path)
     assert torch.allclose(answer(pipeline.transformer), answer(transformer), atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", [Layout.COMFYUI, Layout.KOHYA])
-def test_diffusers_own_converters_read_the_same_bits(whole, layout: Layout) -> None:
+@pytest.mark.parametrize("layout", [AdapterLayout.COMFYUI, AdapterLayout.KOHYA])
+def test_diffusers_own_converters_read_the_same_bits(whole, layout: AdapterLayout) -> None:
     from diffusers.loaders import lora_conversion_utils as theirs
 
     convert = {
-        Layout.COMFYUI: theirs._convert_non_diffusers_wan_lora_to_diffusers,
-        Layout.KOHYA: theirs._convert_musubi_wan_lora_to_diffusers,
+        AdapterLayout.COMFYUI: theirs._convert_non_diffusers_wan_lora_to_diffusers,
+        AdapterLayout.KOHYA: theirs._convert_musubi_wan_lora_to_diffusers,
     }[layout]
     _, adapter = whole
     plain = Adapter(adapter.pairs, float(adapter.rank))
-    read = convert(lora_formats.tensors_of(plain, layout))
-    ours = lora_formats.tensors_of(plain, Layout.DIFFUSERS)
+    read = convert(lora_formats.adapter_to_tensors(plain, layout))
+    ours = lora_formats.adapter_to_tensors(plain, AdapterLayout.DIFFUSERS)
     assert set(read) == set(ours)
     assert all(torch.equal(read[name], ours[name]) for name in ours)
 
@@ -144,14 +144,14 @@ def test_diffusers_reads_a_comfyui_file_of_layers_outside_the_blocks() -> None:
         ["blocks.0.attn1.to_q", "proj_out", "condition_embedder.time_proj", *text]
     )
     read = theirs._convert_non_diffusers_wan_lora_to_diffusers(
-        lora_formats.tensors_of(adapter, Layout.COMFYUI)
+        lora_formats.adapter_to_tensors(adapter, AdapterLayout.COMFYUI)
     )
-    assert same(lora_formats.adapter_of(read, 4.0, "x"), adapter)
+    assert same(lora_formats.adapter_from_tensors(read, 4.0, "x"), adapter)
 
 
 def test_names_are_those_that_comfyui_and_musubi_tuner_look_for() -> None:
     adapter = some_adapter(["blocks.3.attn2.to_out.0", "blocks.3.ffn.net.0.proj"], alpha=2.0)
-    assert sorted(lora_formats.tensors_of(adapter, Layout.COMFYUI)) == [
+    assert sorted(lora_formats.adapter_to_tensors(adapter, AdapterLayout.COMFYUI)) == [
         "diffusion_model.blocks.3.cross_attn.o.alpha",
         "diffusion_model.blocks.3.cross_attn.o.lora_down.weight",
         "diffusion_model.blocks.3.cross_attn.o.lora_up.weight",
@@ -159,7 +159,7 @@ def test_names_are_those_that_comfyui_and_musubi_tuner_look_for() -> None:
         "diffusion_model.blocks.3.ffn.0.lora_down.weight",
         "diffusion_model.blocks.3.ffn.0.lora_up.weight",
     ]
-    kohya = lora_formats.tensors_of(adapter, Layout.KOHYA)
+    kohya = lora_formats.adapter_to_tensors(adapter, AdapterLayout.KOHYA)
     assert sorted(kohya) == [
         "lora_unet_blocks_3_cross_attn_o.alpha",
         "lora_unet_blocks_3_cross_attn_o.lora_down.weight",
@@ -170,23 +170,27 @@ def test_names_are_those_that_comfyui_and_musubi_tuner_look_for() -> None:
     ]
     assert kohya["lora_unet_blocks_3_ffn_0.alpha"].item() == 2.0
     # Left out where it is the rank: both then scale by 1.
-    even = lora_formats.tensors_of(some_adapter(["blocks.0.attn1.to_q"]), Layout.COMFYUI)
+    even = lora_formats.adapter_to_tensors(
+        some_adapter(["blocks.0.attn1.to_q"]), AdapterLayout.COMFYUI
+    )
     assert not any(name.endswith("alpha") for name in even)
 
 
-@pytest.mark.parametrize("layout", Layout)
-def test_files_carry_their_card_and_repeat_byte_by_byte(tmp_path: Path, layout: Layout) -> None:
+@pytest.mark.parametrize("layout", AdapterLayout)
+def test_files_carry_their_card_and_repeat_byte_by_byte(
+    tmp_path: Path, layout: AdapterLayout
+) -> None:
     adapter, path = some_adapter(in_blocks), tmp_path / "lora.safetensors"
-    lora_export.write(path, adapter, card(), layout)
+    lora_export.write_adapter(path, adapter, card(), layout)
     digest = digest_file(path)
     for _ in range(3):
-        lora_export.write(path, adapter, card(), layout)
+        lora_export.write_adapter(path, adapter, card(), layout)
         assert digest_file(path) == digest
-    read, said = lora_export.read(path)
-    assert lora_export.read_card(path) == (card(), layout)
+    read, said = lora_export.read_adapter(path)
+    assert lora_export.read_metadata(path) == (card(), layout)
     assert same(read, adapter)
     assert said == card()
-    assert said.grammar == GRAMMAR
+    assert said.grammar == CAPTION_GRAMMAR
     assert said.settings["learning_rate"] == 1e-4
     assert "device" not in said.settings  # changes nothing in the adapter
 
@@ -194,15 +198,17 @@ def test_files_carry_their_card_and_repeat_byte_by_byte(tmp_path: Path, layout: 
 def test_a_bf16_file_of_someone_else_keeps_its_type() -> None:
     adapter = some_adapter(in_blocks)
     pairs = {layer: (a.bfloat16(), b.bfloat16()) for layer, (a, b) in adapter.pairs.items()}
-    written = lora_formats.tensors_of(Adapter(pairs, 4.0), Layout.KOHYA)
-    assert same(lora_formats.adapter_of(written, None, "x"), Adapter(pairs, 4.0))
+    written = lora_formats.adapter_to_tensors(Adapter(pairs, 4.0), AdapterLayout.KOHYA)
+    assert same(lora_formats.adapter_from_tensors(written, None, "x"), Adapter(pairs, 4.0))
 
 
 def spoiled(folder: Path, change) -> Path:
-    found = lora_formats.tensors_of(some_adapter(["blocks.0.attn1.to_q"]), Layout.KOHYA)
+    found = lora_formats.adapter_to_tensors(
+        some_adapter(["blocks.0.attn1.to_q"]), AdapterLayout.KOHYA
+    )
     change(found)
     path = folder / "spoiled.safetensors"
-    safetensors_io.write(path, found, {"mimix": card().model_dump_json()})
+    safetensors_io.write_tensors(path, found, {"mimix": card().model_dump_json()})
     return path
 
 
@@ -215,7 +221,9 @@ def spoiled(folder: Path, change) -> Path:
         (lambda t: t.clear(), "holds nothing"),
         (
             lambda t: t.update(
-                lora_formats.tensors_of(some_adapter(["blocks.1.attn1.to_q"], rank=2), Layout.KOHYA)
+                lora_formats.adapter_to_tensors(
+                    some_adapter(["blocks.1.attn1.to_q"], rank=2), AdapterLayout.KOHYA
+                )
             ),
             r"differ in rank \(\[2, 4\]\)",
         ),
@@ -224,36 +232,36 @@ def spoiled(folder: Path, change) -> Path:
 def test_a_file_that_is_no_lora_of_wan_is_refused(tmp_path: Path, change, message: str) -> None:
     path = spoiled(tmp_path, change)
     with pytest.raises(BadInput, match=message) as error:
-        lora_export.read(path)
+        lora_export.read_adapter(path)
     assert str(path) in str(error.value)
 
 
 def test_a_file_that_mimix_did_not_make_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
-    safetensors_io.write(path, {"a": torch.ones(1)}, {"format": "pt"})
+    safetensors_io.write_tensors(path, {"a": torch.ones(1)}, {"format": "pt"})
     with pytest.raises(BadInput, match="not an adapter of MiMix: it has no card"):
-        lora_export.read_card(path)
-    safetensors_io.write(path, {"a": torch.ones(1)}, {"mimix": json.dumps({"base": "x"})})
+        lora_export.read_metadata(path)
+    safetensors_io.write_tensors(path, {"a": torch.ones(1)}, {"mimix": json.dumps({"base": "x"})})
     with pytest.raises(BadInput, match="another version of MiMix"):
-        lora_export.read_card(path)
+        lora_export.read_metadata(path)
     with pytest.raises(BadInput, match="there is no such file"):
-        lora_export.read_card(tmp_path / "nowhere.safetensors")
+        lora_export.read_metadata(tmp_path / "nowhere.safetensors")
     path.write_bytes(b"PK\3\4 a zip")
     with pytest.raises(BadInput, match="not a safetensors file"):
-        lora_export.read_card(path)
+        lora_export.read_metadata(path)
 
 
 def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
-    lora_export.write(path, some_adapter(in_blocks), card())
-    lora_export.check_base(path, "tiny-random-wan", "ab" * 32)
+    lora_export.write_adapter(path, some_adapter(in_blocks), card())
+    lora_export.check_base_model(path, "tiny-random-wan", "ab" * 32)
     with pytest.raises(BadInput, match=r"trained on tiny-random-wan.*not on wan2.1-t2v-14b"):
-        lora_export.check_base(path, "wan2.1-t2v-14b", "ab" * 32)
+        lora_export.check_base_model(path, "wan2.1-t2v-14b", "ab" * 32)
     with pytest.raises(BadInput, match=r"\(abababababab\), not on tiny-random-wan \(000000000000"):
-        lora_export.check_base(path, "tiny-random-wan", "0" * 64)
+        lora_export.check_base_model(path, "tiny-random-wan", "0" * 64)
 
 
 def test_a_layer_that_only_diffusers_names_is_refused_for_others() -> None:
     adapter = some_adapter(["patch_embedding"])
     with pytest.raises(BadInput, match="patch_embedding has no name in Wan's own code"):
-        lora_formats.tensors_of(adapter, Layout.COMFYUI)
+        lora_formats.adapter_to_tensors(adapter, AdapterLayout.COMFYUI)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import Variant, parse, render
+from mimix_core.domain.caption_grammar import CaptionVariant, parse_caption, render_caption
 from mimix_core.engine.artifacts import TableRef, file_ref
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
@@ -167,7 +167,7 @@ def test_the_next_clips_are_loaded_while_one_is_worked_on() -> None:
         return np.zeros(1, np.uint8)
 
     seen = []
-    for name, _ in latents_stage.ahead("abcde", load):
+    for name, _ in latents_stage.prefetch("abcde", load):
         seen.append(name)
         for following in "abcde"[len(seen) : len(seen) + 2]:
             assert begun[following].wait(10), "not loaded ahead"
@@ -210,7 +210,7 @@ def test_an_embedding_is_what_the_pipeline_reads(
         assert found.shape == (row["tokens"], 32)
         with torch.no_grad():
             expected = pipeline._get_t5_prompt_embeds(texts[name], max_sequence_length=512)
-        assert torch.allclose(flow_matching.pad_text([found]), expected, atol=1e-4)
+        assert torch.allclose(flow_matching.pad_embeddings([found]), expected, atol=1e-4)
     assert (rows["a"]["file"], rows["a"]["key"]) == (rows["d"]["file"], rows["d"]["key"])
     assert rows["a"]["tokens"] < 100
     assert rows["a"]["tokens_cut"] == 0
@@ -225,14 +225,14 @@ def test_a_variant_embeds_anew_and_nothing_else(
     captions = caption_table(tmp_path / "captions", {"a": TEXTS[0]})
     inputs = text_inputs(captions, pipeline_folder)
     found = {}
-    for variant in Variant:
+    for variant in CaptionVariant:
         settings = EmbeddingSettings(variant=variant.value)
         ref = run_stage(store, text_embeddings.STAGE, inputs, settings).ref
         [row] = tables.read(ref.path, EMBEDDINGS)
         assert row["caption"] == TEXTS[0], "what the dataset knows it by"
-        assert row["text"] == render(parse(TEXTS[0]), variant)
+        assert row["text"] == render_caption(parse_caption(TEXTS[0]), variant)
         found[ref.key] = row["sha256"]
-    assert len(found) == len(set(found.values())) == len(Variant)
+    assert len(found) == len(set(found.values())) == len(CaptionVariant)
     # Captions and latents are given no setting of the embeddings, so their keys cannot change.
     assert "variant" not in LatentSettings.model_fields
     assert "variant" not in latents_stage.LatentInputs.model_fields
@@ -243,29 +243,29 @@ tokens = st.lists(st.integers(1, 5), min_size=1, max_size=12)
 
 @given(st.dictionaries(st.text(max_size=4), tokens, max_size=30), st.integers(1, 40))
 def test_batches_hold_every_text_once_and_not_too_many_tokens(texts, batch_tokens) -> None:
-    batches = list(text_embeddings.batches(texts, batch_tokens))
+    batches = list(text_embeddings.batch_by_length(texts, batch_tokens))
     assert sorted(name for batch in batches for name in batch) == sorted(texts)
     for batch in batches:
         longest = max(len(texts[name]) for name in batch)
         assert len(batch) == 1 or len(batch) * longest <= batch_tokens
     shuffled = dict(reversed(texts.items()))
-    assert list(text_embeddings.batches(shuffled, batch_tokens)) == batches
+    assert list(text_embeddings.batch_by_length(shuffled, batch_tokens)) == batches
 
 
 def test_a_batch_gives_what_its_captions_give_alone(pipeline_folder: Path) -> None:
     cpu = torch.device("cpu")
-    tokenizer, encoder = text_embeddings.load(
+    tokenizer, encoder = text_embeddings.load_text_models(
         pipeline_folder / "tokenizer", pipeline_folder / "text_encoder", cpu
     )
-    ids = text_embeddings.token_ids(tokenizer, [*TEXTS, "A b."])
-    for together, one in zip(text_embeddings.embed_all(encoder, ids), ids, strict=True):
+    ids = text_embeddings.tokenize_captions(tokenizer, [*TEXTS, "A b."])
+    for together, one in zip(text_embeddings.embed_tokens(encoder, ids), ids, strict=True):
         assert len(together) == len(one)
-        assert torch.allclose(together, text_embeddings.embed_all(encoder, [one])[0], atol=1e-5)
+        assert torch.allclose(together, text_embeddings.embed_tokens(encoder, [one])[0], atol=1e-5)
 
 
 @given(st.lists(st.integers(3, 99), max_size=20), st.integers(2, 12))
 def test_a_cut_keeps_the_beginning_and_the_end_mark(ids, max_tokens) -> None:
-    kept = text_embeddings.cut([*ids, 1], max_tokens)
+    kept = text_embeddings.truncate_tokens([*ids, 1], max_tokens)
     assert len(kept) == min(len(ids) + 1, max_tokens)
     assert kept[-1] == 1
     assert list(kept[:-1]) == ids[: len(kept) - 1]

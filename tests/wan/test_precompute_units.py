@@ -34,15 +34,15 @@ def test_the_shares_of_a_table_are_all_of_it_and_each_not_too_long(usable: int) 
     table = TableRef(
         stage="composites", unit="all", key="k", sha256="s", path=Path("t"), counts=counts
     )
-    shares = training.shares(table)
+    shares = training.split_latent_units(table)
     assert len({unit for unit, _ in shares}) == len(shares)
-    if usable <= training.LATENTS_A_UNIT:
+    if usable <= training.MAX_LATENTS_PER_UNIT:
         assert shares == [("all", None)]
         return
     spans = [span for _, span in shares if span is not None]
     assert [row for span in spans for row in range(*span)] == list(range(usable))
     lengths = [end - begin for begin, end in spans]
-    assert max(lengths) <= training.LATENTS_A_UNIT
+    assert max(lengths) <= training.MAX_LATENTS_PER_UNIT
     assert max(lengths) - min(lengths) <= 1
 
 
@@ -89,18 +89,20 @@ def test_two_workers_split_the_units_of_a_table(
     monkeypatch.setattr(training, "LATENTS_A_UNIT", 3)
     clips = made(tmp_path / "clips", {f"c{n}": (9, 64, 32) for n in range(11)})
     config = Config(
-        library=tmp_path / "library.yaml", workspace=tmp_path, run=RunSettings(workers=2)
+        library=tmp_path / "library.yaml", workspace=tmp_path, run=RunSettings(max_workers=2)
     )
     work = Workspace(config, Library.model_construct(shows=()), Store(tmp_path / "store"), ())
     captions = caption_table(tmp_path / "captions", {"a": TEXTS[0], "b": LONG})
     parts = ("vae", "text_encoder", "tokenizer")
-    model = training.Backbone(NAME, clips, {p: file_ref(pipeline_folder / p) for p in parts})
+    model = training.PreparedBackbone(
+        NAME, clips, {p: file_ref(pipeline_folder / p) for p in parts}
+    )
 
     @flow
     def precompute() -> tuple[list[TableRef], list[TableRef]]:
         run = Run(work)
-        refs = training.latents(run, [clips], model)
-        return refs, training.embeddings(run, [captions], model)
+        refs = training.encode_latents(run, [clips], model)
+        return refs, training.embed_captions(run, [captions], model)
 
     watch = UnitProcesses()
     watch.start()

@@ -23,7 +23,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_new_captions_change_the_tokenizer_alone(pipeline_folder: Path, tmp_path: Path) -> None:
-    random_backbone.build(
+    random_backbone.build_random_backbone(
         [*CAPTIONS, "[Character: Frank], glides. [scene-style:cartoon]"], 0, tmp_path / "b"
     )
     before, after = digests(pipeline_folder), digests(tmp_path / "b")
@@ -34,9 +34,9 @@ def test_the_seed_changes_the_weights_and_nothing_else(
     pipeline_folder: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(123)  # the process's own generator must not matter
-    random_backbone.build(CAPTIONS[::-1], 0, tmp_path / "again")
+    random_backbone.build_random_backbone(CAPTIONS[::-1], 0, tmp_path / "again")
     assert digests(tmp_path / "again") == digests(pipeline_folder)
-    random_backbone.build(CAPTIONS, 1, tmp_path / "other")
+    random_backbone.build_random_backbone(CAPTIONS, 1, tmp_path / "other")
     before, after = digests(pipeline_folder), digests(tmp_path / "other")
     changed = {name for name in COMPONENTS if before[name] != after[name]}
     assert changed == {"text_encoder", "transformer", "vae"}
@@ -73,10 +73,10 @@ def test_no_prompt_has_an_unknown_piece(pipeline_folder: Path) -> None:
 
 @given(st.lists(st.text(max_size=40), max_size=20), st.randoms())
 def test_the_vocabulary_is_a_function_of_the_set_of_captions(captions, shuffler) -> None:
-    pieces = random_backbone.vocabulary(captions)
+    pieces = random_backbone.build_vocabulary(captions)
     shuffled = list(captions)
     shuffler.shuffle(shuffled)
-    assert random_backbone.vocabulary(shuffled) == pieces
+    assert random_backbone.build_vocabulary(shuffled) == pieces
     names = [piece for piece, _ in pieces]
-    assert len(names) == len(set(names)) <= random_backbone.VOCABULARY
+    assert len(names) == len(set(names)) <= random_backbone.VOCABULARY_SIZE
     assert names[:3] == ["<pad>", "</s>", "<unk>"]

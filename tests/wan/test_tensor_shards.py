@@ -44,38 +44,38 @@ def test_a_file_joined_of_parts_gives_back_each(contents, tmp_path_factory) -> N
     for number, (name, tensor) in enumerate(whole.items()):
         parts[name] = folder / str(number)
         # Its name in the part and what else stands there do not matter.
-        safetensors_io.write(parts[name], {"x": tensor}, {"note": "n"})
-    safetensors_io.join(folder / "joined", parts)
-    found = safetensors_io.read(folder / "joined")
+        safetensors_io.write_tensors(parts[name], {"x": tensor}, {"note": "n"})
+    safetensors_io.merge_tensor_files(folder / "joined", parts)
+    found = safetensors_io.read_tensors(folder / "joined")
     assert set(found) == set(whole)
     for name, tensor in whole.items():
         assert torch.equal(found[name], tensor)
-        assert torch.equal(safetensors_io.read_one(folder / "joined", name), tensor)
-        assert safetensors_io.digest(found[name]) == safetensors_io.digest(tensor)
-    safetensors_io.join(folder / "again", dict(reversed(parts.items())))
+        assert torch.equal(safetensors_io.read_tensor(folder / "joined", name), tensor)
+        assert safetensors_io.digest_tensor(found[name]) == safetensors_io.digest_tensor(tensor)
+    safetensors_io.merge_tensor_files(folder / "again", dict(reversed(parts.items())))
     assert digest_file(folder / "again") == digest_file(folder / "joined")
 
 
 def test_shards_hold_64_each_and_every_one_is_found(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     given = {f"s{n:03d}": numbers([1, 1, 1, 2], seed=n) for n in range(130)}
-    with tensor_shards.unit_parts(tmp_path, "stage", "key") as parts:
-        kept = {name: parts.keep(name, tensor) for name, tensor in given.items()}
+    with tensor_shards.open_partial_results(tmp_path, "stage", "key") as parts:
+        kept = {name: parts.put(name, tensor) for name, tensor in given.items()}
         places = tensor_shards.write_shards(tmp_path / "out", "latents", kept)
     shards = sorted((tmp_path / "out" / "latents").iterdir())
-    assert [len(safetensors_io.read(path)) for path in shards] == [64, 64, 2]
+    assert [len(safetensors_io.read_tensors(path)) for path in shards] == [64, 64, 2]
     for name, tensor in given.items():
         place = places[name]
         ref = tensor_shards.TensorRef(
             file=tmp_path / "out" / place.file, key=place.key, shape=place.shape
         )
         assert torch.equal(tensor_shards.read_latents(ref), tensor)
-        assert place.sha256 == safetensors_io.digest(tensor)
+        assert place.sha256 == safetensors_io.digest_tensor(tensor)
 
 
 def test_reading_one_sample_does_not_read_the_shard(tmp_path: Path) -> None:
     size = 1 << 18  # 1 MB of fp32: 256 pages of 4 kB, as its copy in memory
-    safetensors_io.write(
+    safetensors_io.write_tensors(
         tmp_path / "shard", {f"s{n}": torch.full((1, 1, 1, size), n) for n in range(64)}
     )
     ref = tensor_shards.TensorRef(file=tmp_path / "shard", key="s7", shape=(1, 1, 1, size))
@@ -87,7 +87,7 @@ def test_reading_one_sample_does_not_read_the_shard(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_or_not_whole_says_what_to_do(tmp_path: Path) -> None:
-    safetensors_io.write(tmp_path / "shard", {"s": numbers([1, 2, 3, 4])})
+    safetensors_io.write_tensors(tmp_path / "shard", {"s": numbers([1, 2, 3, 4])})
     ref = tensor_shards.TensorRef(file=tmp_path / "shard", key="s", shape=(1, 2, 3, 4))
     for broken in ({"key": "t"}, {"file": tmp_path / "gone"}, {"shape": (2, 1, 3, 4)}):
         with pytest.raises(BadInput, match="makes it again"):
@@ -104,30 +104,32 @@ def test_a_part_that_is_not_as_it_was_written_is_not_found(
     place: int, byte: int, tmp_path_factory
 ) -> None:
     folder = tmp_path_factory.mktemp("parts")
-    with tensor_shards.unit_parts(folder, "stage", "key") as parts:
-        kept = parts.keep("s", numbers([4, 4, 2]))
-        assert parts.find("s") == kept
+    with tensor_shards.open_partial_results(folder, "stage", "key") as parts:
+        kept = parts.put("s", numbers([4, 4, 2]))
+        assert parts.get("s") == kept
         content = bytearray(kept.path.read_bytes())
         place %= len(content)
         content[place] = byte
         kept.path.write_bytes(content)
-        found = parts.find("s")
+        found = parts.get("s")
         # A space in the header's padding may be another one; the numbers may not.
-        assert found is None or safetensors_io.read_one(found.path, "s").equal(numbers([4, 4, 2]))
+        assert found is None or safetensors_io.read_tensor(found.path, "s").equal(
+            numbers([4, 4, 2])
+        )
         kept.path.write_bytes(content[:place])
-        assert parts.find("s") is None
+        assert parts.get("s") is None
 
 
 def test_sweeping_leaves_what_is_worked_on(tmp_path: Path) -> None:
-    with tensor_shards.unit_parts(tmp_path, "latents", "old") as old:
+    with tensor_shards.open_partial_results(tmp_path, "latents", "old") as old:
         old.keep("s", numbers([1]))
-    with tensor_shards.unit_parts(tmp_path, "latents", "busy") as busy:
+    with tensor_shards.open_partial_results(tmp_path, "latents", "busy") as busy:
         busy.keep("s", numbers([1]))
-        tensor_shards.sweep(tmp_path, "latents")
+        tensor_shards.remove_stale_results(tmp_path, "latents")
         assert busy.find("s") is not None
         assert old.find("s") is None
     assert [path.name for path in (tmp_path / "latents").iterdir()] == ["busy"]
-    tensor_shards.sweep(tmp_path, "latents")
+    tensor_shards.remove_stale_results(tmp_path, "latents")
     assert list((tmp_path / "latents").iterdir()) == []
 
 
@@ -169,7 +171,7 @@ def test_a_killed_unit_goes_on_and_ends_with_the_same_bytes(
     assert finished < len(sizes)
 
     ref = run_stage(store, latents_stage.STAGE, inputs, LatentSettings()).ref
-    effort = store.record(ref).effort
+    effort = store.record(ref).runtime_stats
     assert effort["found"] == finished
     assert effort["encoded"] == len(sizes) - finished
     elsewhere = inputs.model_copy(update={"parts": tmp_path / "no-parts"})

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimix_core.wan import vae_layers
-from mimix_core.wan.vae import encode, load_vae
+from mimix_core.wan.vae import encode_frames, load_vae
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def test_frames_that_do_not_fit_are_refused(
     pair: tuple[AutoencoderKLWan, AutoencoderKLWan], frames: int, height: int, width: int
 ) -> None:
     with pytest.raises(ValueError, match="do not fit"):
-        encode(pair[1], np.zeros((frames, height, width, 3), np.uint8))
+        encode_frames(pair[1], np.zeros((frames, height, width, 3), np.uint8))
 
 
 def test_convolutions_read_channels_last_also_where_earlier_frames_come_first(

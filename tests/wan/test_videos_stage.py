@@ -15,22 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import Variant
-from mimix_core.domain.prompts import Prompt
+from mimix_core.domain.caption_grammar import CaptionVariant
+from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.engine.artifacts import TableRef, digest_file
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
-from mimix_core.engine.torch_runtime import seed_of
+from mimix_core.engine.torch_runtime import derive_seed
 from mimix_core.errors import BadInput, StageFailed
 from mimix_core.media.decode import read_rgb
-from mimix_core.media.encode import prove_clip
+from mimix_core.media.encode import verify_clip
 from mimix_core.settings import SampleSettings
 from mimix_core.tables import SAMPLES, Row
 from mimix_core.wan import lora_export, safetensors_io, samples_stage, videos_stage
 from mimix_core.wan.generation import provenance
-from mimix_core.wan.generation.partial_videos import Kept
+from mimix_core.wan.generation.partial_videos import PartialVideos
 from mimix_core.wan.lora_formats import Adapter
-from tasks.evaluation import VIDEOS_A_UNIT, shares
+from tasks.evaluation import MAX_VIDEOS_PER_UNIT, split_prompt_units
 from tests.wan.made_videos import PROMPTS, SETTINGS, adapter, inputs, prompt
 
 pytestmark = pytest.mark.slow
@@ -59,12 +59,12 @@ def test_videos_repeat_depend_on_prompt_and_adapter_and_say_what_they_are(
     assert {(row["status"], row["frames"]) for row in made.values()} == {("ok", 5)}
     video = first.folder / made["one"]["file"]
     assert read_rgb(video).shape == (5, 32, 32, 3)
-    prove_clip(video, 32, 32, frames=5)
-    said = provenance.read(video)
-    assert said == provenance.Recipe(
-        prompt=PROMPTS[0].text(),
+    verify_clip(video, 32, 32, frames=5)
+    said = provenance.read_provenance(video)
+    assert said == provenance.VideoProvenance(
+        prompt=PROMPTS[0].render(),
         negative_prompt=SETTINGS.negative_prompt,
-        seed=seed_of(0, "one"),
+        seed=derive_seed(0, "one"),
         width=32,
         height=32,
         frames=5,
@@ -75,7 +75,7 @@ def test_videos_repeat_depend_on_prompt_and_adapter_and_say_what_they_are(
         vae_precision="fp32",
         backbone="tiny-random-wan",
         base_sha256=given_.transformer.sha256,
-        lora_sha256=digest_file(given_.lora.folder / lora_export.FILE),
+        lora_sha256=digest_file(given_.lora.folder / lora_export.ADAPTER_FILE),
     )
     assert made["one"]["seed"] == said.seed != made["two"]["seed"]
 
@@ -99,14 +99,16 @@ def test_a_unit_goes_on_with_the_videos_that_are_there_and_whole(
     given_ = inputs(pipeline_folder, tmp_path, weights)
     store = Store(tmp_path / "first")
     first = run_stage(store, videos_stage.STAGE, given_, SETTINGS).ref
-    assert store.record(first).effort["found"] == 0
-    kept = {provenance.read(path).seed: path for path in (tmp_path / "parts").rglob("*.mp4")}
-    one, two = (kept[seed_of(0, name)] for name in ("one", "two"))
+    assert store.record(first).runtime_stats["found"] == 0
+    kept = {
+        provenance.read_provenance(path).seed: path for path in (tmp_path / "parts").rglob("*.mp4")
+    }
+    one, two = (kept[derive_seed(0, name)] for name in ("one", "two"))
     two.write_bytes(two.read_bytes()[:-100])
     (one.parent / f"{one.name[:32]}.unfinished").write_bytes(b"a video that was being written")
     again = Store(tmp_path / "second")
     second = run_stage(again, videos_stage.STAGE, given_, SETTINGS).ref
-    effort = again.record(second).effort
+    effort = again.record(second).runtime_stats
     assert (effort["found"], effort["generated"]) == (1, 1)
     assert digests(second) == digests(first)
 
@@ -148,7 +150,7 @@ def test_a_killed_unit_goes_on_and_ends_with_the_same_bytes(
     assert finished < len(many)
 
     ref = run_stage(store, videos_stage.STAGE, given_, SETTINGS).ref
-    effort = store.record(ref).effort
+    effort = store.record(ref).runtime_stats
     assert (effort["found"], effort["generated"]) == (finished, len(many) - finished)
     elsewhere = given_.model_copy(update={"parts": tmp_path / "no-parts"})
     undisturbed = run_stage(Store(tmp_path / "other"), videos_stage.STAGE, elsewhere, SETTINGS).ref
@@ -162,19 +164,19 @@ def test_a_prompt_fails_alone(
     """A word whose embedding holds no numbers makes no picture, and no other prompt has it."""
     broken = tmp_path / "broken"
     shutil.copytree(pipeline_folder, broken)
-    from mimix_core.wan.text_embeddings import load_tokenizer, token_ids
+    from mimix_core.wan.text_embeddings import load_tokenizer, tokenize_captions
 
     bad = (PROMPTS[0], prompt("two", "smiles at a butterfly"))
-    good_ids, bad_ids, negative_ids = token_ids(
+    good_ids, bad_ids, negative_ids = tokenize_captions(
         load_tokenizer(broken / "tokenizer"),
-        [*(one.text() for one in bad), SETTINGS.negative_prompt],
+        [*(one.render() for one in bad), SETTINGS.negative_prompt],
     )
     [word, *_] = sorted(set(bad_ids) - set(good_ids) - set(negative_ids))
     path = broken / "text_encoder" / "model.safetensors"
-    found = safetensors_io.read(path)
+    found = safetensors_io.read_tensors(path)
     [name] = [name for name, tensor in found.items() if tensor.shape[0] == 512]
     found[name][word] = torch.nan
-    safetensors_io.write(path, found, {"format": "pt"})
+    safetensors_io.write_tensors(path, found, {"format": "pt"})
     given_ = inputs(broken, tmp_path, weights, prompts=bad)
     one, two = rows(run_stage(store, videos_stage.STAGE, given_, SETTINGS).ref).values()
     assert one["status"] == "ok"
@@ -240,14 +242,14 @@ def test_each_variant_of_a_prompt_has_the_same_noise_and_other_words(
 ) -> None:
     given_ = inputs(pipeline_folder, tmp_path, weights)
     made = [
-        videos_stage.recipe(
+        videos_stage.video_provenance(
             PROMPTS[0], given_, SETTINGS.model_copy(update={"variant": str(variant)}), "ab"
         )
-        for variant in Variant
+        for variant in CaptionVariant
     ]
-    assert len({one.prompt for one in made}) == len(Variant)
+    assert len({one.prompt for one in made}) == len(CaptionVariant)
     assert len({one.seed for one in made}) == 1
-    assert len({one.digest() for one in made}) == len(Variant)
+    assert len({one.digest() for one in made}) == len(CaptionVariant)
 
 
 def test_samples_are_the_videos_of_all_units_in_one_table(
@@ -299,19 +301,19 @@ def test_a_failed_row_stays_in_the_one_table(
 
 @given(st.integers(1, 40))
 def test_the_shares_of_the_prompts_are_all_of_them_in_order(count: int) -> None:
-    names = [Prompt.model_construct(id=f"p{number}") for number in range(count)]
-    found = shares(names)
+    names = [VideoPrompt.model_construct(id=f"p{number}") for number in range(count)]
+    found = split_prompt_units(names)
     assert [one for _, share in found for one in share] == names
-    assert all(0 < len(share) <= VIDEOS_A_UNIT for _, share in found)
+    assert all(0 < len(share) <= MAX_VIDEOS_PER_UNIT for _, share in found)
     assert len({unit for unit, _ in found}) == len(found)
     # A prompt that is added at the end leaves all full units as they are.
-    more = shares([*names, Prompt.model_construct(id="new")])
-    assert [share for _, share in more][: count // VIDEOS_A_UNIT] == [
-        share for _, share in found if len(share) == VIDEOS_A_UNIT
+    more = split_prompt_units([*names, VideoPrompt.model_construct(id="new")])
+    assert [share for _, share in more][: count // MAX_VIDEOS_PER_UNIT] == [
+        share for _, share in found if len(share) == MAX_VIDEOS_PER_UNIT
     ]
 
 
-RECIPE = provenance.Recipe(
+RECIPE = provenance.VideoProvenance(
     prompt="p",
     negative_prompt="",
     seed=1,
@@ -333,14 +335,14 @@ RECIPE = provenance.Recipe(
 def test_only_a_whole_video_of_that_recipe_is_found(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, left: int, seed: int
 ) -> None:
-    kept = Kept(tmp_path_factory.mktemp("kept"))
-    assert kept.find(RECIPE) is None
-    path = kept.keep(RECIPE, lambda to: to.write_bytes(whole) and None)
-    assert kept.find(RECIPE) == path
+    kept = PartialVideos(tmp_path_factory.mktemp("kept"))
+    assert kept.get(RECIPE) is None
+    path = kept.put(RECIPE, lambda to: to.write_bytes(whole) and None)
+    assert kept.get(RECIPE) == path
     assert path.read_bytes() == whole
-    assert (kept.find(RECIPE.model_copy(update={"seed": seed})) is None) == (seed != RECIPE.seed)
+    assert (kept.get(RECIPE.model_copy(update={"seed": seed})) is None) == (seed != RECIPE.seed)
     path.write_bytes(whole[: left % len(whole)])
-    assert kept.find(RECIPE) is None
+    assert kept.get(RECIPE) is None
 
 
 def test_a_video_of_others_has_no_recipe(tmp_path: Path) -> None:
@@ -348,10 +350,10 @@ def test_a_video_of_others_has_no_recipe(tmp_path: Path) -> None:
 
     provenance.write_video(tmp_path / "plain.mp4", np.zeros((2, 16, 16, 3), np.uint8))
     with pytest.raises(BadInput, match="holds no recipe"):
-        provenance.read(tmp_path / "plain.mp4")
+        provenance.read_provenance(tmp_path / "plain.mp4")
     (tmp_path / "text.mp4").write_bytes(b"no video")
     with pytest.raises(BadInput, match="cannot be opened"):
-        provenance.read(tmp_path / "text.mp4")
+        provenance.read_provenance(tmp_path / "text.mp4")
 
 
 @given(words=st.text(max_size=200))
@@ -363,4 +365,4 @@ def test_any_prompt_is_read_back_as_it_was(
     path = tmp_path_factory.mktemp("video") / "v.mp4"
     made = RECIPE.model_copy(update={"prompt": words})
     provenance.write_video(path, np.zeros((1, 16, 16, 3), np.uint8), made.model_dump_json())
-    assert provenance.read(path) == made
+    assert provenance.read_provenance(path) == made

@@ -22,7 +22,7 @@ from mimix_core.tables import SAMPLES
 from mimix_core.wan import videos_stage
 from tasks import evaluation
 from tasks.base import Run
-from tasks.training import Backbone
+from tasks.training import PreparedBackbone
 from tests.wan.made_videos import COMPONENTS, NAME, SETTINGS, adapter, inputs, prompt
 
 pytestmark = pytest.mark.e2e
@@ -40,7 +40,7 @@ def workspace(folder: Path, prompts: Path) -> Workspace:
     config = Config(
         library=folder / "library.yaml",
         workspace=folder,
-        run=RunSettings(workers=2),
+        run=RunSettings(max_workers=2),
         samples=SETTINGS.model_copy(update={"prompts": prompts}),
     )
     show = Show.model_construct(
@@ -60,13 +60,13 @@ def test_units_of_prompts_become_one_table_as_if_they_were_one(
     path = tmp_path / "prompts.yaml"
     path.write_text(yaml.safe_dump({"prompts": [one.model_dump(mode="json") for one in prompts]}))
     alone = inputs(pipeline_folder, tmp_path / "alone", adapter(pipeline_folder), prompts=prompts)
-    model = Backbone(NAME, alone.lora, {name: getattr(alone, name) for name in COMPONENTS})
+    model = PreparedBackbone(NAME, alone.lora, {name: getattr(alone, name) for name in COMPONENTS})
     work = workspace(tmp_path, path)
 
     @flow
     def generating() -> TableRef:
         run = Run(work)
-        made = evaluation.samples(run, model, alone.lora)
+        made = evaluation.generate_samples(run, model, alone.lora)
         assert [ref.unit for ref in run.refs["videos"]] == ["1-2", "3-3"]
         return made
 
@@ -82,7 +82,7 @@ def test_units_of_prompts_become_one_table_as_if_they_were_one(
 
     @flow
     def refused() -> None:
-        evaluation.samples(Run(work), model, alone.lora)
+        evaluation.generate_samples(Run(work), model, alone.lora)
 
     with pytest.raises(BadInput, match="no character is named 'Nobody'"):
         refused()

@@ -1,8 +1,8 @@
-"""Training steps of Wan's transformer as fast as the GPU allows, with the same result.
+"""Accelerate training steps of Wan's transformer without changing the result.
 
-``accelerate`` is all there is to call: it changes a transformer with an adapter (``lora.attach``)
-in place, and nothing else changes: not its parameters' names, not what ``wan.export`` writes.
-docs/decisions/0013-how-a-step-is-made-fast.md says what was chosen and why.
+``accelerate_training`` is the entry point. It changes a transformer with an adapter
+(``lora.attach_adapter``) in place; parameter names and the files that ``lora_export`` writes stay
+the same. docs/decisions/0013-how-a-step-is-made-fast.md explains the choices.
 """
 
 from __future__ import annotations
@@ -16,68 +16,78 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora
 from mimix_core.wan.fast import fp8, layers
-from mimix_core.wan.fast.activation_budget import Plan, Sizes, all_bytes, choose, places
-from mimix_core.wan.fast.activation_checkpoint import runner
-from mimix_core.wan.fast.attention import pick_kernel
+from mimix_core.wan.fast.activation_budget import (
+    ActivationPlan,
+    BlockShape,
+    block_activations,
+    plan_activations,
+    total_bytes,
+)
+from mimix_core.wan.fast.activation_checkpoint import checkpointed_block
+from mimix_core.wan.fast.attention import select_kernel
 
 _GB = 1e9
-# What the backward pass of a block takes beside what was kept, in all that one block computes.
+# Working memory of a block's backward pass besides saved activations, in units of all activations
+# of one block.
 _WORKING_BLOCKS = 2.0
-# Of the adapters, in fp32: gradients, AdamW's two moments, DeepSpeed's copies of both, and the
-# buffer in which it gathers gradients.
+# fp32 copies of the adapters: gradients, AdamW's two moments, DeepSpeed's copies of both, and its
+# buffer for gradients.
 _ADAPTER_COPIES = 6
-_SPARE_SHARE = 0.03
+_RESERVED_SHARE = 0.03
 
 
-def accelerate(transformer: Any, settings: LoraSettings) -> None:
-    """Make ``transformer`` compute and recompute as ``settings`` say; call it on its device.
+def accelerate_training(transformer: Any, settings: LoraSettings) -> None:
+    """Replace layers, compile blocks and plan recomputation as ``settings`` say, in place.
 
-    What is kept is decided at the first training pass of each shape, when what is free is known.
-    ZeRO stage 3 gathers layers' weights as diffusers' own modules run, so there only whole blocks
-    are recomputed; so it is with a model of another kind than Wan. Raises BadInput for an attention
-    kernel, fp8 or an adapter that cannot be used.
+    Call it when ``transformer`` is on its device. Which activations are saved is decided in the
+    first training pass of each shape, when the free memory is known. ZeRO stage 3 gathers weights
+    in the forward calls of diffusers' own modules, so only complete blocks are recomputed there,
+    as for architectures other than Wan. Raises BadInput for an attention kernel, fp8 or an adapter
+    that is not supported.
     """
     wan = type(transformer).__name__ == "WanTransformer3DModel"
     if settings.fp8 and not wan:
         raise BadInput(
-            f"there are no fp8 layers for {type(transformer).__name__}",
+            f"fp8 is not implemented for {type(transformer).__name__}",
             where="settings, key lora.fp8",
-            fix="Leave it out: only Wan's layers have them.",
+            fix="Set lora.fp8 to false; only Wan supports it.",
         )
     if settings.zero_stage == 3 or not wan:
         transformer.enable_gradient_checkpointing()
         return
     device = next(transformer.parameters()).device
     head_width = transformer.config.attention_head_dim
-    kernel = pick_kernel(settings.attention, device, head_width, settings.precision)
+    kernel = select_kernel(settings.attention, device, head_width, settings.precision)
     if settings.fp8:
-        fp8.check(device, settings.precision)
+        fp8.check_fp8_support(device, settings.precision)
     compiled = settings.compile == "on" or (settings.compile == "auto" and device.type == "cuda")
     if compiled:
-        # One graph for each shape and for each kind of block; bucketed samples have many shapes.
+        # One graph per shape and set of saved activations; bucketed samples have many shapes.
         torch._dynamo.config.recompile_limit = 128
     for block in transformer.blocks:
-        layers.swap(block, kernel, settings.fp8)
+        layers.replace_layers(block, kernel, settings.fp8)
         if compiled:
-            # For passes without gradients; with them, ``Blocks`` runs what it compiled.
+            # For passes without gradients; ``CheckpointedBlocks`` compiles the others itself.
             block.compile(dynamic=False)
-    transformer.enable_gradient_checkpointing(Blocks(transformer, settings, compiled))
+    transformer.enable_gradient_checkpointing(CheckpointedBlocks(transformer, settings, compiled))
 
 
-class Blocks:
-    """Runs a block in training: ``transformer._gradient_checkpointing_func``.
+class CheckpointedBlocks:
+    """Run blocks in training, as ``transformer._gradient_checkpointing_func``.
 
-    State: the plan of each shape seen, and the runner of each kind of block.
+    State: the activation plan of each shape, and the function of each set of saved activations.
     """
 
     def __init__(self, transformer: Any, settings: LoraSettings, compiled: bool) -> None:
-        self._number = {id(block): n for n, block in enumerate(transformer.blocks)}
+        self._index = {id(block): index for index, block in enumerate(transformer.blocks)}
         self._config = transformer.config
-        self._adapter_bytes = sum(4 * weight.numel() for _, weight in lora.trainable(transformer))
+        self._adapter_bytes = sum(
+            4 * weight.numel() for _, weight in lora.adapter_parameters(transformer)
+        )
         self._settings = settings
         self._compiled = compiled
-        self.plans: dict[Sizes, Plan] = {}
-        self._runners: dict[frozenset[str], Callable[..., torch.Tensor]] = {}
+        self.activation_plans: dict[BlockShape, ActivationPlan] = {}
+        self._block_functions: dict[frozenset[str], Callable[..., torch.Tensor]] = {}
 
     def __call__(
         self,
@@ -87,45 +97,50 @@ class Blocks:
         modulation: torch.Tensor,
         rotary: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        kept = self.plan(hidden_BLD, text_BMD).kept[self._number[id(block)]]
-        if kept not in self._runners:
-            self._runners[kept] = runner(kept, self._compiled)
+        saved = self.activation_plan(hidden_BLD, text_BMD).saved[self._index[id(block)]]
+        if saved not in self._block_functions:
+            self._block_functions[saved] = checkpointed_block(saved, self._compiled)
         if not hidden_BLD.requires_grad:
-            # The first block's input: with a gradient it is the same graph as all others.
+            # The first block's input: with a gradient, the first block shares the others' graph.
             hidden_BLD = hidden_BLD.detach().requires_grad_()
-        return self._runners[kept](block, hidden_BLD, text_BMD, modulation, rotary)
+        return self._block_functions[saved](block, hidden_BLD, text_BMD, modulation, rotary)
 
-    def plan(self, hidden_BLD: torch.Tensor, text_BMD: torch.Tensor) -> Plan:
-        """The plan for a micro batch of these shapes."""
+    def activation_plan(self, hidden_BLD: torch.Tensor, text_BMD: torch.Tensor) -> ActivationPlan:
+        """Return the activation plan for a micro batch of these shapes."""
         config = self._config
-        sizes = Sizes(
+        shape = BlockShape(
             tokens=hidden_BLD.shape[1],
             text_tokens=text_BMD.shape[1],
             samples=hidden_BLD.shape[0],
             width=hidden_BLD.shape[2],
             heads=config.num_attention_heads,
-            ffn=config.ffn_dim,
-            bytes_each=hidden_BLD.element_size(),
+            ffn_width=config.ffn_dim,
+            element_bytes=hidden_BLD.element_size(),
             fp8=self._settings.fp8,
         )
-        if sizes not in self.plans:
-            offered = places(sizes)
-            budget = self._settings.saved_activations_gb
-            size = self._free(hidden_BLD, all_bytes(offered)) if budget is None else budget * _GB
-            self.plans[sizes] = choose(offered, config.num_layers, size)
-        return self.plans[sizes]
+        if shape not in self.activation_plans:
+            activations = block_activations(shape)
+            budget_gb = self._settings.activation_budget_gb
+            budget = (
+                self._free_bytes(hidden_BLD, total_bytes(activations))
+                if budget_gb is None
+                else budget_gb * _GB
+            )
+            self.activation_plans[shape] = plan_activations(activations, config.num_layers, budget)
+        return self.activation_plans[shape]
 
-    def _free(self, hidden_BLD: torch.Tensor, block_bytes: int) -> float:
-        """Bytes to fill: what the GPU has free, less blocks' inputs, work and training's state.
+    def _free_bytes(self, hidden_BLD: torch.Tensor, block_bytes: int) -> float:
+        """Return the bytes available for saved activations.
 
-        On a CPU all is kept: its memory is not this process's to fill, and its models are small.
+        On a GPU: its free memory minus the blocks' inputs, working memory and the training state.
+        On a CPU: unlimited, because models trained there are small.
         """
         if not hidden_BLD.is_cuda:
             return float("inf")
         free, total = torch.cuda.mem_get_info(hidden_BLD.device)
-        held = torch.cuda.memory_reserved(hidden_BLD.device)
-        used = torch.cuda.memory_allocated(hidden_BLD.device)
-        inputs = len(self._number) * hidden_BLD.numel() * hidden_BLD.element_size()
+        reserved = torch.cuda.memory_reserved(hidden_BLD.device)
+        allocated = torch.cuda.memory_allocated(hidden_BLD.device)
+        inputs = len(self._index) * hidden_BLD.numel() * hidden_BLD.element_size()
         state = _ADAPTER_COPIES * self._adapter_bytes
-        work = _WORKING_BLOCKS * block_bytes + _SPARE_SHARE * total
-        return free + held - used - inputs - state - work
+        work = _WORKING_BLOCKS * block_bytes + _RESERVED_SHARE * total
+        return free + reserved - allocated - inputs - state - work

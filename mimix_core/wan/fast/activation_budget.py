@@ -1,11 +1,11 @@
-"""What each block keeps for the backward pass: the most recompute time for a number of bytes.
+"""Plan which activations each block saves: the most recompute time within a budget of bytes.
 
-Every place here is needed in the backward pass itself (a layer's input for its adapter, the
-operands of attention and of norms), so that keeping one saves exactly its own operation's time,
-whatever else is kept. Filling the budget by time a byte, over all blocks, is then the best choice.
-Always kept: each block's input and the adapters' inner products, both small. Never kept:
-``ffn.net.2``, whose output no backward pass needs; a compiled block does not compute it again, an
-eager one does, since PyTorch finds out afterwards that nobody wanted it.
+The backward pass needs each activation here directly (a layer's input for its adapter, the operands
+of attention and of norms), so saving one saves exactly the time of its own operator, independently
+of the others. Filling the budget over all blocks by time per byte is therefore optimal. Always
+saved: each block's input and the adapters' inner products, which are small. Never saved:
+``ffn.net.2``, whose output the backward pass does not need. A compiled block does not recompute it;
+an eager one does, because PyTorch detects only afterwards that the output is unused.
 """
 
 from __future__ import annotations
@@ -13,102 +13,105 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# An H200's rates (perf/train_kernels.py); only their ratios matter here.
-_MATMUL = 750e12
-_MATMUL_FP8 = 1300e12
-_ATTENTION = 570e12
-_MEMORY = 4.3e12
+# Throughput of an H200 (perf/train_kernels.py); only the ratios matter here.
+_MATMUL_FLOPS = 750e12
+_MATMUL_FP8_FLOPS = 1300e12
+_ATTENTION_FLOPS = 570e12
+_MEMORY_BANDWIDTH = 4.3e12
 _STATISTICS_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What decides a block's cost: of the model, and of one micro batch."""
+class BlockShape:
+    """The sizes of the model and of one micro batch that determine a block's cost."""
 
     tokens: int
     text_tokens: int
     samples: int
     width: int
     heads: int
-    ffn: int
-    bytes_each: int
+    ffn_width: int
+    element_bytes: int
     fp8: bool
 
 
 @dataclass(frozen=True)
-class Place:
-    """One operator's output in a block: its bytes, and the seconds it takes to make it again."""
+class BlockActivation:
+    """The output of one operator in a block: its size, and the time to recompute it."""
 
     name: str
-    size: int
-    seconds: float
+    num_bytes: int
+    recompute_seconds: float
 
     @property
-    def worth(self) -> float:
-        return self.seconds / self.size
+    def seconds_per_byte(self) -> float:
+        return self.recompute_seconds / self.num_bytes
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The places each block keeps, and their bytes over all blocks."""
+class ActivationPlan:
+    """The activations that each block saves, with total bytes and recompute time saved."""
 
-    kept: tuple[frozenset[str], ...]
-    size: int
-    seconds: float
+    saved: tuple[frozenset[str], ...]
+    num_bytes: int
+    seconds_saved: float
 
 
-def places(sizes: Sizes) -> list[Place]:
-    """A block's places, those worth most a byte first."""
-    video, text = sizes.samples * sizes.tokens, sizes.samples * sizes.text_tokens
-    found = [
-        _linear("attn1.to_q", video, sizes.width, sizes),
-        _linear("attn1.to_k", video, sizes.width, sizes),
-        _linear("attn1.to_v", video, sizes.width, sizes),
-        _attention("attn1.attention", sizes.tokens, sizes),
-        _linear("attn1.to_out.0", video, sizes.width, sizes),
-        _linear("attn2.to_q", video, sizes.width, sizes),
-        _linear("attn2.to_k", text, sizes.width, sizes),
-        _linear("attn2.to_v", text, sizes.width, sizes),
-        _attention("attn2.attention", sizes.text_tokens, sizes),
-        _linear("attn2.to_out.0", video, sizes.width, sizes),
-        _linear("ffn.net.0.proj", video, sizes.ffn, sizes),
+def block_activations(shape: BlockShape) -> list[BlockActivation]:
+    """List a block's activations by decreasing recompute time per byte."""
+    video, text = shape.samples * shape.tokens, shape.samples * shape.text_tokens
+    activations = [
+        _linear("attn1.to_q", video, shape.width, shape),
+        _linear("attn1.to_k", video, shape.width, shape),
+        _linear("attn1.to_v", video, shape.width, shape),
+        _attention("attn1.attention", shape.tokens, shape),
+        _linear("attn1.to_out.0", video, shape.width, shape),
+        _linear("attn2.to_q", video, shape.width, shape),
+        _linear("attn2.to_k", text, shape.width, shape),
+        _linear("attn2.to_v", text, shape.width, shape),
+        _attention("attn2.attention", shape.text_tokens, shape),
+        _linear("attn2.to_out.0", video, shape.width, shape),
+        _linear("ffn.net.0.proj", video, shape.ffn_width, shape),
     ]
-    return sorted(found, key=lambda place: (-place.worth, place.name))
+    return sorted(activations, key=lambda item: (-item.seconds_per_byte, item.name))
 
 
-def _linear(name: str, tokens: int, outputs: int, sizes: Sizes) -> Place:
-    """A layer from the model's width, with its adapter: the output is written twice, read once."""
-    size = tokens * outputs * sizes.bytes_each
-    rate = _MATMUL_FP8 if sizes.fp8 else _MATMUL
-    product = 2 * tokens * sizes.width * outputs / rate
-    return Place(name, size, product + 3 * size / _MEMORY)
+def _linear(name: str, tokens: int, outputs: int, shape: BlockShape) -> BlockActivation:
+    """Estimate a layer with its adapter: the output is written twice and read once."""
+    num_bytes = tokens * outputs * shape.element_bytes
+    throughput = _MATMUL_FP8_FLOPS if shape.fp8 else _MATMUL_FLOPS
+    matmul = 2 * tokens * shape.width * outputs / throughput
+    return BlockActivation(name, num_bytes, matmul + 3 * num_bytes / _MEMORY_BANDWIDTH)
 
 
-def _attention(name: str, keys: int, sizes: Sizes) -> Place:
-    tokens = sizes.samples * sizes.tokens
-    size = tokens * (sizes.width * sizes.bytes_each + sizes.heads * _STATISTICS_BYTES)
-    return Place(name, size, 4 * tokens * keys * sizes.width / _ATTENTION + size / _MEMORY)
+def _attention(name: str, keys: int, shape: BlockShape) -> BlockActivation:
+    tokens = shape.samples * shape.tokens
+    num_bytes = tokens * (shape.width * shape.element_bytes + shape.heads * _STATISTICS_BYTES)
+    matmul = 4 * tokens * keys * shape.width / _ATTENTION_FLOPS
+    return BlockActivation(name, num_bytes, matmul + num_bytes / _MEMORY_BANDWIDTH)
 
 
-def choose(offered: Sequence[Place], blocks: int, budget: float) -> Plan:
-    """Fill ``budget`` bytes, place after place and each over as many blocks as it fits.
+def plan_activations(
+    activations: Sequence[BlockActivation], blocks: int, budget: float
+) -> ActivationPlan:
+    """Fill ``budget`` bytes in the given order, each activation in as many blocks as fit.
 
-    So at most one place is kept by some blocks and not by others, and a compiled block comes in at
-    most two kinds.
+    At most one activation is saved in only some of the blocks, so there are at most two kinds of
+    compiled blocks.
     """
-    kept: list[set[str]] = [set() for _ in range(blocks)]
-    size, seconds = 0, 0.0
-    for place in offered:
-        count = int(max(0.0, min(blocks, (budget - size) / place.size)))
-        for block in kept[:count]:
-            block.add(place.name)
-        size += count * place.size
-        seconds += count * place.seconds
+    saved: list[set[str]] = [set() for _ in range(blocks)]
+    num_bytes, seconds = 0, 0.0
+    for activation in activations:
+        count = int(max(0.0, min(blocks, (budget - num_bytes) / activation.num_bytes)))
+        for block in saved[:count]:
+            block.add(activation.name)
+        num_bytes += count * activation.num_bytes
+        seconds += count * activation.recompute_seconds
         if count < blocks:
             break
-    return Plan(tuple(frozenset(names) for names in kept), size, seconds)
+    return ActivationPlan(tuple(frozenset(names) for names in saved), num_bytes, seconds)
 
 
-def all_bytes(offered: Sequence[Place]) -> int:
-    """What one block makes when nothing of it was kept."""
-    return sum(place.size for place in offered)
+def total_bytes(activations: Sequence[BlockActivation]) -> int:
+    """Return the bytes of all activations of one block."""
+    return sum(activation.num_bytes for activation in activations)

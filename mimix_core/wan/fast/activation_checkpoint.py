@@ -1,4 +1,4 @@
-"""Blocks that keep what the plan says and compute the rest again in the backward pass."""
+"""Selective activation checkpointing: save planned activations of a block, recompute the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.checkpoint import (
 
 from mimix_core.wan.fast import attention, custom_ops, fp8
 
-_NAMED = frozenset(
+_NAMED_OPERATORS = frozenset(
     operator._opoverload
     for operator in (
         custom_ops.linear,
@@ -25,39 +25,39 @@ _NAMED = frozenset(
         attention.attention,
     )
 )
-_ALWAYS = custom_ops.adapter_down._opoverload
+_ALWAYS_SAVED = custom_ops.adapter_down._opoverload
 
 
 def _policy(
-    kept: frozenset[str], context: Any, operator: Any, *args: Any, **kwargs: Any
+    saved: frozenset[str], context: Any, operator: Any, *args: Any, **kwargs: Any
 ) -> CheckpointPolicy:
-    if operator is _ALWAYS or (operator in _NAMED and args[0] in kept):
+    if operator is _ALWAYS_SAVED or (operator in _NAMED_OPERATORS and args[0] in saved):
         return CheckpointPolicy.MUST_SAVE
     return CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def _contexts(kept: frozenset[str]) -> Any:
+def _contexts(saved: frozenset[str]) -> Any:
     return create_selective_checkpoint_contexts(  # type: ignore[no-untyped-call]
-        partial(_policy, kept)
+        partial(_policy, saved)
     )
 
 
-def runner(kept: frozenset[str], compiled: bool) -> Callable[..., torch.Tensor]:
-    """A function (block, hidden_BLD, text_BMD, modulation, rotary) that runs one block so.
+def checkpointed_block(saved: frozenset[str], compiled: bool) -> Callable[..., torch.Tensor]:
+    """Return a function (block, hidden_BLD, text_BMD, modulation, rotary) that runs one block.
 
-    One function serves all blocks that keep the same: compiled, they are one graph.
+    Blocks with the same saved activations share one function, so they share one compiled graph.
     """
-    contexts = partial(_contexts, kept)
+    contexts = partial(_contexts, saved)
 
     def run(block: Any, *inputs: Any) -> torch.Tensor:
-        found: torch.Tensor = checkpoint(
+        hidden_BLD: torch.Tensor = checkpoint(
             block,
             *inputs,
             use_reentrant=False,
             context_fn=contexts,
-            # Wan has no dropout; what is computed again draws nothing.
+            # Wan has no dropout, so recomputation needs no random numbers.
             preserve_rng_state=False,
         )
-        return found
+        return hidden_BLD
 
     return torch.compile(run, dynamic=False) if compiled else run

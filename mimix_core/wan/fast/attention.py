@@ -1,8 +1,7 @@
-"""Attention without a mask as one operator, with the kernel chosen once.
+"""Attention without a mask as one operator, with a kernel selected once.
 
-On Hopper the package flash-attn-4 has the fastest kernel, and of PyTorch's own cuDNN's is;
-PyTorch's flash kernel serves older GPUs, and its CPU twin the CPU. perf/train_kernels.py times
-them.
+On Hopper the package flash-attn-4 has the fastest kernel; cuDNN's is the fastest of PyTorch's own.
+Older GPUs use PyTorch's flash kernel, and CPUs its CPU version. perf/train_kernels.py times them.
 """
 
 from __future__ import annotations
@@ -14,61 +13,62 @@ import torch
 
 from mimix_core.errors import BadInput
 
-Kernel = Literal["cpu", "cudnn", "flash", "flash4"]
+AttentionKernel = Literal["cpu", "cudnn", "flash", "flash4"]
 _HOPPER = 9
 _TUNED_WIDTHS = (64, 128)
 
 
-def pick_kernel(
-    asked: Literal["auto", "cudnn", "flash", "flash4"],
+def select_kernel(
+    requested: Literal["auto", "cudnn", "flash", "flash4"],
     device: torch.device,
     head_width: int,
     precision: Literal["bf16", "fp32"],
-) -> Kernel | None:
-    """The kernel for ``device``. Raises BadInput for one that cannot run there.
+) -> AttentionKernel | None:
+    """Select the kernel for ``device``. Raises BadInput for one that cannot run there.
 
-    None: in fp32 a GPU has none of these, and attention stays diffusers' and PyTorch's own.
+    Returns None for fp32 on a GPU, where none of these kernels exists; attention then stays
+    diffusers' own.
     """
     if device.type == "cpu":
-        if asked != "auto":
+        if requested != "auto":
             raise BadInput(
-                f"attention kernel {asked} needs a CUDA GPU",
+                f"attention kernel {requested} needs a CUDA GPU",
                 where="settings, key lora.attention",
                 fix="Set lora.attention to auto.",
             )
         return "cpu"
     if precision == "fp32":
-        if asked != "auto":
+        if requested != "auto":
             raise BadInput(
-                f"attention kernel {asked} does not compute in fp32",
+                f"attention kernel {requested} does not compute in fp32",
                 where="settings, key lora.attention",
                 fix="Set lora.attention to auto, or lora.precision to bf16.",
             )
         return None
     installed = find_spec("flash_attn") is not None and find_spec("flash_attn.cute") is not None
-    if asked == "flash4" and not installed:
+    if requested == "flash4" and not installed:
         raise BadInput(
             "attention kernel flash4 is not installed",
             where="settings, key lora.attention",
             fix="pip install 'mimix[hopper]', or set lora.attention to auto.",
         )
-    if asked != "auto":
-        return asked
+    if requested != "auto":
+        return requested
     if torch.cuda.get_device_capability(device)[0] < _HOPPER:
         return "flash"
     return "flash4" if installed and head_width in _TUNED_WIDTHS else "cudnn"
 
 
-def for_text(kernel: Kernel) -> Kernel:
-    """The kernel for attention to a text's few tokens, where flash-attn-4 is slower than cuDNN."""
+def cross_attention_kernel(kernel: AttentionKernel) -> AttentionKernel:
+    """Return the kernel for attention to text; with few keys flash-attn-4 is slower than cuDNN."""
     return "cudnn" if kernel == "flash4" else kernel
 
 
 @torch.library.custom_op("mimix::attention", mutates_args=())
 def attention(
-    place: str, kernel: str, q_BLHD: torch.Tensor, k_BMHD: torch.Tensor, v_BMHD: torch.Tensor
+    layer_name: str, kernel: str, q_BLHD: torch.Tensor, k_BMHD: torch.Tensor, v_BMHD: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """softmax(q k' / sqrt(D)) v as out_BLHD, and the log of each softmax's sum, fp32 [B, H, L]."""
+    """Compute softmax(q k' / sqrt(D)) v as out_BLHD, and log-sum-exps, fp32 [B, H, L]."""
     if kernel == "flash4":
         from flash_attn.cute.interface import _flash_attn_fwd
 
@@ -86,7 +86,7 @@ def attention(
 
 @attention.register_fake
 def _(
-    place: str, kernel: str, q_BLHD: torch.Tensor, k_BMHD: torch.Tensor, v_BMHD: torch.Tensor
+    layer_name: str, kernel: str, q_BLHD: torch.Tensor, k_BMHD: torch.Tensor, v_BMHD: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     batch, length, heads, _ = q_BLHD.shape
     sums_BHL = q_BLHD.new_empty(batch, heads, length, dtype=torch.float32)
@@ -103,7 +103,7 @@ def attention_grad(
     out_BLHD: torch.Tensor,
     sums_BHL: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of q, k and v."""
+    """Compute the gradients of q, k and v."""
     if kernel == "flash4":
         from flash_attn.cute.interface import _flash_attn_bwd
 
@@ -111,7 +111,7 @@ def attention_grad(
         return tuple(grad.contiguous() for grad in grads)
     grad, q, k, v, out = (x.transpose(1, 2) for x in (grad_BLHD, q_BLHD, k_BMHD, v_BMHD, out_BLHD))
     if kernel == "cudnn":
-        # Seed and offset matter with dropout only, of which Wan has none.
+        # Seed and offset are for dropout, which Wan does not have.
         none = torch.zeros((), dtype=torch.int64, device=q.device)
         grads = torch.ops.aten._scaled_dot_product_cudnn_attention_backward(
             grad, q, k, v, out, sums_BHL.unsqueeze(-1), none, none, None, None, None,

@@ -1,8 +1,8 @@
-"""The expensive operations of a Wan block, each as one operator that bears its place's name.
+"""The expensive operations of a Wan block, each as one operator that takes its layer's name.
 
-A name lets a policy say what is kept for the backward pass (``recompute.py``), in eager mode and
-inside a compiled graph alike; and an operator of our own can use cuBLAS's accumulation, so that an
-adapter costs no extra pass over a layer's output.
+By the name a policy decides what is saved for the backward pass (``activation_checkpoint``), in
+eager mode and in compiled graphs alike. A custom operator can also use cuBLAS's accumulation, so an
+adapter needs no extra pass over a layer's output.
 
 Shapes: N tokens of all samples, I inputs, O outputs, R the adapter's rank; B, L, H, D batch,
 length, heads and width of a head.
@@ -17,15 +17,15 @@ import torch
 
 @torch.library.custom_op("mimix::linear", mutates_args=())
 def linear(
-    place: str, x_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
+    layer_name: str, x_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
 ) -> torch.Tensor:
-    """A frozen layer without an adapter: out_NO = x W' + bias."""
+    """Compute a frozen layer without an adapter: out_NO = x W' + bias."""
     return torch.nn.functional.linear(x_NI, weight_OI, bias_O)
 
 
 @linear.register_fake
 def _(
-    place: str, x_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
+    layer_name: str, x_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
 ) -> torch.Tensor:
     return x_NI.new_empty(x_NI.shape[0], weight_OI.shape[0])
 
@@ -44,7 +44,7 @@ linear.register_autograd(_linear_backward, setup_context=_linear_context)
 
 @torch.library.custom_op("mimix::adapted_linear", mutates_args=())
 def adapted_linear(
-    place: str,
+    layer_name: str,
     x_NI: torch.Tensor,
     weight_OI: torch.Tensor,
     bias_O: torch.Tensor | None,
@@ -53,10 +53,10 @@ def adapted_linear(
     b_OR: torch.Tensor,
     scale: float,
 ) -> torch.Tensor:
-    """A frozen layer with its adapter: out_NO = x W' + bias + scale (x A') B'.
+    """Compute a frozen layer with its adapter: out_NO = x W' + bias + scale (x A') B'.
 
-    ``down_NR`` is x A', made outside so that it can be kept alone; gradients go to x, A and B
-    from here. A and B are fp32 parameters, used in x's type.
+    ``down_NR`` is x A', an input because it is saved separately; this operator's gradients go to x,
+    A and B. A and B are fp32 parameters, cast to x's dtype.
     """
     out_NO = _up(x_NI, bias_O, down_NR, b_OR, scale)
     return out_NO.addmm_(x_NI, weight_OI.t())
@@ -69,14 +69,14 @@ def _up(
     b_OR: torch.Tensor,
     scale: float,
 ) -> torch.Tensor:
-    """bias + scale (x A') B'. Written first: the large product adds to it as it goes."""
+    """Compute bias + scale (x A') B', to which the large product is then accumulated."""
     up_RO = (b_OR * scale).to(x_NI.dtype).t()
     return torch.mm(down_NR, up_RO) if bias_O is None else torch.addmm(bias_O, down_NR, up_RO)
 
 
 @adapted_linear.register_fake
 def _(
-    place: str,
+    layer_name: str,
     x_NI: torch.Tensor,
     weight_OI: torch.Tensor,
     bias_O: torch.Tensor | None,
@@ -98,7 +98,7 @@ def adapted_linear_grad(
     b_OR: torch.Tensor,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of x (in x's type), A and B (fp32)."""
+    """Compute the gradients of x (in x's dtype), A and B (fp32)."""
     grad_NI, grad_RI, grad_OR = adapter_grads(grad_NO, x_NI, down_NR, a_RI, b_OR, scale)
     return grad_NI.addmm_(grad_NO, weight_OI), grad_RI, grad_OR
 
@@ -111,14 +111,14 @@ def adapter_grads(
     b_OR: torch.Tensor,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The adapter's part of x's gradient, and the gradients of A and B in fp32."""
+    """Compute the adapter's part of x's gradient, and the gradients of A and B in fp32."""
     grad_NR = torch.mm(grad_NO, (b_OR * scale).to(grad_NO.dtype))
     grad_NI = torch.mm(grad_NR, a_RI.to(grad_NO.dtype))
     return grad_NI, _sum32(grad_NR, x_NI), _sum32(grad_NO, down_NR) * scale
 
 
 def _sum32(left_NP: torch.Tensor, right_NQ: torch.Tensor) -> torch.Tensor:
-    """left' right over the tokens, fp32: never rounded to bf16 where the device can do so."""
+    """Compute left' right over the tokens in fp32, without rounding to bf16 where possible."""
     if left_NP.is_cuda and left_NP.dtype != torch.float32:
         return torch.mm(left_NP.t(), right_NQ, out_dtype=torch.float32)
     return torch.mm(left_NP.t(), right_NQ).float()
@@ -152,7 +152,7 @@ adapted_linear.register_autograd(_adapted_backward, setup_context=_adapted_conte
 
 @torch.library.custom_op("mimix::adapter_down", mutates_args=())
 def adapter_down(x_NI: torch.Tensor, a_RI: torch.Tensor) -> torch.Tensor:
-    """x A'. Its gradient is ``adapted_linear``'s; give it detached tensors."""
+    """Compute x A' of detached tensors; ``adapted_linear`` computes its gradient."""
     return torch.mm(x_NI, a_RI.to(x_NI.dtype).t())
 
 

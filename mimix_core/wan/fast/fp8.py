@@ -1,12 +1,12 @@
-"""Frozen layers in fp8 (e4m3): half the weights' memory and about twice the arithmetic.
+"""Frozen layers in fp8 (e4m3): half the weight memory and about twice the throughput.
 
-Weights have one scale an output, found once; activations and gradients one scale a token, found as
-they come, so that no outlier in one token costs another one's precision. The gradient's product
-runs along the outputs, where weights' scales cannot be taken out: they go into the gradient before
-it is rounded, and one copy of the weights serves both directions.
+Weights have one static scale per output; activations and gradients have one dynamic scale per
+token, so an outlier in one token does not affect the precision of others. The product for the
+input's gradient sums over the outputs, where the weights' scales cannot be factored out: they are
+multiplied into the gradient before it is quantized, and one copy of the weights serves both passes.
 
 Products are scaled matrix products of the GPU (compute capability 8.9 or newer). On a CPU the
-rounding is the same and the products are in fp32.
+quantization is the same and the products are in fp32.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from mimix_core.errors import BadInput
 from mimix_core.wan.fast.custom_ops import adapter_grads
 
 E4M3 = torch.float8_e4m3fn
-_LARGEST = 448.0
+_E4M3_MAX = 448.0
 _CAPABILITY = (8, 9)
 
 
-def check(device: torch.device, precision: Literal["bf16", "fp32"]) -> None:
-    """Raise BadInput where fp8 cannot be used."""
+def check_fp8_support(device: torch.device, precision: Literal["bf16", "fp32"]) -> None:
+    """Raise BadInput if the device or precision does not support fp8."""
     if device.type != "cuda":
         return
     if precision == "fp32":
         raise BadInput(
-            "fp8 layers give bf16, not fp32",
+            "fp8 layers output bf16, not fp32",
             where="settings, key lora.fp8",
             fix="Set lora.fp8 to false, or lora.precision to bf16.",
         )
     if torch.cuda.get_device_capability(device) < _CAPABILITY:
         raise BadInput(
-            f"{torch.cuda.get_device_name(device)} has no fp8 arithmetic",
+            f"{torch.cuda.get_device_name(device)} does not support fp8",
             where="settings, key lora.fp8",
             fix="Set lora.fp8 to false; it needs compute capability 8.9 (Ada, Hopper) or newer.",
         )
 
 
-def rounded(x_PQ: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``x`` as e4m3 and its scale a row, fp32 [P, 1]: x is about rounded * scale."""
-    largest_P1 = x_PQ.abs().amax(dim=-1, keepdim=True).float()
-    scale_P1 = largest_P1.clamp(min=1e-12) / _LARGEST
-    return (x_PQ.float() / scale_P1).clamp(-_LARGEST, _LARGEST).to(E4M3), scale_P1
+def quantize_rows(x_PQ: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantize ``x`` to e4m3 with a scale per row, fp32 [P, 1]: x is about quantized * scale."""
+    max_P1 = x_PQ.abs().amax(dim=-1, keepdim=True).float()
+    scale_P1 = max_P1.clamp(min=1e-12) / _E4M3_MAX
+    return (x_PQ.float() / scale_P1).clamp(-_E4M3_MAX, _E4M3_MAX).to(E4M3), scale_P1
 
 
-def product(
+def scaled_matmul(
     a_PQ: torch.Tensor,
     a_P1: torch.Tensor,
     b_SQ: torch.Tensor,
@@ -56,18 +56,18 @@ def product(
     bias_S: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """(a scale_a) (b scale_b)' + bias, in ``dtype``."""
+    """Compute (a scale_a) (b scale_b)' + bias in ``dtype``."""
     if a_PQ.is_cuda:
         return torch._scaled_mm(
             a_PQ, b_SQ.t(), a_P1, b_1S, bias=bias_S, out_dtype=dtype, use_fast_accum=True
         )
-    wide_PS = (a_PQ.float() * a_P1) @ (b_SQ.float() * b_1S.t()).t()
-    return (wide_PS if bias_S is None else wide_PS + bias_S.float()).to(dtype)
+    product_PS = (a_PQ.float() * a_P1) @ (b_SQ.float() * b_1S.t()).t()
+    return (product_PS if bias_S is None else product_PS + bias_S.float()).to(dtype)
 
 
 @torch.library.custom_op("mimix::linear_fp8", mutates_args=())
 def linear_fp8(
-    place: str,
+    layer_name: str,
     x_NI: torch.Tensor,
     x8_NI: torch.Tensor,
     scale_N1: torch.Tensor,
@@ -75,13 +75,13 @@ def linear_fp8(
     scale_1O: torch.Tensor,
     bias_O: torch.Tensor | None,
 ) -> torch.Tensor:
-    """``ops.linear`` in fp8; ``x8`` and its scale are ``rounded(x)``."""
-    return product(x8_NI, scale_N1, weight_OI, scale_1O, bias_O, x_NI.dtype)
+    """Compute ``custom_ops.linear`` in fp8; ``x8`` and its scale are ``quantize_rows(x)``."""
+    return scaled_matmul(x8_NI, scale_N1, weight_OI, scale_1O, bias_O, x_NI.dtype)
 
 
 @linear_fp8.register_fake
 def _(
-    place: str,
+    layer_name: str,
     x_NI: torch.Tensor,
     x8_NI: torch.Tensor,
     scale_N1: torch.Tensor,
@@ -94,7 +94,7 @@ def _(
 
 @torch.library.custom_op("mimix::adapted_linear_fp8", mutates_args=())
 def adapted_linear_fp8(
-    place: str,
+    layer_name: str,
     x_NI: torch.Tensor,
     x8_NI: torch.Tensor,
     scale_N1: torch.Tensor,
@@ -106,14 +106,14 @@ def adapted_linear_fp8(
     b_OR: torch.Tensor,
     scale: float,
 ) -> torch.Tensor:
-    """``ops.adapted_linear`` with the frozen product in fp8; the adapter's are in x's type."""
-    out_NO = product(x8_NI, scale_N1, weight_OI, scale_1O, bias_O, x_NI.dtype)
+    """Compute ``custom_ops.adapted_linear`` with the frozen product in fp8, adapters in x's dtype."""
+    out_NO = scaled_matmul(x8_NI, scale_N1, weight_OI, scale_1O, bias_O, x_NI.dtype)
     return out_NO.addmm_(down_NR, (b_OR * scale).to(x_NI.dtype).t())
 
 
 @adapted_linear_fp8.register_fake
 def _(
-    place: str,
+    layer_name: str,
     x_NI: torch.Tensor,
     x8_NI: torch.Tensor,
     scale_N1: torch.Tensor,
@@ -132,11 +132,11 @@ def _(
 def grad_input_fp8(
     grad8_NO: torch.Tensor, scale_N1: torch.Tensor, weight_OI: torch.Tensor, bf16: bool
 ) -> torch.Tensor:
-    """The gradient that has the weights' scales in it, times the weights."""
-    turned_IO = weight_OI.t().contiguous()
-    ones_1I = scale_N1.new_ones(1, turned_IO.shape[0])
+    """Multiply the gradient, which includes the weights' scales, with the weights."""
+    weight_IO = weight_OI.t().contiguous()
+    ones_1I = scale_N1.new_ones(1, weight_IO.shape[0])
     dtype = torch.bfloat16 if bf16 else torch.float32
-    return product(grad8_NO, scale_N1, turned_IO, ones_1I, None, dtype)
+    return scaled_matmul(grad8_NO, scale_N1, weight_IO, ones_1I, None, dtype)
 
 
 @grad_input_fp8.register_fake
@@ -177,7 +177,7 @@ def _(
 def _frozen_grad(
     grad_NO: torch.Tensor, weight_OI: torch.Tensor, scale_1O: torch.Tensor
 ) -> torch.Tensor:
-    grad8_NO, scale_N1 = rounded(grad_NO.float() * scale_1O)
+    grad8_NO, scale_N1 = quantize_rows(grad_NO.float() * scale_1O)
     grad_NI: torch.Tensor = grad_input_fp8(
         grad8_NO, scale_N1, weight_OI, grad_NO.dtype == torch.bfloat16
     )

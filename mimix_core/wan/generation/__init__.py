@@ -1,5 +1,5 @@
-"""Videos by the backbone with an adapter: memory, guidance, sampling, and what a file says of it.
+"""Generate videos with an adapted backbone: memory planning, guidance, sampling and provenance.
 
-``mimix_core.wan.videos_stage`` is the stage that uses these; docs/generation.md says what is chosen
-when, docs/decisions/0024-how-videos-are-generated.md why.
+``mimix_core.wan.videos_stage`` is the stage that uses these. docs/generation.md describes the
+automatic choices, docs/decisions/0024-how-videos-are-generated.md the reasons.
 """

@@ -1,10 +1,10 @@
-"""A trained adapter in the transformer that generates: in its weights, or beside them.
+"""Apply a trained adapter to the transformer: merged into its weights, or as separate layers.
 
-In the weights it costs nothing: W' = W + (alpha / rank) B A, summed in fp32 from the weights as
-they are stored and rounded once. That is as exact as the base itself when the stored weights are
-wider than those computed with: both are then rounded alike. Weights that are stored in bf16 already
-lie on its grid, and a sum falls back to where it was wherever the adapter's share is less than half
-a step: then a weak adapter is lost in part or whole, so it is kept beside them, as in training.
+A merged adapter has no runtime cost: W' = W + (alpha / rank) B A, summed in fp32 from the stored
+weights and rounded once. This is as exact as the base itself when the stored weights have a wider
+dtype than the computation: both are then rounded alike. Weights that are stored in bf16 already lie
+on its grid, and a sum is rounded back to the old weight where the adapter's part is less than half
+a step. A weak adapter would be lost in part or completely, so it stays separate, as in training.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mimix_core.errors import BadInput
 from mimix_core.wan import lora
 from mimix_core.wan.lora_formats import Adapter
 
-Way = Literal["merged", "beside"]
+AdapterMode = Literal["merged", "unmerged"]
 
 _WIDE = ("F32", "F64")
 
 
 class StoredWeights:
-    """The tensors of a folder of safetensors files, read one at a time in their own type."""
+    """Read the tensors of a folder of safetensors files one at a time, in their stored dtype."""
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, Path] = {}
@@ -39,50 +39,50 @@ class StoredWeights:
             tensor: torch.Tensor = file.get_tensor(name)
         return tensor
 
-    def kind(self, name: str) -> str:
-        """The type as safetensors writes it, such as F32 or BF16; reads no weights."""
+    def dtype_name(self, name: str) -> str:
+        """Return the dtype's safetensors name, such as F32 or BF16, without reading the weights."""
         with safe_open(self._files[name], framework="pt") as file:
-            found: str = file.get_slice(name).get_dtype()
-        return found
+            dtype: str = file.get_slice(name).get_dtype()
+        return dtype
 
 
-def best_way(folder: Path, adapter: Adapter, computed: torch.dtype) -> Way:
+def select_adapter_mode(folder: Path, adapter: Adapter, computed: torch.dtype) -> AdapterMode:
     """``merged`` where that is as exact as the base: from fp32 weights, or in fp32."""
     stored = StoredWeights(folder)
-    wide = all(stored.kind(f"{layer}.weight") in _WIDE for layer in adapter.pairs)
-    return "merged" if wide or computed == torch.float32 else "beside"
+    wide = all(stored.dtype_name(f"{layer}.weight") in _WIDE for layer in adapter.pairs)
+    return "merged" if wide or computed == torch.float32 else "unmerged"
 
 
-def check(transformer: Any, adapter: Adapter, where: str) -> None:
-    """Raises BadInput unless every layer of the adapter is one of the transformer's, and finite."""
+def check_adapter(transformer: Any, adapter: Adapter, where: str) -> None:
+    """Raise BadInput unless the adapter is finite and its layers match the transformer's."""
     layers = dict(transformer.named_modules())
-    fix = "Train it on the backbone that the settings name."
+    fix = "Train it on the backbone in the settings."
     for name, (down_RI, up_OR) in adapter.pairs.items():
         layer = layers.get(name)
         if not isinstance(layer, torch.nn.Linear):
             raise BadInput(
-                f"the adapter does not fit this transformer: it has no layer {name}",
+                f"the adapter does not fit this transformer, which has no layer {name}",
                 where=where,
                 fix=fix,
             )
-        ours, theirs = tuple(layer.weight.shape), (len(up_OR), down_RI.shape[1])
-        if ours != theirs:
+        shape, adapter_shape = tuple(layer.weight.shape), (len(up_OR), down_RI.shape[1])
+        if shape != adapter_shape:
             raise BadInput(
-                f"the adapter does not fit this transformer: {name} is {ours}, not {theirs}",
+                f"the adapter does not fit this transformer: {name} is {shape}, not {adapter_shape}",
                 where=where,
                 fix=fix,
             )
         if not (down_RI.isfinite().all() and up_OR.isfinite().all()):
             raise BadInput(
-                f"the adapter holds values that are no numbers, in {name}",
+                f"the adapter contains non-finite values (NaN or Inf) in {name}",
                 where=where,
-                fix="Train it again; docs/training.md says what to look at.",
+                fix="Train it again; docs/training.md describes what to check.",
             )
 
 
 @torch.no_grad()
-def merge(transformer: Any, stored: StoredWeights, adapter: Adapter) -> None:
-    """Put the adapter into the weights, in place, on the device they are on."""
+def merge_adapter(transformer: Any, stored: StoredWeights, adapter: Adapter) -> None:
+    """Merge the adapter into the weights, in place, on their device."""
     layers: Mapping[str, Any] = dict(transformer.named_modules())
     scale = adapter.alpha / adapter.rank
     for name, (down_RI, up_OR) in adapter.pairs.items():
@@ -93,15 +93,15 @@ def merge(transformer: Any, stored: StoredWeights, adapter: Adapter) -> None:
 
 
 @torch.no_grad()
-def attach(transformer: Any, adapter: Adapter) -> None:
-    """Put the adapter beside the weights, as ``lora.attach`` does for training."""
+def attach_trained_adapter(transformer: Any, adapter: Adapter) -> None:
+    """Attach the adapter as separate layers, as ``lora.attach_adapter`` does for training."""
     from peft import LoraConfig
 
     transformer.add_adapter(
-        # peft's own rank and alpha are whole numbers; the scale is what counts.
+        # peft declares rank and alpha as integers, but uses only their quotient.
         LoraConfig(r=adapter.rank, lora_alpha=adapter.alpha, target_modules=list(adapter.pairs))
     )
-    for name, weight in lora.trainable(transformer):
+    for name, weight in lora.adapter_parameters(transformer):
         layer, part = name.rsplit(".lora_", 1)
         weight.data = adapter.pairs[layer][part.startswith("B")].to(weight.device, torch.float32)
     transformer.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Classifier-free guidance as one forward pass of two samples, where diffusers makes two passes."""
+"""Classifier-free guidance in one forward pass of two samples; diffusers runs two passes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from torch import nn
 
 
-class Guided(nn.Module):
-    """A transformer whose answer is already guided: v = v_neg + guidance (v - v_neg).
+class BatchedCFG(nn.Module):
+    """Transformer wrapper that returns the guided velocity: v = v_neg + guidance (v - v_neg).
 
-    Stands in a pipeline for the transformer, which then is called with a guidance of 1: once a
-    step. The arithmetic is WanPipeline's own.
+    It replaces the transformer in a pipeline that runs with a guidance scale of 1, so each step has
+    one call. The arithmetic is that of WanPipeline.
     """
 
-    def __init__(self, transformer: Any, negative_1LD: torch.Tensor, guidance: float) -> None:
+    def __init__(self, transformer: Any, negative_1LD: torch.Tensor, guidance_scale: float) -> None:
         super().__init__()
         self.transformer = transformer
         self.negative_1LD = negative_1LD
-        self.guidance = guidance
+        self.guidance_scale = guidance_scale
 
     @property
     def config(self) -> Any:
@@ -48,7 +48,7 @@ class Guided(nn.Module):
         attention_kwargs: dict[str, Any] | None = None,
         return_dict: bool = False,
     ) -> tuple[torch.Tensor]:
-        """The guided velocity_BCTHW for latents, timesteps [B] or [B, L] and text_BLD."""
+        """Compute the guided velocity_BCTHW for latents, timesteps [B] or [B, L] and text_BLD."""
         text_BLD = encoder_hidden_states
         negative_BLD = self.negative_1LD.to(text_BLD).expand_as(text_BLD)
         velocity_BCTHW, negative_BCTHW = self.transformer(
@@ -58,4 +58,4 @@ class Guided(nn.Module):
             attention_kwargs=attention_kwargs,
             return_dict=False,
         )[0].chunk(2)
-        return (negative_BCTHW + self.guidance * (velocity_BCTHW - negative_BCTHW),)
+        return (negative_BCTHW + self.guidance_scale * (velocity_BCTHW - negative_BCTHW),)

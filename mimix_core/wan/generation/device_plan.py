@@ -1,7 +1,7 @@
-"""What is put on a GPU, what comes and goes, and what is decoded in tiles: by the memory there is.
+"""Plan GPU memory: what stays on the GPU, what is streamed, and whether the VAE decodes in tiles.
 
-Estimates are a little above what ``perf/generate.py`` measures on an H200, per token and pixel: a
-pass of the 14B takes 3.9 GB beside its weights and is taken for 4.5, decoding 7.4 GB and for 7.8.
+Estimates are slightly above the measurements of ``perf/generate.py`` on an H200, per token and
+pixel: a pass of the 14B takes 3.9 GB besides its weights (estimated 4.5), decoding 7.4 GB (7.8).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Literal
 from mimix_core.settings import SampleSettings
 from mimix_core.wan.model_registry import Backbone
 
-Choice = Literal["auto", "on", "off"]
+AutoOnOff = Literal["auto", "on", "off"]
 
-# Bytes of an eager forward pass a token: by the model's width, and by the feed-forward's.
-_WORKING_WIDTH, _WORKING_FFN = 16, 4
-# Numbers the VAE's decoder holds a pixel: features of four frames, and of those before.
-_DECODING_A_PIXEL = 4400
-# A tile is 256 pixels wide and high (diffusers' own).
-TILE = 256
-# Of the GPU, for cuDNN's and cuBLAS's workspaces and what the allocator cannot use.
-_SPARE = 0.06
+# Bytes per token of an eager forward pass: per unit of the model's and of the feed-forward's width.
+_BYTES_PER_WIDTH, _BYTES_PER_FFN = 16, 4
+# Values per pixel in the VAE's decoder: features of four frames, and of those before.
+_DECODER_VALUES_PER_PIXEL = 4400
+# Width and height of a tile in pixels (diffusers' default).
+TILE_SIZE = 256
+# Share of the GPU for cuDNN's and cuBLAS's workspaces and the allocator's fragmentation.
+_RESERVED_SHARE = 0.06
 
 
 @dataclass(frozen=True)
-class Needs:
-    """Bytes on a GPU: weights of the three networks, and what computing takes beside them."""
+class MemoryEstimate:
+    """Bytes on a GPU: weights of the three networks, and the working memory besides them."""
 
     text_encoder: int
     transformer: int
@@ -39,70 +39,76 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Placing:
-    """``text_on_gpu``: the prompts' embedding. ``streamed``: the transformer's blocks come to the
-    GPU as they are needed. ``tiled``: the VAE decodes in tiles."""
+class DevicePlan:
+    """Where the components run.
+
+    ``text_on_gpu``: prompts are embedded on the GPU. ``streamed``: the transformer's blocks are
+    copied to the GPU as they are estimate. ``tiled``: the VAE decodes in tiles.
+    """
 
     text_on_gpu: bool
     streamed: bool
     tiled: bool
 
 
-def needs(
+def estimate_memory(
     backbone: Backbone,
     settings: SampleSettings,
     *,
     text_encoder: Path,
     transformer: Path,
     vae: Path,
-) -> Needs:
-    """What one video takes at the settings' size and precision, for the weights in these folders.
+) -> MemoryEstimate:
+    """Estimate the memory for one video at the settings' size and precision.
 
-    The text encoder is loaded in the type it is stored in.
+    The folders hold the components' weights. The text encoder is loaded in its stored dtype.
     """
     from mimix_core.wan import safetensors_io
 
-    def numbers(folder: Path) -> int:
-        return sum(safetensors_io.parameters(path) for path in folder.glob("*.safetensors"))
+    def parameters(folder: Path) -> int:
+        return sum(safetensors_io.count_parameters(path) for path in folder.glob("*.safetensors"))
 
     config = backbone.transformer.config
-    frames, side, _ = backbone.vae_stride
-    latent_frames = (settings.frames - 1) // frames + 1
-    patches = settings.width * settings.height // (side * config["patch_size"][1]) ** 2
-    together = 2 if settings.guidance_batch and settings.guidance > 1 else 1
-    tokens = latent_frames * patches * together
+    temporal_stride, spatial_stride, _ = backbone.vae_stride
+    latent_frames = (settings.num_frames - 1) // temporal_stride + 1
+    patches = settings.width * settings.height // (spatial_stride * config["patch_size"][1]) ** 2
+    batch_size = 2 if settings.batched_guidance and settings.guidance_scale > 1 else 1
+    tokens = latent_frames * patches * batch_size
     width = config["num_attention_heads"] * config["attention_head_dim"]
-    a_token = _WORKING_WIDTH * width + _WORKING_FFN * config["ffn_dim"]
-    wide = 2 if settings.precision == "fp32" else 1
+    bytes_per_token = _BYTES_PER_WIDTH * width + _BYTES_PER_FFN * config["ffn_dim"]
+    fp32_factor = 2 if settings.precision == "fp32" else 1
     vae_bytes = 4 if settings.vae_precision == "fp32" else 2
-    # The whole video twice: it grows as its latent frames are decoded.
-    pictures = 2 * 3 * settings.frames * settings.width * settings.height * vae_bytes
-    base = backbone.vae.config
-    channels = base.get("decoder_base_dim", base["base_dim"]) / 96
-    # Features stand before a VAE's own patches are unfolded to pixels.
-    a_pixel = _DECODING_A_PIXEL * channels * vae_bytes / base.get("patch_size", 1) ** 2
+    # The complete video twice: it is copied as decoded latent frames are appended.
+    video_bytes = 2 * 3 * settings.num_frames * settings.width * settings.height * vae_bytes
+    vae_config = backbone.vae.config
+    channels = vae_config.get("decoder_base_dim", vae_config["base_dim"]) / 96
+    # The decoder's features have the size before the VAE's own patches are unfolded to pixels.
+    patch_size = vae_config.get("patch_size", 1)
+    bytes_per_pixel = _DECODER_VALUES_PER_PIXEL * channels * vae_bytes / patch_size**2
     pixels = settings.width * settings.height
-    tile = min(settings.width, TILE) * min(settings.height, TILE)
-    return Needs(
+    tile = min(settings.width, TILE_SIZE) * min(settings.height, TILE_SIZE)
+    return MemoryEstimate(
         text_encoder=sum(path.stat().st_size for path in text_encoder.glob("*.safetensors")),
-        transformer=2 * wide * numbers(transformer),
-        vae=vae_bytes * numbers(vae),
-        denoising=wide * tokens * a_token,
-        decoding=math.ceil(pixels * a_pixel) + pictures,
-        # Each tile's video is held until all are joined, with what overlaps.
-        decoding_tiled=math.ceil(tile * a_pixel) + 2 * pictures,
+        transformer=2 * fp32_factor * parameters(transformer),
+        vae=vae_bytes * parameters(vae),
+        denoising=fp32_factor * tokens * bytes_per_token,
+        decoding=math.ceil(pixels * bytes_per_pixel) + video_bytes,
+        # The decoded tiles, which overlap, stay in memory until they are blended.
+        decoding_tiled=math.ceil(tile * bytes_per_pixel) + 2 * video_bytes,
     )
 
 
-def plan(needed: Needs, free: int, offload: Choice, tiling: Choice) -> Placing:
-    """How ``free`` bytes of a GPU are used. More memory never means more streaming or tiling.
+def plan_device(
+    estimate: MemoryEstimate, free: int, offload: AutoOnOff, tiling: AutoOnOff
+) -> DevicePlan:
+    """Plan the use of ``free`` bytes of a GPU; more memory never adds streaming or tiling.
 
-    Streaming comes first: it changes no pixel.
+    Streaming is preferred to tiling, because it does not change the result.
     """
-    usable = int(free * (1 - _SPARE))
-    decoding = needed.decoding_tiled if tiling == "on" else needed.decoding
-    whole = needed.transformer + needed.vae + max(needed.denoising, decoding)
-    streamed = whole > usable if offload == "auto" else offload == "on"
-    held = needed.vae + (0 if streamed else needed.transformer)
-    tiled = held + needed.decoding > usable if tiling == "auto" else tiling == "on"
-    return Placing(needed.text_encoder <= usable, streamed, tiled)
+    usable = int(free * (1 - _RESERVED_SHARE))
+    decoding = estimate.decoding_tiled if tiling == "on" else estimate.decoding
+    peak = estimate.transformer + estimate.vae + max(estimate.denoising, decoding)
+    streamed = peak > usable if offload == "auto" else offload == "on"
+    resident = estimate.vae + (0 if streamed else estimate.transformer)
+    tiled = resident + estimate.decoding > usable if tiling == "auto" else tiling == "on"
+    return DevicePlan(estimate.text_encoder <= usable, streamed, tiled)

@@ -1,4 +1,4 @@
-"""The finished videos of a unit under way: what a killed one finds when it goes on."""
+"""Store the finished videos of a running unit, from which a killed unit resumes."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimix_core.engine.artifacts import digest_file
-from mimix_core.wan.generation.provenance import Recipe
+from mimix_core.wan.generation.provenance import VideoProvenance
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Videos in a folder that one process at a time works in (``cache.unit_parts``).
+class PartialVideos:
+    """Videos by provenance, in a folder that one process at a time uses.
 
-    A file is named by its recipe's digest and its own: ``<recipe>.<sha256>.mp4``. So what a crash
-    of the machine left half on disk, or anything else, is never taken for a whole video.
+    See ``tensor_shards.open_partial_results``. File names hold the digests of the provenance and of
+    the file, ``<provenance>.<sha256>.mp4``, which detects incomplete files after a machine crash.
     """
 
     folder: Path
 
-    def find(self, recipe: Recipe) -> Path | None:
-        """The whole video of that recipe, if it is there."""
-        for path in sorted(self.folder.glob(f"{recipe.digest()}.*.mp4")):
+    def get(self, provenance: VideoProvenance) -> Path | None:
+        """Return the video with that provenance; None if it is missing or incomplete."""
+        for path in sorted(self.folder.glob(f"{provenance.digest()}.*.mp4")):
             if digest_file(path) == path.name.split(".")[1]:
                 return path
         return None
 
-    def keep(self, recipe: Recipe, write: Callable[[Path], None]) -> Path:
-        """Keep the video that ``write(path)`` makes; what that raises goes through."""
-        unfinished = self.folder / f"{recipe.digest()}.unfinished"
-        write(unfinished)
-        path = self.folder / f"{recipe.digest()}.{digest_file(unfinished)}.mp4"
-        unfinished.replace(path)
+    def put(self, provenance: VideoProvenance, write: Callable[[Path], None]) -> Path:
+        """Store the video that ``write(path)`` writes; exceptions of ``write`` propagate."""
+        temporary = self.folder / f"{provenance.digest()}.unfinished"
+        write(temporary)
+        path = self.folder / f"{provenance.digest()}.{digest_file(temporary)}.mp4"
+        temporary.replace(path)
         return path

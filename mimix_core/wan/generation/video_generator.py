@@ -1,6 +1,6 @@
-"""The backbone as it generates: texts embedded first and their encoder given up, then the rest.
+"""Load a backbone for generation: embed the texts, free the text encoder, then load the rest.
 
-UMT5 alone is as large as a third of the 14B; it is never in memory with it.
+UMT5 is a third as large as the 14B transformer; they are never in memory together.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
 from mimix_core.wan import model_registry
 from mimix_core.wan.generation import device_plan
-from mimix_core.wan.generation.device_plan import Placing
+from mimix_core.wan.generation.device_plan import DevicePlan
 from mimix_core.wan.model_registry import Backbone
 
 if TYPE_CHECKING:
     import torch
 
-    from mimix_core.wan.fast.attention import Kernel
+    from mimix_core.wan.fast.attention import AttentionKernel
     from mimix_core.wan.lora_formats import Adapter
 
 
 @dataclass(frozen=True)
-class Parts:
+class ComponentFolders:
     """The folders of the backbone's components."""
 
     backbone: Backbone
@@ -40,176 +40,186 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Generator:
-    """A pipeline that is ready. ``texts``: text_1LD by text, on the CPU. ``how``: what was chosen
-    for this machine, to be noted."""
+class VideoGenerator:
+    """A loaded pipeline.
+
+    ``embeddings``: text_1LD by text, on the CPU. ``runtime_stats``: the execution choices for this
+    machine.
+    """
 
     pipeline: Any
-    texts: Mapping[str, torch.Tensor]
+    embeddings: Mapping[str, torch.Tensor]
     settings: SampleSettings
-    how: Mapping[str, str | int | float]
+    runtime_stats: Mapping[str, str | int | float]
 
-    def frames(
-        self, prompt: str, seed: int, step: Callable[[int], None] = lambda _: None
+    def generate(
+        self, prompt: str, seed: int, on_step: Callable[[int], None] = lambda _: None
     ) -> NDArray[np.uint8]:
-        """The video of one of the texts, uint8 RGB frames_THWC; ``step(n)`` after each step.
+        """Generate a video, uint8 RGB frames_THWC; ``on_step(n)`` is called after step n.
 
-        Raises ValueError for values that are no numbers.
+        ``prompt`` is one of the embedded texts. Raises ValueError for non-finite values.
         """
         from mimix_core.wan.generation import sampling
 
-        def stepped(_pipeline: Any, number: int, _time: Any, kept: dict[str, Any]) -> Any:
-            step(number + 1)
-            return kept
+        def callback(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> Any:
+            on_step(index + 1)
+            return tensors
 
         settings = self.settings
         device = self.pipeline.vae.device
         call: dict[str, Any] = {
-            "prompt_embeds": self.texts[prompt].to(device),
-            "guidance_scale": 1.0 if batched(settings) else settings.guidance,
+            "prompt_embeds": self.embeddings[prompt].to(device),
+            "guidance_scale": 1.0 if uses_batched_guidance(settings) else settings.guidance_scale,
         }
-        if not batched(settings):
-            call["negative_prompt_embeds"] = self.texts[settings.negative_prompt].to(device)
-        latents_BCTHW = sampling.latents(
+        if not uses_batched_guidance(settings):
+            call["negative_prompt_embeds"] = self.embeddings[settings.negative_prompt].to(device)
+        latents_BCTHW = sampling.denoise(
             self.pipeline,
             seed,
             width=settings.width,
             height=settings.height,
-            num_frames=settings.frames,
-            num_inference_steps=settings.steps,
-            callback_on_step_end=stepped,
+            num_frames=settings.num_frames,
+            num_inference_steps=settings.num_inference_steps,
+            callback_on_step_end=callback,
             **call,
         )
-        return sampling.decode(self.pipeline.vae, latents_BCTHW)
+        return sampling.decode_latents(self.pipeline.vae, latents_BCTHW)
 
 
-def load(
-    parts: Parts,
+def load_generator(
+    components: ComponentFolders,
     adapter: Adapter,
     where: str,
     prompts: Sequence[str],
     settings: SampleSettings,
     device: torch.device,
-) -> Generator:
-    """Everything that generating these prompts takes, on ``device``.
+) -> VideoGenerator:
+    """Load everything that is needed to generate these prompts on ``device``.
 
-    ``where`` names the adapter's file in errors. Raises BadInput for an adapter that does not fit
-    the transformer, and for an attention kernel or compilation that cannot be had here.
+    ``where`` names the adapter file in errors. Raises BadInput for an adapter that does not fit
+    the transformer, and for an attention kernel or compilation that is not available.
     """
-    placing = place(parts, settings, device)
+    plan = plan_components(components, settings, device)
     negative = settings.negative_prompt
-    texts = embed(parts, [negative, *prompts], device, placing)
-    transformer, how = load_transformer(parts, adapter, where, settings, device, placing)
-    pipeline = assemble(parts, transformer, settings, device, placing)
-    if batched(settings):
-        from mimix_core.wan.generation.classifier_free_guidance import Guided
+    embeddings = embed_prompts(components, [negative, *prompts], device, plan)
+    transformer, stats = load_adapted_transformer(
+        components, adapter, where, settings, device, plan
+    )
+    pipeline = build_pipeline(components, transformer, settings, device, plan)
+    if uses_batched_guidance(settings):
+        from mimix_core.wan.generation.classifier_free_guidance import BatchedCFG
 
-        pipeline.transformer = Guided(transformer, texts[negative].to(device), settings.guidance)
-    said = {**how, "streamed": int(placing.streamed), "tiled": int(placing.tiled)}
-    return Generator(pipeline, texts, settings, said)
+        pipeline.transformer = BatchedCFG(
+            transformer, embeddings[negative].to(device), settings.guidance_scale
+        )
+    stats |= {"streamed": int(plan.streamed), "tiled": int(plan.tiled)}
+    return VideoGenerator(pipeline, embeddings, settings, stats)
 
 
-def batched(settings: SampleSettings) -> bool:
-    """Whether both passes of guidance are one; a guidance of 1 or less has but one pass."""
-    return settings.guidance_batch and settings.guidance > 1
+def uses_batched_guidance(settings: SampleSettings) -> bool:
+    """Return whether both passes of guidance are batched; a scale of 1 or less has one pass."""
+    return settings.batched_guidance and settings.guidance_scale > 1
 
 
-def place(parts: Parts, settings: SampleSettings, device: torch.device) -> Placing:
-    """What goes where on ``device``; on a CPU nothing comes and goes."""
+def plan_components(
+    components: ComponentFolders, settings: SampleSettings, device: torch.device
+) -> DevicePlan:
+    """Plan where the components run; on a CPU nothing is streamed."""
     if device.type == "cpu":
-        return Placing(text_on_gpu=False, streamed=False, tiled=settings.vae_tiling == "on")
+        return DevicePlan(text_on_gpu=False, streamed=False, tiled=settings.vae_tiling == "on")
     import torch
 
-    needed = device_plan.needs(
-        parts.backbone,
+    estimate = device_plan.estimate_memory(
+        components.backbone,
         settings,
-        text_encoder=parts.text_encoder,
-        transformer=parts.transformer,
-        vae=parts.vae,
+        text_encoder=components.text_encoder,
+        transformer=components.transformer,
+        vae=components.vae,
     )
     free, _ = torch.cuda.mem_get_info(device)
-    return device_plan.plan(needed, free, settings.offload, settings.vae_tiling)
+    return device_plan.plan_device(estimate, free, settings.offload, settings.vae_tiling)
 
 
-def embed(
-    parts: Parts, texts: Sequence[str], device: torch.device, placing: Placing
+def embed_prompts(
+    components: ComponentFolders, texts: Sequence[str], device: torch.device, plan: DevicePlan
 ) -> dict[str, torch.Tensor]:
-    """text_1LD of each text, padded to 512 tokens, on the CPU; the encoder is gone afterwards.
+    """Embed each text as text_1LD, padded to 512 tokens, on the CPU; then free the text encoder.
 
-    One at a time: no text's values depend on its neighbours.
+    Texts are not batched, because an embedding's last bits depend on the other texts in a batch.
     """
     import torch
 
-    from mimix_core.wan.flow_matching import TEXT_TOKENS, pad_text
-    from mimix_core.wan.text_embeddings import cut
+    from mimix_core.wan.flow_matching import TEXT_TOKENS, pad_embeddings
+    from mimix_core.wan.text_embeddings import truncate_tokens
 
-    rules = model_registry.rules(parts.backbone)
-    ids = rules.tokens(rules.load_tokenizer(parts.tokenizer), texts)
-    on = device if placing.text_on_gpu else torch.device("cpu")
-    encoder = rules.load_text_encoder(parts.text_encoder, on)
-    found = {
-        text: pad_text(rules.embed(encoder, [cut(tokens, TEXT_TOKENS)]))
-        for text, tokens in zip(texts, ids, strict=True)
-    }
+    interface = model_registry.load_interface(components.backbone)
+    ids = interface.tokenize(interface.load_tokenizer(components.tokenizer), texts)
+    encoder_device = device if plan.text_on_gpu else torch.device("cpu")
+    encoder = interface.load_text_encoder(components.text_encoder, encoder_device)
+    embeddings = {}
+    for text, tokens in zip(texts, ids, strict=True):
+        truncated = truncate_tokens(tokens, TEXT_TOKENS)
+        embeddings[text] = pad_embeddings(interface.embed_tokens(encoder, [truncated]))
     del encoder
-    if on.type == "cuda":
+    if encoder_device.type == "cuda":
         torch.cuda.empty_cache()
-    return found
+    return embeddings
 
 
-def load_transformer(
-    parts: Parts,
+def load_adapted_transformer(
+    components: ComponentFolders,
     adapter: Adapter,
     where: str,
     settings: SampleSettings,
     device: torch.device,
-    placing: Placing,
+    plan: DevicePlan,
 ) -> tuple[Any, dict[str, str | int | float]]:
-    """The transformer with its adapter on ``device``, and what was chosen for it."""
+    """Load the transformer with its adapter on ``device``; also return the choices made for it."""
     import torch
 
     from mimix_core.wan import lora
     from mimix_core.wan.generation import adapter_merging
 
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    transformer = lora.load_transformer(parts.transformer, dtype).eval()
-    adapter_merging.check(transformer, adapter, where)
-    if not placing.streamed:
+    transformer = lora.load_transformer(components.transformer, dtype).eval()
+    adapter_merging.check_adapter(transformer, adapter, where)
+    if not plan.streamed:
         transformer.to(device)
-    best = adapter_merging.best_way(parts.transformer, adapter, dtype)
-    way = best if settings.adapter == "auto" else settings.adapter
-    if way == "merged":
-        adapter_merging.merge(
-            transformer, adapter_merging.StoredWeights(parts.transformer), adapter
+    mode = settings.adapter_mode
+    if mode == "auto":
+        mode = adapter_merging.select_adapter_mode(components.transformer, adapter, dtype)
+    if mode == "merged":
+        adapter_merging.merge_adapter(
+            transformer, adapter_merging.StoredWeights(components.transformer), adapter
         )
     else:
-        adapter_merging.attach(transformer, adapter)
-    kernel, compiled = accelerate(transformer, settings, device, streamed=placing.streamed)
-    if placing.streamed:
-        stream(transformer, device)
+        adapter_merging.attach_trained_adapter(transformer, adapter)
+    kernel, compiled = accelerate_inference(transformer, settings, device, streamed=plan.streamed)
+    if plan.streamed:
+        stream_blocks(transformer, device)
     return transformer, {
-        "adapter": way,
+        "adapter": mode,
         "attention": kernel or "PyTorch's choice",
         "compiled": int(compiled),
     }
 
 
-def accelerate(
+def accelerate_inference(
     transformer: Any, settings: SampleSettings, device: torch.device, *, streamed: bool
-) -> tuple[Kernel | None, bool]:
-    """Put the blocks on this project's operators (``wan.fast``) and compile them, in place.
+) -> tuple[AttentionKernel | None, bool]:
+    """Replace the blocks' layers by those of ``wan.fast`` and compile the blocks, in place.
 
-    Gives the attention kernel, and whether they are compiled. Raises BadInput for a kernel that
-    cannot run on ``device``, and for compiled blocks that are streamed.
+    Returns the attention kernel, and whether the blocks are compiled. Raises BadInput for a kernel
+    that cannot run on ``device``, and for compiled blocks that are streamed.
     """
     import torch
 
     from mimix_core.wan.fast import layers
-    from mimix_core.wan.fast.attention import pick_kernel
+    from mimix_core.wan.fast.attention import select_kernel
 
     head_width = transformer.config.attention_head_dim
     try:
-        kernel = pick_kernel(settings.attention, device, head_width, settings.precision)
+        kernel = select_kernel(settings.attention, device, head_width, settings.precision)
     except BadInput as error:
         raise BadInput(
             error.what,
@@ -218,7 +228,7 @@ def accelerate(
         ) from error
     if settings.compile == "on" and streamed:
         raise BadInput(
-            "blocks that are streamed to the GPU are not compiled",
+            "blocks that are streamed to the GPU cannot be compiled",
             where="settings, key samples.compile",
             fix="Set samples.compile to auto, or samples.offload to off.",
         )
@@ -226,17 +236,17 @@ def accelerate(
         settings.compile == "auto" and device.type == "cuda" and not streamed
     )
     for block in transformer.blocks:
-        layers.swap(block, kernel, in_fp8=False)
+        layers.replace_layers(block, kernel, use_fp8=False)
         if compiled:
             block.compile(dynamic=False)
     if compiled:
-        # One graph serves all blocks; a second size of video is a second one.
+        # All blocks share one graph per video size.
         torch._dynamo.config.recompile_limit = 128
     return kernel, compiled
 
 
-def stream(transformer: Any, device: torch.device) -> None:
-    """Keep the weights in this machine's memory; each block comes while the one before computes."""
+def stream_blocks(transformer: Any, device: torch.device) -> None:
+    """Offload the weights to CPU memory; each block is copied while the previous one computes."""
     import torch
 
     transformer.enable_group_offload(
@@ -248,25 +258,27 @@ def stream(transformer: Any, device: torch.device) -> None:
     )
 
 
-def assemble(
-    parts: Parts,
+def build_pipeline(
+    components: ComponentFolders,
     transformer: Any,
     settings: SampleSettings,
     device: torch.device,
-    placing: Placing,
+    plan: DevicePlan,
 ) -> Any:
-    """The backbone's pipeline around a transformer, without a text encoder."""
+    """Build the backbone's pipeline around a transformer, without a text encoder."""
     import diffusers
 
-    vae = model_registry.rules(parts.backbone).load_vae(parts.vae, device, settings.vae_precision)
-    if placing.tiled:
+    vae = model_registry.load_interface(components.backbone).load_vae(
+        components.vae, device, settings.vae_precision
+    )
+    if plan.tiled:
         vae.enable_tiling()
-    pipeline = getattr(diffusers, parts.backbone.pipeline)(
+    pipeline = getattr(diffusers, components.backbone.pipeline_class)(
         tokenizer=None,
         text_encoder=None,
         vae=vae,
         scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(
-            parts.scheduler, flow_shift=settings.shift
+            components.scheduler, flow_shift=settings.shift
         ),
         transformer=transformer,
     )
