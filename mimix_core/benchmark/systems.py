@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimix_core.domain.prompts import Prompt
+from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.errors import BadInput
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
@@ -66,7 +66,7 @@ def parse_systems(texts: Iterable[str]) -> tuple[System, ...]:
     return systems
 
 
-def find_videos(system: System, prompts: Sequence[Prompt]) -> dict[str, Path]:
+def find_videos(system: System, prompts: Sequence[VideoPrompt]) -> dict[str, Path]:
     """Map prompt ids to video files, in the prompts' order; prompts without a video are left out.
 
     Raises BadInput when two files belong to one prompt, or none to any.
@@ -92,13 +92,13 @@ def find_videos(system: System, prompts: Sequence[Prompt]) -> dict[str, Path]:
     return {prompt.id: found[prompt.id][0] for prompt in prompts if prompt.id in found}
 
 
-def unmatched_videos(system: System, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+def unmatched_videos(system: System, prompts: Sequence[VideoPrompt]) -> tuple[str, ...]:
     """List the folder's video files that belong to no prompt, sorted."""
     ids = {prompt.id for prompt in prompts}
     return tuple(path.name for path in _video_files(system) if path.stem not in ids)
 
 
-def missing_prompts(system: System, prompts: Sequence[Prompt]) -> tuple[str, ...]:
+def missing_prompts(system: System, prompts: Sequence[VideoPrompt]) -> tuple[str, ...]:
     """List the ids of the prompts that the system has no video of, in the prompts' order."""
     found = find_videos(system, prompts)
     return tuple(prompt.id for prompt in prompts if prompt.id not in found)

@@ -1,4 +1,4 @@
-"""Videos whose answers are known: each metric moves the right way."""
+"""Metrics on synthetic videos with known answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Frames = NDArray[np.uint8]
 
 
 def scene(seed: int = 0, width: int = WIDTH) -> Frames:
-    """A picture with the statistics of a natural one: detail at every scale (1/f)."""
+    """An image with the statistics of a natural one: detail at every scale (1/f)."""
     numbers = np.random.default_rng(seed)
     layers = [
         cv2.resize(numbers.normal(size=(HEIGHT // s, width // s, 3)), (width, HEIGHT)) * s
@@ -51,7 +51,7 @@ def noise() -> Frames:
 
 
 def cut() -> Frames:
-    """One scene, and from the middle on quite another."""
+    """One scene, and from the middle on a very different one."""
     other = cv2.cvtColor(255 - scene(5), cv2.COLOR_RGB2HSV)
     half = FRAMES // 2
     return np.concatenate([still()[:half], np.stack([other] * (FRAMES - half))])
@@ -68,7 +68,7 @@ SUBJECT = "subject_consistency/efficientnet-lite0"
 
 
 def test_only_what_moves_far_enough_is_dynamic() -> None:
-    # The limit is 6/256 of the short side between looked-at frames: 2.8 pixels, or 1.4 a frame.
+    # The threshold is 6/256 of the short side between sampled frames: 2.8 pixels, or 1.4 per frame.
     assert value(DYNAMIC, still()) == 0.0
     assert value(DYNAMIC, pan(0.5)) == 0.0
     assert value(DYNAMIC, pan(3.0)) == 1.0
@@ -89,21 +89,21 @@ def test_flow_has_the_length_of_the_shift() -> None:
     assert top_flow_magnitude(np.full((10, 10, 2), 3.0, np.float32)) == pytest.approx(3 * 2**0.5)
 
 
-def test_large_videos_are_made_smaller_for_flow() -> None:
+def test_large_videos_are_downscaled_for_flow() -> None:
     assert VideoFeatures(np.zeros((3, 480, 832, 3), np.uint8)).gray_THW.shape == (3, 240, 416)
 
 
 def test_smoothness_falls_with_jerks_and_noise() -> None:
     smooth = value(SMOOTH, pan(2.0))
     jerky = pan(2.0)
-    jerky[1::4] = jerky[0::4][: len(jerky[1::4])]  # every fourth frame stands still
+    jerky[1::4] = jerky[0::4][: len(jerky[1::4])]  # every fourth frame repeats the previous one
     assert value(SMOOTH, still()) == 1.0
     assert smooth > 0.98
     assert value(SMOOTH, jerky) < smooth - 0.005
     assert value(SMOOTH, noise()) < 0.85
 
 
-def test_the_frame_between_two_lies_half_way() -> None:
+def test_the_interpolated_frame_is_halfway() -> None:
     frames = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in pan(4.0)[:3]]
     flow = VideoFeatures(pan(4.0)[:3]).flows_NHWC[0]
     made = interpolate_middle(frames[0], frames[2], flow)
@@ -131,13 +131,13 @@ def test_quality_falls_with_blur_and_with_noise() -> None:
     assert brisque(noisy(40)) > clean + 5
 
 
-def test_a_flat_picture_has_no_quality() -> None:
+def test_quality_of_a_flat_frame_is_undefined() -> None:
     with pytest.raises(Unmeasurable, match="flat"):
         value(QUALITY, np.full((5, 64, 64, 3), 90, np.uint8))
 
 
 @pytest.mark.parametrize("shape", [0.5, 1.0, 2.0, 4.0])
-def test_the_fit_finds_the_shape_it_was_drawn_from(shape: float) -> None:
+def test_the_fit_recovers_the_shape_of_its_samples(shape: float) -> None:
     numbers = np.random.default_rng(0)
     drawn = numbers.gamma(1 / shape, size=200_000) ** (1 / shape)
     alpha, mean, left, right = brisque_quality.fit_aggd(
@@ -179,19 +179,19 @@ def test_consistency_is_the_mean_to_previous_and_first() -> None:
         frame_consistency(np.stack([a]))
 
 
-def test_one_frame_has_no_motion() -> None:
+def test_motion_of_one_frame_is_undefined() -> None:
     for metric in (DYNAMIC, SMOOTH):
         with pytest.raises(Unmeasurable, match="too few"):
             value(metric, still()[:1])
 
 
-def test_frames_are_spread_over_the_video() -> None:
-    footage = VideoFeatures(np.arange(81, dtype=np.uint8)[:, None, None, None])
-    assert [int(frame[0, 0, 0]) for frame in footage.sample_frames(4)] == [10, 30, 50, 70]
-    assert len(list(footage.sample_frames(200))) == 81
+def test_sampled_frames_cover_the_video() -> None:
+    features = VideoFeatures(np.arange(81, dtype=np.uint8)[:, None, None, None])
+    assert [int(frame[0, 0, 0]) for frame in features.sample_frames(4)] == [10, 30, 50, 70]
+    assert len(list(features.sample_frames(200))) == 81
 
 
-def test_metrics_are_chosen_by_name() -> None:
+def test_metrics_are_selected_by_name() -> None:
     assert [metric.name for metric in select_metrics([SMOOTH, QUALITY])] == [SMOOTH, QUALITY]
     with pytest.raises(
         BadInput, match=r"unknown metric imaging_quality\. .*imaging_quality/brisque"

@@ -1,4 +1,4 @@
-"""The benchmark's hundred prompts are balanced as documented; a made set is, for any library."""
+"""The benchmark's 100 prompts, and generated sets, are balanced as documented."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ THE_TEN = (
 )
 
 SET = read_prompt_file(MIXING_100)
-HOMES = {home.name: home for home in SET.cast}
+ORIGINS = {origin.name: origin for origin in SET.cast}
 
 
-def test_the_hundred_are_what_their_file_says() -> None:
+def test_the_100_prompts_are_balanced_as_documented() -> None:
     assert load_prompts(MIXING_100, THE_TEN) == SET.prompts
     assert Counter(prompt.category for prompt in SET.prompts) == {
         "single": 50,
@@ -55,14 +55,16 @@ def test_the_hundred_are_what_their_file_says() -> None:
     }
     singles = [prompt for prompt in SET.prompts if prompt.category == "single"]
     assert Counter(prompt.characters for prompt in singles) == {(name,): 5 for name in THE_TEN}
-    assert all(prompt.style is HOMES[prompt.characters[0]].style for prompt in singles)
+    assert all(prompt.style is ORIGINS[prompt.characters[0]].style for prompt in singles)
     several = [prompt for prompt in SET.prompts if prompt.category != "single"]
     assert Counter(len(prompt.characters) for prompt in several) == {2: 30, 3: 20}
     mixed = [prompt for prompt in several if prompt.category == "inter-style"]
     assert Counter(prompt.style for prompt in mixed) == {Style.CARTOON: 10, Style.REALISTIC: 10}
     assert Counter(len(prompt.characters) for prompt in mixed) == {2: 12, 3: 8}
     members = Counter(
-        group for prompt in several for group in prompt_categories([HOMES[n] for n in prompt.characters])
+        group
+        for prompt in several
+        for group in prompt_categories([ORIGINS[n] for n in prompt.characters])
     )
     assert members == {
         "inter-style": 20,
@@ -73,20 +75,20 @@ def test_the_hundred_are_what_their_file_says() -> None:
 
 
 @pytest.mark.parametrize("prompt", SET.prompts, ids=lambda prompt: prompt.id)
-def test_each_of_the_hundred_is_well_formed(prompt) -> None:
-    assert prompt.category == narrowest_category([HOMES[name] for name in prompt.characters])
-    caption = parse_caption(prompt.text())
+def test_each_of_the_100_prompts_is_well_formed(prompt) -> None:
+    assert prompt.category == narrowest_category([ORIGINS[name] for name in prompt.characters])
+    caption = parse_caption(prompt.render())
     assert caption.character_names() == prompt.characters
     assert caption.context == prompt.setting
-    # Outside of its style, a scene with nobody of that style was not asked for.
-    assert prompt.style in {HOMES[name].style for name in prompt.characters}
-    # Who is named in an action is there to be acted with.
-    words = prompt.text(CaptionVariant.NO_TAGS)
+    # The scene has the style of at least one character.
+    assert prompt.style in {ORIGINS[name].style for name in prompt.characters}
+    # Actions only mention characters of the prompt.
+    words = prompt.render(CaptionVariant.NO_TAGS)
     assert all(name in prompt.characters for name in THE_TEN if f" {name} " in words)
     assert "[" not in words
 
 
-def test_no_wording_stands_twice() -> None:
+def test_no_wording_is_repeated() -> None:
     assert len({prompt.render() for prompt in SET.prompts}) == 100
     assert len({action.action for prompt in SET.prompts for action in prompt.actions}) == 170
 
@@ -113,48 +115,48 @@ LIBRARIES = st.lists(
 
 @settings(max_examples=20)
 @given(LIBRARIES, st.integers(0, 9), st.integers(0, 40), st.integers(0, 40))
-def test_a_made_set_is_balanced_and_reads_back(
+def test_a_generated_set_is_balanced_and_can_be_read(
     of: Library, seed: int, singles: int, multis: int
 ) -> None:
-    homes = {home.name: home for home in character_origins(of)}
-    if singles + multis == 0 or (multis and len(homes) < 2):
+    origins = {origin.name: origin for origin in character_origins(of)}
+    if singles + multis == 0 or (multis and len(origins) < 2):
         with pytest.raises(BadInput):
             generate_prompts(of, seed=seed, singles=singles, multis=multis)
         return
-    made = generate_prompts(of, seed=seed, singles=singles, multis=multis)
-    assert made == generate_prompts(of, seed=seed, singles=singles, multis=multis)
-    assert PromptFile.model_validate(yaml.safe_load(prompts_to_yaml(made))) == made
-    alone = Counter(p.characters for p in made.prompts if p.category == "single")
+    generated = generate_prompts(of, seed=seed, singles=singles, multis=multis)
+    assert generated == generate_prompts(of, seed=seed, singles=singles, multis=multis)
+    assert PromptFile.model_validate(yaml.safe_load(prompts_to_yaml(generated))) == generated
+    alone = Counter(p.characters for p in generated.prompts if p.category == "single")
     assert alone.total() == singles
-    assert len(made.prompts) == singles + multis
+    assert len(generated.prompts) == singles + multis
     if singles:
-        assert max(alone.values()) - (min(alone.values()) if len(alone) == len(homes) else 0) <= 1
-    met = Counter(p.category for p in made.prompts if p.category != "single")
+        assert max(alone.values()) - (min(alone.values()) if len(alone) == len(origins) else 0) <= 1
+    met = Counter(p.category for p in generated.prompts if p.category != "single")
     assert not met or max(met.values()) - min(met.values()) <= 1
-    for prompt in made.prompts:
-        own = [homes[name] for name in prompt.characters]
+    for prompt in generated.prompts:
+        own = [origins[name] for name in prompt.characters]
         assert prompt.category == narrowest_category(own)
-        assert prompt.style in {home.style for home in own}
+        assert prompt.style in {origin.style for origin in own}
         assert "{" not in prompt.render()
 
 
-def test_another_seed_makes_another_set() -> None:
+def test_different_seeds_generate_different_sets() -> None:
     of = library([(Style.CARTOON, 3), (Style.REALISTIC, 2)])
     assert generate_prompts(of, seed=0).prompts != generate_prompts(of, seed=1).prompts
 
 
-def test_every_group_a_library_has_is_asked_for() -> None:
+def test_every_category_of_a_library_is_covered() -> None:
     of = library([(Style.CARTOON, 3), (Style.CARTOON, 2), (Style.REALISTIC, 2)])
-    made = generate_prompts(of, seed=0)
-    counted = Counter(prompt.category for prompt in made.prompts)
+    generated = generate_prompts(of, seed=0)
+    counted = Counter(prompt.category for prompt in generated.prompts)
     # No three shows of one style: an intra-style prompt has two characters here.
     assert {counted[name] for name in counted if name != "single"} == {12, 13}
     assert len(counted) == 5
-    shares = Counter(name for p in made.prompts for name in p.characters)
+    shares = Counter(name for p in generated.prompts for name in p.characters)
     assert max(shares.values()) <= 2 * min(shares.values())
 
 
-def test_a_name_that_ends_a_sentence_is_refused() -> None:
+def test_a_name_that_ends_a_sentence_is_rejected() -> None:
     of = library([(Style.CARTOON, 1)])
     (show,) = of.shows
     oak = show.model_copy(update={"characters": (Character(name="Prof. Oak"), Character(name="A"))})
@@ -162,6 +164,6 @@ def test_a_name_that_ends_a_sentence_is_refused() -> None:
         generate_prompts(Library(shows=(oak,)), seed=0)
 
 
-def test_more_than_there_are_is_refused() -> None:
+def test_too_many_prompts_are_rejected() -> None:
     with pytest.raises(BadInput, match="of 1000 prompts would be duplicates"):
         generate_prompts(library([(Style.CARTOON, 1)]), seed=0, singles=1000, multis=0)

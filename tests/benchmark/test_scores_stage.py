@@ -1,4 +1,4 @@
-"""Stage ``scores``: one row per video and metric, whatever happens to a video."""
+"""Stage ``scores``: one row per video and metric, also for broken videos."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_video_is_decoded_once(
     assert sorted(decoded) == ["broken.mp4", "flat.mp4", "pan.mp4", "still.mp4"]
 
 
-def test_scores_repeat(inputs: scores_stage.ScoreInputs, tmp_path: Path) -> None:
+def test_scores_are_reproducible(inputs: scores_stage.ScoreInputs, tmp_path: Path) -> None:
     refs = [
         run_stage(Store(tmp_path / name), scores_stage.STAGE, inputs, ScoreSettings()).ref
         for name in ("a", "b")
@@ -93,7 +93,7 @@ def test_scores_repeat(inputs: scores_stage.ScoreInputs, tmp_path: Path) -> None
     assert refs[0].sha256 == refs[1].sha256
 
 
-def test_an_unknown_metric_is_refused_before_anything_is_decoded(
+def test_an_unknown_metric_is_rejected_before_decoding(
     inputs: scores_stage.ScoreInputs, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match="unknown metric aesthetic_quality/beauty"):

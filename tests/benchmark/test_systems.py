@@ -1,4 +1,4 @@
-"""A system is a name and a folder; its videos are known by the ids of their prompts."""
+"""A system is a name and a folder; videos are matched with prompts by file name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mimix_core.errors import BadInput
 PROMPTS = read_prompt_file(MIXING_100).prompts
 
 
-def test_videos_are_found_by_prompt_and_the_rest_is_missing(tmp_path: Path) -> None:
+def test_videos_are_matched_by_prompt_id_and_others_are_missing(tmp_path: Path) -> None:
     for name in (
         f"{PROMPTS[3].id}.mp4",
         f"{PROMPTS[1].id}.MKV",
@@ -30,26 +30,26 @@ def test_videos_are_found_by_prompt_and_the_rest_is_missing(tmp_path: Path) -> N
     assert PROMPTS[0].id in systems.missing_prompts(system, PROMPTS)
 
 
-def test_two_videos_of_one_prompt_are_refused(tmp_path: Path) -> None:
+def test_two_videos_of_one_prompt_are_rejected(tmp_path: Path) -> None:
     for suffix in (".mp4", ".webm"):
         (tmp_path / f"{PROMPTS[0].id}{suffix}").touch()
     with pytest.raises(BadInput, match=r"both .*\.mp4 and .*\.webm"):
         systems.find_videos(systems.parse_system(f"x={tmp_path}"), PROMPTS)
 
 
-def test_a_folder_of_other_videos_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_matching_videos_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "other.mp4").touch()
     with pytest.raises(BadInput, match=rf"no video of x.*{PROMPTS[0].id}\.mp4"):
         systems.find_videos(systems.parse_system(f"x={tmp_path}"), PROMPTS)
 
 
 @pytest.mark.parametrize("text", ["", "ours", "=here", "ours=", "a/b=.", "a <b>=.", "a =."])
-def test_what_is_no_system_is_refused(text: str) -> None:
+def test_an_invalid_system_is_rejected(text: str) -> None:
     with pytest.raises(BadInput, match="is not NAME=PATH"):
         systems.parse_system(text)
 
 
-def test_each_system_has_its_own_name(tmp_path: Path) -> None:
+def test_system_names_are_unique(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="two systems are named 'a'"):
         systems.parse_systems([f"A={tmp_path}", f"a={tmp_path}"])
     with pytest.raises(BadInput, match="no such folder"):

@@ -16,11 +16,19 @@ from typing import Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from mimix_core.domain.caption_grammar import CharacterAction, Context
-from mimix_core.domain.character_names import slug
-from mimix_core.domain.library import Library, Style, read_yaml
-from mimix_core.domain.prompts import Category, Home, Prompt, PromptFile, groups, homes_of
+from mimix_core.domain.caption_grammar import CharacterAction, ContextText
+from mimix_core.domain.character_names import slugify
+from mimix_core.domain.library import Library, Style
+from mimix_core.domain.prompts import (
+    CharacterOrigin,
+    PromptCategory,
+    PromptFile,
+    VideoPrompt,
+    character_origins,
+    prompt_categories,
+)
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.yaml_files import read_yaml_file
 from mimix_core.errors import BadInput
 
 SITUATIONS_FILE = Path(__file__).with_name("situations.yaml")
@@ -44,8 +52,8 @@ class SituationFile(FrozenModel):
     """The YAML file of situations, by number of characters, and of settings."""
 
     version: str
-    indoors: tuple[Context, ...] = Field(min_length=1)
-    outdoors: tuple[Context, ...] = Field(min_length=1)
+    indoors: tuple[ContextText, ...] = Field(min_length=1)
+    outdoors: tuple[ContextText, ...] = Field(min_length=1)
     one: tuple[Situation, ...] = Field(min_length=1)
     two: tuple[Situation, ...] = Field(min_length=1)
     three: tuple[Situation, ...] = Field(min_length=1)
@@ -73,21 +81,23 @@ def generate_prompts(
     where characters of both meet, and over the characters. All prompts differ. Raises BadInput when
     the library is too small.
     """
-    situations = SituationFile.model_validate(read_yaml(SITUATIONS_FILE)[0])
-    homes = homes_of(library)
+    situations = SituationFile.model_validate(read_yaml_file(SITUATIONS_FILE)[0])
+    origins = character_origins(library)
     if singles + multis < 1:
         raise BadInput(
             "no prompts requested", where="singles and multis", fix="Request at least one."
         )
-    if multis and len(homes) < 2:
+    if multis and len(origins) < 2:
         raise BadInput(
-            f"prompts of several characters need two characters; {homes[0].name} is the only one",
+            f"prompts of several characters need two characters; {origins[0].name} is the only one",
             where="library",
             fix="Request only prompts of one character.",
         )
     rng = random.Random(seed)
-    casts: list[tuple[Home, ...]] = [(home,) for home in islice(cycle(homes), singles)]
-    casts += islice(_balanced_casts(homes, rng), multis)
+    casts: list[tuple[CharacterOrigin, ...]] = [
+        (origin,) for origin in islice(cycle(origins), singles)
+    ]
+    casts += islice(_balanced_casts(origins, rng), multis)
     scenes = _cycle_scenes(situations, rng)
     try:
         prompts = [_build_prompt(cast, scenes, number) for number, cast in enumerate(casts)]
@@ -98,7 +108,7 @@ def generate_prompts(
             where="library",
             fix="Write the name without a full stop.",
         ) from error
-    distinct = len({prompt.text() for prompt in prompts})
+    distinct = len({prompt.render() for prompt in prompts})
     if distinct < len(prompts):
         raise BadInput(
             f"{len(prompts) - distinct} of {len(prompts)} prompts would be duplicates",
@@ -106,31 +116,33 @@ def generate_prompts(
             fix="Request fewer prompts.",
         )
     return PromptFile(
-        version=f"{situations.version}-seed-{seed}", cast=homes, prompts=tuple(prompts)
+        version=f"{situations.version}-seed-{seed}", cast=origins, prompts=tuple(prompts)
     )
 
 
-def narrowest_category(homes: Sequence[Home]) -> Category:
+def narrowest_category(origins: Sequence[CharacterOrigin]) -> PromptCategory:
     """Return the narrowest of the paper's overlapping categories that the characters belong to.
 
     Characters of one style from several shows are inter-series when a show has two of them (the
     third is a guest), and intra-style when each is from another show.
     """
-    matching = groups(homes)
+    matching = prompt_categories(origins)
     if matching != ("intra-style", "inter-series"):
         # inter-style implies inter-series, and intra-series implies intra-style.
         return "intra-series" if "intra-series" in matching else matching[0]
-    shows = Counter(home.show for home in homes)
+    shows = Counter(origin.show for origin in origins)
     return "inter-series" if max(shows.values()) > 1 else "intra-style"
 
 
-def _balanced_casts(homes: Sequence[Home], rng: random.Random) -> Iterator[tuple[Home, ...]]:
+def _balanced_casts(
+    origins: Sequence[CharacterOrigin], rng: random.Random
+) -> Iterator[tuple[CharacterOrigin, ...]]:
     """Yield casts of two and three endlessly, category by category, least-used characters first."""
-    by_kind: dict[tuple[Category, int], list[tuple[Home, ...]]] = {}
+    by_kind: dict[tuple[PromptCategory, int], list[tuple[CharacterOrigin, ...]]] = {}
     for size in range(2, _MAX_CHARACTERS + 1):
-        for cast in combinations(homes, size):
+        for cast in combinations(origins, size):
             by_kind.setdefault((narrowest_category(cast), size), []).append(cast)
-    order: list[Category] = ["inter-style", "intra-style", "inter-series", "intra-series"]
+    order: list[PromptCategory] = ["inter-style", "intra-style", "inter-series", "intra-series"]
     sizes = {
         category: cycle(
             [size for size in range(2, _MAX_CHARACTERS + 1) if (category, size) in by_kind]
@@ -139,13 +151,13 @@ def _balanced_casts(homes: Sequence[Home], rng: random.Random) -> Iterator[tuple
         if any(kind == category for kind, _ in by_kind)
     }
     uses: Counter[str] = Counter()
-    cast_uses: Counter[tuple[Home, ...]] = Counter()
+    cast_uses: Counter[tuple[CharacterOrigin, ...]] = Counter()
     for category in cycle(sizes):
         casts = by_kind[category, next(sizes[category])]
         candidates = rng.sample(casts, min(len(casts), _MAX_CANDIDATES))
-        cast = min(candidates, key=lambda c: (cast_uses[c], sum(uses[home.name] for home in c)))
+        cast = min(candidates, key=lambda c: (cast_uses[c], sum(uses[origin.name] for origin in c)))
         cast_uses[cast] += 1
-        uses.update(home.name for home in cast)
+        uses.update(origin.name for origin in cast)
         yield tuple(rng.sample(cast, len(cast)))
 
 
@@ -176,21 +188,23 @@ def _cycle_scenes(
 
 
 def _build_prompt(
-    cast: tuple[Home, ...], scenes: dict[int, Iterator[tuple[Situation, str]]], number: int
-) -> Prompt:
+    cast: tuple[CharacterOrigin, ...],
+    scenes: dict[int, Iterator[tuple[Situation, str]]],
+    number: int,
+) -> VideoPrompt:
     situation, setting = next(scenes[len(cast)])
-    names = {letter: home.name for letter, home in zip("abc", cast, strict=False)}
+    names = {letter: origin.name for letter, origin in zip("abc", cast, strict=False)}
     category = narrowest_category(cast)
-    styles = [home.style for home in cast]
+    styles = [origin.style for origin in cast]
     if category == "inter-style":
         styles = sorted(Style)
-    return Prompt(
-        id=f"{category}-{number + 1:03}-{'-'.join(slug(home.name) for home in cast)}",
+    return VideoPrompt(
+        id=f"{category}-{number + 1:03}-{'-'.join(slugify(origin.name) for origin in cast)}",
         category=category,
-        characters=tuple(home.name for home in cast),
+        characters=tuple(origin.name for origin in cast),
         actions=tuple(
-            CharacterAction(name=home.name, action=action.format(**names))
-            for home, action in zip(cast, situation.actions, strict=True)
+            CharacterAction(name=origin.name, action=action.format(**names))
+            for origin, action in zip(cast, situation.actions, strict=True)
         ),
         setting=setting,
         style=styles[number // 4 % len(styles)],
@@ -198,7 +212,7 @@ def _build_prompt(
 
 
 def prompts_to_yaml(prompts: PromptFile) -> str:
-    """Serialize a prompt set as YAML that ``read_prompts`` reads."""
+    """Serialize a prompt set as YAML that ``read_prompt_file`` reads."""
     text: str = yaml.safe_dump(
         prompts.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
     )

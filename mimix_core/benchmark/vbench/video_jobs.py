@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mimix_core.domain.library import invalid, read_yaml
 from mimix_core.domain.prompts import PromptFile
+from mimix_core.engine.yaml_files import read_yaml_file, validation_error
 from mimix_core.errors import BadInput
 
 VIDEO_SUFFIX = ".mp4"
@@ -104,13 +104,13 @@ def read_video_prompts(path: Path) -> dict[str, str]:
         except json.JSONDecodeError as error:
             raise BadInput(f"invalid JSON ({error})", where=str(path), fix=_FORMATS) from error
     if kind in (".yaml", ".yml"):
-        document, lines = read_yaml(path)
+        document, lines = read_yaml_file(path)
         if isinstance(document, Mapping) and isinstance(document.get("prompts"), list):
             try:
-                own = PromptFile.model_validate(document)
+                prompt_file = PromptFile.model_validate(document)
             except ValidationError as error:
-                raise invalid(path, error, lines) from error
-            return {prompt.id: prompt.text() for prompt in own.prompts}
+                raise validation_error(path, error, lines) from error
+            return {prompt.id: prompt.render() for prompt in prompt_file.prompts}
         return _parse_document(document, path)
     if kind == ".csv":
         rows = csv.DictReader(text.splitlines())

@@ -1,4 +1,4 @@
-"""CLIP's tokens, and prompts made to fit."""
+"""CLIP's tokenizer, and prompts shortened to fit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_any_text_has_tokens_of_the_vocabulary(tokenizer: Tokenizer, text: str) 
     assert row[1 : min(len(tokens) + 1, 31)] == tokens[:30]
 
 
-def test_what_is_no_vocabulary_is_bad_input(tmp_path: Path) -> None:
+def test_another_kind_of_file_is_bad_input(tmp_path: Path) -> None:
     path = tmp_path / "v.gz"
     for content in (b"text", gzip.compress(b"header\na b\n"), gzip.compress(b"h\na b c\n")):
         path.write_bytes(content)
@@ -57,14 +57,14 @@ def test_what_is_no_vocabulary_is_bad_input(tmp_path: Path) -> None:
             Tokenizer(path)
 
 
-def test_a_prompt_that_fits_is_kept(model: ViClip) -> None:
+def test_a_prompt_that_fits_is_unchanged(model: ViClip) -> None:
     assert (
         overall_consistency.shorten_prompt("[Character: Tom], runs.", model)
         == "[Character: Tom], runs."
     )
 
 
-def test_of_a_long_prompt_each_sentence_keeps_its_first_clause(model: ViClip) -> None:
+def test_a_long_prompt_is_reduced_to_first_clauses(model: ViClip) -> None:
     prompt = (
         "[Character: cat], runs the dog, the cat the dog the cat the dog the cat the dog. "
         "[Character: dog], runs, the dog the cat the dog the cat the dog the cat. "

@@ -1,4 +1,4 @@
-"""A folder of videos scored: counted, kept, and gone on with after a kill."""
+"""Scoring a folder of videos: counts, cached scores, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -32,19 +32,18 @@ WITH_PROMPT = select_dimensions(["overall_consistency", "overall_consistency/vic
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "videos"
-    write_video(made / "pan.mp4", pan(4, 3))
-    write_video(made / "still.mp4", still(2))
-    (made / "broken.mp4").write_bytes(b"no video")
-    return made
+    videos = tmp_path / "videos"
+    write_video(videos / "pan.mp4", pan(4, 3))
+    write_video(videos / "still.mp4", still(2))
+    (videos / "broken.mp4").write_bytes(b"no video")
+    return videos
 
 
-def rows(out: Path) -> dict[tuple[str, str], tables.Row]:
-    found = tables.read(out, evaluate.VBENCH)
-    return {(row["video"], row["dimension"]): row for row in found}
+def rows(out: Path) -> dict[tuple[str, str], evaluate.VBenchRow]:
+    return {(row["video"], row["dimension"]): row for row in tables.read(out, evaluate.VBENCH)}
 
 
-def lines(out: Path) -> list[str]:
+def cached_keys(out: Path) -> list[str]:
     return [json.loads(line)["key"] for line in Path(f"{out}.journal").read_text().splitlines()]
 
 
@@ -53,13 +52,13 @@ def test_every_video_has_a_row_in_every_dimension(
 ) -> None:
     prompts = {"pan": "the cat runs", "still": "a dog", "broken": "x", "gone": "y"}
     out = tmp_path / "scores.parquet"
-    tally = evaluate.evaluate_videos(
+    summary = evaluate.evaluate_videos(
         video_jobs.plan_video_jobs(folder, prompts), (*CHEAP, *WITH_PROMPT), weights_dir, out, CPU
     )
     found = rows(out)
     assert len(found) == 4 * 4
-    assert (tally.scored, tally.cached, tally.failed) == (8, 0, 8)
-    assert set(tally.videos.values()) == {2}
+    assert (summary.scored, summary.cached, summary.failed) == (8, 0, 8)
+    assert set(summary.videos.values()) == {2}
     for (name, dimension), row in found.items():
         good = name in ("pan.mp4", "still.mp4")
         assert (row["status"] == "ok") == good == (row["score"] is not None), (name, dimension)
@@ -71,13 +70,13 @@ def test_every_video_has_a_row_in_every_dimension(
     )
 
 
-def test_a_link_to_nowhere_is_a_failed_row(folder: Path, weights_dir: Path, tmp_path: Path) -> None:
+def test_a_broken_link_is_a_failed_row(folder: Path, weights_dir: Path, tmp_path: Path) -> None:
     (folder / "gone.mp4").symlink_to(tmp_path / "moved away.mp4")
     out = tmp_path / "scores.parquet"
-    tally = evaluate.evaluate_videos(
+    summary = evaluate.evaluate_videos(
         video_jobs.plan_video_jobs(folder, None), CHEAP[:1], weights_dir, out, CPU
     )
-    assert (tally.scored, tally.failed) == (2, 2)
+    assert (summary.scored, summary.failed) == (2, 2)
     assert rows(out)["gone.mp4", CHEAP[0].name]["reason"] == "unreadable_video"
 
 
@@ -95,43 +94,45 @@ def test_nothing_is_scored_or_decoded_twice(
     evaluate.evaluate_videos(plan, CHEAP, weights_dir, out, CPU)
     assert sorted(decoded) == ["broken.mp4", "pan.mp4", "still.mp4"]
     first = out.read_bytes()
-    tally = evaluate.evaluate_videos(plan, CHEAP, weights_dir, out, CPU)
-    # What failed is tried again.
+    summary = evaluate.evaluate_videos(plan, CHEAP, weights_dir, out, CPU)
+    # Failed rows are tried again.
     assert sorted(decoded[3:]) == ["broken.mp4"]
-    assert (tally.scored, tally.cached, tally.failed) == (0, 4, 2)
+    assert (summary.scored, summary.cached, summary.failed) == (0, 4, 2)
     assert out.read_bytes() == first
-    assert len(set(lines(out))) == len(lines(out)) == 4
+    assert len(set(cached_keys(out))) == len(cached_keys(out)) == 4
 
 
-def test_only_what_a_score_depends_on_makes_it_anew(
+def test_a_score_is_computed_again_only_when_its_inputs_change(
     folder: Path, weights_dir: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "scores.parquet"
     dimensions = (CHEAP[0], WITH_PROMPT[0])
 
-    def again(prompt: str) -> evaluate.EvaluationSummary:
+    def evaluate_again(prompt: str) -> evaluate.EvaluationSummary:
         prompts = dict.fromkeys(("pan", "still", "broken"), prompt)
         return evaluate.evaluate_videos(
             video_jobs.plan_video_jobs(folder, prompts), dimensions, weights_dir, out, CPU
         )
 
-    assert again("the cat").scored == 4
-    assert again("the dog").scored == 2
+    assert evaluate_again("the cat").scored == 4
+    assert evaluate_again("the dog").scored == 2
     write_video(folder / "pan.mp4", switch(2))
-    assert again("the dog").scored == 2
+    assert evaluate_again("the dog").scored == 2
     (folder / "still.mp4").rename(folder / "moved.mp4")
     plan = video_jobs.plan_video_jobs(folder, None)
     assert evaluate.evaluate_videos(plan, CHEAP[:1], weights_dir, out, CPU).scored == 0
 
 
-def test_a_torn_last_line_is_scored_again(folder: Path, weights_dir: Path, tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_scored_again(
+    folder: Path, weights_dir: Path, tmp_path: Path
+) -> None:
     out, plan = tmp_path / "scores.parquet", video_jobs.plan_video_jobs(folder, None)
     evaluate.evaluate_videos(plan, CHEAP, weights_dir, out, CPU)
-    kept, first = Path(f"{out}.journal"), rows(out)
-    kept.write_text(kept.read_text()[:-9])
+    journal, first = Path(f"{out}.journal"), rows(out)
+    journal.write_text(journal.read_text()[:-9])
     assert evaluate.evaluate_videos(plan, CHEAP, weights_dir, out, CPU).scored == 1
     assert rows(out) == first
-    assert len(set(lines(out))) == 4
+    assert len(set(cached_keys(out))) == 4
 
 
 def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_the_command(folder: Path, weights_dir: Path, tmp_path: Path) -> None:
     assert "3 weights files are missing" in output
 
 
-KILLED = """
+CHILD_SCRIPT = """
 import sys, torch
 from pathlib import Path
 from mimix_core.benchmark.vbench import evaluate, video_jobs
@@ -191,13 +192,13 @@ evaluate.evaluate_videos(
 """
 
 
-def drill(videos: Path, weights: Path, out: Path, names: str, stops: list[int]) -> None:
-    """Kill a run whenever it has written so many scores more, then let it end."""
-    call = [sys.executable, "-c", KILLED, str(videos), str(weights), str(out), names]
-    kept = Path(f"{out}.journal")
+def kill_repeatedly(videos: Path, weights: Path, out: Path, names: str, stops: list[int]) -> None:
+    """Kill a run after each given number of further scores, then let it finish."""
+    call = [sys.executable, "-c", CHILD_SCRIPT, str(videos), str(weights), str(out), names]
+    journal = Path(f"{out}.journal")
 
     def written() -> int:
-        return kept.read_bytes().count(b"\n") if kept.exists() else 0
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
     for stop in stops:
         goal = written() + stop
@@ -211,14 +212,14 @@ def drill(videos: Path, weights: Path, out: Path, names: str, stops: list[int]) 
     subprocess.run(call, check=True)
 
 
-def test_a_killed_run_goes_on_and_scores_nothing_twice(
+def test_a_killed_run_resumes_and_scores_nothing_twice(
     folder: Path, weights_dir: Path, tmp_path: Path
 ) -> None:
     for number in range(4):
         write_video(folder / f"{number}.mp4", noisy(10.0 + number, 2))
     out, whole = tmp_path / "killed.parquet", tmp_path / "whole.parquet"
-    drill(folder, weights_dir, out, CHEAP[0].name, [2])
-    keys = lines(out)
+    kill_repeatedly(folder, weights_dir, out, CHEAP[0].name, [2])
+    keys = cached_keys(out)
     assert len(keys) == len(set(keys)) == 6
     evaluate.evaluate_videos(
         video_jobs.plan_video_jobs(folder, None), CHEAP[:1], weights_dir, whole, CPU
@@ -239,8 +240,8 @@ def test_a_hundred_videos_in_every_dimension_survive_kills(tmp_path: Path) -> No
     for number in range(99):
         write_video(folder / f"{number:03}.mp4", large(number))
     (folder / "broken.mp4").write_bytes(np.random.default_rng(0).bytes(4000))
-    drill(folder, weights_dir, out, ",".join(DIMENSIONS), [40, 1, 230, 177])
-    keys = lines(out)
+    kill_repeatedly(folder, weights_dir, out, ",".join(DIMENSIONS), [40, 1, 230, 177])
+    keys = cached_keys(out)
     assert len(keys) == len(set(keys)) == 99 * len(DIMENSIONS)
     found = rows(out)
     assert len(found) == 100 * len(DIMENSIONS)
@@ -248,7 +249,7 @@ def test_a_hundred_videos_in_every_dimension_survive_kills(tmp_path: Path) -> No
 
 
 def large(number: int) -> Frames:
-    """Three frames, as small as the motion networks take them without trouble."""
+    """Three frames of the smallest size that the motion networks fully support."""
     wide = random_inputs.textured_image(128, 136, seed=number)
     return np.stack([wide[:, shift : shift + 128] for shift in (0, 3, 6)])
 

@@ -1,4 +1,4 @@
-"""Frames as VBench's transforms make them."""
+"""Frame preprocessing equals VBench's transforms."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def test_the_short_side_is_224_and_the_long_one_in_proportion(height: int, width
     assert image_transforms.center_crop(sized).shape[-2:] == (224, 224)
 
 
-def test_a_centre_half_a_pixel_off_is_rounded_to_even() -> None:
+def test_a_center_at_half_a_pixel_is_rounded_to_even() -> None:
     columns = torch.arange(227.0).expand(1, 1, 224, 227)
     assert image_transforms.center_crop(columns)[0, 0, 0, 0] == 2  # 1.5
     columns = torch.arange(225.0).expand(1, 1, 224, 225)
     assert image_transforms.center_crop(columns)[0, 0, 0, 0] == 0  # 0.5
 
 
-def test_nothing_is_filtered_before_it_is_made_smaller() -> None:
-    """Every second column black: bilinear at half size takes the mean of two, at a third one."""
+def test_resizing_is_not_antialiased() -> None:
+    """Every second column is black: bilinear averages two at half size and picks one at a third."""
     stripes = torch.zeros(1, 1, 448, 448)
     stripes[..., 1::2] = 200
     assert image_transforms.resize_short_side(stripes, "bilinear").unique().tolist() == [100.0]
@@ -60,7 +60,7 @@ def test_bytes_are_rounded_and_clamped_and_floats_are_not() -> None:
     assert not torch.allclose(floats, floats.round(), atol=0.1)
 
 
-def test_channels_are_normalised_by_their_own_numbers() -> None:
+def test_each_channel_has_its_own_mean_and_std() -> None:
     white = torch.full((1, 3, 224, 224), 255.0)
     found = image_transforms.dino_transform(white)[0, :, 0, 0]
     assert found.tolist() == pytest.approx([2.2489083, 2.4285715, 2.64], abs=1e-5)

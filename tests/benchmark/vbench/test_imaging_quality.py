@@ -110,7 +110,7 @@ def test_patches_are_the_padded_image_row_by_row(height: int, width: int) -> Non
 
 
 @given(st.integers(20, 512), st.integers(20, 512), st.sampled_from(musiq.LONGER_SIDES))
-def test_the_longer_side_is_as_asked(height: int, width: int, longer: int) -> None:
+def test_the_longer_side_is_as_requested(height: int, width: int, longer: int) -> None:
     small = musiq.resize_longer_side(torch.zeros(1, 1, height, width), longer)
     assert max(small.shape[-2:]) == longer
     assert abs(min(small.shape[-2:]) - min(height, width) * longer / max(height, width)) <= 0.5

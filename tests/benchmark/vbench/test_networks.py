@@ -1,4 +1,4 @@
-"""The four dimensions on embeddings: upstream's own values, and videos whose answer is known."""
+"""The four embedding-based dimensions: upstream's values, and videos with known answers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ VIDEOS: dict[str, Callable[[], Frames]] = {
     "switch": switch,
     "tall": lambda: pan(7, 81).transpose(0, 2, 1, 3),
 }
-# Made by Vchitect/VBench at 45e79ec (with openai/CLIP and facebookresearch/dino): its functions of
-# these names, its networks built as small as ``made`` has them and loaded with ``made``'s files,
-# its readers of videos replaced by these arrays.
+# Computed with Vchitect/VBench at 45e79ec (with openai/CLIP and facebookresearch/dino): functions
+# with these names, its networks in the sizes of ``weights_factory`` and loaded with its files, its
+# video readers replaced by these arrays.
 GOLDEN = {
     SUBJECT: {"pan": 0.9925420, "noisy": 0.9965756, "switch": 0.9481691, "tall": 0.9933953},
     BACKGROUND: {"pan": 0.9849312, "noisy": 0.9865428, "switch": 0.9837251, "tall": 0.9842857},
@@ -46,7 +46,7 @@ def score(weights_dir: Path) -> Score:
     names = (SUBJECT, BACKGROUND, AESTHETIC, OVERALL, SHORT)
     dimensions = {d.name: d for d in select_dimensions(names)}
     models = {d.model_key: d.load(weights_dir, torch.device("cpu")) for d in dimensions.values()}
-    return lambda name, seen: dimensions[name].scorer()(models[dimensions[name].model_key], seen)
+    return lambda name, video: dimensions[name].scorer()(models[dimensions[name].model_key], video)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -81,7 +81,7 @@ def test_a_late_switch_costs_less_than_an_early_one(score: Score, name: str) -> 
     assert score(name, video(early)) < score(name, video(late)) < 1
 
 
-def test_looks_do_not_depend_on_the_order_of_frames(score: Score) -> None:
+def test_aesthetic_quality_does_not_depend_on_frame_order(score: Score) -> None:
     forward, back = pan(9), pan(9)[::-1]
     assert score(AESTHETIC, video(forward)) == pytest.approx(
         score(AESTHETIC, video(back)), abs=1e-6
@@ -92,37 +92,37 @@ def test_looks_do_not_depend_on_the_order_of_frames(score: Score) -> None:
     assert score(AESTHETIC, video(both)) == pytest.approx(mean, abs=1e-6)
 
 
-def test_the_order_of_frames_counts_for_what_the_video_shows(score: Score) -> None:
+def test_overall_consistency_depends_on_frame_order(score: Score) -> None:
     forward, back = video(switch(16), PROMPT), video(switch(16)[::-1], PROMPT)
     assert score(OVERALL, forward) != pytest.approx(score(OVERALL, back), abs=1e-5)
 
 
-def test_only_the_middles_of_eight_parts_are_looked_at(score: Score) -> None:
+def test_only_the_middle_frames_of_eight_parts_are_used(score: Score) -> None:
     assert frame_features.middle_frame_indices(8, 81) == [4, 14, 24, 34, 44, 54, 64, 75]
-    seen = pan(5, 81)
+    frames = pan(5, 81)
     others = np.setdiff1d(np.arange(81), frame_features.middle_frame_indices(8, 81))
-    painted = seen.copy()
+    painted = frames.copy()
     painted[others] = 0
-    assert score(OVERALL, video(painted, PROMPT)) == score(OVERALL, video(seen, PROMPT))
+    assert score(OVERALL, video(painted, PROMPT)) == score(OVERALL, video(frames, PROMPT))
 
 
 @given(st.integers(1, 20), st.integers(1, 200))
-def test_frames_are_spread_in_order_and_the_last_one_fills_up(count: int, total: int) -> None:
-    found = frame_features.middle_frame_indices(count, total)
-    assert len(found) == count
-    assert found == sorted(found)
-    assert 0 <= found[0] <= found[-1] < total
-    assert len(set(found)) == min(count, total)
+def test_sampled_frames_are_in_order_and_padded_with_the_last(count: int, total: int) -> None:
+    indices = frame_features.middle_frame_indices(count, total)
+    assert len(indices) == count
+    assert indices == sorted(indices)
+    assert 0 <= indices[0] <= indices[-1] < total
+    assert len(set(indices)) == min(count, total)
 
 
-def test_a_short_prompt_is_read_alike_and_a_long_one_is_not(score: Score) -> None:
-    seen = pan(3)
-    assert score(SHORT, video(seen, PROMPT)) == score(OVERALL, video(seen, PROMPT))
+def test_only_a_long_prompt_is_shortened(score: Score) -> None:
+    frames = pan(3)
+    assert score(SHORT, video(frames, PROMPT)) == score(OVERALL, video(frames, PROMPT))
     long = "The dog runs, " + "the cat, " * 20 + "a dog."
-    assert score(SHORT, video(seen, long)) != score(OVERALL, video(seen, long))
+    assert score(SHORT, video(frames, long)) != score(OVERALL, video(frames, long))
 
 
-def test_what_is_cut_off_of_a_long_prompt_has_no_say(score: Score) -> None:
+def test_the_truncated_part_of_a_prompt_is_ignored(score: Score) -> None:
     head = "the cat runs the dog " * 10
     assert score(OVERALL, video(pan(3), head + "one end")) == score(
         OVERALL, video(pan(3), head + "quite another")
@@ -130,18 +130,18 @@ def test_what_is_cut_off_of_a_long_prompt_has_no_say(score: Score) -> None:
 
 
 @pytest.mark.parametrize("name", [SUBJECT, BACKGROUND])
-def test_one_frame_cannot_change(score: Score, name: str) -> None:
+def test_consistency_of_one_frame_is_undefined(score: Score, name: str) -> None:
     with pytest.raises(Unmeasurable):
         score(name, video(still(1)))
 
 
-def test_a_video_without_a_prompt_is_not_measured_against_one(score: Score) -> None:
+def test_overall_consistency_without_a_prompt_is_undefined(score: Score) -> None:
     with pytest.raises(Unmeasurable):
         score(OVERALL, video(still(), "  "))
 
 
 @pytest.mark.parametrize("name", [SUBJECT, BACKGROUND, AESTHETIC])
-def test_the_size_of_a_batch_changes_nothing(
+def test_batch_size_does_not_change_the_score(
     score: Score, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = score(name, video(pan(9)))

@@ -35,7 +35,7 @@ def inputs(tmp_path: Path) -> scores_stage.ScoreInputs:
     )
 
 
-def test_they_are_metrics_by_the_same_names() -> None:
+def test_dimensions_are_metrics_with_the_same_names() -> None:
     assert set(DIMENSIONS) <= set(METRICS)
     assert [d.name for d in select_dimensions(())] == sorted(
         {d.module for d in DIMENSIONS.values()}, key=[d.module for d in DIMENSIONS.values()].index
@@ -46,7 +46,7 @@ def test_they_are_metrics_by_the_same_names() -> None:
         select_dimensions(["motion_smoothness/raft"])
 
 
-def test_the_stage_gives_what_the_command_gives(
+def test_the_stage_and_the_command_agree(
     inputs: scores_stage.ScoreInputs, weights_dir: Path, tmp_path: Path
 ) -> None:
     import torch
@@ -72,7 +72,7 @@ def test_the_stage_gives_what_the_command_gives(
     assert "no prompt" in found["real", OVERALL]["detail"]
 
 
-def test_missing_weights_are_told_before_any_work(
+def test_missing_weights_are_reported_before_any_work(
     inputs: scores_stage.ScoreInputs, tmp_path: Path
 ) -> None:
     with pytest.raises(MissingModel, match=r"scores\.weights"):

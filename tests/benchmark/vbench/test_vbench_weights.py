@@ -1,4 +1,4 @@
-"""Weights files: all missing ones told at once, none trusted with running code."""
+"""Weights files: all missing ones are reported at once, and none can run code."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
             tmp_path,
             [vbench_weights.CLIP_L, vbench_weights.LAION, vbench_weights.DINO, vbench_weights.DINO],
         )
-    said = str(error.value)
-    assert "2 weights files are missing" in said
-    assert vbench_weights.SOURCES[vbench_weights.CLIP_L] in said
-    assert vbench_weights.SOURCES[vbench_weights.DINO] in said
-    assert vbench_weights.LAION not in said
+    message = str(error.value)
+    assert "2 weights files are missing" in message
+    assert vbench_weights.SOURCES[vbench_weights.CLIP_L] in message
+    assert vbench_weights.SOURCES[vbench_weights.DINO] in message
+    assert vbench_weights.LAION not in message
 
 
 def test_every_file_of_every_dimension_says_where_it_comes_from() -> None:
@@ -39,7 +39,7 @@ def test_every_file_of_every_dimension_says_where_it_comes_from() -> None:
     assert set(vbench_weights.PUBLISHED_SHA256) <= set(vbench_weights.SOURCES)
 
 
-def test_a_published_file_is_told_from_another() -> None:
+def test_a_published_file_is_recognized() -> None:
     assert vbench_weights.is_published(vbench_weights.MUSIQ, "358bb6af" + 56 * "0") is True
     assert vbench_weights.is_published(vbench_weights.CLIP_B, 64 * "0") is False
     assert vbench_weights.is_published(vbench_weights.DINO, 64 * "0") is None
@@ -69,7 +69,7 @@ def test_a_torchscript_archive_gives_the_tensors_that_torch_reads(tmp_path: Path
 
 
 class Evil:
-    """Unpickling it would make a file."""
+    """Unpickling it would create a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,7 +91,7 @@ def test_no_weights_file_can_run_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 torn"])
-def test_what_is_no_weights_file_is_bad_input(tmp_path: Path, content: bytes) -> None:
+def test_another_kind_of_file_is_bad_input(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(BadInput, match=r"x\.pth"):
         vbench_weights.load_tensors(tmp_path / "x.pth")
@@ -110,13 +110,13 @@ def test_a_file_without_tensors_is_bad_input(tmp_path: Path, saved: object, insi
 def test_weights_of_another_network_are_bad_input(tmp_path: Path) -> None:
     path = tmp_path / "dino.pth"
     torch.save(weights_factory.laion(), path)
-    with pytest.raises(BadInput, match="other weights"):
+    with pytest.raises(BadInput, match="weights of another network"):
         dino.load_dino(path, CPU)
     torch.save(
         {k: v for k, v in weights_factory.dino(weights_factory.TINY).items() if k != "norm.bias"},
         path,
     )
-    with pytest.raises(BadInput, match=r"other weights.*norm\.bias"):
+    with pytest.raises(BadInput, match=r"weights of another network.*norm\.bias"):
         dino.load_dino(path, CPU)
 
 
@@ -128,12 +128,12 @@ def test_clip_passes_through_half_precision_as_upstream_does(weights_dir: Path) 
         weights_factory.TINY, weights_factory.TINY.base, 32, weights_factory.TINY.out
     )
     for name, tensor in loaded.items():
-        kept = "ln_" in name or "embedding" in name
+        exact = "ln_" in name or "embedding" in name
         wanted = true[f"visual.{name}"]
-        assert torch.equal(tensor, wanted if kept else wanted.half().float()), name
+        assert torch.equal(tensor, wanted if exact else wanted.half().float()), name
 
 
-def test_half_precision_keeps_norms_and_embeddings_and_comes_close(weights_dir: Path) -> None:
+def test_half_precision_excludes_norms_and_embeddings_and_is_close(weights_dir: Path) -> None:
     from mimix_core.benchmark.vbench.networks import clip_image
 
     loaded = clip_image.load_image_encoder(weights_dir / vbench_weights.CLIP_B, CPU)
@@ -141,8 +141,8 @@ def test_half_precision_keeps_norms_and_embeddings_and_comes_close(weights_dir: 
     wanted = loaded(pixels_BCHW)
     network = clip_image.to_half_precision(loaded)
     for name, tensor in network.state_dict().items():
-        whole = "ln_" in name or name.endswith("_embedding")
-        assert tensor.dtype == (torch.float32 if whole else torch.float16), name
+        full = "ln_" in name or name.endswith("_embedding")
+        assert tensor.dtype == (torch.float32 if full else torch.float16), name
     found = network(pixels_BCHW)
     assert found.dtype == torch.float16
     assert not torch.equal(found.float(), wanted)

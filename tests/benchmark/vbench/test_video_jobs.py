@@ -1,4 +1,4 @@
-"""Which video shows which prompt, in every form that prompts come in."""
+"""Assigning prompts to videos, in every format of a prompts file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mimix_core.benchmark.vbench import video_jobs
 from mimix_core.errors import BadInput
 
 WANTED = {"a.mp4": "a cat", "b.mp4": "a dog: it runs, fast"}
-FORMS = {
+FORMATS = {
     "p.json": json.dumps(WANTED),
     "vbench.json": json.dumps(
         [
@@ -26,13 +26,13 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_every_form_says_the_same(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text(FORMS[name])
+@pytest.mark.parametrize("name", FORMATS)
+def test_all_formats_are_equivalent(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(FORMATS[name])
     assert video_jobs.read_video_prompts(tmp_path / name) == WANTED
 
 
-def test_mimix_own_prompts_are_read_as_the_model_read_them(tmp_path: Path) -> None:
+def test_mimix_prompts_are_rendered_as_for_generation(tmp_path: Path) -> None:
     (tmp_path / "prompts.yaml").write_text(
         "prompts:\n- id: tom-1\n  category: single\n  characters: [Tom]\n"
         "  actions: [{name: Tom, action: runs}]\n  style: cartoon\n"
@@ -57,7 +57,7 @@ def test_mimix_own_prompts_are_read_as_the_model_read_them(tmp_path: Path) -> No
         ("p.xml", "<a/>"),
     ],
 )
-def test_what_says_no_prompts_is_bad_input(tmp_path: Path, name: str, text: str) -> None:
+def test_a_file_without_valid_prompts_is_bad_input(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(BadInput, match="p"):
         video_jobs.read_video_prompts(tmp_path / name)
@@ -79,7 +79,7 @@ def folder(tmp_path: Path) -> Path:
         {"/elsewhere/a.mp4": "A", "/elsewhere/b.MP4": "B"},
     ],
 )
-def test_a_video_is_known_by_name_stem_or_path(folder: Path, prompts: dict[str, str]) -> None:
+def test_a_prompt_is_found_by_name_stem_or_path(folder: Path, prompts: dict[str, str]) -> None:
     found = video_jobs.plan_video_jobs(folder, prompts)
     assert [(job.name, job.prompt) for job in found] == [("a.mp4", "A"), ("sub/b.MP4", "B")]
     assert all(job.path.is_file() for job in found)
@@ -94,7 +94,7 @@ def test_a_prompt_without_a_video_is_a_job_that_will_fail(folder: Path) -> None:
     )
 
 
-def test_a_video_without_a_prompt_is_told_before_any_work(folder: Path) -> None:
+def test_videos_without_a_prompt_are_bad_input(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"1 videos have no prompt: sub/b\.MP4"):
         video_jobs.plan_video_jobs(folder, {"a": "A"})
     assert [job.prompt for job in video_jobs.plan_video_jobs(folder, None)] == ["", ""]

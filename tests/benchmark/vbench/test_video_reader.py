@@ -1,4 +1,4 @@
-"""Pixels of a video as VBench's own readers give them."""
+"""Pixels of a decoded video equal those of VBench's own readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.media_factory import Shot, write_video
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_frames_are_turned_as_opencv_turns_them(tmp_path: Path, rotation: int) -> None:
+def test_frames_are_rotated_as_by_opencv(tmp_path: Path, rotation: int) -> None:
     path = write_video(tmp_path / "v.mp4", [Shot(3)], rotation=rotation).path
     theirs, reader = [], cv2.VideoCapture(str(path))
     while (frame := reader.read())[0]:
