@@ -8,6 +8,7 @@ from typing import Any
 from mimix_core.domain.ids import episode_id_of_clip
 from mimix_core.domain.library import Show
 from mimix_core.engine.artifacts import FileRef, TableRef
+from mimix_core.engine.extensions import extension_source, is_module_name
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
 from mimix_core.project.workspace import Workspace
@@ -43,6 +44,7 @@ def caption_clips(
             plot=e.plot,
             overrides=overrides.get(e.id, {}),
             tokenizer=tokenizer_file(workspace),
+            captioner_source=captioner_source(workspace),
             show=shows.get(e.show.id),
             **model_inputs,
         )
@@ -55,10 +57,17 @@ def caption_clips(
     return tables
 
 
+def captioner_source(workspace: Workspace) -> FileRef | None:
+    """Reference the source file of a captioner from outside MiMix."""
+    backend = workspace.config.captions.backend
+    source = extension_source(backend) if is_module_name(backend) else None
+    return None if source is None else workspace.store.source(source)
+
+
 def caption_model_inputs(workspace: Workspace) -> dict[str, Any]:
     """Build the inputs that only a model needs: shows, prompt and response cache; else nothing."""
     settings = workspace.config.captions
-    if settings.backend == "script":
+    if settings.backend != "vlm":
         return {}
     return {
         "shows": tuple(build_show_facts(workspace.store, show) for show in workspace.library.shows),

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.extensions import ModuleName
 from mimix_core.settings.vlm_settings import VlmSettings
 
 Preset = Literal[
@@ -245,7 +246,7 @@ class TranscriptSettings(FrozenModel):
 class CaptionSettings(FrozenModel):
     """Captions of the form `[Character: X], does. [scene-style:cartoon]` (paper, section 3.1)."""
 
-    backend: Literal["script", "vlm"] = Field(
+    backend: Literal["script", "vlm"] | ModuleName = Field(
         "script",
         description="Source of captions: action scripts, or the vision-language model under `vlm`.",
     )

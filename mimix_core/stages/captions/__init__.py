@@ -1,1 +1,1 @@
-"""Captions that name who does what (paper, section 3.1)."""
+"""Caption clips and composites with who does what (paper, section 3.1)."""

@@ -1,4 +1,4 @@
-"""Captions from a time-coded script: a person's word, no model.
+"""Caption clips from a time-coded action script written by a person, without a model.
 
 The file (YAML; times are seconds of play from the episode's first frame, as exact decimals)::
 
@@ -17,19 +17,20 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, ValidationError, model_validator
 
-from mimix_core.domain.caption_grammar import Action, Caption, CharacterAction, Context
-from mimix_core.domain.library import Style, invalid, read_yaml
-from mimix_core.domain.timeline import clip_duration, exact_seconds
-from mimix_core.engine.artifacts import FileRef, Frozen
+from mimix_core.domain.caption_grammar import ActionText, Caption, CharacterAction, ContextText
+from mimix_core.domain.library import Style
+from mimix_core.domain.timeline import clip_duration, parse_seconds
+from mimix_core.engine.artifacts import FileRef, FrozenModel
+from mimix_core.engine.yaml_files import read_yaml_file, validation_error
 from mimix_core.errors import BadInput
-from mimix_core.tables import Row
+from mimix_core.tables import ClipRow
 
-Seconds = Annotated[Fraction, BeforeValidator(exact_seconds)]
+ExactSeconds = Annotated[Fraction, BeforeValidator(parse_seconds)]
 
 
-class _Timed(Frozen):
-    start: Seconds
-    end: Seconds
+class _TimeRange(FrozenModel):
+    start: ExactSeconds
+    end: ExactSeconds
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -38,27 +39,31 @@ class _Timed(Frozen):
         return self
 
     def overlap(self, start: Fraction, end: Fraction) -> Fraction:
-        """Seconds shared with [start, end)."""
+        """Return the seconds in common with [start, end)."""
         return max(Fraction(0), min(self.end, end) - max(self.start, start))
 
 
-class TimedAction(_Timed):
+class TimedAction(_TimeRange):
+    """An action of a character from ``start`` to ``end``."""
+
     character: str
-    action: Action
+    action: ActionText
 
 
-class TimedContext(_Timed):
-    text: Context
+class TimedContext(_TimeRange):
+    """The context from ``start`` to ``end``."""
+
+    text: ContextText
 
 
-class _ScriptFile(Frozen):
+class _ScriptFile(FrozenModel):
     actions: tuple[TimedAction, ...] = ()
     context: tuple[TimedContext, ...] = ()
 
 
 @dataclass(frozen=True)
 class ScriptCaptioner:
-    """Captions a clip with the actions and the place that the script gives for its time."""
+    """Captions clips with the actions and the context of the script at the clip's time."""
 
     actions: Sequence[TimedAction]
     contexts: Sequence[TimedContext]
@@ -66,14 +71,14 @@ class ScriptCaptioner:
     min_overlap: Fraction
     name: str = "script"
 
-    def caption(self, clip: Row) -> Caption | None:
-        """None when nobody acts for ``min_overlap`` seconds of the clip."""
-        start, end = clip_span(clip)
+    def caption_clip(self, clip: ClipRow) -> Caption | None:
+        """Caption a clip; None when no action overlaps it by ``min_overlap`` seconds."""
+        start, end = clip_time_range(clip)
         acting = [a for a in self.actions if a.overlap(start, end) >= self.min_overlap]
         if not acting:
             return None
-        place = max(self.contexts, key=lambda c: c.overlap(start, end), default=None)
-        context = place.text if place is not None and place.overlap(start, end) > 0 else ""
+        longest = max(self.contexts, key=lambda c: c.overlap(start, end), default=None)
+        context = longest.text if longest is not None and longest.overlap(start, end) > 0 else ""
         return Caption(
             actions=tuple(CharacterAction(name=a.character, action=a.action) for a in acting),
             context=context[:1].upper() + context[1:],
@@ -81,34 +86,35 @@ class ScriptCaptioner:
         )
 
 
-def clip_span(clip: Row) -> tuple[Fraction, Fraction]:
-    """Start and end of a clip in seconds of play from its episode's first frame."""
+def clip_time_range(clip: ClipRow) -> tuple[Fraction, Fraction]:
+    """Return a clip's start and end in seconds of play from its episode's first frame."""
     time_base = Fraction(clip["time_base_num"], clip["time_base_den"])
     start = (clip["source_pts"][0] - clip["origin_pts"]) * time_base
     return start, start + clip_duration()
 
 
-def read_script(
+def load_action_script(
     file: FileRef | None, *, names: Mapping[str, str], style: Style, min_overlap: Fraction
 ) -> ScriptCaptioner:
-    """Read a script; ``names`` gives the roster's name for each name and alias (casefolded).
+    """Load an action script; without a file no clip gets a caption.
 
-    Without a file no clip gets a caption. Raises BadInput naming the line of each problem.
+    ``names``: the roster's name for each casefolded name and alias. Raises BadInput with the line
+    of each problem.
     """
     if file is None:
         return ScriptCaptioner((), (), style, min_overlap)
-    document, lines = read_yaml(file.path)
+    document, lines = read_yaml_file(file.path)
     try:
         script = _ScriptFile.model_validate(document)
     except ValidationError as error:
-        raise invalid(file.path, error, lines) from error
+        raise validation_error(file.path, error, lines) from error
     actions: list[TimedAction] = []
     unknown: list[str] = []
     for index, action in enumerate(script.actions):
         name = names.get(action.character.casefold())
         if name is None:
             line = lines[("actions", index, "character")]
-            unknown.append(f"line {line}: nobody is called {action.character!r} in this show")
+            unknown.append(f"line {line}: no character of this show is named {action.character!r}")
         else:
             actions.append(action.model_copy(update={"character": name}))
     if unknown:
@@ -117,6 +123,6 @@ def read_script(
             where=str(file.path),
             fix=f"Known: {', '.join(sorted(set(names.values())))}.",
         )
-    # Stable: actions that start together stay in the order of the file.
+    # A stable sort: actions that start together stay in the order of the file.
     actions.sort(key=lambda action: action.start)
     return ScriptCaptioner(tuple(actions), script.context, style, min_overlap)

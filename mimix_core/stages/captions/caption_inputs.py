@@ -1,8 +1,7 @@
-"""What captioners are told: the show, its characters, the episode."""
+"""The inputs of captioners: the show, its characters, and the episode's clips and dialogue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +9,13 @@ from pydantic import Field
 
 from mimix_core import tables
 from mimix_core.domain.library import Style
-from mimix_core.engine.artifacts import FileRef, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
-from mimix_core.tables import Row
+from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.tables import TranscriptRow
 
 
-class CharacterFacts(Frozen):
-    """A character as a stranger needs to know it. ``references``: pictures of it."""
+class CharacterProfile(FrozenModel):
+    """A character as described to the model. ``references``: reference images."""
 
     name: str
     aliases: tuple[str, ...] = ()
@@ -24,29 +23,30 @@ class CharacterFacts(Frozen):
     references: tuple[FileRef, ...] = ()
 
 
-class ShowFacts(Frozen):
-    """A show as a stranger needs to know it."""
+class ShowProfile(FrozenModel):
+    """A show and its characters as described to the model."""
 
     id: str
     title: str
     style: Style
-    characters: tuple[CharacterFacts, ...]
+    characters: tuple[CharacterProfile, ...]
 
     def roster(self) -> tuple[str, ...]:
+        """Return the names of all characters."""
         return tuple(character.name for character in self.characters)
 
 
-class CaptionInputs(Frozen):
-    """One episode's clips, and all that is known about what happens in them.
+class CaptionInputs(FrozenModel):
+    """One episode's clips, and everything known about what happens in them.
 
-    ``roster``: the show's characters. ``aliases``: other name -> name of the roster. ``hand``:
-    clip_id -> the caption that a person wrote in its stead, or nothing to leave the clip out.
-    ``show``, ``prompt`` and ``answers`` are for backend vlm alone, so that a script's captions do
-    not depend on them: what is told of the show, the prompt file, and the folder of paid answers.
+    ``roster``: the show's characters. ``aliases``: alias -> name in the roster. ``overrides``:
+    clip_id -> caption written by hand, or ``""`` to leave the clip out. ``show``, ``prompt`` and
+    ``response_cache`` (the show's description, the prompt file, the folder of paid responses) are
+    for backend vlm alone: the captions of a script do not depend on them. ``captioner_source``:
+    the source file of a captioner from outside MiMix.
     """
 
-    unit: Annotated[str, Immaterial()]
-    show_title: str
+    unit: Annotated[str, ExcludeFromKey()]
     style: Style
     roster: tuple[str, ...]
     aliases: dict[str, str] = Field(default_factory=dict)
@@ -54,45 +54,38 @@ class CaptionInputs(Frozen):
     transcripts: TableRef
     script: FileRef | None = None
     plot: str = ""
-    hand: dict[str, str] = Field(default_factory=dict)
+    overrides: dict[str, str] = Field(default_factory=dict)
     tokenizer: FileRef | None = None
-    show: ShowFacts | None = None
+    captioner_source: FileRef | None = None
+    show: ShowProfile | None = None
     prompt: FileRef | None = None
-    answers: Annotated[Path | None, Immaterial()] = None
+    response_cache: Annotated[Path | None, ExcludeFromKey()] = None
 
 
-Line = tuple[int, int, str]
-"""Start and end in milliseconds of the clip's play, and what is said."""
+TimedLine = tuple[int, int, str]
+"""Start and end in milliseconds of the clip's play, and the text."""
 
 
-class Dialogue(Frozen):
-    """What is said in a clip. ``known``: whether any subtitles or speech recognition were there."""
+class ClipDialogue(FrozenModel):
+    """The dialogue of a clip. ``available``: subtitles or speech recognition existed for it."""
 
-    known: bool = False
+    available: bool = False
     text: str = ""
-    lines: tuple[Line, ...] = ()
+    lines: tuple[TimedLine, ...] = ()
 
 
-def dialogues(ref: TableRef) -> dict[str, Dialogue]:
-    """Dialogue by clip_id, of the clips whose transcript is usable."""
+def load_dialogues(ref: TableRef) -> dict[str, ClipDialogue]:
+    """Load the dialogue by clip_id, for clips with a usable transcript."""
     return {
-        row["clip_id"]: dialogue(row)
+        row["clip_id"]: dialogue_from_row(row)
         for row in tables.usable(tables.read(ref.path, tables.TRANSCRIPTS))
     }
 
 
-def dialogue(row: Mapping[str, object]) -> Dialogue:
-    """The dialogue in a row of the transcripts table."""
-    return Dialogue.model_validate(
-        {
-            "known": row["backend"] != "none",
-            "text": row["text"],
-            "lines": [(x["start_ms"], x["end_ms"], x["text"]) for x in _lines(row)],
-        }
+def dialogue_from_row(row: TranscriptRow) -> ClipDialogue:
+    """Return the dialogue in a row of the transcripts table."""
+    return ClipDialogue(
+        available=row["backend"] != "none",
+        text=row["text"],
+        lines=tuple((line["start_ms"], line["end_ms"], line["text"]) for line in row["lines"]),
     )
-
-
-def _lines(row: Mapping[str, object]) -> Iterable[Row]:
-    lines = row["lines"]
-    assert isinstance(lines, list)
-    return lines

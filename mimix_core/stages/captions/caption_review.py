@@ -1,4 +1,4 @@
-"""Checks over whole tables of captions, whoever wrote or edited them."""
+"""Check complete tables of captions, written by any captioner or edited by hand."""
 
 from __future__ import annotations
 
@@ -8,67 +8,77 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import BadCaption, parse
-from mimix_core.stages.captions.caption_rows import caption_of
-from mimix_core.stages.captions.caption_validation import Rules, most_shared, problems
-from mimix_core.stages.captions.overrides import plainly
-from mimix_core.tables import Reason, Row
+from mimix_core.domain.caption_grammar import BadCaption, caption_from_row, parse_caption
+from mimix_core.stages.captions.caption_validation import (
+    CaptionRules,
+    find_caption_problems,
+    most_common_caption,
+)
+from mimix_core.stages.captions.overrides import format_validation_error
+from mimix_core.tables import CaptionRow, CutoutRow, Reason
 
 
 @dataclass(frozen=True)
-class Review:
-    """What was found in a table. ``alarm``: a caption that too many clips share, or nothing."""
+class CaptionReview:
+    """The result of checking a table.
+
+    ``checked``: number of captions. ``uncaptioned``: number of clips without one. ``problems``: by
+    clip_id. ``repetition_warning``: names a caption that too many clips share, or is empty.
+    """
 
     checked: int
-    without: int
+    uncaptioned: int
     problems: Mapping[str, Sequence[str]]
-    alarm: str = ""
+    repetition_warning: str = ""
 
 
-def review(
-    rows: Iterable[Row], rules_for: Callable[[Row], Rules | None], *, same_caption_alarm: int
-) -> Review:
-    """Check all usable captions. ``rules_for`` gives None for a clip that nothing is known of."""
+def review_captions(
+    rows: Iterable[CaptionRow],
+    rules_for: Callable[[CaptionRow], CaptionRules | None],
+    *,
+    identical_caption_warning_count: int,
+) -> CaptionReview:
+    """Check all usable captions. ``rules_for`` returns None for a clip of no known episode."""
     rows = list(rows)
     usable = list(tables.usable(rows))
-    found = {}
+    problems = {}
     for row in usable:
-        wrong = row_problems(row, rules_for(row))
-        if wrong:
-            found[row["clip_id"]] = wrong
-    shared, times = most_shared(row["caption"] for row in usable)
-    alarm = ""
-    if times >= same_caption_alarm:
-        alarm = f"{times} of {len(usable)} clips have one caption: {shared}"
-    return Review(len(usable), len(rows) - len(usable), found, alarm)
+        row_problems = find_row_problems(row, rules_for(row))
+        if row_problems:
+            problems[row["clip_id"]] = row_problems
+    shared, count = most_common_caption(row["caption"] for row in usable)
+    warning = ""
+    if count >= identical_caption_warning_count:
+        warning = f"{count} of {len(usable)} clips have the same caption: {shared}"
+    return CaptionReview(len(usable), len(rows) - len(usable), problems, warning)
 
 
-def row_problems(row: Row, rules: Rules | None) -> list[str]:
-    """What is wrong with one row: its parts and its text must be one valid caption."""
+def find_row_problems(row: CaptionRow, rules: CaptionRules | None) -> list[str]:
+    """List the problems of one row: its parts and its text must be the same valid caption."""
     if rules is None:
-        return ["it is of no episode of the library"]
+        return ["the clip belongs to no episode of the library"]
     try:
-        caption = parse(row["caption"])
-        parts = caption_of(row)
+        caption = parse_caption(row["caption"])
+        parts = caption_from_row(row)
     except (BadCaption, ValidationError) as error:
-        return [plainly(error)]
+        return [format_validation_error(error)]
     if parts != caption:
-        return ["the caption and its actions, context and style say different things"]
-    return problems(caption, rules)
+        return ["the caption differs from its actions, context and style"]
+    return find_caption_problems(caption, rules)
 
 
-def seen_in(cutouts: Iterable[Iterable[Row]]) -> dict[str, set[str]]:
-    """clip_id -> the characters that were located there, of each table of cut-outs.
+def located_characters(cutout_tables: Iterable[Iterable[CutoutRow]]) -> dict[str, set[str]]:
+    """Map each clip_id of the cutout tables to the characters located in the clip.
 
-    A table in which nobody was located says nothing: nobody looked, or nothing was to look with.
+    A table without any located character is ignored: there was no locator or no reference image.
     """
-    found: dict[str, set[str]] = {}
-    for table in cutouts:
+    located: dict[str, set[str]] = {}
+    for table in cutout_tables:
         rows = list(table)
         if all(row["reason"] == Reason.NOT_LOCATED for row in rows):
             continue
         for row in rows:
-            seen = found.setdefault(row["clip_id"], set())
+            characters = located.setdefault(row["clip_id"], set())
             if row["reason"] != Reason.NOT_LOCATED:
-                seen.add(row["character"])
-    return found
+                characters.add(row["character"])
+    return located

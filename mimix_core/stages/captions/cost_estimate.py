@@ -1,4 +1,4 @@
-"""What captioning will take, told before anything is sent."""
+"""Estimate the cost of captioning before anything is sent."""
 
 from __future__ import annotations
 
@@ -9,62 +9,76 @@ from typing import Any
 
 from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_RATE, clip_duration
 from mimix_core.settings import CaptionSettings
-from mimix_core.stages.captions.caption_inputs import Dialogue, ShowFacts
-from mimix_core.stages.captions.prompt_template import Prompt
-from mimix_core.stages.captions.vlm_prompt import blank_pictures, brief, clip_text, question
+from mimix_core.stages.captions.caption_inputs import ClipDialogue, ShowProfile
+from mimix_core.stages.captions.prompt_template import PromptTemplate
+from mimix_core.stages.captions.vlm_prompt import (
+    ClipVideo,
+    blank_image_parts,
+    build_caption_request,
+    build_show_prompt,
+    clip_text_part,
+)
 from mimix_core.vlm import Estimate, Question, estimate
 
-# Five seconds of talk without a pause are some twelve words; most clips have less.
-_TALK = "a dozen words of talk, such as fill the five seconds of a clip"
+# Five seconds of speech without a pause are about twelve words; most clips have less.
+_SAMPLE_DIALOGUE = "a dozen words of talk, such as fill the five seconds of a clip"
 
 
 @dataclass(frozen=True)
-class ShowCost:
-    """Clips of one show and what captioning them takes. ``exact``: the clips are there and counted;
-    else the episodes' length bounds them."""
+class ShowCostEstimate:
+    """The clips of one show and the cost of captioning them.
+
+    ``exact_clip_count``: the clips exist and are counted; if false, ``clips`` is the maximum that
+    the episodes' durations allow.
+    """
 
     show: str
     clips: int
-    exact: bool
-    takes: Estimate
+    exact_clip_count: bool
+    estimate: Estimate
 
 
-def clips_at_most(seconds: Fraction, stride: Decimal | None) -> int:
-    """How many clips an episode of that length can give, were it a single scene."""
+def max_clip_count(seconds: Fraction, stride: Decimal | None) -> int:
+    """Return how many clips an episode of that duration would have as a single scene."""
     duration = clip_duration()
     if seconds < duration:
         return 0
     return int((seconds - duration) // (duration if stride is None else Fraction(stride))) + 1
 
 
-def show_cost(
-    show: ShowFacts,
+def estimate_show_cost(
+    show: ShowProfile,
     clips: int,
     *,
-    exact: bool,
-    prompt: Prompt,
+    exact_clip_count: bool,
+    template: PromptTemplate,
     settings: CaptionSettings,
     size: tuple[int, int],
-) -> ShowCost:
-    """What ``clips`` clips of ``size`` (width, height) take: one request each, none asked again.
+) -> ShowCostEstimate:
+    """Estimate the cost of ``clips`` clips of ``size`` (width, height), with one request each.
 
-    Raises BadInput for a reference that is no image, or a budget without a known price.
+    Raises BadInput for a reference that is not an image, or a budget without a known price.
     """
-    sample = _sample(show, prompt, settings, size)
-    return ShowCost(show.id, clips, exact, estimate([sample], clips, settings.vlm))
+    request = _sample_request(show, template, settings, size)
+    return ShowCostEstimate(
+        show.id, clips, exact_clip_count, estimate([request], clips, settings.vlm)
+    )
 
 
-def _sample(
-    show: ShowFacts, prompt: Prompt, settings: CaptionSettings, size: tuple[int, int]
+def _sample_request(
+    show: ShowProfile, template: PromptTemplate, settings: CaptionSettings, size: tuple[int, int]
 ) -> Question[Any]:
-    """A request as a clip of the show has, with grey pictures."""
-    clip = {
-        "frames": CLIP_FRAMES,
-        "rate_num": CLIP_RATE.numerator,
-        "rate_den": CLIP_RATE.denominator,
-    }
-    briefing = brief(show, prompt, settings)
-    heard = Dialogue(known=True, text=_TALK, lines=((0, 5000, _TALK),))
-    text = clip_text(briefing, clip, dialogue=heard)
-    messages = briefing.messages(text, *blank_pictures(briefing, *size))
-    return question("sample", messages, show.roster(), show.style, settings)
+    """Build the request of a typical clip of the show, with gray images."""
+    clip = ClipVideo(
+        frames=CLIP_FRAMES,
+        rate_num=CLIP_RATE.numerator,
+        rate_den=CLIP_RATE.denominator,
+        sha256="",
+    )
+    prompt = build_show_prompt(show, template, settings)
+    dialogue = ClipDialogue(
+        available=True, text=_SAMPLE_DIALOGUE, lines=((0, 5000, _SAMPLE_DIALOGUE),)
+    )
+    text = clip_text_part(prompt, clip, dialogue=dialogue)
+    messages = prompt.build_messages(text, *blank_image_parts(prompt, *size))
+    return build_caption_request("sample", messages, show.roster(), show.style, settings)

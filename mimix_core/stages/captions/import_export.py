@@ -1,9 +1,9 @@
-"""Captions to and from files that people edit and trainers read.
+"""Export captions to files that people edit and trainers read, and find what was edited.
 
-``jsonl``: one line a clip, rejected and failed ones too, in ``captions.jsonl``; ``video_path`` and
-``caption`` are what musubi-tuner reads. ``txt``: the clip's video and its caption in two files of
-one name, as kohya's scripts and musubi-tuner want them, and a ``metadata.csv`` with the columns
-``video`` and ``prompt`` for DiffSynth-Studio, which is never read back.
+``jsonl``: one line per clip, including rejected and failed ones, in ``captions.jsonl``;
+musubi-tuner reads its ``video_path`` and ``caption``. ``txt``: each clip's video and its caption in
+two files of one name, as kohya's scripts and musubi-tuner require, and a ``metadata.csv`` with the
+columns ``video`` and ``prompt`` for DiffSynth-Studio, which is never imported.
 """
 
 from __future__ import annotations
@@ -13,35 +13,32 @@ import io
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
 from mimix_core.domain.caption_grammar import (
     BadCaption,
     Caption,
+    CaptionVariant,
     CharacterAction,
-    Variant,
-    parse,
-    render,
+    caption_from_row,
+    parse_caption,
+    render_caption,
 )
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.atomic_io import write_whole
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.atomic_io import atomic_write_bytes
 from mimix_core.errors import BadInput
-from mimix_core.stages.captions.caption_rows import caption_of
-from mimix_core.stages.captions.overrides import plainly
-from mimix_core.tables import Row, Status
+from mimix_core.stages.captions.overrides import format_validation_error
+from mimix_core.tables import CaptionRow, Status
 
-Format = Literal["jsonl", "txt"]
-
-JSONL = "captions.jsonl"
-METADATA = "metadata.csv"
+JSONL_NAME = "captions.jsonl"
+METADATA_NAME = "metadata.csv"
 
 
-class Line(Frozen):
-    """A clip's caption in the editable file. ``caption``: ``actions`` and the rest as ``variant``.
+class ExportedCaption(FrozenModel):
+    """A clip's caption in ``captions.jsonl``. ``caption``: the parts rendered as ``variant``.
 
-    Edit either the caption or its parts: whichever changed counts.
+    Either the caption or its parts can be edited.
     """
 
     clip_id: str
@@ -50,20 +47,20 @@ class Line(Frozen):
     actions: tuple[CharacterAction, ...]
     context: str
     style: str
-    variant: Variant = Variant.BOTH
+    variant: CaptionVariant = CaptionVariant.BOTH
     status: str = Status.OK.value
     reason: str = ""
     detail: str = ""
     backend: str = ""
 
 
-def line_of(row: Row, video: Path, variant: Variant) -> Line:
-    """A row of the captions table as a line."""
-    caption = caption_of(row)
-    return Line(
+def export_row(row: CaptionRow, video: Path, variant: CaptionVariant) -> ExportedCaption:
+    """Convert a row of the captions table to its exported form."""
+    caption = caption_from_row(row)
+    return ExportedCaption(
         clip_id=row["clip_id"],
         video_path=str(video),
-        caption=render(caption, variant) if caption is not None else "",
+        caption=render_caption(caption, variant) if caption is not None else "",
         actions=caption.actions if caption is not None else (),
         context=row["context"],
         style=row["style"],
@@ -75,137 +72,151 @@ def line_of(row: Row, video: Path, variant: Variant) -> Line:
     )
 
 
-def write_jsonl(folder: Path, lines: Iterable[Line]) -> Path:
-    """``captions.jsonl`` in ``folder``, sorted by clip."""
-    ordered = sorted(lines, key=lambda line: line.clip_id)
-    write_whole(folder / JSONL, "".join(f"{line.model_dump_json()}\n" for line in ordered).encode())
-    return folder / JSONL
+def write_captions_jsonl(folder: Path, captions: Iterable[ExportedCaption]) -> Path:
+    """Write ``captions.jsonl`` to ``folder``, sorted by clip, and return its path."""
+    ordered = sorted(captions, key=lambda caption: caption.clip_id)
+    lines = "".join(f"{caption.model_dump_json()}\n" for caption in ordered)
+    atomic_write_bytes(folder / JSONL_NAME, lines.encode())
+    return folder / JSONL_NAME
 
 
-def read_jsonl(path: Path) -> list[Line]:
-    """Lines of an edited file. Raises BadInput naming each that is none."""
-    lines, wrong = [], []
-    # Only a line feed ends a line: a caption may hold other characters that Python splits at.
+def read_captions_jsonl(path: Path) -> list[ExportedCaption]:
+    """Read an edited ``captions.jsonl``. Raises BadInput listing every invalid line."""
+    captions, problems = [], []
+    # Only a line feed ends a line: captions may contain other characters that splitlines splits at.
     for number, text in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if text.strip():
             try:
-                lines.append(Line.model_validate_json(text))
+                captions.append(ExportedCaption.model_validate_json(text))
             except ValidationError as error:
-                wrong.append(f"line {number}: {plainly(error)}")
-    if wrong:
-        raise BadInput("; ".join(wrong), where=str(path), fix="Correct the file")
-    return lines
+                problems.append(f"line {number}: {format_validation_error(error)}")
+    if problems:
+        raise BadInput("; ".join(problems), where=str(path), fix="Correct the file")
+    return captions
 
 
-def write_sidecars(folder: Path, lines: Iterable[Line], *, copy: bool) -> int:
-    """Each usable clip's video, as a link or a copy, and its caption beside it; gives how many.
+def write_caption_sidecars(folder: Path, captions: Iterable[ExportedCaption], *, copy: bool) -> int:
+    """Write each usable clip's video, as a link or a copy, and its caption; return their number.
 
-    Clips without a caption have no files: a trainer would take them for captioned with nothing.
+    Clips without a caption are left out: a trainer would train them with an empty caption.
     """
     folder.mkdir(parents=True, exist_ok=True)
     usable = sorted(
-        (line for line in lines if line.status == Status.OK), key=lambda line: line.clip_id
+        (caption for caption in captions if caption.status == Status.OK),
+        key=lambda caption: caption.clip_id,
     )
-    for line in usable:
-        source = Path(line.video_path)
-        video = folder / f"{line.clip_id}{source.suffix}"
+    for caption in usable:
+        source = Path(caption.video_path)
+        video = folder / f"{caption.clip_id}{source.suffix}"
         video.unlink(missing_ok=True)
         if copy:
             shutil.copyfile(source, video)
         else:
             video.symlink_to(source)
-        write_whole(folder / f"{line.clip_id}.txt", line.caption.encode())
+        atomic_write_bytes(folder / f"{caption.clip_id}.txt", caption.caption.encode())
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["video", "prompt"])
     writer.writerows(
-        [f"{line.clip_id}{Path(line.video_path).suffix}", line.caption] for line in usable
+        [f"{caption.clip_id}{Path(caption.video_path).suffix}", caption.caption]
+        for caption in usable
     )
-    write_whole(folder / METADATA, table.getvalue().encode())
+    atomic_write_bytes(folder / METADATA_NAME, table.getvalue().encode())
     return len(usable)
 
 
-def read_sidecars(folder: Path) -> dict[str, str]:
-    """clip_id -> caption of each ``.txt`` in a folder; what editors add at the end is taken off."""
+def read_caption_sidecars(folder: Path) -> dict[str, str]:
+    """Map clip_id to the caption of each ``.txt`` in a folder, without surrounding whitespace."""
     return {
         path.stem: path.read_text(encoding="utf-8-sig").strip()
         for path in sorted(folder.glob("*.txt"))
     }
 
 
-def edited_lines(current: Mapping[str, Row], lines: Sequence[Line]) -> dict[str, str]:
-    """clip_id -> the caption of each line that says something else than its row in ``current``.
+def find_edited_captions(
+    current: Mapping[str, CaptionRow], captions: Sequence[ExportedCaption]
+) -> dict[str, str]:
+    """Map clip_id to the new caption, for each exported caption that differs from ``current``.
 
-    An emptied caption is ``""``: the clip is to be left out. Raises BadInput naming each line of an
-    unknown clip or without a valid caption.
+    An emptied caption is ``""``: the clip is to be left out. Raises BadInput listing every unknown
+    clip and every invalid caption.
     """
-    found: dict[str, str] = {}
-    wrong: list[str] = []
-    for line in lines:
-        row = current.get(line.clip_id)
+    edited: dict[str, str] = {}
+    problems: list[str] = []
+    for caption in captions:
+        row = current.get(caption.clip_id)
         if row is None:
-            wrong.append(f"{line.clip_id}: no such clip")
+            problems.append(f"{caption.clip_id}: no such clip")
             continue
         try:
-            caption = _edited(line, line_of(row, Path(line.video_path), line.variant))
+            original = export_row(row, Path(caption.video_path), caption.variant)
+            text = _edited_text(caption, original)
         except (ValidationError, BadCaption) as error:
-            wrong.append(f"{line.clip_id}: {plainly(error)}")
+            problems.append(f"{caption.clip_id}: {format_validation_error(error)}")
         except ValueError as error:
-            wrong.append(f"{line.clip_id}: {error}")
+            problems.append(f"{caption.clip_id}: {error}")
         else:
-            if caption is not None:
-                found[line.clip_id] = caption
-    if wrong:
-        raise BadInput("\n".join(wrong), fix="Correct the captions; nothing was imported")
-    return found
+            if text is not None:
+                edited[caption.clip_id] = text
+    if problems:
+        raise BadInput("\n".join(problems), fix="Correct the captions; nothing was imported")
+    return edited
 
 
-def _edited(line: Line, was: Line) -> str | None:
-    """The new caption, or None when nothing was edited."""
-    text_changed = line.caption.strip() != was.caption
-    parts = (line.actions, line.context, line.style)
-    parts_changed = parts != (was.actions, was.context, was.style)
+def _edited_text(edited: ExportedCaption, original: ExportedCaption) -> str | None:
+    """Return the new caption, or None if nothing was edited. Raises ValueError, BadCaption."""
+    text = edited.caption.strip()
+    text_changed = text != original.caption
+    parts_changed = (edited.actions, edited.context, edited.style) != (
+        original.actions,
+        original.context,
+        original.style,
+    )
     if not text_changed and not parts_changed:
         return None
-    if text_changed and not line.caption.strip() and not parts_changed:
+    if text_changed and not text and not parts_changed:
         return ""
     from_parts = None
     if parts_changed:
         from_parts = Caption.model_validate(
             {
-                "actions": [action.model_dump() for action in line.actions],
-                "context": line.context,
-                "style": line.style,
+                "actions": [action.model_dump() for action in edited.actions],
+                "context": edited.context,
+                "style": edited.style,
             }
         )
     if not text_changed:
         assert from_parts is not None
-        return render(from_parts)
-    if from_parts is not None and render(from_parts, line.variant) == line.caption.strip():
-        return render(from_parts)
+        return render_caption(from_parts)
+    if from_parts is not None and render_caption(from_parts, edited.variant) == text:
+        return render_caption(from_parts)
     if from_parts is not None:
-        raise ValueError("caption and actions were both edited, and say different things")
-    if line.variant is not Variant.BOTH:
-        raise ValueError(f"variant {line.variant.value} has no tags to read: edit the actions")
-    return render(parse(line.caption.strip()))
+        raise ValueError("caption and actions were both edited, and differ")
+    if edited.variant is not CaptionVariant.BOTH:
+        raise ValueError(f"variant {edited.variant.value} has no tags to read: edit the actions")
+    return render_caption(parse_caption(text))
 
 
-def edited_sidecars(current: Mapping[str, Row], texts: Mapping[str, str]) -> dict[str, str]:
-    """As ``edited_lines``, for sidecars; a text in any variant of the row's caption is unedited."""
-    found: dict[str, str] = {}
-    wrong: list[str] = []
+def find_edited_sidecars(
+    current: Mapping[str, CaptionRow], texts: Mapping[str, str]
+) -> dict[str, str]:
+    """Do the same for sidecars; a text equal to any variant of the row's caption is unedited."""
+    edited: dict[str, str] = {}
+    problems: list[str] = []
     for name, text in texts.items():
         row = current.get(name)
         if row is None:
-            wrong.append(f"{name}.txt: no such clip")
+            problems.append(f"{name}.txt: no such clip")
             continue
-        caption = caption_of(row)
-        if caption is not None and text in {render(caption, variant) for variant in Variant}:
+        caption = caption_from_row(row)
+        if caption is not None and text in {
+            render_caption(caption, variant) for variant in CaptionVariant
+        }:
             continue
         try:
-            found[name] = render(parse(text)) if text else ""
+            edited[name] = render_caption(parse_caption(text)) if text else ""
         except BadCaption as error:
-            wrong.append(f"{name}.txt: {error}")
-    if wrong:
-        raise BadInput("\n".join(wrong), fix="Correct the captions; nothing was imported")
-    return found
+            problems.append(f"{name}.txt: {error}")
+    if problems:
+        raise BadInput("\n".join(problems), fix="Correct the captions; nothing was imported")
+    return edited

@@ -1,7 +1,7 @@
-"""Captions that a person wrote: one JSON line a clip, in the file ``captions.overrides`` names.
+"""Captions written by hand: the JSON lines file that ``captions.overrides`` names.
 
 ``{"clip_id": "...", "caption": "[Character: Tom], runs. [scene-style:cartoon]"}``; an empty caption
-leaves the clip out. ``mimix captions import`` writes the file; it may be edited as well.
+leaves the clip out. ``mimix captions import`` writes the file; it can also be edited directly.
 """
 
 from __future__ import annotations
@@ -12,53 +12,55 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mimix_core.domain.caption_grammar import BadCaption, parse
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.atomic_io import write_whole
+from mimix_core.domain.caption_grammar import BadCaption, parse_caption
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.atomic_io import atomic_write_bytes
 from mimix_core.errors import BadInput
 
 
-class HandCaption(Frozen):
+class CaptionOverride(FrozenModel):
+    """A caption written by hand for one clip; if empty, the clip is left out."""
+
     clip_id: str
     caption: str
 
 
 def read_overrides(path: Path) -> dict[str, str]:
-    """clip_id -> caption. Raises BadInput naming each line that is none."""
-    found: dict[str, str] = {}
-    wrong: list[str] = []
+    """Map each clip_id to its caption. Raises BadInput listing every invalid line."""
+    captions: dict[str, str] = {}
+    problems: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            one = HandCaption.model_validate_json(line)
-            if one.caption:
-                parse(one.caption)
+            override = CaptionOverride.model_validate_json(line)
+            if override.caption:
+                parse_caption(override.caption)
         except (ValidationError, BadCaption) as error:
-            wrong.append(f"line {number}: {plainly(error)}")
+            problems.append(f"line {number}: {format_validation_error(error)}")
             continue
-        if found.setdefault(one.clip_id, one.caption) != one.caption:
-            wrong.append(f"line {number}: {one.clip_id} stands there twice, with two captions")
-    if wrong:
-        raise BadInput("; ".join(wrong), where=str(path), fix="Correct the file and run again")
-    return found
+        if captions.setdefault(override.clip_id, override.caption) != override.caption:
+            problems.append(f"line {number}: a second, different caption of {override.clip_id}")
+    if problems:
+        raise BadInput("; ".join(problems), where=str(path), fix="Correct the file and run again")
+    return captions
 
 
 def write_overrides(path: Path, captions: Mapping[str, str]) -> None:
-    """Write the whole file anew, sorted by clip, in one step."""
+    """Replace the file atomically, sorted by clip."""
     lines = [
         json.dumps({"clip_id": name, "caption": captions[name]}, ensure_ascii=False)
         for name in sorted(captions)
     ]
-    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+    atomic_write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def plainly(error: ValidationError | BadCaption) -> str:
-    """What is wrong, without the words of the library that found it."""
+def format_validation_error(error: ValidationError | BadCaption) -> str:
+    """Format the problems of an error on one line, without pydantic's own wording."""
     if isinstance(error, BadCaption):
         return str(error)
     return ", ".join(
-        f"{'.'.join(map(str, one['loc'])) or 'the line'}: "
-        + one["msg"].removeprefix("Value error, ")
-        for one in error.errors()
+        f"{'.'.join(map(str, problem['loc'])) or 'the line'}: "
+        + problem["msg"].removeprefix("Value error, ")
+        for problem in error.errors()
     )

@@ -1,4 +1,4 @@
-"""The prompt file: named parts, each a Jinja template."""
+"""Load prompt files: named parts, each a Jinja template."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jinja2
 
 from mimix_core.errors import BadInput
 
-DEFAULT = Path(__file__).parent / "prompts" / "caption-v1.md"
+DEFAULT_PROMPT_PATH = Path(__file__).parent / "prompts" / "caption-v1.md"
 
 PARTS = ("system", "show", "reference", "clip", "composite", "again")
 
@@ -20,22 +20,22 @@ _PART = re.compile(r"^<!-- part: ([a-z]+) -->\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """The parts by name."""
+class PromptTemplate:
+    """The parts of a prompt file by name."""
 
     parts: Mapping[str, jinja2.Template]
     path: Path
 
-    def text(self, part: str, **values: Any) -> str:
-        """A part with its values filled in. Raises BadInput for a value that it is not given."""
+    def render(self, part: str, **values: Any) -> str:
+        """Render a part with its values. Raises BadInput if it uses any other value."""
         try:
             return self.parts[part].render(values).strip()
         except jinja2.UndefinedError as error:
             raise BadInput(f"part {part}: {error.message}", where=str(self.path)) from error
 
 
-def read_prompt(path: Path) -> Prompt:
-    """Read a prompt file. Raises BadInput for a part that is missing, unknown or no template."""
+def load_prompt_template(path: Path) -> PromptTemplate:
+    """Load a prompt file. Raises BadInput for a missing, unknown or syntactically invalid part."""
     pieces = _PART.split(path.read_text(encoding="utf-8"))
     texts = dict(zip(pieces[1::2], pieces[2::2], strict=True))
     if sorted(texts) != sorted(PARTS):
@@ -48,11 +48,11 @@ def read_prompt(path: Path) -> Prompt:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # The texts go to a model and into no page.
+        # The texts are sent to a model, never shown as HTML.
         autoescape=False,
     )
     try:
         parts = {name: environment.from_string(text) for name, text in texts.items()}
     except jinja2.TemplateSyntaxError as error:
         raise BadInput(str(error), where=str(path)) from error
-    return Prompt(parts, path)
+    return PromptTemplate(parts, path)

@@ -1,7 +1,8 @@
-"""Stage ``recaptions``: captions of composites.
+"""Stage ``recaptions``: caption composites.
 
-The paper asks its captioner again, told who was pasted where: so does backend vlm. With scripts
-the answer is known: the background's caption, and what the pasted character does in its own clip.
+The paper asks its captioner again, with the information which character was inserted; so does
+backend vlm. With scripts the caption follows from two others: the background's caption, and the
+actions of the inserted character in its own clip.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Annotated
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import Caption, parse, render
-from mimix_core.domain.co_actors import missed
+from mimix_core.domain.caption_grammar import Caption, parse_caption, render_caption
+from mimix_core.domain.co_actors import find_absent_co_actors
 from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
@@ -22,189 +23,215 @@ from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings import CaptionSettings
-from mimix_core.stages.captions.caption_inputs import CharacterFacts, ShowFacts
-from mimix_core.stages.captions.caption_rows import columns
-from mimix_core.stages.captions.caption_validation import Rules, problems
-from mimix_core.stages.captions.prompt_template import read_prompt
-from mimix_core.stages.captions.token_count import token_counter
-from mimix_core.stages.captions.vlm_captioner import Captioning, Subject, row_of
-from mimix_core.stages.captions.vlm_prompt import Briefing, brief, clip_pictures, references, shown
-from mimix_core.tables import Reason, Row
+from mimix_core.stages.captions.caption_inputs import CharacterProfile, ShowProfile
+from mimix_core.stages.captions.caption_rows import caption_columns, row_with_reason
+from mimix_core.stages.captions.caption_validation import CaptionRules, find_caption_problems
+from mimix_core.stages.captions.prompt_template import load_prompt_template
+from mimix_core.stages.captions.token_count import load_token_counter
+from mimix_core.stages.captions.vlm_captioner import CaptionTask, VlmCaptioner
+from mimix_core.stages.captions.vlm_prompt import (
+    ClipVideo,
+    ShowPrompt,
+    build_show_prompt,
+    clip_image_parts,
+    reference_parts,
+    visual_input_values,
+)
+from mimix_core.tables import CompositeRow, Reason, Row
 from mimix_core.vlm import Message, Text
 
 COMPOSED = "script-composed"
 
 
 class RecaptionInputs(FrozenModel):
-    """The composites, and the captions of all clips they were made from.
+    """The composites, and the captions of all clips that they were rendered from.
 
-    ``shows``, ``prompt`` and ``answers`` are for backend vlm alone: the shows that the composites
-    and their characters are from, the prompt file, and the folder of paid answers.
+    ``shows`` (of the composites and their characters), ``prompt`` (the prompt file) and
+    ``response_cache`` (the folder of paid responses) are for backend vlm alone.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
     composites: TableRef
     captions: tuple[TableRef, ...]
     tokenizer: FileRef | None = None
-    shows: tuple[ShowFacts, ...] = ()
+    shows: tuple[ShowProfile, ...] = ()
     prompt: FileRef | None = None
-    answers: Annotated[Path | None, ExcludeFromKey()] = None
+    response_cache: Annotated[Path | None, ExcludeFromKey()] = None
 
 
-def compose(background: Caption, source: Caption, character: str) -> Caption:
-    """The background's caption with the actions of ``character`` from ``source`` added.
+def compose_caption(background: Caption, source: Caption, character: str) -> Caption:
+    """Add the actions of ``character`` in ``source`` to the background's caption.
 
-    Place and style are the background's. Raises ValueError when the source's caption does not
+    Context and style are the background's. Raises ValueError when the source's caption does not
     name the character.
     """
-    pasted = tuple(action for action in source.actions if action.name == character)
-    if not pasted:
+    inserted = tuple(action for action in source.actions if action.name == character)
+    if not inserted:
         raise ValueError(f"the source's caption does not name {character!r}")
-    return background.model_copy(update={"actions": (*background.actions, *pasted)})
+    return background.model_copy(update={"actions": (*background.actions, *inserted)})
 
 
 def run(inputs: RecaptionInputs, settings: CaptionSettings, out: Path) -> StageReport:
-    """One row per ok composite; its ``clip_id`` is the composite's id.
+    """Return one row per ok composite; its ``clip_id`` is the composite's id.
 
     Raises BadInput when the prompt is not readable or the budget is spent.
     """
     captions = {
-        row["clip_id"]: parse(row["caption"])
+        row["clip_id"]: parse_caption(row["caption"])
         for ref in inputs.captions
         for row in tables.usable(tables.read(ref.path, tables.CAPTIONS))
     }
     composites = list(tables.usable(tables.read(inputs.composites.path, tables.COMPOSITES)))
-    counter = token_counter(inputs.tokenizer.path) if inputs.tokenizer is not None else None
-    backend = COMPOSED if settings.backend == "script" else f"vlm/{settings.vlm.backend}"
-    rows, known = [], []
+    count_tokens = (
+        load_token_counter(inputs.tokenizer.path) if inputs.tokenizer is not None else None
+    )
+    backend = COMPOSED if settings.backend != "vlm" else f"vlm/{settings.vlm.backend}"
+    rows: list[Row] = []
+    captionable = []
     for composite in composites:
-        sources = (composite["background_clip_id"], composite["source_clip_id"])
-        missing = [clip_id for clip_id in sources if clip_id not in captions]
+        clip_ids = (composite["background_clip_id"], composite["source_clip_id"])
+        missing = [clip_id for clip_id in clip_ids if clip_id not in captions]
         if missing:
-            empty = columns(composite["composite_id"], backend, None, Style(composite["style"]))
+            empty = caption_columns(
+                composite["composite_id"], backend, None, Style(composite["style"])
+            )
             detail = f"no caption of {' and '.join(missing)}"
-            rows.append(row_of(Reason.UPSTREAM_FAILED, detail, empty))
+            rows.append(row_with_reason(Reason.UPSTREAM_FAILED, detail, empty))
         else:
-            known.append(composite)
-    if settings.backend == "script":
-        for composite in known:
-            rows.append(_composed(composite, captions, settings, counter))
-            progress.advance(len(rows), len(composites), composite["composite_id"])
-    elif known:
-        rows += _asked(known, captions, inputs, settings, counter)
+            captionable.append(composite)
+    if settings.backend != "vlm":
+        for composite in captionable:
+            rows.append(_composed_row(composite, captions, settings, count_tokens))
+            progress.report_progress(len(rows), len(composites), composite["composite_id"])
+    elif captionable:
+        rows += _vlm_rows(captionable, captions, inputs, settings, count_tokens)
     return StageReport(rows, rows_in=len(composites))
 
 
-def _rules(
-    composite: Row,
+def _composite_rules(
+    composite: CompositeRow,
     roster: Sequence[str],
     settings: CaptionSettings,
-    counter: Callable[[str], int] | None,
-) -> Rules:
-    return Rules(
+    count_tokens: Callable[[str], int] | None,
+) -> CaptionRules:
+    return CaptionRules(
         roster=roster,
         style=Style(composite["style"]),
-        # Two captions that were each allowed this many words.
+        # Each of the two captions was allowed this many words.
         max_words=2 * settings.max_words,
         max_tokens=settings.max_tokens,
-        count_tokens=counter,
+        count_tokens=count_tokens,
         english=settings.language == "en",
-        wanted=(composite["character"],),
+        required_characters=(composite["character"],),
     )
 
 
-def _composed(
-    composite: Row,
+def _composed_row(
+    composite: CompositeRow,
     captions: Mapping[str, Caption],
     settings: CaptionSettings,
-    counter: Callable[[str], int] | None,
+    count_tokens: Callable[[str], int] | None,
 ) -> Row:
-    name, style, character = (
-        composite["composite_id"],
-        Style(composite["style"]),
-        composite["character"],
-    )
+    """Compose a composite's caption from the captions of its two clips."""
+    name, style = composite["composite_id"], Style(composite["style"])
+    character = composite["character"]
     background = captions[composite["background_clip_id"]]
     source = captions[composite["source_clip_id"]]
     try:
-        caption = compose(background, source, character)
+        caption = compose_caption(background, source, character)
     except ValueError as error:
-        empty = columns(name, COMPOSED, None, style)
-        return row_of(Reason.CAPTION_CHECK_FAILED, str(error), empty)
-    roster = tuple(dict.fromkeys((*background.names(), character)))
-    wrong = problems(caption, _rules(composite, roster, settings, counter))
+        empty = caption_columns(name, COMPOSED, None, style)
+        return row_with_reason(Reason.CAPTION_CHECK_FAILED, str(error), empty)
+    roster = tuple(dict.fromkeys((*background.character_names(), character)))
+    problems = find_caption_problems(
+        caption, _composite_rules(composite, roster, settings, count_tokens)
+    )
     actions = [(action.name, action.action) for action in source.actions]
-    wrong += [
-        f"{character!r} acts with {other!r}, who is not in the picture"
-        for other in missed(actions, character, roster)
+    problems += [
+        f"{character!r} acts with {other!r}, who is not in the composite"
+        for other in find_absent_co_actors(actions, character, roster)
     ]
-    values = columns(name, COMPOSED, caption, style)
-    return row_of(Reason.CAPTION_CHECK_FAILED if wrong else None, "; ".join(wrong), values)
+    values = caption_columns(name, COMPOSED, caption, style)
+    reason = Reason.CAPTION_CHECK_FAILED if problems else None
+    return row_with_reason(reason, "; ".join(problems), values)
 
 
-def _asked(
-    composites: Sequence[Row],
+def _vlm_rows(
+    composites: Sequence[CompositeRow],
     captions: Mapping[str, Caption],
     inputs: RecaptionInputs,
     settings: CaptionSettings,
-    counter: Callable[[str], int] | None,
+    count_tokens: Callable[[str], int] | None,
 ) -> list[Row]:
-    """Rows of composites that the model was shown, told what was put where."""
-    if inputs.prompt is None or inputs.answers is None:
-        raise BadInput("backend vlm needs the shows, the prompt and a folder for its answers")
-    asker = Captioning(read_prompt(inputs.prompt.path), settings, inputs.answers)
-    briefings = {show.id: brief(show, asker.prompt, settings) for show in inputs.shows}
-    owners = {
+    """Caption composites with the model, which is given both clips' captions."""
+    if inputs.prompt is None or inputs.response_cache is None:
+        raise BadInput("backend vlm needs the shows, the prompt and a folder for its responses")
+    captioner = VlmCaptioner(
+        load_prompt_template(inputs.prompt.path), settings, inputs.response_cache
+    )
+    prompts = {
+        show.id: build_show_prompt(show, captioner.template, settings) for show in inputs.shows
+    }
+    origins = {
         character.name: (show, character) for show in inputs.shows for character in show.characters
     }
-    subjects = []
-    # Composites of one background's show follow one another: the provider knows their beginning.
+    caption_tasks = []
+    # Grouped by the background's show: consecutive requests start the same, and cached input costs
+    # less.
     for composite in sorted(composites, key=lambda row: (row["show"], row["composite_id"])):
-        briefing = briefings[composite["show"]]
-        source, character = owners[composite["character"]]
-        roster = tuple(dict.fromkeys((*briefing.show.roster(), character.name)))
-        # Speech that neither of its two captions quotes, nobody said.
+        prompt = prompts[composite["show"]]
+        source, character = origins[composite["character"]]
+        roster = tuple(dict.fromkeys((*prompt.show.roster(), character.name)))
+        # Only speech quoted in one of the two captions is known to be in the composite.
         quoted = " ".join(
-            render(captions[composite[name]]) for name in ("background_clip_id", "source_clip_id")
+            render_caption(captions[clip_id])
+            for clip_id in (composite["background_clip_id"], composite["source_clip_id"])
         )
-        subjects.append(
-            Subject(
+        rules = _composite_rules(composite, roster, settings, count_tokens)
+        caption_tasks.append(
+            CaptionTask(
                 composite["composite_id"],
-                _messages(composite, briefing, source, character, captions, inputs),
-                replace(_rules(composite, roster, settings, counter), said=quoted),
+                _message_builder(composite, prompt, source, character, captions, inputs),
+                replace(rules, dialogue=quoted),
             )
         )
-    told = asker.captions(subjects, progress.advance)
-    return [asker.row(one.id, told[one.id], one.rules) for one in subjects]
+    results = captioner.caption_all(caption_tasks, progress.report_progress)
+    return [captioner.build_row(task.id, results[task.id], task.rules) for task in caption_tasks]
 
 
-def _messages(
-    composite: Row,
-    briefing: Briefing,
-    source: ShowFacts,
-    character: CharacterFacts,
+def _message_builder(
+    composite: CompositeRow,
+    prompt: ShowPrompt,
+    source: ShowProfile,
+    character: CharacterProfile,
     captions: Mapping[str, Caption],
     inputs: RecaptionInputs,
 ) -> Callable[[], tuple[Message, ...]]:
-    clip = {**composite, "rate_num": CLIP_RATE.numerator, "rate_den": CLIP_RATE.denominator}
+    """Return a function that builds a composite's messages; it decodes the video when called."""
+    clip = ClipVideo(
+        frames=composite["frames"],
+        rate_num=CLIP_RATE.numerator,
+        rate_den=CLIP_RATE.denominator,
+        sha256=composite["sha256"],
+    )
 
-    def messages() -> tuple[Message, ...]:
-        text = briefing.prompt.text(
+    def build_messages() -> tuple[Message, ...]:
+        text = prompt.template.render(
             "composite",
             character=character.model_dump(mode="json"),
             source_title=source.title,
-            source_caption=render(captions[composite["source_clip_id"]]),
-            background_caption=render(captions[composite["background_clip_id"]]),
-            **shown(briefing, clip),
+            source_caption=render_caption(captions[composite["source_clip_id"]]),
+            background_caption=render_caption(captions[composite["background_clip_id"]]),
+            **visual_input_values(prompt, clip),
         )
-        known = character.name in briefing.show.roster()
-        return briefing.messages(
-            *(() if known else references(character, briefing)),
+        in_cast = character.name in prompt.show.roster()
+        return prompt.build_messages(
+            *(() if in_cast else reference_parts(character, prompt)),
             Text(text),
-            *clip_pictures(inputs.composites.folder / composite["file"], clip, briefing),
+            *clip_image_parts(inputs.composites.folder / composite["file"], clip, prompt),
         )
 
-    return messages
+    return build_messages
 
 
 STAGE = Stage(

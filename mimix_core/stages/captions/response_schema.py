@@ -1,4 +1,4 @@
-"""What a vision-language model answers, and how it becomes a caption."""
+"""The form of a vision-language model's response, and its conversion to a caption."""
 
 from __future__ import annotations
 
@@ -13,37 +13,42 @@ from mimix_core.domain.library import Style
 from mimix_core.vlm import strict_schema
 
 
-class _Answer(BaseModel):
+class _ResponseModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class SeenCharacter(_Answer):
+# The docstrings of the next classes are sent with the schema: a changed one is a new request, and
+# every clip would be paid for again.
+
+
+class RecognizedCharacter(_ResponseModel):
     """Written first: features before names, so that a name has a reason."""
 
     character: str
     evidence: str
 
 
-class AnsweredAction(_Answer):
+class ActionResponse(_ResponseModel):
     character: str
     action: str
 
 
-class CaptionAnswer(_Answer):
+class CaptionResponse(_ResponseModel):
     """Empty ``actions``: nobody of the cast is there."""
 
-    seen: list[SeenCharacter]
-    actions: list[AnsweredAction]
+    seen: list[RecognizedCharacter]
+    actions: list[ActionResponse]
     context: str
     style: str
 
-    def nobody(self) -> bool:
+    def is_empty(self) -> bool:
+        """Return whether no character of the cast was recognized."""
         return not self.seen and not self.actions
 
 
-def answer_schema(roster: Sequence[str], style: Style) -> dict[str, Any]:
-    """The strict JSON schema of an answer about a clip with this roster: no other name fits it."""
-    schema = strict_schema(CaptionAnswer)
+def build_response_schema(roster: Sequence[str], style: Style) -> dict[str, Any]:
+    """Build the strict JSON schema of a response: it allows no name outside the roster."""
+    schema = strict_schema(CaptionResponse)
     fields = schema["properties"]
     for field in ("seen", "actions"):
         fields[field]["items"]["properties"]["character"]["enum"] = list(roster)
@@ -51,40 +56,42 @@ def answer_schema(roster: Sequence[str], style: Style) -> dict[str, Any]:
     return schema
 
 
-def caption_in(answer: CaptionAnswer) -> tuple[Caption | None, list[str]]:
-    """The caption that an answer holds, and what is wrong with the answer itself.
+def caption_from_response(response: CaptionResponse) -> tuple[Caption | None, list[str]]:
+    """Return the response's caption, and the problems of the response itself.
 
-    Spaces and a closing full stop are put right without a word: they change no meaning, and asking
-    again costs money.
+    Whitespace and a final full stop are corrected silently: they do not change the meaning, and
+    another request costs money.
     """
-    seen = {one.character for one in answer.seen}
-    unseen = sorted({one.character for one in answer.actions} - seen)
-    idle = sorted(seen - {one.character for one in answer.actions})
-    found = [f"{name!r} acts and is not in `seen`" for name in unseen]
-    found += [f"{name!r} is in `seen` and has no action" for name in idle]
-    found += [
-        f"no evidence for {one.character!r}" for one in answer.seen if not one.evidence.strip()
+    seen = {character.character for character in response.seen}
+    acting = {action.character for action in response.actions}
+    problems = [f"{name!r} acts and is not in `seen`" for name in sorted(acting - seen)]
+    problems += [f"{name!r} is in `seen` and has no action" for name in sorted(seen - acting)]
+    problems += [
+        f"no evidence for {character.character!r}"
+        for character in response.seen
+        if not character.evidence.strip()
     ]
-    if not answer.actions:
-        return None, found or ["there is no action"]
-    context = _tidy(answer.context)
+    if not response.actions:
+        return None, problems or ["there is no action"]
+    context = _normalize_text(response.context)
     try:
         caption = Caption.model_validate(
             {
                 "actions": [
-                    {"name": one.character, "action": _tidy(one.action)} for one in answer.actions
+                    {"name": action.character, "action": _normalize_text(action.action)}
+                    for action in response.actions
                 ],
                 "context": context[:1].upper() + context[1:],
-                "style": answer.style,
+                "style": response.style,
             }
         )
     except ValidationError as error:
-        return None, found + [
+        return None, problems + [
             problem["msg"].removeprefix("Value error, ") for problem in error.errors()
         ]
-    return caption, found
+    return caption, problems
 
 
-def _tidy(text: str) -> str:
+def _normalize_text(text: str) -> str:
     text = re.sub(r"\s+", " ", text).strip()
     return text if text.endswith("..") else text.removesuffix(".").rstrip()

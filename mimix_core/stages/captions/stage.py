@@ -1,4 +1,4 @@
-"""Stage ``captions``: one caption per clip, from a script, a model or a person, checked here."""
+"""Stage ``captions``: one checked caption per clip, from a script, a model or a person."""
 
 from __future__ import annotations
 
@@ -8,207 +8,241 @@ from itertools import groupby, zip_longest
 from pathlib import Path
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import BadCaption, Caption, parse, render
-from mimix_core.domain.character_names import names_of
+from mimix_core.domain.caption_grammar import BadCaption, Caption, parse_caption, render_caption
+from mimix_core.domain.character_names import alias_map
 from mimix_core.engine import progress
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
-from mimix_core.settings import CaptionSettings, exact
-from mimix_core.stages.captions.action_script import ScriptCaptioner, read_script
-from mimix_core.stages.captions.caption_inputs import CaptionInputs, Dialogue, dialogues
-from mimix_core.stages.captions.caption_rows import columns
-from mimix_core.stages.captions.caption_validation import Rules, most_shared, problems
-from mimix_core.stages.captions.prompt_template import read_prompt
-from mimix_core.stages.captions.token_count import token_counter
-from mimix_core.stages.captions.vlm_captioner import Captioning, Subject, row_of
-from mimix_core.stages.captions.vlm_prompt import (
-    Briefing,
-    brief,
-    clip_pictures,
-    clip_text,
-    script_lines,
+from mimix_core.settings import CaptionSettings, exact_seconds
+from mimix_core.stages.captions.action_script import ScriptCaptioner, load_action_script
+from mimix_core.stages.captions.caption_inputs import CaptionInputs, ClipDialogue, load_dialogues
+from mimix_core.stages.captions.caption_rows import caption_columns, row_with_reason
+from mimix_core.stages.captions.caption_validation import (
+    CaptionRules,
+    find_caption_problems,
+    most_common_caption,
 )
-from mimix_core.tables import Reason, Row
+from mimix_core.stages.captions.custom_captioner import (
+    ClipToCaption,
+    custom_caption_row,
+    load_captioner,
+)
+from mimix_core.stages.captions.prompt_template import load_prompt_template
+from mimix_core.stages.captions.token_count import load_token_counter
+from mimix_core.stages.captions.vlm_captioner import CaptionTask, VlmCaptioner
+from mimix_core.stages.captions.vlm_prompt import (
+    build_show_prompt,
+    clip_image_parts,
+    clip_text_part,
+    nearby_script_lines,
+)
+from mimix_core.tables import ClipRow, Reason, Row, Status
 from mimix_core.vlm import Message
 
 HAND = "hand"
 
 
 def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageReport:
-    """One row per ok clip: a checked caption, or why there is none.
+    """Return one row per ok clip: a checked caption, or the reason why there is none.
 
-    What a person wrote for a clip stands in for all else. Notes: the caption that most clips share
-    and how many; by what the length was checked. Raises BadInput when the script or the prompt is
-    not readable, the script names somebody unknown, or the budget is spent.
+    A caption written by hand replaces any other. Notes: the most common caption and its count, and
+    the unit in which the length was checked. Raises BadInput when the script or the prompt is not
+    readable, the script names an unknown character, or the budget is spent.
     """
-    script = read_script(
+    script = load_action_script(
         inputs.script,
-        names=names_of(inputs.roster, inputs.aliases),
+        names=alias_map(inputs.roster, inputs.aliases),
         style=inputs.style,
-        min_overlap=exact(settings.min_overlap),
+        min_overlap=exact_seconds(settings.min_overlap_seconds),
     )
     clips = list(tables.usable(tables.read(inputs.clips.path, tables.CLIPS)))
-    spoken = dialogues(inputs.transcripts)
-    rules = clip_rules(inputs, settings)
+    dialogues = load_dialogues(inputs.transcripts)
+    rules = episode_rules(inputs, settings)
     rows: list[Row] = []
-    waiting = []
+    remaining = []
     for clip in clips:
-        written = inputs.hand.get(clip["clip_id"])
-        if written is None:
-            waiting.append(clip)
+        override = inputs.overrides.get(clip["clip_id"])
+        if override is None:
+            remaining.append(clip)
         else:
-            rows.append(_hand_row(clip["clip_id"], written, rules))
+            rows.append(_override_row(clip["clip_id"], override, rules))
     if settings.backend == "script":
-        for clip in waiting:
+        for clip in remaining:
             rows.append(_script_row(clip, script, inputs, settings, rules))
-            progress.advance(len(rows), len(clips), clip["clip_id"])
-    elif waiting:
-        known = {row["clip_id"]: parse(row["caption"]) for row in tables.usable(rows)}
-        episode = _Episode(inputs, settings, script, spoken, rules, clips)
-        rows += episode.rows(waiting, known)
+            progress.report_progress(len(rows), len(clips), clip["clip_id"])
+    elif settings.backend != "vlm":
+        captioner_name = settings.backend
+        caption_clip = load_captioner(captioner_name).build()
+        for clip in remaining:
+            description = ClipToCaption(
+                video=inputs.clips.folder / clip["file"],
+                dialogue=dialogues.get(clip["clip_id"], ClipDialogue()).text,
+                roster=inputs.roster,
+                style=inputs.style,
+                row=clip,
+            )
+            rows.append(custom_caption_row(captioner_name, caption_clip, description, rules))
+            progress.report_progress(len(rows), len(clips), clip["clip_id"])
+    elif remaining:
+        overrides = {
+            row["clip_id"]: parse_caption(row["caption"])
+            for row in rows
+            if row["status"] == Status.OK
+        }
+        captioner = _EpisodeCaptioner(inputs, settings, script, dialogues, rules, clips)
+        rows += captioner.build_rows(remaining, overrides)
     return StageReport(rows, rows_in=len(clips), notes=_notes(rows, inputs))
 
 
-def clip_rules(inputs: CaptionInputs, settings: CaptionSettings) -> Rules:
-    """What all captions of an episode are held to."""
+def episode_rules(inputs: CaptionInputs, settings: CaptionSettings) -> CaptionRules:
+    """Return the rules for all captions of an episode."""
     tokenizer = inputs.tokenizer
-    return Rules(
+    return CaptionRules(
         roster=inputs.roster,
         style=inputs.style,
         max_words=settings.max_words,
         max_tokens=settings.max_tokens,
-        count_tokens=token_counter(tokenizer.path) if tokenizer is not None else None,
+        count_tokens=load_token_counter(tokenizer.path) if tokenizer is not None else None,
         english=settings.language == "en",
     )
 
 
 def _notes(rows: Sequence[Row], inputs: CaptionInputs) -> dict[str, str | int | float]:
-    shared, times = most_shared(row["caption"] for row in tables.usable(rows))
+    shared, count = most_common_caption(
+        row["caption"] for row in rows if row["status"] == Status.OK
+    )
     notes: dict[str, str | int | float] = {
         "length_checked_in": "words" if inputs.tokenizer is None else "tokens",
-        "most_shared": times,
+        "most_shared": count,
     }
-    if times > 1:
+    if count > 1:
         notes["most_shared_caption"] = shared
-    if (unused := len(inputs.hand) - sum(row["backend"] == HAND for row in rows)) > 0:
+    if (unused := len(inputs.overrides) - sum(row["backend"] == HAND for row in rows)) > 0:
         notes["hand_captions_of_no_clip"] = unused
     return notes
 
 
-def _hand_row(clip_id: str, written: str, rules: Rules) -> Row:
-    """The row of a caption that a person wrote; nothing written leaves the clip out."""
-    if not written:
-        empty = columns(clip_id, HAND, None, rules.style)
-        return row_of(Reason.LEFT_OUT_BY_HAND, "left out by hand", empty)
+def _override_row(clip_id: str, text: str, rules: CaptionRules) -> Row:
+    """Return the row of a caption written by hand; an empty one leaves the clip out."""
+    if not text:
+        empty = caption_columns(clip_id, HAND, None, rules.style)
+        return row_with_reason(Reason.LEFT_OUT_BY_HAND, "left out by hand", empty)
     try:
-        caption = parse(written)
+        caption = parse_caption(text)
     except BadCaption as error:
-        empty = columns(clip_id, HAND, None, rules.style)
-        return row_of(Reason.CAPTION_CHECK_FAILED, str(error), empty)
-    wrong = problems(caption, rules)
-    values = columns(clip_id, HAND, caption, rules.style)
-    return row_of(Reason.CAPTION_CHECK_FAILED if wrong else None, "; ".join(wrong), values)
+        empty = caption_columns(clip_id, HAND, None, rules.style)
+        return row_with_reason(Reason.CAPTION_CHECK_FAILED, str(error), empty)
+    problems = find_caption_problems(caption, rules)
+    values = caption_columns(clip_id, HAND, caption, rules.style)
+    reason = Reason.CAPTION_CHECK_FAILED if problems else None
+    return row_with_reason(reason, "; ".join(problems), values)
 
 
 def _script_row(
-    clip: Row,
+    clip: ClipRow,
     script: ScriptCaptioner,
     inputs: CaptionInputs,
     settings: CaptionSettings,
-    rules: Rules,
+    rules: CaptionRules,
 ) -> Row:
-    caption = script.caption(clip)
-    values = columns(clip["clip_id"], script.name, caption, inputs.style)
+    caption = script.caption_clip(clip)
+    values = caption_columns(clip["clip_id"], script.name, caption, inputs.style)
     if caption is None:
         detail = (
-            f"nobody acts for {settings.min_overlap} s of the clip"
+            f"no character acts for {settings.min_overlap_seconds} s of the clip"
             if inputs.script is not None
             else "the episode has no script"
         )
-        return row_of(Reason.NO_ACTION_IN_SCRIPT, detail, values)
-    wrong = problems(caption, rules)
-    return row_of(Reason.CAPTION_CHECK_FAILED if wrong else None, "; ".join(wrong), values)
+        return row_with_reason(Reason.NO_ACTION_IN_SCRIPT, detail, values)
+    problems = find_caption_problems(caption, rules)
+    reason = Reason.CAPTION_CHECK_FAILED if problems else None
+    return row_with_reason(reason, "; ".join(problems), values)
 
 
-class _Episode:
-    """An episode whose clips a vision-language model is shown."""
+class _EpisodeCaptioner:
+    """Captions the clips of one episode with a vision-language model."""
 
     def __init__(
         self,
         inputs: CaptionInputs,
         settings: CaptionSettings,
         script: ScriptCaptioner,
-        spoken: Mapping[str, Dialogue],
-        rules: Rules,
-        clips: Sequence[Row],
+        dialogues: Mapping[str, ClipDialogue],
+        rules: CaptionRules,
+        clips: Sequence[ClipRow],
     ) -> None:
-        if inputs.show is None or inputs.prompt is None or inputs.answers is None:
-            raise BadInput("backend vlm needs the show, the prompt and a folder for its answers")
+        if inputs.show is None or inputs.prompt is None or inputs.response_cache is None:
+            raise BadInput("backend vlm needs the show, the prompt and a folder for its responses")
         self.inputs, self.settings, self.script = inputs, settings, script
-        self.spoken, self.rules = spoken, rules
-        self.asker = Captioning(read_prompt(inputs.prompt.path), settings, inputs.answers)
-        self.briefing: Briefing = brief(inputs.show, self.asker.prompt, settings)
-        # clip_id -> that of the clip before it in its scene, where that is to be told.
-        self.before: dict[str, str] = {}
-        if settings.neighbours == "before":
-            for scene in _scenes(clips):
+        self.dialogues, self.rules = dialogues, rules
+        self.captioner = VlmCaptioner(
+            load_prompt_template(inputs.prompt.path), settings, inputs.response_cache
+        )
+        self.prompt = build_show_prompt(inputs.show, self.captioner.template, settings)
+        # clip_id -> id of the previous clip of its scene, if its caption is part of the request.
+        self.previous: dict[str, str] = {}
+        if settings.caption_context == "previous":
+            for scene in _group_by_scene(clips):
                 ids = [clip["clip_id"] for clip in scene]
-                self.before |= dict(zip(ids[1:], ids, strict=False))
+                self.previous |= dict(zip(ids[1:], ids, strict=False))
 
-    def rows(self, clips: Sequence[Row], known: Mapping[str, Caption]) -> list[Row]:
-        """All clips at once; or, when each is told of the one before, wave by wave.
+    def build_rows(self, clips: Sequence[ClipRow], overrides: Mapping[str, Caption]) -> list[Row]:
+        """Caption all clips at once, or in waves if requests contain the previous caption.
 
-        ``known``: captions that are there already.
+        ``overrides``: captions of the episode's other clips, written by hand.
         """
-        captions = dict(known)
+        captions = dict(overrides)
         rows: list[Row] = []
         for wave in self._waves(clips):
-            subjects = [self._subject(clip, captions) for clip in wave]
-            done = len(rows)
+            caption_tasks = [self._caption_task(clip, captions) for clip in wave]
+            rows_before = len(rows)
 
-            def tell(n: int, _of: int, name: str, done: int = done) -> None:
-                progress.advance(done + n, len(clips), name)
+            def report(done: int, _total: int, name: str, rows_before: int = rows_before) -> None:
+                progress.report_progress(rows_before + done, len(clips), name)
 
-            told = self.asker.captions(subjects, tell)
-            rows += [self.asker.row(one.id, told[one.id], one.rules) for one in subjects]
+            results = self.captioner.caption_all(caption_tasks, report)
+            rows += [
+                self.captioner.build_row(task.id, results[task.id], task.rules)
+                for task in caption_tasks
+            ]
             captions |= {
-                name: one.caption
-                for name, one in told.items()
-                if one.caption is not None and one.reason is None
+                name: result.caption
+                for name, result in results.items()
+                if result.caption is not None and result.reason is None
             }
         return rows
 
-    def _waves(self, clips: Sequence[Row]) -> Iterator[list[Row]]:
-        """Clips whose former one, if it is to be told, is in an earlier wave."""
-        if not self.before:
+    def _waves(self, clips: Sequence[ClipRow]) -> Iterator[list[ClipRow]]:
+        """Yield the clips in waves: a previous clip that is needed is in an earlier wave."""
+        if not self.previous:
             yield list(clips)
             return
-        for wave in zip_longest(*_scenes(clips)):
+        for wave in zip_longest(*_group_by_scene(clips)):
             yield [clip for clip in wave if clip is not None]
 
-    def _subject(self, clip: Row, captions: Mapping[str, Caption]) -> Subject:
-        former = captions.get(self.before.get(clip["clip_id"], ""))
-        heard = self.spoken.get(clip["clip_id"], Dialogue())
+    def _caption_task(self, clip: ClipRow, captions: Mapping[str, Caption]) -> CaptionTask:
+        previous = captions.get(self.previous.get(clip["clip_id"], ""))
+        dialogue = self.dialogues.get(clip["clip_id"], ClipDialogue())
         path = self.inputs.clips.folder / clip["file"]
 
-        def messages() -> tuple[Message, ...]:
-            text = clip_text(
-                self.briefing,
+        def build_messages() -> tuple[Message, ...]:
+            text = clip_text_part(
+                self.prompt,
                 clip,
-                dialogue=heard,
-                script=script_lines(self.script, clip),
+                dialogue=dialogue,
+                script=nearby_script_lines(self.script, clip),
                 plot=self.inputs.plot,
-                before=render(former) if former is not None else "",
+                previous_caption=render_caption(previous) if previous is not None else "",
             )
-            return self.briefing.messages(text, *clip_pictures(path, clip, self.briefing))
+            return self.prompt.build_messages(text, *clip_image_parts(path, clip, self.prompt))
 
-        # The model reads the dialogue and hears nothing: what is not in there it made up.
-        rules = replace(self.rules, said=heard.text)
-        return Subject(clip["clip_id"], messages, rules)
+        # The model has the dialogue but no audio: any other quote is made up.
+        rules = replace(self.rules, dialogue=dialogue.text)
+        return CaptionTask(clip["clip_id"], build_messages, rules)
 
 
-def _scenes(clips: Sequence[Row]) -> list[list[Row]]:
-    """Clips by scene, in the order of their start: ids of one episode sort by it."""
+def _group_by_scene(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:
+    """Group clips by scene, in the order of their start: ids of one episode sort by it."""
     ordered = sorted(clips, key=lambda clip: (clip["scene_id"], clip["clip_id"]))
     return [list(scene) for _, scene in groupby(ordered, key=lambda clip: clip["scene_id"])]
 

@@ -1,4 +1,4 @@
-"""What the words of a caption give away: its language, and speech that nobody said."""
+"""Check the words of a caption: its language, and quotes against the dialogue."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import unicodedata
 from collections.abc import Collection, Iterable
 
 
-def _words(text: str) -> frozenset[str]:
+def _word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words that hardly any sentence of their language goes without. A caption has some ten words: more
-# than this a language detector would not see either, and it would bring a model along.
-_ENGLISH = _words(
+# Words that occur in nearly every sentence of their language. A caption has about ten words: a
+# language detector would not find more evidence in them, and would need a model.
+_ENGLISH_WORDS = _word_set(
     "a an and are as at away back behind but by down from her his in into is it its of off on "
     "onto out over she the their them then they to toward towards under up while who with"
 )
-_OTHERS = _words(
-    # German, French, Spanish, Italian, Portuguese, Dutch; none of them is an English word too.
+_FOREIGN_WORDS = _word_set(
+    # German, French, Spanish, Italian, Portuguese, Dutch; none of them is also an English word.
     "und der das ist ein eine einen mit auf von zu dem den sich nicht im "
     "le les est dans avec une du des sur qui et il elle sa ses "
     "el los las con una del que su sus hacia "
@@ -33,34 +33,34 @@ _QUOTES = re.compile(
 )
 
 
-def spoken(text: str) -> list[str]:
-    """The words of a text as they sound: without case, accents and punctuation."""
+def normalize_words(text: str) -> list[str]:
+    """Split a text into words without case, accents and punctuation."""
     plain = unicodedata.normalize("NFKD", text.casefold().replace("\u2019", "'"))
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     return re.findall(r"[^\W_]+", plain.replace("'", ""))
 
 
-def quotes(text: str) -> list[str]:
-    """What stands in quotation marks in a text."""
-    return [next(part for part in found if part) for found in _QUOTES.findall(text)]
+def extract_quotes(text: str) -> list[str]:
+    """Return the parts of a text in quotation marks."""
+    return [next(part for part in groups if part) for groups in _QUOTES.findall(text)]
 
 
-def unsaid(texts: Iterable[str], said: str) -> list[str]:
-    """The quotes in ``texts`` whose words do not stand one after the other in ``said``."""
-    heard = " " + " ".join(spoken(said)) + " "
+def find_unsupported_quotes(texts: Iterable[str], dialogue: str) -> list[str]:
+    """Find quotes in ``texts`` that are not a consecutive sequence of words in ``dialogue``."""
+    spoken = " " + " ".join(normalize_words(dialogue)) + " "
     return [
         quote
         for text in texts
-        for quote in quotes(text)
-        if spoken(quote) and f" {' '.join(spoken(quote))} " not in heard
+        for quote in extract_quotes(text)
+        if normalize_words(quote) and f" {' '.join(normalize_words(quote))} " not in spoken
     ]
 
 
 def is_english(text: str, names: Collection[str] = ()) -> bool:
-    """Whether a text can be English; ``names`` in it say nothing.
+    """Return whether a text may be English; ``names`` in it are ignored.
 
-    A light check: letters of another alphabet, or function words of other languages that outnumber
-    the English ones.
+    A light check: false for letters of another alphabet, and for function words of other languages
+    that outnumber the English ones.
     """
     for name in sorted(names, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text)
@@ -68,5 +68,5 @@ def is_english(text: str, names: Collection[str] = ()) -> bool:
     if sum(c.isascii() for c in letters) < 0.9 * len(letters):
         return False
     words = re.findall(r"[a-z]+", text.casefold())
-    foreign = sum(word in _OTHERS for word in words)
-    return foreign < 2 or foreign <= sum(word in _ENGLISH for word in words)
+    foreign = sum(word in _FOREIGN_WORDS for word in words)
+    return foreign < 2 or foreign <= sum(word in _ENGLISH_WORDS for word in words)

@@ -1,4 +1,4 @@
-"""How long a caption is for the text encoder."""
+"""Count a caption's tokens as the text encoder does."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from mimix_core.errors import BadInput, MissingModel
 
-FILE = "tokenizer.json"
+TOKENIZER_FILE = "tokenizer.json"
 
 
-def token_counter(folder: Path) -> Callable[[str], int]:
-    """Counts tokens as the encoder reads them, its end mark included.
+def load_token_counter(folder: Path) -> Callable[[str], int]:
+    """Return a function that counts a text's tokens, including the end-of-sequence token.
 
-    ``folder``: with a ``tokenizer.json``, as Wan's ``tokenizer`` has it. Raises BadInput without
-    one, MissingModel without the package that reads it.
+    ``folder``: contains a ``tokenizer.json``, as Wan's folder ``tokenizer`` does. Raises BadInput
+    without one, MissingModel without the package tokenizers.
     """
     try:
         from tokenizers import Tokenizer
@@ -22,23 +22,23 @@ def token_counter(folder: Path) -> Callable[[str], int]:
         raise MissingModel(
             "captions.tokenizer needs the package tokenizers", fix="pip install tokenizers"
         ) from error
-    path = folder / FILE
+    path = folder / TOKENIZER_FILE
     if not path.is_file():
         raise BadInput(
-            f"has no {FILE}",
+            f"has no {TOKENIZER_FILE}",
             where=str(folder),
             fix="Set captions.tokenizer to the folder `tokenizer` of the text-to-video model.",
         )
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
-        # The package raises bare Exception for a file it cannot read.
-        raise BadInput(f"is no tokenizer ({error})", where=str(path)) from error
-    # Some files cut what they encode: the count would then never be too high.
+        # The package raises plain Exception for a file that it cannot read.
+        raise BadInput(f"not a tokenizer ({error})", where=str(path)) from error
+    # Some files truncate their input: the count would never exceed the limit.
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
-    def count(text: str) -> int:
+    def count_tokens(text: str) -> int:
         return len(tokenizer.encode(text).ids)
 
-    return count
+    return count_tokens

@@ -1,4 +1,4 @@
-"""Asking a vision-language model for captions: answers are checked, and asked for again."""
+"""Request captions from a vision-language model, check them and request corrections."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimix_core import tables
 from mimix_core.domain.caption_grammar import Caption
 from mimix_core.errors import BadInput, Transient
 from mimix_core.media import UnreadableVideo
 from mimix_core.settings import CaptionSettings
-from mimix_core.stages.captions.caption_rows import NOTHING, Spent, columns
-from mimix_core.stages.captions.caption_validation import Rules, problems
-from mimix_core.stages.captions.prompt_template import Prompt
-from mimix_core.stages.captions.response_schema import CaptionAnswer, caption_in
-from mimix_core.stages.captions.vlm_prompt import question
+from mimix_core.stages.captions.caption_rows import (
+    NO_USAGE,
+    RequestUsage,
+    caption_columns,
+    row_with_reason,
+)
+from mimix_core.stages.captions.caption_validation import CaptionRules, find_caption_problems
+from mimix_core.stages.captions.prompt_template import PromptTemplate
+from mimix_core.stages.captions.response_schema import CaptionResponse, caption_from_response
+from mimix_core.stages.captions.vlm_prompt import build_caption_request
 from mimix_core.tables import Reason, Row
 from mimix_core.vlm import (
     BudgetSpent,
@@ -33,199 +37,225 @@ from mimix_core.vlm import (
     ask_all,
 )
 
-Tell = Callable[[int, int, str], None]
+CaptionProgress = Callable[[int, int, str], None]
+"""Called with the number of finished clips, the number of all clips, and a clip's id."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One clip to be captioned. ``messages`` decodes it, and may raise UnreadableVideo.
+class CaptionTask:
+    """One clip to caption. ``messages`` decodes its video and may raise UnreadableVideo.
 
-    ``rules``: what its caption is held to; with names that must act in them, an answer that sees
-    nobody is none.
+    ``rules``: for its caption; if they have required characters, an empty response is invalid.
     """
 
     id: str
     messages: Callable[[], tuple[Message, ...]]
-    rules: Rules
+    rules: CaptionRules
 
 
 @dataclass
-class Told:
-    """What a subject's questions came to: a caption, or the reason why there is none."""
+class CaptionResult:
+    """The result of a task: a caption, or the reason why there is none."""
 
     caption: Caption | None = None
     reason: Reason | None = None
     detail: str = ""
     model: str = ""
-    spent: Spent = NOTHING
+    usage: RequestUsage = NO_USAGE
 
 
 @dataclass
-class _Talk:
-    """A subject that has no usable answer yet, and all that was said about the last ones."""
+class _Conversation:
+    """The messages exchanged about a task so far, and its latest result.
 
-    subject: Subject
-    told: Told = field(default_factory=Told)
-    # Turns after the first request; lines at the end, of answers since that could not be read.
+    ``turns``: messages after the first request. ``notes``: added to the last message, about
+    responses since then that could not be parsed.
+    """
+
+    task: CaptionTask
+    result: CaptionResult = field(default_factory=CaptionResult)
     turns: tuple[Message, ...] = ()
     notes: tuple[Text, ...] = ()
 
     def messages(self) -> tuple[Message, ...]:
-        *first, last = (*self.subject.messages(), *self.turns)
+        *first, last = (*self.task.messages(), *self.turns)
         return (*first, Message(last.role, (*last.parts, *self.notes)))
 
 
-class Captioning:
-    """Captions of subjects, asked of one model; ``answers`` keeps what was paid for."""
+@dataclass(frozen=True)
+class _Attempt:
+    """One finished request. ``final``: no correction is needed or possible.
 
-    def __init__(self, prompt: Prompt, settings: CaptionSettings, answers: Path) -> None:
-        self.prompt, self.settings, self.answers = prompt, settings, answers
+    ``answered``: the server responded to it in this run, with a response or an error.
+    """
+
+    task_id: str
+    final: bool
+    answered: bool
+
+
+class VlmCaptioner:
+    """Captions clips with one model; ``response_cache`` is the folder of paid responses."""
+
+    def __init__(
+        self, template: PromptTemplate, settings: CaptionSettings, response_cache: Path
+    ) -> None:
+        self.template, self.settings = template, settings
+        self.response_cache = response_cache
 
     @property
     def backend(self) -> str:
+        """The value of the column ``backend``."""
         return f"vlm/{self.settings.vlm.backend}"
 
-    def captions(self, subjects: Sequence[Subject], tell: Tell) -> dict[str, Told]:
-        """Each subject's caption or reason; ``tell(done, total, id)`` as they come.
+    def caption_all(
+        self, tasks: Sequence[CaptionTask], on_progress: CaptionProgress
+    ) -> dict[str, CaptionResult]:
+        """Caption all tasks and return the results by id.
 
-        An answer with problems is asked for again, at most ``asked_again`` times, with them told.
-        Raises BadInput when the budget is spent (all answers so far are kept) or the provider
-        takes none of the requests, Transient when too many got no answer.
+        A response with problems is followed by at most ``max_reprompts`` requests for a correction,
+        which list the problems. Raises BadInput when the budget is spent (all responses so far are
+        cached) or the provider rejects every request, Transient when too many got no response.
         """
-        talks = {subject.id: _Talk(subject) for subject in subjects}
-        done: dict[str, Told] = {}
-        again = dict(talks)
-        heard = 0
+        conversations = {task.id: _Conversation(task) for task in tasks}
+        results: dict[str, CaptionResult] = {}
+        pending = dict(conversations)
+        answered = 0
         try:
-            for left in range(self.settings.asked_again, -1, -1):
-                asked, again = again, {}
-                for name, final, fresh in self._round(asked):
-                    heard += fresh
-                    if final or left == 0:
-                        done[name] = talks[name].told
-                        tell(len(done), len(talks), name)
+            for reprompts_left in range(self.settings.max_reprompts, -1, -1):
+                requested, pending = pending, {}
+                for attempt in self._request_round(requested):
+                    name = attempt.task_id
+                    answered += attempt.answered
+                    if attempt.final or reprompts_left == 0:
+                        results[name] = conversations[name].result
+                        on_progress(len(results), len(conversations), name)
                     else:
-                        again[name] = talks[name]
-                if not again:
+                        pending[name] = conversations[name]
+                if not pending:
                     break
-        except BudgetSpent as spent:
+        except BudgetSpent as error:
+            total = len(conversations)
             raise BadInput(
-                f"{spent.what}: {len(done)} of {len(talks)} clips are answered, "
-                f"{len(talks) - len(done)} are not",
-                fix="All answers are kept and none is paid twice: with more budget "
-                "(captions.vlm.budget_usd), the same command goes on from here",
-            ) from spent
+                f"{error.what}: {len(results)} of {total} clips have a response, "
+                f"{total - len(results)} have none",
+                fix="All responses are cached and none is paid for twice: with a larger budget "
+                "(captions.vlm.budget_usd), the same command continues from here",
+            ) from error
         except Unavailable:
-            # What the provider takes no request of looks like an outage after some of them.
-            self._takes_any(done)
+            # A provider that rejects every request looks like an outage after some of them.
+            self._raise_if_all_rejected(results)
             raise
-        self._takes_any(done)
-        self._not_an_outage(done, heard)
-        return done
+        self._raise_if_all_rejected(results)
+        self._raise_if_outage(results, answered)
+        return results
 
-    def _round(self, asked: Mapping[str, _Talk]) -> Iterator[tuple[str, bool, bool]]:
-        """Ask once for each: its id, whether its outcome is final, whether the server spoke."""
+    def _request_round(self, conversations: Mapping[str, _Conversation]) -> Iterator[_Attempt]:
+        """Send one request for each conversation and record the outcomes."""
         unreadable: list[str] = []
 
-        def questions() -> Iterator[Question[CaptionAnswer]]:
-            for name, talk in asked.items():
+        def requests() -> Iterator[Question[CaptionResponse]]:
+            for name, conversation in conversations.items():
                 try:
-                    messages = talk.messages()
+                    messages = conversation.messages()
                 except UnreadableVideo as error:
-                    talk.told.reason, talk.told.detail = Reason.UNREADABLE_VIDEO, str(error)
+                    result = conversation.result
+                    result.reason, result.detail = Reason.UNREADABLE_VIDEO, str(error)
                     unreadable.append(name)
                     continue
-                rules = talk.subject.rules
-                yield question(name, messages, tuple(rules.roster), rules.style, self.settings)
+                rules = conversation.task.rules
+                yield build_caption_request(
+                    name, messages, tuple(rules.roster), rules.style, self.settings
+                )
 
-        for outcome in ask_all(questions(), self.settings.vlm, self.answers, len(asked)):
-            fresh = (
+        outcomes = ask_all(requests(), self.settings.vlm, self.response_cache, len(conversations))
+        for outcome in outcomes:
+            answered = (
                 not outcome.reply.cached
                 if outcome.reply is not None
                 else not isinstance(outcome.error, Transient)
             )
-            yield outcome.id, self._heard(asked[outcome.id], outcome), fresh
-        yield from ((name, True, False) for name in unreadable)
+            final = self._record_outcome(conversations[outcome.id], outcome)
+            yield _Attempt(outcome.id, final, answered)
+        yield from (_Attempt(name, final=True, answered=False) for name in unreadable)
 
-    def _heard(self, talk: _Talk, outcome: Outcome[CaptionAnswer]) -> bool:
-        """Note an outcome; False when it is worth to ask again."""
-        told = talk.told
-        told.spent += _spent(outcome)
+    def _record_outcome(
+        self, conversation: _Conversation, outcome: Outcome[CaptionResponse]
+    ) -> bool:
+        """Record an outcome; return whether it is final, false if a correction is worth asking."""
+        result = conversation.result
+        result.usage += _request_usage(outcome)
         if outcome.reply is None:
             assert outcome.error is not None
-            told.caption = None
-            told.reason, told.detail = _reason(outcome.error), str(outcome.error)
+            result.caption = None
+            result.reason, result.detail = _failure_reason(outcome.error), str(outcome.error)
             if not isinstance(outcome.error, InvalidReply | TruncatedReply):
                 return True
-            talk.notes += (Text(self.prompt.text("again", problems=[told.detail])),)
+            conversation.notes += (Text(self.template.render("again", problems=[result.detail])),)
             return False
-        answer, rules = outcome.reply.value, talk.subject.rules
-        told.model = outcome.reply.model
-        if answer.nobody() and not rules.wanted:
-            told.caption, told.reason = None, Reason.NO_CHARACTER
-            told.detail = "nobody of the cast is recognised in the clip"
+        response, rules = outcome.reply.value, conversation.task.rules
+        result.model = outcome.reply.model
+        if response.is_empty() and not rules.required_characters:
+            result.caption, result.reason = None, Reason.NO_CHARACTER
+            result.detail = "no character of the cast is recognized in the clip"
             return True
-        caption, wrong = caption_in(answer)
+        caption, problems = caption_from_response(response)
         if caption is not None:
-            wrong += problems(caption, rules)
-        told.caption, told.reason = caption, Reason.CAPTION_CHECK_FAILED if wrong else None
-        told.detail = "; ".join(wrong)
-        talk.turns += (
-            Message("assistant", (Text(answer.model_dump_json()),)),
-            Message("user", (Text(self.prompt.text("again", problems=wrong)),)),
+            problems += find_caption_problems(caption, rules)
+        result.caption = caption
+        result.reason = Reason.CAPTION_CHECK_FAILED if problems else None
+        result.detail = "; ".join(problems)
+        conversation.turns += (
+            Message("assistant", (Text(response.model_dump_json()),)),
+            Message("user", (Text(self.template.render("again", problems=problems)),)),
         )
-        talk.notes = ()
-        return not wrong
+        conversation.notes = ()
+        return not problems
 
-    def _not_an_outage(self, done: Mapping[str, Told], heard: int) -> None:
-        """One clip that a server chokes on is a failed row; a server that is gone is not.
+    def _raise_if_outage(self, results: Mapping[str, CaptionResult], answered: int) -> None:
+        """Raise Transient if too many clips got no response; a few are failed rows.
 
-        ``heard``: how many questions it answered now, be it with an error.
+        ``answered``: number of requests that the server answered in this run, errors included.
         """
-        gone = {n: told for n, told in done.items() if told.reason is Reason.CAPTION_UNAVAILABLE}
-        if not gone:
+        unavailable = {
+            name: result
+            for name, result in results.items()
+            if result.reason is Reason.CAPTION_UNAVAILABLE
+        }
+        if not unavailable:
             return
-        bound = max(1, self.settings.unavailable_share * (heard + len(gone)))
-        if not heard or len(gone) > bound:
-            name, told = next(iter(gone.items()))
+        limit = max(1, self.settings.max_failure_rate * (answered + len(unavailable)))
+        if not answered or len(unavailable) > limit:
+            name, result = next(iter(unavailable.items()))
             raise Transient(
-                f"{len(gone)} of {len(done)} clips got no answer, {name} for one: {told.detail}. "
-                "All other answers are kept: run it again. If it is the clip that the server "
-                "cannot take, leave it out in captions.overrides"
+                f"{len(unavailable)} of {len(results)} clips got no response, {name} for one: "
+                f"{result.detail}. All other responses are cached: run it again. If the server "
+                "fails on this clip alone, leave it out in captions.overrides"
             )
 
-    def _takes_any(self, done: Mapping[str, Told]) -> None:
-        """Raises BadInput when the provider calls every single request wrong."""
-        rejected = [told for told in done.values() if told.reason is Reason.CAPTION_REJECTED]
-        if rejected and len(rejected) == len(done):
+    def _raise_if_all_rejected(self, results: Mapping[str, CaptionResult]) -> None:
+        """Raise BadInput if the provider rejected every request as invalid."""
+        rejected = [r for r in results.values() if r.reason is Reason.CAPTION_REJECTED]
+        if rejected and len(rejected) == len(results):
             raise BadInput(
-                f"the provider takes no request: {rejected[0].detail}",
-                fix="See captions.vlm: the model may read no pictures, or no JSON schema",
+                f"the provider rejected every request: {rejected[0].detail}",
+                fix="See captions.vlm: the model may not support images, or JSON schemas",
             )
 
-    def row(self, name: str, told: Told, rules: Rules) -> Row:
-        """The row of the captions table."""
-        values = columns(
-            name, self.backend, told.caption, rules.style, model=told.model, spent=told.spent
+    def build_row(self, name: str, result: CaptionResult, rules: CaptionRules) -> Row:
+        """Build the row of the captions table."""
+        values = caption_columns(
+            name, self.backend, result.caption, rules.style, model=result.model, usage=result.usage
         )
-        return row_of(told.reason, told.detail, values)
+        return row_with_reason(result.reason, result.detail, values)
 
 
-def row_of(reason: Reason | None, detail: str, values: dict[str, Any]) -> Row:
-    """An ok row without a reason; who does not qualify is rejected, all else failed."""
-    if reason is None:
-        return tables.ok(**values)
-    if reason in (Reason.NO_CHARACTER, Reason.NO_ACTION_IN_SCRIPT, Reason.LEFT_OUT_BY_HAND):
-        return tables.rejected(reason, detail, **values)
-    return tables.failed(reason, detail, **values)
-
-
-def _spent(outcome: Outcome[Any]) -> Spent:
+def _request_usage(outcome: Outcome[Any]) -> RequestUsage:
     usage = outcome.reply.usage if outcome.reply is not None else None
     if outcome.error is not None:
         usage = outcome.error.usage
     assert usage is not None
-    return Spent(
+    return RequestUsage(
         outcome.attempts,
         usage.input_tokens,
         usage.cached_tokens,
@@ -234,7 +264,7 @@ def _spent(outcome: Outcome[Any]) -> Spent:
     )
 
 
-def _reason(error: VlmError) -> Reason:
+def _failure_reason(error: VlmError) -> Reason:
     for kind, reason in (
         (Refused, Reason.CAPTION_REFUSED),
         (TruncatedReply, Reason.CAPTION_TRUNCATED),

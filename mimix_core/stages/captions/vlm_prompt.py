@@ -1,4 +1,4 @@
-"""What a vision-language model is sent for one clip; what all clips share stands first."""
+"""Build the request for one clip's caption; the part that all clips of a show share comes first."""
 
 from __future__ import annotations
 
@@ -7,152 +7,173 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import clip_duration
-from mimix_core.media.images import PictureSize, blank_jpeg, clip_jpegs, reference_jpeg
+from mimix_core.media.images import (
+    JpegOptions,
+    encode_clip_jpegs,
+    encode_gray_jpeg,
+    load_reference_jpeg,
+)
 from mimix_core.settings import CaptionSettings
-from mimix_core.stages.captions.action_script import ScriptCaptioner, clip_span
-from mimix_core.stages.captions.caption_inputs import CharacterFacts, Dialogue, ShowFacts
-from mimix_core.stages.captions.prompt_template import Prompt
-from mimix_core.stages.captions.response_schema import CaptionAnswer, answer_schema
-from mimix_core.tables import Row
+from mimix_core.stages.captions.action_script import ScriptCaptioner, clip_time_range
+from mimix_core.stages.captions.caption_inputs import CharacterProfile, ClipDialogue, ShowProfile
+from mimix_core.stages.captions.prompt_template import PromptTemplate
+from mimix_core.stages.captions.response_schema import CaptionResponse, build_response_schema
+from mimix_core.tables import ClipRow
 from mimix_core.vlm import Image, Message, Question, Text, Video
 
-Parts = tuple[Text | Image | Video, ...]
+MessageParts = tuple[Text | Image | Video, ...]
 
 SCRIPT_MARGIN = Fraction(2)
-"""Seconds around a clip whose script lines are told: scripts are timed roughly."""
+"""Seconds around a clip from which script lines are included: script times are approximate."""
+
+
+class ClipVideo(TypedDict):
+    """The columns of a clip's or composite's row that a request needs."""
+
+    frames: int
+    rate_num: int
+    rate_den: int
+    sha256: str
 
 
 @dataclass(frozen=True)
-class Briefing:
-    """What every request about a show begins with, byte for byte: providers bill it less."""
+class ShowPrompt:
+    """The common start of all requests about a show, byte for byte: cached input costs less."""
 
-    prompt: Prompt
+    template: PromptTemplate
     settings: CaptionSettings
-    show: ShowFacts
+    show: ShowProfile
     system: Message
-    cast: Parts
+    cast: MessageParts
 
-    def messages(self, *parts: Text | Image | Video) -> tuple[Message, ...]:
-        """The request about one clip. One user's message: some servers want strict turns."""
+    def build_messages(self, *parts: Text | Image | Video) -> tuple[Message, ...]:
+        """Build the messages about one clip, with a single user message.
+
+        Some servers require that user and assistant alternate.
+        """
         return (self.system, Message("user", (*self.cast, *parts)))
 
-    def image(self, jpeg: bytes) -> Image:
+    def image_part(self, jpeg: bytes) -> Image:
+        """Return the image with the detail level of the settings."""
         return Image(jpeg, detail=self.settings.vlm.image_detail)
 
 
-def picture_size(settings: CaptionSettings) -> PictureSize:
-    return PictureSize(settings.picture_side, settings.jpeg_quality)
+def jpeg_options(settings: CaptionSettings) -> JpegOptions:
+    """Return the size and quality of the images in requests."""
+    return JpegOptions(settings.image_size, settings.jpeg_quality)
 
 
-def brief(show: ShowFacts, prompt: Prompt, settings: CaptionSettings) -> Briefing:
-    """The rules of the prompt, the show, its cast and their reference images.
+def build_show_prompt(
+    show: ShowProfile, template: PromptTemplate, settings: CaptionSettings
+) -> ShowPrompt:
+    """Build the instructions, the show and its cast with their reference images.
 
-    Raises BadInput for a reference that is no image.
+    Raises BadInput for a reference that is not an image.
     """
-    system = Message("system", (Text(prompt.text("system")),))
-    cast = Text(prompt.text("show", show=show.model_dump(mode="json")))
-    briefing = Briefing(prompt, settings, show, system, (cast,))
-    pictures = [part for one in show.characters for part in references(one, briefing)]
-    return Briefing(prompt, settings, show, system, (cast, *pictures))
+    system = Message("system", (Text(template.render("system")),))
+    cast = Text(template.render("show", show=show.model_dump(mode="json")))
+    prompt = ShowPrompt(template, settings, show, system, (cast,))
+    references = [part for c in show.characters for part in reference_parts(c, prompt)]
+    return ShowPrompt(template, settings, show, system, (cast, *references))
 
 
-def references(character: CharacterFacts, briefing: Briefing) -> Parts:
-    """A character's reference images, each after a line that says whom it shows."""
-    size = picture_size(briefing.settings)
-    label = Text(briefing.prompt.text("reference", name=character.name))
+def reference_parts(character: CharacterProfile, prompt: ShowPrompt) -> MessageParts:
+    """Return a character's reference images, each after a line with the character's name."""
+    options = jpeg_options(prompt.settings)
+    label = Text(prompt.template.render("reference", name=character.name))
     return tuple(
         part
         for file in character.references
-        for part in (label, briefing.image(reference_jpeg(file.path, size)))
+        for part in (label, prompt.image_part(load_reference_jpeg(file.path, options)))
     )
 
 
-def clip_pictures(path: Path, clip: Row, briefing: Briefing) -> Parts:
-    """What the model sees of a clip: frames, or the file. Raises UnreadableVideo."""
-    settings = briefing.settings
-    if settings.send == "video":
+def clip_image_parts(path: Path, clip: ClipVideo, prompt: ShowPrompt) -> MessageParts:
+    """Return a clip's frames or, by the settings, its video. Raises UnreadableVideo."""
+    settings = prompt.settings
+    if settings.visual_input == "video":
         return (Video(path, settings.video_fps, clip["sha256"]),)
-    jpegs = clip_jpegs(path, clip["frames"], settings.frames, picture_size(settings))
-    return tuple(briefing.image(jpeg) for jpeg in jpegs)
+    jpegs = encode_clip_jpegs(path, clip["frames"], settings.num_frames, jpeg_options(settings))
+    return tuple(prompt.image_part(jpeg) for jpeg in jpegs)
 
 
-def blank_pictures(briefing: Briefing, width: int, height: int) -> Parts:
-    """As many pictures as a clip has sent, grey, and as costly; for estimates."""
-    settings = briefing.settings
-    count = settings.frames
-    if settings.send == "video":
+def blank_image_parts(prompt: ShowPrompt, width: int, height: int) -> MessageParts:
+    """Return as many gray images as a clip has frames in a request, for cost estimates."""
+    settings = prompt.settings
+    count = settings.num_frames
+    if settings.visual_input == "video":
         count = ceil(settings.video_fps * clip_duration())
-    return (briefing.image(blank_jpeg(width, height, picture_size(settings))),) * count
+    return (prompt.image_part(encode_gray_jpeg(width, height, jpeg_options(settings))),) * count
 
 
-def clip_text(
-    briefing: Briefing,
-    clip: Row,
+def clip_text_part(
+    prompt: ShowPrompt,
+    clip: ClipVideo,
     *,
-    dialogue: Dialogue,
+    dialogue: ClipDialogue,
     script: Sequence[str] = (),
     plot: str = "",
-    before: str = "",
+    previous_caption: str = "",
 ) -> Text:
-    """All that is said about one clip, before its pictures."""
+    """Render the text about one clip, which precedes its images."""
     return Text(
-        briefing.prompt.text(
+        prompt.template.render(
             "clip",
             plot=plot,
             script=script,
-            before=before,
+            before=previous_caption,
             dialogue=[
                 f"{start / 1000:.1f} to {end / 1000:.1f}: {text}"
                 for start, end, text in dialogue.lines
             ],
-            dialogue_known=dialogue.known,
-            **shown(briefing, clip),
+            dialogue_known=dialogue.available,
+            **visual_input_values(prompt, clip),
         )
     )
 
 
-def shown(briefing: Briefing, clip: Row) -> dict[str, Any]:
-    """How many pictures follow, and the seconds they cover, for the prompt."""
-    settings = briefing.settings
+def visual_input_values(prompt: ShowPrompt, clip: ClipVideo) -> dict[str, Any]:
+    """Return the template's values for the number of images and the seconds that they cover."""
+    settings = prompt.settings
     seconds = Fraction(clip["frames"] * clip["rate_den"], clip["rate_num"])
-    frames = min(settings.frames, clip["frames"]) if settings.send == "frames" else 0
+    frames = min(settings.num_frames, clip["frames"]) if settings.visual_input == "frames" else 0
     return {"frames": frames, "seconds": f"{float(seconds):.2f}"}
 
 
-def script_lines(script: ScriptCaptioner, clip: Row) -> list[str]:
-    """What a script says about a clip's time and a little around it, in seconds of the clip."""
-    start, end = clip_span(clip)
-    from_, to = start - SCRIPT_MARGIN, end + SCRIPT_MARGIN
+def nearby_script_lines(script: ScriptCaptioner, clip: ClipRow) -> list[str]:
+    """Return the script's lines within ``SCRIPT_MARGIN`` of a clip, in seconds of the clip."""
+    start, end = clip_time_range(clip)
+    first, last = start - SCRIPT_MARGIN, end + SCRIPT_MARGIN
     lines = [
         f"{float(a.start - start):.1f} to {float(a.end - start):.1f}: {a.character} {a.action}"
         for a in script.actions
-        if a.overlap(from_, to) > 0
+        if a.overlap(first, last) > 0
     ]
     return lines + [
         f"{float(c.start - start):.1f} to {float(c.end - start):.1f}: {c.text}"
         for c in script.contexts
-        if c.overlap(from_, to) > 0
+        if c.overlap(first, last) > 0
     ]
 
 
-def question(
+def build_caption_request(
     name: str,
     messages: tuple[Message, ...],
     roster: Sequence[str],
     style: Style,
     settings: CaptionSettings,
-) -> Question[CaptionAnswer]:
-    """The request itself: the answer's form allows no name but the roster's."""
+) -> Question[CaptionResponse]:
+    """Build the request with a response schema that allows only names of the roster."""
     vlm = settings.vlm
     return Question(
         id=name,
         messages=messages,
-        answer=CaptionAnswer,
-        schema=answer_schema(roster, style),
+        answer=CaptionResponse,
+        schema=build_response_schema(roster, style),
         max_output_tokens=vlm.max_output_tokens,
         temperature=vlm.temperature,
         reasoning_effort=vlm.reasoning_effort,
