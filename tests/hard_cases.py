@@ -1,17 +1,17 @@
-"""Episodes of every kind that goes wrong elsewhere, with the truth of each frame beside them.
+"""Generated episodes of many difficult kinds, with the ground truth of each frame.
 
-Each picture carries the counter of ``media_factory`` and a moving bar. A picture that is a mix of
-two scenes, or dimmed, has a white block where the counter's last black one stands: whoever reads
-it knows. A share of the other scene of a tenth or less is no mix: nobody sees it.
+Each frame shows the counter of ``media_factory`` and a moving bar. In a frame that blends two
+scenes, or is dimmed, the counter's last black block is white, which makes reading the counter
+fail. A share of the other scene of a tenth or less does not count as a blend: it is invisible.
 
-``CASES`` are of each kind of coding, over mild pictures: soft still backdrops and a faint bar.
-``MOVING`` are of one kind, over pictures that hide a dissolve: every scene pans across a texture of
-strong contrast at 1 to 3 pixels a frame (of ``SIZE``), to the one side or the other, with shapes
-of hard edges in half of them; the bar is the negative of what it covers; dissolves of 6 to 48
-frames, and fades. No scene is there twice, and each case has a seed of its own.
+``CASES`` cover each kind of encoding with simple images: soft still backdrops and a faint bar.
+``MOVING`` cover one kind of encoding with images that hide a dissolve: every scene pans across a
+high-contrast texture at 1 to 3 pixels per frame (at ``SIZE``), in either direction, with
+hard-edged shapes in half of them; the bar inverts what it covers; dissolves of 6 to 48 frames, and
+fades. No scene is used twice, and each case has a different seed.
 
-The truth is the generator's: the instants it gave to its pictures, on the ticks that the file's own
-packets carry (read without decoding).
+The ground truth comes from the generator: the instants it assigned to its images, on the timestamps
+of the file's packets (read without decoding).
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ import av
 import cv2
 import numpy as np
 
-from mimix_core.media import Fields, ffmpeg_exe
-from tests.media_factory import SIZE, picture
+from mimix_core.media import ScanType, find_ffmpeg
+from tests.media_factory import SIZE, draw_frame
 
 NTSC, FILM = Fraction(30000, 1001), Fraction(24000, 1001)
-MIXED_FROM = 0.1
-_DIM_FROM = 0.85
-_FAINT = 0x40
-"""The bar of mild pictures turns over this bit of what it covers."""
+MAX_PURE_SHARE = 0.1
+_MIN_PURE_BRIGHTNESS = 0.85
+_FAINT_BAR_BITS = 0x40
+"""The bar of simple images flips this bit of what it covers."""
 
 Join = Literal["cut", "dissolve", "fade"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """How an episode is coded. ``woven``: how its instants become frames; ``pulldown``: fields of
-    successive film frames.
+    """How an episode is encoded.
 
-    ``flag``: what the coded frames say of their fields, if not the truth. ``start``: when the first
-    picture is shown, seconds. ``trim``: seconds cut off the front by an edit list. ``blend``:
-    instants of a dissolve, or of each half of a fade. ``pan``: 0 for a mild picture, else pixels an
-    instant that a strong texture moves, another one for each ``seed``.
+    ``scan_type``: how its instants become frames; ``pulldown``: number of fields of successive film
+    frames. ``flag``: the field flag of the coded frames, if it is wrong. ``start``: time of the
+    first frame, seconds. ``trim``: seconds cut off the front by an edit list. ``blend``: instants
+    of a dissolve, or of each half of a fade. ``pan``: 0 for a simple image, or the pixels per
+    instant by which a high-contrast texture moves, a different one for each ``seed``.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Case:
     trim: Fraction = Fraction(0)
     jitter: bool = False
     sound: bool = False
-    woven: Fields = Fields.PROGRESSIVE
+    scan_type: ScanType = ScanType.PROGRESSIVE
     pulldown: tuple[int, ...] = (2, 3)
     flag: Literal["tff", "bff", "prog"] | None = None
     matrix: str = "ITU601"
@@ -80,9 +80,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Episode:
-    """The truth: PTS and counter of each frame as it should come out, and its scenes.
+    """The ground truth: expected PTS and counter of each frame, and the scenes.
 
-    ``scenes``: [first, last] numbers into ``pts`` of the frames that are of one scene only.
+    ``scenes``: [first, last] indices into ``pts`` of the frames that show one scene only.
     """
 
     case: Case
@@ -122,16 +122,18 @@ CASES = (
     Case("bt709", matrix="ITU709", tags={"colorspace": 1}, rate=FILM),
     Case("bt2020", matrix="bt2020", tags={"colorspace": 9, "color_primaries": 9}),
     Case("anamorphic", aspect=Fraction(16, 11)),
-    Case("turned", rotation=90, rate=Fraction(30)),
+    Case("is_rotated", rotation=90, rate=Fraction(30)),
     Case("upside-down", rotation=180),
     Case("avi", ".avi", codec="mpeg4"),
-    Case("mpeg2-interlaced", ".ts", codec="mpeg2video", rate=Fraction(25), woven=Fields.TFF),
-    Case("h264-interlaced", ".mkv", rate=NTSC, woven=Fields.BFF),
-    Case("interlaced-said-progressive", rate=Fraction(25), woven=Fields.TFF, flag="prog"),
+    Case("mpeg2-interlaced", ".ts", codec="mpeg2video", rate=Fraction(25), scan_type=ScanType.TFF),
+    Case("h264-interlaced", ".mkv", rate=NTSC, scan_type=ScanType.BFF),
+    Case("interlaced-said-progressive", rate=Fraction(25), scan_type=ScanType.TFF, flag="prog"),
     Case("progressive-said-interlaced", rate=Fraction(25), flag="tff"),
-    Case("telecine", rate=NTSC, woven=Fields.TELECINE, flag="tff"),
-    Case("telecine-said-progressive", ".mkv", rate=NTSC, woven=Fields.TELECINE, flag="prog"),
-    Case("telecine-2332", rate=NTSC, woven=Fields.TELECINE, pulldown=(2, 3, 3, 2), flag="tff"),
+    Case("telecine", rate=NTSC, scan_type=ScanType.TELECINE, flag="tff"),
+    Case("telecine-said-progressive", ".mkv", rate=NTSC, scan_type=ScanType.TELECINE, flag="prog"),
+    Case(
+        "telecine-2332", rate=NTSC, scan_type=ScanType.TELECINE, pulldown=(2, 3, 3, 2), flag="tff"
+    ),
 )
 
 MOVING = (
@@ -150,29 +152,29 @@ MOVING = (
 )
 
 
-def make(case: Case, folder: Path, scenes: int = 5, seconds: int = 10) -> Episode:
+def write_episode(case: Case, folder: Path, scenes: int = 5, seconds: int = 10) -> Episode:
     """Write the episode of a case: ``scenes`` scenes of about ``seconds`` each."""
     path = folder / f"{case.name}{case.suffix}"
     instants = case.rate
-    if case.woven == Fields.TELECINE:
+    if case.scan_type == ScanType.TELECINE:
         instants = case.rate * Fraction(4, 5)
-    elif case.woven != Fields.PROGRESSIVE:
+    elif case.scan_type != ScanType.PROGRESSIVE:
         instants = case.rate * 2
-    # Whole pulldown cycles, and no cut between the fields of a frame.
+    # Complete pulldown cycles, and no cut between the fields of a frame.
     length = round(seconds * instants) // 4 * 4
-    plan = Plan(case.join, scenes, length, case.blend, case.pan, case.seed)
+    plan = EpisodePlan(case.join, scenes, length, case.blend, case.pan, case.seed)
     target = path if not case.trim else path.with_name(f"whole-{path.name}")
     _write(case, target, plan)
     if case.trim:
-        command = [ffmpeg_exe(), "-v", "error", "-ss", str(float(case.trim)), "-i", str(target)]
+        command = [find_ffmpeg(), "-v", "error", "-ss", str(float(case.trim)), "-i", str(target)]
         subprocess.run([*command, "-c", "copy", str(path)], check=True)
         target.unlink()
     return _truth(case, path, plan)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which scene each instant shows, and how much of the next one. See ``Case``."""
+class EpisodePlan:
+    """The scene that each instant shows, and the share of the next one. See ``Case``."""
 
     join: Join
     scenes: int
@@ -191,14 +193,14 @@ class Plan:
     def count(self) -> int:
         return self.step * (self.scenes - 1) + self.length
 
-    def place(self, instant: int) -> tuple[int, int]:
-        """Its scene, and how far into the join to the next one it is (-1: not)."""
+    def position(self, instant: int) -> tuple[int, int]:
+        """Return its scene, and its position in the transition to the next one (-1: not in one)."""
         scene, inside = divmod(instant, self.step)
         return scene, inside - self.length if inside >= self.length else -1
 
-    def light(self, instant: int) -> float:
-        """Of a fade: 1 full, 0 black."""
-        _, into = self.place(instant)
+    def brightness(self, instant: int) -> float:
+        """Return the brightness during a fade: 1 full, 0 black."""
+        _, into = self.position(instant)
         if self.join != "fade" or into < 0:
             return 1.0
         if into < self.blend:
@@ -206,49 +208,52 @@ class Plan:
         return max(0.0, (into - self.blend - self.dark + 1) / (self.blend + 1))
 
     def share(self, instant: int) -> float:
-        """Of a dissolve: how much of the next scene is in the picture."""
-        _, into = self.place(instant)
+        """Return the share of the next scene during a dissolve."""
+        _, into = self.position(instant)
         return (into + 1) / (self.blend + 1) if self.join == "dissolve" and into >= 0 else 0.0
 
-    def pure(self, instant: int) -> bool:
+    def is_pure(self, instant: int) -> bool:
         share = self.share(instant)
-        return min(share, 1 - share) <= MIXED_FROM and self.light(instant) >= _DIM_FROM
+        return (
+            min(share, 1 - share) <= MAX_PURE_SHARE
+            and self.brightness(instant) >= _MIN_PURE_BRIGHTNESS
+        )
 
     def scene(self, instant: int) -> int:
-        """Of a pure instant."""
-        scene, into = self.place(instant)
+        """Return the scene of a is_pure instant."""
+        scene, into = self.position(instant)
         late = self.share(instant) > 0.5 or (self.join == "fade" and into > self.blend)
         return scene + late
 
     def draw(self, instant: int) -> np.ndarray:
-        scene, _ = self.place(instant)
-        share, light = self.share(instant), self.light(instant)
+        scene, _ = self.position(instant)
+        share, brightness = self.share(instant), self.brightness(instant)
         if share:
-            one, other = (self._picture(instant, s) for s in (scene, scene + 1))
+            one, other = (self._draw_scene(instant, s) for s in (scene, scene + 1))
             image = np.round(one * (1 - share) + other * share).astype(np.uint8)
         else:
-            image = self._picture(instant, self.scene(instant))
-        if light < 1:
-            image = np.round(image * light).astype(np.uint8)
-        if not self.pure(instant):
-            spoil(image)
+            image = self._draw_scene(instant, self.scene(instant))
+        if brightness < 1:
+            image = np.round(image * brightness).astype(np.uint8)
+        if not self.is_pure(instant):
+            mark_impure(image)
         return image
 
-    def _picture(self, instant: int, scene: int) -> np.ndarray:
+    def _draw_scene(self, instant: int, scene: int) -> np.ndarray:
         shown = number(instant, scene)
         if not self.pan:
-            return picture(shown, scene, instant, SIZE, backdrop(scene), _FAINT)
-        # A scene is seen from a join before its own first instant to one after its last.
+            return draw_frame(shown, scene, instant, SIZE, backdrop(scene), _FAINT_BAR_BITS)
+        # A scene is visible from the transition before its first instant to that after its last.
         since = instant - (scene - 1) * self.step
         wide = texture(self.seed, scene, SIZE[0] + self.pan * 3 * self.step)
         left = self.pan * (since if scene % 2 else 3 * self.step - since)
-        return picture(shown, scene, instant, SIZE, wide[:, left : left + SIZE[0]])
+        return draw_frame(shown, scene, instant, SIZE, wide[:, left : left + SIZE[0]])
 
 
 def number(instant: int, scene: int) -> int:
-    """What the counter shows: other blocks in each scene, no number twice, one block a frame.
+    """Return the unique counter value: one block changes per frame, and blocks differ per scene.
 
-    Its blocks fill a fifth of the picture: scenes that shared them would look related.
+    The blocks fill a fifth of the image: scenes with the same blocks would look related.
     """
     assert instant < 1 << 12 and scene < 1 << 4
     return instant ^ scene << 12 ^ int(np.random.default_rng(scene).integers(1 << 12))
@@ -256,14 +261,14 @@ def number(instant: int, scene: int) -> int:
 
 @cache
 def backdrop(scene: int) -> np.ndarray:
-    """Large soft spots of strong colour: scenes have little in common, as in films."""
+    """Draw large soft spots of strong color: scenes have little in common, as in films."""
     spots = np.random.default_rng(scene).choice([30, 60, 195, 225], (4, 7, 3)).astype(np.uint8)
     return cv2.resize(spots, SIZE, interpolation=cv2.INTER_LINEAR)
 
 
 @lru_cache(maxsize=4)
 def texture(seed: int, scene: int, width: int) -> np.ndarray:
-    """uint8 RGB [height, width, 3]: noise of many sizes, with hard-edged shapes in every other."""
+    """Draw multi-scale noise, uint8 RGB [height, width, 3], half of them with hard-edged shapes."""
     random = np.random.default_rng((seed, scene))
     height = SIZE[1]
     image = np.full((height, width, 3), random.integers(90, 166, 3), np.float32)
@@ -283,10 +288,10 @@ def texture(seed: int, scene: int, width: int) -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def spoil(image: np.ndarray) -> None:
-    """Whiten the middle of the counter's last block, so that the picture says it is no whole one.
+def mark_impure(image: np.ndarray) -> None:
+    """Whiten the center of the counter's last block, to mark the image as blended or dimmed.
 
-    No more than what is read of the block: it must not look like a cut.
+    Only the area read from the block is whitened: it must not look like a cut.
     """
     height, width = image.shape[:2]
     rows = slice(round(0.475 * height), round(0.525 * height))
@@ -294,20 +299,20 @@ def spoil(image: np.ndarray) -> None:
     image[rows, columns] = 255
 
 
-def _write(case: Case, path: Path, plan: Plan) -> None:
+def _write(case: Case, path: Path, plan: EpisodePlan) -> None:
     options = {"crf": "14", "preset": "ultrafast"} if case.codec.startswith("libx26") else {}
-    flag = _flag(case)
+    flag = _field_flag(case)
     if flag in ("tff", "bff"):
         options["flags"] = "+ildct+ilme"
         if case.codec == "libx264":
             options["x264-params"] = f"{flag}=1"
     options |= case.options
-    turned = case.rotation % 180 != 0
+    is_rotated = case.rotation % 180 != 0
     times = _times(case, plan)
     base = Fraction(1, 1000) if case.jitter else 1 / case.rate
     with av.open(str(path), "w") as container:
         stream = container.add_stream(case.codec, rate=case.rate, options=dict(options))
-        stream.width, stream.height = SIZE[::-1] if turned else SIZE
+        stream.width, stream.height = SIZE[::-1] if is_rotated else SIZE
         stream.pix_fmt = case.pixels
         context = stream.codec_context
         context.time_base = base
@@ -319,28 +324,28 @@ def _write(case: Case, path: Path, plan: Plan) -> None:
         if case.rotation:
             stream.set_display_rotation(-case.rotation)
         sound = container.add_stream("aac", rate=48_000) if case.sound else None
-        frames = _woven(case, plan)
-        flagged = _flagged(frames, flag) if flag else frames
+        frames = _coded_frames(case, plan)
+        flagged = _set_field_flag(frames, flag) if flag else frames
         for frame, time in zip(flagged, times, strict=True):
             frame.pts, frame.time_base = round(time / base), base
             frame.pict_type = 0
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound is not None:
-            _tone(container, sound, round(times[-1]) + 1)
+            _write_tone(container, sound, round(times[-1]) + 1)
 
 
-def _flag(case: Case) -> str | None:
-    truth = {Fields.TFF: "tff", Fields.BFF: "bff"}.get(case.woven)
+def _field_flag(case: Case) -> str | None:
+    truth = {ScanType.TFF: "tff", ScanType.BFF: "bff"}.get(case.scan_type)
     return case.flag or truth
 
 
-def _times(case: Case, plan: Plan) -> list[Fraction]:
-    """When each coded frame is shown, seconds."""
+def _times(case: Case, plan: EpisodePlan) -> list[Fraction]:
+    """Return the display time of each coded frame, seconds."""
     count = plan.count
-    if case.woven == Fields.TELECINE:
-        count = len(_instants(case, count)) // 2
-    elif case.woven != Fields.PROGRESSIVE:
+    if case.scan_type == ScanType.TELECINE:
+        count = len(_instants_of_fields(case, count)) // 2
+    elif case.scan_type != ScanType.PROGRESSIVE:
         count //= 2
     if not case.jitter:
         return [case.start + k / case.rate for k in range(count)]
@@ -348,34 +353,38 @@ def _times(case: Case, plan: Plan) -> list[Fraction]:
     return [case.start + Fraction(int(ms), 1000) for ms in [0, *np.cumsum(steps)]]
 
 
-def _woven(case: Case, plan: Plan) -> Iterator[Any]:
-    """The frames to be coded, in the case's pixel format."""
-    if case.woven == Fields.PROGRESSIVE:
+def _coded_frames(case: Case, plan: EpisodePlan) -> Iterator[Any]:
+    """Draw the frames to be encoded, in the case's pixel format."""
+    if case.scan_type == ScanType.PROGRESSIVE:
         for instant in range(plan.count):
-            yield _coded(case, np.rot90(plan.draw(instant), case.rotation // 90))
+            yield _to_pixel_format(case, np.rot90(plan.draw(instant), case.rotation // 90))
         return
     shown = (
-        _instants(case, plan.count) if case.woven == Fields.TELECINE else list(range(plan.count))
+        _instants_of_fields(case, plan.count)
+        if case.scan_type == ScanType.TELECINE
+        else list(range(plan.count))
     )
-    first = 1 if case.woven == Fields.BFF else 0
+    first = 1 if case.scan_type == ScanType.BFF else 0
     lines = (first, 1 - first)
     drawn: dict[int, np.ndarray] = {}
     for k in range(0, len(shown) - 1, 2):
         pair = shown[k : k + 2]
         drawn = {n: drawn[n] if n in drawn else plan.draw(n) for n in pair}
-        one, other = (_coded(case, drawn[n][p::2]) for n, p in zip(pair, lines, strict=True))
-        yield _weave(other, one) if first else _weave(one, other)
+        one, other = (
+            _to_pixel_format(case, drawn[n][p::2]) for n, p in zip(pair, lines, strict=True)
+        )
+        yield _interlace(other, one) if first else _interlace(one, other)
 
 
-def _instants(case: Case, count: int) -> list[int]:
-    """The instant (of film: the frame) behind each field."""
-    if case.woven != Fields.TELECINE:
+def _instants_of_fields(case: Case, count: int) -> list[int]:
+    """Return the instant (for film: the frame) of each field."""
+    if case.scan_type != ScanType.TELECINE:
         return list(range(count))
     shown = case.pulldown
     return list(chain.from_iterable([n] * shown[n % len(shown)] for n in range(count)))
 
 
-def _coded(case: Case, image: np.ndarray) -> Any:
+def _to_pixel_format(case: Case, image: np.ndarray) -> Any:
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(
         format=case.pixels,
         dst_colorspace=case.matrix,
@@ -383,8 +392,8 @@ def _coded(case: Case, image: np.ndarray) -> Any:
     )
 
 
-def _weave(top: Any, bottom: Any) -> Any:
-    """A frame of two fields, each plane line by line."""
+def _interlace(top: Any, bottom: Any) -> Any:
+    """Interlace two fields into a frame, each plane line by line."""
     frame = av.VideoFrame(top.width, top.height * 2, top.format.name)
     for whole, *halves in zip(frame.planes, top.planes, bottom.planes, strict=True):
         lines = np.zeros((whole.height, whole.line_size), np.uint8)
@@ -395,7 +404,7 @@ def _weave(top: Any, bottom: Any) -> Any:
     return frame
 
 
-def _flagged(frames: Iterable[Any], flag: str) -> Iterator[Any]:
+def _set_field_flag(frames: Iterable[Any], flag: str) -> Iterator[Any]:
     graph = None
     for frame in frames:
         frame.time_base = Fraction(1, 1000)
@@ -413,7 +422,7 @@ def _flagged(frames: Iterable[Any], flag: str) -> Iterator[Any]:
         yield graph.vpull()
 
 
-def _tone(container: Any, stream: Any, seconds: int) -> None:
+def _write_tone(container: Any, stream: Any, seconds: int) -> None:
     rate, size = 48_000, 1024
     for start in range(0, rate * seconds, size):
         wave = 0.3 * np.sin(np.arange(start, start + size) * 0.06)
@@ -423,7 +432,7 @@ def _tone(container: Any, stream: Any, seconds: int) -> None:
     container.mux(stream.encode(None))
 
 
-def _truth(case: Case, path: Path, plan: Plan) -> Episode:
+def _truth(case: Case, path: Path, plan: EpisodePlan) -> Episode:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         base = Fraction(stream.time_base)
@@ -437,10 +446,10 @@ def _truth(case: Case, path: Path, plan: Plan) -> Episode:
     assert len(packets) == len(times), (case.name, len(packets), len(times))
     for pts, time in zip(packets, times, strict=True):
         assert abs((pts - packets[0]) * base - (time - times[0])) <= base, (case.name, pts, time)
-    if case.woven == Fields.TELECINE:
-        packets = _film(packets)
+    if case.scan_type == ScanType.TELECINE:
+        packets = _film_pts(packets)
         instants: Sequence[int] = range(plan.count)
-    elif case.woven != Fields.PROGRESSIVE:
+    elif case.scan_type != ScanType.PROGRESSIVE:
         instants = range(0, plan.count, 2)
     else:
         instants = range(left_out, plan.count)
@@ -449,8 +458,8 @@ def _truth(case: Case, path: Path, plan: Plan) -> Episode:
     return Episode(case, path, base, packets, counters, _scenes(plan, instants))
 
 
-def _film(pts: Sequence[int]) -> list[int]:
-    """Film frames on an even clock: four for every five frames of video."""
+def _film_pts(pts: Sequence[int]) -> list[int]:
+    """Return evenly spaced PTS of the film frames: four for every five video frames."""
     film: list[int] = []
     for k in range(0, len(pts), 5):
         start = pts[k]
@@ -459,11 +468,11 @@ def _film(pts: Sequence[int]) -> list[int]:
     return film
 
 
-def _scenes(plan: Plan, instants: Sequence[int]) -> list[tuple[int, int]]:
+def _scenes(plan: EpisodePlan, instants: Sequence[int]) -> list[tuple[int, int]]:
     scenes: list[tuple[int, int]] = []
     before = -1
     for number, instant in enumerate(instants):
-        scene = plan.scene(instant) if plan.pure(instant) else -1
+        scene = plan.scene(instant) if plan.is_pure(instant) else -1
         if scene == before and scene >= 0:
             scenes[-1] = (scenes[-1][0], number)
         elif scene >= 0:

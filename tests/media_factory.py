@@ -1,8 +1,8 @@
-"""Videos that say which frame is which: a counter of big black and white blocks in the picture.
+"""Generated videos whose frames show their number as a counter of large black and white blocks.
 
-The counter is 18 blocks (6 x 3): a white one, 16 bits of the frame number in Gray code (one block
-changes a frame: no counter looks like a cut), high bit first, and a black one. It stands in the
-upper middle, so that crops of the bottom and of the sides leave it.
+The counter has 18 blocks (6 x 3): a white one, 16 bits of the frame number in Gray code, high bit
+first, and a black one. Only one block changes per frame, which does not look like a cut. The
+counter is in the upper center, where crops of the bottom and of the sides do not remove it.
 """
 
 from __future__ import annotations
@@ -23,62 +23,62 @@ COLUMNS, ROWS = 6, 3
 LEFT, RIGHT, TOP, BOTTOM = 0.2, 0.8, 0.2, 0.56
 SIZE = (320, 192)
 
-COLOURS = ((200, 40, 40), (40, 170, 60), (40, 70, 210), (220, 200, 60), (150, 60, 190))
+COLORS = ((200, 40, 40), (40, 170, 60), (40, 70, 210), (220, 200, 60), (150, 60, 190))
 
 
 @dataclass(frozen=True)
 class Shot:
-    """``frames`` of one look. ``hold``: a moving picture changes every so many frames."""
+    """A shot of ``frames`` frames. ``hold``: number of frames that each moving image is held."""
 
     frames: int
-    look: Literal["moving", "still", "black"] = "moving"
+    content: Literal["moving", "still", "black"] = "moving"
     hold: int = 1
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What a video really holds: per frame its PTS, and the frame number that opens each shot."""
+class GroundTruth:
+    """The actual content of a video: the PTS of each frame, and the first frame of each shot."""
 
     path: Path
     time_base: Fraction
     pts: list[int]
     end: int
-    opens: list[int]
+    shot_starts: list[int]
 
     def spans(self) -> list[tuple[int, int]]:
         """[start, end) of each shot in PTS."""
-        starts = [self.pts[number] for number in self.opens]
+        starts = [self.pts[number] for number in self.shot_starts]
         return list(zip(starts, [*starts[1:], self.end], strict=True))
 
 
-def picture(
+def draw_frame(
     number: int,
     shot: int,
     step: int,
     size: tuple[int, int] = SIZE,
     backdrop: np.ndarray | None = None,
-    flipped: int = 0xFF,
+    bar_bits: int = 0xFF,
 ) -> np.ndarray:
-    """uint8 RGB [height, width, 3]: the colour of ``shot``, a bar at ``step``, the counter.
+    """Draw the color of ``shot``, a bar at ``step`` and the counter: uint8 RGB [height, width, 3].
 
-    ``backdrop``, a picture of that size, stands in for the colour. ``flipped``: the bits of what is
-    under the bar that it turns over.
+    ``backdrop``, an image of that size, replaces the color. ``bar_bits``: the bits that the bar
+    flips in the image below it.
     """
     width, height = size
     image = np.empty((height, width, 3), np.uint8)
     if backdrop is None:
-        image[:] = COLOURS[shot % len(COLOURS)]
+        image[:] = COLORS[shot % len(COLORS)]
         image[:, :, shot % 3] = np.linspace(0, 255, width, dtype=np.uint8)
     else:
         image[:] = backdrop
-    # Back and forth: a bar that jumped would look like a cut.
+    # The bar moves back and forth: a jump would look like a cut.
     room = width - width // 10
     bar = room - abs(room - step * 5 % (2 * room))
     under = image[:, bar : bar + width // 10]
-    image[:, bar : bar + width // 10] = under ^ flipped
+    image[:, bar : bar + width // 10] = under ^ bar_bits
     bits = [1, *((number ^ number >> 1) >> bit & 1 for bit in range(15, -1, -1)), 0]
     for index, bit in enumerate(bits):
-        x0, y0, x1, y1 = _cell(index, width, height)
+        x0, y0, x1, y1 = _block_corners(index, width, height)
         image[round(y0) : round(y1), round(x0) : round(x1)] = 255 * bit
     return image
 
@@ -86,17 +86,17 @@ def picture(
 def read_counter(
     image: np.ndarray, crop: Sequence[int] | None = None, shown: tuple[int, int] = SIZE
 ) -> int:
-    """The frame number in a picture that shows ``crop`` (x, y, width, height) of the source."""
+    """Read the frame number from an image of the ``crop`` (x, y, width, height) of the source."""
     x, y, width, height = crop or (0, 0, *shown)
     scale_x, scale_y = image.shape[1] / width, image.shape[0] / height
     values = []
     for index in range(COLUMNS * ROWS):
-        x0, y0, x1, y1 = _cell(index, *shown)
+        x0, y0, x1, y1 = _block_corners(index, *shown)
         third_x, third_y = (x1 - x0) / 3, (y1 - y0) / 3
         left, right = ((v - x) * scale_x for v in (x0 + third_x, x1 - third_x))
         top, bottom = ((v - y) * scale_y for v in (y0 + third_y, y1 - third_y))
         values.append(image[round(top) : round(bottom), round(left) : round(right)].mean())
-    assert values[0] > 200 and values[-1] < 55, f"no counter in the picture: {values}"
+    assert values[0] > 200 and values[-1] < 55, f"no counter in the image: {values}"
     number = 0
     for value in values[1:-1]:
         assert value < 70 or value > 185, f"a block is neither black nor white: {values}"
@@ -119,11 +119,11 @@ def write_video(
     sample_aspect: Fraction = Fraction(1),
     container_options: Mapping[str, str] | None = None,
     draw: object = None,
-) -> Truth:
-    """Write the shots one after the other and give the truth as another decoder reads it.
+) -> GroundTruth:
+    """Write the shots in sequence and return the ground truth as read back by PyAV.
 
-    ``rotation``: degrees clockwise a player has to turn the coded picture. ``draw(image, number)``
-    may change each picture in place.
+    ``rotation``: degrees clockwise by which a player has to rotate the coded frame.
+    ``draw(image, number)`` may modify each image in place.
     """
     time_base = time_base or 1 / rate
     pts = pts if pts is not None else range(sum(shot.frames for shot in shots))
@@ -145,13 +145,13 @@ def write_video(
         number = 0
         for index, shot in enumerate(shots):
             for k in range(shot.frames):
-                image = picture(
-                    number if shot.look == "moving" else 0,
+                image = draw_frame(
+                    number if shot.content == "moving" else 0,
                     index,
-                    k // shot.hold if shot.look == "moving" else 0,
+                    k // shot.hold if shot.content == "moving" else 0,
                     size,
                 )
-                if shot.look == "black":
+                if shot.content == "black":
                     image[:] = 0
                 if draw is not None:
                     draw(image, number)
@@ -162,24 +162,24 @@ def write_video(
                 container.mux(stream.encode(frame))
                 number += 1
         container.mux(stream.encode(None))
-    return truth(path, shots)
+    return read_ground_truth(path, shots)
 
 
-def truth(path: Path, shots: Sequence[Shot]) -> Truth:
-    """Read back with PyAV alone; fails when the file does not hold the frames in order."""
+def read_ground_truth(path: Path, shots: Sequence[Shot]) -> GroundTruth:
+    """Read a video back with PyAV alone, and check its number of frames."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = [(frame.pts, frame.duration) for frame in container.decode(stream)]
         time_base = Fraction(stream.time_base)
-    opens = [sum(shot.frames for shot in shots[:index]) for index in range(len(shots))]
+    shot_starts = [sum(shot.frames for shot in shots[:index]) for index in range(len(shots))]
     assert len(frames) == sum(shot.frames for shot in shots)
     pts = [p for p, _ in frames]
     last = frames[-1][1] or pts[-1] - pts[-2]
-    return Truth(path, time_base, pts, pts[-1] + last, opens)
+    return GroundTruth(path, time_base, pts, pts[-1] + last, shot_starts)
 
 
 def write_sound(path: Path, seconds: int, *, beep_at: float, video: bool = False) -> Path:
-    """Silence with a 0.1 s beep; with ``video``, also black pictures that start at 0."""
+    """Write silence with a 0.1 s beep; with ``video``, also black frames that start at 0."""
     rate = 48_000
     samples = np.zeros(rate * seconds, np.float32)
     begin = round(beep_at * rate)
@@ -206,8 +206,8 @@ def write_sound(path: Path, seconds: int, *, beep_at: float, video: bool = False
     return path
 
 
-def committed(folder: Path, table: tables.Table, rows: Sequence[tables.Row]) -> TableRef:
-    """A table as a stage would have left it in ``folder``."""
+def commit_table(folder: Path, table: tables.Table, rows: Sequence[tables.Row]) -> TableRef:
+    """Write a table to ``folder`` as a stage would."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "table.parquet"
     tables.write(path, table, rows, stage_key="test")
@@ -222,7 +222,7 @@ def committed(folder: Path, table: tables.Table, rows: Sequence[tables.Row]) -> 
     )
 
 
-def _cell(index: int, width: float, height: float) -> tuple[float, float, float, float]:
+def _block_corners(index: int, width: float, height: float) -> tuple[float, float, float, float]:
     row, column = divmod(index, COLUMNS)
     across, down = (RIGHT - LEFT) * width / COLUMNS, (BOTTOM - TOP) * height / ROWS
     x0, y0 = LEFT * width + column * across, TOP * height + row * down

@@ -21,14 +21,14 @@ from mimix_core.media import (
     read_rgb,
     verify_clip,
 )
-from tests.media_factory import picture
+from tests.media_factory import draw_frame
 
 
 def write_clip(path: Path, frames: int = 81, **changes: object) -> Path:
     arguments: dict[str, object] = {"crf": 20, "preset": "fast", **changes}
     with ClipWriter(path, 320, 192, **arguments) as writer:
         for number in range(frames):
-            writer.write_rgb(picture(number, 0, number))
+            writer.write_rgb(draw_frame(number, 0, number))
     return path
 
 
@@ -83,8 +83,8 @@ def test_a_failed_encode_leaves_no_file(tmp_path: Path) -> None:
         pytest.raises(EncodeFailed, match="frame 1"),
         ClipWriter(path, 320, 192, crf=20, preset="fast") as writer,
     ):
-        writer.write_rgb(picture(0, 0, 0))
-        writer.write_rgb(picture(0, 0, 0, (160, 96)))
+        writer.write_rgb(draw_frame(0, 0, 0))
+        writer.write_rgb(draw_frame(0, 0, 0, (160, 96)))
     assert not path.exists()
     with pytest.raises(EncodeFailed, match="no-such-preset"):
         ClipWriter(path, 320, 192, crf=20, preset="no-such-preset")

@@ -21,7 +21,7 @@ from mimix_core.media import (
     plan_crop_resize,
     to_display_rgb,
 )
-from tests.hard_cases import CASES, Case, Episode, backdrop, make
+from tests.hard_cases import CASES, Case, Episode, backdrop, write_episode
 from tests.media_factory import read_counter
 
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @cache
 def episode(case: str, folder: Path) -> Episode:
     found: Case = next(one for one in CASES if one.name == case)
-    return make(found, folder, scenes=2, seconds=2)
+    return write_episode(found, folder, scenes=2, seconds=2)
 
 
 def counter_of(frame: Any, video: VideoReader) -> int:
@@ -49,7 +49,7 @@ def decode_pixels(frames: Iterator[Any]) -> list[tuple[int, bytes]]:
 def test_every_frame_shows_the_counter_drawn_for_its_time(case: str, folder: Path) -> None:
     truth = episode(case, folder)
     fields = detect_scan_type(truth.path)
-    assert fields == truth.case.woven
+    assert fields == truth.case.scan_type
     with open_video(truth.path, threads=2, scan_type=fields) as video:
         frames = list(video.frames())
         assert [frame.pts for frame in frames] == truth.pts
@@ -64,12 +64,12 @@ def test_every_frame_shows_the_counter_drawn_for_its_time(case: str, folder: Pat
 @pytest.mark.parametrize("case", [case.name for case in CASES])
 def test_frames_after_a_seek_equal_those_of_a_sequential_decode(case: str, folder: Path) -> None:
     truth = episode(case, folder)
-    with open_video(truth.path, threads=2, scan_type=truth.case.woven) as video:
+    with open_video(truth.path, threads=2, scan_type=truth.case.scan_type) as video:
         sequential = decode_pixels(video.frames())
     count = len(truth.pts)
     for number in (0, 1, count // 3, count // 2 + 1, count - 1):
         wanted = truth.pts[number]
-        with open_video(truth.path, threads=2, scan_type=truth.case.woven) as video:
+        with open_video(truth.path, threads=2, scan_type=truth.case.scan_type) as video:
             found = decode_pixels(video.frames_from(wanted))
         assert found[0][0] <= wanted
         assert found == sequential[-len(found) :]

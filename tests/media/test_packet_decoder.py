@@ -25,7 +25,7 @@ from mimix_core.media import (
 )
 from mimix_core.media.scan_type import IdetResult, classify_scan_type
 from mimix_core.tables import Reason
-from tests.media_factory import Shot, picture, write_sound, write_video
+from tests.media_factory import Shot, draw_frame, write_sound, write_video
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_high_dynamic_range_is_rejected_with_a_fix(
         stream = container.add_stream("libx265", rate=24, options={"x265-params": "log-level=none"})
         stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p10le"
         stream.codec_context.color_trc = transfer
-        frame = av.VideoFrame.from_ndarray(picture(0, 0, 0), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(draw_frame(0, 0, 0), format="rgb24")
         frame = frame.reformat(format="yuv420p10le")
         frame.pts = 0
         container.mux(stream.encode(frame))

@@ -170,7 +170,7 @@ def test_a_glob_that_caught_nothing_usable_is_an_error(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def judged(work: Workspace, unit: str) -> tuple[scenes.SceneInputs, object]:
+def scene_stage_inputs(work: Workspace, unit: str) -> tuple[scenes.SceneInputs, object]:
     episode = next(e for e in work.episodes if e.name == unit)
     inputs = scenes.SceneInputs(
         unit=unit, show=episode.show.id, style=episode.show.style, video=episode.video
@@ -186,14 +186,14 @@ def test_quarantine_lists_and_retry_tries_again(tmp_path: Path, reason: Reason) 
     work = opened(tmp_path)
     assert find_quarantined_units(work.store, work.episodes) == []
     for unit in ("page", "renamed"):
-        run_stage(work.store, scenes.STAGE, *judged(work, unit))
-    inputs, asked = judged(work, "crashes")
+        run_stage(work.store, scenes.STAGE, *scene_stage_inputs(work, unit))
+    inputs, stage_settings = scene_stage_inputs(work, "crashes")
     died = "the process that read the file ended by signal SIGSEGV"
-    commit_failed_unit(work.store, scenes.STAGE, inputs, asked, reason, died)
+    commit_failed_unit(work.store, scenes.STAGE, inputs, stage_settings, reason, died)
     (tmp_path / "corpus" / "renamed.mp4").rename(tmp_path / "corpus" / "by-another-name.mp4")
     work = opened(tmp_path)
     found = find_quarantined_units(work.store, work.episodes)
-    assert [(one.unit, one.reason) for one in found] == [
+    assert [(unit.unit, unit.reason) for unit in found] == [
         ("by-another-name", "unreadable_video"),
         ("crashes", reason),
         ("page", "unreadable_video"),
@@ -214,30 +214,32 @@ def test_quarantine_lists_and_retry_tries_again(tmp_path: Path, reason: Reason) 
     again = CliRunner().invoke(app, ["retry", settings, "crashes"])
     assert again.exit_code == 0
     assert "crashes: scenes will run again" in again.output
-    assert [one.unit for one in find_quarantined_units(work.store, work.episodes)] == [
+    assert [unit.unit for unit in find_quarantined_units(work.store, work.episodes)] == [
         "by-another-name",
         "page",
     ]
-    fresh = run_stage(work.store, scenes.STAGE, inputs, asked)
-    assert fresh.computed
-    assert len(release_units(work.store, find_quarantined_units(work.store, work.episodes), [])) == 3
+    result = run_stage(work.store, scenes.STAGE, inputs, stage_settings)
+    assert result.computed
+    assert (
+        len(release_units(work.store, find_quarantined_units(work.store, work.episodes), [])) == 3
+    )
     assert list(work.store.records()) == []
 
 
-def test_an_answer_that_is_no_failure_is_refused(store: Store) -> None:
+def test_failed_rows_must_have_status_failed(store: Store) -> None:
     from dataclasses import replace
 
     from mimix_core.engine.stage import StageReport
     from mimix_core.errors import StageFailed
-    from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
+    from tests.tasks.fake_stage import STAGE, FakeInputs, FakeSettings
 
-    def fine(inputs: ObedientInputs, reason: Reason, detail: str) -> StageReport:
+    def ok_rows(inputs: FakeInputs, reason: Reason, detail: str) -> StageReport:
         return StageReport([tables.ok(page="p", file="")], rows_in=1)
 
-    for answer, words in ((fine, "not all rows"), (None, "as told")):
-        stage = replace(STAGE, broken=answer)
-        with pytest.raises(StageFailed, match=words):
+    for failed_rows, message in ((ok_rows, "not all rows"), (None, "stalled")):
+        stage = replace(STAGE, failed_rows=failed_rows)
+        with pytest.raises(StageFailed, match=message):
             commit_failed_unit(
-                store, stage, ObedientInputs(), ObedientSettings(), Reason.DECODER_HUNG, "as told"
+                store, stage, FakeInputs(), FakeSettings(), Reason.DECODER_HUNG, "stalled"
             )
     assert list(store.records()) == []

@@ -21,7 +21,7 @@ from mimix_core.domain.timeline import (
     preceding_frame_indices,
 )
 from mimix_core.media import CropResize
-from mimix_core.settings import ClipSettings, exact
+from mimix_core.settings import ClipSettings, exact_seconds
 from mimix_core.tables import Reason, Row, SceneRow
 
 MAX_FRAME_REPEATS = 8
@@ -105,8 +105,8 @@ def plan_clips(
     time_base = Fraction(scene["time_base_num"], scene["time_base_den"])
     starts = clip_start_times(
         Span(scene["start_pts"], scene["end_pts"], time_base),
-        stride=None if settings.stride_seconds is None else exact(settings.stride_seconds),
-        margin=exact(settings.scene_margin_seconds),
+        stride=None if settings.stride_seconds is None else exact_seconds(settings.stride_seconds),
+        margin=exact_seconds(settings.scene_margin_seconds),
     )
     plans: list[ClipPlan] = []
     for start in starts:

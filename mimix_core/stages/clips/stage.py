@@ -20,7 +20,7 @@ from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import StageFailed
 from mimix_core.media import Rect, ScanType, plan_crop_resize
-from mimix_core.settings import ClipSettings, exact
+from mimix_core.settings import ClipSettings, exact_seconds
 from mimix_core.stages.clips.encode_clips import EpisodeSource, encode_clips
 from mimix_core.stages.clips.planning import (
     ClipPlan,
@@ -121,7 +121,7 @@ def _too_short_row(scene: SceneRow, settings: ClipSettings) -> Row:
     seconds = (scene["end_pts"] - scene["start_pts"]) * Fraction(
         scene["time_base_num"], scene["time_base_den"]
     )
-    required = clip_duration() + 2 * exact(settings.scene_margin_seconds)
+    required = clip_duration() + 2 * exact_seconds(settings.scene_margin_seconds)
     detail = f"{float(seconds):.3f} s long, {float(required):.3f} s required"
     return tables.rejected(Reason.SCENE_TOO_SHORT, detail, **base_columns(scene))
 

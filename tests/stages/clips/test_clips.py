@@ -35,15 +35,22 @@ from mimix_core.stages.clips.frame_reader import (
     plan_seek_segments,
 )
 from mimix_core.stages.clips.planning import FrameIndex, read_frame_index
-from tests.media_factory import Shot, Truth, committed, read_counter, write_sound, write_video
-from tests.media_factory import truth as truth_of
+from tests.media_factory import (
+    GroundTruth,
+    Shot,
+    commit_table,
+    read_counter,
+    read_ground_truth,
+    write_sound,
+    write_video,
+)
 from tests.stages.scenes.test_scenes import vfr
 
 SMALL = {"width": 160, "height": 96, "preset": "ultrafast", "crf": 10}
 EPISODE = "demo-0000000000"
 
 
-def frame_rows(truth: Truth, **columns: list[Any]) -> pa.Table:
+def frame_rows(truth: GroundTruth, **columns: list[Any]) -> pa.Table:
     """Build the frames file of a video, with the keyframes stated by its decoder."""
     with av.open(str(truth.path)) as container:
         keys = [frame.key_frame for frame in container.decode(video=0)]
@@ -61,7 +68,7 @@ def frame_rows(truth: Truth, **columns: list[Any]) -> pa.Table:
     return pa.table(values | columns, schema=tables.FRAMES)
 
 
-def scene_rows(truth: Truth, **changes: Any) -> list[tables.Row]:
+def scene_rows(truth: GroundTruth, **changes: Any) -> list[tables.Row]:
     return [
         tables.ok(
             scene_id=ids.scene_id(EPISODE, start),
@@ -117,7 +124,7 @@ class ClipsRunner:
 
     def inputs(
         self,
-        truth: Truth,
+        truth: GroundTruth,
         *,
         scene: dict[str, Any] | None = None,
         overlays: Sequence[dict[str, Any]] = (),
@@ -126,7 +133,7 @@ class ClipsRunner:
         """``overlays``: changes to the scenes' overlay rows, in order; the last one is repeated."""
         rows = scene_rows(truth, **(scene or {}))
         changes = [*overlays, *[overlays[-1] if overlays else {}] * len(rows)]
-        found = committed(self.folder / "scenes", tables.SCENES, rows)
+        found = commit_table(self.folder / "scenes", tables.SCENES, rows)
         pq.write_table(frame_rows(truth, **(frames or {})), found.folder / "frames.parquet")
         crops = [
             overlay_row(row["scene_id"], **change)
@@ -136,12 +143,12 @@ class ClipsRunner:
             unit="v",
             video=file_ref(truth.path),
             scenes=found,
-            overlays=committed(self.folder / "overlays", tables.OVERLAYS, crops),
+            overlays=commit_table(self.folder / "overlays", tables.OVERLAYS, crops),
         )
 
     def run(
         self,
-        truth: Truth,
+        truth: GroundTruth,
         *,
         scene: dict[str, Any] | None = None,
         overlays: Sequence[dict[str, Any]] = (),
@@ -468,7 +475,7 @@ def test_frames_of_a_low_rate_source_are_repeated(runner: ClipsRunner) -> None:
 def test_the_audio_of_a_clip_is_written_next_to_it(runner: ClipsRunner) -> None:
     path = write_sound(runner.folder / "v.mkv", 12, beep_at=6.0, video=True)
     shots = [Shot(96)]
-    seen = truth_of(path, shots)
+    seen = read_ground_truth(path, shots)
     whole = [{"crop_width": 64, "crop_height": 64}]
     rows = runner.run(seen, overlays=whole, scene_margin_seconds="0.5").rows
     rows = sorted(rows, key=lambda row: row["clip_id"])
@@ -545,5 +552,5 @@ def test_from_the_episode_to_its_clips(tmp_path: Path, store: Store) -> None:
         images = media.read_rgb(made.folder / row["file"])
         counters = [read_counter(image, row["crop"]) for image in images]
         assert [truth.pts[number] for number in counters] == row["source_pts"]
-        opened = [max(n for n in truth.opens if n <= number) for number in counters]
+        opened = [max(n for n in truth.shot_starts if n <= number) for number in counters]
         assert len(set(opened)) == 1

@@ -28,9 +28,9 @@ from mimix_core.stages.overlays import (
     stage,
     text_detection,
 )
-from mimix_core.stages.overlays.persistent_text import Sample
-from mimix_core.stages.overlays.text_detection import Box
-from tests.media_factory import Shot, Truth, committed, write_sound, write_video
+from mimix_core.stages.overlays.persistent_text import SampledFrame
+from mimix_core.stages.overlays.text_detection import PixelBox
+from tests.media_factory import Shot, GroundTruth, commit_table, write_sound, write_video
 
 SIZE = (640, 368)
 LONG, SHORT = 132, 48
@@ -55,7 +55,7 @@ def run(
     path: Path, spans: Sequence[tuple[int, int]], time_base: Fraction, out: Path, **settings: Any
 ) -> list[tables.Row]:
     """The stage's rows, in the order of the episode."""
-    scenes = committed(
+    scenes = commit_table(
         out / "scenes", tables.SCENES, [scene(start, end, time_base) for start, end in spans]
     )
     inputs = overlays.OverlayInputs(unit="v", show="demo", video=file_ref(path), scenes=scenes)
@@ -65,7 +65,7 @@ def run(
     return list(report.rows)
 
 
-def rows_of(video: Truth, out: Path, **settings: Any) -> list[tables.Row]:
+def rows_of(video: GroundTruth, out: Path, **settings: Any) -> list[tables.Row]:
     return run(video.path, video.spans(), video.time_base, out, **settings)
 
 
@@ -106,13 +106,13 @@ def subtitles(image: np.ndarray, number: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def subtitled(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+def subtitled(tmp_path_factory: pytest.TempPathFactory) -> GroundTruth:
     path = tmp_path_factory.mktemp("subtitled") / "v.mp4"
     return write_video(path, [Shot(n) for n in (LONG, SHORT) * 3], size=SIZE, draw=subtitles)
 
 
 @pytest.mark.slow
-def test_subtitles_are_cut_away_and_a_sign_is_not(subtitled: Truth, tmp_path: Path) -> None:
+def test_subtitles_are_cut_away_and_a_sign_is_not(subtitled: GroundTruth, tmp_path: Path) -> None:
     rows = rows_of(subtitled, tmp_path)
     assert {(row["status"], row["backend"]) for row in rows} == {("ok", "rapidocr")}
     assert {(row["width"], row["height"]) for row in rows} == {SIZE}
@@ -133,7 +133,7 @@ def test_subtitles_are_cut_away_and_a_sign_is_not(subtitled: Truth, tmp_path: Pa
 
 
 def test_the_same_episode_gives_the_same_rows_and_pictures(
-    subtitled: Truth, tmp_path: Path
+    subtitled: GroundTruth, tmp_path: Path
 ) -> None:
     rows, pictures = [], []
     for name in ("one", "two"):
@@ -144,14 +144,14 @@ def test_the_same_episode_gives_the_same_rows_and_pictures(
     assert pictures[0] == pictures[1] and pictures[0]
 
 
-def test_a_cut_too_deep_rejects_every_scene(subtitled: Truth, tmp_path: Path) -> None:
+def test_a_cut_too_deep_rejects_every_scene(subtitled: GroundTruth, tmp_path: Path) -> None:
     rows = rows_of(subtitled, tmp_path, max_height_loss=0.1)
     assert {(row["status"], row["reason"]) for row in rows} == {("rejected", "crop_too_deep")}
     assert "10% may be cut" in rows[0]["detail"]
     assert rows[0]["crop_height"] < 0.9 * SIZE[1]
 
 
-def test_the_backend_none_keeps_everything(subtitled: Truth, tmp_path: Path) -> None:
+def test_the_backend_none_keeps_everything(subtitled: GroundTruth, tmp_path: Path) -> None:
     for row in rows_of(subtitled, tmp_path, backend="none"):
         assert (row["status"], row["backend"], row["boxes"]) == ("ok", "none", [])
         assert (row["crop_width"], row["crop_height"]) == SIZE
@@ -238,9 +238,9 @@ def test_black_bars_are_cut_and_the_dark_is_not(tmp_path: Path, bars: tuple[int,
 
 
 def test_a_detector_that_breaks_fails_every_row(
-    subtitled: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subtitled: GroundTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaking(image: np.ndarray) -> list[Box]:
+    def breaking(image: np.ndarray) -> list[PixelBox]:
         raise RuntimeError("no more memory")
 
     monkeypatch.setitem(stage._DETECTORS, "rapidocr", breaking)
@@ -260,7 +260,7 @@ def test_what_cannot_be_read_fails_every_row(tmp_path: Path) -> None:
 
 
 def test_a_scene_behind_the_files_end_fails_and_the_others_do_not(
-    subtitled: Truth, tmp_path: Path
+    subtitled: GroundTruth, tmp_path: Path
 ) -> None:
     end = subtitled.end
     spans = [*subtitled.spans(), (end, end + 10 * (end - subtitled.spans()[-2][0]))]
@@ -274,10 +274,10 @@ def test_without_usable_scenes_there_are_no_rows(tmp_path: Path) -> None:
 
 
 def test_an_episode_whose_process_died_has_a_failed_row_per_scene(tmp_path: Path) -> None:
-    scenes = committed(tmp_path, tables.SCENES, [scene(0, 99), scene(99, 200)])
+    scenes = commit_table(tmp_path, tables.SCENES, [scene(0, 99), scene(99, 200)])
     video = FileRef(path=tmp_path / "gone.mp4", sha256="0" * 64, size=1)
     inputs = overlays.OverlayInputs(unit="v", show="demo", video=video, scenes=scenes)
-    report = stage.broken(inputs, tables.Reason.DECODER_HUNG, "silent for 10 min")
+    report = stage.failed_rows(inputs, tables.Reason.DECODER_HUNG, "silent for 10 min")
     tables.validate(tables.OVERLAYS, report.rows)
     assert [(row["status"], row["reason"]) for row in report.rows] == [
         ("failed", "decoder_hung")
@@ -298,7 +298,7 @@ def test_every_scene_that_can_hold_a_clip_is_looked_at_twice(
     for ticks, gap in lengths:
         scenes.append(scene(at, at + ticks))
         at += ticks + gap
-    found = frame_sampling.targets(scenes, count)
+    found = frame_sampling.plan_sampling_targets(scenes, count)
     assert [target.pts for target in found] == sorted(target.pts for target in found)
     for index, one in enumerate(scenes):
         here = [target for target in found if target.scene == index]
@@ -307,23 +307,23 @@ def test_every_scene_that_can_hold_a_clip_is_looked_at_twice(
         if one["end_pts"] - one["start_pts"] >= Fraction(81, 16) * 24:
             assert len(here) >= 2
     assert not scenes or len(found) >= count
-    short = sum(not frame_sampling.holds_a_clip(scenes[target.scene]) for target in found)
+    short = sum(not frame_sampling.fits_clip(scenes[target.scene]) for target in found)
     assert short <= count
-    if scenes and not any(map(frame_sampling.holds_a_clip, scenes)):
+    if scenes and not any(map(frame_sampling.fits_clip, scenes)):
         assert short == count
 
 
 # --- standing text --------------------------------------------------------------------------------
 
-LINE: Box = (100, 80, 200, 90)
+LINE: PixelBox = (100, 80, 200, 90)
 
 
 def samples(
-    lines: Sequence[Sequence[Box]], scenes: Sequence[int] | None = None, parts: int = 10
-) -> list[Sample]:
+    lines: Sequence[Sequence[PixelBox]], scenes: Sequence[int] | None = None, parts: int = 10
+) -> list[SampledFrame]:
     """Frames all over the episode, each of a scene of its own unless said."""
     return [
-        Sample(
+        SampledFrame(
             index if scenes is None else scenes[index],
             index * parts // len(lines),
             index,
@@ -334,21 +334,21 @@ def samples(
     ]
 
 
-def found(lines: Sequence[Sequence[Box]], **more: Any) -> list[list[Box]]:
-    settings = OverlaySettings(min_share=more.pop("min_share", 0.15))
-    return persistent_text.overlay_lines(samples(lines, **more), 300, 100, settings)
+def found(lines: Sequence[Sequence[PixelBox]], **more: Any) -> list[list[PixelBox]]:
+    settings = OverlaySettings(min_text_share=more.pop("min_share", 0.15))
+    return persistent_text.find_overlay_text(samples(lines, **more), 300, 100, settings)
 
 
 @pytest.mark.parametrize(("with_text", "counts"), [(1, False), (2, False), (3, True), (16, True)])
 def test_text_counts_when_it_is_seen_often_enough(with_text: int, counts: bool) -> None:
-    lines: list[list[Box]] = [[] for _ in range(16)]
+    lines: list[list[PixelBox]] = [[] for _ in range(16)]
     for k in range(with_text):
         lines[k * 16 // with_text] = [LINE]
     assert found(lines) == (lines if counts else [[]] * 16)
 
 
 def test_a_rare_line_counts_when_it_always_stands_at_one_place() -> None:
-    lines: list[list[Box]] = [[] for _ in range(90)]
+    lines: list[list[PixelBox]] = [[] for _ in range(90)]
     placed = [(110, 80, 190, 90), (95, 80, 205, 91), (60, 79, 240, 90)]
     strewn = [(10, 75, 60, 83), (210, 85, 290, 97), (120, 72, 150, 80)]
     for k in range(3):
@@ -374,7 +374,7 @@ def test_the_names_of_the_opening_are_no_overlay() -> None:
 
 def test_words_change_but_the_band_stays() -> None:
     lines = [[(10 * k, 80 + k % 3, 50 + 10 * k, 90 + k % 3)] for k in range(8)]
-    assert found(lines, min_share=0.9) == lines
+    assert found(lines, min_text_share=0.9) == lines
 
 
 def test_text_above_the_band_is_none() -> None:
@@ -384,7 +384,7 @@ def test_text_above_the_band_is_none() -> None:
 def test_the_upper_line_of_a_subtitle_counts_with_the_lower_one() -> None:
     upper, sign = (90, 68, 210, 78), (90, 20, 210, 30)
     lines = [[LINE]] * 9 + [[upper, LINE, sign]]
-    assert found(lines, min_share=0.5)[9] == [upper, LINE]
+    assert found(lines, min_text_share=0.5)[9] == [upper, LINE]
 
 
 @given(
@@ -399,7 +399,7 @@ def test_the_upper_line_of_a_subtitle_counts_with_the_lower_one() -> None:
         max_size=12,
     )
 )
-def test_overlays_are_lines_that_were_seen_in_the_band(lines: list[list[Box]]) -> None:
+def test_overlays_are_lines_that_were_seen_in_the_band(lines: list[list[PixelBox]]) -> None:
     for seen, counted in zip(lines, found(lines), strict=True):
         assert set(counted) <= set(seen)
         assert all(box[3] > 70 for box in counted)
@@ -409,15 +409,15 @@ def test_overlays_are_lines_that_were_seen_in_the_band(lines: list[list[Box]]) -
     ("ticker", "clear", "keeps"), [(20, 8, True), (20, 7, False), (0, 20, False)]
 )
 def test_the_half_before_a_ticker_keeps_its_picture(ticker: int, clear: int, keeps: bool) -> None:
-    boxes: list[list[Box]] = [[]] * clear + [[LINE]] * ticker
+    boxes: list[list[PixelBox]] = [[]] * clear + [[LINE]] * ticker
     expected = set(range(clear)) if keeps else set()
-    assert persistent_text.clear_scenes(samples(boxes), boxes) == expected
+    assert persistent_text.find_overlay_free_scenes(samples(boxes), boxes) == expected
 
 
 def test_where_nobody_speaks_the_picture_is_cropped_as_elsewhere() -> None:
     # Subtitles: half of the frames, then a long chase without a word.
-    boxes: list[list[Box]] = [[LINE], []] * 10 + [[]] * 20
-    assert persistent_text.clear_scenes(samples(boxes), boxes) == frozenset()
+    boxes: list[list[PixelBox]] = [[LINE], []] * 10 + [[]] * 20
+    assert persistent_text.find_overlay_free_scenes(samples(boxes), boxes) == frozenset()
 
 
 @given(
@@ -429,9 +429,9 @@ def test_where_nobody_speaks_the_picture_is_cropped_as_elsewhere() -> None:
 def test_what_is_kept_is_even_and_above_every_overlay(
     width: int, height: int, tops: list[int], margin: int
 ) -> None:
-    picture = letterbox_detection.picture(width, height, [])
+    picture = letterbox_detection.estimate_content_rect(width, height, [])
     assert picture == Rect(0, 0, width // 2 * 2, height // 2 * 2)
-    kept = persistent_text.above(picture, [(0, top, 4, top + 4) for top in tops], margin)
+    kept = persistent_text.crop_above_text(picture, [(0, top, 4, top + 4) for top in tops], margin)
     assert kept.width == picture.width and kept.height % 2 == 0
     assert 2 <= kept.height <= picture.height
     if kept.height > 2:
@@ -460,7 +460,7 @@ def test_no_lit_frame_loses_more_than_the_blend(
         )
         for a, b, c, d in found
     ]
-    kept = letterbox_detection.picture(width, height, edges)
+    kept = letterbox_detection.estimate_content_rect(width, height, edges)
     assert kept.x % 2 == kept.y % 2 == kept.width % 2 == kept.height % 2 == 0
     assert kept.x >= 0 and kept.x + kept.width <= width
     # Two pixels of blend, and one to make it even.
@@ -471,36 +471,36 @@ def test_no_lit_frame_loses_more_than_the_blend(
 
 def test_an_edge_that_wanders_is_the_dark_and_no_bar() -> None:
     wandering = [(10 * k, 5, 300, 200 - 7 * k) for k in range(2, 9)]
-    assert letterbox_detection.picture(300, 200, wandering).width == 300
-    assert letterbox_detection.picture(300, 200, [(40, 0, 260, 200)] * 2) == Rect(0, 0, 300, 200)
-    assert letterbox_detection.picture(300, 200, [(40, 0, 260, 200)] * 3) == Rect(42, 0, 216, 200)
+    assert letterbox_detection.estimate_content_rect(300, 200, wandering).width == 300
+    assert letterbox_detection.estimate_content_rect(300, 200, [(40, 0, 260, 200)] * 2) == Rect(0, 0, 300, 200)
+    assert letterbox_detection.estimate_content_rect(300, 200, [(40, 0, 260, 200)] * 3) == Rect(42, 0, 216, 200)
 
 
 def test_text_in_a_bar_does_not_make_it_picture() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[20:80] = 90
     image[85:95, 60:140] = 255
-    assert letterbox_detection.lit_edges(image, [(58, 83, 142, 97)]) == (0, 20, 200, 80)
-    assert letterbox_detection.lit_edges(np.full_like(image, 20), []) is None
+    assert letterbox_detection.detect_content_edges(image, [(58, 83, 142, 97)]) == (0, 20, 200, 80)
+    assert letterbox_detection.detect_content_edges(np.full_like(image, 20), []) is None
 
 
 # --- credits --------------------------------------------------------------------------------------
 
 
-def rows_of_text(count: int, shift: int = 0) -> list[Box]:
+def rows_of_text(count: int, shift: int = 0) -> list[PixelBox]:
     return [(20 + shift, 8 * k, 90 + shift, 8 * k + 6) for k in range(count)]
 
 
 def judge(
-    texts: Sequence[Sequence[Box]], seconds: Sequence[int], scenes: Sequence[int], **settings: Any
+    texts: Sequence[Sequence[PixelBox]], seconds: Sequence[int], scenes: Sequence[int], **settings: Any
 ) -> set[int]:
     spans, at = [], 0
     for length in seconds:
         spans.append(scene(at, at + length, Fraction(1)))
         at += length
-    none: list[list[Box]] = [[] for _ in texts]
+    none: list[list[PixelBox]] = [[] for _ in texts]
     return set(
-        credits.credit_scenes(
+        credits.detect_credits(
             spans, samples(texts, scenes=scenes), none, 100, OverlaySettings(**settings)
         )
     )
@@ -533,7 +533,7 @@ def test_settings_say_how_full_how_often_and_how_long() -> None:
     assert judge([[]] * 4 + texts[4:], [12] * 3, scenes, **long) == set()
 
 
-def names_over_picture(words: Sequence[int]) -> list[list[Box]]:
+def names_over_picture(words: Sequence[int]) -> list[list[PixelBox]]:
     return [[(20, 60, 20 + wide, 70)] if wide else [] for wide in words]
 
 
@@ -557,18 +557,18 @@ def test_subtitles_are_no_credits() -> None:
     texts = [rows_of_text(4) for _ in range(8)]
     spans = [scene(6 * k, 6 * k + 6, Fraction(1)) for k in range(4)]
     seen = samples(texts, scenes=[index // 2 for index in range(8)])
-    assert credits.credit_scenes(spans, seen, texts, 100, OverlaySettings()) == {}
+    assert credits.detect_credits(spans, seen, texts, 100, OverlaySettings()) == {}
 
 
 def test_names_and_roles_side_by_side_are_one_row() -> None:
     lines = [(10, 10, 50, 20), (60, 12, 90, 21), (10, 30, 50, 40), (60, 29, 99, 39)]
-    assert [len(row) for row in text_detection.text_rows(lines)] == [2, 2]
+    assert [len(row) for row in text_detection.group_text_rows(lines)] == [2, 2]
 
 
 def test_what_is_no_line_of_text_does_not_count() -> None:
     shapes = [(0, 0, 90, 30), (50, 20, 60, 30), (10, 60, 60, 70)]
     image = np.zeros((100, 100, 3), np.uint8)
-    assert text_detection.text_lines(image, lambda _: shapes, 0) == ((10, 60, 60, 70),)
+    assert text_detection.detect_text_lines(image, lambda _: shapes, 0) == ((10, 60, 60, 70),)
 
 
 def test_the_digest_of_the_scenes_is_part_of_the_key(tmp_path: Path) -> None:
@@ -576,7 +576,7 @@ def test_the_digest_of_the_scenes_is_part_of_the_key(tmp_path: Path) -> None:
     video.write_bytes(b"video")
     keys = set()
     for end in (90, 91):
-        scenes = committed(tmp_path / str(end), tables.SCENES, [scene(0, end)])
+        scenes = commit_table(tmp_path / str(end), tables.SCENES, [scene(0, end)])
         ref = FileRef(path=video, sha256=digest_file(video), size=5)
         inputs = overlays.OverlayInputs(unit="v", show="demo", video=ref, scenes=scenes)
         keys.add(overlays.STAGE.key(inputs, OverlaySettings()))

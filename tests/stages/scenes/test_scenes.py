@@ -36,7 +36,7 @@ from mimix_core.stages.scenes.frame_distances import (
 )
 from mimix_core.stages.scenes.frame_downscale import FrameDownscaler
 from mimix_core.stages.scenes.gradual_transitions import detect_transitions
-from tests.media_factory import Shot, Truth, write_sound, write_video
+from tests.media_factory import GroundTruth, Shot, write_sound, write_video
 from tests.stages.scenes.transitions import MIXED, Reel, shot
 
 DEFAULTS = SceneSettings()
@@ -138,7 +138,7 @@ def test_the_limits_are_configurable(tmp_path: Path) -> None:
 
 
 def write_unreadable_files(folder: Path) -> dict[str, tuple[Path, str]]:
-    truth: Truth = write_video(folder / "whole.mkv", [Shot(48)])
+    truth: GroundTruth = write_video(folder / "whole.mkv", [Shot(48)])
     content = bytearray(truth.path.read_bytes())
     text, empty = folder / "text.mp4", folder / "empty.mp4"
     text.write_text("not a video\n" * 99)
@@ -373,6 +373,20 @@ def test_the_contrast_of_a_plain_dissolve_follows_its_curve(
     mixed = np.flatnonzero(np.minimum(shares, 1 - shares) > 0.1)
     assert transition.start <= mixed[0] and mixed[-1] < transition.end
     assert transition.end - transition.start <= 1.7 * frames + 12
+
+
+@pytest.mark.parametrize("frames", [12, 24, 36, 48, 60])
+def test_a_dissolve_found_at_its_middle_only_is_extended_to_its_ends(frames: int) -> None:
+    """A small residual leaves the middle, and ``max_misfit`` -1 no detection by contrast."""
+    first, second = np.random.default_rng(frames).integers(0, 256, (2, THUMBNAIL_VALUES))
+    shares = np.concatenate([np.zeros(60), np.arange(1, frames + 1) / (frames + 1), np.ones(60)])
+    builder = FrameDistanceBuilder()
+    for share in shares:
+        builder.add(np.rint(first * (1 - share) + second * share).astype(np.uint8))
+    (transition,) = detect_transitions(builder.finish(), 0.05, -1.0)
+    blended = np.flatnonzero((shares > 0) & (shares < 1))
+    assert transition.start <= blended[0] and blended[-1] < transition.end
+    assert transition.end - transition.start <= frames + 8
 
 
 @settings(deadline=None, max_examples=20)

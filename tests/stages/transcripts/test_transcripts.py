@@ -23,13 +23,13 @@ from mimix_core import tables
 from mimix_core.engine.artifacts import FileRef, file_ref
 from mimix_core.engine.stage import StageReport
 from mimix_core.errors import MissingModel
-from mimix_core.media import ffmpeg_exe
+from mimix_core.media import find_ffmpeg
 from mimix_core.settings import TranscriptSettings
 from mimix_core.stages import transcripts
 from mimix_core.stages.transcripts import dialogue, stage
-from mimix_core.stages.transcripts.dialogue import Line, Word
+from mimix_core.stages.transcripts.dialogue import DialogueLine, TimedWord
 from mimix_core.tables import Reason
-from tests.media_factory import Shot, committed, write_sound, write_video
+from tests.media_factory import Shot, commit_table, write_sound, write_video
 
 SRT = """1
 00:00:00,500 --> 00:00:01,500
@@ -127,7 +127,7 @@ def report(
     inputs = transcripts.TranscriptInputs(
         unit="v",
         video=file_ref(video),
-        clips=committed(folder / "clips", tables.CLIPS, clips),
+        clips=commit_table(folder / "clips", tables.CLIPS, clips),
         subtitles=None if subtitles is None else file_ref(beside),
         subtitles_language=language,
         speech_model=model,
@@ -165,8 +165,8 @@ def test_each_format_is_read(tmp_path: Path, suffix: str, text: str) -> None:
 def test_a_line_is_in_when_and_only_when_it_overlaps(
     times: list[tuple[int, int]], start: int
 ) -> None:
-    said = [Line(Fraction(a, 1000), Fraction(a + n, 1000), f"{a} {n}") for a, n in times]
-    heard = dialogue.spoken(clip(start), said)
+    said = [DialogueLine(Fraction(a, 1000), Fraction(a + n, 1000), f"{a} {n}") for a, n in times]
+    heard = dialogue.select_clip_lines(clip(start), said)
     begin, end = Fraction(start, 1000), Fraction(start, 1000) + Fraction(81, 16)
     wanted = [line for line in said if min(line.end, end) > max(line.start, begin)]
     assert [line.text for line in heard] == [line.text for line in wanted]
@@ -310,7 +310,7 @@ def with_streams(
     folder = path.parent
     video = write_video(folder / "bare.mp4", [Shot(24 * 9)], size=(64, 64)).path
     # -itsoffset shifts all that the file holds: the video then starts at that time.
-    command = [ffmpeg_exe(), "-v", "error", "-y", "-itsoffset", offset, "-i", str(video)]
+    command = [find_ffmpeg(), "-v", "error", "-y", "-itsoffset", offset, "-i", str(video)]
     for number, (text, _, _) in enumerate(streams):
         (folder / f"{number}.srt").write_text(text)
         command += ["-itsoffset", offset, "-i", str(folder / f"{number}.srt")]
@@ -389,7 +389,7 @@ def test_pictures_of_text_are_passed_over_and_noted(tmp_path: Path) -> None:
     bare = write_video(tmp_path / "bare.mp4", [Shot(48)], size=(64, 64)).path
     video = tmp_path / "v.mkv"
     inputs = ["-i", str(bare), "-i", str(pgs(tmp_path / "pictures.sup"))]
-    command = [ffmpeg_exe(), "-v", "error", *inputs, "-map", "0", "-map", "1", "-c", "copy"]
+    command = [find_ffmpeg(), "-v", "error", *inputs, "-map", "0", "-map", "1", "-c", "copy"]
     subprocess.run([*command, str(video)], check=True)
     found = report(tmp_path, [clip()], video=video)
     assert (found.rows[0]["status"], found.rows[0]["backend"]) == ("ok", "none")
@@ -405,9 +405,9 @@ def test_an_episode_whose_process_died_has_a_failed_row_per_clip(tmp_path: Path)
     inputs = transcripts.TranscriptInputs(
         unit="v",
         video=FileRef(path=tmp_path / "gone.mp4", sha256="0" * 64, size=1),
-        clips=committed(tmp_path / "clips", tables.CLIPS, [clip(), clip(8000)]),
+        clips=commit_table(tmp_path / "clips", tables.CLIPS, [clip(), clip(8000)]),
     )
-    found = stage.broken(inputs, Reason.DECODER_CRASHED, "signal 11")
+    found = stage.failed_rows(inputs, Reason.DECODER_CRASHED, "signal 11")
     tables.validate(tables.TRANSCRIPTS, found.rows)
     assert [row["reason"] for row in found.rows] == ["decoder_crashed"] * 2
 
@@ -418,12 +418,12 @@ def test_an_episode_whose_process_died_has_a_failed_row_per_clip(tmp_path: Path)
 def test_times_count_from_the_clip_and_not_from_the_frame_it_opens_with() -> None:
     """In a source of variable rate the frame that is shown at g_0 may be seconds old."""
     old = [500, *(2000 + k * 62 for k in range(1, 81))]
-    line = Line(Fraction(3), Fraction(4), "Now.", (Word(Fraction(3), Fraction(4), "Now."),))
-    (heard,) = dialogue.spoken(clip(2000, source_pts=old), [line])
+    line = DialogueLine(Fraction(3), Fraction(4), "Now.", (TimedWord(Fraction(3), Fraction(4), "Now."),))
+    (heard,) = dialogue.select_clip_lines(clip(2000, source_pts=old), [line])
     assert (heard.start, heard.end) == (1, 2)
     assert [(word.start, word.end) for word in heard.words] == [(1, 2)]
     assert (
-        dialogue.spoken(clip(2000, source_pts=old), [Line(Fraction(1), Fraction(2), "Old.")]) == []
+        dialogue.select_clip_lines(clip(2000, source_pts=old), [DialogueLine(Fraction(1), Fraction(2), "Old.")]) == []
     )
 
 
@@ -431,12 +431,12 @@ def test_times_count_from_the_clip_and_not_from_the_frame_it_opens_with() -> Non
 def test_of_clips_that_follow_each_other_each_word_is_in_one(gaps: list[int], at: int) -> None:
     words = []
     for number, gap in enumerate(gaps):
-        words.append(Word(Fraction(at, 1000), Fraction(at + gap, 1000), f"w{number}"))
+        words.append(TimedWord(Fraction(at, 1000), Fraction(at + gap, 1000), f"w{number}"))
         at += gap
-    line = Line(words[0].start, words[-1].end, " ".join(w.text for w in words), tuple(words))
+    line = DialogueLine(words[0].start, words[-1].end, " ".join(w.text for w in words), tuple(words))
     # Clips of 81/16 s, one after the other.
     clips = [clip(0, start_num=k * 81, start_den=16) for k in range(3)]
-    heard = [word for c in clips for part in dialogue.spoken(c, [line]) for word in part.words]
+    heard = [word for c in clips for part in dialogue.select_clip_lines(c, [line]) for word in part.words]
     assert [word.text for word in heard] == [
         word.text for word in words if word.start + word.end < 6 * Fraction(81, 16)
     ]
@@ -445,7 +445,7 @@ def test_of_clips_that_follow_each_other_each_word_is_in_one(gaps: list[int], at
 
 def test_speech_without_a_model_is_a_clear_error(tmp_path: Path, silent: Path) -> None:
     with pytest.raises(MissingModel, match=r"transcripts\.model"):
-        run(tmp_path, [clip()], video=silent, speech="faster-whisper")
+        run(tmp_path, [clip()], video=silent, asr_backend="faster-whisper")
 
 
 def test_a_folder_that_is_no_model_is_a_clear_error(tmp_path: Path) -> None:
@@ -457,7 +457,7 @@ def test_a_folder_that_is_no_model_is_a_clear_error(tmp_path: Path) -> None:
             tmp_path,
             [clip()],
             video=video,
-            speech="faster-whisper",
+            asr_backend="faster-whisper",
             model=file_ref(tmp_path / "model"),
         )
 
@@ -506,7 +506,7 @@ def test_speech_is_laid_on_the_clips(tmp_path: Path, monkeypatch: pytest.MonkeyP
         tmp_path,
         [clip(0), clip(5000)],
         video=video,
-        speech="faster-whisper",
+        asr_backend="faster-whisper",
         model=file_ref(tmp_path / "v.mkv"),
     )
     assert [row["backend"] for row in rows] == ["faster-whisper"] * 2
@@ -521,7 +521,7 @@ def test_speech_is_laid_on_the_clips(tmp_path: Path, monkeypatch: pytest.MonkeyP
         [clip(0)],
         video=video,
         subtitles=SRT,
-        speech="faster-whisper",
+        asr_backend="faster-whisper",
         model=file_ref(tmp_path / "v.mkv"),
     )
     assert len(heard) == 1
@@ -531,6 +531,6 @@ def test_a_silent_episode_says_that_nobody_listened(tmp_path: Path) -> None:
     pytest.importorskip("faster_whisper")
     video = write_video(tmp_path / "mute.mp4", [Shot(24)]).path
     (row,) = run(
-        tmp_path, [clip(0)], video=video, speech="faster-whisper", model=file_ref(tmp_path)
+        tmp_path, [clip(0)], video=video, asr_backend="faster-whisper", model=file_ref(tmp_path)
     )
     assert (row["status"], row["backend"], row["text"]) == ("ok", "none", "")

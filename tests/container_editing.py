@@ -1,4 +1,4 @@
-"""Cutting into video files: MP4 boxes, EBML elements, AVI chunks, TS packets, H.264 headers."""
+"""Editing of video files: MP4 boxes, EBML elements, AVI chunks, TS packets, H.264 headers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TS_PACKET = 188
 
 
 def box(kind: bytes, body: bytes) -> bytes:
-    """An MP4 box."""
+    """Build an MP4 box."""
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
 
@@ -18,32 +18,32 @@ def full_box(kind: bytes, body: bytes, version_flags: int = 0) -> bytes:
     return box(kind, struct.pack(">I", version_flags) + body)
 
 
-def body_of(data: bytes, kind: bytes) -> int:
-    """Offset of the body of the only box ``kind``, ``mdat`` or one from ``moov`` on."""
+def box_body_offset(data: bytes, kind: bytes) -> int:
+    """Return the body offset of the only box ``kind``: ``mdat``, or one from ``moov`` on."""
     start = 0 if kind == b"mdat" else data.index(b"moov")
     assert data.count(kind, start) == 1, f"{data.count(kind, start)} boxes {kind!r}"
     return data.index(kind, start) + 4
 
 
-def put(data: bytes, offset: int, value: bytes) -> bytes:
-    """The same bytes with ``value`` written over those at ``offset``."""
+def overwrite(data: bytes, offset: int, value: bytes) -> bytes:
+    """Overwrite the bytes at ``offset`` with ``value``."""
     assert offset + len(value) <= len(data)
     return data[:offset] + value + data[offset + len(value) :]
 
 
-def put_box(data: bytes, kind: bytes, offset: int, value: bytes) -> bytes:
+def overwrite_in_box(data: bytes, kind: bytes, offset: int, value: bytes) -> bytes:
     """Write ``value`` at ``offset`` of the body of box ``kind``."""
-    return put(data, body_of(data, kind) + offset, value)
+    return overwrite(data, box_body_offset(data, kind) + offset, value)
 
 
-def mdat(data: bytes) -> tuple[int, int]:
-    """Where the media bytes of an MP4 start and end."""
-    start = body_of(data, b"mdat")
+def mdat_range(data: bytes) -> tuple[int, int]:
+    """Return where the media bytes of an MP4 start and end."""
+    start = box_body_offset(data, b"mdat")
     return start, start - 8 + struct.unpack(">I", data[start - 8 : start - 4])[0]
 
 
-def flip(data: bytes, start: int, end: int, share: float, seed: int = 1) -> bytes:
-    """Random bytes in place of ``share`` of those in [start, end)."""
+def corrupt(data: bytes, start: int, end: int, share: float, seed: int = 1) -> bytes:
+    """Replace ``share`` of the bytes in [start, end) with random ones."""
     chance = random.Random(seed)
     changed = bytearray(data)
     for _ in range(max(1, round((end - start) * share))):
@@ -51,21 +51,23 @@ def flip(data: bytes, start: int, end: int, share: float, seed: int = 1) -> byte
     return bytes(changed)
 
 
-def noise(size: int, seed: int = 2) -> bytes:
+def random_bytes(size: int, seed: int = 2) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def chunk_table(data: bytes, change: Callable[[int, int], int]) -> bytes:
+def rewrite_chunk_offsets(data: bytes, change: Callable[[int, int], int]) -> bytes:
     """Replace each entry of ``stco`` by ``change(index, offset)``."""
-    start = body_of(data, b"stco")
+    start = box_body_offset(data, b"stco")
     (count,) = struct.unpack(">I", data[start + 4 : start + 8])
     old = struct.unpack(f">{count}I", data[start + 8 : start + 8 + 4 * count])
     new = [change(index, offset) & 0xFFFFFFFF for index, offset in enumerate(old)]
-    return put(data, start + 8, struct.pack(f">{count}I", *new))
+    return overwrite(data, start + 8, struct.pack(f">{count}I", *new))
 
 
-def ebml(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int]]:
-    """(id, body start, body end) of the EBML elements in [start, end), those of clusters too."""
+def iter_ebml(
+    data: bytes, start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (id, body start, body end) of all EBML elements in [start, end), also in clusters."""
     position = start
     end = len(data) if end is None else end
     while position < end:
@@ -90,7 +92,7 @@ SEGMENT, CLUSTER, SIMPLE_BLOCK, CLUSTER_TIME, SEEK_HEAD = (
 
 
 def ebml_bodies(data: bytes, wanted: int) -> list[tuple[int, int]]:
-    return [(start, end) for identity, start, end in ebml(data) if identity == wanted]
+    return [(start, end) for identity, start, end in iter_ebml(data) if identity == wanted]
 
 
 def ts_packets(data: bytes) -> list[bytes]:
@@ -99,31 +101,31 @@ def ts_packets(data: bytes) -> list[bytes]:
 
 
 def without_timestamps(packet: bytes) -> bytes:
-    """A TS packet whose PES header, if one starts in it, states neither PTS nor DTS."""
+    """Remove PTS and DTS from the PES header of a TS packet, if one starts in it."""
     at = packet.find(b"\x00\x00\x01\xe0")
     if at < 0 or not packet[1] & 0x40:
         return packet
-    return put(packet, at + 7, bytes([packet[at + 7] & 0x3F]))
+    return overwrite(packet, at + 7, bytes([packet[at + 7] & 0x3F]))
 
 
-class Bits:
-    """Bits written one after another, as H.264 headers are."""
+class BitWriter:
+    """Writes the bits of H.264 headers."""
 
     def __init__(self) -> None:
         self._bits = ""
 
-    def fixed(self, value: int, width: int) -> Bits:
+    def fixed(self, value: int, width: int) -> BitWriter:
         self._bits += format(value, f"0{width}b")
         return self
 
-    def golomb(self, *values: int) -> Bits:
+    def golomb(self, *values: int) -> BitWriter:
         for value in values:
             word = format(value + 1, "b")
             self._bits += "0" * (len(word) - 1) + word
         return self
 
     def bytes(self) -> bytes:
-        """With the stop bit, padded, and emulation prevention bytes where they must be."""
+        """Return the bytes with stop bit, padding and emulation prevention bytes."""
         bits = self._bits + "1"
         bits += "0" * (-len(bits) % 8)
         plain = int(bits, 2).to_bytes(len(bits) // 8, "big")
@@ -135,9 +137,9 @@ class Bits:
         return bytes(escaped)
 
 
-def sps(width: int, height: int) -> bytes:
-    """A baseline H.264 sequence parameter set for pictures of that many pixels (whole blocks)."""
-    bits = Bits().fixed(0x67, 8).fixed(66, 8).fixed(0, 8).fixed(52, 8)
+def build_sps(width: int, height: int) -> bytes:
+    """Build a baseline H.264 sequence parameter set for that frame size (multiples of 16)."""
+    bits = BitWriter().fixed(0x67, 8).fixed(66, 8).fixed(0, 8).fixed(52, 8)
     # id, frame number bits, order by decoding, one reference, no gaps
     bits.golomb(0, 0, 2, 1).fixed(0, 1)
     bits.golomb(width // 16 - 1, height // 16 - 1)
@@ -145,8 +147,8 @@ def sps(width: int, height: int) -> bytes:
     return bits.fixed(1, 1).fixed(1, 1).fixed(0, 1).fixed(0, 1).bytes()
 
 
-def avc_config(sequence: bytes, picture: bytes = bytes.fromhex("68ce3c80")) -> bytes:
-    """The body of an ``avcC`` box with one sequence and one picture parameter set."""
+def build_avc_config(sequence: bytes, picture: bytes = bytes.fromhex("68ce3c80")) -> bytes:
+    """Build the body of an ``avcC`` box with one sequence and one picture parameter set."""
     return (
         bytes([1, sequence[1], sequence[2], sequence[3], 0xFF, 0xE1])
         + struct.pack(">H", len(sequence))
@@ -158,17 +160,17 @@ def avc_config(sequence: bytes, picture: bytes = bytes.fromhex("68ce3c80")) -> b
 
 
 def replace_avc_config(data: bytes, config: bytes) -> bytes:
-    """Put ``config`` in place of the ``avcC`` body, sizes of all boxes around it mended.
+    """Replace the ``avcC`` body with ``config``, and adjust the sizes of all enclosing boxes.
 
-    The index must stand after the media, whose offsets would otherwise move.
+    The index must come after the media, whose offsets would otherwise change.
     """
-    start = body_of(data, b"avcC")
+    start = box_body_offset(data, b"avcC")
     (size,) = struct.unpack(">I", data[start - 8 : start - 4])
     grown = len(config) - (size - 8)
     data = data[: start - 8] + box(b"avcC", config) + data[start - 8 + size :]
     assert data.index(b"moov") > data.index(b"mdat")
     for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
-        at = body_of(data, kind) - 8
+        at = box_body_offset(data, kind) - 8
         (old,) = struct.unpack(">I", data[at : at + 4])
-        data = put(data, at, struct.pack(">I", old + grown))
+        data = overwrite(data, at, struct.pack(">I", old + grown))
     return data
