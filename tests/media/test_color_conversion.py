@@ -25,7 +25,7 @@ def flat_frame(y: int, u: int, v: int) -> av.VideoFrame:
 
 
 def reference_rgb(y: int, u: int, v: int, matrix: str, full_range: bool) -> np.ndarray:
-    """Compute RGB by the reference_rgb's formulas, in fractions of a level."""
+    """Compute RGB by the standard's formulas, in fractions of a level."""
     kr, kb = KR_KB[matrix]
     grey = float(y) if full_range else (y - 16) * 255 / 219
     blue, red = ((c - 128) * (1.0 if full_range else 255 / 224) for c in (u, v))
@@ -36,7 +36,7 @@ def reference_rgb(y: int, u: int, v: int, matrix: str, full_range: bool) -> np.n
 def nearest_yuv(
     red: int, green: int, blue: int, matrix: str, full_range: bool
 ) -> tuple[int, int, int]:
-    """Compute the nearest Y, U, V of an RGB color by the reference_rgb's formulas."""
+    """Compute the nearest Y, U, V of an RGB color by the standard's formulas."""
     kr, kb = KR_KB[matrix]
     grey = kr * red + (1 - kr - kb) * green + kb * blue
     u, v = (blue - grey) / (2 - 2 * kb), (red - grey) / (2 - 2 * kr)
