@@ -48,7 +48,7 @@ from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejecti
 from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
 from mimix_core.tables import Row
 from perf.record import ROOT, record
-from tests.stages.cutouts.drawn import boundary_errors, drawn, iou
+from tests.stages.cutouts.manual_masks import boundary_errors, load_manual_masks, mask_iou
 
 DEMO = ROOT / "demo"
 SELFIE = DEMO / "models" / "selfie_segmentation.tflite"
@@ -115,7 +115,7 @@ def masks(
     segmenter = create_segmenter(settings, weights)
     overlaps: defaultdict[str, list[float]] = defaultdict(list)
     errors, refused = [], 0
-    for one in drawn():
+    for one in load_manual_masks():
         clip, folder = clips[one.clip_id]
         located = hand[one.clip_id][one.character]
         frames_NHWC = read_rgb(folder / clip["file"])
@@ -128,7 +128,7 @@ def masks(
             print(f"{segmenter.name} {one.clip_id}: {against[0]}, {against[1]}", flush=True)
         for frame, truth in one.masks.items():
             mask = alpha_NHW[frame] >= 128
-            overlaps[one.character].append(iou(mask, truth))
+            overlaps[one.character].append(mask_iou(mask, truth))
             errors.append(boundary_errors(mask, truth))
             print(
                 f"{segmenter.name} {one.clip_id} {frame}: IoU {overlaps[one.character][-1]:.3f}, "
@@ -142,7 +142,7 @@ def masks(
         "iou_worst_frame": (min(every), "IoU"),
         "outline_mean": (float(outline.mean()), "px"),
         "outline_95_percent": (float(np.percentile(outline, 95)), "px"),
-        "clips_refused_by_quality": (float(refused), f"of {len(drawn())}"),
+        "clips_refused_by_quality": (float(refused), f"of {len(load_manual_masks())}"),
     }
     for character, values in sorted(overlaps.items()):
         figures[f"iou_{character.lower()}"] = (float(np.mean(values)), "IoU")

@@ -45,7 +45,7 @@ def cutout(clip_id: str, style: str, character: str) -> dict[str, Any]:
     )
 
 
-class Footage:
+class SourceTables:
     """Two shows of three episodes with two clips each, and one cutout in each clip."""
 
     def __init__(self, folder: Path) -> None:
@@ -56,7 +56,7 @@ class Footage:
             name = {"cartoon": "Bunny", "realistic": "Clara"}[style]
             for episode in range(3):
                 unit = folder / f"{show}{episode}"
-                rows, told, cut = [], [], []
+                rows, captions, cut = [], [], []
                 for number in range(2):
                     clip_id = f"{show}-{episode}-{number}"
                     frames = np.full((81, HEIGHT, WIDTH, 3), 60 + 20 * number, np.uint8)
@@ -66,12 +66,12 @@ class Footage:
                     row["sha256"] = video(unit / "clips" / row["file"], frames)
                     rows.append(row)
                     text = f"[Character: {name}], stands. [scene-style:{style}]"
-                    told.append(caption(clip_id, text))
+                    captions.append(caption(clip_id, text))
                     cut.append(cutout(clip_id, style, name))
                     (unit / "cutouts" / "masks").mkdir(parents=True, exist_ok=True)
                     write_masks(unit / "cutouts" / cut[-1]["file"], alpha)
                 self.clips.append(table_ref(unit / "clips", tables.CLIPS, rows))
-                self.captions.append(table_ref(unit / "captions", tables.CAPTIONS, told))
+                self.captions.append(table_ref(unit / "captions", tables.CAPTIONS, captions))
                 self.cutouts.append(table_ref(unit / "cutouts", tables.CUTOUTS, cut))
 
     def inputs(self, **split: Any) -> CompositeInputs:
@@ -85,27 +85,29 @@ class Footage:
 
 
 @pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Footage:
-    return Footage(tmp_path_factory.mktemp("footage"))
+def footage(tmp_path_factory: pytest.TempPathFactory) -> SourceTables:
+    return SourceTables(tmp_path_factory.mktemp("footage"))
 
 
-def rows_of(run: StageRun) -> list[Row]:
+def read_rows(run: StageRun) -> list[Row]:
     return tables.read(run.ref.path, tables.COMPOSITES)
 
 
-def good_of(run: StageRun) -> list[Row]:
+def ok_rows(run: StageRun) -> list[Row]:
     """The composites that were made, in the order of their plan."""
-    return sorted(tables.usable(rows_of(run)), key=lambda row: int(row["rank"]))
+    return sorted(tables.usable(read_rows(run)), key=lambda row: int(row["rank"]))
 
 
-def made(store: Store, inputs: CompositeInputs, ratio: str, **more: Any) -> StageRun:
+def run_composites(store: Store, inputs: CompositeInputs, ratio: str, **more: Any) -> StageRun:
     settings = CompositeSettings.model_validate({"ratio": ratio, "preset": "ultrafast", **more})
     return run_stage(store, STAGE, inputs, settings)
 
 
-def test_composites_are_made_from_what_is_trained_on(store: Store, footage: Footage) -> None:
+def test_composites_are_rendered_from_the_training_split(
+    store: Store, footage: SourceTables
+) -> None:
     inputs = footage.inputs(val_share=0.3)
-    run = made(store, inputs, "0.3")
+    run = run_composites(store, inputs, "0.3")
     rows = tables.read(run.ref.path, tables.COMPOSITES)
     good = [row for row in rows if row["status"] == "ok"]
     episodes = {show: {f"{show}-e{n}" for n in range(3)} for show in EPISODES.values()}
@@ -123,18 +125,18 @@ def test_composites_are_made_from_what_is_trained_on(store: Store, footage: Foot
         assert row["style"] != row["character_style"]
         verify_clip(run.ref.folder / row["file"], WIDTH, HEIGHT)
         assert (run.ref.folder / row["sheet_file"]).read_bytes()[:2] == b"\xff\xd8"
-    # Each of the twelve cutouts is told about, whether it was used, held out or not needed.
+    # Each of the twelve cutouts has a row, whether used, held out or not needed.
     reasons = {row["cutout_id"]: row["reason"] for row in rows}
     assert len(reasons) == 12
     held_out = {name for name, reason in reasons.items() if reason == "held_out"}
     assert len(held_out) == 12 - originals
     assert set(reasons.values()) == {None, "held_out", "not_needed_for_ratio"}
-    assert [row["rank"] for row in good_of(run)] == list(range(len(good)))
+    assert [row["rank"] for row in ok_rows(run)] == list(range(len(good)))
     assert {row["rank"] for row in rows if row["status"] != "ok"} == {-1}
 
 
-def test_the_character_is_where_the_table_says(store: Store, footage: Footage) -> None:
-    run = made(store, footage.inputs(), "0.2")
+def test_the_character_is_at_the_position_in_the_table(store: Store, footage: SourceTables) -> None:
+    run = run_composites(store, footage.inputs(), "0.2")
     row = next(r for r in tables.read(run.ref.path, tables.COMPOSITES) if r["status"] == "ok")
     frames = read_rgb(run.ref.folder / row["file"])
     x, y = (round(row[n] + row["scale"] * v) for n, v in (("x", 30), ("y", 40)))
@@ -143,7 +145,7 @@ def test_the_character_is_where_the_table_says(store: Store, footage: Footage) -
     assert np.abs(frames[40, HEIGHT - 1, x].astype(int) - (200, 90, 40)).max() < 60
 
 
-def test_more_than_there_are_pairs_is_said_and_not_repeated(store: Store, footage: Footage) -> None:
+def test_too_few_pairs_are_reported_and_not_repeated(store: Store, footage: SourceTables) -> None:
     half = CompositeInputs(
         unit="all",
         clips=tuple(footage.clips[i] for i in (0, 3)),
@@ -151,13 +153,13 @@ def test_more_than_there_are_pairs_is_said_and_not_repeated(store: Store, footag
         cutouts=(footage.cutouts[0],),
         split=DatasetSettings(),
     )
-    run = made(store, half, "0.9", require_located_characters=False)
+    run = run_composites(store, half, "0.9", require_located_characters=False)
     notes = store.record(run.ref).notes
     assert (notes["wanted"], notes["tried"], notes["made"]) == (36, 4, 4)
     assert run.ref.counts.rows_in == 4
 
 
-def test_a_broken_source_fails_alone(store: Store, footage: Footage, tmp_path: Path) -> None:
+def test_a_broken_source_fails_alone(store: Store, footage: SourceTables, tmp_path: Path) -> None:
     rows = tables.read(footage.clips[0].path, tables.CLIPS)
     for row in rows:
         target = tmp_path / "clips" / row["file"]
@@ -165,58 +167,60 @@ def test_a_broken_source_fails_alone(store: Store, footage: Footage, tmp_path: P
         target.write_bytes(b"broken")
     broken = table_ref(tmp_path / "clips", tables.CLIPS, rows)
     inputs = footage.inputs().model_copy(update={"clips": (broken, *footage.clips[1:])})
-    run = made(store, inputs, "0.45")
+    run = run_composites(store, inputs, "0.45")
     found = tables.read(run.ref.path, tables.COMPOSITES)
     failed = [row for row in found if row["status"] == "failed"]
     good = [row for row in found if row["status"] == "ok"]
     assert {row["reason"] for row in failed} == {"render_failed"}
     assert all("bbb-0" in row["composite_id"] for row in failed)
-    # Others take its place: the share is met all the same.
+    # Other pairs replace it, so the ratio is met.
     assert len(good) == store.record(run.ref).notes["wanted"]
     assert not any("bbb-0-" in row["composite_id"] for row in good)
-    # Nothing half made is left behind.
+    # No partial files remain.
     files = {p.name for p in (run.ref.folder / "videos").iterdir()}
     assert files == {Path(row["file"]).name for row in good}
 
 
-def test_when_nothing_can_be_rendered_not_every_pair_is_tried(
-    store: Store, footage: Footage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_after_consecutive_failures_no_more_pairs_are_tried(
+    store: Store, footage: SourceTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when a disk with all masks is gone: of millions of pairs each would take its second."""
+    """As when the disk with the masks is missing: trying millions of pairs would take days."""
     monkeypatch.setattr(stage, "_MAX_CONSECUTIVE_FAILURES", 4)
     gone = []
     for ref in footage.cutouts:
         folder = tmp_path / ref.path.parts[-3]
         gone.append(table_ref(folder, tables.CUTOUTS, tables.read(ref.path, tables.CUTOUTS)))
     inputs = footage.inputs(val_share=0).model_copy(update={"cutouts": tuple(gone)})
-    run = made(store, inputs, "0.2")
-    rows = rows_of(run)
+    run = run_composites(store, inputs, "0.2")
+    rows = read_rows(run)
     assert {(row["status"], row["reason"]) for row in rows} == {("failed", "render_failed")}
     tried = [row for row in rows if row["background_clip_id"]]
     assert 4 <= len(tried) == store.record(run.ref).notes["tried"] < 8
     assert all("masks" in row["detail"] for row in tried)
-    # Each of the others is told why, too.
+    # The other cutouts have rows with a reason too.
     assert len({row["cutout_id"] for row in rows}) == len(rows) == 12
     assert all("not tried" in row["detail"] for row in rows if row not in tried)
 
 
-def test_who_is_in_all_the_scenes_is_told_so(
-    store: Store, footage: Footage, tmp_path: Path
+def test_a_character_in_all_backgrounds_is_reported(
+    store: Store, footage: SourceTables, tmp_path: Path
 ) -> None:
-    """The ratio is not met, and that is not what it is told."""
+    """The reason is not that the ratio is met."""
     clips = [row["clip_id"] for row in tables.read(footage.clips[3].path, tables.CLIPS)]
     text = "[Character: Clara], waves. [Character: Bunny], runs. [scene-style:realistic]"
-    told = table_ref(tmp_path / "told", tables.CAPTIONS, [caption(name, text) for name in clips])
+    captions = table_ref(
+        tmp_path / "captions", tables.CAPTIONS, [caption(name, text) for name in clips]
+    )
     inputs = CompositeInputs(
         unit="all",
         clips=(footage.clips[0], footage.clips[3]),
-        captions=(footage.captions[0], told),
+        captions=(footage.captions[0], captions),
         cutouts=(footage.cutouts[0], footage.cutouts[3]),
         split=DatasetSettings(val_share=0),
     )
-    run = made(store, inputs, "0.9", require_located_characters=False)
-    assert {row["character"] for row in good_of(run)} == {"Clara"}
-    others = [row for row in rows_of(run) if row["character"] == "Bunny"]
+    run = run_composites(store, inputs, "0.9", require_located_characters=False)
+    assert {row["character"] for row in ok_rows(run)} == {"Clara"}
+    others = [row for row in read_rows(run) if row["character"] == "Bunny"]
     assert {row["reason"] for row in others} == {"no_background"}
     assert all("name Bunny already" in row["detail"] for row in others)
 
@@ -224,20 +228,23 @@ def test_who_is_in_all_the_scenes_is_told_so(
 @pytest.mark.parametrize(
     "values", [{"preset": "bogus"}, {"feather": 1e9}, {"min_height": 0.9, "max_height": 0.5}]
 )
-def test_settings_that_can_make_nothing_are_refused(values: dict[str, Any]) -> None:
+def test_invalid_settings_are_rejected(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CompositeSettings.model_validate(values)
 
 
-def test_the_same_bytes_whatever_the_number_of_workers(footage: Footage, tmp_path: Path) -> None:
+def test_the_same_bytes_whatever_the_number_of_workers(
+    footage: SourceTables, tmp_path: Path
+) -> None:
     one, two = (
-        made(Store(tmp_path / str(n)), footage.inputs(), "0.3", workers=n).ref for n in (1, 3)
+        run_composites(Store(tmp_path / str(n)), footage.inputs(), "0.3", workers=n).ref
+        for n in (1, 3)
     )
     assert one.key == two.key
     assert one.sha256 == two.sha256
 
 
-def test_the_datasets_own_ratio_is_no_part_of_the_key(footage: Footage) -> None:
+def test_the_datasets_ratio_is_not_part_of_the_key(footage: SourceTables) -> None:
     settings = CompositeSettings()
     one = STAGE.key(footage.inputs(ratio="0.05"), settings)
     assert one == STAGE.key(footage.inputs(), settings)
@@ -245,21 +252,26 @@ def test_the_datasets_own_ratio_is_no_part_of_the_key(footage: Footage) -> None:
 
 
 @pytest.mark.parametrize("share", ["0", "0.4"])
-def test_placebos_are_an_exact_share(store: Store, footage: Footage, share: str) -> None:
-    good = good_of(made(store, footage.inputs(), "0.45", same_style_share=share))
+def test_same_style_controls_are_an_exact_share(
+    store: Store, footage: SourceTables, share: str
+) -> None:
+    good = ok_rows(run_composites(store, footage.inputs(), "0.45", same_style_share=share))
     wanted = Fraction(share)
     for count in range(len(good) + 1):
         found = sum(row["style"] == row["character_style"] for row in good[:count])
         assert found == same_style_count(count, wanted)
     for row in good:
-        # No character stands beside itself.
+        # No character appears twice.
         names = {"cartoon": "Bunny", "realistic": "Clara"}
         assert row["style"] != row["character_style"] or names[row["style"]] != row["character"]
 
 
-def test_a_smaller_share_is_the_beginning_of_a_larger_one(footage: Footage, tmp_path: Path) -> None:
+def test_a_smaller_ratio_is_a_prefix_of_a_larger_one(footage: SourceTables, tmp_path: Path) -> None:
     plans = [
-        [row["composite_id"] for row in good_of(made(Store(tmp_path / r), footage.inputs(), r))]
+        [
+            row["composite_id"]
+            for row in ok_rows(run_composites(Store(tmp_path / r), footage.inputs(), r))
+        ]
         for r in ("0.1", "0.2", "0.4")
     ]
     for small, large in pairwise(plans):
@@ -267,8 +279,8 @@ def test_a_smaller_share_is_the_beginning_of_a_larger_one(footage: Footage, tmp_
         assert large[: len(small)] == small
 
 
-def test_nobody_is_pasted_over_whom_the_caption_names(
-    store: Store, footage: Footage, tmp_path: Path
+def test_captioned_characters_are_not_hidden(
+    store: Store, footage: SourceTables, tmp_path: Path
 ) -> None:
     # In one episode somebody fills the frame, whose masks are not fit for pasting.
     ref = footage.cutouts[0]
@@ -285,47 +297,47 @@ def test_nobody_is_pasted_over_whom_the_caption_names(
         update={"cutouts": (table, *footage.cutouts[1:])}
     )
     # Of 64 x 48 pixels, the figure is at least some 10 x 17.
-    run = made(store, inputs, "0.45", max_occlusion=0.03)
-    refused = [row for row in rows_of(run) if row["reason"] == "no_place"]
+    run = run_composites(store, inputs, "0.45", max_occlusion=0.03)
+    refused = [row for row in read_rows(run) if row["reason"] == "no_place"]
     assert refused
     assert all("hides" in row["detail"] for row in refused)
     assert {row["background_episode_id"] for row in refused} == {"bbb-e0"}
-    for row in good_of(run):
+    for row in ok_rows(run):
         assert row["background_episode_id"] != "bbb-e0"
         assert row["covered"] <= 0.03
-    assert len(good_of(run)) == store.record(run.ref).notes["wanted"]
+    assert len(ok_rows(run)) == store.record(run.ref).notes["wanted"]
 
 
-def test_only_scenes_whose_characters_are_located_when_so_set(
-    store: Store, footage: Footage
-) -> None:
+def test_backgrounds_can_require_located_characters(store: Store, footage: SourceTables) -> None:
     nobody = footage.inputs().model_copy(update={"cutouts": tuple(footage.cutouts[:3])})
-    assert good_of(made(store, nobody, "0.2", require_located_characters=False))
-    run = made(store, nobody, "0.2")
-    assert not good_of(run)
-    assert {row["reason"] for row in rows_of(run)} == {"no_background", "held_out"}
-    why = {row["detail"] for row in rows_of(run) if row["reason"] == "no_background"}
+    assert ok_rows(run_composites(store, nobody, "0.2", require_located_characters=False))
+    run = run_composites(store, nobody, "0.2")
+    assert not ok_rows(run)
+    assert {row["reason"] for row in read_rows(run)} == {"no_background", "held_out"}
+    why = {row["detail"] for row in read_rows(run) if row["reason"] == "no_background"}
     assert all(detail.endswith("of which all named characters were located") for detail in why)
 
 
-def test_whoever_acts_with_another_is_not_pasted_without(
-    store: Store, footage: Footage, tmp_path: Path
+def test_a_character_that_acts_with_another_is_not_pasted_alone(
+    store: Store, footage: SourceTables, tmp_path: Path
 ) -> None:
     clips = [row["clip_id"] for row in tables.read(footage.clips[0].path, tables.CLIPS)]
     text = "[Character: Bunny], looks at Frank. [Character: Frank], waves. [scene-style:cartoon]"
-    told = table_ref(tmp_path / "told", tables.CAPTIONS, [caption(name, text) for name in clips])
-    inputs = footage.inputs(val_share=0).model_copy(
-        update={"captions": (told, *footage.captions[1:])}
+    captions = table_ref(
+        tmp_path / "captions", tables.CAPTIONS, [caption(name, text) for name in clips]
     )
-    run = made(store, inputs, "0.2")
-    found = {row["source_clip_id"]: row for row in rows_of(run) if row["source_clip_id"] in clips}
+    inputs = footage.inputs(val_share=0).model_copy(
+        update={"captions": (captions, *footage.captions[1:])}
+    )
+    run = run_composites(store, inputs, "0.2")
+    found = {row["source_clip_id"]: row for row in read_rows(run) if row["source_clip_id"] in clips}
     assert {row["reason"] for row in found.values()} == {"acts_with_others"}
     assert all("Frank" in row["detail"] for row in found.values())
-    run = made(store, inputs, "0.4", solo_actions_only=False)
-    assert any(row["source_clip_id"] in clips for row in good_of(run))
+    run = run_composites(store, inputs, "0.4", solo_actions_only=False)
+    assert any(row["source_clip_id"] in clips for row in ok_rows(run))
 
 
-def test_a_figure_goes_along_with_a_panning_scene(store: Store, tmp_path: Path) -> None:
+def test_a_figure_follows_a_panning_background(store: Store, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     wall = np.repeat(np.repeat(rng.integers(0, 255, (24, 48, 3)), 8, 0), 8, 1).astype(np.uint8)
     panned = np.stack([wall[20:116, n : 160 + n] for n in range(81)])
@@ -333,7 +345,7 @@ def test_a_figure_goes_along_with_a_panning_scene(store: Store, tmp_path: Path) 
     standing[:, 30:90, 60:90] = (200, 90, 40)
     alpha = np.zeros((81, 96, 160), np.uint8)
     alpha[:, 30:90, 60:90] = 255
-    clips, told = [], []
+    clips, captions = [], []
     for name, style, frames in (
         ("scene", "cartoon", panned),
         ("source", "realistic", standing),
@@ -342,7 +354,7 @@ def test_a_figure_goes_along_with_a_panning_scene(store: Store, tmp_path: Path) 
         row["sha256"] = video(tmp_path / "clips" / row["file"], frames)
         clips.append(row)
         text = f"[Character: {name.title()}], stands. [scene-style:{style}]"
-        told.append(caption(name, text))
+        captions.append(caption(name, text))
     cut = cutout("source", "realistic", "Source") | {"show": "source", "border": []}
     cut |= {"boxes": [[60, 30, 90, 90]] * 81}
     (tmp_path / "cutouts" / "masks").mkdir(parents=True)
@@ -350,11 +362,11 @@ def test_a_figure_goes_along_with_a_panning_scene(store: Store, tmp_path: Path) 
     inputs = CompositeInputs(
         unit="all",
         clips=(table_ref(tmp_path / "clips", tables.CLIPS, clips),),
-        captions=(table_ref(tmp_path / "captions", tables.CAPTIONS, told),),
+        captions=(table_ref(tmp_path / "captions", tables.CAPTIONS, captions),),
         cutouts=(table_ref(tmp_path / "cutouts", tables.CUTOUTS, [cut]),),
         split=DatasetSettings(val_share=0),
     )
-    row = good_of(made(store, inputs, "0.34", require_located_characters=False))[0]
+    row = ok_rows(run_composites(store, inputs, "0.34", require_located_characters=False))[0]
     assert (row["source_camera"], row["background_camera"]) == ("static", "moving")
     assert len(row["path"]) == 81
     _, x0, _ = row["path"][0]

@@ -13,14 +13,14 @@ from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejecti
 from mimix_core.stages.cutouts.sam2 import model_zoo
 from mimix_core.stages.cutouts.sam2.sam2_segmenter import Sam2Segmenter, compute_soft_alphas
 from mimix_core.tables import Reason
-from tests.stages.cutouts.small_sam2 import IMAGE_SIZE, moving_figures, small_sam2
+from tests.stages.cutouts.tiny_sam2 import IMAGE_SIZE, build_tiny_sam2, moving_figures
 
 SETTINGS = Sam2Settings(model="tiny", image_size=IMAGE_SIZE, precision="fp32")
 
 
 def segmenter(seed: int, *, sees: bool = False) -> Sam2Segmenter:
     """Random weights; ``sees``: that take every character for present in every frame."""
-    model = small_sam2(seed)
+    model = build_tiny_sam2(seed)
     if sees:
         with torch.no_grad():
             model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(20.0)

@@ -35,9 +35,9 @@ BOTH = (
 
 
 def walking(folder: Path) -> TableRef:
-    """Clip ``a``: a red figure that moves and stands on the lower border of 64 x 48 pixels.
+    """Clip ``a``: a red figure that moves along the lower border of 64 x 48 pixels.
 
-    ``c`` and ``d`` are the same again.
+    ``c`` and ``d`` have the same video.
     """
     frames = np.empty((81, 48, 64, 3), np.uint8)
     frames[:] = (40, 130, 60)
@@ -113,7 +113,7 @@ def test_every_captioned_character_gets_a_row(store: Store, tmp_path: Path) -> N
         assert (mask & truth).sum() / (mask | truth).sum() > 0.9
 
 
-def test_two_runs_make_the_same_bytes(tmp_path: Path) -> None:
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     one = run(Store(tmp_path / "one"), tmp_path / "x").ref
     two = run(Store(tmp_path / "two"), tmp_path / "x").ref
     assert one.sha256 == two.sha256
@@ -122,7 +122,7 @@ def test_two_runs_make_the_same_bytes(tmp_path: Path) -> None:
     ).read_bytes()
 
 
-def test_masks_come_back_as_they_were(tmp_path: Path) -> None:
+def test_masks_round_trip(tmp_path: Path) -> None:
     alphas = np.random.default_rng(0).integers(0, 256, (5, 48, 64)).astype(np.uint8)
     write_masks(tmp_path / "m.parquet", alphas)
     assert np.array_equal(read_masks(tmp_path / "m.parquet"), alphas)
@@ -159,7 +159,7 @@ def test_sam2_with_random_weights_runs_through_the_stage_and_is_rejected(
         assert (tom["status"], tom["backend"]) == ("rejected", f"sam2.1-tiny/{given.sha256[:8]}")
         assert tom["reason"].startswith("mask_")
         assert len(tom["score"]) == len(tom["area"]) == 81
-    # Two in one batch, and one that is left over: the same but for the last bits.
+    # Two clips in one batch and one alone: equal up to the last bits.
     assert np.allclose(rows["a-tom"]["area"], rows["d-tom"]["area"], atol=0.01)
     again = run(Store(tmp_path / "again"), tmp_path, settings, given, captioned)
     assert again.ref.sha256 == made.ref.sha256

@@ -33,7 +33,7 @@ HELD_OUT = [episode for episode in EPISODES if SPLITS[episode] is not Split.TRAI
 PER_EPISODE = 20
 
 
-class Material:
+class InputTables:
     """Four episodes of twenty clips, one of them without a caption, and forty composites."""
 
     def __init__(self, folder: Path) -> None:
@@ -43,15 +43,19 @@ class Material:
             names = [f"{episode}-{n:02}" for n in range(PER_EPISODE)]
             rows = [clip(name, episode_id=episode, sha256=name) for name in names]
             self.clips.append(table_ref(folder / episode / "clips", tables.CLIPS, rows))
-            told = [caption(name) for name in names if name != f"{TRAINED[0]}-00"]
-            self.captions.append(table_ref(folder / episode / "captions", tables.CAPTIONS, told))
+            captions = [caption(name) for name in names if name != f"{TRAINED[0]}-00"]
+            self.captions.append(
+                table_ref(folder / episode / "captions", tables.CAPTIONS, captions)
+            )
         train = {"source_episode_id": TRAINED[0], "background_episode_id": TRAINED[1]}
         made = [composite(f"x{n:02}", rank=39 - n, **train) for n in range(40)]
         made.append(composite("leak", rank=40, **train | {"source_episode_id": HELD_OUT[0]}))
-        made.append(composite("untold", rank=41, **train))
+        made.append(composite("uncaptioned", rank=41, **train))
         self.composites = table_ref(folder / "composites", tables.COMPOSITES, made)
-        told = [caption(row["composite_id"]) for row in made if row["composite_id"] != "untold"]
-        self.recaptions = table_ref(folder / "recaptions", tables.CAPTIONS, told)
+        captions = [
+            caption(row["composite_id"]) for row in made if row["composite_id"] != "uncaptioned"
+        ]
+        self.recaptions = table_ref(folder / "recaptions", tables.CAPTIONS, captions)
 
     def inputs(self) -> DatasetInputs:
         return DatasetInputs(
@@ -64,26 +68,26 @@ class Material:
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return Material(tmp_path_factory.mktemp("material"))
+def material(tmp_path_factory: pytest.TempPathFactory) -> InputTables:
+    return InputTables(tmp_path_factory.mktemp("material"))
 
 
-def dataset(store: Store, material: Material, **settings: Any) -> dict[str, Row]:
+def dataset(store: Store, material: InputTables, **settings: Any) -> dict[str, Row]:
     run = run_stage(store, STAGE, material.inputs(), DatasetSettings.model_validate(settings))
     return {row["sample_id"]: row for row in tables.read(run.ref.path, tables.DATASET)}
 
 
-def taken(rows: dict[str, Row]) -> set[str]:
+def included_composites(rows: dict[str, Row]) -> set[str]:
     return {n for n, row in rows.items() if row["kind"] == "composite" and row["status"] == "ok"}
 
 
-def test_everything_that_came_in_is_in_the_manifest(store: Store, material: Material) -> None:
+def test_every_input_row_is_in_the_manifest(store: Store, material: InputTables) -> None:
     rows = dataset(store, material)
     assert len(rows) == 4 * PER_EPISODE + 42
     assert rows[f"{TRAINED[0]}-00"]["reason"] == "no_caption"
-    assert rows["untold"]["reason"] == "no_caption"
+    assert rows["uncaptioned"]["reason"] == "no_caption"
     assert rows["leak"]["reason"] == "held_out"
-    assert taken(rows) == {f"x{n:02}" for n in range(40)}
+    assert included_composites(rows) == {f"x{n:02}" for n in range(40)}
     for name, row in rows.items():
         if row["status"] != "ok":
             assert row["split"] == ""
@@ -94,7 +98,7 @@ def test_everything_that_came_in_is_in_the_manifest(store: Store, material: Mate
     assert {row["split"] for row in rows.values()} >= {"train", "val"}
 
 
-def test_a_sample_names_its_file_in_the_store(store: Store, material: Material) -> None:
+def test_a_sample_names_its_file_in_the_store(store: Store, material: InputTables) -> None:
     rows = dataset(store, material)
     ref = material.clips[1]
     name = f"{EPISODES[1]}-03"
@@ -105,27 +109,30 @@ def test_a_sample_names_its_file_in_the_store(store: Store, material: Material) 
 
 
 @pytest.mark.parametrize("ratio", ["0", "0.037", "0.05", "0.1", "0.2", "0.33"])
-def test_the_share_is_hit_to_one_row(store: Store, material: Material, ratio: str) -> None:
+def test_the_ratio_is_met_to_one_row(store: Store, material: InputTables, ratio: str) -> None:
     rows = dataset(store, material, ratio=ratio)
     train = [row for row in rows.values() if row["split"] == "train"]
     originals = sum(row["kind"] == "original" for row in train)
     assert originals == len(TRAINED) * PER_EPISODE - 1
-    assert len(taken(rows)) == composite_count(originals, Fraction(ratio))
-    share = Fraction(len(taken(rows)), len(train))
+    assert len(included_composites(rows)) == composite_count(originals, Fraction(ratio))
+    share = Fraction(len(included_composites(rows)), len(train))
     assert abs(share - Fraction(ratio)) <= Fraction(1, 2 * originals)
     dropped = [row for row in rows.values() if row["reason"] == "not_needed_for_ratio"]
-    assert len(dropped) == 40 - len(taken(rows))
+    assert len(dropped) == 40 - len(included_composites(rows))
 
 
-def test_smaller_sets_are_inside_of_larger_ones(store: Store, material: Material) -> None:
-    sets = [taken(dataset(store, material, ratio=r)) for r in ("0.05", "0.1", "0.2", "0.9")]
+def test_smaller_sets_are_subsets_of_larger_ones(store: Store, material: InputTables) -> None:
+    sets = [
+        included_composites(dataset(store, material, ratio=r))
+        for r in ("0.05", "0.1", "0.2", "0.9")
+    ]
     for small, large in pairwise(sets):
         assert small < large
     # The first of the plan are taken: rank 0 is x39.
     assert "x39" in sets[0]
 
 
-def test_the_manifest_is_one_parquet_file_anyone_can_read(store: Store, material: Material) -> None:
+def test_the_manifest_is_one_plain_parquet_file(store: Store, material: InputTables) -> None:
     run = run_stage(store, STAGE, material.inputs(), DatasetSettings())
     columns = set(pq.read_table(run.ref.path).column_names)
     assert {"caption", "video", "split", "kind", "style", "characters", "sha256"} <= columns
@@ -134,7 +141,7 @@ def test_the_manifest_is_one_parquet_file_anyone_can_read(store: Store, material
     assert notes["train"] == len(TRAINED) * PER_EPISODE - 1 + 40
 
 
-def test_a_row_says_where_it_is_from(store: Store, material: Material) -> None:
+def test_a_row_names_its_sources(store: Store, material: InputTables) -> None:
     rows = dataset(store, material)
     original, composed = rows[f"{EPISODES[1]}-03"], rows["x05"]
     assert (original["episode_id"], original["source_episode_id"]) == (EPISODES[1], "")
@@ -154,7 +161,7 @@ def counted(text: str, heading: str) -> dict[str, tuple[int, int]]:
     return {name.strip(): (int(a), int(b)) for name, a, b in lines[2:]}
 
 
-def test_the_card_counts_what_the_table_holds(store: Store, material: Material) -> None:
+def test_the_card_counts_what_the_table_holds(store: Store, material: InputTables) -> None:
     run = run_stage(store, STAGE, material.inputs(), DatasetSettings(ratio=Decimal("0.1")))
     rows = [r for r in tables.read(run.ref.path, tables.DATASET) if r["status"] == "ok"]
     text = (run.ref.folder / "README.md").read_text()
@@ -179,7 +186,7 @@ def test_the_card_counts_what_the_table_holds(store: Store, material: Material) 
     assert "| composite, not_needed_for_ratio | " in text
 
 
-def test_a_share_that_cannot_be_met_is_said(store: Store, material: Material) -> None:
+def test_an_unmet_ratio_is_reported(store: Store, material: InputTables) -> None:
     run = run_stage(store, STAGE, material.inputs(), DatasetSettings(ratio=Decimal("0.9")))
     notes = store.record(run.ref).notes
     assert notes["composites"] == 40 < int(notes["composites_wanted"])
@@ -190,16 +197,14 @@ def test_a_share_that_cannot_be_met_is_said(store: Store, material: Material) ->
 
 
 @pytest.mark.parametrize("ratio", ["0", "0.05", "0.2", "0.5"])
-def test_nothing_is_missing_of_a_share_that_is_met(
-    store: Store, material: Material, ratio: str
-) -> None:
+def test_a_met_ratio_has_no_shortfall(store: Store, material: InputTables, ratio: str) -> None:
     run = run_stage(store, STAGE, material.inputs(), DatasetSettings(ratio=Decimal(ratio)))
     met = Fraction(ratio) <= Fraction(40, 40 + len(TRAINED) * PER_EPISODE - 1)
     assert bool(describe_shortfall(store.record(run.ref).notes, Decimal(ratio))) is not met
 
 
-def test_the_datasets_library_reads_it(
-    store: Store, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_datasets_library_reads_the_manifest(
+    store: Store, material: InputTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")

@@ -46,12 +46,14 @@ TRACK = (keyframe("1", 0.0), keyframe("3", 0.5), keyframe("6.001", 0.75))
         ("6.002", None),
     ],
 )
-def test_a_box_moves_on_a_straight_line_between_near_keyframes(time: str, x0: float | None) -> None:
+def test_boxes_are_interpolated_linearly_between_near_keyframes(
+    time: str, x0: float | None
+) -> None:
     box = interpolate_box(TRACK, Fraction(time))
     assert box == (None if x0 is None else (x0, 0.25, x0 + 0.25, 0.75))
 
 
-def test_a_gap_of_three_seconds_is_still_bridged() -> None:
+def test_a_gap_of_three_seconds_is_interpolated() -> None:
     assert interpolate_box((keyframe("0", 0.0), keyframe("3", 0.5)), Fraction(1)) is not None
 
 
@@ -60,7 +62,7 @@ def test_boxes_follow_the_crop_and_the_scale_of_the_clip() -> None:
     row = clip("a", crop=[32, 24, 64, 48], width=128, height=96)
     assert map_box_to_clip((0.25, 0.25, 0.75, 0.75), row) == (0, 0, 128, 96)
     assert map_box_to_clip((0.5, 0.5, 0.625, 0.75), row) == (64, 48, 96, 96)
-    # What hangs over the crop is cut; what is hardly in it is not there.
+    # A box is clipped to the crop; one that is almost outside of it is dropped.
     assert map_box_to_clip((0.0, 0.25, 0.5, 0.5), row) == (0, 0, 64, 48)
     assert map_box_to_clip((0.0, 0.0, 0.251, 1.0), row) is None
     assert map_box_to_clip((0.8, 0.3, 0.9, 0.5), row) is None
@@ -81,8 +83,8 @@ def test_a_box_in_a_clip_lies_in_its_frame(
         assert 0 <= y0 < y1 <= row["height"]
 
 
-def shaped(width: int, height: int, how: str) -> tuple[Row, Rect]:
-    """A clip of 832 x 480 out of a source of that size, and where its picture was drawn."""
+def padded_or_cropped_clip(width: int, height: int, how: str) -> tuple[Row, Rect]:
+    """Return a clip of 832 x 480 from a source of that size, and its content rectangle."""
     shape = plan_crop_resize(Rect(0, 0, width, height), 832, 480, how)  # type: ignore[arg-type]
     crop = shape.crop
     row = clip(
@@ -98,21 +100,21 @@ def shaped(width: int, height: int, how: str) -> tuple[Row, Rect]:
 
 
 @given(st.integers(160, 2000), st.integers(120, 1200), st.sampled_from(["crop", "pad"]))
-def test_the_picture_in_a_clip_follows_from_its_row(width: int, height: int, how: str) -> None:
-    row, drawn = shaped(width, height, how)
+def test_the_content_rect_follows_from_the_clips_row(width: int, height: int, how: str) -> None:
+    row, content = padded_or_cropped_clip(width, height, how)
     found = clip_content_rect(row)
-    assert abs(found.x - drawn.x) <= 1
-    assert abs(found.y - drawn.y) <= 1
-    assert abs(found.width - drawn.width) <= 2
-    assert abs(found.height - drawn.height) <= 2
+    assert abs(found.x - content.x) <= 1
+    assert abs(found.y - content.y) <= 1
+    assert abs(found.width - content.width) <= 2
+    assert abs(found.height - content.height) <= 2
 
 
 @pytest.mark.parametrize("size", [(128, 96), (128, 64)])
-def test_boxes_in_a_padded_clip_lie_in_its_picture(tmp_path: Path, size: tuple[int, int]) -> None:
-    """The encoder's own shaper says where the picture is: a white one on black bars."""
+def test_boxes_in_a_padded_clip_lie_in_its_content(tmp_path: Path, size: tuple[int, int]) -> None:
+    """The encoder's resizer defines the content rectangle: white on black bars."""
     width, height = size
     video(tmp_path / "white.mp4", np.full((2, height, width, 3), 255, np.uint8))
-    row, _ = shaped(width, height, "pad")
+    row, _ = padded_or_cropped_clip(width, height, "pad")
     with open_video(tmp_path / "white.mp4") as source:
         shape = plan_crop_resize(Rect(0, 0, width, height), 832, 480, "pad")
         picture = FrameResizer(source.info, shape)(next(iter(source.frames()))).to_ndarray(
@@ -148,7 +150,7 @@ def read(folder: Path, text: str) -> BoxAnnotationLocator:
     return load_box_annotations(file_ref(path), NAMES)
 
 
-def test_keyframes_are_sorted_and_aliases_understood(tmp_path: Path) -> None:
+def test_keyframes_are_sorted_and_aliases_resolved(tmp_path: Path) -> None:
     locator = read(tmp_path, GOOD)
     assert [k.time for k in locator.keyframes["Tom"]] == [Fraction(3, 2), Fraction(5, 2)]
 
@@ -163,11 +165,13 @@ def test_keyframes_are_sorted_and_aliases_understood(tmp_path: Path) -> None:
         ('"2.5"', '"1.5"', "two boxes at 1.5 s"),
     ],
 )
-def test_a_mistake_in_the_boxes_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
+def test_an_error_in_a_boxes_file_is_located(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
     with pytest.raises(BadInput, match=words):
         read(tmp_path, GOOD.replace(old, new))
 
 
-def test_without_boxes_nobody_is_located() -> None:
+def test_without_boxes_no_character_is_located() -> None:
     found = load_box_annotations(None, NAMES).locate(clip("a"), ["Tom"])
     assert found["Tom"].boxes == [None] * 81

@@ -1,4 +1,4 @@
-"""From the settings to the stage: which locator an episode gets, and what its key depends on."""
+"""The locator an episode gets from the settings, and what the stage key depends on."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from mimix_core.stages.cutouts.locate import (
 from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs
 from tasks.cutouts import build_locator_inputs, load_locator_key
 from tests.factories import caption, clip, table_ref, video
+from tests.paths import DEMO
 from tests.vlm.standin import KEY, KEY_NAME, standing_in
 
 
@@ -49,14 +50,14 @@ def episode(folder: Path, **values: Any) -> CutoutInputs:
     )
 
 
-def test_a_models_boxes_are_cut_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_models_boxes_are_segmented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_NAME, KEY)
     box = {"character": "Tom", "left": 0.05, "top": 0.2, "right": 0.6, "bottom": 1, "certainty": 95}
     with standing_in() as server:
         server.control(answers={"red": {"boxes": [{"frame": n, **box} for n in range(1, 12)]}})
         inputs = episode(
             tmp_path,
-            locating=VlmLocatorInputs(
+            locator=VlmLocatorInputs(
                 characters=(CharacterReference(name="Tom", description="A red cat [[red]]"),),
                 settings=VlmLocatorSettings(vlm=server.settings()),
                 response_cache=tmp_path / "answers",
@@ -74,15 +75,13 @@ def test_a_models_boxes_are_cut_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {one["score"] for one in boxes} == {0.95}
 
 
-def test_a_refusal_fails_the_row_and_not_the_episode(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_fails_the_row_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_NAME, KEY)
     with standing_in() as server:
         server.control(script={"shy": ["refused"]})
         inputs = episode(
             tmp_path,
-            locating=VlmLocatorInputs(
+            locator=VlmLocatorInputs(
                 characters=(CharacterReference(name="Tom", description="[[shy]]"),),
                 settings=VlmLocatorSettings(vlm=server.settings()),
                 response_cache=tmp_path / "answers",
@@ -95,27 +94,27 @@ def test_a_refusal_fails_the_row_and_not_the_episode(
     assert (row["status"], row["reason"]) == ("failed", "locate_failed")
 
 
-def test_boxes_by_hand_stand_in_for_any_locator(tmp_path: Path) -> None:
+def test_manual_boxes_take_precedence_over_any_locator(tmp_path: Path) -> None:
     boxes = tmp_path / "boxes.yaml"
     boxes.write_text('boxes:\n  - {time: "1", character: Tom, box: [0, 0, 1, 1]}\n')
-    locating = VlmLocatorInputs(
+    vlm_inputs = VlmLocatorInputs(
         characters=(), settings=VlmLocatorSettings(), response_cache=tmp_path / "answers"
     )
     names = {"tom": "Tom"}
-    by_hand = create_locator(file_ref(boxes), locating, names, tmp_path, [])
-    assert isinstance(by_hand, BoxAnnotationLocator)
-    assert set(by_hand.keyframes) == {"Tom"}
+    manual = create_locator(file_ref(boxes), vlm_inputs, names, tmp_path, [])
+    assert isinstance(manual, BoxAnnotationLocator)
+    assert set(manual.keyframes) == {"Tom"}
     assert create_locator(None, None, names, tmp_path, []).name == "boxes"
-    assert create_locator(None, locating, names, tmp_path, []).name == "vlm/openai"
+    assert create_locator(None, vlm_inputs, names, tmp_path, []).name == "vlm/openai"
 
 
-def test_the_key_holds_what_is_used_and_nothing_else(tmp_path: Path) -> None:
+def test_the_stage_key_depends_only_on_the_locator_in_use(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "tom.png"), np.zeros((8, 8, 3), np.uint8))
     references = (file_ref(tmp_path / "tom.png"),)
 
-    def key(locating: LocatorInputs | None, **settings: Any) -> str:
+    def key(inputs: LocatorInputs | None, **settings: Any) -> str:
         changed = CutoutSettings.model_validate({"backend": "grabcut", **settings})
-        return STAGE.key(episode(tmp_path, locating=locating), changed)
+        return STAGE.key(episode(tmp_path, locator=inputs), changed)
 
     known = (CharacterReference(name="Tom", references=references),)
     plain = EmbeddingLocatorInputs(characters=known, settings=EmbeddingLocatorSettings())
@@ -129,9 +128,6 @@ def test_the_key_holds_what_is_used_and_nothing_else(tmp_path: Path) -> None:
     )
     elsewhere = asked.model_copy(update={"answers": tmp_path / "other"})
     assert key(asked) == key(elsewhere)
-
-
-DEMO = Path(__file__).resolve().parents[3] / "demo"
 
 
 def workspace(folder: Path, **cutouts: Any) -> Workspace:
@@ -161,7 +157,7 @@ def test_each_style_has_its_own_locator(tmp_path: Path) -> None:
     assert "young woman" in street.characters[0].description
 
 
-def test_what_a_locator_needs_is_known_before_any_work(
+def test_requirements_of_a_locator_are_checked_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

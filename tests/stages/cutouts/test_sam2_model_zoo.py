@@ -14,7 +14,7 @@ from mimix_core.settings.segmenter_settings import Sam2Settings
 from mimix_core.stages.cutouts.sam2 import model_zoo
 from mimix_core.stages.cutouts.sam2.model_zoo import PUBLISHED_CHECKPOINTS
 from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
-from tests.stages.cutouts.small_sam2 import small_sam2
+from tests.stages.cutouts.tiny_sam2 import build_tiny_sam2
 
 
 class Command:
@@ -90,4 +90,4 @@ def test_a_checkpoint_of_ones_own_is_loaded_and_named_by_its_digest(tmp_path: Pa
 def test_a_smaller_net_is_the_packages_own_predictor() -> None:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
 
-    assert isinstance(small_sam2(0), SAM2VideoPredictor)
+    assert isinstance(build_tiny_sam2(0), SAM2VideoPredictor)

@@ -1,4 +1,4 @@
-"""The masks of ``truth/``, which were drawn by hand, and how far another mask is from one."""
+"""Load the manually drawn masks of ``truth/`` and measure other masks against them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 TRUTH = Path(__file__).parent / "truth"
 Mask = NDArray[np.bool_]
 
-_FINE = 4
-"""Polygons are filled at so many times the size; a pixel belongs to what covers half of it."""
+_OVERSAMPLING = 4
+"""Oversampling of polygons; a pixel is mask when at least half of it is covered."""
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ManualMasks:
     """One character of one clip: its mask [height, width] in some frames, by frame number.
 
     ``start``: of the clip, seconds of play since the first frame of the demo's ``episode``;
@@ -30,24 +30,24 @@ class Drawn:
     character: str
     episode: str
     start: Fraction
-    source: tuple[int, int]
+    source_size: tuple[int, int]
     crop: list[int]
     masks: dict[int, Mask]
 
 
-def drawn() -> list[Drawn]:
-    """All of them, in the order of their files' names."""
+def load_manual_masks() -> list[ManualMasks]:
+    """Load all of them, sorted by file name."""
     found = []
     for path in sorted(TRUTH.glob("*.json")):
         document = json.loads(path.read_text())
         size = document["width"], document["height"]
         masks = {
-            int(frame): filled(one["shapes"], size) & ~filled(one["holes"], size)
+            int(frame): fill_polygons(one["shapes"], size) & ~fill_polygons(one["holes"], size)
             for frame, one in document["frames"].items()
         }
         width, height = document["source"]
         found.append(
-            Drawn(
+            ManualMasks(
                 document["clip_id"],
                 document["character"],
                 document["episode"],
@@ -60,18 +60,18 @@ def drawn() -> list[Drawn]:
     return found
 
 
-def filled(polygons: list[list[list[float]]], size: tuple[int, int]) -> Mask:
-    """The pixels that polygons cover by half and more."""
+def fill_polygons(polygons: list[list[list[float]]], size: tuple[int, int]) -> Mask:
+    """Rasterize polygons: a pixel is set when at least half of it is covered."""
     width, height = size
-    fine = np.zeros((height * _FINE, width * _FINE), np.uint8)
+    fine = np.zeros((height * _OVERSAMPLING, width * _OVERSAMPLING), np.uint8)
     for polygon in polygons:
-        corners = np.rint(np.array(polygon) * _FINE).astype(np.int32)
+        corners = np.rint(np.array(polygon) * _OVERSAMPLING).astype(np.int32)
         cv2.fillPoly(fine, [corners.reshape(-1, 1, 2)], 255)
     covered = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
     return covered >= 128
 
 
-def iou(one: Mask, two: Mask) -> float:
+def mask_iou(one: Mask, two: Mask) -> float:
     return float((one & two).sum() / max(int((one | two).sum()), 1))
 
 

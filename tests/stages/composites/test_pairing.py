@@ -18,7 +18,7 @@ from mimix_core.stages.composites.pairing import (
 )
 
 
-def world(
+def make_inputs(
     cartoons: int, realistics: int, scenes: int
 ) -> tuple[list[CutoutCandidate], list[BackgroundClip]]:
     """Cutouts of three characters a style; each is from the scene of its own number, if any."""
@@ -37,37 +37,37 @@ def world(
     return candidates, backgrounds
 
 
-def drawn(
+def sample_pairs(
     size: tuple[int, int, int], count: int, seed: int = 0, same: bool = False
 ) -> list[CompositePair]:
-    return PairSampler(*world(*size), seed=seed, same_style=same).next_pairs(count)
+    return PairSampler(*make_inputs(*size), seed=seed, same_style=same).next_pairs(count)
 
 
 SIZES = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 5))
 
 
 @given(SIZES, st.integers(0, 80), st.integers(0, 9))
-def test_a_plan_keeps_its_rules(size: tuple[int, int, int], count: int, seed: int) -> None:
+def test_sampled_pairs_obey_the_rules(size: tuple[int, int, int], count: int, seed: int) -> None:
     cartoons, realistics, scenes = size
-    pairs = drawn(size, count, seed)
+    pairs = sample_pairs(size, count, seed)
     # As many as wanted, or all there are; and none twice.
     assert len(pairs) == min(count, (cartoons + realistics) * scenes)
     assert len({(p.cutout_id, p.background_id) for p in pairs}) == len(pairs)
     # Never into its own style.
     assert all(p.cutout_id.split("-")[0] != p.background_id.split("-")[0] for p in pairs)
     # A plan for fewer is the beginning of this one.
-    assert drawn(size, count // 2, seed) == pairs[: count // 2]
+    assert sample_pairs(size, count // 2, seed) == pairs[: count // 2]
     # The order in which cutouts and backgrounds come decides nothing.
-    candidates, backgrounds = world(*size)
+    candidates, backgrounds = make_inputs(*size)
     assert PairSampler(candidates[::-1], backgrounds[::-1], seed=seed).next_pairs(count) == pairs
 
 
 @given(SIZES, st.integers(0, 9))
-def test_placebos_stay_in_their_style_and_meet_nobody_twice(
+def test_same_style_pairs_stay_in_their_style_without_repetition(
     size: tuple[int, int, int], seed: int
 ) -> None:
-    candidates, backgrounds = world(*size)
-    pairs = drawn(size, 1000, seed, same=True)
+    candidates, backgrounds = make_inputs(*size)
+    pairs = sample_pairs(size, 1000, seed, same=True)
     cutout = {c.cutout_id: c for c in candidates}
     scene = {b.clip_id: b for b in backgrounds}
     possible = {
@@ -82,9 +82,9 @@ def test_placebos_stay_in_their_style_and_meet_nobody_twice(
         assert cutout[pair.cutout_id].character not in scene[pair.background_id].characters
 
 
-def test_directions_characters_cutouts_and_scenes_have_their_turn() -> None:
-    candidates, _ = world(6, 3, 10)
-    pairs = drawn((6, 3, 10), 24, seed=1)
+def test_directions_characters_cutouts_and_backgrounds_are_balanced() -> None:
+    candidates, _ = make_inputs(6, 3, 10)
+    pairs = sample_pairs((6, 3, 10), 24, seed=1)
     by_id = {c.cutout_id: c for c in candidates}
     styles = Counter(by_id[p.cutout_id].style for p in pairs)
     characters = Counter(by_id[p.cutout_id].character for p in pairs)
@@ -96,13 +96,13 @@ def test_directions_characters_cutouts_and_scenes_have_their_turn() -> None:
     assert max(scenes.values()) <= 2
 
 
-def test_another_seed_is_another_plan() -> None:
-    assert drawn((5, 5, 5), 20, 0) == drawn((5, 5, 5), 20, 0)
-    assert drawn((5, 5, 5), 20, 0) != drawn((5, 5, 5), 20, 1)
+def test_another_seed_gives_other_pairs() -> None:
+    assert sample_pairs((5, 5, 5), 20, 0) == sample_pairs((5, 5, 5), 20, 0)
+    assert sample_pairs((5, 5, 5), 20, 0) != sample_pairs((5, 5, 5), 20, 1)
 
 
-def test_a_pair_without_a_place_is_made_up_for() -> None:
-    plan = PairSampler(*world(3, 3, 10), seed=0)
+def test_a_rejected_pair_is_replaced() -> None:
+    plan = PairSampler(*make_inputs(3, 3, 10), seed=0)
     first = plan.next_pairs(6)
     for pair in first[:2]:
         plan.reject_pair(pair)
@@ -112,8 +112,8 @@ def test_a_pair_without_a_place_is_made_up_for() -> None:
     assert not set(more) & set(first)
 
 
-def test_a_cutout_that_fits_nowhere_is_given_up() -> None:
-    candidates, backgrounds = world(1, 0, 3 * MAX_REJECTIONS)
+def test_a_cutout_that_is_always_rejected_is_dropped() -> None:
+    candidates, backgrounds = make_inputs(1, 0, 3 * MAX_REJECTIONS)
     plan = PairSampler(candidates, backgrounds, seed=0)
     tried = 0
     while pairs := plan.next_pairs(1):
@@ -122,8 +122,8 @@ def test_a_cutout_that_fits_nowhere_is_given_up() -> None:
     assert tried == MAX_REJECTIONS
 
 
-def test_a_cutout_that_fits_somewhere_is_not() -> None:
-    candidates, backgrounds = world(1, 0, 3 * MAX_REJECTIONS)
+def test_a_cutout_placed_once_is_not_dropped() -> None:
+    candidates, backgrounds = make_inputs(1, 0, 3 * MAX_REJECTIONS)
     plan = PairSampler(candidates, backgrounds, seed=0)
     plan.next_pairs(1)
     tried = 1
@@ -134,7 +134,7 @@ def test_a_cutout_that_fits_somewhere_is_not() -> None:
 
 
 @given(st.fractions(0, 1, max_denominator=100), st.integers(0, 300))
-def test_placebos_are_exact_for_any_beginning(share: Fraction, count: int) -> None:
+def test_the_same_style_share_is_exact_for_any_prefix(share: Fraction, count: int) -> None:
     found = sum(is_same_style_rank(rank, share) for rank in range(count))
     assert found == same_style_count(count, share)
     assert abs(found - count * share) < 1

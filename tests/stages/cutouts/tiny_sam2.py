@@ -1,4 +1,4 @@
-"""SAM2.1 with random weights and few of them: the package's own classes, quick on a CPU."""
+"""A tiny SAM2.1 with random weights, from the package's own classes, fast on a CPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OVERRIDES = (
 IMAGE_SIZE = 128
 
 
-def small_sam2(seed: int) -> Any:
+def build_tiny_sam2(seed: int) -> Any:
     import torch
 
     from mimix_core.stages.cutouts.sam2 import model_zoo
@@ -34,7 +34,7 @@ def small_sam2(seed: int) -> Any:
 def moving_figures(
     frames: int, height: int, width: int, seed: int = 0
 ) -> tuple[NDArray[np.uint8], dict[str, BoxTrack]]:
-    """Two discs that walk towards each other before noise, and where they are."""
+    """Render two discs moving towards each other over noise; return frames and box tracks."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     pictures = rng.integers(60, 120, (frames, height, width, 3)).astype(np.uint8)

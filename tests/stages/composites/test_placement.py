@@ -36,11 +36,11 @@ def boxes(*sides: int) -> Boxes:
     return boxes_array([list(sides)] * FRAMES)
 
 
-def still(frames: int) -> CameraMotion:
+def static_camera(frames: int) -> CameraMotion:
     return CameraMotion((IDENTITY,) * frames)
 
 
-def pan(x: float, y: float = 0.0, zoom: float = 1.0) -> CameraMotion:
+def panning_camera(x: float, y: float = 0.0, zoom: float = 1.0) -> CameraMotion:
     """A camera that moves the picture by x, y over the clip."""
     steps = np.linspace(0, 1, FRAMES)
     return CameraMotion(
@@ -48,7 +48,7 @@ def pan(x: float, y: float = 0.0, zoom: float = 1.0) -> CameraMotion:
     )
 
 
-def placed(
+def place_cutout(
     body: Boxes = BODY,
     border: tuple[str, ...] = (),
     *,
@@ -58,8 +58,8 @@ def placed(
     **wishes: Any,
 ) -> Placement:
     return find_placement(
-        CutoutGeometry(body, frozenset(border), SIZE, camera or still(FRAMES)),
-        scene or BackgroundGeometry(SIZE, still(FRAMES)),
+        CutoutGeometry(body, frozenset(border), SIZE, camera or static_camera(FRAMES)),
+        scene or BackgroundGeometry(SIZE, static_camera(FRAMES)),
         PlacementConstraints(**{**WISHES.__dict__, **wishes}),
         lambda _: chance,
     )
@@ -72,15 +72,15 @@ def placed(
     st.integers(30, 180),
     st.floats(0, 0.999),
 )
-def test_a_whole_character_stands_in_the_scene_at_a_fit_height(
+def test_a_complete_character_is_placed_inside_the_frame_at_an_allowed_height(
     x: int, y: int, width: int, height: int, chance: float
 ) -> None:
     body = boxes(x, y, x + width, y + height)
     if 1.5 * height < 0.35 * 480:
         with pytest.raises(PlacementError, match="too small"):
-            placed(body, chance=chance)
+            place_cutout(body, chance=chance)
         return
-    found = placed(body, chance=chance)
+    found = place_cutout(body, chance=chance)
     left, top, right, bottom = transform_boxes(body, found.path)[0]
     assert 0.35 * 480 - 1 <= bottom - top <= 0.85 * 480 + 1
     assert left >= -1
@@ -92,46 +92,46 @@ def test_a_whole_character_stands_in_the_scene_at_a_fit_height(
 
 
 @given(st.floats(0.15, 0.999))
-def test_near_its_own_size_nothing_is_resampled(chance: float) -> None:
-    assert placed(boxes(300, 100, 420, 420), chance=chance).path[0].is_integer_shift
+def test_near_the_original_size_nothing_is_resampled(chance: float) -> None:
+    assert place_cutout(boxes(300, 100, 420, 420), chance=chance).path[0].is_integer_shift
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.3, 0.99])
-def test_sides_that_cut_a_character_off_meet_the_scenes(chance: float) -> None:
-    found = placed(boxes(500, 200, 832, 480), ("right", "bottom"), chance=chance).path[0]
+def test_cut_off_sides_are_aligned_with_the_frame(chance: float) -> None:
+    found = place_cutout(boxes(500, 200, 832, 480), ("right", "bottom"), chance=chance).path[0]
     assert found.x + round(832 * found.scale) == 832
     assert found.y + round(480 * found.scale) == 480
-    assert placed(boxes(0, 200, 300, 480), ("left", "bottom")).path[0].x == 0
+    assert place_cutout(boxes(0, 200, 300, 480), ("left", "bottom")).path[0].x == 0
 
 
-def test_a_close_up_keeps_its_framing() -> None:
-    found = placed(boxes(300, 0, 832, 480), ("top", "right", "bottom"))
+def test_a_close_up_stays_a_close_up() -> None:
+    found = place_cutout(boxes(300, 0, 832, 480), ("top", "right", "bottom"))
     assert set(found.path) == {IDENTITY}
 
 
 def test_the_scenes_own_characters_are_not_covered_when_there_is_room() -> None:
-    scene = BackgroundGeometry(SIZE, still(FRAMES), (boxes(300, 0, 832, 480),))
+    scene = BackgroundGeometry(SIZE, static_camera(FRAMES), (boxes(300, 0, 832, 480),))
     for chance in (0.1, 0.5, 0.9):
-        found = placed(scene=scene, chance=chance)
+        found = place_cutout(scene=scene, chance=chance)
         assert transform_boxes(BODY, found.path)[:, 2].max() <= 300
         assert found.covered == 0
-    free = {placed(chance=chance).path[0].x for chance in (0.1, 0.5, 0.9)}
+    free = {place_cutout(chance=chance).path[0].x for chance in (0.1, 0.5, 0.9)}
     assert len(free) == 3
 
 
-def test_whoever_would_hide_a_character_has_no_place() -> None:
-    crowd = BackgroundGeometry(SIZE, still(FRAMES), (boxes(0, 200, 832, 480),))
+def test_a_cutout_that_would_hide_a_character_is_rejected() -> None:
+    crowd = BackgroundGeometry(SIZE, static_camera(FRAMES), (boxes(0, 200, 832, 480),))
     with pytest.raises(PlacementError, match="hides"):
-        placed(boxes(200, 60, 620, 470), scene=crowd, max_occlusion=0.2)
-    assert placed(boxes(200, 60, 620, 470), scene=crowd, max_occlusion=1.0).covered > 0.2
+        place_cutout(boxes(200, 60, 620, 470), scene=crowd, max_occlusion=0.2)
+    assert place_cutout(boxes(200, 60, 620, 470), scene=crowd, max_occlusion=1.0).covered > 0.2
 
 
 @given(st.integers(0, 700), st.integers(20, 300), st.floats(0.0, 0.99))
-def test_no_more_is_covered_than_is_said(left: int, width: int, chance: float) -> None:
+def test_covered_is_the_actual_occlusion(left: int, width: int, chance: float) -> None:
     own = boxes(left, 100, min(left + width, 832), 460)
-    scene = BackgroundGeometry(SIZE, still(FRAMES), (own,))
+    scene = BackgroundGeometry(SIZE, static_camera(FRAMES), (own,))
     try:
-        found = placed(scene=scene, chance=chance)
+        found = place_cutout(scene=scene, chance=chance)
     except PlacementError:
         return
     x0, y0, x1, y1 = transform_boxes(BODY, found.path)[0]
@@ -140,38 +140,38 @@ def test_no_more_is_covered_than_is_said(left: int, width: int, chance: float) -
     assert found.covered <= WISHES.max_occlusion
 
 
-def test_size_and_ground_follow_the_scenes_own() -> None:
+def test_size_and_ground_follow_the_backgrounds_characters() -> None:
     small = (boxes(600, 250, 650, 340),)
     found = transform_boxes(
-        BODY, placed(scene=BackgroundGeometry(SIZE, still(FRAMES), small)).path
+        BODY, place_cutout(scene=BackgroundGeometry(SIZE, static_camera(FRAMES), small)).path
     )[0]
-    alone = transform_boxes(BODY, placed().path)[0]
+    alone = transform_boxes(BODY, place_cutout().path)[0]
     assert found[3] - found[1] < alone[3] - alone[1]
     assert found[3] == pytest.approx(340, abs=1)
 
 
-def test_where_no_ground_is_seen_nobody_floats_above_it() -> None:
-    close = BackgroundGeometry(SIZE, still(FRAMES), (boxes(500, 0, 832, 480),))
-    _, top, _, bottom = transform_boxes(BODY, placed(scene=close).path)[0]
+def test_without_visible_ground_the_feet_are_below_the_frame() -> None:
+    close = BackgroundGeometry(SIZE, static_camera(FRAMES), (boxes(500, 0, 832, 480),))
+    _, top, _, bottom = transform_boxes(BODY, place_cutout(scene=close).path)[0]
     assert 480 < bottom < 480 + 0.1 * (bottom - top)
     # One who stands beside somebody cut off shows where the ground is.
     both = BackgroundGeometry(
-        SIZE, still(FRAMES), (boxes(700, 0, 832, 480), boxes(600, 250, 650, 440))
+        SIZE, static_camera(FRAMES), (boxes(700, 0, 832, 480), boxes(600, 250, 650, 440))
     )
-    assert transform_boxes(BODY, placed(scene=both).path)[0][3] == pytest.approx(440, abs=1)
+    assert transform_boxes(BODY, place_cutout(scene=both).path)[0][3] == pytest.approx(440, abs=1)
 
 
-def test_a_panning_scene_takes_the_figure_with_it() -> None:
-    camera = pan(-150, 10)
-    found = placed(scene=BackgroundGeometry(SIZE, camera))
+def test_a_figure_follows_a_panning_background() -> None:
+    camera = panning_camera(-150, 10)
+    found = place_cutout(scene=BackgroundGeometry(SIZE, camera))
     where = transform_boxes(BODY, found.path)
     shifted = np.array([[move.x, move.y] for move in camera.path])
     assert where[:, :2] - where[0, :2] == pytest.approx(shifted - shifted[0], abs=1e-6)
 
 
-def test_a_pan_is_taken_out_of_the_figures_own_path() -> None:
+def test_the_sources_pan_is_removed_from_the_path() -> None:
     # The camera follows somebody who walks to the right: in its picture he stays where he is.
-    found = placed(camera=pan(-200))
+    found = place_cutout(camera=panning_camera(-200))
     where = transform_boxes(BODY, found.path)
     assert where[-1, 0] - where[0, 0] == pytest.approx(200)
     assert where[:, 0].min() >= 0
@@ -179,23 +179,25 @@ def test_a_pan_is_taken_out_of_the_figures_own_path() -> None:
 
 
 def test_the_same_pan_in_both_is_no_motion_between_them() -> None:
-    found = placed(camera=pan(-300, 20), scene=BackgroundGeometry(SIZE, pan(-300, 20)))
+    found = place_cutout(
+        camera=panning_camera(-300, 20), scene=BackgroundGeometry(SIZE, panning_camera(-300, 20))
+    )
     assert np.ptp(transform_boxes(BODY, found.path), axis=0) == pytest.approx(np.zeros(4), abs=1e-6)
 
 
-def test_whoever_walks_out_of_a_standing_scene_has_no_place() -> None:
+def test_a_figure_that_walks_out_of_a_static_background_is_rejected() -> None:
     with pytest.raises(PlacementError, match="leaves"):
-        placed(camera=pan(-2500))
+        place_cutout(camera=panning_camera(-2500))
 
 
 def test_zooming_in_on_a_scene_enlarges_the_figure() -> None:
-    found = placed(scene=BackgroundGeometry(SIZE, pan(-40, -20, zoom=1.1)))
+    found = place_cutout(scene=BackgroundGeometry(SIZE, panning_camera(-40, -20, zoom=1.1)))
     heights = np.diff(transform_boxes(BODY, found.path)[:, [1, 3]], axis=1)
     assert heights[-1] / heights[0] == pytest.approx(1.1)
 
 
 @pytest.mark.parametrize("border", [("bottom",), ("left", "bottom"), ("top", "bottom"), ("right",)])
-def test_no_camera_takes_a_cut_off_side_from_its_border(border: tuple[str, ...]) -> None:
+def test_no_camera_moves_a_cut_off_side_from_its_border(border: tuple[str, ...]) -> None:
     body = boxes_array(
         [
             [
@@ -208,8 +210,11 @@ def test_no_camera_takes_a_cut_off_side_from_its_border(border: tuple[str, ...])
         * FRAMES
     )
     try:
-        found = placed(
-            body, border, camera=pan(60, 30, 1.2), scene=BackgroundGeometry(SIZE, pan(80, 50, 0.9))
+        found = place_cutout(
+            body,
+            border,
+            camera=panning_camera(60, 30, 1.2),
+            scene=BackgroundGeometry(SIZE, panning_camera(80, 50, 0.9)),
         )
     except PlacementError:
         pytest.fail("there is a place")
@@ -222,4 +227,4 @@ def test_no_camera_takes_a_cut_off_side_from_its_border(border: tuple[str, ...])
 
 def test_an_empty_cutout_cannot_be_placed() -> None:
     with pytest.raises(ValueError, match="empty"):
-        placed(boxes(0, 0, 0, 0))
+        place_cutout(boxes(0, 0, 0, 0))

@@ -29,9 +29,9 @@ from mimix_core.stages.cutouts.locate.face_locator import (
     link_faces,
 )
 from tests.factories import clip, video
+from tests.paths import DEMO, ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
-CLARA = ROOT / "demo" / "references" / "clara.png"
+CLARA = DEMO / "references" / "clara.png"
 SETTINGS = FaceLocatorSettings(max_distance=0.5, min_margin=0.1)
 
 
@@ -43,44 +43,44 @@ def face(x: float, who: int = 0, off: float = 0.0) -> Face:
     return Face((x, 50, x + 60, 110), descriptor)
 
 
-def known(*people: int) -> dict[str, np.ndarray]:
+def references(*people: int) -> dict[str, np.ndarray]:
     return {f"P{who}": face(0, who).descriptor[None] for who in people}
 
 
-def followed(*faces: Face) -> FaceTrack:
+def linked(*faces: Face) -> FaceTrack:
     return FaceTrack(dict(enumerate(faces)))
 
 
-def test_faces_that_overlap_are_one_track_also_over_a_gap() -> None:
+def test_overlapping_faces_are_linked_across_a_gap() -> None:
     seen = {0: [face(100), face(400)], 8: [face(405)], 16: [face(110), face(410)], 48: [face(110)]}
     found = link_faces(seen, max_gap=24)
     assert [sorted(track.faces) for track in found] == [[0, 16], [0, 8, 16], [48]]
 
 
-def test_faces_side_by_side_keep_their_tracks() -> None:
+def test_adjacent_faces_stay_in_their_tracks() -> None:
     seen = {n: [face(100 + 20 * n), face(150 + 20 * n)] for n in range(4)}
     for track in link_faces(seen, max_gap=8):
         lefts = [one.box[0] for _, one in sorted(track.faces.items())]
         assert all(b - a == 20 for a, b in pairwise(lefts))
 
 
-def test_the_nearest_third_decides_who_it_is() -> None:
-    track = followed(face(0, off=0.3), face(0, off=0.9), face(0, off=0.8))
-    assert identify_track(track, known(0, 1), SETTINGS) == ("P0", pytest.approx(0.3))
-    assert identify_track(followed(face(0, off=0.55)), known(0, 1), SETTINGS) is None
+def test_the_nearest_third_decides_the_identity() -> None:
+    track = linked(face(0, off=0.3), face(0, off=0.9), face(0, off=0.8))
+    assert identify_track(track, references(0, 1), SETTINGS) == ("P0", pytest.approx(0.3))
+    assert identify_track(linked(face(0, off=0.55)), references(0, 1), SETTINGS) is None
 
 
-def test_somebody_who_might_be_two_is_nobody() -> None:
+def test_an_ambiguous_face_is_not_identified() -> None:
     between = Face((0, 0, 60, 60), (face(0, 0).descriptor + face(0, 1).descriptor) / 2)
     wide = FaceLocatorSettings(max_distance=0.8, min_margin=0.1)
-    assert identify_track(followed(between), known(0), wide) is not None
-    assert identify_track(followed(between), known(0, 1), wide) is None
+    assert identify_track(linked(between), references(0), wide) is not None
+    assert identify_track(linked(between), references(0, 1), wide) is None
 
 
 @given(
     st.tuples(st.floats(-50, 800), st.floats(-50, 440), st.floats(40, 400), st.floats(40, 400)),
 )
-def test_a_person_is_around_the_face_and_in_the_frame(place: tuple[float, ...]) -> None:
+def test_a_persons_box_contains_the_face_and_lies_in_the_frame(place: tuple[float, ...]) -> None:
     x, y, wide, high = place
     box: Box = (x, y, x + wide, y + high)
     found = estimate_person_box(box, 832, 480)
@@ -100,13 +100,13 @@ def test_a_head_that_fills_the_frame_has_no_shoulders_in_it() -> None:
     assert far == (260, 75, 380, 480)
 
 
-def test_without_dlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_dlib_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faces_module, "PACKAGE", "no_such_package_of_models")
     with pytest.raises(MissingModel, match=r"mimix\[faces\]"):
         face_model_paths()
 
 
-def test_no_other_file_is_opened_as_a_model(tmp_path: Path) -> None:
+def test_unknown_model_files_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "other.dat").write_bytes(b"no model")
     with pytest.raises(MissingModel, match="not the known"):
         FaceEncoder(tmp_path / "other.dat", tmp_path / "other.dat")
@@ -131,15 +131,15 @@ def inputs(*references: Path) -> FaceLocatorInputs:
 
 
 @needs_dlib
-def test_a_reference_without_a_face_is_named() -> None:
+def test_a_reference_image_without_a_face_is_reported() -> None:
     with pytest.raises(BadInput, match="Bunny shows 0 faces"):
-        FaceLocator(inputs(ROOT / "demo" / "references" / "bunny.png"), ROOT)
+        FaceLocator(inputs(DEMO / "references" / "bunny.png"), ROOT)
 
 
 @needs_dlib
 @pytest.mark.slow
-def test_a_face_is_found_where_it_is_and_only_for_whom_it_is(tmp_path: Path) -> None:
-    """Clara's picture walks over a grey wall; somebody else's reference is no match."""
+def test_a_face_is_located_for_its_own_character_only(tmp_path: Path) -> None:
+    """Clara's reference image moves over a gray wall; another character does not match it."""
     picture = cv2.cvtColor(cv2.imread(str(CLARA)), cv2.COLOR_BGR2RGB)
     small = cv2.resize(picture, (166, 160), interpolation=cv2.INTER_AREA)
     frames = np.full((17, 240, 416, 3), 90, np.uint8)

@@ -36,13 +36,13 @@ sides = st.floats(0, 400, allow_nan=False)
 boxes = st.tuples(sides, sides, sides, sides).map(
     lambda s: (min(s[0], s[2]), min(s[1], s[3]), max(s[0], s[2]) + 4, max(s[1], s[3]) + 4)
 )
-sightings = st.dictionaries(
+detections = st.dictionaries(
     st.integers(0, 80), st.builds(BoxDetection, boxes, st.floats(0.1, 1)), max_size=12
 )
 
 
-@given(sightings, st.integers(1, 80))
-def test_what_was_seen_stays_and_nothing_is_made_up(
+@given(detections, st.integers(1, 80))
+def test_detections_are_preserved_and_nothing_is_extrapolated(
     seen: dict[int, BoxDetection], max_gap: int
 ) -> None:
     found = interpolate_detections(seen, 81, max_gap)
@@ -63,7 +63,7 @@ def test_what_was_seen_stays_and_nothing_is_made_up(
                 assert low - 1e-6 <= box[side] <= high + 1e-6
 
 
-def test_between_two_sightings_the_box_moves_on_a_straight_line() -> None:
+def test_boxes_are_interpolated_linearly_between_detections() -> None:
     seen = {0: BoxDetection((0, 0, 100, 100), 0.9), 8: BoxDetection((16, 8, 116, 108), 0.6)}
     found = interpolate_detections(seen, 9, 8)
     assert found.boxes[4] == (8, 4, 108, 104)
@@ -74,7 +74,7 @@ def test_between_two_sightings_the_box_moves_on_a_straight_line() -> None:
 
 
 @given(st.integers(1, 200), st.integers(1, 40))
-def test_the_first_and_the_last_frame_are_looked_at(frames: int, every: int) -> None:
+def test_the_first_and_the_last_frame_are_sampled(frames: int, every: int) -> None:
     numbers = strided_frame_indices(frames, every)
     assert numbers[0] == 0
     assert numbers[-1] == frames - 1
@@ -82,20 +82,20 @@ def test_the_first_and_the_last_frame_are_looked_at(frames: int, every: int) -> 
 
 
 @given(boxes, boxes)
-def test_overlap_is_a_share(one: Box, two: Box) -> None:
+def test_iou_is_between_zero_and_one(one: Box, two: Box) -> None:
     assert 0 <= box_iou(one, two) == box_iou(two, one) <= 1
     assert box_iou(one, one) == pytest.approx(1)
 
 
 @given(boxes, st.integers(8, 300), st.integers(8, 300))
-def test_a_box_is_cut_to_the_frame(box: Box, width: int, height: int) -> None:
+def test_a_box_is_clipped_to_the_frame(box: Box, width: int, height: int) -> None:
     found = clip_box(box, width, height)
     if found is not None:
         assert 0 <= found[0] < found[2] <= width
         assert 0 <= found[1] < found[3] <= height
 
 
-def test_locations_are_written_sorted_and_come_back(tmp_path: Path) -> None:
+def test_locations_round_trip_sorted(tmp_path: Path) -> None:
     found = {"Tom": BoxTrack([(1, 2, 3, 4), None, (2, 2, 4, 4)], [0.5, 0, 0.25])}
     rows = build_location_rows(clip("b"), found) + build_location_rows(clip("a"), found)
     write_locations(tmp_path / "one.parquet", rows)
@@ -120,25 +120,25 @@ def test_locations_are_written_sorted_and_come_back(tmp_path: Path) -> None:
     }
 
 
-def test_another_file_is_no_locations(tmp_path: Path) -> None:
+def test_another_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "other.parquet").write_bytes(b"nothing")
     with pytest.raises(BadInput, match="locations"):
         load_locations(tmp_path / "other.parquet")
 
 
 @given(st.integers(1, 40), st.integers(2, 81), st.integers(1, 80))
-def test_settings_with_which_no_two_sightings_are_joined_are_refused(
+def test_settings_that_link_no_detections_are_rejected(
     every: int, frames: int, max_gap: int
 ) -> None:
-    for kind, values, looked_at in (
+    for kind, values, sampled in (
         (FaceLocatorSettings, {"frame_stride": every}, strided_frame_indices(81, every)),
         (EmbeddingLocatorSettings, {"frame_stride": every}, strided_frame_indices(81, every)),
         (VlmLocatorSettings, {"num_frames": frames}, evenly_spaced_indices(81, frames)),
     ):
-        seen = {number: BoxDetection((10, 10, 60, 60), 0.9) for number in looked_at}
-        whole = None not in interpolate_detections(seen, 81, max_gap).boxes
-        if whole:
+        seen = {number: BoxDetection((10, 10, 60, 60), 0.9) for number in sampled}
+        complete = None not in interpolate_detections(seen, 81, max_gap).boxes
+        if complete:
             kind.model_validate({**values, "max_gap": max_gap})
         else:
-            with pytest.raises(ValidationError, match="nobody would be located"):
+            with pytest.raises(ValidationError, match="no character would be located"):
                 kind.model_validate({**values, "max_gap": max_gap})

@@ -18,7 +18,7 @@ from mimix_core.stages.cutouts.sam2.propagate import (
     track_characters,
 )
 from mimix_core.stages.cutouts.sam2.visual_prompts import VisualPrompt
-from tests.stages.cutouts.small_sam2 import IMAGE_SIZE, moving_figures, small_sam2
+from tests.stages.cutouts.tiny_sam2 import IMAGE_SIZE, build_tiny_sam2, moving_figures
 
 FRAMES, HEIGHT, WIDTH = 21, 48, 80
 FIT = plan_padded_resize(HEIGHT, WIDTH, 0.05, IMAGE_SIZE)
@@ -34,7 +34,7 @@ TOLERANCE = 1e-3
 @pytest.fixture(scope="module")
 def model() -> Any:
     """Random weights whose memory matters: sam2 starts its fuser at a millionth."""
-    model = small_sam2(1)
+    model = build_tiny_sam2(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "memory_encoder" in name and name.endswith("gamma"):

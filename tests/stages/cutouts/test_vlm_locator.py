@@ -28,7 +28,9 @@ from tests.vlm.standin import KEY, KEY_NAME, StandIn, standing_in
 SETTINGS = VlmLocatorSettings(num_frames=5, min_confidence=70, max_gap=24)
 
 
-def seen(frame: int, name: str = "Tom", left: float = 0.25, certainty: int = 90) -> dict[str, Any]:
+def predicted(
+    frame: int, name: str = "Tom", left: float = 0.25, certainty: int = 90
+) -> dict[str, Any]:
     return {
         "frame": frame,
         "character": name,
@@ -44,8 +46,10 @@ def answer(*boxes: dict[str, Any]) -> PredictedBoxes:
     return PredictedBoxes.model_validate({"boxes": boxes})
 
 
-def test_boxes_are_brought_to_the_frames_that_were_shown_and_those_between() -> None:
-    found = build_tracks(answer(seen(1), seen(2, left=0.5)), clip("a"), ["Tom"], SETTINGS)["Tom"]
+def test_boxes_apply_to_the_sent_frames_and_those_between() -> None:
+    found = build_tracks(
+        answer(predicted(1), predicted(2, left=0.5)), clip("a"), ["Tom"], SETTINGS
+    )["Tom"]
     assert evenly_spaced_indices(81, 5) == [0, 20, 40, 60, 80]
     assert found.boxes[0] == (16, 24, 48, 48)
     assert found.boxes[10] == (24, 24, 56, 48)
@@ -54,20 +58,21 @@ def test_boxes_are_brought_to_the_frames_that_were_shown_and_those_between() -> 
     assert set(found.scores[:21]) == {0.9}
 
 
-def test_unsure_boxes_and_those_of_others_count_for_nothing() -> None:
-    said = answer(seen(1, certainty=69), seen(2, name="Spike"), seen(9))
-    assert build_tracks(said, clip("a"), ["Tom"], SETTINGS)["Tom"].boxes == [None] * 81
+def test_uncertain_and_unrequested_boxes_are_ignored() -> None:
+    response = answer(predicted(1, certainty=69), predicted(2, name="Spike"), predicted(9))
+    assert build_tracks(response, clip("a"), ["Tom"], SETTINGS)["Tom"].boxes == [None] * 81
 
 
 @pytest.mark.parametrize(
-    "boxes", [[seen(1), seen(1)], [seen(1, left=0.75)], [{**seen(1), "right": 0.2}]]
+    "boxes",
+    [[predicted(1), predicted(1)], [predicted(1, left=0.75)], [{**predicted(1), "right": 0.2}]],
 )
-def test_an_answer_that_makes_no_sense_is_refused(boxes: list[dict[str, Any]]) -> None:
+def test_an_inconsistent_response_is_rejected(boxes: list[dict[str, Any]]) -> None:
     with pytest.raises(ValidationError):
         answer(*boxes)
 
 
-def test_the_form_allows_no_other_name() -> None:
+def test_the_schema_allows_only_the_requested_names() -> None:
     schema = box_response_schema(["Tom", "Jerry"], 5)
     box = schema["properties"]["boxes"]["items"]["properties"]
     assert box["character"]["enum"] == ["Tom", "Jerry"]
@@ -91,7 +96,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def locator(folder: Path, server: StandIn, mark: str, *clips: str) -> VlmLocator:
-    """``mark`` tells the server what to do: all that is asked holds it."""
+    """Create a locator; ``mark`` in every request selects the fake server's behavior."""
     known = CharacterReference(
         name="Tom", description=f"A cat [[{mark}]]", references=(file_ref(folder / "tom.png"),)
     )
@@ -104,40 +109,40 @@ def locator(folder: Path, server: StandIn, mark: str, *clips: str) -> VlmLocator
     return VlmLocator(inputs, folder, [(clip(name), ["Tom"]) for name in clips])
 
 
-def test_a_model_is_asked_once_and_its_boxes_are_used(folder: Path, server: StandIn) -> None:
-    boxes = [seen(n) for n in range(1, 6)]
+def test_a_response_is_paid_once_and_its_boxes_are_used(folder: Path, server: StandIn) -> None:
+    boxes = [predicted(n) for n in range(1, 6)]
     server.control(answers={"cat": {"boxes": boxes}})
     for _ in range(2):
         found = locator(folder, server, "cat", "a", "b").locate(clip("a"), ["Tom"])
         assert found["Tom"].boxes[40] == (16, 24, 48, 48)
         assert found["Tom"].error == ""
-    # Both clips show the same: one question, one answer, paid once.
+    # Both clips are identical: one request, one response, paid once.
     assert server.counts()["asked"]["cat"] == ["right"]
     assert len((folder / "answers" / "ledger.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_server_that_is_gone_stops_the_episode(folder: Path, server: StandIn) -> None:
+def test_an_unavailable_server_stops_the_episode(folder: Path, server: StandIn) -> None:
     server.control(script={"gone": ["500"]})
     with pytest.raises(Transient, match="run it again"):
         locator(folder, server, "gone", "a").locate(clip("a"), ["Tom"])
 
 
 @pytest.mark.e2e
-def test_a_provider_that_takes_no_request_is_bad_input(folder: Path, server: StandIn) -> None:
+def test_a_provider_that_rejects_every_request_is_bad_input(folder: Path, server: StandIn) -> None:
     server.control(script={"wrong": ["400"]})
     with pytest.raises(BadInput, match="rejected every request"):
         locator(folder, server, "wrong", "a").locate(clip("a"), ["Tom"])
 
 
-def test_a_clip_that_cannot_be_read_says_so(folder: Path, server: StandIn) -> None:
+def test_an_unreadable_clip_gives_an_error(folder: Path, server: StandIn) -> None:
     (folder / "clips" / "a.mp4").write_bytes(b"no video")
     found = locator(folder, server, "odd", "a").locate(clip("a"), ["Tom"])
     assert "a.mp4" in found["Tom"].error
 
 
-def test_what_is_sent_shows_the_cast_first(folder: Path, server: StandIn) -> None:
+def test_a_request_starts_with_the_cast(folder: Path, server: StandIn) -> None:
     server.control(answers={"cast": {"boxes": []}})
-    question = locator(folder, server, "cast", "a")._question(clip("a"), ["Tom"])
+    question = locator(folder, server, "cast", "a")._build_request(clip("a"), ["Tom"])
     system, user = question.messages
     texts = [part.text for part in user.parts if hasattr(part, "text")]
     assert texts[0].startswith("Character Tom")

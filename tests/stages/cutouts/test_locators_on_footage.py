@@ -24,9 +24,8 @@ from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
 from mimix_core.stages.cutouts.locate.face_encoder import face_model_paths, face_models_installed
 from mimix_core.stages.cutouts.locate.face_locator import FaceLocator
 from tests.factories import clip
-from tests.stages.cutouts.drawn import Drawn, Mask, drawn
-
-DEMO = Path(__file__).resolve().parents[3] / "demo"
+from tests.paths import DEMO
+from tests.stages.cutouts.manual_masks import ManualMasks, Mask, load_manual_masks
 
 pytestmark = pytest.mark.e2e
 
@@ -41,7 +40,7 @@ def cast(style: str) -> tuple[CharacterReference, ...]:
     )
 
 
-def made(one: Drawn, folder: Path) -> None:
+def made(one: ManualMasks, folder: Path) -> None:
     """The clip of a drawn file, cut again out of the demo's footage."""
     with open_video(DEMO / "footage" / "episodes" / f"{one.episode}.mp4") as source:
         frames = list(source.frames())
@@ -67,7 +66,7 @@ def located(locator: Locator, names: list[str]) -> dict[str, BoxTrack]:
     return locator.locate(clip("a", width=832, height=480), names)
 
 
-def agree(one: Drawn, found: BoxTrack, least: float) -> None:
+def agree(one: ManualMasks, found: BoxTrack, least: float) -> None:
     for frame, mask in one.masks.items():
         box = found.boxes[frame]
         assert box is not None, (one.clip_id, frame)
@@ -76,7 +75,7 @@ def agree(one: Drawn, found: BoxTrack, least: float) -> None:
 
 @pytest.mark.skipif(not face_models_installed(), reason="dlib-bin and its models are not installed")
 def test_clara_is_found_crying_behind_her_hand(tmp_path: Path) -> None:
-    one = next(d for d in drawn() if d.episode == "portrait-tears")
+    one = next(d for d in load_manual_masks() if d.episode == "portrait-tears")
     made(one, tmp_path)
     landmarks, network = (file_ref(path) for path in face_model_paths())
     inputs = FaceLocatorInputs(
@@ -89,7 +88,7 @@ def test_clara_is_found_crying_behind_her_hand(tmp_path: Path) -> None:
 
 
 def test_bunny_is_found_in_the_meadow_and_nobody_else(tmp_path: Path) -> None:
-    one = next(d for d in drawn() if d.episode == "bbb-meadow")
+    one = next(d for d in load_manual_masks() if d.episode == "bbb-meadow")
     made(one, tmp_path)
     inputs = EmbeddingLocatorInputs(characters=cast("cartoon"), settings=EmbeddingLocatorSettings())
     names = [known.name for known in inputs.characters]

@@ -17,13 +17,13 @@ from mimix_core.stages.cutouts.backends.grabcut import GrabCutSegmenter
 from mimix_core.stages.cutouts.backends.selfie import SelfieSegmenter
 from mimix_core.stages.cutouts.locate import Box, BoxTrack
 from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
+from tests.paths import DEMO, ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 FRAMES, HEIGHT, WIDTH = 8, 120, 208
 
 
 def moving_disc() -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[Box | None]]:
-    """An orange disc that walks over noisy green; its true masks and its boxes."""
+    """Render an orange disc moving over noisy green; return frames, true masks and boxes."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     frames, masks, boxes = [], [], []
@@ -47,7 +47,7 @@ def iou(alpha: NDArray[np.uint8], truth: NDArray[np.bool_]) -> float:
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
-def test_grabcut_finds_a_figure_of_its_own_colour() -> None:
+def test_grabcut_segments_a_figure_of_distinct_color() -> None:
     frames, truth, boxes = moving_disc()
     found = GrabCutSegmenter().segment(frames, at(boxes))["Figure"]
     alphas = found.alpha_NHW
@@ -77,14 +77,14 @@ def test_a_frame_without_a_box_has_no_mask() -> None:
     assert iou(alphas[4], truth[4]) > 0.9
 
 
-def test_nothing_outside_of_the_box_is_cut_out() -> None:
+def test_nothing_outside_the_box_is_segmented() -> None:
     frames, _, boxes = moving_disc()
     frames[:, 10:50, 150:200] = (220, 130, 40)  # the same colour elsewhere
     alphas = GrabCutSegmenter().segment(frames, at(boxes))["Figure"].alpha_NHW
     assert not alphas[:, 10:50, 160:200].any()
 
 
-def test_the_edge_of_an_alpha_follows_the_picture() -> None:
+def test_the_alpha_edge_follows_the_image() -> None:
     full = np.full((80, 80, 3), 30, np.uint8)
     full[:, 41:] = 220
     small = cv2.resize(full, (40, 40), interpolation=cv2.INTER_AREA)
@@ -96,7 +96,7 @@ def test_the_edge_of_an_alpha_follows_the_picture() -> None:
     assert np.array_equal(alpha[10:70] >= 0.5, full[10:70, :, 0] == 220)
 
 
-def test_specks_and_pinholes_go_and_large_holes_stay() -> None:
+def test_specks_and_pinholes_are_removed_and_large_holes_stay() -> None:
     mask = np.zeros((60, 60), np.uint8)
     mask[5:45, 5:45] = 1
     mask[50:53, 50:53] = 1
@@ -108,33 +108,31 @@ def test_specks_and_pinholes_go_and_large_holes_stay() -> None:
     assert not tidy[20:30, 20:30].any()
 
 
-def test_a_backend_without_its_weights_says_what_to_do() -> None:
+def test_a_backend_without_weights_suggests_a_fix() -> None:
     with pytest.raises(MissingModel, match="grabcut"):
         create_segmenter(CutoutSettings(backend="selfie"), None)
     assert create_segmenter(CutoutSettings(backend="grabcut"), None).name == "grabcut"
 
 
-def test_sam2s_settings_leave_the_other_backends_cutouts_alone() -> None:
+def test_sam2_settings_do_not_affect_other_backends() -> None:
     small = Sam2Settings(model="small")
     for backend in ("selfie", "grabcut"):
         one = CutoutSettings.model_validate({"backend": backend, "sam2": small})
         assert one.effective() == CutoutSettings.model_validate({"backend": backend})
-    kept = CutoutSettings(backend="sam2", sam2=small)
-    assert kept.effective() == kept
+    used = CutoutSettings(backend="sam2", sam2=small)
+    assert used.effective() == used
 
 
 @pytest.fixture(scope="session")
 def weights() -> Path:
-    folder = ROOT / "demo" / "models"
+    folder = DEMO / "models"
     subprocess.run([sys.executable, "demo/models.py", str(folder)], cwd=ROOT, check=True)
     return folder / "selfie_segmentation.tflite"
 
 
 @pytest.mark.slow
-def test_selfie_cuts_a_person_off_what_is_behind_her(weights: Path) -> None:
-    portrait = cv2.cvtColor(
-        cv2.imread(str(ROOT / "demo" / "references" / "clara.png")), cv2.COLOR_BGR2RGB
-    )
+def test_selfie_separates_a_person_from_the_background(weights: Path) -> None:
+    portrait = cv2.cvtColor(cv2.imread(str(DEMO / "references" / "clara.png")), cv2.COLOR_BGR2RGB)
     height, width = portrait.shape[:2]
     frames = np.stack([portrait] * 3).astype(np.uint8)
     boxes: list[Box | None] = [(width * 0.05, 0.0, float(width), float(height))] * 3
@@ -146,7 +144,7 @@ def test_selfie_cuts_a_person_off_what_is_behind_her(weights: Path) -> None:
     assert np.array_equal(alphas, segmenter.segment(frames, at(boxes))["Figure"].alpha_NHW)
 
 
-def test_selfie_refuses_another_net(tmp_path: Path) -> None:
-    (tmp_path / "other.tflite").write_bytes(b"no net")
+def test_selfie_rejects_another_network(tmp_path: Path) -> None:
+    (tmp_path / "other.tflite").write_bytes(b"not a network")
     with pytest.raises(MissingModel):
         SelfieSegmenter(tmp_path / "other.tflite")

@@ -27,16 +27,17 @@ from mimix_core.stages.composites.yuv_frames import (
     to_video_frame,
 )
 from tests.factories import video
+from tests.paths import DEMO
 
 Images = NDArray[np.uint8]
 HARD = PasteOptions(feather=0)
-PICTURES = Path(__file__).parents[3] / "demo" / "references"
+REFERENCES = DEMO / "references"
 
 
 def reference(
     source: Images, alpha: Images, scene: Images, move: ScaleTranslate, gain: float
 ) -> Images:
-    """Alpha over in linear light in float64, by nobody's library: bicubic where it must be."""
+    """Alpha over in linear light in float64, without a library: bicubic if needed."""
 
     def linear(value: Images) -> NDArray[np.float64]:
         v = value.astype(np.float64) / 255
@@ -99,7 +100,7 @@ def test_pasting_is_exact_to_one_level(seed: int, x: int, y: int, gain: float) -
         ScaleTranslate(0.8, 4.0, 2.0),
     ],
 )
-def test_so_is_what_has_to_be_interpolated(move: ScaleTranslate) -> None:
+def test_interpolated_pasting_is_exact_to_two_levels(move: ScaleTranslate) -> None:
     rng = np.random.default_rng(7)
     noise = rng.integers(0, 256, (2, 24, 30, 3)).astype(np.uint8)
     source, scene = (cv2.GaussianBlur(one, (0, 0), sigmaX=2) for one in noise)
@@ -114,11 +115,11 @@ def test_so_is_what_has_to_be_interpolated(move: ScaleTranslate) -> None:
 
 
 @pytest.mark.parametrize("figure", ["bunny", "clara", "gamera"])
-def test_a_real_cutout_is_exact_to_one_level_but_for_the_feather(figure: str) -> None:
+def test_a_real_cutout_is_exact_to_one_level_except_at_the_feather(figure: str) -> None:
     """Pictures of the demo's characters, an alpha known to the last pixel, with and without."""
-    source = cv2.imread(str(PICTURES / f"{figure}.png"))[::3, ::3]
+    source = cv2.imread(str(REFERENCES / f"{figure}.png"))[::3, ::3]
     source = np.ascontiguousarray(source[:60, :60])
-    scene = cv2.imread(str(PICTURES / "frank.png"))[::3, ::3][:70, :70]
+    scene = cv2.imread(str(REFERENCES / "frank.png"))[::3, ::3][:70, :70]
     scene = np.ascontiguousarray(scene)
     alpha = np.zeros(source.shape[:2], np.uint8)
     cv2.ellipse(alpha, (30, 30), (20, 24), 15, 0, 360, 255, cv2.FILLED)
@@ -138,7 +139,7 @@ def test_a_real_cutout_is_exact_to_one_level_but_for_the_feather(figure: str) ->
     assert np.abs(soft - wanted)[~feathered].max() <= 1
 
 
-def test_where_the_cutout_does_not_reach_the_scene_is_untouched() -> None:
+def test_the_background_is_unchanged_outside_the_cutout() -> None:
     rng = np.random.default_rng(0)
     scene = rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
     alpha = np.zeros((48, 64), np.uint8)
@@ -153,7 +154,7 @@ def test_where_the_cutout_does_not_reach_the_scene_is_untouched() -> None:
     assert not changed.any()
 
 
-def test_what_a_frame_cuts_off_does_not_fade_out_there() -> None:
+def test_a_figure_does_not_fade_out_at_a_cut_off_side() -> None:
     source, scene = np.full((40, 40, 3), 200, np.uint8), np.full((50, 50, 3), 20, np.uint8)
     alpha = np.zeros((40, 40), np.uint8)
     alpha[10:, 10:30] = 255
@@ -162,7 +163,7 @@ def test_what_a_frame_cuts_off_does_not_fade_out_there() -> None:
 
 
 @pytest.mark.parametrize("feather", [1.0, 1.5, 3.0])
-def test_a_bright_edge_left_of_the_old_background_leaves_no_ring(feather: float) -> None:
+def test_a_bright_old_background_leaves_no_halo(feather: float) -> None:
     """A dark figure whose outermost pixels were mixed with white, pasted on dark.
 
     The bound: 4 levels brighter than both the figure and the scene.
@@ -182,7 +183,7 @@ def test_a_bright_edge_left_of_the_old_background_leaves_no_ring(feather: float)
     assert soft.max() <= 24
 
 
-def test_no_line_is_drawn_where_the_cleaned_rim_ends() -> None:
+def test_the_extended_rim_ends_without_a_line() -> None:
     """A soft mask reaches far beyond a dark figure, into a bright background."""
     figure = np.zeros((120, 120), np.uint8)
     cv2.ellipse(figure, (60, 60), (24, 34), 20, 0, 360, 255, cv2.FILLED)
@@ -209,7 +210,7 @@ def test_the_edge_is_soft_inwards_and_sharp_at_the_frame() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_a_trembling_edge_becomes_quiet_and_stays_within_a_pixel(seed: int) -> None:
+def test_a_jittering_edge_becomes_stable_within_a_pixel(seed: int) -> None:
     rng = np.random.default_rng(seed)
     alphas = np.zeros((9, 40, 40), np.uint8)
     for n, alpha in enumerate(alphas):
@@ -221,13 +222,13 @@ def test_a_trembling_edge_becomes_quiet_and_stays_within_a_pixel(seed: int) -> N
         assert (found >= cv2.erode(own, near)).all()
         assert (found <= cv2.dilate(own, near)).all()
 
-    def tremble(masks: NDArray[np.uint8]) -> float:
+    def jitter(masks: NDArray[np.uint8]) -> float:
         return float(np.abs(np.diff(masks.astype(float), axis=0)).mean())
 
-    assert tremble(quiet) <= tremble(alphas)
+    assert jitter(quiet) <= jitter(alphas)
 
 
-def test_a_figure_that_moves_leaves_no_ghost() -> None:
+def test_a_moving_figure_leaves_no_ghost() -> None:
     alphas = np.zeros((5, 20, 60), np.uint8)
     for n, alpha in enumerate(alphas):
         alpha[5:15, 10 * n : 10 * n + 10] = 255
@@ -237,7 +238,7 @@ def test_a_figure_that_moves_leaves_no_ghost() -> None:
     assert not quiet[:, 31:].any()
 
 
-def test_exposure_moves_a_little_towards_the_scene() -> None:
+def test_exposure_moves_slightly_towards_the_background() -> None:
     alpha = [np.full((20, 20), 255, np.uint8)] * 5
     dark, mid, bright = ([np.full((20, 20), v, np.uint8)] * 5 for v in (15, 128, 250))
     assert exposure_gain(mid, alpha, mid) == pytest.approx(1)
@@ -261,7 +262,7 @@ def test_a_contact_shadow_darkens_the_ground_and_nothing_else() -> None:
     assert not (darker & ~touched).any()
 
 
-def test_whose_feet_are_below_the_picture_casts_no_shadow_in_it() -> None:
+def test_a_figure_with_feet_below_the_frame_casts_no_shadow() -> None:
     scene, source = np.full((80, 120, 3), 180, np.uint8), np.full((80, 120, 3), 90, np.uint8)
     alpha = np.zeros((80, 120), np.uint8)
     alpha[20:70, 45:75] = 255
@@ -276,7 +277,7 @@ def clip_of(frames: NDArray[np.uint8], path: Path) -> list[YuvPlanes]:
     return read_yuv_frames(path)
 
 
-def test_only_what_the_figure_touches_of_a_scenes_planes_changes(tmp_path: Path) -> None:
+def test_only_touched_pixels_of_the_background_planes_change(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     noise = rng.integers(0, 256, (3, 96, 128, 3)).astype(np.uint8)
     scene = clip_of(noise, tmp_path / "scene.mp4")
@@ -328,7 +329,7 @@ def test_without_a_sheet_no_video_is_left(tmp_path: Path) -> None:
     assert not made.exists()
 
 
-def test_a_figure_outside_of_the_picture_changes_nothing(tmp_path: Path) -> None:
+def test_a_figure_outside_the_frame_changes_nothing(tmp_path: Path) -> None:
     frames = np.full((2, 64, 64, 3), 40, np.uint8)
     scene = clip_of(frames, tmp_path / "scene.mp4")
     alphas = np.full((2, 64, 64), 255, np.uint8)
@@ -339,7 +340,7 @@ def test_a_figure_outside_of_the_picture_changes_nothing(tmp_path: Path) -> None
 
 
 @given(st.floats(-50, 150), st.floats(-50, 150), st.floats(0.5, 120), st.floats(0.5, 120))
-def test_a_part_holds_its_box_and_whole_blocks(
+def test_a_region_encloses_its_box_in_complete_blocks(
     x: float, y: float, width: float, height: float
 ) -> None:
     found = enclosing_region(x, y, x + width, y + height, 100, 80)
@@ -354,7 +355,7 @@ def test_a_part_holds_its_box_and_whole_blocks(
     assert all(side % 2 == 0 for side in (found.x0, found.y0, found.x1, found.y1))
 
 
-def test_planes_survive_the_way_into_a_frame(tmp_path: Path) -> None:
+def test_planes_round_trip_through_a_frame(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     noise = rng.integers(0, 256, (1, 48, 70, 3)).astype(np.uint8)
     planes = clip_of(noise, tmp_path / "clip.mp4")[0]
@@ -364,38 +365,38 @@ def test_planes_survive_the_way_into_a_frame(tmp_path: Path) -> None:
 
 
 @given(st.integers(16, 235), st.integers(16, 240), st.integers(16, 240))
-def test_colours_are_those_of_the_standard_and_come_back(y: int, u: int, v: int) -> None:
+def test_colors_match_the_standard_and_round_trip(y: int, u: int, v: int) -> None:
     """BT.709, limited range (ITU-R BT.709-6, part 3), rounded to the nearest level."""
     plane = np.full((34, 48), y, np.uint8)
     blue, red = (np.full((17, 24), value, np.uint8) for value in (u, v))
-    colours = ColorConverter()
-    found = colours.to_rgb(YuvPlanes(plane, blue, red))
+    converter = ColorConverter()
+    found = converter.to_rgb(YuvPlanes(plane, blue, red))
     light, pb, pr = (y - 16) * 255 / 219, (u - 128) * 255 / 224, (v - 128) * 255 / 224
     wanted = np.array(
         [light + 1.5748 * pr, light - 0.18732 * pb - 0.46812 * pr, light + 1.8556 * pb]
     )
     assert np.abs(found - np.clip(wanted, 0, 255)).max() <= 0.55
     if wanted.min() >= 0 and wanted.max() <= 255:
-        again = colours.to_planes(found)
+        again = converter.to_planes(found)
         assert np.array_equal(again.y_HW, plane)
         assert np.array_equal(again.u_HW, blue)
         assert np.array_equal(again.v_HW, red)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (20, 8), (3, 5)])
-def test_a_figure_is_neither_darker_nor_lighter_than_it_was(shift: tuple[int, int]) -> None:
+def test_a_pasted_figure_has_its_original_brightness(shift: tuple[int, int]) -> None:
     """From planes to planes, as clips are composited: what is solid keeps brightness and colour."""
     x, y = shift
     rng = np.random.default_rng(5)
     noise = cv2.GaussianBlur(rng.integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), sigmaX=4)
-    colours = ColorConverter()
-    source = colours.to_planes(cv2.normalize(noise, np.empty(0), 30, 220, cv2.NORM_MINMAX))
-    scene = colours.to_planes(np.full((128, 160, 3), 90, np.uint8))
+    converter = ColorConverter()
+    source = converter.to_planes(cv2.normalize(noise, np.empty(0), 30, 220, cv2.NORM_MINMAX))
+    scene = converter.to_planes(np.full((128, 160, 3), 90, np.uint8))
     alphas = np.zeros((1, 96, 128), np.uint8)
     alphas[:, 20:80, 30:100] = 255
     made = next(composite_frames([source], alphas, [scene], [ScaleTranslate(1.0, x, y)], HARD))
-    own = colours.to_rgb(source)[24:76, 34:96].astype(int)
-    pasted = colours.to_rgb(made)[24 + y : 76 + y, 34 + x : 96 + x].astype(int)
+    own = converter.to_rgb(source)[24:76, 34:96].astype(int)
+    pasted = converter.to_rgb(made)[24 + y : 76 + y, 34 + x : 96 + x].astype(int)
     assert abs(float((pasted - own).mean())) < 0.1
     # Between blocks of colour it has to be interpolated.
     assert (np.abs(pasted - own) <= 1).mean() > 0.9

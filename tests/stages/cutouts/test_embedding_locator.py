@@ -17,8 +17,9 @@ from mimix_core.stages.cutouts.locate.embedding_locator import (
     find_best_path,
 )
 from tests.factories import clip, video
+from tests.paths import DEMO
 
-REFERENCES = Path(__file__).resolve().parents[3] / "demo" / "references"
+REFERENCES = DEMO / "references"
 SETTINGS = EmbeddingLocatorSettings(min_similarity=0.5, min_margin=0.1)
 
 
@@ -29,26 +30,26 @@ def test_windows_have_all_sizes_and_reach_all_borders() -> None:
     assert x1.max() == 26
     assert y1.max() == 15
     assert {4, 15} <= set(y1 - y0)
-    # The mean over a window of a map is what its row of weights gives.
+    # A row of weights averages a map over its window.
     cells = np.random.default_rng(0).random((15, 26))
     window = len(grid.cells_W4) // 2
     a, b, c, d = grid.cells_W4[window]
     assert grid.mean_WN[window] @ cells.reshape(-1) == pytest.approx(cells[b:d, a:c].mean())
 
 
-def test_a_window_that_is_as_much_another_character_is_none_of_both() -> None:
+def test_a_window_as_similar_to_another_character_matches_neither() -> None:
     cells = np.array([[0, 0, 4, 4], [10, 0, 14, 4], [20, 0, 24, 4]])
-    look = WindowSimilarities(
+    similarities = WindowSimilarities(
         {"Tom": np.array([0.8, 0.7, 0.4]), "Jerry": np.array([0.6, 0.65, 0.2])},
         cells,
         (32.0, 32.0),
         (832, 480),
     )
-    assert [one.box for one in look.candidates("Tom", SETTINGS)] == [(0, 0, 128, 128)]
-    assert look.candidates("Jerry", SETTINGS) == []
+    assert [one.box for one in similarities.candidates("Tom", SETTINGS)] == [(0, 0, 128, 128)]
+    assert similarities.candidates("Jerry", SETTINGS) == []
 
 
-def test_the_path_prefers_what_stays_over_what_jumps() -> None:
+def test_the_path_prefers_static_over_jumping_detections() -> None:
     here, there = (0.0, 0.0, 100.0, 100.0), (600.0, 0.0, 700.0, 100.0)
     steady = [BoxDetection(here, 0.70)]
     jumpy = [BoxDetection(there, 0.72), BoxDetection(here, 0.68)]
@@ -70,8 +71,8 @@ def inputs(*names: str) -> EmbeddingLocatorInputs:
 
 
 @pytest.mark.slow
-def test_the_character_that_is_there_is_found_and_the_others_are_not(tmp_path: Path) -> None:
-    """Bunny's picture on a meadow of noise, moving; the others of the film are not in it."""
+def test_only_the_character_that_is_present_is_located(tmp_path: Path) -> None:
+    """Bunny's reference image moves over noise; the other characters are absent."""
     bunny = cv2.cvtColor(cv2.imread(str(REFERENCES / "bunny.png")), cv2.COLOR_BGR2RGB)
     rng = np.random.default_rng(0)
     meadow = cv2.resize(rng.integers(60, 160, (30, 52, 3)).astype(np.uint8), (832, 480))
@@ -89,7 +90,7 @@ def test_the_character_that_is_there_is_found_and_the_others_are_not(tmp_path: P
         assert found[other].boxes == [None] * 9
 
 
-def test_a_clip_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+def test_an_unreadable_clip_gives_an_error(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a.mp4").write_bytes(b"no video")
     found = EmbeddingLocator(inputs("bunny"), tmp_path).locate(clip("a"), ["Bunny", "Tom"])
