@@ -1,4 +1,4 @@
-"""Files of one JSON object a line that grow with the steps, and go on where a resumed run does."""
+"""Append-only logs with one JSON object per line, which survive crashes and can be resumed."""
 
 from __future__ import annotations
 
@@ -6,26 +6,42 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-from mimix_core.errors import StageFailed
+from typing import IO, Any
 
 Record = Mapping[str, Any]
 
 
-class JsonlLog:
-    """Appends records, each with its ``step``; what ``note`` returned from survives a crash."""
+class MalformedLog(ValueError):
+    """A complete line of a log is not an expected record."""
 
-    def __init__(self, path: Path, kept: Iterable[Record] = ()) -> None:
-        """Begin the file anew with the records ``kept``; the old one stays until that is done."""
+
+class JsonlLog:
+    """Append records to a log; they are on disk when ``append`` returns."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    @classmethod
+    def create(cls, path: Path, records: Iterable[Record] = ()) -> JsonlLog:
+        """Start a log with these records; atomically replaces an existing file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.write_text(_lines(kept), encoding="utf-8")
-        fresh.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(_to_lines(records), encoding="utf-8")
+        temporary.replace(path)
+        return cls(path.open("a", encoding="utf-8"))
+
+    @classmethod
+    def resume(cls, path: Path) -> JsonlLog:
+        """Open or create a log to append to; removes a last line that a crash left incomplete."""
+        file = path.open("a+", encoding="utf-8")
+        file.seek(0)
+        incomplete = file.read().rpartition("\n")[2]
+        if incomplete:
+            file.truncate(path.stat().st_size - len(incomplete.encode()))
+        return cls(file)
 
     def append(self, *records: Record) -> None:
-        self._file.write(_lines(records))
+        self._file.write(_to_lines(records))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -33,21 +49,24 @@ class JsonlLog:
         self._file.close()
 
 
-def read_records(path: Path, keep: Callable[[Record], bool]) -> list[dict[str, Any]]:
-    """The records to ``keep``; none when there is no file.
+def read_records(
+    path: Path, select: Callable[[Record], bool] = lambda _: True
+) -> list[dict[str, Any]]:
+    """Read the selected records; none if the file does not exist.
 
-    A last line that a crash cut off is none. Raises StageFailed for any other line that is none.
+    A last line that a crash left incomplete is ignored. Raises MalformedLog for any other line
+    that is not JSON or that ``select`` cannot handle.
     """
     if not path.exists():
         return []
-    *lines, _torn = path.read_text(encoding="utf-8").split("\n")
+    *lines, _incomplete = path.read_text(encoding="utf-8").split("\n")
     try:
-        return [record for record in map(json.loads, lines) if keep(record)]
+        return [record for record in map(json.loads, lines) if select(record)]
     except (ValueError, KeyError, TypeError) as error:
-        raise StageFailed(f"{path}: holds a line that is no record of a training") from error
+        raise MalformedLog(f"{path} has a malformed line") from error
 
 
-def _lines(records: Iterable[Record]) -> str:
+def _to_lines(records: Iterable[Record]) -> str:
     return "".join(
         json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records
     )

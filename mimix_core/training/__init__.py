@@ -1,1 +1,1 @@
-"""LoRA training: a stage that starts DeepSpeed in child processes, and what runs in them."""
+"""LoRA training: a stage that starts DeepSpeed in child processes, and the code they run."""

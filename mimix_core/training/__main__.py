@@ -1,9 +1,9 @@
-"""One training process: ``python -m mimix_core.training JOB MESSAGES_FD``.
+"""Run one training process: ``python -m mimix_core.training JOB MESSAGES_FD``.
 
-RANK, WORLD_SIZE and LOCAL_RANK come from the environment. Messages go out as JSON lines on the
-file descriptor MESSAGES_FD, all else on stdout and stderr. SIGTERM ends it after the micro batch
-it is at, with a checkpoint of its last whole step; so does the end of its stdin, which means that
-whoever started it is gone.
+RANK, WORLD_SIZE and LOCAL_RANK come from the environment. Messages are JSON lines on the file
+descriptor MESSAGES_FD; other output goes to stdout and stderr. SIGTERM stops the process after its
+current micro batch, with a checkpoint of the last complete step. So does the end of stdin, which
+means that the parent process has died.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ def main() -> int:
     messages = os.fdopen(int(sys.argv[2]), "w", buffering=1)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # Ctrl-C reaches the one who started us; it tells us by SIGTERM.
+    # The parent process handles Ctrl-C and sends SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_stop_when_orphaned, args=(stop,), daemon=True).start()
 
-    def say(message: BaseModel) -> None:
-        # Nobody listens any more when our starter died; our stdin tells of that.
+    def send(message: BaseModel) -> None:
+        # The pipe breaks when the parent dies, which the end of stdin reports.
         with suppress(BrokenPipeError):
             messages.write(message.model_dump_json() + "\n")
 
-    def tell(message: BaseModel) -> None:
+    def send_from_rank_0(message: BaseModel) -> None:
         if os.environ["RANK"] == "0":
-            say(message)
+            send(message)
 
     from mimix_core.engine.torch_runtime import select_device
 
     try:
-        # DeepSpeed takes a GPU when it sees one, whatever the settings say, unless told here.
+        # Otherwise DeepSpeed uses any visible GPU, whatever the settings say.
         os.environ["DS_ACCELERATOR"] = select_device(job.settings.device).type
         from mimix_core.training import distributed, trainer
 
-        _plain_logs()
-        trainer.train(job, tell, stop.is_set)
+        _simplify_logs()
+        trainer.train(job, send_from_rank_0, stop.is_set)
         distributed.destroy_process_group()
     except BadInput as error:
-        # Any process may be the one that meets a sample it cannot read.
-        say(BadInputMessage(what=error.what, where=error.where, fix=error.fix))
+        # An unreadable sample can occur in any process.
+        send(BadInputMessage(what=error.what, where=error.where, fix=error.fix))
         return 1
     except (StageFailed, Transient) as error:
-        say(FailedMessage(message=str(error), retryable=isinstance(error, Transient)))
+        send(FailedMessage(message=str(error), retryable=isinstance(error, Transient)))
         return 1
     except TrainingStopped as stopped:
         sys.stderr.write(f"stopped {stopped}\n")
@@ -75,13 +75,13 @@ def _stop_when_orphaned(stop: threading.Event) -> None:
     while os.read(0, 4096):
         pass
     stop.set()
-    # A step that hangs, say on a dead peer, never looks at the event.
+    # A step that hangs, for example on a dead peer, never checks the event.
     time.sleep(TERMINATION_GRACE_SECONDS)
     os._exit(STOPPED_EXIT_CODE)
 
 
-def _plain_logs() -> None:
-    """Warnings without dates and paths: the log is part of the result, and results repeat."""
+def _simplify_logs() -> None:
+    """Remove dates and paths from warnings: the log is part of the reproducible result."""
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     for handler in logging.getLogger("DeepSpeed").handlers:
         handler.setLevel(logging.WARNING)

@@ -1,20 +1,19 @@
-"""Checkpoints of a training run: written whole or not at all, and found again by themselves.
+"""Checkpoints of a training run, written atomically and found by scanning the run's folder.
 
 Layout below the run's folder::
 
-    step-000010/state.safetensors    adapters, AdamW's moments, and the running mean if there is one
-    step-000010/checkpoint.json      written last: the step, and the digest of the above
-    .step-000020.<random>/           being written, or left behind by a process that died
-    .lock                            held by the process that writes here
-    journal/                         what ``watch`` writes
+    step-000010/state.safetensors    adapters, AdamW's moments, and the EMA weights if enabled
+    step-000010/checkpoint.json      written last: step, and digest of the tensors
+    .step-000020.<random>/           incomplete: being written, or left by a process that died
+    .lock                            locked by the process that writes here
+    journal/                         the files of ``run_logger``
 
-Nothing else needs to be kept: the learning rate, the data's order, noise levels and noise are
-functions of the step, and no draw depends on an earlier one. The frozen weights are not in it.
+No other state is needed: learning rate, data order, noise levels and noise are functions of the
+step, and no random draw depends on an earlier one. The frozen weights are not included.
 """
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import tempfile
 import time
@@ -28,6 +27,7 @@ from pydantic import ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel, digest_file
 from mimix_core.engine.atomic_io import fsync_path
+from mimix_core.engine.locks import try_exclusive_lock
 from mimix_core.errors import StageFailed, Transient
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _POLL_SECONDS = 0.2
 
 
 class CheckpointRecord(FrozenModel):
-    """What ``checkpoint.json`` says."""
+    """Content of ``checkpoint.json``."""
 
     format: int
     step: int
@@ -51,13 +51,13 @@ class CheckpointRecord(FrozenModel):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint, after ``step`` optimizer steps."""
+    """A complete checkpoint, after ``step`` optimizer steps."""
 
     step: int
     folder: Path
 
     def load_tensors(self) -> dict[str, torch.Tensor]:
-        """Its tensors, on the CPU."""
+        """Load its tensors to the CPU."""
         from safetensors.torch import load_file
 
         tensors: dict[str, torch.Tensor] = load_file(self.folder / STATE_FILE)
@@ -65,34 +65,30 @@ class Checkpoint:
 
 
 @contextmanager
-def lock_run(root: Path, patience_seconds: float) -> Iterator[None]:
-    """Be the only one to write checkpoints there; also clears away what dead processes left.
+def lock_run(root: Path, timeout_seconds: float) -> Iterator[None]:
+    """Lock the run's folder for writing checkpoints; also remove incomplete ones of dead processes.
 
-    Raises Transient when another process still holds it after ``patience_seconds``.
+    Raises Transient when another process still holds the lock after ``timeout_seconds``.
     """
     root.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + patience_seconds
-    with (root / _LOCK_FILE).open("a") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise Transient(f"another process trains this run: it holds {root}") from error
-            time.sleep(_POLL_SECONDS)
-        for left in root.glob(".step-*"):
-            shutil.rmtree(left)
+    deadline = time.monotonic() + timeout_seconds
+    while (lock := try_exclusive_lock(root / _LOCK_FILE)) is None:
+        if time.monotonic() > deadline:
+            raise Transient(f"another process is training this run (lock on {root})")
+        time.sleep(_POLL_SECONDS)
+    with lock:
+        for incomplete in root.glob(".step-*"):
+            shutil.rmtree(incomplete)
         yield
 
 
 def write_checkpoint(
     root: Path, step: int, state: Mapping[str, torch.Tensor], keep: int
 ) -> Checkpoint:
-    """Write a checkpoint and remove all but the newest ``keep``. The caller holds ``root``.
+    """Write a checkpoint and remove all but the newest ``keep``; the caller holds the lock.
 
-    It has its name only once all of it is on disk; a whole one of that step stays. Raises
-    StageFailed when it cannot be written; the ones before are as they were.
+    It gets its final name when it is completely on disk; a complete checkpoint of that step is not
+    replaced. Raises StageFailed when it cannot be written; earlier checkpoints are not affected.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -120,11 +116,15 @@ def write_checkpoint(
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)
         last = latest_checkpoint(root, lambda _: None)
-        kept = f"the one after step {last.step} is whole" if last else "there is none yet"
+        available = (
+            f"the latest complete checkpoint is after step {last.step}"
+            if last
+            else "no checkpoint exists yet"
+        )
         size = sum(value.numel() * value.element_size() for value in state.values())
         raise StageFailed(
             f"the checkpoint after step {step} ({size / 1e9:.2f} GB) cannot be written to {root}: "
-            f"{error}; {kept}. Make room and start again: training goes on from there"
+            f"{error}; {available}. Free disk space and start again: training resumes from there"
         ) from error
     for old in _folders(root)[keep:]:
         shutil.rmtree(old)
@@ -132,23 +132,23 @@ def write_checkpoint(
 
 
 def latest_checkpoint(root: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint; ``warn`` is told of each newer one that is broken."""
+    """Return the latest complete checkpoint; call ``warn`` for each newer damaged one."""
     for folder in _folders(root):
         problem = _problem(folder)
         if problem is None:
             return Checkpoint(_step(folder), folder)
-        warn(f"checkpoint {folder} is broken ({problem}); going on from an older one")
+        warn(f"checkpoint {folder} is damaged ({problem}); resuming from an older one")
     return None
 
 
 def delete_checkpoints(root: Path) -> None:
-    """Remove a run's checkpoints, once its result is committed; its journal stays."""
+    """Delete a run's checkpoints after its result is committed; its logs stay."""
     for folder in [*_folders(root), *root.glob(".step-*")]:
         shutil.rmtree(folder)
 
 
 def _problem(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, if anything is."""
+    """Return why a checkpoint is unusable; None for a complete one."""
     path = folder / STATE_FILE
     try:
         record = CheckpointRecord.model_validate_json((folder / RECORD_FILE).read_bytes())
@@ -156,14 +156,14 @@ def _problem(folder: Path) -> str | None:
     except (OSError, ValidationError) as error:
         return f"{type(error).__name__}: {error}".splitlines()[0]
     if (record.format, record.step) != (FORMAT, _step(folder)):
-        return f"it says format {record.format}, step {record.step}"
+        return f"its record has format {record.format}, step {record.step}"
     if size != record.size or digest_file(path) != record.sha256:
-        return f"{STATE_FILE} is not as it was written"
+        return f"{STATE_FILE} does not match its digest"
     return None
 
 
 def _folders(root: Path) -> list[Path]:
-    """All checkpoints, whole or not, the newest first."""
+    """List all checkpoints, complete or not, the newest first."""
     return sorted(root.glob("step-*"), key=_step, reverse=True)
 
 

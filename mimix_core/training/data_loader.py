@@ -1,4 +1,4 @@
-"""Micro batches read from disk while the previous ones are computed on."""
+"""Load micro batches in a background thread while previous ones are computed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan import flow_matching
 
 PREFETCH = 2
-"""Micro batches that wait, made, to be computed on."""
+"""Maximum of micro batches loaded ahead."""
 
 _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one forward pass needs, fp32; ``weight_B`` is each sample's share of the step's loss."""
+    """Inputs of one forward pass, fp32; ``weight_B`` is each sample's share of the step's loss."""
 
     latents_BCTHW: torch.Tensor
     text_BLD: torch.Tensor
@@ -32,11 +32,11 @@ class MicroBatch:
     weight_B: torch.Tensor
 
     def to(self, device: torch.device) -> MicroBatch:
-        """On ``device``; from pinned memory without waiting for it."""
+        """Copy to ``device``, asynchronously from pinned memory."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> MicroBatch:
-        """In memory that a GPU reads by itself."""
+        """Copy to pinned memory."""
         return self._map(torch.Tensor.pin_memory)
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> MicroBatch:
@@ -44,29 +44,29 @@ class MicroBatch:
 
 
 def noise_levels(settings: LoraSettings) -> flow_matching.NoiseLevelDistribution:
-    """The distribution of noise levels that the settings name."""
+    """Return the distribution of noise levels in the settings."""
     return flow_matching.NoiseLevelDistribution(
         settings.timestep_sampling, settings.shift, settings.logit_mean, settings.logit_std
     )
 
 
-def load_micro_batch(slots: Sequence[BatchItem], settings: LoraSettings) -> MicroBatch:
-    """Read and draw what these slots, of one shape, stand for; on the CPU.
+def load_micro_batch(items: Sequence[BatchItem], settings: LoraSettings) -> MicroBatch:
+    """Load the items' samples, which have one shape, and draw their noise, on the CPU.
 
     Raises BadInput when a sample cannot be read.
     """
-    levels = noise_levels(settings)
-    latents, texts = zip(*(sample_schedule.load_sample(slot.sample) for slot in slots), strict=True)
+    distribution = noise_levels(settings)
+    latents, texts = zip(*(sample_schedule.load_sample(item.sample) for item in items), strict=True)
     noise = [
         flow_matching.draw_training_noise(
-            settings.seed, slot.epoch, slot.sample.sample_id, clean.shape
+            settings.seed, item.epoch, item.sample.sample_id, clean.shape
         )
-        for slot, clean in zip(slots, latents, strict=True)
+        for item, clean in zip(items, latents, strict=True)
     ]
-    sigmas = [levels.sigma_at(slot.quantile) for slot in slots]
+    sigmas = [distribution.sigma_at(item.quantile) for item in items]
     weights = [
-        slot.weight * flow_matching.loss_weight(sigma, settings.loss_weighting, levels)
-        for slot, sigma in zip(slots, sigmas, strict=True)
+        item.weight * flow_matching.loss_weight(sigma, settings.loss_weighting, distribution)
+        for item, sigma in zip(items, sigmas, strict=True)
     ]
     return MicroBatch(
         latents_BCTHW=torch.stack(latents),
@@ -78,52 +78,52 @@ def load_micro_batch(slots: Sequence[BatchItem], settings: LoraSettings) -> Micr
 
 
 class PrefetchLoader:
-    """Makes micro batches in a thread of its own, in the order in which they will be taken."""
+    """Load micro batches in a background thread, in the order of a schedule."""
 
     def __init__(
-        self, coming: Iterable[Sequence[BatchItem]], settings: LoraSettings, device: torch.device
+        self, schedule: Iterable[Sequence[BatchItem]], settings: LoraSettings, device: torch.device
     ) -> None:
-        self._coming = iter(coming)
+        self._schedule = iter(schedule)
         self._settings = settings
         self._pin = device.type == "cuda"
-        self._made: queue.Queue[tuple[Sequence[BatchItem], MicroBatch] | BaseException] = (
+        self._queue: queue.Queue[tuple[Sequence[BatchItem], MicroBatch] | BaseException] = (
             queue.Queue(PREFETCH)
         )
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._make, daemon=True)
+        self._thread = threading.Thread(target=self._load_all, daemon=True)
         self._thread.start()
 
-    def next_batch(self, slots: Sequence[BatchItem]) -> MicroBatch:
-        """The micro batch of ``slots``, which must be those whose turn it is.
+    def next_batch(self, items: Sequence[BatchItem]) -> MicroBatch:
+        """Return the micro batch of ``items``, which must be the next in the schedule.
 
-        Raises what making it raised.
+        Raises what loading it raised.
         """
-        made = self._made.get()
-        if isinstance(made, BaseException):
-            raise made
-        theirs, batch = made
-        assert theirs == slots, "micro batches are taken in another order than they were announced"
+        loaded = self._queue.get()
+        if isinstance(loaded, BaseException):
+            raise loaded
+        scheduled, batch = loaded
+        assert scheduled == items, "micro batches are requested in another order than scheduled"
         return batch
 
     def close(self) -> None:
         self._closed.set()
         self._thread.join()
 
-    def _make(self) -> None:
+    def _load_all(self) -> None:
         try:
-            for slots in self._coming:
-                batch = load_micro_batch(slots, self._settings)
-                if not self._put((slots, batch.pinned() if self._pin else batch)):
+            for items in self._schedule:
+                batch = load_micro_batch(items, self._settings)
+                if not self._put((items, batch.pinned() if self._pin else batch)):
                     return
-            self._put(LookupError("a micro batch more was asked for than announced"))
+            self._put(LookupError("more micro batches were requested than scheduled"))
         except BaseException as error:
             self._put(error)
 
-    def _put(self, made: tuple[Sequence[BatchItem], MicroBatch] | BaseException) -> bool:
-        """Hand over what was made; False when nobody wants it any more."""
+    def _put(self, loaded: tuple[Sequence[BatchItem], MicroBatch] | BaseException) -> bool:
+        """Queue a micro batch or an exception; return False if the loader was closed meanwhile."""
         while not self._closed.is_set():
             try:
-                self._made.put(made, timeout=_POLL_SECONDS)
+                self._queue.put(loaded, timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
             return True
@@ -133,15 +133,15 @@ class PrefetchLoader:
 def micro_batch_schedule(
     samples: Sequence[TrainingSample], steps: range, settings: LoraSettings, rank: int
 ) -> Iterator[list[BatchItem]]:
-    """This process's micro batches of those optimizer steps, in their order."""
+    """Yield this process's micro batches of the optimizer steps, in order."""
     for step in steps:
-        slots = sample_schedule.plan_global_batch(
+        items = sample_schedule.plan_global_batch(
             samples,
             step,
             epochs=settings.epochs,
-            batch=settings.global_batch_size,
+            batch_size=settings.global_batch_size,
             seed=settings.seed,
         )
         yield from sample_schedule.split_micro_batches(
-            slots, settings.num_processes, settings.micro_batch_size
+            items, settings.num_processes, settings.micro_batch_size
         )[rank]

@@ -1,4 +1,4 @@
-"""Where one training process stands among the others."""
+"""Set up distributed training and communicate between its processes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mimix_core.training.worker_messages import TrainingJob
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """Which process this is, and where it computes."""
+    """Rank and world size of this process, its device and compute dtype."""
 
     rank: int
     world_size: int
     device: torch.device
     dtype: torch.dtype
-    # For what the processes' CPUs agree on, without waiting for a GPU; None when there is only one.
+    # Gloo group for CPU tensors, which needs no GPU synchronization; None for a single process.
     cpu_group: Any = None
 
 
 def init_distributed(job: TrainingJob) -> DistributedContext:
-    """Meet the other processes, by a file: no port to be taken, no network on one machine."""
+    """Initialize the process group through a file, which needs no port and no network."""
     settings = job.settings
-    rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = select_device(settings.device)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -37,52 +37,52 @@ def init_distributed(job: TrainingJob) -> DistributedContext:
     else:
         set_num_threads(settings.threads)
         torch.use_deterministic_algorithms(True)
-        # Filling memory that is about to be overwritten finds bugs, at a cost.
+        # Only useful to find reads of uninitialized memory, and slow.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # DeepSpeed's shared-memory all-reduce serves tensor-parallel inference only. Left on, its first
-    # use on a CPU compiles C++ for a minute, and fails where there is no compiler.
+    # DeepSpeed's shared-memory all-reduce is for tensor-parallel inference only. Its first use on a
+    # CPU would compile C++ for a minute, and fail without a compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(
         dist_backend="nccl" if device.type == "cuda" else "gloo",
         auto_mpi_discovery=False,
         init_method=f"file://{job.rendezvous}",
         rank=rank,
-        world_size=processes,
+        world_size=world_size,
         verbose=False,
     )
-    talk = torch.distributed.new_group(backend="gloo") if processes > 1 else None
+    cpu_group = torch.distributed.new_group(backend="gloo") if world_size > 1 else None
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    return DistributedContext(rank, processes, device, dtype, talk)
+    return DistributedContext(rank, world_size, device, dtype, cpu_group)
 
 
 def destroy_process_group() -> None:
-    """Part from the other processes, when all are done."""
+    """Destroy the process group, after all processes are done."""
     torch.distributed.destroy_process_group()
 
 
-def any_rank(stop: bool, context: DistributedContext) -> bool:
-    """Whether any process was asked to stop: all must stop at the same point, or they hang."""
+def any_rank(flag: bool, context: DistributedContext) -> bool:
+    """Return whether ``flag`` is set in any process, so that all processes stop together."""
     if context.world_size == 1:
-        return stop
-    votes = torch.tensor(int(stop))
-    torch.distributed.all_reduce(votes, group=context.cpu_group)
-    return bool(votes.item())
+        return flag
+    total = torch.tensor(int(flag))
+    torch.distributed.all_reduce(total, group=context.cpu_group)
+    return bool(total.item())
 
 
 def all_gather(values: torch.Tensor, context: DistributedContext) -> list[torch.Tensor]:
-    """Each process's ``values`` (of one shape), in the order of the ranks, on the CPU."""
-    mine = values.cpu()
+    """Gather ``values``, of equal shapes, from all processes in rank order, on the CPU."""
+    own = values.cpu()
     if context.world_size == 1:
-        return [mine]
-    found = [torch.empty_like(mine) for _ in range(context.world_size)]
-    torch.distributed.all_gather(found, mine, group=context.cpu_group)
-    return found
+        return [own]
+    gathered = [torch.empty_like(own) for _ in range(context.world_size)]
+    torch.distributed.all_gather(gathered, own, group=context.cpu_group)
+    return gathered
 
 
 def seed_generators(seed: int, step: int, context: DistributedContext) -> None:
-    """Set PyTorch's own generators by the step.
+    """Seed PyTorch's global generators by step and rank.
 
-    All that training draws has a key of its own. Should a layer draw from the common generators,
-    it does so alike in every attempt at this step: no generator's state has to be kept.
+    Training draws only from separately seeded generators. Should a layer use the global ones, it
+    draws the same numbers in every attempt at a step, so checkpoints need no generator state.
     """
     torch.manual_seed(derive_seed(seed, "step", step, context.rank))

@@ -1,4 +1,4 @@
-"""A running mean of the adapter over its training: steadier than its last step."""
+"""Exponential moving average (EMA) of the adapter's weights over training."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ import torch
 KEY_PREFIX = "ema/"
 
 AdapterWeights = Mapping[str, torch.Tensor]
-"""Whole, by name."""
+"""Unpartitioned weights by name."""
 
 
 @dataclass(frozen=True)
-class Ema:
-    """``mean``: by name, fp32, where the adapters are; its values change with every step."""
+class EmaWeights:
+    """Averaged weights by name: fp32, on the adapters' device, updated in every step."""
 
     decay: float
-    mean: dict[str, torch.Tensor]
+    weights: dict[str, torch.Tensor]
 
     def update(self, adapters: AdapterWeights, step: int) -> None:
-        """Take in the adapters after ``step`` steps.
+        """Update the average with the adapters after ``step`` steps.
 
-        The mean's memory is at most a tenth as long as the run so far, so that it does not hang on
-        to the start: decay min(decay, (1 + step) / (10 + step)), as diffusers' EMAModel has it.
+        The averaging window is at most a tenth of the run so far, which limits the influence of the
+        initial weights: decay min(decay, (1 + step) / (10 + step)), as in diffusers' EMAModel.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, weight in adapters.items():
-            self.mean[name].lerp_(weight, 1 - decay)
+            self.weights[name].lerp_(weight, 1 - decay)
 
     def checkpoint_tensors(self) -> dict[str, torch.Tensor]:
-        """For a checkpoint."""
-        return {f"{KEY_PREFIX}{name}": value.cpu() for name, value in self.mean.items()}
+        """Return the average as tensors for a checkpoint."""
+        return {f"{KEY_PREFIX}{name}": value.cpu() for name, value in self.weights.items()}
 
 
-def start_ema(decay: float, adapters: AdapterWeights) -> Ema:
-    """A mean that is the adapters as they are."""
-    return Ema(decay, {name: weight.clone() for name, weight in adapters.items()})
+def start_ema(decay: float, adapters: AdapterWeights) -> EmaWeights:
+    """Start an average at the current adapters."""
+    return EmaWeights(decay, {name: weight.clone() for name, weight in adapters.items()})
 
 
-def resume_ema(decay: float, adapters: AdapterWeights, tensors: Mapping[str, torch.Tensor]) -> Ema:
-    """The mean that a checkpoint holds."""
-    return Ema(
+def resume_ema(
+    decay: float, adapters: AdapterWeights, tensors: Mapping[str, torch.Tensor]
+) -> EmaWeights:
+    """Restore the average from a checkpoint's tensors."""
+    return EmaWeights(
         decay,
         {
             name: tensors[f"{KEY_PREFIX}{name}"].to(weight.device)

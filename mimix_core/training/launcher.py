@@ -1,4 +1,4 @@
-"""Starts the training processes, listens to them, and sees to it that none is left behind."""
+"""Start the training processes, receive their messages, and terminate all of them at the end."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from mimix_core.training.worker_messages import (
 )
 
 WORKER_COMMAND = (sys.executable, "-m", "mimix_core.training")
-"""What each process runs; the job's file and the messages' file descriptor follow."""
+"""Command line of a process; the job file and the message pipe's descriptor are appended."""
 
 STOPPED_EXIT_CODE = 128 + signal.SIGTERM
-"""How a training process ends that was asked to: as shells report one that SIGTERM ended."""
+"""Exit code of a training process that was asked to stop, as in shells after SIGTERM."""
 
 JOB_FILE = "job.json"
 RENDEZVOUS_FILE = "rendezvous"
 _LOG_TAIL_LINES = 30
-_WORK = "mimix-training-"
-# For the peers of a process that broke: they may hang in a collective and never look up.
-_BROKEN_GRACE_SECONDS = 5.0
+_WORK_PREFIX = "mimix-training-"
+# For the peers of a failed process, which may hang in a collective call.
+_FAILURE_GRACE_SECONDS = 5.0
 TERMINATION_GRACE_SECONDS = 120.0
-"""Enough to end a pass on the largest model and write a checkpoint."""
+"""Enough to finish a pass of the largest model and write a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class RankProcess:
     log: Path
 
     def log_tail(self) -> str:
-        """How it ended, and the end of its log."""
+        """Describe how the process ended, followed by the end of its log."""
         code = self.process.returncode
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-        return "\n".join([f"training process {self.rank} {how}; its last words:", *lines])
+        return "\n".join([f"training process {self.rank} {how}; the end of its log:", *lines])
 
     def exit_error(self) -> MimixError:
-        """The error of a process that ended badly and did not say why.
+        """Return the error for a process that failed without a message.
 
-        What a signal ended may do better next time; and it goes on from its last checkpoint.
+        A process that was killed by a signal can be retried, from its last checkpoint.
         """
         code = self.process.returncode
         kind = Transient if code < 0 or code == STOPPED_EXIT_CODE else StageFailed
@@ -71,35 +71,35 @@ class RankProcess:
 class ProcessGroup:
     """The processes of one job.
 
-    Each leads its own process group: a terminal's Ctrl-C reaches only this process, which then
-    ends them in order.
+    Each leads its own process group, so a terminal's Ctrl-C reaches only this process, which then
+    terminates them.
     """
 
     def __init__(
-        self, job_file: Path, job: TrainingJob, log_path: Path, program: Sequence[str]
+        self, job_file: Path, job: TrainingJob, log_path: Path, command: Sequence[str]
     ) -> None:
-        messages, their_end = os.pipe()
+        messages, messages_write = os.pipe()
         self.messages = messages
-        # Its other end is the children's stdin: it closes when this process dies, however it dies.
+        # The write end of the children's stdin; it closes however this process dies.
         stdin, lifeline = os.pipe()
         self._open = [messages, lifeline]
-        command = [*program, str(job_file), str(their_end)]
+        arguments = [*command, str(job_file), str(messages_write)]
         self.ranks: list[RankProcess] = []
         for number in range(job.settings.num_processes):
             path = log_path if number == 0 else log_path.with_suffix(f".{number}.log")
             with path.open("wb") as log:
                 process = subprocess.Popen(
-                    command,
+                    arguments,
                     stdin=stdin,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=_environment(number, job.settings),
-                    pass_fds=[their_end],
+                    pass_fds=[messages_write],
                     process_group=0,
                 )
             self.ranks.append(RankProcess(number, process, path))
         os.close(stdin)
-        os.close(their_end)
+        os.close(messages_write)
 
     def signal_all(self, number: signal.Signals) -> None:
         for rank in self.ranks:
@@ -107,7 +107,7 @@ class ProcessGroup:
                 os.killpg(rank.process.pid, number)
 
     def terminate(self, grace_seconds: float) -> None:
-        """SIGTERM for those that still run, SIGKILL after ``grace_seconds``; then all are gone."""
+        """Terminate all processes: SIGTERM, then SIGKILL after ``grace_seconds``; wait for them."""
         self.signal_all(signal.SIGTERM)
         deadline = time.monotonic() + grace_seconds
         while time.monotonic() < deadline and any(r.process.poll() is None for r in self.ranks):
@@ -120,80 +120,85 @@ class ProcessGroup:
         self._open = []
 
     def first_failed(self) -> RankProcess | None:
-        """The first process that has ended badly."""
+        """Return the first process with a non-zero exit code, if any."""
         return next((rank for rank in self.ranks if rank.process.poll()), None)
 
 
 def run_job(
     job: TrainingJob,
     log_path: Path,
-    advance: Callable[[int, int, str], None],
+    on_progress: Callable[[int, int, str], None],
     *,
     grace_seconds: float = TERMINATION_GRACE_SECONDS,
     command: Sequence[str] = WORKER_COMMAND,
 ) -> FinishedMessage:
-    """Run ``job`` in ``settings.processes`` processes to its end; their output goes to the log.
+    """Run ``job`` in ``settings.num_processes`` processes; their output goes to the log.
 
-    Raises BadInput and StageFailed as the training does. When a process ends badly otherwise, with
-    the log's last lines: Transient if a signal ended it, else StageFailed; the others are ended
-    then. A SIGTERM is passed on, and acts here when they are gone.
+    Raises the BadInput, StageFailed or Transient that training raises. When a process fails in
+    another way, the others are terminated, and the error has the last lines of the log: Transient
+    after a signal, else StageFailed. A SIGTERM is forwarded; here it takes effect after they ended.
     """
-    with _deferred_sigterm() as terminated, tempfile.TemporaryDirectory(prefix=_WORK) as work:
+    with (
+        _deferred_sigterm() as terminated,
+        tempfile.TemporaryDirectory(prefix=_WORK_PREFIX) as work,
+    ):
         job_file = Path(work) / JOB_FILE
-        whole = job.model_copy(update={"rendezvous": Path(work) / RENDEZVOUS_FILE})
-        job_file.write_text(whole.model_dump_json())
-        launched = ProcessGroup(job_file, job, log_path, program)
+        complete_job = job.model_copy(update={"rendezvous": Path(work) / RENDEZVOUS_FILE})
+        job_file.write_text(complete_job.model_dump_json())
+        processes = ProcessGroup(job_file, job, log_path, command)
         try:
-            last = _listen(launched, advance, terminated)
-            broken = launched.first_failed()
+            result = _receive_messages(processes, on_progress, terminated)
+            failed = processes.first_failed()
         finally:
-            launched.terminate(grace_seconds if terminated.is_set() else _BROKEN_GRACE_SECONDS)
-    if isinstance(last, BadInputMessage):
-        raise BadInput(last.what, where=last.where, fix=last.fix)
-    if isinstance(last, FailedMessage):
-        raise Transient(last.message) if last.retryable else StageFailed(last.message)
-    if broken is not None or last is None:
-        raise (broken or launched.ranks[0]).exit_error()
-    return last
+            processes.terminate(grace_seconds if terminated.is_set() else _FAILURE_GRACE_SECONDS)
+    if isinstance(result, BadInputMessage):
+        raise BadInput(result.what, where=result.where, fix=result.fix)
+    if isinstance(result, FailedMessage):
+        raise Transient(result.message) if result.retryable else StageFailed(result.message)
+    if failed is not None or result is None:
+        raise (failed or processes.ranks[0]).exit_error()
+    return result
 
 
-def _listen(
-    launched: ProcessGroup, advance: Callable[[int, int, str], None], terminated: threading.Event
+def _receive_messages(
+    processes: ProcessGroup,
+    on_progress: Callable[[int, int, str], None],
+    terminated: threading.Event,
 ) -> FinishedMessage | BadInputMessage | FailedMessage | None:
-    """Pass progress on until all processes are gone, one has ended badly, or we are to end.
+    """Forward progress until all processes have ended, one has failed, or we are terminated.
 
-    Gives what was said last that was not progress.
+    Returns the last message that is not progress.
     """
-    last: FinishedMessage | BadInputMessage | FailedMessage | None = None
-    rest = b""
+    result: FinishedMessage | BadInputMessage | FailedMessage | None = None
+    remainder = b""
     with selectors.DefaultSelector() as selector:
-        selector.register(launched.messages, selectors.EVENT_READ)
+        selector.register(processes.messages, selectors.EVENT_READ)
         while not terminated.is_set():
             ready = selector.select(timeout=0.2)
-            chunk = os.read(launched.messages, 65536) if ready else b""
-            *lines, rest = (rest + chunk).split(b"\n")
+            chunk = os.read(processes.messages, 65536) if ready else b""
+            *lines, remainder = (remainder + chunk).split(b"\n")
             for line in lines:
                 message = parse_message(line.decode())
                 if isinstance(message, ProgressMessage):
-                    advance(message.done, message.total, message.note)
+                    on_progress(message.done, message.total, message.note)
                 else:
-                    last = message
+                    result = message
             if ready and not chunk:
-                # All have closed their end: they are gone, or about to be.
-                for rank in launched.ranks:
+                # All processes have closed their end: they have exited, or are about to.
+                for rank in processes.ranks:
                     rank.process.wait()
                 break
-            if not ready and launched.first_failed() is not None:
+            if not ready and processes.first_failed() is not None:
                 break
-    return last
+    return result
 
 
 @contextmanager
 def _deferred_sigterm() -> Iterator[threading.Event]:
-    """An event that a SIGTERM sets; the signal itself acts when this context is left.
+    """Yield an event that SIGTERM sets; the signal takes effect on leaving the context.
 
-    Only the main thread may set handlers; elsewhere a SIGTERM that ends this process closes the
-    lifeline, and the training ends by that.
+    Only the main thread can set handlers. In other threads a SIGTERM that ends this process closes
+    the lifeline, which stops training.
     """
     terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -216,11 +221,11 @@ def _environment(rank: int, settings: LoraSettings) -> dict[str, str]:
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(settings.num_processes),
         "OMP_NUM_THREADS": str(settings.threads),
-        # Threads that wait by spinning take the cores from those they wait for.
+        # Spinning threads would take cores from the threads that they wait for.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
-        # Memory is filled to a few GB of what there is (wan.fast): none may be lost to gaps.
+        # Saved activations fill the memory to a few GB (wan.fast): avoid fragmentation.
         "PYTORCH_CUDA_ALLOC_CONF": os.environ.get(
             "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"
         ),

@@ -1,4 +1,4 @@
-"""Short videos of fixed prompts by the adapter in training: always with the same noise."""
+"""Generate preview videos during training: fixed prompts, always with the same noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 PREVIEW_FOLDER = "previews"
-# What Wan's own pipeline is guided away from when nothing is said: the empty prompt.
+# Key of the negative prompt, which is empty, as by default in Wan's own pipeline.
 _NEGATIVE = "negative"
 _MAX_TOKENS = 512
 
@@ -23,9 +23,9 @@ _MAX_TOKENS = 512
 def embed_preview_prompts(
     path: Path, prompts: Sequence[str], backbone: str, tokenizer: Path, text_encoder: Path
 ) -> None:
-    """Write what ``Preview.prompts`` names, for these prompts, on the CPU.
+    """Embed these prompts on the CPU and write the file ``PreviewConfig.prompts``.
 
-    There are few, and the GPUs' memory is the training's.
+    They are few, and training needs the GPUs' memory.
     """
     import torch
 
@@ -34,74 +34,74 @@ def embed_preview_prompts(
     interface = model_registry.load_interface(model_registry.get_backbone(backbone))
     encoder = interface.load_text_encoder(text_encoder, torch.device("cpu"))
     ids = interface.tokenize(interface.load_tokenizer(tokenizer), ["", *prompts])
-    # One at a time: no text's values depend on its neighbours.
+    # Not batched: an embedding's last bits depend on the other texts in a batch.
     embedded = [
-        interface.embed_tokens(encoder, [text_embeddings.truncate_tokens(one, _MAX_TOKENS)])[0]
-        for one in ids
+        interface.embed_tokens(encoder, [text_embeddings.truncate_tokens(tokens, _MAX_TOKENS)])[0]
+        for tokens in ids
     ]
     names = [_NEGATIVE, *(str(number) for number in range(len(prompts)))]
     safetensors_io.write_tensors(path, dict(zip(names, embedded, strict=True)))
 
 
 def preview_path(step: int, number: int) -> str:
-    """Where the video of a prompt after so many steps lies, relative to the run's folder."""
+    """Return the path of a prompt's video after ``step`` steps, relative to the run's folder."""
     return f"{PREVIEW_FOLDER}/step-{step:06d}/{number}.mp4"
 
 
 def preview_seed(settings: LoraSettings, number: int) -> int:
-    """Of a prompt's noise, the same at every step."""
+    """Return the seed of a prompt's noise, the same at every step."""
     from mimix_core.engine.torch_runtime import derive_seed
 
     return derive_seed(settings.seed, "preview", number)
 
 
 def build_preview_pipeline(transformer: Any, preview: PreviewConfig, device: torch.device) -> Any:
-    """The backbone's pipeline around the transformer in training, without a text encoder."""
+    """Build the backbone's pipeline around the transformer in training, without a text encoder."""
     import diffusers
 
     from mimix_core.wan import model_registry
 
-    found = model_registry.get_backbone(preview.backbone)
-    made = getattr(diffusers, found.pipeline_class)(
+    backbone = model_registry.get_backbone(preview.backbone)
+    pipeline = getattr(diffusers, backbone.pipeline_class)(
         tokenizer=None,
         text_encoder=None,
-        vae=model_registry.load_interface(found).load_vae(preview.vae, device, "fp32"),
+        vae=model_registry.load_interface(backbone).load_vae(preview.vae, device, "fp32"),
         scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(preview.scheduler),
         transformer=transformer,
     )
-    made.set_progress_bar_config(disable=True)
-    return made
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def write_previews(
-    made: Any,
+    pipeline: Any,
     preview: PreviewConfig,
     settings: LoraSettings,
     folder: Path,
     step: int,
     *,
     rank: int,
-    processes: int,
+    world_size: int,
 ) -> None:
-    """Write this process's share of the videos; all processes call it together.
+    """Generate and write this process's share of the videos; a collective call.
 
-    Raises what generating raises: a preview that cannot be made ends the training, at the first
-    step that has one.
+    Exceptions of generation propagate: a failing preview ends the training, at the first step with
+    previews.
     """
     from mimix_core.wan import flow_matching, safetensors_io, videos_stage
 
-    device = made.vae.device
+    device = pipeline.vae.device
     text_1LD = {
         name: flow_matching.pad_embeddings([text_LD]).to(device)
         for name, text_LD in safetensors_io.read_tensors(preview.prompts).items()
     }
     count = len(settings.preview_prompts)
-    with _evaluating(made.transformer):
-        for turn in range(math.ceil(count / processes)):
-            number = turn * processes + rank
-            # With ZeRO 3 a forward pass needs all processes: one without a prompt repeats one.
+    with _eval_mode(pipeline.transformer):
+        for turn in range(math.ceil(count / world_size)):
+            number = turn * world_size + rank
+            # With ZeRO 3 a forward pass needs all processes; spare ones repeat the last prompt.
             frames_THWC = videos_stage.generate_video(
-                made,
+                pipeline,
                 preview_seed(settings, min(number, count - 1)),
                 prompt_embeds=text_1LD[str(min(number, count - 1))],
                 negative_prompt_embeds=text_1LD[_NEGATIVE],
@@ -118,7 +118,7 @@ def write_previews(
 
 
 @contextmanager
-def _evaluating(transformer: Any) -> Iterator[None]:
+def _eval_mode(transformer: Any) -> Iterator[None]:
     transformer.eval()
     try:
         yield

@@ -1,18 +1,18 @@
-"""What is seen of a training run: its losses, its speed, its previews, and where they go.
+"""Log a training run: losses, speed and previews, to files and trackers.
 
-Rank 0 writes, into the run's own folder, which outlives an attempt that ends early:
+Rank 0 writes to the run's folder, which survives interrupted attempts:
 
 ``log.jsonl``
-    What the result is made of: losses. The same run gives the same bytes; it is copied beside the
-    adapter in the end. Records by kind, each with its ``step`` (optimizer steps done):
+    Losses, which are part of the result: equal runs give equal bytes. At the end it is copied next
+    to the adapter. Kinds of records, each with its ``step`` (completed optimizer steps):
     ``train_loss, grad_norm, lr, style, character``: one optimizer step;
-    ``quantile, val_loss``: held-out loss at one of the fixed noise levels, the least noise first;
-    ``held_out_loss, style, character``: the mean over all levels, and of the same losses by group;
+    ``quantile, val_loss``: held-out loss at one of the fixed noise levels, lowest noise first;
+    ``held_out_loss, style, character``: mean over all levels, and means by style and character;
     ``preview, prompt, seed, frames, width, height``: a video, relative to the folder.
     ``style`` and ``character`` map a name to ``{"loss", "samples"}``.
 ``speed.jsonl``
-    What depends on the clock and stays out of the result: ``seconds, tokens_per_second, memory_gb``
-    of each step, and ``mfu`` where the device's peak is known.
+    Timings, which are not part of the result: ``seconds, tokens_per_second, memory_gb`` of each
+    step, and ``mfu`` where the device's peak is known.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch
 import torch.distributed
 
 from mimix_core.engine import jsonl_log
-from mimix_core.engine.jsonl_log import JsonlLog, Record
+from mimix_core.engine.jsonl_log import JsonlLog, MalformedLog, Record
 from mimix_core.errors import StageFailed
 from mimix_core.training import previews, throughput, trackers, validation
 from mimix_core.training.trackers import Tracker
@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 
 
 class StepMetrics(Protocol):
-    """One optimizer step over all processes; ``losses``: (sample id, noise level, loss) each."""
+    """Metrics of one optimizer step over all processes; ``losses``: (sample id, level, loss)."""
 
     @property
     def train_loss(self) -> float: ...
@@ -61,16 +61,16 @@ class StepMetrics(Protocol):
 
 @dataclass
 class RunLogger:
-    """One run as one process sees it. Steps are counted as done: 0 before the first."""
+    """Logs one run, in each of its processes. ``step`` counts completed optimizer steps."""
 
     job: TrainingJob
     context: DistributedContext
     transformer: Any
     total_steps: int
-    # Mean held-out loss by step, and the steps that were previewed.
+    # Mean held-out loss by step, and the steps with previews.
     held_out_losses: dict[int, float]
     previewed_steps: set[int]
-    # None in all processes but rank 0; no ``speed`` without a folder that outlives the attempt.
+    # None in all processes but rank 0; ``speed_log`` also without a log folder.
     loss_log: JsonlLog | None
     speed_log: JsonlLog | None
     trackers: Sequence[Tracker]
@@ -90,71 +90,81 @@ class RunLogger:
         total_steps: int,
         start_step: int = 0,
     ) -> RunLogger:
-        """Begin, or go on after ``start_step`` steps: what the log says beyond them is dropped.
+        """Start logging, or resume after ``start_step`` steps and drop records of later steps.
 
-        Raises BadInput when a tracker cannot run, StageFailed when the log of the steps so far is
-        not whole.
+        Raises BadInput when a tracker cannot run, StageFailed when records of earlier steps are
+        missing.
         """
-        log, speed = None, None
-        kept: list[dict[str, Any]] = []
-        found: list[Tracker] = []
+        loss_log, speed_log = None, None
+        records: list[dict[str, Any]] = []
+        active_trackers: list[Tracker] = []
         if context.rank == 0:
-            kept = _kept(job, start_step)
-            log = JsonlLog(_folder(job) / LOG_FILE, kept)
-            _forget_previews(_folder(job), kept)
+            records = _read_loss_log(job, start_step)
+            loss_log = JsonlLog.create(_folder(job) / LOG_FILE, records)
+            _remove_unlogged_previews(_folder(job), records)
             if job.log_folder is not None:
-                speed = _speed(job.log_folder, start_step)
-                found = trackers.start_trackers(job.settings, job.log_folder, start_step)
-        curve = {r["step"]: r["held_out_loss"] for r in kept if "held_out_loss" in r}
-        shown = {r["step"] for r in kept if "preview" in r}
-        curve, shown = _shared((curve, shown), context)
-        return cls(job, context, transformer, total_steps, curve, shown, log, speed, found)
+                speed_log = _resume_speed_log(job.log_folder, start_step)
+                active_trackers = trackers.start_trackers(job.settings, job.log_folder, start_step)
+        held_out_losses = {r["step"]: r["held_out_loss"] for r in records if "held_out_loss" in r}
+        previewed_steps = {r["step"] for r in records if "preview" in r}
+        held_out_losses, previewed_steps = _broadcast((held_out_losses, previewed_steps), context)
+        return cls(
+            job,
+            context,
+            transformer,
+            total_steps,
+            held_out_losses,
+            previewed_steps,
+            loss_log,
+            speed_log,
+            active_trackers,
+        )
 
     def log_step(self, step: int, result: StepMetrics, seconds: float) -> str:
-        """Take down the optimizer step that was the ``step``-th; gives the note on progress."""
+        """Log optimizer step number ``step``; return the text for the progress display."""
         self._recent.append(seconds)
         if self.loss_log is not None:
-            seen = [self._samples[sample_id] for sample_id, _, _ in result.losses]
+            samples = [self._samples[sample_id] for sample_id, _, _ in result.losses]
             losses = [loss for _, _, loss in result.losses]
             record = {
                 "step": step,
                 "train_loss": result.train_loss,
                 "grad_norm": result.grad_norm,
                 "lr": result.learning_rate,
-                **_groups(seen, losses),
+                **_mean_losses_by_group(samples, losses),
             }
             self.loss_log.append(record)
-            numbers = {
+            scalars = {
                 "loss/train": result.train_loss,
                 "gradient norm": result.grad_norm,
                 "learning rate": result.learning_rate,
-                **_flat("train", record),
+                **_group_scalars("train", record),
             }
             if self.speed_log is not None:
-                pace = self._pace(seen, seconds)
-                self.speed_log.append({"step": step, **pace})
-                numbers |= {f"speed/{name}": value for name, value in pace.items()}
-            self._track(step, numbers)
-        return self._note(step, result.train_loss)
+                speed = self._measure_speed(samples, seconds)
+                self.speed_log.append({"step": step, **speed})
+                scalars |= {f"speed/{name}": value for name, value in speed.items()}
+            self._track(step, scalars)
+        return self._progress_text(step, result.train_loss)
 
     def validate(self, step: int) -> float | None:
-        """The mean held-out loss after ``step`` steps; None when nothing is held out.
+        """Compute and log the mean held-out loss after ``step`` steps; None without held-out data.
 
-        All processes call it together. Raises StageFailed when a loss is no number.
+        A collective call. Raises StageFailed for a non-finite loss.
         """
         if not self.job.val or step in self.held_out_losses:
             return self.held_out_losses.get(step)
         settings, context = self.job.settings, self.context
         loss_SQ = validation.validation_losses(self.transformer, self.job.val, settings, context)
         if not torch.isfinite(loss_SQ).all():
-            raise StageFailed(f"the held-out loss after {step} steps is no number")
+            raise StageFailed(f"non-finite held-out loss (NaN or Inf) after {step} steps")
         self.held_out_losses[step] = float(loss_SQ.mean())
         if self.loss_log is not None:
             levels = loss_SQ.mean(dim=0).tolist()
             record = {
                 "step": step,
                 "held_out_loss": self.held_out_losses[step],
-                **_groups(self.job.val, loss_SQ.mean(dim=1).tolist()),
+                **_mean_losses_by_group(self.job.val, loss_SQ.mean(dim=1).tolist()),
             }
             self.loss_log.append(
                 *(
@@ -163,21 +173,21 @@ class RunLogger:
                 ),
                 record,
             )
-            numbers = {f"held out/level {index + 1}": loss for index, loss in enumerate(levels)}
+            scalars = {f"held out/level {index + 1}": loss for index, loss in enumerate(levels)}
             self._track(
                 step,
                 {
                     "loss/held out": self.held_out_losses[step],
-                    **numbers,
-                    **_flat("held out", record),
+                    **scalars,
+                    **_group_scalars("held out", record),
                 },
             )
         return self.held_out_losses[step]
 
     def write_preview(self, step: int) -> None:
-        """Videos of the fixed prompts by the adapter as it is; all processes call it together.
+        """Generate videos of the preview prompts with the current adapter; a collective call.
 
-        After 0 steps they show the bare backbone. Does nothing for a step that the log has already.
+        After 0 steps they show the bare backbone. Steps with logged previews are skipped.
         """
         preview, context, settings = self.job.preview, self.context, self.job.settings
         if preview is None or step in self.previewed_steps:
@@ -194,7 +204,7 @@ class RunLogger:
             folder,
             step,
             rank=context.rank,
-            processes=context.world_size,
+            world_size=context.world_size,
         )
         self.previewed_steps.add(step)
         if context.world_size > 1:
@@ -217,15 +227,15 @@ class RunLogger:
                     tracker.log_video(step, f"preview/{number}", folder / name)
 
     def finish(self) -> dict[str, str | int | float]:
-        """Put log and previews beside the result; gives the notes for the stage's record."""
+        """Copy log and previews to the result; return the notes for the stage's record."""
         if self.loss_log is not None:
             self.loss_log.close()
             if self.job.log_folder is not None:
                 shutil.copyfile(self.job.log_folder / LOG_FILE, self.job.out / LOG_FILE)
                 if self.previewed_steps:
-                    made = previews.PREVIEW_FOLDER
+                    folder = previews.PREVIEW_FOLDER
                     shutil.copytree(
-                        self.job.log_folder / made, self.job.out / made, dirs_exist_ok=True
+                        self.job.log_folder / folder, self.job.out / folder, dirs_exist_ok=True
                     )
         if self.speed_log is not None:
             self.speed_log.close()
@@ -241,103 +251,108 @@ class RunLogger:
         for tracker in self.trackers:
             tracker.log_scalars(step, values)
 
-    def _pace(self, seen: Sequence[TrainingSample], seconds: float) -> dict[str, float]:
-        """The step's speed. Tokens are those of the videos, without the text's.
+    def _measure_speed(self, samples: Sequence[TrainingSample], seconds: float) -> dict[str, float]:
+        """Measure the step's speed; tokens are those of the videos, without text.
 
-        Of another transformer than Wan's neither tokens nor FLOPs are known.
+        For transformers other than Wan's, tokens and FLOPs are unknown.
         """
-        config, card, device = (
-            self.transformer.config,
-            self.job.adapter_metadata,
-            self.context.device,
-        )
-        pace = {
+        config, device = self.transformer.config, self.context.device
+        adapter = self.job.adapter_metadata
+        speed = {
             "seconds": round(seconds, 4),
             "memory_gb": round(throughput.peak_memory_gb(device), 3),
         }
-        if not throughput.has_known_flops(model_registry.get_backbone(card.base)):
-            return pace
-        tokens = sum(throughput.count_video_tokens(config, sample.shape) for sample in seen)
-        pace["tokens_per_second"] = round(tokens / seconds, 1)
+        if not throughput.has_known_flops(model_registry.get_backbone(adapter.base)):
+            return speed
+        tokens = sum(throughput.count_video_tokens(config, sample.shape) for sample in samples)
+        speed["tokens_per_second"] = round(tokens / seconds, 1)
         peak = throughput.peak_flops(device)
         if peak is not None and self.context.dtype == torch.bfloat16:
             flops = sum(
                 throughput.count_sample_flops(
-                    config, sample.shape, rank=card.rank, targets=card.targets
+                    config, sample.shape, rank=adapter.rank, targets=adapter.targets
                 )
-                for sample in seen
+                for sample in samples
             )
-            pace["mfu"] = round(flops / seconds / peak / self.context.world_size, 4)
-        return pace
+            speed["mfu"] = round(flops / seconds / peak / self.context.world_size, 4)
+        return speed
 
-    def _note(self, step: int, train_loss: float) -> str:
+    def _progress_text(self, step: int, train_loss: float) -> str:
         seconds = statistics.median(self._recent)
         held_out = (
             f", held-out {self.held_out_losses[max(self.held_out_losses)]:.4f}"
             if self.held_out_losses
             else ""
         )
-        left = _spoken(seconds * (self.total_steps - step))
-        return f"loss {train_loss:.4f}{held_out}, {seconds:.1f} s a step, {left} left"
+        left = _format_minutes(seconds * (self.total_steps - step))
+        return f"loss {train_loss:.4f}{held_out}, {seconds:.1f} s per step, {left} left"
 
 
 def _folder(job: TrainingJob) -> Path:
     return job.out if job.log_folder is None else job.log_folder
 
 
-def _kept(job: TrainingJob, start_step: int) -> list[dict[str, Any]]:
-    """The log's records of the first ``start_step`` steps. Raises StageFailed if some lack."""
+def _read_loss_log(job: TrainingJob, start_step: int) -> list[dict[str, Any]]:
+    """Read the records of the first ``start_step`` steps. Raises StageFailed if any is missing."""
     if start_step == 0:
         return []
     path = _folder(job) / LOG_FILE
-    kept = jsonl_log.read_records(path, lambda record: record["step"] <= start_step)
-    steps = [record["step"] for record in kept if "train_loss" in record]
+    records = _read_until(path, start_step)
+    steps = [record["step"] for record in records if "train_loss" in record]
     if steps != list(range(1, start_step + 1)):
         raise StageFailed(
-            f"{path}: the log of the first {start_step} steps is not whole, so training cannot go "
-            "on from its checkpoint. Remove the checkpoint to begin anew"
+            f"{path}: the log of the first {start_step} steps is incomplete, so training cannot "
+            "resume from its checkpoint. Remove the checkpoint to start again"
         )
-    return kept
+    return records
 
 
-def _speed(folder: Path, start_step: int) -> JsonlLog:
+def _resume_speed_log(folder: Path, start_step: int) -> JsonlLog:
     path = folder / SPEED_FILE
-    return JsonlLog(path, jsonl_log.read_records(path, lambda record: record["step"] <= start_step))
+    return JsonlLog.create(path, _read_until(path, start_step))
 
 
-def _forget_previews(folder: Path, kept: Sequence[Record]) -> None:
-    """Remove the videos that the log does not name."""
-    named = {folder / record["preview"] for record in kept if "preview" in record}
+def _read_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """Read the records up to ``step``. Raises StageFailed for a malformed line."""
+    try:
+        return jsonl_log.read_records(path, lambda record: bool(record["step"] <= step))
+    except MalformedLog as error:
+        raise StageFailed(f"{path}: a line is not a training record") from error
+
+
+def _remove_unlogged_previews(folder: Path, records: Sequence[Record]) -> None:
+    """Remove preview videos without a log record."""
+    logged = {folder / record["preview"] for record in records if "preview" in record}
     for path in (folder / previews.PREVIEW_FOLDER).glob("*/*.mp4"):
-        if path not in named:
+        if path not in logged:
             path.unlink()
 
 
-def _shared(known: _T, context: DistributedContext) -> _T:
-    """What rank 0 knows, so that all agree on what need not be looked at again."""
+def _broadcast(value: _T, context: DistributedContext) -> _T:
+    """Return rank 0's value in all processes, so that all skip the same work."""
     if context.world_size == 1:
-        return known
-    box = [known]
-    torch.distributed.broadcast_object_list(box, src=0, group=context.cpu_group)
-    return box[0]
+        return value
+    objects = [value]
+    torch.distributed.broadcast_object_list(objects, src=0, group=context.cpu_group)
+    return objects[0]
 
 
-def _groups(samples: Sequence[TrainingSample], losses: Sequence[float]) -> Record:
+def _mean_losses_by_group(samples: Sequence[TrainingSample], losses: Sequence[float]) -> Record:
     return {
         "style": validation.mean_loss_by_style(samples, losses),
         "character": validation.mean_loss_by_character(samples, losses),
     }
 
 
-def _flat(split: str, record: Record) -> dict[str, float]:
+def _group_scalars(split: str, record: Record) -> dict[str, float]:
     return {
-        f"{split} by {kind}/{name}": found["loss"]
+        f"{split} by {kind}/{name}": group["loss"]
         for kind in ("style", "character")
-        for name, found in record[kind].items()
+        for name, group in record[kind].items()
     }
 
 
-def _spoken(seconds: float) -> str:
-    """A duration as a person says it, to the minute."""
+def _format_minutes(seconds: float) -> str:
+    """Format a duration in hours and minutes, rounded up."""
     minutes = math.ceil(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -1,7 +1,7 @@
-"""Which sample is trained on when, at which noise level and by whom: pure functions.
+"""Schedule samples and noise levels over optimizer steps and processes, by pure functions.
 
-What a step is made of depends on samples, seed and batch alone. How many processes share it, and
-how many samples they take at a time, only decides who computes what.
+The contents of a step depend on samples, seed and global batch size alone. The number of processes
+and the micro batch size only determine which process computes which part.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _FRACTION_BITS = 53
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One place in a global batch.
+    """One sample of a global batch.
 
-    ``weight`` is its share of the step's loss; 0 for one that only fills up a micro batch.
-    ``quantile``, in (0, 1), says where in the distribution of noise levels its level lies.
+    ``weight``: its share of the step's loss; 0 for an item that only pads a micro batch.
+    ``quantile``: quantile of its noise level in the distribution of noise levels, in (0, 1).
     """
 
     sample: TrainingSample
@@ -35,78 +35,80 @@ class BatchItem:
     quantile: float
 
 
-def count_optimizer_steps(samples: int, epochs: int, batch: int) -> int:
-    """Global batches that hold every sample once an epoch."""
-    return math.ceil(samples * epochs / batch)
+def count_optimizer_steps(samples: int, epochs: int, batch_size: int) -> int:
+    """Count the global batches in which every sample occurs once per epoch."""
+    return math.ceil(samples * epochs / batch_size)
 
 
 def shuffle_epoch(samples: Sequence[TrainingSample], epoch: int, seed: int) -> list[TrainingSample]:
-    """The samples in this epoch's order, which depends on seed, epoch and sample ids alone."""
+    """Return the samples in the epoch's order, which depends on seed, epoch and ids alone."""
     return sorted(samples, key=lambda sample: _digest(seed, epoch, sample.sample_id))
 
 
 def plan_global_batch(
-    samples: Sequence[TrainingSample], step: int, *, epochs: int, batch: int, seed: int
+    samples: Sequence[TrainingSample], step: int, *, epochs: int, batch_size: int, seed: int
 ) -> list[BatchItem]:
-    """The slots of optimizer step ``step`` (from 0); their weights add up to 1.
+    """Plan the items of optimizer step ``step`` (from 0); their weights sum to 1.
 
-    The epochs follow each other without a gap, cut into batches; only the run's last one can be
-    short. The range of noise levels is cut into as many equal parts as there are slots, and each
-    slot has one part to itself: one sample's level is as if drawn alone, but the batch as a whole
-    covers the range, so that its loss and gradient vary less.
+    The concatenated epochs are split into batches; only the last batch of the run can be smaller.
+    Noise levels are stratified: their range is split into as many equal parts as there are items,
+    and each item draws from a different part. A single level is distributed as if drawn
+    independently, but the batch covers the range, which reduces the variance of loss and gradient.
     """
-    begin = step * batch
-    places = range(begin, min(begin + batch, len(samples) * epochs))
+    begin = step * batch_size
+    positions = range(begin, min(begin + batch_size, len(samples) * epochs))
     orders = {
         epoch: shuffle_epoch(samples, epoch, seed)
-        for epoch in sorted({place // len(samples) for place in places})
+        for epoch in sorted({position // len(samples) for position in positions})
     }
-    picked = [
-        (orders[place // len(samples)][place % len(samples)], place // len(samples))
-        for place in places
+    selected = [
+        (orders[position // len(samples)][position % len(samples)], position // len(samples))
+        for position in positions
     ]
     strata = sorted(
-        range(len(picked)),
-        key=lambda index: _digest(seed, "stratum", picked[index][1], picked[index][0].sample_id),
+        range(len(selected)),
+        key=lambda index: _digest(
+            seed, "stratum", selected[index][1], selected[index][0].sample_id
+        ),
     )
-    quantiles = [0.0] * len(picked)
+    quantiles = [0.0] * len(selected)
     for stratum, index in enumerate(strata):
-        sample, epoch = picked[index]
-        within = _fraction(seed, "level", epoch, sample.sample_id)
-        quantiles[index] = (stratum + within) / len(picked)
+        sample, epoch = selected[index]
+        offset = _fraction(seed, "level", epoch, sample.sample_id)
+        quantiles[index] = (stratum + offset) / len(selected)
     return [
-        BatchItem(sample, epoch, 1 / len(picked), quantile)
-        for (sample, epoch), quantile in zip(picked, quantiles, strict=True)
+        BatchItem(sample, epoch, 1 / len(selected), quantile)
+        for (sample, epoch), quantile in zip(selected, quantiles, strict=True)
     ]
 
 
 def split_micro_batches(
-    slots: Sequence[BatchItem], processes: int, micro_batch: int
+    items: Sequence[BatchItem], world_size: int, micro_batch_size: int
 ) -> list[list[list[BatchItem]]]:
-    """Each process's micro batches of a global batch: all of one size, and as many for each.
+    """Split a global batch into each process's micro batches: equal sizes and equal numbers.
 
-    Samples of one shape stand together; where they do not fill a micro batch, or micro batches do
-    not come out even, a slot or a whole micro batch is repeated with weight 0.
+    A micro batch has samples of one shape. Incomplete micro batches and missing ones are padded by
+    repeating an item or a complete micro batch with weight 0.
     """
     by_shape: dict[tuple[int, ...], list[BatchItem]] = {}
-    for slot in slots:
-        by_shape.setdefault(slot.sample.shape, []).append(slot)
+    for item in items:
+        by_shape.setdefault(item.sample.shape, []).append(item)
     micros = []
-    for alike in by_shape.values():
-        for begin in range(0, len(alike), micro_batch):
-            micro = alike[begin : begin + micro_batch]
-            micros.append(micro + [_filler(micro[-1])] * (micro_batch - len(micro)))
-    missing = -len(micros) % processes
-    micros += [[_filler(slot) for slot in micros[-1]]] * missing
-    return [micros[rank::processes] for rank in range(processes)]
+    for same_shape in by_shape.values():
+        for begin in range(0, len(same_shape), micro_batch_size):
+            micro = same_shape[begin : begin + micro_batch_size]
+            micros.append(micro + [_padding_item(micro[-1])] * (micro_batch_size - len(micro)))
+    missing = -len(micros) % world_size
+    micros += [[_padding_item(item) for item in micros[-1]]] * missing
+    return [micros[rank::world_size] for rank in range(world_size)]
 
 
-def _filler(slot: BatchItem) -> BatchItem:
-    return replace(slot, weight=0.0)
+def _padding_item(item: BatchItem) -> BatchItem:
+    return replace(item, weight=0.0)
 
 
 def load_sample(sample: TrainingSample) -> tuple[torch.Tensor, torch.Tensor]:
-    """latents_CTHW and text_LD of a sample, in fp32."""
+    """Load latents_CTHW and text_LD of a sample, in fp32."""
     return tensor_shards.read_latents(sample.latents), tensor_shards.read_text(sample.text).float()
 
 
@@ -115,6 +117,6 @@ def _digest(*key: str | int) -> bytes:
 
 
 def _fraction(*key: str | int) -> float:
-    """A number in (0, 1), ends excluded, as if drawn uniformly for that key."""
+    """Return a uniformly distributed number in the open interval (0, 1), derived from the key."""
     number = int.from_bytes(_digest(*key)[:8], "big") >> (64 - _FRACTION_BITS + 1)
     return float((2 * number + 1) / 2**_FRACTION_BITS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from mimix_core import tables
 from mimix_core.engine import progress
@@ -13,7 +13,18 @@ from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
-from mimix_core.tables import DATASET, EMBEDDINGS, LATENTS, LORA, Reason, Row, Table
+from mimix_core.tables import (
+    DATASET,
+    EMBEDDINGS,
+    LATENTS,
+    LORA,
+    DatasetRow,
+    EmbeddingRow,
+    LatentRow,
+    Reason,
+    Row,
+    Table,
+)
 from mimix_core.training import previews, trackers
 from mimix_core.training.launcher import run_job
 from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
@@ -21,20 +32,22 @@ from mimix_core.wan import model_registry
 from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
 from mimix_core.wan.tensor_shards import tensor_ref
 
+TensorRow = TypeVar("TensorRow", LatentRow, EmbeddingRow)
+
 PROCESS_LOG = "train.log"
 LOG_FOLDER = "journal"
 
-_SHARED_OUT: dict[str, int] = {
+_EXECUTION_SETTINGS: dict[str, int] = {
     "num_processes": 1,
     "micro_batch_size": 1,
     "zero_stage": 0,
     "threads": 1,
 }
-"""How work is shared out changes sums' last bits and nothing else: a run may go on with another."""
+"""Settings that only affect the last bits of sums: a run can resume with other values."""
 
 
 class PreviewComponents(FrozenModel):
-    """The backbone's other components; only previews need them."""
+    """The backbone's other components, needed for previews only."""
 
     vae: FileRef
     text_encoder: FileRef
@@ -43,10 +56,10 @@ class PreviewComponents(FrozenModel):
 
 
 class LoraInputs(FrozenModel):
-    """The manifest, what was precomputed for it, and the transformer to adapt.
+    """The dataset, its precomputed tensors, and the transformer to adapt.
 
-    ``preview``: given when the settings ask for previews, and not otherwise.
-    ``checkpoints``: below it a run keeps its checkpoints until it is done, and its journal.
+    ``preview``: set if and only if the settings enable previews. ``checkpoints``: parent folder of
+    each run's checkpoints, which are deleted at the end, and logs.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -61,51 +74,51 @@ class LoraInputs(FrozenModel):
 
 
 def run_folder(inputs: LoraInputs, settings: LoraSettings) -> Path | None:
-    """Where the run that these inputs and settings ask for keeps what outlives an attempt."""
+    """Return the run's folder for checkpoints and logs, which outlive a single attempt."""
     if inputs.checkpoints is None:
         return None
-    return inputs.checkpoints / STAGE.key(inputs, settings.model_copy(update=_SHARED_OUT))
+    return inputs.checkpoints / STAGE.key(inputs, settings.model_copy(update=_EXECUTION_SETTINGS))
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is to be trained on what, and what becomes of each row of the dataset."""
+    """The training job, and a result row for each row of the dataset."""
 
     job: TrainingJob
     rows: tuple[Row, ...]
 
 
 def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
-    """Train; a sample without latents or embedding fails alone, and the others are trained on.
+    """Train the adapter; samples without latents or embedding become failed rows.
 
-    Raises BadInput when nothing is left to train on or the parts are of different backbones.
+    Raises BadInput when no sample is left or inputs were made with another backbone.
     """
     trackers.check_trackers(settings.trackers)
-    planned = plan_training(inputs, settings, out)
-    job = planned.job.model_copy(update={"preview": _preview(inputs, settings, out)})
+    plan = plan_training(inputs, settings, out)
+    job = plan.job.model_copy(update={"preview": _prepare_preview(inputs, settings, out)})
     finished = run_job(job, out / PROCESS_LOG, progress.report_progress)
-    return StageReport(rows=planned.rows, rows_in=len(planned.rows), notes=finished.notes)
+    return StageReport(rows=plan.rows, rows_in=len(plan.rows), notes=finished.notes)
 
 
 def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> TrainingPlan:
-    """The job for these inputs, which writes to ``out``. Raises BadInput as ``run`` does."""
-    latents = _by_sample(inputs.latents, LATENTS, inputs.backbone_name)
-    embeddings = _by_sample(inputs.embeddings, EMBEDDINGS, inputs.backbone_name)
+    """Plan the training job for these inputs, which writes to ``out``. Raises BadInput."""
+    latents = _rows_by_sample(inputs.latents, LATENTS, inputs.backbone_name)
+    embeddings = _rows_by_sample(inputs.embeddings, EMBEDDINGS, inputs.backbone_name)
     samples: dict[str, list[TrainingSample]] = {"train": [], "val": [], "test": []}
     rows: list[Row] = []
     for row in tables.usable(tables.read(inputs.dataset.path, DATASET)):
-        found = _sample(row, latents, embeddings)
-        if isinstance(found, TrainingSample):
-            samples[row["split"]].append(found)
+        sample = _training_sample(row, latents, embeddings)
+        if isinstance(sample, TrainingSample):
+            samples[row["split"]].append(sample)
             seen = settings.epochs if row["split"] == "train" else 0
             rows.append(tables.ok(sample_id=row["sample_id"], split=row["split"], seen=seen))
         else:
-            rows.append(found)
+            rows.append(sample)
     if not samples["train"]:
         raise BadInput(
-            f"none of {len(rows)} samples can be trained on",
+            f"none of {len(rows)} samples can be used for training",
             where=f"stage lora ({inputs.unit})",
-            fix="See the reasons in the dataset, latents and embeddings tables.",
+            fix="Check the reasons in the dataset, latents and embeddings tables.",
         )
     folder = run_folder(inputs, settings)
     job = TrainingJob(
@@ -115,20 +128,20 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
         val=tuple(samples["val"]),
         out=out,
         log_folder=None if folder is None else folder / LOG_FOLDER,
-        adapter_metadata=_card(inputs, settings, samples["train"]),
+        adapter_metadata=_adapter_metadata(inputs, settings, samples["train"]),
         checkpoints=folder,
     )
     return TrainingPlan(job, tuple(rows))
 
 
-def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> PreviewConfig | None:
-    """What previews are made with, their prompts embedded; None when none are asked for."""
+def _prepare_preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> PreviewConfig | None:
+    """Embed the preview prompts and return the inputs of previews; None if disabled."""
     if settings.preview_interval is None:
         return None
-    parts = inputs.preview
-    if parts is None:
+    components = inputs.preview
+    if components is None:
         raise BadInput(
-            "previews are asked for, and the components that make them are not given",
+            "previews are enabled, but the components to generate them are missing",
             where=f"stage lora ({inputs.unit})",
         )
     from mimix_core.engine.torch_runtime import set_num_threads
@@ -136,23 +149,23 @@ def _preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> PreviewCo
     prompts = out / previews.PREVIEW_FOLDER / "prompts.safetensors"
     prompts.parent.mkdir()
     set_num_threads(settings.threads)
-    progress.report_progress(0, 1, "embeds the prompts of the previews")
+    progress.report_progress(0, 1, "embedding the prompts of the previews")
     previews.embed_preview_prompts(
         prompts,
         settings.preview_prompts,
         inputs.backbone_name,
-        parts.tokenizer.path,
-        parts.text_encoder.path,
+        components.tokenizer.path,
+        components.text_encoder.path,
     )
     return PreviewConfig(
         backbone=inputs.backbone_name,
         prompts=prompts,
-        vae=parts.vae.path,
-        scheduler=parts.scheduler.path,
+        vae=components.vae.path,
+        scheduler=components.scheduler.path,
     )
 
 
-def _card(
+def _adapter_metadata(
     inputs: LoraInputs, settings: LoraSettings, train: list[TrainingSample]
 ) -> AdapterMetadata:
     return AdapterMetadata(
@@ -169,44 +182,45 @@ def _card(
     )
 
 
-def _by_sample(
-    refs: tuple[TableRef, ...], table: Table, backbone: str
-) -> dict[str, tuple[TableRef, Row]]:
-    found = {}
+def _rows_by_sample(
+    refs: tuple[TableRef, ...], table: Table[TensorRow], backbone: str
+) -> dict[str, tuple[TableRef, TensorRow]]:
+    rows = {}
     for ref in refs:
         for row in tables.usable(tables.read(ref.path, table)):
             if row["backbone"] != backbone:
                 raise BadInput(
                     f"{row['sample_id']} was made with {row['backbone']}, not {backbone}",
                     where=str(ref.path),
-                    fix="Make latents, embeddings and LoRA with the same backbone.",
+                    fix="Use the same backbone for latents, embeddings and LoRA.",
                 )
-            found[row["sample_id"]] = (ref, row)
-    return found
+            rows[row["sample_id"]] = (ref, row)
+    return rows
 
 
-def _sample(
-    row: Row,
-    latents: dict[str, tuple[TableRef, Row]],
-    embeddings: dict[str, tuple[TableRef, Row]],
+def _training_sample(
+    row: DatasetRow,
+    latents: dict[str, tuple[TableRef, LatentRow]],
+    embeddings: dict[str, tuple[TableRef, EmbeddingRow]],
 ) -> TrainingSample | Row:
-    """The sample of a dataset row, or the failed row that says what it lacks."""
+    """Return the sample of a dataset row, or a failed row if its tensors are missing."""
     sample_id = row["sample_id"]
-    bare: Row = {"sample_id": sample_id, "split": row["split"], "seen": 0}
+    unused: Row = {"sample_id": sample_id, "split": row["split"], "seen": 0}
     if sample_id not in latents:
-        return tables.failed(Reason.NO_LATENT, "there is no latent of this sample", **bare)
+        return tables.failed(Reason.NO_LATENT, "there is no latent of this sample", **unused)
     if sample_id not in embeddings:
-        return tables.failed(Reason.NO_CAPTION, "there is no embedding of its caption", **bare)
-    (video, latent), (text, embedding) = latents[sample_id], embeddings[sample_id]
+        return tables.failed(Reason.NO_CAPTION, "there is no embedding of its caption", **unused)
+    latent_table, latent = latents[sample_id]
+    embedding_table, embedding = embeddings[sample_id]
     if embedding["caption"] != row["caption"]:
-        return tables.failed(Reason.NO_CAPTION, "the embedding is of another caption", **bare)
+        return tables.failed(Reason.NO_CAPTION, "the embedding is of another caption", **unused)
     return TrainingSample(
         sample_id=sample_id,
         show=row["show"],
         style=row["style"],
         characters=tuple(row["characters"]),
-        latents=tensor_ref(video, latent),
-        text=tensor_ref(text, embedding),
+        latents=tensor_ref(latent_table, latent),
+        text=tensor_ref(embedding_table, embedding),
     )
 
 

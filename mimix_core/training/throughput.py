@@ -1,4 +1,4 @@
-"""How much work a training step is, and how much of it the device could have done in that time."""
+"""Measure throughput: FLOPs of a training step, and the device's peak FLOP/s and memory."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ PEAK_BF16_FLOPS = (
     ("L40S", 362e12),
     ("RTX 4090", 165.2e12),
 )
-"""Dense bf16 FLOP/s by a part of the device's name, from NVIDIA's data sheets; first match."""
+"""Dense bf16 FLOP/s by substring of the device name, from NVIDIA's data sheets; first match."""
 
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """A kind of linear layer of the transformer: ``count`` of them, each of inputs x outputs.
+    """A kind of linear layer of the transformer: ``count`` layers of inputs x outputs.
 
-    ``tokens``: what it sees. Gradients pass back through it when what is before it is trained.
+    ``tokens``: the tokens it is applied to. ``passes_gradient``: whether trained layers precede it,
+    so that gradients pass through it.
     """
 
     name: str
@@ -44,7 +45,7 @@ class LinearLayer:
 
 
 def linear_layers(config: Mapping[str, Any]) -> Iterator[LinearLayer]:
-    """The linear layers of a ``WanTransformer3DModel`` with this config, names as diffusers'."""
+    """List the linear layers of a ``WanTransformer3DModel`` by diffusers' names."""
     width = config["num_attention_heads"] * config["attention_head_dim"]
     layers, hidden = config["num_layers"], config["ffn_dim"]
     patch = math.prod(config["patch_size"])
@@ -70,12 +71,12 @@ def linear_layers(config: Mapping[str, Any]) -> Iterator[LinearLayer]:
 
 
 def has_known_flops(backbone: Backbone) -> bool:
-    """Whether its tokens and FLOPs are known: those here are of Wan's transformer."""
+    """Return whether tokens and FLOPs can be counted: only for Wan's transformer."""
     return backbone.transformer.class_name == "WanTransformer3DModel"
 
 
 def count_video_tokens(config: Mapping[str, Any], latents_CTHW: Sequence[int]) -> int:
-    """Tokens of a sample whose latents have this shape."""
+    """Count the tokens of a sample with latents of this shape."""
     _, *sides = latents_CTHW
     patch: Sequence[int] = config["patch_size"]
     return math.prod(side // length for side, length in zip(sides, patch, strict=True))
@@ -89,29 +90,29 @@ def count_sample_flops(
     targets: Sequence[str],
     text_tokens: int = TEXT_TOKENS,
 ) -> float:
-    """Model FLOPs of one sample's forward and backward pass, nothing recomputed.
+    """Count the model FLOPs of one sample's forward and backward pass, without recomputation.
 
-    A multiply and an add are two. A frozen layer costs its forward once more in the backward pass
-    (the gradient of its input; there is none of its weight), an adapter and attention twice more;
-    the text's gradient is not wanted.
+    A multiply-add counts as two. In the backward pass a frozen layer costs its forward pass once
+    more (gradient of its input, none of its weight), adapters and attention twice more. The text
+    has no gradient.
     """
     tokens = {"video": count_video_tokens(config, latents_CTHW), "text": text_tokens, "one": 1}
     width = config["num_attention_heads"] * config["attention_head_dim"]
-    # Scores and weighted sum, of video with video and of video with text.
+    # Scores and weighted sum, of self-attention and of cross-attention to the text.
     pairs = tokens["video"] * (tokens["video"] + tokens["text"])
     total: float = 3 * 4 * pairs * width * config["num_layers"]
     for layer in linear_layers(config):
-        seen = 2 * tokens[layer.tokens] * layer.count
-        # Passes over the layer's input: forward, and back where its gradient is wanted.
+        factor = 2 * tokens[layer.tokens] * layer.count
+        # The forward pass, and the gradient of the layer's input where it is needed.
         passes = 2 if layer.passes_gradient else 1
-        total += passes * seen * layer.inputs * layer.outputs
+        total += passes * factor * layer.inputs * layer.outputs
         if any(layer.name == target or layer.name.endswith(f".{target}") for target in targets):
-            total += seen * rank * ((passes + 1) * layer.inputs + 3 * layer.outputs)
+            total += factor * rank * ((passes + 1) * layer.inputs + 3 * layer.outputs)
     return total
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """The device's dense bf16 FLOP/s; None when it is not known."""
+    """Return the device's dense bf16 FLOP/s; None if unknown."""
     import torch
 
     if device.type != "cuda":
@@ -121,7 +122,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """The most memory this process has held so far: of the GPU, or of the machine."""
+    """Return this process's peak memory so far: on the GPU, or of the machine."""
     import torch
 
     if device.type == "cuda":

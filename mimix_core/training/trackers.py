@@ -1,6 +1,6 @@
-"""Where training can be watched from outside: TensorBoard, and Weights & Biases when asked for.
+"""Log training to experiment trackers: TensorBoard, and Weights & Biases.
 
-Nothing is imported, and nothing leaves the machine, unless the settings name it.
+A tracker is imported, and data leaves the machine, only if the settings enable it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ WANDB_API_KEY = "WANDB_API_KEY"
 WANDB_MODE = "WANDB_MODE"
 _WITHOUT_KEY = ("offline", "disabled")
 _NAME_LENGTH = 16
-_STRIP = 5
+_STRIP_FRAMES = 5
 _WHERE = "settings, key lora.trackers"
 
 
 class Tracker(Protocol):
-    """Takes numbers and pictures by name, each at an optimizer step."""
+    """Logs scalars and videos by name at optimizer steps."""
 
     def log_scalars(self, step: int, values: Mapping[str, float]) -> None: ...
 
@@ -38,13 +38,13 @@ class Tracker(Protocol):
 
 
 def check_trackers(names: Sequence[TrackerName]) -> None:
-    """Raises BadInput when a tracker cannot run here; to be called before any work starts."""
+    """Raise BadInput when a tracker cannot run on this machine; call it before any work starts."""
     for name in names:
         if find_spec(name) is None:
             raise BadInput(
                 f"{name} is not installed",
                 where=_WHERE,
-                fix=f"Install it (pip install {name}) or take it out of lora.trackers.",
+                fix=f"Install it (pip install {name}) or remove it from lora.trackers.",
             )
     if (
         "wandb" in names
@@ -59,9 +59,10 @@ def check_trackers(names: Sequence[TrackerName]) -> None:
 
 
 def start_trackers(settings: LoraSettings, folder: Path, start_step: int) -> list[Tracker]:
-    """The trackers the settings name; what earlier attempts said beyond ``start_step`` is void.
+    """Start the trackers in the settings.
 
-    ``folder`` keeps their files; the folder above is named by the run.
+    Records of earlier attempts after ``start_step`` are void. ``folder`` holds the trackers' files;
+    its parent folder is named by the run's key.
     """
     check_trackers(settings.trackers)
     found: list[Tracker] = []
@@ -74,14 +75,14 @@ def start_trackers(settings: LoraSettings, folder: Path, start_step: int) -> lis
 
 
 class TensorBoardTracker:
-    """Event files in the run's folder, for ``tensorboard --logdir``."""
+    """Event files for ``tensorboard --logdir`` in the run's folder."""
 
     def __init__(self, folder: Path, start_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # What was seen after the last step that counts still does, unless that was the beginning.
-        void = start_step + 1 if start_step else 0
-        self._writer: Any = SummaryWriter(str(folder), purge_step=void)
+        # Records of ``start_step`` itself remain valid, unless the run starts from the beginning.
+        first_void_step = start_step + 1 if start_step else 0
+        self._writer: Any = SummaryWriter(str(folder), purge_step=first_void_step)
 
     def log_scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -89,12 +90,13 @@ class TensorBoardTracker:
         self._writer.flush()
 
     def log_video(self, step: int, name: str, path: Path) -> None:
-        """As a strip of frames: TensorBoard's video needs a package that needs ImageMagick."""
+        """Log a video as a strip of frames; ``add_video`` needs moviepy and ImageMagick."""
         from mimix_core.media.decode import read_rgb
 
         frames_THWC = read_rgb(path)
-        chosen = frames_THWC[:: max(1, len(frames_THWC) // _STRIP)][:_STRIP]
-        self._writer.add_image(name, np.concatenate(list(chosen), axis=1), step, dataformats="HWC")
+        selected = frames_THWC[:: max(1, len(frames_THWC) // _STRIP_FRAMES)][:_STRIP_FRAMES]
+        strip_HWC = np.concatenate(list(selected), axis=1)
+        self._writer.add_image(name, strip_HWC, step, dataformats="HWC")
         self._writer.flush()
 
     def close(self) -> None:
@@ -102,12 +104,12 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """A run of the project ``mimix``: numbers, previews and the settings; nothing else is sent."""
+    """A run of the W&B project ``mimix``; only scalars, previews and settings are sent."""
 
     def __init__(self, settings: LoraSettings, folder: Path) -> None:
         import wandb
 
-        # The folder above is named by the run's key; an attempt goes on where the last one ended.
+        # The parent folder is named by the run's key, so a new attempt continues the same W&B run.
         name = folder.parent.name[:_NAME_LENGTH]
         self._wandb: Any = wandb
         self._run: Any = wandb.init(
@@ -117,7 +119,7 @@ class WandbTracker:
             resume="allow",
             dir=str(folder),
             config=result_settings(settings),
-            # No console output, code, git state, packages or machine: a log can hold paths.
+            # No console output, code, git state, packages or machine data: they can hold paths.
             settings=wandb.Settings(
                 console="off",
                 disable_code=True,
@@ -130,7 +132,7 @@ class WandbTracker:
                 silent=True,
             ),
         )
-        # W&B's own steps only rise; a resumed run says some again.
+        # W&B's own steps must increase; a resumed run logs some steps again.
         self._run.define_metric("*", step_metric="optimizer_step")
 
     def log_scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""The training loop of one process: steps, checkpoints, what is seen of them, export."""
+"""The training loop of one process: optimizer steps, checkpoints, logging and export."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mimix_core.training.distributed import (
     init_distributed,
     seed_generators,
 )
-from mimix_core.training.ema import Ema
+from mimix_core.training.ema import EmaWeights
 from mimix_core.training.launcher import TERMINATION_GRACE_SECONDS
 from mimix_core.training.run_logger import RunLogger
 from mimix_core.training.sample_schedule import BatchItem
@@ -40,9 +40,9 @@ from mimix_core.wan import fast, flow_matching, lora, lora_export, model_registr
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step was like, over all processes.
+    """Metrics of one optimizer step over all processes.
 
-    ``train_loss`` is what was minimised, weights and all; ``losses``: each sample's id, noise level
+    ``train_loss``: the weighted loss that is minimized. ``losses``: each sample's id, noise level
     and unweighted loss.
     """
 
@@ -54,82 +54,88 @@ class StepResult:
 
 def train(
     job: TrainingJob,
-    tell: Callable[[ProgressMessage | FinishedMessage], None],
-    stop_asked: Callable[[], bool],
+    send: Callable[[ProgressMessage | FinishedMessage], None],
+    stop_requested: Callable[[], bool],
 ) -> None:
-    """Run ``job`` to its end, from its newest checkpoint on; adapter and log are then in its out.
+    """Train ``job`` from its latest checkpoint to the end; write adapter and log to ``job.out``.
 
-    Raises Stopped, BadInput for wrong targets or sizes, Transient when another process trains the
-    same run, and StageFailed when a loss is no number or a checkpoint cannot be written.
+    Raises TrainingStopped, BadInput for wrong targets or sizes, Transient when another process
+    trains the same run, and StageFailed when a loss is not finite or a checkpoint cannot be
+    written.
     """
     settings, context = job.settings, init_distributed(job)
     steps = sample_schedule.count_optimizer_steps(
         len(job.train), settings.epochs, settings.global_batch_size
     )
-    with ExitStack() as held:
-        found = _found(job, context, held)
-        first = found.step if found else 0
-        running, mean = _prepare(job, context, found)
-        watch = RunLogger.start(job, context, running.transformer, steps, first)
-        if first == 0:
-            watch.validate(0)
-            watch.write_preview(0)
+    with ExitStack() as resources:
+        resumed = _find_checkpoint(job, context, resources)
+        start_step = resumed.step if resumed else 0
+        engine, ema_weights = _prepare(job, context, resumed)
+        logger = RunLogger.start(job, context, engine.transformer, steps, start_step)
+        if start_step == 0:
+            logger.validate(0)
+            logger.write_preview(0)
         loader = PrefetchLoader(
-            micro_batch_schedule(job.train, range(first, steps), settings, context.rank),
+            micro_batch_schedule(job.train, range(start_step, steps), settings, context.rank),
             settings,
             context.device,
         )
-        held.callback(loader.close)
-        for step in range(first, steps):
-            slots = sample_schedule.plan_global_batch(
+        resources.callback(loader.close)
+        for step in range(start_step, steps):
+            items = sample_schedule.plan_global_batch(
                 job.train,
                 step,
                 epochs=settings.epochs,
-                batch=settings.global_batch_size,
+                batch_size=settings.global_batch_size,
                 seed=settings.seed,
             )
             started = time.monotonic()
             try:
-                result = optimizer_step(running, slots, step, settings, context, loader, stop_asked)
+                result = optimizer_step(
+                    engine, items, step, settings, context, loader, stop_requested
+                )
             except TrainingStopped:
-                _save(job, context, running, mean, step)
+                _save_checkpoint(job, context, engine, ema_weights, step)
                 raise
             done = step + 1
-            if mean is not None:
-                mean.update(deepspeed_engine.adapter_weights(running), done)
-            note = watch.log_step(done, result, time.monotonic() - started)
+            if ema_weights is not None:
+                ema_weights.update(deepspeed_engine.adapter_weights(engine), done)
+            note = logger.log_step(done, result, time.monotonic() - started)
             if done % settings.validation_interval == 0 or done == steps:
-                watch.validate(done)
+                logger.validate(done)
             if settings.preview_interval and (
                 done % settings.preview_interval == 0 or done == steps
             ):
-                watch.write_preview(done)
+                logger.write_preview(done)
             if done % settings.checkpoint_interval == 0 and done < steps:
-                _save(job, context, running, mean, done)
-            tell(ProgressMessage(done=done, total=steps, note=note))
-        _finish(job, context, running, mean, watch, tell, steps)
+                _save_checkpoint(job, context, engine, ema_weights, done)
+            send(ProgressMessage(done=done, total=steps, note=note))
+        _finish(job, context, engine, ema_weights, logger, send, steps)
 
 
-def _found(job: TrainingJob, context: DistributedContext, held: ExitStack) -> Checkpoint | None:
-    """The newest whole checkpoint, the same in all processes. Rank 0 holds the run's folder."""
-    box: list[Checkpoint | None] = [None]
+def _find_checkpoint(
+    job: TrainingJob, context: DistributedContext, resources: ExitStack
+) -> Checkpoint | None:
+    """Find the latest complete checkpoint, the same in all processes; rank 0 locks the folder."""
+    broadcast: list[Checkpoint | None] = [None]
     if job.checkpoints is not None and context.rank == 0:
-        # Longer than a process takes to end whose starter was killed.
-        held.enter_context(checkpoint.lock_run(job.checkpoints, 2 * TERMINATION_GRACE_SECONDS))
-        box[0] = checkpoint.latest_checkpoint(
-            job.checkpoints, lambda text: _say(f"warning: {text}")
+        # The timeout exceeds the time that an orphaned process needs to end.
+        resources.enter_context(checkpoint.lock_run(job.checkpoints, 2 * TERMINATION_GRACE_SECONDS))
+        latest = checkpoint.latest_checkpoint(
+            job.checkpoints, lambda text: _write_log(f"warning: {text}")
         )
-        if box[0] is not None:
-            _say(f"going on after step {box[0].step}")
+        if latest is not None:
+            _write_log(f"resuming after step {latest.step}")
+        broadcast = [latest]
     if context.world_size > 1:
-        torch.distributed.broadcast_object_list(box, src=0, group=context.cpu_group)
-    return box[0]
+        torch.distributed.broadcast_object_list(broadcast, src=0, group=context.cpu_group)
+    return broadcast[0]
 
 
 def _prepare(
-    job: TrainingJob, context: DistributedContext, found: Checkpoint | None
-) -> tuple[TrainingEngine, Ema | None]:
-    """The transformer with its adapters as the checkpoint has them, or new ones."""
+    job: TrainingJob, context: DistributedContext, resumed: Checkpoint | None
+) -> tuple[TrainingEngine, EmaWeights | None]:
+    """Build the engine and the EMA weights, from the checkpoint or newly initialized."""
     settings = job.settings
     interface = model_registry.load_interface(
         model_registry.get_backbone(job.adapter_metadata.base)
@@ -138,91 +144,93 @@ def _prepare(
     lora.attach_adapter(
         transformer, settings.rank, settings.alpha, job.adapter_metadata.targets, settings.seed
     )
-    tensors = found.load_tensors() if found else {}
-    if found:
+    tensors = resumed.load_tensors() if resumed else {}
+    if resumed:
         deepspeed_engine.load_adapters(transformer, tensors)
     if settings.zero_stage < 3:
         transformer.to(context.device)
     fast.accelerate_training(transformer, settings)
-    running = deepspeed_engine.init_engine(transformer, settings, context)
-    if found:
-        deepspeed_engine.load_moments(running, tensors, found.step)
+    engine = deepspeed_engine.init_engine(transformer, settings, context)
+    if resumed:
+        deepspeed_engine.load_moments(engine, tensors, resumed.step)
     if settings.ema_decay is None:
-        return running, None
-    adapters = deepspeed_engine.adapter_weights(running)
-    if found:
-        return running, ema.resume_ema(settings.ema_decay, adapters, tensors)
-    return running, ema.start_ema(settings.ema_decay, adapters)
+        return engine, None
+    adapters = deepspeed_engine.adapter_weights(engine)
+    if resumed:
+        return engine, ema.resume_ema(settings.ema_decay, adapters, tensors)
+    return engine, ema.start_ema(settings.ema_decay, adapters)
 
 
-def _save(
+def _save_checkpoint(
     job: TrainingJob,
     context: DistributedContext,
-    running: TrainingEngine,
-    mean: Ema | None,
+    engine: TrainingEngine,
+    ema_weights: EmaWeights | None,
     step: int,
 ) -> None:
-    """Write a checkpoint of the run after ``step`` steps, unless there is nothing new to keep."""
+    """Write a checkpoint of the run after ``step`` steps, unless there is nothing new to save."""
     if job.checkpoints is None or step == 0:
         return
-    tensors = deepspeed_engine.checkpoint_tensors(running)
+    tensors = deepspeed_engine.checkpoint_tensors(engine)
     if context.rank == 0:
-        tensors |= mean.checkpoint_tensors() if mean else {}
+        tensors |= ema_weights.checkpoint_tensors() if ema_weights else {}
         checkpoint.write_checkpoint(job.checkpoints, step, tensors, job.settings.keep_checkpoints)
 
 
 def warmup_learning_rate(step: int, settings: LoraSettings) -> float:
-    """Of optimizer step ``step`` (from 0): a straight warm-up, then constant."""
+    """Return the learning rate of optimizer step ``step`` (from 0): linear warm-up, constant."""
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     return settings.learning_rate
 
 
 def never_stop() -> bool:
-    """Nobody asks to stop."""
+    """Never request a stop."""
     return False
 
 
 def optimizer_step(
-    running: TrainingEngine,
-    slots: Sequence[BatchItem],
+    engine: TrainingEngine,
+    items: Sequence[BatchItem],
     step: int,
     settings: LoraSettings,
     context: DistributedContext,
     loader: PrefetchLoader,
-    stop_asked: Callable[[], bool] = never_stop,
+    stop_requested: Callable[[], bool] = never_stop,
 ) -> StepResult:
-    """Optimizer step ``step`` (from 0) on a global batch, of which this process takes its share.
+    """Run optimizer step ``step`` (from 0) on this process's share of a global batch.
 
-    The GPU is waited for once, when all its work is queued. Raises Stopped before a micro batch,
-    with the adapters as they were before the step, and StageFailed when a loss is no number.
+    It synchronizes with the GPU once, after all work is queued. Raises TrainingStopped before a
+    micro batch, with the adapters unchanged by this step, and StageFailed for a non-finite loss.
     """
     shares = sample_schedule.split_micro_batches(
-        slots, context.world_size, settings.micro_batch_size
+        items, context.world_size, settings.micro_batch_size
     )
-    mine = shares[context.rank]
+    own_share = shares[context.rank]
     seed_generators(settings.seed, step, context)
     losses = []
-    for number, micro in enumerate(mine):
-        if any_rank(stop_asked(), context):
-            raise TrainingStopped(f"in step {step + 1}, {number} of {len(mine)} micro batches done")
+    for number, micro in enumerate(own_share):
+        if any_rank(stop_requested(), context):
+            raise TrainingStopped(
+                f"in step {step + 1}, {number} of {len(own_share)} micro batches done"
+            )
         batch = loader.next_batch(micro).to(context.device)
-        loss_B = micro_batch_losses(running, batch, context)
-        # DeepSpeed takes the mean over the processes; the weights are shares of the whole.
+        loss_B = micro_batch_losses(engine, batch, context)
+        # DeepSpeed averages over the processes; the weights sum to 1 over all of them.
         loss = (batch.weight_B * loss_B).sum() * context.world_size
-        deepspeed_engine.backward_pass(running, loss, last=number == len(mine) - 1)
+        deepspeed_engine.backward_pass(engine, loss, last=number == len(own_share) - 1)
         losses.append(torch.stack([loss_B.detach(), batch.sigma_B, batch.weight_B]))
     rate = warmup_learning_rate(step, settings)
-    norm = deepspeed_engine.apply_gradients(running, rate)
+    norm = deepspeed_engine.apply_gradients(engine, rate)
     return _result(shares, all_gather(torch.stack(losses), context), float(norm), rate, step)
 
 
 def micro_batch_losses(
-    running: TrainingEngine, batch: MicroBatch, context: DistributedContext
+    engine: TrainingEngine, batch: MicroBatch, context: DistributedContext
 ) -> torch.Tensor:
-    """loss_B of a micro batch, unweighted, by a pass through the engine."""
+    """Compute the unweighted loss_B of a micro batch by a forward pass of the engine."""
     return flow_matching.velocity_losses(
-        running.deepspeed,
+        engine.deepspeed,
         batch.latents_BCTHW,
         batch.text_BLD,
         batch.sigma_B,
@@ -233,41 +241,45 @@ def micro_batch_losses(
 
 def _result(
     shares: Sequence[Sequence[Sequence[BatchItem]]],
-    found_M3B: Sequence[torch.Tensor],
+    gathered_M3B: Sequence[torch.Tensor],
     norm: float,
     rate: float,
     step: int,
 ) -> StepResult:
-    """Put together what the processes found: of each micro batch losses, levels and weights."""
-    losses, parts = [], []
-    for share, found in zip(shares, found_M3B, strict=True):
-        for micro, values in zip(share, found.double().unbind(), strict=True):
-            for slot, (loss, sigma, weight) in zip(micro, values.T.tolist(), strict=True):
-                if slot.weight:
-                    losses.append((slot.sample.sample_id, sigma, loss))
-                    parts.append(weight * loss)
-    bad = sorted(sample_id for sample_id, _, loss in losses if not math.isfinite(loss))
-    if bad or not math.isfinite(norm):
-        of = f" in {len(bad)} of {len(losses)} samples, first {bad[0]}" if bad else ""
-        raise StageFailed(
-            f"step {step + 1}: the loss is no number{of}; gradient norm {norm}. Look at the "
-            "sample, or lower lora.learning_rate or lora.max_grad_norm"
+    """Combine the losses, noise levels and weights of all processes' micro batches."""
+    losses, weighted = [], []
+    for share, values_M3B in zip(shares, gathered_M3B, strict=True):
+        for micro, values_3B in zip(share, values_M3B.double().unbind(), strict=True):
+            for item, (loss, sigma, weight) in zip(micro, values_3B.T.tolist(), strict=True):
+                if item.weight:
+                    losses.append((item.sample.sample_id, sigma, loss))
+                    weighted.append(weight * loss)
+    non_finite = sorted(sample_id for sample_id, _, loss in losses if not math.isfinite(loss))
+    if non_finite or not math.isfinite(norm):
+        where = (
+            f" in {len(non_finite)} of {len(losses)} samples, first: {non_finite[0]}"
+            if non_finite
+            else ""
         )
-    return StepResult(math.fsum(parts), norm, rate, tuple(losses))
+        raise StageFailed(
+            f"step {step + 1}: non-finite loss (NaN or Inf){where}; gradient norm {norm}. Check "
+            "the sample, or lower lora.learning_rate or lora.max_grad_norm"
+        )
+    return StepResult(math.fsum(weighted), norm, rate, tuple(losses))
 
 
 def _finish(
     job: TrainingJob,
     context: DistributedContext,
-    running: TrainingEngine,
-    mean: Ema | None,
-    watch: RunLogger,
-    tell: Callable[[ProgressMessage | FinishedMessage], None],
+    engine: TrainingEngine,
+    ema_weights: EmaWeights | None,
+    logger: RunLogger,
+    send: Callable[[ProgressMessage | FinishedMessage], None],
     steps: int,
 ) -> None:
-    """Write the adapter and what belongs to it, in rank 0; all processes call it together."""
-    adapters = deepspeed_engine.adapter_weights(running)
-    notes = watch.finish()
+    """Write adapter, EMA adapter and logs in rank 0; a collective call."""
+    adapters = deepspeed_engine.adapter_weights(engine)
+    notes = logger.finish()
     if context.rank == 0:
         alpha = job.settings.alpha
         lora_export.write_adapter(
@@ -275,17 +287,17 @@ def _finish(
             lora_export.build_adapter(adapters, alpha),
             job.adapter_metadata,
         )
-        if mean is not None:
-            card = job.adapter_metadata.model_copy(update={"weights": "ema"})
+        if ema_weights is not None:
+            metadata = job.adapter_metadata.model_copy(update={"weights": "ema"})
             lora_export.write_adapter(
                 job.out / lora_export.EMA_ADAPTER_FILE,
-                lora_export.build_adapter(mean.mean, alpha),
-                card,
+                lora_export.build_adapter(ema_weights.weights, alpha),
+                metadata,
             )
         parameters = sum(weight.numel() for weight in adapters.values())
-        tell(FinishedMessage(notes={"steps": steps, "adapter_parameters": parameters, **notes}))
+        send(FinishedMessage(notes={"steps": steps, "adapter_parameters": parameters, **notes}))
     any_rank(False, context)
 
 
-def _say(text: str) -> None:
+def _write_log(text: str) -> None:
     sys.stderr.write(f"{text}\n")

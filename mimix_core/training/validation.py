@@ -1,4 +1,4 @@
-"""Held-out loss at fixed noise levels with fixed noise: comparable from step to step."""
+"""Compute held-out losses at fixed noise levels with fixed noise, comparable between steps."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def validation_losses(
     settings: LoraSettings,
     context: DistributedContext,
 ) -> torch.Tensor:
-    """loss_SQ (fp64, CPU): each sample's loss at each of the ``validation_quantiles`` levels.
+    """Compute loss_SQ (fp64, CPU): each sample's loss at each of ``validation_quantiles`` levels.
 
-    The samples are shared out over the processes; every process gets the whole result.
+    The samples are distributed over the processes; every process gets the complete result.
     """
     sigmas = flow_matching.validation_sigmas(settings.validation_quantiles, settings.shift)
     loss_SQ = torch.zeros(len(samples), len(sigmas), dtype=torch.float64, device=context.device)
     transformer.eval()
-    for turn in range(math.ceil(len(samples) / context.world_size)):
-        number = turn * context.world_size + context.rank
-        # With ZeRO 3 a forward pass needs all processes: one that has no sample left repeats one.
-        sample = samples[min(number, len(samples) - 1)]
+    for round_index in range(math.ceil(len(samples) / context.world_size)):
+        index = round_index * context.world_size + context.rank
+        # With ZeRO 3 a forward pass needs all processes; spare ones repeat the last sample.
+        sample = samples[min(index, len(samples) - 1)]
         latents_CTHW, text_LD = load_sample(sample)
         noise_CTHW = flow_matching.draw_validation_noise(
             settings.seed, sample.sample_id, latents_CTHW.shape
@@ -43,7 +43,7 @@ def validation_losses(
         latents_1CTHW = latents_CTHW[None].to(context.device)
         noise_1CTHW = noise_CTHW[None].to(context.device)
         text_1LD = flow_matching.pad_embeddings([text_LD]).to(context.device)
-        for index, sigma in enumerate(sigmas):
+        for level, sigma in enumerate(sigmas):
             loss_1 = flow_matching.velocity_losses(
                 transformer,
                 latents_1CTHW,
@@ -52,8 +52,8 @@ def validation_losses(
                 noise_1CTHW,
                 context.dtype,
             )
-            if number < len(samples):
-                loss_SQ[number, index] = loss_1[0].double()
+            if index < len(samples):
+                loss_SQ[index, level] = loss_1[0].double()
     transformer.train()
     if context.world_size > 1:
         torch.distributed.all_reduce(loss_SQ)
@@ -63,25 +63,29 @@ def validation_losses(
 def mean_loss_by_style(
     samples: Sequence[TrainingSample], losses: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    """Mean loss and number of samples of each style that occurs."""
-    return _means([((sample.style,), loss) for sample, loss in zip(samples, losses, strict=True)])
+    """Compute the mean loss and number of samples of each style."""
+    return _mean_losses(
+        [((sample.style,), loss) for sample, loss in zip(samples, losses, strict=True)]
+    )
 
 
 def mean_loss_by_character(
     samples: Sequence[TrainingSample], losses: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    """Mean loss and number of samples of each character; a sample counts for all in it."""
-    return _means(
+    """Compute the mean loss and number of samples of each character in the samples."""
+    return _mean_losses(
         [(tuple(sample.characters), loss) for sample, loss in zip(samples, losses, strict=True)]
     )
 
 
-def _means(named: Sequence[tuple[Sequence[str], float]]) -> dict[str, dict[str, float]]:
-    found: dict[str, list[float]] = {}
-    for names, loss in named:
+def _mean_losses(
+    named_losses: Sequence[tuple[Sequence[str], float]],
+) -> dict[str, dict[str, float]]:
+    by_name: dict[str, list[float]] = {}
+    for names, loss in named_losses:
         for name in sorted(set(names)):
-            found.setdefault(name, []).append(loss)
+            by_name.setdefault(name, []).append(loss)
     return {
         name: {"loss": sum(values) / len(values), "samples": len(values)}
-        for name, values in sorted(found.items())
+        for name, values in sorted(by_name.items())
     }

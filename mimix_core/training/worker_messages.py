@@ -1,4 +1,4 @@
-"""What a training process is told, and what it tells back: JSON between stage and child."""
+"""Messages between the stage and its training processes, as JSON: the job, progress and results."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mimix_core.wan.tensor_shards import TensorRef
 
 
 class TrainingStopped(Exception):
-    """All processes agreed to end, because one was asked to; the whole steps so far are kept."""
+    """Raised in all processes when one was asked to stop; complete steps are preserved."""
 
 
 class TrainingSample(FrozenModel):
-    """One sample: what is in it, and where its precomputed tensors lie."""
+    """One sample: its metadata and references to its precomputed tensors."""
 
     sample_id: str
     show: str
@@ -29,14 +29,14 @@ class TrainingSample(FrozenModel):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of its latents_CTHW: samples of one shape can share a micro batch."""
+        """Return the shape of its latents_CTHW; a micro batch has samples of one shape."""
         return self.latents.shape
 
 
 class PreviewConfig(FrozenModel):
-    """What videos of ``LoraSettings.preview_prompts`` are made with.
+    """The inputs for generating videos of ``LoraSettings.preview_prompts``.
 
-    ``prompts``: safetensors with a ``text_LD`` for each, named by its number, and ``negative``.
+    ``prompts``: safetensors file with a text_LD per prompt, named by its number, and ``negative``.
     """
 
     backbone: str
@@ -46,27 +46,27 @@ class PreviewConfig(FrozenModel):
 
 
 class TrainingJob(FrozenModel):
-    """All a training process needs; every rank reads the same."""
+    """The complete input of a training process, the same for all ranks."""
 
     settings: LoraSettings
     transformer: Path
     train: tuple[TrainingSample, ...]
     val: tuple[TrainingSample, ...]
     out: Path
-    # What the adapter's file says of its making.
+    # Metadata to write into the adapter file.
     adapter_metadata: AdapterMetadata
-    # The run's own folder: its log grows there, and outlives an attempt that ends early. Without
-    # one the log grows in ``out``, and nothing that depends on the clock is kept.
+    # Folder of the run's log, which survives interrupted attempts. Without one the log is written
+    # to ``out``, and no timings are logged.
     log_folder: Path | None = None
     preview: PreviewConfig | None = None
-    # Where checkpoints of this run are written and looked for; without one there are none.
+    # Folder of the run's checkpoints; None: no checkpoints.
     checkpoints: Path | None = None
-    # An empty file that the processes meet by; the launcher fills it in.
+    # Path of the file by which the processes find each other; set by the launcher.
     rendezvous: Path = Path()
 
 
 class ProgressMessage(FrozenModel):
-    """So many optimizer steps are done."""
+    """``done`` optimizer steps are complete."""
 
     kind: Literal["progress"] = "progress"
     done: int
@@ -75,14 +75,14 @@ class ProgressMessage(FrozenModel):
 
 
 class FinishedMessage(FrozenModel):
-    """Training is done and everything is written. ``notes`` go into the stage's record."""
+    """Training is complete and all files are written. ``notes`` go into the stage's record."""
 
     kind: Literal["finished"] = "finished"
     notes: dict[str, str | int | float]
 
 
 class BadInputMessage(FrozenModel):
-    """The input or the settings are wrong: the fields of BadInput."""
+    """The input or the settings are invalid: the fields of BadInput."""
 
     kind: Literal["refused"] = "refused"
     what: str
@@ -91,7 +91,7 @@ class BadInputMessage(FrozenModel):
 
 
 class FailedMessage(FrozenModel):
-    """Training cannot go on: StageFailed, or Transient when to try again may help."""
+    """Training failed: raised as Transient if ``retryable``, else as StageFailed."""
 
     kind: Literal["failed"] = "failed"
     message: str
@@ -106,5 +106,5 @@ _messages: TypeAdapter[WorkerMessage] = TypeAdapter(
 
 
 def parse_message(line: str) -> WorkerMessage:
-    """The message on one line. Raises ValidationError."""
+    """Parse the message on one line. Raises ValidationError."""
     return _messages.validate_json(line)

@@ -106,7 +106,7 @@ def adapted_linear_fp8(
     b_OR: torch.Tensor,
     scale: float,
 ) -> torch.Tensor:
-    """Compute ``custom_ops.adapted_linear`` with the frozen product in fp8, adapters in x's dtype."""
+    """Compute ``custom_ops.adapted_linear`` with the frozen product in fp8."""
     out_NO = scaled_matmul(x8_NI, scale_N1, weight_OI, scale_1O, bias_O, x_NI.dtype)
     return out_NO.addmm_(down_NR, (b_OR * scale).to(x_NI.dtype).t())
 

@@ -68,7 +68,8 @@ def check_adapter(transformer: Any, adapter: Adapter, where: str) -> None:
         shape, adapter_shape = tuple(layer.weight.shape), (len(up_OR), down_RI.shape[1])
         if shape != adapter_shape:
             raise BadInput(
-                f"the adapter does not fit this transformer: {name} is {shape}, not {adapter_shape}",
+                f"the adapter does not fit this transformer: {name} is {shape}, "
+                f"not {adapter_shape}",
                 where=where,
                 fix=fix,
             )
