@@ -220,7 +220,7 @@ class EpisodePlan:
         )
 
     def scene(self, instant: int) -> int:
-        """Return the scene of a is_pure instant."""
+        """Return the scene of a pure instant."""
         scene, into = self.position(instant)
         late = self.share(instant) > 0.5 or (self.join == "fade" and into > self.blend)
         return scene + late

@@ -507,7 +507,7 @@ def expected_reasons(name: str, family: Callable[[SourceFiles], Mapping[str, byt
 
 
 def write_corpus(sources: SourceFiles, folder: Path) -> dict[Path, set[str]]:
-    """Write every file into ``folder``; return the expected_reasons reasons of each."""
+    """Write every file into ``folder``; return the expected reasons of each."""
     sources.folder.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[Path, set[str]] = {}
@@ -534,7 +534,7 @@ def detect_outside_access(folder: Path) -> Iterator[tuple[str, Path, list[str]]]
             self.send_error(404)
 
         def log_message(self, *args: object) -> None:
-            """Say nothing."""
+            """Suppress the request log."""
 
     secret = folder / "secret.mp4"
     os.mkfifo(secret)

@@ -30,7 +30,7 @@ _FIXED_POINT_DECODERS = {"aac": "aac_fixed", "ac3": "ac3_fixed", "mp3float": "mp
 """Floating-point decoders produce different samples on different processors; these do not."""
 
 _BLOCK_SAMPLES = 1 << 14
-"""Minimum number of samples per block, unless the audio has a gap."""
+"""Minimum number of samples per block, except before a gap and at the end."""
 
 _FLAC_OPTIONS = {"lpc_type": "fixed", "compression_level": "5"}
 """The other predictors are computed in floating point: they give the same samples, but different

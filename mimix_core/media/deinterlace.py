@@ -32,8 +32,8 @@ _COMPARISON_GRID = (24, 16)
 """Columns and rows in which frames are compared: small moving objects must count."""
 
 _MAX_DIFFERENCE_RATIO = 1.5
-"""The position dropped in the last cycle is dropped again unless the most repeated frame of this
-cycle differs from its predecessor less by this factor."""
+"""The position dropped in the last cycle is dropped again unless another frame differs from its
+predecessor less by more than this factor."""
 
 _NOISE_LEVEL = 0.5
 """Differences up to this (mean luma levels of a grid cell, of 255) are not significant."""

@@ -14,7 +14,7 @@ from mimix_core.media.container import demux_packets, error_text
 from mimix_core.media.probe import DamagedVideo, TruncatedVideo, UnreadableVideo
 
 _MAX_FAILED_PACKETS = 100
-"""After this many undecodable packets in a row the stream counts as broken off."""
+"""After this many undecodable packets in a row decoding fails."""
 
 _END_TOLERANCE_FRAMES = 4
 """Frame durations by which the last frame may precede the stated end."""

@@ -54,7 +54,12 @@ def curate(episode: Episode, folder: Path, stride: str) -> tuple[Path, list[tabl
         clips.STAGE,
         clips.ClipInputs(unit=unit, video=video, scenes=found, overlays=cropped),
         ClipSettings(
-            width=160, height=96, preset="ultrafast", crf=18, stride_seconds=Decimal(stride), encoder_workers=2
+            width=160,
+            height=96,
+            preset="ultrafast",
+            crf=18,
+            stride_seconds=Decimal(stride),
+            encoder_workers=2,
         ),
     ).ref
     return made.path.parent, tables.read(made.path, tables.CLIPS)

@@ -217,11 +217,9 @@ def test_the_majority_of_frames_with_motion_decides() -> None:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.tuples(st.text("tbpu", max_size=40), st.text("tbn", max_size=40)), max_size=8))
-def test_a_scan_type_without_evidence_is_never_detected(stretches: list[tuple[str, str]]) -> None:
-    found = classify_scan_type(
-        [IdetResult(*s) for s in stretches], Fraction(30), bottom_first=False
-    )
-    orders = "".join(order for order, _ in stretches)
+def test_a_scan_type_without_evidence_is_never_detected(results: list[tuple[str, str]]) -> None:
+    found = classify_scan_type([IdetResult(*s) for s in results], Fraction(30), bottom_first=False)
+    orders = "".join(order for order, _ in results)
     if not set(orders) & {"t", "b"}:
         assert found == ScanType.PROGRESSIVE
     if found == ScanType.BFF:

@@ -160,7 +160,7 @@ def _decode_wanted(video: VideoReader, start: int, unwanted: frozenset[int]) -> 
         frames = _decode_after_seek(video, start - round(seconds / time_base), unwanted)
         from_keyframe = dropwhile(lambda frame: not frame.key_frame, frames)
         key = next(from_keyframe, None)
-        # FrameIndex output before the keyframe may refer to frames that were not decoded.
+        # Frames output before the keyframe may refer to frames that were not decoded.
         if key is not None and key.pts <= start:
             yield from chain([key], from_keyframe)
             return

@@ -42,7 +42,7 @@ class FrameIndex:
 
     @cached_property
     def keyframes(self) -> list[int]:
-        """The frame_numbers of the keyframes."""
+        """The numbers of the keyframes."""
         return [number for number, key in enumerate(self.keyframe) if key]
 
     @cached_property

@@ -51,7 +51,7 @@ _COMPARISON_GRID = (16, 9)
 """Columns and rows of the grid in which frames are compared."""
 
 _MIN_STILL_SECONDS = Fraction(1, 2)
-"""Shorter still_detector are animation (each drawing shown for 2 to 4 frames), not frozen video."""
+"""Shorter runs are animation (each drawing shown for 2 to 4 frames), not frozen video."""
 
 _PROGRESS_INTERVAL = 24
 """Frames between two progress reports."""

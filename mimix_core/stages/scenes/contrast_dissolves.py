@@ -1,14 +1,14 @@
 """Detection of dissolves from the loss of contrast between two shots, regardless of motion.
 
-Mixing a share a of frame B into an decorrelation frame A gives a contrast (variance) of
+Mixing a share a of frame B into an unrelated frame A gives a contrast (variance) of
 
     V(a) = (1 - a) V(A) + a V(B) - a (1 - a) |A - B|^2
 
 with mean colors removed from |A - B|: below the line from V(A) to V(B) by a parabola. This holds in
 every part of the frame, and also while either shot pans, since a pan changes a shot's contrast only
 little. A window of frames is a dissolve when its contrast follows that curve over the complete
-frame and in most of its part_misfit; only the window's position is fitted. Motion within a shot
-changes the contrast of some part_misfit, each at a different time.
+frame and in most of its parts; only the window's position is fitted. Motion within a shot
+changes the contrast of some parts, each at a different time.
 
 The parabola is that of A. Alattar, "Detecting and compressing dissolve regions in video
 sequences", 1993.
@@ -35,7 +35,7 @@ _MAX_FRAME_MISFIT = 0.2
 """Limit of the misfit of the complete frame; see ``_misfit``."""
 
 _FRAME_MISFIT_WEIGHT = 4.0
-"""Weight of the complete frame's misfit relative to that of its part_misfit."""
+"""Weight of the complete frame's misfit relative to that of its parts."""
 
 _MIN_DECORRELATION, _MAX_DECORRELATION = 0.35, 1.2
 """Range of the decorrelation of the window's ends: windows below it are ignored. Less related ends
@@ -45,7 +45,7 @@ _MAX_STEP_SHARE = 0.65
 """A larger share of the distance in one step is a cut, not a transition."""
 
 _MIN_VISIBLE_DIFFERENCE = 9.0
-"""Mean squared difference (levels^2 per value) below which two frames look the overlapping."""
+"""Mean squared difference (levels^2 per value) below which two frames look the same."""
 
 _SCORE_TOLERANCE = 0.2
 """Windows with a score this close to the best one also determine the dissolve's ends."""

@@ -1,9 +1,9 @@
 """Detection of dissolves, fades and low-contrast cuts from the distances of thumbnails.
 
 Each frame of a dissolve is a weighted mean of two shots. Two conditions then hold together for a
-window of 2n + 1 frames mean_step its middle c, which motion alone does not satisfy:
+window of 2n + 1 frames around its middle c, which motion alone does not satisfy:
 
-- the ends are decorrelation: their covariance is at most half their variance;
+- the ends are unrelated: their covariance is at most half their variance;
 - the middle is the mean of the ends, except for motion:
   |f(c) - (f(c-n) + f(c+n)) / 2| is small compared to |f(c+n) - f(c-n)|.
 
@@ -68,7 +68,7 @@ _MIN_BLENDED_SHARE = 0.1
 _CUT_NEIGHBORS = 2
 _MIN_CUT_RATIO = 3.0
 _MIN_CUT_DECORRELATION = 0.2
-"""A cut is a step of this many times the mean neighboring step, to an decorrelation frame."""
+"""A cut is a step of this many times the mean neighboring step, to an unrelated frame."""
 
 _MIN_CUT_CHANGE = 0.1
 """Consecutive frames that differ by less than this share of their contrast are not a cut."""
@@ -98,7 +98,7 @@ def detect_low_contrast_cuts(distances: FrameDistances) -> list[int]:
 def drop_false_cuts(distances: FrameDistances, cuts: Iterable[int]) -> list[int]:
     """Drop those of ``cuts`` at which the frame hardly changes.
 
-    Detectors take animation for a cut when a frame held for some time changes a little.
+    Detectors mistake animation for a cut when a frame changes a little after a hold.
     """
     variances = distances.variances
     confirmed = []

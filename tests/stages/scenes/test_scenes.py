@@ -246,14 +246,14 @@ def test_cuts_between_low_contrast_similar_or_fast_shots_are_detected(tmp_path: 
     assert [row["frames"] for row in rows] == [30, 30, 30, 30, 1, 30, 2, 30]
 
 
-def test_a_flash_costs_no_more_than_its_frames(tmp_path: Path) -> None:
+def test_a_flash_loses_only_its_own_frames(tmp_path: Path) -> None:
     images = shot(31, 60)
     images[30] = 255
     rows = rows_of(Reel().cut(images).write(tmp_path / "v.mp4"), tmp_path)
     assert sum(row["frames"] for row in rows if row["frames"] > 20) == 59
 
 
-def test_motion_is_no_transition(tmp_path: Path) -> None:
+def test_motion_is_not_a_transition(tmp_path: Path) -> None:
     for speed in (0, 1, 3, 6):
         path = Reel().cut(shot(40 + speed, 70, speed=speed)).write(tmp_path / f"{speed}.mp4")
         (row,) = rows_of(path, tmp_path)

@@ -1,4 +1,4 @@
-"""Reels of generated shots with cuts, dissolves and fades, and for each frame what it shows."""
+"""Generated reels with cuts, dissolves and fades, and a label for each frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 SIZE = (192, 108)
 MIXED = -1
-"""Label of a frame that belongs to no shot."""
+"""Label of a frame that does not belong to a single shot."""
 
 Images = NDArray[np.uint8]
 
@@ -21,8 +21,9 @@ Images = NDArray[np.uint8]
 def shot(
     seed: int, frames: int, *, speed: float = 1.0, contrast: float = 1.0, level: int = 128
 ) -> Images:
-    """uint8 RGB [frames, height, width, 3]: a pan of ``speed`` pixels a frame over a textured
-    scene, with a figure that moves in it.
+    """Draw a pan of ``speed`` pixels per frame over a textured scene with a moving figure.
+
+    Returns uint8 RGB [frames, height, width, 3].
     """
     random = np.random.default_rng(seed)
     width, height = SIZE
@@ -48,7 +49,7 @@ def shot(
 
 @dataclass
 class Reel:
-    """``labels``: for each frame the number of its shot, or MIXED."""
+    """A sequence of shots. ``labels``: the shot number of each frame, or MIXED."""
 
     images: list[Images] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Reel:
         return self
 
     def dissolve(self, images: Images, frames: int) -> Reel:
-        """The last shot's last ``frames`` frames are mixed with the first of ``images``."""
+        """Blend the last ``frames`` frames of the last shot with the first ones of ``images``."""
         for k in range(frames):
             share = (k + 1) / (frames + 1)
             old = self.images[k - frames].astype(np.float64)
@@ -79,15 +80,15 @@ class Reel:
         dark = np.zeros((frames + black, *images.shape[1:]), np.uint8)
         return self.dissolve(dark, frames).dissolve(images, frames)
 
-    def opens(self) -> list[int]:
-        """The frames at which a cut opens a shot."""
+    def shot_starts(self) -> list[int]:
+        """Return the frames at which a cut starts a shot."""
         pairs = zip(self.labels, self.labels[1:], strict=False)
         return [
             k for k, (one, two) in enumerate(pairs, 1) if one != two and MIXED not in (one, two)
         ]
 
     def write(self, path: Path, rate: int = 24) -> Path:
-        """A small H.264 file whose frame k stands at PTS k / rate."""
+        """Write a small H.264 file with frame k at PTS k / rate."""
         with av.open(str(path), "w") as container:
             stream = container.add_stream(
                 "libx264", rate=rate, options={"crf": "18", "preset": "ultrafast"}
