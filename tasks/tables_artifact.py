@@ -6,9 +6,9 @@ from prefect.artifacts import create_markdown_artifact
 
 from mimix_core import tables
 from mimix_core.benchmark.systems import System
-from mimix_core.benchmark.tables.all_tables import all_sheets
-from mimix_core.benchmark.tables.load_results import gather
-from mimix_core.benchmark.tables.table_export import summary
+from mimix_core.benchmark.tables.all_tables import build_all_tables
+from mimix_core.benchmark.tables.load_results import load_results
+from mimix_core.benchmark.tables.table_export import to_markdown_summary
 from mimix_core.domain.prompts import read_prompt_file
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.tables import SCORES
@@ -30,7 +30,7 @@ def publish_paper_tables(
         return
     prompts = run.workspace.file_ref(run.workspace.config.samples.prompts, "samples.prompts")
     assert prompts is not None, "samples are generated from prompts"
-    evidence = gather(
+    evidence = load_results(
         read_prompt_file(prompts.path),
         [System(OWN_SYSTEM, samples.folder / VIDEO_FOLDER)],
         {OWN_SYSTEM: [scores.path]},
@@ -39,7 +39,7 @@ def publish_paper_tables(
         None,
     )
     create_markdown_artifact(
-        markdown=summary(all_sheets(evidence, {}, {}), REPORT_HINT),
+        markdown=to_markdown_summary(build_all_tables(evidence, {}, {}), REPORT_HINT),
         key="mimix-tables",
         description="The paper's tables for the videos of this run.",
     )

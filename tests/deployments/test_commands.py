@@ -9,14 +9,14 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from flows.cli import app
-from tests.deployments.world import make_project
+from tests.deployments.project_factory import write_project
 
 runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("project"))
+    return write_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.mark.parametrize("command", ["deploy", "watch"])

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from flows.deployment import NOTIFY_PLACEHOLDER, DeploymentTarget, render_deployments
 from flows.prefect_environment import DEFAULTS
 from mimix_core.settings import Config, load_config
-from tests.deployments.world import make_project
+from tests.deployments.project_factory import write_project
 
 ROOT = Path(__file__).parent.parent.parent
 SPEC = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
@@ -63,7 +63,7 @@ def test_the_form_says_what_each_section_is_and_which_words_it_takes() -> None:
     for name, section in sections.items():
         kind = definitions.get(str(section.get("$ref", "")).rsplit("/", 1)[-1], section)
         assert kind.get("description"), f"section {name} says nothing of itself"
-    assert definitions["RunSettings"]["properties"]["runner"]["enum"] == ["threads", "dask"]
+    assert definitions["RunSettings"]["properties"]["task_runner"]["enum"] == ["threads", "dask"]
     assert definitions["LoraSettings"]["properties"]["rank"]["minimum"] == 1
     assert "paper" in definitions["LoraSettings"]["description"]
 
@@ -97,7 +97,7 @@ def test_prefect_takes_every_automation_and_silence_is_noticed_in_time() -> None
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return load_config(make_project(tmp_path_factory.mktemp("project")))
+    return load_config(write_project(tmp_path_factory.mktemp("project")))
 
 
 def test_the_settings_file_becomes_the_parameters_and_comes_back_the_same(config: Config) -> None:

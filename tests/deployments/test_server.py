@@ -26,8 +26,8 @@ from flows.deployment import (
 from mimix_core.errors import BadInput
 from mimix_core.inbox import Waiting
 from tasks.events import emit_episode_arrived
+from tests.deployments.project_factory import write_project
 from tests.deployments.site import POOL, Site, site
-from tests.deployments.world import make_project
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server on which ``mimix deploy`` has been called once."""
-    settings = make_project(tmp_path_factory.mktemp("project"))
+    settings = write_project(tmp_path_factory.mktemp("project"))
     with site(tmp_path_factory.mktemp("site")) as made:
         made.command("flows.cli", "deploy", str(settings))
         yield made

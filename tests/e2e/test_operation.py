@@ -21,7 +21,7 @@ from mimix_core.settings import Config, load_config
 from mimix_core.tables import Status
 from tests.deployments.browser import browsing, chromium
 from tests.deployments.site import POOL, Site, Worker, rows, site
-from tests.deployments.world import make_project, write_episode
+from tests.deployments.project_factory import write_project, write_episode
 from tests.e2e.demo import ROOT
 
 pytestmark = pytest.mark.e2e
@@ -32,7 +32,7 @@ NEW_FRAMES = 24 * 6 + 40
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("project"))
+    return write_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import pytest
 
 from mimix_core.settings import load_config
 from tests.deployments.site import rows, site
-from tests.deployments.world import make_project
+from tests.deployments.project_factory import write_project
 
 pytestmark = pytest.mark.drill
 
 
 def test_a_killed_worker_is_noticed_and_its_run_taken_up_again(tmp_path: Path) -> None:
-    settings = make_project(tmp_path / "project")
+    settings = write_project(tmp_path / "project")
     config = load_config(settings)
     with site(tmp_path / "site") as server:
         server.command("flows.cli", "deploy", str(settings))

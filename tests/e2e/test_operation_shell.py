@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.deployments.site import marked
-from tests.deployments.world import make_project
+from tests.deployments.project_factory import write_project
 from tests.e2e.demo import ROOT
 
 pytestmark = pytest.mark.e2e
@@ -23,7 +23,7 @@ def test_ended_in_the_middle_it_goes_at_once_with_all_it_started(
     tmp_path: Path, how: signal.Signals
 ) -> None:
     """Ctrl-C and SIGTERM come to the whole process group, Prefect's server among it."""
-    settings = make_project(tmp_path / "project")
+    settings = write_project(tmp_path / "project")
     mark = f"MIMIX_TEST_RUN={tmp_path}"
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     run = subprocess.Popen(

@@ -111,7 +111,9 @@ def test_the_key_survives_the_way_to_another_process(inputs: Inputs, settings: S
 
 @given(files, paths, st.integers(0, 10**6))
 def test_a_moved_file_keeps_its_identity(file: FileRef, path: Path, size: int) -> None:
-    assert canonical_json(file) == canonical_json(file.model_copy(update={"path": path, "size": size}))
+    assert canonical_json(file) == canonical_json(
+        file.model_copy(update={"path": path, "size": size})
+    )
 
 
 def test_a_bare_path_is_refused() -> None:

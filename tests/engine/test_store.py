@@ -1,4 +1,4 @@
-"""A result is whole and under its key, or not there."""
+"""A result is complete and stored under its key, or absent."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mimix_core import tables
 from mimix_core.engine.artifacts import FrozenModel, file_ref
-from mimix_core.engine.stage import Stage, StageReport, run_stage
+from mimix_core.engine.stage import Phase, Stage, StageReport, run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import StageFailed
 from mimix_core.tables import Reason
@@ -42,7 +43,22 @@ def run(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
     return StageReport(rows, rows_in=len(inputs.names))
 
 
-STAGE = Stage("pages", 1, Inputs, Settings, tables.REPORT, run)
+def make_stage(run: Callable[[Inputs, Settings, Path], StageReport]) -> Stage[Inputs, Settings]:
+    return Stage(
+        name="pages",
+        title="Pages",
+        description="Write pages.",
+        row_noun="pages",
+        phase=Phase.CURATION,
+        version=1,
+        inputs=Inputs,
+        settings=Settings,
+        table=tables.REPORT,
+        run=run,
+    )
+
+
+STAGE = make_stage(run)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +75,7 @@ def test_the_second_run_is_a_lookup(store: Store) -> None:
     assert (first.ref.folder / "pages" / "a").read_text() == "hello"
 
 
-def test_other_settings_are_another_result(store: Store) -> None:
+def test_different_settings_are_stored_as_different_results(store: Store) -> None:
     one = run_stage(store, STAGE, Inputs(), Settings()).ref
     two = run_stage(store, STAGE, Inputs(), Settings(text="bye")).ref
     assert one.key != two.key
@@ -79,7 +95,7 @@ def test_other_settings_are_another_result(store: Store) -> None:
     ],
     ids=["file gone", "file changed", "table changed", "table gone", "no record", "bad record"],
 )
-def test_a_damaged_result_runs_again(store: Store, damage) -> None:
+def test_a_damaged_result_is_computed_again(store: Store, damage) -> None:
     before = run_stage(store, STAGE, Inputs(), Settings()).ref
     damage(before.folder)
     assert store.lookup("pages", before.key) is None
@@ -89,7 +105,7 @@ def test_a_damaged_result_runs_again(store: Store, damage) -> None:
     assert (again.ref.folder / "pages" / "a").read_text() == "hello"
 
 
-def test_a_table_changed_behind_the_same_mtime_runs_again(store: Store) -> None:
+def test_a_table_changed_under_the_same_mtime_is_detected(store: Store) -> None:
     ref = run_stage(store, STAGE, Inputs(), Settings()).ref
     stat = ref.path.stat()
     content = bytearray(ref.path.read_bytes())
@@ -110,7 +126,7 @@ def test_a_failing_stage_leaves_nothing(store: Store) -> None:
         (out / "half").write_text("half")
         raise RuntimeError("in the middle")
 
-    broken = Stage("pages", 1, Inputs, Settings, tables.REPORT, breaks)
+    broken = make_stage(breaks)
     with pytest.raises(RuntimeError, match="in the middle"):
         run_stage(store, broken, Inputs(), Settings())
     assert not (store.root / "pages").exists()
@@ -121,7 +137,7 @@ def test_lost_rows_are_an_error(store: Store) -> None:
     def loses(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
         return StageReport([tables.ok(page="a", file="")], rows_in=2)
 
-    lossy = Stage("pages", 1, Inputs, Settings, tables.REPORT, loses)
+    lossy = make_stage(loses)
     with pytest.raises(StageFailed, match="2 rows went in and 1 came out"):
         run_stage(store, lossy, Inputs(), Settings())
     assert store.lookup("pages", lossy.key(Inputs(), Settings())) is None
@@ -136,21 +152,21 @@ def test_the_record_counts_by_reason(store: Store) -> None:
         ]
         return StageReport(rows, rows_in=3)
 
-    stage = Stage("pages", 1, Inputs, Settings, tables.REPORT, judges)
+    stage = make_stage(judges)
     record = store.record(run_stage(store, stage, Inputs(), Settings()).ref)
     assert record.reasons == {"encode_failed": 1, "scene_too_short": 1}
     assert (record.counts.rows_in, record.counts.ok) == (3, 1)
     assert (record.counts.rejected, record.counts.failed) == (1, 1)
 
 
-def test_two_at_once_agree_on_one_result(store: Store) -> None:
+def test_concurrent_runs_agree_on_one_result(store: Store) -> None:
     both_inside = threading.Barrier(2, timeout=30)
 
     def slow(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
         both_inside.wait()
         return run(inputs, settings, out)
 
-    stage = Stage("pages", 1, Inputs, Settings, tables.REPORT, slow)
+    stage = make_stage(slow)
     refs = []
     threads = [
         threading.Thread(
@@ -167,7 +183,7 @@ def test_two_at_once_agree_on_one_result(store: Store) -> None:
     assert [p for p in (store.root / ".staging").iterdir() if p.is_dir()] == []
 
 
-def test_the_rest_of_a_killed_run_is_swept_and_a_living_one_is_not(store: Store) -> None:
+def test_folders_of_killed_runs_are_removed_and_those_of_live_runs_are_not(store: Store) -> None:
     script = textwrap.dedent(
         f"""
         import sys, time
@@ -183,19 +199,19 @@ def test_the_rest_of_a_killed_run_is_swept_and_a_living_one_is_not(store: Store)
     living = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
     assert living.stdout is not None
-    left, kept = Path(killed.stdout.readline().strip()), Path(living.stdout.readline().strip())
+    abandoned, live = Path(killed.stdout.readline().strip()), Path(living.stdout.readline().strip())
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     try:
         run_stage(store, STAGE, Inputs(), Settings())
-        assert not left.exists()
-        assert (kept / "half").exists()
+        assert not abandoned.exists()
+        assert (live / "half").exists()
     finally:
         living.kill()
         living.wait()
 
 
-def test_source_digests_are_remembered_until_the_file_changes(store: Store, tmp_path: Path) -> None:
+def test_source_digests_are_cached_until_the_file_changes(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "episode.mp4"
     path.write_bytes(b"first")
     first = store.source_ref(path)
@@ -208,7 +224,7 @@ def test_source_digests_are_remembered_until_the_file_changes(store: Store, tmp_
     assert store.source_ref(path).sha256 == file_ref(path).sha256 != first.sha256
 
 
-def test_a_folder_is_its_names_and_bytes(tmp_path: Path) -> None:
+def test_the_digest_of_a_folder_covers_names_and_bytes(tmp_path: Path) -> None:
     def folder(name: str, files: dict[str, str]) -> str:
         for path, text in files.items():
             target = tmp_path / name / path

@@ -1,4 +1,4 @@
-"""Two machines, one workspace: processes that know nothing of each other ask for the same units."""
+"""Independent processes, like machines with a shared workspace, request the same units."""
 
 from __future__ import annotations
 
@@ -12,62 +12,64 @@ from typing import ClassVar
 
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.store import Store
-from tests.tasks.obedient_stage import STAGE
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def machine(store: Store, diary: Path, *orders: str) -> subprocess.Popen[str]:
-    """A process that asks for these units one after another and prints their references."""
-    words = [sys.executable, "-m", "tests.scale.diarist", str(store.root), str(diary), *orders]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+from tests.paths import ROOT
+from tests.tasks.fake_stage import STAGE
 
 
-def answers(asked: subprocess.Popen[str]) -> list[TableRef]:
-    printed, _ = asked.communicate(timeout=120)
-    assert asked.returncode == 0
+def machine(store: Store, run_log: Path, *behaviors: str) -> subprocess.Popen[str]:
+    """Start a process that runs these units one after another and prints their references."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.scale.request_units",
+        str(store.root),
+        str(run_log),
+        *behaviors,
+    ]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_refs(process: subprocess.Popen[str]) -> list[TableRef]:
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
     return [TableRef.model_validate_json(line) for line in printed.splitlines()]
 
 
-def test_a_unit_that_two_machines_take_at_once_is_computed_once(
-    store: Store, tmp_path: Path
-) -> None:
-    diary = tmp_path / "diary"
-    both = [machine(store, diary, "slow", "work 1", "work 2") for _ in range(2)]
-    first, second = (answers(asked) for asked in both)
+def test_a_unit_requested_by_two_machines_is_computed_once(store: Store, tmp_path: Path) -> None:
+    run_log = tmp_path / "run_log"
+    both = [machine(store, run_log, "slow", "work 1", "work 2") for _ in range(2)]
+    first, second = (wait_for_refs(process) for process in both)
     assert first == second
     assert all(store.lookup(STAGE.name, ref.key) == ref for ref in first)
-    written = [line.rsplit(" ", 1)[0] for line in diary.read_text().splitlines()]
+    written = [line.rsplit(" ", 1)[0] for line in run_log.read_text().splitlines()]
     assert sorted(written) == ["slow", "work 1", "work 2"]
     assert not list((store.root / Store.CLAIMS).iterdir())
 
 
-def test_when_a_machine_dies_the_one_that_waits_takes_the_unit_over(
-    store: Store, tmp_path: Path
-) -> None:
-    diary = tmp_path / "diary"
-    dies = machine(store, diary, "slow")
+def test_when_a_machine_dies_a_waiting_one_computes_the_unit(store: Store, tmp_path: Path) -> None:
+    run_log = tmp_path / "run_log"
+    dies = machine(store, run_log, "slow")
     deadline = time.monotonic() + 60
-    while not diary.exists() and time.monotonic() < deadline:
+    while not run_log.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    waits = machine(store, diary, "slow")
+    waits = machine(store, run_log, "slow")
     time.sleep(1)
     dies.send_signal(signal.SIGKILL)
     dies.wait()
-    [ref] = answers(waits)
+    [ref] = wait_for_refs(waits)
     assert store.lookup(STAGE.name, ref.key) == ref
-    assert len(diary.read_text().splitlines()) == 2
+    assert len(run_log.read_text().splitlines()) == 2
 
 
-class Impatient(Store):
-    """Looks for a claim as often as it can, so that a test meets all the moments in between."""
+class BusyWaitingStore(Store):
+    """Polls claims without a delay, to provoke every interleaving."""
 
     CLAIM_POLL_SECONDS: ClassVar[float] = 0.0
 
 
-def test_never_two_hold_one_claim(tmp_path: Path) -> None:
-    """Many threads take and give up one claim; each removes its file, which the others may see."""
-    store = Impatient(tmp_path / "store")
+def test_a_claim_never_has_two_holders(tmp_path: Path) -> None:
+    """Many threads acquire and release one claim; each release removes the lock file."""
+    store = BusyWaitingStore(tmp_path / "store")
     holders: list[int] = []
     most: list[int] = []
     waited: list[int] = []
@@ -88,5 +90,5 @@ def test_never_two_hold_one_claim(tmp_path: Path) -> None:
         thread.join(60)
     assert len(most) == 600
     assert max(most) == 1
-    assert waited, "they did meet"
+    assert waited, "threads did compete"
     assert not store.is_claimed("pages", "k")

@@ -1,4 +1,4 @@
-"""The same units on a Dask cluster: same tables, same errors, nothing left behind."""
+"""Units on a Dask cluster: same tables, same errors, no processes left behind."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mimix_core.settings import Config
 from mimix_core.settings.config import RunSettings
 from tasks.base import Run, stage_task
 from tasks.task_runners import task_runner
-from tests.tasks import mute_stage
-from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
+from tests.tasks import fake_stage_without_failed_rows
+from tests.tasks.fake_stage import STAGE, FakeInputs, FakeSettings
 from tests.tasks.test_subprocess_runner import gone
 
 pytest.importorskip("prefect_dask", reason="the extra mimix[dask] is not installed")
 pytestmark = pytest.mark.e2e
 
-obedient_task = stage_task(STAGE.name)
-mute_task = stage_task(mute_stage.STAGE.name)
+fake_task = stage_task(STAGE.name)
+task_without_failed_rows = stage_task(fake_stage_without_failed_rows.STAGE.name)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,39 +40,39 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @flow
 def on_dask(
-    folder: Path, good: list[ObedientInputs], bad: list[ObedientInputs], address: str | None
+    folder: Path, good: list[FakeInputs], bad: list[FakeInputs], address: str | None
 ) -> tuple[list[TableRef], str]:
-    """Both lists on one cluster; gives the tables of the first and how the second failed."""
+    """Run both lists on one cluster; return the tables of the first, the error of the second."""
     settings = RunSettings(task_runner="dask", max_workers=2, dask_scheduler=address)
     config = Config(library=folder / "library.yaml", workspace=folder, run=settings)
     work = Workspace(config, Library.model_construct(shows=()), Store(folder / "store"), ())
     with task_runner(settings):
         run = Run(work)
-        refs = run.run_units(obedient_task, good, ObedientSettings())
+        refs = run.run_units(fake_task, good, FakeSettings())
         try:
-            run.run_units(mute_task, bad, ObedientSettings())
+            run.run_units(task_without_failed_rows, bad, FakeSettings())
         except StageFailed as error:
             return refs, str(error)
     raise AssertionError("the bad units did not fail")
 
 
-def test_units_run_on_dask_as_they_do_here(tmp_path: Path) -> None:
-    diary = tmp_path / "diary"
-    good = [ObedientInputs(unit=f"u{n}", order=f"work {n}", diary=str(diary)) for n in range(4)]
-    orders = {"crash": "crash", "no": "bad input"}
-    bad = [ObedientInputs(unit=unit, order=order) for unit, order in orders.items()]
+def test_units_run_on_dask_as_in_threads(tmp_path: Path) -> None:
+    run_log = tmp_path / "run_log"
+    good = [FakeInputs(unit=f"u{n}", behavior=f"work {n}", run_log=str(run_log)) for n in range(4)]
+    behaviors = {"crash": "crash", "no": "bad input"}
+    bad = [FakeInputs(unit=unit, behavior=behavior) for unit, behavior in behaviors.items()]
     refs, said = on_dask(tmp_path, good, bad, None)
     assert [ref.unit for ref in refs] == ["u0", "u1", "u2", "u3"]
     assert all(ref.path.exists() for ref in refs)
-    assert "(crash): " in said and "SIGSEGV" in said, "an error comes home whole"
+    assert "(crash): " in said and "SIGSEGV" in said, "errors are transferred completely"
     assert "(no): here: no such thing. Do that." in said
 
-    pids = {int(line.split()[1]) for line in diary.read_text().splitlines()}
-    assert len(pids) == 2, "two workers, each with one unit process that it uses again"
-    assert gone(list(pids)), "they end with the cluster"
+    pids = {int(line.split()[1]) for line in run_log.read_text().splitlines()}
+    assert len(pids) == 2, "two workers, each reusing one unit process"
+    assert gone(list(pids)), "processes end with the cluster"
 
 
-def test_a_scheduler_that_is_not_there_is_said_before_any_work(
+def test_a_missing_scheduler_is_reported_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import dask
@@ -81,4 +81,4 @@ def test_a_scheduler_that_is_not_there_is_said_before_any_work(
         dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
         pytest.raises(BadInput, match=r"run\.dask_scheduler: no Dask scheduler answers"),
     ):
-        on_dask(tmp_path, [ObedientInputs()], [], "tcp://127.0.0.1:1")
+        on_dask(tmp_path, [FakeInputs()], [], "tcp://127.0.0.1:1")

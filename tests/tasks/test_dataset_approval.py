@@ -1,4 +1,4 @@
-"""The pause for a person between dataset and training, where no UI is at hand."""
+"""Approval of the dataset before training, in runs from the shell."""
 
 from __future__ import annotations
 
@@ -23,50 +23,54 @@ from mimix_core.project.workspace import Workspace, open_workspace
 from mimix_core.settings import Config, RunSettings, load_config
 from tasks.base import Run
 from tasks.dataset_approval import DatasetNotApproved, require_approval
-from tests.deployments.world import make_project
+from tests.deployments.project_factory import write_project
 from tests.factories import table_ref
 
 runner = CliRunner()
 
 
-def a_run(folder: Path, *, asks: bool) -> Run:
-    config = Config(library=folder / "library.yaml", workspace=folder, run=RunSettings(require_approval=asks))
+def make_run(folder: Path, *, required: bool) -> Run:
+    config = Config(
+        library=folder / "library.yaml",
+        workspace=folder,
+        run=RunSettings(require_approval=required),
+    )
     return Run(Workspace(config, Library.model_construct(shows=()), Store(folder / "store"), ()))
 
 
-def a_dataset(folder: Path, name: str) -> TableRef:
+def make_dataset(folder: Path, name: str) -> TableRef:
     return table_ref(folder / name, tables.DATASET, [])
 
 
-def test_without_review_nobody_is_asked(tmp_path: Path) -> None:
-    require_approval(a_run(tmp_path, asks=False), a_dataset(tmp_path, "one"))
+def test_no_approval_is_needed_unless_the_settings_require_it(tmp_path: Path) -> None:
+    require_approval(make_run(tmp_path, required=False), make_dataset(tmp_path, "one"))
 
 
-def test_a_run_from_the_shell_does_not_wait_but_says_what_to_do(tmp_path: Path) -> None:
-    run, dataset = a_run(tmp_path, asks=True), a_dataset(tmp_path, "one")
+def test_a_run_from_the_shell_ends_with_instructions_instead_of_waiting(tmp_path: Path) -> None:
+    run, dataset = make_run(tmp_path, required=True), make_dataset(tmp_path, "one")
     with pytest.raises(DatasetNotApproved, match="mimix review SETTINGS --approve"):
         require_approval(run, dataset)
     save_decision(tmp_path, dataset.key, DatasetDecision(approved=True))
     require_approval(run, dataset)
     with pytest.raises(DatasetNotApproved, match="waits for approval"):
-        require_approval(run, a_dataset(tmp_path, "another"))
+        require_approval(run, make_dataset(tmp_path, "another"))
     save_decision(tmp_path, dataset.key, DatasetDecision(approved=False, note="too dark"))
     with pytest.raises(DatasetNotApproved, match="rejected: too dark"):
         require_approval(run, dataset)
 
 
 class InProcess(Run):
-    """Runs each stage here and now."""
+    """Run each stage in this process."""
 
     def run_units(
-        self, submit: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
+        self, task: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
     ) -> list[TableRef]:
-        stage = registry.get_stage(str(submit.name))
-        return [run_stage(self.workspace.store, stage, one, settings).ref for one in inputs]
+        stage = registry.get_stage(str(task.name))
+        return [run_stage(self.workspace.store, stage, unit, settings).ref for unit in inputs]
 
 
-def test_the_command_decides_on_the_dataset_of_the_settings(tmp_path: Path) -> None:
-    settings = make_project(tmp_path)
+def test_the_review_command_decides_on_the_dataset_of_the_settings(tmp_path: Path) -> None:
+    settings = write_project(tmp_path)
     nothing_yet = runner.invoke(app, ["review", str(settings)])
     assert nothing_yet.exit_code == 2
     assert "no scenes of" in nothing_yet.output

@@ -1,4 +1,4 @@
-"""Training as a Prefect task: killed in the middle, tried again, and tidied up after."""
+"""Training as a Prefect task: killed, resumed from its checkpoint, and cleaned up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mimix_core.tables import LORA
 from mimix_core.wan import random_backbone
 from tasks import training
 from tasks.base import Run
-from tests.training import made
+from tests.training import factories
 
 pytestmark = pytest.mark.e2e
 
@@ -67,7 +67,9 @@ def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) ->
 
     @flow
     def train() -> TableRef:
-        return training.train_lora(Run(work), inputs.dataset, inputs.latents, inputs.embeddings, model)
+        return training.train_lora(
+            Run(work), inputs.dataset, inputs.latents, inputs.embeddings, model
+        )
 
     killer = threading.Thread(target=kill_after_a_checkpoint, args=(checkpoints, killed))
     killer.start()

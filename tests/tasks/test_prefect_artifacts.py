@@ -1,4 +1,4 @@
-"""What goes to the UI is bounded, and names every row that it shows."""
+"""Artifacts in the Prefect UI are bounded and identify every row they show."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from mimix_core.media.contact_sheet import COLUMNS, GAP, WIDTH, build_contact_sh
 from mimix_core.settings import Config, RunSettings
 from tasks.lineage import asset_key
 from tasks.prefect_artifacts import rejected_rows_table, report_link
-from tests.deployments.world import SIZE, write_episode
+from tests.deployments.project_factory import SIZE, write_episode
 from tests.factories import clip, table_ref
 
 
-def test_each_row_that_fell_out_is_told_with_its_reason(tmp_path: Path) -> None:
-    fell_out = [
+def test_each_rejected_or_failed_row_is_listed_with_its_reason(tmp_path: Path) -> None:
+    left_out = [
         clip("b") | tables.rejected(tables.Reason.CLIP_BLURRED, "sharpness 2"),
         clip("c") | tables.failed(tables.Reason.ENCODE_FAILED, "no space"),
     ]
     whole = table_ref(tmp_path / "whole", tables.CLIPS, [clip("a")])
-    mixed = table_ref(tmp_path / "mixed", tables.CLIPS, [clip("d"), *fell_out], unit="ep")
-    told = list(rejected_rows_table([whole, mixed]))
-    assert [(one["unit"], one["row"], one["status"], one["reason"]) for one in told] == [
+    mixed = table_ref(tmp_path / "mixed", tables.CLIPS, [clip("d"), *left_out], unit="ep")
+    listed = list(rejected_rows_table([whole, mixed]))
+    assert [(row["unit"], row["row"], row["status"], row["reason"]) for row in listed] == [
         ("ep", "b", "rejected", "clip_blurred"),
         ("ep", "c", "failed", "encode_failed"),
     ]
-    assert {one["detail"] for one in told} == {"sharpness 2", "no space"}
+    assert {row["detail"] for row in listed} == {"sharpness 2", "no space"}
 
 
-def test_tables_after_the_last_one_that_is_shown_are_not_read(tmp_path: Path) -> None:
+def test_tables_beyond_the_limit_are_not_read(tmp_path: Path) -> None:
     first = table_ref(
         tmp_path / "first",
         tables.CLIPS,
@@ -64,7 +64,7 @@ def test_a_contact_sheet_shows_every_video_once(tmp_path: Path) -> None:
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_any_workspace_has_asset_keys_of_its_own_that_prefect_takes(one: str, other: str) -> None:
+def test_every_workspace_has_unique_valid_asset_keys(one: str, other: str) -> None:
     keys = [asset_key(Path("/") / name.replace("\0", ""), "curated/toons") for name in (one, other)]
     for key in keys:
         Asset(key=key)
@@ -72,7 +72,7 @@ def test_any_workspace_has_asset_keys_of_its_own_that_prefect_takes(one: str, ot
     assert (keys[0] == keys[1]) == same
 
 
-def test_the_report_is_named_by_its_address_where_one_serves_it(tmp_path: Path) -> None:
+def test_the_report_link_is_a_url_if_the_workspace_is_served(tmp_path: Path) -> None:
     config = Config(library=tmp_path / "library.yaml", workspace=tmp_path)
     assert report_link(config) == (tmp_path / "report" / "index.html").as_uri()
     served = config.model_copy(

@@ -1,4 +1,4 @@
-"""The tables that a run leaves in the UI."""
+"""The paper's tables that a run publishes in the UI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.tables_artifact import publish_paper_tables
 from tests.factories import table_ref
 
 
-def test_a_run_of_which_no_sample_was_scored_ends_without_tables(tmp_path: Path) -> None:
+def test_without_scored_samples_no_tables_are_published(tmp_path: Path) -> None:
     real = {"score_id": "a/m", "video_id": "a", "kind": "clip", "metric": "m", "value": 1.0}
     scores = table_ref(tmp_path / "scores", SCORES, [tables.ok(**real)])
     samples = table_ref(tmp_path / "samples", SAMPLES, [])

@@ -1,4 +1,4 @@
-"""A library so small that every stage, training among them, takes seconds."""
+"""Write a project so small that every stage, including training, takes seconds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,13 @@ lora:
   precision: fp32
   validation_interval: 1000
   validation_quantiles: 1
-samples: {prompts: prompts.yaml, width: 32, height: 32, num_frames: 5, num_inference_steps: 1, precision: fp32}
+samples:
+  prompts: prompts.yaml
+  width: 32
+  height: 32
+  num_frames: 5
+  num_inference_steps: 1
+  precision: fp32
 scores: {metrics: [motion_smoothness/frame-interpolation-residual]}
 """
 PROMPTS = """\
@@ -62,8 +68,8 @@ prompts:
 """
 
 
-def make_project(folder: Path, *, epochs: int = 1) -> Path:
-    """Write a library of three episodes with one clip each, and its settings; gives their path."""
+def write_project(folder: Path, *, epochs: int = 1) -> Path:
+    """Write a library of three episodes with one clip each, and return its settings file."""
     for show, name, frames in (
         ("toons", "first", 24 * 6 + 2),
         ("toons", "second", 24 * 6 + 5),
@@ -81,7 +87,7 @@ def make_project(folder: Path, *, epochs: int = 1) -> Path:
 
 
 def write_episode(path: Path, frames: int) -> None:
-    """A video of one shot. Each number of frames has pictures of its own, so none is a copy."""
+    """Write a video of one shot; a different number of frames gives different content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     width, height = SIZE
     blocks = np.random.default_rng(frames).integers(0, 256, (6, 10, 3), np.uint8)
