@@ -15,13 +15,13 @@ from mimix_core.inbox import Outcome, Waiting, pending, take_in
 from mimix_core.inbox.notification_backoff import FIRST_SECONDS, LAST_SECONDS, Announcer
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config, load_config
-from tests.deployments.world import make_project, write_episode
+from tests.deployments.project_factory import write_project, write_episode
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inbox")
-    make_project(folder)
+    write_project(folder)
     write_episode(folder / "new.mp4", 24 * 6 + 30)
     return folder
 
