@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from mimix_core.domain.library import Show, Style
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.extensions import extension_source, is_module_name
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import CutoutSettings
 from mimix_core.stages.cutouts.locate import (
     CharacterReference,
+    CustomLocatorInputs,
     EmbeddingLocatorInputs,
     FaceLocatorInputs,
     LocatorInputs,
@@ -68,11 +70,18 @@ def build_locator_inputs(workspace: Workspace, show: Show) -> LocatorInputs | No
     characters = tuple(
         CharacterReference(
             name=character.name,
-            description=character.description if name == "vlm" else "",
+            description=character.description if name == "vlm" or is_module_name(name) else "",
             references=tuple(workspace.store.source_ref(path) for path in character.references),
         )
         for character in show.characters
     )
+    if is_module_name(name):
+        source = extension_source(name)
+        return CustomLocatorInputs(
+            characters=characters,
+            module=name,
+            source=None if source is None else workspace.store.source_ref(source),
+        )
     if name == "face":
         landmarks, network = (workspace.store.source_ref(path) for path in face_model_paths())
         return FaceLocatorInputs(

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from mimix_core.domain.timeline import CLIP_FRAMES
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.extensions import ModuleName
 from mimix_core.settings.vlm_settings import VlmSettings
 
 
@@ -130,5 +131,5 @@ class VlmLocatorSettings(FrozenModel):
         return self
 
 
-CartoonLocator = Literal["boxes", "embedding", "vlm"]
-RealisticLocator = Literal["boxes", "face", "embedding", "vlm"]
+CartoonLocator = Literal["boxes", "embedding", "vlm"] | ModuleName
+RealisticLocator = Literal["boxes", "face", "embedding", "vlm"] | ModuleName

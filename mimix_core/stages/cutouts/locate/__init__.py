@@ -21,9 +21,11 @@ from mimix_core.stages.cutouts.locate.boxes_io import (
     load_locations,
     write_locations,
 )
+from mimix_core.stages.cutouts.locate.custom_locator import CustomLocator
 from mimix_core.stages.cutouts.locate.locator_factory import create_locator
 from mimix_core.stages.cutouts.locate.locator_inputs import (
     CharacterReference,
+    CustomLocatorInputs,
     EmbeddingLocatorInputs,
     FaceLocatorInputs,
     LocatorInputs,
@@ -38,6 +40,8 @@ __all__ = [
     "BoxKeyframe",
     "BoxTrack",
     "CharacterReference",
+    "CustomLocator",
+    "CustomLocatorInputs",
     "EmbeddingLocatorInputs",
     "FaceLocatorInputs",
     "FrameBoxes",

@@ -8,7 +8,9 @@ from pathlib import Path
 from mimix_core.engine.artifacts import FileRef
 from mimix_core.stages.cutouts.locate.box_annotations import load_box_annotations
 from mimix_core.stages.cutouts.locate.box_track import Locator
+from mimix_core.stages.cutouts.locate.custom_locator import load_custom_locator
 from mimix_core.stages.cutouts.locate.locator_inputs import (
+    CustomLocatorInputs,
     EmbeddingLocatorInputs,
     FaceLocatorInputs,
     LocatorInputs,
@@ -32,6 +34,8 @@ def create_locator(
     """
     if boxes is not None or inputs is None:
         return load_box_annotations(boxes, names)
+    if isinstance(inputs, CustomLocatorInputs):
+        return load_custom_locator(inputs, folder)
     if isinstance(inputs, FaceLocatorInputs):
         from mimix_core.stages.cutouts.locate.face_locator import FaceLocator
 

@@ -54,6 +54,15 @@ class VlmLocatorInputs(_LocatorInputs):
     response_cache: Annotated[Path, ExcludeFromKey()]
 
 
+class CustomLocatorInputs(_LocatorInputs):
+    """Inputs of a locator from outside MiMix: its module, and the digest of its source."""
+
+    backend: Literal["module"] = "module"
+    module: str
+    source: FileRef | None = None
+
+
 LocatorInputs = Annotated[
-    FaceLocatorInputs | EmbeddingLocatorInputs | VlmLocatorInputs, Field(discriminator="backend")
+    FaceLocatorInputs | EmbeddingLocatorInputs | VlmLocatorInputs | CustomLocatorInputs,
+    Field(discriminator="backend"),
 ]

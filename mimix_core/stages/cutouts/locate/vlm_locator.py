@@ -35,14 +35,14 @@ from mimix_core.stages.cutouts.locate.box_track import (
 from mimix_core.stages.cutouts.locate.locator_inputs import VlmLocatorInputs
 from mimix_core.tables import ClipRow
 from mimix_core.vlm import (
-    Image,
-    Message,
-    Outcome,
-    Question,
+    ChatMessage,
+    ImagePart,
     RejectedRequest,
-    Text,
+    TextPart,
     VlmError,
-    ask_all,
+    VlmOutcome,
+    VlmRequest,
+    run_requests,
     strict_schema,
 )
 
@@ -140,7 +140,7 @@ class VlmLocator:
         errors: dict[str, VlmError] = {}
         uncached = 0
 
-        def build_requests() -> Iterator[Question[PredictedBoxes]]:
+        def build_requests() -> Iterator[VlmRequest[PredictedBoxes]]:
             for clip, names in pending.values():
                 try:
                     yield self._build_request(clip, names)
@@ -149,12 +149,14 @@ class VlmLocator:
                         name: empty_track(clip["frames"], str(error)) for name in names
                     }
 
-        outcomes = ask_all(build_requests(), self._settings.vlm, self._response_cache, len(pending))
+        outcomes = run_requests(
+            build_requests(), self._settings.vlm, self._response_cache, len(pending)
+        )
         for outcome in outcomes:
             clip, names = pending[outcome.id]
             if outcome.error is not None:
                 errors[outcome.id] = outcome.error
-            uncached += outcome.reply is not None and not outcome.reply.cached
+            uncached += outcome.response is not None and not outcome.response.cached
             tracks[outcome.id] = self._parse_outcome(outcome, clip, names)
             progress.report_progress(len(tracks), len(pending), f"{outcome.id} asked")
         self._check_outage(errors, len(pending), uncached)
@@ -178,45 +180,45 @@ class VlmLocator:
             )
 
     def _parse_outcome(
-        self, outcome: Outcome[PredictedBoxes], clip: ClipRow, names: Sequence[str]
+        self, outcome: VlmOutcome[PredictedBoxes], clip: ClipRow, names: Sequence[str]
     ) -> dict[str, BoxTrack]:
-        if outcome.reply is None:
+        if outcome.response is None:
             return {name: empty_track(clip["frames"], str(outcome.error)) for name in names}
-        return build_tracks(outcome.reply.value, clip, names, self._settings)
+        return build_tracks(outcome.response.value, clip, names, self._settings)
 
-    def _build_request(self, clip: ClipRow, names: Sequence[str]) -> Question[PredictedBoxes]:
+    def _build_request(self, clip: ClipRow, names: Sequence[str]) -> VlmRequest[PredictedBoxes]:
         frames_NHWC = read_rgb(self._folder / clip["file"])
         numbers = evenly_spaced_indices(len(frames_NHWC), self._settings.num_frames)
-        frames: list[Text | Image] = []
+        frames: list[TextPart | ImagePart] = []
         for position, number in enumerate(numbers, start=1):
-            frames += [Text(f"Frame {position}"), self._image(frames_NHWC[number])]
+            frames += [TextPart(f"Frame {position}"), self._image(frames_NHWC[number])]
         vlm = self._settings.vlm
-        return Question(
+        return VlmRequest(
             id=clip["clip_id"],
             messages=(
-                Message("system", (Text(_SYSTEM),)),
-                Message("user", (*self._cast_parts(), Text(_instruction(names)), *frames)),
+                ChatMessage("system", (TextPart(_SYSTEM),)),
+                ChatMessage("user", (*self._cast_parts(), TextPart(_instruction(names)), *frames)),
             ),
-            answer=PredictedBoxes,
+            response_model=PredictedBoxes,
             schema=box_response_schema(names, len(numbers)),
             max_output_tokens=vlm.max_output_tokens,
             temperature=vlm.temperature,
             reasoning_effort=vlm.reasoning_effort,
         )
 
-    def _cast_parts(self) -> list[Text | Image]:
+    def _cast_parts(self) -> list[TextPart | ImagePart]:
         """The show's characters, identical in every request so providers can cache the prefix."""
-        parts: list[Text | Image] = []
+        parts: list[TextPart | ImagePart] = []
         for name, character in self._characters.items():
             description = f": {character.description}" if character.description else ""
             label = f"Character {name}{description}"
-            parts += [Text(label), *self._reference_images[name]]
+            parts += [TextPart(label), *self._reference_images[name]]
         return parts
 
-    def _image(self, image_HWC: Any) -> Image:
+    def _image(self, image_HWC: Any) -> ImagePart:
         settings = self._settings
         data = encode_jpeg(image_HWC, JpegOptions(settings.image_size, settings.jpeg_quality))
-        return Image(data, detail=settings.vlm.image_detail)
+        return ImagePart(data, detail=settings.vlm.image_detail)
 
 
 def _instruction(names: Sequence[str]) -> str:
