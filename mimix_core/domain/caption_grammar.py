@@ -1,7 +1,7 @@
-"""The caption's grammar: one typed value, one rendering, and its exact inverse.
+"""The grammar of captions: a typed value, its one rendering and the exact inverse of that.
 
 ``[Character: Tom], chases Jerry. [Character: Jerry], hides. A kitchen. [scene-style:cartoon]``
-(paper, section 3.1). Each action is one sentence without its full stop; what follows the last
+(paper, section 3.1). Each action is one sentence without its full stop; the text after the last
 action is the context, of any number of sentences; the style tag ends the caption.
 """
 
@@ -14,8 +14,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationError
 
 from mimix_core.domain.library import Style
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput
+from mimix_core.tables import CaptionRow
 
 # A full stop before a space ends an action, but not in a title: "waves at Mr. Bean" is one.
 _SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)\.(?= )")
@@ -24,10 +25,10 @@ _STYLE = re.compile(r"(.*\.) \[scene-style:([a-z]+)\]", re.DOTALL)
 
 
 class BadCaption(BadInput):
-    """The text does not follow the caption's grammar."""
+    """The text does not follow the caption grammar."""
 
 
-class Variant(StrEnum):
+class CaptionVariant(StrEnum):
     """Which tags a caption is rendered with: the arms of the paper's Table 2."""
 
     NO_TAGS = "no-tags"
@@ -36,21 +37,21 @@ class Variant(StrEnum):
     BOTH = "both"
 
 
-def _plain(text: str) -> str:
+def _validate_text(text: str) -> str:
     if text != text.strip():
         raise ValueError(f"{text!r} starts or ends with a space")
     if not text.isprintable():
-        raise ValueError(f"{text!r} holds a line break or another control character")
+        raise ValueError(f"{text!r} contains a line break or another control character")
     if "[" in text or "]" in text:
-        raise ValueError(f"{text!r} holds a bracket; only the tags do")
+        raise ValueError(f"{text!r} contains a bracket; only tags have brackets")
     if text and text[-1] in ".!?,;:":
         raise ValueError(f"{text!r} ends with a punctuation mark; the full stop is added")
     return text
 
 
-def action_text(text: str) -> str:
-    """``text`` if it can be an action; raises ValueError with the reason if not."""
-    if not _plain(text):
+def validate_action(text: str) -> str:
+    """Return ``text`` if it can be an action; raise ValueError with the reason if not."""
+    if not _validate_text(text):
         raise ValueError("an action cannot be empty")
     end = _SENTENCE_END.search(f"{text}. ")
     if end is None or end.start() != len(text):
@@ -58,53 +59,53 @@ def action_text(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    if not _plain(text) or any(mark in text for mark in ",:"):
-        raise ValueError(f"{text!r} cannot stand in a [Character: ...] tag")
+def _validate_name(text: str) -> str:
+    if not _validate_text(text) or any(mark in text for mark in ",:"):
+        raise ValueError(f"{text!r} is not allowed in a [Character: ...] tag")
     return text
 
 
-Action = Annotated[str, AfterValidator(action_text)]
-Context = Annotated[str, AfterValidator(_plain)]
+ActionText = Annotated[str, AfterValidator(validate_action)]
+ContextText = Annotated[str, AfterValidator(_validate_text)]
 
 
-class CharacterAction(Frozen):
+class CharacterAction(FrozenModel):
     """One character doing one thing. ``action`` has no full stop."""
 
-    name: Annotated[str, AfterValidator(_name)]
-    action: Action
+    name: Annotated[str, AfterValidator(_validate_name)]
+    action: ActionText
 
 
-class Caption(Frozen):
-    """What a clip shows: who does what, in order; where; in which style."""
+class Caption(FrozenModel):
+    """What a clip shows: the characters' actions in order, the context and the style."""
 
     actions: tuple[CharacterAction, ...] = Field(min_length=1)
-    context: Context = ""
+    context: ContextText = ""
     style: Style
 
-    def names(self) -> tuple[str, ...]:
-        """The characters, each once, in the order they first act."""
+    def character_names(self) -> tuple[str, ...]:
+        """Return the names of the characters without repetition, in the order they first act."""
         return tuple(dict.fromkeys(action.name for action in self.actions))
 
 
-def render(caption: Caption, variant: Variant = Variant.BOTH) -> str:
-    """The caption as the text the model is trained on."""
-    tagged = variant in (Variant.BOTH, Variant.CHARACTER)
+def render_caption(caption: Caption, variant: CaptionVariant = CaptionVariant.BOTH) -> str:
+    """Render the text that the model is trained on."""
+    tagged = variant in (CaptionVariant.BOTH, CaptionVariant.CHARACTER)
     parts = [
         f"[Character: {a.name}], {a.action}." if tagged else f"{a.name} {a.action}."
         for a in caption.actions
     ]
     if caption.context:
         parts.append(f"{caption.context}.")
-    if variant in (Variant.BOTH, Variant.SCENE_STYLE):
+    if variant in (CaptionVariant.BOTH, CaptionVariant.SCENE_STYLE):
         parts.append(f"[scene-style:{caption.style.value}]")
     return " ".join(parts)
 
 
-def parse(text: str) -> Caption:
-    """The caption behind a text rendered with both tags: ``parse(render(c)) == c``.
+def parse_caption(text: str) -> Caption:
+    """Parse a text rendered with both tags: ``parse_caption(render_caption(c)) == c``.
 
-    Raises BadCaption for any text that ``render`` cannot have made.
+    Raises BadCaption for any text that ``render_caption`` cannot produce.
     """
     ending = _STYLE.fullmatch(text)
     if ending is None:
@@ -125,6 +126,15 @@ def parse(text: str) -> Caption:
     except ValidationError as error:
         reasons = "; ".join(p["msg"].removeprefix("Value error, ") for p in error.errors())
         raise BadCaption(reasons, where=repr(text)) from error
-    if render(caption) != text:
-        raise BadCaption("is not written the way captions are", where=repr(text))
+    if render_caption(caption) != text:
+        raise BadCaption("does not have the exact form of a caption", where=repr(text))
     return caption
+
+
+def caption_from_row(row: CaptionRow) -> Caption | None:
+    """Return the caption in a row of the captions table; None for a row without one."""
+    if not row["actions"]:
+        return None
+    return Caption.model_validate(
+        {"actions": row["actions"], "context": row["context"], "style": row["style"]}
+    )

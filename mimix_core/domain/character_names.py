@@ -1,4 +1,4 @@
-"""Names of characters: finding the one that is meant, and spelling it in an id."""
+"""Look up characters by any of their names, and spell names for use in ids."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import re
 from collections.abc import Mapping, Sequence
 
 
-def names_of(roster: Sequence[str], aliases: Mapping[str, str]) -> dict[str, str]:
-    """Casefolded name or alias -> the roster's name. ``aliases``: other name -> roster's name."""
-    known = {alias.casefold(): name for alias, name in aliases.items()}
-    return {**known, **{name.casefold(): name for name in roster}}
+def alias_map(roster: Sequence[str], aliases: Mapping[str, str]) -> dict[str, str]:
+    """Map each casefolded name and alias to the roster's name. ``aliases``: alias -> name."""
+    by_alias = {alias.casefold(): name for alias, name in aliases.items()}
+    return {**by_alias, **{name.casefold(): name for name in roster}}
 
 
-def slug(name: str) -> str:
-    """``name`` for ids and file names: ``Ice Bear`` -> ``ice-bear``.
+def slugify(name: str) -> str:
+    """Spell ``name`` for ids and file names: ``Ice Bear`` -> ``ice-bear``.
 
-    Whatever the plain spelling loses is made up for by digits of its digest, so that two names
-    which differ in more than case never share a slug.
+    A name that the plain spelling does not preserve gets digits of its hash appended: two names
+    that differ in more than case never share a slug.
     """
     plain = "-".join(re.findall(r"[a-z0-9]+", name.casefold()))
     if name.casefold() == plain.replace("-", " "):

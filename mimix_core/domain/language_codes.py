@@ -1,8 +1,12 @@
-"""Names of languages: files and containers say ``en``, ``eng``, ``en-US``, ``ger`` or ``deu``."""
+"""Normalize language codes: files and containers write ``en``, ``eng``, ``en-US`` or ``ger``.
+
+Not done by the package langcodes: it replaces ``tl`` by ``fil`` and ``jw`` by ``jv``, codes that
+Whisper does not know.
+"""
 
 from __future__ import annotations
 
-_THREE_LETTERS = {
+_THREE_LETTER_CODES = {
     "ar": "ara", "bg": "bul", "bn": "ben", "ca": "cat", "cs": "cze ces", "da": "dan",
     "de": "ger deu", "el": "gre ell", "en": "eng", "es": "spa", "et": "est", "eu": "baq eus",
     "fa": "per fas", "fi": "fin", "fr": "fre fra", "gl": "glg", "he": "heb", "hi": "hin",
@@ -13,20 +17,24 @@ _THREE_LETTERS = {
     "ta": "tam", "te": "tel", "th": "tha", "tr": "tur", "uk": "ukr", "ur": "urd", "vi": "vie",
     "zh": "chi zho",
 }  # fmt: skip
-"""ISO 639-1 and its 639-2 codes, bibliographic and terminological."""
+"""ISO 639-1 codes and their ISO 639-2 codes, bibliographic and terminological."""
 
-_TWO_LETTERS = {three: two for two, codes in _THREE_LETTERS.items() for three in codes.split()}
+_TWO_LETTER_CODES = {
+    three: two for two, codes in _THREE_LETTER_CODES.items() for three in codes.split()
+}
+
+_NO_SINGLE_LANGUAGE = ("und", "mul", "zxx", "mis")
 
 
-def language(code: str) -> str:
-    """The shortest code of a language without its region: ``en`` for ``eng``, ``en-US``, ``EN_us``.
+def normalize_language_code(code: str) -> str:
+    """Return a language's shortest code, without region: ``en`` for ``eng``, ``en-US``, ``EN_us``.
 
-    Empty for what is no code of two or three letters, and for ``und``, ``mul``, ``zxx`` and
-    ``mis``, which name none.
+    Returns ``""`` for anything that is not a code of two or three letters, and for ``und``,
+    ``mul``, ``zxx`` and ``mis``, which name no single language.
     """
-    main = code.strip().lower().replace("_", "-").split("-")[0]
-    if len(main) not in (2, 3) or not (main.isascii() and main.isalpha()):
+    language = code.strip().lower().replace("_", "-").split("-")[0]
+    if len(language) not in (2, 3) or not (language.isascii() and language.isalpha()):
         return ""
-    if main in ("und", "mul", "zxx", "mis"):
+    if language in _NO_SINGLE_LANGUAGE:
         return ""
-    return _TWO_LETTERS.get(main, main)
+    return _TWO_LETTER_CODES.get(language, language)

@@ -1,22 +1,26 @@
-"""The library: shows, their characters and their episodes, as ``library.yaml`` states them."""
+"""The library: shows with their characters and episodes, as declared in ``library.yaml``."""
 
 from __future__ import annotations
 
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mimix_core.domain.subtitle_files import subtitles_beside
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.domain.subtitle_files import find_sidecar_subtitles
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.yaml_files import (
+    LineNumbers,
+    format_location,
+    read_yaml_file,
+    validation_error,
+)
 from mimix_core.errors import BadInput
 
 
 class Style(StrEnum):
-    """The two worlds of the paper; the tag reads ``[scene-style:<style>]``."""
+    """Visual style of a show (paper, section 3.1); the tag reads ``[scene-style:<style>]``."""
 
     CARTOON = "cartoon"
     REALISTIC = "realistic"
@@ -27,18 +31,22 @@ class Style(StrEnum):
 
 
 # Ids and names of clips, characters and composites go into file names of 255 bytes at most.
-_LONGEST_ID = 40
-_LONGEST_NAME = 60
+_MAX_ID_LENGTH = 40
+_MAX_NAME_LENGTH = 60
 
 
-class Character(Frozen):
-    """Someone who is to be recognised and generated."""
+class Character(FrozenModel):
+    """A character to be recognized and generated."""
 
     name: str = Field(
-        min_length=1, max_length=_LONGEST_NAME, description="As it stands in [Character: <name>]."
+        min_length=1,
+        max_length=_MAX_NAME_LENGTH,
+        description="The name as written in [Character: <name>] tags.",
     )
     aliases: tuple[str, ...] = Field((), description="Other names scripts and captions may use.")
-    description: str = Field("", description="Looks, in a sentence; given to captioner and judge.")
+    description: str = Field(
+        "", description="The character's looks in one sentence, for captioner and judge."
+    )
     references: tuple[Path, ...] = Field((), description="Reference images.")
 
     @field_validator("name", "aliases", mode="after")
@@ -46,27 +54,30 @@ class Character(Frozen):
     def _fits_the_tag(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for name in [value] if isinstance(value, str) else value:
             if any(mark in name for mark in "[],:\n") or name != name.strip():
-                raise ValueError(f"{name!r} cannot stand in a [Character: ...] tag")
+                raise ValueError(f"{name!r} is not allowed in a [Character: ...] tag")
         return value
 
 
-class Episode(Frozen):
-    """One video file, or a glob of them, and what is known about it."""
+class Episode(FrozenModel):
+    """One video file, or a glob pattern of several, with its sidecar files."""
 
-    path: Path = Field(description="A video file, or a glob of files.")
+    path: Path = Field(description="A video file, or a glob pattern of video files.")
     subtitles: Path | None = Field(
-        None, description="Its .srt, .vtt or .ass; empty: what bears its name beside it."
+        None,
+        description="An .srt, .vtt or .ass file; if empty, a file next to the video with its name.",
     )
     script: Path | None = Field(None, description="Time-coded action script (YAML).")
-    boxes: Path | None = Field(None, description="Hand-given boxes of characters (YAML).")
-    plot: str = Field("", description="A sentence or a paragraph.")
+    boxes: Path | None = Field(None, description="Manually annotated character boxes (YAML).")
+    plot: str = Field("", description="The episode's plot in a sentence or a paragraph.")
 
 
-class Show(Frozen):
-    """A series or a film: one style, one cast."""
+class Show(FrozenModel):
+    """A series or a film: one style and one cast."""
 
     id: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=_LONGEST_ID, description="Short name, in ids."
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        max_length=_MAX_ID_LENGTH,
+        description="Short name, used in ids.",
     )
     title: str = Field(min_length=1)
     style: Style
@@ -74,15 +85,16 @@ class Show(Frozen):
     episodes: tuple[Episode, ...] = Field(min_length=1)
 
     def roster(self) -> tuple[str, ...]:
+        """Return the names of all characters, as captions write them."""
         return tuple(character.name for character in self.characters)
 
     def aliases(self) -> dict[str, str]:
-        """Alias -> the name that stands in the tags."""
+        """Map each alias to the name that captions write."""
         return {alias: c.name for c in self.characters for alias in c.aliases}
 
 
-class Library(Frozen):
-    """All shows. Character names are unique over the whole library: the tag is the identity."""
+class Library(FrozenModel):
+    """All shows. Names and aliases of characters are unique across shows: a name is an identity."""
 
     shows: tuple[Show, ...] = Field(min_length=1)
 
@@ -105,35 +117,49 @@ class Library(Frozen):
                     owners[name.casefold()] = owner
         return self
 
-    def show(self, show_id: str) -> Show:
+    def get_show(self, show_id: str) -> Show:
+        """Return the show with the given id, which must exist."""
         return next(show for show in self.shows if show.id == show_id)
 
     def characters(self) -> tuple[Character, ...]:
+        """Return the characters of all shows."""
         return tuple(character for show in self.shows for character in show.characters)
 
 
 def load_library(path: Path, *, language: str = "") -> Library:
-    """Read and check ``library.yaml``; paths come back absolute, globs as single episodes.
+    """Load ``library.yaml`` with absolute paths and each glob pattern expanded to its files.
 
-    An episode without stated subtitles gets those that bear its name beside it, if there are any;
-    of several those in ``language``. Raises BadInput with one message that names every problem
-    found, each with its line and key.
+    An episode without declared subtitles gets the best subtitle file that carries its name, with a
+    preference for ``language``. Raises BadInput with one message that lists every problem, each
+    with its line and key.
     """
-    document, lines = read_yaml(path)
+    library, lines = _read_library(path)
+    return _resolve_paths(library, path.resolve().parent, path, lines, language)
+
+
+def parse_library(path: Path) -> Library:
+    """Read ``library.yaml`` without resolving paths or glob patterns. Raises BadInput."""
+    return _read_library(path)[0]
+
+
+def _read_library(path: Path) -> tuple[Library, LineNumbers]:
+    document, lines = read_yaml_file(path)
     try:
-        library = Library.model_validate(document)
+        return Library.model_validate(document), lines
     except ValidationError as error:
-        raise invalid(path, error, lines) from error
-    return _resolved(library, path.resolve().parent, path, lines, language)
+        raise validation_error(path, error, lines) from error
 
 
-def _resolved(library: Library, base: Path, source: Path, lines: Lines, language: str) -> Library:
+def _resolve_paths(
+    library: Library, base: Path, source: Path, lines: LineNumbers, language: str
+) -> Library:
+    """Make paths absolute, expand glob patterns and find subtitles. Raises BadInput."""
     problems: list[str] = []
 
-    def existing(path: Path, *key: str | int) -> Path:
+    def require_file(path: Path, *key: str | int) -> Path:
         full = base / path
         if not full.is_file():
-            problems.append(f"{_place(source, lines, key)}: no file {full}")
+            problems.append(f"{format_location(source, lines, key)}: no file {full}")
         return full
 
     shows = []
@@ -142,7 +168,7 @@ def _resolved(library: Library, base: Path, source: Path, lines: Lines, language
             character.model_copy(
                 update={
                     "references": tuple(
-                        existing(p, "shows", s, "characters", c, "references", r)
+                        require_file(p, "shows", s, "characters", c, "references", r)
                         for r, p in enumerate(character.references)
                     )
                 }
@@ -152,19 +178,19 @@ def _resolved(library: Library, base: Path, source: Path, lines: Lines, language
         episodes: list[Episode] = []
         for e, episode in enumerate(show.episodes):
             key = ("shows", s, "episodes", e)
-            beside = {
-                name: existing(value, *key, name)
+            declared = {
+                name: require_file(value, *key, name)
                 for name in ("subtitles", "script", "boxes")
                 if (value := getattr(episode, name)) is not None
             }
-            for video in _videos(base, episode.path):
-                if video is None:
-                    problems.append(
-                        f"{_place(source, lines, (*key, 'path'))}: no file {base / episode.path}"
-                    )
-                else:
-                    found = {"subtitles": subtitles_beside(video, language), **beside}
-                    episodes.append(episode.model_copy(update={"path": video, **found}))
+            videos = find_episode_files(base, episode.path)
+            if not videos:
+                location = format_location(source, lines, (*key, "path"))
+                problems.append(f"{location}: no file {base / episode.path}")
+            for video in videos:
+                subtitles = find_sidecar_subtitles(video, language)
+                update = {"path": video, "subtitles": subtitles, **declared}
+                episodes.append(episode.model_copy(update=update))
         paths = [episode.path for episode in episodes]
         for video in sorted({p for p in paths if paths.count(p) > 1}):
             problems.append(f"{source}: show {show.id}: {video} is listed twice")
@@ -177,105 +203,32 @@ def _resolved(library: Library, base: Path, source: Path, lines: Lines, language
 
 
 def is_glob(path: Path) -> bool:
-    """Whether an episode's path stands for all the files that fit it."""
+    """Return whether an episode's path is a glob pattern."""
     return any(mark in os.fspath(path) for mark in "*?")
 
 
-def stated(path: Path) -> Library:
-    """``library.yaml`` as it stands: paths relative to it, globs unresolved. Raises BadInput."""
-    document, lines = read_yaml(path)
-    try:
-        return Library.model_validate(document)
-    except ValidationError as error:
-        raise invalid(path, error, lines) from error
-
-
-def named_videos(path: Path) -> frozenset[Path]:
-    """The videos that ``library.yaml`` names one by one, absolute; all others came of globs."""
+def declared_videos(path: Path) -> frozenset[Path]:
+    """Return the absolute paths of videos that ``library.yaml`` lists without a glob pattern."""
     base = path.resolve().parent
-    paths = (episode.path for show in stated(path).shows for episode in show.episodes)
-    return frozenset(base / named for named in paths if not is_glob(named))
+    paths = (episode.path for show in parse_library(path).shows for episode in show.episodes)
+    return frozenset(base / video for video in paths if not is_glob(video))
 
 
-BESIDE_VIDEOS = (".srt", ".vtt", ".ass", ".ssa", ".yaml", ".yml")
-"""Files of these kinds stand beside videos and are none: no glob takes them for episodes."""
+SIDECAR_EXTENSIONS = (".srt", ".vtt", ".ass", ".ssa", ".yaml", ".yml")
+"""Extensions of files that lie next to videos; glob patterns never match them as episodes."""
 
 
-def episode_files(base: Path, pattern: Path) -> list[Path]:
-    """The files an episode's path stands for, be they readable or not; sorted, may be none.
+def find_episode_files(base: Path, pattern: Path) -> list[Path]:
+    """List the existing files of an episode's path, sorted; they may be unreadable as videos.
 
-    As a shell's, a glob leaves out names that start with a dot.
+    As in a shell, a glob pattern does not match names that start with a dot.
     """
     if not is_glob(pattern):
         return [base / pattern] if (base / pattern).is_file() else []
     root = Path(pattern.anchor) if pattern.is_absolute() else base
-    found = sorted(root.glob(os.fspath(pattern.relative_to(pattern.anchor))))
+    matches = sorted(root.glob(os.fspath(pattern.relative_to(pattern.anchor))))
     return [
         path
-        for path in found
-        if not path.name.startswith(".") and path.suffix.lower() not in BESIDE_VIDEOS
+        for path in matches
+        if not path.name.startswith(".") and path.suffix.lower() not in SIDECAR_EXTENSIONS
     ]
-
-
-def _videos(base: Path, pattern: Path) -> list[Path | None]:
-    return [*episode_files(base, pattern)] or [None]
-
-
-Lines = dict[tuple[str | int, ...], int]
-
-
-def read_yaml(path: Path) -> tuple[Any, Lines]:
-    """A YAML document with plain types, and the line (from 1) of each of its keys.
-
-    Raises BadInput when the file is missing, is no YAML, or states a key twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except FileNotFoundError as error:
-        raise BadInput("no such file", where=str(path), fix="Check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise BadInput(f"not readable as YAML: {error}", where=str(path)) from error
-    lines: Lines = {}
-
-    def walk(node: yaml.Node, key: tuple[str | int, ...]) -> None:
-        lines.setdefault(key, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            names = [child.value for child, _ in node.value]
-            for child, value in node.value:
-                line = child.start_mark.line + 1
-                if names.count(child.value) > 1:
-                    raise BadInput(
-                        f"the key {child.value!r} stands twice", where=f"{path}, line {line}"
-                    )
-                lines[(*key, child.value)] = line
-                walk(value, (*key, child.value))
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                walk(value, (*key, index))
-
-    if node is not None:
-        walk(node, ())
-    return document, lines
-
-
-def invalid(path: Path, error: ValidationError, lines: Lines) -> BadInput:
-    """One BadInput for all that pydantic found wrong in the YAML file ``path``."""
-    found = []
-    for problem in error.errors():
-        key = tuple(problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = "unknown key"
-        elif problem["type"] == "missing":
-            message = "this key is missing"
-        found.append(f"{_place(path, lines, key)}: {message}")
-    return BadInput("; ".join(found), fix="Correct the file and run again.")
-
-
-def _place(path: Path, lines: Lines, key: tuple[str | int, ...]) -> str:
-    """``file, line 12, key shows.0.style``: the line of the key or of its nearest parent."""
-    line = next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), 1)
-    label = ".".join(str(part) for part in key)
-    return f"{path}, line {line}" + (f", key {label}" if label else "")

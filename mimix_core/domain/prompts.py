@@ -1,6 +1,6 @@
-"""The prompts a model is asked for: typed rows, rendered by the captions' grammar.
+"""Prompts of generated videos: typed rows, rendered with the caption grammar.
 
-A prompt is written as the captions are that the model was trained on (paper, section 4).
+Prompts have the form of the captions that the model was trained on (paper, section 4).
 """
 
 from __future__ import annotations
@@ -11,57 +11,66 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from mimix_core.domain.caption_grammar import Caption, CharacterAction, Context, Variant, render
-from mimix_core.domain.library import Library, Lines, Style, invalid, read_yaml
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.domain.caption_grammar import (
+    Caption,
+    CaptionVariant,
+    CharacterAction,
+    ContextText,
+    render_caption,
+)
+from mimix_core.domain.library import Library, Style
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.yaml_files import LineNumbers, read_yaml_file, validation_error
 from mimix_core.errors import BadInput
 
-Category = Literal["single", "inter-style", "intra-style", "inter-series", "intra-series"]
+PromptCategory = Literal["single", "inter-style", "intra-style", "inter-series", "intra-series"]
 
 
-class Home(Frozen):
-    """Where a character comes from."""
+class CharacterOrigin(FrozenModel):
+    """The show and the style that a character comes from."""
 
     name: str = Field(min_length=1)
     show: str = Field(min_length=1, description="The id of the show.")
-    style: Style = Field(description="Of the show; a scene may have the other.")
+    style: Style = Field(description="The show's style; a prompt's scene may have the other.")
 
 
-def homes_of(library: Library) -> tuple[Home, ...]:
-    """Every character of a library with its home."""
+def character_origins(library: Library) -> tuple[CharacterOrigin, ...]:
+    """Return the origin of every character of a library."""
     return tuple(
-        Home(name=character.name, show=show.id, style=show.style)
+        CharacterOrigin(name=character.name, show=show.id, style=show.style)
         for show in library.shows
         for character in show.characters
     )
 
 
-def groups(homes: Sequence[Home]) -> tuple[Category, ...]:
-    """All groups of the paper that a prompt of these characters belongs to.
+def prompt_categories(origins: Sequence[CharacterOrigin]) -> tuple[PromptCategory, ...]:
+    """Return all categories of the paper that a prompt of these characters belongs to.
 
-    They overlap: characters of two styles are of two series as well.
+    Categories overlap: characters of two styles are also of two series.
     """
-    if len(homes) == 1:
+    if len(origins) == 1:
         return ("single",)
-    styles, shows = {home.style for home in homes}, {home.show for home in homes}
+    styles, shows = {origin.style for origin in origins}, {origin.show for origin in origins}
     return (
         "inter-style" if len(styles) > 1 else "intra-style",
         "inter-series" if len(shows) > 1 else "intra-series",
     )
 
 
-class Prompt(Frozen):
-    """One video to generate."""
+class VideoPrompt(FrozenModel):
+    """The prompt of one video to generate."""
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Names the video's file.")
-    category: Category = Field(description="How many characters, and how far apart their homes.")
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the video file.")
+    category: PromptCategory = Field(
+        description="The number of characters, and whether they share a show or a style."
+    )
     characters: tuple[str, ...] = Field(min_length=1, max_length=3)
     actions: tuple[CharacterAction, ...] = Field(min_length=1)
-    setting: Context = ""
-    style: Style = Field(description="Of the scene.")
+    setting: ContextText = ""
+    style: Style = Field(description="Style of the scene.")
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Prompt:
+    def _consistent(self) -> VideoPrompt:
         if (self.category == "single") != (len(self.characters) == 1):
             raise ValueError(f"category {self.category} with {len(self.characters)} characters")
         acting = {action.name for action in self.actions}
@@ -71,54 +80,60 @@ class Prompt(Frozen):
             )
         return self
 
-    def text(self, variant: Variant = Variant.BOTH) -> str:
-        """The prompt as the model reads it; the other variants are the paper's Table 2."""
+    def render(self, variant: CaptionVariant = CaptionVariant.BOTH) -> str:
+        """Render the text that the model reads; variants other than BOTH are Table 2's arms."""
         caption = Caption(actions=self.actions, context=self.setting, style=self.style)
-        return render(caption, variant)
+        return render_caption(caption, variant)
 
 
-class PromptFile(Frozen):
+class PromptFile(FrozenModel):
     """A YAML file of prompts."""
 
-    version: str = Field("", description="Names the set; figures of two are never compared.")
-    cast: tuple[Home, ...] = Field((), description="The homes of all characters, or nothing.")
-    prompts: tuple[Prompt, ...] = Field(min_length=1)
+    version: str = Field(
+        "", description="Name of the prompt set; scores of different sets are never compared."
+    )
+    cast: tuple[CharacterOrigin, ...] = Field(
+        (), description="The origins of all characters; may be empty."
+    )
+    prompts: tuple[VideoPrompt, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _unique(self) -> PromptFile:
         for what, names in (
             ("id", [prompt.id for prompt in self.prompts]),
-            ("character", [home.name for home in self.cast]),
+            ("character", [origin.name for origin in self.cast]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"the {what} {twice[0]!r} stands twice")
+            duplicates = sorted({name for name in names if names.count(name) > 1})
+            if duplicates:
+                raise ValueError(f"duplicate {what} {duplicates[0]!r}")
         return self
 
     @model_validator(mode="after")
-    def _at_home(self) -> PromptFile:
-        known = {home.name: home for home in self.cast}
+    def _categories_match_cast(self) -> PromptFile:
+        origins = {origin.name: origin for origin in self.cast}
         for prompt in self.prompts if self.cast else ():
-            unknown = [name for name in prompt.characters if name not in known]
+            unknown = [name for name in prompt.characters if name not in origins]
             if unknown:
                 raise ValueError(f"{prompt.id}: {unknown[0]!r} is not in the cast")
-            fitting = groups([known[name] for name in prompt.characters])
-            if prompt.category not in fitting:
-                raise ValueError(f"{prompt.id} is {' and '.join(fitting)}, not {prompt.category}")
+            categories = prompt_categories([origins[name] for name in prompt.characters])
+            if prompt.category not in categories:
+                raise ValueError(
+                    f"{prompt.id} is {' and '.join(categories)}, not {prompt.category}"
+                )
         return self
 
 
-def read_prompts(path: Path) -> PromptFile:
-    """Read and check a file of prompts, whoever its characters are. Raises BadInput."""
-    return _read(path)[0]
+def read_prompt_file(path: Path) -> PromptFile:
+    """Read a prompt file without checking its characters against a library. Raises BadInput."""
+    return _read_with_lines(path)[0]
 
 
-def load_prompts(path: Path, roster: Sequence[str]) -> tuple[Prompt, ...]:
-    """Read and check a file of prompts; ``roster`` holds the names of all known characters.
+def load_prompts(path: Path, roster: Sequence[str]) -> tuple[VideoPrompt, ...]:
+    """Read a prompt file in which every character must be in ``roster``.
 
-    Raises BadInput with one message that names every problem, each with its line and key.
+    Raises BadInput with one message that lists every problem, each with its line and key.
     """
-    file, lines = _read(path)
+    file, lines = _read_with_lines(path)
     unknown = [
         f"{path}, line {lines[('prompts', index, 'characters')]}: no character is named {name!r}"
         for index, prompt in enumerate(file.prompts)
@@ -130,9 +145,9 @@ def load_prompts(path: Path, roster: Sequence[str]) -> tuple[Prompt, ...]:
     return file.prompts
 
 
-def _read(path: Path) -> tuple[PromptFile, Lines]:
-    document, lines = read_yaml(path)
+def _read_with_lines(path: Path) -> tuple[PromptFile, LineNumbers]:
+    document, lines = read_yaml_file(path)
     try:
         return PromptFile.model_validate(document), lines
     except ValidationError as error:
-        raise invalid(path, error, lines) from error
+        raise validation_error(path, error, lines) from error

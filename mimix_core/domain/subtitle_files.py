@@ -1,69 +1,74 @@
-"""Subtitle files that stand beside a video, found by their names.
+"""Find the subtitle files that belong to a video by their names.
 
-``film.srt``, ``film.en.srt``, ``film.en.sdh.vtt`` stand beside ``film.mp4``.
+``film.srt``, ``film.en.srt`` and ``film.en.sdh.vtt`` belong to ``film.mp4``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mimix_core.domain.language_codes import language
+from mimix_core.domain.language_codes import normalize_language_code
 
-SUBTITLE_KINDS = (".srt", ".vtt", ".ass", ".ssa")
-"""The earlier, the more likely plain: styled subtitles say the same with more around it."""
+SUBTITLE_EXTENSIONS = (".srt", ".vtt", ".ass", ".ssa")
+"""In order of preference: plain formats before styled ones, which add markup to the same text."""
 
-_FORCED = "forced"
-"""Signs and foreign words only: not the dialogue."""
+_FORCED_TAG = "forced"
+"""Marks subtitles of signs and foreign words only: not the dialogue."""
 
-_FOR_THE_DEAF = {"sdh", "cc"}
+_HEARING_IMPAIRED_TAGS = {"sdh", "cc"}
 
-_MARKS = {_FORCED, *_FOR_THE_DEAF, "default", "full"}
-"""Parts of a name that are no language, though some have as few letters."""
+_NON_LANGUAGE_TAGS = {_FORCED_TAG, *_HEARING_IMPAIRED_TAGS, "default", "full"}
+"""Parts of a file name that are not languages, although some are as short as language codes."""
 
 
-def subtitles_beside(video: Path, preferred: str) -> Path | None:
-    """The subtitle file that belongs to a video: the best of those that bear its name.
+def find_sidecar_subtitles(video: Path, preferred_language: str) -> Path | None:
+    """Find the best subtitle file of a video; None when there is none.
 
-    Best is one in the ``preferred`` language, then one that names no language, then one that is not
-    made for those who do not hear, then by kind and name. None when there is none.
+    Files in ``preferred_language`` come first, then files without a language, then files not made
+    for the hearing impaired; then the order is by extension and name.
     """
-    found = [
+    candidates = [
         path
         for path in video.parent.iterdir()
-        if path.suffix.lower() in SUBTITLE_KINDS
+        if path.suffix.lower() in SUBTITLE_EXTENSIONS
         and path.is_file()
         and (path.stem == video.stem or path.stem.startswith(f"{video.stem}."))
-        and _only_tags(path.stem[len(video.stem) :])
+        and _has_only_known_tags(path.stem[len(video.stem) :])
     ]
-    wanted = language(preferred)
+    preferred = normalize_language_code(preferred_language)
 
     def rank(path: Path) -> tuple[bool, bool, bool, int, str]:
-        tags = _tags(path.stem[len(video.stem) :])
-        named = subtitles_language(path)
+        tags = _split_tags(path.stem[len(video.stem) :])
+        language = parse_subtitle_language(path)
         return (
-            bool(wanted) and named != wanted,
-            bool(named),
-            not _FOR_THE_DEAF.isdisjoint(tags),
-            SUBTITLE_KINDS.index(path.suffix.lower()),
+            bool(preferred) and language != preferred,
+            bool(language),
+            not _HEARING_IMPAIRED_TAGS.isdisjoint(tags),
+            SUBTITLE_EXTENSIONS.index(path.suffix.lower()),
             path.name,
         )
 
-    return min(found, key=rank, default=None)
+    return min(candidates, key=rank, default=None)
 
 
-def subtitles_language(path: Path) -> str:
-    """The language that the name of a subtitle file states (``film.en.srt``); empty: none."""
-    for tag in _tags(path.stem)[1:][::-1]:
-        if tag not in _MARKS:
-            return language(tag)
+def parse_subtitle_language(path: Path) -> str:
+    """Return the language in a subtitle file's name (``film.en.srt``), or ``""`` without one."""
+    for tag in _split_tags(path.stem)[1:][::-1]:
+        if tag not in _NON_LANGUAGE_TAGS:
+            return normalize_language_code(tag)
     return ""
 
 
-def _only_tags(ending: str) -> bool:
-    """Whether what follows the video's name is languages and marks, and not another film's name."""
-    tags = [tag for tag in _tags(ending) if tag]
-    return _FORCED not in tags and all(tag in _MARKS or language(tag) for tag in tags)
+def _has_only_known_tags(suffix: str) -> bool:
+    """Return whether all tags after the video's name are known and none is ``forced``.
+
+    Anything else after the video's name is part of another film's name.
+    """
+    tags = [tag for tag in _split_tags(suffix) if tag]
+    return _FORCED_TAG not in tags and all(
+        tag in _NON_LANGUAGE_TAGS or normalize_language_code(tag) for tag in tags
+    )
 
 
-def _tags(name: str) -> list[str]:
+def _split_tags(name: str) -> list[str]:
     return name.lower().split(".")

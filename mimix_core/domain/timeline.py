@@ -1,8 +1,8 @@
-"""Integer time: PTS, time base, and the 1/16 s grid that clips are sampled on.
+"""Exact time: PTS, time base, and the 1/16 s grid on which clips are sampled.
 
-No decision in MiMix is made on float seconds. A stream's presentation timestamps (PTS) are
+No decision in MiMix depends on float seconds. A stream's presentation timestamps (PTS) are
 integers in units of its time base, a ``Fraction`` of a second; grid points are exact fractions.
-Floats appear only where a person reads them.
+Floats appear only in text for people.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from decimal import Decimal
 from fractions import Fraction
 
 CLIP_FRAMES = 81
-"""Frames of a clip: 4k + 1 with k = 20, what Wan's VAE wants (paper, section 3.3)."""
+"""Frames of a clip: 4k + 1 with k = 20, as Wan's VAE requires (paper, section 3.3)."""
 
 CLIP_RATE = Fraction(16)
-"""Frames a second of a clip (paper, section 3.3)."""
+"""Frames per second of a clip (paper, section 3.3)."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A half-open stretch [start, end) of one stream, in PTS of ``time_base`` seconds each."""
+    """A half-open interval [start, end) of one stream, in PTS of ``time_base`` seconds each."""
 
     start: int
     end: int
@@ -34,13 +34,14 @@ class Span:
 
     @property
     def seconds(self) -> Fraction:
+        """Return the span's duration in seconds."""
         return (self.end - self.start) * self.time_base
 
 
-def exact_seconds(text: str | int | Decimal | Fraction) -> Fraction:
-    """Seconds from ``12``, ``"3.25"``, ``"1:02.5"`` or ``"1:02:03.5"``, exactly.
+def parse_seconds(text: str | int | Decimal | Fraction) -> Fraction:
+    """Parse seconds from ``12``, ``"3.25"``, ``"1:02.5"`` or ``"1:02:03.5"``, exactly.
 
-    Raises ValueError for anything else; floats are refused since they are not exact.
+    Raises ValueError for anything else; floats are rejected because they are not exact.
     """
     if isinstance(text, float):
         raise ValueError(f'write the time {text} in quotes, as "{text}": a float is not exact')
@@ -48,35 +49,37 @@ def exact_seconds(text: str | int | Decimal | Fraction) -> Fraction:
         return Fraction(text)
     parts = text.strip().split(":")
     if not 1 <= len(parts) <= 3:
-        raise ValueError(f"{text!r} is no time: write seconds, m:s or h:m:s")
+        raise ValueError(f"{text!r} is not a time: write seconds, m:s or h:m:s")
     try:
         numbers = [Fraction(Decimal(part)) for part in parts]
     except (ArithmeticError, ValueError) as error:
-        raise ValueError(f"{text!r} is no time: write seconds, m:s or h:m:s") from error
+        raise ValueError(f"{text!r} is not a time: write seconds, m:s or h:m:s") from error
     if any(number < 0 for number in numbers):
-        raise ValueError(f"{text!r} is no time: it is negative")
+        raise ValueError(f"{text!r} is not a time: it is negative")
     total = Fraction(0)
     for number in numbers:
         total = total * 60 + number
     return total
 
 
-def grid(start: Fraction, frames: int = CLIP_FRAMES, rate: Fraction = CLIP_RATE) -> list[Fraction]:
-    """Grid times g_k = start + k / rate, k = 0 .. frames - 1, in seconds."""
+def grid_times(
+    start: Fraction, frames: int = CLIP_FRAMES, rate: Fraction = CLIP_RATE
+) -> list[Fraction]:
+    """Return the grid times g_k = start + k / rate, k = 0 .. frames - 1, in seconds."""
     return [start + k / rate for k in range(frames)]
 
 
 def clip_duration(frames: int = CLIP_FRAMES, rate: Fraction = CLIP_RATE) -> Fraction:
-    """How long ``frames`` play: 81 at 16/s play 81/16 = 5.0625 s (80 intervals are 5 s)."""
+    """Return a clip's duration in seconds: 81 frames at 16/s play 5.0625 s (80 intervals: 5 s)."""
     return frames / rate
 
 
-def nearest_previous(
+def preceding_frame_indices(
     pts: Sequence[int], time_base: Fraction, times: Sequence[Fraction]
 ) -> list[int]:
-    """For each time the index into sorted ``pts`` of the last frame shown at or before it.
+    """For each time, find the index of the last frame shown at or before it.
 
-    Raises ValueError when a time lies before the first frame.
+    ``pts``: sorted PTS of all frames. Raises ValueError when a time lies before the first frame.
     """
     indices = []
     for time in times:
@@ -88,7 +91,7 @@ def nearest_previous(
     return indices
 
 
-def clip_starts(
+def clip_start_times(
     scene: Span,
     *,
     frames: int = CLIP_FRAMES,
@@ -96,11 +99,11 @@ def clip_starts(
     stride: Fraction | None = None,
     margin: Fraction = Fraction(0),
 ) -> list[Fraction]:
-    """Start times (s) of all clips a scene holds.
+    """Return the start times, in seconds, of all clips that fit into a scene.
 
-    The first starts ``margin`` seconds into the scene; each next one ``stride`` later (by default
-    one clip's duration: no overlap); the last grid point plus one interval stays ``margin`` before
-    the scene's end: g_80 + 1/16 <= end - margin.
+    The first clip starts ``margin`` seconds into the scene, each of the others ``stride`` seconds
+    after the previous one (by default a clip's duration: no overlap). Every clip ends ``margin``
+    seconds before the scene's end or earlier: g_80 + 1/16 <= end - margin.
     """
     duration = clip_duration(frames, rate)
     step = duration if stride is None else stride

@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from mimix_core.domain.caption_grammar import (
     BadCaption,
     Caption,
+    CaptionVariant,
     CharacterAction,
-    Variant,
-    action_text,
-    parse,
-    render,
+    parse_caption,
+    render_caption,
+    validate_action,
 )
 from mimix_core.domain.library import Style
 
@@ -77,45 +77,45 @@ EXAMPLE = Caption(
 
 @given(CAPTIONS)
 def test_parsing_undoes_rendering(caption: Caption) -> None:
-    assert parse(render(caption)) == caption
+    assert parse_caption(render_caption(caption)) == caption
 
 
-@given(TEXTS | CAPTIONS.map(render), TEXTS)
-def test_whatever_parses_is_written_as_captions_are(text: str, more: str) -> None:
+@given(TEXTS | CAPTIONS.map(render_caption), TEXTS)
+def test_a_text_that_parses_is_the_rendering_of_its_caption(text: str, more: str) -> None:
     for candidate in (text, text + more, more + text):
         try:
-            caption = parse(candidate)
+            caption = parse_caption(candidate)
         except BadCaption:
             continue
-        assert render(caption) == candidate
+        assert render_caption(caption) == candidate
 
 
 @pytest.mark.parametrize(
     ("variant", "text"),
     [
         (
-            Variant.BOTH,
+            CaptionVariant.BOTH,
             "[Character: Tom], chases Jerry. [Character: Jerry], hides from Mr. Bean. "
             "A kitchen. It is night. [scene-style:cartoon]",
         ),
         (
-            Variant.CHARACTER,
+            CaptionVariant.CHARACTER,
             "[Character: Tom], chases Jerry. [Character: Jerry], hides from Mr. Bean. "
             "A kitchen. It is night.",
         ),
         (
-            Variant.SCENE_STYLE,
+            CaptionVariant.SCENE_STYLE,
             "Tom chases Jerry. Jerry hides from Mr. Bean. "
             "A kitchen. It is night. [scene-style:cartoon]",
         ),
         (
-            Variant.NO_TAGS,
+            CaptionVariant.NO_TAGS,
             "Tom chases Jerry. Jerry hides from Mr. Bean. A kitchen. It is night.",
         ),
     ],
 )
-def test_the_arms_of_table_2_come_from_one_caption(variant: Variant, text: str) -> None:
-    assert render(EXAMPLE, variant) == text
+def test_the_arms_of_table_2_come_from_one_caption(variant: CaptionVariant, text: str) -> None:
+    assert render_caption(EXAMPLE, variant) == text
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_the_arms_of_table_2_come_from_one_caption(variant: Variant, text: str) 
         "shouts [loudly]",
     ],
 )
-def test_an_action_that_would_break_the_grammar_is_refused(text: str) -> None:
+def test_an_action_that_would_break_the_grammar_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):
-        action_text(text)
+        validate_action(text)
 
 
 @pytest.mark.parametrize(
@@ -151,11 +151,11 @@ def test_an_action_that_would_break_the_grammar_is_refused(text: str) -> None:
         "[Character: Tom], runs. [scene-style:cartoon] [scene-style:cartoon]",
     ],
 )
-def test_what_is_no_caption_is_refused(text: str) -> None:
+def test_invalid_captions_are_rejected(text: str) -> None:
     with pytest.raises(BadCaption):
-        parse(text)
+        parse_caption(text)
 
 
-def test_names_come_once_in_the_order_they_act() -> None:
+def test_names_are_unique_and_in_the_order_of_their_actions() -> None:
     actions = tuple(CharacterAction(name=n, action="runs") for n in ("Tom", "Jerry", "Tom"))
-    assert Caption(actions=actions, style=Style.CARTOON).names() == ("Tom", "Jerry")
+    assert Caption(actions=actions, style=Style.CARTOON).character_names() == ("Tom", "Jerry")

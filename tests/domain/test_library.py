@@ -1,4 +1,4 @@
-"""library.yaml and the settings file: one clear message before any work."""
+"""library.yaml and the settings file: one clear message about all problems, before any work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from mimix_core.domain import language_codes
 from mimix_core.domain.library import Style, load_library
-from mimix_core.domain.subtitle_files import subtitles_language
+from mimix_core.domain.subtitle_files import parse_subtitle_language
 from mimix_core.errors import BadInput
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import load_config
@@ -78,8 +78,8 @@ def test_a_good_library(folder: Path) -> None:
         ("id: mr-bean", "id: Mr Bean", 13, "id"),
         ("id: mr-bean", f"id: {41 * 'm'}", 13, "at most 40 characters"),
         ("name: Mr. Bean,", f"name: {61 * 'm'},", 17, "at most 60 characters"),
-        ("name: Mr. Bean,", "name: 'Bean], runs',", 17, "cannot stand in a [Character: ...] tag"),
-        ("title: Mr. Bean", "title: A\n    title: B", 14, "stands twice"),
+        ("name: Mr. Bean,", "name: 'Bean], runs',", 17, "is not allowed in a [Character: ...] tag"),
+        ("title: Mr. Bean", "title: A\n    title: B", 14, "duplicate key 'title'"),
         ("shows:", "shows: [", None, "not readable as YAML"),
         (
             "path: bean.mp4",
@@ -108,7 +108,7 @@ def test_all_problems_at_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("beside", "preferred", "found", "language"),
+    ("files", "preferred", "expected", "language"),
     [
         (["a.srt"], "", "a.srt", ""),
         (["a.SRT"], "", "a.SRT", ""),
@@ -124,26 +124,26 @@ def test_all_problems_at_once(folder: Path) -> None:
         (["a.part2.srt", "ab.srt", "a.txt"], "", None, ""),
     ],
 )
-def test_subtitles_beside_a_video_are_found_by_name(
-    folder: Path, beside: list[str], preferred: str, found: str | None, language: str
+def test_sidecar_subtitles_are_found_by_name(
+    folder: Path, files: list[str], preferred: str, expected: str | None, language: str
 ) -> None:
-    for name in beside:
+    for name in files:
         (folder / "episodes" / name).write_text("1")
     path = write(folder, GOOD)
     episode = load_library(path, language=preferred).shows[0].episodes[0]
-    assert (episode.subtitles and episode.subtitles.name) == found
+    assert (episode.subtitles and episode.subtitles.name) == expected
     assert episode.path.name == "a.mp4"
     if episode.subtitles is not None:
-        assert subtitles_language(episode.subtitles) == language
+        assert parse_subtitle_language(episode.subtitles) == language
 
 
-def test_stated_subtitles_win_over_those_beside(folder: Path) -> None:
-    (folder / "bean.srt").rename(folder / "said.srt")
+def test_declared_subtitles_win_over_sidecars(folder: Path) -> None:
+    (folder / "bean.srt").rename(folder / "dialogue.srt")
     (folder / "bean.en.srt").write_text("1")
-    path = write(folder, GOOD.replace("subtitles: bean.srt", "subtitles: said.srt"))
+    path = write(folder, GOOD.replace("subtitles: bean.srt", "subtitles: dialogue.srt"))
     (episode,) = load_library(path, language="en").shows[1].episodes
-    assert episode.subtitles == folder / "said.srt"
-    assert subtitles_language(folder / "said.srt") == ""
+    assert episode.subtitles == folder / "dialogue.srt"
+    assert parse_subtitle_language(folder / "dialogue.srt") == ""
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_stated_subtitles_win_over_those_beside(folder: Path) -> None:
         ("", ""),
     ],
 )
-def test_a_language_has_one_name(code: str, short: str) -> None:
-    assert language_codes.language(code) == short
+def test_language_codes_are_normalized(code: str, short: str) -> None:
+    assert language_codes.normalize_language_code(code) == short
 
 
 def test_no_file_and_empty_file(folder: Path) -> None:
@@ -169,7 +169,7 @@ def test_no_file_and_empty_file(folder: Path) -> None:
         load_library(write(folder, ""))
 
 
-def test_the_same_video_twice_is_refused(folder: Path) -> None:
+def test_a_video_listed_twice_is_rejected(folder: Path) -> None:
     (folder / "bean.mp4").write_text("episodes/a.mp4")  # the bytes of the other one
     write(folder, GOOD)
     (folder / "mimix.yaml").write_text("library: library.yaml\n")

@@ -1,4 +1,4 @@
-"""Prompts are typed rows: what they render to, and what is refused with its line."""
+"""Prompts are typed rows: their rendering, and rejected files with line numbers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.domain.caption_grammar import Variant, parse
-from mimix_core.domain.library import Library, read_yaml
-from mimix_core.domain.prompts import load_prompts, read_prompts
+from mimix_core.domain.caption_grammar import CaptionVariant, parse_caption
+from mimix_core.domain.library import Library
+from mimix_core.domain.prompts import load_prompts, read_prompt_file
+from mimix_core.engine.yaml_files import read_yaml_file
 from mimix_core.errors import BadInput
 
 DEMO = Path(__file__).parent.parent.parent / "demo"
@@ -35,23 +36,28 @@ def write(folder: Path, text: str) -> Path:
 
 def test_a_prompt_reads_like_a_caption(tmp_path: Path) -> None:
     (prompt,) = load_prompts(write(tmp_path, GOOD), ROSTER)
-    assert prompt.text() == (
+    assert prompt.render() == (
         "[Character: Bunny], hops. [Character: Clara], laughs. a meadow. [scene-style:cartoon]"
     )
-    assert parse(prompt.text()).names() == ("Bunny", "Clara")
+    assert parse_caption(prompt.render()).character_names() == ("Bunny", "Clara")
 
 
 @pytest.mark.parametrize(
     ("variant", "text"),
     [
-        (Variant.NO_TAGS, "Bunny hops. Clara laughs. a meadow."),
-        (Variant.CHARACTER, "[Character: Bunny], hops. [Character: Clara], laughs. a meadow."),
-        (Variant.SCENE_STYLE, "Bunny hops. Clara laughs. a meadow. [scene-style:cartoon]"),
+        (CaptionVariant.NO_TAGS, "Bunny hops. Clara laughs. a meadow."),
+        (
+            CaptionVariant.CHARACTER,
+            "[Character: Bunny], hops. [Character: Clara], laughs. a meadow.",
+        ),
+        (CaptionVariant.SCENE_STYLE, "Bunny hops. Clara laughs. a meadow. [scene-style:cartoon]"),
     ],
 )
-def test_the_arms_of_table_2_leave_tags_out(tmp_path: Path, variant: Variant, text: str) -> None:
+def test_the_arms_of_table_2_leave_tags_out(
+    tmp_path: Path, variant: CaptionVariant, text: str
+) -> None:
     (prompt,) = load_prompts(write(tmp_path, GOOD), ROSTER)
-    assert prompt.text(variant) == text
+    assert prompt.render(variant) == text
 
 
 CAST = """\
@@ -62,27 +68,27 @@ cast:
 """
 
 
-def test_a_cast_says_where_everybody_comes_from(tmp_path: Path) -> None:
-    file = read_prompts(write(tmp_path, CAST + GOOD))
+def test_a_cast_lists_the_origin_of_each_character(tmp_path: Path) -> None:
+    file = read_prompt_file(write(tmp_path, CAST + GOOD))
     assert file.version == "v1"
     assert [home.show for home in file.cast] == ["street", "film"]
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("old", "new", "message"),
     [
         ("inter-style", "intra-series", "one is inter-style and inter-series, not intra-series"),
         ("name: Clara, show", "name: Frank, show", "one: 'Clara' is not in the cast"),
-        ("name: Clara, show", "name: Bunny, show", "the character 'Bunny' stands twice"),
+        ("name: Clara, show", "name: Bunny, show", "duplicate character 'Bunny'"),
     ],
 )
-def test_a_category_must_fit_the_cast(tmp_path: Path, old: str, new: str, complaint: str) -> None:
-    with pytest.raises(BadInput, match=complaint):
-        read_prompts(write(tmp_path, (CAST + GOOD).replace(old, new, 1)))
+def test_a_category_must_fit_the_cast(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        read_prompt_file(write(tmp_path, (CAST + GOOD).replace(old, new, 1)))
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("old", "new", "message"),
     [
         ("inter-style", "single", r"line 2.*category single with 2 characters"),
         ("[Clara, Bunny]", "[Clara, Spike]", r"characters are Clara, Spike, but Bunny, Clara act"),
@@ -94,8 +100,8 @@ def test_a_category_must_fit_the_cast(tmp_path: Path, old: str, new: str, compla
         ("hops", "hops. It lands", r"not one sentence"),
     ],
 )
-def test_a_wrong_prompt_is_refused(tmp_path: Path, old: str, new: str, complaint: str) -> None:
-    with pytest.raises(BadInput, match=complaint):
+def test_an_invalid_prompt_is_rejected(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         load_prompts(write(tmp_path, GOOD.replace(old, new, 1)), ROSTER)
 
 
@@ -104,15 +110,15 @@ def test_an_unknown_character_is_named_with_its_line(tmp_path: Path) -> None:
         load_prompts(write(tmp_path, GOOD), ("Clara",))
 
 
-def test_an_id_stands_once(tmp_path: Path) -> None:
-    twice = GOOD + GOOD.removeprefix("prompts:\n")
-    with pytest.raises(BadInput, match="the id 'one' stands twice"):
-        load_prompts(write(tmp_path, twice), ROSTER)
+def test_ids_are_unique(tmp_path: Path) -> None:
+    duplicated = GOOD + GOOD.removeprefix("prompts:\n")
+    with pytest.raises(BadInput, match="duplicate id 'one'"):
+        load_prompts(write(tmp_path, duplicated), ROSTER)
 
 
-def test_the_demo_asks_for_its_own_characters() -> None:
+def test_the_demo_prompts_name_characters_of_its_library() -> None:
     # Read as text: the demo's footage need not be there.
-    library = Library.model_validate(read_yaml(DEMO / "library.yaml")[0])
+    library = Library.model_validate(read_yaml_file(DEMO / "library.yaml")[0])
     prompts = load_prompts(DEMO / "prompts.yaml", [c.name for c in library.characters()])
     homes = {c.name: show for show in library.shows for c in show.characters}
     assert {prompt.category for prompt in prompts} >= {"single", "intra-series", "inter-style"}

@@ -1,19 +1,19 @@
-"""Duplicates: clips whose footage an earlier episode already gave (openings, recaps, reused shots).
+"""Stage ``duplicates``: reject clips with footage of an earlier episode (openings, recaps, reuse).
 
-The clips of all episodes are searched for each other's footage by their fingerprints, at any shift
-in time, since the clips of two episodes are cut on grids of their own. The first clip in the order
-of the library, then of time, is kept; later ones of the same footage are rejected.
+The fingerprints of all episodes' clips are searched for common footage at any shift in time, as
+each episode is cut on a different grid. The first clip in the order of the library, then of time,
+passes; later ones with the same footage are rejected.
 
-Beside its own table the stage leaves each episode's clips once more, with the verdicts in them,
-for the stages that follow: see ``episode_tables``. Such a table depends on the verdicts on its own
-episode only, so an episode that is added at the end of the library changes none of the others; one
-that is added before them may take over the footage that they have in common.
+In addition to its table the stage writes each episode's clips table again, with the verdicts, for
+the later stages: see ``deduplicated_clip_tables``. Such a table depends on the verdicts on one
+episode only: an episode added at the end of the library changes none of the others; one added
+before them may take over the footage that they have in common.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -29,19 +29,19 @@ from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media import fingerprint
-from mimix_core.settings import DuplicateSettings, exact
-from mimix_core.tables import Reason, Row, Status
+from mimix_core.settings import DuplicateSettings, exact_seconds
+from mimix_core.tables import ClipRow, Reason, Row, Status
 
-EPISODES = "episodes"
+EPISODES_FOLDER = "episodes"
 
-_QUERIES = (2, 6, 10, 14)
-"""Of a later clip's search vectors these are looked for among all of an earlier clip's: one of
-them lies in any overlap of two seconds."""
+_QUERY_POSITIONS = (2, 6, 10, 14)
+"""Of a later clip's search vectors these are compared with all of an earlier clip's: any overlap of
+two seconds contains one of them."""
 
-_LATER, _EARLIER = 256, 1024
+_LATER_BLOCK, _EARLIER_BLOCK = 256, 1024
 """Clips in a block of the search: 71 MB of products at a time."""
 
-_COMPARED = 1024
+_PAIR_BLOCK = 1024
 """Pairs compared at a time."""
 
 
@@ -53,8 +53,12 @@ class DuplicateInputs(FrozenModel):
 
 
 @dataclass(frozen=True)
-class Clips:
-    """All usable clips, in order. ``episode``: number of its table. ``span``: first, last PTS."""
+class FingerprintedClips:
+    """All N usable clips, in order.
+
+    ``episode``: index of the clip's table [N]. ``span``: first and last source PTS [N, 2].
+    ``thumbs``: thumbnails, uint8 [N, thumbnails, values].
+    """
 
     ids: Sequence[str]
     episode_ids: Sequence[str]
@@ -64,39 +68,46 @@ class Clips:
 
 
 @dataclass(frozen=True)
-class Twin:
-    """The kept clip that a clip is most like. ``shift``: thumbnails by which it begins later."""
+class DuplicateMatch:
+    """The most similar earlier clip that passed. ``index``: its position in the clips.
 
-    number: int
+    ``motion``: correlation of the common motion. ``shift``: thumbnails by which it starts later.
+    """
+
+    index: int
     motion: float
     shift: int
 
 
 def run(inputs: DuplicateInputs, settings: DuplicateSettings, out: Path) -> StageReport:
-    """One row per usable clip, and a clips table per episode in ``out / EPISODES``.
+    """Return one row per usable clip; write a clips table per episode to ``EPISODES_FOLDER``.
 
-    Raises BadInput when a clip has no fingerprint that can be compared.
+    Raises BadInput when a clip has no comparable fingerprint.
     """
-    clips = _read(inputs.clips)
-    kept, twins = find(clips, settings)
+    clips = _read_clips(inputs.clips)
+    unique, matches = find_duplicates(clips, settings)
     verdicts: dict[str, Row] = {}
-    for number, name in enumerate(clips.ids):
-        twin = twins.get(number)
-        values = {"clip_id": name, "episode_id": clips.episode_ids[number]}
-        similarity = round(max(0.0, twin.motion), 6) if twin is not None else 0.0
-        if twin is None or kept[number]:
+    for index, name in enumerate(clips.ids):
+        match = matches.get(index)
+        values = {"clip_id": name, "episode_id": clips.episode_ids[index]}
+        similarity = round(max(0.0, match.motion), 6) if match is not None else 0.0
+        if match is None or unique[index]:
             verdicts[name] = tables.ok(**values, twin_clip_id="", similarity=similarity)
             continue
-        other = clips.ids[twin.number]
-        seconds = float(twin.shift * fingerprint.SPACING)
-        detail = f"the footage of {other}, {seconds:+.2f} s; {twin.motion:.2f} of the motion common"
-        verdicts[name] = tables.rejected(
-            Reason.NEAR_DUPLICATE, detail, **values, twin_clip_id=other, similarity=similarity
+        original = clips.ids[match.index]
+        seconds = float(match.shift * fingerprint.THUMBNAIL_INTERVAL)
+        detail = (
+            f"the footage of {original}, {seconds:+.2f} s; {match.motion:.2f} of the motion common"
         )
-    (out / EPISODES).mkdir()
+        verdicts[name] = tables.rejected(
+            Reason.NEAR_DUPLICATE, detail, **values, twin_clip_id=original, similarity=similarity
+        )
+    (out / EPISODES_FOLDER).mkdir()
     for ref in inputs.clips:
-        path = out / EPISODES / _file_name(ref)
-        rows = [_judged(row, verdicts, ref, path) for row in tables.read(ref.path, tables.CLIPS)]
+        path = out / EPISODES_FOLDER / _file_name(ref)
+        rows = [
+            _with_verdict(row, verdicts, ref, path) for row in tables.read(ref.path, tables.CLIPS)
+        ]
         tables.write(path, tables.CLIPS, rows, stage_key=ref.key)
     return StageReport(list(verdicts.values()), rows_in=len(clips.ids))
 
@@ -116,9 +127,9 @@ STAGE = Stage(
 )
 
 
-def episode_tables(ref: TableRef, clips: Sequence[TableRef]) -> list[TableRef]:
-    """The clips tables without duplicates, in the order of the ``clips`` that they came from."""
-    return [_episode_table(ref.folder / EPISODES / _file_name(one), one) for one in clips]
+def deduplicated_clip_tables(ref: TableRef, clips: Sequence[TableRef]) -> list[TableRef]:
+    """Return the clips tables with duplicates rejected, in the order of the input ``clips``."""
+    return [_episode_table(ref.folder / EPISODES_FOLDER / _file_name(t), t) for t in clips]
 
 
 def _episode_table(path: Path, clips: TableRef) -> TableRef:
@@ -133,49 +144,49 @@ def _episode_table(path: Path, clips: TableRef) -> TableRef:
 
 
 def _file_name(clips: TableRef) -> str:
-    # A table without rows names no episode; its key is of its content too.
+    # A table without rows has no episode id; its stage key identifies it in any case.
     return f"{clips.key}.parquet"
 
 
-def _judged(row: Row, verdicts: dict[str, Row], ref: TableRef, path: Path) -> Row:
-    """A clip's row with its verdict, its files named from the table at ``path``.
+def _with_verdict(row: ClipRow, verdicts: Mapping[str, Row], ref: TableRef, path: Path) -> Row:
+    """Return a clip's row with its verdict and with file paths relative to the table at ``path``.
 
-    A staging folder lies as deep in the store as the place it is committed to.
+    A staging folder is at the same depth in the store as the folder it is committed to.
     """
-    files = {
-        name: Path(os.path.relpath(ref.folder / row[name], path.parent)).as_posix()
-        for name in ("file", "audio_file")
-        if row[name]
-    }
+    result: Row = {**row}
+    for name in ("file", "audio_file"):
+        if result[name]:
+            relative = os.path.relpath(ref.folder / result[name], path.parent)
+            result[name] = Path(relative).as_posix()
     verdict = verdicts.get(row["clip_id"])
-    if verdict is None:
-        return row | files
-    return row | files | {name: verdict[name] for name in ("status", "reason", "detail")}
+    if verdict is not None:
+        result |= {name: verdict[name] for name in ("status", "reason", "detail")}
+    return result
 
 
-def _read(refs: Sequence[TableRef]) -> Clips:
+def _read_clips(refs: Sequence[TableRef]) -> FingerprintedClips:
     ids: list[str] = []
     episode_ids: list[str] = []
     episode: list[int] = []
     span: list[tuple[int, int]] = []
-    thumbs = [np.zeros((0, fingerprint.THUMBS, fingerprint.CELLS), np.uint8)]
+    thumbs = [np.zeros((0, fingerprint.THUMBNAILS, fingerprint.THUMBNAIL_VALUES), np.uint8)]
     for number, ref in enumerate(refs):
         rows = list(tables.usable(tables.read(ref.path, tables.CLIPS)))
-        rows.sort(key=lambda row: int(row["source_pts"][0]))
+        rows.sort(key=lambda row: row["source_pts"][0])
         ids += [row["clip_id"] for row in rows]
         episode_ids += [row["episode_id"] for row in rows]
         episode += [number] * len(rows)
         span += [(row["source_pts"][0], row["source_pts"][-1]) for row in rows]
         try:
-            thumbs.append(fingerprint.read([row["fingerprint"] for row in rows]))
+            thumbs.append(fingerprint.parse_fingerprints([row["fingerprint"] for row in rows]))
         except ValueError as error:
             raise BadInput(
                 f"clips cannot be compared ({error})",
                 where=str(ref.path),
-                fix="Make the clips again with this version of MiMix.",
+                fix="Cut the clips again with this version of MiMix.",
             ) from error
-        progress.advance(number + 1, len(refs), "episodes read")
-    return Clips(
+        progress.report_progress(number + 1, len(refs), "episodes read")
+    return FingerprintedClips(
         ids,
         episode_ids,
         np.array(episode, np.int64),
@@ -184,77 +195,82 @@ def _read(refs: Sequence[TableRef]) -> Clips:
     )
 
 
-def find(clips: Clips, settings: DuplicateSettings) -> tuple[NDArray[np.bool_], dict[int, Twin]]:
-    """Which clips are kept, and of clips that are like a kept one before them, that one."""
+def find_duplicates(
+    clips: FingerprintedClips, settings: DuplicateSettings
+) -> tuple[NDArray[np.bool_], dict[int, DuplicateMatch]]:
+    """Return which clips pass [N], and by clip index the most similar earlier clip that passed."""
     total = len(clips.ids)
-    kept = np.ones(total, bool)
-    twins: dict[int, Twin] = {}
-    vectors = fingerprint.search_vectors(clips.thumbs)
-    for start in range(0, total, _LATER):
-        later = np.arange(start, min(start + _LATER, total))
-        likest: dict[int, list[Twin]] = {}
-        for pairs in _candidates(vectors, later, kept, clips, settings):
-            for number, twin in _alike(clips, pairs, settings):
-                likest.setdefault(number, []).append(twin)
-        # In order: who is rejected here is nobody's twin any more.
-        for number in sorted(likest):
-            standing = [twin for twin in likest[number] if kept[twin.number]]
-            if standing:
-                best = max(standing, key=lambda twin: (twin.motion, -twin.number))
-                twins[number] = best
-                kept[number] = best.motion < settings.min_motion
-        progress.advance(int(later[-1]) + 1, total, "clips compared")
-    return kept, twins
+    unique = np.ones(total, bool)
+    matches: dict[int, DuplicateMatch] = {}
+    vectors = fingerprint.build_search_vectors(clips.thumbs)
+    for start in range(0, total, _LATER_BLOCK):
+        later = np.arange(start, min(start + _LATER_BLOCK, total))
+        candidates: dict[int, list[DuplicateMatch]] = {}
+        for pairs in _search_pairs(vectors, later, unique, clips, settings):
+            for index, match in _compare_pairs(clips, pairs, settings):
+                candidates.setdefault(index, []).append(match)
+        # In order: a clip that is rejected here no longer matches any later one.
+        for index in sorted(candidates):
+            remaining = [match for match in candidates[index] if unique[match.index]]
+            if remaining:
+                best = max(remaining, key=lambda match: (match.motion, -match.index))
+                matches[index] = best
+                unique[index] = best.motion < settings.min_motion_similarity
+        progress.report_progress(int(later[-1]) + 1, total, "clips compared")
+    return unique, matches
 
 
-def _candidates(
+def _search_pairs(
     vectors: NDArray[np.int8],
     later: NDArray[np.int64],
-    kept: NDArray[np.bool_],
-    clips: Clips,
+    unique: NDArray[np.bool_],
+    clips: FingerprintedClips,
     settings: DuplicateSettings,
 ) -> Iterator[NDArray[np.int64]]:
-    """Pairs (later, earlier) [pairs, 2] that the search does not rule out."""
-    least = fingerprint.SEARCH_LEAST * fingerprint.SEARCH_SCALE**2
+    """Yield pairs (later, earlier) [pairs, 2] that the search does not rule out."""
+    min_product = fingerprint.MIN_SEARCH_PRODUCT * fingerprint.SEARCH_VECTOR_LENGTH**2
     width = vectors.shape[-1]
-    queries = vectors[later][:, _QUERIES].reshape(-1, width).astype(np.float32)
-    standing = np.flatnonzero(kept[: later[-1] + 1])
-    for start in range(0, len(standing), _EARLIER):
-        earlier = standing[start : start + _EARLIER]
+    queries = vectors[later][:, _QUERY_POSITIONS].reshape(-1, width).astype(np.float32)
+    unique_indices = np.flatnonzero(unique[: later[-1] + 1])
+    for start in range(0, len(unique_indices), _EARLIER_BLOCK):
+        earlier = unique_indices[start : start + _EARLIER_BLOCK]
         searched = vectors[earlier].reshape(-1, width).astype(np.float32)
-        hits = np.flatnonzero(queries @ searched.T >= least)
+        hits = np.flatnonzero(queries @ searched.T >= min_product)
         rows, columns = np.divmod(hits, len(searched))
-        codes = np.unique((rows // len(_QUERIES)) * len(earlier) + columns // fingerprint.SEARCHED)
+        codes = np.unique(
+            (rows // len(_QUERY_POSITIONS)) * len(earlier) + columns // fingerprint.SEARCH_POSITIONS
+        )
         pairs = np.stack([later[codes // len(earlier)], earlier[codes % len(earlier)]], axis=1)
-        yield pairs[_may_be_compared(clips, pairs, settings)]
-        progress.advance(int(later[0]), len(vectors), "clips compared")
+        yield pairs[_comparable(clips, pairs, settings)]
+        progress.report_progress(int(later[0]), len(vectors), "clips compared")
 
 
-def _may_be_compared(
-    clips: Clips, pairs: NDArray[np.int64], settings: DuplicateSettings
+def _comparable(
+    clips: FingerprintedClips, pairs: NDArray[np.int64], settings: DuplicateSettings
 ) -> NDArray[np.bool_]:
+    """Return which pairs are of two episodes, or of one without overlap if settings allow it."""
     later, earlier = pairs[:, 0], pairs[:, 1]
-    same = clips.episode[later] == clips.episode[earlier]
-    allowed: NDArray[np.bool_] = ~same
+    allowed: NDArray[np.bool_] = clips.episode[later] != clips.episode[earlier]
     if settings.within_episode:
-        apart = clips.span[later, 0] > clips.span[earlier, 1]
-        allowed |= apart
+        allowed |= clips.span[later, 0] > clips.span[earlier, 1]
     return allowed & (earlier < later)
 
 
-def _alike(
-    clips: Clips, pairs: NDArray[np.int64], settings: DuplicateSettings
-) -> Iterator[tuple[int, Twin]]:
-    overlap = fingerprint.least_overlap(exact(settings.min_overlap))
-    for start in range(0, len(pairs), _COMPARED):
-        later, earlier = pairs[start : start + _COMPARED].T
-        found = fingerprint.compare(
+def _compare_pairs(
+    clips: FingerprintedClips, pairs: NDArray[np.int64], settings: DuplicateSettings
+) -> Iterator[tuple[int, DuplicateMatch]]:
+    """Yield each later clip that has motion in common with an earlier one, with the match."""
+    overlap = fingerprint.min_overlap_thumbnails(exact_seconds(settings.min_overlap_seconds))
+    for start in range(0, len(pairs), _PAIR_BLOCK):
+        later, earlier = pairs[start : start + _PAIR_BLOCK].T
+        comparison = fingerprint.compare_clips(
             clips.thumbs[later],
             clips.thumbs[earlier],
             overlap=overlap,
-            likeness=settings.min_likeness,
+            min_similarity=settings.min_frame_similarity,
         )
-        for index in np.flatnonzero(found.motion > 0):
-            twin = Twin(int(earlier[index]), float(found.motion[index]), int(found.shift[index]))
-            yield int(later[index]), twin
-        progress.advance(start, len(pairs), "likely pairs compared")
+        motion, shift = comparison.motion_correlation, comparison.shift
+        for index in np.flatnonzero(motion > 0):
+            match = DuplicateMatch(int(earlier[index]), float(motion[index]), int(shift[index]))
+            yield int(later[index]), match
+        progress.report_progress(start, len(pairs), "candidate pairs compared")

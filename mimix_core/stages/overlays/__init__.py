@@ -1,6 +1,6 @@
-"""The overlay rectangle of an episode: where subtitles stand, what credits are, what is kept.
+"""Find burned-in text, black borders and credits, and compute an episode's crop rectangle.
 
-Source: paper, section 3.3 (bottom text overlays are cropped). Decision: docs/decisions/0009.
+Source: paper, section 3.3 (text overlays at the bottom are cropped). Decision: docs/decisions/0009.
 """
 
 from mimix_core.stages.overlays.stage import STAGE, OverlayInputs, run

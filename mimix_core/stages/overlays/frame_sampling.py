@@ -1,4 +1,4 @@
-"""Which frames of an episode are looked at, and how they are come by cheaply."""
+"""Choose which frames of an episode to sample, and read them with minimal decoding."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from math import ceil
 from typing import Any
 
 from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_RATE, clip_duration
-from mimix_core.media import UnreadableVideo, Video
-from mimix_core.tables import Row
+from mimix_core.media import UnreadableVideo, VideoReader
+from mimix_core.tables import SceneRow
 
-_CLIP = clip_duration(CLIP_FRAMES, CLIP_RATE)
-"""A scene shorter than this (s) cannot hold a clip."""
+_CLIP_SECONDS = clip_duration(CLIP_FRAMES, CLIP_RATE)
+"""A scene shorter than this cannot contain a clip."""
 
-_NEAR = Fraction(3)
-"""A frame at most this far ahead (s) is decoded up to; a farther one is jumped to."""
+_MAX_DECODE_AHEAD_SECONDS = Fraction(3)
+"""A frame at most this far ahead is reached by decoding, a farther one by seeking."""
 
 
 @dataclass(frozen=True)
-class Target:
-    """A frame that is wanted: at ``pts``, or a keyframe from ``earliest`` on; before ``end``.
+class SamplingTarget:
+    """A frame to sample: the one at ``pts``, or a keyframe at or after ``earliest``.
 
-    ``scene``: index of the usable scene it is of, whose first frame stands at ``start``.
+    ``scene``: index of its usable scene, which is the interval [``start``, ``end``) in PTS.
     """
 
     scene: int
@@ -35,38 +35,38 @@ class Target:
     end: int
 
 
-def time_base(scene: Row) -> Fraction:
-    """Seconds of a PTS tick."""
+def scene_time_base(scene: SceneRow) -> Fraction:
+    """Return the seconds of one PTS tick."""
     return Fraction(scene["time_base_num"], scene["time_base_den"])
 
 
-def length(scene: Row) -> Fraction:
-    """Seconds that a scene lasts."""
-    ticks: int = scene["end_pts"] - scene["start_pts"]
-    return ticks * time_base(scene)
+def scene_duration(scene: SceneRow) -> Fraction:
+    """Return a scene's duration in seconds."""
+    ticks = scene["end_pts"] - scene["start_pts"]
+    return ticks * scene_time_base(scene)
 
 
-def holds_a_clip(scene: Row) -> bool:
-    """Whether 81 frames at 16/s fit into the scene."""
-    return length(scene) >= _CLIP
+def fits_clip(scene: SceneRow) -> bool:
+    """Return whether a clip (81 frames at 16/s) fits into the scene."""
+    return scene_duration(scene) >= _CLIP_SECONDS
 
 
-def targets(scenes: Sequence[Row], count: int) -> list[Target]:
-    """The frames to look at, in order.
+def plan_sampling_targets(scenes: Sequence[SceneRow], count: int) -> list[SamplingTarget]:
+    """Choose the frames to sample, in order.
 
-    Every scene that can hold a clip gives two or more, one for each clip length it lasts, and its
-    share of ``count``. Of the shorter ones those are looked at that hold one of ``count`` points
-    spread evenly over the time of all scenes: they give no clip but tell of overlays.
+    A scene into which a clip fits gets at least two frames, at least one for each clip length and
+    at least its share of ``count``. Shorter scenes yield no clips but show overlays: those are
+    sampled that contain one of ``count`` points spread evenly over the time of all scenes.
     """
-    found = []
-    total = sum((length(scene) for scene in scenes), Fraction(0))
+    targets = []
+    total = sum((scene_duration(scene) for scene in scenes), Fraction(0))
     for index, scene in enumerate(scenes):
-        if holds_a_clip(scene):
-            share = ceil(count * length(scene) / total)
-            parts = max(2, share, int(length(scene) // _CLIP))
+        if fits_clip(scene):
+            share = ceil(count * scene_duration(scene) / total)
+            parts = max(2, share, int(scene_duration(scene) // _CLIP_SECONDS))
             start, ticks = scene["start_pts"], scene["end_pts"] - scene["start_pts"]
-            found += [
-                Target(
+            targets += [
+                SamplingTarget(
                     index,
                     start + ticks * (4 * part + 2) // (4 * parts),
                     start + ticks * (4 * part + 1) // (4 * parts),
@@ -80,48 +80,50 @@ def targets(scenes: Sequence[Row], count: int) -> list[Target]:
         at = ends[-1] * (2 * point + 1) // (2 * count)
         index = bisect_right(ends, at)
         scene = scenes[index]
-        if not holds_a_clip(scene):
+        if not fits_clip(scene):
             start, end = scene["start_pts"], scene["end_pts"]
             pts = end - (ends[index] - at)
-            found.append(Target(index, pts, (start + pts) // 2, start, end))
-    return sorted(found, key=lambda target: (target.pts, target.scene))
+            targets.append(SamplingTarget(index, pts, (start + pts) // 2, start, end))
+    return sorted(targets, key=lambda target: (target.pts, target.scene))
 
 
-def frames_near(video: Video, wanted: Sequence[Target]) -> Iterator[tuple[Target, Any]]:
-    """For each target in order its frame, or the UnreadableVideo that kept it from coming.
+def read_target_frames(
+    video: VideoReader, targets: Sequence[SamplingTarget]
+) -> Iterator[tuple[SamplingTarget, Any]]:
+    """Yield each target in order with its frame, or with the UnreadableVideo raised for it.
 
-    Frames that no other frame refers to are not decoded, so what comes is the first reference
-    frame at or after the wanted PTS. Where that lies behind the scene, the scene's first frame
-    comes in its stead, once: a scene may be one frame that is shown for long. No frame comes twice.
+    Non-reference frames are not decoded: the frame is the first reference frame at or after the
+    target's PTS. If that is past the end of the scene, the scene's first frame is used instead,
+    once per scene: a scene may be a single frame that is shown for long. No frame is used twice.
     """
-    near = int(_NEAR / video.info.time_base)
+    max_ahead = int(_MAX_DECODE_AHEAD_SECONDS / video.info.time_base)
     frames: Iterator[Any] = iter(())
-    at: int | None = None
-    seen: set[int] = set()
-    for target in wanted:
-        if at is not None and at >= target.pts:
+    position: int | None = None
+    sampled_scenes: set[int] = set()
+    for target in targets:
+        if position is not None and position >= target.pts:
             continue
         try:
-            if at is None or target.pts - at > near:
+            if position is None or target.pts - position > max_ahead:
                 video.stream.codec_context.skip_frame = "NONREF"
                 frames = video.frames_from(target.pts)
-            frame = _first(frames, target)
-            at = None if frame is None else frame.pts
-            if target.scene not in seen and (frame is None or frame.pts >= target.end):
+            frame = _first_match(frames, target)
+            position = None if frame is None else frame.pts
+            if target.scene not in sampled_scenes and (frame is None or frame.pts >= target.end):
                 video.stream.codec_context.skip_frame = "DEFAULT"
-                whole = video.frames_from(target.start)
-                frame = next((one for one in whole if one.pts >= target.start), None)
-                at = None
+                scene_frames = video.frames_from(target.start)
+                frame = next((f for f in scene_frames if f.pts >= target.start), None)
+                position = None
         except UnreadableVideo as error:
-            at = None
+            position = None
             yield target, error
             continue
         if frame is not None and target.start <= frame.pts < target.end:
-            seen.add(target.scene)
+            sampled_scenes.add(target.scene)
             yield target, frame
 
 
-def _first(frames: Iterator[Any], target: Target) -> Any:
+def _first_match(frames: Iterator[Any], target: SamplingTarget) -> Any:
     for frame in frames:
         if frame.pts >= target.pts or (frame.key_frame and frame.pts >= target.earliest):
             return frame

@@ -1,7 +1,7 @@
-"""Stage ``overlays``: for each usable scene the rectangle that is kept, or why there is none.
+"""Stage ``overlays``: compute the crop rectangle of each usable scene, or why it has none.
 
-One rectangle an episode: all frames that are looked at speak together, and what they say of the
-bottom band and of black borders holds for every scene. Credits reject their scene.
+One rectangle per episode: the evidence of all sampled frames about the bottom band and black
+borders is combined and applies to every scene. Credits reject their scene.
 """
 
 from __future__ import annotations
@@ -20,29 +20,37 @@ from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
-from mimix_core.media import Rect, UnreadableVideo, open_video, shown_rgb
+from mimix_core.media import Rect, UnreadableVideo, open_video, to_display_rgb
 from mimix_core.settings import OverlaySettings
-from mimix_core.stages.overlays.credits import credit_scenes
-from mimix_core.stages.overlays.frame_sampling import Target, frames_near, holds_a_clip, targets
-from mimix_core.stages.overlays.letterbox_detection import lit_edges, picture
+from mimix_core.stages.overlays.credits import detect_credits
+from mimix_core.stages.overlays.frame_sampling import (
+    SamplingTarget,
+    fits_clip,
+    plan_sampling_targets,
+    read_target_frames,
+)
+from mimix_core.stages.overlays.letterbox_detection import (
+    detect_content_edges,
+    estimate_content_rect,
+)
 from mimix_core.stages.overlays.persistent_text import (
-    PARTS,
-    Sample,
-    above,
-    clear_scenes,
-    overlay_lines,
+    EPISODE_PARTS,
+    SampledFrame,
+    crop_above_text,
+    find_overlay_free_scenes,
+    find_overlay_text,
 )
 from mimix_core.stages.overlays.text_detection import (
-    Box,
-    Detector,
-    DetectorFailed,
-    no_text,
-    rapidocr,
-    text_lines,
+    PixelBox,
+    TextDetectionError,
+    TextDetector,
+    detect_no_text,
+    detect_text_lines,
+    detect_text_rapidocr,
 )
-from mimix_core.tables import Reason, Row
+from mimix_core.tables import Reason, Row, SceneRow
 
-_DETECTORS: dict[str, Detector] = {"none": no_text, "rapidocr": rapidocr}
+_DETECTORS: dict[str, TextDetector] = {"none": detect_no_text, "rapidocr": detect_text_rapidocr}
 
 _THREADS = 2
 
@@ -57,37 +65,39 @@ class OverlayInputs(FrozenModel):
 
 
 @dataclass(frozen=True)
-class _Looks:
-    """What was seen of an episode. ``unseen``: per scene the error that kept a frame away."""
+class _EpisodeSamples:
+    """The sampled frames of an episode. ``errors``: by scene, why a frame could not be read."""
 
     width: int
     height: int
-    samples: Sequence[Sample]
-    unseen: dict[int, UnreadableVideo]
+    samples: Sequence[SampledFrame]
+    errors: dict[int, UnreadableVideo]
 
 
 def run(inputs: OverlayInputs, settings: OverlaySettings, out: Path) -> StageReport:
-    """One row per usable scene."""
+    """Return one row per usable scene."""
     scenes = _usable_scenes(inputs)
-    blank = [_values(inputs, scene, settings.backend) for scene in scenes]
+    empty_rows = [_empty_columns(inputs, scene, settings.backend) for scene in scenes]
     try:
-        looks = _look(inputs.video.path, scenes, settings, _DETECTORS[settings.backend])
-        rows, overlays = _judge(scenes, blank, looks, settings)
-        _save_frames(inputs.video.path, scenes, rows, looks.samples, overlays, out)
+        episode = _sample_episode(inputs.video.path, scenes, settings, _DETECTORS[settings.backend])
+        rows, overlays = _build_rows(scenes, empty_rows, episode, settings)
+        _save_frames(inputs.video.path, scenes, rows, episode.samples, overlays, out)
     except UnreadableVideo as error:
-        rows = [tables.failed(error.reason, error.what, **values) for values in blank]
+        rows = [tables.failed(error.reason, error.what, **values) for values in empty_rows]
         return StageReport(rows, rows_in=len(scenes))
-    except DetectorFailed as error:
-        rows = [tables.failed(Reason.DETECTOR_FAILED, str(error), **values) for values in blank]
+    except TextDetectionError as error:
+        rows = [
+            tables.failed(Reason.DETECTOR_FAILED, str(error), **values) for values in empty_rows
+        ]
         return StageReport(rows, rows_in=len(scenes))
-    notes = {"frames_looked_at": len(looks.samples), "scenes_hard_to_read": len(looks.unseen)}
+    notes = {"frames_looked_at": len(episode.samples), "scenes_hard_to_read": len(episode.errors)}
     return StageReport(rows, rows_in=len(scenes), notes=notes)
 
 
-def broken(inputs: OverlayInputs, reason: Reason, detail: str) -> StageReport:
-    """The rows of an episode whose process died or hung: every usable scene failed."""
+def failed_rows(inputs: OverlayInputs, reason: Reason, detail: str) -> StageReport:
+    """Return the rows of an episode whose process died or hung: every usable scene failed."""
     scenes = _usable_scenes(inputs)
-    rows = [tables.failed(reason, detail, **_values(inputs, scene, "")) for scene in scenes]
+    rows = [tables.failed(reason, detail, **_empty_columns(inputs, scene, "")) for scene in scenes]
     return StageReport(rows, rows_in=len(scenes))
 
 
@@ -104,58 +114,63 @@ STAGE = Stage(
     settings=OverlaySettings,
     table=tables.OVERLAYS,
     run=run,
-    failed_rows=broken,
+    failed_rows=failed_rows,
 )
 
 
-def _usable_scenes(inputs: OverlayInputs) -> list[Row]:
-    """In the order of the episode."""
+def _usable_scenes(inputs: OverlayInputs) -> list[SceneRow]:
+    """Return the usable scenes in the order of the episode."""
     scenes = tables.usable(tables.read(inputs.scenes.path, tables.SCENES))
-    return sorted(scenes, key=lambda scene: int(scene["start_pts"]))
+    return sorted(scenes, key=lambda scene: scene["start_pts"])
 
 
-def _look(path: Path, scenes: Sequence[Row], settings: OverlaySettings, detect: Detector) -> _Looks:
-    """Read the sampled frames of all scenes. Raises UnreadableVideo, DetectorFailed."""
-    wanted = targets(scenes, settings.sampled_frames)
-    samples: list[Sample] = []
-    unseen: dict[int, UnreadableVideo] = {}
-    if not wanted:
-        return _Looks(0, 0, samples, unseen)
+def _sample_episode(
+    path: Path, scenes: Sequence[SceneRow], settings: OverlaySettings, detect: TextDetector
+) -> _EpisodeSamples:
+    """Read the sampled frames of all scenes. Raises UnreadableVideo, TextDetectionError."""
+    targets = plan_sampling_targets(scenes, settings.sampled_frames)
+    samples: list[SampledFrame] = []
+    errors: dict[int, UnreadableVideo] = {}
+    if not targets:
+        return _EpisodeSamples(0, 0, samples, errors)
     start, end = scenes[0]["start_pts"], scenes[-1]["end_pts"]
     with open_video(path, threads=_THREADS) as video:
         geometry = video.info.geometry
-        for done, (target, frame) in enumerate(frames_near(video, wanted), start=1):
+        for done, (target, frame) in enumerate(read_target_frames(video, targets), start=1):
             if isinstance(frame, UnreadableVideo):
-                unseen[target.scene] = frame
+                errors[target.scene] = frame
                 continue
-            image = shown_rgb(frame, video.info)
-            lines = text_lines(image, detect, frame.pts)
-            part = (frame.pts - start) * PARTS // (end - start)
-            edges = lit_edges(image, lines)
-            samples.append(Sample(target.scene, part, frame.pts, lines, edges))
-            progress.advance(done, len(wanted), "frames looked at")
+            image = to_display_rgb(frame, video.info)
+            lines = detect_text_lines(image, detect, frame.pts)
+            part = (frame.pts - start) * EPISODE_PARTS // (end - start)
+            edges = detect_content_edges(image, lines)
+            samples.append(SampledFrame(target.scene, part, frame.pts, lines, edges))
+            progress.report_progress(done, len(targets), "frames sampled")
     if not samples:
-        raise next(iter(unseen.values()), UnreadableVideo("not one frame could be sampled"))
-    return _Looks(geometry.width, geometry.height, samples, unseen)
+        raise next(iter(errors.values()), UnreadableVideo("not one frame could be sampled"))
+    return _EpisodeSamples(geometry.width, geometry.height, samples, errors)
 
 
-def _judge(
-    scenes: Sequence[Row], blank: Sequence[Row], looks: _Looks, settings: OverlaySettings
-) -> tuple[list[Row], list[list[Box]]]:
-    """The rows of all scenes, and the overlay lines of each sample."""
-    width, height, samples = looks.width, looks.height, looks.samples
-    overlays = overlay_lines(samples, width, height, settings)
-    credited = credit_scenes(scenes, samples, overlays, height, settings)
-    content = picture(width, height, [sample.edges for sample in samples])
-    shared = above(
+def _build_rows(
+    scenes: Sequence[SceneRow],
+    empty_rows: Sequence[Row],
+    episode: _EpisodeSamples,
+    settings: OverlaySettings,
+) -> tuple[list[Row], list[list[PixelBox]]]:
+    """Return the rows of all scenes and the overlay lines of each sample."""
+    width, height, samples = episode.width, episode.height, episode.samples
+    overlays = find_overlay_text(samples, width, height, settings)
+    credits_evidence = detect_credits(scenes, samples, overlays, height, settings)
+    content = estimate_content_rect(width, height, [sample.edges for sample in samples])
+    episode_crop = crop_above_text(
         content, [box for boxes in overlays for box in boxes], ceil(settings.margin * height)
     )
-    clear = clear_scenes(samples, overlays)
-    looked_at = {sample.scene for sample in samples}
+    overlay_free = find_overlay_free_scenes(samples, overlays)
+    sampled_scenes = {sample.scene for sample in samples}
     rows = []
-    for index, (scene, empty) in enumerate(zip(scenes, blank, strict=True)):
-        keep = content if index in clear else shared
-        here = [
+    for index, (scene, empty) in enumerate(zip(scenes, empty_rows, strict=True)):
+        crop = content if index in overlay_free else episode_crop
+        scene_samples = [
             (sample, boxes)
             for sample, boxes in zip(samples, overlays, strict=True)
             if sample.scene == index
@@ -163,20 +178,25 @@ def _judge(
         values = empty | {
             "width": width,
             "height": height,
-            "sampled_pts": [sample.pts for sample, _ in here],
+            "sampled_pts": [sample.pts for sample, _ in scene_samples],
             "boxes": [
-                {"pts": sample.pts, "box": list(box)} for sample, boxes in here for box in boxes
+                {"pts": sample.pts, "box": list(box)}
+                for sample, boxes in scene_samples
+                for box in boxes
             ],
-            **_crop(keep),
+            **_crop_columns(crop),
         }
-        loss = 1 - keep.height / content.height
-        if index not in looked_at and holds_a_clip(scene):
-            error = looks.unseen.get(index, UnreadableVideo("no frame of the scene can be read"))
+        loss = 1 - crop.height / content.height
+        if index not in sampled_scenes and fits_clip(scene):
+            error = episode.errors.get(index, UnreadableVideo("no frame of the scene can be read"))
             rows.append(tables.failed(error.reason, error.what, **values))
-        elif index in credited:
-            rows.append(tables.rejected(Reason.SCENE_CREDITS, credited[index], **values))
+        elif index in credits_evidence:
+            rows.append(tables.rejected(Reason.SCENE_CREDITS, credits_evidence[index], **values))
         elif loss > settings.max_height_loss:
-            detail = f"the text reaches {loss:.0%} up, {settings.max_height_loss:.0%} may be cut"
+            detail = (
+                f"cropping the text would remove {loss:.0%} of the height, "
+                f"at most {settings.max_height_loss:.0%} is allowed"
+            )
             rows.append(tables.rejected(Reason.CROP_TOO_DEEP, detail, **values))
         else:
             rows.append(tables.ok(**values))
@@ -185,49 +205,49 @@ def _judge(
 
 def _save_frames(
     path: Path,
-    scenes: Sequence[Row],
+    scenes: Sequence[SceneRow],
     rows: Sequence[Row],
-    samples: Sequence[Sample],
-    overlays: Sequence[Sequence[Box]],
+    samples: Sequence[SampledFrame],
+    overlays: Sequence[Sequence[PixelBox]],
     out: Path,
 ) -> None:
-    """For the report: the frame with most overlay lines (else the middle one), one of credits.
+    """Save frames for the report: that with most overlay lines (or the middle), one of credits.
 
-    Names them in ``frame_file`` of their rows. Raises UnreadableVideo when a frame that was there
-    before does not come again.
+    Sets ``frame_file`` of their rows. Raises UnreadableVideo when a frame that could be sampled
+    before cannot be read again.
     """
     if not samples:
         return
     most = max(range(len(samples)), key=lambda index: (len(overlays[index]), -index))
-    chosen = {most if overlays[most] else len(samples) // 2}
-    credit = [
+    selected = {most if overlays[most] else len(samples) // 2}
+    credits_samples = [
         index
         for index, sample in enumerate(samples)
         if rows[sample.scene]["reason"] == Reason.SCENE_CREDITS
     ]
-    if credit:
-        chosen.add(max(credit, key=lambda index: (len(samples[index].lines), -index)))
-    wanted = [
-        Target(
-            one.scene,
-            one.pts,
-            one.pts,
-            scenes[one.scene]["start_pts"],
-            scenes[one.scene]["end_pts"],
+    if credits_samples:
+        selected.add(max(credits_samples, key=lambda index: (len(samples[index].lines), -index)))
+    targets = [
+        SamplingTarget(
+            sample.scene,
+            sample.pts,
+            sample.pts,
+            scenes[sample.scene]["start_pts"],
+            scenes[sample.scene]["end_pts"],
         )
-        for one in (samples[index] for index in sorted(chosen))
+        for sample in (samples[index] for index in sorted(selected))
     ]
     with open_video(path, threads=_THREADS) as video:
-        for target, frame in frames_near(video, wanted):
+        for target, frame in read_target_frames(video, targets):
             if isinstance(frame, UnreadableVideo):
                 raise frame
             name = f"frame-{target.pts:010d}.jpg"
-            Image.fromarray(shown_rgb(frame, video.info)).save(out / name, quality=85)
+            Image.fromarray(to_display_rgb(frame, video.info)).save(out / name, quality=85)
             rows[target.scene]["frame_file"] = name
 
 
-def _values(inputs: OverlayInputs, scene: Row, backend: str) -> Row:
-    """The columns of a scene of which nothing was seen."""
+def _empty_columns(inputs: OverlayInputs, scene: SceneRow, backend: str) -> Row:
+    """Return the columns of a scene without sampled frames."""
     return {
         "scene_id": scene["scene_id"],
         "episode_id": ids.episode_id(inputs.show, inputs.video.sha256),
@@ -236,15 +256,15 @@ def _values(inputs: OverlayInputs, scene: Row, backend: str) -> Row:
         "height": 0,
         "sampled_pts": [],
         "boxes": [],
-        **_crop(Rect(0, 0, 0, 0)),
+        **_crop_columns(Rect(0, 0, 0, 0)),
         "frame_file": "",
     }
 
 
-def _crop(keep: Rect) -> Row:
+def _crop_columns(crop: Rect) -> Row:
     return {
-        "crop_x": keep.x,
-        "crop_y": keep.y,
-        "crop_width": keep.width,
-        "crop_height": keep.height,
+        "crop_x": crop.x,
+        "crop_y": crop.y,
+        "crop_width": crop.width,
+        "crop_height": crop.height,
     }

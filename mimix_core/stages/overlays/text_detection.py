@@ -1,4 +1,4 @@
-"""Lines of text in a picture, by rapidocr's detector."""
+"""Detect lines of text in a frame with the detector of RapidOCR."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels as shown; x1 and y1 just outside."""
+PixelBox = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels as displayed; x1 and y1 are exclusive."""
 
-Detector = Callable[[NDArray[np.uint8]], list[Box]]
-"""Text boxes of a picture, uint8 RGB [height, width, 3]."""
+TextDetector = Callable[[NDArray[np.uint8]], list[PixelBox]]
+"""Returns the text boxes of an image, uint8 RGB [height, width, 3]."""
 
 _MAX_LINE_HEIGHT = 0.12
-"""Of the picture's height: a taller box is no line of text but something in the picture."""
+"""Share of the frame's height: a taller box is not a line of text but an object."""
 
 _MIN_LINE_ASPECT = 1.5
-"""Width to height: blossoms and butterflies are found as boxes, but as square ones."""
+"""Width to height: blossoms and butterflies are detected as text, but in square boxes."""
 
 _DETECTION_SIDE = 640
-"""The longer side of the picture that is looked at: subtitles and end rolls are found at it."""
+"""Longer side of the image for the detector: enough for subtitles and end rolls."""
 
 _THREADS = 2
 
 
-class DetectorFailed(Exception):
-    """The text detector broke: nothing is known about text in the picture."""
+class TextDetectionError(Exception):
+    """The text detector failed: whether the image contains text is unknown."""
 
 
-def text_lines(image: NDArray[np.uint8], detect: Detector, pts: int) -> tuple[Box, ...]:
-    """The boxes of a frame that have the shape of a line of text, sorted.
+def detect_text_lines(
+    image: NDArray[np.uint8], detect: TextDetector, pts: int
+) -> tuple[PixelBox, ...]:
+    """Detect the boxes of a frame that have the shape of a line of text, sorted.
 
-    Raises DetectorFailed for whatever the detector raises.
+    Raises TextDetectionError for any exception of the detector.
     """
     try:
         boxes = detect(image)
     except Exception as error:
-        raise DetectorFailed(f"{type(error).__name__} at PTS {pts}: {error}") from error
+        raise TextDetectionError(f"{type(error).__name__} at PTS {pts}: {error}") from error
     height = image.shape[0]
     return tuple(
         sorted(
@@ -51,9 +53,9 @@ def text_lines(image: NDArray[np.uint8], detect: Detector, pts: int) -> tuple[Bo
     )
 
 
-def text_rows(lines: Sequence[Box]) -> list[list[Box]]:
-    """The lines by the row of text they stand in: names and roles side by side are one row."""
-    rows: list[list[Box]] = []
+def group_text_rows(lines: Sequence[PixelBox]) -> list[list[PixelBox]]:
+    """Group boxes into rows of text: a name and a role next to each other are one row."""
+    rows: list[list[PixelBox]] = []
     for box in sorted(lines, key=lambda box: (box[1] + box[3], box)):
         middle = (box[1] + box[3]) / 2
         if rows and rows[-1][0][1] <= middle < rows[-1][0][3]:
@@ -63,19 +65,19 @@ def text_rows(lines: Sequence[Box]) -> list[list[Box]]:
     return rows
 
 
-def no_text(image: NDArray[np.uint8]) -> list[Box]:
-    """The detector of the backend ``none``."""
+def detect_no_text(image: NDArray[np.uint8]) -> list[PixelBox]:
+    """Return no boxes: the detector of the backend ``none``."""
     return []
 
 
-def rapidocr(image: NDArray[np.uint8]) -> list[Box]:
-    """Boxes from PP-OCR's text detector; nothing is read."""
+def detect_text_rapidocr(image: NDArray[np.uint8]) -> list[PixelBox]:
+    """Detect text boxes with PP-OCR's detector, without recognizing the text."""
     height, width = image.shape[:2]
-    found = _engine()(
+    result = _rapidocr_engine()(
         np.ascontiguousarray(image[:, :, ::-1]), use_det=True, use_cls=False, use_rec=False
     )
     boxes = []
-    for corners in found.boxes if found.boxes is not None else ():
+    for corners in result.boxes if result.boxes is not None else ():
         xs, ys = corners[:, 0], corners[:, 1]
         x0, y0 = max(0, int(xs.min())), max(0, int(ys.min()))
         x1, y1 = min(width, ceil(xs.max())), min(height, ceil(ys.max()))
@@ -85,8 +87,8 @@ def rapidocr(image: NDArray[np.uint8]) -> list[Box]:
 
 
 @cache
-def _engine() -> Any:
-    """PP-OCR's text detector; its weights are part of the package."""
+def _rapidocr_engine() -> Any:
+    """Load PP-OCR's text detector; its weights are part of the package."""
     from rapidocr import RapidOCR
 
     return RapidOCR(

@@ -1,4 +1,4 @@
-"""What is said in each clip: a sidecar file, an embedded subtitle stream, or speech recognition.
+"""Assign dialogue to clips: from a subtitle file, a subtitle stream or speech recognition.
 
 Source: paper, section 3.1 (the captioner is given the dialogue).
 """

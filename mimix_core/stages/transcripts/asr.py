@@ -1,4 +1,4 @@
-"""Speech recognition with faster-whisper."""
+"""Recognize speech with faster-whisper."""
 
 from __future__ import annotations
 
@@ -6,33 +6,42 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mimix_core.domain.language_codes import language
+from mimix_core.domain.language_codes import normalize_language_code
 from mimix_core.engine import progress
 from mimix_core.errors import BadInput, MissingModel
 from mimix_core.media import read_audio
-from mimix_core.stages.transcripts.dialogue import Line, Word, flat, milliseconds, ordered
+from mimix_core.stages.transcripts.dialogue import (
+    DialogueLine,
+    TimedWord,
+    clean_text,
+    milliseconds_to_seconds,
+    sort_lines,
+)
 
-_AUDIO_RATE = 16_000
+_SAMPLE_RATE = 16_000
 _THREADS = 2
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Lines with their words, and the language they are in."""
+class Transcription:
+    """Lines with the times of their words, and the language they are in."""
 
-    lines: list[Line]
+    lines: list[DialogueLine]
     language: str
 
 
-def listen(video: Path, model: Path, *, start: Fraction, preferred: str) -> Heard | None:
-    """What faster-whisper hears in the whole episode; None when it has no audio.
+def transcribe(
+    video: Path, model: Path, *, start: Fraction, preferred_language: str
+) -> Transcription | None:
+    """Transcribe an episode's audio with faster-whisper; None when it has no audio.
 
-    Times count from ``start`` of the container's clock. ``preferred`` is the language to expect;
-    empty: it is told from the first half minute. Raises MissingModel, BadInput, UnreadableVideo.
+    ``start``: zero of the returned times, in seconds of the container's clock.
+    ``preferred_language``: language to expect; if empty, it is detected from the first 30 s. Raises
+    MissingModel, BadInput, UnreadableVideo.
     """
     from faster_whisper import WhisperModel
 
-    samples = read_audio(video, rate=_AUDIO_RATE, start=start)
+    samples = read_audio(video, rate=_SAMPLE_RATE, start=start)
     if samples is None:
         return None
     try:
@@ -45,12 +54,12 @@ def listen(video: Path, model: Path, *, start: Fraction, preferred: str) -> Hear
             where=model.name,
             fix="Name a folder with model.bin, config.json and tokenizer.json.",
         ) from error
-    # One temperature: the default's retries at higher ones draw at random. What was heard before
-    # is not given as context: a slip would be repeated to the end.
+    # A single temperature: the default retries at higher ones sample at random. Earlier text is
+    # not used as context: an error would be repeated to the end.
     try:
         segments, info = whisper.transcribe(
             samples,
-            language=language(preferred) or None,
+            language=normalize_language_code(preferred_language) or None,
             temperature=0.0,
             beam_size=5,
             condition_on_previous_text=False,
@@ -58,23 +67,22 @@ def listen(video: Path, model: Path, *, start: Fraction, preferred: str) -> Hear
         )
     except ValueError as error:
         raise BadInput(
-            f"the speech model does not know the language {preferred!r}",
+            f"the speech model does not know the language {preferred_language!r}",
             where="transcripts.language",
-            fix="Name one that it knows, or leave it empty.",
+            fix="Name a language that it knows, or leave it empty.",
         ) from error
     lines = []
     for segment in segments:
         words = tuple(
-            Word(_seconds(word.start), _seconds(word.end), flat(word.word))
+            TimedWord(_exact_seconds(word.start), _exact_seconds(word.end), clean_text(word.word))
             for word in segment.words or ()
-            if flat(word.word)
+            if clean_text(word.word)
         )
-        lines.append(
-            Line(_seconds(segment.start), _seconds(segment.end), flat(segment.text), words)
-        )
-        progress.advance(int(segment.end), int(info.duration), "seconds heard")
-    return Heard(ordered(lines), language(info.language))
+        start_seconds, end_seconds = _exact_seconds(segment.start), _exact_seconds(segment.end)
+        lines.append(DialogueLine(start_seconds, end_seconds, clean_text(segment.text), words))
+        progress.report_progress(int(segment.end), int(info.duration), "seconds transcribed")
+    return Transcription(sort_lines(lines), normalize_language_code(info.language))
 
 
-def _seconds(value: float) -> Fraction:
-    return milliseconds(round(value * 1000))
+def _exact_seconds(value: float) -> Fraction:
+    return milliseconds_to_seconds(round(value * 1000))

@@ -1,4 +1,4 @@
-"""Lines of dialogue on the episode's clock, and what of them is heard in a clip."""
+"""Lines of dialogue on the episode's clock, and their selection for a clip."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from mimix_core.domain.timeline import clip_duration
-from mimix_core.tables import Row
+from mimix_core.tables import ClipRow
 
 
 @dataclass(frozen=True)
-class Word:
+class TimedWord:
     """A word, from ``start`` to ``end`` seconds after the episode's first video frame."""
 
     start: Fraction
@@ -22,75 +22,74 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Line:
-    """Something said, from ``start`` to ``end`` seconds after the episode's first video frame.
+class DialogueLine:
+    """A line of dialogue, from ``start`` to ``end`` seconds after the episode's first video frame.
 
-    ``words`` are its words with their times, where they are known.
+    ``words``: its words with their times, or empty where these are unknown.
     """
 
     start: Fraction
     end: Fraction
     text: str
-    words: tuple[Word, ...] = ()
+    words: tuple[TimedWord, ...] = ()
 
 
-def milliseconds(value: int) -> Fraction:
-    """Seconds of whole milliseconds."""
+def milliseconds_to_seconds(value: int) -> Fraction:
+    """Convert integer milliseconds to exact seconds."""
     return Fraction(value, 1000)
 
 
-def ordered(lines: Iterable[Line]) -> list[Line]:
-    """Lines with text by their times, each once (layers of styled subtitles say the same thing).
+def sort_lines(lines: Iterable[DialogueLine]) -> list[DialogueLine]:
+    """Sort lines by time, without empty and duplicate ones (styled subtitles repeat lines).
 
-    A line that ends before it starts ends where it starts.
+    The end of a line that ends before its start is set to its start.
     """
-    kept = {
+    unique = {
         replace(line, end=max(line.start, line.end)): None for line in lines if line.text.strip()
     }
-    return sorted(kept, key=lambda line: (line.start, line.end, line.text))
+    return sorted(unique, key=lambda line: (line.start, line.end, line.text))
 
 
 _INLINE_TIME = re.compile(r"<\d[\d:.]*>")
 
 
-def flat(text: str) -> str:
-    """Text on one line, without WebVTT's inline times, entities written out. All else is kept.
+def clean_text(text: str) -> str:
+    """Put text on one line, remove WebVTT's inline times and decode HTML entities.
 
-    Notes for those who do not hear ([DOOR SLAMS], music signs) are kept: they say what happens.
+    Notes for the hearing impaired ([DOOR SLAMS], music signs) remain: they say what happens.
     """
     return " ".join(html.unescape(_INLINE_TIME.sub("", text)).split())
 
 
-def spoken(clip: Row, lines: Sequence[Line]) -> list[Line]:
-    """The lines heard in a clip, however short, with times of its own play, cut to its ends.
+def select_clip_lines(clip: ClipRow, lines: Sequence[DialogueLine]) -> list[DialogueLine]:
+    """Select the lines audible in a clip, for however short a time, cut to the clip's ends.
 
-    It plays from g_0 on, as its sound does; the frame shown then may be from before.
-
-    Where the words of a line are known, its text is those that are in the clip: by their middle, so
-    that of two clips that follow each other one has a word, and not both.
+    Times are relative to g_0, where the clip's audio starts too; the frame shown then may be older.
+    Where the times of words are known, a line's text consists of the words with their middle in the
+    clip: a word is in one of two consecutive clips, never in both.
     """
-    start = Fraction(clip["start_num"], clip["start_den"]) - episode_start(clip)
+    start = Fraction(clip["start_num"], clip["start_den"]) - episode_start_seconds(clip)
     duration = clip_duration(clip["frames"], Fraction(clip["rate_num"], clip["rate_den"]))
 
-    def inside(time: Fraction) -> Fraction:
+    def to_clip_time(time: Fraction) -> Fraction:
         return min(max(time - start, Fraction(0)), duration)
 
-    heard = []
+    selected = []
     for line in lines:
         if line.start >= start + duration or line.end <= start:
             continue
         words = tuple(
-            Word(inside(word.start), inside(word.end), word.text)
+            TimedWord(to_clip_time(word.start), to_clip_time(word.end), word.text)
             for word in line.words
             if start <= (word.start + word.end) / 2 < start + duration
         )
         if line.words and not words:
             continue
         text = " ".join(word.text for word in words) if words else line.text
-        heard.append(Line(inside(line.start), inside(line.end), text, words))
-    return heard
+        selected.append(DialogueLine(to_clip_time(line.start), to_clip_time(line.end), text, words))
+    return selected
 
 
-def episode_start(clip: Row) -> Fraction:
-    """When the episode's first frame is shown, in seconds of the container's clock."""
+def episode_start_seconds(clip: ClipRow) -> Fraction:
+    """Return the time of the episode's first frame, in seconds of the container's clock."""
     return Fraction(clip["origin_pts"] * clip["time_base_num"], clip["time_base_den"])

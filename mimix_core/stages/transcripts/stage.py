@@ -1,9 +1,9 @@
-"""Stage ``transcripts``: one row per clip with what is said in it.
+"""Stage ``transcripts``: one row per clip with its dialogue.
 
-Sources in order: a subtitle file, a text stream in the video, speech recognition if the settings
-ask for it. Subtitle files count from the episode's first video frame, as players do; streams are on
-the container's clock. Subtitles that are there and cannot be read fail the clips' rows: taking the
-next source instead would hide the broken file, and stopping would cost the night's other episodes.
+Sources in order: a subtitle file, a text stream in the video, speech recognition if enabled.
+Subtitle files count from the episode's first video frame, as in players; streams are on the
+container's clock. Existing subtitles that cannot be read fail the clips' rows: falling back to the
+next source would hide the broken file, and stopping would cost the run's other episodes.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ from pathlib import Path
 from typing import Annotated
 
 from mimix_core import tables
-from mimix_core.domain.language_codes import language
+from mimix_core.domain.language_codes import normalize_language_code
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import MissingModel
 from mimix_core.media import UnreadableVideo
 from mimix_core.settings import TranscriptSettings
-from mimix_core.stages.transcripts.asr import listen
-from mimix_core.stages.transcripts.dialogue import Line, Word, episode_start, spoken
-from mimix_core.stages.transcripts.embedded_subtitles import read_embedded
-from mimix_core.stages.transcripts.subtitle_parser import UnreadableSubtitles, read_subtitles
-from mimix_core.tables import Reason, Row
+from mimix_core.stages.transcripts.asr import transcribe
+from mimix_core.stages.transcripts.dialogue import (
+    DialogueLine,
+    TimedWord,
+    episode_start_seconds,
+    select_clip_lines,
+)
+from mimix_core.stages.transcripts.embedded_subtitles import read_embedded_subtitles
+from mimix_core.stages.transcripts.subtitle_parser import UnreadableSubtitles, read_subtitle_file
+from mimix_core.tables import ClipRow, Reason, Row, TimedText
 
 SIDECAR, EMBEDDED, SPEECH, NONE = (
     "subtitles/sidecar",
@@ -36,9 +41,9 @@ SIDECAR, EMBEDDED, SPEECH, NONE = (
 
 
 class TranscriptInputs(FrozenModel):
-    """One episode, its clips, and where its words may come from.
+    """One episode, its clips and the sources of its dialogue.
 
-    ``subtitles_language``: what the name of the subtitle file says; empty: nothing.
+    ``subtitles_language``: from the name of the subtitle file; empty if that has none.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -50,38 +55,38 @@ class TranscriptInputs(FrozenModel):
 
 
 @dataclass(frozen=True)
-class Dialogue:
-    """What is said in an episode, and who says so."""
+class EpisodeTranscript:
+    """The dialogue of an episode and the backend it comes from."""
 
     backend: str
     language: str = ""
-    lines: Sequence[Line] = ()
+    lines: Sequence[DialogueLine] = ()
     notes: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 def run(inputs: TranscriptInputs, settings: TranscriptSettings, out: Path) -> StageReport:
-    """One row per usable clip. Raises MissingModel without the model that is needed."""
+    """Return one row per usable clip. Raises MissingModel without the required model."""
     clips = _usable_clips(inputs)
     if not clips:
         return StageReport([], rows_in=0)
     backend = SIDECAR if inputs.subtitles is not None else EMBEDDED
     try:
-        dialogue = _from_sidecar(inputs, settings) or _from_stream(inputs, settings, clips[0])
-        notes = dict(dialogue.notes)
-        if dialogue.backend == NONE and settings.speech == SPEECH:
+        transcript = _from_sidecar(inputs, settings) or _from_stream(inputs, settings, clips[0])
+        notes = dict(transcript.notes)
+        if transcript.backend == NONE and settings.asr_backend == SPEECH:
             backend = SPEECH
-            dialogue = _from_speech(inputs, settings, clips[0])
+            transcript = _from_speech(inputs, settings, clips[0])
     except UnreadableSubtitles as error:
-        return _failed(clips, backend, Reason.SUBTITLES_UNREADABLE, error.what)
+        return _fail_clips(clips, backend, Reason.SUBTITLES_UNREADABLE, error.what)
     except UnreadableVideo as error:
-        return _failed(clips, backend, error.reason, error.what)
-    rows = [tables.ok(**_values(clip, dialogue)) for clip in clips]
-    return StageReport(rows, rows_in=len(clips), notes={**notes, "lines": len(dialogue.lines)})
+        return _fail_clips(clips, backend, error.reason, error.what)
+    rows = [tables.ok(**_columns(clip, transcript)) for clip in clips]
+    return StageReport(rows, rows_in=len(clips), notes={**notes, "lines": len(transcript.lines)})
 
 
-def broken(inputs: TranscriptInputs, reason: Reason, detail: str) -> StageReport:
-    """The rows of an episode whose process died or hung: every clip failed."""
-    return _failed(_usable_clips(inputs), "", reason, detail)
+def failed_rows(inputs: TranscriptInputs, reason: Reason, detail: str) -> StageReport:
+    """Return the rows of an episode whose process died or hung: every clip failed."""
+    return _fail_clips(_usable_clips(inputs), "", reason, detail)
 
 
 STAGE = Stage(
@@ -96,72 +101,89 @@ STAGE = Stage(
     settings=TranscriptSettings,
     table=tables.TRANSCRIPTS,
     run=run,
-    failed_rows=broken,
+    failed_rows=failed_rows,
 )
 
 
-def _usable_clips(inputs: TranscriptInputs) -> list[Row]:
+def _usable_clips(inputs: TranscriptInputs) -> list[ClipRow]:
     return list(tables.usable(tables.read(inputs.clips.path, tables.CLIPS)))
 
 
-def _from_sidecar(inputs: TranscriptInputs, settings: TranscriptSettings) -> Dialogue | None:
+def _from_sidecar(
+    inputs: TranscriptInputs, settings: TranscriptSettings
+) -> EpisodeTranscript | None:
+    """Read the subtitle file; None without one."""
     if inputs.subtitles is None:
         return None
-    found = read_subtitles(inputs.subtitles.path, settings.fallback_encoding)
-    named = language(inputs.subtitles_language)
-    notes: dict[str, str | int | float] = {"encoding": found.encoding}
-    if found.unread:
-        notes["unread_cues"] = found.unread
-    return Dialogue(SIDECAR, named, found.lines, notes)
+    subtitles = read_subtitle_file(inputs.subtitles.path, settings.fallback_encoding)
+    language = normalize_language_code(inputs.subtitles_language)
+    notes: dict[str, str | int | float] = {"encoding": subtitles.encoding}
+    if subtitles.invalid_cues:
+        notes["unread_cues"] = subtitles.invalid_cues
+    return EpisodeTranscript(SIDECAR, language, subtitles.lines, notes)
 
 
-def _from_stream(inputs: TranscriptInputs, settings: TranscriptSettings, clip: Row) -> Dialogue:
-    """The dialogue of a subtitle stream; of backend ``none`` where there is none."""
-    found = read_embedded(inputs.video.path, start=episode_start(clip), preferred=settings.language)
-    left = {"picture_subtitle_streams": found.pictures, "forced_subtitle_streams": found.forced}
-    notes: dict[str, str | int | float] = {name: count for name, count in left.items() if count}
-    if found.lines:
-        return Dialogue(EMBEDDED, found.language, found.lines, notes)
-    if found.lines is not None:
-        notes["empty_subtitle_stream"] = found.language or "of no stated language"
-    return Dialogue(NONE, notes=notes)
+def _from_stream(
+    inputs: TranscriptInputs, settings: TranscriptSettings, clip: ClipRow
+) -> EpisodeTranscript:
+    """Read the best subtitle stream; the backend is ``none`` without lines."""
+    subtitles = read_embedded_subtitles(
+        inputs.video.path,
+        start=episode_start_seconds(clip),
+        preferred_language=settings.language,
+    )
+    skipped = {
+        "picture_subtitle_streams": subtitles.image_streams,
+        "forced_subtitle_streams": subtitles.forced_streams,
+    }
+    notes: dict[str, str | int | float] = {name: n for name, n in skipped.items() if n}
+    if subtitles.lines:
+        return EpisodeTranscript(EMBEDDED, subtitles.language, subtitles.lines, notes)
+    if subtitles.lines is not None:
+        notes["empty_subtitle_stream"] = subtitles.language or "of no stated language"
+    return EpisodeTranscript(NONE, notes=notes)
 
 
-def _from_speech(inputs: TranscriptInputs, settings: TranscriptSettings, clip: Row) -> Dialogue:
+def _from_speech(
+    inputs: TranscriptInputs, settings: TranscriptSettings, clip: ClipRow
+) -> EpisodeTranscript:
+    """Recognize the speech; the backend is ``none`` for a video without audio."""
     if inputs.speech_model is None:
         raise MissingModel(
-            "speech recognition is asked for, but no model is given",
-            where="transcripts.model",
-            fix="Name the folder of a faster-whisper model, or set transcripts.speech: none.",
+            "speech recognition is enabled, but no model is set",
+            where="transcripts.asr_model",
+            fix="Name the folder of a faster-whisper model, or set transcripts.asr_backend: none.",
         )
-    heard = listen(
+    transcription = transcribe(
         inputs.video.path,
         inputs.speech_model.path,
-        start=episode_start(clip),
-        preferred=settings.language,
+        start=episode_start_seconds(clip),
+        preferred_language=settings.language,
     )
-    return Dialogue(NONE) if heard is None else Dialogue(SPEECH, heard.language, heard.lines)
+    if transcription is None:
+        return EpisodeTranscript(NONE)
+    return EpisodeTranscript(SPEECH, transcription.language, transcription.lines)
 
 
-def _failed(clips: Sequence[Row], backend: str, reason: Reason, detail: str) -> StageReport:
-    nothing = Dialogue(backend)
-    rows = [tables.failed(reason, detail, **_values(clip, nothing)) for clip in clips]
+def _fail_clips(clips: Sequence[ClipRow], backend: str, reason: Reason, detail: str) -> StageReport:
+    empty = EpisodeTranscript(backend)
+    rows = [tables.failed(reason, detail, **_columns(clip, empty)) for clip in clips]
     return StageReport(rows, rows_in=len(clips))
 
 
-def _values(clip: Row, dialogue: Dialogue) -> Row:
-    heard = spoken(clip, dialogue.lines)
+def _columns(clip: ClipRow, transcript: EpisodeTranscript) -> Row:
+    lines = select_clip_lines(clip, transcript.lines)
     return {
         "clip_id": clip["clip_id"],
-        "backend": dialogue.backend,
-        "language": dialogue.language,
-        "text": "\n".join(line.text for line in heard),
-        "lines": [_timed(line) for line in heard],
-        "words": [_timed(word) for line in heard for word in line.words],
+        "backend": transcript.backend,
+        "language": transcript.language,
+        "text": "\n".join(line.text for line in lines),
+        "lines": [_timed_text(line) for line in lines],
+        "words": [_timed_text(word) for line in lines for word in line.words],
     }
 
 
-def _timed(part: Line | Word) -> Row:
+def _timed_text(part: DialogueLine | TimedWord) -> TimedText:
     return {
         "start_ms": round(part.start * 1000),
         "end_ms": round(part.end * 1000),

@@ -1,4 +1,4 @@
-"""Subtitle files beside a video: .srt, .vtt, .ass and .ssa."""
+"""Parse subtitle files: .srt, .vtt, .ass and .ssa."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from pathlib import Path
 import pysubs2
 
 from mimix_core.errors import BadInput
-from mimix_core.stages.transcripts.dialogue import Line, flat, milliseconds, ordered
+from mimix_core.stages.transcripts.dialogue import (
+    DialogueLine,
+    clean_text,
+    milliseconds_to_seconds,
+    sort_lines,
+)
 
 _FORMATS = {"srt", "vtt", "ass", "ssa"}
 
 _MAX_BYTES = 64 << 20
 
 _ARROW = "-->"
-"""Between the two times of a cue."""
+"""Separates the two times of a cue."""
 
-_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_HTML_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
-_BELOW_ZERO = re.compile(r"(?<![^\s,>])-\d+:\d+:\d+[.,]\d+")
+_NEGATIVE_TIME = re.compile(r"(?<![^\s,>])-\d+:\d+:\d+[.,]\d+")
 
-_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -31,26 +36,26 @@ _MARKS = (
 
 
 class UnreadableSubtitles(BadInput):
-    """Subtitles that are there and cannot be read. ``what`` holds no path."""
+    """Existing subtitles cannot be read. ``what`` contains no path."""
 
 
 @dataclass(frozen=True)
-class Subtitles:
-    """Lines in order, and the encoding that their file turned out to have.
+class SubtitleFile:
+    """The lines of a subtitle file in order, and its encoding.
 
-    ``unread``: so many cues have times that are none.
+    ``invalid_cues``: number of cues skipped because their times are invalid.
     """
 
-    lines: list[Line]
+    lines: list[DialogueLine]
     encoding: str
-    unread: int = 0
+    invalid_cues: int = 0
 
 
-def read_subtitles(path: Path, fallback: str = "") -> Subtitles:
-    """The lines of a subtitle file.
+def read_subtitle_file(path: Path, fallback_encoding: str = "") -> SubtitleFile:
+    """Read the lines of a subtitle file.
 
-    A byte order mark says UTF-8 or UTF-16; without one the file is UTF-8, or else in the encoding
-    that ``fallback`` names (none: nothing else is tried). Raises UnreadableSubtitles.
+    A byte order mark selects UTF-8 or UTF-16; without one the file is UTF-8, or else in
+    ``fallback_encoding`` (if that is empty, nothing else is tried). Raises UnreadableSubtitles.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -58,41 +63,49 @@ def read_subtitles(path: Path, fallback: str = "") -> Subtitles:
         content = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, str(error.strerror or type(error).__name__)) from error
-    text, encoding = _decoded(path, content, fallback)
-    text = _plain(text)
+    text, encoding = _decode(path, content, fallback_encoding)
+    text = _normalize_for_pysubs2(text)
     try:
-        found = pysubs2.SSAFile.from_string(text)
+        subtitles = pysubs2.SSAFile.from_string(text)
     except pysubs2.exceptions.FormatAutodetectionError as error:
-        raise _unreadable(path, "it looks like none" if text.strip() else "it is empty") from error
+        why = "unknown format" if text.strip() else "it is empty"
+        raise _unreadable(path, why) from error
     except (ValueError, ArithmeticError, pysubs2.exceptions.Pysubs2Error) as error:
         raise _unreadable(path, type(error).__name__) from error
-    if found.format not in _FORMATS:
-        raise _unreadable(path, f"it is {found.format}")
-    lines = ordered(
-        Line(milliseconds(event.start), milliseconds(event.end), flat(event.plaintext))
-        for event in found
+    if subtitles.format not in _FORMATS:
+        raise _unreadable(path, f"it is {subtitles.format}")
+    lines = sort_lines(
+        DialogueLine(
+            milliseconds_to_seconds(event.start),
+            milliseconds_to_seconds(event.end),
+            clean_text(event.plaintext),
+        )
+        for event in subtitles
         if not event.is_comment and not event.is_drawing
     )
     cues = sum(_ARROW in line for line in text.split("\n"))
-    timed = found.format in ("srt", "vtt")
-    return Subtitles(lines, encoding, max(0, cues - len(found)) if timed else 0)
+    has_cues = subtitles.format in ("srt", "vtt")
+    return SubtitleFile(lines, encoding, max(0, cues - len(subtitles)) if has_cues else 0)
 
 
-def _plain(text: str) -> str:
-    """What pysubs2 would misread, in other words: old line ends, line breaks of HTML, and times
-    below zero, of which it drops the sign."""
-    text = _BREAK.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
+def _normalize_for_pysubs2(text: str) -> str:
+    """Rewrite what pysubs2 misreads: old line ends, HTML line breaks and negative times.
+
+    Of a negative time pysubs2 drops the sign; it becomes zero instead.
+    """
+    text = _HTML_BREAK.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
     return "\n".join(
-        _BELOW_ZERO.sub("00:00:00.000", line)
+        _NEGATIVE_TIME.sub("00:00:00.000", line)
         if _ARROW in line or line.startswith("Dialogue:")
         else line
         for line in text.split("\n")
     )
 
 
-def _decoded(path: Path, content: bytes, fallback: str) -> tuple[str, str]:
-    marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
-    names = [marked] if marked else ["utf-8", *([fallback] if fallback else [])]
+def _decode(path: Path, content: bytes, fallback_encoding: str) -> tuple[str, str]:
+    """Return the text and the encoding's name."""
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), None)
+    names = [marked] if marked else ["utf-8", *([fallback_encoding] if fallback_encoding else [])]
     for name in names:
         try:
             return content.decode(name), name

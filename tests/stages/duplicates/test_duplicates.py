@@ -1,4 +1,4 @@
-"""Duplicates: the same footage is found at any shift and quality, two shots of one set are not."""
+"""Duplicates: the same footage matches at any shift and quality, two shots of one set do not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from mimix_core.errors import BadInput
 from mimix_core.media import fingerprint
 from mimix_core.settings import DuplicateSettings
 from mimix_core.stages import duplicates
-from mimix_core.stages.duplicates.stage import DuplicateInputs, episode_tables
+from mimix_core.stages.duplicates import stage as duplicates_stage
+from mimix_core.stages.duplicates.stage import DuplicateInputs, deduplicated_clip_tables
 from tests import factories
 
 WIDTH, HEIGHT = 208, 120
@@ -41,7 +42,7 @@ MEASURES = {
 
 
 class Footage:
-    """Endless footage on one set: three soft blobs on ways of their own over a background."""
+    """Endless footage on one set: three soft blobs on different paths over a background."""
 
     def __init__(self, scene: int, action: int) -> None:
         backdrop = np.random.default_rng(scene)
@@ -77,15 +78,15 @@ def copied(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def fingerprint_of(frames: NDArray[np.uint8]) -> bytes:
-    maker = fingerprint.Maker()
+    maker = fingerprint.FingerprintBuilder()
     for number, image in enumerate(frames):
         maker.add(number, av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p"))
-    return maker.done()
+    return maker.finish()
 
 
-def compared(one: bytes, other: bytes) -> fingerprint.Comparison:
-    first, second = fingerprint.read([one]), fingerprint.read([other])
-    return fingerprint.compare(first, second, overlap=8, likeness=0.7)
+def compared(one: bytes, other: bytes) -> fingerprint.ClipComparison:
+    first, second = fingerprint.parse_fingerprints([one]), fingerprint.parse_fingerprints([other])
+    return fingerprint.compare_clips(first, second, overlap=8, min_similarity=0.7)
 
 
 def episode(folder: Path, name: str, prints: Sequence[bytes | None], **values: Any) -> TableRef:
@@ -107,7 +108,7 @@ def episode(folder: Path, name: str, prints: Sequence[bytes | None], **values: A
 def run(store: Store, *clips: TableRef, **settings: Any) -> tuple[list[tables.Row], list[TableRef]]:
     inputs = DuplicateInputs(unit="all", clips=clips)
     ref = run_stage(store, duplicates.STAGE, inputs, DuplicateSettings(**settings)).ref
-    return tables.read(ref.path, tables.DUPLICATES), episode_tables(ref, clips)
+    return tables.read(ref.path, tables.DUPLICATES), deduplicated_clip_tables(ref, clips)
 
 
 SHOTS = [Footage(1, 1), Footage(1, 2), Footage(2, 1), Footage(3, 9)]
@@ -117,7 +118,7 @@ PRINTS = [fingerprint_of(shot.clip()) for shot in SHOTS]
 def test_a_fingerprint_is_small_versioned_and_exact() -> None:
     assert len(PRINTS[0]) == 1 + 21 * 96 and PRINTS[0][0] == fingerprint.VERSION
     flat = np.full((81, HEIGHT, WIDTH, 3), 128, np.uint8)
-    luma = fingerprint.read([fingerprint_of(flat)])[0, :, :64]
+    luma = fingerprint.parse_fingerprints([fingerprint_of(flat)])[0, :, :64]
     plane = av.VideoFrame.from_ndarray(flat[0], "rgb24").reformat(format="yuv420p").planes[0]
     assert (luma == bytes(plane)[0]).all()
 
@@ -127,7 +128,7 @@ def test_the_means_of_a_thumbnail_are_those_of_its_cells(
     height: int, width: int, seed: int
 ) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height + 7, width), np.uint8)
-    means = fingerprint._means(pixels, 8)
+    means = fingerprint._cell_means(pixels, 8)
     for row in range(8):
         for column in range(8):
             cell = pixels[
@@ -138,27 +139,27 @@ def test_the_means_of_a_thumbnail_are_those_of_its_cells(
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.03, 0.125, 1.3, -2.4])
-def test_a_copy_is_known_at_any_shift_and_quality(shift: float) -> None:
+def test_a_copy_matches_at_any_shift_and_quality(shift: float) -> None:
     for shot, original in list(zip(SHOTS, PRINTS, strict=True))[::2]:
         found = compared(fingerprint_of(copied(shot.clip(shift))), original)
-        assert found.motion[0] > 0.6 and found.likeness[0] > 0.8
+        assert found.motion_correlation[0] > 0.6 and found.similarity[0] > 0.8
         assert abs(found.shift[0] / 4 - shift) <= 0.25
 
 
-def test_two_shots_of_one_set_are_alike_but_move_on_their_own() -> None:
+def test_two_shots_of_one_set_are_similar_but_move_differently() -> None:
     found = compared(PRINTS[0], PRINTS[1])
-    assert found.likeness[0] > 0.7
-    assert found.motion[0] < 0.45
+    assert found.similarity[0] > 0.7
+    assert found.motion_correlation[0] < 0.45
 
 
-def test_what_does_not_move_is_never_taken_for_a_copy() -> None:
+def test_footage_without_motion_never_matches() -> None:
     still = fingerprint_of(np.repeat(SHOTS[0].clip()[:1], 81, axis=0))
-    assert compared(still, still).motion[0] == 0
+    assert compared(still, still).motion_correlation[0] == 0
     black = fingerprint_of(np.zeros((81, HEIGHT, WIDTH, 3), np.uint8))
-    assert compared(black, black).motion[0] == -1
+    assert compared(black, black).motion_correlation[0] == -1
 
 
-def test_the_first_clip_is_kept_and_later_ones_name_it(tmp_path: Path, store: Store) -> None:
+def test_the_first_clip_passes_and_later_ones_name_it(tmp_path: Path, store: Store) -> None:
     again = fingerprint_of(copied(SHOTS[2].clip(1.3)))
     one = episode(store.root, "a-one", [PRINTS[0], PRINTS[2], None])
     two = episode(store.root, "a-two", [PRINTS[1], again])
@@ -191,7 +192,7 @@ def test_the_first_clip_is_kept_and_later_ones_name_it(tmp_path: Path, store: St
     assert (lost["file"], lost["reason"]) == ("", "encode_failed")
 
 
-def test_a_further_episode_changes_no_other_episodes_table(tmp_path: Path, store: Store) -> None:
+def test_an_added_episode_changes_no_other_episodes_table(tmp_path: Path, store: Store) -> None:
     one = episode(store.root, "a-one", [PRINTS[0], PRINTS[2]])
     two = episode(store.root, "a-two", [PRINTS[1], PRINTS[2]])
     three = episode(store.root, "a-three", [PRINTS[0], PRINTS[3]])
@@ -208,15 +209,15 @@ def test_a_further_episode_changes_no_other_episodes_table(tmp_path: Path, store
     }
 
 
-def test_what_is_rejected_is_nobodys_twin(store: Store) -> None:
-    """Three clips, each two seconds and a half later than the one before: only neighbours meet."""
+def test_a_rejected_clip_matches_no_later_one(store: Store) -> None:
+    """Three clips, each 2.5 s later than the previous one: only neighbors overlap."""
     chain = [fingerprint_of(SHOTS[0].clip(2.5 * k)) for k in range(3)]
     refs = [episode(store.root, name, [one]) for name, one in zip("abc", chain, strict=True)]
     rows, _ = run(store, *refs)
     assert [row["status"] for row in rows] == ["ok", "rejected", "ok"]
 
 
-def test_clips_of_one_episode_meet_only_where_settings_say_so(store: Store) -> None:
+def test_clips_of_one_episode_are_compared_only_if_enabled(store: Store) -> None:
     one = episode(store.root, "a-one", [PRINTS[0], PRINTS[0]])
     assert [row["status"] for row in run(store, one)[0]] == ["ok", "ok"]
     rows, _ = run(store, one, within_episode=True)
@@ -232,12 +233,12 @@ def test_limits_are_settings(store: Store) -> None:
     one = episode(store.root, "a-one", [PRINTS[0]])
     two = episode(store.root, "a-two", [fingerprint_of(copied(SHOTS[0].clip(2.5)))])
     assert run(store, one, two)[0][1]["status"] == "rejected"
-    assert run(store, one, two, min_overlap=Decimal(4))[0][1]["status"] == "ok"
-    assert run(store, one, two, min_motion=0.9999)[0][1]["status"] == "ok"
-    assert run(store, one, two, min_likeness=1.0)[0][1]["status"] == "ok"
+    assert run(store, one, two, min_overlap_seconds=Decimal(4))[0][1]["status"] == "ok"
+    assert run(store, one, two, min_motion_similarity=0.9999)[0][1]["status"] == "ok"
+    assert run(store, one, two, min_frame_similarity=1.0)[0][1]["status"] == "ok"
 
 
-def test_episodes_without_clips_stay_empty_tables(store: Store) -> None:
+def test_episodes_without_clips_have_empty_tables(store: Store) -> None:
     empty = episode(store.root, "a-none", [])
     rows, clean = run(store, empty, episode(store.root, "a-one", [PRINTS[0]]))
     assert len(rows) == 1 and clean[0].counts.rows_in == 0
@@ -258,28 +259,28 @@ def test_the_same_clips_give_the_same_bytes(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
-def test_clips_of_an_older_version_are_named(store: Store) -> None:
+def test_clips_with_an_older_fingerprint_are_an_error(store: Store) -> None:
     one = episode(store.root, "a-one", [b"\x00older"])
     with pytest.raises(BadInput, match="cannot be compared"):
         run(store, one)
 
 
-def test_many_clips_in_blocks_give_what_few_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    thumbs = fingerprint.read([PRINTS[k % 4] for k in range(12)]).copy()
+    thumbs = fingerprint.parse_fingerprints([PRINTS[k % 4] for k in range(12)]).copy()
     thumbs = (thumbs.astype(int) + rng.integers(-1, 2, thumbs.shape)).clip(0, 255).astype(np.uint8)
-    clips = duplicates.Clips(
+    clips = duplicates_stage.FingerprintedClips(
         [f"c{k:02d}" for k in range(12)],
         ["e"] * 12,
         np.arange(12) // 3,
         np.zeros((12, 2), np.int64),
         thumbs,
     )
-    whole = duplicates.find(clips, DuplicateSettings())
-    monkeypatch.setattr(duplicates, "_LATER", 2)
-    monkeypatch.setattr(duplicates, "_EARLIER", 3)
-    monkeypatch.setattr(duplicates, "_COMPARED", 2)
-    blocks = duplicates.find(clips, DuplicateSettings())
-    assert whole[0].tolist() == blocks[0].tolist() and whole[1] == blocks[1]
-    # Clips 1..3 of episode 0 and the fourth shot, which first comes in episode 1, are kept.
-    assert np.flatnonzero(whole[0]).tolist() == [0, 1, 2, 3]
+    in_one_block = duplicates_stage.find_duplicates(clips, DuplicateSettings())
+    monkeypatch.setattr(duplicates_stage, "_LATER_BLOCK", 2)
+    monkeypatch.setattr(duplicates_stage, "_EARLIER_BLOCK", 3)
+    monkeypatch.setattr(duplicates_stage, "_PAIR_BLOCK", 2)
+    blocks = duplicates_stage.find_duplicates(clips, DuplicateSettings())
+    assert in_one_block[0].tolist() == blocks[0].tolist() and in_one_block[1] == blocks[1]
+    # Clips 1..3 of episode 0 and the fourth shot, which first occurs in episode 1, pass.
+    assert np.flatnonzero(in_one_block[0]).tolist() == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""Overlays: standing text at the bottom is cut away, credits go, a sign in a scene stays."""
+"""Overlays: persistent text at the bottom is cropped, credits are rejected, signs remain."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from mimix_core.stages.overlays import (
 )
 from mimix_core.stages.overlays.persistent_text import SampledFrame
 from mimix_core.stages.overlays.text_detection import PixelBox
-from tests.media_factory import Shot, GroundTruth, commit_table, write_sound, write_video
+from tests.media_factory import GroundTruth, Shot, commit_table, write_sound, write_video
 
 SIZE = (640, 368)
 LONG, SHORT = 132, 48
-"""Frames of a shot at 24/s that can hold a clip, and of one that cannot."""
+"""Frames of a shot at 24/s into which a clip fits, and of a shorter one."""
 
 Draw = Callable[[np.ndarray, int], None]
 
@@ -54,7 +54,7 @@ def scene(start: int, end: int, time_base: Fraction = Fraction(1, 24), **more: A
 def run(
     path: Path, spans: Sequence[tuple[int, int]], time_base: Fraction, out: Path, **settings: Any
 ) -> list[tables.Row]:
-    """The stage's rows, in the order of the episode."""
+    """Run the stage and return its rows in the order of the episode."""
     scenes = commit_table(
         out / "scenes", tables.SCENES, [scene(start, end, time_base) for start, end in spans]
     )
@@ -112,14 +112,14 @@ def subtitled(tmp_path_factory: pytest.TempPathFactory) -> GroundTruth:
 
 
 @pytest.mark.slow
-def test_subtitles_are_cut_away_and_a_sign_is_not(subtitled: GroundTruth, tmp_path: Path) -> None:
+def test_subtitles_are_cropped_and_a_sign_is_not(subtitled: GroundTruth, tmp_path: Path) -> None:
     rows = rows_of(subtitled, tmp_path)
     assert {(row["status"], row["backend"]) for row in rows} == {("ok", "rapidocr")}
     assert {(row["width"], row["height"]) for row in rows} == {SIZE}
-    # One rectangle for the whole episode, for scenes too that hold no clip.
+    # One rectangle for the complete episode, including scenes too short for a clip.
     (crop,) = {tuple(row[f"crop_{n}"] for n in ("x", "y", "width", "height")) for row in rows}
     assert crop[:3] == (0, 0, 640)
-    # Two lines of 22 pixels above 355, the upper one cut as well; the sign at 265..285 stays.
+    # Two lines of 22 pixels above 355, the upper one cropped too; the sign at 265..285 remains.
     assert 288 <= crop[3] <= 305 and crop[3] % 2 == 0
     for (start, end), row, frames in zip(subtitled.spans(), rows, (LONG, SHORT) * 3, strict=True):
         assert len(row["sampled_pts"]) >= (2 if frames == LONG else 1)
@@ -132,33 +132,33 @@ def test_subtitles_are_cut_away_and_a_sign_is_not(subtitled: GroundTruth, tmp_pa
         assert image.size == SIZE
 
 
-def test_the_same_episode_gives_the_same_rows_and_pictures(
+def test_the_same_episode_gives_the_same_rows_and_images(
     subtitled: GroundTruth, tmp_path: Path
 ) -> None:
-    rows, pictures = [], []
+    rows, images = [], []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         rows.append(rows_of(subtitled, tmp_path / name, sampled_frames=4))
-        pictures.append({p.name: p.read_bytes() for p in (tmp_path / name).glob("*.jpg")})
+        images.append({p.name: p.read_bytes() for p in (tmp_path / name).glob("*.jpg")})
     assert rows[0] == rows[1]
-    assert pictures[0] == pictures[1] and pictures[0]
+    assert images[0] == images[1] and images[0]
 
 
-def test_a_cut_too_deep_rejects_every_scene(subtitled: GroundTruth, tmp_path: Path) -> None:
+def test_too_deep_a_crop_rejects_every_scene(subtitled: GroundTruth, tmp_path: Path) -> None:
     rows = rows_of(subtitled, tmp_path, max_height_loss=0.1)
     assert {(row["status"], row["reason"]) for row in rows} == {("rejected", "crop_too_deep")}
-    assert "10% may be cut" in rows[0]["detail"]
+    assert "at most 10% is allowed" in rows[0]["detail"]
     assert rows[0]["crop_height"] < 0.9 * SIZE[1]
 
 
-def test_the_backend_none_keeps_everything(subtitled: GroundTruth, tmp_path: Path) -> None:
+def test_the_backend_none_crops_nothing(subtitled: GroundTruth, tmp_path: Path) -> None:
     for row in rows_of(subtitled, tmp_path, backend="none"):
         assert (row["status"], row["backend"], row["boxes"]) == ("ok", "none", [])
         assert (row["crop_width"], row["crop_height"]) == SIZE
 
 
 @pytest.mark.slow
-def test_a_picture_without_text_stays_whole(tmp_path: Path) -> None:
+def test_a_frame_without_text_is_not_cropped(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.mp4", [Shot(LONG), Shot(SHORT)], size=SIZE)
     for row in rows_of(video, tmp_path, sampled_frames=4):
         assert (row["status"], row["boxes"]) == ("ok", [])
@@ -169,7 +169,7 @@ NAMES = ["Ada Lovelace", "Grace Hopper", "Alan Turing", "Kurt Gödel", "Emmy Noe
 
 
 def page_and_roll(image: np.ndarray, number: int) -> None:
-    """Shot 2 of 5 shows a page that fills the picture, shots 4 and 5 roll names."""
+    """Shot 2 of 5 shows a page that fills the frame, shots 4 and 5 roll names."""
     page, roll = range(LONG, 2 * LONG), range(3 * LONG, 5 * LONG)
     if number in page:
         image[:] = PAGE
@@ -187,7 +187,7 @@ write(PAGE, *((320, 60 + 45 * k, f"{NAMES[k % 6]} was seen in town") for k in ra
 
 
 @pytest.mark.slow
-def test_credits_reject_their_scenes_and_a_page_in_the_story_stays(tmp_path: Path) -> None:
+def test_credits_are_rejected_and_a_page_in_the_story_is_not(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.mp4", [Shot(LONG)] * 5, size=SIZE, draw=page_and_roll)
     rows = rows_of(video, tmp_path)
     assert [row["reason"] for row in rows] == [None] * 3 + ["scene_credits"] * 2
@@ -203,8 +203,8 @@ FILM = Path(__file__).parents[3] / "demo" / "footage" / "sources" / "bbb.mp4"
 
 
 @pytest.mark.e2e
-def test_of_the_whole_film_only_the_credits_are_rejected(tmp_path: Path) -> None:
-    """In pieces of 6 s; by eye the end roll runs from 488.7 to 581 s, titles at 21 and 27 s."""
+def test_only_the_credits_of_a_complete_film_are_rejected(tmp_path: Path) -> None:
+    """In pieces of 6 s; the end roll runs from 488.7 to 581 s (by eye), titles at 21 and 27 s."""
     time_base = Fraction(1, 12288)
     length = 6 * 12288
     starts = [index * length for index in range(99)]
@@ -217,7 +217,9 @@ def test_of_the_whole_film_only_the_credits_are_rejected(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("bars", [(0, 44), (80, 0)])
-def test_black_bars_are_cut_and_the_dark_is_not(tmp_path: Path, bars: tuple[int, int]) -> None:
+def test_black_borders_are_cropped_and_dark_scenes_are_not(
+    tmp_path: Path, bars: tuple[int, int]
+) -> None:
     wide, high = bars
 
     def letterbox(image: np.ndarray, number: int) -> None:
@@ -237,7 +239,7 @@ def test_black_bars_are_cut_and_the_dark_is_not(tmp_path: Path, bars: tuple[int,
         assert x % 2 == y % 2 == w % 2 == h % 2 == 0
 
 
-def test_a_detector_that_breaks_fails_every_row(
+def test_a_failing_detector_fails_every_row(
     subtitled: GroundTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaking(image: np.ndarray) -> list[PixelBox]:
@@ -249,7 +251,7 @@ def test_a_detector_that_breaks_fails_every_row(
         assert "no more memory" in row["detail"]
 
 
-def test_what_cannot_be_read_fails_every_row(tmp_path: Path) -> None:
+def test_an_unreadable_file_fails_every_row(tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     sound = write_sound(tmp_path / "sound.mkv", 1, beep_at=0.3)
@@ -259,7 +261,7 @@ def test_what_cannot_be_read_fails_every_row(tmp_path: Path) -> None:
         assert [(row["status"], row["reason"]) for row in rows] == [("failed", reason)] * 2
 
 
-def test_a_scene_behind_the_files_end_fails_and_the_others_do_not(
+def test_a_scene_past_the_end_of_the_file_fails_alone(
     subtitled: GroundTruth, tmp_path: Path
 ) -> None:
     end = subtitled.end
@@ -291,7 +293,7 @@ def test_an_episode_whose_process_died_has_a_failed_row_per_scene(tmp_path: Path
     st.lists(st.tuples(st.integers(1, 2000), st.integers(0, 50)), max_size=30),
     st.integers(4, 40),
 )
-def test_every_scene_that_can_hold_a_clip_is_looked_at_twice(
+def test_every_scene_that_fits_a_clip_is_sampled_twice(
     lengths: list[tuple[int, int]], count: int
 ) -> None:
     scenes, at = [], 7
@@ -321,7 +323,7 @@ LINE: PixelBox = (100, 80, 200, 90)
 def samples(
     lines: Sequence[Sequence[PixelBox]], scenes: Sequence[int] | None = None, parts: int = 10
 ) -> list[SampledFrame]:
-    """Frames all over the episode, each of a scene of its own unless said."""
+    """Frames all over the episode, each of a different scene by default."""
     return [
         SampledFrame(
             index if scenes is None else scenes[index],
@@ -334,57 +336,57 @@ def samples(
     ]
 
 
-def found(lines: Sequence[Sequence[PixelBox]], **more: Any) -> list[list[PixelBox]]:
-    settings = OverlaySettings(min_text_share=more.pop("min_share", 0.15))
+def overlay_text(lines: Sequence[Sequence[PixelBox]], **more: Any) -> list[list[PixelBox]]:
+    settings = OverlaySettings(min_text_share=more.pop("min_text_share", 0.15))
     return persistent_text.find_overlay_text(samples(lines, **more), 300, 100, settings)
 
 
 @pytest.mark.parametrize(("with_text", "counts"), [(1, False), (2, False), (3, True), (16, True)])
-def test_text_counts_when_it_is_seen_often_enough(with_text: int, counts: bool) -> None:
+def test_text_counts_when_it_is_frequent_enough(with_text: int, counts: bool) -> None:
     lines: list[list[PixelBox]] = [[] for _ in range(16)]
     for k in range(with_text):
         lines[k * 16 // with_text] = [LINE]
-    assert found(lines) == (lines if counts else [[]] * 16)
+    assert overlay_text(lines) == (lines if counts else [[]] * 16)
 
 
-def test_a_rare_line_counts_when_it_always_stands_at_one_place() -> None:
+def test_a_rare_line_counts_when_its_position_is_constant() -> None:
     lines: list[list[PixelBox]] = [[] for _ in range(90)]
     placed = [(110, 80, 190, 90), (95, 80, 205, 91), (60, 79, 240, 90)]
     strewn = [(10, 75, 60, 83), (210, 85, 290, 97), (120, 72, 150, 80)]
     for k in range(3):
         lines[30 * k] = [placed[k]]
         lines[30 * k + 5] = [strewn[k]]
-    result = found(lines)
+    result = overlay_text(lines)
     assert [boxes for boxes in result if boxes] == [[box] for box in placed]
 
 
-def test_a_sign_of_one_scene_is_none_however_long_it_stands() -> None:
-    assert found([[LINE]] * 8, scenes=[0] * 8) == [[]] * 8
-    assert found([[LINE]] * 8 + [[]] * 8, scenes=[0] * 8 + [1] * 8) == [[]] * 16
+def test_a_sign_in_one_scene_is_not_an_overlay() -> None:
+    assert overlay_text([[LINE]] * 8, scenes=[0] * 8) == [[]] * 8
+    assert overlay_text([[LINE]] * 8 + [[]] * 8, scenes=[0] * 8 + [1] * 8) == [[]] * 16
 
 
 def test_changing_words_in_one_take_are_an_overlay() -> None:
     lines = [[(100 - 9 * (k % 4), 80, 200 + 9 * (k % 4), 90)] for k in range(8)]
-    assert found(lines, scenes=[0] * 8) == lines
+    assert overlay_text(lines, scenes=[0] * 8) == lines
 
 
-def test_the_names_of_the_opening_are_no_overlay() -> None:
-    assert found([[LINE]] * 4 + [[]] * 16) == [[]] * 20
+def test_names_in_opening_credits_are_not_an_overlay() -> None:
+    assert overlay_text([[LINE]] * 4 + [[]] * 16) == [[]] * 20
 
 
-def test_words_change_but_the_band_stays() -> None:
+def test_overlay_words_may_change() -> None:
     lines = [[(10 * k, 80 + k % 3, 50 + 10 * k, 90 + k % 3)] for k in range(8)]
-    assert found(lines, min_text_share=0.9) == lines
+    assert overlay_text(lines, min_text_share=0.9) == lines
 
 
-def test_text_above_the_band_is_none() -> None:
-    assert found([[(100, 40, 200, 50)]] * 8) == [[]] * 8
+def test_text_above_the_band_is_not_an_overlay() -> None:
+    assert overlay_text([[(100, 40, 200, 50)]] * 8) == [[]] * 8
 
 
 def test_the_upper_line_of_a_subtitle_counts_with_the_lower_one() -> None:
     upper, sign = (90, 68, 210, 78), (90, 20, 210, 30)
     lines = [[LINE]] * 9 + [[upper, LINE, sign]]
-    assert found(lines, min_text_share=0.5)[9] == [upper, LINE]
+    assert overlay_text(lines, min_text_share=0.5)[9] == [upper, LINE]
 
 
 @given(
@@ -399,8 +401,8 @@ def test_the_upper_line_of_a_subtitle_counts_with_the_lower_one() -> None:
         max_size=12,
     )
 )
-def test_overlays_are_lines_that_were_seen_in_the_band(lines: list[list[PixelBox]]) -> None:
-    for seen, counted in zip(lines, found(lines), strict=True):
+def test_overlays_are_detected_lines_in_the_band(lines: list[list[PixelBox]]) -> None:
+    for seen, counted in zip(lines, overlay_text(lines), strict=True):
         assert set(counted) <= set(seen)
         assert all(box[3] > 70 for box in counted)
 
@@ -408,13 +410,13 @@ def test_overlays_are_lines_that_were_seen_in_the_band(lines: list[list[PixelBox
 @pytest.mark.parametrize(
     ("ticker", "clear", "keeps"), [(20, 8, True), (20, 7, False), (0, 20, False)]
 )
-def test_the_half_before_a_ticker_keeps_its_picture(ticker: int, clear: int, keeps: bool) -> None:
+def test_the_half_before_a_ticker_is_not_cropped(ticker: int, clear: int, keeps: bool) -> None:
     boxes: list[list[PixelBox]] = [[]] * clear + [[LINE]] * ticker
     expected = set(range(clear)) if keeps else set()
     assert persistent_text.find_overlay_free_scenes(samples(boxes), boxes) == expected
 
 
-def test_where_nobody_speaks_the_picture_is_cropped_as_elsewhere() -> None:
+def test_scenes_without_dialogue_are_cropped_like_others() -> None:
     # Subtitles: half of the frames, then a long chase without a word.
     boxes: list[list[PixelBox]] = [[LINE], []] * 10 + [[]] * 20
     assert persistent_text.find_overlay_free_scenes(samples(boxes), boxes) == frozenset()
@@ -426,7 +428,7 @@ def test_where_nobody_speaks_the_picture_is_cropped_as_elsewhere() -> None:
     st.lists(st.integers(0, 2000), max_size=5),
     st.integers(0, 20),
 )
-def test_what_is_kept_is_even_and_above_every_overlay(
+def test_the_crop_is_even_and_above_every_overlay(
     width: int, height: int, tops: list[int], margin: int
 ) -> None:
     picture = letterbox_detection.estimate_content_rect(width, height, [])
@@ -469,14 +471,18 @@ def test_no_lit_frame_loses_more_than_the_blend(
         assert kept.x + kept.width >= right - 3 and kept.y + kept.height >= bottom - 3
 
 
-def test_an_edge_that_wanders_is_the_dark_and_no_bar() -> None:
+def test_a_varying_edge_is_darkness_and_not_a_border() -> None:
     wandering = [(10 * k, 5, 300, 200 - 7 * k) for k in range(2, 9)]
     assert letterbox_detection.estimate_content_rect(300, 200, wandering).width == 300
-    assert letterbox_detection.estimate_content_rect(300, 200, [(40, 0, 260, 200)] * 2) == Rect(0, 0, 300, 200)
-    assert letterbox_detection.estimate_content_rect(300, 200, [(40, 0, 260, 200)] * 3) == Rect(42, 0, 216, 200)
+    assert letterbox_detection.estimate_content_rect(300, 200, [(40, 0, 260, 200)] * 2) == Rect(
+        0, 0, 300, 200
+    )
+    assert letterbox_detection.estimate_content_rect(300, 200, [(40, 0, 260, 200)] * 3) == Rect(
+        42, 0, 216, 200
+    )
 
 
-def test_text_in_a_bar_does_not_make_it_picture() -> None:
+def test_text_in_a_border_does_not_make_it_content() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[20:80] = 90
     image[85:95, 60:140] = 255
@@ -492,7 +498,10 @@ def rows_of_text(count: int, shift: int = 0) -> list[PixelBox]:
 
 
 def judge(
-    texts: Sequence[Sequence[PixelBox]], seconds: Sequence[int], scenes: Sequence[int], **settings: Any
+    texts: Sequence[Sequence[PixelBox]],
+    seconds: Sequence[int],
+    scenes: Sequence[int],
+    **settings: Any,
 ) -> set[int]:
     spans, at = [], 0
     for length in seconds:
@@ -523,7 +532,7 @@ def test_full_frames_are_credits_where_they_last_or_end_an_episode(
     assert judge(texts, seconds, [index // 2 for index in range(12)]) == expected
 
 
-def test_settings_say_how_full_how_often_and_how_long() -> None:
+def test_credits_thresholds_are_settings() -> None:
     texts = [rows_of_text(5) if index in (2, 4) else [] for index in range(12)]
     scenes = [index // 4 for index in range(12)]
     assert judge(texts, [12] * 3, scenes) == set()
@@ -546,26 +555,26 @@ def names_over_picture(words: Sequence[int]) -> list[list[PixelBox]]:
         ([0] * 16 + [70, 40, 60, 90], {8, 9}),  # the closing
     ],
 )
-def test_names_over_the_picture_are_credits_near_the_ends(
+def test_names_over_the_image_are_credits_near_the_ends(
     words: list[int], expected: set[int]
 ) -> None:
     texts = names_over_picture(words)
     assert judge(texts, [6] * 10, [index // 2 for index in range(20)]) == expected
 
 
-def test_subtitles_are_no_credits() -> None:
+def test_subtitles_are_not_credits() -> None:
     texts = [rows_of_text(4) for _ in range(8)]
     spans = [scene(6 * k, 6 * k + 6, Fraction(1)) for k in range(4)]
     seen = samples(texts, scenes=[index // 2 for index in range(8)])
     assert credits.detect_credits(spans, seen, texts, 100, OverlaySettings()) == {}
 
 
-def test_names_and_roles_side_by_side_are_one_row() -> None:
+def test_a_name_next_to_a_role_is_one_row() -> None:
     lines = [(10, 10, 50, 20), (60, 12, 90, 21), (10, 30, 50, 40), (60, 29, 99, 39)]
     assert [len(row) for row in text_detection.group_text_rows(lines)] == [2, 2]
 
 
-def test_what_is_no_line_of_text_does_not_count() -> None:
+def test_boxes_that_are_not_lines_of_text_are_ignored() -> None:
     shapes = [(0, 0, 90, 30), (50, 20, 60, 30), (10, 60, 60, 70)]
     image = np.zeros((100, 100, 3), np.uint8)
     assert text_detection.detect_text_lines(image, lambda _: shapes, 0) == ((10, 60, 60, 70),)

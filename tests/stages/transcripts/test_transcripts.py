@@ -1,4 +1,4 @@
-"""Transcripts: the lines heard in a clip, with times of its own."""
+"""Transcripts: the lines of dialogue in a clip, with times relative to the clip."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def report(
 
 
 @pytest.mark.parametrize("origin", [0, 7200, 123_456])
-def test_lines_that_touch_the_clip_are_its_lines(tmp_path: Path, origin: int) -> None:
+def test_lines_that_overlap_the_clip_belong_to_it(tmp_path: Path, origin: int) -> None:
     # The clip plays from 2.0 s to 7.0625 s after the episode's first frame.
     (row,) = run(tmp_path, [clip(origin=origin)], subtitles=SRT)
     assert (row["status"], row["backend"]) == ("ok", "subtitles/sidecar")
@@ -162,9 +162,7 @@ def test_each_format_is_read(tmp_path: Path, suffix: str, text: str) -> None:
     st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 6_000)), min_size=1, max_size=20),
     st.integers(0, 15_000),
 )
-def test_a_line_is_in_when_and_only_when_it_overlaps(
-    times: list[tuple[int, int]], start: int
-) -> None:
+def test_a_line_is_included_only_when_it_overlaps(times: list[tuple[int, int]], start: int) -> None:
     said = [DialogueLine(Fraction(a, 1000), Fraction(a + n, 1000), f"{a} {n}") for a, n in times]
     heard = dialogue.select_clip_lines(clip(start), said)
     begin, end = Fraction(start, 1000), Fraction(start, 1000) + Fraction(81, 16)
@@ -183,7 +181,7 @@ def test_without_subtitles_and_speech_the_text_is_empty(tmp_path: Path, silent: 
     assert (row["status"], row["backend"], row["text"], row["lines"]) == ("ok", "none", "", [])
 
 
-def test_clips_that_are_not_ok_are_not_taken_up(tmp_path: Path) -> None:
+def test_clips_that_are_not_ok_are_skipped(tmp_path: Path) -> None:
     short = clip(9000) | tables.rejected(tables.Reason.SCENE_TOO_SHORT, "short")
     assert len(run(tmp_path, [clip(), short], subtitles=SRT)) == 1
 
@@ -192,7 +190,7 @@ def test_clips_that_are_not_ok_are_not_taken_up(tmp_path: Path) -> None:
     ("content", "why"),
     [
         (b"", "it is empty"),
-        (b"hello", "it looks like none"),
+        (b"hello", "unknown format"),
         (b"\xff\xfe\x00", "not utf-16"),
         (b"\xef\xbb\xbf\xff", "not utf-8-sig"),
         (b"\x81\x8d", "not utf-8 and not cp1252"),
@@ -200,7 +198,7 @@ def test_clips_that_are_not_ok_are_not_taken_up(tmp_path: Path) -> None:
         (b"[10][20]Another format", "it is mpl2"),
     ],
 )
-def test_a_broken_file_fails_its_clips_and_is_not_passed_over(
+def test_an_unreadable_file_fails_its_clips(
     tmp_path: Path, content: bytes, why: str, silent: Path
 ) -> None:
     rows = run(tmp_path, [clip(), clip(8000)], subtitles=content, video=silent)
@@ -223,7 +221,7 @@ WORDS = "Olé, señor: ça va?"
         ("cp1252", "cp1252"),
     ],
 )
-def test_the_encoding_is_found_and_said(tmp_path: Path, encoding: str, noted: str) -> None:
+def test_the_encoding_is_detected_and_noted(tmp_path: Path, encoding: str, noted: str) -> None:
     content = SRT.replace("In the middle.", WORDS).encode(encoding)
     found = report(tmp_path, [clip()], content)
     assert WORDS in found.rows[0]["text"]
@@ -240,7 +238,7 @@ def test_the_fallback_encoding_is_a_setting(tmp_path: Path) -> None:
         TranscriptSettings(fallback_encoding="klingon-8")
 
 
-def test_tags_go_and_notes_stay(tmp_path: Path) -> None:
+def test_markup_is_removed_and_sound_notes_remain(tmp_path: Path) -> None:
     marked = SRT.replace("In the middle.", "{\\an8}<font color=red>[DOOR]</font> a &amp; b < c")
     (row,) = run(tmp_path, [clip()], subtitles=marked)
     assert row["lines"][1]["text"] == "[DOOR] a & b < c"
@@ -249,7 +247,7 @@ def test_tags_go_and_notes_stay(tmp_path: Path) -> None:
     assert row["text"] == "In the middle"
 
 
-def test_old_line_ends_and_breaks_of_html_are_read(tmp_path: Path) -> None:
+def test_old_line_ends_and_html_breaks_are_read(tmp_path: Path) -> None:
     old = SRT.replace("In the middle.", "In the<br/>middle<BR>.").replace("\n", "\r")
     found = report(tmp_path, [clip()], old)
     assert [line["text"] for line in found.rows[0]["lines"]] == [
@@ -261,9 +259,7 @@ def test_old_line_ends_and_breaks_of_html_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".srt", ".vtt", ".ass"])
-def test_what_begins_before_the_episode_is_heard_from_its_start(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_a_line_before_the_episode_starts_at_zero(tmp_path: Path, suffix: str) -> None:
     texts = {
         ".srt": "1\n-00:00:01,000 --> 00:00:02,000\nEarly.\n\n"
         "2\n-00:00:03,000 --> -00:00:02,000\nBefore.\n",
@@ -277,19 +273,19 @@ def test_what_begins_before_the_episode_is_heard_from_its_start(
     assert heard[0] == (0, 2000, "Early.") and "Before." not in row["text"]
 
 
-def test_cues_whose_times_are_none_are_counted(tmp_path: Path) -> None:
+def test_cues_with_invalid_times_are_counted(tmp_path: Path) -> None:
     broken = SRT.replace("00:00:04,000 -->", "00:00:O4,OOO -->")
     found = report(tmp_path, [clip()], broken)
     assert found.notes["unread_cues"] == 1
 
 
-def test_layers_of_one_line_are_said_once(tmp_path: Path) -> None:
+def test_layers_of_one_line_are_merged(tmp_path: Path) -> None:
     layered = ASS + ASS.splitlines()[-1].replace("0,0:", "1,0:", 1) + "\n"
     (row,) = run(tmp_path, [clip()], subtitles=layered, suffix=".ass")
     assert row["text"] == "In the middle."
 
 
-def test_lines_at_the_same_time_are_all_there(tmp_path: Path) -> None:
+def test_simultaneous_lines_are_all_included(tmp_path: Path) -> None:
     both = SRT + "\n6\n00:00:04,200 --> 00:00:05,000\n- Me too!\n"
     (row,) = run(tmp_path, [clip()], subtitles=both)
     assert [line["text"] for line in row["lines"]][1:3] == ["In the middle.", "- Me too!"]
@@ -348,7 +344,7 @@ def test_streams_are_on_the_containers_clock(tmp_path: Path) -> None:
     assert row["lines"] == [{"start_ms": 2000, "end_ms": 3250, "text": "Late start."}]
 
 
-def test_the_best_stream_is_taken(tmp_path: Path) -> None:
+def test_the_best_stream_is_selected(tmp_path: Path) -> None:
     video = with_streams(
         tmp_path / "v.mkv",
         (subtitle("signs"), "eng", "forced"),
@@ -361,13 +357,13 @@ def test_the_best_stream_is_taken(tmp_path: Path) -> None:
         assert row["text"] == text
 
 
-def test_a_file_beside_the_video_comes_first(tmp_path: Path) -> None:
+def test_a_sidecar_file_comes_first(tmp_path: Path) -> None:
     video = with_streams(tmp_path / "v.mkv", (subtitle("inside"), "eng", "0"))
     (row,) = run(tmp_path, [clip()], video=video, subtitles=subtitle("beside"))
     assert (row["backend"], row["text"]) == ("subtitles/sidecar", "beside")
 
 
-def test_signs_are_no_dialogue_and_are_noted(tmp_path: Path) -> None:
+def test_forced_streams_are_skipped_and_noted(tmp_path: Path) -> None:
     signs = with_streams(tmp_path / "signs.mkv", (subtitle("SALOON"), "eng", "forced"))
     found = report(tmp_path, [clip()], video=signs)
     assert (found.rows[0]["backend"], found.rows[0]["text"]) == ("none", "")
@@ -385,7 +381,7 @@ def pgs(path: Path) -> Path:
     return path
 
 
-def test_pictures_of_text_are_passed_over_and_noted(tmp_path: Path) -> None:
+def test_image_subtitles_are_skipped_and_noted(tmp_path: Path) -> None:
     bare = write_video(tmp_path / "bare.mp4", [Shot(48)], size=(64, 64)).path
     video = tmp_path / "v.mkv"
     inputs = ["-i", str(bare), "-i", str(pgs(tmp_path / "pictures.sup"))]
@@ -415,28 +411,37 @@ def test_an_episode_whose_process_died_has_a_failed_row_per_clip(tmp_path: Path)
 # --- speech ---------------------------------------------------------------------------------------
 
 
-def test_times_count_from_the_clip_and_not_from_the_frame_it_opens_with() -> None:
-    """In a source of variable rate the frame that is shown at g_0 may be seconds old."""
+def test_times_count_from_the_clip_and_not_from_its_first_frame() -> None:
+    """In a source of variable rate the frame shown at g_0 may be seconds old."""
     old = [500, *(2000 + k * 62 for k in range(1, 81))]
-    line = DialogueLine(Fraction(3), Fraction(4), "Now.", (TimedWord(Fraction(3), Fraction(4), "Now."),))
+    line = DialogueLine(
+        Fraction(3), Fraction(4), "Now.", (TimedWord(Fraction(3), Fraction(4), "Now."),)
+    )
     (heard,) = dialogue.select_clip_lines(clip(2000, source_pts=old), [line])
     assert (heard.start, heard.end) == (1, 2)
     assert [(word.start, word.end) for word in heard.words] == [(1, 2)]
     assert (
-        dialogue.select_clip_lines(clip(2000, source_pts=old), [DialogueLine(Fraction(1), Fraction(2), "Old.")]) == []
+        dialogue.select_clip_lines(
+            clip(2000, source_pts=old), [DialogueLine(Fraction(1), Fraction(2), "Old.")]
+        )
+        == []
     )
 
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=12), st.integers(0, 3000))
-def test_of_clips_that_follow_each_other_each_word_is_in_one(gaps: list[int], at: int) -> None:
+def test_each_word_is_in_one_of_consecutive_clips(gaps: list[int], at: int) -> None:
     words = []
     for number, gap in enumerate(gaps):
         words.append(TimedWord(Fraction(at, 1000), Fraction(at + gap, 1000), f"w{number}"))
         at += gap
-    line = DialogueLine(words[0].start, words[-1].end, " ".join(w.text for w in words), tuple(words))
+    line = DialogueLine(
+        words[0].start, words[-1].end, " ".join(w.text for w in words), tuple(words)
+    )
     # Clips of 81/16 s, one after the other.
     clips = [clip(0, start_num=k * 81, start_den=16) for k in range(3)]
-    heard = [word for c in clips for part in dialogue.select_clip_lines(c, [line]) for word in part.words]
+    heard = [
+        word for c in clips for part in dialogue.select_clip_lines(c, [line]) for word in part.words
+    ]
     assert [word.text for word in heard] == [
         word.text for word in words if word.start + word.end < 6 * Fraction(81, 16)
     ]
@@ -444,11 +449,11 @@ def test_of_clips_that_follow_each_other_each_word_is_in_one(gaps: list[int], at
 
 
 def test_speech_without_a_model_is_a_clear_error(tmp_path: Path, silent: Path) -> None:
-    with pytest.raises(MissingModel, match=r"transcripts\.model"):
+    with pytest.raises(MissingModel, match=r"transcripts\.asr_model"):
         run(tmp_path, [clip()], video=silent, asr_backend="faster-whisper")
 
 
-def test_a_folder_that_is_no_model_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_a_clear_error(tmp_path: Path) -> None:
     pytest.importorskip("faster_whisper")
     (tmp_path / "model").mkdir()
     video = write_sound(tmp_path / "v.mkv", 1, beep_at=0.5, video=True)
@@ -463,7 +468,7 @@ def test_a_folder_that_is_no_model_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def listening(heard: list[np.ndarray]) -> type:
-    """A stand-in for WhisperModel that reports when it heard a beep, as the real one would.
+    """A stand-in for WhisperModel that transcribes each beep with its time.
 
     It takes what the real one takes and gives the real one's types.
     """
@@ -497,7 +502,7 @@ def listening(heard: list[np.ndarray]) -> type:
     return Ear
 
 
-def test_speech_is_laid_on_the_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speech_is_assigned_to_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whisper = pytest.importorskip("faster_whisper")
     heard: list[np.ndarray] = []
     monkeypatch.setattr(whisper, "WhisperModel", listening(heard))
@@ -527,7 +532,7 @@ def test_speech_is_laid_on_the_clips(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(heard) == 1
 
 
-def test_a_silent_episode_says_that_nobody_listened(tmp_path: Path) -> None:
+def test_an_episode_without_audio_has_backend_none(tmp_path: Path) -> None:
     pytest.importorskip("faster_whisper")
     video = write_video(tmp_path / "mute.mp4", [Shot(24)]).path
     (row,) = run(
