@@ -198,17 +198,17 @@ def ingest(
     ] = False,
 ) -> None:
     """Add new episodes to a show's folder: only complete videos, and each only once."""
-    from mimix_core.inbox import Arrival, How, Outcome
+    from mimix_core.inbox import IngestOutcome, IngestResult, TransferMode
     from mimix_core.inbox import ingest as ingest_files
 
     colors = {
-        Outcome.TAKEN: "green",
-        Outcome.KNOWN: "default",
-        Outcome.BUSY: "yellow",
-        Outcome.REFUSED: "red",
+        IngestOutcome.ADDED: "green",
+        IngestOutcome.DUPLICATE: "default",
+        IngestOutcome.INCOMPLETE: "yellow",
+        IngestOutcome.REJECTED: "red",
     }
 
-    def print_arrival(arrival: Arrival) -> None:
+    def print_arrival(arrival: IngestResult) -> None:
         color = colors[arrival.outcome]
         name = arrival.path.name if arrival.path.name.isprintable() else repr(arrival.path.name)
         text = escape(f"{name}  {arrival.detail}".rstrip())
@@ -217,21 +217,23 @@ def ingest(
     with user_errors():
         if move and link:
             raise BadInput("--move and --link exclude each other", fix="Use only one of them.")
-        how = How.MOVE if move else How.LINK if link else How.COPY
+        how = TransferMode.MOVE if move else TransferMode.LINK if link else TransferMode.COPY
         arrivals = ingest_files(
             load_config(settings),
             show,
             sources,
-            how=how,
+            mode=how,
             rename=rename,
             dry_run=dry_run,
-            hear=print_arrival,
+            on_result=print_arrival,
         )
     counts = [
-        f"{sum(a.outcome is outcome for a in arrivals)} {outcome.value}" for outcome in Outcome
+        f"{sum(a.outcome is outcome for a in arrivals)} {outcome.value}"
+        for outcome in IngestOutcome
     ]
     console.print(f"{show}: {', '.join(counts)}" + (" (dry run)" if dry_run else ""))
-    if any(arrival.outcome in (Outcome.BUSY, Outcome.REFUSED) for arrival in arrivals):
+    not_ingested = (IngestOutcome.INCOMPLETE, IngestOutcome.REJECTED)
+    if any(arrival.outcome in not_ingested for arrival in arrivals):
         raise typer.Exit(FAILED)
 
 

@@ -7,7 +7,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows.curate import curate_stages
 from flows.session import flow_session
-from mimix_core.inbox import Arrival, Outcome, take_in
+from mimix_core.inbox import IngestOutcome, IngestResult, ingest_pending
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config
 from tasks.cached_run import MissingResult, ReadOnlyRun
@@ -36,19 +36,23 @@ def inbox(config: Config) -> RunSummary:
 
 def _ingest_pending(config: Config) -> None:
     """Ingest the files of the inbox and publish the outcomes, except of known files."""
-    arrivals = [a for a in take_in(config) if a.outcome is not Outcome.KNOWN]
+    arrivals = [a for a in ingest_pending(config) if a.outcome is not IngestOutcome.DUPLICATE]
     if arrivals:
         create_table_artifact(
             table=[_arrival_row(arrival) for arrival in arrivals[:MAX_ARRIVALS_SHOWN]],
             key="mimix-inbox-arrivals",
             description=", ".join(
                 f"{sum(a.outcome is outcome for a in arrivals)} {outcome.value}"
-                for outcome in (Outcome.TAKEN, Outcome.BUSY, Outcome.REFUSED)
+                for outcome in (
+                    IngestOutcome.ADDED,
+                    IngestOutcome.INCOMPLETE,
+                    IngestOutcome.REJECTED,
+                )
             ),
         )
 
 
-def _arrival_row(arrival: Arrival) -> dict[str, str]:
+def _arrival_row(arrival: IngestResult) -> dict[str, str]:
     return {
         "file": str(arrival.path).encode(errors="backslashreplace").decode(),
         "outcome": arrival.outcome.value,

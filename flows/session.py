@@ -24,8 +24,8 @@ from tasks.prefect_artifacts import publish_run_artifacts
 from tasks.task_runners import task_runner
 
 MAX_ATTEMPTS = 10
-"""Limit on starts of one run: a killed run is started again (deployments/automations.yaml). Resuming
-after a review and retries from the UI count as well."""
+"""Limit on the starts of one run: a killed run is started again (deployments/automations.yaml);
+resuming after a review and retries from the UI count as well."""
 
 
 @contextmanager
@@ -68,6 +68,6 @@ def _check_attempt_count() -> None:
     attempts = 0 if context is None or context.flow_run is None else context.flow_run.run_count
     if attempts > MAX_ATTEMPTS:
         raise StageFailed(
-            f"this run was started {attempts} times without finishing: see the worker's log and the "
-            "logs folder of the workspace for the cause"
+            f"this run was started {attempts} times without finishing: see the worker's log and "
+            "the logs folder of the workspace for the cause"
         )

@@ -10,8 +10,8 @@ import typer
 from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
 from flows.deploy_cli import require_server_url
-from mimix_core.inbox import waiting
-from mimix_core.inbox.notification_backoff import Announcer
+from mimix_core.inbox import find_pending
+from mimix_core.inbox.notification_backoff import NotificationBackoff
 
 
 def watch(
@@ -33,11 +33,11 @@ def watch(
         require_server_url("mimix watch")
         from tasks.events import emit_episode_arrived
 
-        announcer = Announcer()
+        announcer = NotificationBackoff()
         while True:
-            due = announcer.due(waiting(config), time.monotonic())
+            due = announcer.due(find_pending(config), time.monotonic())
             if due and emit_episode_arrived(due):
-                announcer.told(due, time.monotonic())
+                announcer.mark_sent(due, time.monotonic())
                 for file in due:
                     console.print(f"{file.show}: {file.path.name!r} is complete", highlight=False)
             elif due:

@@ -61,7 +61,7 @@ def captioner_source(workspace: Workspace) -> FileRef | None:
     """Reference the source file of a captioner from outside MiMix."""
     backend = workspace.config.captions.backend
     source = extension_source(backend) if is_module_name(backend) else None
-    return None if source is None else workspace.store.source(source)
+    return None if source is None else workspace.store.source_ref(source)
 
 
 def caption_model_inputs(workspace: Workspace) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.events import Event
 
-from mimix_core.inbox import Waiting
+from mimix_core.inbox import PendingFile
 
 EPISODE_ARRIVED = "mimix.episode.arrived"
 
 
-def emit_episode_arrived(files: Sequence[Waiting]) -> bool:
+def emit_episode_arrived(files: Sequence[PendingFile]) -> bool:
     """Send one event per file to the Prefect server; return False if it did not accept them.
 
     Uses a direct request instead of ``emit_event``, which does not report lost events.

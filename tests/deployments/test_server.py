@@ -24,7 +24,7 @@ from flows.deployment import (
     read_schedule_states,
 )
 from mimix_core.errors import BadInput
-from mimix_core.inbox import Waiting
+from mimix_core.inbox import PendingFile
 from tasks.events import emit_episode_arrived
 from tests.deployments.project_factory import write_project
 from tests.deployments.site import POOL, Site, site
@@ -102,7 +102,7 @@ def test_job_templates_of_containers_bring_image_and_workspace(client: SyncPrefe
 
 
 def test_twenty_files_at_once_ask_for_one_run(server: Site, client: SyncPrefectClient) -> None:
-    files = [Waiting("toons", Path(f"{n}.mp4"), f"{n:064d}", 1) for n in range(20)]
+    files = [PendingFile("toons", Path(f"{n}.mp4"), f"{n:064d}", 1) for n in range(20)]
     assert emit_episode_arrived(files)
     run = server.wait_for_runs("inbox", 1)
     assert len(run) == 1
@@ -192,4 +192,4 @@ def test_a_block_is_told_of_a_run_that_failed(server: Site, client: SyncPrefectC
 
 def test_a_server_that_does_not_answer_is_noticed() -> None:
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert not emit_episode_arrived([Waiting("toons", Path("a.mp4"), f"{1:064d}", 1)])
+        assert not emit_episode_arrived([PendingFile("toons", Path("a.mp4"), f"{1:064d}", 1)])
