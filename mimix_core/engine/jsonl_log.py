@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from mimix_core.engine.atomic_io import atomic_write_bytes
+
 Record = Mapping[str, Any]
 
 
@@ -24,10 +26,7 @@ class JsonlLog:
     @classmethod
     def create(cls, path: Path, records: Iterable[Record] = ()) -> JsonlLog:
         """Start a log with these records; atomically replaces an existing file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_text(_to_lines(records), encoding="utf-8")
-        temporary.replace(path)
+        atomic_write_bytes(path, _to_lines(records).encode())
         return cls(path.open("a", encoding="utf-8"))
 
     @classmethod
