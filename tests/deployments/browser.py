@@ -1,4 +1,4 @@
-"""A real browser without a window, spoken to over its own DevTools protocol.
+"""Control a real headless browser through its DevTools protocol.
 
 Any Chromium or Chrome on the PATH (`apt-get install chromium`), or what MIMIX_CHROMIUM names.
 """
@@ -24,20 +24,20 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def chromium() -> str | None:
-    """The browser's command, if there is one."""
+    """Return the browser's command, if there is one."""
     found = (shutil.which(name) for name in (os.environ.get("MIMIX_CHROMIUM", ""), *NAMES) if name)
     return next((path for path in found if path), None)
 
 
 @dataclass
 class Page:
-    """One tab."""
+    """One tab of the browser."""
 
     wire: ClientConnection
     number: int = 0
 
     def ask(self, method: str, **parameters: Any) -> Any:
-        """The result of a DevTools method; what the browser tells of itself is passed over."""
+        """Call a DevTools method and return its result; events of the browser are ignored."""
         self.number += 1
         self.wire.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
         while True:
@@ -50,7 +50,7 @@ class Page:
         self.ask("Page.navigate", url=url)
 
     def text(self) -> str:
-        """All that a person can read on the page now."""
+        """Return the visible text of the page."""
         return str(self.value("document.body ? document.body.innerText : ''"))
 
     def value(self, script: str) -> Any:
@@ -58,7 +58,7 @@ class Page:
         return found["result"].get("value")
 
     def wait_for(self, *words: str, seconds: float = 120) -> str:
-        """Wait until the page shows all of the words; gives its text."""
+        """Wait until the page shows all of the words; return its text."""
         deadline = time.monotonic() + seconds
         text = self.text()
         while time.monotonic() < deadline:
@@ -69,14 +69,14 @@ class Page:
         raise AssertionError(f"{[w for w in words if w not in text]} not on the page:\n{text}")
 
     def wait_until(self, script: str, seconds: float = 120) -> None:
-        """Wait until the script gives something true."""
+        """Wait until the script returns a true value."""
         deadline = time.monotonic() + seconds
         while not self.value(script):
             assert time.monotonic() < deadline, f"never true: {script}\n{self.text()}"
             time.sleep(0.3)
 
     def click(self, words: str) -> None:
-        """Click the smallest thing that shows exactly these words."""
+        """Click the smallest element that shows exactly these words."""
         script = (
             "(() => { const found = [...document.querySelectorAll('body *')].filter(e => "
             f"e.innerText && e.innerText.trim() === {json.dumps(words)}).pop(); "
@@ -85,14 +85,14 @@ class Page:
         self.wait_until(script)
 
     def shoot(self, path: Path) -> None:
-        """A picture of what the window shows."""
+        """Return a screenshot of the window."""
         shot = self.ask("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextmanager
 def browsing(folder: Path, size: tuple[int, int] = (1400, 1000)) -> Iterator[Page]:
-    """Start the browser with a profile of its own below ``folder`` and give its tab."""
+    """Start the browser with a separate profile below ``folder`` and yield its tab."""
     command = chromium()
     assert command is not None
     profile = folder / "chromium"

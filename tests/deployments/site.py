@@ -1,4 +1,4 @@
-"""A Prefect server with its workers, as a person sets them up, and what is asked of them."""
+"""A Prefect server with its workers, set up as a user does, for tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 @dataclass
 class Site:
-    """One server with a database of its own below ``folder``. Commands run as a person's would."""
+    """A server with a separate database below ``folder``. Commands run as a user's would."""
 
     folder: Path
     url: str
@@ -49,7 +49,7 @@ class Site:
         }
 
     def command(self, *words: str) -> str:
-        """Run ``python -m`` with these words; gives what it printed."""
+        """Run ``python -m`` with these arguments; return its output."""
         done = subprocess.run(
             [sys.executable, "-m", *words],
             cwd=ROOT,
@@ -64,7 +64,7 @@ class Site:
         return done.stdout
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
-        """A request to the server's API, tried again while its SQLite is locked (503).
+        """Send a request to the server's API; retry while its SQLite is locked (503).
 
         So do Prefect's own clients.
         """
@@ -77,7 +77,7 @@ class Site:
         return reply.json() if reply.content else None
 
     def start(self, name: str, config: Config | None = None) -> str:
-        """Run the deployment ``name/name`` as a person does; gives the id of the flow run."""
+        """Run the deployment ``name/name`` as a user does; return the id of the flow run."""
         words = ["prefect", "deployment", "run", f"{name}/{name}"]
         if config is not None:
             words += ["--params", json.dumps({"config": config.model_dump(mode="json")})]
@@ -95,7 +95,7 @@ class Site:
         return list(found)
 
     def wait_for_runs(self, name: str, number: int, seconds: float = 60) -> list[dict[str, Any]]:
-        """Wait until the deployment has so many runs, and some time more; gives all it has."""
+        """Wait until the deployment has that many runs, and some time more; return all runs."""
         deadline = time.monotonic() + seconds
         while len(self.runs(name)) < number:
             assert time.monotonic() < deadline, f"{len(self.runs(name))} runs of {name}"
@@ -107,7 +107,7 @@ class Site:
         return str(self.ask("GET", f"/flow_runs/{run}")["state"]["type"])
 
     def wait_for(self, run: str, *states: str, seconds: float = 240) -> str:
-        """Wait until the run is in one of the states; a final one that is not asked for fails."""
+        """Wait until the run is in one of the states; another final state is an error."""
         deadline = time.monotonic() + seconds
         while (now := self.state(run)) not in states:
             assert now not in FINAL and time.monotonic() < deadline, (
@@ -140,22 +140,22 @@ class Site:
 
 @dataclass
 class Worker:
-    """A worker's process. ``mark`` stands in the environment of all that it starts."""
+    """A worker's process. ``mark`` is in the environment of all processes that it starts."""
 
     process: subprocess.Popen[bytes]
     log: Path
     mark: str
 
     def descendants(self) -> dict[int, str]:
-        """Command line of each process that came of the worker, without its own."""
+        """Return the command line of each descendant of the worker."""
         return {pid: w for pid, w in marked(self.mark).items() if pid != self.process.pid}
 
     def took(self) -> int:
-        """How many runs it has taken so far."""
+        """Return how many runs it has started so far."""
         return self.log.read_text().count("submitted to infrastructure")
 
     def end(self) -> None:
-        """End it and what it started."""
+        """Terminate it and all processes that it started."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -168,7 +168,7 @@ class Worker:
 
 
 def marked(mark: str) -> dict[int, str]:
-    """Command line of each living process in whose environment ``mark`` (NAME=value) stands."""
+    """Return the command line of each live process with ``mark`` (NAME=value) in its environment."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -213,7 +213,7 @@ def site(folder: Path) -> Iterator[Site]:
 
 
 def rows(config: Config, stage: str) -> list[Row]:
-    """All rows of a stage in the workspace's store."""
+    """Return all rows of a stage in the workspace's store."""
     from mimix_core.engine import registry
 
     store = Store(config.workspace / "store")

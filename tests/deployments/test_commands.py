@@ -34,4 +34,4 @@ def test_deploy_does_not_wait_for_a_server_that_is_not_there(
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         result = runner.invoke(app, ["deploy", str(settings)])
     assert result.exit_code == 2
-    assert "no Prefect server answers at http://127.0.0.1:9/api" in result.output
+    assert "no Prefect server responds at http://127.0.0.1:9/api" in result.output

@@ -1,4 +1,4 @@
-"""The images and the compose file, as far as they can be checked without a Docker engine.
+"""Images and compose file, as far as they can be checked without a Docker engine.
 
 Never run here: building the images, and starting the services.
 """
@@ -29,7 +29,7 @@ MODULES = {"prefect": "prefect", "mimix": "flows.cli"}
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions with their words, continued lines joined."""
+    """Parse the Dockerfile's instructions, with continued lines joined."""
     lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     found = [line.split(maxsplit=1) for line in joined.splitlines() if line.strip()]
@@ -37,7 +37,7 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def composed(text: str) -> dict[str, Any]:
-    """The compose file as it is when only the variables that have no default are set."""
+    """The compose file with only the variables set that have no default."""
 
     def value(match: re.Match[str]) -> str:
         assert match[2] in ("-", "?"), f"{match[0]} has neither a default nor a word for its lack"
@@ -83,7 +83,7 @@ def test_every_base_and_every_install_is_pinned() -> None:
 
 
 def test_the_constraints_pin_every_package_that_is_installed() -> None:
-    """All that ``.[all,dev]`` asks for stands in constraints.txt, at a version that it allows."""
+    """constraints.txt pins every requirement of ``.[all,dev]`` at an allowed version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = dict(
         line.split("==")
@@ -106,7 +106,7 @@ def test_the_constraints_pin_every_package_that_is_installed() -> None:
     assert {"all", "dask", "train"} <= seen
 
 
-def test_what_is_copied_is_there_and_is_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     kept = (ROOT / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     copied = [
         source
@@ -120,7 +120,7 @@ def test_what_is_copied_is_there_and_is_not_ignored() -> None:
         assert f"!{source}" in kept
 
 
-def test_the_image_runs_as_nobody_in_particular() -> None:
+def test_the_image_runs_as_an_unprivileged_user() -> None:
     users = [rest for word, rest in instructions() if word == "USER"]
     assert users
     assert users[-1].isdigit() and int(users[-1]) > 0
@@ -134,7 +134,7 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
 
 
 def problem(compose: dict[str, Any]) -> str:
-    """What the Compose specification says against it; empty for nothing."""
+    """Return the violation of the Compose specification; empty if there is none."""
     spec = pytest.importorskip("compose_spec", reason="the package compose-spec is not installed")
     try:
         read = spec.PyCompose.from_yaml(yaml.safe_dump(compose))
@@ -145,14 +145,14 @@ def problem(compose: dict[str, Any]) -> str:
     return ""
 
 
-def test_the_compose_file_is_one(compose: dict[str, Any]) -> None:
+def test_the_compose_file_conforms_to_the_specification(compose: dict[str, Any]) -> None:
     assert problem(compose) == ""
     wrong = copy.deepcopy(compose)
     wrong["services"]["server"]["depends_on"]["database"]["condition"] = "service_hale"
     assert "unknown variant" in problem(wrong), "the check can fail"
 
 
-def test_services_and_volumes_that_are_named_are_there(compose: dict[str, Any]) -> None:
+def test_referenced_services_and_volumes_are_defined(compose: dict[str, Any]) -> None:
     services = compose["services"]
     for name, service in services.items():
         for other, how in service.get("depends_on", {}).items():
@@ -164,7 +164,7 @@ def test_services_and_volumes_that_are_named_are_there(compose: dict[str, Any]) 
     assert {"database", "server", "worker", "gpu-worker", "deploy"} == set(services)
 
 
-def test_only_the_server_is_reached_and_only_from_this_machine(compose: dict[str, Any]) -> None:
+def test_only_the_server_is_reachable_and_only_from_this_machine(compose: dict[str, Any]) -> None:
     ports = {n: s["ports"] for n, s in compose["services"].items() if "ports" in s}
     assert ports == {"server": ["127.0.0.1:4200:4200"]}
     assert compose["networks"]["inside"] == {"internal": True}
@@ -189,8 +189,8 @@ def test_images_are_pinned_and_built_from_the_dockerfile(compose: dict[str, Any]
             assert re.match(r"\d+\.\d+", tag)
 
 
-def test_prefect_knows_every_setting(compose: dict[str, Any]) -> None:
-    """A name that Prefect does not know changes nothing, and nobody says so."""
+def test_every_prefect_setting_exists(compose: dict[str, Any]) -> None:
+    """Prefect silently ignores unknown settings."""
     names = {n for s in compose["services"].values() for n in environment(s)}
     for word, rest in instructions():
         if word == "ENV":
@@ -202,8 +202,8 @@ def test_prefect_knows_every_setting(compose: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_are_commands(compose: dict[str, Any]) -> None:
-    """Each word that a service starts with, and each option, is one that the program has."""
+def test_commands_and_options_of_services_exist(compose: dict[str, Any]) -> None:
+    """Each subcommand and option of a service exists in its program."""
     commands: dict[tuple[str, ...], set[str]] = {}
     for service in compose["services"].values():
         if "command" not in service:

@@ -21,7 +21,7 @@ class FinishedDemo:
 
 @pytest.fixture(scope="session")
 def footage() -> Path:
-    """The demo's footage and model, made if they are not there."""
+    """The demo's footage and model, created if missing."""
     for script, folder in (("footage", "footage"), ("models", "models")):
         subprocess.run(
             [sys.executable, f"demo/{script}.py", f"demo/{folder}"], cwd=ROOT, check=True
@@ -31,7 +31,7 @@ def footage() -> Path:
 
 @pytest.fixture(scope="session")
 def finished(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
-    """An undisturbed run in an empty workspace. Tests that change anything work on a copy."""
+    """An uninterrupted run in an empty workspace. Tests that change anything use a copy."""
     demo = Demo(tmp_path_factory.mktemp("demo"))
     printed, seconds = demo.run()
     return FinishedDemo(demo, printed, seconds)

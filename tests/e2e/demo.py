@@ -1,4 +1,4 @@
-"""Running the demo from the outside, as a person does."""
+"""Run the demo as a user does, through the command line."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Demo:
         return {**kept, **mine}
 
     def run(self) -> tuple[str, float]:
-        """Run to the end; gives what it printed and its wall seconds."""
+        """Run to the end; return its output and its wall seconds."""
         started = time.monotonic()
         done = subprocess.run(
             self.words(),
@@ -77,7 +77,7 @@ class Demo:
         return done.stdout, time.monotonic() - started
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it and return at once; it leads a process group of its own."""
+        """Start the run in a separate process group and return at once."""
         return subprocess.Popen(
             self.words(),
             cwd=ROOT,
@@ -93,7 +93,7 @@ class Demo:
         return replace(self, folder=folder, **changes)
 
     def digests(self) -> dict[tuple[str, str], str]:
-        """Table digest of each stage and unit there is."""
+        """Return the table digest of each stage and unit."""
         found = {}
         for record in self.store.records():
             table = next(file for file in record.files if file.path == Store.TABLE)
@@ -106,19 +106,19 @@ class Demo:
         return [record for record in self.store.records() if record.stage == stage]
 
     def staging(self, stage: str) -> list[Path]:
-        """Folders in which that stage is working now, or was when it was killed."""
+        """Return the staging folders of a stage that is running or was killed."""
         staging = self.store.root / ".staging"
         return [p for p in staging.glob(f"{stage}-*") if p.is_dir()] if staging.exists() else []
 
 
 def stage_lines(printed: str) -> dict[str, str]:
-    """The line the run printed for each stage."""
+    """Parse the output line of each stage."""
     return {line.split()[0]: line for line in printed.splitlines() if " in: " in line}
 
 
 @contextmanager
 def prefect_server(home: Path) -> Iterator[str]:
-    """A Prefect server of its own, on a free port; gives the URL of its API."""
+    """Start a separate Prefect server on a free port; yield the URL of its API."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The main job, end to end: what a person gets from `make demo`."""
+"""The complete pipeline end to end: the results of `make demo`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def usable(demo: Demo, name: str) -> list[tables.Row]:
     return list(tables.usable(rows(demo, name)))
 
 
-def test_every_stage_ran_and_said_so(finished: FinishedDemo) -> None:
+def test_every_stage_runs_and_is_reported(finished: FinishedDemo) -> None:
     lines = stage_lines(finished.printed)
     assert list(lines) == STAGES
     assert not any("cached" in line for line in lines.values())
@@ -99,7 +99,7 @@ def test_no_row_is_lost(finished: FinishedDemo, name: str) -> None:
         ("samples", "prompt_id", "scores", "video_id"),
     ],
 )
-def test_what_is_usable_upstream_is_judged_downstream(
+def test_every_usable_upstream_row_has_a_downstream_row(
     finished: FinishedDemo, upstream: str, column: str, downstream: str, parent: str
 ) -> None:
     """The counts of one stage could agree and rows still be lost between two stages."""
@@ -117,7 +117,7 @@ def test_every_episode_is_in_the_tables(finished: FinishedDemo) -> None:
     assert len({row["episode_id"] for row in rows(finished.demo, "scenes")}) == episodes
 
 
-def test_the_burned_in_subtitles_are_cut_away_and_only_those(finished: FinishedDemo) -> None:
+def test_only_the_burned_in_subtitles_are_cropped(finished: FinishedDemo) -> None:
     cropped = {}
     for record in finished.demo.records("overlays"):
         table = finished.demo.store.folder("overlays", record.key) / "table.parquet"
@@ -186,18 +186,20 @@ def test_the_held_out_loss_falls(finished: FinishedDemo) -> None:
     assert sum(last[q] < first[q] for q in first) >= 0.8 * len(first)
 
 
-def test_scores_carry_the_names_of_what_made_them(finished: FinishedDemo) -> None:
+def test_scores_are_named_by_their_backends(finished: FinishedDemo) -> None:
     scored = usable(finished.demo, "scores")
     assert all(re.fullmatch(r"[a-z_]+/[a-z0-9-]+", row["metric"]) for row in scored)
     assert {row["kind"] for row in scored} == {"sample", "clip"}
 
 
-def test_the_stand_in_goes_by_its_own_name(finished: FinishedDemo) -> None:
+def test_the_stand_in_has_its_own_name(finished: FinishedDemo) -> None:
     for name in ("backbone", "latents", "embeddings", "samples"):
         assert {row["backbone"] for row in usable(finished.demo, name)} == {"tiny-random-wan"}
 
 
-def test_a_second_run_computes_nothing_and_says_so(finished: FinishedDemo, tmp_path: Path) -> None:
+def test_a_second_run_computes_nothing_and_reports_it(
+    finished: FinishedDemo, tmp_path: Path
+) -> None:
     demo = finished.demo.copy(tmp_path / "copy")
     before = demo.digests()
     printed, seconds = demo.run()
@@ -229,7 +231,7 @@ STAGES = [
     "scores",
     "report",
 ]
-"""The demo's: no model that judges can be asked."""
+"""Stages that the demo does not run, since no judge is available."""
 
 OF_EPISODES = ("scenes", "overlays", "clips", "transcripts", "captions", "cutouts")
 
@@ -238,7 +240,7 @@ OF_EPISODES = ("scenes", "overlays", "clips", "transcripts", "captions", "cutout
 def test_one_more_episode_computes_its_own_stages_only(
     finished: FinishedDemo, footage: Path, tmp_path: Path
 ) -> None:
-    """Each episode's own stages stay cached; what joins episodes is made anew."""
+    """Per-episode stages stay cached; stages that join episodes are computed again."""
     settings = project_with_one_more_episode(tmp_path / "project")
     demo = finished.demo.copy(tmp_path / "copy", settings=settings, command="augment")
     had = {(r.stage, r.key) for r in demo.store.records()}
@@ -270,7 +272,7 @@ def test_one_more_episode_computes_no_other_latents(
 
 
 def project_with_one_more_episode(folder: Path) -> Path:
-    """The demo's project with one more episode; gives its settings file."""
+    """Create the demo's project with one more episode; return its settings file."""
     library = yaml.safe_load((ROOT / "demo" / "library.yaml").read_text())
     library["shows"][0]["episodes"].append(
         {"path": "footage/extra/bbb-kite.mp4", "script": "scripts/bbb-kite.yaml"}

@@ -1,4 +1,4 @@
-"""A night's run over a folder of broken and hostile files: all good files finish, nothing crashes.
+"""A run over a folder of broken and hostile files: all good files finish, nothing crashes.
 
 The real command, its own Prefect server, every file of ``tests.hostile_files`` in one folder.
 """
@@ -144,7 +144,7 @@ def test_the_corpus_is_as_large_as_it_claims(night: Night) -> None:
     assert night.seconds < 240
 
 
-def test_every_broken_file_says_why(night: Night) -> None:
+def test_every_broken_file_has_a_reason(night: Night) -> None:
     wrong = []
     for path, reasons in night.expected.items():
         if not reasons or path.name in NO_EPISODES or path.name in WITHOUT_CLIPS:
@@ -160,7 +160,7 @@ def test_every_broken_file_says_why(night: Night) -> None:
     assert wrong == []
 
 
-def test_no_broken_file_gave_a_clip(night: Night) -> None:
+def test_no_broken_file_produces_a_clip(night: Night) -> None:
     for path, reasons in night.expected.items():
         if reasons and path.name not in NO_EPISODES:
             clips = night.rows("clips", night.episode(path.name))
@@ -168,7 +168,7 @@ def test_no_broken_file_gave_a_clip(night: Night) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT_CLIPS))
-def test_what_holds_no_clip_says_so(night: Night, name: str) -> None:
+def test_files_without_a_clip_have_a_reason(night: Night, name: str) -> None:
     episode = night.episode(name)
     rows = [*night.rows("scenes", episode), *night.rows("clips", episode)]
     assert not list(tables.usable(night.rows("clips", episode)))
@@ -176,7 +176,7 @@ def test_what_holds_no_clip_says_so(night: Night, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*GOOD, *HARMLESS}))
-def test_every_good_file_gave_its_clip(night: Night, name: str) -> None:
+def test_every_good_file_produces_its_clip(night: Night, name: str) -> None:
     episode = night.episode(name)
     clips = list(tables.usable(night.rows("clips", episode)))
     assert clips
@@ -195,14 +195,14 @@ def test_nothing_but_the_files_was_touched(night: Night) -> None:
     assert night.touched == []
 
 
-def test_what_is_no_episode_was_left_out_and_named(night: Night) -> None:
+def test_files_that_cannot_be_episodes_are_left_out_with_a_notice(night: Night) -> None:
     said = " ".join(night.printed.split())
     for name in NO_EPISODES:
         assert re.search(rf"{re.escape(name)} \S.*: left out", said), name
     assert len(night.work.notices) == len(NO_EPISODES)
 
 
-def test_the_run_tells_all_and_quarantine_lists_it(night: Night) -> None:
+def test_the_run_and_the_quarantine_list_every_failure(night: Night) -> None:
     lines = stage_lines(night.printed)
     assert "captions" in lines
     found = find_quarantined_units(night.work.store, night.work.episodes)

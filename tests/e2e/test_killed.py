@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of a stage, then the same command again: same tables as undisturbed."""
+"""SIGKILL during a stage, then the same command again: same tables as without interruption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONLY_DRILLED = [name for name in stage_names() if name not in (*ALWAYS, *INSTANT
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API of a Prefect server that outlives the killed runs."""
+    """URL of a Prefect server that outlives the killed runs."""
     with prefect_server(tmp_path_factory.mktemp("server")) as url:
         yield url
 
@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_killed_in_the_middle_it_finishes_with_the_same_digests(
     finished: FinishedDemo, server: str, tmp_path: Path, name: str
 ) -> None:
-    """The stage's results are taken away, so a run makes them again and is killed while it does.
+    """The stage's results are removed, so a run computes them again and is killed meanwhile.
 
     Later stages' keys follow from this stage's table: were it to differ in one byte, they would
     be computed anew and the digests below would not agree.
@@ -63,7 +63,7 @@ def test_killed_in_the_middle_it_finishes_with_the_same_digests(
 
 
 def wait_until_in_the_middle(demo: Demo, name: str, seconds: float = 120) -> Path:
-    """Wait until the stage has written a file and is not done; gives its staging folder.
+    """Wait until the stage has written a file but not finished; return its staging folder.
 
     A stage that writes nothing but its table is in the middle a little after it began.
     """

@@ -1,4 +1,4 @@
-"""``mimix lora`` on a finished run: found by its settings, written for another program."""
+"""``mimix lora`` on a finished run: found by its settings, exported for another program."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def mimix_lora(finished: FinishedDemo, *words: str) -> subprocess.CompletedProce
     )
 
 
-def test_the_adapter_of_a_run_is_exported_and_says_where_it_comes_from(
+def test_the_adapter_of_a_run_is_exported_with_its_provenance(
     finished: FinishedDemo, tmp_path: Path
 ) -> None:
     demo, to = finished.demo, tmp_path / "for-comfyui.safetensors"
@@ -43,7 +43,9 @@ def test_the_adapter_of_a_run_is_exported_and_says_where_it_comes_from(
     assert card.dataset_sha256 == table.sha256
     assert card.settings["epochs"] == 12
     [trained] = demo.records("lora")
-    written, _ = lora_export.read_adapter(demo.store.folder("lora", trained.key) / lora_export.ADAPTER_FILE)
+    written, _ = lora_export.read_adapter(
+        demo.store.folder("lora", trained.key) / lora_export.ADAPTER_FILE
+    )
     exported, _ = lora_export.read_adapter(to)
     assert list(exported.pairs) == list(written.pairs)
 
@@ -52,9 +54,7 @@ def test_the_adapter_of_a_run_is_exported_and_says_where_it_comes_from(
     assert table.sha256 in shown.stdout
 
 
-def test_a_run_that_was_not_trained_has_nothing_to_export(
-    finished: FinishedDemo, tmp_path: Path
-) -> None:
+def test_exporting_an_untrained_run_is_an_error(finished: FinishedDemo, tmp_path: Path) -> None:
     words = ["export", str(finished.demo.settings), "--workspace", str(tmp_path / "empty")]
     done = mimix_lora(finished, *words, "--to", str(tmp_path / "x.safetensors"))
     assert done.returncode == 2

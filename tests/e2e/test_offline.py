@@ -1,4 +1,4 @@
-"""Nothing is sent outside: a run in a network whose only way out leads to a counter.
+"""Nothing is sent outside: a run in a network namespace whose only route leads to a counter.
 
 The run gets a network namespace of its own: loopback, and a pair of virtual interfaces with the
 default route and the name server behind them. Nothing answers there, and every packet that is sent
@@ -54,7 +54,7 @@ class Outcome:
 
 
 def cut_off(words: list[str], folder: Path, environment: dict[str, str]) -> Outcome:
-    """Run the words where nothing can be reached; how it ended, and the packets that it sent."""
+    """Run a command without network access; return its outcome and the packets that it sent."""
     namespace = ["unshare", "--map-root-user", "--net", "--mount"]
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         pytest.skip("needs unshare (util-linux) and ip (iproute2)")
@@ -81,7 +81,7 @@ def cut_off(words: list[str], folder: Path, environment: dict[str, str]) -> Outc
 
 
 def bare(folder: Path) -> dict[str, str]:
-    """A person's environment who set no key, no endpoint and nothing of Prefect's."""
+    """The environment of a user without keys, endpoints or Prefect settings."""
     quiet = ("PREFECT_", "HF_", "DO_NOT_TRACK", "DISABLE_TELEMETRY")
     given = (*quiet, "OPENAI_", "GEMINI_", "GOOGLE_", "WANDB_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(given)}
@@ -125,7 +125,7 @@ def test_a_run_sends_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_the_demo_sends_nothing(footage: Path, tmp_path: Path) -> None:
-    """Every stage: the libraries of models and of training too."""
+    """Run every stage, including the libraries of models and training."""
     words = [sys.executable, "-m", "flows.cli", "run", "demo/mimix.yaml"]
     words += ["--workspace", str(tmp_path / "workspace")]
     outcome = cut_off(words, tmp_path, bare(tmp_path))

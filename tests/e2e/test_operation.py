@@ -20,8 +20,8 @@ from mimix_core.engine.registry import stage_names
 from mimix_core.settings import Config, load_config
 from mimix_core.tables import Status
 from tests.deployments.browser import browsing, chromium
+from tests.deployments.project_factory import write_episode, write_project
 from tests.deployments.site import POOL, Site, Worker, rows, site
-from tests.deployments.project_factory import write_project, write_episode
 from tests.e2e.demo import ROOT
 
 pytestmark = pytest.mark.e2e
@@ -56,7 +56,7 @@ def worker(server: Site, settings: Path) -> Worker:
 def test_the_plain_yaml_deploys_and_every_flow_completes(
     server: Site, config: Config, worker: Worker
 ) -> None:
-    """``prefect deploy --all`` alone, no settings in it: they come with each run."""
+    """``prefect deploy --all`` alone, without settings: each run passes them."""
     printed = server.command(
         "prefect", "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml", "--all"
     )
@@ -76,7 +76,7 @@ def test_the_plain_yaml_deploys_and_every_flow_completes(
     assert {"mimix-mimix-summary", "mimix-report"} <= {one["key"] for one in shown}
 
 
-def test_what_was_made_from_what_is_told_as_assets(server: Site, config: Config) -> None:
+def test_lineage_is_recorded_as_assets(server: Site, config: Config) -> None:
     """The lineage of the runs above: each asset's materialization names its parents."""
     parents: dict[str, set[str]] = {}
     found = server.ask(
@@ -103,7 +103,7 @@ def test_what_was_made_from_what_is_told_as_assets(server: Site, config: Config)
 def test_a_browser_shows_form_run_and_artifacts(
     server: Site, settings: Path, worker: Worker, tmp_path: Path
 ) -> None:
-    """MIMIX_SCREENSHOTS=docs/images puts the pictures where the guide shows them."""
+    """MIMIX_SCREENSHOTS=docs/images writes the screenshots of docs/operation.md."""
     if chromium() is None:
         pytest.skip("no Chromium or Chrome: apt-get install chromium, or set MIMIX_CHROMIUM")
     server.command("flows.cli", "deploy", str(settings))
@@ -139,12 +139,12 @@ def test_a_browser_shows_form_run_and_artifacts(
 
 
 def artifact(server: Site, key: str) -> str:
-    """The id of the latest artifact of that key."""
+    """Return the id of the latest artifact with that key."""
     found = server.ask("POST", "/artifacts/filter", artifacts={"key": {"any_": [key]}}, limit=1)
     return str(found[0]["id"])
 
 
-def test_a_file_that_is_copied_into_the_inbox_gives_one_run(
+def test_a_file_copied_into_the_inbox_starts_one_run(
     server: Site, config: Config, settings: Path, worker: Worker, tmp_path: Path
 ) -> None:
     server.command("flows.cli", "deploy", str(settings))
@@ -180,10 +180,10 @@ def test_a_file_that_is_copied_into_the_inbox_gives_one_run(
     assert len(captioned) == 4
 
 
-def test_the_schedule_finds_what_no_event_told_of(
+def test_the_schedule_finds_files_without_events(
     server: Site, config: Config, worker: Worker, tmp_path: Path
 ) -> None:
-    """Twenty files at once, nobody watching; the run is the schedule's."""
+    """Twenty files at once without `mimix watch`; the schedule starts the run."""
     assert config.inbox is not None
     for number in range(20):
         write_episode(config.inbox / "people" / f"{number}.mp4", 24 * 2 + number)
@@ -221,7 +221,7 @@ def test_a_paused_pool_holds_runs_and_two_workers_share_them(
     second.end()
 
 
-def test_cancelled_in_mid_training_nothing_is_left_and_it_goes_on(
+def test_a_run_cancelled_during_training_leaves_nothing_and_resumes(
     server: Site, config: Config, worker: Worker
 ) -> None:
     longer = config.model_copy(update={"lora": config.lora.model_copy(update={"epochs": 100_000})})
@@ -244,7 +244,7 @@ def test_cancelled_in_mid_training_nothing_is_left_and_it_goes_on(
     server.wait_for(again, "COMPLETED")
 
 
-def test_a_review_suspends_the_run_until_a_person_has_answered(
+def test_a_review_suspends_the_run_until_it_is_approved(
     server: Site, config: Config, worker: Worker
 ) -> None:
     asks = config.model_copy(
@@ -272,7 +272,7 @@ def test_a_review_suspends_the_run_until_a_person_has_answered(
 
 
 def wait_for_new_run(server: Site, name: str, before: set[str], seconds: float = 90) -> str:
-    """The id of a run of the deployment that has begun and was not there before."""
+    """Return the id of a new run of the deployment that has started."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for run in server.runs(name):

@@ -1,4 +1,4 @@
-"""SIGKILL of a worker and all it started: noticed within two minutes, its run taken up again."""
+"""SIGKILL of a worker and its processes: detected within two minutes, its run started again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from mimix_core.settings import load_config
-from tests.deployments.site import rows, site
 from tests.deployments.project_factory import write_project
+from tests.deployments.site import rows, site
 
 pytestmark = pytest.mark.drill
 
 
-def test_a_killed_worker_is_noticed_and_its_run_taken_up_again(tmp_path: Path) -> None:
+def test_a_killed_worker_is_detected_and_its_run_started_again(tmp_path: Path) -> None:
     settings = write_project(tmp_path / "project")
     config = load_config(settings)
     with site(tmp_path / "site") as server:

@@ -1,4 +1,4 @@
-"""``mimix curate`` from the shell, ended from outside in its middle: nothing of it is left."""
+"""``mimix curate`` from the shell, interrupted by a signal: no process is left."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployments.site import marked
 from tests.deployments.project_factory import write_project
+from tests.deployments.site import marked
 from tests.e2e.demo import ROOT
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_ended_in_the_middle_it_goes_at_once_with_all_it_started(
+def test_an_interrupted_run_ends_at_once_with_all_its_processes(
     tmp_path: Path, how: signal.Signals
 ) -> None:
-    """Ctrl-C and SIGTERM come to the whole process group, Prefect's server among it."""
+    """Ctrl-C and SIGTERM reach the complete process group, including Prefect's server."""
     settings = write_project(tmp_path / "project")
     mark = f"MIMIX_TEST_RUN={tmp_path}"
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
@@ -53,4 +53,4 @@ def test_ended_in_the_middle_it_goes_at_once_with_all_it_started(
     assert "Traceback" not in printed
     if how is not signal.SIGKILL:
         assert run.returncode == 128 + how
-        assert "the same command goes on from here" in printed
+        assert "the same command continues from here" in printed

@@ -1,4 +1,4 @@
-"""Two workers of one pool, a workspace that they share, and a Prefect server on PostgreSQL.
+"""Two workers of one pool with a shared workspace, and a Prefect server on PostgreSQL.
 
 PostgreSQL is Debian's (`apt-get install postgresql`); without it these tests are skipped.
 """
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 
 def binaries() -> Path:
-    """The folder of PostgreSQL's programs."""
+    """Return the folder of PostgreSQL's programs."""
     found = shutil.which("initdb")
     if found:
         return Path(found).parent
@@ -68,7 +68,7 @@ def binaries() -> Path:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL of its own, on loopback; gives the URL of an empty database."""
+    """Start a separate PostgreSQL on loopback; yield the URL of an empty database."""
     folder, programs, port = Path(tempfile.mkdtemp(prefix="mimix-pg-")), binaries(), free_port()
     owner: dict[str, Any] = {}
     if os.geteuid() == 0:  # which it refuses to run as
@@ -100,7 +100,7 @@ def postgres() -> Iterator[str]:
 
 @contextmanager
 def running(words: list[str], environment: dict[str, str], log: Path) -> Iterator[Any]:
-    """A process that leads a group of its own, ended with the block."""
+    """Start a process in a separate group; it is terminated at the end of the context."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", *words],
@@ -237,7 +237,7 @@ def test_two_workers_share_a_workspace_and_a_server_on_postgresql(tmp_path: Path
             time.sleep(0.5)
         assert counted(database, query) == 2 * len(records)
 
-    # The store is whole: nothing half done, nothing taken, every result as it was committed.
+    # The store is consistent: no staging folders, no claims, every result as committed.
     assert all(store.lookup(record.stage, record.key) for record in records)
     assert not [p for p in (store.root / ".staging").iterdir() if p.is_dir()]
     assert not list((store.root / Store.CLAIMS).iterdir())

@@ -1,4 +1,4 @@
-"""The bar of curation: every frame of a thousand clips over the hard cases is the right one."""
+"""Acceptance test of curation: every frame of a thousand clips of hard cases is correct."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FRAMES, RATE = 81, 16
 
 @dataclass(frozen=True)
 class Judged:
-    """A clip, or a scene that gave none; ``wrong`` says what is wrong with it, if anything."""
+    """A clip, or a scene without one; ``wrong`` describes what is wrong with it, if anything."""
 
     name: str
     wrong: str = ""
 
 
 def curate(episode: Episode, folder: Path, stride: str) -> tuple[Path, list[tables.Row]]:
-    """Through the stages, as a run of the pipeline does it; gives the folder and rows of clips."""
+    """Run the stages as the pipeline does; return the folder and the rows of clips."""
     store = Store(folder / "store")
     unit, video = episode.case.name, file_ref(episode.path)
     found = run_stage(
@@ -66,7 +66,7 @@ def curate(episode: Episode, folder: Path, stride: str) -> tuple[Path, list[tabl
 
 
 def judge(episode: Episode, folder: Path, row: tables.Row) -> str:
-    """What is wrong with a clip, by the truth of its episode; empty: nothing."""
+    """Describe what is wrong with a clip, by the ground truth of its episode; empty if nothing."""
     start = Fraction(row["start_num"], row["start_den"])
     ticks = [(start + Fraction(k, RATE)) // episode.time_base for k in range(FRAMES)]
     shown = [bisect_right(episode.pts, tick) - 1 for tick in ticks]
@@ -103,7 +103,7 @@ def judge(episode: Episode, folder: Path, row: tables.Row) -> str:
 
 
 def judged(case: Case, folder: Path, seconds: int, count: int, stride: str) -> Iterator[Judged]:
-    """All clips of a case, and each of its scenes from which none came."""
+    """Return all clips of a case, and all its scenes without a clip."""
     folder.mkdir()
     episode = write_episode(case, folder, count, seconds)
     out, rows = curate(episode, folder, stride)
@@ -129,14 +129,14 @@ def verdict(all_of_them: Sequence[Judged], at_least: int) -> None:
 
 
 @pytest.mark.e2e
-def test_a_thousand_clips_over_the_hard_cases_are_right_to_the_frame(tmp_path: Path) -> None:
+def test_a_thousand_clips_of_hard_cases_are_frame_accurate(tmp_path: Path) -> None:
     found: list[Judged] = []
     for case in (*CASES, *MOVING):
         found += judged(case, tmp_path / case.name, seconds=9, count=5, stride="0.5")
     verdict(found, at_least=1000)
 
 
-def test_a_few_clips_are_right_to_the_frame(tmp_path: Path) -> None:
+def test_a_few_clips_are_frame_accurate(tmp_path: Path) -> None:
     found: list[Judged] = []
     few = {"dissolves", "variable-rate", "edit-list", "telecine", "moving-dissolves-24"}
     for case in (*CASES, *MOVING):
