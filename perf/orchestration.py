@@ -300,8 +300,8 @@ class Watch:
             "cpu_seconds": time.process_time() - self.cpu,
             "rss_mb": self.rss[-1],
             "rss_growth_mb": self.rss[-1] - self.rss[1],
-            "units": float(sum(line.units for line in run.board.lines)),
-            "workers": float(run.workspace.config.run.workers),
+            "units": float(sum(line.units for line in run.console.finished_stages)),
+            "workers": float(run.workspace.config.run.max_workers),
             "progress_seconds": base.PROGRESS_SECONDS,
         }
 
@@ -329,23 +329,25 @@ def part(name: str, settings: Path) -> dict[str, float]:
     watch = Watch()
 
     class Watched(base.Run):
-        def _note(self, *words: Any) -> None:
-            super()._note(*words)
+        def _record_totals(self, *words: Any) -> None:
+            super()._record_totals(*words)
             watch.stage()
 
     class Plain(Watched):
         """The same units, without Prefect."""
 
-        def run_units(self, submit: Any, inputs: Sequence[FrozenModel], settings: FrozenModel) -> list[TableRef]:
+        def run_units(
+            self, submit: Any, inputs: Sequence[FrozenModel], settings: FrozenModel
+        ) -> list[TableRef]:
             stage = registry.get_stage(str(submit.name))
-            works = [self._work(stage, one, settings) for one in inputs]
+            works = [self._build_unit(stage, one, settings) for one in inputs]
             for work in works:
                 self.workspace.store.lookup(work.stage, work.key)
-            with ThreadPoolExecutor(self.workspace.config.run.workers) as pool:
+            with ThreadPoolExecutor(self.workspace.config.run.max_workers) as pool:
                 refs = list(pool.map(base.run_unit, works))
             for ref in refs:
                 self.workspace.store.lookup(ref.stage, ref.key)
-            self._note(stage.name, refs, len(refs), 0.0)
+            self._record_totals(stage.name, refs, len(refs), 0.0)
             return refs
 
     if name == "plain":
@@ -368,8 +370,8 @@ def part(name: str, settings: Path) -> dict[str, float]:
     @flow(name="mimix")
     def whole() -> base.Run:
         with flow_session(config, "mimix") as opened:
-            # Its board and references: what the session leaves in the UI is part of the cost.
-            run = Watched(opened.workspace, opened.board, opened.refs)
+            # Its console and references: what the session leaves in the UI is part of the cost.
+            run = Watched(opened.workspace, opened.console, opened.refs)
             mimix_stages(run)
             return run
 
