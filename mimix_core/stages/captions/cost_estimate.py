@@ -18,7 +18,7 @@ from mimix_core.stages.captions.vlm_prompt import (
     build_show_prompt,
     clip_text_part,
 )
-from mimix_core.vlm import Estimate, Question, estimate
+from mimix_core.vlm import Estimate, VlmRequest, estimate
 
 # Five seconds of speech without a pause are about twelve words; most clips have less.
 _SAMPLE_DIALOGUE = "a dozen words of talk, such as fill the five seconds of a clip"
@@ -67,7 +67,7 @@ def estimate_show_cost(
 
 def _sample_request(
     show: ShowProfile, template: PromptTemplate, settings: CaptionSettings, size: tuple[int, int]
-) -> Question[Any]:
+) -> VlmRequest[Any]:
     """Build the request of a typical clip of the show, with gray images."""
     clip = ClipVideo(
         frames=CLIP_FRAMES,

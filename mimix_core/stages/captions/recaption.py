@@ -38,7 +38,7 @@ from mimix_core.stages.captions.vlm_prompt import (
     visual_input_values,
 )
 from mimix_core.tables import CompositeRow, Reason, Row
-from mimix_core.vlm import Message, Text
+from mimix_core.vlm import ChatMessage, TextPart
 
 COMPOSED = "script-composed"
 
@@ -206,7 +206,7 @@ def _message_builder(
     character: CharacterProfile,
     captions: Mapping[str, Caption],
     inputs: RecaptionInputs,
-) -> Callable[[], tuple[Message, ...]]:
+) -> Callable[[], tuple[ChatMessage, ...]]:
     """Return a function that builds a composite's messages; it decodes the video when called."""
     clip = ClipVideo(
         frames=composite["frames"],
@@ -215,7 +215,7 @@ def _message_builder(
         sha256=composite["sha256"],
     )
 
-    def build_messages() -> tuple[Message, ...]:
+    def build_messages() -> tuple[ChatMessage, ...]:
         text = prompt.template.render(
             "composite",
             character=character.model_dump(mode="json"),
@@ -227,7 +227,7 @@ def _message_builder(
         in_cast = character.name in prompt.show.roster()
         return prompt.build_messages(
             *(() if in_cast else reference_parts(character, prompt)),
-            Text(text),
+            TextPart(text),
             *clip_image_parts(inputs.composites.folder / composite["file"], clip, prompt),
         )
 

@@ -37,7 +37,7 @@ from mimix_core.stages.captions.vlm_prompt import (
     nearby_script_lines,
 )
 from mimix_core.tables import ClipRow, Reason, Row, Status
-from mimix_core.vlm import Message
+from mimix_core.vlm import ChatMessage
 
 HAND = "hand"
 
@@ -225,7 +225,7 @@ class _EpisodeCaptioner:
         dialogue = self.dialogues.get(clip["clip_id"], ClipDialogue())
         path = self.inputs.clips.folder / clip["file"]
 
-        def build_messages() -> tuple[Message, ...]:
+        def build_messages() -> tuple[ChatMessage, ...]:
             text = clip_text_part(
                 self.prompt,
                 clip,

@@ -23,18 +23,18 @@ from mimix_core.stages.captions.response_schema import CaptionResponse, caption_
 from mimix_core.stages.captions.vlm_prompt import build_caption_request
 from mimix_core.tables import Reason, Row
 from mimix_core.vlm import (
-    BudgetSpent,
-    InvalidReply,
-    Message,
-    Outcome,
-    Question,
-    Refused,
+    BudgetExceeded,
+    ChatMessage,
+    InvalidResponse,
+    RefusedResponse,
     RejectedRequest,
-    Text,
-    TruncatedReply,
+    TextPart,
+    TruncatedResponse,
     Unavailable,
     VlmError,
-    ask_all,
+    VlmOutcome,
+    VlmRequest,
+    run_requests,
 )
 
 CaptionProgress = Callable[[int, int, str], None]
@@ -49,7 +49,7 @@ class CaptionTask:
     """
 
     id: str
-    messages: Callable[[], tuple[Message, ...]]
+    messages: Callable[[], tuple[ChatMessage, ...]]
     rules: CaptionRules
 
 
@@ -74,12 +74,12 @@ class _Conversation:
 
     task: CaptionTask
     result: CaptionResult = field(default_factory=CaptionResult)
-    turns: tuple[Message, ...] = ()
-    notes: tuple[Text, ...] = ()
+    turns: tuple[ChatMessage, ...] = ()
+    notes: tuple[TextPart, ...] = ()
 
-    def messages(self) -> tuple[Message, ...]:
+    def messages(self) -> tuple[ChatMessage, ...]:
         *first, last = (*self.task.messages(), *self.turns)
-        return (*first, Message(last.role, (*last.parts, *self.notes)))
+        return (*first, ChatMessage(last.role, (*last.parts, *self.notes)))
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class VlmCaptioner:
                         pending[name] = conversations[name]
                 if not pending:
                     break
-        except BudgetSpent as error:
+        except BudgetExceeded as error:
             total = len(conversations)
             raise BadInput(
                 f"{error.what}: {len(results)} of {total} clips have a response, "
@@ -154,7 +154,7 @@ class VlmCaptioner:
         """Send one request for each conversation and record the outcomes."""
         unreadable: list[str] = []
 
-        def requests() -> Iterator[Question[CaptionResponse]]:
+        def requests() -> Iterator[VlmRequest[CaptionResponse]]:
             for name, conversation in conversations.items():
                 try:
                     messages = conversation.messages()
@@ -168,11 +168,11 @@ class VlmCaptioner:
                     name, messages, tuple(rules.roster), rules.style, self.settings
                 )
 
-        outcomes = ask_all(requests(), self.settings.vlm, self.response_cache, len(conversations))
+        outcomes = run_requests(requests(), self.settings.vlm, self.response_cache, len(conversations))
         for outcome in outcomes:
             answered = (
-                not outcome.reply.cached
-                if outcome.reply is not None
+                not outcome.response.cached
+                if outcome.response is not None
                 else not isinstance(outcome.error, Transient)
             )
             final = self._record_outcome(conversations[outcome.id], outcome)
@@ -180,21 +180,21 @@ class VlmCaptioner:
         yield from (_Attempt(name, final=True, answered=False) for name in unreadable)
 
     def _record_outcome(
-        self, conversation: _Conversation, outcome: Outcome[CaptionResponse]
+        self, conversation: _Conversation, outcome: VlmOutcome[CaptionResponse]
     ) -> bool:
         """Record an outcome; return whether it is final, false if a correction is worth asking."""
         result = conversation.result
         result.usage += _request_usage(outcome)
-        if outcome.reply is None:
+        if outcome.response is None:
             assert outcome.error is not None
             result.caption = None
             result.reason, result.detail = _failure_reason(outcome.error), str(outcome.error)
-            if not isinstance(outcome.error, InvalidReply | TruncatedReply):
+            if not isinstance(outcome.error, InvalidResponse | TruncatedResponse):
                 return True
-            conversation.notes += (Text(self.template.render("again", problems=[result.detail])),)
+            conversation.notes += (TextPart(self.template.render("again", problems=[result.detail])),)
             return False
-        response, rules = outcome.reply.value, conversation.task.rules
-        result.model = outcome.reply.model
+        response, rules = outcome.response.value, conversation.task.rules
+        result.model = outcome.response.model
         if response.is_empty() and not rules.required_characters:
             result.caption, result.reason = None, Reason.NO_CHARACTER
             result.detail = "no character of the cast is recognized in the clip"
@@ -206,8 +206,8 @@ class VlmCaptioner:
         result.reason = Reason.CAPTION_CHECK_FAILED if problems else None
         result.detail = "; ".join(problems)
         conversation.turns += (
-            Message("assistant", (Text(response.model_dump_json()),)),
-            Message("user", (Text(self.template.render("again", problems=problems)),)),
+            ChatMessage("assistant", (TextPart(response.model_dump_json()),)),
+            ChatMessage("user", (TextPart(self.template.render("again", problems=problems)),)),
         )
         conversation.notes = ()
         return not problems
@@ -250,8 +250,8 @@ class VlmCaptioner:
         return row_with_reason(result.reason, result.detail, values)
 
 
-def _request_usage(outcome: Outcome[Any]) -> RequestUsage:
-    usage = outcome.reply.usage if outcome.reply is not None else None
+def _request_usage(outcome: VlmOutcome[Any]) -> RequestUsage:
+    usage = outcome.response.usage if outcome.response is not None else None
     if outcome.error is not None:
         usage = outcome.error.usage
     assert usage is not None
@@ -266,9 +266,9 @@ def _request_usage(outcome: Outcome[Any]) -> RequestUsage:
 
 def _failure_reason(error: VlmError) -> Reason:
     for kind, reason in (
-        (Refused, Reason.CAPTION_REFUSED),
-        (TruncatedReply, Reason.CAPTION_TRUNCATED),
-        (InvalidReply, Reason.CAPTION_INVALID),
+        (RefusedResponse, Reason.CAPTION_REFUSED),
+        (TruncatedResponse, Reason.CAPTION_TRUNCATED),
+        (InvalidResponse, Reason.CAPTION_INVALID),
         (RejectedRequest, Reason.CAPTION_REJECTED),
     ):
         if isinstance(error, kind):

@@ -23,9 +23,9 @@ from mimix_core.stages.captions.caption_inputs import CharacterProfile, ClipDial
 from mimix_core.stages.captions.prompt_template import PromptTemplate
 from mimix_core.stages.captions.response_schema import CaptionResponse, build_response_schema
 from mimix_core.tables import ClipRow
-from mimix_core.vlm import Image, Message, Question, Text, Video
+from mimix_core.vlm import ChatMessage, ImagePart, TextPart, VideoPart, VlmRequest
 
-MessageParts = tuple[Text | Image | Video, ...]
+MessageParts = tuple[TextPart | ImagePart | VideoPart, ...]
 
 SCRIPT_MARGIN = Fraction(2)
 """Seconds around a clip from which script lines are included: script times are approximate."""
@@ -47,19 +47,19 @@ class ShowPrompt:
     template: PromptTemplate
     settings: CaptionSettings
     show: ShowProfile
-    system: Message
+    system: ChatMessage
     cast: MessageParts
 
-    def build_messages(self, *parts: Text | Image | Video) -> tuple[Message, ...]:
+    def build_messages(self, *parts: TextPart | ImagePart | VideoPart) -> tuple[ChatMessage, ...]:
         """Build the messages about one clip, with a single user message.
 
         Some servers require that user and assistant alternate.
         """
-        return (self.system, Message("user", (*self.cast, *parts)))
+        return (self.system, ChatMessage("user", (*self.cast, *parts)))
 
-    def image_part(self, jpeg: bytes) -> Image:
+    def image_part(self, jpeg: bytes) -> ImagePart:
         """Return the image with the detail level of the settings."""
-        return Image(jpeg, detail=self.settings.vlm.image_detail)
+        return ImagePart(jpeg, detail=self.settings.vlm.image_detail)
 
 
 def jpeg_options(settings: CaptionSettings) -> JpegOptions:
@@ -74,8 +74,8 @@ def build_show_prompt(
 
     Raises BadInput for a reference that is not an image.
     """
-    system = Message("system", (Text(template.render("system")),))
-    cast = Text(template.render("show", show=show.model_dump(mode="json")))
+    system = ChatMessage("system", (TextPart(template.render("system")),))
+    cast = TextPart(template.render("show", show=show.model_dump(mode="json")))
     prompt = ShowPrompt(template, settings, show, system, (cast,))
     references = [part for c in show.characters for part in reference_parts(c, prompt)]
     return ShowPrompt(template, settings, show, system, (cast, *references))
@@ -84,7 +84,7 @@ def build_show_prompt(
 def reference_parts(character: CharacterProfile, prompt: ShowPrompt) -> MessageParts:
     """Return a character's reference images, each after a line with the character's name."""
     options = jpeg_options(prompt.settings)
-    label = Text(prompt.template.render("reference", name=character.name))
+    label = TextPart(prompt.template.render("reference", name=character.name))
     return tuple(
         part
         for file in character.references
@@ -96,7 +96,7 @@ def clip_image_parts(path: Path, clip: ClipVideo, prompt: ShowPrompt) -> Message
     """Return a clip's frames or, by the settings, its video. Raises UnreadableVideo."""
     settings = prompt.settings
     if settings.visual_input == "video":
-        return (Video(path, settings.video_fps, clip["sha256"]),)
+        return (VideoPart(path, settings.video_fps, clip["sha256"]),)
     jpegs = encode_clip_jpegs(path, clip["frames"], settings.num_frames, jpeg_options(settings))
     return tuple(prompt.image_part(jpeg) for jpeg in jpegs)
 
@@ -118,9 +118,9 @@ def clip_text_part(
     script: Sequence[str] = (),
     plot: str = "",
     previous_caption: str = "",
-) -> Text:
+) -> TextPart:
     """Render the text about one clip, which precedes its images."""
-    return Text(
+    return TextPart(
         prompt.template.render(
             "clip",
             plot=plot,
@@ -162,17 +162,17 @@ def nearby_script_lines(script: ScriptCaptioner, clip: ClipRow) -> list[str]:
 
 def build_caption_request(
     name: str,
-    messages: tuple[Message, ...],
+    messages: tuple[ChatMessage, ...],
     roster: Sequence[str],
     style: Style,
     settings: CaptionSettings,
-) -> Question[CaptionResponse]:
+) -> VlmRequest[CaptionResponse]:
     """Build the request with a response schema that allows only names of the roster."""
     vlm = settings.vlm
-    return Question(
+    return VlmRequest(
         id=name,
         messages=messages,
-        answer=CaptionResponse,
+        response_model=CaptionResponse,
         schema=build_response_schema(roster, style),
         max_output_tokens=vlm.max_output_tokens,
         temperature=vlm.temperature,

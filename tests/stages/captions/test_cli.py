@@ -1,4 +1,4 @@
-"""``mimix captions``: over a real small workspace, made by the real stages."""
+"""``mimix captions`` on a small workspace, computed by the real stages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from prefect.tasks import Task
 from typer.testing import CliRunner, Result
 
 from flows.captions_cli import app
-from flows.curate import Curated, curate_stages
+from flows.curate import CuratedTables, curate_stages
 from mimix_core import tables
 from mimix_core.engine import registry
-from mimix_core.engine.artifacts import Frozen, TableRef
+from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.stage import run_stage
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import load_config
@@ -47,21 +47,21 @@ actions:
 
 
 class InProcess(Run):
-    """Runs each stage here and now."""
+    """Runs each stage in this process."""
 
-    def each(
-        self, submit: Task[..., TableRef], inputs: Sequence[Frozen], settings: Frozen
+    def run_units(
+        self, submit: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
     ) -> list[TableRef]:
-        stage = registry.stage(str(submit.name))
+        stage = registry.get_stage(str(submit.name))
         return [run_stage(self.workspace.store, stage, one, settings).ref for one in inputs]
 
 
-def curated(settings: Path) -> Curated:
+def curated(settings: Path) -> CuratedTables:
     return curate_stages(InProcess(open_workspace(load_config(settings))))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("captions")
     write_video(folder / "a.mp4", [Shot(24 * 12)], size=(160, 96))
     (folder / "library.yaml").write_text(LIBRARY)
@@ -73,9 +73,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(made: Path, tmp_path: Path) -> Path:
-    """A copy of the workspace; what a run would find there is found in the copy as well."""
-    shutil.copytree(made, tmp_path / "p", symlinks=True)
+def project(computed: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace in which cached results are valid too."""
+    shutil.copytree(computed, tmp_path / "p", symlinks=True)
     return tmp_path / "p" / "mimix.yaml"
 
 
@@ -91,7 +91,7 @@ def captions(settings: Path) -> dict[str, tables.Row]:
     }
 
 
-def test_an_edited_export_comes_back_into_the_table(project: Path, tmp_path: Path) -> None:
+def test_an_edited_export_is_imported_into_the_table(project: Path, tmp_path: Path) -> None:
     before = captions(project)
     assert len(before) == 2
     result = call("export", project, tmp_path / "out")
@@ -114,7 +114,7 @@ def test_an_edited_export_comes_back_into_the_table(project: Path, tmp_path: Pat
     assert after[lines[1]["clip_id"]] == before[lines[1]["clip_id"]]
 
 
-def test_sidecars_come_back_too(project: Path, tmp_path: Path) -> None:
+def test_edited_sidecars_are_imported(project: Path, tmp_path: Path) -> None:
     result = call("export", project, tmp_path / "out", "--format", "txt", "--copy")
     assert result.exit_code == 0, result.output
     one, two = sorted((tmp_path / "out").glob("*.txt"))
@@ -133,7 +133,7 @@ def test_a_caption_that_would_fail_is_not_imported(project: Path, tmp_path: Path
     two.write_text("[Character: Tom], sleeps. [scene-style:realistic]")
     result = call("import", project, tmp_path / "out")
     assert result.exit_code == 2
-    assert "nobody is called 'Spike' here" in result.output
+    assert "no character here is named 'Spike'" in result.output
     assert "the style is realistic" in result.output
     assert (project.parent / "hand.jsonl").read_text() == ""
 
@@ -146,16 +146,16 @@ def test_variants_are_the_arms_of_table_2(project: Path, tmp_path: Path) -> None
     assert "0 captions edited" in call("import", project, tmp_path / "out").output
 
 
-def test_check_tells_good_from_bad(project: Path, tmp_path: Path) -> None:
+def test_check_reports_invalid_captions(project: Path, tmp_path: Path) -> None:
     result = call("check", project)
     assert result.exit_code == 0, result.output
-    assert "2 captions, all well" in result.output
+    assert "2 captions, no problems" in result.output
     call("export", project, tmp_path / "out")
     path = tmp_path / "out" / "captions.jsonl"
     path.write_text(path.read_text().replace("Tom", "Spike"))
     result = call("check", project, path)
     assert result.exit_code == 1
-    assert "nobody is called 'Spike' here" in result.output
+    assert "no character here is named 'Spike'" in result.output
     (table,) = (project.parent / "workspace").glob("store/captions/*/table.parquet")
     assert call("check", project, table).exit_code == 0
     result = call("check", project, project)
@@ -163,7 +163,7 @@ def test_check_tells_good_from_bad(project: Path, tmp_path: Path) -> None:
     assert "Traceback" not in result.output
 
 
-def test_an_estimate_says_what_it_will_cost(project: Path) -> None:
+def test_estimate_prints_clips_and_cost(project: Path) -> None:
     assert call("estimate", project).exit_code == 2
     settings = SETTINGS.replace("captions: {", "captions: {backend: vlm, ")
     project.write_text(settings)
@@ -171,22 +171,22 @@ def test_an_estimate_says_what_it_will_cost(project: Path) -> None:
     assert result.exit_code == 0, result.output
     row = next(line for line in result.output.splitlines() if "toons" in line)
     assert [cell.strip() for cell in row.split("│")[1:3]] == ["toons", "2"]
-    assert "No price of the model" not in result.output
+    assert "The model's price" not in result.output
     project.write_text(settings.replace("backend: vlm,", "backend: vlm, vlm: {model: mine},"))
-    assert "No price of the model is known" in call("estimate", project).output
-    # Before anything is cut, the episodes' length bounds it: 12 s are two clips.
+    assert "The model's price is unknown" in call("estimate", project).output
+    # Before clips are cut, the episodes' durations bound their number: 12 s are two clips.
     project.write_text(settings.replace("width: 160, height: 96", "width: 320, height: 192"))
     result = call("estimate", project)
     assert "up to 2" in result.output
 
 
-def test_what_was_never_made_is_said_in_words(project: Path, tmp_path: Path) -> None:
+def test_missing_results_are_a_clear_error(project: Path, tmp_path: Path) -> None:
     result = call("export", project, tmp_path / "out", "--workspace", tmp_path / "empty")
     assert result.exit_code == 2
     assert "no scenes of a with these settings" in result.output
 
 
-def test_edits_are_not_written_over_and_not_guessed_at(project: Path, tmp_path: Path) -> None:
+def test_edits_are_not_overwritten_and_not_guessed(project: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call("export", project, out).exit_code == 0
     text = (out / "captions.jsonl").read_text()
@@ -196,3 +196,12 @@ def test_edits_are_not_written_over_and_not_guessed_at(project: Path, tmp_path: 
     (out / "x.txt").write_text("")
     for source in (out, tmp_path / "nowhere", tmp_path):
         assert call("import", project, source).exit_code == 2
+
+
+def test_a_new_show_title_captions_no_scripted_clip_again(project: Path, tmp_path: Path) -> None:
+    (before,) = curated(project).captions
+    library = project.parent / "library.yaml"
+    library.write_text(library.read_text().replace("title: Toons", "title: Cartoons"))
+    (after,) = curated(project).captions
+    assert after.key == before.key
+    assert call("export", project, tmp_path / "out").exit_code == 0

@@ -1,4 +1,4 @@
-"""Two thousand clips, a tenth of them with a provider that misbehaves, killed twice on the way."""
+"""Two thousand clips with a provider that fails for a tenth of them; the unit is killed twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
-from mimix_core.engine.worker import request
+from mimix_core.engine.worker import build_request
 from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_inputs import CaptionInputs
 from mimix_core.stages.captions.stage import STAGE
@@ -48,7 +48,7 @@ def test_every_clip_ends_captioned_or_failed_and_none_is_paid_twice(
     faults = {name: FAULTS[k % len(FAULTS)] for k, name in enumerate(names[::10])}
     script = {name: how for name, (how, _) in faults.items()}
     server.control(script=script, latency=0.02, keep_bodies=False)
-    given, how = named(tmp_path, *names), settings(server, attempts=3)
+    given, how = named(tmp_path, *names), settings(server, max_attempts=3)
     store = Store(tmp_path / "store")
     for share in KILLED_AT:
         kill_at(share * CLIPS, server, store, given, how, tmp_path / "log")
@@ -69,7 +69,7 @@ def kill_at(
     how: CaptionSettings,
     log: Path,
 ) -> None:
-    """Run the unit in a process of its own, and kill that once so many are answered rightly."""
+    """Run the unit in a separate process and kill it after that many right responses."""
     with subprocess.Popen(
         [sys.executable, "-m", "mimix_core.engine.worker"],
         stdin=subprocess.PIPE,
@@ -77,7 +77,9 @@ def kill_at(
         start_new_session=True,
     ) as unit:
         assert unit.stdin is not None
-        unit.stdin.write(request(STAGE, store, given, how, log).model_dump_json().encode() + b"\n")
+        unit.stdin.write(
+            build_request(STAGE, store, given, how, log).model_dump_json().encode() + b"\n"
+        )
         unit.stdin.flush()
         deadline = time.monotonic() + 300
         while sum(server.counts()["right"].values()) < answers:

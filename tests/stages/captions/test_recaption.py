@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import parse
-from mimix_core.domain.co_actors import missed
+from mimix_core.domain.caption_grammar import parse_caption
+from mimix_core.domain.co_actors import find_absent_co_actors
 from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.settings import CaptionSettings
-from mimix_core.stages.captions.caption_inputs import CharacterFacts, ShowFacts
-from mimix_core.stages.captions.prompt_template import DEFAULT
-from mimix_core.stages.captions.recaption import STAGE, RecaptionInputs, compose
+from mimix_core.stages.captions.caption_inputs import CharacterProfile, ShowProfile
+from mimix_core.stages.captions.prompt_template import DEFAULT_PROMPT_PATH
+from mimix_core.stages.captions.recaption import STAGE, RecaptionInputs, compose_caption
 from mimix_core.tables import Row
 from tests.factories import caption, table_ref, video
-from tests.stages.captions.world import frames, show
+from tests.stages.captions.factories import frames, show
 from tests.vlm.standin import StandIn
 
 SOURCE = "[Character: Tom], runs. [Character: Jerry], hides. A kitchen. [scene-style:cartoon]"
@@ -59,13 +59,15 @@ def composite(name: str, **values: Any) -> Row:
     return tables.ok(**row | values)
 
 
-def test_the_pasted_character_joins_the_backgrounds_caption() -> None:
-    assert compose(parse(SCENE), parse(SOURCE), "Tom") == parse(COMPOSED)
+def test_the_inserted_character_is_added_to_the_backgrounds_caption() -> None:
+    assert compose_caption(parse_caption(SCENE), parse_caption(SOURCE), "Tom") == parse_caption(
+        COMPOSED
+    )
 
 
-def test_a_character_the_source_does_not_name_cannot_join() -> None:
+def test_a_character_that_the_source_does_not_name_is_an_error() -> None:
     with pytest.raises(ValueError, match="Spike"):
-        compose(parse(SCENE), parse(SOURCE), "Spike")
+        compose_caption(parse_caption(SCENE), parse_caption(SOURCE), "Spike")
 
 
 def test_each_composite_gets_a_row(tmp_path: Path) -> None:
@@ -90,11 +92,11 @@ def test_each_composite_gets_a_row(tmp_path: Path) -> None:
     assert found["b"]["reason"] == "caption_check_failed"
     assert found["c"]["reason"] == "upstream_failed"
     assert "gone" in found["c"]["detail"]
-    # The background's style is the law: here its row and its caption disagree.
+    # The background's row decides the style: here its caption differs.
     assert found["d"]["reason"] == "caption_check_failed"
 
 
-def test_nobody_acts_with_whom_the_picture_does_not_show(tmp_path: Path) -> None:
+def test_an_action_with_an_absent_character_fails(tmp_path: Path) -> None:
     chase = "[Character: Tom], chases Jerry. [Character: Jerry], runs. [scene-style:cartoon]"
     inputs = RecaptionInputs(
         unit="all",
@@ -110,7 +112,7 @@ def test_nobody_acts_with_whom_the_picture_does_not_show(tmp_path: Path) -> None
     made = run_stage(Store(tmp_path / "store"), STAGE, inputs, CaptionSettings())
     row = tables.read(made.ref.path, tables.CAPTIONS)[0]
     assert row["reason"] == "caption_check_failed"
-    assert "'Tom' acts with 'Jerry', who is not in the picture" in row["detail"]
+    assert "'Tom' acts with 'Jerry', who is not in the composite" in row["detail"]
 
 
 @pytest.mark.parametrize(
@@ -124,9 +126,11 @@ def test_nobody_acts_with_whom_the_picture_does_not_show(tmp_path: Path) -> None
         ("sleeps", (), []),
     ],
 )
-def test_whom_an_action_names(text: str, present: tuple[str, ...], found: list[str]) -> None:
+def test_absent_co_actors_are_found_by_name(
+    text: str, present: tuple[str, ...], found: list[str]
+) -> None:
     actions = [("Tom", text), ("Jerry", "waves at Tom"), ("Mr. Bean", "sits")]
-    assert missed(actions, "Tom", present) == found
+    assert find_absent_co_actors(actions, "Tom", present) == found
 
 
 def answer(*acting: str) -> dict[str, Any]:
@@ -140,7 +144,7 @@ def answer(*acting: str) -> dict[str, Any]:
     }
 
 
-def test_a_model_is_told_who_was_put_where(server: StandIn, tmp_path: Path) -> None:
+def test_the_request_names_the_inserted_character(server: StandIn, tmp_path: Path) -> None:
     server.control(
         script={"tom": ["right", "right"]},
         answers={"tom": answer("Tom", "Mr. Bean"), "jerry": answer("Mr. Bean")},
@@ -159,11 +163,11 @@ def test_a_model_is_told_who_was_put_where(server: StandIn, tmp_path: Path) -> N
         one.model_copy(update={"description": f"[[{one.name.lower()}]]"})
         for one in cartoon.characters
     )
-    bean = ShowFacts(
+    bean = ShowProfile(
         id="bean",
         title="Mr. Bean",
         style=Style.REALISTIC,
-        characters=(CharacterFacts(name="Mr. Bean"),),
+        characters=(CharacterProfile(name="Mr. Bean"),),
     )
     inputs = RecaptionInputs(
         unit="all",
@@ -173,11 +177,11 @@ def test_a_model_is_told_who_was_put_where(server: StandIn, tmp_path: Path) -> N
             table_ref(tmp_path / "two", tables.CAPTIONS, [caption("street", SCENE)]),
         ),
         shows=(cartoon.model_copy(update={"characters": cast}), bean),
-        prompt=file_ref(DEFAULT),
-        answers=tmp_path / "answers",
+        prompt=file_ref(DEFAULT_PROMPT_PATH),
+        response_cache=tmp_path / "answers",
     )
     settings = CaptionSettings.model_validate(
-        {"backend": "vlm", "vlm": server.settings(), "asked_again": 1}
+        {"backend": "vlm", "vlm": server.settings(), "max_reprompts": 1}
     )
     made = run_stage(Store(tmp_path / "store"), STAGE, inputs, settings)
     found = {row["clip_id"]: row for row in tables.read(made.ref.path, tables.CAPTIONS)}
@@ -186,9 +190,9 @@ def test_a_model_is_told_who_was_put_where(server: StandIn, tmp_path: Path) -> N
         "[scene-style:realistic]"
     )
     assert (found["a"]["backend"], found["a"]["attempts"]) == ("vlm/openai", 1)
-    # Who was pasted in is in the picture: an answer without is asked again, and fails.
+    # A response without the inserted character is followed by one correction, then fails.
     assert found["b"]["reason"] == "caption_check_failed"
-    assert "'Jerry' is in the clip and does nothing" in found["b"]["detail"]
+    assert "'Jerry' is in the clip but has no action" in found["b"]["detail"]
     assert found["b"]["attempts"] == 2
     assert (found["c"]["reason"], found["c"]["backend"]) == ("upstream_failed", "vlm/openai")
     asked = next(body for body in server.counts()["bodies"] if "[[tom]]" in str(body))

@@ -1,4 +1,4 @@
-"""The key reaches the provider and nothing else: not one byte of it is left on disk or said."""
+"""The API key reaches the provider only: it is never written to disk or printed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from prefect.blocks.system import Secret
 from prefect.testing.utilities import prefect_test_harness
 
 from mimix_core.engine.store import Store
-from mimix_core.engine.worker import UnitReply, request
+from mimix_core.engine.worker import UnitReply, build_request
 from mimix_core.errors import BadInput
 from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.stage import STAGE
-from tasks.captions import prepare_key
+from tasks.captions import load_captioner_key
 from tests.media_factory import Shot, write_video
 from tests.stages.captions.test_vlm import named, settings
 from tests.vlm.standin import KEY, KEY_NAME, ROOT, StandIn
@@ -27,7 +27,7 @@ FRAGMENT = KEY[8:].encode()
 
 
 def holding(folder: Path, secret: bytes) -> list[str]:
-    """Files below ``folder`` with ``secret`` in their name, their bytes or their table's values."""
+    """Return files below ``folder`` with ``secret`` in their name, bytes or table values."""
     found = []
     for path in sorted(folder.rglob("*")):
         if secret in os.fsencode(path.name):
@@ -44,7 +44,7 @@ def holding(folder: Path, secret: bytes) -> list[str]:
     return found
 
 
-def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
+def test_the_search_finds_secrets(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "log").write_bytes(b"x" * 100_000 + FRAGMENT)
     assert holding(tmp_path, FRAGMENT) == [str(tmp_path / "a" / "b" / "log")]
@@ -54,9 +54,9 @@ def test_a_unit_leaves_no_key(server: StandIn, tmp_path: Path) -> None:
     given = named(tmp_path, "a", "b", "c", "d")
     # Replies that say the key themselves, and one that ends the unit with an error.
     server.control(script={"a": ["400"], "b": ["500"], "c": ["invented"]})
-    said = [run_unit(tmp_path, given, settings(server, {"asked_again": 0}))]
+    said = [run_unit(tmp_path, given, settings(server, {"max_reprompts": 0}))]
     server.control(script={"d": ["401"]})
-    said.append(run_unit(tmp_path, given, settings(server, {"asked_again": 0}, model="other")))
+    said.append(run_unit(tmp_path, given, settings(server, {"max_reprompts": 0}, model="other")))
     assert UnitReply.model_validate_json(said[0]).ref is not None
     assert UnitReply.model_validate_json(said[1]).error == "bad_input"
     assert not any(FRAGMENT in one.encode() for one in said)
@@ -65,8 +65,8 @@ def test_a_unit_leaves_no_key(server: StandIn, tmp_path: Path) -> None:
 
 
 def run_unit(folder: Path, given: object, how: CaptionSettings) -> str:
-    """Run a unit in a process of its own; gives its reply."""
-    asked = request(STAGE, Store(folder / "store"), given, how, folder / "unit.log")  # type: ignore[arg-type]
+    """Run a unit in a separate process and return its reply."""
+    asked = build_request(STAGE, Store(folder / "store"), given, how, folder / "unit.log")  # type: ignore[arg-type]
     code = (
         "import sys\n"
         "from mimix_core.engine.worker import UnitRequest, run\n"
@@ -92,7 +92,7 @@ overlays: {{backend: none}}
 clips: {{width: 160, height: 96, preset: ultrafast, min_motion: 0, min_sharpness: 0}}
 captions:
   backend: vlm
-  vlm: {{model: seer, base_url: {url}/v1, api_key_env: {name}, attempts: 1}}
+  vlm: {{model: seer, base_url: {url}/v1, api_key_env: {name}, max_attempts: 1}}
 """
 LIBRARY = """\
 shows:
@@ -106,7 +106,7 @@ shows:
 
 @pytest.mark.e2e
 def test_a_run_leaves_no_key(server: StandIn, tmp_path: Path) -> None:
-    """The real command with Prefect's own server: a refused key first, then a good one."""
+    """The real command with Prefect's own server: a rejected key first, then a valid one."""
     write_video(tmp_path / "a.mp4", [Shot(24 * 12)], size=(160, 96))
     (tmp_path / "library.yaml").write_text(LIBRARY)
     (tmp_path / "mimix.yaml").write_text(SETTINGS.format(url=server.url, name=KEY_NAME))
@@ -138,7 +138,7 @@ def prefect_server() -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_a_secret_block_gives_the_key(
+def test_a_secret_block_provides_the_key(
     prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY_NAME, "")
@@ -146,21 +146,21 @@ def test_a_secret_block_gives_the_key(
         {"backend": "vlm", "vlm_secret": "mimix-test", "vlm": {"api_key_env": KEY_NAME}}
     )
     with pytest.raises(BadInput, match="no Secret block mimix-test"):
-        prepare_key(how)
+        load_captioner_key(how)
     Secret(value=KEY).save("mimix-test")
-    prepare_key(how)
+    load_captioner_key(how)
     assert os.environ[KEY_NAME] == KEY
     # What the environment has is not overwritten.
     monkeypatch.setenv(KEY_NAME, "another")
-    prepare_key(how)
+    load_captioner_key(how)
     assert os.environ[KEY_NAME] == "another"
 
 
-def test_a_key_is_asked_for_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_required_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_NAME, "")
-    prepare_key(CaptionSettings())
+    load_captioner_key(CaptionSettings())
     own = {"backend": "vlm", "vlm": {"base_url": "http://localhost:1/v1"}}
-    prepare_key(CaptionSettings.model_validate(own))
+    load_captioner_key(CaptionSettings.model_validate(own))
     named_key = {"backend": "vlm", "vlm": {"api_key_env": KEY_NAME}}
     with pytest.raises(BadInput, match=KEY_NAME):
-        prepare_key(CaptionSettings.model_validate(named_key))
+        load_captioner_key(CaptionSettings.model_validate(named_key))

@@ -1,3 +1,5 @@
+"""Stage ``captions`` with action scripts."""
+
 from __future__ import annotations
 
 from fractions import Fraction
@@ -12,12 +14,12 @@ from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
 from mimix_core.settings import CaptionSettings
-from mimix_core.stages.captions.action_script import clip_span
+from mimix_core.stages.captions.action_script import clip_time_range
 from mimix_core.stages.captions.caption_inputs import CaptionInputs
 from mimix_core.stages.captions.stage import STAGE
 from mimix_core.tables import Row
 from tests.factories import table_ref
-from tests.stages.captions.world import clip, word_tokenizer
+from tests.stages.captions.factories import clip, word_tokenizer
 
 SCRIPT = """\
 actions:
@@ -38,7 +40,6 @@ def inputs(folder: Path, script: str | None, clips: list[Row]) -> CaptionInputs:
         path.write_text(script)
     return CaptionInputs(
         unit="pilot",
-        show_title="Tom and Jerry",
         style=Style.CARTOON,
         roster=("Tom", "Jerry"),
         aliases={"The Cat": "Tom"},
@@ -58,10 +59,10 @@ def captions(
 
 
 def test_a_clip_spans_81_sixteenths_from_its_first_frame() -> None:
-    assert clip_span(clip("a", start=2500, origin_pts=500)) == (2, 2 + Fraction(81, 16))
+    assert clip_time_range(clip("a", start=2500, origin_pts=500)) == (2, 2 + Fraction(81, 16))
 
 
-def test_actions_of_the_clips_time_in_their_order(tmp_path: Path) -> None:
+def test_actions_during_the_clip_are_in_order(tmp_path: Path) -> None:
     rows = captions(tmp_path, SCRIPT, [clip("a"), clip("b", start=5600), clip("c", start=60_000)])
     # 5.0625 - 4.5625 is exactly the half second that an action needs.
     assert rows["a"]["caption"] == (
@@ -73,13 +74,13 @@ def test_actions_of_the_clips_time_in_their_order(tmp_path: Path) -> None:
     assert (rows["c"]["status"], rows["c"]["reason"]) == ("rejected", "no_action_in_script")
 
 
-def test_an_action_a_hair_too_short_is_not_told(tmp_path: Path) -> None:
-    settings = CaptionSettings.model_validate({"min_overlap": "0.5001"})
+def test_an_action_that_is_slightly_too_short_is_left_out(tmp_path: Path) -> None:
+    settings = CaptionSettings.model_validate({"min_overlap_seconds": "0.5001"})
     rows = captions(tmp_path, SCRIPT, [clip("a")], settings)
     assert "steals" not in rows["a"]["caption"]
 
 
-def test_without_a_script_every_clip_says_so(tmp_path: Path) -> None:
+def test_without_a_script_every_row_has_a_reason(tmp_path: Path) -> None:
     rows = captions(tmp_path, None, [clip("a"), clip("b")])
     assert {row["detail"] for row in rows.values()} == {"the episode has no script"}
 
@@ -89,7 +90,7 @@ def test_clips_that_are_not_ok_are_not_captioned(tmp_path: Path) -> None:
     assert set(captions(tmp_path, SCRIPT, [clip("a"), broken])) == {"a"}
 
 
-def test_a_caption_that_fails_its_check_stays_with_the_reason(tmp_path: Path) -> None:
+def test_a_caption_that_fails_a_check_is_a_failed_row(tmp_path: Path) -> None:
     rows = captions(
         tmp_path, SCRIPT, [clip("a"), clip("b", start=5600)], CaptionSettings(max_words=8)
     )
@@ -109,7 +110,7 @@ def test_a_caption_that_fails_its_check_stays_with_the_reason(tmp_path: Path) ->
         ('text: "a garden"', 'tex: "a garden"', 8, "unknown key"),
     ],
 )
-def test_a_mistake_in_the_script_is_named_with_its_line(
+def test_a_mistake_in_the_script_is_reported_with_its_line(
     tmp_path: Path, old: str, new: str, line: int, words: str
 ) -> None:
     assert old in SCRIPT
@@ -124,12 +125,12 @@ def test_a_mistake_in_the_script_is_named_with_its_line(
 def test_a_scripts_captions_do_not_depend_on_the_model(tmp_path: Path) -> None:
     given = inputs(tmp_path, SCRIPT, [clip("a")])
     plain = CaptionSettings()
-    other = CaptionSettings.model_validate({"vlm": {"model": "another"}, "frames": 3})
-    assert STAGE.key(given, plain.in_force()) == STAGE.key(given, other.in_force())
+    other = CaptionSettings.model_validate({"vlm": {"model": "another"}, "num_frames": 3})
+    assert STAGE.key(given, plain.effective()) == STAGE.key(given, other.effective())
     words = CaptionSettings(max_words=50)
-    assert STAGE.key(given, plain.in_force()) != STAGE.key(given, words.in_force())
+    assert STAGE.key(given, plain.effective()) != STAGE.key(given, words.effective())
     asking = other.model_copy(update={"backend": "vlm"})
-    assert asking.in_force() == asking
+    assert asking.effective() == asking
 
 
 def test_length_is_checked_in_the_text_encoders_tokens(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_length_is_checked_in_the_text_encoders_tokens(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     made = run_stage(store, STAGE, given, CaptionSettings(max_tokens=16))
     rows = {row["clip_id"]: row for row in tables.read(made.ref.path, tables.CAPTIONS)}
-    # 16 words and the end mark.
+    # 16 words and the end token.
     assert rows["a"]["detail"] == "17 tokens, the text encoder reads 16"
     assert rows["b"]["status"] == "ok"
     assert store.record(made.ref).notes["length_checked_in"] == "tokens"

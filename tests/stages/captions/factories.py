@@ -12,17 +12,17 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from mimix_core import tables
 from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import file_ref
-from mimix_core.stages.captions.caption_inputs import CaptionInputs, CharacterFacts, ShowFacts
-from mimix_core.stages.captions.prompt_template import DEFAULT
+from mimix_core.stages.captions.caption_inputs import CaptionInputs, CharacterProfile, ShowProfile
+from mimix_core.stages.captions.prompt_template import DEFAULT_PROMPT_PATH
 from mimix_core.tables import Row
 from tests import factories
 from tests.factories import table_ref, video
 
-COLOURS = {"Tom": (90, 90, 200), "Jerry": (160, 110, 60)}
+COLORS = {"Tom": (90, 90, 200), "Jerry": (160, 110, 60)}
 
 
 def clip(name: str, *, start: int = 0, **values: Any) -> Row:
-    """An ok clip with every column of the table."""
+    """Return an ok clip with every column of the table."""
     more: Row = {
         "start_num": start,
         "start_den": 1000,
@@ -44,54 +44,55 @@ def transcript(name: str, text: str = "", backend: str = "subtitles/sidecar") ->
 
 
 def frames(seed: int = 0) -> np.ndarray:
-    """81 pictures of 64 x 48; picture n has brightness 2n."""
-    pictures = np.zeros((81, 48, 64, 3), np.uint8)
-    pictures[:] = (np.arange(81) * 2)[:, None, None, None]
-    pictures[:, :8, :8] = np.random.default_rng(seed).integers(0, 255, 3)
-    return pictures
+    """Return 81 frames of 64 x 48; frame n has brightness 2n."""
+    images = np.zeros((81, 48, 64, 3), np.uint8)
+    images[:] = (np.arange(81) * 2)[:, None, None, None]
+    images[:, :8, :8] = np.random.default_rng(seed).integers(0, 255, 3)
+    return images
 
 
-def show(folder: Path) -> ShowFacts:
-    """Tom and Jerry, each with a description and a reference picture of one colour."""
+def show(folder: Path) -> ShowProfile:
+    """Return Tom and Jerry, each with a description and a reference image of one color."""
     folder.mkdir(parents=True, exist_ok=True)
     cast = []
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         path = folder / f"{name}.png"
-        Image.new("RGB", (40, 30), colour).save(path)
+        Image.new("RGB", (40, 30), color).save(path)
         cast.append(
-            CharacterFacts(
+            CharacterProfile(
                 name=name, description=f"The looks of {name}", references=(file_ref(path),)
             )
         )
     cast[0] = cast[0].model_copy(update={"aliases": ("the cat",)})
-    return ShowFacts(id="show", title="Tom and Jerry", style=Style.CARTOON, characters=tuple(cast))
+    return ShowProfile(
+        id="show", title="Tom and Jerry", style=Style.CARTOON, characters=tuple(cast)
+    )
 
 
 def inputs(
     folder: Path, clips: list[Row], *, transcripts: list[Row] | None = None, **more: Any
 ) -> CaptionInputs:
-    """Inputs of backend vlm for these clips; files that they name are written."""
+    """Return inputs of backend vlm for these clips, and write the files that they name."""
     for n, one in enumerate(clips):
         if one["status"] == "ok" and not (folder / "clips" / one["file"]).exists():
             one["sha256"] = video(folder / "clips" / one["file"], frames(n))
     cast = show(folder / "show")
     values: dict[str, Any] = {
         "unit": "pilot",
-        "show_title": cast.title,
         "style": cast.style,
         "roster": cast.roster(),
         "aliases": {"the cat": "Tom"},
         "clips": table_ref(folder / "clips", tables.CLIPS, clips),
         "transcripts": table_ref(folder / "transcripts", tables.TRANSCRIPTS, transcripts or []),
         "show": cast,
-        "prompt": file_ref(DEFAULT),
-        "answers": folder / "answers",
+        "prompt": file_ref(DEFAULT_PROMPT_PATH),
+        "response_cache": folder / "answers",
     }
     return CaptionInputs.model_validate({**values, **more})
 
 
 def word_tokenizer(folder: Path) -> Path:
-    """A tokenizer.json that counts words and adds an end mark; it cuts at 3 unless told not to."""
+    """Write a tokenizer.json that counts words and adds an end token, and truncates to 3."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.train_from_iterator(

@@ -1,4 +1,4 @@
-"""The prompt, the answer's form, pictures, tokens: what captioning by a model is made of."""
+"""Parts of captioning by a model: the prompt, the response schema, images, tokens."""
 
 from __future__ import annotations
 
@@ -13,21 +13,33 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mimix_core.domain.library import Style
-from mimix_core.domain.timeline import Span, clip_starts
+from mimix_core.domain.timeline import Span, clip_start_times
 from mimix_core.errors import BadInput
-from mimix_core.media.images import PictureSize, evenly, reference_jpeg
+from mimix_core.media.images import JpegOptions, evenly_spaced_indices, load_reference_jpeg
 from mimix_core.settings import CaptionSettings
-from mimix_core.stages.captions.cost_estimate import clips_at_most, show_cost
-from mimix_core.stages.captions.prompt_template import DEFAULT, PARTS, read_prompt
-from mimix_core.stages.captions.response_schema import CaptionAnswer, answer_schema, caption_in
-from mimix_core.stages.captions.text_checks import is_english, quotes, unsaid
-from mimix_core.stages.captions.token_count import token_counter
-from tests.stages.captions.world import show, word_tokenizer
+from mimix_core.stages.captions.cost_estimate import estimate_show_cost, max_clip_count
+from mimix_core.stages.captions.prompt_template import (
+    DEFAULT_PROMPT_PATH,
+    PARTS,
+    load_prompt_template,
+)
+from mimix_core.stages.captions.response_schema import (
+    CaptionResponse,
+    build_response_schema,
+    caption_from_response,
+)
+from mimix_core.stages.captions.text_checks import (
+    extract_quotes,
+    find_unsupported_quotes,
+    is_english,
+)
+from mimix_core.stages.captions.token_count import load_token_counter
+from tests.stages.captions.factories import show, word_tokenizer
 
 
 @given(st.integers(1, 200), st.integers(1, 100))
-def test_frames_are_taken_evenly(frames: int, count: int) -> None:
-    taken = evenly(frames, count)
+def test_frames_are_evenly_spaced(frames: int, count: int) -> None:
+    taken = evenly_spaced_indices(frames, count)
     assert len(taken) == len(set(taken)) == min(frames, count)
     assert taken == sorted(taken)
     assert taken[0] >= 0 and taken[-1] < frames
@@ -38,15 +50,15 @@ def test_frames_are_taken_evenly(frames: int, count: int) -> None:
 
 
 def test_ten_of_81() -> None:
-    assert evenly(81, 10) == [0, 8, 17, 26, 35, 44, 53, 62, 71, 80]
-    assert evenly(81, 1) == [40]
+    assert evenly_spaced_indices(81, 10) == [0, 8, 17, 26, 35, 44, 53, 62, 71, 80]
+    assert evenly_spaced_indices(81, 1) == [40]
 
 
-def test_a_reference_is_shown_as_a_person_sees_it(tmp_path: Path) -> None:
+def test_reference_images_are_rotated_and_flattened(tmp_path: Path) -> None:
     picture = Image.new("RGBA", (600, 300), (0, 0, 0, 0))
     picture.paste((255, 0, 0, 255), (0, 0, 300, 300))
     picture.save(tmp_path / "a.png")
-    image = _read(reference_jpeg(tmp_path / "a.png", PictureSize(100, 90)))
+    image = _read(load_reference_jpeg(tmp_path / "a.png", JpegOptions(100, 90)))
     assert image.shape == (50, 100, 3)
     assert image[25, 10] == pytest.approx([0, 0, 254], abs=6)  # BGR
     assert image[25, 90] == pytest.approx([255, 255, 255], abs=6)
@@ -54,10 +66,10 @@ def test_a_reference_is_shown_as_a_person_sees_it(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn, as phones write it
     turned.save(tmp_path / "b.jpg", exif=exif)
-    assert _read(reference_jpeg(tmp_path / "b.jpg", PictureSize(100, 90))).shape == (40, 20, 3)
+    assert _read(load_reference_jpeg(tmp_path / "b.jpg", JpegOptions(100, 90))).shape == (40, 20, 3)
     (tmp_path / "c.png").write_text("no picture")
     with pytest.raises(BadInput, match=r"c\.png"):
-        reference_jpeg(tmp_path / "c.png", PictureSize(100, 90))
+        load_reference_jpeg(tmp_path / "c.png", JpegOptions(100, 90))
 
 
 def _read(jpeg: bytes) -> np.ndarray:
@@ -66,12 +78,12 @@ def _read(jpeg: bytes) -> np.ndarray:
     return image
 
 
-def test_the_prompt_that_comes_with_mimix_has_all_parts() -> None:
-    prompt = read_prompt(DEFAULT)
-    assert set(prompt.parts) == set(PARTS)
-    assert "{" not in prompt.text("system")
+def test_the_default_prompt_has_all_parts() -> None:
+    template = load_prompt_template(DEFAULT_PROMPT_PATH)
+    assert set(template.parts) == set(PARTS)
+    assert "{" not in template.render("system")
     with pytest.raises(BadInput, match="show"):
-        prompt.text("show")
+        template.render("show")
 
 
 @pytest.mark.parametrize(
@@ -82,17 +94,17 @@ def test_the_prompt_that_comes_with_mimix_has_all_parts() -> None:
         ("{{ name }}", "{{ name", "expected"),
     ],
 )
-def test_a_prompt_that_is_none_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
-    text = DEFAULT.read_text()
+def test_an_invalid_prompt_is_rejected(tmp_path: Path, old: str, new: str, words: str) -> None:
+    text = DEFAULT_PROMPT_PATH.read_text()
     assert old in text
     path = tmp_path / "mine.md"
     path.write_text(text.replace(old, new))
     with pytest.raises(BadInput, match=words) as caught:
-        read_prompt(path)
+        load_prompt_template(path)
     assert "mine.md" in str(caught.value)
 
 
-def test_the_form_of_an_answer_is_strict() -> None:
+def test_the_response_schema_is_strict() -> None:
     def objects(node: object) -> list[dict[str, object]]:
         if isinstance(node, list):
             return [one for item in node for one in objects(item)]
@@ -101,7 +113,7 @@ def test_the_form_of_an_answer_is_strict() -> None:
         mine = [node] if node.get("type") == "object" else []
         return mine + [one for item in node.values() for one in objects(item)]
 
-    schema = answer_schema(("Tom", "Mr. Bean"), Style.REALISTIC)
+    schema = build_response_schema(("Tom", "Mr. Bean"), Style.REALISTIC)
     found = objects(schema)
     assert len(found) == 3
     for one in found:
@@ -109,12 +121,12 @@ def test_the_form_of_an_answer_is_strict() -> None:
         assert one["required"] == list(one["properties"])  # type: ignore[call-overload]
     assert list(schema["properties"]) == ["seen", "actions", "context", "style"]
     # One answer's roster is not another's.
-    assert answer_schema(("Jerry",), Style.CARTOON) != schema
-    assert answer_schema(("Tom", "Mr. Bean"), Style.REALISTIC) == schema
+    assert build_response_schema(("Jerry",), Style.CARTOON) != schema
+    assert build_response_schema(("Tom", "Mr. Bean"), Style.REALISTIC) == schema
 
 
-def test_spaces_and_full_stops_are_put_right() -> None:
-    answer = CaptionAnswer.model_validate(
+def test_whitespace_and_full_stops_are_corrected() -> None:
+    answer = CaptionResponse.model_validate(
         {
             "seen": [{"character": "Tom", "evidence": "fur"}],
             "actions": [{"character": "Tom", "action": "  waves at\tMr. Bean.\n"}],
@@ -122,7 +134,7 @@ def test_spaces_and_full_stops_are_put_right() -> None:
             "style": "cartoon",
         }
     )
-    caption, wrong = caption_in(answer)
+    caption, wrong = caption_from_response(answer)
     assert wrong == []
     assert caption is not None
     assert (caption.actions[0].action, caption.context) == ("waves at Mr. Bean", "It is night")
@@ -130,26 +142,26 @@ def test_spaces_and_full_stops_are_put_right() -> None:
 
 def test_tokens_are_counted_as_the_text_encoder_reads_them(tmp_path: Path) -> None:
     word_tokenizer(tmp_path)
-    count = token_counter(tmp_path)
+    count = load_token_counter(tmp_path)
     assert count("a b c a b") == 6
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(BadInput, match="is no tokenizer"):
-        token_counter(tmp_path)
+    with pytest.raises(BadInput, match="not a tokenizer"):
+        load_token_counter(tmp_path)
     with pytest.raises(BadInput, match=r"has no tokenizer\.json"):
-        token_counter(tmp_path / "elsewhere")
+        load_token_counter(tmp_path / "elsewhere")
 
 
 @given(st.lists(st.sampled_from(["Stop", "it,", "you", "bad", "cat!", "Come", "back"]), min_size=1))
-def test_what_was_said_may_be_quoted(words: list[str]) -> None:
+def test_quotes_of_the_dialogue_are_supported(words: list[str]) -> None:
     said = " ".join(words)
     for marks in ('"{}"', "\u201c{}\u201d", "\u00ab{}\u00bb", " '{}'"):
         text = "shouts " + marks.format(said)
-        assert quotes(text) == [said]
-        assert unsaid([text], f"Hey. {said.upper()}... and more") == []
-        assert unsaid([text], "") == [said]
+        assert extract_quotes(text) == [said]
+        assert find_unsupported_quotes([text], f"Hey. {said.upper()}... and more") == []
+        assert find_unsupported_quotes([text], "") == [said]
 
 
-def test_only_english_passes_for_english() -> None:
+def test_foreign_languages_fail_the_language_check() -> None:
     assert is_english("")
     assert is_english("walks to the café with Beyoncé", ("Beyoncé",))
     for text in (
@@ -163,24 +175,32 @@ def test_only_english_passes_for_english() -> None:
 
 
 @given(st.fractions(0, 400))
-def test_an_episode_never_gives_more_clips_than_estimated(seconds: Fraction) -> None:
+def test_an_episode_never_has_more_clips_than_estimated(seconds: Fraction) -> None:
     base = Fraction(1, 1000)
     span = Span(0, int(seconds / base), base)
-    assert clips_at_most(span.seconds, None) == len(clip_starts(span))
+    assert max_clip_count(span.seconds, None) == len(clip_start_times(span))
 
 
-def test_an_estimate_counts_requests_and_pictures(tmp_path: Path) -> None:
+def test_an_estimate_counts_requests_and_images(tmp_path: Path) -> None:
     settings = CaptionSettings.model_validate({"backend": "vlm", "vlm": {"model": "gpt-4o"}})
-    prompt = read_prompt(DEFAULT)
+    template = load_prompt_template(DEFAULT_PROMPT_PATH)
     facts = show(tmp_path)
     size = (832, 480)
-    few = show_cost(facts, 10, exact=True, prompt=prompt, settings=settings, size=size)
-    many = show_cost(facts, 1000, exact=True, prompt=prompt, settings=settings, size=size)
-    assert (few.takes.questions, many.takes.questions) == (10, 1000)
-    assert many.takes.input_tokens == pytest.approx(100 * few.takes.input_tokens, rel=0.01)
-    assert few.takes.cost_usd is not None and few.takes.cost_usd > 0
-    half = settings.model_copy(update={"frames": 5})
-    less = show_cost(facts, 10, exact=True, prompt=prompt, settings=half, size=size)
-    assert less.takes.input_tokens < few.takes.input_tokens
-    none = show_cost(facts, 0, exact=True, prompt=prompt, settings=settings, size=size)
-    assert (none.takes.input_tokens, none.takes.cost_usd) == (0, 0)
+    few = estimate_show_cost(
+        facts, 10, exact_clip_count=True, template=template, settings=settings, size=size
+    )
+    many = estimate_show_cost(
+        facts, 1000, exact_clip_count=True, template=template, settings=settings, size=size
+    )
+    assert (few.estimate.questions, many.estimate.questions) == (10, 1000)
+    assert many.estimate.input_tokens == pytest.approx(100 * few.estimate.input_tokens, rel=0.01)
+    assert few.estimate.cost_usd is not None and few.estimate.cost_usd > 0
+    half = settings.model_copy(update={"num_frames": 5})
+    less = estimate_show_cost(
+        facts, 10, exact_clip_count=True, template=template, settings=half, size=size
+    )
+    assert less.estimate.input_tokens < few.estimate.input_tokens
+    none = estimate_show_cost(
+        facts, 0, exact_clip_count=True, template=template, settings=settings, size=size
+    )
+    assert (none.estimate.input_tokens, none.estimate.cost_usd) == (0, 0)

@@ -18,13 +18,13 @@ from mimix_core import tables
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.engine.stage import StageRun, run_stage
 from mimix_core.engine.store import Store
-from mimix_core.engine.worker import request
+from mimix_core.engine.worker import build_request
 from mimix_core.errors import BadInput, Transient
 from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_inputs import CaptionInputs
 from mimix_core.stages.captions.stage import STAGE
 from mimix_core.tables import Row
-from tests.stages.captions.world import clip, inputs, transcript
+from tests.stages.captions.factories import clip, inputs, transcript
 from tests.vlm.standin import ONE_ANSWER, StandIn
 
 GOOD = {
@@ -37,12 +37,12 @@ NOBODY = {"seen": [], "actions": [], "context": "A wall", "style": "cartoon"}
 
 
 def settings(server: StandIn, more: dict[str, Any] | None = None, **vlm: Any) -> CaptionSettings:
-    asked = server.settings(**{"attempts": 1, **vlm})
+    asked = server.settings(**{"max_attempts": 1, **vlm})
     return CaptionSettings.model_validate({"backend": "vlm", "vlm": asked, **(more or {})})
 
 
 def named(folder: Path, *names: str, **more: Any) -> CaptionInputs:
-    """Clips whose dialogue names them to the stand-in server."""
+    """Return clips whose dialogue contains their name, for the stand-in server."""
     clips = [clip(name, start=5000 * n) for n, name in enumerate(names)]
     spoken = [transcript(name, f"[[{name}]]") for name in names]
     return inputs(folder, clips, transcripts=spoken, **more)
@@ -77,7 +77,7 @@ def pictures(body: Any) -> list[np.ndarray]:
     return found
 
 
-def test_what_is_asked(server: StandIn, tmp_path: Path) -> None:
+def test_the_content_of_a_request(server: StandIn, tmp_path: Path) -> None:
     script = tmp_path / "script.yaml"
     script.write_text(
         'actions: [{start: "1", end: "3", character: Tom, action: "naps"},'
@@ -105,7 +105,7 @@ def test_what_is_asked(server: StandIn, tmp_path: Path) -> None:
     assert [tuple(image.shape[:2]) for image in shown] == [(30, 40)] * 2 + [(48, 64)] * 10
     wanted = [2 * (number * 80 // 9) for number in range(10)]
     assert [image[24, 32].mean() for image in shown[2:]] == pytest.approx(wanted, abs=4)
-    # Byte for byte what another clip's request begins with: providers bill that less.
+    # Byte for byte the start of another clip's request: cached input costs less.
     assert one["messages"][0] == two["messages"][0]
     first, second = (body["messages"][1]["content"] for body in (one, two))
     assert first[:5] == second[:5]
@@ -116,7 +116,7 @@ def test_what_is_asked(server: StandIn, tmp_path: Path) -> None:
     assert first[5] != second[5]
 
 
-def test_an_invented_name_is_asked_again_with_the_reason(server: StandIn, tmp_path: Path) -> None:
+def test_an_invented_name_is_corrected_with_the_reason(server: StandIn, tmp_path: Path) -> None:
     script = {"a": ["invented", "right"], "b": ["invented"], "c": ["invented", "not_json", "right"]}
     server.control(script=script, answers={"a": GOOD})
     found = rows(caption(tmp_path, named(tmp_path, "a", "b", "c"), settings(server)))
@@ -124,7 +124,7 @@ def test_an_invented_name_is_asked_again_with_the_reason(server: StandIn, tmp_pa
     assert found["a"]["attempts"] == 2
     assert found["a"]["cost_usd"] == pytest.approx(2 * float(ONE_ANSWER))
     assert (found["b"]["status"], found["b"]["reason"]) == ("failed", "caption_check_failed")
-    assert "nobody is called 'Nobody Known' here" in found["b"]["detail"]
+    assert "no character here is named 'Nobody Known'" in found["b"]["detail"]
     assert found["b"]["attempts"] == 3
     bodies = server.counts()["bodies"]
     told = [body for body in bodies if "[[c]]" in texts(body)]
@@ -135,11 +135,14 @@ def test_an_invented_name_is_asked_again_with_the_reason(server: StandIn, tmp_pa
     told = [body for body in bodies if "[[a]]" in texts(body)]
     assert [len(body["messages"]) for body in told] == [2, 4]
     assert told[1]["messages"][:2] == told[0]["messages"]
-    assert "nobody is called 'Nobody Known' here" in texts(told[1])
+    assert "no character here is named 'Nobody Known'" in texts(told[1])
 
 
 BAD_ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
-    "speech": ({"actions": [{"character": "Tom", "action": "shouts 'Murder'"}]}, "not said"),
+    "speech": (
+        {"actions": [{"character": "Tom", "action": "shouts 'Murder'"}]},
+        "not in the clip's dialogue",
+    ),
     "german": ({"actions": [{"character": "Tom", "action": "rennt mit der Maus"}]}, "English"),
     "two": ({"actions": [{"character": "Tom", "action": "runs. He hides"}]}, "one sentence"),
     "tag": ({"actions": [{"character": "Tom", "action": "is [Tom]"}]}, "bracket"),
@@ -162,13 +165,13 @@ FAILURES = {
 }
 
 
-def test_each_bad_answer_and_each_failure_has_its_reason(server: StandIn, tmp_path: Path) -> None:
+def test_each_invalid_response_and_failure_has_its_reason(server: StandIn, tmp_path: Path) -> None:
     server.control(
         answers={name: GOOD | change for name, (change, _) in BAD_ANSWERS.items()},
         script={how: [how] for how in FAILURES} | {"shorter": ["truncated", "right"]},
     )
     names = [*BAD_ANSWERS, *FAILURES, "shorter", "fine"]
-    how = settings(server, {"asked_again": 1}, concurrency=2)
+    how = settings(server, {"max_reprompts": 1}, max_concurrency=2)
     found = rows(caption(tmp_path, named(tmp_path, *names), how))
     asked = server.counts()["asked"]
     for name, (_, reason) in BAD_ANSWERS.items():
@@ -183,32 +186,32 @@ def test_each_bad_answer_and_each_failure_has_its_reason(server: StandIn, tmp_pa
     assert (found["fine"]["status"], found["fine"]["attempts"]) == ("ok", 1)
 
 
-def test_a_server_that_is_gone_fails_no_row(server: StandIn, tmp_path: Path) -> None:
+def test_an_outage_fails_no_row(server: StandIn, tmp_path: Path) -> None:
     server.control(script={"a": ["right"], "b": ["right"], "c": ["500", "right"], "d": ["500"]})
     store = Store(tmp_path / "store")
     given, how = named(tmp_path, "a", "b", "c", "d"), settings(server)
-    with pytest.raises(Transient, match="2 of 4 clips got no answer"):
+    with pytest.raises(Transient, match="2 of 4 clips got no response"):
         run_stage(store, STAGE, given, how)
     assert store.lookup(STAGE.name, STAGE.key(given, how)) is None
-    # One clip of many may fail by itself, but only while the server answers others.
+    # One clip of many may fail alone, but only while the server responds to others.
     made = rows(run_stage(store, STAGE, given, how))
     assert [made[name]["status"] for name in "abcd"] == ["ok", "ok", "ok", "failed"]
     assert made["d"]["reason"] == "caption_unavailable"
-    with pytest.raises(Transient, match="1 of 4 clips got no answer, d for one"):
+    with pytest.raises(Transient, match="1 of 4 clips got no response, d for one"):
         run_stage(Store(tmp_path / "other"), STAGE, given, how)
 
 
-def test_a_server_that_takes_no_request_is_a_mistake(server: StandIn, tmp_path: Path) -> None:
+def test_a_provider_that_rejects_every_request_is_an_error(server: StandIn, tmp_path: Path) -> None:
     server.control(all="400")
-    with pytest.raises(BadInput, match="takes no request"):
+    with pytest.raises(BadInput, match="rejected every request"):
         caption(tmp_path, named(tmp_path, *"abcdefghijkl"), settings(server))
 
 
-def test_a_spent_budget_keeps_what_was_paid(server: StandIn, tmp_path: Path) -> None:
+def test_a_spent_budget_preserves_paid_responses(server: StandIn, tmp_path: Path) -> None:
     names = [f"c{n}" for n in range(6)]
     given = named(tmp_path, *names)
-    short = settings(server, budget_usd=Decimal("0.025"), concurrency=1)
-    with pytest.raises(BadInput, match=r"of 6 clips are answered") as caught:
+    short = settings(server, budget_usd=Decimal("0.025"), max_concurrency=1)
+    with pytest.raises(BadInput, match=r"of 6 clips have a response") as caught:
         caption(tmp_path, given, short)
     assert "budget_usd" in str(caught.value)
     before = sum(server.counts()["right"].values())
@@ -219,7 +222,7 @@ def test_a_spent_budget_keeps_what_was_paid(server: StandIn, tmp_path: Path) -> 
     assert set(server.counts()["right"].values()) == {1}
 
 
-def test_an_answer_becomes_a_caption_and_is_paid_once(server: StandIn, tmp_path: Path) -> None:
+def test_a_response_becomes_a_caption_and_is_paid_once(server: StandIn, tmp_path: Path) -> None:
     server.control(answers={"a": GOOD, "b": NOBODY})
     given, how = named(tmp_path, "a", "b"), settings(server)
     made = caption(tmp_path, given, how)
@@ -233,21 +236,23 @@ def test_an_answer_becomes_a_caption_and_is_paid_once(server: StandIn, tmp_path:
     assert (found["b"]["status"], found["b"]["reason"]) == ("rejected", "no_character")
     assert found["b"]["cost_usd"] == float(ONE_ANSWER)
     asked = server.counts()["asked"]
-    # Another store, the answers kept: the same bytes, and nobody is asked.
+    # Another store with the same response cache: the same bytes, and no request.
     again = run_stage(Store(tmp_path / "other"), STAGE, given, how)
     assert again.ref.sha256 == made.ref.sha256
     assert server.counts()["asked"] == asked
 
 
-def test_a_clip_is_told_of_the_one_before_it_in_its_scene(server: StandIn, tmp_path: Path) -> None:
+def test_a_request_contains_the_previous_caption_of_its_scene(
+    server: StandIn, tmp_path: Path
+) -> None:
     names = ["a", "b", "c", "d", "e", "f"]
     scenes = dict(zip(names, ["s1", "s1", "s1", "s1", "s2", "s2"], strict=True))
     clips = [clip(name, start=5000 * n, scene_id=scenes[name]) for n, name in enumerate(names)]
     spoken = [transcript(name, f"[[{name}]]") for name in names]
     by_hand = "[Character: Jerry], waves. [scene-style:cartoon]"
-    given = inputs(tmp_path, clips, transcripts=spoken, hand={"e": by_hand})
+    given = inputs(tmp_path, clips, transcripts=spoken, overrides={"e": by_hand})
     server.control(answers={"a": GOOD}, script={"b": ["refused"]})
-    caption(tmp_path, given, settings(server, {"neighbours": "before"}))
+    caption(tmp_path, given, settings(server, {"caption_context": "previous"}))
     bodies = [texts(body) for body in server.counts()["bodies"]]
     told = {name: said for said in bodies for name in names if f"[[{name}]]" in said}
     assert "just before" not in told["a"] + told["c"]
@@ -256,14 +261,14 @@ def test_a_clip_is_told_of_the_one_before_it_in_its_scene(server: StandIn, tmp_p
     assert f"was captioned: {by_hand}" in told["f"]
 
 
-def test_broken_clips_hand_captions_and_repeated_ones(server: StandIn, tmp_path: Path) -> None:
+def test_unreadable_clips_overrides_and_repeated_captions(server: StandIn, tmp_path: Path) -> None:
     text = "[Character: Jerry], waves. [scene-style:cartoon]"
     hand = {"h": text, "out": "", "gone": text, "bad": text.replace("Jerry", "Spike")}
     names = ["a", "b", "c", "d", "broken", "h", "out", "bad"]
-    given = named(tmp_path, *names, hand=hand)
+    given = named(tmp_path, *names, overrides=hand)
     (given.clips.folder / "clips" / "broken.mp4").write_bytes(b"broken")
     server.control(answers=dict.fromkeys(names[:3], GOOD), script={"d": ["429:1", "right"]})
-    made = caption(tmp_path, given, settings(server, attempts=3))
+    made = caption(tmp_path, given, settings(server, max_attempts=3))
     found = rows(made)
     assert found["broken"]["reason"] == "unreadable_video"
     assert (found["h"]["status"], found["h"]["backend"]) == ("ok", "hand")
@@ -279,7 +284,7 @@ def test_broken_clips_hand_captions_and_repeated_ones(server: StandIn, tmp_path:
     assert notes["length_checked_in"] == "words"
 
 
-def test_a_missing_key_is_told_before_anything_is_asked(
+def test_a_missing_key_is_an_error_before_any_request(
     server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = settings(server)
@@ -289,12 +294,12 @@ def test_a_missing_key_is_told_before_anything_is_asked(
     assert server.counts()["calls"] == {}
 
 
-def test_a_killed_unit_goes_on_and_pays_nothing_twice(server: StandIn, tmp_path: Path) -> None:
+def test_a_killed_unit_continues_and_pays_nothing_twice(server: StandIn, tmp_path: Path) -> None:
     names = [f"c{n}" for n in range(8)]
-    given, how = named(tmp_path, *names), settings(server, concurrency=2)
+    given, how = named(tmp_path, *names), settings(server, max_concurrency=2)
     server.control(all="slow:0.3", answers={"c3": GOOD})
     store = Store(tmp_path / "store")
-    asked = request(STAGE, store, given, how, tmp_path / "log")
+    asked = build_request(STAGE, store, given, how, tmp_path / "log")
     with subprocess.Popen(
         [sys.executable, "-m", "mimix_core.engine.worker"],
         stdin=subprocess.PIPE,
@@ -316,8 +321,8 @@ def test_a_killed_unit_goes_on_and_pays_nothing_twice(server: StandIn, tmp_path:
     assert server.counts()["right"] == dict.fromkeys(names, 1)
 
 
-def test_a_model_that_watches_videos_is_sent_the_clip(server: StandIn, tmp_path: Path) -> None:
-    how = settings(server, {"send": "video", "video_fps": 4}, backend="gemini")
+def test_a_model_with_video_input_is_sent_the_clip(server: StandIn, tmp_path: Path) -> None:
+    how = settings(server, {"visual_input": "video", "video_fps": 4}, backend="gemini")
     found = rows(caption(tmp_path, named(tmp_path, "a"), how))["a"]
     assert (found["status"], found["backend"]) == ("ok", "vlm/gemini")
     counts = server.counts()
@@ -327,5 +332,5 @@ def test_a_model_that_watches_videos_is_sent_the_clip(server: StandIn, tmp_path:
     (film,) = [part for part in parts if "fileData" in part]
     assert film["videoMetadata"]["fps"] == 4
     assert counts["files"] == []
-    with pytest.raises(ValueError, match="send: video needs"):
-        settings(server, {"send": "video"})
+    with pytest.raises(ValueError, match="visual_input: video needs"):
+        settings(server, {"visual_input": "video"})
