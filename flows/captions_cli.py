@@ -271,7 +271,7 @@ def _estimate_notes(costs: Sequence[ShowCostEstimate]) -> str:
 
 
 def _estimate_costs(run: ReadOnlyRun) -> list[ShowCostEstimate]:
-    from tasks.captions import build_show_facts, find_prompt_file
+    from tasks.captions import build_show_profile, find_prompt_file
 
     workspace = run.workspace
     config = workspace.config
@@ -281,7 +281,7 @@ def _estimate_costs(run: ReadOnlyRun) -> list[ShowCostEstimate]:
         counts = [_clip_count(run, e) for e in workspace.episodes if e.show.id == show.id]
         costs.append(
             estimate_show_cost(
-                build_show_facts(workspace.store, show),
+                build_show_profile(workspace.store, show),
                 sum(clips for clips, _ in counts),
                 exact_clip_count=all(exact for _, exact in counts),
                 template=template,

@@ -70,13 +70,13 @@ def caption_model_inputs(workspace: Workspace) -> dict[str, Any]:
     if settings.backend != "vlm":
         return {}
     return {
-        "shows": tuple(build_show_facts(workspace.store, show) for show in workspace.library.shows),
+        "shows": tuple(build_show_profile(workspace.store, show) for show in workspace.library.shows),
         "prompt": find_prompt_file(workspace),
         "response_cache": workspace.config.workspace / "answers",
     }
 
 
-def build_show_facts(store: Store, show: Show) -> ShowProfile:
+def build_show_profile(store: Store, show: Show) -> ShowProfile:
     """Collect the data on a show that captioners receive."""
     return ShowProfile(
         id=show.id,
