@@ -70,7 +70,9 @@ def caption_model_inputs(workspace: Workspace) -> dict[str, Any]:
     if settings.backend != "vlm":
         return {}
     return {
-        "shows": tuple(build_show_profile(workspace.store, show) for show in workspace.library.shows),
+        "shows": tuple(
+            build_show_profile(workspace.store, show) for show in workspace.library.shows
+        ),
         "prompt": find_prompt_file(workspace),
         "response_cache": workspace.config.workspace / "answers",
     }
