@@ -19,10 +19,10 @@ from mimix_core.engine.store import Store
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import CaptionSettings, load_config
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.stages.captions.cost_estimate import show_cost
-from mimix_core.stages.captions.prompt_template import DEFAULT, read_prompt
+from mimix_core.stages.captions.cost_estimate import estimate_show_cost
+from mimix_core.stages.captions.prompt_template import DEFAULT_PROMPT_PATH, load_prompt_template
 from perf.record import RESULTS, ROOT
-from tasks.captions import show_facts
+from tasks.captions import build_show_profile
 
 HOURS, EPISODES, CLIPS, EPOCHS, TIMES = 81, 240, 52_000, 5, 100
 PAGE = ROOT / "docs" / "scale.md"
@@ -75,11 +75,18 @@ def caption_dollars(mode: str) -> float:
     workspace = open_workspace(load_config(ROOT / "demo" / "mimix.yaml"))
     vlm = VlmSettings.model_validate({"model": MODEL, "image_detail": "low", "mode": mode})
     settings = CaptionSettings(backend="vlm", vlm=vlm)
-    show = show_facts(workspace.store, workspace.library.shows[0])
-    prompt = read_prompt(file_ref(DEFAULT).path)
-    cost = show_cost(show, 1000, exact=True, prompt=prompt, settings=settings, size=(832, 480))
-    assert cost.takes.cost_usd is not None
-    return float(cost.takes.cost_usd) / 1000
+    show = build_show_profile(workspace.store, workspace.library.shows[0])
+    template = load_prompt_template(file_ref(DEFAULT_PROMPT_PATH).path)
+    cost = estimate_show_cost(
+        show,
+        1000,
+        exact_clip_count=True,
+        template=template,
+        settings=settings,
+        size=(832, 480),
+    )
+    assert cost.estimate.cost_usd is not None
+    return float(cost.estimate.cost_usd) / 1000
 
 
 def lines() -> list[Line]:
