@@ -212,7 +212,8 @@ def ingest(
         color = colors[arrival.outcome]
         name = arrival.path.name if arrival.path.name.isprintable() else repr(arrival.path.name)
         text = escape(f"{name}  {arrival.detail}".rstrip())
-        console.print(f"  [{color}]{arrival.outcome:<8}[/] {text}", highlight=False, soft_wrap=True)
+        line = f"  [{color}]{arrival.outcome:<10}[/] {text}"
+        console.print(line, highlight=False, soft_wrap=True)
 
     with user_errors():
         if move and link:

@@ -1,8 +1,16 @@
-"""The inbox: new episodes come into a show's folder whole, once, and only when they are videos."""
+"""Ingest new episodes into a show's folder: only complete videos, and each only once."""
 
-from mimix_core.inbox.atomic_copy import How
-from mimix_core.inbox.candidates import Arrival, Outcome
+from mimix_core.inbox.atomic_copy import TransferMode
+from mimix_core.inbox.candidates import IngestOutcome, IngestResult
 from mimix_core.inbox.ingest import ingest
-from mimix_core.inbox.pending import Waiting, take_in, waiting
+from mimix_core.inbox.pending import PendingFile, find_pending, ingest_pending
 
-__all__ = ["Arrival", "How", "Outcome", "Waiting", "ingest", "take_in", "waiting"]
+__all__ = [
+    "IngestOutcome",
+    "IngestResult",
+    "PendingFile",
+    "TransferMode",
+    "find_pending",
+    "ingest",
+    "ingest_pending",
+]

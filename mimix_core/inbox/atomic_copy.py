@@ -1,9 +1,8 @@
-"""Putting a file into a folder whole or not at all, and never over another."""
+"""Copy, move or link a file into a folder atomically, without replacing another file."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -13,60 +12,60 @@ from enum import StrEnum
 from pathlib import Path
 
 from mimix_core.engine.artifacts import digest_file
-from mimix_core.engine.atomic_io import sync
+from mimix_core.engine.atomic_io import fsync_path
+from mimix_core.engine.locks import exclusive_lock
 
-PART = ".mimix-ingest-part"
-LOCK = ".mimix-ingest-lock"
-_BLOCK = 1 << 22
+PART_PREFIX = ".mimix-ingest-part"
+LOCK_FILE = ".mimix-ingest-lock"
+_BLOCK_BYTES = 1 << 22
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV)
 
 
-class How(StrEnum):
-    """How content gets into the library's folder."""
+class TransferMode(StrEnum):
+    """How a file gets into the library's folder."""
 
     COPY = "copy"
     MOVE = "move"
     LINK = "link"
 
 
-class Changed(Exception):
-    """The file is no longer what it was when it was looked at."""
+class SourceChanged(Exception):
+    """Raised when a file no longer has the content that was inspected."""
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other ingest works on the folder, and sweep up after one that was killed."""
-    with (folder / LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in folder.glob(f"{PART}*"):
-            left.unlink()
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Wait for exclusive access to the folder, and remove partial files of a killed ingest."""
+    with exclusive_lock(folder / LOCK_FILE):
+        for partial in folder.glob(f"{PART_PREFIX}*"):
+            partial.unlink()
         yield
 
 
-def place(source: Path, target: Path, sha256: str, how: How) -> None:
-    """Give ``target`` the content of ``source``, which has this digest.
+def transfer_file(source: Path, target: Path, sha256: str, mode: TransferMode) -> None:
+    """Copy, move or link ``source``, which has this digest, to ``target``.
 
-    The name ``target`` appears in one step, with all its bytes on disk. Raises FileExistsError when
-    it is there already, and Changed when ``source`` has other content by now.
+    ``target`` appears atomically, with all its bytes on disk. Raises FileExistsError when it exists
+    already, and SourceChanged when the content of ``source`` has changed.
     """
-    if how is How.LINK:
+    if mode is TransferMode.LINK:
         target.symlink_to(source.resolve())
-    elif how is How.MOVE and _rename(source, target):
+    elif mode is TransferMode.MOVE and _rename(source, target):
         pass
     else:
         _copy(source, target, sha256)
-        if how is How.MOVE:
+        if mode is TransferMode.MOVE:
             source.unlink()
-    sync(target.parent)
+    fsync_path(target.parent)
 
 
-def same(path: Path, sha256: str) -> bool:
-    """Whether the file is there with this content."""
+def has_content(path: Path, sha256: str) -> bool:
+    """Return whether the file exists with this content."""
     return path.is_file() and digest_file(path) == sha256
 
 
 def _rename(source: Path, target: Path) -> bool:
-    """Give a file another name on its own file system. False where that cannot be done safely."""
+    """Rename a file within its file system; return False where that is not possible safely."""
     if source.is_symlink():
         return False
     try:
@@ -80,25 +79,25 @@ def _rename(source: Path, target: Path) -> bool:
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
-    part = target.parent / f"{PART}-{sha256[:16]}"
+    partial = target.parent / f"{PART_PREFIX}-{sha256[:16]}"
     try:
         digest = hashlib.sha256()
-        with source.open("rb") as read, part.open("xb") as written:
-            while block := read.read(_BLOCK):
+        with source.open("rb") as reader, partial.open("xb") as writer:
+            while block := reader.read(_BLOCK_BYTES):
                 digest.update(block)
-                written.write(block)
-            written.flush()
-            os.fsync(written.fileno())
+                writer.write(block)
+            writer.flush()
+            os.fsync(writer.fileno())
         if digest.hexdigest() != sha256:
-            raise Changed(source)
-        shutil.copystat(source, part)
+            raise SourceChanged(source)
+        shutil.copystat(source, partial)
         try:
-            os.link(part, target)
+            os.link(partial, target)
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
-            part.rename(target)
+            partial.rename(target)
     finally:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What comes in: files, globs and folders taken apart into candidates, each with its sidecars."""
+"""Find the files to ingest, and their sidecars, in files, globs and folders."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from mimix_core.domain.library import BESIDE_VIDEOS
+from mimix_core.domain.library import SIDECAR_EXTENSIONS
 
 
-class Outcome(StrEnum):
-    """What became of a file that came in."""
+class IngestOutcome(StrEnum):
+    """Result of ingesting a file."""
 
-    TAKEN = "taken"
-    KNOWN = "known"
-    BUSY = "busy"
-    REFUSED = "refused"
+    ADDED = "added"
+    DUPLICATE = "duplicate"
+    INCOMPLETE = "incomplete"
+    REJECTED = "rejected"
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """One file that came in. ``target``: where its content lies in the library, if it does."""
+class IngestResult:
+    """A file and its outcome; ``target`` is its path in the library, if it is there."""
 
     path: Path
-    outcome: Outcome
+    outcome: IngestOutcome
     detail: str
     target: Path | None = None
 
 
-def candidates(sources: Iterable[str | Path]) -> tuple[list[Path], list[Arrival]]:
-    """The files that may be videos, each once, and what of ``sources`` was nothing.
+def find_candidates(sources: Iterable[str | Path]) -> tuple[list[Path], list[IngestResult]]:
+    """Return the files that may be videos, each once, and a rejection per source without a match.
 
-    A folder stands for all files below it, a text that is no path for the glob it is. Hidden files
-    and sidecars in folders are passed over; a file named by itself never is.
+    A folder means all files below it; text that is not an existing path is a glob. Hidden files and
+    sidecars in folders are skipped; a file that is named explicitly never is.
     """
     found: dict[Path, Path] = {}
-    nothing = []
+    unmatched = []
     for source in sources:
         path = Path(source).expanduser()
         if os.path.lexists(path):
             members = _below(path) if path.is_dir() else [path]
         else:
-            # The person's pattern may be absolute, which ``Path.glob`` does not take.
+            # The pattern may be absolute, which ``Path.glob`` does not accept.
             names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
             matches = [Path(name) for name in names]
             members = [
@@ -55,47 +55,47 @@ def candidates(sources: Iterable[str | Path]) -> tuple[list[Path], list[Arrival]
                 for member in (_below(match) if match.is_dir() else [match])
             ]
             if not matches:
-                nothing.append(Arrival(path, Outcome.REFUSED, "there is no such file"))
+                unmatched.append(IngestResult(path, IngestOutcome.REJECTED, "no such file"))
         for member in members:
             found.setdefault(member.absolute(), member)
-    return list(found), nothing
+    return list(found), unmatched
 
 
 def _below(folder: Path) -> list[Path]:
-    """All files below a folder, neither hidden nor sidecars; links to folders are not followed."""
+    """Return the files below a folder without hidden files and sidecars; links are not followed."""
     return sorted(
         Path(parent) / name
         for parent, _, names in os.walk(folder)
         for name in names
-        if not name.startswith(".") and Path(name).suffix.lower() not in BESIDE_VIDEOS
+        if not name.startswith(".") and Path(name).suffix.lower() not in SIDECAR_EXTENSIONS
     )
 
 
-def sidecars(video: Path) -> list[tuple[Path, str]]:
-    """Files that belong to a video by their names, and what follows the stem of theirs.
+def find_sidecars(video: Path) -> list[tuple[Path, str]]:
+    """Return the sidecars of a video, each with the part of its name after the video's stem.
 
     ``ep.srt``, ``ep.en.srt``, ``ep.yaml`` and ``ep.boxes.yaml`` belong to ``ep.mp4``.
     """
     try:
-        neighbours = sorted(video.parent.iterdir())
+        siblings = sorted(video.parent.iterdir())
     except OSError:
         return []
     found = []
-    for beside in neighbours:
-        rest = beside.name.removeprefix(video.stem)
+    for sibling in siblings:
+        suffixes = sibling.name.removeprefix(video.stem)
         if (
-            rest != beside.name
-            and rest.startswith(".")
-            and rest.count(".") <= 2
-            and beside.suffix.lower() in BESIDE_VIDEOS
-            and beside.is_file()
+            suffixes != sibling.name
+            and suffixes.startswith(".")
+            and suffixes.count(".") <= 2
+            and sibling.suffix.lower() in SIDECAR_EXTENSIONS
+            and sibling.is_file()
         ):
-            found.append((beside, rest))
+            found.append((sibling, suffixes))
     return found
 
 
-def unfit(path: Path) -> str:
-    """Why ``path`` cannot be taken, found without opening it; empty when it may be."""
+def rejection_reason(path: Path) -> str:
+    """Return why ``path`` cannot be ingested, without opening it; empty if it can be."""
     try:
         str(path.name).encode()
         mode = path.stat().st_mode
@@ -104,25 +104,25 @@ def unfit(path: Path) -> str:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if not path.name.isprintable():
-        return "its name holds control characters: rename it"
+        return "its name contains control characters: rename it"
     if not stat.S_ISREG(mode):
         return "is not a regular file"
-    if path.suffix.lower() in BESIDE_VIDEOS:
-        return "is no video; it comes along with the video of its name"
+    if path.suffix.lower() in SIDECAR_EXTENSIONS:
+        return "is a sidecar, not a video; it is added with the video of the same name"
     return ""
 
 
-def busy(paths: Sequence[Path], settle_seconds: float) -> set[Path]:
-    """Those that are still being written.
+def find_incomplete(paths: Sequence[Path], settle_seconds: float) -> set[Path]:
+    """Return the files that are still being written.
 
-    A file is left in peace while somebody has it open for writing, and while it is not older than
-    ``settle_seconds`` and changes when looked at again after so long.
+    These are files that a process has open for writing, and files younger than ``settle_seconds``
+    that change within that time.
     """
-    before = {path: _state(path) for path in paths}
+    states = {path: _file_state(path) for path in paths}
     now = time.time_ns()
     fresh = [
         path
-        for path, state in before.items()
+        for path, state in states.items()
         if state is None or now - state[1] < settle_seconds * 1e9
     ]
     if fresh:
@@ -130,36 +130,37 @@ def busy(paths: Sequence[Path], settle_seconds: float) -> set[Path]:
     written = _open_for_writing()
     return {
         path
-        for path, state in before.items()
-        if (path in fresh and _state(path) != state) or (state is not None and state[2:] in written)
+        for path, state in states.items()
+        if (path in fresh and _file_state(path) != state)
+        or (state is not None and state[2:] in written)
     }
 
 
-def _state(path: Path) -> tuple[int, int, int, int] | None:
+def _file_state(path: Path) -> tuple[int, int, int, int] | None:
     try:
-        found = path.stat()
+        stats = path.stat()
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino
+    return stats.st_size, stats.st_mtime_ns, stats.st_dev, stats.st_ino
 
 
 def _open_for_writing() -> set[tuple[int, int]]:
-    """Device and inode of each file that a process open to us writes to (Linux; else none)."""
+    """Return device and inode of the files open for writing in inspectable processes (Linux)."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             handles = list((process / "fd").iterdir())
         except OSError:
-            continue  # another person's process, or one that ended a moment ago
-        found |= {written for handle in handles if (written := _written(process, handle))}
+            continue  # another user's process, or one that has just ended
+        found |= {written for handle in handles if (written := _written_file(process, handle))}
     return found
 
 
-def _written(process: Path, handle: Path) -> tuple[int, int] | None:
+def _written_file(process: Path, handle: Path) -> tuple[int, int] | None:
     try:
-        said = (process / "fdinfo" / handle.name).read_text()
-        state = handle.stat()  # of the open file, whatever its name is now
+        info = (process / "fdinfo" / handle.name).read_text()
+        state = handle.stat()  # of the open file, even if it was renamed
     except OSError:
-        return None  # closed a moment ago
-    flags = int(said.split("flags:")[1].split()[0], 8)
+        return None  # it was just closed
+    flags = int(info.split("flags:")[1].split()[0], 8)
     return None if flags & os.O_ACCMODE == os.O_RDONLY else (state.st_dev, state.st_ino)

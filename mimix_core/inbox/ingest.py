@@ -1,4 +1,4 @@
-"""``ingest``: each file that comes in is taken, known, busy or refused, and says why."""
+"""Ingest files into a show's folder, with an outcome and a reason for each file."""
 
 from __future__ import annotations
 
@@ -8,35 +8,48 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mimix_core.domain.library import Library, episode_files, is_glob, stated
+from mimix_core.domain.library import Library, find_episode_files, is_glob, parse_library
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
 from mimix_core.inbox import video_probe
-from mimix_core.inbox.atomic_copy import Changed, How, alone, place, same
-from mimix_core.inbox.candidates import Arrival, Outcome, busy, candidates, sidecars, unfit
+from mimix_core.inbox.atomic_copy import (
+    SourceChanged,
+    TransferMode,
+    folder_lock,
+    has_content,
+    transfer_file,
+)
+from mimix_core.inbox.candidates import (
+    IngestOutcome,
+    IngestResult,
+    find_candidates,
+    find_incomplete,
+    find_sidecars,
+    rejection_reason,
+)
 from mimix_core.settings import Config
 
 SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """A folder whose files of fitting names are episodes of the show."""
+class _EpisodeGlob:
+    """A folder whose files with names that match ``pattern`` are episodes of the show."""
 
     folder: Path
-    names: str
+    pattern: str
 
 
 @dataclass
-class _Inbox:
-    """One call. ``known``: digest of each episode of the library -> its file and show."""
+class _Ingestion:
+    """The state of one call; ``videos`` maps the digest of each library video to file and show."""
 
     library: Path
     show: str
-    shelves: list[_Shelf]
-    known: dict[str, tuple[Path, str]]
+    globs: list[_EpisodeGlob]
+    videos: dict[str, tuple[Path, str]]
     store: Store
-    how: How
+    mode: TransferMode
     rename: bool
     dry_run: bool
 
@@ -46,152 +59,169 @@ def ingest(
     show: str,
     sources: Iterable[str | Path],
     *,
-    how: How = How.COPY,
+    mode: TransferMode = TransferMode.COPY,
     rename: bool = False,
     dry_run: bool = False,
     settle_seconds: float = SETTLE_SECONDS,
-    hear: Callable[[Arrival], None] = lambda arrival: None,
-) -> list[Arrival]:
-    """Bring new episodes of a show into the folder where its glob in ``library.yaml`` looks.
+    on_result: Callable[[IngestResult], None] = lambda result: None,
+) -> list[IngestResult]:
+    """Add new episodes of a show to the folder of its glob in ``library.yaml``.
 
-    Gives what became of each file, and tells ``hear`` as it goes. Nothing there is replaced;
-    ``rename`` gives a file whose name is taken by other content a new one. A call waits for another
-    one that works on the same folder. Raises BadInput when the show is unknown or has no glob.
+    Returns the result of each file, and passes it to ``on_result`` as soon as it is known. No file
+    is replaced; ``rename`` chooses a new name for a file whose name is taken by other content.
+    Concurrent calls wait for each other, folder by folder. Raises BadInput when the show is unknown
+    or has no glob.
     """
-    library = stated(config.library)
+    library = parse_library(config.library)
     base = config.library.resolve().parent
-    shelves = _shelves(library, show, base, config.library)
-    paths, arrivals = candidates(sources)
-    for arrival in arrivals:
-        hear(arrival)
-    fit = []
+    globs = _episode_globs(library, show, base, config.library)
+    paths, results = find_candidates(sources)
+    for result in results:
+        on_result(result)
+    candidates = []
     for path in paths:
-        reason = unfit(path)
+        reason = rejection_reason(path)
         if reason:
-            arrivals.append(Arrival(path, Outcome.REFUSED, reason))
-            hear(arrivals[-1])
+            results.append(IngestResult(path, IngestOutcome.REJECTED, reason))
+            on_result(results[-1])
         else:
-            fit.append(path)
-    unsettled = busy(fit, settle_seconds)
+            candidates.append(path)
+    incomplete = find_incomplete(candidates, settle_seconds)
     store = Store(config.workspace / "store")
     with ExitStack() as locks:
         if not dry_run:
-            for folder in sorted({shelf.folder for shelf in shelves}):
+            for folder in sorted({episode_glob.folder for episode_glob in globs}):
                 folder.mkdir(parents=True, exist_ok=True)
-                locks.enter_context(alone(folder))
-        inbox = _Inbox(
+                locks.enter_context(folder_lock(folder))
+        ingestion = _Ingestion(
             library=config.library,
             show=show,
-            shelves=shelves,
-            known=known_videos(library, base, store),
+            globs=globs,
+            videos=index_library_videos(library, base, store),
             store=store,
-            how=how,
+            mode=mode,
             rename=rename,
             dry_run=dry_run,
         )
-        for path in fit:
-            if path in unsettled:
-                arrivals.append(Arrival(path, Outcome.BUSY, "is still being written: try later"))
+        for path in candidates:
+            if path in incomplete:
+                detail = "is still being written: try later"
+                results.append(IngestResult(path, IngestOutcome.INCOMPLETE, detail))
             else:
-                arrivals.append(_arrive(inbox, path))
-            hear(arrivals[-1])
-    return arrivals
+                results.append(_ingest_file(ingestion, path))
+            on_result(results[-1])
+    return results
 
 
-def _shelves(library: Library, show: str, base: Path, source: Path) -> list[_Shelf]:
-    """The folders and name patterns of the show's globs. Raises BadInput when there is none."""
-    known = [one.id for one in library.shows]
-    if show not in known:
+def _episode_globs(library: Library, show: str, base: Path, source: Path) -> list[_EpisodeGlob]:
+    """Return folder and name pattern of each glob of the show. Raises BadInput without any."""
+    show_ids = [known.id for known in library.shows]
+    if show not in show_ids:
         raise BadInput(
-            f"no show {show!r}", where=str(source), fix=f"There are: {', '.join(known)}."
+            f"no show {show!r}", where=str(source), fix=f"The shows are: {', '.join(show_ids)}."
         )
-    shelves = []
-    for episode in library.show(show).episodes:
+    globs = []
+    for episode in library.get_show(show).episodes:
         parts = [part for part in episode.path.parts if part != "**"]
         if is_glob(episode.path) and not is_glob(Path(*parts[:-1])):
-            shelves.append(_Shelf(base / Path(*parts[:-1]), parts[-1]))
-    if not shelves:
+            globs.append(_EpisodeGlob(base / Path(*parts[:-1]), parts[-1]))
+    if not globs:
         raise BadInput(
-            f"show {show} names its episodes one by one, so a new file would be none of them",
+            f"show {show} lists single files as its episodes, so a new file would not belong to it",
             where=str(source),
             fix=f"Add a line to its episodes: - path: episodes/{show}/*.mp4",
         )
-    return shelves
+    return globs
 
 
-def known_videos(library: Library, base: Path, store: Store) -> dict[str, tuple[Path, str]]:
-    """By digest, each video that the library has: its file, and the show it is an episode of."""
-    known: dict[str, tuple[Path, str]] = {}
+def index_library_videos(library: Library, base: Path, store: Store) -> dict[str, tuple[Path, str]]:
+    """Map the digest of each video in the library to its file and show id."""
+    videos: dict[str, tuple[Path, str]] = {}
     for show in library.shows:
         for episode in show.episodes:
-            for path in episode_files(base, episode.path):
-                if not unfit(path):
-                    known.setdefault(store.source(path).sha256, (path, show.id))
-    return known
+            for path in find_episode_files(base, episode.path):
+                if not rejection_reason(path):
+                    videos.setdefault(store.source_ref(path).sha256, (path, show.id))
+    return videos
 
 
-def _arrive(inbox: _Inbox, path: Path) -> Arrival:
+def _ingest_file(ingestion: _Ingestion, path: Path) -> IngestResult:
     try:
-        return _judged(inbox, path)
-    except Changed:
-        return Arrival(path, Outcome.BUSY, "changed while it was copied: try later")
+        return _check_and_transfer(ingestion, path)
+    except SourceChanged:
+        detail = "changed while it was copied: try later"
+        return IngestResult(path, IngestOutcome.INCOMPLETE, detail)
     except OSError as error:
-        return Arrival(path, Outcome.REFUSED, f"{error.strerror or error}")
+        return IngestResult(path, IngestOutcome.REJECTED, f"{error.strerror or error}")
 
 
-def _judged(inbox: _Inbox, path: Path) -> Arrival:
-    sha256 = inbox.store.source(path).sha256
-    if sha256 in inbox.known:
-        there, show = inbox.known[sha256]
-        if show != inbox.show:
-            detail = f"the same video is {there.name} of show {show}"
-            return Arrival(path, Outcome.REFUSED, detail, there)
-        detail = "is in its place already" if there == path else f"came before as {there.name}"
-        return Arrival(path, Outcome.KNOWN, detail, there)
-    problem = video_probe.problem(path)
+def _check_and_transfer(ingestion: _Ingestion, path: Path) -> IngestResult:
+    sha256 = ingestion.store.source_ref(path).sha256
+    if sha256 in ingestion.videos:
+        return _duplicate_result(ingestion, path, *ingestion.videos[sha256])
+    problem = video_probe.probe_error(path)
     if problem:
-        return Arrival(path, Outcome.REFUSED, problem)
-    shelf = next((s for s in inbox.shelves if fnmatchcase(path.name, s.names)), None)
-    if shelf is None:
-        folder = _as_stated(inbox, inbox.shelves[0].folder)
-        return Arrival(
+        return IngestResult(path, IngestOutcome.REJECTED, problem)
+    matching = (glob for glob in ingestion.globs if fnmatchcase(path.name, glob.pattern))
+    episode_glob = next(matching, None)
+    if episode_glob is None:
+        folder = _library_path(ingestion, ingestion.globs[0].folder)
+        return IngestResult(
             path,
-            Outcome.REFUSED,
-            f"no glob of show {inbox.show} fits its name. Add a line to its episodes in "
-            f"{inbox.library.name}: - path: {folder}/*{path.suffix}",
+            IngestOutcome.REJECTED,
+            f"its name matches no glob of show {ingestion.show}. Add a line to its episodes in "
+            f"{ingestion.library.name}: - path: {folder}/*{path.suffix}",
         )
-    target = shelf.folder / path.name
+    target = episode_glob.folder / path.name
     if target.exists() or target.is_symlink():
-        if not inbox.rename:
-            return Arrival(
+        if not ingestion.rename:
+            return IngestResult(
                 path,
-                Outcome.REFUSED,
-                f"{target.name} is there with other content: rename one, or give --rename",
+                IngestOutcome.REJECTED,
+                f"{target.name} exists with other content: rename one, or use --rename",
             )
         target = target.with_name(f"{path.stem}-{sha256[:8]}{path.suffix}")
-    beside = [(file, target.with_name(target.stem + rest)) for file, rest in sidecars(path)]
-    digests = {file: inbox.store.source(file).sha256 for file, _ in beside}
-    for file, place_of in beside:
-        if place_of.exists() and not same(place_of, digests[file]):
-            return Arrival(
+    return _transfer(ingestion, path, target, sha256)
+
+
+def _duplicate_result(ingestion: _Ingestion, path: Path, existing: Path, show: str) -> IngestResult:
+    if show != ingestion.show:
+        detail = f"the same video is {existing.name} of show {show}"
+        return IngestResult(path, IngestOutcome.REJECTED, detail, existing)
+    in_place = existing == path
+    detail = "is already in the library" if in_place else f"was added before as {existing.name}"
+    return IngestResult(path, IngestOutcome.DUPLICATE, detail, existing)
+
+
+def _transfer(ingestion: _Ingestion, path: Path, target: Path, sha256: str) -> IngestResult:
+    """Transfer the sidecars and then the video, unless a sidecar exists with other content."""
+    sidecars = [
+        (sidecar, target.with_name(target.stem + suffixes))
+        for sidecar, suffixes in find_sidecars(path)
+    ]
+    digests = {sidecar: ingestion.store.source_ref(sidecar).sha256 for sidecar, _ in sidecars}
+    for sidecar, sidecar_target in sidecars:
+        if sidecar_target.exists() and not has_content(sidecar_target, digests[sidecar]):
+            return IngestResult(
                 path,
-                Outcome.REFUSED,
-                f"{place_of.name} is there with other content than {file.name} beside the video",
+                IngestOutcome.REJECTED,
+                f"{sidecar_target.name} exists with other content than the sidecar {sidecar.name}",
             )
-    if not inbox.dry_run:
-        # The video last: once a glob finds it, all that belongs to it is there.
-        for file, place_of in beside:
-            if not place_of.exists():
-                place(file, place_of, digests[file], inbox.how)
-        place(path, target, sha256, inbox.how)
-    inbox.known[sha256] = (target, inbox.show)
+    if not ingestion.dry_run:
+        # The video is last: once a glob matches it, all its sidecars are there.
+        for sidecar, sidecar_target in sidecars:
+            if not sidecar_target.exists():
+                transfer_file(sidecar, sidecar_target, digests[sidecar], ingestion.mode)
+        transfer_file(path, target, sha256, ingestion.mode)
+    ingestion.videos[sha256] = (target, ingestion.show)
     detail = "" if target.name == path.name else f"as {target.name}"
-    if beside:
-        detail = f"{detail} with {', '.join(place_of.name for _, place_of in beside)}".strip()
-    return Arrival(path, Outcome.TAKEN, detail, target)
+    if sidecars:
+        names = ", ".join(sidecar_target.name for _, sidecar_target in sidecars)
+        detail = f"{detail} with {names}".strip()
+    return IngestResult(path, IngestOutcome.ADDED, detail, target)
 
 
-def _as_stated(inbox: _Inbox, folder: Path) -> str:
-    """The folder as ``library.yaml`` would write it."""
-    base = inbox.library.resolve().parent
+def _library_path(ingestion: _Ingestion, folder: Path) -> str:
+    """Return the folder as a path in ``library.yaml``: relative to that file where possible."""
+    base = ingestion.library.resolve().parent
     return (folder.relative_to(base) if folder.is_relative_to(base) else folder).as_posix()

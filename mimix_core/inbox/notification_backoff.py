@@ -1,7 +1,7 @@
-"""When to say that a file waits in the inbox: once it does, and again while it stays.
+"""Decide when to send a notification for a file in the inbox: at once, and again while it stays.
 
-Saying it may be in vain (nobody listened, the run that it started failed), so it is said again,
-each time after twice as long. A file is known by its content: put there again, it is no news.
+A notification may have no effect (it is lost, or the run that it starts fails), so it is repeated
+with doubling intervals. Files are identified by content: replacing one by a copy has no effect.
 """
 
 from __future__ import annotations
@@ -9,39 +9,43 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mimix_core.inbox.pending import Waiting
+from mimix_core.inbox.pending import PendingFile
 
-FIRST_SECONDS = 120.0
-"""Longer than a run takes to begin, and than the trigger in deployments/prefect.yaml rests."""
+INITIAL_INTERVAL_SECONDS = 120.0
+"""Longer than the start of a run, and than the trigger in deployments/prefect.yaml pauses."""
 
-LAST_SECONDS = 3600.0
-
-
-@dataclass
-class _Told:
-    at: float
-    again_after: float
+MAX_INTERVAL_SECONDS = 3600.0
 
 
 @dataclass
-class Announcer:
-    """What has been said so far, by the digest of the file."""
+class _Sent:
+    time: float
+    interval: float
 
-    _told: dict[str, _Told] = field(default_factory=dict)
 
-    def due(self, found: Iterable[Waiting], now: float) -> list[Waiting]:
-        """Those to be told of at ``now`` (seconds of a clock). What is gone is forgotten."""
-        found = list(found)
-        self._told = {one.sha256: t for one in found if (t := self._told.get(one.sha256))}
+@dataclass
+class NotificationBackoff:
+    """The last notification of each file, by digest. Times are seconds of a monotonic clock."""
+
+    _sent: dict[str, _Sent] = field(default_factory=dict)
+
+    def due(self, files: Iterable[PendingFile], now: float) -> list[PendingFile]:
+        """Return the files to notify of at ``now``, and forget those that are not in ``files``."""
+        files = list(files)
+        self._sent = {file.sha256: sent for file in files if (sent := self._sent.get(file.sha256))}
         return [
-            one
-            for one in found
-            if (told := self._told.get(one.sha256)) is None or now >= told.at + told.again_after
+            file
+            for file in files
+            if (sent := self._sent.get(file.sha256)) is None or now >= sent.time + sent.interval
         ]
 
-    def told(self, which: Iterable[Waiting], now: float) -> None:
-        """They have been told of at ``now``."""
-        for one in which:
-            before = self._told.get(one.sha256)
-            wait = FIRST_SECONDS if before is None else min(2 * before.again_after, LAST_SECONDS)
-            self._told[one.sha256] = _Told(now, wait)
+    def mark_sent(self, files: Iterable[PendingFile], now: float) -> None:
+        """Record that notifications of the files were sent at ``now``."""
+        for file in files:
+            last = self._sent.get(file.sha256)
+            interval = (
+                INITIAL_INTERVAL_SECONDS
+                if last is None
+                else min(2 * last.interval, MAX_INTERVAL_SECONDS)
+            )
+            self._sent[file.sha256] = _Sent(now, interval)

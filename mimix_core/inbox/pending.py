@@ -1,7 +1,7 @@
-"""The folder where new episodes are put: what waits in it, and how it is emptied.
+"""Find and ingest the pending files of the inbox folder.
 
-``<inbox>/<show id>/...`` holds files of any depth. A file that is still being copied is no arrival
-yet; one that the library has already is none any more.
+``<inbox>/<show id>/...`` contains files at any depth. A file is pending when it is complete and the
+library does not contain it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimix_core.domain.library import stated
+from mimix_core.domain.library import parse_library
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
-from mimix_core.inbox.atomic_copy import How
-from mimix_core.inbox.candidates import Arrival, Outcome, busy, candidates, unfit
-from mimix_core.inbox.ingest import SETTLE_SECONDS, ingest, known_videos
+from mimix_core.inbox.atomic_copy import TransferMode
+from mimix_core.inbox.candidates import (
+    IngestOutcome,
+    IngestResult,
+    find_candidates,
+    find_incomplete,
+    rejection_reason,
+)
+from mimix_core.inbox.ingest import SETTLE_SECONDS, index_library_videos, ingest
 from mimix_core.settings import Config
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A whole file in the inbox that no episode of the library is equal to."""
+class PendingFile:
+    """A complete file in the inbox whose content no episode of the library has."""
 
     show: str
     path: Path
@@ -29,75 +35,87 @@ class Waiting:
     size: int
 
 
-def folders(config: Config) -> tuple[list[tuple[str, Path]], list[Arrival]]:
-    """Each show with its folder in the inbox, and what lies in the inbox and is no show's folder.
+def list_show_folders(config: Config) -> tuple[list[tuple[str, Path]], list[IngestResult]]:
+    """Return each show's folder in the inbox, and a rejection per entry outside of these folders.
 
-    Raises BadInput when the settings name no inbox, or one that is not there.
+    Raises BadInput when the settings have no inbox, or it does not exist.
     """
     if config.inbox is None:
         raise BadInput(
             "no inbox is set",
             where="settings, key inbox",
-            fix="Write the folder where new episodes are put, with one folder per show in it.",
+            fix="Set it to the folder for new episodes, which has a subfolder per show.",
         )
     if not config.inbox.is_dir():
         raise BadInput(
-            f"no folder {config.inbox}", where="settings, key inbox", fix="Make it, or correct it."
+            f"no folder {config.inbox}",
+            where="settings, key inbox",
+            fix="Create it, or correct it.",
         )
-    shows = [show.id for show in stated(config.library).shows]
-    found, strange = [], []
+    shows = [show.id for show in parse_library(config.library).shows]
+    folders, rejected = [], []
     for entry in sorted(config.inbox.iterdir()):
         if entry.name in shows and entry.is_dir():
-            found.append((entry.name, entry))
+            folders.append((entry.name, entry))
         elif not entry.name.startswith("."):
-            detail = f"is in no show's folder. Shows: {', '.join(shows)}"
-            strange.append(Arrival(entry, Outcome.REFUSED, detail))
-    return found, strange
+            detail = f"is not in the folder of a show. Shows: {', '.join(shows)}"
+            rejected.append(IngestResult(entry, IngestOutcome.REJECTED, detail))
+    return folders, rejected
 
 
-def waiting(config: Config, *, settle_seconds: float = SETTLE_SECONDS) -> list[Waiting]:
-    """What could be taken in now, sorted by path. Nothing is moved or decoded. Raises BadInput."""
-    shows, _ = folders(config)
+def find_pending(config: Config, *, settle_seconds: float = SETTLE_SECONDS) -> list[PendingFile]:
+    """Return the files that can be ingested now, by path, without moving or decoding any.
+
+    Raises BadInput as ``list_show_folders`` does.
+    """
+    shows, _ = list_show_folders(config)
     members = [
         (show, path)
         for show, folder in shows
-        for path in candidates([folder])[0]
-        if not unfit(path)
+        for path in find_candidates([folder])[0]
+        if not rejection_reason(path)
     ]
     if not members:
         return []
-    unsettled = busy([path for _, path in members], settle_seconds)
+    incomplete = find_incomplete([path for _, path in members], settle_seconds)
     store = Store(config.workspace / "store")
-    known = known_videos(stated(config.library), config.library.resolve().parent, store)
-    found: dict[str, Waiting] = {}
+    videos = index_library_videos(
+        parse_library(config.library), config.library.resolve().parent, store
+    )
+    pending: dict[str, PendingFile] = {}
     for show, path in members:
-        if path in unsettled:
+        if path in incomplete:
             continue
         try:
-            file = store.source(path)
+            file = store.source_ref(path)
         except OSError:
-            continue  # taken in a moment ago, or not readable: whoever takes it in says so
-        if file.sha256 not in known:
-            found.setdefault(file.sha256, Waiting(show, path, file.sha256, file.size))
-    return list(found.values())
+            continue  # just ingested, or not readable, which ``ingest_pending`` reports
+        if file.sha256 not in videos:
+            pending.setdefault(file.sha256, PendingFile(show, path, file.sha256, file.size))
+    return list(pending.values())
 
 
-def take_in(
+def ingest_pending(
     config: Config,
     *,
     settle_seconds: float = SETTLE_SECONDS,
-    hear: Callable[[Arrival], None] = lambda arrival: None,
-) -> list[Arrival]:
-    """Move what is whole in the inbox into the shows' folders; what cannot come in stays there.
+    on_result: Callable[[IngestResult], None] = lambda result: None,
+) -> list[IngestResult]:
+    """Move the complete files of the inbox into the shows' folders; rejected files stay there.
 
-    Gives what became of each file. Raises BadInput as ``folders`` and ``ingest`` do.
+    Returns the result of each file. Raises BadInput as ``list_show_folders`` and ``ingest`` do.
     """
-    shows, arrivals = folders(config)
-    for arrival in arrivals:
-        hear(arrival)
+    shows, results = list_show_folders(config)
+    for result in results:
+        on_result(result)
     for show, folder in shows:
-        if candidates([folder])[0]:
-            arrivals += ingest(
-                config, show, [folder], how=How.MOVE, settle_seconds=settle_seconds, hear=hear
+        if find_candidates([folder])[0]:
+            results += ingest(
+                config,
+                show,
+                [folder],
+                mode=TransferMode.MOVE,
+                settle_seconds=settle_seconds,
+                on_result=on_result,
             )
-    return arrivals
+    return results

@@ -1,6 +1,6 @@
-"""Whether a file is a video, found by decoding its first pictures in a process that can be killed.
+"""Check that a file is a video by decoding its first frames in a process that can be killed.
 
-``python -m mimix_core.inbox.video_probe FILE`` prints what is wrong with it, or nothing.
+``python -m mimix_core.inbox.video_probe FILE`` prints what is wrong with the file, or nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from mimix_core.engine.worker import die_first, limit_memory
+from mimix_core.engine.worker import limit_memory, prefer_oom_kill
 from mimix_core.media import UnreadableVideo, open_video
 
 FRAMES = 24
@@ -22,8 +22,8 @@ MEMORY_BYTES = 4_000_000_000
 _NO_VIDEO = 3
 
 
-def problem(path: Path, seconds: float = SECONDS) -> str:
-    """Why the file is no video that can be read, in words; empty when it is one."""
+def probe_error(path: Path, seconds: float = SECONDS) -> str:
+    """Return why the file is not a readable video; empty if it is one."""
     child = subprocess.Popen(
         [sys.executable, "-m", __name__, str(path)],
         stdin=subprocess.DEVNULL,
@@ -32,9 +32,9 @@ def problem(path: Path, seconds: float = SECONDS) -> str:
         start_new_session=True,
     )
     try:
-        said, _ = child.communicate(timeout=seconds)
+        output, _ = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"its first pictures were not there after {seconds:g} s"
+        return f"its first frames were not decoded within {seconds:g} s"
     finally:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
@@ -42,14 +42,15 @@ def problem(path: Path, seconds: float = SECONDS) -> str:
     if child.returncode == 0:
         return ""
     if child.returncode == _NO_VIDEO:
-        return said.decode(errors="replace").strip()
+        return output.decode(errors="replace").strip()
     if child.returncode < 0:
-        return f"reading it ended by signal {signal.Signals(-child.returncode).name}"
-    return f"reading it ended by exit code {child.returncode}"
+        return f"its decoder was terminated by signal {signal.Signals(-child.returncode).name}"
+    return f"its decoder failed with exit code {child.returncode}"
 
 
 def main(path: Path) -> int:
-    die_first()
+    """Decode the first frames, print what is wrong with the file, and return the exit code."""
+    prefer_oom_kill()
     limit_memory(MEMORY_BYTES)
     try:
         with open_video(path, threads=1) as video:
@@ -59,7 +60,7 @@ def main(path: Path) -> int:
         sys.stdout.write(error.what)
         return _NO_VIDEO
     except MemoryError:
-        sys.stdout.write("reading it takes too much memory")
+        sys.stdout.write("decoding it takes too much memory")
         return _NO_VIDEO
     return 0
 

@@ -1,4 +1,4 @@
-"""``ingest``: whole, once, videos only, and nothing that is there is replaced."""
+"""``ingest`` adds only complete videos, each once, and replaces no file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mimix_core.domain.library import episode_files, load_library
+from mimix_core.domain.library import find_episode_files, load_library
 from mimix_core.errors import BadInput
-from mimix_core.inbox import Arrival, How, Outcome, ingest, video_probe
-from mimix_core.inbox.atomic_copy import LOCK, PART
-from mimix_core.inbox.candidates import candidates, sidecars
+from mimix_core.inbox import IngestOutcome, IngestResult, TransferMode, ingest, video_probe
+from mimix_core.inbox.atomic_copy import LOCK_FILE, PART_PREFIX
+from mimix_core.inbox.candidates import find_candidates, find_sidecars
 from mimix_core.settings import Config, load_config
 from tests.media_factory import Shot, write_video
+from tests.paths import ROOT
 
 LIBRARY = """\
 shows:
@@ -45,12 +46,10 @@ shows:
     episodes: [{path: one.mp4}]
 """
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """Three short videos that differ."""
+    """Return the bytes of three different short videos."""
     folder = tmp_path_factory.mktemp("videos")
     return [
         write_video(folder / f"{n}.mp4", [Shot(20 + n)], size=(96, 64)).path.read_bytes()
@@ -74,12 +73,12 @@ def put(folder: Path, name: str, data: bytes, age: float = 60) -> Path:
     return path
 
 
-def outcomes(arrivals: list[Arrival]) -> dict[str, Outcome]:
+def outcomes(arrivals: list[IngestResult]) -> dict[str, IngestOutcome]:
     return {arrival.path.name: arrival.outcome for arrival in arrivals}
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE)
 
 
 def test_folders_globs_and_files(config: Config, tmp_path: Path, videos: list[bytes]) -> None:
@@ -97,28 +96,28 @@ def test_folders_globs_and_files(config: Config, tmp_path: Path, videos: list[by
         config, "toons", [inbox / "season", str(inbox / "*.mp4"), inbox / "poster.jpg", "nowhere*"]
     )
     assert outcomes(arrivals) == {
-        "a.mp4": Outcome.TAKEN,
-        "b.mp4": Outcome.TAKEN,
-        "poster.jpg": Outcome.REFUSED,
-        "nowhere*": Outcome.REFUSED,
+        "a.mp4": IngestOutcome.ADDED,
+        "b.mp4": IngestOutcome.ADDED,
+        "poster.jpg": IngestOutcome.REJECTED,
+        "nowhere*": IngestOutcome.REJECTED,
     }
     toons = tmp_path / "toons"
     assert names(toons) == ["a.de.srt", "a.mp4", "a.srt", "a.yaml", "b.mp4"]
     assert (toons / "a.mp4").read_bytes() == videos[0]
     assert [e.path.name for e in episodes(config, "toons")] == ["a.mp4", "b.mp4"]
-    assert (inbox / "b.mp4").exists(), "a copy leaves what came"
+    assert (inbox / "b.mp4").exists(), "copying keeps the source"
 
 
 def episodes(config: Config, show: str) -> list:
-    """What a run would find; the other shows' episodes are put there first."""
+    """Return the episodes that a run would find; the other shows' episodes are created first."""
     put(config.library.parent, "one.mp4", b"one")
     put(config.library.parent / "bean", "bean.mp4", b"bean")
     put(config.library.parent / "toons", "other.mkv", b"other")
-    found = load_library(config.library).show(show).episodes
+    found = load_library(config.library).get_show(show).episodes
     return [episode for episode in found if episode.path.name != "other.mkv"]
 
 
-def test_the_same_episode_under_another_name_is_known(
+def test_the_same_episode_under_another_name_is_a_duplicate(
     config: Config, tmp_path: Path, videos: list[bytes]
 ) -> None:
     inbox = tmp_path / "in"
@@ -126,45 +125,50 @@ def test_the_same_episode_under_another_name_is_known(
     again = put(inbox, "again.mkv", videos[0])
     both = ingest(config, "toons", [first, again, first])
     assert [(a.path.name, a.outcome) for a in both] == [
-        ("first.mp4", Outcome.TAKEN),
-        ("again.mkv", Outcome.KNOWN),
+        ("first.mp4", IngestOutcome.ADDED),
+        ("again.mkv", IngestOutcome.DUPLICATE),
     ]
     assert "first.mp4" in both[1].detail
     later = put(inbox, "later.mp4", videos[0])
     [arrival] = ingest(config, "toons", [later])
-    assert (arrival.outcome, arrival.target) == (Outcome.KNOWN, tmp_path / "toons" / "first.mp4")
+    assert (arrival.outcome, arrival.target) == (
+        IngestOutcome.DUPLICATE,
+        tmp_path / "toons" / "first.mp4",
+    )
     [there] = ingest(config, "toons", [tmp_path / "toons"])
-    assert there.outcome is Outcome.KNOWN
-    assert "in its place" in there.detail
+    assert there.outcome is IngestOutcome.DUPLICATE
+    assert "already in the library" in there.detail
     [other_show] = ingest(config, "bean", [later])
-    assert other_show.outcome is Outcome.REFUSED
+    assert other_show.outcome is IngestOutcome.REJECTED
     assert "first.mp4 of show toons" in other_show.detail
     assert names(tmp_path / "bean") == []
 
 
-def test_nothing_is_replaced(config: Config, tmp_path: Path, videos: list[bytes]) -> None:
+def test_no_file_is_replaced(config: Config, tmp_path: Path, videos: list[bytes]) -> None:
     put(tmp_path / "toons", "a.mp4", videos[0])
     new = put(tmp_path / "in", "a.mp4", videos[1])
-    [refused] = ingest(config, "toons", [new])
-    assert refused.outcome is Outcome.REFUSED
-    assert "--rename" in refused.detail
-    [taken] = ingest(config, "toons", [new], rename=True)
-    assert taken.outcome is Outcome.TAKEN
-    assert taken.target is not None
-    assert taken.target.name.startswith("a-")
+    [rejected] = ingest(config, "toons", [new])
+    assert rejected.outcome is IngestOutcome.REJECTED
+    assert "--rename" in rejected.detail
+    [added] = ingest(config, "toons", [new], rename=True)
+    assert added.outcome is IngestOutcome.ADDED
+    assert added.target is not None
+    assert added.target.name.startswith("a-")
     assert (tmp_path / "toons" / "a.mp4").read_bytes() == videos[0]
-    assert taken.target.read_bytes() == videos[1]
-    # Neither are sidecars: those of the new one would speak for the old one.
+    assert added.target.read_bytes() == videos[1]
+    # Nor are sidecars: the new video's would be used for the old one.
     third = put(tmp_path / "in", "c.mp4", videos[2])
     put(tmp_path / "in", "c.srt", b"new")
     put(tmp_path / "toons", "c.srt", b"old")
-    [refused] = ingest(config, "toons", [third])
-    assert "c.srt is there with other content" in refused.detail
+    [rejected] = ingest(config, "toons", [third])
+    assert "c.srt exists with other content" in rejected.detail
     assert (tmp_path / "toons" / "c.srt").read_bytes() == b"old"
     assert not (tmp_path / "toons" / "c.mp4").exists()
 
 
-def test_what_is_no_video_is_refused_with_its_reason(config: Config, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_video_is_rejected_with_the_reason(
+    config: Config, tmp_path: Path
+) -> None:
     inbox = tmp_path / "in"
     put(inbox, "empty.mp4", b"")
     put(inbox, "page.mp4", b"<html>404</html>")
@@ -179,30 +183,32 @@ def test_what_is_no_video_is_refused_with_its_reason(config: Config, tmp_path: P
             "toons",
             [inbox, put(inbox, "lone.srt", b"x"), b"\xff.mp4".decode(errors="surrogateescape")],
         )
-    assert {a.outcome for a in arrivals} == {Outcome.REFUSED}
-    said = {a.path.name: a.detail for a in arrivals}
-    assert "not readable as a video" in said["empty.mp4"]
-    assert "not readable as a video" in said["page.mp4"]
-    assert "control characters" in said["two\nlines.mp4"]
-    assert said["pipe.mp4"] == said["plug.mp4"] == "is not a regular file"
-    assert "No such file" in said["gone.mp4"]
-    assert "symbolic links" in said["loop.mp4"]
-    assert "comes along" in said["lone.srt"]
+    assert {a.outcome for a in arrivals} == {IngestOutcome.REJECTED}
+    details = {a.path.name: a.detail for a in arrivals}
+    assert "not readable as a video" in details["empty.mp4"]
+    assert "not readable as a video" in details["page.mp4"]
+    assert "control characters" in details["two\nlines.mp4"]
+    assert details["pipe.mp4"] == details["plug.mp4"] == "is not a regular file"
+    assert "No such file" in details["gone.mp4"]
+    assert "symbolic links" in details["loop.mp4"]
+    assert "is a sidecar" in details["lone.srt"]
     assert names(tmp_path / "toons") == []
 
 
-def test_a_name_that_no_glob_fits(config: Config, tmp_path: Path, videos: list[bytes]) -> None:
+def test_a_name_that_matches_no_glob_is_rejected(
+    config: Config, tmp_path: Path, videos: list[bytes]
+) -> None:
     new = put(tmp_path / "in", "a.avi", videos[0])
-    [refused] = ingest(config, "toons", [new])
-    assert "- path: toons/*.avi" in refused.detail
+    [rejected] = ingest(config, "toons", [new])
+    assert "- path: toons/*.avi" in rejected.detail
     with pytest.raises(BadInput, match=r"- path: episodes/one/\*\.mp4"):
         ingest(config, "one", [new])
-    with pytest.raises(BadInput, match="There are: toons, bean, one"):
+    with pytest.raises(BadInput, match="The shows are: toons, bean, one"):
         ingest(config, "tones", [new])
     assert not (tmp_path / "episodes").exists()
 
 
-def test_what_is_still_written_is_left_for_later(
+def test_a_file_that_is_still_being_written_is_incomplete(
     config: Config, tmp_path: Path, videos: list[bytes]
 ) -> None:
     growing = put(tmp_path / "in", "growing.mp4", videos[0][:1000], age=0)
@@ -214,37 +220,37 @@ def test_what_is_still_written_is_left_for_later(
         arrivals = ingest(config, "toons", [growing, held, fresh], settle_seconds=1.0)
     timer.join()
     assert outcomes(arrivals) == {
-        "growing.mp4": Outcome.BUSY,
-        "held.mp4": Outcome.BUSY,
-        "fresh.mp4": Outcome.TAKEN,
+        "growing.mp4": IngestOutcome.INCOMPLETE,
+        "held.mp4": IngestOutcome.INCOMPLETE,
+        "fresh.mp4": IngestOutcome.ADDED,
     }
     again = ingest(config, "toons", [growing, held], settle_seconds=0.2)
-    assert set(outcomes(again).values()) == {Outcome.TAKEN}
+    assert set(outcomes(again).values()) == {IngestOutcome.ADDED}
 
 
-@pytest.mark.parametrize("how", How)
-def test_copied_moved_or_linked(
-    config: Config, tmp_path: Path, videos: list[bytes], how: How
+@pytest.mark.parametrize("mode", TransferMode)
+def test_a_file_is_copied_moved_or_linked(
+    config: Config, tmp_path: Path, videos: list[bytes], mode: TransferMode
 ) -> None:
     source = put(tmp_path / "in", "a.mp4", videos[0])
     put(tmp_path / "in", "a.srt", b"1\n")
-    [taken] = ingest(config, "toons", [source], how=how)
+    [added] = ingest(config, "toons", [source], mode=mode)
     target = tmp_path / "toons" / "a.mp4"
-    assert taken.outcome is Outcome.TAKEN
+    assert added.outcome is IngestOutcome.ADDED
     assert target.read_bytes() == videos[0]
     assert (tmp_path / "toons" / "a.srt").read_bytes() == b"1\n"
-    assert target.is_symlink() == (how is How.LINK)
-    assert source.exists() == (how is not How.MOVE)
-    if how is How.COPY:
+    assert target.is_symlink() == (mode is TransferMode.LINK)
+    assert source.exists() == (mode is not TransferMode.MOVE)
+    if mode is TransferMode.COPY:
         source.write_bytes(b"changed")
         assert target.read_bytes() == videos[0]
 
 
 def test_a_dry_run_changes_nothing(config: Config, tmp_path: Path, videos: list[bytes]) -> None:
     source = put(tmp_path / "in", "a.mp4", videos[0])
-    twin = put(tmp_path / "in", "b.mp4", videos[0])
-    arrivals = ingest(config, "toons", [source, twin], how=How.MOVE, dry_run=True)
-    assert [a.outcome for a in arrivals] == [Outcome.TAKEN, Outcome.KNOWN]
+    copy = put(tmp_path / "in", "b.mp4", videos[0])
+    arrivals = ingest(config, "toons", [source, copy], mode=TransferMode.MOVE, dry_run=True)
+    assert [a.outcome for a in arrivals] == [IngestOutcome.ADDED, IngestOutcome.DUPLICATE]
     assert not (tmp_path / "toons").exists()
     assert source.exists()
 
@@ -253,9 +259,9 @@ INGEST = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from mimix_core.inbox import ingest, place
+    from mimix_core.inbox import atomic_copy, ingest
     from mimix_core.settings import load_config
-    place._BLOCK = int(sys.argv[3])
+    atomic_copy._BLOCK_BYTES = int(sys.argv[3])
     for arrival in ingest(load_config(Path(sys.argv[1])), "toons", [sys.argv[2]]):
         print(arrival.outcome.value)
     """
@@ -263,43 +269,45 @@ INGEST = textwrap.dedent(
 
 
 def start(config: Config, source: Path, block: int = 1 << 22) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", INGEST, config.library.parent / "mimix.yaml", source, block]
+    command = [sys.executable, "-c", INGEST, config.library.parent / "mimix.yaml", source, block]
     return subprocess.Popen(
-        [str(word) for word in words], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
 
 
-def test_two_at_once_take_it_once(config: Config, tmp_path: Path, videos: list[bytes]) -> None:
+def test_concurrent_calls_add_a_video_once(
+    config: Config, tmp_path: Path, videos: list[bytes]
+) -> None:
     first = put(tmp_path / "in", "a.mp4", videos[0])
     second = put(tmp_path / "in", "b.mp4", videos[0])
     runs = [start(config, first), start(config, second)]
-    said = sorted(run.communicate(timeout=60)[0].strip() for run in runs)
-    assert said == ["known", "taken"]
+    outputs = sorted(run.communicate(timeout=60)[0].strip() for run in runs)
+    assert outputs == ["added", "duplicate"]
     assert len(names(tmp_path / "toons")) == 1
 
 
-def test_killed_while_it_copies_it_leaves_nothing_a_glob_would_catch(
+def test_a_copy_that_is_killed_leaves_no_file_that_a_glob_matches(
     config: Config, tmp_path: Path, videos: list[bytes]
 ) -> None:
     source = put(tmp_path / "in", "a.mp4", videos[0] + bytes(30_000_000))
     run = start(config, source, block=64)
     deadline = time.monotonic() + 60
-    while not any(p.stat().st_size for p in tmp_path.glob(f"toons/{PART}*")):
+    while not any(p.stat().st_size for p in tmp_path.glob(f"toons/{PART_PREFIX}*")):
         assert time.monotonic() < deadline and run.poll() is None
         time.sleep(0.005)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    assert any(name.startswith(PART) for name in names(tmp_path / "toons"))
-    assert episode_files(tmp_path, Path("toons/*")) == []
-    [taken] = ingest(config, "toons", [source])
-    assert taken.outcome is Outcome.TAKEN
-    assert names(tmp_path / "toons") == ["a.mp4"], "what was left half written is gone"
+    assert any(name.startswith(PART_PREFIX) for name in names(tmp_path / "toons"))
+    assert find_episode_files(tmp_path, Path("toons/*")) == []
+    [added] = ingest(config, "toons", [source])
+    assert added.outcome is IngestOutcome.ADDED
+    assert names(tmp_path / "toons") == ["a.mp4"], "the partial copy is removed"
     assert (tmp_path / "toons" / "a.mp4").stat().st_size == source.stat().st_size
 
 
-def test_a_file_that_hangs_the_reader_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_blocks_its_reader_is_rejected(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
-    assert "not there after 3 s" in video_probe.problem(tmp_path / "pipe.mp4", seconds=3)
+    assert "not decoded within 3 s" in video_probe.probe_error(tmp_path / "pipe.mp4", seconds=3)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -317,14 +325,14 @@ def test_sidecars_are_files_of_the_videos_name(
     for end in ends:
         if len(end.encode()) < 200:
             put(folder, f"ep{end}", b"x")
-    for sidecar, rest in sidecars(video):
+    for sidecar, rest in find_sidecars(video):
         assert sidecar.name == f"ep{rest}"
         assert rest.startswith(".")
         assert sidecar != video
-    assert candidates([folder])[0].count(video) == 1
+    assert find_candidates([folder])[0].count(video) == 1
 
 
-def test_the_command(config: Config, tmp_path: Path, videos: list[bytes]) -> None:
+def test_the_ingest_command(config: Config, tmp_path: Path, videos: list[bytes]) -> None:
     settings_file = str(tmp_path / "mimix.yaml")
     put(tmp_path / "in", "[red]a.mp4", videos[0])
     put(tmp_path / "in", "b.mp4", videos[0])
@@ -332,14 +340,14 @@ def test_the_command(config: Config, tmp_path: Path, videos: list[bytes]) -> Non
         app, ["ingest", settings_file, "--show", "toons", str(tmp_path / "in")]
     )
     assert good.exit_code == 0, good.output
-    assert "taken    [red]a.mp4" in good.output
-    assert "known    b.mp4  came before as [red]a.mp4" in good.output
-    assert "toons: 1 taken, 1 known, 0 busy, 0 refused" in good.output
+    assert "added      [red]a.mp4" in good.output
+    assert "duplicate  b.mp4  was added before as [red]a.mp4" in good.output
+    assert "toons: 1 added, 1 duplicate, 0 incomplete, 0 rejected" in good.output
     put(tmp_path / "in", "c.mp4", b"no video")
     bad = CliRunner().invoke(
         app, ["ingest", settings_file, "--show", "toons", str(tmp_path / "in")]
     )
     assert bad.exit_code == 1
-    assert "refused  c.mp4" in bad.output
+    assert "rejected   c.mp4" in bad.output
     wrong = CliRunner().invoke(app, ["ingest", settings_file, "--show", "x", str(tmp_path / "in")])
     assert wrong.exit_code == 2

@@ -1,4 +1,4 @@
-"""The inbox as a folder: what waits in it, when it is told of, how it is emptied."""
+"""The inbox folder: finding pending files, notifying of them, ingesting them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core.errors import BadInput
-from mimix_core.inbox import Outcome, Waiting, pending, take_in
-from mimix_core.inbox.notification_backoff import FIRST_SECONDS, LAST_SECONDS, Announcer
+from mimix_core.inbox import IngestOutcome, PendingFile, find_pending, ingest_pending
+from mimix_core.inbox.notification_backoff import (
+    INITIAL_INTERVAL_SECONDS,
+    MAX_INTERVAL_SECONDS,
+    NotificationBackoff,
+)
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config, load_config
-from tests.deployments.project_factory import write_project, write_episode
+from tests.deployments.project_factory import write_episode, write_project
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inbox")
     write_project(folder)
     write_episode(folder / "new.mp4", 24 * 6 + 30)
@@ -27,8 +31,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(made: Path, tmp_path: Path) -> Config:
-    shutil.copytree(made, tmp_path / "p")
+def config(project: Path, tmp_path: Path) -> Config:
+    shutil.copytree(project, tmp_path / "p")
     return load_config(tmp_path / "p" / "mimix.yaml")
 
 
@@ -38,7 +42,7 @@ def inbox(config: Config) -> Path:
 
 
 def put(config: Config, source: str, name: str, *, age: float = 60) -> Path:
-    """A file in the inbox of show toons that was last written to ``age`` seconds ago."""
+    """Copy a file into the inbox of show toons, last modified ``age`` seconds ago."""
     path = inbox(config) / "toons" / name
     path.parent.mkdir(exist_ok=True)
     shutil.copyfile(config.library.parent / source, path)
@@ -47,79 +51,83 @@ def put(config: Config, source: str, name: str, *, age: float = 60) -> Path:
     return path
 
 
-def found(config: Config) -> list[str]:
-    return [one.path.name for one in pending(config, settle_seconds=0.05)]
+def pending_names(config: Config) -> list[str]:
+    return [one.path.name for one in find_pending(config, settle_seconds=0.05)]
 
 
-def test_a_whole_new_file_waits_and_is_taken_in_once(config: Config) -> None:
+def test_a_complete_new_file_is_pending_and_ingested_once(config: Config) -> None:
     put(config, "new.mp4", "new.mp4")
-    assert found(config) == ["new.mp4"]
-    [arrival] = take_in(config, settle_seconds=0.05)
-    assert arrival.outcome is Outcome.TAKEN
+    assert pending_names(config) == ["new.mp4"]
+    [result] = ingest_pending(config, settle_seconds=0.05)
+    assert result.outcome is IngestOutcome.ADDED
     assert not list((inbox(config) / "toons").iterdir())
     assert "new.mp4" in {e.video.path.name for e in open_workspace(config).episodes}
     put(config, "toons/new.mp4", "again.mp4")
-    assert found(config) == []
-    assert [a.outcome for a in take_in(config, settle_seconds=0.05)] == [Outcome.KNOWN]
+    assert pending_names(config) == []
+    assert [a.outcome for a in ingest_pending(config, settle_seconds=0.05)] == [
+        IngestOutcome.DUPLICATE
+    ]
 
 
-def test_the_same_file_under_two_names_waits_once(config: Config) -> None:
+def test_a_file_under_two_names_is_pending_once(config: Config) -> None:
     put(config, "new.mp4", "one.mp4")
     put(config, "new.mp4", "two.mp4")
-    assert found(config) == ["one.mp4"]
+    assert pending_names(config) == ["one.mp4"]
 
 
-def test_a_file_that_is_being_written_does_not_wait_yet(config: Config) -> None:
+def test_a_file_that_is_being_written_is_not_pending(config: Config) -> None:
     path = put(config, "new.mp4", "new.mp4")
     with path.open("ab") as copy:
-        assert found(config) == []
-        assert [a.outcome for a in take_in(config, settle_seconds=0.05)] == [Outcome.BUSY]
+        assert pending_names(config) == []
+        assert [a.outcome for a in ingest_pending(config, settle_seconds=0.05)] == [
+            IngestOutcome.INCOMPLETE
+        ]
         copy.flush()
-    assert found(config) == ["new.mp4"]
+    assert pending_names(config) == ["new.mp4"]
 
 
-def test_what_cannot_come_in_stays_and_says_why(config: Config) -> None:
+def test_a_rejected_file_stays_with_its_reason(config: Config) -> None:
     put(config, "library.yaml", "notes.mp4")
     (inbox(config) / "no-show").mkdir()
-    said = {a.path.name: a for a in take_in(config, settle_seconds=0.05)}
-    assert {a.outcome for a in said.values()} == {Outcome.REFUSED}
-    assert "toons" in said["no-show"].detail
+    results = {a.path.name: a for a in ingest_pending(config, settle_seconds=0.05)}
+    assert {a.outcome for a in results.values()} == {IngestOutcome.REJECTED}
+    assert "toons" in results["no-show"].detail
     assert (inbox(config) / "toons" / "notes.mp4").exists()
 
 
 def test_without_an_inbox_the_settings_are_wrong(config: Config) -> None:
     with pytest.raises(BadInput, match="key inbox"):
-        pending(config.model_copy(update={"inbox": None}))
+        find_pending(config.model_copy(update={"inbox": None}))
     with pytest.raises(BadInput, match="no folder"):
-        take_in(config.model_copy(update={"inbox": inbox(config) / "gone"}))
+        ingest_pending(config.model_copy(update={"inbox": inbox(config) / "gone"}))
 
 
-def file(name: int) -> Waiting:
-    return Waiting("toons", Path(f"{name}.mp4"), f"{name:064d}", 1)
+def file(name: int) -> PendingFile:
+    return PendingFile("toons", Path(f"{name}.mp4"), f"{name:064d}", 1)
 
 
 @given(
     st.lists(st.tuples(st.floats(0.5, 500), st.sets(st.integers(0, 4)), st.booleans()), max_size=60)
 )
-def test_every_file_that_stays_is_told_of_at_once_and_again_but_ever_less(
-    looks: list[tuple[float, set[int], bool]],
+def test_notifications_are_sent_at_once_and_repeated_with_growing_intervals(
+    checks: list[tuple[float, set[int], bool]],
 ) -> None:
-    announcer, now = Announcer(), 0.0
-    told: dict[int, list[float]] = {}
-    for wait, names, heard in looks:
+    backoff, now = NotificationBackoff(), 0.0
+    sent: dict[int, list[float]] = {}
+    for wait, names, delivered in checks:
         now += wait
-        told = {name: times for name, times in told.items() if name in names}
-        due = announcer.due([file(name) for name in sorted(names)], now)
-        spoken = {int(one.sha256) for one in due}
-        assert {name for name in names if name not in told} <= spoken
-        if not heard:
+        sent = {name: times for name, times in sent.items() if name in names}
+        due = backoff.due([file(name) for name in sorted(names)], now)
+        notified = {int(one.sha256) for one in due}
+        assert {name for name in names if name not in sent} <= notified
+        if not delivered:
             continue
-        announcer.told(due, now)
-        for name in spoken:
-            times = told.setdefault(name, [])
+        backoff.mark_sent(due, now)
+        for name in notified:
+            times = sent.setdefault(name, [])
             if times:
-                pause = min(FIRST_SECONDS * 2 ** (len(times) - 1), LAST_SECONDS)
+                pause = min(INITIAL_INTERVAL_SECONDS * 2 ** (len(times) - 1), MAX_INTERVAL_SECONDS)
                 assert now - times[-1] >= pause
             times.append(now)
-    silent = LAST_SECONDS + 1
-    assert len(announcer.due([file(name) for name in told], now + silent)) == len(told)
+    longest = MAX_INTERVAL_SECONDS + 1
+    assert len(backoff.due([file(name) for name in sent], now + longest)) == len(sent)
