@@ -337,9 +337,9 @@ def part(name: str, settings: Path) -> dict[str, float]:
         """The same units, without Prefect."""
 
         def run_units(
-            self, submit: Any, inputs: Sequence[FrozenModel], settings: FrozenModel
+            self, task: Any, inputs: Sequence[FrozenModel], settings: FrozenModel
         ) -> list[TableRef]:
-            stage = registry.get_stage(str(submit.name))
+            stage = registry.get_stage(str(task.name))
             works = [self._build_unit(stage, one, settings) for one in inputs]
             for work in works:
                 self.workspace.store.lookup(work.stage, work.key)
