@@ -9,7 +9,7 @@ from prefect.blocks.system import Secret
 
 from mimix_core.errors import BadInput
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm import api_key, price_of
+from mimix_core.vlm import model_price, read_api_key
 
 
 def load_api_key(vlm: VlmSettings, block: str | None, where: str) -> None:
@@ -29,5 +29,5 @@ def load_api_key(vlm: VlmSettings, block: str | None, where: str) -> None:
                 fix=f"Create it in the UI under Blocks, or set the variable {name}.",
             ) from error
         os.environ[name] = str(secret.get())
-    api_key(vlm)
-    price_of(vlm)
+    read_api_key(vlm)
+    model_price(vlm)

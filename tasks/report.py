@@ -8,7 +8,7 @@ from mimix_core.stages.report.report_inputs import (
     CharacterSummary,
     ReportInputs,
     ShowSummary,
-    StageSummary,
+    UnitSummary,
 )
 from tasks.base import Run, stage_task
 
@@ -52,7 +52,7 @@ def write_report(
         for ref in refs:
             record = workspace.store.record(ref)
             records.append(
-                StageSummary(
+                UnitSummary(
                     stage=record.stage,
                     unit=record.unit,
                     counts=record.counts,
