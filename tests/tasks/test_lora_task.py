@@ -50,19 +50,19 @@ def kill_after_a_checkpoint(checkpoints: Path, killed: list[int]) -> None:
 
 
 def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
-    random_backbone.build_random_backbone([made.CAPTION], 0, tmp_path / "pipeline")
-    inputs = made.stage_inputs(tmp_path / "inputs", tmp_path / "pipeline" / "transformer")
+    random_backbone.build_random_backbone([factories.CAPTION], 0, tmp_path / "pipeline")
+    inputs = factories.stage_inputs(tmp_path / "inputs", tmp_path / "pipeline" / "transformer")
     config = Config(
         library=tmp_path / "library.yaml",
         workspace=tmp_path / "workspace",
         run=RunSettings(retries=1),
-        lora=made.SETTINGS,
+        lora=factories.SETTINGS,
     )
     (tmp_path / "workspace").mkdir()
     store = Store(tmp_path / "workspace" / "store")
     work = Workspace(config, Library.model_construct(shows=()), store, ())
     components = {"transformer": file_ref(tmp_path / "pipeline" / "transformer")}
-    model = training.PreparedBackbone(made.NAME, inputs.dataset, components)
+    model = training.PreparedBackbone(factories.NAME, inputs.dataset, components)
     checkpoints, killed = tmp_path / "workspace" / "checkpoints", []
 
     @flow
