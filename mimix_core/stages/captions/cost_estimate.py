@@ -18,7 +18,7 @@ from mimix_core.stages.captions.vlm_prompt import (
     build_show_prompt,
     clip_text_part,
 )
-from mimix_core.vlm import Estimate, VlmRequest, estimate
+from mimix_core.vlm import CostEstimate, VlmRequest, estimate_cost
 
 # Five seconds of speech without a pause are about twelve words; most clips have less.
 _SAMPLE_DIALOGUE = "a dozen words of talk, such as fill the five seconds of a clip"
@@ -35,7 +35,7 @@ class ShowCostEstimate:
     show: str
     clips: int
     exact_clip_count: bool
-    estimate: Estimate
+    estimate: CostEstimate
 
 
 def max_clip_count(seconds: Fraction, stride: Decimal | None) -> int:
@@ -61,7 +61,7 @@ def estimate_show_cost(
     """
     request = _sample_request(show, template, settings, size)
     return ShowCostEstimate(
-        show.id, clips, exact_clip_count, estimate([request], clips, settings.vlm)
+        show.id, clips, exact_clip_count, estimate_cost([request], clips, settings.vlm)
     )
 
 

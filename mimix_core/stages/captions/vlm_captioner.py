@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimix_core.domain.caption_grammar import Caption
-from mimix_core.errors import BadInput, Transient
+from mimix_core.errors import BadInput
 from mimix_core.media import UnreadableVideo
 from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_rows import (
@@ -36,6 +36,7 @@ from mimix_core.vlm import (
     VlmRequest,
     run_requests,
 )
+from mimix_core.vlm.failure_policy import FailurePolicy, RequestTally
 
 CaptionProgress = Callable[[int, int, str], None]
 """Called with the number of finished clips, the number of all clips, and a clip's id."""
@@ -82,18 +83,6 @@ class _Conversation:
         return (*first, ChatMessage(last.role, (*last.parts, *self.notes)))
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """One finished request. ``final``: no correction is needed or possible.
-
-    ``answered``: the server responded to it in this run, with a response or an error.
-    """
-
-    task_id: str
-    final: bool
-    answered: bool
-
-
 class VlmCaptioner:
     """Captions clips with one model; ``response_cache`` is the folder of paid responses."""
 
@@ -102,6 +91,12 @@ class VlmCaptioner:
     ) -> None:
         self.template, self.settings = template, settings
         self.response_cache = response_cache
+        self.failure_policy = FailurePolicy(
+            max_failure_rate=settings.max_failure_rate,
+            items="clips",
+            rejection_fix="See captions.vlm: the model may not support images, or JSON schemas",
+            outage_fix="If the server fails on this clip alone, add it to captions.overrides.",
+        )
 
     @property
     def backend(self) -> str:
@@ -120,14 +115,12 @@ class VlmCaptioner:
         conversations = {task.id: _Conversation(task) for task in tasks}
         results: dict[str, CaptionResult] = {}
         pending = dict(conversations)
-        answered = 0
+        tally = RequestTally()
         try:
             for reprompts_left in range(self.settings.max_reprompts, -1, -1):
                 requested, pending = pending, {}
-                for attempt in self._request_round(requested):
-                    name = attempt.task_id
-                    answered += attempt.answered
-                    if attempt.final or reprompts_left == 0:
+                for name, final in self._request_round(requested, tally):
+                    if final or reprompts_left == 0:
                         results[name] = conversations[name].result
                         on_progress(len(results), len(conversations), name)
                     else:
@@ -143,15 +136,15 @@ class VlmCaptioner:
                 "(captions.vlm.budget_usd), the same command continues from here",
             ) from error
         except Unavailable:
-            # A provider that rejects every request looks like an outage after some of them.
-            self._raise_if_all_rejected(results)
+            self.failure_policy.check_rejections(tally)
             raise
-        self._raise_if_all_rejected(results)
-        self._raise_if_outage(results, answered)
+        self.failure_policy.check(tally)
         return results
 
-    def _request_round(self, conversations: Mapping[str, _Conversation]) -> Iterator[_Attempt]:
-        """Send one request for each conversation and record the outcomes."""
+    def _request_round(
+        self, conversations: Mapping[str, _Conversation], tally: RequestTally
+    ) -> Iterator[tuple[str, bool]]:
+        """Send one request for each conversation; yield its id and whether its result is final."""
         unreadable: list[str] = []
 
         def requests() -> Iterator[VlmRequest[CaptionResponse]]:
@@ -168,16 +161,13 @@ class VlmCaptioner:
                     name, messages, tuple(rules.roster), rules.style, self.settings
                 )
 
-        outcomes = run_requests(requests(), self.settings.vlm, self.response_cache, len(conversations))
+        outcomes = run_requests(
+            requests(), self.settings.vlm, self.response_cache, len(conversations)
+        )
         for outcome in outcomes:
-            answered = (
-                not outcome.response.cached
-                if outcome.response is not None
-                else not isinstance(outcome.error, Transient)
-            )
-            final = self._record_outcome(conversations[outcome.id], outcome)
-            yield _Attempt(outcome.id, final, answered)
-        yield from (_Attempt(name, final=True, answered=False) for name in unreadable)
+            tally.record(outcome)
+            yield outcome.id, self._record_outcome(conversations[outcome.id], outcome)
+        yield from ((name, True) for name in unreadable)
 
     def _record_outcome(
         self, conversation: _Conversation, outcome: VlmOutcome[CaptionResponse]
@@ -191,7 +181,9 @@ class VlmCaptioner:
             result.reason, result.detail = _failure_reason(outcome.error), str(outcome.error)
             if not isinstance(outcome.error, InvalidResponse | TruncatedResponse):
                 return True
-            conversation.notes += (TextPart(self.template.render("again", problems=[result.detail])),)
+            conversation.notes += (
+                TextPart(self.template.render("again", problems=[result.detail])),
+            )
             return False
         response, rules = outcome.response.value, conversation.task.rules
         result.model = outcome.response.model
@@ -211,36 +203,6 @@ class VlmCaptioner:
         )
         conversation.notes = ()
         return not problems
-
-    def _raise_if_outage(self, results: Mapping[str, CaptionResult], answered: int) -> None:
-        """Raise Transient if too many clips got no response; a few are failed rows.
-
-        ``answered``: number of requests that the server answered in this run, errors included.
-        """
-        unavailable = {
-            name: result
-            for name, result in results.items()
-            if result.reason is Reason.CAPTION_UNAVAILABLE
-        }
-        if not unavailable:
-            return
-        limit = max(1, self.settings.max_failure_rate * (answered + len(unavailable)))
-        if not answered or len(unavailable) > limit:
-            name, result = next(iter(unavailable.items()))
-            raise Transient(
-                f"{len(unavailable)} of {len(results)} clips got no response, {name} for one: "
-                f"{result.detail}. All other responses are cached: run it again. If the server "
-                "fails on this clip alone, leave it out in captions.overrides"
-            )
-
-    def _raise_if_all_rejected(self, results: Mapping[str, CaptionResult]) -> None:
-        """Raise BadInput if the provider rejected every request as invalid."""
-        rejected = [r for r in results.values() if r.reason is Reason.CAPTION_REJECTED]
-        if rejected and len(rejected) == len(results):
-            raise BadInput(
-                f"the provider rejected every request: {rejected[0].detail}",
-                fix="See captions.vlm: the model may not support images, or JSON schemas",
-            )
 
     def build_row(self, name: str, result: CaptionResult, rules: CaptionRules) -> Row:
         """Build the row of the captions table."""

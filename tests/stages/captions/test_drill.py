@@ -17,7 +17,7 @@ from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_inputs import CaptionInputs
 from mimix_core.stages.captions.stage import STAGE
 from tests.stages.captions.test_vlm import named, rows, settings
-from tests.vlm.standin import StandIn
+from tests.vlm.fake_provider import FakeProvider
 
 CLIPS = 2000
 KILLED_AT = (0.25, 0.6)
@@ -42,7 +42,7 @@ FAULTS = [
 
 @pytest.mark.e2e
 def test_every_clip_ends_captioned_or_failed_and_none_is_paid_twice(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     names = [f"c{n:04d}" for n in range(CLIPS)]
     faults = {name: FAULTS[k % len(FAULTS)] for k, name in enumerate(names[::10])}
@@ -63,7 +63,7 @@ def test_every_clip_ends_captioned_or_failed_and_none_is_paid_twice(
 
 def kill_at(
     answers: float,
-    server: StandIn,
+    server: FakeProvider,
     store: Store,
     given: CaptionInputs,
     how: CaptionSettings,

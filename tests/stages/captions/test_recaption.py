@@ -19,7 +19,7 @@ from mimix_core.stages.captions.recaption import STAGE, RecaptionInputs, compose
 from mimix_core.tables import Row
 from tests.factories import caption, table_ref, video
 from tests.stages.captions.factories import frames, show
-from tests.vlm.standin import StandIn
+from tests.vlm.fake_provider import FakeProvider
 
 SOURCE = "[Character: Tom], runs. [Character: Jerry], hides. A kitchen. [scene-style:cartoon]"
 SCENE = "[Character: Mr. Bean], waves at Teddy. A street. [scene-style:realistic]"
@@ -144,7 +144,7 @@ def answer(*acting: str) -> dict[str, Any]:
     }
 
 
-def test_the_request_names_the_inserted_character(server: StandIn, tmp_path: Path) -> None:
+def test_the_request_names_the_inserted_character(server: FakeProvider, tmp_path: Path) -> None:
     server.control(
         script={"tom": ["right", "right"]},
         answers={"tom": answer("Tom", "Mr. Bean"), "jerry": answer("Mr. Bean")},

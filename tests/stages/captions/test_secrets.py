@@ -21,7 +21,7 @@ from mimix_core.stages.captions.stage import STAGE
 from tasks.captions import load_captioner_key
 from tests.media_factory import Shot, write_video
 from tests.stages.captions.test_vlm import named, settings
-from tests.vlm.standin import KEY, KEY_NAME, ROOT, StandIn
+from tests.vlm.fake_provider import KEY, KEY_NAME, ROOT, FakeProvider
 
 FRAGMENT = KEY[8:].encode()
 
@@ -50,7 +50,7 @@ def test_the_search_finds_secrets(tmp_path: Path) -> None:
     assert holding(tmp_path, FRAGMENT) == [str(tmp_path / "a" / "b" / "log")]
 
 
-def test_a_unit_leaves_no_key(server: StandIn, tmp_path: Path) -> None:
+def test_a_unit_leaves_no_key(server: FakeProvider, tmp_path: Path) -> None:
     given = named(tmp_path, "a", "b", "c", "d")
     # Replies that say the key themselves, and one that ends the unit with an error.
     server.control(script={"a": ["400"], "b": ["500"], "c": ["invented"]})
@@ -105,7 +105,7 @@ shows:
 
 
 @pytest.mark.e2e
-def test_a_run_leaves_no_key(server: StandIn, tmp_path: Path) -> None:
+def test_a_run_leaves_no_key(server: FakeProvider, tmp_path: Path) -> None:
     """The real command with Prefect's own server: a rejected key first, then a valid one."""
     write_video(tmp_path / "a.mp4", [Shot(24 * 12)], size=(160, 96))
     (tmp_path / "library.yaml").write_text(LIBRARY)

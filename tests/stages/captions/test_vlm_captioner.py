@@ -25,7 +25,7 @@ from mimix_core.stages.captions.caption_inputs import CaptionInputs
 from mimix_core.stages.captions.stage import STAGE
 from mimix_core.tables import Row
 from tests.stages.captions.factories import clip, inputs, transcript
-from tests.vlm.standin import ONE_ANSWER, StandIn
+from tests.vlm.fake_provider import RESPONSE_COST, FakeProvider
 
 GOOD = {
     "seen": [{"character": "Tom", "evidence": "blue-grey fur"}],
@@ -36,7 +36,7 @@ GOOD = {
 NOBODY = {"seen": [], "actions": [], "context": "A wall", "style": "cartoon"}
 
 
-def settings(server: StandIn, more: dict[str, Any] | None = None, **vlm: Any) -> CaptionSettings:
+def settings(server: FakeProvider, more: dict[str, Any] | None = None, **vlm: Any) -> CaptionSettings:
     asked = server.settings(**{"max_attempts": 1, **vlm})
     return CaptionSettings.model_validate({"backend": "vlm", "vlm": asked, **(more or {})})
 
@@ -77,7 +77,7 @@ def pictures(body: Any) -> list[np.ndarray]:
     return found
 
 
-def test_the_content_of_a_request(server: StandIn, tmp_path: Path) -> None:
+def test_the_content_of_a_request(server: FakeProvider, tmp_path: Path) -> None:
     script = tmp_path / "script.yaml"
     script.write_text(
         'actions: [{start: "1", end: "3", character: Tom, action: "naps"},'
@@ -116,13 +116,13 @@ def test_the_content_of_a_request(server: StandIn, tmp_path: Path) -> None:
     assert first[5] != second[5]
 
 
-def test_an_invented_name_is_corrected_with_the_reason(server: StandIn, tmp_path: Path) -> None:
+def test_an_invented_name_is_corrected_with_the_reason(server: FakeProvider, tmp_path: Path) -> None:
     script = {"a": ["invented", "right"], "b": ["invented"], "c": ["invented", "not_json", "right"]}
     server.control(script=script, answers={"a": GOOD})
     found = rows(caption(tmp_path, named(tmp_path, "a", "b", "c"), settings(server)))
     assert found["a"]["status"] == "ok"
     assert found["a"]["attempts"] == 2
-    assert found["a"]["cost_usd"] == pytest.approx(2 * float(ONE_ANSWER))
+    assert found["a"]["cost_usd"] == pytest.approx(2 * float(RESPONSE_COST))
     assert (found["b"]["status"], found["b"]["reason"]) == ("failed", "caption_check_failed")
     assert "no character here is named 'Nobody Known'" in found["b"]["detail"]
     assert found["b"]["attempts"] == 3
@@ -165,7 +165,7 @@ FAILURES = {
 }
 
 
-def test_each_invalid_response_and_failure_has_its_reason(server: StandIn, tmp_path: Path) -> None:
+def test_each_invalid_response_and_failure_has_its_reason(server: FakeProvider, tmp_path: Path) -> None:
     server.control(
         answers={name: GOOD | change for name, (change, _) in BAD_ANSWERS.items()},
         script={how: [how] for how in FAILURES} | {"shorter": ["truncated", "right"]},
@@ -186,28 +186,38 @@ def test_each_invalid_response_and_failure_has_its_reason(server: StandIn, tmp_p
     assert (found["fine"]["status"], found["fine"]["attempts"]) == ("ok", 1)
 
 
-def test_an_outage_fails_no_row(server: StandIn, tmp_path: Path) -> None:
+def test_an_outage_fails_no_row(server: FakeProvider, tmp_path: Path) -> None:
     server.control(script={"a": ["right"], "b": ["right"], "c": ["500", "right"], "d": ["500"]})
     store = Store(tmp_path / "store")
     given, how = named(tmp_path, "a", "b", "c", "d"), settings(server)
-    with pytest.raises(Transient, match="2 of 4 clips got no response"):
+    with pytest.raises(Transient, match="2 of 4 clips got no answer"):
         run_stage(store, STAGE, given, how)
     assert store.lookup(STAGE.name, STAGE.key(given, how)) is None
     # One clip of many may fail alone, but only while the server responds to others.
     made = rows(run_stage(store, STAGE, given, how))
     assert [made[name]["status"] for name in "abcd"] == ["ok", "ok", "ok", "failed"]
     assert made["d"]["reason"] == "caption_unavailable"
-    with pytest.raises(Transient, match="1 of 4 clips got no response, d for one"):
+    with pytest.raises(Transient, match=r"1 of 4 clips got no answer, e\.g\. d"):
         run_stage(Store(tmp_path / "other"), STAGE, given, how)
 
 
-def test_a_provider_that_rejects_every_request_is_an_error(server: StandIn, tmp_path: Path) -> None:
+def test_a_provider_that_rejects_every_request_is_an_error(server: FakeProvider, tmp_path: Path) -> None:
     server.control(all="400")
     with pytest.raises(BadInput, match="rejected every request"):
         caption(tmp_path, named(tmp_path, *"abcdefghijkl"), settings(server))
 
 
-def test_a_spent_budget_preserves_paid_responses(server: StandIn, tmp_path: Path) -> None:
+def test_an_unreadable_clip_does_not_hide_that_every_request_is_rejected(
+    server: FakeProvider, tmp_path: Path
+) -> None:
+    server.control(all="400")
+    given = named(tmp_path, "a", "b", "broken")
+    (given.clips.folder / "clips" / "broken.mp4").write_bytes(b"broken")
+    with pytest.raises(BadInput, match="rejected every request"):
+        caption(tmp_path, given, settings(server))
+
+
+def test_a_spent_budget_preserves_paid_responses(server: FakeProvider, tmp_path: Path) -> None:
     names = [f"c{n}" for n in range(6)]
     given = named(tmp_path, *names)
     short = settings(server, budget_usd=Decimal("0.025"), max_concurrency=1)
@@ -222,7 +232,7 @@ def test_a_spent_budget_preserves_paid_responses(server: StandIn, tmp_path: Path
     assert set(server.counts()["right"].values()) == {1}
 
 
-def test_a_response_becomes_a_caption_and_is_paid_once(server: StandIn, tmp_path: Path) -> None:
+def test_a_response_becomes_a_caption_and_is_paid_once(server: FakeProvider, tmp_path: Path) -> None:
     server.control(answers={"a": GOOD, "b": NOBODY})
     given, how = named(tmp_path, "a", "b"), settings(server)
     made = caption(tmp_path, given, how)
@@ -232,9 +242,9 @@ def test_a_response_becomes_a_caption_and_is_paid_once(server: StandIn, tmp_path
     assert (a["status"], a["backend"], a["model"]) == ("ok", "vlm/openai", "seer-2026-01-01")
     tokens = [a[name] for name in ("attempts", "input_tokens", "cached_tokens", "output_tokens")]
     assert tokens == [1, 1000, 400, 50]
-    assert a["cost_usd"] == float(ONE_ANSWER)
+    assert a["cost_usd"] == float(RESPONSE_COST)
     assert (found["b"]["status"], found["b"]["reason"]) == ("rejected", "no_character")
-    assert found["b"]["cost_usd"] == float(ONE_ANSWER)
+    assert found["b"]["cost_usd"] == float(RESPONSE_COST)
     asked = server.counts()["asked"]
     # Another store with the same response cache: the same bytes, and no request.
     again = run_stage(Store(tmp_path / "other"), STAGE, given, how)
@@ -243,7 +253,7 @@ def test_a_response_becomes_a_caption_and_is_paid_once(server: StandIn, tmp_path
 
 
 def test_a_request_contains_the_previous_caption_of_its_scene(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     names = ["a", "b", "c", "d", "e", "f"]
     scenes = dict(zip(names, ["s1", "s1", "s1", "s1", "s2", "s2"], strict=True))
@@ -261,7 +271,7 @@ def test_a_request_contains_the_previous_caption_of_its_scene(
     assert f"was captioned: {by_hand}" in told["f"]
 
 
-def test_unreadable_clips_overrides_and_repeated_captions(server: StandIn, tmp_path: Path) -> None:
+def test_unreadable_clips_overrides_and_repeated_captions(server: FakeProvider, tmp_path: Path) -> None:
     text = "[Character: Jerry], waves. [scene-style:cartoon]"
     hand = {"h": text, "out": "", "gone": text, "bad": text.replace("Jerry", "Spike")}
     names = ["a", "b", "c", "d", "broken", "h", "out", "bad"]
@@ -285,7 +295,7 @@ def test_unreadable_clips_overrides_and_repeated_captions(server: StandIn, tmp_p
 
 
 def test_a_missing_key_is_an_error_before_any_request(
-    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = settings(server)
     monkeypatch.delenv(str(how.vlm.api_key_env))
@@ -294,7 +304,7 @@ def test_a_missing_key_is_an_error_before_any_request(
     assert server.counts()["calls"] == {}
 
 
-def test_a_killed_unit_continues_and_pays_nothing_twice(server: StandIn, tmp_path: Path) -> None:
+def test_a_killed_unit_continues_and_pays_nothing_twice(server: FakeProvider, tmp_path: Path) -> None:
     names = [f"c{n}" for n in range(8)]
     given, how = named(tmp_path, *names), settings(server, max_concurrency=2)
     server.control(all="slow:0.3", answers={"c3": GOOD})
@@ -321,7 +331,7 @@ def test_a_killed_unit_continues_and_pays_nothing_twice(server: StandIn, tmp_pat
     assert server.counts()["right"] == dict.fromkeys(names, 1)
 
 
-def test_a_model_with_video_input_is_sent_the_clip(server: StandIn, tmp_path: Path) -> None:
+def test_a_model_with_video_input_is_sent_the_clip(server: FakeProvider, tmp_path: Path) -> None:
     how = settings(server, {"visual_input": "video", "video_fps": 4}, backend="gemini")
     found = rows(caption(tmp_path, named(tmp_path, "a"), how))["a"]
     assert (found["status"], found["backend"]) == ("ok", "vlm/gemini")

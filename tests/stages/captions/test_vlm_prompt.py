@@ -192,7 +192,7 @@ def test_an_estimate_counts_requests_and_images(tmp_path: Path) -> None:
     many = estimate_show_cost(
         facts, 1000, exact_clip_count=True, template=template, settings=settings, size=size
     )
-    assert (few.estimate.questions, many.estimate.questions) == (10, 1000)
+    assert (few.estimate.requests, many.estimate.requests) == (10, 1000)
     assert many.estimate.input_tokens == pytest.approx(100 * few.estimate.input_tokens, rel=0.01)
     assert few.estimate.cost_usd is not None and few.estimate.cost_usd > 0
     half = settings.model_copy(update={"num_frames": 5})
