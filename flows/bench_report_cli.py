@@ -1,4 +1,4 @@
-"""``mimix bench report``: systems compared, from nothing but their videos and scores."""
+"""``mimix bench report``: compare systems from their videos and score tables alone."""
 
 from __future__ import annotations
 
@@ -14,97 +14,109 @@ from mimix_core.errors import BadInput
 
 def report(
     system: Annotated[
-        list[str], typer.Option("--system", help="NAME=FOLDER with a video <prompt id>.mp4 each.")
+        list[str],
+        typer.Option(
+            "--system", help="A system as NAME=FOLDER with its videos <prompt id>.mp4; repeatable."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The folder of the comparison.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison to write.")],
     prompts: Annotated[
         Path | None,
-        typer.Option(help="The prompts file (YAML). Without it: the paper's hundred."),
+        typer.Option(
+            help="Prompt file (YAML). Default: the 100 prompts for the paper's benchmark."
+        ),
     ] = None,
     scores: Annotated[
         list[str] | None,
-        typer.Option("--scores", help="NAME=TABLE that `mimix bench vbench` wrote; repeatable."),
+        typer.Option(
+            "--scores", help="Scores as NAME=TABLE, written by `mimix bench vbench`; repeatable."
+        ),
     ] = None,
     judgements: Annotated[
         list[Path] | None,
-        typer.Option("--judgements", help="What `mimix bench judge --out` wrote; repeatable."),
+        typer.Option(
+            "--judgements", help="Table written by `mimix bench judge --out`; repeatable."
+        ),
     ] = None,
     duels: Annotated[
         list[Path] | None,
-        typer.Option("--duels", help="What `mimix bench judge --duels` wrote; repeatable."),
+        typer.Option("--duels", help="Table written by `mimix bench judge --duels`; repeatable."),
     ] = None,
     mode: Annotated[
         Literal["paper", "strict"] | None,
-        typer.Option(help="Of the judge, where it was asked in both."),
+        typer.Option(help="Mode of the judgements to use, if the tables contain both."),
     ] = None,
     caption_format: Annotated[
         list[str] | None,
         typer.Option(
             "--format",
-            help="Table 2: VARIANT=NAME, e.g. no-tags=plain. There are no-tags, character, "
-            "scene-style and both.",
+            help="Row of Table 2 as FORMAT=NAME, e.g. no-tags=plain. Formats: no-tags, character, "
+            "scene-style, both.",
         ),
     ] = None,
     ratio: Annotated[
-        list[str] | None, typer.Option("--ratio", help="Table 3: SHARE=NAME, e.g. 10%=ours.")
+        list[str] | None,
+        typer.Option("--ratio", help="Row of Table 3 as SHARE=NAME, e.g. 10%=ours."),
     ] = None,
 ) -> None:
-    """The paper's tables for these systems, charts, and their videos side by side."""
-    from mimix_core.benchmark.comparison.comparison_page import write
+    """Write the paper's tables for these systems, charts, and their videos next to each other."""
+    from mimix_core.benchmark.comparison.comparison_page import write_comparison
     from mimix_core.benchmark.promptsets import MIXING_100
     from mimix_core.benchmark.systems import parse_systems
-    from mimix_core.benchmark.tables.all_tables import all_sheets
-    from mimix_core.benchmark.tables.load_results import gather
+    from mimix_core.benchmark.tables.all_tables import build_all_tables
+    from mimix_core.benchmark.tables.load_results import load_results
     from mimix_core.domain.prompts import read_prompt_file
 
     with user_errors():
         systems = parse_systems(system)
-        evidence = gather(
+        results = load_results(
             read_prompt_file(prompts or MIXING_100),
             systems,
-            _tables(scores or []),
+            _parse_score_tables(scores or []),
             judgements or [],
             duels or [],
             mode,
         )
-        sheets = all_sheets(
-            evidence, _arms(caption_format or [], "--format"), _arms(ratio or [], "--ratio")
+        result_tables = build_all_tables(
+            results,
+            _parse_assignments(caption_format or [], "--format"),
+            _parse_assignments(ratio or [], "--ratio"),
         )
-        page = write(evidence, systems, sheets, out)
+        page = write_comparison(results, systems, result_tables, out)
     counts = (
-        (sum(map(len, evidence.absent.values())), "videos missing"),
-        (len(evidence.missing_values), "values missing"),
-        (sum(map(len, evidence.strays.values())), "videos that no prompt names"),
+        (sum(map(len, results.missing_videos.values())), "videos missing"),
+        (len(results.missing_values), "values missing"),
+        (sum(map(len, results.unmatched_videos.values())), "videos that match no prompt"),
     )
     missing = "".join(f", {count} {what}" for count, what in counts if count)
     console.print(
-        f"{len(systems)} systems, {len(evidence.prompts.prompts)} prompts{missing}: {page}",
+        f"{len(systems)} systems, {len(results.prompts.prompts)} prompts{missing}: {page}",
         highlight=False,
         soft_wrap=True,
     )
 
 
 def register(app: typer.Typer) -> None:
-    """Put the command into ``mimix bench``."""
+    """Add the command to ``mimix bench``."""
     app.command()(report)
 
 
-def _tables(texts: Sequence[str]) -> dict[str, list[Path]]:
+def _parse_score_tables(texts: Sequence[str]) -> dict[str, list[Path]]:
     from mimix_core.benchmark.systems import parse_named_path
 
-    found: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for text in texts:
         name, path = parse_named_path(text, "--scores")
-        found.setdefault(name, []).append(path)
-    return found
+        paths.setdefault(name, []).append(path)
+    return paths
 
 
-def _arms(texts: Sequence[str], option: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _parse_assignments(texts: Sequence[str], option: str) -> dict[str, str]:
+    assignments: dict[str, str] = {}
     for text in texts:
-        arm, equals, name = text.partition("=")
-        if not (arm and equals and name):
-            raise BadInput(f"{text!r} is not ARM=NAME", where=option)
-        if found.setdefault(arm, name) != name:
-            raise BadInput(f"{arm} stands twice", where=option)
-    return found
+        key, equals, name = text.partition("=")
+        if not (key and equals and name):
+            raise BadInput(f"{text!r} is not KEY=NAME", where=option)
+        if assignments.setdefault(key, name) != name:
+            raise BadInput(f"{key} is assigned twice", where=option)
+    return assignments

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mimix_core.errors import BadInput, Transient
-from mimix_core.vlm.protocol import Outcome, RejectedRequest, VlmError
+from mimix_core.vlm.protocol import RejectedRequest, VlmError, VlmOutcome
 
 
 @dataclass
@@ -26,11 +26,11 @@ class RequestTally:
     served: int = 0
     """Outcomes that the provider returned in this run, errors included, cached responses not."""
 
-    def record(self, outcome: Outcome[Any]) -> None:
+    def record(self, outcome: VlmOutcome[Any]) -> None:
         """Count an outcome. A repeated request replaces the earlier outcome of its id."""
         self.errors[outcome.id] = outcome.error
-        if outcome.reply is not None:
-            self.served += not outcome.reply.cached
+        if outcome.response is not None:
+            self.served += not outcome.response.cached
         else:
             self.served += not isinstance(outcome.error, Transient)
 
@@ -85,6 +85,6 @@ class FailurePolicy:
             name, error = next(iter(unanswered.items()))
             raise Transient(
                 f"{len(unanswered)} of {len(tally.errors)} {self.items} got no answer, e.g. "
-                f"{name}: {error}. All answers received are stored: run the stage again. "
+                f"{name}: {error}. All other answers are cached: run it again. "
                 f"{self.outage_fix}".rstrip()
             )

@@ -9,15 +9,15 @@ from pydantic import BaseModel
 
 from mimix_core.errors import BadInput, Transient
 from mimix_core.vlm import (
-    InvalidReply,
-    Outcome,
+    InvalidResponse,
     RateLimited,
-    Refused,
+    RefusedResponse,
     RejectedRequest,
-    Reply,
+    TokenUsage,
     Unavailable,
-    Usage,
     VlmError,
+    VlmOutcome,
+    VlmResponse,
 )
 from mimix_core.vlm.failure_policy import FailurePolicy, RequestTally
 
@@ -36,11 +36,11 @@ def tally(*outcomes: VlmError | str) -> RequestTally:
     return found
 
 
-def outcome(name: str, one: VlmError | str) -> Outcome[Answer]:
+def outcome(name: str, one: VlmError | str) -> VlmOutcome[Answer]:
     if isinstance(one, str):
-        reply = Reply(Answer(), Usage(), Decimal(0), "model", one == "cached")
-        return Outcome(name, reply, None, 1, Decimal(0))
-    return Outcome(name, None, one, 1, Decimal(0))
+        reply = VlmResponse(Answer(), TokenUsage(), Decimal(0), "model", one == "cached")
+        return VlmOutcome(name, reply, None, 1, Decimal(0))
+    return VlmOutcome(name, None, one, 1, Decimal(0))
 
 
 def test_answers_and_nothing_at_all_pass() -> None:
@@ -56,27 +56,29 @@ def test_every_request_rejected_is_a_wrong_setting() -> None:
         POLICY.check(tally(RejectedRequest("no images")))
 
 
-@pytest.mark.parametrize("other", ["new", "cached", InvalidReply("not JSON"), Refused("no")])
+@pytest.mark.parametrize(
+    "other", ["new", "cached", InvalidResponse("not JSON"), RefusedResponse("no")]
+)
 def test_one_request_that_was_not_rejected_clears_the_settings(other: VlmError | str) -> None:
     POLICY.check(tally(*[RejectedRequest("too large")] * 30, other))
 
 
 def test_a_single_unanswered_request_is_a_failed_row() -> None:
     POLICY.check(tally("new", Unavailable("500")))
-    POLICY.check(tally(Refused("no"), RateLimited("429")))
+    POLICY.check(tally(RefusedResponse("no"), RateLimited("429")))
 
 
 @pytest.mark.parametrize("served", [(), ("cached",) * 100])
 def test_a_provider_that_served_nothing_is_an_outage(served: tuple[str, ...]) -> None:
-    with pytest.raises(Transient, match=f"1 of {len(served) + 1} clips got no answer, e.g. c"):
+    with pytest.raises(Transient, match=rf"1 of {len(served) + 1} clips got no answer, e\.g\. c"):
         POLICY.check(tally(*served, Unavailable("500")))
 
 
 def test_more_unanswered_than_the_rate_allows_is_an_outage() -> None:
     POLICY.check(tally(*["new"] * 38, *[Unavailable("500")] * 2))  # 2 of 40: exactly 5 %
-    with pytest.raises(Transient, match="2 of 39 clips got no answer, e.g. c37: 500") as caught:
+    with pytest.raises(Transient, match=r"2 of 39 clips got no answer, e\.g\. c37: 500") as caught:
         POLICY.check(tally(*["new"] * 37, *[Unavailable("500")] * 2))
-    assert str(caught.value).endswith("run the stage again. Or exclude the clip.")
+    assert str(caught.value).endswith("run it again. Or exclude the clip.")
 
 
 def test_cached_answers_do_not_dilute_the_rate() -> None:
@@ -85,7 +87,7 @@ def test_cached_answers_do_not_dilute_the_rate() -> None:
 
 
 def test_a_repeated_request_counts_by_its_last_outcome() -> None:
-    found = tally(InvalidReply("not JSON"), InvalidReply("not JSON"))
+    found = tally(InvalidResponse("not JSON"), InvalidResponse("not JSON"))
     for name in ("c00", "c01"):
         found.record(outcome(name, RejectedRequest("too long")))
     assert found.served == 4

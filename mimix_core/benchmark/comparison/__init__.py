@@ -1,1 +1,1 @@
-"""The page on which systems are compared: tables, charts, and their videos side by side."""
+"""The page that compares systems: tables, charts, and their videos next to each other."""

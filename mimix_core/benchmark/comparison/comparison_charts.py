@@ -1,4 +1,4 @@
-"""Radar and bars as inline SVG. Systems are told by classes of the page's style sheet."""
+"""Draw radar and bar charts as inline SVG. Systems are colored by classes of the style sheet."""
 
 from __future__ import annotations
 
@@ -8,108 +8,116 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from mimix_core.benchmark.tables.metric_columns import Measure
-from mimix_core.benchmark.tables.table_model import Cell
-from mimix_core.html.svg_charts import Point, plain
+from mimix_core.benchmark.tables.metric_columns import MetricColumn
+from mimix_core.benchmark.tables.table_model import TableCell
+from mimix_core.html.svg_charts import Point, format_coordinate, format_number
 
-FEWEST_SPOKES = 3
-"""A radar of two is a line."""
+MIN_SPOKES = 3
+"""A radar chart with two spokes is only a line."""
 
-TONES = 8
-"""Colours of the style sheet."""
+NUM_COLORS = 8
+"""Number of system colors in the style sheet."""
 
 
-def tone(number: int) -> int:
-    """The colour of a system; the ninth has the first one's again."""
-    return number % TONES
+def system_color(number: int) -> int:
+    """Return the color of a system; colors repeat from the ninth system on."""
+    return number % NUM_COLORS
 
 
 @dataclass(frozen=True)
-class Trace:
-    """A system's cells in a chart; ``tone`` numbers its colour."""
+class ChartSeries:
+    """A system's cells in a chart; ``color`` is the number of its color class."""
 
     name: str
-    tone: int
-    cells: tuple[Cell, ...]
+    color: int
+    cells: tuple[TableCell, ...]
 
 
-def radar(columns: Sequence[Measure], traces: Sequence[Trace], label: str) -> Markup:
-    """A polygon a system, each spoke on its measure's own scale from its lowest to its highest.
+def draw_radar_chart(
+    columns: Sequence[MetricColumn], series: Sequence[ChartSeries], label: str
+) -> Markup:
+    """Draw a polygon per system; each spoke has the full scale of its metric.
 
-    Spokes are those that every system has a value of; empty when these are fewer than three.
+    Spokes are the metrics for which every system has a value; empty with fewer than three.
     """
     spokes = [
-        place
-        for place, column in enumerate(columns)
-        if column.high > column.low and all(t.cells[place].value is not None for t in traces)
+        column_index
+        for column_index, column in enumerate(columns)
+        if column.high > column.low
+        and all(entry.cells[column_index].value is not None for entry in series)
     ]
-    if len(spokes) < FEWEST_SPOKES or not traces:
+    if len(spokes) < MIN_SPOKES or not series:
         return Markup()
-    width, height, reach = 540, 400, 150.0
-    middle = (width / 2, height / 2)
+    width, height, radius = 540, 400, 150.0
+    center = (width / 2, height / 2)
 
-    def at(spoke: int, share: float) -> Point:
+    def point_at(spoke: int, position: float) -> Point:
         angle = 2 * math.pi * spoke / len(spokes) - math.pi / 2
         return (
-            middle[0] + reach * share * math.cos(angle),
-            middle[1] + reach * share * math.sin(angle),
+            center[0] + radius * position * math.cos(angle),
+            center[1] + radius * position * math.sin(angle),
         )
 
     body = Markup()
     for ring in (0.25, 0.5, 0.75, 1.0):
         body += Markup('<polygon class="ring" points="{}"/>').format(
-            _points([at(spoke, ring) for spoke in range(len(spokes))])
+            _format_points([point_at(spoke, ring) for spoke in range(len(spokes))])
         )
-    for number, place in enumerate(spokes):
-        column = columns[place]
-        x, y = at(number, 1.0)
+    for number, column_index in enumerate(spokes):
+        column = columns[column_index]
+        x, y = point_at(number, 1.0)
         body += Markup('<line class="gridline" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
-            _number(middle[0]), _number(middle[1]), _number(x), _number(y)
+            format_coordinate(center[0]),
+            format_coordinate(center[1]),
+            format_coordinate(x),
+            format_coordinate(y),
         )
-        x, y = at(number, 1.13)
-        side = x - middle[0]
+        x, y = point_at(number, 1.13)
+        side = x - center[0]
         anchor = "middle" if abs(side) < 20 else "start" if side > 0 else "end"
         body += Markup(
             '<text x="{}" y="{}" text-anchor="{}">{}<tspan class="scale" x="{}" dy="15">'
             "{} to {}</tspan></text>"
         ).format(
-            _number(x), _number(y - 2), anchor, column.title, _number(x),
-            plain(column.low), plain(column.high),
+            format_coordinate(x), format_coordinate(y - 2), anchor, column.title,
+            format_coordinate(x),
+            format_number(column.low), format_number(column.high),
         )  # fmt: skip
-    for trace in traces:
-        placed = []
-        for number, place in enumerate(spokes):
-            column, value = columns[place], trace.cells[place].value
+    for entry in series:
+        points = []
+        for number, column_index in enumerate(spokes):
+            column, value = columns[column_index], entry.cells[column_index].value
             if value is None:
-                raise ValueError("a spoke that not every system has")
-            placed.append(at(number, _share(value, column)))
+                raise ValueError("a system has no value for this spoke")
+            points.append(point_at(number, _scale_position(value, column)))
         body += Markup('<polygon class="trace sys-{}" points="{}"><title>{}</title></polygon>'
-        ).format(trace.tone, _points(placed), trace.name)  # fmt: skip
-        for x, y in placed:
+        ).format(entry.color, _format_points(points), entry.name)  # fmt: skip
+        for x, y in points:
             body += Markup('<circle class="sys-{}" cx="{}" cy="{}" r="3"/>').format(
-                trace.tone, _number(x), _number(y)
+                entry.color, format_coordinate(x), format_coordinate(y)
             )
     return Markup(
         '<svg class="radar" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
     ).format(width, height, label, body)
 
 
-def bars(column: Measure, groups: Sequence[tuple[str, Sequence[Trace]]], label: str) -> Markup:
-    """Bars with their intervals as whiskers, group under group; traces have one cell each.
+def draw_bar_chart(
+    column: MetricColumn, groups: Sequence[tuple[str, Sequence[ChartSeries]]], label: str
+) -> Markup:
+    """Draw groups of bars with intervals as whiskers; each series has one cell.
 
-    The scale is the measure's own, from its lowest to its highest: nothing is cut off to make a
-    difference look larger.
+    Bars have the full scale of the metric, so that differences are not exaggerated.
     """
     width, left, right, row, gap = 360, 8, 58, 17, 26
     body, y = Markup(), 0
-    for title, traces in groups:
+    for title, group in groups:
         if title:
             body += Markup('<text class="group" x="{}" y="{}">{}</text>').format(
                 left, y + 13, title
             )
             y += 20
-        for trace in traces:
-            body += _bar(column, trace, (left, width - right, y, row))
+        for entry in group:
+            body += _draw_bar(column, entry, (left, width - right, y, row))
             y += row + 3
         y += gap - row
     return Markup(
@@ -117,13 +125,13 @@ def bars(column: Measure, groups: Sequence[tuple[str, Sequence[Trace]]], label: 
     ).format(width, max(y - gap + row, 1), label, body)
 
 
-def _bar(column: Measure, trace: Trace, box: tuple[int, int, int, int]) -> Markup:
+def _draw_bar(column: MetricColumn, entry: ChartSeries, box: tuple[int, int, int, int]) -> Markup:
     left, right, y, row = box
-    (cell,) = trace.cells
-    middle = y + row / 2
+    (cell,) = entry.cells
+    center = y + row / 2
 
-    def at(value: float) -> float:
-        return left + (right - left) * _share(value, column)
+    def x_at(value: float) -> float:
+        return left + (right - left) * _scale_position(value, column)
 
     body = Markup('<rect class="track" x="{}" y="{}" width="{}" height="{}"/>').format(
         left, y, right - left, row
@@ -132,31 +140,26 @@ def _bar(column: Measure, trace: Trace, box: tuple[int, int, int, int]) -> Marku
         body += Markup(
             '<rect class="sys-{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
         ).format(
-            trace.tone, left, y, _number(at(cell.value) - left), row,
-            f"{trace.name}: {cell.text(column.decimals)} "
-            f"{cell.range(column.decimals)} {cell.count()}".rstrip(),
+            entry.color, left, y, format_coordinate(x_at(cell.value) - left), row,
+            f"{entry.name}: {cell.format_value(column.decimals)} "
+            f"{cell.format_interval(column.decimals)} {cell.format_count()}".rstrip(),
         )  # fmt: skip
     if cell.low is not None and cell.high is not None:
-        low, high = _number(at(cell.low)), _number(at(cell.high))
+        low, high = format_coordinate(x_at(cell.low)), format_coordinate(x_at(cell.high))
         body += Markup('<path class="whisker" d="M{} {}V{}M{} {}V{}M{} {}H{}"/>').format(
-            low, _number(middle - 4), _number(middle + 4),
-            high, _number(middle - 4), _number(middle + 4),
-            low, _number(middle), high,
+            low, format_coordinate(center - 4), format_coordinate(center + 4),
+            high, format_coordinate(center - 4), format_coordinate(center + 4),
+            low, format_coordinate(center), high,
         )  # fmt: skip
     return body + Markup('<text x="{}" y="{}">{}</text>').format(
-        right + 6, _number(middle + 4), cell.text(column.decimals)
+        right + 6, format_coordinate(center + 4), cell.format_value(column.decimals)
     )
 
 
-def _share(value: float, column: Measure) -> float:
-    """Where on its scale a value is, from 0 to 1."""
+def _scale_position(value: float, column: MetricColumn) -> float:
+    """Return the position of a value on its scale, from 0 to 1."""
     return min(1.0, max(0.0, (value - column.low) / (column.high - column.low)))
 
 
-def _points(points: Sequence[Point]) -> str:
-    return " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
-
-
-def _number(value: float) -> str:
-    """A coordinate: two decimals, so that the page does not follow a sum's last bit."""
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+def _format_points(points: Sequence[Point]) -> str:
+    return " ".join(f"{format_coordinate(x)},{format_coordinate(y)}" for x, y in points)

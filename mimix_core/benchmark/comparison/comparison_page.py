@@ -1,228 +1,241 @@
-"""The comparison as a folder: a page, the same tables as CSV and LaTeX, and the videos."""
+"""Write a comparison as a folder: a page, its tables as CSV and LaTeX, and the videos."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mimix_core.benchmark.comparison import comparison_charts
-from mimix_core.benchmark.comparison.comparison_charts import Trace, tone
-from mimix_core.benchmark.comparison.video_grid import FOLDER, matches
+from mimix_core.benchmark.comparison.comparison_charts import ChartSeries, system_color
+from mimix_core.benchmark.comparison.video_grid import VIDEOS_FOLDER, build_video_grid
 from mimix_core.benchmark.systems import System
-from mimix_core.benchmark.tables.breakdowns import per_styles
-from mimix_core.benchmark.tables.load_results import Evidence
-from mimix_core.benchmark.tables.row_builders import MULTIPLE, SINGLE, cells, measured, subjects
-from mimix_core.benchmark.tables.table_export import as_csv, as_latex
-from mimix_core.benchmark.tables.table_model import Line, Sheet
+from mimix_core.benchmark.tables.breakdowns import build_style_table
+from mimix_core.benchmark.tables.load_results import BenchmarkResults
+from mimix_core.benchmark.tables.row_builders import (
+    MULTIPLE,
+    SINGLE,
+    build_cells,
+    group_by_subject,
+    measured_columns,
+)
+from mimix_core.benchmark.tables.table_export import to_csv, to_latex
+from mimix_core.benchmark.tables.table_model import ResultTable, TableRow
 from mimix_core.errors import BadInput
+from mimix_core.html.page_renderer import SHARED_STYLE, render_page
 
-PAGE = "index.html"
+PACKAGE = "mimix_core.benchmark.comparison"
 
-SIGNATURE = "Made by MiMix (mimix bench report)"
-"""In each page's footer: what has it may be written anew."""
+PAGE_NAME = "index.html"
+
+PAGE_SIGNATURE = "Made by MiMix (mimix bench report)"
+"""Footer of each page; identifies folders that may be overwritten."""
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A drawing and what stands above it."""
+class ComparisonChart:
+    """A chart and its title."""
 
     title: str
-    drawing: Markup
+    svg: Markup
 
 
-def write(
-    evidence: Evidence, systems: Sequence[System], sheets: Sequence[Sheet], out: Path
+def write_comparison(
+    results: BenchmarkResults, systems: Sequence[System], tables: Sequence[ResultTable], out: Path
 ) -> Path:
-    """Write the whole comparison into the folder ``out`` and return its page.
+    """Write the comparison into the folder ``out`` and return the path of its page.
 
-    The same evidence gives the same bytes. Raises BadInput when ``out`` holds anything that no
-    comparison wrote, or the videos of a system.
+    The same inputs produce the same bytes. Raises BadInput when ``out`` contains anything but an
+    earlier comparison, or the videos of a system.
     """
     for system in systems:
         if system.folder.resolve().is_relative_to(out.resolve()):
             raise BadInput(
-                f"the videos of {system.name} lie in it, and writing it would remove them",
+                f"contains the videos of {system.name}, which writing would remove",
                 where=str(out),
-                fix="Name another folder.",
+                fix="Specify another folder.",
             )
-    _clear(out)
+    _remove_previous_comparison(out)
     out.mkdir(parents=True, exist_ok=True)
-    for sheet in sheets:
-        (out / f"{sheet.key}.csv").write_text(as_csv(sheet), encoding="utf-8")
-        (out / f"{sheet.key}.tex").write_text(as_latex(sheet), encoding="utf-8")
-    page = out / PAGE
-    page.write_text(render(view(evidence, systems, sheets, out)), encoding="utf-8")
+    for table in tables:
+        (out / f"{table.key}.csv").write_text(to_csv(table), encoding="utf-8")
+        (out / f"{table.key}.tex").write_text(to_latex(table), encoding="utf-8")
+    page = out / PAGE_NAME
+    page.write_text(
+        render_comparison(build_comparison_view(results, systems, tables, out)), encoding="utf-8"
+    )
     return page
 
 
-def view(
-    evidence: Evidence, systems: Sequence[System], sheets: Sequence[Sheet], out: Path
+def build_comparison_view(
+    results: BenchmarkResults, systems: Sequence[System], tables: Sequence[ResultTable], out: Path
 ) -> dict[str, Any]:
-    """What the template shows. Copies the videos below ``out``."""
-    columns = measured(evidence)
-    prompts = evidence.prompts
-    styles = {home.name: home.style.value for home in prompts.cast}
+    """Build the template's variables. Copies the videos below ``out``."""
+    columns = measured_columns(results)
+    prompts = results.prompts
+    styles = {origin.name: origin.style.value for origin in prompts.cast}
     return {
-        "title": " and ".join([", ".join(evidence.systems[:-1]), evidence.systems[-1]])
-        if len(evidence.systems) > 1
-        else evidence.systems[0],
-        "systems": [(name, tone(number)) for number, name in enumerate(evidence.systems)],
+        "title": " and ".join([", ".join(results.systems[:-1]), results.systems[-1]])
+        if len(results.systems) > 1
+        else results.systems[0],
+        "systems": [(name, system_color(number)) for number, name in enumerate(results.systems)],
         "version": prompts.version,
-        "subjects": {name: len(ids) for name, ids in subjects(evidence).items()},
-        "judge": evidence.judge,
-        "papers": _shown([sheet for sheet in sheets if sheet.key.startswith("table-")]),
-        "more": _shown([sheet for sheet in sheets if not sheet.key.startswith("table-")]),
-        "radars": [chart for name in (SINGLE, MULTIPLE) for chart in _radar(evidence, name)],
-        "bars": _bars(evidence),
-        "style_bars": _style_bars(evidence),
-        "gaps": _gaps(evidence),
-        "left_out": sorted(evidence.left_out.items()),
-        "absent": list(evidence.absent.items()),
-        "strays": list(evidence.strays.items()),
-        "measured": _how(evidence),
-        "matches": matches(evidence, systems, columns, out),
+        "subjects": {name: len(ids) for name, ids in group_by_subject(results).items()},
+        "judge": results.judge,
+        "paper_tables": _build_table_views(
+            [table for table in tables if table.key.startswith("table-")]
+        ),
+        "other_tables": _build_table_views(
+            [table for table in tables if not table.key.startswith("table-")]
+        ),
+        "radar_charts": [
+            chart for name in (SINGLE, MULTIPLE) for chart in _radar_charts(results, name)
+        ],
+        "bar_charts": _bar_charts(results),
+        "style_bar_charts": _style_bar_charts(results),
+        "missing_values": _count_missing_values(results),
+        "ignored_rows": sorted(results.ignored_rows.items()),
+        "missing_videos": list(results.missing_videos.items()),
+        "unmatched_videos": list(results.unmatched_videos.items()),
+        "evaluation": _describe_evaluation(results),
+        "grid": build_video_grid(results, systems, columns, out),
         "categories": sorted({prompt.category for prompt in prompts.prompts}),
         "characters": sorted({name for prompt in prompts.prompts for name in prompt.characters}),
         "styles": styles,
     }
 
 
-def render(values: Mapping[str, Any]) -> str:
-    """The page as HTML: style and script inside, every text escaped, videos beside it."""
-    static = resources.files("mimix_core.benchmark.comparison") / "static"
-    report = resources.files("mimix_core.stages.report") / "static"
-    style = (report / "page.css").read_text(encoding="utf-8")
-    style += (static / "comparison.css").read_text(encoding="utf-8")
-    script = (static / "comparison.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = Environment(
-        loader=PackageLoader("mimix_core.benchmark.comparison"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("comparison.html").render(
-        **values,
-        signature=SIGNATURE,
-        style=Markup(style),
-        script=Markup(script),
-        script_digest=digest,
+def render_comparison(values: Mapping[str, Any]) -> str:
+    """Render the page as HTML with inlined style and script; it links to the videos."""
+    return render_page(
+        PACKAGE,
+        "comparison.html",
+        {**values, "signature": PAGE_SIGNATURE},
+        styles=(SHARED_STYLE, (PACKAGE, "comparison.css")),
+        script="comparison.js",
     )
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A sheet on the page, and those of its notes that no sheet above it has."""
+class TableView:
+    """A table on the page, with the notes that no earlier table has."""
 
-    sheet: Sheet
-    best: frozenset[tuple[int, int]]
+    table: ResultTable
+    best_cells: frozenset[tuple[int, int]]
     notes: tuple[str, ...]
 
 
-def _shown(sheets: Sequence[Sheet]) -> list[Shown]:
-    told: set[str] = set()
-    found = []
-    for sheet in sheets:
-        found.append(
-            Shown(sheet, sheet.best(), tuple(note for note in sheet.notes if note not in told))
-        )
-        told.update(sheet.notes)
-    return found
+def _build_table_views(tables: Sequence[ResultTable]) -> list[TableView]:
+    seen: set[str] = set()
+    views = []
+    for table in tables:
+        notes = tuple(note for note in table.notes if note not in seen)
+        views.append(TableView(table, table.best_cells(), notes))
+        seen.update(table.notes)
+    return views
 
 
-def _clear(out: Path) -> None:
-    """Remove an earlier comparison, so that no table of it stands beside the new ones."""
+def _remove_previous_comparison(out: Path) -> None:
+    """Remove an earlier comparison, so that its tables do not mix with the new ones."""
     if not out.exists():
         return
-    if not out.is_dir() or (any(out.iterdir()) and not _ours(out / PAGE)):
-        raise BadInput("is there, and holds no comparison", where=str(out), fix="Name a new one.")
+    if not out.is_dir() or (any(out.iterdir()) and not _is_comparison_page(out / PAGE_NAME)):
+        raise BadInput(
+            "exists and does not contain a comparison", where=str(out), fix="Specify a new folder."
+        )
     for path in sorted(out.iterdir()):
-        if path.name == FOLDER and path.is_dir():
+        if path.name == VIDEOS_FOLDER and path.is_dir():
             shutil.rmtree(path)
-        elif path.suffix in (".csv", ".tex") or path.name == PAGE:
+        elif path.suffix in (".csv", ".tex") or path.name == PAGE_NAME:
             path.unlink()
 
 
-def _ours(page: Path) -> bool:
-    """Whether a comparison wrote this page."""
-    return page.is_file() and SIGNATURE.encode() in page.read_bytes()
+def _is_comparison_page(page: Path) -> bool:
+    """Check whether the page was written by a comparison."""
+    return page.is_file() and PAGE_SIGNATURE.encode() in page.read_bytes()
 
 
-def _how(evidence: Evidence) -> str:
-    """How there came to be values, in words; empty where there are none."""
-    measured_ = any(not metric.startswith("judge/") for metric in evidence.metrics())
-    rated = evidence.judge is not None or bool(evidence.duels)
-    ways = (("measured", measured_), ("judged by a model", rated))
-    return " and ".join(way for way, taken in ways if taken)
+def _describe_evaluation(results: BenchmarkResults) -> str:
+    """Describe how the values were obtained; empty if there are none."""
+    measured = any(not metric.startswith("judge/") for metric in results.metrics())
+    rated = results.judge is not None or bool(results.comparisons)
+    methods = (("measured", measured), ("judged by a model", rated))
+    return " and ".join(method for method, used in methods if used)
 
 
-def _radar(evidence: Evidence, subject: str) -> list[Chart]:
-    ids = subjects(evidence)[subject]
-    columns = measured(evidence)
-    traces = [
-        Trace(system, tone(number), cells(evidence, system, columns, ids))
-        for number, system in enumerate(evidence.systems)
+def _radar_charts(results: BenchmarkResults, subject: str) -> list[ComparisonChart]:
+    ids = group_by_subject(results)[subject]
+    columns = measured_columns(results)
+    series = [
+        ChartSeries(system, system_color(number), build_cells(results, system, columns, ids))
+        for number, system in enumerate(results.systems)
     ]
-    drawing = comparison_charts.radar(columns, traces, f"Radar of all measures, {subject.lower()}")
-    return [Chart(f"{subject} ({len(ids)} prompts)", drawing)] if drawing else []
+    svg = comparison_charts.draw_radar_chart(
+        columns, series, f"Radar of all metrics, {subject.lower()}"
+    )
+    return [ComparisonChart(f"{subject} ({len(ids)} prompts)", svg)] if svg else []
 
 
-def _bars(evidence: Evidence) -> list[Chart]:
-    """A chart a measure: one and several characters, a bar a system."""
-    found = []
-    for column in measured(evidence):
+def _bar_charts(results: BenchmarkResults) -> list[ComparisonChart]:
+    """Draw a chart per metric with a bar per system, for one and several characters."""
+    charts = []
+    for column in measured_columns(results):
         groups = [
             (
                 subject,
                 [
-                    Trace(system, tone(number), cells(evidence, system, [column], ids))
-                    for number, system in enumerate(evidence.systems)
+                    ChartSeries(
+                        system, system_color(number), build_cells(results, system, [column], ids)
+                    )
+                    for number, system in enumerate(results.systems)
                 ],
             )
-            for subject, ids in subjects(evidence).items()
+            for subject, ids in group_by_subject(results).items()
             if ids
         ]
-        found.append(Chart(column.title, comparison_charts.bars(column, groups, column.title)))
-    return found
+        charts.append(
+            ComparisonChart(
+                column.title, comparison_charts.draw_bar_chart(column, groups, column.title)
+            )
+        )
+    return charts
 
 
-def _style_bars(evidence: Evidence) -> list[Chart]:
-    """A chart for each of the judge's measures: a group of bars a style pair."""
-    sheet = per_styles(evidence)
-    tones = {system: tone(number) for number, system in enumerate(evidence.systems)}
-    found = []
-    for place, column in enumerate(sheet.columns):
+def _style_bar_charts(results: BenchmarkResults) -> list[ComparisonChart]:
+    """Draw a chart per judge metric with a group of bars per style pair."""
+    table = build_style_table(results)
+    colors = {system: system_color(number) for number, system in enumerate(results.systems)}
+    charts = []
+    for column_index, column in enumerate(table.columns):
         if column.kind != "Judge":
             continue
-        groups: dict[str, list[Trace]] = {}
-        for line in sheet.lines:
-            groups.setdefault(line.labels[1], []).append(_one(line, place, tones))
+        groups: dict[str, list[ChartSeries]] = {}
+        for row in table.rows:
+            groups.setdefault(row.labels[1], []).append(_cell_series(row, column_index, colors))
         title = f"{column.title} by style pair"
-        found.append(
-            Chart(column.title, comparison_charts.bars(column, list(groups.items()), title))
+        charts.append(
+            ComparisonChart(
+                column.title, comparison_charts.draw_bar_chart(column, list(groups.items()), title)
+            )
         )
-    return found
+    return charts
 
 
-def _one(line: Line, place: int, tones: Mapping[str, int]) -> Trace:
-    return Trace(line.labels[0], tones[line.labels[0]], (line.cells[place],))
+def _cell_series(row: TableRow, column_index: int, colors: Mapping[str, int]) -> ChartSeries:
+    return ChartSeries(row.labels[0], colors[row.labels[0]], (row.cells[column_index],))
 
 
-def _gaps(evidence: Evidence) -> list[tuple[str, str, str, int]]:
-    """System, metric and reason of what is missing, and of how many prompts."""
-    counted = Counter((gap.system, gap.metric, gap.why) for gap in evidence.gaps)
-    order = {name: number for number, name in enumerate(evidence.systems)}
+def _count_missing_values(results: BenchmarkResults) -> list[tuple[str, str, str, int]]:
+    """Count missing values by system, metric and reason."""
+    counted = Counter(
+        (missing.system, missing.metric, missing.reason) for missing in results.missing_values
+    )
+    order = {name: number for number, name in enumerate(results.systems)}
     return [
         (*key, count)
         for key, count in sorted(counted.items(), key=lambda item: (order[item[0][0]], item[0]))

@@ -1,4 +1,4 @@
-"""The videos of each prompt side by side: which there are, and copies that the page can play."""
+"""Build the grid of the videos of each prompt, and copy them next to the page."""
 
 from __future__ import annotations
 
@@ -7,66 +7,66 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimix_core.benchmark.comparison.comparison_charts import tone
+from mimix_core.benchmark.comparison.comparison_charts import system_color
 from mimix_core.benchmark.systems import System, find_videos
-from mimix_core.benchmark.tables.load_results import Evidence
-from mimix_core.benchmark.tables.metric_columns import Measure
-from mimix_core.domain.character_names import slug
-from mimix_core.domain.prompts import Prompt
+from mimix_core.benchmark.tables.load_results import BenchmarkResults
+from mimix_core.benchmark.tables.metric_columns import MetricColumn
+from mimix_core.domain.character_names import slugify
+from mimix_core.domain.prompts import VideoPrompt
 
-FOLDER = "videos"
+VIDEOS_FOLDER = "videos"
 
 
 @dataclass(frozen=True)
-class Side:
-    """A system's video of a prompt. ``file`` is relative to the page, empty where there is none."""
+class GridVideo:
+    """A system's video of a prompt. ``file``: relative to the page, empty if missing."""
 
     system: str
-    tone: int
+    color: int
     file: str
-    figures: tuple[tuple[str, str], ...]
+    scores: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Match:
-    """One prompt and every system's video of it."""
+class GridRow:
+    """One prompt and the video of each system."""
 
-    prompt: Prompt
-    sides: tuple[Side, ...]
+    prompt: VideoPrompt
+    videos: tuple[GridVideo, ...]
 
 
-def matches(
-    evidence: Evidence, systems: Sequence[System], columns: Sequence[Measure], out: Path
-) -> tuple[Match, ...]:
-    """Every prompt with its videos, copied below ``out``; ``columns`` are told beside each."""
-    found = {system.name: find_videos(system, evidence.prompts.prompts) for system in systems}
+def build_video_grid(
+    results: BenchmarkResults, systems: Sequence[System], columns: Sequence[MetricColumn], out: Path
+) -> tuple[GridRow, ...]:
+    """Build the grid; copies videos below ``out``. ``columns``: the scores shown per video."""
+    videos = {system.name: find_videos(system, results.prompts.prompts) for system in systems}
     return tuple(
-        Match(
+        GridRow(
             prompt,
             tuple(
-                Side(
+                GridVideo(
                     system.name,
-                    tone(number),
-                    _copied(found[system.name].get(prompt.id), slug(system.name), out),
+                    system_color(number),
+                    _copy_video(videos[system.name].get(prompt.id), slugify(system.name), out),
                     tuple(
                         (column.title, f"{values[prompt.id]:.{min(2, column.decimals)}f}")
                         for column in columns
                         if prompt.id
-                        in (values := evidence.values.get((system.name, column.metric), {}))
+                        in (values := results.values.get((system.name, column.metric), {}))
                     ),
                 )
                 for number, system in enumerate(systems)
             ),
         )
-        for prompt in evidence.prompts.prompts
+        for prompt in results.prompts.prompts
     )
 
 
-def _copied(video: Path | None, system: str, out: Path) -> str:
-    """The copy's name relative to the page, which outlives the folders it was made of."""
+def _copy_video(video: Path | None, system: str, out: Path) -> str:
+    """Copy a video below ``out``, and return its path relative to the page."""
     if video is None:
         return ""
-    name = f"{FOLDER}/{system}/{video.stem}{video.suffix.lower()}"
+    name = f"{VIDEOS_FOLDER}/{system}/{video.stem}{video.suffix.lower()}"
     target = out / name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(video, target)

@@ -1,4 +1,4 @@
-"""How far the judge agrees with people: quadratic kappa and Spearman, from an imported CSV."""
+"""Compute the agreement of judge and human ratings: quadratic kappa and Spearman correlation."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 from statistics import fmean
 
 from mimix_core.benchmark.judge import statistics
-from mimix_core.benchmark.judge.judge_results import Mode, ratings
-from mimix_core.benchmark.judge.rubric import ASPECTS, HIGHEST, LOWEST
+from mimix_core.benchmark.judge.judge_results import JudgeMode, mean_ratings
+from mimix_core.benchmark.judge.rubric import ASPECTS, MAX_SCORE, MIN_SCORE
 from mimix_core.errors import BadInput
-from mimix_core.tables import Row
+from mimix_core.tables import JudgementRow
 
-COLUMNS = ("system", "prompt_id", "aspect", "rating")
+CSV_COLUMNS = ("system", "prompt_id", "aspect", "rating")
 
-Video = tuple[str, str, str]
+RatingKey = tuple[str, str, str]
 """System, prompt id, aspect."""
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """In one aspect, over the ``videos`` that both people and the judge have rated.
+class AspectAgreement:
+    """The agreement in one aspect, over the ``videos`` that both people and the judge rated.
 
-    ``unjudged``: rated by people only, the judge's answer is missing. ``kappa``: quadratic, of the
-    mean ratings rounded to steps of the scale; ``spearman``: of the mean ratings. Both are None
-    where they are not defined: with no or one video, or ratings that are all the same.
+    ``unjudged``: videos rated by people only. ``kappa``: quadratic, of the mean ratings rounded to
+    steps of the scale; ``spearman``: of the mean ratings. Both are None where they are undefined:
+    with fewer than two videos, or when all ratings are equal.
     """
 
     aspect: str
@@ -37,87 +37,87 @@ class Agreement:
     spearman: float | None
 
 
-def read_ratings(path: Path) -> dict[Video, list[float]]:
-    """People's ratings: a CSV with the columns system, prompt_id, aspect and rating (1 to 10).
+def load_human_ratings(path: Path) -> dict[RatingKey, list[float]]:
+    """Load human ratings from a CSV with the columns system, prompt_id, aspect, rating (1 to 10).
 
-    Other columns, as who rated, are not looked at; several ratings of one video are several lines.
-    Raises BadInput that names the line of whatever is wrong.
+    Other columns, such as the rater, are ignored; a video rated several times has several lines.
+    Raises BadInput that names the invalid line.
     """
-    found: dict[Video, list[float]] = {}
+    ratings: dict[RatingKey, list[float]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if lacking:
+            missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
                 raise BadInput(
-                    f"has no column {', '.join(lacking)}",
+                    f"has no column {', '.join(missing)}",
                     where=str(path),
-                    fix=f"The first line names the columns: {','.join(COLUMNS)}",
+                    fix=f"The first line must name the columns: {','.join(CSV_COLUMNS)}",
                 )
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
                 key = (row["system"], row["prompt_id"], row["aspect"])
-                found.setdefault(key, []).append(_rating(row, where))
+                ratings.setdefault(key, []).append(_parse_rating(row, where))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"is not a readable CSV ({error})", where=str(path)) from error
-    if not found:
-        raise BadInput("holds no rating", where=str(path))
-    return found
+    if not ratings:
+        raise BadInput("contains no ratings", where=str(path))
+    return ratings
 
 
-def _rating(row: Mapping[str, str | None], where: str) -> float:
+def _parse_rating(row: Mapping[str, str | None], where: str) -> float:
     if row["aspect"] not in ASPECTS:
         raise BadInput(
-            f"no aspect {row['aspect']!r}", where=where, fix=f"One of {', '.join(ASPECTS)}"
+            f"unknown aspect {row['aspect']!r}", where=where, fix=f"Use one of {', '.join(ASPECTS)}"
         )
-    given = row["rating"] or ""
+    text = row["rating"] or ""
     try:
-        value = float(given)
+        value = float(text)
     except ValueError:
-        raise BadInput(f"{given!r} is no number", where=where) from None
-    if not LOWEST <= value <= HIGHEST:
-        raise BadInput(f"{value:g} is not within {LOWEST} to {HIGHEST}", where=where)
+        raise BadInput(f"{text!r} is not a number", where=where) from None
+    if not MIN_SCORE <= value <= MAX_SCORE:
+        raise BadInput(f"{value:g} is not between {MIN_SCORE} and {MAX_SCORE}", where=where)
     return value
 
 
-def agreement(
-    rows: Sequence[Row], human: Mapping[Video, Sequence[float]], mode: Mode
-) -> list[Agreement]:
-    """Judge and people, aspect by aspect. Raises BadInput when people rated what is not there."""
-    judged = ratings(rows, mode)
-    known = {(row["system"], row["prompt_id"], row["aspect"]) for row in rows if not row["control"]}
-    strange = sorted(set(human) - known)
-    if strange:
+def compute_agreement(
+    rows: Sequence[JudgementRow], human: Mapping[RatingKey, Sequence[float]], mode: JudgeMode
+) -> list[AspectAgreement]:
+    """Compare judge and human ratings for each aspect.
+
+    Raises BadInput when people rated a video that is not among the judgements.
+    """
+    judged = mean_ratings(rows, mode)
+    judged_keys = {
+        (row["system"], row["prompt_id"], row["aspect"]) for row in rows if not row["control"]
+    }
+    unknown = sorted(set(human) - judged_keys)
+    if unknown:
         raise BadInput(
-            f"people rated {' / '.join(strange[0])}, which is not among the judgements",
-            fix="System and prompt ids must be those of the judgements.",
+            f"people rated {' / '.join(unknown[0])}, which is not among the judgements",
+            fix="Use the system names and prompt ids of the judgements.",
         )
-    found = []
+    agreements = []
     for aspect in ASPECTS:
-        theirs, ours, unjudged = [], [], 0
-        for (system, prompt_id, asked), given in sorted(human.items()):
-            if asked != aspect:
+        human_means, judge_means, unjudged = [], [], 0
+        for (system, prompt_id, rated_aspect), values in sorted(human.items()):
+            if rated_aspect != aspect:
                 continue
             value = judged.get(system, {}).get(aspect, {}).get(prompt_id)
             if value is None:
                 unjudged += 1
             else:
-                theirs.append(fmean(given))
-                ours.append(value)
-        found.append(
-            Agreement(
-                aspect,
-                videos=len(ours),
-                unjudged=unjudged,
-                kappa=statistics.quadratic_kappa(_steps(ours), _steps(theirs), LOWEST, HIGHEST)
-                if len(ours) > 1
-                else None,
-                spearman=statistics.spearman(ours, theirs) if len(ours) > 1 else None,
-            )
-        )
-    return found
+                human_means.append(fmean(values))
+                judge_means.append(value)
+        kappa = spearman = None
+        if len(judge_means) > 1:
+            steps = _round_half_up(judge_means), _round_half_up(human_means)
+            kappa = statistics.quadratic_kappa(*steps, MIN_SCORE, MAX_SCORE)
+            spearman = statistics.spearman(judge_means, human_means)
+        agreements.append(AspectAgreement(aspect, len(judge_means), unjudged, kappa, spearman))
+    return agreements
 
 
-def _steps(values: Sequence[float]) -> list[int]:
-    """Rounded to whole steps, halves up."""
+def _round_half_up(values: Sequence[float]) -> list[int]:
+    """Round to integers, halves up."""
     return [floor(value + 0.5) for value in values]

@@ -1,4 +1,4 @@
-"""What is to be judged: every system's video of every prompt, and the negative controls."""
+"""Plan what is judged: every system's video of every prompt, and the negative controls."""
 
 from __future__ import annotations
 
@@ -9,35 +9,41 @@ from functools import lru_cache
 from pathlib import Path
 
 from mimix_core.benchmark.judge import judge_prompts
-from mimix_core.benchmark.judge.judge_frames import sheet_jpeg, video_jpegs
+from mimix_core.benchmark.judge.judge_frames import build_reference_sheet, sample_video_jpegs
 from mimix_core.benchmark.judge.judge_inputs import CastMember, JudgeInputs
-from mimix_core.benchmark.judge.judge_prompts import Desk, Parts
-from mimix_core.benchmark.judge.negative_controls import BREAKS, CONTROLS, Control, make, swapped
-from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, read_rubric
-from mimix_core.domain.prompts import Prompt
+from mimix_core.benchmark.judge.judge_prompts import MessageParts, PromptContext
+from mimix_core.benchmark.judge.negative_controls import (
+    CONTROL_ASPECTS,
+    CONTROLS,
+    Control,
+    swap_characters,
+    write_control_video,
+)
+from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, load_rubric
+from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.engine.artifacts import FileRef, digest_file
 from mimix_core.errors import BadInput
-from mimix_core.media.images import PictureSize, evenly
+from mimix_core.media.images import JpegOptions, evenly_spaced_indices
 from mimix_core.settings.judge_settings import JudgeSettings, JudgeVlmSettings
 
-CONTROL_SIDE = 832
-"""Longer side of a control's frames, or what the judge is shown, if that is more."""
+MIN_CONTROL_SIZE = 832
+"""Longer side of a control video's frames in pixels, unless the judge is shown larger ones."""
 
-PICTURES_KEPT = 4
-"""Videos whose frames stay in memory: questions about one video follow each other."""
+CACHED_VIDEOS = 4
+"""Videos whose JPEGs are cached in memory: questions about the same video are consecutive."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A video, or a spoilt version of it, and the prompt it is judged by.
+class EvaluationItem:
+    """A video, or a negative control made from it, and the prompt it is judged against.
 
-    ``video`` is None where the system has none, and ``absent`` says why.
+    ``video`` is None when the system has none; ``missing_reason`` then says why.
     """
 
     system: str
-    prompt: Prompt
+    prompt: VideoPrompt
     video: FileRef | None
-    absent: str = ""
+    missing_reason: str = ""
     control: Control | None = None
 
     @property
@@ -47,101 +53,110 @@ class Subject:
 
     @property
     def aspects(self) -> tuple[Aspect, ...]:
-        return ASPECTS if self.control is None else (BREAKS[self.control],)
+        return ASPECTS if self.control is None else (CONTROL_ASPECTS[self.control],)
 
 
-def subjects(inputs: JudgeInputs) -> list[Subject]:
-    """Each system's video of each prompt, there or not."""
+def list_evaluation_items(inputs: JudgeInputs) -> list[EvaluationItem]:
+    """List each system's video of each prompt, including missing ones."""
     return [
-        Subject(
+        EvaluationItem(
             system.name,
             prompt,
             system.videos.get(prompt.id),
-            system.absent.get(prompt.id, "the system has no video of this prompt"),
+            system.missing.get(prompt.id, "the system has no video of this prompt"),
         )
         for prompt in inputs.prompts
         for system in inputs.systems
     ]
 
 
-def controls(inputs: JudgeInputs, settings: JudgeSettings) -> list[Subject]:
-    """The negative controls of some videos, evenly over the prompts; none in mode paper.
+def list_control_items(inputs: JudgeInputs, settings: JudgeSettings) -> list[EvaluationItem]:
+    """List the negative controls of some videos, spread evenly over the prompts.
 
-    A prompt for which the cast has nobody to swap in goes without that control.
+    Mode paper has none. The identity control is omitted for a prompt when the cast has too few
+    other characters to swap in.
     """
-    there = [one for one in subjects(inputs) if one.video is not None]
-    if settings.mode == "paper" or settings.negative_control_videos == 0 or not there:
+    existing = [item for item in list_evaluation_items(inputs) if item.video is not None]
+    if settings.mode == "paper" or settings.negative_control_videos == 0 or not existing:
         return []
-    found = []
-    for number in evenly(len(there), settings.negative_control_videos):
-        original = there[number]
+    items = []
+    for number in evenly_spaced_indices(len(existing), settings.negative_control_videos):
+        original = existing[number]
         for control in CONTROLS:
-            prompt: Prompt | None = original.prompt
+            prompt: VideoPrompt | None = original.prompt
             if control == "swapped-identities":
-                prompt = swapped(original.prompt, inputs.cast)
+                prompt = swap_characters(original.prompt, inputs.cast)
             if prompt is not None:
-                found.append(Subject(original.system, prompt, original.video, control=control))
-    return found
+                items.append(
+                    EvaluationItem(original.system, prompt, original.video, control=control)
+                )
+    return items
 
 
-def check(inputs: JudgeInputs) -> None:
-    """Raises BadInput for systems of one name, and for characters that the library has not."""
+def validate_judge_inputs(inputs: JudgeInputs) -> None:
+    """Raise BadInput for duplicate system names and for characters missing in the library."""
     names = [system.name for system in inputs.systems]
     if len(set(names)) < len(names):
-        raise BadInput("two systems have one name", fix="Give each its own name.")
-    known = {one.name for one in inputs.cast}
+        raise BadInput("two systems have the same name", fix="Give each system a unique name.")
+    known = {member.name for member in inputs.cast}
     unknown = sorted({name for p in inputs.prompts for name in p.characters} - known)
     if unknown:
         raise BadInput(
             f"the library has no character {', '.join(unknown)}",
-            fix="Add them with a description and references: the judge is shown their looks.",
+            fix="Add them with a description and reference images, which the judge is shown.",
         )
 
 
-def desk(inputs: JudgeInputs, settings: JudgeSettings, vlm: JudgeVlmSettings) -> Desk:
-    """What all questions are made with. Raises BadInput for a rubric or reference not readable."""
-    check(inputs)
-    shown = {name for prompt in inputs.prompts for name in prompt.characters}
-    shown |= {name for one in controls(inputs, settings) for name in one.prompt.characters}
-    cast: dict[str, CastMember] = {one.name: one for one in inputs.cast if one.name in shown}
-    size = PictureSize(settings.reference_sheet_size, settings.jpeg_quality)
-    return Desk(
-        rubric=read_rubric(inputs.rubric.path),
+def load_prompt_context(
+    inputs: JudgeInputs, settings: JudgeSettings, vlm: JudgeVlmSettings
+) -> PromptContext:
+    """Load what all questions share: rubric, cast and reference sheets.
+
+    Raises BadInput for an unreadable rubric or reference image, and as ``validate_judge_inputs``.
+    """
+    validate_judge_inputs(inputs)
+    names = {name for prompt in inputs.prompts for name in prompt.characters}
+    for item in list_control_items(inputs, settings):
+        names |= set(item.prompt.characters)
+    cast: dict[str, CastMember] = {one.name: one for one in inputs.cast if one.name in names}
+    options = JpegOptions(settings.reference_sheet_size, settings.jpeg_quality)
+    return PromptContext(
+        rubric=load_rubric(inputs.rubric.path),
         settings=settings,
         vlm=vlm,
         cast=cast,
-        sheets={name: sheet_jpeg(one, size) for name, one in cast.items()},
+        reference_sheets={name: build_reference_sheet(one, options) for name, one in cast.items()},
     )
 
 
-class Screen:
-    """Shows subjects' videos to the judge; writes spoilt versions below ``folder``."""
+class JudgeVideoLoader:
+    """Loads videos as message parts for the judge; writes negative controls below ``folder``."""
 
-    def __init__(self, desk: Desk, folder: Path) -> None:
-        self._desk, self._folder = desk, folder
-        self._jpegs = lru_cache(maxsize=PICTURES_KEPT)(self._decoded)
+    def __init__(self, context: PromptContext, folder: Path) -> None:
+        self._context, self._folder = context, folder
+        self._jpegs = lru_cache(maxsize=CACHED_VIDEOS)(self._decode_jpegs)
 
-    def shown(self, subject: Subject) -> Parts:
-        """Raises UnreadableVideo, EncodeFailed. The subject has a video."""
-        assert subject.video is not None
-        path = subject.video.path
-        made = None
-        if subject.control is not None and subject.control != "swapped-identities":
-            made = self._folder / subject.system / f"{subject.prompt.id}.{subject.control}.mp4"
-            if not made.is_file():
-                side = max(CONTROL_SIDE, self._desk.settings.image_size)
-                make(subject.control, path, made, side=side)
-            path = made
-        if self._desk.settings.visual_input == "video":
-            sha256 = subject.video.sha256 if made is None else digest_file(made)
-            return judge_prompts.file_shown(self._desk, path, sha256)
-        return judge_prompts.frames_shown(self._desk, self._jpegs(path))
+    def load_parts(self, item: EvaluationItem) -> MessageParts:
+        """Load the video of an item that has one. Raises UnreadableVideo, EncodeFailed."""
+        assert item.video is not None
+        path = item.video.path
+        corrupted = None
+        if item.control is not None and item.control != "swapped-identities":
+            corrupted = self._folder / item.system / f"{item.prompt.id}.{item.control}.mp4"
+            if not corrupted.is_file():
+                max_side = max(MIN_CONTROL_SIZE, self._context.settings.image_size)
+                write_control_video(item.control, path, corrupted, max_side=max_side)
+            path = corrupted
+        if self._context.settings.visual_input == "video":
+            sha256 = item.video.sha256 if corrupted is None else digest_file(corrupted)
+            return judge_prompts.build_video_file_parts(self._context, path, sha256)
+        return judge_prompts.build_frame_parts(self._context, self._jpegs(path))
 
-    def _decoded(self, path: Path) -> Sequence[bytes]:
-        settings = self._desk.settings
-        return video_jpegs(
+    def _decode_jpegs(self, path: Path) -> Sequence[bytes]:
+        settings = self._context.settings
+        return sample_video_jpegs(
             path,
             Fraction(settings.fps),
-            PictureSize(settings.image_size, settings.jpeg_quality),
+            JpegOptions(settings.image_size, settings.jpeg_quality),
             Fraction(settings.max_video_seconds),
         )

@@ -1,4 +1,4 @@
-"""Asking a judge: an answer and its date for each question, or the reason why there is none."""
+"""Send questions to a judge model and collect the judgements, or why they are missing."""
 
 from __future__ import annotations
 
@@ -14,174 +14,162 @@ from mimix_core.media import EncodeFailed, UnreadableVideo
 from mimix_core.settings.judge_settings import JudgeSettings, JudgeVlmSettings
 from mimix_core.tables import Reason, Row
 from mimix_core.vlm import (
-    BudgetSpent,
-    InvalidReply,
-    Outcome,
-    Question,
-    Refused,
+    BudgetExceeded,
+    InvalidResponse,
+    RefusedResponse,
     RejectedRequest,
-    TruncatedReply,
+    TokenUsage,
+    TruncatedResponse,
     Unavailable,
-    Usage,
     VlmError,
-    ask_all,
+    VlmOutcome,
+    VlmRequest,
+    run_requests,
 )
-from mimix_core.vlm.protocol import M
-from mimix_core.vlm.response_cache import Answers
+from mimix_core.vlm.failure_policy import FailurePolicy, RequestTally
+from mimix_core.vlm.protocol import ResponseT
+from mimix_core.vlm.response_cache import ResponseCache
 
-Tell = Callable[[int, int, str], None]
+ProgressCallback = Callable[[int, int, str], None]
 
-NO_USAGE = Usage()
+NO_USAGE = TokenUsage()
 
 
 @dataclass(frozen=True)
-class Wanted(Generic[M]):
-    """A question to be asked. ``question`` decodes its videos: may raise UnreadableVideo, or
-    EncodeFailed for a negative control."""
+class JudgeRequest(Generic[ResponseT]):
+    """A question that is built when it is sent.
+
+    ``build_question`` decodes its videos: raises UnreadableVideo, or EncodeFailed for a negative
+    control.
+    """
 
     id: str
-    question: Callable[[], Question[M]]
+    build_question: Callable[[], VlmRequest[ResponseT]]
 
 
 @dataclass(frozen=True)
-class Heard(Generic[M]):
-    """What became of a question. ``value`` is None for one without an answer: it has a reason."""
+class Judgement(Generic[ResponseT]):
+    """The answer to a question, or the ``reason`` why there is none (``value`` is None)."""
 
-    value: M | None
+    value: ResponseT | None
     reason: Reason | None = None
     detail: str = ""
     model: str = ""
     asked_on: str = ""
     attempts: int = 0
-    usage: Usage = NO_USAGE
+    usage: TokenUsage = NO_USAGE
     cost_usd: Decimal | None = Decimal(0)
 
 
-def judge_vlm(settings: JudgeSettings) -> JudgeVlmSettings:
-    """The model that judges. Raises BadInput when the settings name none."""
+def require_judge_vlm(settings: JudgeSettings) -> JudgeVlmSettings:
+    """Return the judge model's settings. Raises BadInput when none is configured."""
     if settings.vlm is None:
         raise BadInput(
-            "no model judges",
+            "no judge model is configured",
             where="settings, key judge.vlm",
-            fix="Name one, e.g. vlm: {backend: gemini, model: gemini-2.5-flash}",
+            fix="Configure one, e.g. vlm: {backend: gemini, model: gemini-2.5-flash}",
         )
     return settings.vlm
 
 
-class Judge:
-    """Asks one model; ``answers`` keeps what was paid for, and when it was answered."""
+class JudgeClient:
+    """Sends questions to one model; answers and their dates are cached on disk."""
 
     def __init__(self, settings: JudgeSettings, answers: Path) -> None:
-        self.vlm, self.share = judge_vlm(settings), settings.max_failure_rate
+        self.vlm = require_judge_vlm(settings)
+        self._policy = FailurePolicy(
+            settings.max_failure_rate,
+            items="questions",
+            rejection_fix="Check judge.vlm: the model may not accept images, as many images at "
+            "once, or a JSON schema",
+        )
         self.answers = answers
         self._digests: dict[str, str] = {}
 
-    def hear(self, wanted: Sequence[Wanted[M]], tell: Tell) -> dict[str, Heard[M]]:
-        """Each question's answer or reason, by id; ``tell(done, total, id)`` as they come.
+    def evaluate(
+        self, requests: Sequence[JudgeRequest[ResponseT]], report_progress: ProgressCallback
+    ) -> dict[str, Judgement[ResponseT]]:
+        """Collect the judgement of each request by id, in the order in which they arrive.
 
-        Nobody is asked for a question whose video cannot be read. Raises BadInput when the budget
-        is spent or the provider takes none of the requests, Transient when too many got no answer:
-        all answers so far are kept, and asking again pays for none of them.
+        Calls ``report_progress(done, total, id)`` for each. A request whose video is unreadable is
+        not sent. Raises BadInput when the budget is spent or the provider rejects every request,
+        Transient when too many get no answer. Answers received are cached and never paid twice.
         """
-        found: dict[str, Heard[M]] = {}
-        fresh = 0
+        judgements: dict[str, Judgement[ResponseT]] = {}
+        tally = RequestTally()
 
-        def note(name: str, heard: Heard[M]) -> None:
-            found[name] = heard
-            tell(len(found), len(wanted), name)
+        def add(name: str, judgement: Judgement[ResponseT]) -> None:
+            judgements[name] = judgement
+            report_progress(len(judgements), len(requests), name)
 
         try:
-            for outcome in ask_all(
-                self._questions(wanted, note), self.vlm, self.answers, len(wanted)
+            for outcome in run_requests(
+                self._questions(requests, add), self.vlm, self.answers, len(requests)
             ):
-                spoke = outcome.reply is not None and not outcome.reply.cached
-                fresh += spoke or not isinstance(outcome.error, Transient | None)
-                note(outcome.id, self._heard(outcome))
-        except BudgetSpent as spent:
-            answered = sum(heard.value is not None for heard in found.values())
+                tally.record(outcome)
+                add(outcome.id, self._judgement(outcome))
+        except BudgetExceeded as spent:
+            answered = sum(judgement.value is not None for judgement in judgements.values())
             raise BadInput(
-                f"{spent.what}: {answered} of {len(wanted)} questions are answered",
-                fix="All answers are kept and none is paid twice: with more budget "
-                "(judge.vlm.budget_usd), the same command goes on from here",
+                f"{spent.what}: {answered} of {len(requests)} questions are answered",
+                fix="All answers are stored and none is paid twice: raise judge.vlm.budget_usd and "
+                "run the same command again to continue",
             ) from spent
         except Unavailable:
-            # What the provider takes no request of looks like an outage after some of them.
-            _takes_any(found.values())
+            # Many rejections in a row look like an outage to the client.
+            self._policy.check_rejections(tally)
             raise
-        _takes_any(found.values())
-        self._not_an_outage(found, fresh)
-        return found
+        self._policy.check(tally)
+        return judgements
 
     def _questions(
-        self, wanted: Sequence[Wanted[M]], note: Callable[[str, Heard[M]], None]
-    ) -> Iterator[Question[M]]:
-        for one in wanted:
+        self,
+        requests: Sequence[JudgeRequest[ResponseT]],
+        add: Callable[[str, Judgement[ResponseT]], None],
+    ) -> Iterator[VlmRequest[ResponseT]]:
+        for request in requests:
             try:
-                question = one.question()
+                question = request.build_question()
             except UnreadableVideo as error:
-                note(one.id, Heard(None, error.reason, error.what))
+                add(request.id, Judgement(None, error.reason, error.what))
                 continue
             except EncodeFailed as error:
-                note(one.id, Heard(None, Reason.ENCODE_FAILED, str(error)))
+                add(request.id, Judgement(None, Reason.ENCODE_FAILED, str(error)))
                 continue
-            self._digests[one.id] = question.digest(self.vlm.backend, self.vlm.model)
+            self._digests[request.id] = question.digest(self.vlm.backend, self.vlm.model)
             yield question
 
-    def _heard(self, outcome: Outcome[M]) -> Heard[M]:
-        if outcome.reply is None:
+    def _judgement(self, outcome: VlmOutcome[ResponseT]) -> Judgement[ResponseT]:
+        if outcome.response is None:
             assert outcome.error is not None
-            return Heard(
+            return Judgement(
                 None,
-                _reason(outcome.error),
+                _failure_reason(outcome.error),
                 str(outcome.error),
                 attempts=outcome.attempts,
                 usage=outcome.error.usage,
                 cost_usd=outcome.cost_usd,
             )
-        # The date is the answer's own, so that a run on another day gives the same bytes.
-        kept = Answers(self.answers).read(self._digests[outcome.id])
-        if kept is None:
-            raise Transient(f"the answer to {outcome.id} was taken away while it was read")
-        reply = outcome.reply
-        return Heard(
+        # The date of the answer, not of this run: a later run writes the same bytes.
+        cached = ResponseCache(self.answers).read(self._digests[outcome.id])
+        if cached is None:
+            raise Transient(f"the cached answer to {outcome.id} was removed while it was read")
+        reply = outcome.response
+        return Judgement(
             reply.value,
             model=reply.model,
-            asked_on=kept.date.isoformat(),
+            asked_on=cached.date.isoformat(),
             attempts=outcome.attempts,
             usage=reply.usage,
             cost_usd=outcome.cost_usd,
         )
 
-    def _not_an_outage(self, found: dict[str, Heard[M]], fresh: int) -> None:
-        """One question that a server chokes on is a missing answer; a server that is gone is not.
 
-        ``fresh``: how many questions it answered now, be it with an error.
-        """
-        gone = {n: one for n, one in found.items() if one.reason is Reason.ANSWER_UNAVAILABLE}
-        if gone and (not fresh or len(gone) > max(1, self.share * (fresh + len(gone)))):
-            name, heard = next(iter(gone.items()))
-            raise Transient(
-                f"{len(gone)} of {len(found)} questions got no answer, {name} for one: "
-                f"{heard.detail}. All other answers are kept: run it again"
-            )
-
-
-def _takes_any(heard: Any) -> None:
-    """Raises BadInput when the provider calls every single request wrong."""
-    asked = [one for one in heard if one.attempts or one.value is not None]
-    rejected = [one for one in asked if one.reason is Reason.ANSWER_REJECTED]
-    if rejected and len(rejected) == len(asked):
-        raise BadInput(
-            f"the provider takes no request: {rejected[0].detail}",
-            fix="See judge.vlm: the model may read no pictures, too few at once, or no JSON schema",
-        )
-
-
-def _reason(error: VlmError) -> Reason:
+def _failure_reason(error: VlmError) -> Reason:
     for kind, reason in (
-        (Refused, Reason.ANSWER_REFUSED),
-        (TruncatedReply, Reason.ANSWER_TRUNCATED),
-        (InvalidReply, Reason.ANSWER_INVALID),
+        (RefusedResponse, Reason.ANSWER_REFUSED),
+        (TruncatedResponse, Reason.ANSWER_TRUNCATED),
+        (InvalidResponse, Reason.ANSWER_INVALID),
         (RejectedRequest, Reason.ANSWER_REJECTED),
     ):
         if isinstance(error, kind):
@@ -189,19 +177,21 @@ def _reason(error: VlmError) -> Reason:
     return Reason.ANSWER_UNAVAILABLE
 
 
-def row_of(heard: Heard[Any], analysis: str, rubric_version: str, **values: Any) -> Row:
-    """A row of either table: what was asked, what came back, and what it cost."""
-    same = {
+def build_answer_row(
+    judgement: Judgement[Any], analysis: str, rubric_version: str, **values: Any
+) -> Row:
+    """Build a row of either judge table from its own columns and those of the answer."""
+    columns = {
         **values,
         "analysis": analysis,
-        "model": heard.model,
-        "asked_on": heard.asked_on,
+        "model": judgement.model,
+        "asked_on": judgement.asked_on,
         "rubric_version": rubric_version,
-        "attempts": heard.attempts,
-        "input_tokens": heard.usage.input_tokens,
-        "output_tokens": heard.usage.output_tokens,
-        "cost_usd": None if heard.cost_usd is None else float(heard.cost_usd),
+        "attempts": judgement.attempts,
+        "input_tokens": judgement.usage.input_tokens,
+        "output_tokens": judgement.usage.output_tokens,
+        "cost_usd": None if judgement.cost_usd is None else float(judgement.cost_usd),
     }
-    if heard.reason is None:
-        return tables.ok(**same)
-    return tables.failed(heard.reason, heard.detail, **same)
+    if judgement.reason is None:
+        return tables.ok(**columns)
+    return tables.failed(judgement.reason, judgement.detail, **columns)

@@ -1,4 +1,4 @@
-"""What judging will take, told before anything is sent."""
+"""Estimate requests, tokens and cost of judging before any request is sent."""
 
 from __future__ import annotations
 
@@ -6,59 +6,65 @@ from dataclasses import dataclass
 from math import floor
 
 from mimix_core.benchmark.judge import judge_prompts
-from mimix_core.benchmark.judge.evaluation_plan import controls, desk, subjects
-from mimix_core.benchmark.judge.judge_client import judge_vlm
+from mimix_core.benchmark.judge.evaluation_plan import (
+    list_control_items,
+    list_evaluation_items,
+    load_prompt_context,
+)
+from mimix_core.benchmark.judge.judge_client import require_judge_vlm
 from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
-from mimix_core.benchmark.judge.judge_prompts import Desk, Parts
-from mimix_core.benchmark.judge.pairwise import duels
+from mimix_core.benchmark.judge.judge_prompts import MessageParts, PromptContext
+from mimix_core.benchmark.judge.pairwise import list_comparisons
 from mimix_core.benchmark.judge.rubric import ASPECTS
-from mimix_core.media.images import PictureSize, blank_jpeg
+from mimix_core.media.images import JpegOptions, encode_gray_jpeg
 from mimix_core.settings.judge_settings import JudgeSettings
-from mimix_core.vlm import Estimate, estimate
+from mimix_core.vlm import CostEstimate, estimate_cost
 
-USUAL_SECONDS = 5
-"""Of a video of the benchmark: 81 frames at 16 a second."""
+TYPICAL_SECONDS = 5
+"""Length of a benchmark video: 81 frames at 16 frames per second."""
 
-USUAL_SIZE = (832, 480)
+TYPICAL_SIZE = (832, 480)
 
 
 @dataclass(frozen=True)
-class Cost:
-    """``ratings`` of single videos, spoilt versions included; ``duels`` in both orders, if any."""
+class JudgeCost:
+    """Cost of rating single videos and negative controls, and of comparing pairs, if any."""
 
-    ratings: Estimate
-    duels: Estimate | None
+    ratings: CostEstimate
+    comparisons: CostEstimate | None
 
 
-def costs(inputs: JudgeInputs, settings: JudgeSettings) -> Cost:
-    """What all questions take, by one of each kind with grey frames for every prompt.
+def estimate_judge_cost(inputs: JudgeInputs, settings: JudgeSettings) -> JudgeCost:
+    """Estimate the cost of all questions from one sample per prompt and aspect with gray frames.
 
-    What is answered already is not taken off. Raises BadInput for a budget without a known price.
+    Cached answers are not subtracted. Raises BadInput for a budget without a known price.
     """
-    vlm = judge_vlm(settings)
-    given = desk(inputs, settings, vlm)
-    frames = _grey_frames(given)
-    rated = [
-        judge_prompts.rating("sample", given, prompt, frames, aspect, 0)
+    vlm = require_judge_vlm(settings)
+    context = load_prompt_context(inputs, settings, vlm)
+    frames = _placeholder_frames(context)
+    rating_sample = [
+        judge_prompts.build_rating_question("sample", context, prompt, frames, aspect, 0)
         for prompt in inputs.prompts
         for aspect in ASPECTS
     ]
-    videos = sum(one.video is not None for one in subjects(inputs)) * len(ASPECTS)
-    count = (videos + len(controls(inputs, settings))) * settings.effective_samples
-    compared = None
+    videos = sum(item.video is not None for item in list_evaluation_items(inputs)) * len(ASPECTS)
+    count = (videos + len(list_control_items(inputs, settings))) * settings.effective_samples
+    comparison_cost = None
     if settings.mode == "strict" and len(inputs.systems) > 1:
-        asked = [duel for duel in duels(inputs, settings) if not duel.absent]
-        sample = [
-            judge_prompts.comparison("sample", given, prompt, (frames, frames), aspect, 0)
+        comparisons = [one for one in list_comparisons(inputs, settings) if not one.missing_reason]
+        comparison_sample = [
+            judge_prompts.build_comparison_question(
+                "sample", context, prompt, (frames, frames), aspect, 0
+            )
             for prompt in inputs.prompts
             for aspect in ASPECTS
         ]
-        compared = estimate(sample, len(asked), vlm)
-    return Cost(estimate(rated, count, vlm), compared)
+        comparison_cost = estimate_cost(comparison_sample, len(comparisons), vlm)
+    return JudgeCost(estimate_cost(rating_sample, count, vlm), comparison_cost)
 
 
-def _grey_frames(given: Desk) -> Parts:
-    """As many pictures as a video has shown; a video costs its frames, too."""
-    size = PictureSize(given.settings.image_size, given.settings.jpeg_quality)
-    count = floor(USUAL_SECONDS * given.settings.fps) + 1
-    return (given.image(blank_jpeg(*USUAL_SIZE, size)),) * count
+def _placeholder_frames(context: PromptContext) -> MessageParts:
+    """Build as many gray frames as a video is sampled to; a video file is billed by frames too."""
+    options = JpegOptions(context.settings.image_size, context.settings.jpeg_quality)
+    count = floor(TYPICAL_SECONDS * context.settings.fps) + 1
+    return (context.build_image(encode_gray_jpeg(*TYPICAL_SIZE, options)),) * count

@@ -1,4 +1,4 @@
-"""What is judged: systems' videos of the prompts, and what the characters look like."""
+"""Define and load the judge's inputs: systems' videos of the prompts, and the characters."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mimix_core.benchmark.systems import System, find_videos
-from mimix_core.domain.library import Character, Show, Style, invalid, read_yaml
-from mimix_core.domain.prompts import Prompt
+from mimix_core.domain.library import Character, Show, Style
+from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.engine.artifacts import FileRef, FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.yaml_files import read_yaml_file, validation_error
 from mimix_core.errors import BadInput
 
 
 class CastMember(FrozenModel):
-    """A character as the judge is told of it; ``references`` become its reference sheet."""
+    """A character as described to the judge; ``references`` become its reference sheet."""
 
     name: str
     show: str
@@ -27,29 +28,29 @@ class CastMember(FrozenModel):
 
 
 class SystemVideos(FrozenModel):
-    """One system: prompt id -> its video. ``absent``: prompt id -> why there is none."""
+    """One system: prompt id -> its video. ``missing``: prompt id -> why there is no video."""
 
     name: str
     videos: dict[str, FileRef]
-    absent: dict[str, str] = Field(default_factory=dict)
+    missing: dict[str, str] = Field(default_factory=dict)
 
 
 class JudgeInputs(FrozenModel):
-    """All that is judged in one run; each prompt is judged for each system.
+    """Everything judged in one run: each prompt's video of each system.
 
-    ``answers``: the folder of paid answers, of no account to what they say.
+    ``response_cache``: folder of the answers paid for; it does not influence the results.
     """
 
     unit: Annotated[str, ExcludeFromKey()] = "all"
-    prompts: tuple[Prompt, ...] = Field(min_length=1)
+    prompts: tuple[VideoPrompt, ...] = Field(min_length=1)
     cast: tuple[CastMember, ...]
     systems: tuple[SystemVideos, ...] = Field(min_length=1)
     rubric: FileRef
-    answers: Annotated[Path, ExcludeFromKey()]
+    response_cache: Annotated[Path, ExcludeFromKey()]
 
 
 class _ShowCast(BaseModel):
-    """Of a show what a judge needs; its episodes need not be there."""
+    """The parts of a library's show that a judge needs; its episodes are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -64,70 +65,78 @@ class _Casts(BaseModel):
     shows: tuple[_ShowCast, ...] = Field(min_length=1)
 
 
-def load_cast(path: Path, source: Callable[[Path], FileRef]) -> tuple[CastMember, ...]:
-    """The characters of a ``library.yaml``; ``source`` digests a file.
+def load_cast(path: Path, file_ref: Callable[[Path], FileRef]) -> tuple[CastMember, ...]:
+    """Load the characters of a ``library.yaml``; ``file_ref`` digests a file.
 
-    Its episodes are not looked at: whoever compares others' videos may have none. Raises BadInput
-    for what is wrong in it, and for reference images that are not there.
+    Its episodes are ignored, because comparing external videos needs none. Raises BadInput for
+    invalid entries and missing reference images.
     """
-    document, lines = read_yaml(path)
+    document, lines = read_yaml_file(path)
     try:
         shows = _Casts.model_validate(document).shows
     except ValidationError as error:
-        raise invalid(path, error, lines) from error
+        raise validation_error(path, error, lines) from error
     base = path.resolve().parent
-    pictures = [base / one for show in shows for c in show.characters for one in c.references]
-    gone = [str(picture) for picture in pictures if not picture.is_file()]
-    if gone:
+    images = [base / image for show in shows for c in show.characters for image in c.references]
+    missing = [str(image) for image in images if not image.is_file()]
+    if missing:
         raise BadInput(
-            f"no file {', '.join(gone)}", where=str(path), fix="Correct the characters' references."
+            f"no file {', '.join(missing)}",
+            where=str(path),
+            fix="Correct the characters' references.",
         )
     return tuple(
-        member(
-            character, show.title, show.style, [base / one for one in character.references], source
+        build_cast_member(
+            character,
+            show.title,
+            show.style,
+            [base / one for one in character.references],
+            file_ref,
         )
         for show in shows
         for character in show.characters
     )
 
 
-def cast_of(shows: Sequence[Show], source: Callable[[Path], FileRef]) -> tuple[CastMember, ...]:
-    """The characters of shows of a library that was loaded: their paths are absolute."""
+def build_cast(
+    shows: Sequence[Show], file_ref: Callable[[Path], FileRef]
+) -> tuple[CastMember, ...]:
+    """Build the cast from a loaded library, whose paths are absolute."""
     return tuple(
-        member(character, show.title, show.style, character.references, source)
+        build_cast_member(character, show.title, show.style, character.references, file_ref)
         for show in shows
         for character in show.characters
     )
 
 
-def member(
+def build_cast_member(
     character: Character,
     show: str,
     style: Style,
     references: Sequence[Path],
-    source: Callable[[Path], FileRef],
+    file_ref: Callable[[Path], FileRef],
 ) -> CastMember:
-    """A character of the library as the judge is told of it."""
+    """Build a cast member from a character of the library."""
     return CastMember(
         name=character.name,
         show=show,
         style=style,
         description=character.description,
-        references=tuple(source(path) for path in references),
+        references=tuple(file_ref(path) for path in references),
     )
 
 
-def folder_videos(
-    system: System, prompts: Sequence[Prompt], source: Callable[[Path], FileRef]
+def load_system_videos(
+    system: System, prompts: Sequence[VideoPrompt], file_ref: Callable[[Path], FileRef]
 ) -> SystemVideos:
-    """A system's folder, by prompt; a prompt without a video is absent. Raises BadInput."""
-    found = find_videos(system, prompts)
+    """Find and digest the videos of a system by prompt. Raises BadInput."""
+    videos = find_videos(system, prompts)
     return SystemVideos(
         name=system.name,
-        videos={prompt_id: source(path) for prompt_id, path in found.items()},
-        absent={
+        videos={prompt_id: file_ref(path) for prompt_id, path in videos.items()},
+        missing={
             prompt.id: "the system has no video of this prompt"
             for prompt in prompts
-            if prompt.id not in found
+            if prompt.id not in videos
         },
     )

@@ -1,4 +1,9 @@
-"""The questions to a judge. What the questions about one video share goes first, byte for byte."""
+"""Build the questions to a judge.
+
+The parts that all questions about one video share come first, byte for byte, so that providers
+bill them as cached input. Changing any text here, the docstrings of the two answer models included
+(providers receive them as schema descriptions), invalidates all cached answers.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mimix_core.benchmark.judge.judge_inputs import CastMember
-from mimix_core.benchmark.judge.rubric import HIGHEST, LOWEST, Aspect, Rubric
-from mimix_core.domain.prompts import Prompt
+from mimix_core.benchmark.judge.rubric import MAX_SCORE, MIN_SCORE, Aspect, Rubric
+from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.settings.judge_settings import JudgeSettings, JudgeVlmSettings
-from mimix_core.vlm import Image, Message, Question, Text, Video, strict_schema
+from mimix_core.vlm import ChatMessage, ImagePart, TextPart, VideoPart, VlmRequest, strict_schema
 
-Parts = tuple[Text | Image | Video, ...]
+MessageParts = tuple[TextPart | ImagePart | VideoPart, ...]
 
 
 class Rating(BaseModel):
@@ -24,7 +29,7 @@ class Rating(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     analysis: str = Field(min_length=1)
-    score: int = Field(ge=LOWEST, le=HIGHEST)
+    score: int = Field(ge=MIN_SCORE, le=MAX_SCORE)
 
 
 class Verdict(BaseModel):
@@ -37,93 +42,106 @@ class Verdict(BaseModel):
 
 
 @dataclass(frozen=True)
-class Desk:
-    """What all questions of a run are made with. ``sheets``: name -> its sheet, None without."""
+class PromptContext:
+    """What all questions of a run share. ``reference_sheets``: character -> JPEG, None without."""
 
     rubric: Rubric
     settings: JudgeSettings
     vlm: JudgeVlmSettings
     cast: Mapping[str, CastMember]
-    sheets: Mapping[str, bytes | None]
+    reference_sheets: Mapping[str, bytes | None]
 
-    def image(self, jpeg: bytes) -> Image:
-        return Image(jpeg, detail=self.vlm.image_detail)
-
-
-def rating(
-    name: str, desk: Desk, prompt: Prompt, shown: Parts, aspect: Aspect, sample: int
-) -> Question[Rating]:
-    """Ask for the rating of one aspect of a video, ``shown`` as ``frames_shown`` gives it."""
-    parts = (*_opening(desk, prompt), *_video("The video", desk, shown))
-    closing = _asked(desk, prompt, aspect, sample)
-    return _question(name, desk, desk.rubric.rules, (*parts, closing), Rating)
+    def build_image(self, jpeg: bytes) -> ImagePart:
+        return ImagePart(jpeg, detail=self.vlm.image_detail)
 
 
-def comparison(
+def build_rating_question(
     name: str,
-    desk: Desk,
-    prompt: Prompt,
-    shown: tuple[Parts, Parts],
+    context: PromptContext,
+    prompt: VideoPrompt,
+    video: MessageParts,
     aspect: Aspect,
     sample: int,
-) -> Question[Verdict]:
-    """Ask which of two videos is better in one aspect; ``shown`` in the order they are shown in."""
-    parts = list(_opening(desk, prompt))
-    for number, one in enumerate(shown, 1):
-        parts += _video(f"Video {number}", desk, one)
-    closing = _asked(desk, prompt, aspect, sample)
-    return _question(name, desk, desk.rubric.duel, (*parts, closing), Verdict)
+) -> VlmRequest[Rating]:
+    """Build the question for the rating of a video in one aspect."""
+    parts = (*_prompt_parts(context, prompt), *_video_parts("The video", context, video))
+    closing = _aspect_text(context, prompt, aspect, sample)
+    return _build_question(name, context, context.rubric.rules, (*parts, closing), Rating)
 
 
-def frames_shown(desk: Desk, jpegs: Sequence[bytes]) -> Parts:
-    return tuple(desk.image(jpeg) for jpeg in jpegs)
+def build_comparison_question(
+    name: str,
+    context: PromptContext,
+    prompt: VideoPrompt,
+    videos: tuple[MessageParts, MessageParts],
+    aspect: Aspect,
+    sample: int,
+) -> VlmRequest[Verdict]:
+    """Build the question which of two videos, in display order, is better in one aspect."""
+    parts = list(_prompt_parts(context, prompt))
+    for number, video in enumerate(videos, 1):
+        parts += _video_parts(f"Video {number}", context, video)
+    closing = _aspect_text(context, prompt, aspect, sample)
+    return _build_question(name, context, context.rubric.duel, (*parts, closing), Verdict)
 
 
-def file_shown(desk: Desk, path: Path, sha256: str) -> Parts:
-    return (Video(path, desk.settings.fps, sha256),)
+def build_frame_parts(context: PromptContext, jpegs: Sequence[bytes]) -> MessageParts:
+    """Build message parts of a video that is sent as frames."""
+    return tuple(context.build_image(jpeg) for jpeg in jpegs)
 
 
-def _opening(desk: Desk, prompt: Prompt) -> Parts:
-    parts: list[Text | Image | Video] = []
+def build_video_file_parts(context: PromptContext, path: Path, sha256: str) -> MessageParts:
+    """Build message parts of a video that is sent as a file."""
+    return (VideoPart(path, context.settings.fps, sha256),)
+
+
+def _prompt_parts(context: PromptContext, prompt: VideoPrompt) -> MessageParts:
+    parts: list[TextPart | ImagePart | VideoPart] = []
     for name in prompt.characters:
-        one = desk.cast[name]
-        kind = "a cartoon" if one.style == "cartoon" else "live action"
-        lines = [f"Reference sheet of {name}, from {one.show} ({kind})."]
-        if one.description:
-            lines.append(f"Looks: {one.description}")
-        sheet = desk.sheets[name]
+        member = context.cast[name]
+        kind = "a cartoon" if member.style == "cartoon" else "live action"
+        lines = [f"Reference sheet of {name}, from {member.show} ({kind})."]
+        if member.description:
+            lines.append(f"Looks: {member.description}")
+        sheet = context.reference_sheets[name]
         if sheet is None:
             lines.append("There is no picture; go by what you know of the character.")
-        parts.append(Text("\n".join(lines)))
+        parts.append(TextPart("\n".join(lines)))
         if sheet is not None:
-            parts.append(desk.image(sheet))
-    return (*parts, Text(f"The prompt that the video was generated from:\n{prompt.text()}"))
+            parts.append(context.build_image(sheet))
+    return (*parts, TextPart(f"The prompt that the video was generated from:\n{prompt.render()}"))
 
 
-def _video(label: str, desk: Desk, shown: Parts) -> Parts:
-    frames = sum(isinstance(part, Image) for part in shown)
-    rate = f"{desk.settings.fps:g} a second"
+def _video_parts(label: str, context: PromptContext, video: MessageParts) -> MessageParts:
+    frames = sum(isinstance(part, ImagePart) for part in video)
+    rate = f"{context.settings.fps:g} a second"
     if not frames:
-        return (Text(f"{label}:"), *shown)
-    return (Text(f"{label}: {frames} frames, {rate}, in the order of time:"), *shown)
+        return (TextPart(f"{label}:"), *video)
+    return (TextPart(f"{label}: {frames} frames, {rate}, in the order of time:"), *video)
 
 
-def _asked(desk: Desk, prompt: Prompt, aspect: Aspect, sample: int) -> Text:
-    one = desk.rubric.of(aspect, len(prompt.characters))
-    text = f"The aspect: {one.title}. {one.question.strip()}\n\nThe scale:\n{one.scale()}"
-    if desk.settings.effective_samples > 1:
-        # Each sample is a request, and so an answer, of its own.
-        text += f"\n\nThis is reading {sample + 1} of {desk.settings.effective_samples}, made on its own."
-    return Text(text)
+def _aspect_text(
+    context: PromptContext, prompt: VideoPrompt, aspect: Aspect, sample: int
+) -> TextPart:
+    rubric = context.rubric.aspect_rubric(aspect, len(prompt.characters))
+    text = f"The aspect: {rubric.title}. {rubric.question.strip()}"
+    text += f"\n\nThe scale:\n{rubric.format_scale()}"
+    samples = context.settings.effective_samples
+    if samples > 1:
+        # Distinct text per sample: the response cache then stores one answer for each.
+        text += f"\n\nThis is reading {sample + 1} of {samples}, made on its own."
+    return TextPart(text)
 
 
-def _question(name: str, desk: Desk, rules: str, parts: Parts, answer: type[Any]) -> Question[Any]:
-    return Question(
+def _build_question(
+    name: str, context: PromptContext, rules: str, parts: MessageParts, answer: type[Any]
+) -> VlmRequest[Any]:
+    return VlmRequest(
         id=name,
-        messages=(Message("system", (Text(rules.strip()),)), Message("user", parts)),
-        answer=answer,
+        messages=(ChatMessage("system", (TextPart(rules.strip()),)), ChatMessage("user", parts)),
+        response_model=answer,
         schema=strict_schema(answer),
-        max_output_tokens=desk.vlm.max_output_tokens,
-        temperature=desk.vlm.temperature,
-        reasoning_effort=desk.vlm.reasoning_effort,
+        max_output_tokens=context.vlm.max_output_tokens,
+        temperature=context.vlm.temperature,
+        reasoning_effort=context.vlm.reasoning_effort,
     )

@@ -1,6 +1,6 @@
-"""What the tables of a judge come to: means with intervals, win rates, strengths, score card.
+"""Summarize the judge's tables: mean ratings, win rates, strengths and negative controls.
 
-A missing answer is counted and stands for nothing: neither a low score nor a tie.
+Missing answers are counted separately, never as a low score or a tie.
 """
 
 from __future__ import annotations
@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import nan
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
 
 from mimix_core.benchmark.judge import statistics
-from mimix_core.benchmark.judge.negative_controls import BREAKS, CONTROLS, Control
-from mimix_core.benchmark.judge.rubric import ASPECTS, LOWEST, Aspect
-from mimix_core.benchmark.judge.statistics import Floats, Interval
-from mimix_core.tables import Row
+from mimix_core.benchmark.judge.negative_controls import CONTROL_ASPECTS, CONTROLS, Control
+from mimix_core.benchmark.judge.rubric import ASPECTS, MIN_SCORE, Aspect
+from mimix_core.benchmark.judge.statistics import ConfidenceInterval, Floats
+from mimix_core.tables import JudgementRow, PairwiseRow
 
-Mode = Literal["paper", "strict"]
+JudgeMode = Literal["paper", "strict"]
 
 PAPER_WEIGHTS: Mapping[Aspect, float] = {
     "identity": 0.3,
@@ -27,76 +28,80 @@ PAPER_WEIGHTS: Mapping[Aspect, float] = {
     "style": 0.25,
     "interaction": 0.15,
 }
-"""Of the aspects in the authors' overall score."""
+"""Weights of the aspects in the overall score of the paper's authors."""
 
 OVERALL = "overall"
 
-Ratings = dict[str, dict[str, dict[str, float]]]
-"""System -> aspect (or ``overall``) -> prompt id -> the mean of its samples."""
+MeanRatings = dict[str, dict[str, dict[str, float]]]
+"""System -> aspect (or ``overall``) -> prompt id -> mean over samples."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One system in one aspect. ``interval`` is None when no prompt has an answer.
+class RatingSummary:
+    """One system's rating in one aspect. ``interval`` is None when no prompt has an answer.
 
-    ``asked`` and ``missing`` count answers, not prompts; of ``overall`` they count prompts.
+    ``requested`` and ``missing`` count answers; for ``overall`` they count prompts.
     """
 
     system: str
     aspect: str
-    interval: Interval | None
-    asked: int
+    interval: ConfidenceInterval | None
+    requested: int
     missing: int
 
 
-def ratings(rows: Iterable[Row], mode: Mode) -> Ratings:
-    """Means over samples, and the overall score of prompts that have all four aspects."""
+def mean_ratings(rows: Iterable[JudgementRow], mode: JudgeMode) -> MeanRatings:
+    """Average samples, and compute the overall score of prompts that have all four aspects."""
     values: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
         if row["mode"] == mode and not row["control"] and row["value"] is not None:
             key = (row["system"], row["aspect"], row["prompt_id"])
             values.setdefault(key, []).append(row["value"])
-    found: Ratings = {}
-    for (system, aspect, prompt_id), given in sorted(values.items()):
-        found.setdefault(system, {}).setdefault(aspect, {})[prompt_id] = fmean(given)
-    for by_aspect in found.values():
-        whole = set.intersection(*(set(by_aspect.get(aspect, {})) for aspect in ASPECTS))
+    means: MeanRatings = {}
+    for (system, aspect, prompt_id), samples in sorted(values.items()):
+        means.setdefault(system, {}).setdefault(aspect, {})[prompt_id] = fmean(samples)
+    for by_aspect in means.values():
+        complete = set.intersection(*(set(by_aspect.get(aspect, {})) for aspect in ASPECTS))
         by_aspect[OVERALL] = {
             prompt_id: sum(PAPER_WEIGHTS[a] * by_aspect[a][prompt_id] for a in ASPECTS)
-            for prompt_id in sorted(whole)
+            for prompt_id in sorted(complete)
         }
-    return found
+    return means
 
 
-def lines(rows: Sequence[Row], mode: Mode) -> list[Line]:
-    """Each system's mean in each aspect and overall, with its interval over prompts."""
-    found = ratings(rows, mode)
-    result = []
-    own = [row for row in rows if row["mode"] == mode and not row["control"]]
-    for system in sorted({row["system"] for row in own}):
-        of_system = [row for row in own if row["system"] == system]
+def summarize_ratings(rows: Sequence[JudgementRow], mode: JudgeMode) -> list[RatingSummary]:
+    """Compute each system's mean in each aspect and overall, with intervals over prompts."""
+    means = mean_ratings(rows, mode)
+    summaries = []
+    selected = [row for row in rows if row["mode"] == mode and not row["control"]]
+    for system in sorted({row["system"] for row in selected}):
+        system_rows = [row for row in selected if row["system"] == system]
         for aspect in ASPECTS:
-            asked = [row for row in of_system if row["aspect"] == aspect]
-            missing = sum(row["value"] is None for row in asked)
-            values = found.get(system, {}).get(aspect, {})
-            result.append(Line(system, aspect, _interval(values), len(asked), missing))
-        prompts = len({row["prompt_id"] for row in of_system})
-        values = found.get(system, {}).get(OVERALL, {})
-        result.append(Line(system, OVERALL, _interval(values), prompts, prompts - len(values)))
-    return result
+            requested = [row for row in system_rows if row["aspect"] == aspect]
+            missing = sum(row["value"] is None for row in requested)
+            values = means.get(system, {}).get(aspect, {})
+            summaries.append(
+                RatingSummary(system, aspect, _interval(values), len(requested), missing)
+            )
+        prompts = len({row["prompt_id"] for row in system_rows})
+        values = means.get(system, {}).get(OVERALL, {})
+        summaries.append(
+            RatingSummary(system, OVERALL, _interval(values), prompts, prompts - len(values))
+        )
+    return summaries
 
 
-def _interval(by_prompt: Mapping[str, float]) -> Interval | None:
-    return statistics.interval(list(by_prompt.values())) if by_prompt else None
+def _interval(by_prompt: Mapping[str, float]) -> ConfidenceInterval | None:
+    return statistics.bootstrap_interval(list(by_prompt.values())) if by_prompt else None
 
 
 @dataclass(frozen=True)
-class CardLine:
-    """How often the judge rated a spoilt version below, with, or above its original.
+class ControlSummary:
+    """How often the judge rated a negative control below, equal to or above its original.
 
-    ``missing``: pairs of which one or both have no answer. ``no_room``: pairs whose original has
-    the lowest rating there is, so that nothing can be below it. ``share``: of ``below`` among all
-    other pairs; a tie is no success. None without any.
+    ``missing``: pairs without both answers. ``at_floor``: pairs whose original has the lowest
+    possible rating; they are excluded. ``share``: share of ``below`` among the remaining pairs
+    (ties are failures), None without any.
     """
 
     control: Control
@@ -105,73 +110,74 @@ class CardLine:
     tied: int
     above: int
     missing: int
-    no_room: int
-    share: Interval | None
+    at_floor: int
+    share: ConfidenceInterval | None
 
 
-def score_card(rows: Sequence[Row]) -> list[CardLine]:
-    """The judge's own score card: a line for each control that was judged."""
+def summarize_controls(rows: Sequence[JudgementRow]) -> list[ControlSummary]:
+    """Summarize how reliably the judge detects each kind of negative control."""
     values: dict[tuple[str, str, str, str], list[float]] = {}
     for row in rows:
         key = (row["system"], row["prompt_id"], row["aspect"], row["control"])
-        given = values.setdefault(key, [])
+        samples = values.setdefault(key, [])
         if row["mode"] == "strict" and row["value"] is not None:
-            given.append(row["value"])
-    found = []
+            samples.append(row["value"])
+    summaries = []
     for control in CONTROLS:
-        aspect = BREAKS[control]
+        aspect = CONTROL_ASPECTS[control]
         pairs = [key[:3] for key in sorted(values) if key[2:] == (aspect, control)]
         if not pairs:
             continue
-        both = [
-            (fmean(spoilt), fmean(original))
+        rated = [
+            (fmean(control_values), fmean(original_values))
             for pair in pairs
-            if (spoilt := values[(*pair, control)]) and (original := values.get((*pair, "")))
+            if (control_values := values[(*pair, control)])
+            and (original_values := values.get((*pair, "")))
         ]
-        room = [(spoilt, original) for spoilt, original in both if original > LOWEST]
-        below = [spoilt < original for spoilt, original in room]
-        found.append(
-            CardLine(
+        eligible = [(corrupted, original) for corrupted, original in rated if original > MIN_SCORE]
+        below = [corrupted < original for corrupted, original in eligible]
+        summaries.append(
+            ControlSummary(
                 control,
                 aspect,
                 below=sum(below),
-                tied=sum(spoilt == original for spoilt, original in room),
-                above=sum(spoilt > original for spoilt, original in room),
-                missing=len(pairs) - len(both),
-                no_room=len(both) - len(room),
-                share=statistics.proportion(sum(below), len(below)) if below else None,
+                tied=sum(corrupted == original for corrupted, original in eligible),
+                above=sum(corrupted > original for corrupted, original in eligible),
+                missing=len(pairs) - len(rated),
+                at_floor=len(rated) - len(eligible),
+                share=statistics.wilson_interval(sum(below), len(below)) if below else None,
             )
         )
-    return found
+    return summaries
 
 
 @dataclass(frozen=True)
-class PairLine:
-    """Two systems in one aspect. ``rate``: the left one's share of wins, a tie being half of one.
+class PairSummary:
+    """Two systems in one aspect. ``win_rate``: the left system's share of wins, a tie being 0.5.
 
-    ``compared``: duels in both orders that have both answers; ``missing``: those that have not.
-    ``consistent``: of the compared, how many say the same in either order. ``first_share``: how
-    often the video shown first won, of single answers that name a winner; 0.5 is a judge without a
-    preference for a place, None when no answer names one.
+    ``compared``: comparisons answered in both orders; ``missing``: the others. ``consistent``:
+    compared ones with the same result in both orders. ``first_position_share``: share of single
+    answers with a winner that chose the video shown first; 0.5 without position bias, None without
+    such answers.
     """
 
     aspect: str
     left: str
     right: str
-    rate: Interval | None
+    win_rate: ConfidenceInterval | None
     compared: int
     missing: int
     consistent: int
-    first_share: float | None
+    first_position_share: float | None
 
 
 @dataclass(frozen=True)
-class Strength:
+class BradleyTerryStrength:
     """A system's Bradley-Terry strength (log, mean zero over the systems) in one aspect.
 
-    All three are None where the duels that have both of their answers do not connect all systems:
-    nothing then says how one group of them stands to the other. The bounds are None where they hang
-    together by so few prompts that no resampling connects them.
+    All three values are None when the complete comparisons do not connect all systems, because the
+    strengths of separate groups are not comparable. The bounds are None when no bootstrap sample
+    connects them.
     """
 
     aspect: str
@@ -181,102 +187,109 @@ class Strength:
     high: float | None
 
 
-def pair_lines(duels: Sequence[Row]) -> list[PairLine]:
-    """Win rates of each pair of systems in each aspect, with intervals over prompts.
+def summarize_pairs(comparisons: Sequence[PairwiseRow]) -> list[PairSummary]:
+    """Compute win rates of each pair of systems in each aspect, with intervals over prompts.
 
-    A duel counts in both of its orders or not at all, so that a preference for the first place
-    cancels out.
+    Only comparisons answered in both orders count: position bias cancels out.
     """
-    found = []
-    ordered = sorted(duels, key=_pair)
-    for (aspect, left, right), group in groupby(ordered, key=_pair):
+    summaries = []
+    ordered = sorted(comparisons, key=_pair_key)
+    for (aspect, left, right), group in groupby(ordered, key=_pair_key):
         rows = list(group)
-        whole = _whole(rows)
-        shares: dict[str, list[float]] = {}
-        for one, other in whole:
-            shares.setdefault(one["prompt_id"], []).append(fmean([_won(one), _won(other)]))
+        complete = _complete_comparisons(rows)
+        scores: dict[str, list[float]] = {}
+        for one, other in complete:
+            score = fmean([_left_score(one), _left_score(other)])
+            scores.setdefault(one["prompt_id"], []).append(score)
         decided = [row for row in rows if row["winner"] in ("left", "right")]
-        found.append(
-            PairLine(
+        summaries.append(
+            PairSummary(
                 aspect,
                 left,
                 right,
-                rate=_interval({prompt: fmean(given) for prompt, given in shares.items()}),
-                compared=len(whole),
-                missing=len(rows) // 2 - len(whole),
-                consistent=sum(one["winner"] == other["winner"] for one, other in whole),
-                first_share=fmean(row["winner"] == row["first"] for row in decided)
+                win_rate=_interval({prompt: fmean(values) for prompt, values in scores.items()}),
+                compared=len(complete),
+                missing=len(rows) // 2 - len(complete),
+                consistent=sum(one["winner"] == other["winner"] for one, other in complete),
+                first_position_share=fmean(row["winner"] == row["first"] for row in decided)
                 if decided
                 else None,
             )
         )
-    return found
+    return summaries
 
 
-def strengths(duels: Sequence[Row]) -> list[Strength]:
-    """Bradley-Terry strengths of all systems in each aspect, with bootstrap bounds over prompts.
+def estimate_strengths(comparisons: Sequence[PairwiseRow]) -> list[BradleyTerryStrength]:
+    """Estimate Bradley-Terry strengths in each aspect, with bootstrap bounds over prompts.
 
-    An aspect that no duel asked about has no line.
+    Aspects without any comparison are omitted.
     """
-    found = []
+    strengths = []
     for aspect in ASPECTS:
-        rows = sorted((row for row in duels if row["aspect"] == aspect), key=_pair)
-        systems = sorted({row[side] for row in rows for side in ("left_system", "right_system")})
+        rows = sorted((row for row in comparisons if row["aspect"] == aspect), key=_pair_key)
+        systems = sorted(
+            {name for row in rows for name in (row["left_system"], row["right_system"])}
+        )
         if not rows:
             continue
-        wins_PNN = _wins(rows, systems)
+        wins_PNN = _count_wins(rows, systems)
         try:
             point = statistics.bradley_terry(wins_PNN.sum(0))
         except ValueError:
-            found += [Strength(aspect, system, None, None, None) for system in systems]
+            strengths += [
+                BradleyTerryStrength(aspect, system, None, None, None) for system in systems
+            ]
             continue
-        draws = _strength_draws(wins_PNN)
+        draws = _bootstrap_strengths(wins_PNN)
         for number, system in enumerate(systems):
-            low, high = statistics.bounds(draws[:, number]) if len(draws) else (None, None)
-            found.append(Strength(aspect, system, float(point[number]), low, high))
-    return found
+            low = high = None
+            if len(draws):
+                low, high = statistics.percentile_bounds(draws[:, number])
+            strengths.append(BradleyTerryStrength(aspect, system, float(point[number]), low, high))
+    return strengths
 
 
-STRENGTH_DRAWS = 500
+STRENGTH_BOOTSTRAP_DRAWS = 500
 
 
-def _strength_draws(wins_PNN: Floats) -> Floats:
-    """Strengths [draws, N] of resampled prompts, of draws that connect all systems."""
-    found = []
-    for chosen in statistics.resampled(len(wins_PNN), draws=STRENGTH_DRAWS):
+def _bootstrap_strengths(wins_PNN: Floats) -> Floats:
+    """Compute strengths [draws, N] of resampled prompts; skips draws with unconnected systems."""
+    draws = []
+    for indices in statistics.bootstrap_indices(len(wins_PNN), draws=STRENGTH_BOOTSTRAP_DRAWS):
         try:
-            found.append(statistics.bradley_terry(wins_PNN[chosen].sum(0)))
+            draws.append(statistics.bradley_terry(wins_PNN[indices].sum(0)))
         except ValueError:
             continue
-    return np.reshape(found, (-1, wins_PNN.shape[1]))
+    return np.reshape(draws, (-1, wins_PNN.shape[1]))
 
 
-def _wins(rows: Sequence[Row], systems: Sequence[str]) -> Floats:
-    """How often each beat each, by prompt: [prompts, N, N]. Only duels whole in both orders."""
+def _count_wins(rows: Sequence[PairwiseRow], systems: Sequence[str]) -> Floats:
+    """Count wins [prompts, N, N] of each system over each other in complete comparisons."""
     prompts = sorted({row["prompt_id"] for row in rows})
     wins_PNN = np.zeros((len(prompts), len(systems), len(systems)))
-    for pair in _whole(rows):
+    for pair in _complete_comparisons(rows):
         for row in pair:
             prompt = prompts.index(row["prompt_id"])
-            left, right = (systems.index(row[s]) for s in ("left_system", "right_system"))
-            wins_PNN[prompt, left, right] += _won(row)
-            wins_PNN[prompt, right, left] += 1 - _won(row)
+            left, right = systems.index(row["left_system"]), systems.index(row["right_system"])
+            wins_PNN[prompt, left, right] += _left_score(row)
+            wins_PNN[prompt, right, left] += 1 - _left_score(row)
     return wins_PNN
 
 
-def _whole(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
-    """The two orders of each duel of which both have an answer."""
-    halves: dict[tuple[str, str, str, str, int], dict[int, Row]] = {}
+def _complete_comparisons(rows: Sequence[PairwiseRow]) -> list[tuple[PairwiseRow, PairwiseRow]]:
+    """Pair the two orders of each comparison that is answered in both."""
+    orders: dict[tuple[str, str, str, str, int], dict[int, PairwiseRow]] = {}
     for row in rows:
         if row["winner"] is not None:
-            key = (row["prompt_id"], *_pair(row), row["sample"] // 2)
-            halves.setdefault(key, {})[row["sample"] % 2] = row
-    return [(both[0], both[1]) for both in halves.values() if len(both) == 2]
+            key = (row["prompt_id"], *_pair_key(row), row["sample"] // 2)
+            orders.setdefault(key, {})[row["sample"] % 2] = row
+    return [(both[0], both[1]) for both in orders.values() if len(both) == 2]
 
 
-def _won(row: Row) -> float:
-    return {"left": 1.0, "tie": 0.5, "right": 0.0}[row["winner"]]
+def _left_score(row: PairwiseRow) -> float:
+    """Score the left system of an answered comparison: 1 for a win, 0.5 for a tie."""
+    return {"left": 1.0, "tie": 0.5, "right": 0.0, None: nan}[row["winner"]]
 
 
-def _pair(row: Row) -> tuple[str, str, str]:
+def _pair_key(row: PairwiseRow) -> tuple[str, str, str]:
     return row["aspect"], row["left_system"], row["right_system"]

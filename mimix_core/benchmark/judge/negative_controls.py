@@ -1,8 +1,8 @@
-"""Negative controls: spoilt versions of a video, which a judge that sees must rate lower.
+"""Create negative controls: corrupted versions of a video that a good judge rates lower.
 
-Three are made of the frames: one frame frozen, time reversed, every frame redrawn as a grey pencil
-sketch (no show's style). In the fourth the video stays and the names are swapped: it is judged as
-if the prompt had asked for other characters, whose reference sheets are shown.
+Three corrupt the frames: one frame frozen, time reversed, every frame redrawn as a gray pencil
+sketch (not the style of any show). The fourth leaves the video and swaps the names: it is judged
+against a prompt with other characters, and their reference sheets are shown.
 """
 
 from __future__ import annotations
@@ -19,112 +19,121 @@ from numpy.typing import NDArray
 
 from mimix_core.benchmark.judge.judge_inputs import CastMember
 from mimix_core.benchmark.judge.rubric import Aspect
-from mimix_core.domain.prompts import Prompt
+from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.media import ClipWriter, UnreadableVideo, open_video, to_display_rgb
 
 Control = Literal["swapped-identities", "frozen-frame", "reversed-time", "restyled-frames"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
-BREAKS: dict[Control, Aspect] = {
+CONTROL_ASPECTS: dict[Control, Aspect] = {
     "swapped-identities": "identity",
     "frozen-frame": "motion",
     "reversed-time": "motion",
     "restyled-frames": "style",
 }
-"""The aspect that each control spoils, and is judged in."""
+"""The aspect that each control corrupts and is judged in."""
 
 _CRF, _PRESET = 8, "veryfast"
-"""Little is lost in the second encode: what is to be seen is the control, not the coder."""
+"""High quality: the judge shall see the corruption, not artifacts of the second encode."""
 
 
-def make(control: Control, source: Path, target: Path, *, side: int) -> None:
-    """Write the spoilt version of a video: as many frames at its own rate, at most ``side`` wide.
+def write_control_video(control: Control, source: Path, target: Path, *, max_side: int) -> None:
+    """Write the corrupted version of a video with the same frame count and rate.
 
-    Raises UnreadableVideo, EncodeFailed; ValueError for the control that leaves the frames alone.
+    ``max_side``: maximum length of the longer side in pixels. Raises UnreadableVideo, EncodeFailed;
+    ValueError for swapped identities, which leave the frames unchanged.
     """
     with open_video(source, threads=1) as video:
         rate = video.info.rate
         if rate <= 0:
-            raise UnreadableVideo("states no frame rate")
-        frames = [_even(to_display_rgb(frame, video.info), side) for frame in video.frames()]
+            raise UnreadableVideo("has no frame rate")
+        frames = [
+            _fit_even_size(to_display_rgb(frame, video.info), max_side) for frame in video.frames()
+        ]
     target.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     with ClipWriter(target, width, height, crf=_CRF, preset=_PRESET, rate=rate) as writer:
-        for image_HWC in spoilt(control, frames):
+        for image_HWC in corrupt_frames(control, frames):
             writer.write_rgb(image_HWC)
 
 
-def spoilt(control: Control, frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """The frames [height, width, 3] of the spoilt version. Raises ValueError, see ``make``."""
+def corrupt_frames(
+    control: Control, frames: Sequence[NDArray[np.uint8]]
+) -> list[NDArray[np.uint8]]:
+    """Corrupt frames [height, width, 3]. Raises ValueError as ``write_control_video`` does."""
     match control:
         case "frozen-frame":
             return [frames[len(frames) // 2]] * len(frames)
         case "reversed-time":
             return list(reversed(frames))
         case "restyled-frames":
-            return [sketched(image_HWC) for image_HWC in frames]
+            return [pencil_sketch(image_HWC) for image_HWC in frames]
         case "swapped-identities":
-            raise ValueError("swapped identities leave the frames as they are")
+            raise ValueError("swapped identities leave the frames unchanged")
 
 
-def sketched(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture as a grey pencil sketch: its brightness divided by its own blur."""
-    grey_HW = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY)
-    sigma = max(grey_HW.shape) / 80
-    blur_HW = cv2.GaussianBlur(grey_HW, (0, 0), sigma)
-    sketch_HW = cv2.divide(grey_HW, blur_HW, scale=255)
+def pencil_sketch(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn an image into a gray pencil sketch: its luma divided by its blurred luma."""
+    gray_HW = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY)
+    sigma = max(gray_HW.shape) / 80
+    blur_HW = cv2.GaussianBlur(gray_HW, (0, 0), sigma)
+    sketch_HW = cv2.divide(gray_HW, blur_HW, scale=255)
     sketch_HWC: NDArray[np.uint8] = np.repeat(sketch_HW[:, :, None], 3, axis=2)
     return sketch_HWC
 
 
-def swapped(prompt: Prompt, cast: Sequence[CastMember]) -> Prompt | None:
-    """The prompt with other characters in the same actions; None when the cast has too few.
+def swap_characters(prompt: VideoPrompt, cast: Sequence[CastMember]) -> VideoPrompt | None:
+    """Replace the characters of a prompt in the same actions; None when the cast has too few.
 
-    Those who differ most come first: of the other style, then of another show; among equals the
-    order is drawn from the prompt's id, so that not one character stands in for all.
+    The most different characters are preferred: of the other style, then of another show. Ties are
+    broken pseudo-randomly by the prompt's id, so that replacements vary between prompts.
     """
-    known = {one.name: one for one in cast}
+    members = {member.name: member for member in cast}
     new: dict[str, str] = {}
     for name in prompt.characters:
-        own = known[name]
-        free = [
-            one
-            for one in cast
-            if one.name not in prompt.characters and one.name not in new.values()
+        original = members[name]
+        available = [
+            member
+            for member in cast
+            if member.name not in prompt.characters and member.name not in new.values()
         ]
-        if not free:
+        if not available:
             return None
-        new[name] = min(free, key=lambda one: _likeness(own, one, prompt.id)).name
+        new[name] = min(available, key=lambda member: _swap_order(original, member, prompt.id)).name
     names = re.compile(
         "|".join(rf"\b{re.escape(name)}\b" for name in sorted(new, key=len, reverse=True))
     )
 
-    def renamed(text: str) -> str:
-        return names.sub(lambda found: new[found.group()], text)
+    def rename(text: str) -> str:
+        return names.sub(lambda match: new[match.group()], text)
 
     return prompt.model_copy(
         update={
             "characters": tuple(new[name] for name in prompt.characters),
             "actions": tuple(
-                one.model_copy(update={"name": new[one.name], "action": renamed(one.action)})
-                for one in prompt.actions
+                action.model_copy(
+                    update={"name": new[action.name], "action": rename(action.action)}
+                )
+                for action in prompt.actions
             ),
-            "setting": renamed(prompt.setting),
+            "setting": rename(prompt.setting),
         }
     )
 
 
-def _likeness(own: CastMember, other: CastMember, prompt_id: str) -> tuple[bool, bool, str]:
-    drawn = hashlib.sha256(f"{prompt_id} {own.name} {other.name}".encode()).hexdigest()
-    return own.style == other.style, own.show == other.show, drawn
+def _swap_order(original: CastMember, other: CastMember, prompt_id: str) -> tuple[bool, bool, str]:
+    digest = hashlib.sha256(f"{prompt_id} {original.name} {other.name}".encode()).hexdigest()
+    return original.style == other.style, original.show == other.show, digest
 
 
-def _even(image_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """At most ``side`` pixels on the longer side, both even, as the encoder wants them."""
+def _fit_even_size(image_HWC: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
+    """Scale down to at most ``max_side`` pixels and to even sides, as the encoder requires."""
     height, width = image_HWC.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    high, wide = (max(2, int(length * scale) // 2 * 2) for length in (height, width))
+    scale = min(1.0, max_side / max(height, width))
+    new_height, new_width = (max(2, int(length * scale) // 2 * 2) for length in (height, width))
     if scale < 1:
-        small: NDArray[np.uint8] = cv2.resize(image_HWC, (wide, high), interpolation=cv2.INTER_AREA)
+        small: NDArray[np.uint8] = cv2.resize(
+            image_HWC, (new_width, new_height), interpolation=cv2.INTER_AREA
+        )
         return small
-    return np.ascontiguousarray(image_HWC[:high, :wide])
+    return np.ascontiguousarray(image_HWC[:new_height, :new_width])

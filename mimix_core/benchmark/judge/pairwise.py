@@ -1,4 +1,4 @@
-"""Stage ``duels``: any two systems' videos of a prompt side by side, in both orders."""
+"""Stage ``duels``: compare the videos of any two systems for a prompt, in both orders."""
 
 from __future__ import annotations
 
@@ -8,26 +8,40 @@ from itertools import combinations
 from pathlib import Path
 
 from mimix_core.benchmark.judge import judge_prompts
-from mimix_core.benchmark.judge.evaluation_plan import Screen, Subject, desk, subjects
-from mimix_core.benchmark.judge.judge_client import Heard, Judge, Wanted, judge_vlm, row_of
+from mimix_core.benchmark.judge.evaluation_plan import (
+    EvaluationItem,
+    JudgeVideoLoader,
+    list_evaluation_items,
+    load_prompt_context,
+)
+from mimix_core.benchmark.judge.judge_client import (
+    JudgeClient,
+    Judgement,
+    JudgeRequest,
+    build_answer_row,
+    require_judge_vlm,
+)
 from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
 from mimix_core.benchmark.judge.judge_prompts import Verdict
-from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, stated_version
+from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, rubric_version
 from mimix_core.engine import progress
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.tables import Reason
 from mimix_core.tables.judge_tables import DUELS
-from mimix_core.vlm import Question
+from mimix_core.vlm import VlmRequest
 
 
 @dataclass(frozen=True)
-class Duel:
-    """Sample 2j shows the left system's video first, sample 2j + 1 the right one's."""
+class PairwiseComparison:
+    """A comparison of two systems' videos of a prompt in one aspect.
 
-    left: Subject
-    right: Subject
+    Even samples show the left system's video first, odd ones the right system's.
+    """
+
+    left: EvaluationItem
+    right: EvaluationItem
     aspect: Aspect
     sample: int
 
@@ -37,88 +51,101 @@ class Duel:
         return f"{self.left.prompt.id}/{pair}/{self.aspect}/{self.sample}"
 
     @property
-    def first(self) -> str:
+    def first_side(self) -> str:
         return "right" if self.sample % 2 else "left"
 
     @property
-    def absent(self) -> str:
-        """Why there is nothing to compare; empty when there is."""
-        gone = [one.system for one in (self.left, self.right) if one.video is None]
-        return f"no video of {' and '.join(gone)}" if gone else ""
+    def missing_reason(self) -> str:
+        """Which videos are missing; empty when both exist."""
+        missing = [item.system for item in (self.left, self.right) if item.video is None]
+        return f"no video of {' and '.join(missing)}" if missing else ""
 
-    def winner(self, verdict: Verdict) -> str:
-        """Left, right or tie, of what is first and second in the verdict."""
+    def winner_side(self, verdict: Verdict) -> str:
+        """Convert a verdict's first, second or tie into left, right or tie."""
         if verdict.winner == "tie":
             return "tie"
         if verdict.winner == "first":
-            return self.first
-        return "left" if self.first == "right" else "right"
+            return self.first_side
+        return "left" if self.first_side == "right" else "right"
 
 
-def duels(inputs: JudgeInputs, settings: JudgeSettings) -> list[Duel]:
-    """All that are to be asked; systems in the order of their names, whoever was given first."""
-    by_prompt: dict[str, list[Subject]] = {}
-    for one in subjects(inputs):
-        by_prompt.setdefault(one.prompt.id, []).append(one)
+def list_comparisons(inputs: JudgeInputs, settings: JudgeSettings) -> list[PairwiseComparison]:
+    """List all comparisons; systems are paired in the order of their names."""
+    by_prompt: dict[str, list[EvaluationItem]] = {}
+    for item in list_evaluation_items(inputs):
+        by_prompt.setdefault(item.prompt.id, []).append(item)
     return [
-        Duel(left, right, aspect, sample)
-        for videos in by_prompt.values()
-        for left, right in combinations(sorted(videos, key=lambda one: one.system), 2)
+        PairwiseComparison(left, right, aspect, sample)
+        for items in by_prompt.values()
+        for left, right in combinations(sorted(items, key=lambda item: item.system), 2)
         for aspect in ASPECTS
         for sample in range(settings.samples_per_question)
     ]
 
 
 def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
-    """One row per prompt, pair of systems, aspect and sample. Writes no files.
+    """Compare all pairs of systems: one row per prompt, pair, aspect and sample. Writes no files.
 
-    A row without an answer has no winner and a reason. Raises BadInput in mode paper, for a single
+    A row without an answer has no winner but a reason. Raises BadInput in mode paper, for a single
     system, and as the stage ``judgements`` does.
     """
     if settings.mode != "strict":
-        raise BadInput("mode paper compares no systems", fix="judge.mode: strict")
+        raise BadInput("mode paper does not compare systems", fix="Set judge.mode: strict")
     if len(inputs.systems) < 2:
-        raise BadInput("one system alone has nobody to be compared with", fix="Give two or more.")
-    given = desk(inputs, settings, judge_vlm(settings))
-    screen = Screen(given, out)
-    asked = {duel.id: duel for duel in duels(inputs, settings)}
+        raise BadInput("a comparison needs two systems or more", fix="Specify another system.")
+    context = load_prompt_context(inputs, settings, require_judge_vlm(settings))
+    loader = JudgeVideoLoader(context, out)
+    comparisons = {comparison.id: comparison for comparison in list_comparisons(inputs, settings)}
 
-    def question(duel: Duel) -> Question[Verdict]:
-        order = (duel.left, duel.right) if duel.first == "left" else (duel.right, duel.left)
-        shown = (screen.shown(order[0]), screen.shown(order[1]))
-        return judge_prompts.comparison(
-            duel.id, given, duel.left.prompt, shown, duel.aspect, duel.sample
+    def build_question(comparison: PairwiseComparison) -> VlmRequest[Verdict]:
+        order = (
+            (comparison.left, comparison.right)
+            if comparison.first_side == "left"
+            else (comparison.right, comparison.left)
+        )
+        videos = (loader.load_parts(order[0]), loader.load_parts(order[1]))
+        return judge_prompts.build_comparison_question(
+            comparison.id,
+            context,
+            comparison.left.prompt,
+            videos,
+            comparison.aspect,
+            comparison.sample,
         )
 
-    wanted = [Wanted(d.id, partial(question, d)) for d in asked.values() if not d.absent]
-    heard: dict[str, Heard[Verdict]] = {
-        name: Heard(None, Reason.NO_VIDEO, duel.absent)
-        for name, duel in asked.items()
-        if duel.absent
-    } | Judge(settings, inputs.answers).hear(wanted, progress.report_progress)
-    version = stated_version(given.rubric, inputs.rubric)
+    requests = [
+        JudgeRequest(name, partial(build_question, comparison))
+        for name, comparison in comparisons.items()
+        if not comparison.missing_reason
+    ]
+    judgements: dict[str, Judgement[Verdict]] = {
+        name: Judgement(None, Reason.NO_VIDEO, comparison.missing_reason)
+        for name, comparison in comparisons.items()
+        if comparison.missing_reason
+    } | JudgeClient(settings, inputs.response_cache).evaluate(requests, progress.report_progress)
+    version = rubric_version(context.rubric, inputs.rubric)
     rows = [
-        row_of(
-            answer := heard[name],
-            "" if answer.value is None else answer.value.analysis,
+        build_answer_row(
+            judgement := judgements[name],
+            "" if judgement.value is None else judgement.value.analysis,
             version,
             duel_id=name,
-            prompt_id=duel.left.prompt.id,
-            category=duel.left.prompt.category,
-            aspect=duel.aspect,
-            left_system=duel.left.system,
-            right_system=duel.right.system,
-            first=duel.first,
-            sample=duel.sample,
-            winner=None if answer.value is None else duel.winner(answer.value),
+            prompt_id=comparison.left.prompt.id,
+            category=comparison.left.prompt.category,
+            aspect=comparison.aspect,
+            left_system=comparison.left.system,
+            right_system=comparison.right.system,
+            first=comparison.first_side,
+            sample=comparison.sample,
+            winner=None if judgement.value is None else comparison.winner_side(judgement.value),
         )
-        for name, duel in asked.items()
+        for name, comparison in comparisons.items()
     ]
     pairs = len(inputs.systems) * (len(inputs.systems) - 1) // 2
     return StageReport(
         rows=rows,
         rows_in=len(inputs.prompts) * pairs * len(ASPECTS) * settings.samples_per_question,
-        notes={"missing": sum(one.value is None for one in heard.values())},
+        notes={"missing": sum(judgement.value is None for judgement in judgements.values())},
     )
 
 

@@ -1,4 +1,4 @@
-"""The rubric: what a judge is told, versioned, with an anchor at every step of the scale."""
+"""Load the rubric: versioned instructions to the judge with an anchor for each scale step."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator
 
-from mimix_core.domain.library import invalid, read_yaml
 from mimix_core.engine.artifacts import FileRef, FrozenModel
+from mimix_core.engine.yaml_files import read_yaml_file, validation_error
 from mimix_core.errors import BadInput
 
-DEFAULT = Path(__file__).parent / "rubrics" / "rubric-v1.yaml"
+DEFAULT_RUBRIC = Path(__file__).parent / "rubrics" / "rubric-v1.yaml"
 
 Aspect = Literal["identity", "motion", "style", "interaction"]
 ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 
-LOWEST, HIGHEST = 1, 10
+MIN_SCORE, MAX_SCORE = 1, 10
 
 
 class AspectRubric(FrozenModel):
-    """One aspect: what is asked, and what each step of the scale looks like."""
+    """One aspect: its question and a description (anchor) of each step of the scale."""
 
     title: str = Field(min_length=1)
     question: str = Field(min_length=1)
@@ -29,19 +29,19 @@ class AspectRubric(FrozenModel):
     @field_validator("anchors")
     @classmethod
     def _every_step(cls, anchors: dict[int, str]) -> dict[int, str]:
-        if sorted(anchors) != list(range(LOWEST, HIGHEST + 1)):
-            raise ValueError(f"an anchor is wanted for each step from {LOWEST} to {HIGHEST}")
+        if sorted(anchors) != list(range(MIN_SCORE, MAX_SCORE + 1)):
+            raise ValueError(f"needs an anchor for each step from {MIN_SCORE} to {MAX_SCORE}")
         if len(set(anchors.values())) != len(anchors) or not all(anchors.values()):
-            raise ValueError("two steps have one anchor, or one has none")
+            raise ValueError("two steps have the same anchor, or one has an empty anchor")
         return dict(sorted(anchors.items()))
 
-    def scale(self) -> str:
-        """The anchors, a line each."""
+    def format_scale(self) -> str:
+        """Format the anchors, one per line."""
         return "\n".join(f"{step}: {anchor}" for step, anchor in self.anchors.items())
 
 
-class Aspects(FrozenModel):
-    """``environment`` stands in for ``interaction`` where there is a single character."""
+class AspectRubrics(FrozenModel):
+    """The rubric of each aspect; ``environment`` replaces ``interaction`` for one character."""
 
     identity: AspectRubric
     motion: AspectRubric
@@ -51,44 +51,44 @@ class Aspects(FrozenModel):
 
 
 class Rubric(FrozenModel):
-    """``rules``: for ratings of one video; ``duel``: for comparisons of two."""
+    """A complete rubric. ``rules``: system prompt of ratings; ``duel``: of comparisons."""
 
     version: str = Field(pattern=r"^[A-Za-z0-9._]+$")
     rules: str = Field(min_length=1)
     duel: str = Field(min_length=1)
-    aspects: Aspects
+    aspects: AspectRubrics
 
-    def of(self, aspect: Aspect, characters: int) -> AspectRubric:
-        """What is asked about an aspect of a video with so many characters."""
-        found: AspectRubric = (
+    def aspect_rubric(self, aspect: Aspect, characters: int) -> AspectRubric:
+        """Return the rubric of an aspect for a video with that many characters."""
+        rubric: AspectRubric = (
             self.aspects.environment
             if aspect == "interaction" and characters == 1
             else getattr(self.aspects, aspect)
         )
-        return found
+        return rubric
 
 
-def read_rubric(path: Path) -> Rubric:
-    """Read and check a rubric. Raises BadInput that names every problem, its line and key."""
-    document, lines = read_yaml(path)
+def load_rubric(path: Path) -> Rubric:
+    """Load and validate a rubric. Raises BadInput that lists every problem with line and key."""
+    document, lines = read_yaml_file(path)
     try:
         return Rubric.model_validate(document)
     except ValidationError as error:
-        raise invalid(path, error, lines) from error
+        raise validation_error(path, error, lines) from error
 
 
-def stated_version(rubric: Rubric, file: FileRef) -> str:
-    """What rows say: the rubric's own version, and eight digits of what the file holds.
+def rubric_version(rubric: Rubric, file: FileRef) -> str:
+    """Return the rubric's version plus eight digits of the file's digest, for table rows.
 
-    An edited rubric that kept its number is told from the original by the digits.
+    The digits distinguish an edited rubric with an unchanged version number.
     """
     return f"{rubric.version}-{file.sha256[:8]}"
 
 
-def default_or(path: Path | None) -> Path:
-    """The settings' rubric, else the one that comes with MiMix. Raises BadInput for no file."""
+def resolve_rubric_path(path: Path | None) -> Path:
+    """Return the configured rubric's path, else the built-in one's. Raises BadInput if missing."""
     if path is not None and not path.is_file():
         raise BadInput(
             f"no file {path}", where="settings, key judge.rubric", fix="Correct the path."
         )
-    return path or DEFAULT
+    return path or DEFAULT_RUBRIC

@@ -1,4 +1,4 @@
-"""Stage ``judgements``: each system's video of each prompt, rated in four aspects by a model."""
+"""Stage ``judgements``: let a model rate each system's video of each prompt in four aspects."""
 
 from __future__ import annotations
 
@@ -7,88 +7,108 @@ from functools import partial
 from pathlib import Path
 
 from mimix_core.benchmark.judge import judge_prompts
-from mimix_core.benchmark.judge.evaluation_plan import Screen, Subject, controls, desk, subjects
-from mimix_core.benchmark.judge.judge_client import Heard, Judge, Wanted, judge_vlm, row_of
+from mimix_core.benchmark.judge.evaluation_plan import (
+    EvaluationItem,
+    JudgeVideoLoader,
+    list_control_items,
+    list_evaluation_items,
+    load_prompt_context,
+)
+from mimix_core.benchmark.judge.judge_client import (
+    JudgeClient,
+    Judgement,
+    JudgeRequest,
+    build_answer_row,
+    require_judge_vlm,
+)
 from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
 from mimix_core.benchmark.judge.judge_prompts import Rating
-from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, stated_version
+from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, rubric_version
 from mimix_core.engine import progress
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.tables import Reason
 from mimix_core.tables.judge_tables import JUDGEMENTS
-from mimix_core.vlm import Question
+from mimix_core.vlm import VlmRequest
 
-FOLDER = "controls"
+CONTROLS_FOLDER = "controls"
 
-Asked = tuple[Subject, Aspect, int]
+RatingTask = tuple[EvaluationItem, Aspect, int]
+"""Video, aspect and sample number."""
 
 
 def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
-    """One row per video, aspect and sample; a row without an answer has no value and a reason.
+    """Rate all videos: one row per video, aspect and sample.
 
-    In mode strict some videos are judged in spoilt versions, too (``controls``), which are written
-    below ``out``. Notes: how many answers are missing. Raises BadInput when nothing judges, a
-    reference or the rubric is not readable, or the budget is spent; Transient in an outage.
+    A row without an answer has no value but a reason. Mode strict also rates negative controls of
+    some videos, written to ``controls`` below ``out``. Notes: number of missing answers. Raises
+    BadInput when no judge model is configured, a reference image or the rubric is unreadable, the
+    budget is spent or every request is rejected; Transient in an outage.
     """
-    given = desk(inputs, settings, judge_vlm(settings))
-    spoilt = controls(inputs, settings)
-    asked = {
-        f"{one.id}/{settings.mode}/{aspect}/{sample}": (one, aspect, sample)
-        for one in (*subjects(inputs), *spoilt)
-        for aspect in one.aspects
+    context = load_prompt_context(inputs, settings, require_judge_vlm(settings))
+    controls = list_control_items(inputs, settings)
+    tasks = {
+        f"{item.id}/{settings.mode}/{aspect}/{sample}": (item, aspect, sample)
+        for item in (*list_evaluation_items(inputs), *controls)
+        for aspect in item.aspects
         for sample in range(settings.effective_samples)
     }
-    screen = Screen(given, out / FOLDER)
+    loader = JudgeVideoLoader(context, out / CONTROLS_FOLDER)
 
-    def question(name: str, one: Subject, aspect: Aspect, sample: int) -> Question[Rating]:
-        return judge_prompts.rating(name, given, one.prompt, screen.shown(one), aspect, sample)
+    def build_question(
+        name: str, item: EvaluationItem, aspect: Aspect, sample: int
+    ) -> VlmRequest[Rating]:
+        return judge_prompts.build_rating_question(
+            name, context, item.prompt, loader.load_parts(item), aspect, sample
+        )
 
-    heard = hear(asked, question, Judge(settings, inputs.answers))
-    version = stated_version(given.rubric, inputs.rubric)
+    judgements = collect_ratings(
+        tasks, build_question, JudgeClient(settings, inputs.response_cache)
+    )
+    version = rubric_version(context.rubric, inputs.rubric)
     rows = [
-        row_of(
-            answer := heard[name],
-            "" if answer.value is None else answer.value.analysis,
+        build_answer_row(
+            judgement := judgements[name],
+            "" if judgement.value is None else judgement.value.analysis,
             version,
             judgement_id=name,
-            system=one.system,
-            video_id=one.id,
-            prompt_id=one.prompt.id,
-            category=one.prompt.category,
-            control=one.control or "",
+            system=item.system,
+            video_id=item.id,
+            prompt_id=item.prompt.id,
+            category=item.prompt.category,
+            control=item.control or "",
             mode=settings.mode,
             aspect=aspect,
             sample=sample,
-            value=None if answer.value is None else float(answer.value.score),
+            value=None if judgement.value is None else float(judgement.value.score),
         )
-        for name, (one, aspect, sample) in asked.items()
+        for name, (item, aspect, sample) in tasks.items()
     ]
     videos = len(inputs.prompts) * len(inputs.systems)
     return StageReport(
         rows=rows,
-        rows_in=(videos * len(ASPECTS) + len(spoilt)) * settings.effective_samples,
-        notes={"missing": sum(one.value is None for one in heard.values())},
+        rows_in=(videos * len(ASPECTS) + len(controls)) * settings.effective_samples,
+        notes={"missing": sum(judgement.value is None for judgement in judgements.values())},
     )
 
 
-def hear(
-    asked: dict[str, Asked],
-    question: Callable[[str, Subject, Aspect, int], Question[Rating]],
-    judge: Judge,
-) -> dict[str, Heard[Rating]]:
-    """The answers to all that can be asked, and the reason of what cannot be."""
-    absent: dict[str, Heard[Rating]] = {
-        name: Heard(None, Reason.NO_VIDEO, one.absent)
-        for name, (one, _, _) in asked.items()
-        if one.video is None
+def collect_ratings(
+    tasks: dict[str, RatingTask],
+    build_question: Callable[[str, EvaluationItem, Aspect, int], VlmRequest[Rating]],
+    client: JudgeClient,
+) -> dict[str, Judgement[Rating]]:
+    """Collect the ratings of existing videos, and failures for missing videos."""
+    failures: dict[str, Judgement[Rating]] = {
+        name: Judgement(None, Reason.NO_VIDEO, item.missing_reason)
+        for name, (item, _, _) in tasks.items()
+        if item.video is None
     }
-    wanted = [
-        Wanted(name, partial(question, name, *rest))
-        for name, rest in asked.items()
-        if name not in absent
+    requests = [
+        JudgeRequest(name, partial(build_question, name, *task))
+        for name, task in tasks.items()
+        if name not in failures
     ]
-    return absent | judge.hear(wanted, progress.report_progress)
+    return failures | client.evaluate(requests, progress.report_progress)
 
 
 STAGE = Stage(

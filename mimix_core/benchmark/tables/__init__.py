@@ -1,1 +1,1 @@
-"""The paper's tables for any systems: what was measured, how it is counted, how it is written."""
+"""Tables of the paper and further breakdowns for any systems: results, layout and export."""

@@ -1,33 +1,35 @@
-"""Every sheet of a comparison."""
+"""Build all tables of a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from mimix_core.benchmark.tables import breakdowns, pairwise_tables, paper_tables
-from mimix_core.benchmark.tables.load_results import Evidence
-from mimix_core.benchmark.tables.table_model import Sheet
+from mimix_core.benchmark.tables.load_results import BenchmarkResults
+from mimix_core.benchmark.tables.table_model import ResultTable
 
 
-def all_sheets(
-    evidence: Evidence, arms: Mapping[str, str], ratios: Mapping[str, str]
-) -> tuple[Sheet, ...]:
-    """Every sheet that has a line, the paper's first.
+def build_all_tables(
+    results: BenchmarkResults, caption_formats: Mapping[str, str], ratios: Mapping[str, str]
+) -> tuple[ResultTable, ...]:
+    """Build all non-empty tables, those of the paper first.
 
-    Raises BadInput for an arm or a share that is none, or whose system is not compared.
+    ``caption_formats`` and ``ratios`` are the rows of Tables 2 and 3: caption format or share of
+    composites -> system. Raises BadInput for an unknown format, an invalid share or an unknown
+    system.
     """
-    sheets = [
-        paper_tables.table_1(evidence),
-        paper_tables.table_2(evidence, arms),
-        paper_tables.table_3(evidence, ratios),
-        *([breakdowns.differences(evidence)] if len(evidence.systems) > 1 else []),
-        breakdowns.per_group(evidence),
-        breakdowns.per_styles(evidence),
-        breakdowns.per_scene(evidence),
-        breakdowns.per_character(evidence),
-        breakdowns.further_measures(evidence),
-        pairwise_tables.duel_rates(evidence),
-        pairwise_tables.duel_strengths(evidence),
-        pairwise_tables.judge_card(evidence),
+    candidates = [
+        paper_tables.build_table_1(results),
+        paper_tables.build_table_2(results, caption_formats),
+        paper_tables.build_table_3(results, ratios),
+        *([breakdowns.build_difference_table(results)] if len(results.systems) > 1 else []),
+        breakdowns.build_group_table(results),
+        breakdowns.build_style_table(results),
+        breakdowns.build_scene_table(results),
+        breakdowns.build_character_table(results),
+        breakdowns.build_extra_metrics_table(results),
+        pairwise_tables.build_win_rate_table(results),
+        pairwise_tables.build_strength_table(results),
+        pairwise_tables.build_control_table(results),
     ]
-    return tuple(sheet for sheet in sheets if sheet.lines and sheet.columns)
+    return tuple(table for table in candidates if table.rows and table.columns)

@@ -1,130 +1,136 @@
-"""The same figures by group, styles, scene and character, and system against system."""
+"""Break scores down by group, style pair, scene style and character, and compare systems."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
 
-from mimix_core.benchmark.tables.load_results import Evidence
-from mimix_core.benchmark.tables.metric_columns import further
-from mimix_core.benchmark.tables.row_builders import broken_down, by_subject, measured, subjects
-from mimix_core.benchmark.tables.table_model import Line, Sheet, difference
-from mimix_core.domain.prompts import Prompt, groups
+from mimix_core.benchmark.tables.load_results import BenchmarkResults
+from mimix_core.benchmark.tables.metric_columns import extra_columns
+from mimix_core.benchmark.tables.row_builders import (
+    build_breakdown_table,
+    build_subject_table,
+    group_by_subject,
+    measured_columns,
+)
+from mimix_core.benchmark.tables.table_model import ResultTable, TableRow, paired_difference_cell
+from mimix_core.domain.prompts import VideoPrompt, prompt_categories
 
 
-def per_group(evidence: Evidence) -> Sheet:
-    """Single, and the paper's four groups. They overlap where the homes are known."""
-    homes = {home.name: home for home in evidence.prompts.cast}
+def build_group_table(results: BenchmarkResults) -> ResultTable:
+    """Build the table by single and the paper's four groups, which overlap if origins are known."""
+    origins = {origin.name: origin for origin in results.prompts.cast}
 
-    def group(prompt: Prompt) -> Collection[str]:
-        if not homes:
+    def group(prompt: VideoPrompt) -> Collection[str]:
+        if not origins:
             return (prompt.category,)
-        return groups([homes[name] for name in prompt.characters])
+        return prompt_categories([origins[name] for name in prompt.characters])
 
-    return broken_down(
-        evidence,
+    return build_breakdown_table(
+        results,
         "groups",
         "By group",
-        "The paper's groups overlap: characters of two styles are of two series as well."
-        if homes
-        else "Each prompt under the category it is filed under.",
+        "The paper's groups overlap: characters of two styles are also of two series."
+        if origins
+        else "Each prompt counts for its category.",
         "Group",
         group,
         ("single", "inter-style", "intra-style", "inter-series", "intra-series"),
     )
 
 
-def per_styles(evidence: Evidence) -> Sheet:
-    """By the styles that the characters are of; empty where the file of prompts has no cast."""
-    styles = {home.name: home.style.value for home in evidence.prompts.cast}
+def build_style_table(results: BenchmarkResults) -> ResultTable:
+    """Build the table by the characters' styles; empty when the prompt file has no cast."""
+    styles = {origin.name: origin.style.value for origin in results.prompts.cast}
 
-    def pair(prompt: Prompt) -> Collection[str]:
-        own = sorted({styles[name] for name in prompt.characters}) if styles else []
-        if len(prompt.characters) > 1 and len(own) == 1:
-            own = own * 2
-        return (" + ".join(own),) if own else ()
+    def pair(prompt: VideoPrompt) -> Collection[str]:
+        names = sorted({styles[name] for name in prompt.characters}) if styles else []
+        if len(prompt.characters) > 1 and len(names) == 1:
+            names = names * 2
+        return (" + ".join(names),) if names else ()
 
-    return broken_down(
-        evidence,
+    return build_breakdown_table(
+        results,
         "styles",
         "By style pair",
-        "One style is one character; two are the styles that meet.",
+        "One style: a single character. Two styles: the styles of several characters.",
         "Styles",
         pair,
         ("cartoon", "realistic", "cartoon + cartoon", "cartoon + realistic"),
     )
 
 
-def per_scene(evidence: Evidence) -> Sheet:
-    """By the style of the scene: what ``[scene-style:...]`` asked for."""
-    return broken_down(
-        evidence,
+def build_scene_table(results: BenchmarkResults) -> ResultTable:
+    """Build the table by scene style, as requested by ``[scene-style:...]``."""
+    return build_breakdown_table(
+        results,
         "scenes",
-        "By style of the scene",
-        "What the style tag asked for, whoever is in the scene.",
+        "By scene style",
+        "The scene style that the prompt's tag requests, whatever the characters' styles.",
         "Scene",
         lambda prompt: (prompt.style.value,),
         ("cartoon", "realistic"),
     )
 
 
-def per_character(evidence: Evidence) -> Sheet:
-    """By character: each prompt counts for every one of its characters."""
-    names = [home.name for home in evidence.prompts.cast]
-    return broken_down(
-        evidence,
+def build_character_table(results: BenchmarkResults) -> ResultTable:
+    """Build the table by character: each prompt counts for all its characters."""
+    names = [origin.name for origin in results.prompts.cast]
+    return build_breakdown_table(
+        results,
         "characters",
         "By character",
-        "A prompt of several characters counts for each of them.",
+        "A prompt with several characters counts for each of them.",
         "Character",
         lambda prompt: prompt.characters,
         names,
     )
 
 
-def differences(evidence: Evidence) -> Sheet:
-    """Each system less the first, prompt by prompt: an interval without zero is a difference."""
-    columns = measured(evidence)
-    first, *others = evidence.systems
+def build_difference_table(results: BenchmarkResults) -> ResultTable:
+    """Build the table of paired differences of each system to the first, prompt by prompt."""
+    columns = measured_columns(results)
+    first, *others = results.systems
     lines = [
-        Line(
+        TableRow(
             (f"{system} − {first}", subject),
             tuple(
-                difference(
-                    evidence.values.get((system, column.metric), {}),
-                    evidence.values.get((first, column.metric), {}),
+                paired_difference_cell(
+                    results.values.get((system, column.metric), {}),
+                    results.values.get((first, column.metric), {}),
                     ids,
                 )
                 for column in columns
             ),
         )
-        for subject, ids in subjects(evidence).items()
+        for subject, ids in group_by_subject(results).items()
         for system in others
         if ids
     ]
-    return Sheet(
+    return ResultTable(
         key="differences",
         title=f"Differences to {first}",
-        lead="Over the prompts that both have a value of. An interval that leaves out zero is a "
-        "difference that other prompts would show too; with many columns some do by chance.",
-        heads=("Systems", "Subject"),
+        description="Mean difference over the prompts for which both systems have a value. An "
+        "interval without zero is a difference that other prompts are likely to show too; among "
+        "many columns some occur by chance.",
+        label_headers=("Systems", "Subject"),
         columns=columns,
-        lines=tuple(lines),
-        marked=False,
+        rows=tuple(lines),
+        highlight_best=False,
         signed=True,
     )
 
 
-def further_measures(evidence: Evidence) -> Sheet:
-    """What is no column of the paper: corrected variants, and stand-ins under their own names."""
-    metrics = [metric for metric in evidence.metrics() if not metric.startswith("judge/")]
-    columns = further(metrics)
+def build_extra_metrics_table(results: BenchmarkResults) -> ResultTable:
+    """Build the table of metrics that are not in the paper: corrected variants and stand-ins."""
+    metrics = [metric for metric in results.metrics() if not metric.startswith("judge/")]
+    columns = extra_columns(metrics)
     lower = [column.title for column in columns if not column.higher_is_better]
-    sheet = by_subject(
-        evidence,
+    table = build_subject_table(
+        results,
         "further",
-        "Further measures",
-        "Metrics that are no column of the paper, each under the name of what computes it.",
+        "Further metrics",
+        "Metrics that are not in the paper, each under the name of its implementation.",
         columns,
     )
-    return replace(sheet, notes=(f"Lower is better: {', '.join(lower)}.",) if lower else ())
+    return replace(table, notes=(f"Lower is better: {', '.join(lower)}.",) if lower else ())

@@ -1,7 +1,7 @@
-"""What was measured: every score and every judgement, one value per system, metric and prompt.
+"""Load all scores and judgements: one value per system, metric and prompt.
 
-What is missing is counted with its reason: the values of a metric and its gaps together are the
-prompts, each once.
+Missing values have a reason: for each system and metric, every prompt has either a value or a
+MissingValue.
 """
 
 from __future__ import annotations
@@ -10,200 +10,235 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimix_core import tables
-from mimix_core.benchmark.judge.judge_results import Mode, ratings
+from mimix_core.benchmark.judge.judge_results import JudgeMode, mean_ratings
 from mimix_core.benchmark.systems import System, missing_prompts, unmatched_videos
 from mimix_core.domain.prompts import PromptFile
 from mimix_core.errors import BadInput
-from mimix_core.tables import SCORES, Row, Status
+from mimix_core.tables import SCORES, BaseRow, JudgementRow, PairwiseRow, Status
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Who gave the judge's values."""
+class JudgeInfo:
+    """The model, rubric and dates behind the judge's values."""
 
     model: str
     rubric: str
     mode: str
-    first_asked: str
-    last_asked: str
+    first_date: str
+    last_date: str
 
 
 @dataclass(frozen=True)
-class Gap:
-    """A value that is not there, and why."""
+class MissingValue:
+    """A missing value and its reason."""
 
     system: str
     metric: str
     prompt_id: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
-class Evidence:
+class BenchmarkResults:
     """All values of all systems. ``values``: (system, metric) -> prompt id -> value.
 
-    ``judgements`` and ``duels``: the judge's rows about these systems and prompts, its negative
-    controls included. ``left_out``: rows of the files that belong to no system or prompt of this
-    comparison, by file. ``absent``: by system, the prompts it has no video of; ``strays``:
-    by system, the videos of its folder that no prompt names. Neither has a system without any.
+    ``judgements`` and ``comparisons``: the judge's rows of these systems and prompts, including
+    negative controls. ``ignored_rows``: rows of other systems or prompts, by file.
+    ``missing_videos``: prompts without a video, by system; ``unmatched_videos``: videos without a
+    prompt, by system. Both contain only systems that have any.
     """
 
     prompts: PromptFile
     systems: tuple[str, ...]
     values: Mapping[tuple[str, str], Mapping[str, float]]
-    gaps: tuple[Gap, ...]
-    judge: Judge | None
-    judgements: tuple[Row, ...]
-    duels: tuple[Row, ...]
-    left_out: Mapping[str, int]
-    absent: Mapping[str, tuple[str, ...]]
-    strays: Mapping[str, tuple[str, ...]]
+    missing_values: tuple[MissingValue, ...]
+    judge: JudgeInfo | None
+    judgements: tuple[JudgementRow, ...]
+    comparisons: tuple[PairwiseRow, ...]
+    ignored_rows: Mapping[str, int]
+    missing_videos: Mapping[str, tuple[str, ...]]
+    unmatched_videos: Mapping[str, tuple[str, ...]]
 
     def metrics(self) -> tuple[str, ...]:
-        """All metrics that any system was asked for, sorted."""
-        asked = {metric for _, metric in self.values} | {gap.metric for gap in self.gaps}
-        return tuple(sorted(asked))
+        """Return all metrics with a value or a missing value, sorted."""
+        metrics = {metric for _, metric in self.values}
+        return tuple(sorted(metrics | {missing.metric for missing in self.missing_values}))
 
 
-def gather(
+def load_results(
     prompts: PromptFile,
     systems: Sequence[System],
     scores: Mapping[str, Sequence[Path]],
     judgements: Sequence[Path],
-    duels: Sequence[Path],
-    mode: Mode | None,
-) -> Evidence:
-    """Read all tables. ``scores``: system -> its tables; ``mode``: which of the judge's, if both.
+    comparisons: Sequence[Path],
+    mode: JudgeMode | None,
+) -> BenchmarkResults:
+    """Load all tables. ``scores``: system -> its tables; ``mode``: the judge's, if there are both.
 
-    Raises BadInput for a file that is not what it should be, scores of a system that is not
-    compared, a value that stands twice, or judgements of two judges.
+    Raises BadInput for an invalid file, scores of an unknown system, duplicate values, or
+    judgements of two judges.
     """
     names = [system.name for system in systems]
-    strangers = sorted(set(scores) - set(names))
-    if strangers:
+    unknown = sorted(set(scores) - set(names))
+    if unknown:
         raise BadInput(
-            f"there are scores of {strangers[0]!r}, which is no --system",
+            f"there are scores of {unknown[0]!r}, which is not among the systems",
             where="--scores",
             fix=f"The systems are {', '.join(names)}.",
         )
-    book = _Book(ids=frozenset(prompt.id for prompt in prompts.prompts), systems=frozenset(names))
+    collector = _ResultCollector(
+        ids=frozenset(prompt.id for prompt in prompts.prompts), systems=frozenset(names)
+    )
     for name, paths in scores.items():
         for path in paths:
-            book.take_scores(name, path)
-    rows = [row for path in judgements for row in book.rows_of(path, JUDGEMENTS)]
-    judge = book.take_judgements(rows, mode)
-    fought = [row for path in duels for row in book.rows_of(path, DUELS)]
-    absent = {one.name: gone for one in systems if (gone := missing_prompts(one, prompts.prompts))}
-    return Evidence(
+            collector.add_scores(name, path)
+    ratings = [row for path in judgements for row in collector.load_judgements(path)]
+    judge = collector.add_judgements(ratings, mode)
+    pairs = [row for path in comparisons for row in collector.load_comparisons(path)]
+    missing_videos = {
+        system.name: ids for system in systems if (ids := missing_prompts(system, prompts.prompts))
+    }
+    return BenchmarkResults(
         prompts=prompts,
         systems=tuple(names),
-        values=book.values,
-        gaps=tuple(_gaps(prompts, names, book, absent)),
+        values=collector.values,
+        missing_values=tuple(_missing_values(prompts, names, collector, missing_videos)),
         judge=judge,
-        judgements=tuple(rows),
-        duels=tuple(fought),
-        left_out=dict(book.left_out),
-        absent=absent,
-        strays={one.name: found for one in systems if (found := unmatched_videos(one, prompts.prompts))},
+        judgements=tuple(ratings),
+        comparisons=tuple(pairs),
+        ignored_rows=dict(collector.ignored_rows),
+        missing_videos=missing_videos,
+        unmatched_videos={
+            system.name: files
+            for system in systems
+            if (files := unmatched_videos(system, prompts.prompts))
+        },
     )
 
 
-class _Book:
+class _ResultCollector:
     """Collects values while the tables are read."""
 
     def __init__(self, ids: frozenset[str], systems: frozenset[str]) -> None:
         self.ids = ids
         self.systems = systems
         self.values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-        self.why: dict[tuple[str, str, str], str] = {}
-        self.left_out: dict[str, int] = defaultdict(int)
+        self.missing_reasons: dict[tuple[str, str, str], str] = {}
+        self.ignored_rows: dict[str, int] = defaultdict(int)
 
-    def take_scores(self, system: str, path: Path) -> None:
-        """Take a table of scores of one system's videos."""
-        known = 0
-        for prompt_id, metric, value, why in _score_rows(path):
+    def add_scores(self, system: str, path: Path) -> None:
+        """Add a table of scores of one system's videos."""
+        matched = 0
+        for prompt_id, metric, value, reason in _read_scores(path):
             if prompt_id not in self.ids:
-                self.left_out[path.name] += 1
+                self.ignored_rows[path.name] += 1
                 continue
-            known += 1
-            if prompt_id in self.values[system, metric] or (system, metric, prompt_id) in self.why:
+            matched += 1
+            if (
+                prompt_id in self.values[system, metric]
+                or (system, metric, prompt_id) in self.missing_reasons
+            ):
                 raise BadInput(
-                    f"{metric} of {prompt_id} stands twice for {system}",
+                    f"duplicate value: {metric} of {prompt_id} for {system}",
                     where=str(path),
-                    fix="Give each system one table for each metric.",
+                    fix="Pass only one table per system and metric.",
                 )
-            self._put(system, metric, prompt_id, value, why)
-        if not known:
+            self._put(system, metric, prompt_id, value, reason)
+        if not matched:
             raise BadInput(
-                "no video of this table is named by a prompt",
+                "no video of this table belongs to a prompt",
                 where=str(path),
                 fix="Videos are named <prompt id>.mp4; check --prompts and --scores.",
             )
 
-    def rows_of(self, path: Path, table: tables.Table) -> list[Row]:
-        """The rows of a judge's table that belong to these prompts and systems."""
-        columns = ("left_system", "right_system") if table is DUELS else ("system",)
-        rows = tables.read(path, table)
-        own = [
+    def load_judgements(self, path: Path) -> list[JudgementRow]:
+        """Load the ratings of these prompts and systems."""
+        rows = tables.read(path, JUDGEMENTS)
+        selected = [
+            row for row in rows if row["prompt_id"] in self.ids and row["system"] in self.systems
+        ]
+        self._check_selection(path, JUDGEMENTS.name, len(rows), len(selected))
+        return selected
+
+    def load_comparisons(self, path: Path) -> list[PairwiseRow]:
+        """Load the comparisons of these prompts and systems."""
+        rows = tables.read(path, DUELS)
+        selected = [
             row
             for row in rows
-            if row["prompt_id"] in self.ids and all(row[c] in self.systems for c in columns)
+            if row["prompt_id"] in self.ids
+            and {row["left_system"], row["right_system"]} <= self.systems
         ]
-        if rows and not own:
-            raise BadInput(
-                f"no {table.name} of these systems and prompts",
-                where=str(path),
-                fix="Name the systems as they were named to the judge.",
-            )
-        if len(rows) > len(own):
-            self.left_out[path.name] += len(rows) - len(own)
-        return own
+        self._check_selection(path, DUELS.name, len(rows), len(selected))
+        return selected
 
-    def take_judgements(self, rows: Sequence[Row], mode: Mode | None) -> Judge | None:
-        """Take the judgements of one mode: the mean of a video's samples is its value."""
+    def _check_selection(self, path: Path, table: str, total: int, selected: int) -> None:
+        if total and not selected:
+            raise BadInput(
+                f"no {table} of these systems and prompts",
+                where=str(path),
+                fix="Use the system names that were used for judging.",
+            )
+        if total > selected:
+            self.ignored_rows[path.name] += total - selected
+
+    def add_judgements(
+        self, rows: Sequence[JudgementRow], mode: JudgeMode | None
+    ) -> JudgeInfo | None:
+        """Add the judgements of one mode; the value of a video is the mean of its samples."""
         if not rows:
             return None
-        modes: list[Mode] = sorted({row["mode"] for row in rows})
+        modes: list[JudgeMode] = [
+            one for one in get_args(JudgeMode) if any(row["mode"] == one for row in rows)
+        ]
         if mode is None and len(modes) > 1:
-            raise BadInput("both modes of the judge are given", fix="Choose with --mode.")
-        wanted = mode or modes[0]
-        own = [row for row in rows if row["mode"] == wanted and not row["control"]]
-        if not own:
-            raise BadInput(f"no judgement is of the mode {wanted}", where="--mode")
-        # A row without an answer names no model, and so no other judge either.
-        answered = [row for row in own if row["status"] == Status.OK]
+            raise BadInput("the judgements are of both modes", fix="Select one with --mode.")
+        selected_mode = mode or modes[0]
+        selected = [row for row in rows if row["mode"] == selected_mode and not row["control"]]
+        if not selected:
+            raise BadInput(f"no judgement is of mode {selected_mode}", where="--mode")
+        # Rows without an answer have no model: they do not indicate another judge.
+        answered = [row for row in selected if row["status"] == Status.OK]
         judges = sorted({(row["model"], row["rubric_version"]) for row in answered})
         if len(judges) > 1:
             raise BadInput(
                 "there are judgements of two judges: "
                 + " and ".join(f"{model} with rubric {rubric}" for model, rubric in judges),
-                fix="Figures of two judges are never mixed: give the tables of one.",
+                fix="Ratings of two judges are never mixed: pass the tables of one judge.",
             )
-        told = ratings(own, wanted)
-        for row in own:
-            value = told.get(row["system"], {}).get(row["aspect"], {}).get(row["prompt_id"])
-            self._put(row["system"], f"judge/{row['aspect']}", row["prompt_id"], value, _why(row))
+        means = mean_ratings(selected, selected_mode)
+        for row in selected:
+            value = means.get(row["system"], {}).get(row["aspect"], {}).get(row["prompt_id"])
+            self._put(
+                row["system"],
+                f"judge/{row['aspect']}",
+                row["prompt_id"],
+                value,
+                _missing_reason(row),
+            )
         if not judges:
-            return Judge("no model", own[0]["rubric_version"], wanted, "", "")
+            return JudgeInfo("no model", selected[0]["rubric_version"], selected_mode, "", "")
         dates = [row["asked_on"] for row in answered]
-        return Judge(*judges[0], wanted, first_asked=min(dates), last_asked=max(dates))
+        return JudgeInfo(*judges[0], selected_mode, first_date=min(dates), last_date=max(dates))
 
-    def _put(self, system: str, metric: str, prompt_id: str, value: float | None, why: str) -> None:
+    def _put(
+        self, system: str, metric: str, prompt_id: str, value: float | None, reason: str
+    ) -> None:
         if value is None:
-            self.why[system, metric, prompt_id] = why
+            self.missing_reasons[system, metric, prompt_id] = reason
         else:
             self.values[system, metric][prompt_id] = value
 
 
-def _score_rows(path: Path) -> Iterable[tuple[str, str, float | None, str]]:
-    """(prompt id, metric, value or None, why there is none) of either kind of score table."""
+def _read_scores(path: Path) -> Iterable[tuple[str, str, float | None, str]]:
+    """Yield (prompt id, metric, value or None, missing reason) of either kind of score table."""
     from mimix_core.benchmark.vbench.evaluate import VBENCH
 
     try:
@@ -213,35 +248,36 @@ def _score_rows(path: Path) -> Iterable[tuple[str, str, float | None, str]]:
     if metadata.get(b"mimix.table") == SCORES.name.encode():
         for row in tables.read(path, SCORES):
             if row["kind"] == "sample":
-                yield row["video_id"], row["metric"], _number(row, "value"), _why(row)
+                value = row["value"] if row["status"] == Status.OK else None
+                yield row["video_id"], row["metric"], value, _missing_reason(row)
     else:
-        for row in tables.read(path, VBENCH):
-            yield PurePath(row["video"]).stem, row["metric"], _number(row, "score"), _why(row)
+        for score in tables.read(path, VBENCH):
+            value = score["score"] if score["status"] == Status.OK else None
+            yield PurePath(score["video"]).stem, score["metric"], value, _missing_reason(score)
 
 
-def _number(row: Mapping[str, Any], column: str) -> float | None:
-    return float(row[column]) if row["status"] == Status.OK else None
-
-
-def _why(row: Mapping[str, Any]) -> str:
+def _missing_reason(row: BaseRow) -> str:
     return str(row["reason"] or row["status"]).replace("_", " ")
 
 
-def _gaps(
+def _missing_values(
     prompts: PromptFile,
     systems: Sequence[str],
-    book: _Book,
-    absent: Mapping[str, tuple[str, ...]],
-) -> Iterable[Gap]:
-    """Each prompt of each system that a metric, asked of any system, has no value for."""
-    metrics = sorted({metric for _, metric in book.values} | {metric for _, metric, _ in book.why})
+    collector: _ResultCollector,
+    missing_videos: Mapping[str, tuple[str, ...]],
+) -> Iterable[MissingValue]:
+    """Yield each prompt of each system without a value of a metric that any system has."""
+    metrics = sorted(
+        {metric for _, metric in collector.values}
+        | {metric for _, metric, _ in collector.missing_reasons}
+    )
     for system in systems:
         for metric in metrics:
-            values = book.values.get((system, metric), {})
+            values = collector.values.get((system, metric), {})
             for prompt in prompts.prompts:
                 if prompt.id in values:
                     continue
-                why = book.why.get((system, metric, prompt.id))
-                if prompt.id in absent.get(system, ()):
-                    why = "no video"
-                yield Gap(system, metric, prompt.id, why or "not asked")
+                reason = collector.missing_reasons.get((system, metric, prompt.id))
+                if prompt.id in missing_videos.get(system, ()):
+                    reason = "no video"
+                yield MissingValue(system, metric, prompt.id, reason or "not asked")

@@ -1,4 +1,4 @@
-"""The columns of the paper's tables: which metric each is, and on which scale."""
+"""Define the columns of the paper's tables: metric, title and scale of each."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["VBench", "Judge", "Duel"]
+ColumnKind = Literal["VBench", "Judge", "Duel"]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One column. ``metric`` is its honest name (``dimension/backend``, or ``judge/aspect``)."""
+class MetricColumn:
+    """One column. ``metric``: dimension/backend or judge/aspect; ``low``, ``high``: its scale."""
 
     key: str
     title: str
     metric: str
-    kind: Kind
+    kind: ColumnKind
     decimals: int
     low: float
     high: float
     higher_is_better: bool = True
 
 
-def _vbench(key: str, title: str, metric: str) -> Measure:
-    return Measure(key, title, metric, "VBench", 4, 0, 1)
+def _vbench(key: str, title: str, metric: str) -> MetricColumn:
+    return MetricColumn(key, title, metric, "VBench", 4, 0, 1)
 
 
-def _judge(key: str, title: str, aspect: str) -> Measure:
-    return Measure(key, title, f"judge/{aspect}", "Judge", 2, 1, 10)
+def _judge(key: str, title: str, aspect: str) -> MetricColumn:
+    return MetricColumn(key, title, f"judge/{aspect}", "Judge", 2, 1, 10)
 
 
 _ALL = (
@@ -45,26 +45,26 @@ _ALL = (
     _judge("interaction", "Interaction-P", "interaction"),
 )
 
-MEASURES = {measure.key: measure for measure in _ALL}
-"""The paper's, by key."""
+PAPER_COLUMNS = {column.key: column for column in _ALL}
+"""The columns of the paper's tables by key."""
 
-BY_METRIC = {measure.metric: measure for measure in _ALL}
-
-
-def measures(keys: Iterable[str]) -> tuple[Measure, ...]:
-    """The paper's columns of these keys."""
-    return tuple(MEASURES[key] for key in keys)
+PAPER_COLUMN_BY_METRIC = {column.metric: column for column in _ALL}
 
 
-def further(metrics: Iterable[str]) -> tuple[Measure, ...]:
-    """Columns for what the paper's tables have no place for: stand-ins and corrected variants.
+def paper_columns(keys: Iterable[str]) -> tuple[MetricColumn, ...]:
+    """Return the paper's columns of these keys."""
+    return tuple(PAPER_COLUMNS[key] for key in keys)
 
-    Their scale is not known: charts leave them out.
+
+def extra_columns(metrics: Iterable[str]) -> tuple[MetricColumn, ...]:
+    """Create columns for metrics that are not in the paper: stand-ins and corrected variants.
+
+    Their scale is unknown: charts omit them.
     """
     from mimix_core.benchmark.metrics import METRICS, find_metric, metric_module
 
     return tuple(
-        Measure(
+        MetricColumn(
             metric,
             metric,
             metric,
@@ -76,5 +76,5 @@ def further(metrics: Iterable[str]) -> tuple[Measure, ...]:
             if metric in METRICS or metric_module(metric) is not None
             else True,
         )
-        for metric in sorted(set(metrics) - set(BY_METRIC))
+        for metric in sorted(set(metrics) - set(PAPER_COLUMN_BY_METRIC))
     )

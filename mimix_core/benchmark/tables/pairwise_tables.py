@@ -1,100 +1,115 @@
-"""What the judge's comparisons and its negative controls say."""
+"""Build the tables of the judge's comparisons and of its negative controls."""
 
 from __future__ import annotations
 
-from mimix_core.benchmark.judge.judge_results import pair_lines, score_card, strengths
-from mimix_core.benchmark.tables.load_results import Evidence
-from mimix_core.benchmark.tables.metric_columns import Measure
-from mimix_core.benchmark.tables.table_model import Cell, Line, Sheet
+from mimix_core.benchmark.judge.judge_results import (
+    estimate_strengths,
+    summarize_controls,
+    summarize_pairs,
+)
+from mimix_core.benchmark.tables.load_results import BenchmarkResults
+from mimix_core.benchmark.tables.metric_columns import MetricColumn
+from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow
 
-APART = "The duels that were answered do not connect all systems, so that none has a strength"
+DISCONNECTED_NOTE = (
+    "The answered comparisons do not connect all systems: no strength can be estimated"
+)
 
 
-def duel_rates(evidence: Evidence) -> Sheet:
-    """How often the judge preferred one of two systems, shown side by side in both orders."""
-    rate = Measure("rate", "Win rate", "duel/rate", "Duel", 2, 0, 1)
-    same = Measure("same", "Same in both orders", "duel/same", "Duel", 2, 0, 1)
-    first = Measure("first", "First shown won", "duel/first", "Duel", 2, 0, 1)
-    lines = []
-    for line in pair_lines(evidence.duels):
-        asked = line.compared + line.missing
-        known = line.rate
-        lines.append(
-            Line(
-                (line.left, line.right, line.aspect),
+def build_win_rate_table(results: BenchmarkResults) -> ResultTable:
+    """Build the table of how often the judge preferred one of two systems."""
+    rate = MetricColumn("rate", "Win rate", "duel/rate", "Duel", 2, 0, 1)
+    same = MetricColumn("same", "Same in both orders", "duel/same", "Duel", 2, 0, 1)
+    first = MetricColumn("first", "First shown won", "duel/first", "Duel", 2, 0, 1)
+    rows = []
+    for summary in summarize_pairs(results.comparisons):
+        expected_count = summary.compared + summary.missing
+        win_rate = summary.win_rate
+        rows.append(
+            TableRow(
+                (summary.left, summary.right, summary.aspect),
                 (
-                    Cell(None, n=0, of=asked)
-                    if known is None
-                    else Cell(known.mean, known.low, known.high, n=line.compared, of=asked),
-                    Cell(line.consistent / line.compared if line.compared else None),
-                    Cell(line.first_share),
+                    TableCell(None, n=0, expected=expected_count)
+                    if win_rate is None
+                    else TableCell(
+                        win_rate.mean,
+                        win_rate.low,
+                        win_rate.high,
+                        n=summary.compared,
+                        expected=expected_count,
+                    ),
+                    TableCell(summary.consistent / summary.compared if summary.compared else None),
+                    TableCell(summary.first_position_share),
                 ),
             )
         )
-    return Sheet(
+    return ResultTable(
         key="duels",
-        title="Duels",
-        lead="A judge saw both videos of a prompt, in both orders. A tie is half a win; a "
-        "comparison with an answer missing in either order is counted and left out.",
-        heads=("System", "against", "Aspect"),
+        title="Pairwise comparisons",
+        description="The judge compared both videos of a prompt, in both orders. A tie is half a "
+        "win; comparisons with a missing answer in either order are excluded, but counted.",
+        label_headers=("System", "against", "Aspect"),
         columns=(rate, same, first),
-        lines=tuple(lines),
+        rows=tuple(rows),
         notes=(
-            "First shown won: of the answers that name a winner; a judge without a preference for "
-            "a place has 0.50.",
+            "First shown won: share of the answers with a winner; 0.50 for a judge without "
+            "position bias.",
         ),
-        marked=False,
+        highlight_best=False,
     )
 
 
-def duel_strengths(evidence: Evidence) -> Sheet:
-    """Bradley-Terry strengths: what all duels together say of each system."""
-    column = Measure("strength", "Strength", "duel/strength", "Duel", 2, 0, 0)
-    found = strengths(evidence.duels)
-    apart = sorted({one.aspect for one in found if one.strength is None})
-    return Sheet(
+def build_strength_table(results: BenchmarkResults) -> ResultTable:
+    """Build the table of Bradley-Terry strengths estimated from all comparisons."""
+    column = MetricColumn("strength", "Strength", "duel/strength", "Duel", 2, 0, 0)
+    strengths = estimate_strengths(results.comparisons)
+    disconnected = sorted({strength.aspect for strength in strengths if strength.strength is None})
+    return ResultTable(
         key="strengths",
         title="Strengths",
-        lead="Bradley-Terry strengths from all duels (log odds, mean zero): a difference of 1 is "
-        "a win in 73 of 100.",
-        heads=("System", "Aspect"),
+        description="Bradley-Terry strengths from all comparisons (log odds, mean zero): a "
+        "difference of 1 means 73 wins of 100.",
+        label_headers=("System", "Aspect"),
         columns=(column,),
-        lines=tuple(
-            Line((one.system, one.aspect), (Cell(one.strength, one.low, one.high),))
-            for one in found
+        rows=tuple(
+            TableRow(
+                (strength.system, strength.aspect),
+                (TableCell(strength.strength, strength.low, strength.high),),
+            )
+            for strength in strengths
         ),
-        notes=(f"{APART}: {', '.join(apart)}.",) if apart else (),
-        marked=False,
+        notes=(f"{DISCONNECTED_NOTE}: {', '.join(disconnected)}.",) if disconnected else (),
+        highlight_best=False,
         signed=True,
     )
 
 
-def judge_card(evidence: Evidence) -> Sheet:
-    """How often the judge saw that a video was spoilt: what its own figures are worth."""
-    column = Measure("below", "Rated below", "duel/control", "Duel", 2, 0, 1)
-    return Sheet(
+def build_control_table(results: BenchmarkResults) -> ResultTable:
+    """Build the table of how often the judge detects a corrupted video."""
+    column = MetricColumn("below", "Rated below", "duel/control", "Duel", 2, 0, 1)
+    return ResultTable(
         key="judge",
-        title="The judge's own score card",
-        lead="Videos were spoilt on purpose; a judge worth listening to rates them below the "
+        title="Negative controls of the judge",
+        description="Videos were corrupted on purpose: a reliable judge rates them below the "
         "original.",
-        heads=("Control", "Aspect"),
+        label_headers=("Control", "Aspect"),
         columns=(column,),
-        lines=tuple(
-            Line(
-                (line.control, line.aspect),
+        rows=tuple(
+            TableRow(
+                (summary.control, summary.aspect),
                 (
-                    Cell(None, n=0, of=line.missing)
-                    if line.share is None
-                    else Cell(
-                        line.share.mean,
-                        line.share.low,
-                        line.share.high,
-                        n=line.share.n,
-                        of=line.share.n + line.missing,
+                    TableCell(None, n=0, expected=summary.missing)
+                    if summary.share is None
+                    else TableCell(
+                        summary.share.mean,
+                        summary.share.low,
+                        summary.share.high,
+                        n=summary.share.n,
+                        expected=summary.share.n + summary.missing,
                     ),
                 ),
             )
-            for line in score_card(evidence.judgements)
+            for summary in summarize_controls(results.judgements)
         ),
-        marked=False,
+        highlight_best=False,
     )

@@ -1,4 +1,4 @@
-"""What the paper reports, and why a run's figures cannot be set against it."""
+"""Load the results printed in the paper, and explain why they are not comparable to a run."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mimix_core.benchmark.tables.metric_columns import MEASURES
-from mimix_core.domain.library import read_yaml
+from mimix_core.benchmark.tables.metric_columns import PAPER_COLUMNS
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.yaml_files import read_yaml_file
 
-FILE = Path(__file__).with_name("paper.yaml")
+PAPER_FILE = Path(__file__).with_name("paper.yaml")
 
-Number = Literal["table-1", "table-2", "table-3"]
+PaperTableKey = Literal["table-1", "table-2", "table-3"]
 
-ARMS = {
+CAPTION_FORMATS = {
     "no-tags": "No tag (baseline)",
     "character": "w/o [scene-style]",
     "scene-style": "w/o [character]",
     "both": "w/ both (ours)",
 }
-"""The arms of Table 2, by the variant that prompts and captions are rendered with."""
+"""The rows of Table 2, by the variant that prompts and captions are rendered with."""
 
 
 class PaperRow(FrozenModel):
@@ -40,40 +40,40 @@ class PaperTable(FrozenModel):
 
     @model_validator(mode="after")
     def _rectangular(self) -> PaperTable:
-        unknown = sorted(set(self.columns) - set(MEASURES))
+        unknown = sorted(set(self.columns) - set(PAPER_COLUMNS))
         if unknown or any(len(row.values) != len(self.columns) for row in self.rows):
-            raise ValueError(f"rows and columns do not fit; unknown columns: {unknown}")
+            raise ValueError(f"rows and columns do not match; unknown columns: {unknown}")
         return self
 
 
-class Paper(FrozenModel):
-    """All that is quoted from the paper. ``judge``: the model behind its judge metrics."""
+class PaperResults(FrozenModel):
+    """All results quoted from the paper. ``judge``: the model behind its judge metrics."""
 
     judge: str
     table_1: PaperTable = Field(alias="table-1")
     table_2: PaperTable = Field(alias="table-2")
     table_3: PaperTable = Field(alias="table-3")
 
-    def table(self, number: Number) -> PaperTable:
-        """One of the three."""
+    def get_table(self, number: PaperTableKey) -> PaperTable:
+        """Return one of the three tables."""
         return {"table-1": self.table_1, "table-2": self.table_2, "table-3": self.table_3}[number]
 
 
 @cache
-def paper() -> Paper:
-    """The paper's figures."""
-    return Paper.model_validate(read_yaml(FILE)[0])
+def load_paper_results() -> PaperResults:
+    """Load the paper's results."""
+    return PaperResults.model_validate(read_yaml_file(PAPER_FILE)[0])
 
 
-OTHER_PROMPTS = (
-    "The paper's rows are quoted, not run. Its prompts were never published, so its videos show "
-    "other actions than these: not comparable, for scale only."
+PROMPTS_NOTE = (
+    "The paper's rows are quoted, not reproduced. Its prompts were not published, so its videos "
+    "show other actions than these: not comparable, for scale only."
 )
 
 
-def other_judge(model: str) -> str:
-    """Why the judge's columns are of another kind than the paper's."""
+def format_judge_note(model: str) -> str:
+    """Explain why the judge's columns are not comparable to the paper's."""
     return (
-        f"The paper's judge was {paper().judge}, since retired; {model} judged here. A judge's "
-        "figures mean something beside those of the same judge alone: not comparable."
+        f"The paper's judge was {load_paper_results().judge}, since retired; {model} judged here. "
+        "Ratings of different judges are not comparable."
     )

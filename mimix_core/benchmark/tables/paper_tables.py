@@ -1,145 +1,163 @@
-"""The paper's Tables 1 to 3: its own lines as printed, and those of a run beside them."""
+"""Build the paper's Tables 1 to 3: its printed rows and the rows of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from mimix_core.benchmark.tables.load_results import Evidence
-from mimix_core.benchmark.tables.metric_columns import measures
+from mimix_core.benchmark.tables.load_results import BenchmarkResults
+from mimix_core.benchmark.tables.metric_columns import paper_columns
 from mimix_core.benchmark.tables.paper_results import (
-    ARMS,
-    OTHER_PROMPTS,
-    Number,
-    other_judge,
-    paper,
+    CAPTION_FORMATS,
+    PROMPTS_NOTE,
+    PaperTableKey,
+    format_judge_note,
+    load_paper_results,
 )
-from mimix_core.benchmark.tables.row_builders import MULTIPLE, cells, subjects
-from mimix_core.benchmark.tables.table_model import Cell, Line, Sheet
+from mimix_core.benchmark.tables.row_builders import MULTIPLE, build_cells, group_by_subject
+from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow
 from mimix_core.errors import BadInput
 
-INTERVALS = (
-    "Beside each mean: its 95 % interval by bootstrap over prompts, and how many prompts have a "
-    "value where not all have. A failed or missing value is counted and stands for nothing."
+INTERVALS_NOTE = (
+    "Each mean has its 95 % bootstrap interval over prompts, and the number of prompts with a "
+    "value if some are missing. Failed and missing values are counted and excluded."
 )
-DIMENSIONS = (
-    "VBench columns are its dimensions on the whole video as it is, each video one prompt: not "
+DIMENSIONS_NOTE = (
+    "VBench columns are its dimensions computed on each complete video, one per prompt: not "
     "VBench-Long, and not VBench's own prompts."
 )
 
 
-def table_1(evidence: Evidence) -> Sheet:
-    """The paper's comparison of systems, by one or several characters."""
-    quoted = paper().table("table-1")
-    columns = measures(quoted.columns)
-    lines: list[Line] = []
-    for subject, ids in subjects(evidence).items():
-        lines += [
-            Line((f"{row.labels[0]} (paper)", subject), tuple(map(Cell, row.values)), quoted=True)
+def build_table_1(results: BenchmarkResults) -> ResultTable:
+    """Build the paper's comparison of systems, by one or several characters."""
+    quoted = load_paper_results().get_table("table-1")
+    columns = paper_columns(quoted.columns)
+    rows: list[TableRow] = []
+    for subject, ids in group_by_subject(results).items():
+        rows += [
+            TableRow(
+                (f"{row.labels[0]} (paper)", subject),
+                tuple(map(TableCell, row.values)),
+                quoted=True,
+            )
             for row in quoted.rows
             if row.labels[1] == subject
         ]
-        lines += [
-            Line((system, subject), cells(evidence, system, columns, ids))
-            for system in evidence.systems
+        rows += [
+            TableRow((system, subject), build_cells(results, system, columns, ids))
+            for system in results.systems
             if ids
         ]
-    return Sheet(
+    return ResultTable(
         key="table-1",
         title="Table 1. Systems compared",
-        lead="The paper's nine metrics. The best of the compared systems is bold.",
-        heads=("Method", "Subject"),
+        description="The paper's nine metrics. The best of the compared systems is bold.",
+        label_headers=("Method", "Subject"),
         columns=columns,
-        lines=tuple(lines),
-        notes=_notes(evidence),
+        rows=tuple(rows),
+        notes=_notes(results),
     )
 
 
-def table_2(evidence: Evidence, arms: Mapping[str, str]) -> Sheet:
-    """What a caption's tags do. ``arms``: variant of the captions -> the system trained on them."""
-    return _ablation(
-        evidence,
+def build_table_2(results: BenchmarkResults, arms: Mapping[str, str]) -> ResultTable:
+    """Build the ablation of caption tags. ``arms``: caption format -> system trained on it."""
+    return _build_ablation_table(
+        results,
         "table-2",
         "Table 2. Caption formats",
-        "Which tags captions and prompts have.",
+        "Which tags captions and prompts contain.",
         ("Caption format", "Source"),
-        {variant: (title, arms.get(variant)) for variant, title in ARMS.items()},
-        _unknown(arms, ARMS, "--format"),
+        {variant: (title, arms.get(variant)) for variant, title in CAPTION_FORMATS.items()},
+        _check_formats(arms, CAPTION_FORMATS, "--format"),
     )
 
 
-def table_3(evidence: Evidence, ratios: Mapping[str, str]) -> Sheet:
-    """How much is composited. ``ratios``: e.g. ``10%`` -> the system trained with that share."""
-    printed = [row.labels[0] for row in paper().table("table-3").rows]
-    own = {share: (share, ratios.get(share)) for share in [*printed, *ratios]}
-    ordered = dict(sorted(own.items(), key=lambda item: _percent(item[0])))
-    return _ablation(
-        evidence,
+def build_table_3(results: BenchmarkResults, ratios: Mapping[str, str]) -> ResultTable:
+    """Build the ablation of composites. ``ratios``: e.g. ``10%`` -> system trained with them."""
+    printed = [row.labels[0] for row in load_paper_results().get_table("table-3").rows]
+    shares = {share: (share, ratios.get(share)) for share in [*printed, *ratios]}
+    ordered = dict(sorted(shares.items(), key=lambda item: _parse_percent(item[0])))
+    return _build_ablation_table(
+        results,
         "table-3",
         "Table 3. Share of composites",
-        "How many of the training clips put a character into the other style.",
+        "Share of training clips that show a character in a scene of the other style.",
         ("Share", "Source"),
         ordered,
         dict(ratios),
     )
 
 
-def _ablation(
-    evidence: Evidence,
-    number: Number,
+def _build_ablation_table(
+    results: BenchmarkResults,
+    number: PaperTableKey,
     title: str,
-    lead: str,
-    heads: tuple[str, str],
+    description: str,
+    label_headers: tuple[str, str],
     arms: Mapping[str, tuple[str, str | None]],
-    named: Mapping[str, str],
-) -> Sheet:
-    strangers = sorted(set(named.values()) - set(evidence.systems))
-    if strangers:
+    assigned: Mapping[str, str],
+) -> ResultTable:
+    unknown = sorted(set(assigned.values()) - set(results.systems))
+    if unknown:
         raise BadInput(
-            f"{strangers[0]!r} is no --system",
+            f"unknown system {unknown[0]!r}",
             where=title,
-            fix=f"The systems are {', '.join(evidence.systems)}.",
+            fix=f"The systems are {', '.join(results.systems)}.",
         )
-    printed = {row.labels[0]: row for row in paper().table(number).rows}
-    columns = measures(paper().table(number).columns)
-    ids = subjects(evidence)[MULTIPLE]
-    lines: list[Line] = []
+    printed = {row.labels[0]: row for row in load_paper_results().get_table(number).rows}
+    columns = paper_columns(load_paper_results().get_table(number).columns)
+    ids = group_by_subject(results)[MULTIPLE]
+    rows: list[TableRow] = []
     for arm, (label, system) in arms.items():
         if arm in printed:
-            lines.append(Line((label, "paper"), tuple(map(Cell, printed[arm].values)), quoted=True))
+            rows.append(
+                TableRow((label, "paper"), tuple(map(TableCell, printed[arm].values)), quoted=True)
+            )
         if system is not None:
-            lines.append(Line((label, "run"), cells(evidence, system, columns, ids)))
-    runs = (
-        f"The lines of the run: {', '.join(f'{arm} is {name}' for arm, name in named.items())}."
-        if named
-        else "No system was named as one of these arms, so only the paper's lines stand here."
+            rows.append(TableRow((label, "run"), build_cells(results, system, columns, ids)))
+    run_note = (
+        f"Rows of the run: {', '.join(f'{arm} is {name}' for arm, name in assigned.items())}."
+        if assigned
+        else "No system was assigned to one of these rows: only the paper's rows are shown."
     )
-    of = (
-        "The paper does not say over which videos its ablations were taken; the run's are those of "
+    subject_note = (
+        "The paper does not state which videos its ablations cover; the run's cover those with "
         "several characters."
     )
-    return Sheet(number, title, lead, heads, columns, tuple(lines), (runs, of, *_notes(evidence)))
+    return ResultTable(
+        number,
+        title,
+        description,
+        label_headers,
+        columns,
+        tuple(rows),
+        (run_note, subject_note, *_notes(results)),
+    )
 
 
-def _notes(evidence: Evidence) -> tuple[str, ...]:
-    judge = () if evidence.judge is None else (other_judge(evidence.judge.model),)
-    return (INTERVALS, OTHER_PROMPTS, *judge, DIMENSIONS)
+def _notes(results: BenchmarkResults) -> tuple[str, ...]:
+    judge = () if results.judge is None else (format_judge_note(results.judge.model),)
+    return (INTERVALS_NOTE, PROMPTS_NOTE, *judge, DIMENSIONS_NOTE)
 
 
-def _unknown(arms: Mapping[str, str], known: Collection[str], option: str) -> Mapping[str, str]:
-    strangers = sorted(set(arms) - set(known))
-    if strangers:
+def _check_formats(
+    arms: Mapping[str, str], known: Collection[str], option: str
+) -> Mapping[str, str]:
+    unknown = sorted(set(arms) - set(known))
+    if unknown:
         raise BadInput(
-            f"{strangers[0]!r} is no format of captions",
+            f"unknown caption format {unknown[0]!r}",
             where=option,
-            fix=f"There are {', '.join(known)}.",
+            fix=f"Use one of {', '.join(known)}.",
         )
     return arms
 
 
-def _percent(share: str) -> float:
+def _parse_percent(share: str) -> float:
     try:
         if not share.endswith("%"):
             raise ValueError
         return float(share[:-1])
     except ValueError:
-        raise BadInput(f"{share!r} is no share", where="--ratio", fix="Write e.g. 10%.") from None
+        raise BadInput(
+            f"{share!r} is not a percentage", where="--ratio", fix="Write e.g. 10%."
+        ) from None

@@ -1,71 +1,83 @@
-"""What all sheets are built from: prompts by subject, and the cells of a system."""
+"""Build rows of tables: prompts by subject, columns with values, and cells of a system."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from mimix_core.benchmark.tables.load_results import Evidence
-from mimix_core.benchmark.tables.metric_columns import Measure, measures
-from mimix_core.benchmark.tables.paper_results import paper
-from mimix_core.benchmark.tables.table_model import Cell, Line, Sheet, cell
-from mimix_core.domain.prompts import Prompt
+from mimix_core.benchmark.tables.load_results import BenchmarkResults
+from mimix_core.benchmark.tables.metric_columns import MetricColumn, paper_columns
+from mimix_core.benchmark.tables.paper_results import load_paper_results
+from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow, mean_cell
+from mimix_core.domain.prompts import VideoPrompt
 
 SINGLE, MULTIPLE = "Single", "Multiple"
 
 
-def subjects(evidence: Evidence) -> dict[str, list[str]]:
-    """Prompt ids of one character, and of several."""
-    found: dict[str, list[str]] = {SINGLE: [], MULTIPLE: []}
-    for prompt in evidence.prompts.prompts:
-        found[SINGLE if len(prompt.characters) == 1 else MULTIPLE].append(prompt.id)
-    return found
+def group_by_subject(results: BenchmarkResults) -> dict[str, list[str]]:
+    """Group prompt ids by one and several characters."""
+    groups: dict[str, list[str]] = {SINGLE: [], MULTIPLE: []}
+    for prompt in results.prompts.prompts:
+        groups[SINGLE if len(prompt.characters) == 1 else MULTIPLE].append(prompt.id)
+    return groups
 
 
-def cells(
-    evidence: Evidence, system: str, columns: Sequence[Measure], ids: Collection[str]
-) -> tuple[Cell, ...]:
-    return tuple(cell(evidence.values.get((system, one.metric), {}), ids) for one in columns)
+def build_cells(
+    results: BenchmarkResults, system: str, columns: Sequence[MetricColumn], ids: Collection[str]
+) -> tuple[TableCell, ...]:
+    """Build a system's cells of these columns over the prompts ``ids``."""
+    return tuple(
+        mean_cell(results.values.get((system, column.metric), {}), ids) for column in columns
+    )
 
 
-def measured(evidence: Evidence) -> tuple[Measure, ...]:
-    """The columns of Tables 1 and 2 that any system has a value or a failure of."""
-    asked = set(evidence.metrics())
-    keys = dict.fromkeys((*paper().table_1.columns, *paper().table_2.columns))
-    found = [one for one in measures(keys) if one.metric in asked]
-    return tuple(sorted(found, key=lambda one: one.kind != "VBench"))
+def measured_columns(results: BenchmarkResults) -> tuple[MetricColumn, ...]:
+    """Return the columns of Tables 1 and 2 for which any system has a value or a failure."""
+    metrics = set(results.metrics())
+    paper = load_paper_results()
+    keys = dict.fromkeys((*paper.table_1.columns, *paper.table_2.columns))
+    found = [column for column in paper_columns(keys) if column.metric in metrics]
+    return tuple(sorted(found, key=lambda column: column.kind != "VBench"))
 
 
-def by_subject(
-    evidence: Evidence, key: str, title: str, lead: str, columns: tuple[Measure, ...]
-) -> Sheet:
-    lines = [
-        Line((system, subject), cells(evidence, system, columns, ids))
-        for subject, ids in subjects(evidence).items()
-        for system in evidence.systems
-        if ids
-    ]
-    return Sheet(key, title, lead, ("System", "Subject"), columns, tuple(lines))
-
-
-def broken_down(
-    evidence: Evidence,
+def build_subject_table(
+    results: BenchmarkResults,
     key: str,
     title: str,
-    lead: str,
-    head: str,
-    parts: Callable[[Prompt], Collection[str]],
+    description: str,
+    columns: tuple[MetricColumn, ...],
+) -> ResultTable:
+    """Build a table with one row per system and subject (one or several characters)."""
+    rows = [
+        TableRow((system, subject), build_cells(results, system, columns, ids))
+        for subject, ids in group_by_subject(results).items()
+        for system in results.systems
+        if ids
+    ]
+    return ResultTable(key, title, description, ("System", "Subject"), columns, tuple(rows))
+
+
+def build_breakdown_table(
+    results: BenchmarkResults,
+    key: str,
+    title: str,
+    description: str,
+    header: str,
+    parts: Callable[[VideoPrompt], Collection[str]],
     order: Sequence[str],
-) -> Sheet:
-    """One line per system and part. Parts that are in ``order`` come first, as they stand there."""
+) -> ResultTable:
+    """Build a table with one row per system and part.
+
+    ``parts``: the parts of a prompt; those in ``order`` come first, in that order.
+    """
     members: dict[str, list[str]] = {part: [] for part in order}
-    for prompt in evidence.prompts.prompts:
+    for prompt in results.prompts.prompts:
         for part in parts(prompt):
             members.setdefault(part, []).append(prompt.id)
-    columns = measured(evidence)
-    lines = [
-        Line((system, f"{part} ({len(ids)})"), cells(evidence, system, columns, ids))
+    columns = measured_columns(results)
+    rows = [
+        TableRow((system, f"{part} ({len(ids)})"), build_cells(results, system, columns, ids))
         for part, ids in members.items()
         if ids
-        for system in evidence.systems
+        for system in results.systems
     ]
-    return Sheet(key, title, lead, ("System", head), columns, tuple(lines))
+    return ResultTable(key, title, description, ("System", header), columns, tuple(rows))

@@ -1,4 +1,4 @@
-"""Sheets as CSV, LaTeX and Markdown: the same cells, rounded in one place."""
+"""Export tables as CSV, LaTeX and Markdown from the same cells."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from mimix_core.benchmark.tables.table_model import Cell, Line, Sheet
+from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow
 
 _LATEX = str.maketrans(
     {
@@ -31,125 +31,133 @@ _LATEX = str.maketrans(
 )
 
 
-def as_csv(sheet: Sheet) -> str:
-    """One row a line; a column's value, bounds and counts side by side, unrounded.
+def to_csv(table: ResultTable) -> str:
+    """Export unrounded values, bounds and counts, one line per row.
 
-    Empty where there is nothing: a quoted figure has no bounds and no counts. It is comparable with
-    no line of a run.
+    Missing parts are empty: a quoted result has neither bounds nor counts, and is marked as not
+    comparable to the rows of a run.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    named = [
+    names = [
         f"{column.title}{part}"
-        for column in sheet.columns
+        for column in table.columns
         for part in ("", " low", " high", " n", " of")
     ]
-    writer.writerow([*sheet.heads, "comparable", *named])
-    for line in sheet.lines:
+    writer.writerow([*table.label_headers, "comparable", *names])
+    for row in table.rows:
         numbers = [
             "" if number is None else repr(number)
-            for cell in line.cells
-            for number in (cell.value, cell.low, cell.high, cell.n, cell.of)
+            for cell in row.cells
+            for number in (cell.value, cell.low, cell.high, cell.n, cell.expected)
         ]
-        writer.writerow([*line.labels, "no" if line.quoted else "yes", *numbers])
+        writer.writerow([*row.labels, "no" if row.quoted else "yes", *numbers])
     return out.getvalue()
 
 
-def as_latex(sheet: Sheet) -> str:
-    """A booktabs table: the values of a line, and below them in small their intervals.
+def to_latex(table: ResultTable) -> str:
+    """Export a booktabs table with small intervals below the values of each row.
 
-    Wants the packages booktabs and graphicx. What is quoted has a dagger; notes follow the table.
+    Requires the packages booktabs and graphicx. Quoted rows have a dagger; notes follow the table.
     """
-    best = sheet.best()
+    best = table.best_cells()
     rows: list[str] = []
-    for number, line in enumerate(sheet.lines):
-        if number and line.labels[-1] != sheet.lines[number - 1].labels[-1]:
+    for number, row in enumerate(table.rows):
+        if number and row.labels[-1] != table.rows[number - 1].labels[-1]:
             rows.append(r"\midrule")
-        rows += _latex_line(sheet, number, line, best)
-    heads = " & ".join(_latex(head) for head in (*sheet.heads, *(c.title for c in sheet.columns)))
-    notes = " ".join(sheet.notes)
-    dagger = r" $^\dagger$As printed in the paper." if any(x.quoted for x in sheet.lines) else ""
+        rows += _latex_row(table, number, row, best)
+    headers = " & ".join(
+        _escape_latex(header)
+        for header in (*table.label_headers, *(c.title for c in table.columns))
+    )
+    notes = " ".join(table.notes)
+    caption = _escape_latex(f"{table.title}. {table.description}")
+    dagger = r" $^\dagger$As printed in the paper." if any(row.quoted for row in table.rows) else ""
     return "\n".join(
         [
             r"\begin{table*}[t]",
             r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{_latex(f'{sheet.title}. {sheet.lead}')}}}\label{{tab:{sheet.key}}}",
+            rf"\caption{{{caption}}}\label{{tab:{table.key}}}",
             r"\resizebox{\textwidth}{!}{%",
-            rf"\begin{{tabular}}{{{'l' * len(sheet.heads)}{'c' * len(sheet.columns)}}}",
+            rf"\begin{{tabular}}{{{'l' * len(table.label_headers)}{'c' * len(table.columns)}}}",
             r"\toprule",
-            rf"{heads} \\",
+            rf"{headers} \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
             r"\end{tabular}}",
-            *([rf"\par\smallskip{{\scriptsize {_latex(notes)}{dagger}}}"] if notes else []),
+            *([rf"\par\smallskip{{\scriptsize {_escape_latex(notes)}{dagger}}}"] if notes else []),
             r"\end{table*}",
             "",
         ]
     )
 
 
-def as_markdown(sheet: Sheet) -> str:
-    """A table for a Prefect artifact: value, interval, and the count where not all is there."""
-    best = sheet.best()
-    heads = [*sheet.heads, *(column.title for column in sheet.columns)]
+def to_markdown(table: ResultTable) -> str:
+    """Export a table for a Prefect artifact: value, interval, and count if values are missing."""
+    best = table.best_cells()
+    headers = [*table.label_headers, *(column.title for column in table.columns)]
     lines = [
-        f"### {_cell(sheet.title)}",
+        f"### {_escape_markdown(table.title)}",
         "",
-        _row(heads),
-        _row(["---"] * len(sheet.heads) + ["---:"] * len(sheet.columns)),
+        _markdown_row(headers),
+        _markdown_row(["---"] * len(table.label_headers) + ["---:"] * len(table.columns)),
     ]
-    for number, line in enumerate(sheet.lines):
-        shown = [_cell(label) for label in line.labels]
-        for place, (cell, column) in enumerate(zip(line.cells, sheet.columns, strict=True)):
-            value = cell.text(column.decimals, signed=sheet.signed)
-            value = f"**{value}**" if (number, place) in best else value
-            beside = "; ".join(_beside(cell, column.decimals, signed=sheet.signed))
-            shown.append(f"{value} ({beside})" if beside else value)
-        lines.append(_row(shown))
-    return "\n".join([*lines, "", *(f"- {_cell(note)}" for note in sheet.notes), ""])
+    for number, row in enumerate(table.rows):
+        texts = [_escape_markdown(label) for label in row.labels]
+        for column_index, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
+            value = cell.format_value(column.decimals, signed=table.signed)
+            value = f"**{value}**" if (number, column_index) in best else value
+            details = "; ".join(_cell_details(cell, column.decimals, signed=table.signed))
+            texts.append(f"{value} ({details})" if details else value)
+        lines.append(_markdown_row(texts))
+    return "\n".join([*lines, "", *(f"- {_escape_markdown(note)}" for note in table.notes), ""])
 
 
-def summary(sheets: Sequence[Sheet], page: str) -> str:
-    """What a run leaves in the Prefect UI: the paper's tables, and where the whole page is."""
-    shown = [sheet for sheet in sheets if sheet.key.startswith("table-")]
+def to_markdown_summary(tables_: Sequence[ResultTable], page: str) -> str:
+    """Summarize a comparison for the Prefect UI: the paper's tables and the page's location."""
+    paper_tables = [table for table in tables_ if table.key.startswith("table-")]
     return "\n".join(
-        [*(as_markdown(sheet) for sheet in shown), f"The whole comparison: {page}", ""]
+        [*(to_markdown(table) for table in paper_tables), f"Complete comparison: {page}", ""]
     )
 
 
-def _latex_line(
-    sheet: Sheet, number: int, line: Line, best: frozenset[tuple[int, int]]
+def _latex_row(
+    table: ResultTable, number: int, row: TableRow, best: frozenset[tuple[int, int]]
 ) -> list[str]:
-    labels = [_latex(label) for label in line.labels]
-    if line.quoted:
+    labels = [_escape_latex(label) for label in row.labels]
+    if row.quoted:
         labels[0] += r"$^\dagger$"
-    values, below = [], []
-    for place, (cell, column) in enumerate(zip(line.cells, sheet.columns, strict=True)):
-        value = _latex(cell.text(column.decimals, signed=sheet.signed))
-        values.append(rf"\textbf{{{value}}}" if (number, place) in best else value)
-        small = ", ".join(_beside(cell, column.decimals, signed=sheet.signed))
-        below.append(rf"\scriptsize {_latex(small)}" if small else "")
-    found = [rf"{' & '.join([*labels, *values])} \\"]
-    if any(below):
-        found.append(rf"{' & '.join([''] * len(labels) + below)} \\")
-    return found
+    values, detail_texts = [], []
+    for column_index, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
+        value = _escape_latex(cell.format_value(column.decimals, signed=table.signed))
+        values.append(rf"\textbf{{{value}}}" if (number, column_index) in best else value)
+        small = ", ".join(_cell_details(cell, column.decimals, signed=table.signed))
+        detail_texts.append(rf"\scriptsize {_escape_latex(small)}" if small else "")
+    lines = [rf"{' & '.join([*labels, *values])} \\"]
+    if any(detail_texts):
+        lines.append(rf"{' & '.join([''] * len(labels) + detail_texts)} \\")
+    return lines
 
 
-def _beside(cell: Cell, decimals: int, *, signed: bool) -> list[str]:
-    return [part for part in (cell.range(decimals, signed=signed), cell.count()) if part]
+def _cell_details(cell: TableCell, decimals: int, *, signed: bool) -> list[str]:
+    return [
+        part
+        for part in (cell.format_interval(decimals, signed=signed), cell.format_count())
+        if part
+    ]
 
 
-def _latex(text: str) -> str:
+def _escape_latex(text: str) -> str:
     return text.translate(_LATEX)
 
 
-def _row(cells: Sequence[str]) -> str:
+def _markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(text: str) -> str:
-    """Text that cannot end a cell of the table, or begin a link or a tag."""
+def _escape_markdown(text: str) -> str:
+    """Escape characters that could end a table cell or begin a link or a tag."""
     for mark in "\\|[]<>*_`":
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -1,122 +1,124 @@
-"""A table before it is written anywhere: columns, lines, cells with their intervals and counts."""
+"""Model tables independently of their output format: columns, rows, cells with intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from mimix_core.benchmark.judge.statistics import interval
-from mimix_core.benchmark.tables.metric_columns import Measure
+from mimix_core.benchmark.judge.statistics import bootstrap_interval
+from mimix_core.benchmark.tables.metric_columns import MetricColumn
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A mean over ``n`` values of the ``of`` that were asked for, and its interval.
+class TableCell:
+    """A mean over ``n`` of ``expected`` values and its confidence interval.
 
-    ``value`` is None where nothing was measured. A figure that is quoted has no interval and no
-    count.
+    ``value`` is None when nothing was measured. A quoted result has no interval and no count.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     n: int | None = None
-    of: int | None = None
+    expected: int | None = None
 
-    def text(self, decimals: int, *, signed: bool = False) -> str:
-        """The value as it is shown, an en dash for none."""
-        return "–" if self.value is None else _shown(self.value, decimals, signed)
+    def format_value(self, decimals: int, *, signed: bool = False) -> str:
+        """Format the value, or an en dash if there is none."""
+        return "–" if self.value is None else _format_number(self.value, decimals, signed)
 
-    def range(self, decimals: int, *, signed: bool = False) -> str:
-        """The interval as it is shown, nothing for none; a fourth decimal would say nothing."""
+    def format_interval(self, decimals: int, *, signed: bool = False) -> str:
+        """Format the interval with at most three decimals; empty if there is none."""
         if self.low is None or self.high is None:
             return ""
         places = min(decimals, 3)
-        return f"{_shown(self.low, places, signed)} to {_shown(self.high, places, signed)}"
+        low, high = (_format_number(x, places, signed) for x in (self.low, self.high))
+        return f"{low} to {high}"
 
-    def count(self) -> str:
-        """``n of of`` where not all was measured, nothing where all was."""
-        return "" if self.n is None or self.n == self.of else f"{self.n} of {self.of}"
+    def format_count(self) -> str:
+        """Format ``n of expected`` when values are missing, else nothing."""
+        return "" if self.n is None or self.n == self.expected else f"{self.n} of {self.expected}"
 
 
-def _shown(value: float, decimals: int, signed: bool) -> str:
-    """A proper minus, and no sign before what rounds to zero."""
+def _format_number(value: float, decimals: int, signed: bool) -> str:
+    """Format with a typographic minus and without a sign for what rounds to zero."""
     rounded = round(value, decimals) or 0.0
     sign = "−" if rounded < 0 else "+" if signed and rounded > 0 else ""
     return f"{sign}{abs(rounded):.{decimals}f}"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row: its labels, its cells, and whether it is quoted from the paper."""
+class TableRow:
+    """One row. ``quoted``: it is quoted from the paper."""
 
     labels: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     quoted: bool = False
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """One table. ``heads``: titles of the labels; ``notes`` stand below it.
+class ResultTable:
+    """One table. ``label_headers``: titles of the label columns; ``notes`` follow the table.
 
-    ``marked``: the best of each column is told. ``signed``: values are shown with their sign.
+    ``highlight_best``: the best value of each column is bold. ``signed``: values have a sign.
     """
 
     key: str
     title: str
-    lead: str
-    heads: tuple[str, ...]
-    columns: tuple[Measure, ...]
-    lines: tuple[Line, ...]
+    description: str
+    label_headers: tuple[str, ...]
+    columns: tuple[MetricColumn, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
-    marked: bool = True
+    highlight_best: bool = True
     signed: bool = False
 
-    def best(self) -> frozenset[tuple[int, int]]:
-        """(line, column) of the best shown value of each column among the lines of one group.
+    def best_cells(self) -> frozenset[tuple[int, int]]:
+        """Find (row, column) of the best formatted value of each column within each group of rows.
 
-        Lines of a group share all labels but the first. What is quoted, and what has nothing of its
-        group beside it, is never the best.
+        Rows of a group share all labels but the first. Quoted values and the only value of a group
+        are never the best.
         """
-        found: set[tuple[int, int]] = set()
-        if not self.marked:
+        cells: set[tuple[int, int]] = set()
+        if not self.highlight_best:
             return frozenset()
-        for group in {line.labels[1:] for line in self.lines}:
-            own = [
-                (index, line)
-                for index, line in enumerate(self.lines)
-                if line.labels[1:] == group and not line.quoted
+        for group in {row.labels[1:] for row in self.rows}:
+            selected = [
+                (index, row)
+                for index, row in enumerate(self.rows)
+                if row.labels[1:] == group and not row.quoted
             ]
-            for column, measure in enumerate(self.columns):
-                # As shown: two that read alike are both the best.
-                shown = {
-                    index: round(value, measure.decimals)
-                    for index, line in own
-                    if (value := line.cells[column].value) is not None
+            for column, metric_column in enumerate(self.columns):
+                # Compare rounded values: two that look equal are both the best.
+                rounded = {
+                    index: round(value, metric_column.decimals)
+                    for index, row in selected
+                    if (value := row.cells[column].value) is not None
                 }
-                if len(shown) > 1:
-                    top = (max if measure.higher_is_better else min)(shown.values())
-                    found |= {(index, column) for index in shown if shown[index] == top}
-        return frozenset(found)
+                if len(rounded) > 1:
+                    best = (max if metric_column.higher_is_better else min)(rounded.values())
+                    cells |= {(index, column) for index in rounded if rounded[index] == best}
+        return frozenset(cells)
 
 
-def cell(values: Mapping[str, float], asked: Collection[str]) -> Cell:
-    """The mean over the asked prompts that have a value; the rest shows in the count.
+def mean_cell(values: Mapping[str, float], prompt_ids: Collection[str]) -> TableCell:
+    """Average the values of the requested prompts; missing ones appear in the count.
 
-    The interval is the bootstrap's over prompts: it says how the mean would move with other
-    prompts, not with other seeds of the same. One prompt has none.
+    The interval is a bootstrap over prompts: it covers other prompts, not other seeds of the same
+    prompts. A single prompt has no interval.
     """
-    own = [values[prompt_id] for prompt_id in sorted(asked) if prompt_id in values]
-    if not own:
-        return Cell(None, n=0, of=len(asked))
-    found = interval(own)
-    if len(own) == 1:
-        return Cell(found.mean, n=1, of=len(asked))
-    return Cell(found.mean, found.low, found.high, n=len(own), of=len(asked))
+    selected = [values[prompt_id] for prompt_id in sorted(prompt_ids) if prompt_id in values]
+    if not selected:
+        return TableCell(None, n=0, expected=len(prompt_ids))
+    interval = bootstrap_interval(selected)
+    if len(selected) == 1:
+        return TableCell(interval.mean, n=1, expected=len(prompt_ids))
+    return TableCell(
+        interval.mean, interval.low, interval.high, n=len(selected), expected=len(prompt_ids)
+    )
 
 
-def difference(
-    values: Mapping[str, float], other: Mapping[str, float], asked: Collection[str]
-) -> Cell:
-    """``values - other``, prompt by prompt, over the prompts that both have a value of."""
-    return cell({key: values[key] - other[key] for key in values if key in other}, asked)
+def paired_difference_cell(
+    values: Mapping[str, float], other: Mapping[str, float], prompt_ids: Collection[str]
+) -> TableCell:
+    """Average ``values - other`` over the requested prompts that have both values."""
+    return mean_cell({key: values[key] - other[key] for key in values if key in other}, prompt_ids)

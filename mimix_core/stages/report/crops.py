@@ -1,4 +1,4 @@
-"""What was kept of each episode's picture, and which shots were turned away as credits."""
+"""Summarize crop rectangles of episodes, and shots rejected as credits."""
 
 from __future__ import annotations
 
@@ -10,136 +10,154 @@ from markupsafe import Markup
 
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels, thumbnails
-from mimix_core.stages.report.run_tables import Entry, by
-from mimix_core.stages.report.thumbnails import Picture
-from mimix_core.tables import Reason
+from mimix_core.stages.report.run_tables import TableEntry, group_entries
+from mimix_core.stages.report.thumbnails import EmbeddedImage
+from mimix_core.tables import OverlayRow, Reason
 
-Kept = tuple[int, int, int, int]
+CropRect = tuple[int, int, int, int]
 """x, y, width, height."""
 
 
 @dataclass(frozen=True)
 class OverlayView:
-    """An episode's frame with the text that was found and the rectangle that was kept."""
+    """A frame of an episode with its detected text and its crop rectangle."""
 
     name: str
     backend: str
     frame: Markup
-    text: str
-    why: str
+    description: str
+    rejection: str
 
 
 @dataclass(frozen=True)
 class CreditsView:
-    """A frame of credits, and what told them."""
+    """A frame of credits, and how they were detected."""
 
     name: str
-    picture: Picture
-    shots: int
+    image: EmbeddedImage
+    shot_count: int
     detail: str
 
 
 @dataclass(frozen=True)
-class Framing:
-    """Episodes that were cropped, credits that were found, and episodes whose picture is whole.
+class CropSummary:
+    """Cropped episodes, episodes with credits, and episodes without a crop.
 
-    ``whole``: name and number of frames looked at. ``*_in_all`` count those that are not shown too.
+    ``uncropped``: name and number of sampled frames. The totals include episodes not shown.
     """
 
     cropped: tuple[OverlayView, ...]
-    cropped_in_all: int
+    cropped_total: int
     credits: tuple[CreditsView, ...]
-    credits_in_all: int
-    whole: tuple[tuple[str, int], ...]
+    credits_total: int
+    uncropped: tuple[tuple[str, int], ...]
 
 
-def framing(overlays: Sequence[Entry], width: int, limit: int) -> Framing:
-    """At most ``limit`` episodes of each kind, with frames of ``width`` pixels."""
+def summarize_crops(
+    overlays: Sequence[TableEntry[OverlayRow]], width: int, limit: int
+) -> CropSummary:
+    """Show at most ``limit`` episodes of each kind, with frames of ``width`` pixels."""
     episodes = [
-        [row for row in rows if row["width"]] for rows in by(overlays, "episode_id").values()
+        [entry for entry in entries if entry.row["width"]]
+        for entries in group_entries(overlays, lambda row: row["episode_id"]).values()
     ]
-    cropped = [rows for rows in episodes if rows and _is_cropped(rows)]
-    credited = [rows for rows in episodes if any(map(_is_credits, rows))]
-    return Framing(
+    cropped = [entries for entries in episodes if entries and _is_cropped(entries)]
+    with_credits = [entries for entries in episodes if any(map(_is_credits, entries))]
+    return CropSummary(
         cropped=tuple(
-            _overlay(rows, width) for rows in cropped[:limit] if _with_frame(rows, credits=False)
+            _overlay_view(entries, frame, width)
+            for entries in cropped[:limit]
+            if (frame := _find_frame(entries, credits=False))
         ),
-        cropped_in_all=len(cropped),
+        cropped_total=len(cropped),
         credits=tuple(
-            _credits(rows, width) for rows in credited[:limit] if _with_frame(rows, credits=True)
+            _credits_view(entries, frame, width)
+            for entries in with_credits[:limit]
+            if (frame := _find_frame(entries, credits=True))
         ),
-        credits_in_all=len(credited),
-        whole=tuple(
-            (rows[0].ref.unit, _looked_at(rows))
-            for rows in episodes
-            if rows and not _is_cropped(rows)
+        credits_total=len(with_credits),
+        uncropped=tuple(
+            (entries[0].ref.unit, _sampled_frame_count(entries))
+            for entries in episodes
+            if entries and not _is_cropped(entries)
         ),
     )
 
 
-def _is_cropped(rows: Sequence[Entry]) -> bool:
-    """Whether text was found in an episode, or anything was cut away."""
+def _is_cropped(entries: Sequence[TableEntry[OverlayRow]]) -> bool:
+    """Check whether an episode has overlay text or a crop."""
     return any(
         row["boxes"] or (row["width"], row["height"]) != (row["crop_width"], row["crop_height"])
-        for row in rows
+        for row in (entry.row for entry in entries)
     )
 
 
-def _is_credits(row: Entry) -> bool:
-    return bool(row["reason"] == Reason.SCENE_CREDITS)
+def _is_credits(entry: TableEntry[OverlayRow]) -> bool:
+    return bool(entry.row["reason"] == Reason.SCENE_CREDITS)
 
 
-def _with_frame(rows: Sequence[Entry], *, credits: bool) -> Entry | None:
-    """The row of credits, or of anything else, that has a picture: the one with most text."""
-    found = [row for row in rows if row["frame_file"] and _is_credits(row) == credits]
-    return max(found, key=lambda row: len(row["boxes"]), default=None)
+def _find_frame(
+    entries: Sequence[TableEntry[OverlayRow]], *, credits: bool
+) -> TableEntry[OverlayRow] | None:
+    """Find the entry with an image and most text, either of credits or of anything else."""
+    candidates = [
+        entry for entry in entries if entry.row["frame_file"] and _is_credits(entry) == credits
+    ]
+    return max(candidates, key=lambda entry: len(entry.row["boxes"]), default=None)
 
 
-def _looked_at(rows: Sequence[Entry]) -> int:
-    return sum(len(row["sampled_pts"]) for row in rows)
+def _sampled_frame_count(entries: Sequence[TableEntry[OverlayRow]]) -> int:
+    return sum(len(entry.row["sampled_pts"]) for entry in entries)
 
 
-def _overlay(rows: Sequence[Entry], width: int) -> OverlayView:
-    shown = _with_frame(rows, credits=False)
-    assert shown is not None
-    size = (shown["width"], shown["height"])
-    kept = _kept(shown)
-    # Of the shot that is shown only: those of all shots would hide what lies below them.
-    boxes = sorted({tuple(box["box"]) for box in shown["boxes"]})
-    with_text = len({box["pts"] for row in rows for box in row["boxes"]})
-    sampled = _looked_at(rows)
+def _overlay_view(
+    entries: Sequence[TableEntry[OverlayRow]], frame: TableEntry[OverlayRow], width: int
+) -> OverlayView:
+    size = (frame.row["width"], frame.row["height"])
+    crop = _crop_rect(frame.row)
+    # Only the boxes of the shown shot: those of all shots would hide the frame.
+    boxes = sorted({_corners(box["box"]) for box in frame.row["boxes"]})
+    with_text = len({box["pts"] for entry in entries for box in entry.row["boxes"]})
+    sampled = _sampled_frame_count(entries)
     if with_text:
         found = f"Text in {with_text} of {sampled} sampled frames"
     else:
         found = f"No text in {sampled} sampled frames"
-    lost = 1 - kept[2] * kept[3] / (size[0] * size[1])
-    text = f"{found}; kept {kept[2]} × {kept[3]} of {size[0]} × {size[1]} pixels"
-    text += f", {100 * lost:.1f} % cut away." if lost else ": all of it."
-    rectangles = Counter(_kept(row) for row in rows)
-    others = len(rows) - rectangles[kept]
+    removed = 1 - crop[2] * crop[3] / (size[0] * size[1])
+    description = f"{found}; crop of {crop[2]} × {crop[3]} from {size[0]} × {size[1]} pixels"
+    description += f", {100 * removed:.1f} % removed." if removed else ": the complete frame."
+    rectangles = Counter(_crop_rect(entry.row) for entry in entries)
+    others = len(entries) - rectangles[crop]
     if others:
-        text += f" {others} of {len(rows)} shots keep another part."
-    picture = thumbnails.embed(thumbnails.still(shown.path("frame_file"), width))
-    label = f"Frame of {shown.ref.unit}. {text}"
+        description += f" {others} of {len(entries)} shots have another crop."
+    image = thumbnails.embed_image(
+        thumbnails.read_still(frame.path(frame.row["frame_file"]), width)
+    )
+    label = f"Frame of {frame.ref.unit}. {description}"
     return OverlayView(
-        shown.ref.unit,
-        shown["backend"],
-        svg_charts.framed(picture.src, size, boxes, kept, label),
-        text,
-        "" if shown.ok else labels.reason(str(shown["reason"])),
+        frame.ref.unit,
+        frame.row["backend"],
+        svg_charts.draw_annotated_frame(image.src, size, boxes, crop, label),
+        description,
+        "" if frame.ok else labels.reason_label(str(frame.row["reason"])),
     )
 
 
-def _kept(row: Entry) -> Kept:
+def _corners(box: Sequence[int]) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = box
+    return x0, y0, x1, y1
+
+
+def _crop_rect(row: OverlayRow) -> CropRect:
     return row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"]
 
 
-def _credits(rows: Sequence[Entry], width: int) -> CreditsView:
-    shown = _with_frame(rows, credits=True)
-    assert shown is not None
+def _credits_view(
+    entries: Sequence[TableEntry[OverlayRow]], frame: TableEntry[OverlayRow], width: int
+) -> CreditsView:
     return CreditsView(
-        shown.ref.unit,
-        thumbnails.embed(thumbnails.still(shown.path("frame_file"), width)),
-        sum(map(_is_credits, rows)),
-        str(shown["detail"]),
+        frame.ref.unit,
+        thumbnails.embed_image(thumbnails.read_still(frame.path(frame.row["frame_file"]), width)),
+        sum(map(_is_credits, entries)),
+        str(frame.row["detail"]),
     )

@@ -1,4 +1,4 @@
-"""The moving pictures of the page: clips, cut-outs, composites and generated videos."""
+"""Build the page's galleries of clips, cutouts, composites and generated videos."""
 
 from __future__ import annotations
 
@@ -16,24 +16,38 @@ from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
 from mimix_core.settings import ReportSettings
 from mimix_core.stages.report import labels, thumbnails
-from mimix_core.stages.report.labels import Words
-from mimix_core.stages.report.run_tables import Entry, clip_of, one_by, take, time_base
-from mimix_core.stages.report.thumbnails import Picture
-from mimix_core.stages.report.training_curves import Shot
+from mimix_core.stages.report.labels import CaptionSpan
+from mimix_core.stages.report.run_tables import (
+    TableEntry,
+    get_clip,
+    get_time_base,
+    index_entries,
+    select_evenly,
+)
+from mimix_core.stages.report.thumbnails import EmbeddedImage
+from mimix_core.stages.report.training_curves import TrainingPreview
+from mimix_core.tables import (
+    CaptionRow,
+    ClipRow,
+    CompositeRow,
+    CutoutRow,
+    SampleRow,
+    TranscriptRow,
+)
 
 Item = TypeVar("Item")
 View = TypeVar("View")
 
-VIDEOS = "videos"
-"""Folder beside the page for the videos it links to."""
+VIDEOS_FOLDER = "videos"
+"""Folder next to the page for the videos it links to."""
 
-PREVIEWS_A_PROMPT = 4
-"""Moments of training that a prompt is shown at."""
+PREVIEWS_PER_PROMPT = 4
+"""Training steps at which a prompt's preview is shown."""
 
 
 @dataclass(frozen=True)
-class VideoFile:
-    """A whole video: its path relative to the page ("" when it was not copied) and its size."""
+class LinkedVideo:
+    """A complete video: its path relative to the page ("" if it was not copied) and its size."""
 
     path: str
     size: str
@@ -41,304 +55,370 @@ class VideoFile:
 
 @dataclass(frozen=True)
 class ClipView:
-    """A clip on the contact sheet."""
+    """A clip with its caption and its dialogue."""
 
     id: str
     show: str
     show_title: str
     style: str
-    at: str
-    picture: Picture
-    caption: tuple[Words, ...]
-    no_caption: str
-    says: str
+    position: str
+    preview: EmbeddedImage
+    caption: tuple[CaptionSpan, ...]
+    missing_caption: str
+    dialogue: str
 
 
 @dataclass(frozen=True)
 class CutoutView:
-    """A character in a clip, and the character alone (absent when there is no mask)."""
+    """A character in a clip, and the isolated character (None without a mask)."""
 
     character: str
-    tone: int
+    color: int
     show_title: str
-    how: str
-    inside: Picture
-    alone: Picture | None
-    why: str
+    backends: str
+    in_clip: EmbeddedImage
+    isolated: EmbeddedImage | None
+    rejection: str
     detail: str
 
 
 @dataclass(frozen=True)
 class CompositeView:
-    """From whom and where to the result."""
+    """A composite with its source, its cutout and its background."""
 
     character: str
-    tone: int
+    color: int
     character_style: str
     source_show: str
     show: str
     style: str
-    source: Picture
-    cutout: Picture
-    background: Picture
-    result: Picture
-    caption: tuple[Words, ...]
-    video: VideoFile = VideoFile("", "")
+    source: EmbeddedImage
+    cutout: EmbeddedImage
+    background: EmbeddedImage
+    result: EmbeddedImage
+    caption: tuple[CaptionSpan, ...]
+    video: LinkedVideo = LinkedVideo("", "")
 
 
 @dataclass(frozen=True)
 class SampleView:
     """A generated video."""
 
-    prompt: tuple[Words, ...]
+    prompt: tuple[CaptionSpan, ...]
     category: str
     seed: int
-    picture: Picture
-    what: str
-    video: VideoFile = VideoFile("", "")
+    preview: EmbeddedImage
+    format: str
+    video: LinkedVideo = LinkedVideo("", "")
 
 
 @dataclass(frozen=True)
 class PreviewView:
-    """A prompt's video at one moment of training."""
+    """A prompt's video at one training step."""
 
     step: int
     seed: int
-    prompt: tuple[Words, ...]
-    picture: Picture
+    prompt: tuple[CaptionSpan, ...]
+    preview: EmbeddedImage
 
 
 class Gallery:
-    """Makes the page's pictures from the tables' files, and copies videos below ``out``."""
+    """Builds previews from the tables' files, and copies videos below ``out``."""
 
     def __init__(
         self,
-        clips: Sequence[Entry],
+        clips: Sequence[TableEntry[ClipRow]],
         titles: Mapping[str, str],
-        tones: Mapping[str, int],
+        colors: Mapping[str, int],
         settings: ReportSettings,
         out: Path,
     ) -> None:
-        self._clips = one_by(clips, "clip_id")
+        self._clips = index_entries(clips, lambda row: row["clip_id"])
         self._titles = titles
-        self._tones = tones
+        self._colors = colors
         self._settings = settings
         self._out = out
-        # A clip can be on the contact sheet, have a cut-out and be in composites: decoded once.
-        self._frames_of: dict[str, list[Image]] = {}
-        self._picture_of: dict[str, Picture] = {}
+        # A clip can appear as clip, cutout and composite source: decode it once.
+        self._frame_cache: dict[str, list[Image]] = {}
+        self._preview_cache: dict[str, EmbeddedImage] = {}
 
-    def clips(self, captions: Sequence[Entry], transcripts: Sequence[Entry]) -> list[ClipView]:
-        """A contact sheet: every show and episode has its turn."""
+    def clip_views(
+        self,
+        captions: Sequence[TableEntry[CaptionRow]],
+        transcripts: Sequence[TableEntry[TranscriptRow]],
+    ) -> list[ClipView]:
+        """Build views of clips, evenly over shows and episodes."""
         usable = [clip for clip in self._clips.values() if clip.ok]
-        chosen = take(usable, self._settings.max_clips_shown, "show", "episode_id")
-        caption_of, said_in = one_by(captions, "clip_id"), one_by(transcripts, "clip_id")
+        selected = select_evenly(
+            usable,
+            self._settings.max_clips_shown,
+            lambda row: row["show"],
+            lambda row: row["episode_id"],
+        )
+        caption_of = index_entries(captions, lambda row: row["clip_id"])
+        transcript_of = index_entries(transcripts, lambda row: row["clip_id"])
 
-        def make(clip: Entry) -> ClipView:
-            name = clip["clip_id"]
-            return self._clip(clip, caption_of.get(name), said_in.get(name))
+        def build(clip: TableEntry[ClipRow]) -> ClipView:
+            clip_id = clip.row["clip_id"]
+            return self._clip_view(clip, caption_of.get(clip_id), transcript_of.get(clip_id))
 
-        return self._each(make, chosen, "clips")
+        return self._build_views(build, selected, "clips")
 
-    def _clip(self, clip: Entry, caption: Entry | None, transcript: Entry | None) -> ClipView:
-        start = (clip["source_pts"][0] - clip["origin_pts"]) * time_base(clip)
+    def _clip_view(
+        self,
+        clip: TableEntry[ClipRow],
+        caption: TableEntry[CaptionRow] | None,
+        transcript: TableEntry[TranscriptRow] | None,
+    ) -> ClipView:
+        row = clip.row
+        start = (row["source_pts"][0] - row["origin_pts"]) * get_time_base(row)
         return ClipView(
-            id=clip["clip_id"],
-            show=clip["show"],
-            show_title=self._title(clip["show"]),
-            style=clip["style"],
-            at=f"{clip.ref.unit}, {labels.clock(float(start))}",
-            picture=self._clip_picture(clip),
-            caption=self._words(caption["caption"]) if caption and caption.ok else (),
-            no_caption="" if caption and caption.ok else _why(caption),
-            says=transcript["text"] if transcript and transcript.ok else "",
+            id=row["clip_id"],
+            show=row["show"],
+            show_title=self._show_title(row["show"]),
+            style=row["style"],
+            position=f"{clip.ref.unit}, {labels.format_clock(float(start))}",
+            preview=self._clip_preview(clip),
+            caption=self._caption_spans(caption),
+            missing_caption="" if caption and caption.ok else _missing_caption_reason(caption),
+            dialogue=transcript.row["text"] if transcript and transcript.ok else "",
         )
 
-    def cutouts(self, cutouts: Sequence[Entry]) -> tuple[list[CutoutView], list[CutoutView]]:
-        """Kept ones, and half as many that were not, of all characters."""
+    def cutout_views(
+        self, cutouts: Sequence[TableEntry[CutoutRow]]
+    ) -> tuple[list[CutoutView], list[CutoutView]]:
+        """Build views of accepted cutouts, and of half as many rejected ones."""
         limit = self._settings.max_cutouts_shown
-        kept = take([c for c in cutouts if c.ok], limit, "character")
-        refused = take([c for c in cutouts if not c.ok], limit // 2, "reason", "character")
-        views = self._each(self._cutout, [*kept, *refused], "cut-outs")
-        return views[: len(kept)], views[len(kept) :]
+        accepted = select_evenly(
+            [cutout for cutout in cutouts if cutout.ok], limit, lambda row: row["character"]
+        )
+        rejected = select_evenly(
+            [cutout for cutout in cutouts if not cutout.ok],
+            limit // 2,
+            lambda row: str(row["reason"]),
+            lambda row: row["character"],
+        )
+        views = self._build_views(self._cutout_view, [*accepted, *rejected], "cutouts")
+        return views[: len(accepted)], views[len(accepted) :]
 
-    def _cutout(self, cutout: Entry) -> CutoutView:
-        clip = clip_of(self._clips, cutout["clip_id"], "cut-out")
-        indices, images = self._indices(clip), self._clip_frames(clip)
-        inside, alone = self._clip_picture(clip), None
-        if cutout["file"]:
-            masks = thumbnails.masks(cutout.path(), indices, images[0].size)
-            marked = [thumbnails.outlined(*pair) for pair in zip(images, masks, strict=True)]
-            inside = thumbnails.embed_moving(marked, _play(clip))
-            alone = self._alone(clip, images, masks)
-        elif cutout["boxes"]:
-            # The mask was not kept; where it was is known.
-            scale = images[0].width / clip["width"]
+    def _cutout_view(self, cutout: TableEntry[CutoutRow]) -> CutoutView:
+        row = cutout.row
+        clip = get_clip(self._clips, row["clip_id"], "cutout")
+        indices, images = self._preview_indices(clip.row["frames"]), self._read_clip_frames(clip)
+        in_clip, isolated = self._clip_preview(clip), None
+        if row["file"]:
+            masks = thumbnails.read_alpha_frames(cutout.path(row["file"]), indices, images[0].size)
+            marked = [thumbnails.draw_outline(*pair) for pair in zip(images, masks, strict=True)]
+            in_clip = thumbnails.embed_animation(marked, _play_seconds(clip.row["frames"]))
+            isolated = self._embed_isolated(clip, images, masks)
+        elif row["boxes"]:
+            # The mask was not stored, but its boxes are known.
+            scale = images[0].width / clip.row["width"]
             marked = [
-                thumbnails.boxed(image, [side * scale for side in cutout["boxes"][index]])
+                thumbnails.draw_box(image, [side * scale for side in row["boxes"][index]])
                 for index, image in zip(indices, images, strict=True)
             ]
-            inside = thumbnails.embed_moving(marked, _play(clip))
+            in_clip = thumbnails.embed_animation(marked, _play_seconds(clip.row["frames"]))
         return CutoutView(
-            character=cutout["character"],
-            tone=self._tones.get(cutout["character"], 0),
-            show_title=self._title(cutout["show"]),
-            how=f"{cutout['locator']}, {cutout['backend']}",
-            inside=inside,
-            alone=alone,
-            why="" if cutout.ok else labels.reason(str(cutout["reason"])),
-            detail=cutout["detail"] or "",
+            character=row["character"],
+            color=self._colors.get(row["character"], 0),
+            show_title=self._show_title(row["show"]),
+            backends=f"{row['locator']}, {row['backend']}",
+            in_clip=in_clip,
+            isolated=isolated,
+            rejection="" if cutout.ok else labels.reason_label(str(row["reason"])),
+            detail=row["detail"] or "",
         )
 
-    def composites(
+    def composite_views(
         self,
-        composites: Sequence[Entry],
-        cutouts: Sequence[Entry],
-        recaptions: Sequence[Entry],
+        composites: Sequence[TableEntry[CompositeRow]],
+        cutouts: Sequence[TableEntry[CutoutRow]],
+        recaptions: Sequence[TableEntry[CaptionRow]],
     ) -> list[CompositeView]:
-        """Source, cut-out, background and result."""
-        usable = [row for row in composites if row.ok]
-        chosen = take(usable, self._settings.max_composites_shown, "character", "show")
-        cutout_of = one_by(cutouts, "cutout_id")
-        caption_of = one_by(recaptions, "clip_id")
+        """Build views of composites with source, cutout and background."""
+        usable = [composite for composite in composites if composite.ok]
+        selected = select_evenly(
+            usable,
+            self._settings.max_composites_shown,
+            lambda row: row["character"],
+            lambda row: row["show"],
+        )
+        cutout_of = index_entries(cutouts, lambda row: row["cutout_id"])
+        caption_of = index_entries(recaptions, lambda row: row["clip_id"])
 
-        def make(row: Entry) -> CompositeView:
-            caption = caption_of.get(row["composite_id"])
-            return self._composite(row, cutout_of[row["cutout_id"]], caption)
+        def build(composite: TableEntry[CompositeRow]) -> CompositeView:
+            caption = caption_of.get(composite.row["composite_id"])
+            return self._composite_view(composite, cutout_of[composite.row["cutout_id"]], caption)
 
-        views = self._each(make, chosen, "composites")
+        views = self._build_views(build, selected, "composites")
         return [
-            replace(view, video=self._copy(row, f"composite-{number:02}"))
-            for number, (view, row) in enumerate(zip(views, chosen, strict=True), start=1)
+            replace(
+                view,
+                video=self._copy_video(
+                    composite.path(composite.row["file"]), f"composite-{number:02}"
+                ),
+            )
+            for number, (view, composite) in enumerate(zip(views, selected, strict=True), start=1)
         ]
 
-    def _composite(self, row: Entry, cutout: Entry, caption: Entry | None) -> CompositeView:
-        source = clip_of(self._clips, row["source_clip_id"], "composite")
-        background = clip_of(self._clips, row["background_clip_id"], "composite")
-        images = self._clip_frames(source)
-        masks = thumbnails.masks(cutout.path(), self._indices(source), images[0].size)
+    def _composite_view(
+        self,
+        composite: TableEntry[CompositeRow],
+        cutout: TableEntry[CutoutRow],
+        caption: TableEntry[CaptionRow] | None,
+    ) -> CompositeView:
+        row = composite.row
+        source = get_clip(self._clips, row["source_clip_id"], "composite")
+        background = get_clip(self._clips, row["background_clip_id"], "composite")
+        images = self._read_clip_frames(source)
+        masks = thumbnails.read_alpha_frames(
+            cutout.path(cutout.row["file"]),
+            self._preview_indices(source.row["frames"]),
+            images[0].size,
+        )
+        result = self._read_frames(
+            composite.path(row["file"]), row["frames"], row["width"], enlarge=2
+        )
         return CompositeView(
             character=row["character"],
-            tone=self._tones.get(row["character"], 0),
+            color=self._colors.get(row["character"], 0),
             character_style=row["character_style"],
-            source_show=self._title(source["show"]),
-            show=self._title(row["show"]),
+            source_show=self._show_title(source.row["show"]),
+            show=self._show_title(row["show"]),
             style=row["style"],
-            source=self._clip_picture(source),
-            cutout=self._alone(source, images, masks),
-            background=self._clip_picture(background),
-            result=thumbnails.embed_moving(self._frames(row, larger=2), _play(row)),
-            caption=self._words(caption["caption"]) if caption and caption.ok else (),
+            source=self._clip_preview(source),
+            cutout=self._embed_isolated(source, images, masks),
+            background=self._clip_preview(background),
+            result=thumbnails.embed_animation(result, _play_seconds(row["frames"])),
+            caption=self._caption_spans(caption),
         )
 
-    def samples(self, samples: Sequence[Entry]) -> list[SampleView]:
-        """Generated videos of all categories."""
-        usable = [row for row in samples if row.ok]
-        chosen = take(usable, self._settings.max_samples_shown, "category")
-        views = self._each(self._sample, chosen, "generated videos")
+    def sample_views(self, samples: Sequence[TableEntry[SampleRow]]) -> list[SampleView]:
+        """Build views of generated videos, evenly over categories."""
+        usable = [sample for sample in samples if sample.ok]
+        selected = select_evenly(
+            usable, self._settings.max_samples_shown, lambda row: row["category"]
+        )
+        views = self._build_views(self._sample_view, selected, "generated videos")
         return [
-            replace(view, video=self._copy(row, f"sample-{number:02}"))
-            for number, (view, row) in enumerate(zip(views, chosen, strict=True), start=1)
+            replace(
+                view,
+                video=self._copy_video(sample.path(sample.row["file"]), f"sample-{number:02}"),
+            )
+            for number, (view, sample) in enumerate(zip(views, selected, strict=True), start=1)
         ]
 
-    def _sample(self, row: Entry) -> SampleView:
+    def _sample_view(self, sample: TableEntry[SampleRow]) -> SampleView:
+        row = sample.row
+        frames = self._read_frames(sample.path(row["file"]), row["frames"], row["width"])
         return SampleView(
-            prompt=self._words(row["prompt"]),
+            prompt=labels.split_caption(row["prompt"], self._colors),
             category=row["category"].replace("_", " "),
             seed=row["seed"],
-            picture=thumbnails.embed_moving(self._frames(row), _play(row)),
-            what=f"{row['frames']} frames, {row['width']} × {row['height']}",
+            preview=thumbnails.embed_animation(frames, _play_seconds(row["frames"])),
+            format=f"{row['frames']} frames, {row['width']} × {row['height']}",
         )
 
-    def previews(self, shots: Sequence[Shot]) -> list[tuple[PreviewView, ...]]:
-        """Each prompt's videos in the order of training: its first and last, and some between."""
-        of: dict[tuple[str, int], list[Shot]] = {}
-        for shot in shots:
-            of.setdefault((shot.prompt, shot.seed), []).append(shot)
+    def preview_views(self, previews: Sequence[TrainingPreview]) -> list[tuple[PreviewView, ...]]:
+        """Build views of each prompt's previews in training order, including first and last."""
+        by_prompt: dict[tuple[str, int], list[TrainingPreview]] = {}
+        for preview in previews:
+            by_prompt.setdefault((preview.prompt, preview.seed), []).append(preview)
         rows = [
-            [mine[index] for index in thumbnails.spread(len(mine), PREVIEWS_A_PROMPT)]
-            for mine in list(of.values())[: self._settings.max_samples_shown]
+            [group[index] for index in thumbnails.spaced_indices(len(group), PREVIEWS_PER_PROMPT)]
+            for group in list(by_prompt.values())[: self._settings.max_samples_shown]
         ]
-        views = iter(self._each(self._preview, [s for row in rows for s in row], "previews"))
+        selected = [preview for row in rows for preview in row]
+        views = iter(self._build_views(self._preview_view, selected, "previews"))
         return [tuple(next(views) for _ in row) for row in rows]
 
-    def _preview(self, shot: Shot) -> PreviewView:
-        indices = thumbnails.spread(shot.frames, self._settings.preview_frames)
-        images = thumbnails.frames(
-            shot.path, indices, min(shot.width, self._settings.preview_width)
-        )
+    def _preview_view(self, preview: TrainingPreview) -> PreviewView:
         return PreviewView(
-            shot.step,
-            shot.seed,
-            self._words(shot.prompt),
-            thumbnails.embed_moving(images, float(shot.frames / CLIP_RATE)),
+            preview.step,
+            preview.seed,
+            labels.split_caption(preview.prompt, self._colors),
+            thumbnails.embed_animation(
+                self._read_frames(preview.path, preview.frames, preview.width),
+                _play_seconds(preview.frames),
+            ),
         )
 
-    def _each(self, make: Callable[[Item], View], items: Sequence[Item], note: str) -> list[View]:
-        """``make`` of each item, in their order, several at a time."""
+    def _build_views(
+        self, build: Callable[[Item], View], items: Sequence[Item], note: str
+    ) -> list[View]:
+        """Call ``build`` for each item in parallel; returns the views in the items' order."""
         views = []
         with ThreadPoolExecutor(self._settings.workers) as pool:
-            for view in pool.map(make, items):
+            for view in pool.map(build, items):
                 views.append(view)
-                progress.advance(len(views), len(items), note)
+                progress.report_progress(len(views), len(items), note)
         return views
 
-    def _indices(self, row: Entry) -> list[int]:
-        """Which frames of the row's video a preview plays."""
-        return thumbnails.spread(row["frames"], self._settings.preview_frames)
+    def _preview_indices(self, frames: int) -> list[int]:
+        """Return the indices of the frames that a preview plays."""
+        return thumbnails.spaced_indices(frames, self._settings.preview_frames)
 
-    def _frames(self, row: Entry, larger: int = 1) -> list[Image]:
-        """These frames, at the width of a preview or ``larger`` times that."""
-        width = min(row["width"], self._settings.preview_width * larger)
-        return thumbnails.frames(row.path(), self._indices(row), width)
+    def _read_frames(self, path: Path, frames: int, width: int, enlarge: int = 1) -> list[Image]:
+        """Read a video's preview frames, scaled to ``enlarge`` times the preview width."""
+        return thumbnails.read_thumbnail_frames(
+            path,
+            self._preview_indices(frames),
+            min(width, self._settings.preview_width * enlarge),
+        )
 
-    def _clip_frames(self, clip: Entry) -> list[Image]:
-        name = clip["clip_id"]
-        if name not in self._frames_of:
-            self._frames_of[name] = self._frames(clip)
-        return self._frames_of[name]
+    def _read_clip_frames(self, clip: TableEntry[ClipRow]) -> list[Image]:
+        row = clip.row
+        if row["clip_id"] not in self._frame_cache:
+            frames = self._read_frames(clip.path(row["file"]), row["frames"], row["width"])
+            self._frame_cache[row["clip_id"]] = frames
+        return self._frame_cache[row["clip_id"]]
 
-    def _clip_picture(self, clip: Entry) -> Picture:
-        name = clip["clip_id"]
-        if name not in self._picture_of:
-            self._picture_of[name] = thumbnails.embed_moving(self._clip_frames(clip), _play(clip))
-        return self._picture_of[name]
+    def _clip_preview(self, clip: TableEntry[ClipRow]) -> EmbeddedImage:
+        clip_id = clip.row["clip_id"]
+        if clip_id not in self._preview_cache:
+            self._preview_cache[clip_id] = thumbnails.embed_animation(
+                self._read_clip_frames(clip), _play_seconds(clip.row["frames"])
+            )
+        return self._preview_cache[clip_id]
 
-    def _alone(self, clip: Entry, images: Sequence[Image], masks: Sequence[Image]) -> Picture:
-        """The cut-out character, with only as much room around it as it needs."""
-        box = thumbnails.tight_box(masks)
-        alone = [
-            thumbnails.cut_out(image, mask).crop(box)
+    def _embed_isolated(
+        self, clip: TableEntry[ClipRow], images: Sequence[Image], masks: Sequence[Image]
+    ) -> EmbeddedImage:
+        """Embed the isolated character, cropped to the bounds of its masks."""
+        bounds = thumbnails.bounding_box(masks)
+        isolated = [
+            thumbnails.apply_alpha(image, mask).crop(bounds)
             for image, mask in zip(images, masks, strict=True)
         ]
-        return thumbnails.embed_moving(alone, _play(clip))
+        return thumbnails.embed_animation(isolated, _play_seconds(clip.row["frames"]))
 
-    def _copy(self, row: Entry, name: str) -> VideoFile:
-        """Copy the row's video beside the page, unless it is too large."""
-        source = row.path()
+    def _copy_video(self, source: Path, name: str) -> LinkedVideo:
+        """Copy a video next to the page, unless it is too large."""
         length = source.stat().st_size
         size = f"{length / 1e6:.1f} MB" if length >= 1e5 else f"{length / 1e3:.0f} kB"
         if length > self._settings.max_video_bytes:
-            return VideoFile("", size)
-        path = f"{VIDEOS}/{name}{source.suffix}"
-        (self._out / VIDEOS).mkdir(exist_ok=True)
+            return LinkedVideo("", size)
+        path = f"{VIDEOS_FOLDER}/{name}{source.suffix}"
+        (self._out / VIDEOS_FOLDER).mkdir(exist_ok=True)
         shutil.copyfile(source, self._out / path)
-        return VideoFile(path, size)
+        return LinkedVideo(path, size)
 
-    def _words(self, caption: str) -> tuple[Words, ...]:
-        return labels.caption_words(caption, self._tones)
+    def _caption_spans(self, caption: TableEntry[CaptionRow] | None) -> tuple[CaptionSpan, ...]:
+        if caption is None or not caption.ok:
+            return ()
+        return labels.split_caption(caption.row["caption"], self._colors)
 
-    def _title(self, show: str) -> str:
+    def _show_title(self, show: str) -> str:
         return self._titles.get(show, show)
 
 
-def _play(row: Entry) -> float:
-    """Seconds that a clip, composite or sample plays."""
-    return float(Fraction(row["frames"]) / CLIP_RATE)
+def _play_seconds(frames: int) -> float:
+    """Return the duration of a clip, composite or sample in seconds."""
+    return float(Fraction(frames) / CLIP_RATE)
 
 
-def _why(caption: Entry | None) -> str:
-    """Why a clip has no caption."""
+def _missing_caption_reason(caption: TableEntry[CaptionRow] | None) -> str:
     if caption is None:
         return "not captioned"
-    return labels.reason(str(caption["reason"]))
+    return labels.reason_label(str(caption.row["reason"]))

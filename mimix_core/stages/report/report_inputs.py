@@ -1,23 +1,23 @@
-"""What the report stage is given."""
+"""Define the inputs of the report stage."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from mimix_core.domain.library import Style
-from mimix_core.engine.artifacts import Counts, Frozen, TableRef
-from mimix_core.engine.cache_key import Immaterial
+from mimix_core.engine.artifacts import Counts, FrozenModel, TableRef
+from mimix_core.engine.cache_key import ExcludeFromKey
 
 
-class CharacterSummary(Frozen):
-    """Someone of the cast."""
+class CharacterSummary(FrozenModel):
+    """A character of a show, as introduced on the page."""
 
     name: str
     description: str = ""
 
 
-class ShowSummary(Frozen):
-    """What the page says of a show."""
+class ShowSummary(FrozenModel):
+    """A show, as introduced on the page."""
 
     id: str
     title: str
@@ -25,8 +25,8 @@ class ShowSummary(Frozen):
     characters: tuple[CharacterSummary, ...]
 
 
-class StageSummary(Frozen):
-    """What the record of one unit says, less its seconds: a page may not depend on the clock."""
+class UnitSummary(FrozenModel):
+    """The record of one unit of a stage, without timings, which would change the page's bytes."""
 
     stage: str
     unit: str
@@ -35,13 +35,13 @@ class StageSummary(Frozen):
     notes: dict[str, str | int | float]
 
 
-class ReportInputs(Frozen):
-    """All that a run left. A table of no rows stands for a stage that had nothing to do."""
+class ReportInputs(FrozenModel):
+    """All tables and records of a run. A stage that had nothing to do has an empty table."""
 
-    unit: Annotated[str, Immaterial()] = "all"
+    unit: Annotated[str, ExcludeFromKey()] = "all"
     title: str
     shows: tuple[ShowSummary, ...]
-    records: tuple[StageSummary, ...]
+    records: tuple[UnitSummary, ...]
     scenes: tuple[TableRef, ...]
     overlays: tuple[TableRef, ...]
     clips: tuple[TableRef, ...]

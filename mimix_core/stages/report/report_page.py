@@ -1,159 +1,163 @@
-"""The page: what each section shows, and the template it is set in."""
+"""Build the variables of the report page, and render it."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from mimix_core import tables
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.html.page_renderer import SHARED_STYLE, render_page
 from mimix_core.settings import ReportSettings
 from mimix_core.stages.report import labels, result_views, stage_summary, timelines
-from mimix_core.stages.report.crops import framing
+from mimix_core.stages.report.crops import summarize_crops
 from mimix_core.stages.report.galleries import Gallery
 from mimix_core.stages.report.report_inputs import ReportInputs
-from mimix_core.stages.report.run_tables import Entry, entries
-from mimix_core.stages.report.training_curves import Losses, read_losses
+from mimix_core.stages.report.run_tables import TableEntry, load_entries
+from mimix_core.stages.report.training_curves import TrainingCurves, load_training_curves
+from mimix_core.tables import (
+    BackboneRow,
+    CaptionRow,
+    ClipRow,
+    CompositeRow,
+    CutoutRow,
+    DatasetRow,
+    LoraRow,
+    OverlayRow,
+    SampleRow,
+    SceneRow,
+    ScoreRow,
+    TranscriptRow,
+)
+
+PACKAGE = "mimix_core.stages.report"
+
+MAX_OVERLAYS_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The rows of all tables of a run."""
+class RunTables:
+    """The rows of all tables of a run, and its training log."""
 
-    scenes: tuple[Entry, ...]
-    overlays: tuple[Entry, ...]
-    clips: tuple[Entry, ...]
-    transcripts: tuple[Entry, ...]
-    captions: tuple[Entry, ...]
-    cutouts: tuple[Entry, ...]
-    composites: tuple[Entry, ...]
-    recaptions: tuple[Entry, ...]
-    dataset: tuple[Entry, ...]
-    backbone: tuple[Entry, ...]
-    lora: tuple[Entry, ...]
-    losses: Losses
-    samples: tuple[Entry, ...]
-    scores: tuple[Entry, ...]
+    scenes: tuple[TableEntry[SceneRow], ...]
+    overlays: tuple[TableEntry[OverlayRow], ...]
+    clips: tuple[TableEntry[ClipRow], ...]
+    transcripts: tuple[TableEntry[TranscriptRow], ...]
+    captions: tuple[TableEntry[CaptionRow], ...]
+    cutouts: tuple[TableEntry[CutoutRow], ...]
+    composites: tuple[TableEntry[CompositeRow], ...]
+    recaptions: tuple[TableEntry[CaptionRow], ...]
+    dataset: tuple[TableEntry[DatasetRow], ...]
+    backbone: tuple[TableEntry[BackboneRow], ...]
+    lora: tuple[TableEntry[LoraRow], ...]
+    training_curves: TrainingCurves
+    samples: tuple[TableEntry[SampleRow], ...]
+    scores: tuple[TableEntry[ScoreRow], ...]
 
 
-def read(inputs: ReportInputs) -> Evidence:
-    """Read all tables. Raises BadInput naming the one that is not what it should be."""
-    return Evidence(
-        scenes=entries(inputs.scenes, tables.SCENES),
-        overlays=entries(inputs.overlays, tables.OVERLAYS),
-        clips=entries(inputs.clips, tables.CLIPS),
-        transcripts=entries(inputs.transcripts, tables.TRANSCRIPTS),
-        captions=entries(inputs.captions, tables.CAPTIONS),
-        cutouts=entries(inputs.cutouts, tables.CUTOUTS),
-        composites=entries([inputs.composites], tables.COMPOSITES),
-        recaptions=entries([inputs.recaptions], tables.CAPTIONS),
-        dataset=entries([inputs.dataset], tables.DATASET),
-        backbone=entries([inputs.backbone], tables.BACKBONE),
-        lora=entries([inputs.lora], tables.LORA),
-        losses=read_losses(inputs.lora.folder),
-        samples=entries([inputs.samples], tables.SAMPLES),
-        scores=entries([inputs.scores], tables.SCORES),
+def load_run_tables(inputs: ReportInputs) -> RunTables:
+    """Load all tables. Raises BadInput that names a wrong or unreadable one."""
+    return RunTables(
+        scenes=load_entries(inputs.scenes, tables.SCENES),
+        overlays=load_entries(inputs.overlays, tables.OVERLAYS),
+        clips=load_entries(inputs.clips, tables.CLIPS),
+        transcripts=load_entries(inputs.transcripts, tables.TRANSCRIPTS),
+        captions=load_entries(inputs.captions, tables.CAPTIONS),
+        cutouts=load_entries(inputs.cutouts, tables.CUTOUTS),
+        composites=load_entries([inputs.composites], tables.COMPOSITES),
+        recaptions=load_entries([inputs.recaptions], tables.CAPTIONS),
+        dataset=load_entries([inputs.dataset], tables.DATASET),
+        backbone=load_entries([inputs.backbone], tables.BACKBONE),
+        lora=load_entries([inputs.lora], tables.LORA),
+        training_curves=load_training_curves(inputs.lora.folder),
+        samples=load_entries([inputs.samples], tables.SAMPLES),
+        scores=load_entries([inputs.scores], tables.SCORES),
     )
 
 
-def view(inputs: ReportInputs, settings: ReportSettings, out: Path) -> dict[str, Any]:
-    """What the template shows. Copies the videos that the page links to below ``out``."""
-    found = read(inputs)
+def build_template_values(
+    inputs: ReportInputs, settings: ReportSettings, out: Path
+) -> dict[str, Any]:
+    """Build the template's variables. Copies the videos that the page links to below ``out``."""
+    run = load_run_tables(inputs)
     titles = {show.id: show.title for show in inputs.shows}
-    tones = labels.tones(c.name for show in inputs.shows for c in show.characters)
-    gallery = Gallery(found.clips, titles, tones, settings, out)
-    kept, refused = gallery.cutouts(found.cutouts)
-    flows = stage_summary.flows(inputs.records)
+    colors = labels.assign_colors(c.name for show in inputs.shows for c in show.characters)
+    gallery = Gallery(run.clips, titles, colors, settings, out)
+    accepted, rejected = gallery.cutout_views(run.cutouts)
+    stages = stage_summary.summarize_stages(inputs.records)
+    previews = run.training_curves.previews
     return {
         "title": settings.title or inputs.title,
         "shows": inputs.shows,
-        "tones": tones,
-        "numbers": stage_summary.key_numbers(
-            found.scenes,
-            found.clips,
-            found.captions,
-            found.dataset,
-            found.losses,
-            found.samples,
+        "colors": colors,
+        "key_figures": stage_summary.build_key_figures(
+            run.scenes,
+            run.clips,
+            run.captions,
+            run.dataset,
+            run.training_curves,
+            run.samples,
         ),
-        "flows": flows,
-        "total": stage_summary.total([stage.counts for stage in flows]),
-        "episodes": timelines.episode_views(
-            found.scenes, found.clips, titles, settings.max_episodes_shown
+        "stages": stages,
+        "total": stage_summary.sum_counts([stage.counts for stage in stages]),
+        "episodes": timelines.build_episode_views(
+            run.scenes, run.clips, titles, settings.max_episodes_shown
         ),
-        "episodes_in_all": len({scene["episode_id"] for scene in found.scenes}),
-        "framing": framing(found.overlays, 2 * settings.preview_width, OVERLAYS_SHOWN),
-        "clips": gallery.clips(found.captions, found.transcripts),
-        "clips_in_all": sum(clip.ok for clip in found.clips),
-        "cutouts": kept,
-        "cutouts_in_all": sum(cutout.ok for cutout in found.cutouts),
-        "refused": refused,
-        "refused_in_all": sum(not cutout.ok for cutout in found.cutouts),
-        "composites": gallery.composites(found.composites, found.cutouts, found.recaptions),
-        "composites_in_all": sum(composite.ok for composite in found.composites),
-        "dataset": stage_summary.dataset_view(found.dataset, titles),
-        "training": result_views.training_view(found.lora, found.losses),
-        "previews": gallery.previews(found.losses.previews),
-        "previews_in_all": len({(s.prompt, s.seed) for s in found.losses.previews}),
-        "samples": gallery.samples(found.samples),
-        "samples_in_all": sum(sample.ok for sample in found.samples),
-        "stand_in": result_views.stand_in(found.backbone),
-        "scores": result_views.score_views(found.scores),
-        "makers": result_views.makers(
-            [
-                ("overlays", found.overlays, ["backend"]),
-                ("transcripts", found.transcripts, ["backend"]),
-                ("captions", found.captions, ["backend"]),
-                ("cutouts", found.cutouts, ["locator", "backend"]),
-                ("recaptions", found.recaptions, ["backend"]),
-                ("samples", found.samples, ["backbone"]),
-                ("scores", found.scores, ["metric"]),
-            ]
-        ),
-        "components": result_views.components(found.backbone),
-        "origins": result_views.origins(_refs(inputs)),
+        "episode_total": len({scene.row["episode_id"] for scene in run.scenes}),
+        "crops": summarize_crops(run.overlays, 2 * settings.preview_width, MAX_OVERLAYS_SHOWN),
+        "clips": gallery.clip_views(run.captions, run.transcripts),
+        "clip_total": sum(clip.ok for clip in run.clips),
+        "cutouts": accepted,
+        "cutout_total": sum(cutout.ok for cutout in run.cutouts),
+        "rejected_cutouts": rejected,
+        "rejected_cutout_total": sum(not cutout.ok for cutout in run.cutouts),
+        "composites": gallery.composite_views(run.composites, run.cutouts, run.recaptions),
+        "composite_total": sum(composite.ok for composite in run.composites),
+        "dataset": stage_summary.build_dataset_view(run.dataset, titles),
+        "training": result_views.build_training_view(run.lora, run.training_curves),
+        "previews": gallery.preview_views(previews),
+        "preview_total": len({(preview.prompt, preview.seed) for preview in previews}),
+        "samples": gallery.sample_views(run.samples),
+        "sample_total": sum(sample.ok for sample in run.samples),
+        "stand_in": result_views.find_stand_in(run.backbone),
+        "scores": result_views.build_score_views(run.scores),
+        "stage_backends": result_views.list_stage_backends(_backends(run)),
+        "components": result_views.list_backbone_components(run.backbone),
+        "source_tables": result_views.list_source_tables(_table_refs(inputs)),
         "preview_frames": settings.preview_frames,
     }
 
 
-OVERLAYS_SHOWN = 4
+def _backends(run: RunTables) -> dict[str, set[str]]:
+    """Collect the backends of each stage from the rows of its table."""
+    locators = {cutout.row["locator"] for cutout in run.cutouts}
+    return {
+        "overlays": {overlay.row["backend"] for overlay in run.overlays},
+        "transcripts": {transcript.row["backend"] for transcript in run.transcripts},
+        "captions": {caption.row["backend"] for caption in run.captions},
+        "cutouts": locators | {cutout.row["backend"] for cutout in run.cutouts},
+        "recaptions": {caption.row["backend"] for caption in run.recaptions},
+        "samples": {sample.row["backbone"] for sample in run.samples},
+        "scores": {score.row["metric"] for score in run.scores},
+    }
 
 
-def _refs(inputs: ReportInputs) -> list[TableRef]:
-    """All tables given, in the order of the way of the data.
+def _table_refs(inputs: ReportInputs) -> list[TableRef]:
+    """List all input tables in pipeline order.
 
-    The clips given are those after the duplicates were found: that stage has no table of its own.
+    ``clips`` are the clips after duplicate detection: that stage has no other table here.
     """
-    found = []
+    refs: list[TableRef] = []
     for name in labels.STAGES:
         if name not in ReportInputs.model_fields:
             continue
         value = getattr(inputs, name)
-        found += sorted(value, key=lambda ref: ref.unit) if isinstance(value, tuple) else [value]
-    return found
+        refs += sorted(value, key=lambda ref: ref.unit) if isinstance(value, tuple) else [value]
+    return refs
 
 
-def render(values: dict[str, Any]) -> str:
-    """The page as HTML: style and script inside, every text escaped, no request to anywhere."""
-    static = resources.files("mimix_core.stages.report") / "static"
-    style = (static / "page.css").read_text(encoding="utf-8")
-    script = (static / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = Environment(
-        loader=PackageLoader("mimix_core.stages.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # The policy lets the page's own script run and no other, should a text ever slip through.
-    return environment.get_template("page.html").render(
-        **values, style=Markup(style), script=Markup(script), script_digest=digest
-    )
+def render_report(values: Mapping[str, Any]) -> str:
+    """Render the page as HTML with inlined style, script and images; it loads nothing."""
+    return render_page(PACKAGE, "page.html", values, styles=(SHARED_STYLE,), script="page.js")

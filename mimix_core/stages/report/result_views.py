@@ -1,36 +1,37 @@
-"""How training went, what the metrics say, and what everything was made with."""
+"""Build the views of training, scores, backends and source tables."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.html import svg_charts
-from mimix_core.html.svg_charts import Series
+from mimix_core.html.svg_charts import LineSeries
 from mimix_core.stages.report import labels
-from mimix_core.stages.report.run_tables import Entry, by
-from mimix_core.stages.report.stage_summary import Why
-from mimix_core.stages.report.thumbnails import spread
-from mimix_core.stages.report.training_curves import Losses
+from mimix_core.stages.report.run_tables import TableEntry, group_entries
+from mimix_core.stages.report.stage_summary import ReasonCount
+from mimix_core.stages.report.thumbnails import spaced_indices
+from mimix_core.stages.report.training_curves import TrainingCurves
+from mimix_core.tables import BackboneRow, LoraRow, ScoreRow
 
-DOTS = 60
-"""Measurements drawn a row; the rest is in the numbers beside it."""
+MAX_DOTS = 60
+"""Maximum number of dots drawn per row of a plot; statistics include all values."""
 
-GROUPS = 9
-"""Lines of a chart that can be told apart."""
+MAX_GROUPS = 9
+"""Maximum number of distinguishable lines in a chart."""
 
-_STEP = "optimizer step"
+_X_LABEL = "optimizer step"
 
 
 @dataclass(frozen=True)
-class Legend:
-    """A line of the loss chart, by its colour class."""
+class LegendEntry:
+    """A line of a loss chart with its color class and its first and last value."""
 
-    kind: str
+    css_class: str
     name: str
     first: str
     last: str
@@ -38,97 +39,104 @@ class Legend:
 
 @dataclass(frozen=True)
 class TrainingView:
-    """The curves and who was trained on. ``groups``: held out, by style and by character."""
+    """Training curves and sample counts. ``group_chart``: held-out loss by style and character.
 
-    curve: Markup | None
-    legend: tuple[Legend, ...]
-    groups: Markup | None
-    groups_legend: tuple[Legend, ...]
-    groups_in_all: int
-    gradient: Markup | None
-    steps: int
-    trained: int
-    held_out: int
-    seen: int
-    left_out: tuple[Why, ...]
-
-
-def training_view(lora: Sequence[Entry], losses: Losses) -> TrainingView:
-    """``held_out``: usable samples of another split than train. ``seen``: times in all.
-
-    At most ``GROUPS`` groups are drawn: styles first, then the characters seen most.
+    ``held_out_samples``: usable samples of other splits than train. ``samples_seen``: training
+    samples with repetitions.
     """
-    usable = [row for row in lora if row.ok]
+
+    loss_chart: Markup | None
+    legend: tuple[LegendEntry, ...]
+    group_chart: Markup | None
+    group_legend: tuple[LegendEntry, ...]
+    group_total: int
+    gradient_chart: Markup | None
+    steps: int
+    trained_samples: int
+    held_out_samples: int
+    samples_seen: int
+    excluded: tuple[ReasonCount, ...]
+
+
+def build_training_view(
+    lora: Sequence[TableEntry[LoraRow]], curves: TrainingCurves
+) -> TrainingView:
+    """Build the training view.
+
+    At most ``MAX_GROUPS`` groups are drawn: styles first, then the most frequent characters.
+    """
+    usable = [entry.row for entry in lora if entry.ok]
     trained = [row for row in usable if row["seen"]]
     series = []
-    if losses.train:
-        series.append(Series("training batches", "line train", losses.train))
-    levels = len(losses.validation)
-    for index, points in enumerate(losses.validation):
+    if curves.train:
+        series.append(LineSeries("training batches", "line train", curves.train))
+    levels = len(curves.validation)
+    for index, points in enumerate(curves.validation):
         name = f"held out, noise level {index + 1} of {levels}"
-        series.append(Series(name, f"line level-{_tone(index, levels)}", points))
+        series.append(LineSeries(name, f"line level-{_level_color(index, levels)}", points))
+    drawn = curves.groups[:MAX_GROUPS]
     groups = [
-        Series(
+        LineSeries(
             f"{group.name} ({group.kind}, {group.samples} held out)",
-            f"line level-{_tone(index, min(len(losses.groups), GROUPS))}",
-            group.held_out,
+            f"line level-{_level_color(index, len(drawn))}",
+            group.points,
         )
-        for index, group in enumerate(losses.groups[:GROUPS])
+        for index, group in enumerate(drawn)
     ]
-    gradient = [Series("gradient norm", "line train", losses.gradient)] if losses.gradient else []
-    left_out = Counter(row["reason"] for row in lora if not row.ok)
+    gradient = (
+        [LineSeries("gradient norm", "line train", curves.gradient)] if curves.gradient else []
+    )
+    excluded = Counter(str(entry.row["reason"]) for entry in lora if not entry.ok)
     return TrainingView(
-        curve=svg_charts.lines(series, _STEP, "loss", _curve_label(losses)) if series else None,
+        loss_chart=_draw_curves(series, "loss", _loss_chart_label(curves)),
         legend=_legend(series),
-        groups=svg_charts.lines(
-            groups, _STEP, "held-out loss", "Held-out loss by style and character"
-        )
-        if groups
-        else None,
-        groups_legend=_legend(groups),
-        groups_in_all=len(losses.groups),
-        gradient=svg_charts.lines(
-            gradient, _STEP, "gradient norm", "Gradient norm by optimizer step"
-        )
-        if gradient
-        else None,
-        steps=losses.steps,
-        trained=len(trained),
-        held_out=len(usable) - len(trained),
-        seen=sum(row["seen"] for row in trained),
-        left_out=tuple(Why(code, labels.reason(code), n) for code, n in sorted(left_out.items())),
+        group_chart=_draw_curves(groups, "held-out loss", "Held-out loss by style and character"),
+        group_legend=_legend(groups),
+        group_total=len(curves.groups),
+        gradient_chart=_draw_curves(gradient, "gradient norm", "Gradient norm by optimizer step"),
+        steps=curves.steps,
+        trained_samples=len(trained),
+        held_out_samples=len(usable) - len(trained),
+        samples_seen=sum(row["seen"] for row in trained),
+        excluded=tuple(
+            ReasonCount(code, labels.reason_label(code), n) for code, n in sorted(excluded.items())
+        ),
     )
 
 
-def _tone(index: int, count: int) -> int:
-    """One of the nine tones for the line of that number, as far apart as they can be."""
+def _draw_curves(series: Sequence[LineSeries], y_label: str, label: str) -> Markup | None:
+    return svg_charts.draw_line_chart(series, _X_LABEL, y_label, label) if series else None
+
+
+def _level_color(index: int, count: int) -> int:
+    """Return one of the nine line colors, spread as far apart as possible."""
     return round(8 * index / (count - 1)) if count > 1 else 4
 
 
-def _legend(series: Sequence[Series]) -> tuple[Legend, ...]:
+def _legend(series: Sequence[LineSeries]) -> tuple[LegendEntry, ...]:
     return tuple(
-        Legend(
-            line.kind,
+        LegendEntry(
+            line.css_class,
             line.name,
-            svg_charts.plain(line.points[0][1]),
-            svg_charts.plain(line.points[-1][1]),
+            svg_charts.format_number(line.points[0][1]),
+            svg_charts.format_number(line.points[-1][1]),
         )
         for line in series
     )
 
 
-def _curve_label(losses: Losses) -> str:
-    if not losses.train:
+def _loss_chart_label(curves: TrainingCurves) -> str:
+    if not curves.train:
         return "Loss of held-out samples by noise level"
-    first, last = losses.train[0][1], losses.train[-1][1]
+    first, last = curves.train[0][1], curves.train[-1][1]
     return (
-        f"Loss over {losses.steps} steps: training from {svg_charts.plain(first)} "
-        f"to {svg_charts.plain(last)}"
+        f"Loss over {curves.steps} steps: training from {svg_charts.format_number(first)} "
+        f"to {svg_charts.format_number(last)}"
     )
 
 
 @dataclass(frozen=True)
-class Side:
+class ScoreStatistics:
     """A metric's values on generated videos or on real footage."""
 
     count: int
@@ -140,67 +148,69 @@ class Side:
 
 @dataclass(frozen=True)
 class ScoreView:
-    """One metric."""
+    """One metric on generated videos and on real footage."""
 
     dimension: str
     backend: str
-    asks: str
-    generated: Side
-    real: Side
-    dots: Markup | None
+    question: str
+    generated: ScoreStatistics
+    real: ScoreStatistics
+    plot: Markup | None
 
 
-def score_views(scores: Sequence[Entry]) -> tuple[ScoreView, ...]:
-    """A line a metric, generated videos beside real footage for scale."""
-    found = []
-    for metric, rows in sorted(by(scores, "metric").items()):
+def build_score_views(scores: Sequence[TableEntry[ScoreRow]]) -> tuple[ScoreView, ...]:
+    """Build a view per metric, with real footage for reference."""
+    views = []
+    for metric, entries in sorted(group_entries(scores, lambda row: row["metric"]).items()):
         dimension, _, backend = metric.partition("/")
-        generated = [row for row in rows if row["kind"] == "sample"]
-        real = [row for row in rows if row["kind"] == "clip"]
-        groups = [("generated", _values(generated)), ("real", _values(real))]
-        sides = _side(generated), _side(real)
-        label = f"{metric}: generated {sides[0].mean}, real footage {sides[1].mean}"
-        drawn = [
-            (kind, [values[index] for index in spread(len(values), DOTS)])
-            for kind, values in groups
+        generated = [entry for entry in entries if entry.row["kind"] == "sample"]
+        real = [entry for entry in entries if entry.row["kind"] == "clip"]
+        groups = [("generated", _sorted_values(generated)), ("real", _sorted_values(real))]
+        statistics = _score_statistics(generated), _score_statistics(real)
+        label = f"{metric}: generated {statistics[0].mean}, real footage {statistics[1].mean}"
+        dots = [
+            (css_class, [values[index] for index in spaced_indices(len(values), MAX_DOTS)])
+            for css_class, values in groups
         ]
-        found.append(
+        views.append(
             ScoreView(
                 dimension.replace("_", " "),
                 backend,
                 labels.METRICS.get(dimension, ""),
-                *sides,
-                svg_charts.dots(drawn, label) if any(values for _, values in groups) else None,
+                *statistics,
+                svg_charts.draw_dot_plot(dots, label)
+                if any(values for _, values in groups)
+                else None,
             )
         )
-    return tuple(found)
+    return tuple(views)
 
 
-def _values(rows: Iterable[Entry]) -> list[float]:
-    return sorted(row["value"] for row in rows if row.ok)
+def _sorted_values(scores: Iterable[TableEntry[ScoreRow]]) -> list[float]:
+    return sorted(score.row["value"] for score in scores if score.ok)
 
 
-def _side(rows: Sequence[Entry]) -> Side:
-    values = _values(rows)
-    failed = sum(not row.ok for row in rows)
+def _score_statistics(scores: Sequence[TableEntry[ScoreRow]]) -> ScoreStatistics:
+    values = _sorted_values(scores)
+    failed = sum(not score.ok for score in scores)
     if not values:
-        return Side(0, failed, "none", "", "")
+        return ScoreStatistics(0, failed, "none", "", "")
     mean = sum(values) / len(values)
-    low, high = svg_charts.plain(values[0]), svg_charts.plain(values[-1])
-    return Side(len(values), failed, svg_charts.plain(mean), low, high)
+    low, high = svg_charts.format_number(values[0]), svg_charts.format_number(values[-1])
+    return ScoreStatistics(len(values), failed, svg_charts.format_number(mean), low, high)
 
 
 @dataclass(frozen=True)
-class Maker:
-    """What did a stage's work."""
+class StageBackends:
+    """The backends that a stage used."""
 
     stage: str
-    who: tuple[str, ...]
+    backends: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Component:
-    """A part of the backbone."""
+class BackboneComponent:
+    """A component of the backbone."""
 
     name: str
     backbone: str
@@ -208,38 +218,38 @@ class Component:
     sha256: str
 
 
-def makers(named: Iterable[tuple[str, Sequence[Entry], Sequence[str]]]) -> tuple[Maker, ...]:
-    """The backends that (stage, rows, columns) name, sorted; stages that name none are left out."""
-    found = []
-    for stage, rows, columns in named:
-        who = {str(row[column]) for row in rows for column in columns if row[column]}
-        if who:
-            found.append(Maker(labels.stage(stage).title, tuple(sorted(who))))
-    return tuple(found)
-
-
-def components(backbone: Sequence[Entry]) -> tuple[Component, ...]:
-    """The parts of the backbone, with short digests."""
+def list_stage_backends(backends: Mapping[str, Iterable[str]]) -> tuple[StageBackends, ...]:
+    """List the backends of each stage, sorted; stages without any are omitted."""
     return tuple(
-        Component(
+        StageBackends(labels.stage_label(stage).title, names)
+        for stage, given in backends.items()
+        if (names := tuple(sorted(filter(None, given))))
+    )
+
+
+def list_backbone_components(
+    backbone: Sequence[TableEntry[BackboneRow]],
+) -> tuple[BackboneComponent, ...]:
+    """List the components of the backbone, with shortened digests."""
+    return tuple(
+        BackboneComponent(
             row["component"].replace("_", " "),
             row["backbone"],
             f"{row['parameters']:,}" if row["parameters"] else "",
             row["sha256"][:12],
         )
-        for row in backbone
-        if row.ok
+        for row in (entry.row for entry in backbone if entry.ok)
     )
 
 
-def stand_in(backbone: Sequence[Entry]) -> str:
-    """The backbone's name when it is none of the real ones, else ""."""
-    names = sorted({row["backbone"] for row in backbone if row.ok} - labels.REAL_BACKBONES)
-    return ", ".join(names)
+def find_stand_in(backbone: Sequence[TableEntry[BackboneRow]]) -> str:
+    """Return the name of a backbone that is not a real model, else ""."""
+    names = {entry.row["backbone"] for entry in backbone if entry.ok}
+    return ", ".join(sorted(names - labels.REAL_BACKBONES))
 
 
 @dataclass(frozen=True)
-class Origin:
+class SourceTable:
     """A table that the page was made from."""
 
     stage: str
@@ -249,9 +259,9 @@ class Origin:
     sha256: str
 
 
-def origins(refs: Iterable[TableRef]) -> tuple[Origin, ...]:
-    """Stage keys and table digests, short."""
+def list_source_tables(refs: Iterable[TableRef]) -> tuple[SourceTable, ...]:
+    """List tables with shortened stage keys and digests."""
     return tuple(
-        Origin(ref.stage, ref.unit, ref.counts.rows_in, ref.key[:12], ref.sha256[:12])
+        SourceTable(ref.stage, ref.unit, ref.counts.rows_in, ref.key[:12], ref.sha256[:12])
         for ref in refs
     )

@@ -1,4 +1,4 @@
-"""The report stage: all tables of a run in, one page for people out."""
+"""Stage ``report``: write one HTML page from all tables of a run."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from mimix_core.stages.report.report_inputs import (
     CharacterSummary,
     ReportInputs,
     ShowSummary,
-    StageSummary,
+    UnitSummary,
 )
-from mimix_core.stages.report.report_page import render, view
+from mimix_core.stages.report.report_page import build_template_values, render_report
 
-__all__ = ["STAGE", "CharacterSummary", "ReportInputs", "ShowSummary", "StageSummary"]
+__all__ = ["STAGE", "CharacterSummary", "ReportInputs", "ShowSummary", "UnitSummary"]
 
-PAGE = "index.html"
+PAGE_NAME = "index.html"
 
 
 def run(inputs: ReportInputs, settings: ReportSettings, out: Path) -> StageReport:
     """Write ``index.html`` and the videos it links to.
 
-    Raises BadInput when a table, or a file that a table names, is not what it should be.
+    Raises BadInput for a wrong or incomplete table, or a broken file that a table refers to.
     """
-    values = view(inputs, settings, out)
-    page = render(values)
-    (out / PAGE).write_text(page, encoding="utf-8")
+    values = build_template_values(inputs, settings, out)
+    page = render_report(values)
+    (out / PAGE_NAME).write_text(page, encoding="utf-8")
     notes = {
         "page_bytes": len(page.encode()),
         "clips_shown": len(values["clips"]),
         "composites_shown": len(values["composites"]),
         "samples_shown": len(values["samples"]),
     }
-    return StageReport([tables.ok(page="index", file=PAGE)], rows_in=1, notes=notes)
+    return StageReport([tables.ok(page="index", file=PAGE_NAME)], rows_in=1, notes=notes)
 
 
 STAGE = Stage(

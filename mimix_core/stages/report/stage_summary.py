@@ -1,4 +1,4 @@
-"""What went through each stage, and the key numbers: nothing may be lost between in and out."""
+"""Summarize what went through each stage, the dataset, and the run's key figures."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from markupsafe import Markup
 from mimix_core.engine.artifacts import Counts
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels
-from mimix_core.stages.report.labels import StageWords
-from mimix_core.stages.report.report_inputs import StageSummary
-from mimix_core.stages.report.run_tables import Entry, seconds
-from mimix_core.stages.report.training_curves import Losses
+from mimix_core.stages.report.labels import StageLabel
+from mimix_core.stages.report.report_inputs import UnitSummary
+from mimix_core.stages.report.run_tables import RowT, TableEntry, scene_duration
+from mimix_core.stages.report.training_curves import TrainingCurves
+from mimix_core.tables import CaptionRow, ClipRow, DatasetRow, SampleRow, SceneRow
 
 
 @dataclass(frozen=True)
-class Why:
+class ReasonCount:
     """How many rows have a reason."""
 
     code: str
-    words: str
+    label: str
     count: int
 
 
 @dataclass(frozen=True)
-class StageFlow:
-    """One stage over all its units."""
+class StageOverview:
+    """One stage summed over all its units."""
 
     name: str
-    words: StageWords
+    label: StageLabel
     counts: Counts
-    whys: tuple[Why, ...]
-    units: tuple[StageSummary, ...]
+    reasons: tuple[ReasonCount, ...]
+    units: tuple[UnitSummary, ...]
     bar: Markup
 
     @property
@@ -44,8 +45,8 @@ class StageFlow:
         return counts.rows_in == counts.ok + counts.rejected + counts.failed
 
 
-def total(counts: Sequence[Counts]) -> Counts:
-    """Sum over units or stages."""
+def sum_counts(counts: Sequence[Counts]) -> Counts:
+    """Sum counts over units or stages."""
     return Counts(
         rows_in=sum(c.rows_in for c in counts),
         ok=sum(c.ok for c in counts),
@@ -54,78 +55,80 @@ def total(counts: Sequence[Counts]) -> Counts:
     )
 
 
-def flows(records: Sequence[StageSummary]) -> tuple[StageFlow, ...]:
-    """All stages in the order of the way of the data; stages the page does not know come last."""
+def summarize_stages(records: Sequence[UnitSummary]) -> tuple[StageOverview, ...]:
+    """Summarize all stages in pipeline order; stages unknown to the page come last."""
     order = {name: index for index, name in enumerate(labels.STAGES)}
     names = sorted({r.stage for r in records}, key=lambda name: (order.get(name, 99), name))
-    found = []
+    stages = []
     for name in names:
         units = tuple(
             sorted((r for r in records if r.stage == name), key=lambda record: record.unit)
         )
-        counts = total([unit.counts for unit in units])
+        counts = sum_counts([unit.counts for unit in units])
         reasons: Counter[str] = Counter()
         for unit in units:
             reasons.update(unit.reasons)
-        whys = tuple(
-            Why(code, labels.reason(code), count)
+        reason_counts = tuple(
+            ReasonCount(code, labels.reason_label(code), count)
             for code, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
         )
         parts = [("ok", counts.ok), ("rejected", counts.rejected), ("failed", counts.failed)]
         label = f"{counts.ok} ok, {counts.rejected} rejected, {counts.failed} failed"
-        found.append(
-            StageFlow(name, labels.stage(name), counts, whys, units, svg_charts.bar(parts, label))
+        bar = svg_charts.draw_stacked_bar(parts, label)
+        stages.append(
+            StageOverview(name, labels.stage_label(name), counts, reason_counts, units, bar)
         )
-    return tuple(found)
+    return tuple(stages)
 
 
 @dataclass(frozen=True)
-class KeyNumber:
-    """A number of the page's head."""
+class KeyFigure:
+    """A number at the top of the page."""
 
     value: str
     label: str
 
 
-def key_numbers(
-    scenes: Sequence[Entry],
-    clips: Sequence[Entry],
-    captions: Sequence[Entry],
-    dataset: Sequence[Entry],
-    losses: Losses,
-    samples: Sequence[Entry],
-) -> tuple[KeyNumber, ...]:
-    """How much footage went in and what came out of it."""
-    footage = sum((seconds(scene, "start_pts", "end_pts") for scene in scenes), Fraction(0))
-    trained = [sample for sample in dataset if sample.ok and sample["split"] == "train"]
-    mixed = sum(sample["kind"] == "composite" for sample in trained)
+def build_key_figures(
+    scenes: Sequence[TableEntry[SceneRow]],
+    clips: Sequence[TableEntry[ClipRow]],
+    captions: Sequence[TableEntry[CaptionRow]],
+    dataset: Sequence[TableEntry[DatasetRow]],
+    curves: TrainingCurves,
+    samples: Sequence[TableEntry[SampleRow]],
+) -> tuple[KeyFigure, ...]:
+    """Build the figures of how much footage went in and what was produced from it."""
+    footage = sum((scene_duration(scene.row) for scene in scenes), Fraction(0))
+    trained = [sample.row for sample in dataset if sample.ok and sample.row["split"] == "train"]
+    composites = sum(row["kind"] == "composite" for row in trained)
+    episodes = {scene.row["episode_id"] for scene in scenes}
     return (
-        KeyNumber(f"{len({scene['episode_id'] for scene in scenes}):,}", "episodes"),
-        KeyNumber(labels.clock(float(footage)), "of footage"),
-        KeyNumber(f"{_ok(clips):,}", "clips"),
-        KeyNumber(f"{_ok(captions):,}", "captions"),
-        KeyNumber(f"{mixed:,}", "composites"),
-        KeyNumber(share_text(mixed, len(trained)), "of training is mixed"),
-        KeyNumber(f"{losses.steps:,}", "training steps"),
-        KeyNumber(f"{_ok(samples):,}", "generated videos"),
+        KeyFigure(f"{len(episodes):,}", "episodes"),
+        KeyFigure(labels.format_clock(float(footage)), "of footage"),
+        KeyFigure(f"{_count_ok(clips):,}", "clips"),
+        KeyFigure(f"{_count_ok(captions):,}", "captions"),
+        KeyFigure(f"{composites:,}", "composites"),
+        KeyFigure(format_share(composites, len(trained)), "of training is mixed"),
+        KeyFigure(f"{curves.steps:,}", "training steps"),
+        KeyFigure(f"{_count_ok(samples):,}", "generated videos"),
     )
 
 
-def share_text(part: int, whole: int) -> str:
-    """A share in per cent, with one decimal where it is not whole."""
-    if not whole:
+def format_share(part: int, total: int) -> str:
+    """Format a share as a percentage, with one decimal unless it is an integer."""
+    if not total:
         return "0 %"
-    percent = Fraction(100 * part, whole)
+    percent = Fraction(100 * part, total)
     return f"{percent.numerator} %" if percent.denominator == 1 else f"{float(percent):.1f} %"
 
 
-def _ok(items: Sequence[Entry]) -> int:
-    return sum(item.ok for item in items)
+def _count_ok(entries: Sequence[TableEntry[RowT]]) -> int:
+    return sum(entry.ok for entry in entries)
 
 
 @dataclass(frozen=True)
-class DatasetLine:
-    """Samples of one split and show."""
+class DatasetGroup:
+    """The samples of one split and show."""
 
     split: str
     show: str
@@ -135,27 +138,37 @@ class DatasetLine:
 
 
 @dataclass(frozen=True)
-class DatasetView:
-    """What the model learns from."""
+class DatasetSplit:
+    """The samples of one split. ``share``: of composites."""
 
-    lines: tuple[DatasetLine, ...]
-    splits: tuple[tuple[str, int, int, str], ...]
-    """Split, originals, composites, their share of the split."""
+    name: str
     originals: int
     composites: int
     share: str
-    """The last three: of what is trained on."""
-    left_out: tuple[Why, ...]
+
+
+@dataclass(frozen=True)
+class DatasetView:
+    """The training data. ``originals``, ``composites`` and ``share``: of the split train."""
+
+    groups: tuple[DatasetGroup, ...]
+    splits: tuple[DatasetSplit, ...]
+    originals: int
+    composites: int
+    share: str
+    excluded: tuple[ReasonCount, ...]
     bar: Markup
 
 
-def dataset_view(dataset: Sequence[Entry], titles: dict[str, str]) -> DatasetView:
-    """Counts by split, show and kind; rows that are not ok by their reason."""
-    kept = [row for row in dataset if row.ok]
-    counted = Counter((row["split"], row["show"], row["style"], row["kind"]) for row in kept)
+def build_dataset_view(
+    dataset: Sequence[TableEntry[DatasetRow]], titles: dict[str, str]
+) -> DatasetView:
+    """Count samples by split, show and kind, and excluded rows by reason."""
+    rows = [entry.row for entry in dataset if entry.ok]
+    counted = Counter((row["split"], row["show"], row["style"], row["kind"]) for row in rows)
     keys = sorted({key[:3] for key in counted}, key=lambda key: (_split_order(key[0]), key))
-    lines = tuple(
-        DatasetLine(
+    groups = tuple(
+        DatasetGroup(
             split,
             titles.get(show, show),
             style,
@@ -164,28 +177,32 @@ def dataset_view(dataset: Sequence[Entry], titles: dict[str, str]) -> DatasetVie
         )
         for split, show, style in keys
     )
-    splits = []
-    for split in dict.fromkeys(line.split for line in lines):
-        originals = sum(line.originals for line in lines if line.split == split)
-        composites = sum(line.composites for line in lines if line.split == split)
-        splits.append(
-            (split, originals, composites, share_text(composites, originals + composites))
-        )
-    originals = sum(line.originals for line in lines if line.split == "train")
-    composites = sum(line.composites for line in lines if line.split == "train")
-    left_out = Counter(row["reason"] for row in dataset if not row.ok)
+    splits = tuple(
+        _dataset_split(name, groups) for name in dict.fromkeys(group.split for group in groups)
+    )
+    train = _dataset_split("train", groups)
+    excluded = Counter(str(entry.row["reason"]) for entry in dataset if not entry.ok)
     return DatasetView(
-        lines,
-        tuple(splits),
-        originals,
-        composites,
-        share_text(composites, originals + composites),
-        tuple(Why(code, labels.reason(code), n) for code, n in sorted(left_out.items())),
-        svg_charts.bar(
-            [("original", originals), ("made", composites)],
-            f"{originals} originals, {composites} composites",
+        groups,
+        splits,
+        train.originals,
+        train.composites,
+        train.share,
+        tuple(
+            ReasonCount(code, labels.reason_label(code), n) for code, n in sorted(excluded.items())
+        ),
+        svg_charts.draw_stacked_bar(
+            [("original", train.originals), ("made", train.composites)],
+            f"{train.originals} originals, {train.composites} composites",
         ),
     )
+
+
+def _dataset_split(name: str, groups: Sequence[DatasetGroup]) -> DatasetSplit:
+    originals = sum(group.originals for group in groups if group.split == name)
+    composites = sum(group.composites for group in groups if group.split == name)
+    share = format_share(composites, originals + composites)
+    return DatasetSplit(name, originals, composites, share)
 
 
 def _split_order(split: str) -> int:

@@ -1,4 +1,4 @@
-"""Each episode as a strip of its shots, and the rectangle that was kept of its picture."""
+"""Build a timeline of each episode's shots and clips."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from fractions import Fraction
 from markupsafe import Markup
 
 from mimix_core.html import svg_charts
-from mimix_core.html.svg_charts import Piece
+from mimix_core.html.svg_charts import StripSegment
 from mimix_core.stages.report import labels
-from mimix_core.stages.report.run_tables import Entry, by, seconds, time_base
-from mimix_core.tables import Reason, Status
+from mimix_core.stages.report.run_tables import (
+    TableEntry,
+    get_time_base,
+    group_entries,
+    scene_duration,
+)
+from mimix_core.tables import BaseRow, ClipRow, Reason, SceneRow, Status
 
-KINDS: Mapping[str, str] = {
+REASON_CLASSES: Mapping[str, str] = {
     Reason.SCENE_TOO_SHORT: "short",
     Reason.SCENE_BLACK: "black",
     Reason.SCENE_FROZEN: "frozen",
@@ -23,15 +28,15 @@ KINDS: Mapping[str, str] = {
     Reason.SCENE_TRANSITION: "transition",
     Reason.NEAR_DUPLICATE: "duplicate",
 }
-"""Outcomes with a colour of their own; ``taken``, ``failed`` and ``other`` are the rest."""
+"""Color classes of reasons; all other outcomes are ``taken``, ``failed`` or ``other``."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How many shots of an episode went one way."""
+class ShotOutcome:
+    """How many shots of an episode had the same outcome."""
 
-    kind: str
-    words: str
+    css_class: str
+    label: str
     count: int
 
 
@@ -44,80 +49,98 @@ class EpisodeView:
     style: str
     length: str
     clips: int
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ShotOutcome, ...]
     strip: Markup | None
     problem: str
 
 
-def episode_views(
-    scenes: Sequence[Entry], clips: Sequence[Entry], titles: Mapping[str, str], limit: int
+def build_episode_views(
+    scenes: Sequence[TableEntry[SceneRow]],
+    clips: Sequence[TableEntry[ClipRow]],
+    titles: Mapping[str, str],
+    limit: int,
 ) -> tuple[EpisodeView, ...]:
-    """The first ``limit`` episodes by show and name."""
-    of_scene = by(clips, "scene_id")
+    """Build the timelines of the first ``limit`` episodes by show and name."""
+    clips_by_scene = group_entries(clips, lambda row: row["scene_id"])
     episodes = sorted(
-        by(scenes, "episode_id").values(),
-        key=lambda rows: (rows[0]["show"], rows[0].ref.unit, rows[0]["episode_id"]),
+        group_entries(scenes, lambda row: row["episode_id"]).values(),
+        key=lambda group: (group[0].row["show"], group[0].ref.unit, group[0].row["episode_id"]),
     )
-    return tuple(_episode(rows, of_scene, titles) for rows in episodes[:limit])
+    return tuple(_episode_view(group, clips_by_scene, titles) for group in episodes[:limit])
 
 
-def _episode(
-    rows: Sequence[Entry], of_scene: Mapping[str, Sequence[Entry]], titles: Mapping[str, str]
+def _episode_view(
+    scenes: Sequence[TableEntry[SceneRow]],
+    clips_by_scene: Mapping[str, Sequence[TableEntry[ClipRow]]],
+    titles: Mapping[str, str],
 ) -> EpisodeView:
-    first = rows[0]
-    length = sum((seconds(row, "start_pts", "end_pts") for row in rows), Fraction(0))
+    unit, first = scenes[0].ref.unit, scenes[0].row
+    length = sum((scene_duration(scene.row) for scene in scenes), Fraction(0))
     outcomes: Counter[tuple[str, str]] = Counter()
-    shots, taken = [], []
-    for row in sorted(rows, key=lambda row: int(row["start_pts"])):
-        clips = of_scene.get(row["scene_id"], ())
-        kind, text = _outcome(row, clips)
-        outcomes[(kind, text)] += 1
-        base, origin = time_base(row), row["origin_pts"]
-        start, end = (float((row[name] - origin) * base) for name in ("start_pts", "end_pts"))
-        label = f"{labels.clock(start)} to {labels.clock(end)}, {end - start:.1f} s: {text}"
-        shots.append(Piece(start, end, f"shot {kind}", label))
-        taken += [_clip(clip) for clip in clips if clip["source_pts"]]
-    made = sum(clip.ok for row in rows for clip in of_scene.get(row["scene_id"], ()))
+    shot_segments, clip_segments, clip_count = [], [], 0
+    for scene in sorted(scenes, key=lambda scene: scene.row["start_pts"]):
+        row = scene.row
+        clips = clips_by_scene.get(row["scene_id"], ())
+        css_class, outcome = _shot_outcome(scene, clips)
+        outcomes[(css_class, outcome)] += 1
+        base = get_time_base(row)
+        start, end = (
+            float((pts - row["origin_pts"]) * base) for pts in (row["start_pts"], row["end_pts"])
+        )
+        label = f"{labels.format_clock(start)} to {labels.format_clock(end)}, {end - start:.1f} s"
+        shot_segments.append(StripSegment(start, end, f"shot {css_class}", f"{label}: {outcome}"))
+        clip_segments += [_clip_segment(clip) for clip in clips if clip.row["source_pts"]]
+        clip_count += sum(clip.ok for clip in clips)
     strip = None
     if length:
-        label = f"{first.ref.unit}: {len(shots)} shots, {made} clips"
-        strip = svg_charts.strip([shots, taken], max(piece.end for piece in shots), label)
+        label = f"{unit}: {len(shot_segments)} shots, {clip_count} clips"
+        strip = svg_charts.draw_strip(
+            [shot_segments, clip_segments], max(segment.end for segment in shot_segments), label
+        )
     return EpisodeView(
-        name=first.ref.unit,
+        name=unit,
         show=titles.get(first["show"], first["show"]),
         style=first["style"],
-        length=labels.clock(float(length)),
-        clips=made,
+        length=labels.format_clock(float(length)),
+        clips=clip_count,
         outcomes=tuple(
-            Outcome(kind, text, count)
-            for (kind, text), count in sorted(outcomes.items(), key=lambda item: (-item[1], item))
+            ShotOutcome(css_class, outcome, count)
+            for (css_class, outcome), count in sorted(
+                outcomes.items(), key=lambda item: (-item[1], item)
+            )
         ),
         strip=strip,
-        problem="" if length else labels.reason(str(first["reason"])),
+        problem="" if length else labels.reason_label(str(first["reason"])),
     )
 
 
-def _clip(clip: Entry) -> Piece:
-    """The bar of a clip, or of one that was turned away after it was looked at."""
-    base, origin = time_base(clip), clip["origin_pts"]
-    begin, end = (float((clip["source_pts"][index] - origin) * base) for index in (0, -1))
-    label = f"clip from {labels.clock(begin)}"
+def _clip_segment(clip: TableEntry[ClipRow]) -> StripSegment:
+    """Build the segment of a clip, or of a clip rejected after it was decoded."""
+    row = clip.row
+    start, end = (
+        float((row["source_pts"][index] - row["origin_pts"]) * get_time_base(row))
+        for index in (0, -1)
+    )
+    label = f"clip from {labels.format_clock(start)}"
     if clip.ok:
-        return Piece(begin, end, "clip", label)
-    kind, why = _refusal(clip)
-    return Piece(begin, end, f"refused {kind}", f"no {label}: {why}")
+        return StripSegment(start, end, "clip", label)
+    css_class, reason = _rejection(row)
+    return StripSegment(start, end, f"refused {css_class}", f"no {label}: {reason}")
 
 
-def _outcome(scene: Entry, clips: Sequence[Entry]) -> tuple[str, str]:
-    """What became of a shot: clips, or the reason why it gave none."""
+def _shot_outcome(
+    scene: TableEntry[SceneRow], clips: Sequence[TableEntry[ClipRow]]
+) -> tuple[str, str]:
+    """Return color class and label of a shot: clips, or the reason why it has none."""
     if any(clip.ok for clip in clips):
         return "taken", "clips taken"
-    refused = scene if not scene.ok else next(iter(clips), None)
-    return ("other", "no clip") if refused is None else _refusal(refused)
+    if not scene.ok:
+        return _rejection(scene.row)
+    return _rejection(clips[0].row) if clips else ("other", "no clip")
 
 
-def _refusal(row: Entry) -> tuple[str, str]:
-    """Colour and words of the reason of a row that is not ok."""
+def _rejection(row: BaseRow) -> tuple[str, str]:
+    """Return color class and label of the reason of a row that is not ok."""
     code = str(row["reason"])
-    kind = "failed" if row["status"] == Status.FAILED else KINDS.get(code, "other")
-    return kind, labels.reason(code)
+    failed = row["status"] == Status.FAILED
+    return "failed" if failed else REASON_CLASSES.get(code, "other"), labels.reason_label(code)

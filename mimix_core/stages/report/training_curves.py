@@ -1,16 +1,16 @@
-"""The training log that lies beside the lora table.
+"""Load the training log from the folder of the lora table.
 
-``log.jsonl`` in the table's folder holds one JSON object a line; ``step`` is how many optimizer
-steps are done. Of these kinds (``training/watch.py`` writes them):
+``log.jsonl`` contains one JSON object per line; ``step`` is the number of optimizer steps done.
+Kinds of objects (``training/run_logger.py`` writes them):
 
 ``{"step": 3, "train_loss": 0.41, "grad_norm": 0.2, ...}``
-    Mean loss of the batch of the third optimizer step, and its gradient's norm.
+    Mean loss of the third optimizer step's batch, and its gradient norm.
 ``{"step": 50, "quantile": 0, "val_loss": 0.37}``
-    Mean loss of all held-out samples after 50 steps at the least of the fixed noise levels.
+    Mean loss of all held-out samples after 50 steps at the lowest of the fixed noise levels.
 ``{"step": 50, "held_out_loss": 0.4, "style": {"cartoon": {"loss": 0.4, "samples": 9}}, ...}``
-    The mean over all levels, and the same by style and by character.
+    The mean over all levels, and means by style and by character.
 ``{"step": 50, "preview": "previews/step-000050/0.mp4", "prompt": "...", ...}``
-    A video of a fixed prompt by the adapter as it was, relative to the folder.
+    A video of a fixed prompt generated at that step, relative to the folder.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from typing import Any
 
 from mimix_core.errors import BadInput
 
-FILE = "log.jsonl"
+LOG_FILE = "log.jsonl"
 
-Points = tuple[tuple[int, float], ...]
+CurvePoints = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Held-out losses of the samples of a style, or with a character, over all noise levels."""
+class LossGroup:
+    """Held-out loss of the samples of a style or character, averaged over all noise levels."""
 
     kind: str
     name: str
     samples: int
-    held_out: Points
+    points: CurvePoints
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A preview: a short video made while training."""
+class TrainingPreview:
+    """A short video generated during training."""
 
     step: int
     prompt: str
@@ -52,38 +52,38 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Losses:
-    """Points (step, value) of training, and of each noise level from the least noise on.
+class TrainingCurves:
+    """Points (step, value) of training, and of each noise level from the lowest noise on.
 
-    Groups: styles, then characters, those with the most samples first.
+    ``groups``: styles, then characters, each with the largest groups first.
     """
 
-    train: Points
-    validation: tuple[Points, ...]
-    gradient: Points = ()
-    groups: tuple[Group, ...] = ()
-    previews: tuple[Shot, ...] = ()
+    train: CurvePoints
+    validation: tuple[CurvePoints, ...]
+    gradient: CurvePoints = ()
+    groups: tuple[LossGroup, ...] = ()
+    previews: tuple[TrainingPreview, ...] = ()
 
     @property
     def steps(self) -> int:
-        """Optimizer steps that were taken."""
+        """Number of optimizer steps."""
         return max((step for step, _ in self.train), default=0)
 
 
-def read_losses(folder: Path) -> Losses:
-    """What was logged beside a lora table. Raises BadInput when the log is not as above."""
+def load_training_curves(folder: Path) -> TrainingCurves:
+    """Load the log next to a lora table. Raises BadInput when it is not as described above."""
     try:
-        text = (folder / FILE).read_text(encoding="utf-8")
-        return _losses([json.loads(line) for line in text.splitlines()], folder)
+        text = (folder / LOG_FILE).read_text(encoding="utf-8")
+        return _parse_log([json.loads(line) for line in text.splitlines()], folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"not a readable training log ({type(error).__name__})",
-            where=FILE,
-            fix="Run the stage that makes it again.",
+            where=LOG_FILE,
+            fix="Run the stage that writes it again.",
         ) from error
 
 
-def _losses(records: list[Mapping[str, Any]], folder: Path) -> Losses:
+def _parse_log(records: list[Mapping[str, Any]], folder: Path) -> TrainingCurves:
     train: list[tuple[int, float]] = []
     gradient: list[tuple[int, float]] = []
     levels: dict[int, list[tuple[int, float]]] = {}
@@ -97,34 +97,34 @@ def _losses(records: list[Mapping[str, Any]], folder: Path) -> Losses:
         elif "held_out_loss" in record:
             means.append(record)
         elif "preview" in record:
-            previews.append(_shot(record, folder))
+            previews.append(_parse_preview(record, folder))
         else:
             train.append((step, float(record["train_loss"])))
             gradient.append((step, float(record["grad_norm"])))
-    return Losses(
+    return TrainingCurves(
         tuple(sorted(train)),
         tuple(tuple(sorted(points)) for _, points in sorted(levels.items())),
         tuple(sorted(gradient)),
-        (*_groups(means, "style"), *_groups(means, "character")),
+        (*_held_out_groups(means, "style"), *_held_out_groups(means, "character")),
         tuple(previews),
     )
 
 
-def _groups(means: list[Mapping[str, Any]], kind: str) -> list[Group]:
+def _held_out_groups(means: list[Mapping[str, Any]], kind: str) -> list[LossGroup]:
     points: dict[str, dict[int, float]] = {}
     samples: dict[str, int] = {}
     for record in means:
-        for name, found in record[kind].items():
-            points.setdefault(name, {})[int(record["step"])] = float(found["loss"])
-            samples[name] = int(found["samples"])
+        for name, values in record[kind].items():
+            points.setdefault(name, {})[int(record["step"])] = float(values["loss"])
+            samples[name] = int(values["samples"])
     return [
-        Group(kind, name, samples[name], tuple(sorted(points[name].items())))
+        LossGroup(kind, name, samples[name], tuple(sorted(points[name].items())))
         for name in sorted(points, key=lambda name: (-samples[name], name))
     ]
 
 
-def _shot(record: Mapping[str, Any], folder: Path) -> Shot:
-    return Shot(
+def _parse_preview(record: Mapping[str, Any], folder: Path) -> TrainingPreview:
+    return TrainingPreview(
         step=int(record["step"]),
         prompt=str(record["prompt"]),
         seed=int(record["seed"]),

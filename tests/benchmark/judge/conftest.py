@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vlm.standin import KEY, KEY_NAME, ROOT, StandIn
+from tests.vlm.fake_provider import KEY, KEY_NAME, ROOT, FakeProvider
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """A judge of its own for each test; the key is in the environment."""
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
+    """Start a fake judge for one test; its API key is in the environment."""
     monkeypatch.setenv(KEY_NAME, KEY)
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmark.judge.seer"],
+        [sys.executable, "-m", "tests.benchmark.judge.fake_judge"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -22,7 +22,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         assert process.stdout is not None
         assert process.stdin is not None
         try:
-            found = StandIn(f"http://127.0.0.1:{int(process.stdout.readline())}")
+            found = FakeProvider(f"http://127.0.0.1:{int(process.stdout.readline())}")
             found.control(key=KEY)
             yield found
         finally:

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from flows import bench_judge_cli
 from mimix_core.tables import read
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
-from tests.benchmark.judge import world
-from tests.vlm.standin import StandIn
+from tests.benchmark.judge import factories
+from tests.vlm.fake_provider import FakeProvider
 
-PROMPTS = (world.prompt(0, "Tom"), world.prompt(1, "Jerry", "Mr. Bean"))
+PROMPTS = (factories.prompt(0, "Tom"), factories.prompt(1, "Jerry", "Mr. Bean"))
 
 app = typer.Typer()
 bench_judge_cli.register(app)
@@ -27,13 +27,13 @@ def invoke(*words: str | Path) -> tuple[int, str]:
 
 
 @pytest.fixture
-def given(server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A folder of each of two systems, and the files that say what they were to show."""
+def options(server: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Command-line options for two systems' folders, prompts, library and judge settings."""
     monkeypatch.setenv("COLUMNS", "200")
     for name, moves in (("ours", True), ("stiff", False)):
-        world.system(tmp_path, name, PROMPTS, moves=moves)
+        factories.system(tmp_path, name, PROMPTS, moves=moves)
     (tmp_path / "stiff" / "p001.mp4").unlink()
-    cast = world.cast(tmp_path / "cast")
+    cast = factories.cast(tmp_path / "cast")
     shows = [
         {
             "id": f"show-{number}",
@@ -46,7 +46,7 @@ def given(server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
                     "references": [f"cast/{number}.png"],
                 }
             ],
-            # None of them is there, and none is needed.
+            # Missing files: the judge ignores episodes.
             "episodes": [{"path": "episodes/one.mp4"}],
         }
         for number, one in enumerate(cast)
@@ -55,7 +55,9 @@ def given(server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
         "library.yaml": {"shows": shows},
         "prompts.yaml": {"prompts": [one.model_dump(mode="json") for one in PROMPTS]},
         "judge.yaml": {
-            "judge": world.settings(server, mode="strict", control_videos=1).model_dump(mode="json")
+            "judge": factories.settings(
+                server, mode="strict", negative_control_videos=1
+            ).model_dump(mode="json")
         },
     }
     for name, content in files.items():
@@ -68,19 +70,19 @@ def given(server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> l
     return [*words, "--settings", str(tmp_path / "judge.yaml"), "--work", str(tmp_path / "work")]
 
 
-def test_folders_of_videos_are_estimated_judged_compared_and_held_against_people(
-    given: list[str], server: StandIn, tmp_path: Path
+def test_estimate_judge_compare_and_agreement_with_people(
+    options: list[str], server: FakeProvider, tmp_path: Path
 ) -> None:
-    code, said = invoke("judge-cost", *given)
-    assert code == 0, said
-    assert "ratings" in said
-    assert "comparisons" in said
+    code, output = invoke("judge-cost", *options)
+    assert code == 0, output
+    assert "ratings" in output
+    assert "comparisons" in output
     assert not server.counts()["asked"]
     out, duels = tmp_path / "j.parquet", tmp_path / "d.parquet"
-    code, said = invoke("judge", *given, "--out", out, "--duels", duels)
-    assert code == 0, said
+    code, output = invoke("judge", *options, "--out", out, "--duels", duels)
+    assert code == 0, output
     judged = read(out, JUDGEMENTS)
-    # 2 systems, 2 prompts, 4 aspects, and 4 controls; 2 samples each; one video is not there.
+    # 2 systems, 2 prompts, 4 aspects, and 4 controls; 2 samples each; one video is missing.
     assert len(judged) == (2 * 2 * 4 + 4) * 2
     assert sum(row["reason"] == "no_video" for row in judged) == 4 * 2
     compared = read(duels, DUELS)
@@ -91,36 +93,36 @@ def test_folders_of_videos_are_estimated_judged_compared_and_held_against_people
     won = {row["winner"] for row in compared if row["aspect"] == "motion"}
     assert won == {"left", None}
     for word in ("frozen-frame", "Bradley-Terry", "first wins", "8 missing"):
-        assert word in said
+        assert word in output
     asked = len(server.counts()["right"])
     bytes_before = out.read_bytes()
     out.unlink()
-    assert invoke("judge", *given, "--out", out)[0] == 0
+    assert invoke("judge", *options, "--out", out)[0] == 0
     assert out.read_bytes() == bytes_before
     assert len(server.counts()["right"]) == asked
     (tmp_path / "human.csv").write_text(
         "system,prompt_id,aspect,rating\n"
         "ours,p000,motion,9\nours,p001,motion,8\nstiff,p000,motion,1\nstiff,p001,motion,2\n"
     )
-    code, said = invoke("judge-agreement", "--judgements", out, "--human", tmp_path / "human.csv")
-    assert code == 0, said
-    assert "quadratic kappa" in said
+    code, output = invoke("judge-agreement", "--judgements", out, "--human", tmp_path / "human.csv")
+    assert code == 0, output
+    assert "quadratic kappa" in output
 
 
-def test_what_cannot_be_judged_is_told_before_anything_is_asked(
-    given: list[str], server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_invalid_settings_stop_before_any_request(
+    options: list[str], server: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "judge.yaml").write_text("judge: {mode: paper}\n")
-    code, said = invoke("judge", *given)
-    assert (code, "no model judges" in said) == (2, True)
+    code, output = invoke("judge", *options)
+    assert (code, "no judge model is configured" in output) == (2, True)
     (tmp_path / "judge.yaml").write_text("judge: {mode: quick}\n")
-    code, said = invoke("judge", *given)
-    assert (code, "key judge.mode" in said) == (2, True)
-    paper = world.settings(server).model_dump(mode="json")
+    code, output = invoke("judge", *options)
+    assert (code, "key judge.mode" in output) == (2, True)
+    paper = factories.settings(server).model_dump(mode="json")
     (tmp_path / "judge.yaml").write_text(yaml.safe_dump({"judge": paper}))
-    code, said = invoke("judge", *given, "--duels", tmp_path / "d.parquet")
-    assert (code, "mode strict" in said) == (2, True)
+    code, output = invoke("judge", *options, "--duels", tmp_path / "d.parquet")
+    assert (code, "mode strict" in output) == (2, True)
     monkeypatch.delenv("MIMIX_TEST_KEY")
-    code, said = invoke("judge", *given)
-    assert (code, "MIMIX_TEST_KEY" in said) == (2, True)
+    code, output = invoke("judge", *options)
+    assert (code, "MIMIX_TEST_KEY" in output) == (2, True)
     assert not server.counts()["asked"]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from mimix_core.benchmark.judge.judge_results import (
     OVERALL,
     PAPER_WEIGHTS,
-    lines,
-    pair_lines,
-    ratings,
-    score_card,
-    strengths,
+    estimate_strengths,
+    mean_ratings,
+    summarize_controls,
+    summarize_pairs,
+    summarize_ratings,
 )
 from mimix_core.benchmark.judge.rubric import ASPECTS
 
@@ -27,10 +27,10 @@ def rated(value: float | None, **values: Any) -> dict[str, Any]:
     return {**row, "sample": 0, "value": value, **values}
 
 
-def duelled(
+def compare_systems(
     winner: Callable[[str, int, str], str | None], prompts: int = 8, samples: int = 4
 ) -> Rows:
-    """Duels of three systems; ``winner(first, prompt, right_system)`` gives left, right or tie."""
+    """Comparison rows of three systems; ``winner(first, prompt, right_system)`` decides each."""
     return [
         {
             "prompt_id": f"p{prompt}",
@@ -49,25 +49,25 @@ def duelled(
     ]
 
 
-def test_a_missing_answer_is_counted_and_stands_for_nothing() -> None:
+def test_a_missing_answer_is_counted_and_has_no_value() -> None:
     rows = [
         rated(9, prompt_id="p"),
         rated(None, prompt_id="q"),
         rated(5, prompt_id="r"),
         rated(1, prompt_id="p", control="frozen-frame"),
     ]
-    line = lines(rows, "paper")[0]
+    line = summarize_ratings(rows, "paper")[0]
     assert line.interval is not None
-    assert (line.interval.mean, line.interval.n, line.asked, line.missing) == (7, 2, 3, 1)
-    assert lines(rows, "strict") == []
+    assert (line.interval.mean, line.interval.n, line.requested, line.missing) == (7, 2, 3, 1)
+    assert summarize_ratings(rows, "strict") == []
 
 
 def test_samples_of_a_prompt_are_averaged_before_prompts_are() -> None:
     rows = [rated(2, prompt_id="p"), rated(4, prompt_id="p"), rated(9, prompt_id="q")]
-    assert ratings(rows, "paper")["a"]["identity"] == {"p": 3, "q": 9}
+    assert mean_ratings(rows, "paper")["a"]["identity"] == {"p": 3, "q": 9}
 
 
-def test_the_overall_score_has_the_authors_weights_and_wants_all_four() -> None:
+def test_the_overall_score_uses_the_authors_weights_and_needs_all_four_aspects() -> None:
     assert sum(PAPER_WEIGHTS.values()) == pytest.approx(1)
     values = {"identity": 10, "motion": 6, "style": 8, "interaction": 4}
     rows = [rated(value, aspect=aspect) for aspect, value in values.items()]
@@ -75,10 +75,10 @@ def test_the_overall_score_has_the_authors_weights_and_wants_all_four() -> None:
         rated(9, aspect="identity", prompt_id="q"),
         rated(None, aspect="motion", prompt_id="q"),
     ]
-    found = ratings(rows, "paper")["a"][OVERALL]
+    found = mean_ratings(rows, "paper")["a"][OVERALL]
     assert found == {"p": pytest.approx(0.3 * 10 + 0.3 * 6 + 0.25 * 8 + 0.15 * 4)}
-    overall = lines(rows, "paper")[-1]
-    assert (overall.aspect, overall.asked, overall.missing) == (OVERALL, 2, 1)
+    overall = summarize_ratings(rows, "paper")[-1]
+    assert (overall.aspect, overall.requested, overall.missing) == (OVERALL, 2, 1)
 
 
 @pytest.mark.parametrize("place", ["left", "right"])
@@ -88,23 +88,23 @@ def test_a_preference_for_a_place_cancels_out(place: str, samples: int) -> None:
         shown_second = "left" if first == "right" else "right"
         return first if place == "left" else shown_second
 
-    rows = duelled(winner, samples=samples)
-    for line in pair_lines(rows):
-        assert line.rate is not None
-        assert (line.rate.mean, line.rate.low, line.rate.high) == (0.5, 0.5, 0.5)
+    rows = compare_systems(winner, samples=samples)
+    for line in summarize_pairs(rows):
+        assert line.win_rate is not None
+        assert (line.win_rate.mean, line.win_rate.low, line.win_rate.high) == (0.5, 0.5, 0.5)
         assert line.consistent == 0
-        assert line.first_share == (1.0 if place == "left" else 0.0)
-    assert all(one.strength == pytest.approx(0, abs=1e-9) for one in strengths(rows))
+        assert line.first_position_share == (1.0 if place == "left" else 0.0)
+    assert all(one.strength == pytest.approx(0, abs=1e-9) for one in estimate_strengths(rows))
 
 
 @given(st.data())
 @settings(max_examples=10, deadline=None)
-def test_answers_lost_in_one_order_leave_the_cancelling_whole(data: st.DataObject) -> None:
+def test_position_bias_cancels_out_when_answers_are_missing(data: st.DataObject) -> None:
     lost = iter(data.draw(st.lists(st.booleans(), min_size=384, max_size=384)))
-    rows = duelled(lambda first, _prompt, _right: None if next(lost) else first)
-    for line in pair_lines(rows):
+    rows = compare_systems(lambda first, _prompt, _right: None if next(lost) else first)
+    for line in summarize_pairs(rows):
         assert line.compared + line.missing == 16
-        assert line.rate is None if not line.compared else line.rate.mean == 0.5
+        assert line.win_rate is None if not line.compared else line.win_rate.mean == 0.5
 
 
 def test_a_better_system_wins_and_the_third_place_is_far() -> None:
@@ -112,39 +112,39 @@ def test_a_better_system_wins_and_the_third_place_is_far() -> None:
     def winner(first: str, prompt: int, right: str) -> str | None:
         return "left" if right == "c" or prompt % 4 else "right"
 
-    rows = duelled(winner)
+    rows = compare_systems(winner)
     rows[0]["winner"] = None
     rows[5]["winner"] = "tie"
-    found = {(line.aspect, line.left, line.right): line for line in pair_lines(rows)}
+    found = {(line.aspect, line.left, line.right): line for line in summarize_pairs(rows)}
     identity = found[("identity", "a", "b")]
-    assert identity.rate is not None
-    assert identity.rate.mean == pytest.approx(0.75)
+    assert identity.win_rate is not None
+    assert identity.win_rate.mean == pytest.approx(0.75)
     assert (identity.compared, identity.missing) == (15, 1)
     motion = found[("motion", "a", "b")]
-    assert motion.rate is not None
+    assert motion.win_rate is not None
     # Prompt 0: right, tie, right, right: an eighth of a win for the left.
-    assert motion.rate.mean == pytest.approx((6 + 0.125) / 8)
-    order = [one for one in strengths(rows) if one.aspect == "style"]
+    assert motion.win_rate.mean == pytest.approx((6 + 0.125) / 8)
+    order = [one for one in estimate_strengths(rows) if one.aspect == "style"]
     assert [one.system for one in order] == ["a", "b", "c"]
     assert order[0].strength > order[1].strength > order[2].strength
     assert all(one.low <= one.strength <= one.high for one in order)
-    assert strengths([]) == pair_lines([]) == []
+    assert estimate_strengths([]) == summarize_pairs([]) == []
 
 
-def test_systems_that_no_duel_connects_are_named_without_a_strength() -> None:
-    rows = duelled(lambda first, _prompt, _right: first)
+def test_unconnected_systems_have_no_strength() -> None:
+    rows = compare_systems(lambda first, _prompt, _right: first)
     for row in rows:
         if "c" in (row["left_system"], row["right_system"]) and row["aspect"] == "motion":
             row["winner"] = None
-    found = {(one.aspect, one.system): one.strength for one in strengths(rows)}
+    found = {(one.aspect, one.system): one.strength for one in estimate_strengths(rows)}
     assert len(found) == 4 * 3
     assert {key for key, value in found.items() if value is None} == {
         ("motion", system) for system in "abc"
     }
 
 
-def test_systems_that_a_prompt_each_connects_have_strengths_and_no_bounds() -> None:
-    # Each pair meets in a prompt of its own: 500 resamplings of 19 prompts never have all 19.
+def test_systems_connected_by_single_prompts_have_strengths_without_bounds() -> None:
+    # One prompt per pair: none of 500 bootstrap samples of 19 prompts contains all 19.
     names = [f"s{number:02}" for number in range(20)]
     row = {"aspect": "style", "winner": "tie"}
     rows = [
@@ -152,15 +152,15 @@ def test_systems_that_a_prompt_each_connects_have_strengths_and_no_bounds() -> N
         for left, right in itertools.pairwise(names)
         for sample in (0, 1)
     ]
-    found = strengths(rows)
+    found = estimate_strengths(rows)
     assert [one.system for one in found] == names
     assert all(one.strength == pytest.approx(0, abs=1e-9) and one.low is None for one in found)
 
 
-def test_the_score_card_takes_a_tie_for_no_success() -> None:
-    def pair(prompt: str, original: float | None, spoilt: float | None) -> Rows:
+def test_a_tie_with_a_control_is_a_failure() -> None:
+    def pair(prompt: str, original: float | None, corrupted: float | None) -> Rows:
         same = {"aspect": "motion", "mode": "strict", "prompt_id": prompt}
-        return [rated(original, **same), rated(spoilt, control="frozen-frame", **same)]
+        return [rated(original, **same), rated(corrupted, control="frozen-frame", **same)]
 
     rows = [
         *pair("p", 8, 2),
@@ -169,9 +169,9 @@ def test_the_score_card_takes_a_tie_for_no_success() -> None:
         *pair("s", 9, None),
         *pair("t", 1, 1),
     ]
-    [line] = score_card(rows)
+    [line] = summarize_controls(rows)
     assert (line.below, line.tied, line.above, line.missing) == (1, 1, 1, 1)
-    assert line.no_room == 1
+    assert line.at_floor == 1
     assert line.share is not None
     assert line.share.mean == pytest.approx(1 / 3)
-    assert score_card([rated(8, mode="strict")]) == []
+    assert summarize_controls([rated(8, mode="strict")]) == []

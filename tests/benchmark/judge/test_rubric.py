@@ -4,41 +4,45 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.benchmark.judge.rubric import ASPECTS, DEFAULT, read_rubric, stated_version
+from mimix_core.benchmark.judge.rubric import ASPECTS, DEFAULT_RUBRIC, load_rubric, rubric_version
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.errors import BadInput
 
 
 def test_every_step_of_every_aspect_has_its_own_anchor() -> None:
-    rubric = read_rubric(DEFAULT)
+    rubric = load_rubric(DEFAULT_RUBRIC)
     for aspect in ASPECTS:
         for characters in (1, 2, 3):
-            one = rubric.of(aspect, characters)
+            one = rubric.aspect_rubric(aspect, characters)
             assert list(one.anchors) == list(range(1, 11))
-            assert one.scale().count("\n") == 9
+            assert one.format_scale().count("\n") == 9
 
 
 def test_a_single_character_interacts_with_its_surroundings() -> None:
-    rubric = read_rubric(DEFAULT)
-    assert rubric.of("interaction", 1) == rubric.aspects.environment
-    assert rubric.of("interaction", 2) == rubric.aspects.interaction
-    assert rubric.of("motion", 1) == rubric.of("motion", 2)
+    rubric = load_rubric(DEFAULT_RUBRIC)
+    assert rubric.aspect_rubric("interaction", 1) == rubric.aspects.environment
+    assert rubric.aspect_rubric("interaction", 2) == rubric.aspects.interaction
+    assert rubric.aspect_rubric("motion", 1) == rubric.aspect_rubric("motion", 2)
 
 
-def test_a_step_without_an_anchor_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_missing_anchor_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rubric.yaml"
-    text = DEFAULT.read_text()
+    text = DEFAULT_RUBRIC.read_text()
     path.write_text(text.replace("      4: ", "      11: ", 1))
-    with pytest.raises(BadInput, match=r"line \d+, key aspects\.identity\.anchors: an anchor"):
-        read_rubric(path)
+    with pytest.raises(
+        BadInput, match=r"line \d+, key aspects\.identity\.anchors: needs an anchor"
+    ):
+        load_rubric(path)
     path.write_text(text.replace("version:", "edition:", 1))
     with pytest.raises(BadInput, match="unknown key"):
-        read_rubric(path)
+        load_rubric(path)
 
 
-def test_an_edited_rubric_of_the_same_number_is_told_from_the_original(tmp_path: Path) -> None:
+def test_an_edited_rubric_with_the_same_number_has_another_version(tmp_path: Path) -> None:
     edited = tmp_path / "rubric.yaml"
-    edited.write_text(DEFAULT.read_text().replace("Perfectly kept", "Kept"))
-    versions = [stated_version(read_rubric(path), file_ref(path)) for path in (DEFAULT, edited)]
+    edited.write_text(DEFAULT_RUBRIC.read_text().replace("Perfectly kept", "Kept"))
+    versions = [
+        rubric_version(load_rubric(path), file_ref(path)) for path in (DEFAULT_RUBRIC, edited)
+    ]
     assert versions[0] != versions[1]
     assert all(version.startswith("1-") for version in versions)

@@ -6,59 +6,58 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimix_core.benchmark.judge.statistics import (
+    bootstrap_interval,
     bradley_terry,
-    interval,
-    proportion,
     quadratic_kappa,
-    ranks,
     spearman,
+    wilson_interval,
 )
 
 LOGS = st.lists(st.floats(-3, 3), min_size=2, max_size=6)
 
 
-def expected(strengths: np.ndarray, duels: float = 100.0) -> np.ndarray:
-    """The wins that systems of these strengths have on average, each pair ``duels`` times."""
-    wins = duels / (1 + np.exp(strengths[None, :] - strengths[:, None]))
+def expected(strengths: np.ndarray, comparisons: float = 100.0) -> np.ndarray:
+    """Expected wins of systems with these strengths in ``comparisons`` of each pair."""
+    wins = comparisons / (1 + np.exp(strengths[None, :] - strengths[:, None]))
     np.fill_diagonal(wins, 0)
     return wins
 
 
 @given(LOGS)
-def test_bradley_terry_finds_the_strengths_that_the_wins_were_made_of(logs: list[float]) -> None:
+def test_bradley_terry_recovers_the_strengths_behind_the_wins(logs: list[float]) -> None:
     strengths = np.array(logs) - np.mean(logs)
     found = bradley_terry(expected(strengths), prior=0)
     assert np.allclose(found, strengths, atol=1e-6)
 
 
 @given(LOGS)
-def test_bradley_terry_knows_no_names(logs: list[float]) -> None:
+def test_bradley_terry_does_not_depend_on_the_order_of_systems(logs: list[float]) -> None:
     wins = np.round(expected(np.array(logs)))
     order = np.random.default_rng(len(logs)).permutation(len(logs))
     assert np.allclose(bradley_terry(wins)[order], bradley_terry(wins[np.ix_(order, order)]))
-    # Losses in the place of wins turn all strengths round.
+    # Swapping wins and losses negates all strengths.
     assert np.allclose(bradley_terry(wins.T), -bradley_terry(wins))
 
 
-def test_who_always_wins_is_stronger_by_a_finite_measure() -> None:
+def test_an_undefeated_system_has_a_finite_strength() -> None:
     wins = np.array([[0.0, 10.0], [0.0, 0.0]])
     found = bradley_terry(wins)
     # 10.5 wins to 0.5: the odds of the maximum likelihood are 21 to 1.
     assert found[0] - found[1] == pytest.approx(np.log(21))
     with pytest.raises(ValueError, match="no maximum"):
         bradley_terry(wins, prior=0)
-    with pytest.raises(ValueError, match="not all systems"):
+    with pytest.raises(ValueError, match="do not connect all systems"):
         bradley_terry(np.zeros((2, 2)))
 
 
-def test_the_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
+def test_the_bootstrap_covers_the_mean_at_its_confidence_level() -> None:
     random = np.random.default_rng(5)
     # Ratings are skewed and bounded; 400 experiments of 50 prompts each.
     given = np.clip(random.normal(7.5, 2, (400, 50)).round(), 1, 10)
     mean = float(np.clip(np.random.default_rng(6).normal(7.5, 2, 10**6).round(), 1, 10).mean())
     covered = 0
     for values in given:
-        found = interval(values, draws=500)
+        found = bootstrap_interval(values, draws=500)
         assert found.low <= found.mean <= found.high
         covered += found.low <= mean <= found.high
     assert 0.91 <= covered / len(given) <= 0.98
@@ -66,9 +65,9 @@ def test_the_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
 
 @given(st.lists(st.floats(1, 10), min_size=1, max_size=30))
 @settings(max_examples=30)
-def test_intervals_hold_the_mean_and_stay_within_the_values(values: list[float]) -> None:
-    found = interval(values)
-    assert found == interval(values)
+def test_intervals_contain_the_mean_and_stay_within_the_values(values: list[float]) -> None:
+    found = bootstrap_interval(values)
+    assert found == bootstrap_interval(values)
     assert found.n == len(values)
     assert min(values) - 1e-9 <= found.low <= found.mean + 1e-9
     assert found.mean <= found.high + 1e-9 <= max(values) + 2e-9
@@ -77,11 +76,11 @@ def test_intervals_hold_the_mean_and_stay_within_the_values(values: list[float])
 def test_a_share_of_few_trials_is_never_certain() -> None:
     # Of 10 in 10, Wilson: n / (n + z^2).
     for successes, trials, low, high in ((10, 10, 0.7225, 1.0), (0, 10, 0.0, 0.2775)):
-        found = proportion(successes, trials)
+        found = wilson_interval(successes, trials)
         assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
-    assert proportion(1, 1).low == pytest.approx(1 / (1 + 1.959964**2), abs=1e-6)
-    with pytest.raises(ValueError, match="no trial"):
-        proportion(0, 0)
+    assert wilson_interval(1, 1).low == pytest.approx(1 / (1 + 1.959964**2), abs=1e-6)
+    with pytest.raises(ValueError, match="no trials"):
+        wilson_interval(0, 0)
 
 
 def test_spearman_as_published() -> None:
@@ -92,11 +91,12 @@ def test_spearman_as_published() -> None:
     # SciPy's example with a tie.
     assert spearman([1, 2, 3, 4, 5], [5, 6, 7, 8, 7]) == pytest.approx(0.8207826816681233)
     assert spearman([1, 2, 3], [4, 4, 4]) is None
-    assert ranks([3, 1, 3, 2]).tolist() == [3.5, 1, 3.5, 2]
+    # Ties share the mean of their ranks: 3.5, 1, 3.5, 2 against 1, 2, 3, 4.
+    assert spearman([3, 1, 3, 2], [1, 2, 3, 4]) == pytest.approx(0.5 / np.sqrt(4.5 * 5))
 
 
 @given(st.lists(st.integers(1, 10), min_size=2, max_size=20))
-def test_spearman_sees_the_order_alone(values: list[int]) -> None:
+def test_spearman_depends_on_order_only(values: list[int]) -> None:
     found = spearman(values, [np.exp(v) for v in values])
     assert found is None if len(set(values)) == 1 else found == pytest.approx(1)
 
@@ -109,7 +109,7 @@ def test_kappa_as_published() -> None:
     assert quadratic_kappa([1, 2, 3], [3, 2, 1], 1, 3) == pytest.approx(-1)
     assert quadratic_kappa([1, 2, 3], [1, 2, 3], 1, 10) == pytest.approx(1)
     assert quadratic_kappa([4, 4], [4, 4], 1, 10) is None
-    with pytest.raises(ValueError, match="not within"):
+    with pytest.raises(ValueError, match="not between"):
         quadratic_kappa([0], [1], 1, 10)
 
 

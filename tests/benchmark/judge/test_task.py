@@ -1,4 +1,4 @@
-"""The run's own samples, judged as a task of a flow."""
+"""Judging a run's generated videos as a task of a flow."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from mimix_core.settings import Config, JudgeSettings, SampleSettings
 from mimix_core.tables import JUDGEMENTS, SAMPLES, Reason
 from tasks import judgements
 from tasks.base import Run
-from tests.benchmark.judge import world
+from tests.benchmark.judge import factories
 from tests.factories import table_ref
-from tests.vlm.standin import StandIn
+from tests.vlm.fake_provider import FakeProvider
 
-PROMPTS = (world.prompt(0, "Tom"), world.prompt(1, "Jerry", "Mr. Bean"))
+PROMPTS = (factories.prompt(0, "Tom"), factories.prompt(1, "Jerry", "Mr. Bean"))
 
 
 def workspace(folder: Path, judge: JudgeSettings) -> Workspace:
     folder.mkdir(exist_ok=True)
-    cast = world.cast(folder / "cast")
+    cast = factories.cast(folder / "cast")
     shows = tuple(
         Show.model_construct(
             id=f"show-{number}",
@@ -61,19 +61,19 @@ def workspace(folder: Path, judge: JudgeSettings) -> Workspace:
 
 def samples(folder: Path) -> TableRef:
     """The first prompt's video; the second one's could not be generated."""
-    made = world.system(folder / "made", "samples", PROMPTS).videos
+    made = factories.system(folder / "made", "samples", PROMPTS).videos
     rows = []
     for one in PROMPTS:
         values = {
             "prompt_id": one.id,
             "category": one.category,
-            "prompt": one.text(),
+            "prompt": one.render(),
             "characters": list(one.characters),
             "backbone": "test",
             "seed": 0,
             "file": f"samples/{one.id}.mp4",
             "sha256": made[one.id].sha256,
-            "frames": world.FRAMES,
+            "frames": factories.FRAMES,
             "width": 64,
             "height": 48,
         }
@@ -85,30 +85,30 @@ def samples(folder: Path) -> TableRef:
     return table_ref(folder / "made", SAMPLES, rows)
 
 
-def test_samples_become_a_system_with_what_is_missing(tmp_path: Path) -> None:
-    work = workspace(tmp_path, world.settings(StandIn("http://127.0.0.1:9")))
+def test_samples_become_a_system_with_reasons_for_missing_videos(tmp_path: Path) -> None:
+    work = workspace(tmp_path, factories.settings(FakeProvider("http://127.0.0.1:9")))
     ref = samples(tmp_path)
-    given = judgements.judge_inputs(work, ref)
+    given = judgements.build_judge_inputs(work, ref)
     [ours] = given.systems
     assert {name: file.sha256 for name, file in ours.videos.items()} == {
         "p000": digest_file(ref.folder / "samples" / "p000.mp4")
     }
-    assert ours.absent == {"p001": "generation_failed: out of memory"}
-    assert [one.name for one in given.cast] == list(world.COLOURS)
-    assert judgements.judgements(Run(workspace(tmp_path / "b", JudgeSettings())), ref) is None
+    assert ours.missing == {"p001": "generation_failed: out of memory"}
+    assert [one.name for one in given.cast] == list(factories.COLORS)
+    assert judgements.judge_samples(Run(workspace(tmp_path / "b", JudgeSettings())), ref) is None
 
 
 @pytest.mark.e2e
 def test_a_flow_judges_its_samples(
-    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(tmp_path / "results"))
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    work = workspace(tmp_path, world.settings(server))
+    work = workspace(tmp_path, factories.settings(server))
 
     @flow
     def judged() -> TableRef | None:
-        return judgements.judgements(Run(work), samples(tmp_path))
+        return judgements.judge_samples(Run(work), samples(tmp_path))
 
     with prefect_test_harness(server_startup_timeout=120):
         ref = judged()

@@ -1,4 +1,4 @@
-"""The page of a comparison in a real browser: what plays, and what says that it cannot."""
+"""The page of a comparison in a real browser: playback, and unplayable videos."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from mimix_core.benchmark.comparison.comparison_page import write
-from mimix_core.benchmark.tables.load_results import gather
-from tests.benchmark.tables import made
-from tests.benchmark.tables.made import PROMPTS
+from mimix_core.benchmark.comparison.comparison_page import write_comparison
+from mimix_core.benchmark.tables.load_results import load_results
+from tests.benchmark.tables import factories
+from tests.benchmark.tables.factories import PROMPTS
 from tests.deployments.browser import browsing, chromium
 from tests.media_factory import Shot, write_video
 
 
 @pytest.mark.e2e
 @pytest.mark.skipif(chromium() is None, reason="needs a browser: apt-get install chromium")
-def test_videos_play_together_and_a_broken_one_says_so(tmp_path: Path) -> None:
-    systems = [made.system(tmp_path / "in", name, ["p1"]) for name in "abc"]
+def test_videos_play_in_sync_and_a_broken_one_shows_a_note(tmp_path: Path) -> None:
+    systems = [factories.system(tmp_path / "in", name, ["p1"]) for name in "abc"]
     for system, frames in zip(systems, (16, 32), strict=False):
         write_video(system.folder / "p1.mp4", [Shot(frames)])
-    page = write(gather(PROMPTS, systems, {}, [], [], None), systems, (), tmp_path / "out")
+    page = write_comparison(
+        load_results(PROMPTS, systems, {}, [], [], None), systems, (), tmp_path / "out"
+    )
     with browsing(tmp_path) as tab:
         tab.open(page.as_uri())
         tab.wait_for("Play")

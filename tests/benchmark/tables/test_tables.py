@@ -1,4 +1,4 @@
-"""The tables, against figures added up by hand; what is missing shrinks n and is told."""
+"""The tables against values computed by hand; missing values reduce n and have a reason."""
 
 from __future__ import annotations
 
@@ -13,23 +13,38 @@ from hypothesis import strategies as st
 
 from mimix_core import tables
 from mimix_core.benchmark.systems import System
-from mimix_core.benchmark.tables.all_tables import all_sheets
+from mimix_core.benchmark.tables.all_tables import build_all_tables
 from mimix_core.benchmark.tables.breakdowns import (
-    differences,
-    further_measures,
-    per_character,
-    per_group,
-    per_styles,
+    build_character_table,
+    build_difference_table,
+    build_extra_metrics_table,
+    build_group_table,
+    build_style_table,
 )
-from mimix_core.benchmark.tables.load_results import Evidence, Gap, gather
-from mimix_core.benchmark.tables.pairwise_tables import duel_rates, duel_strengths, judge_card
-from mimix_core.benchmark.tables.paper_results import paper
-from mimix_core.benchmark.tables.paper_tables import table_1, table_2, table_3
-from mimix_core.benchmark.tables.table_export import as_csv, as_latex, as_markdown, summary
-from mimix_core.benchmark.tables.table_model import Cell, Line, Sheet, cell, difference
+from mimix_core.benchmark.tables.load_results import BenchmarkResults, MissingValue, load_results
+from mimix_core.benchmark.tables.pairwise_tables import (
+    build_control_table,
+    build_strength_table,
+    build_win_rate_table,
+)
+from mimix_core.benchmark.tables.paper_results import load_paper_results
+from mimix_core.benchmark.tables.paper_tables import build_table_1, build_table_2, build_table_3
+from mimix_core.benchmark.tables.table_export import (
+    to_csv,
+    to_latex,
+    to_markdown,
+    to_markdown_summary,
+)
+from mimix_core.benchmark.tables.table_model import (
+    ResultTable,
+    TableCell,
+    TableRow,
+    mean_cell,
+    paired_difference_cell,
+)
 from mimix_core.errors import BadInput
-from tests.benchmark.tables import made
-from tests.benchmark.tables.made import PROMPTS, QUALITY, SMOOTH, judgement
+from tests.benchmark.tables import factories
+from tests.benchmark.tables.factories import PROMPTS, QUALITY, SMOOTH, judgement
 
 VALUES = {
     "a": {QUALITY: {"p1": 0.5, "p2": 0.7, "p3": 0.2, "p4": 0.4}},
@@ -47,42 +62,42 @@ RATINGS = [
 
 @pytest.fixture
 def systems(tmp_path: Path) -> list[System]:
-    """``b`` has no video of p4."""
-    return [made.system(tmp_path, "a"), made.system(tmp_path, "b", made.IDS[:3])]
+    """Two systems; ``b`` has no video of p4."""
+    return [factories.system(tmp_path, "a"), factories.system(tmp_path, "b", factories.IDS[:3])]
 
 
 @pytest.fixture
-def evidence(systems: list[System], tmp_path: Path) -> Evidence:
-    scores = {s: [made.scores(tmp_path / f"{s}.parquet", VALUES[s])] for s in ("a", "b")}
-    ratings = made.judgements(tmp_path / "j.parquet", RATINGS)
-    fought = made.duels(
+def results(systems: list[System], tmp_path: Path) -> BenchmarkResults:
+    scores = {s: [factories.scores(tmp_path / f"{s}.parquet", VALUES[s])] for s in ("a", "b")}
+    ratings = factories.judgements(tmp_path / "j.parquet", RATINGS)
+    comparisons = factories.duels(
         tmp_path / "d.parquet", {"p1": ["left", "left"], "p2": ["left", "right"], "p3": ["tie"] * 2}
     )
-    return gather(PROMPTS, systems, scores, [ratings], [fought], None)
+    return load_results(PROMPTS, systems, scores, [ratings], [comparisons], None)
 
 
-def find(sheet: Sheet, *labels: str) -> dict[str, Cell]:
-    """The cells of the one line of these labels, by their columns' titles."""
-    (line,) = (line for line in sheet.lines if line.labels == labels)
-    return dict(zip([column.title for column in sheet.columns], line.cells, strict=True))
+def find(table: ResultTable, *labels: str) -> dict[str, TableCell]:
+    """The cells of the row with these labels, by column title."""
+    (row,) = (row for row in table.rows if row.labels == labels)
+    return dict(zip([column.title for column in table.columns], row.cells, strict=True))
 
 
-def test_table_1_has_the_means_by_hand(evidence: Evidence) -> None:
-    sheet = table_1(evidence)
-    single = find(sheet, "a", "Single")
+def test_table_1_has_the_means_computed_by_hand(results: BenchmarkResults) -> None:
+    table = build_table_1(results)
+    single = find(table, "a", "Single")
     assert single["Quality"].value == pytest.approx(0.6)
-    assert (single["Quality"].n, single["Quality"].of) == (2, 2)
-    # Two samples of p1 answered, p2 has no answer: one prompt, and no interval of one.
-    assert single["Identity-P"] == Cell(8.5, n=1, of=2)
-    assert find(sheet, "a", "Multiple")["Quality"].value == pytest.approx(0.3)
-    assert find(sheet, "b", "Multiple")["Quality"] == Cell(0.5, n=1, of=2)
-    assert find(sheet, "b", "Multiple")["Identity-P"] == Cell(None, n=0, of=2)
-    assert find(sheet, "b", "Single")["Aesthetic"] == Cell(None, n=0, of=2)
+    assert (single["Quality"].n, single["Quality"].expected) == (2, 2)
+    # Two samples of p1 are answered, p2 is not: one prompt, so there is no interval.
+    assert single["Identity-P"] == TableCell(8.5, n=1, expected=2)
+    assert find(table, "a", "Multiple")["Quality"].value == pytest.approx(0.3)
+    assert find(table, "b", "Multiple")["Quality"] == TableCell(0.5, n=1, expected=2)
+    assert find(table, "b", "Multiple")["Identity-P"] == TableCell(None, n=0, expected=2)
+    assert find(table, "b", "Single")["Aesthetic"] == TableCell(None, n=0, expected=2)
 
 
-def test_the_papers_lines_stand_as_printed(evidence: Evidence) -> None:
-    sheet = table_1(evidence)
-    assert [line.labels for line in sheet.lines if line.quoted] == [
+def test_the_papers_rows_are_as_printed(results: BenchmarkResults) -> None:
+    table = build_table_1(results)
+    assert [row.labels for row in table.rows if row.quoted] == [
         ("VideoBooth (paper)", "Single"),
         ("DreamVideo (paper)", "Single"),
         ("Wan2.1-I2V (paper)", "Single"),
@@ -91,21 +106,23 @@ def test_the_papers_lines_stand_as_printed(evidence: Evidence) -> None:
         ("SkyReels-A2 (paper)", "Multiple"),
         ("MiMix (paper)", "Multiple"),
     ]
-    ours = [c.text(p.decimals) for c, p in zip(sheet.lines[-3].cells, sheet.columns, strict=True)]
+    ours = [
+        c.format_value(p.decimals) for c, p in zip(table.rows[-3].cells, table.columns, strict=True)
+    ]
     assert " ".join(ours) == "0.1833 0.9842 0.9855 0.6855 0.5813 6.48 5.50 7.26 5.22"
-    assert find(sheet, "DreamVideo (paper)", "Single")["Dynamic"].text(4) == "–"
-    assert any("gemini-1.5-flash" in note and "judge-1" in note for note in sheet.notes)
-    assert [row.values[-1] for row in paper().table_2.rows] == [4.28, 4.47, 4.47, 5.30]
-    assert [row.values[5:] for row in paper().table_3.rows] == [
+    assert find(table, "DreamVideo (paper)", "Single")["Dynamic"].format_value(4) == "–"
+    assert any("gemini-1.5-flash" in note and "judge-1" in note for note in table.notes)
+    assert [row.values[-1] for row in load_paper_results().table_2.rows] == [4.28, 4.47, 4.47, 5.30]
+    assert [row.values[5:] for row in load_paper_results().table_3.rows] == [
         (7.67, 6.03, 7.15, 4.83),
         (8.33, 6.72, 7.33, 4.78),
         (8.30, 7.10, 7.08, 3.90),
     ]
 
 
-def test_the_best_are_of_the_systems_alone(evidence: Evidence) -> None:
-    sheet = table_1(evidence)
-    best = {(sheet.lines[line].labels, sheet.columns[c].title) for line, c in sheet.best()}
+def test_quoted_rows_are_never_the_best(results: BenchmarkResults) -> None:
+    table = build_table_1(results)
+    best = {(table.rows[row].labels, table.columns[c].title) for row, c in table.best_cells()}
     assert best == {
         (("a", "Single"), "Quality"),
         (("a", "Single"), "Identity-P"),
@@ -113,32 +130,32 @@ def test_the_best_are_of_the_systems_alone(evidence: Evidence) -> None:
     }
 
 
-def test_every_gap_is_there_with_its_reason(evidence: Evidence) -> None:
-    assert set(evidence.gaps) == {
-        Gap("b", QUALITY, "p2", "metric failed"),
-        Gap("b", QUALITY, "p4", "no video"),
-        *(Gap("b", SMOOTH, p, "not asked") for p in ("p2", "p3")),
-        Gap("b", SMOOTH, "p4", "no video"),
-        *(Gap("a", SMOOTH, p, "not asked") for p in made.IDS),
-        Gap("a", "judge/identity", "p2", "metric failed"),
-        Gap("a", "judge/identity", "p4", "not asked"),
-        *(Gap("b", "judge/identity", p, "not asked") for p in ("p2", "p3")),
-        Gap("b", "judge/identity", "p4", "no video"),
+def test_every_missing_value_has_a_reason(results: BenchmarkResults) -> None:
+    assert set(results.missing_values) == {
+        MissingValue("b", QUALITY, "p2", "metric failed"),
+        MissingValue("b", QUALITY, "p4", "no video"),
+        *(MissingValue("b", SMOOTH, p, "not asked") for p in ("p2", "p3")),
+        MissingValue("b", SMOOTH, "p4", "no video"),
+        *(MissingValue("a", SMOOTH, p, "not asked") for p in factories.IDS),
+        MissingValue("a", "judge/identity", "p2", "metric failed"),
+        MissingValue("a", "judge/identity", "p4", "not asked"),
+        *(MissingValue("b", "judge/identity", p, "not asked") for p in ("p2", "p3")),
+        MissingValue("b", "judge/identity", "p4", "no video"),
     }
-    for system in evidence.systems:
-        for metric in evidence.metrics():
-            values = evidence.values.get((system, metric), {})
-            gaps = [
-                gap.prompt_id
-                for gap in evidence.gaps
-                if (gap.system, gap.metric) == (system, metric)
+    for system in results.systems:
+        for metric in results.metrics():
+            values = results.values.get((system, metric), {})
+            missing = [
+                one.prompt_id
+                for one in results.missing_values
+                if (one.system, one.metric) == (system, metric)
             ]
-            assert sorted([*values, *gaps]) == sorted(made.IDS)
+            assert sorted([*values, *missing]) == sorted(factories.IDS)
 
 
-def test_parts_count_what_they_should(evidence: Evidence) -> None:
-    groups = per_group(evidence)
-    assert {line.labels[1] for line in groups.lines} == {
+def test_breakdowns_count_the_right_prompts(results: BenchmarkResults) -> None:
+    groups = build_group_table(results)
+    assert {row.labels[1] for row in groups.rows} == {
         "single (2)",
         "inter-style (1)",
         "intra-style (1)",
@@ -146,30 +163,30 @@ def test_parts_count_what_they_should(evidence: Evidence) -> None:
         "intra-series (1)",
     }
     assert find(groups, "a", "inter-series (1)")["Quality"].value == 0.4
-    styles = per_styles(evidence)
+    styles = build_style_table(results)
     assert find(styles, "a", "cartoon + realistic (1)")["Quality"].value == 0.4
     assert find(styles, "b", "cartoon + cartoon (1)")["Quality"].value == 0.5
-    people = per_character(evidence)
-    assert find(people, "a", "Tom (3)")["Quality"].value == pytest.approx((0.5 + 0.2 + 0.4) / 3)
-    assert find(people, "b", "Mary (2)")["Quality"] == Cell(None, n=0, of=2)
+    characters = build_character_table(results)
+    assert find(characters, "a", "Tom (3)")["Quality"].value == pytest.approx((0.5 + 0.2 + 0.4) / 3)
+    assert find(characters, "b", "Mary (2)")["Quality"] == TableCell(None, n=0, expected=2)
 
 
-def test_differences_are_taken_prompt_by_prompt(evidence: Evidence) -> None:
-    sheet = differences(evidence)
-    assert find(sheet, "b − a", "Single")["Quality"].value == pytest.approx(-0.1)
-    assert find(sheet, "b − a", "Multiple")["Quality"].text(4, signed=True) == "+0.3000"
-    assert find(sheet, "b − a", "Single")["Identity-P"].value == pytest.approx(-2.5)
-    assert sheet.best() == frozenset()
+def test_differences_are_paired_by_prompt(results: BenchmarkResults) -> None:
+    table = build_difference_table(results)
+    assert find(table, "b − a", "Single")["Quality"].value == pytest.approx(-0.1)
+    assert find(table, "b − a", "Multiple")["Quality"].format_value(4, signed=True) == "+0.3000"
+    assert find(table, "b − a", "Single")["Identity-P"].value == pytest.approx(-2.5)
+    assert table.best_cells() == frozenset()
 
 
-def test_duels_count_a_tie_as_half_and_both_orders_once(evidence: Evidence) -> None:
-    cells = find(duel_rates(evidence), "a", "b", "motion")
+def test_a_tie_is_half_a_win_and_both_orders_count_once(results: BenchmarkResults) -> None:
+    cells = find(build_win_rate_table(results), "a", "b", "motion")
     assert cells["Win rate"].value == pytest.approx((1 + 0.5 + 0.5) / 3)
-    assert (cells["Win rate"].n, cells["Win rate"].of) == (3, 3)
+    assert (cells["Win rate"].n, cells["Win rate"].expected) == (3, 3)
     assert cells["Same in both orders"].value == pytest.approx(2 / 3)
 
 
-def test_the_judge_is_judged_by_its_controls(systems: list[System], tmp_path: Path) -> None:
+def test_negative_controls_measure_the_judge(systems: list[System], tmp_path: Path) -> None:
     given = {"p1": (8, 3), "p2": (6, 6), "p3": (7, None), "p4": (5, 4)}
     rows = [
         row
@@ -179,42 +196,44 @@ def test_the_judge_is_judged_by_its_controls(systems: list[System], tmp_path: Pa
             judgement("a", prompt_id, "motion", frozen, control="frozen-frame"),
         )
     ]
-    found = gather(PROMPTS, systems, {}, [made.judgements(tmp_path / "j.parquet", rows)], [], None)
-    # Two of three were rated below, one was not; the fourth has no answer. A control is no value.
-    cells = find(judge_card(found), "frozen-frame", "motion")
+    loaded = load_results(
+        PROMPTS, systems, {}, [factories.judgements(tmp_path / "j.parquet", rows)], [], None
+    )
+    # Two of three were rated below; the fourth has no answer. Controls are not values.
+    cells = find(build_control_table(loaded), "frozen-frame", "motion")
     assert cells["Rated below"].value == pytest.approx(2 / 3)
-    assert (cells["Rated below"].n, cells["Rated below"].of) == (3, 4)
-    assert found.values["a", "judge/motion"] == {"p1": 8, "p2": 6, "p3": 7, "p4": 5}
+    assert (cells["Rated below"].n, cells["Rated below"].expected) == (3, 4)
+    assert loaded.values["a", "judge/motion"] == {"p1": 8, "p2": 6, "p3": 7, "p4": 5}
 
 
-def test_arms_are_named_and_checked(evidence: Evidence) -> None:
-    sheet = table_2(evidence, {"both": "a", "no-tags": "b"})
-    assert find(sheet, "w/ both (ours)", "run")["Quality"].value == pytest.approx(0.3)
-    assert find(sheet, "No tag (baseline)", "run")["Quality"].value == 0.5
-    shares = table_3(evidence, {"0%": "b", "10%": "a"})
-    assert [line.labels for line in shares.lines] == [
+def test_ablation_rows_are_assigned_and_checked(results: BenchmarkResults) -> None:
+    table = build_table_2(results, {"both": "a", "no-tags": "b"})
+    assert find(table, "w/ both (ours)", "run")["Quality"].value == pytest.approx(0.3)
+    assert find(table, "No tag (baseline)", "run")["Quality"].value == 0.5
+    shares = build_table_3(results, {"0%": "b", "10%": "a"})
+    assert [row.labels for row in shares.rows] == [
         ("0%", "run"),
         ("5%", "paper"),
         ("10%", "paper"),
         ("10%", "run"),
         ("20%", "paper"),
     ]
-    with pytest.raises(BadInput, match="'c' is no --system"):
-        table_3(evidence, {"10%": "c"})
-    with pytest.raises(BadInput, match="'bold' is no format of captions"):
-        table_2(evidence, {"bold": "a"})
-    with pytest.raises(BadInput, match="'ten' is no share"):
-        table_3(evidence, {"ten": "a"})
+    with pytest.raises(BadInput, match="unknown system 'c'"):
+        build_table_3(results, {"10%": "c"})
+    with pytest.raises(BadInput, match="unknown caption format 'bold'"):
+        build_table_2(results, {"bold": "a"})
+    with pytest.raises(BadInput, match="'ten' is not a percentage"):
+        build_table_3(results, {"ten": "a"})
 
 
-def test_a_stand_in_never_stands_in_a_column_of_the_paper(
+def test_a_stand_in_metric_is_never_in_a_column_of_the_paper(
     systems: list[System], tmp_path: Path
 ) -> None:
-    table = made.scores(tmp_path / "s.parquet", {"imaging_quality/brisque": {"p1": 0.5}})
-    found = gather(PROMPTS, systems, {"a": [table]}, [], [], None)
-    assert find(table_1(found), "a", "Single")["Quality"].value is None
-    further = find(further_measures(found), "a", "Single")
-    assert further["imaging_quality/brisque"].value == 0.5
+    table = factories.scores(tmp_path / "s.parquet", {"imaging_quality/brisque": {"p1": 0.5}})
+    loaded = load_results(PROMPTS, systems, {"a": [table]}, [], [], None)
+    assert find(build_table_1(loaded), "a", "Single")["Quality"].value is None
+    extra = find(build_extra_metrics_table(loaded), "a", "Single")
+    assert extra["imaging_quality/brisque"].value == 0.5
 
 
 def test_the_scores_of_a_run_are_read_without_its_real_clips(
@@ -225,69 +244,71 @@ def test_the_scores_of_a_run_are_read_without_its_real_clips(
         for v, kind, value in (("p1", "sample", 0.5), ("p2", "clip", 0.9))
     ]
     tables.write(tmp_path / "s.parquet", tables.SCORES, rows, stage_key="key")
-    found = gather(PROMPTS, systems, {"a": [tmp_path / "s.parquet"]}, [], [], None)
-    assert found.values["a", QUALITY] == {"p1": 0.5}
+    loaded = load_results(PROMPTS, systems, {"a": [tmp_path / "s.parquet"]}, [], [], None)
+    assert loaded.values["a", QUALITY] == {"p1": 0.5}
     with pytest.raises(BadInput, match="holds table duels"):
-        fought = made.duels(tmp_path / "d.parquet", {"p1": ["left", "left"]})
-        gather(PROMPTS, systems, {"a": [fought]}, [], [], None)
+        comparisons = factories.duels(tmp_path / "d.parquet", {"p1": ["left", "left"]})
+        load_results(PROMPTS, systems, {"a": [comparisons]}, [], [], None)
 
 
-def test_what_belongs_to_others_is_left_out_and_counted(
+def test_rows_of_other_systems_and_prompts_are_ignored_and_counted(
     systems: list[System], tmp_path: Path
 ) -> None:
-    table = made.scores(tmp_path / "s.parquet", {QUALITY: {"p1": 0.5, "p9": 0.1, "p8": 0.1}})
-    ratings = made.judgements(
+    table = factories.scores(tmp_path / "s.parquet", {QUALITY: {"p1": 0.5, "p9": 0.1, "p8": 0.1}})
+    ratings = factories.judgements(
         tmp_path / "j.parquet", [*RATINGS, judgement("other", "p1", "identity", 1)]
     )
-    found = gather(PROMPTS, systems, {"a": [table]}, [ratings], [], None)
-    assert found.left_out == {"s.parquet": 2, "j.parquet": 1}
-    assert found.values["a", QUALITY] == {"p1": 0.5}
+    loaded = load_results(PROMPTS, systems, {"a": [table]}, [ratings], [], None)
+    assert loaded.ignored_rows == {"s.parquet": 2, "j.parquet": 1}
+    assert loaded.values["a", QUALITY] == {"p1": 0.5}
 
 
-def test_figures_that_cannot_be_compared_are_refused(systems: list[System], tmp_path: Path) -> None:
-    table = made.scores(tmp_path / "s.parquet", {QUALITY: {"p1": 0.5}})
-    strange = made.scores(tmp_path / "t.parquet", {QUALITY: {"p9": 0.5}})
+def test_results_that_cannot_be_compared_are_an_error(
+    systems: list[System], tmp_path: Path
+) -> None:
+    table = factories.scores(tmp_path / "s.parquet", {QUALITY: {"p1": 0.5}})
+    unmatched = factories.scores(tmp_path / "t.parquet", {QUALITY: {"p9": 0.5}})
 
     def judged(*rows: object) -> list[Path]:
-        return [made.judgements(tmp_path / "j.parquet", list(rows))]
+        return [factories.judgements(tmp_path / "j.parquet", list(rows))]
 
     first = judgement("a", "p1", "identity", 8)
     for scores, rows, complaint in (
-        ({"c": [table]}, [], "scores of 'c', which is no --system"),
-        ({"a": [table, table]}, [], "of p1 stands twice for a"),
-        ({"a": [strange]}, [], "no video of this table"),
+        ({"c": [table]}, [], "scores of 'c', which is not among the systems"),
+        ({"a": [table, table]}, [], "of p1 for a"),
+        ({"a": [unmatched]}, [], "no video of this table"),
         ({}, [first, judgement("a", "p2", "identity", 8, model="judge-2")], "of two judges"),
         ({}, [first, judgement("a", "p2", "identity", 8, rubric_version="2")], "of two judges"),
         ({}, [first, judgement("a", "p1", "identity", 8, mode="paper")], "both modes"),
         ({}, [judgement("c", "p1", "identity", 8)], "no judgements of these systems"),
     ):
         with pytest.raises(BadInput, match=complaint):
-            gather(PROMPTS, systems, scores, judged(*rows) if rows else [], [], None)
+            load_results(PROMPTS, systems, scores, judged(*rows) if rows else [], [], None)
     both = judged(first, judgement("a", "p1", "identity", 2, mode="paper"))
-    found = gather(PROMPTS, systems, {}, both, [], "paper")
-    assert found.values["a", "judge/identity"] == {"p1": 2.0}
-    assert found.judge is not None
-    assert found.judge.mode == "paper"
+    loaded = load_results(PROMPTS, systems, {}, both, [], "paper")
+    assert loaded.values["a", "judge/identity"] == {"p1": 2.0}
+    assert loaded.judge is not None
+    assert loaded.judge.mode == "paper"
 
 
-def test_csv_latex_and_markdown_say_the_same(evidence: Evidence) -> None:
-    for sheet in all_sheets(evidence, {"both": "a"}, {"10%": "a"}):
-        rows = list(csv.DictReader(io.StringIO(as_csv(sheet))))
-        tex = [row for row in as_latex(sheet).splitlines() if row.endswith(r"\\") and "&" in row]
+def test_csv_latex_and_markdown_agree(results: BenchmarkResults) -> None:
+    for table in build_all_tables(results, {"both": "a"}, {"10%": "a"}):
+        rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+        tex = [row for row in to_latex(table).splitlines() if row.endswith(r"\\") and "&" in row]
         bodies = [row for row in tex[1:] if not row.startswith(" &")]
-        marked = [row for row in as_markdown(sheet).splitlines() if row.startswith("| ")][2:]
-        assert len(rows) == len(bodies) == len(marked) == len(sheet.lines)
-        for row, body, mark, line in zip(rows, bodies, marked, sheet.lines, strict=True):
-            assert row["comparable"] == ("no" if line.quoted else "yes")
-            for place, (column, one) in enumerate(zip(sheet.columns, line.cells, strict=True)):
-                told = one.text(column.decimals, signed=sheet.signed)
-                digits = row[column.title]
-                assert digits == ("" if told == "–" else repr(one.value))
-                in_tex = body.removesuffix(r" \\").split(" & ")[len(line.labels) + place]
+        marked = [row for row in to_markdown(table).splitlines() if row.startswith("| ")][2:]
+        assert len(rows) == len(bodies) == len(marked) == len(table.rows)
+        for csv_row, body, mark, row in zip(rows, bodies, marked, table.rows, strict=True):
+            assert csv_row["comparable"] == ("no" if row.quoted else "yes")
+            for place, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
+                exported = cell.format_value(column.decimals, signed=table.signed)
+                digits = csv_row[column.title]
+                assert digits == ("" if exported == "–" else repr(cell.value))
+                in_tex = body.removesuffix(r" \\").split(" & ")[len(row.labels) + place]
                 in_tex = in_tex.removeprefix(r"\textbf{").removesuffix("}")
-                assert in_tex.replace("$-$", "−").replace("--", "–") == told
-                in_mark = mark.split(" | ")[len(line.labels) + place]
-                assert re.split(r" \(", in_mark)[0].strip("* |") == told
+                assert in_tex.replace("$-$", "−").replace("--", "–") == exported
+                in_mark = mark.split(" | ")[len(row.labels) + place]
+                assert re.split(r" \(", in_mark)[0].strip("* |") == exported
 
 
 def test_the_lowest_is_the_best_where_lower_is_better(
@@ -295,60 +316,66 @@ def test_the_lowest_is_the_best_where_lower_is_better(
 ) -> None:
     brisque = "imaging_quality/brisque"
     scores = {
-        name: [made.scores(tmp_path / f"{name}.low", {brisque: {"p1": value}, SMOOTH: {"p1": 1}})]
+        name: [
+            factories.scores(tmp_path / f"{name}.low", {brisque: {"p1": value}, SMOOTH: {"p1": 1}})
+        ]
         for name, value in (("a", 40.0), ("b", 20.0))
     }
-    sheet = further_measures(gather(PROMPTS, systems, scores, [], [], None))
-    assert [(sheet.lines[line].labels[0], column) for line, column in sheet.best()] == [("b", 0)]
-    assert sheet.notes == (f"Lower is better: {brisque}.",)
+    table = build_extra_metrics_table(load_results(PROMPTS, systems, scores, [], [], None))
+    assert [(table.rows[row].labels[0], column) for row, column in table.best_cells()] == [("b", 0)]
+    assert table.notes == (f"Lower is better: {brisque}.",)
 
 
-def test_systems_that_no_duel_connects_stand_without_a_strength(
-    systems: list[System], tmp_path: Path
-) -> None:
-    fought = made.duels(tmp_path / "none.parquet", {"p1": ["left", None], "p2": [None, None]})
-    found = gather(PROMPTS, systems, {}, [], [fought], None)
-    sheet = duel_strengths(found)
-    assert [line.labels for line in sheet.lines] == [("a", "motion"), ("b", "motion")]
-    assert all(line.cells == (Cell(None),) for line in sheet.lines)
-    assert "do not connect all systems" in sheet.notes[0]
-    assert sheet.notes[0].endswith(": motion.")
+def test_unconnected_systems_have_no_strength(systems: list[System], tmp_path: Path) -> None:
+    comparisons = factories.duels(
+        tmp_path / "none.parquet", {"p1": ["left", None], "p2": [None, None]}
+    )
+    loaded = load_results(PROMPTS, systems, {}, [], [comparisons], None)
+    table = build_strength_table(loaded)
+    assert [row.labels for row in table.rows] == [("a", "motion"), ("b", "motion")]
+    assert all(row.cells == (TableCell(None),) for row in table.rows)
+    assert "do not connect all systems" in table.notes[0]
+    assert table.notes[0].endswith(": motion.")
 
 
-def test_latex_escapes_what_it_must() -> None:
-    sheet = Sheet("k", "50% & more", "a_b #1 {x} ^ ~ \\", ("Name",), (), (Line(("[a]$",), ()),))
-    told = as_latex(sheet)
-    assert r"50\% \& more. a\_b \#1 \{x\} \textasciicircum{} \textasciitilde{}" in told
-    assert r"{[}a{]}\$" in told
-    angled = Sheet("k", "", "", ("Name",), (), (Line(("<a|b>",), ()),))
-    assert r"\textless{}a\textbar{}b\textgreater{}" in as_latex(angled)
-    assert told.count("{") - told.count(r"\{") == told.count("}") - told.count(r"\}")
+def test_latex_is_escaped() -> None:
+    table = ResultTable(
+        "k", "50% & more", "a_b #1 {x} ^ ~ \\", ("Name",), (), (TableRow(("[a]$",), ()),)
+    )
+    exported = to_latex(table)
+    assert r"50\% \& more. a\_b \#1 \{x\} \textasciicircum{} \textasciitilde{}" in exported
+    assert r"{[}a{]}\$" in exported
+    angled = ResultTable("k", "", "", ("Name",), (), (TableRow(("<a|b>",), ()),))
+    assert r"\textless{}a\textbar{}b\textgreater{}" in to_latex(angled)
+    assert exported.count("{") - exported.count(r"\{") == exported.count("}") - exported.count(
+        r"\}"
+    )
 
 
-def test_the_artifact_tells_the_papers_tables_and_where_the_page_is(evidence: Evidence) -> None:
-    told = summary(all_sheets(evidence, {}, {}), "report/index.html")
-    assert told.count("### Table") == 3
-    assert "\\[character\\]" in told
-    assert told.rstrip().endswith("report/index.html")
+def test_the_summary_contains_the_papers_tables_and_the_page(results: BenchmarkResults) -> None:
+    exported = to_markdown_summary(build_all_tables(results, {}, {}), "report/index.html")
+    assert exported.count("### Table") == 3
+    assert "\\[character\\]" in exported
+    assert exported.rstrip().endswith("report/index.html")
 
 
 @given(
     st.dictionaries(st.sampled_from("abcdefgh"), st.floats(-10, 10, allow_nan=False), max_size=8),
     st.sets(st.sampled_from("abcdefgh")),
 )
-def test_a_cell_is_the_mean_of_what_is_there(values: dict[str, float], asked: set[str]) -> None:
+def test_a_cell_is_the_mean_of_existing_values(values: dict[str, float], asked: set[str]) -> None:
     own = [values[key] for key in asked if key in values]
-    found = cell(values, asked)
-    assert (found.n, found.of) == (len(own), len(asked))
+    loaded = mean_cell(values, asked)
+    assert (loaded.n, loaded.expected) == (len(own), len(asked))
     if not own:
-        assert found.value is None
+        assert loaded.value is None
         return
-    assert found.value == pytest.approx(sum(own) / len(own), abs=1e-9)
+    assert loaded.value == pytest.approx(sum(own) / len(own), abs=1e-9)
     if len(own) > 1:
-        assert found.low is not None
-        assert found.high is not None
-        assert min(own) - 1e-9 <= found.low <= found.value + 1e-9
-        assert found.value - 1e-9 <= found.high <= max(own) + 1e-9
-    same = difference(values, values, asked)
+        assert loaded.low is not None
+        assert loaded.high is not None
+        assert min(own) - 1e-9 <= loaded.low <= loaded.value + 1e-9
+        assert loaded.value - 1e-9 <= loaded.high <= max(own) + 1e-9
+    same = paired_difference_cell(values, values, asked)
     assert same.value == 0
-    assert (same.n, same.of) == (found.n, found.of)
+    assert (same.n, same.expected) == (loaded.n, loaded.expected)

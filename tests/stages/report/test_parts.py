@@ -1,4 +1,4 @@
-"""Charts, captions, choices and pictures: the parts of the page on their own."""
+"""Charts, captions, selections and images: the parts of the page one by one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mimix_core.engine.artifacts import Counts, TableRef
 from mimix_core.errors import BadInput
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels, thumbnails, timelines
-from mimix_core.stages.report.run_tables import Entry, take
-from mimix_core.stages.report.training_curves import read_losses
+from mimix_core.stages.report.run_tables import TableEntry, select_evenly
+from mimix_core.stages.report.training_curves import load_training_curves
 from mimix_core.tables import Reason
-from tests.stages.report.paint import FRAMES, discs, encode
+from tests.stages.report.fake_videos import FRAMES, draw_discs, encode
 
 REF = TableRef(
     stage="clips",
@@ -31,10 +31,10 @@ REF = TableRef(
 
 
 @given(st.integers(1, 500), st.integers(2, 40))
-def test_spread_takes_the_first_the_last_and_no_frame_twice(total: int, wanted: int) -> None:
-    indices = thumbnails.spread(total, wanted)
+def test_spaced_indices_include_first_and_last_without_duplicates(total: int, count: int) -> None:
+    indices = thumbnails.spaced_indices(total, count)
     assert indices == sorted(set(indices))
-    assert len(indices) == min(total, wanted)
+    assert len(indices) == min(total, count)
     assert indices[0] == 0
     assert indices[-1] == total - 1
 
@@ -43,53 +43,53 @@ def test_spread_takes_the_first_the_last_and_no_frame_twice(total: int, wanted: 
     st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), max_size=60),
     st.integers(0, 12),
 )
-def test_take_keeps_the_order_and_gives_every_show_its_turn(
+def test_selection_preserves_the_order_and_covers_every_show(
     keys: list[tuple[str, str]], limit: int
 ) -> None:
     items = [
-        Entry({"n": n, "show": show, "episode": episode}, REF)
+        TableEntry({"n": n, "show": show, "episode": episode}, REF)
         for n, (show, episode) in enumerate(keys)
     ]
-    chosen = take(items, limit, "show", "episode")
-    assert len(chosen) == min(limit, len(items))
-    numbers = [item["n"] for item in chosen]
+    selected = select_evenly(items, limit, lambda row: row["show"], lambda row: row["episode"])
+    assert len(selected) == min(limit, len(items))
+    numbers = [item.row["n"] for item in selected]
     assert numbers == sorted(set(numbers))
-    shows = {item["show"] for item in items}
+    shows = {item.row["show"] for item in items}
     if limit >= len(shows):
-        assert {item["show"] for item in chosen} == shows
+        assert {item.row["show"] for item in selected} == shows
 
 
 @given(st.text(alphabet="[]:Character scene-style\nTom<>&", max_size=80))
-def test_a_caption_cut_into_pieces_loses_no_word(text: str) -> None:
+def test_splitting_a_caption_loses_no_text(text: str) -> None:
     prefix = {"character": "[Character:", "style": "[scene-style:"}
     joined = "".join(
-        piece.text if piece.kind == "text" else f"{prefix[piece.kind]}{piece.text}]"
-        for piece in labels.caption_words(text, {})
+        span.text if span.kind == "text" else f"{prefix[span.kind]}{span.text}]"
+        for span in labels.split_caption(text, {})
     )
     assert re.sub(r"\s", "", joined) == re.sub(r"\s", "", text)
 
 
-def test_a_caption_is_cut_at_its_tags() -> None:
-    pieces = labels.caption_words(
+def test_a_caption_is_split_at_its_tags() -> None:
+    spans = labels.split_caption(
         "[Character: Tom], runs. [scene-style:cartoon]", {"Jerry": 0, "Tom": 1}
     )
-    assert pieces == (
-        labels.Words("character", "Tom", 1),
-        labels.Words("text", ", runs. "),
-        labels.Words("style", "cartoon"),
+    assert spans == (
+        labels.CaptionSpan("character", "Tom", 1),
+        labels.CaptionSpan("text", ", runs. "),
+        labels.CaptionSpan("style", "cartoon"),
     )
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 10))
-def test_ticks_enclose_the_values_and_are_few(low: float, span: float, wanted: int) -> None:
-    ticks = svg_charts.ticks(low, low + span, wanted)
+def test_ticks_enclose_the_values_and_are_few(low: float, span: float, count: int) -> None:
+    ticks = svg_charts.axis_ticks(low, low + span, count)
     assert ticks[0] <= low + 1e-6 * abs(low)
     assert ticks[-1] >= low + span - 1e-6 * (abs(low) + span)
-    assert 2 <= len(ticks) <= wanted + 2
+    assert 2 <= len(ticks) <= count + 2
 
 
-def test_a_bars_widths_are_the_shares() -> None:
-    bar = svg_charts.bar([("ok", 3), ("rejected", 0), ("failed", 1)], "three of four")
+def test_widths_of_a_stacked_bar_are_shares() -> None:
+    bar = svg_charts.draw_stacked_bar([("ok", 3), ("rejected", 0), ("failed", 1)], "three of four")
     assert re.findall(r'class="(\w+)" x="([\d.]+)" y="0" width="([\d.]+)"', bar) == [
         ("ok", "0", "75"),
         ("failed", "75", "25"),
@@ -97,61 +97,61 @@ def test_a_bars_widths_are_the_shares() -> None:
 
 
 def test_labels_of_charts_are_escaped() -> None:
-    strip = svg_charts.strip([[svg_charts.Piece(0, 1, "taken", "<b>")]], 1, '"&')
+    strip = svg_charts.draw_strip([[svg_charts.StripSegment(0, 1, "taken", "<b>")]], 1, '"&')
     assert "<title>&lt;b&gt;</title>" in strip
     assert 'aria-label="&#34;&amp;"' in strip
 
 
-def test_a_loss_that_is_no_number_leaves_the_chart_readable() -> None:
-    series = svg_charts.Series("train", "line", [(1, 1.0), (2, float("nan")), (3, 0.5)])
-    chart = svg_charts.lines([series], "step", "loss", "label")
+def test_a_non_finite_loss_is_omitted_from_the_chart() -> None:
+    series = svg_charts.LineSeries("train", "line", [(1, 1.0), (2, float("nan")), (3, 0.5)])
+    chart = svg_charts.draw_line_chart([series], "step", "loss", "label")
     assert "nan" not in chart
     assert chart.count("<circle") == 2
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_every_reason_has_words_for_people(reason: Reason) -> None:
+def test_every_reason_has_a_label(reason: Reason) -> None:
     assert reason in labels.REASONS
 
 
-def test_frames_are_those_that_were_asked_for(tmp_path: Path) -> None:
+def test_the_requested_frames_are_read(tmp_path: Path) -> None:
     shades = [np.full((64, 96, 3), 3 * k, np.uint8) for k in range(FRAMES)]
     encode(tmp_path / "shades.mp4", shades)
-    found = thumbnails.frames(tmp_path / "shades.mp4", [0, 40, 80], 48)
+    found = thumbnails.read_thumbnail_frames(tmp_path / "shades.mp4", [0, 40, 80], 48)
     assert [frame.size for frame in found] == [(48, 32)] * 3
     means = [float(np.asarray(frame).mean()) for frame in found]
     assert means == pytest.approx([0, 120, 240], abs=4)
 
 
-def test_a_video_with_too_few_frames_is_refused(tmp_path: Path) -> None:
-    encode(tmp_path / "short.mp4", discs("meadow", 0)[:5])
+def test_a_video_with_too_few_frames_is_an_error(tmp_path: Path) -> None:
+    encode(tmp_path / "short.mp4", draw_discs("meadow", 0)[:5])
     with pytest.raises(BadInput, match="has no frame 80"):
-        thumbnails.frames(tmp_path / "short.mp4", [0, 80], 48)
+        thumbnails.read_thumbnail_frames(tmp_path / "short.mp4", [0, 80], 48)
 
 
-def test_a_cutout_shows_what_lies_under_its_mask_and_nothing_else() -> None:
+def test_an_isolated_character_is_transparent_outside_its_mask() -> None:
     image = Image.new("RGB", (40, 40), (10, 200, 30))
     mask = Image.new("L", (40, 40))
     mask.paste(255, (10, 10, 20, 30))
-    alone = np.asarray(thumbnails.cut_out(image, mask))
-    assert (alone[10:30, 10:20, 3] == 255).all()
-    assert alone[..., 3].sum() == 255 * 200
-    assert thumbnails.tight_box([mask], margin=2) == (8, 8, 22, 32)
+    isolated = np.asarray(thumbnails.apply_alpha(image, mask))
+    assert (isolated[10:30, 10:20, 3] == 255).all()
+    assert isolated[..., 3].sum() == 255 * 200
+    assert thumbnails.bounding_box([mask], margin=2) == (8, 8, 22, 32)
 
 
 def test_the_outline_follows_the_masks_edge() -> None:
     image = Image.new("RGB", (60, 60), (200, 200, 200))
     mask = Image.new("L", (60, 60))
     mask.paste(255, (20, 20, 40, 40))
-    marked = np.asarray(thumbnails.outlined(image, mask)).astype(int)
-    assert tuple(marked[19, 30]) == thumbnails.OUTLINE
+    marked = np.asarray(thumbnails.draw_outline(image, mask)).astype(int)
+    assert tuple(marked[19, 30]) == thumbnails.OUTLINE_COLOR
     assert tuple(marked[30, 30]) == (200, 200, 200)
     assert marked[5, 5].max() < 140
 
 
-def test_an_episodes_shots_get_the_colour_of_what_became_of_them() -> None:
-    def scene(at: int, status: str = "ok", reason: str | None = None) -> Entry:
-        return Entry(
+def test_shots_are_colored_by_their_outcome() -> None:
+    def scene(at: int, status: str = "ok", reason: str | None = None) -> TableEntry:
+        return TableEntry(
             {
                 "scene_id": f"s{at}",
                 "episode_id": "e",
@@ -168,10 +168,10 @@ def test_an_episodes_shots_get_the_colour_of_what_became_of_them() -> None:
             REF,
         )
 
-    def clip(at: int, status: str, reason: str | None = None) -> Entry:
+    def clip(at: int, status: str, reason: str | None = None) -> TableEntry:
         times = {"origin_pts": 10, "time_base_num": 1, "time_base_den": 1}
         row = {"scene_id": f"s{at}", "source_pts": [10 + at, 15 + at], **times}
-        return Entry({**row, "status": status, "reason": reason}, REF)
+        return TableEntry({**row, "status": status, "reason": reason}, REF)
 
     scenes = [
         scene(0),
@@ -180,9 +180,9 @@ def test_an_episodes_shots_get_the_colour_of_what_became_of_them() -> None:
         scene(30, "failed", "detector_failed"),
     ]
     clips = [clip(0, "ok"), clip(20, "rejected", "scene_too_short")]
-    (episode,) = timelines.episode_views(scenes, clips, {"meadow": "The Meadow"}, limit=9)
+    (episode,) = timelines.build_episode_views(scenes, clips, {"meadow": "The Meadow"}, limit=9)
     assert episode.clips == 1
-    assert {(o.kind, o.count) for o in episode.outcomes} == {
+    assert {(o.css_class, o.count) for o in episode.outcomes} == {
         ("taken", 1),
         ("black", 1),
         ("short", 1),
@@ -198,7 +198,7 @@ def test_an_episodes_shots_get_the_colour_of_what_became_of_them() -> None:
     ]
 
 
-def test_the_training_log_is_read_by_kind_and_noise_level(tmp_path: Path) -> None:
+def test_the_training_log_is_parsed_by_kind_and_noise_level(tmp_path: Path) -> None:
     lines = [
         '{"step": 0, "quantile": 0, "val_loss": 0.2}',
         '{"step": 0, "quantile": 1, "val_loss": 0.3}',
@@ -213,27 +213,27 @@ def test_the_training_log_is_read_by_kind_and_noise_level(tmp_path: Path) -> Non
         ' "width": 32, "height": 16}',
     ]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    losses = read_losses(tmp_path)
-    assert losses.train == ((1, 0.7), (2, 0.5))
-    assert losses.validation == (((0, 0.2), (2, 0.1)), ((0, 0.3),))
-    assert losses.steps == 2
-    assert losses.gradient == ((1, 2.0), (2, 2.0))
-    assert [(g.kind, g.name, g.samples, g.held_out) for g in losses.groups] == [
+    curves = load_training_curves(tmp_path)
+    assert curves.train == ((1, 0.7), (2, 0.5))
+    assert curves.validation == (((0, 0.2), (2, 0.1)), ((0, 0.3),))
+    assert curves.steps == 2
+    assert curves.gradient == ((1, 2.0), (2, 2.0))
+    assert [(g.kind, g.name, g.samples, g.points) for g in curves.groups] == [
         ("style", "cartoon", 3, ((0, 0.2), (2, 0.1))),
         ("character", "Bo", 2, ((0, 0.1),)),
         ("character", "Al", 1, ((0, 0.3),)),
     ]
-    [shot] = losses.previews
-    assert (shot.step, shot.prompt, shot.path) == (2, "p", tmp_path / "previews/a.mp4")
+    [preview] = curves.previews
+    assert (preview.step, preview.prompt, preview.path) == (2, "p", tmp_path / "previews/a.mp4")
 
 
 @pytest.mark.parametrize("text", ["{", '{"step": 1}', "[]"])
 def test_a_broken_training_log_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "log.jsonl").write_text(text)
     with pytest.raises(BadInput, match=r"log\.jsonl"):
-        read_losses(tmp_path)
+        load_training_curves(tmp_path)
 
 
 def test_a_missing_training_log_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"log\.jsonl"):
-        read_losses(tmp_path)
+        load_training_curves(tmp_path)

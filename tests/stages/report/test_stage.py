@@ -1,4 +1,4 @@
-"""The report stage on a made-up run: what it shows agrees with the tables, and it is safe."""
+"""The report stage on a made-up run: the page agrees with the tables, and is safe."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
 from mimix_core.settings import ReportSettings
-from mimix_core.stages.report.report_page import render, view
+from mimix_core.stages.report.report_page import build_template_values, render_report
 from mimix_core.stages.report.stage import STAGE, ReportInputs
-from tests.stages.report.curated import curate
-from tests.stages.report.learned import learn, nothing, whole
-from tests.stages.report.mixed import mix
-from tests.stages.report.world import World
+from tests.stages.report.augmentation_tables import add_augmentation
+from tests.stages.report.curation_tables import add_curation
+from tests.stages.report.fake_run import FakeRun
+from tests.stages.report.training_tables import add_empty_tables, add_training, build_complete_run
 
 SETTINGS = ReportSettings(preview_width=96, preview_frames=4)
 HOSTILE = '[Character: Rinky], types <script>alert("x")</script> & "quotes". [scene-style:cartoon]'
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return whole(tmp_path_factory.mktemp("world"), hostile=HOSTILE)
+def run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
+    return build_complete_run(tmp_path_factory.mktemp("run"), hostile=HOSTILE)
 
 
 @pytest.fixture(scope="module")
-def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stage's result, run as every stage is run."""
+def folder(run: FakeRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the stage's result."""
     store = Store(tmp_path_factory.mktemp("store"))
-    done = run_stage(store, STAGE, world.inputs(), SETTINGS)
+    done = run_stage(store, STAGE, run.inputs(), SETTINGS)
     assert done.ref.counts.ok == done.ref.counts.rows_in == 1
     return done.ref.folder
 
@@ -85,9 +85,9 @@ def text_of(page: str, start: str, end: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", part).replace("&nbsp;", " ").split())
 
 
-def test_every_stages_counts_are_those_of_its_tables(world: World, page: str) -> None:
-    for stage in {stage for stage, *_ in world.units}:
-        rows = world.rows(stage)
+def test_every_stages_counts_are_those_of_its_tables(run: FakeRun, page: str) -> None:
+    for stage in {stage for stage, *_ in run.units}:
+        rows = run.rows(stage)
         counts = Counter(row["status"] for row in rows)
         shown = text_of(page, f'<li id="flow-{stage}">', "</li>\n")
         assert re.search(
@@ -97,56 +97,56 @@ def test_every_stages_counts_are_those_of_its_tables(world: World, page: str) ->
         ), shown
 
 
-def test_the_total_is_the_sum_over_all_stages(world: World, page: str) -> None:
-    rows = [row for _, _, _, rows, _ in world.units for row in rows]
+def test_the_total_is_the_sum_over_all_stages(run: FakeRun, page: str) -> None:
+    rows = [row for _, _, _, rows, _ in run.units for row in rows]
     assert f"{len(rows)} in =" in text_of(page, "All stages:", "</p>")
-    assert "nothing was lost" in text_of(page, "All stages:", "</p>")
+    assert "no row was lost" in text_of(page, "All stages:", "</p>")
 
 
-def test_every_reason_is_listed_with_its_count(world: World, page: str) -> None:
-    for stage in {stage for stage, *_ in world.units}:
-        reasons = Counter(row["reason"] for row in world.rows(stage) if row["reason"])
+def test_every_reason_is_listed_with_its_count(run: FakeRun, page: str) -> None:
+    for stage in {stage for stage, *_ in run.units}:
+        reasons = Counter(row["reason"] for row in run.rows(stage) if row["reason"])
         shown = text_of(page, f'<li id="flow-{stage}">', "</section>")
         for reason, count in reasons.items():
             assert re.search(rf"\b{count} [\w ]+ {reason}\b", shown), (stage, reason)
 
 
-def test_a_stage_that_lost_rows_is_shown_as_such(world: World, tmp_path: Path) -> None:
-    inputs = world.inputs()
+def test_a_stage_that_lost_rows_is_shown_as_such(run: FakeRun, tmp_path: Path) -> None:
+    inputs = run.inputs()
     first = inputs.records[0]
     counts = first.counts.model_copy(update={"rows_in": first.counts.rows_in + 1})
     records = (first.model_copy(update={"counts": counts}), *inputs.records[1:])
     changed = inputs.model_copy(update={"records": records})
-    page = render(view(changed, SETTINGS, tmp_path))
+    page = render_report(build_template_values(changed, SETTINGS, tmp_path))
     assert "does not add up" in page
-    assert "nothing was lost" not in page
+    assert "no row was lost" not in page
 
 
-def test_an_episode_is_framed_once_and_its_credits_are_shown(world: World, page: str) -> None:
+def test_crops_and_credits_of_an_episode_are_shown(run: FakeRun, page: str) -> None:
     shown = text_of(page, '<section id="overlays">', "</section>")
-    rows = [row for row in world.rows("overlays") if row["boxes"]]
+    rows = [row for row in run.rows("overlays") if row["boxes"]]
     # Two of three frames of each scene of the one subtitled episode.
     assert f"Text in {2 * len(rows)} of {3 * len(rows)} sampled frames" in shown
-    assert "kept 208 × 99 of 208 × 120 pixels" in shown
-    whole = [u for s, u, *_ in world.units if s == "overlays" and u != "meadow-one"]
-    assert all(f"{unit} ({3 * len(rows)} frames looked at)" in shown for unit in whole)
-    credits = [row for row in world.rows("overlays") if row["reason"] == "scene_credits"]
-    assert shown.count("1 shot left out as credits.") == len(credits) == 3
+    assert "crop of 208 × 99 from 208 × 120 pixels" in shown
+    uncropped = [u for s, u, *_ in run.units if s == "overlays" and u != "meadow-one"]
+    assert all(f"{unit} ({3 * len(rows)} frames sampled)" in shown for unit in uncropped)
+    credits = [row for row in run.rows("overlays") if row["reason"] == "scene_credits"]
+    assert shown.count("1 shot excluded as credits.") == len(credits) == 3
     assert shown.count(credits[0]["detail"]) == 3
 
 
-def test_what_became_of_each_shot_has_its_colour(world: World, page: str) -> None:
+def test_each_outcome_of_a_shot_has_a_color(run: FakeRun, page: str) -> None:
     strips = re.findall(r'<svg class="strip".*?</svg>', page)
     assert len(strips) == 3
     for strip in strips:
         for kind in ("taken", "short", "black", "frozen", "transition", "duplicate", "credits"):
             assert f'class="shot {kind}"' in strip, kind
-        # A clip that was looked at and turned away keeps its bar.
+        # A clip that was decoded and rejected has a segment.
         assert strip.count('class="refused duplicate"') == 1
-        assert "shown before in another clip</title>" in strip
+        assert "duplicate of another clip</title>" in strip
 
 
-def test_every_caption_shown_is_text_and_never_markup(page: str) -> None:
+def test_captions_are_escaped(page: str) -> None:
     elements = Elements(page)
     assert '<script>alert("x")</script>' in elements.text
     scripts = [attributes for tag, attributes in elements.tags if tag == "script"]
@@ -154,7 +154,7 @@ def test_every_caption_shown_is_text_and_never_markup(page: str) -> None:
     assert page.count("<script>") == page.count("</script>") == 1
 
 
-def test_the_pages_own_script_is_the_one_its_policy_allows(page: str) -> None:
+def test_the_content_security_policy_allows_the_pages_script(page: str) -> None:
     import hashlib
 
     script = page[page.index("<script>") + len("<script>") : page.index("</script>")]
@@ -169,7 +169,7 @@ def test_all_elements_are_closed_in_order(page: str) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_links_lead_to_files_beside_the_page_or_to_its_sections(folder: Path, page: str) -> None:
+def test_links_point_to_files_next_to_the_page_or_to_its_sections(folder: Path, page: str) -> None:
     elements = Elements(page)
     ids = set(elements.values("id"))
     links = elements.values("href")
@@ -183,7 +183,7 @@ def test_links_lead_to_files_beside_the_page_or_to_its_sections(folder: Path, pa
     assert {f"videos/{path.name}" for path in (folder / "videos").iterdir()} == set(videos)
 
 
-def test_nothing_is_requested_from_anywhere(page: str) -> None:
+def test_the_page_loads_nothing_from_the_network(page: str) -> None:
     elements = Elements(page)
     for name in ("src", "srcset"):
         assert all(value.startswith("data:image/webp;base64,") for value in elements.values(name))
@@ -192,7 +192,7 @@ def test_nothing_is_requested_from_anywhere(page: str) -> None:
     assert not re.search(r"https?://", page)
 
 
-def test_every_picture_has_a_text_for_those_who_do_not_see_it(page: str) -> None:
+def test_every_image_has_an_alternative_text(page: str) -> None:
     elements = Elements(page)
     pictures = [attributes for tag, attributes in elements.tags if tag == "img"]
     assert pictures
@@ -202,7 +202,7 @@ def test_every_picture_has_a_text_for_those_who_do_not_see_it(page: str) -> None
     assert all(attributes["aria-label"].strip() for attributes in charts)
 
 
-def test_previews_move_and_have_a_still(page: str) -> None:
+def test_previews_are_animated_and_have_a_still(page: str) -> None:
     pairs = re.findall(
         r'srcset="data:image/webp;base64,([^"]+)">\s*<img src="data:[^,]+,([^"]+)"', page
     )
@@ -212,39 +212,39 @@ def test_previews_move_and_have_a_still(page: str) -> None:
         assert Image.open(io.BytesIO(base64.b64decode(moving))).n_frames > 1
 
 
-def test_the_same_inputs_give_the_same_bytes(world: World, folder: Path, tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes(run: FakeRun, folder: Path, tmp_path: Path) -> None:
     again = SETTINGS.model_copy(update={"workers": 1})
-    assert STAGE.key(world.inputs(), again) == STAGE.key(world.inputs(), SETTINGS)
-    STAGE.run(world.inputs(), again, tmp_path)
+    assert STAGE.key(run.inputs(), again) == STAGE.key(run.inputs(), SETTINGS)
+    STAGE.run(run.inputs(), again, tmp_path)
     files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     assert files
     for file in files:
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), file
 
 
-def test_the_page_names_no_path_of_the_machine(world: World, page: str) -> None:
-    assert str(world.root) not in page
+def test_the_page_contains_no_absolute_path(run: FakeRun, page: str) -> None:
+    assert str(run.root) not in page
 
 
 def test_a_stand_in_is_called_one_and_a_real_backbone_is_not(
-    page: str, tmp_path: Path, world: World
+    page: str, tmp_path: Path, run: FakeRun
 ) -> None:
-    assert "tiny-random-wan: random weights, the pictures are noise by design." in page
-    other = World(tmp_path / "world")
-    curate(other)
-    mix(other)
-    learn(other, backbone="wan2.1-t2v-14b")
-    real = render(view(other.inputs(), SETTINGS, tmp_path))
+    assert "tiny-random-wan: random weights, the videos are noise by design." in page
+    other = FakeRun(tmp_path / "run")
+    add_curation(other)
+    add_augmentation(other)
+    add_training(other, backbone="wan2.1-t2v-14b")
+    real = render_report(build_template_values(other.inputs(), SETTINGS, tmp_path))
     assert "noise by design" not in real
     assert "stand-in" not in real
 
 
-def test_training_is_shown_by_style_and_character_and_as_the_prompts_looked(page: str) -> None:
+def test_training_is_shown_by_style_and_character_with_previews(page: str) -> None:
     shown = text_of(page, '<section id="training">', "</section>")
-    # 30 steps, looked at each 5: falling by 30 / 200.
+    # 30 steps, evaluated every 5: the loss falls by 30 / 200.
     assert "cartoon (style, 9 held out) 0.7 0.595" in shown
     assert "realistic (style, 4 held out) 0.95 0.8075" in shown
-    # 2 styles and the 7 of 12 characters who are in most samples.
+    # 2 styles and the 7 most frequent of 12 characters.
     assert "Hero 11 (character, 12 held out) 1 0.85" in shown
     assert "Hero 5 (character" in shown
     assert "Hero 4 (character" not in shown
@@ -254,37 +254,37 @@ def test_training_is_shown_by_style_and_character_and_as_the_prompts_looked(page
     assert re.findall(r"after (\d+) steps", shown) == ["0", "10", "20", "30"]
 
 
-def test_limits_bound_what_is_shown_and_the_page_says_so(world: World, tmp_path: Path) -> None:
+def test_limits_are_applied_and_stated_on_the_page(run: FakeRun, tmp_path: Path) -> None:
     few = SETTINGS.model_copy(
         update={"max_clips_shown": 2, "max_samples_shown": 1, "max_video_bytes": 10}
     )
-    values = view(world.inputs(), few, tmp_path)
+    values = build_template_values(run.inputs(), few, tmp_path)
     assert {clip.show for clip in values["clips"]} == {"meadow", "portraits"}
-    page = render(values)
-    clips = sum(row["status"] == "ok" for row in world.rows("clips"))
+    page = render_report(values)
+    clips = sum(row["status"] == "ok" for row in run.rows("clips"))
     assert f"2 of {clips} clips are shown." in page
     assert not (tmp_path / "videos").exists()
     assert "is in the store" in page
 
 
-def test_a_run_with_nothing_in_it_gives_a_page(tmp_path: Path) -> None:
-    world = World(tmp_path / "world")
-    nothing(world)
-    inputs = world.inputs()
-    page = render(view(inputs, SETTINGS, tmp_path))
+def test_an_empty_run_yields_a_page(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "run")
+    add_empty_tables(run)
+    inputs = run.inputs()
+    page = render_report(build_template_values(inputs, SETTINGS, tmp_path))
     assert Elements(page).open == []
-    for text in ("No clip was made.", "No composite was made.", "No loss was logged."):
+    for text in ("No clips.", "No composites.", "No loss was logged."):
         assert text in page
 
 
-def test_a_table_of_another_stage_is_refused_by_name(world: World, tmp_path: Path) -> None:
-    inputs: ReportInputs = world.inputs()
+def test_a_table_of_another_stage_is_an_error(run: FakeRun, tmp_path: Path) -> None:
+    inputs: ReportInputs = run.inputs()
     wrong = inputs.model_copy(update={"samples": inputs.scores})
     with pytest.raises(BadInput, match="wanted samples"):
         STAGE.run(wrong, SETTINGS, tmp_path)
 
 
-def test_a_clip_of_another_run_is_refused_by_name(world: World, tmp_path: Path) -> None:
-    inputs = world.inputs().model_copy(update={"clips": ()})
+def test_a_clip_of_another_run_is_an_error(run: FakeRun, tmp_path: Path) -> None:
+    inputs = run.inputs().model_copy(update={"clips": ()})
     with pytest.raises(BadInput, match="in none of the clips tables"):
         STAGE.run(inputs, SETTINGS, tmp_path)

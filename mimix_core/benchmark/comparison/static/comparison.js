@@ -1,14 +1,14 @@
-// Videos side by side on one clock, and which of them are shown. Without this script each video has
-// the browser's own controls.
+// Plays the videos of a prompt in sync, and filters prompts. Without this script each video has the
+// browser's own controls.
 const FRAME = 1 / 16;
-const APART = 0.2; // seconds; more is mended by a jump, less by playing a little faster or slower
+const MAX_DRIFT = 0.2; // seconds; larger drift is corrected by seeking, smaller by the playback rate
 
 for (const match of document.querySelectorAll(".match")) {
-  wire(match);
+  connectControls(match);
 }
-filters();
+connectFilters();
 
-function wire(match) {
+function connectControls(match) {
   const videos = [...match.querySelectorAll("video")];
   if (videos.length === 0) return;
   const bar = match.querySelector(".controls");
@@ -18,10 +18,10 @@ function wire(match) {
   bar.hidden = false;
   for (const video of videos) {
     video.controls = false;
-    video.addEventListener("error", () => unplayable(video));
+    video.addEventListener("error", () => markUnplayable(video));
   }
 
-  // The longest video leads; a shorter one waits on its last frame.
+  // The longest video leads; shorter ones pause on their last frame.
   const lead = () => videos.reduce((a, b) => ((b.duration || 0) > (a.duration || 0) ? b : a));
   const end = (video) => Math.max(0, (video.duration || 0) - FRAME / 2);
   let playing = false;
@@ -46,11 +46,11 @@ function wire(match) {
   async function start() {
     playing = true;
     show();
-    await Promise.all(videos.map(ready));
+    await Promise.all(videos.map(untilReady));
     if (!playing) return;
     const from = lead().currentTime;
     seek(from >= end(lead()) - FRAME ? 0 : from);
-    await Promise.all(videos.map(seeked));
+    await Promise.all(videos.map(untilSeeked));
     if (!playing) return;
     await Promise.allSettled(videos.map((video) => video.play()));
     requestAnimationFrame(tick);
@@ -59,13 +59,13 @@ function wire(match) {
     if (!playing) return;
     const first = lead();
     if (first.ended || first.currentTime >= end(first)) {
-      start(); // from the beginning again, all together
+      start(); // restart all videos together
       return;
     }
     for (const video of videos) {
       if (video === first || first.currentTime >= end(video)) continue;
       const ahead = video.currentTime - first.currentTime;
-      if (Math.abs(ahead) > APART) video.currentTime = first.currentTime;
+      if (Math.abs(ahead) > MAX_DRIFT) video.currentTime = first.currentTime;
       video.playbackRate = 1 - Math.max(-0.1, Math.min(0.1, ahead));
     }
     show();
@@ -77,7 +77,7 @@ function wire(match) {
   slider.addEventListener("input", () => { pause(); seek(Number(slider.value)); });
   for (const video of videos) video.addEventListener("loadedmetadata", show);
 
-  // A hundred rows of videos are not fetched before they come into view.
+  // Videos are loaded only when their row becomes visible.
   new IntersectionObserver((entries, watch) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     for (const video of videos) video.preload = "auto";
@@ -85,8 +85,8 @@ function wire(match) {
   }, { rootMargin: "300px" }).observe(match);
 }
 
-// Broken, or of a codec that this browser lacks: said in its place instead of a black picture.
-function unplayable(video) {
+// Shows a note instead of a black frame for a broken video or an unsupported codec.
+function markUnplayable(video) {
   if (video.hidden) return;
   const note = document.createElement("div");
   note.className = "absent";
@@ -95,12 +95,12 @@ function unplayable(video) {
   video.after(note);
 }
 
-function ready(video) {
+function untilReady(video) {
   video.preload = "auto";
   return until(video, () => video.readyState >= 3 || video.error, ["canplay", "error"]);
 }
 
-function seeked(video) {
+function untilSeeked(video) {
   return until(video, () => !video.seeking || video.error, ["seeked", "error"]);
 }
 
@@ -111,11 +111,11 @@ function until(video, done, names) {
   });
 }
 
-function filters() {
+function connectFilters() {
   const form = document.querySelector(".choose");
   if (form === null) return;
   form.hidden = false;
-  const told = form.querySelector("output");
+  const count = form.querySelector("output");
   function apply() {
     const want = new FormData(form);
     const words = String(want.get("words")).toLowerCase();
@@ -129,7 +129,7 @@ function filters() {
       match.hidden = !fits;
       shown += Number(fits);
     }
-    told.textContent = `${shown} prompts`;
+    count.textContent = `${shown} prompts`;
   }
   form.addEventListener("input", apply);
   form.addEventListener("submit", (event) => event.preventDefault());

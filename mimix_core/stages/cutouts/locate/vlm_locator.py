@@ -7,7 +7,7 @@ one batch; a response is paid once and cached (``mimix_core.vlm``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.errors import BadInput, Transient
 from mimix_core.media import UnreadableVideo, read_rgb
 from mimix_core.media.images import (
     GRAY,
@@ -37,14 +36,14 @@ from mimix_core.tables import ClipRow
 from mimix_core.vlm import (
     ChatMessage,
     ImagePart,
-    RejectedRequest,
     TextPart,
-    VlmError,
+    Unavailable,
     VlmOutcome,
     VlmRequest,
     run_requests,
     strict_schema,
 )
+from mimix_core.vlm.failure_policy import FailurePolicy, RequestTally
 
 ClipCharacters = Sequence[tuple[ClipRow, Sequence[str]]]
 """Clips, each with the characters to locate in it."""
@@ -137,8 +136,12 @@ class VlmLocator:
     def _locate_all(self) -> dict[str, dict[str, BoxTrack]]:
         tracks: dict[str, dict[str, BoxTrack]] = {}
         pending = {clip_id: request for clip_id, request in self._requests.items() if request[1]}
-        errors: dict[str, VlmError] = {}
-        uncached = 0
+        tally = RequestTally()
+        policy = FailurePolicy(
+            self._settings.max_failure_rate,
+            items="clips",
+            rejection_fix="Check cutouts.vlm: the model may not support images or a JSON schema.",
+        )
 
         def build_requests() -> Iterator[VlmRequest[PredictedBoxes]]:
             for clip, names in pending.values():
@@ -152,32 +155,18 @@ class VlmLocator:
         outcomes = run_requests(
             build_requests(), self._settings.vlm, self._response_cache, len(pending)
         )
-        for outcome in outcomes:
-            clip, names = pending[outcome.id]
-            if outcome.error is not None:
-                errors[outcome.id] = outcome.error
-            uncached += outcome.response is not None and not outcome.response.cached
-            tracks[outcome.id] = self._parse_outcome(outcome, clip, names)
-            progress.report_progress(len(tracks), len(pending), f"{outcome.id} asked")
-        self._check_outage(errors, len(pending), uncached)
+        try:
+            for outcome in outcomes:
+                clip, names = pending[outcome.id]
+                tally.record(outcome)
+                tracks[outcome.id] = self._parse_outcome(outcome, clip, names)
+                progress.report_progress(len(tracks), len(pending), f"{outcome.id} asked")
+        except Unavailable:
+            # Many rejections in a row look like an outage to the client.
+            policy.check_rejections(tally)
+            raise
+        policy.check(tally)
         return tracks
-
-    def _check_outage(self, errors: Mapping[str, VlmError], total: int, uncached: int) -> None:
-        """Raise when the provider is down or rejects everything, not for single failed clips."""
-        rejected = [e for e in errors.values() if isinstance(e, RejectedRequest)]
-        if rejected and len(rejected) == total:
-            raise BadInput(
-                f"the provider rejected every request: {rejected[0]}",
-                fix="Check cutouts.vlm: the model may not support images or a JSON schema.",
-            )
-        unavailable = {name: e for name, e in errors.items() if isinstance(e, Transient)}
-        limit = max(1, self._settings.max_failure_rate * total) if uncached else 0
-        if len(unavailable) > limit:
-            name, error = next(iter(sorted(unavailable.items())))
-            raise Transient(
-                f"{len(unavailable)} of {total} clips got no response, for example {name}: "
-                f"{error}. All other responses are cached: run it again"
-            )
 
     def _parse_outcome(
         self, outcome: VlmOutcome[PredictedBoxes], clip: ClipRow, names: Sequence[str]

@@ -1,5 +1,5 @@
-// Pausing motion: the still pictures that stand ready for people who asked their system for less
-// motion are shown to everyone.
+// Pauses motion: shows the still images to everyone, not only to people who configured their system
+// for reduced motion.
 const button = document.getElementById("motion");
 const sources = document.querySelectorAll("source.calm");
 const calm = window.matchMedia("(prefers-reduced-motion: reduce)");

@@ -1,4 +1,4 @@
-"""Two systems, four prompts and figures that can be added up by hand."""
+"""Factories of two systems, four prompts, and tables with values for computation by hand."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ QUALITY, SMOOTH = "imaging_quality/musiq", "motion_smoothness/amt-s"
 
 
 def system(folder: Path, name: str, ids: Sequence[str] = IDS) -> System:
-    """A folder whose videos are their own names."""
+    """Create a system's folder whose videos contain their own names."""
     own = folder / name
     own.mkdir(parents=True)
     for prompt_id in ids:
@@ -54,11 +54,11 @@ def system(folder: Path, name: str, ids: Sequence[str] = IDS) -> System:
 
 
 def scores(path: Path, values: Mapping[str, Mapping[str, float | None]]) -> Path:
-    """A table of VBench scores: metric -> prompt id -> value, or None for one that failed."""
+    """Write a table of VBench scores: metric -> prompt id -> value, or None if it failed."""
     rows = []
     for metric, by_prompt in values.items():
         for prompt_id, value in by_prompt.items():
-            same: Row = {
+            columns: Row = {
                 "score_id": f"{prompt_id}.mp4/{metric}",
                 "video": f"{prompt_id}.mp4",
                 "dimension": metric.split("/")[0],
@@ -66,15 +66,15 @@ def scores(path: Path, values: Mapping[str, Mapping[str, float | None]]) -> Path
                 "weights": "",
             }
             rows.append(
-                tables.failed(Reason.METRIC_FAILED, "broken", **same, score=None)
+                tables.failed(Reason.METRIC_FAILED, "broken", **columns, score=None)
                 if value is None
-                else tables.ok(**same, score=value)
+                else tables.ok(**columns, score=value)
             )
     tables.write(path, VBENCH, rows, stage_key="key")
     return path
 
 
-def _answer(**values: object) -> Row:
+def _answer_columns(**values: object) -> Row:
     defaults: Row = {
         "analysis": "",
         "model": "judge-1",
@@ -99,9 +99,9 @@ def judgement(
     mode: str = "strict",
     **other: object,
 ) -> Row:
-    """One rating; of value None, one without an answer."""
+    """Build one rating; a value of None means a missing answer."""
     video = f"{system}/{prompt_id}" + (f"~{control}" if control else "")
-    row = _answer(
+    row = _answer_columns(
         judgement_id=f"{video}/{mode}/{aspect}/{sample}",
         system=system,
         video_id=video,
@@ -115,33 +115,33 @@ def judgement(
         **other,
     )
     if value is None:
-        blank = {**row, "model": "", "asked_on": ""}
-        return tables.failed(Reason.METRIC_FAILED, "no answer", **blank)
+        unanswered = {**row, "model": "", "asked_on": ""}
+        return tables.failed(Reason.METRIC_FAILED, "no answer", **unanswered)
     return tables.ok(**row)
 
 
-def _ended(winner: str | None, row: Row) -> Row:
+def _with_status(winner: str | None, row: Row) -> Row:
     if winner is None:
-        blank = {**row, "model": "", "asked_on": ""}
-        return tables.failed(Reason.METRIC_FAILED, "no answer", **blank)
+        unanswered = {**row, "model": "", "asked_on": ""}
+        return tables.failed(Reason.METRIC_FAILED, "no answer", **unanswered)
     return tables.ok(**row)
 
 
 def judgements(path: Path, rows: Sequence[Row]) -> Path:
-    """A table of ratings."""
+    """Write a table of ratings."""
     tables.write(path, JUDGEMENTS, rows, stage_key="key")
     return path
 
 
 def duels(path: Path, winners: Mapping[str, Sequence[str | None]]) -> Path:
-    """A table of comparisons of ``a`` (left) and ``b``: prompt id -> the winner in each order.
+    """Write comparisons of ``a`` (left) and ``b``: prompt id -> the winner in each order.
 
-    A winner of None is a comparison without an answer.
+    A winner of None means a missing answer.
     """
     rows = [
-        _ended(
+        _with_status(
             winner,
-            _answer(
+            _answer_columns(
                 duel_id=f"{prompt_id}/a~b/motion/{sample}",
                 prompt_id=prompt_id,
                 category="single",

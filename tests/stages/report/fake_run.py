@@ -1,4 +1,4 @@
-"""A small made-up run: valid tables of every stage, with real videos, masks and pictures."""
+"""A small made-up run: valid tables of every stage, with real videos, masks and images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pyarrow as pa
 from mimix_core import tables
 from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import Counts, TableRef, digest_file
-from mimix_core.stages.report.stage import CharacterSummary, ReportInputs, ShowSummary, StageSummary
+from mimix_core.stages.report.stage import CharacterSummary, ReportInputs, ShowSummary, UnitSummary
 from mimix_core.tables import Row, Table
-from tests.stages.report.paint import Paint, discs
+from tests.stages.report.fake_videos import PaintClip, draw_discs
 
 BASE = 24000
-"""Ticks a second of the made-up episodes."""
+"""PTS ticks per second of the made-up episodes."""
 
 SHOWS = (
     ShowSummary(
@@ -42,16 +42,16 @@ EPISODES = (("meadow", "meadow-one"), ("meadow", "meadow-two"), ("portraits", "s
 
 
 @dataclass
-class World:
-    """Builds the run below ``root``; ``inputs()`` is what the report stage gets."""
+class FakeRun:
+    """Builds a run below ``root``; ``inputs()`` returns the inputs of the report stage."""
 
     root: Path
-    paint: Paint = discs
-    clips_an_episode: int = 2
+    paint: PaintClip = draw_discs
+    clips_per_episode: int = 2
     units: list[tuple[str, str, Table, list[Row], TableRef]] = field(default_factory=list)
 
     def commit(self, stage: str, unit: str, table: Table, rows: Sequence[Row]) -> TableRef:
-        """Write a table as ``run_stage`` would."""
+        """Write a table like ``run_stage``."""
         folder = self.folder(stage, unit)
         key = hashlib.sha256(f"{stage} {unit}".encode()).hexdigest()
         path = folder / "table.parquet"
@@ -83,7 +83,7 @@ class World:
 
     def inputs(self) -> ReportInputs:
         records = tuple(
-            StageSummary(
+            UnitSummary(
                 stage=stage,
                 unit=unit,
                 counts=ref.counts,
@@ -106,7 +106,7 @@ class World:
 
 
 def _blank(table: Table) -> Row:
-    """An empty value for each column, so that a column the page does not read may come or go."""
+    """An empty value for each column: columns unused by the page need no test data."""
     values: Row = {}
     for column in table.schema:
         if pa.types.is_list(column.type):

@@ -1,4 +1,4 @@
-"""Cut-outs and composites of the made-up run."""
+"""Tables of cutouts and composites of a made-up run."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from PIL import Image
 from mimix_core import tables
 from mimix_core.tables import Reason, Row, ok, rejected
 from tests.factories import UNASKED
-from tests.stages.report.paint import FRAMES, disc, encode
-from tests.stages.report.world import World
+from tests.stages.report.fake_run import FakeRun
+from tests.stages.report.fake_videos import FRAMES, disc_mask, encode
 
 
-def mix(world: World) -> None:
-    """Cut-outs and composites; needs ``curate``."""
-    clips = [row for row in world.rows("clips") if row["status"] == "ok"]
+def add_augmentation(run: FakeRun) -> None:
+    """Add tables of cutouts and composites; needs ``add_curation``."""
+    clips = [row for row in run.rows("clips") if row["status"] == "ok"]
     by_episode: dict[str, list[Row]] = {}
     for number, clip in enumerate(clips):
-        unit = next(u for s, u, _, rows, _ in world.units if s == "clips" and clip in rows)
-        by_episode.setdefault(unit, []).append(_cutout(world, unit, clip, number))
+        unit = next(u for s, u, _, rows, _ in run.units if s == "clips" and clip in rows)
+        by_episode.setdefault(unit, []).append(_cutout(run, unit, clip, number))
     for unit, rows in by_episode.items():
-        world.commit("cutouts", unit, tables.CUTOUTS, rows)
-    cutouts = [row for row in world.rows("cutouts") if row["status"] == "ok"]
+        run.commit("cutouts", unit, tables.CUTOUTS, rows)
+    cutouts = [row for row in run.rows("cutouts") if row["status"] == "ok"]
     composites = [
-        _composite(world, cutout, next(c for c in clips if c["style"] != cutout["style"]), k)
+        _composite(run, cutout, next(c for c in clips if c["style"] != cutout["style"]), k)
         for k, cutout in enumerate(cutouts)
     ]
-    world.commit("composites", "all", tables.COMPOSITES, composites)
+    run.commit("composites", "all", tables.COMPOSITES, composites)
     recaptions = [
         ok(
             clip_id=row["composite_id"],
@@ -44,22 +44,22 @@ def mix(world: World) -> None:
         for row in composites
         if row["status"] == "ok"
     ]
-    world.commit("recaptions", "all", tables.CAPTIONS, recaptions)
+    run.commit("recaptions", "all", tables.CAPTIONS, recaptions)
 
 
-def _cutout(world: World, unit: str, clip: Row, number: int) -> Row:
+def _cutout(run: FakeRun, unit: str, clip: Row, number: int) -> Row:
     character = "Anna" if clip["show"] == "portraits" else ("Rinky", "Bunny")[number % 2]
     cutout = f"{clip['clip_id']}-{character.lower()}"
     y, x = np.mgrid[0 : clip["height"], 0 : clip["width"]]
     pngs = []
     for k in range(FRAMES):
         buffer = io.BytesIO()
-        alpha = disc(number, k, x, y).astype(np.uint8) * 255
+        alpha = disc_mask(number, k, x, y).astype(np.uint8) * 255
         Image.fromarray(alpha).save(buffer, "PNG")
         pngs.append(buffer.getvalue())
     masks = pa.table({"frame": list(range(FRAMES)), "alpha_png": pngs}, schema=tables.MASKS)
     file = f"{cutout}.parquet"
-    pq.write_table(masks, world.folder("cutouts", unit) / file)
+    pq.write_table(masks, run.folder("cutouts", unit) / file)
     values: Row = {
         "cutout_id": cutout,
         "clip_id": clip["clip_id"],
@@ -82,9 +82,9 @@ def _cutout(world: World, unit: str, clip: Row, number: int) -> Row:
     return ok(**values)
 
 
-def _composite(world: World, cutout: Row, background: Row, number: int) -> Row:
+def _composite(run: FakeRun, cutout: Row, background: Row, number: int) -> Row:
     composite = f"{cutout['cutout_id']}-in-{background['clip_id']}"
-    frames = world.paint(background["show"], 40 + number)
+    frames = run.paint(background["show"], 40 + number)
     values: Row = {
         "composite_id": composite,
         "cutout_id": cutout["cutout_id"],
@@ -109,5 +109,5 @@ def _composite(world: World, cutout: Row, background: Row, number: int) -> Row:
     if number > 1:
         empty = {"file": "", "frames": 0, "width": 0, "height": 0}
         return rejected(Reason.NOT_NEEDED_FOR_RATIO, "enough", **values | empty)
-    sha256 = encode(world.folder("composites", "all") / values["file"], frames)
+    sha256 = encode(run.folder("composites", "all") / values["file"], frames)
     return ok(**values | {"sha256": sha256})

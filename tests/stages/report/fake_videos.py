@@ -1,4 +1,4 @@
-"""Pictures of the made-up run: a disc that crosses a gradient, and files of them."""
+"""Videos of a made-up run: a disc that crosses a gradient."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from mimix_core.engine.artifacts import digest_file
 
 FRAMES = 81
 
-Paint = Callable[[str, int], list[NDArray[np.uint8]]]
+PaintClip = Callable[[str, int], list[NDArray[np.uint8]]]
 """Frames (uint8 [height, width, 3]) of the n-th clip of a show."""
 
 
-def discs(show: str, number: int, width: int = 208, height: int = 120) -> list[NDArray[np.uint8]]:
-    """A disc that crosses a gradient."""
+def draw_discs(
+    show: str, number: int, width: int = 208, height: int = 120
+) -> list[NDArray[np.uint8]]:
+    """Draw a disc that crosses a gradient."""
     y, x = np.mgrid[0:height, 0:width]
     tint = np.array([90, 170, 70] if show == "meadow" else [120, 120, 150])
     ground = (tint * (0.5 + 0.5 * y / height)[..., None] + 10 * (number % 7)).clip(0, 255)
     found = []
     for k in range(FRAMES):
         frame = ground.astype(np.uint8)
-        frame[disc(number, k, x, y)] = (240, 200 - 20 * (number % 5), 90)
+        frame[disc_mask(number, k, x, y)] = (240, 200 - 20 * (number % 5), 90)
         found.append(frame)
     return found
 
 
-def disc(number: int, k: int, x: NDArray[np.int_], y: NDArray[np.int_]) -> NDArray[np.bool_]:
-    """Where the disc of frame ``k`` is."""
+def disc_mask(number: int, k: int, x: NDArray[np.int_], y: NDArray[np.int_]) -> NDArray[np.bool_]:
+    """Mask of the disc in frame ``k``."""
     height, width = x.shape
     centre = width * (0.25 + 0.5 * k / FRAMES), height * (0.5 + 0.05 * (number % 3))
     inside: NDArray[np.bool_] = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < (height / 3) ** 2

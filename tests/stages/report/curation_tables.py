@@ -1,4 +1,4 @@
-"""Scenes to captions of the made-up run."""
+"""Tables from scenes to captions of a made-up run."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from mimix_core import tables
 from mimix_core.domain import ids
 from mimix_core.tables import Reason, Row, failed, ok, rejected
 from tests.factories import UNASKED
-from tests.stages.report.paint import FRAMES, encode
-from tests.stages.report.world import BASE, EPISODES, STYLE, World
+from tests.stages.report.fake_run import BASE, EPISODES, STYLE, FakeRun
+from tests.stages.report.fake_videos import FRAMES, encode
 
 
-def curate(world: World, caption: str = "") -> None:
-    """Scenes to captions. ``caption`` replaces the first clip's."""
+def add_curation(run: FakeRun, caption: str = "") -> None:
+    """Add tables from scenes to captions. ``caption`` replaces the first clip's."""
     number = 0
     for show, name in EPISODES:
         episode = ids.episode_id(show, hashlib.sha256(name.encode()).hexdigest())
-        plan = [("taken", 6)] * world.clips_an_episode + [("short", 2), ("black", 1)]
+        plan = [("taken", 6)] * run.clips_per_episode + [("short", 2), ("black", 1)]
         plan += [("frozen", 3), ("transition", 1), ("twin", 6), ("deep", 6), ("short", 1)]
         plan += [("credits", 9)]
         scenes, overlays, clips, captions, transcripts = [], [], [], [], []
         at = 1001
         for kind, length in plan:
             end = at + length * BASE
-            scene = _scene(world, show, episode, at, end, kind)
+            scene = _scene(run, show, episode, at, end, kind)
             scenes.append(scene)
             if scene["status"] == "ok":
-                overlays.append(_overlay(world, show, name, scene, kind))
-                clip = _clip(world, show, name, scene, kind, number)
+                overlays.append(_overlay(run, show, name, scene, kind))
+                clip = _clip(run, show, name, scene, kind, number)
                 clips.append(clip)
                 if clip["status"] == "ok":
                     text = caption if caption and not number else ""
-                    captions.append(_caption(world, show, clip, number, text))
+                    captions.append(_caption(run, show, clip, number, text))
                     transcripts.append(_transcript(clip, number))
                     number += 1
             at = end
-        world.commit("scenes", name, tables.SCENES, scenes)
-        world.commit("overlays", name, tables.OVERLAYS, overlays)
-        world.commit("clips", name, tables.CLIPS, clips)
-        world.commit("transcripts", name, tables.TRANSCRIPTS, transcripts)
-        world.commit("captions", name, tables.CAPTIONS, captions)
-    world.commit(
+        run.commit("scenes", name, tables.SCENES, scenes)
+        run.commit("overlays", name, tables.OVERLAYS, overlays)
+        run.commit("clips", name, tables.CLIPS, clips)
+        run.commit("transcripts", name, tables.TRANSCRIPTS, transcripts)
+        run.commit("captions", name, tables.CAPTIONS, captions)
+    run.commit(
         "scenes",
         "broken",
         tables.SCENES,
@@ -57,7 +57,7 @@ def curate(world: World, caption: str = "") -> None:
     )
 
 
-def _scene(world: World, show: str, episode: str, at: int, end: int, kind: str) -> Row:
+def _scene(run: FakeRun, show: str, episode: str, at: int, end: int, kind: str) -> Row:
     values = _scene_values(show, episode, at, end)
     reason = {
         "black": Reason.SCENE_BLACK,
@@ -67,14 +67,14 @@ def _scene(world: World, show: str, episode: str, at: int, end: int, kind: str) 
     return ok(**values) if reason is None else rejected(reason, f"it is {kind}", **values)
 
 
-def _overlay(world: World, show: str, name: str, scene: Row, kind: str) -> Row:
-    """In the first episode a subtitle in two of a scene's three frames; credits have a picture."""
-    frame = world.paint(show, 0)[0]
+def _overlay(run: FakeRun, show: str, name: str, scene: Row, kind: str) -> Row:
+    """A subtitle in two of three frames per scene of the first episode; credits have an image."""
+    frame = run.paint(show, 0)[0]
     height, width = frame.shape[:2]
     start = scene["start_pts"]
     file = f"frame-{start}.png" if start == 1001 or kind == "credits" else ""
     if file:
-        Image.fromarray(frame).save(world.folder("overlays", name) / file)
+        Image.fromarray(frame).save(run.folder("overlays", name) / file)
     subtitled = name == "meadow-one"
     box = [width // 4, int(height * 0.85), width * 3 // 4, int(height * 0.95)]
     values: Row = {
@@ -98,7 +98,7 @@ def _overlay(world: World, show: str, name: str, scene: Row, kind: str) -> Row:
     return ok(**values)
 
 
-def _clip(world: World, show: str, name: str, scene: Row, kind: str, number: int) -> Row:
+def _clip(run: FakeRun, show: str, name: str, scene: Row, kind: str, number: int) -> Row:
     start = scene["start_pts"]
     clip = ids.clip_id(scene["episode_id"], start)
     values: Row = {
@@ -125,9 +125,9 @@ def _clip(world: World, show: str, name: str, scene: Row, kind: str, number: int
     values["source_pts"] = [start + k * BASE // 16 for k in range(FRAMES)]
     if kind == "twin":
         return rejected(Reason.NEAR_DUPLICATE, "0.99 like the opening", **values)
-    frames = world.paint(show, number)
+    frames = run.paint(show, number)
     height, width = frames[0].shape[:2]
-    sha256 = encode(world.folder("clips", name) / f"{clip}.mp4", frames)
+    sha256 = encode(run.folder("clips", name) / f"{clip}.mp4", frames)
     values |= {
         "crop": [0, 0, width, height],
         "width": width,
@@ -139,7 +139,7 @@ def _clip(world: World, show: str, name: str, scene: Row, kind: str, number: int
     return ok(**values)
 
 
-def _caption(world: World, show: str, clip: Row, number: int, text: str) -> Row:
+def _caption(run: FakeRun, show: str, clip: Row, number: int, text: str) -> Row:
     name = "Anna" if show == "portraits" else ("Rinky", "Bunny")[number % 2]
     other = "" if show == "portraits" else " [Character: Bunny], looks on."
     style = STYLE[show]

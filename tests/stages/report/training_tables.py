@@ -1,4 +1,4 @@
-"""Dataset to scores of the made-up run, and whole runs."""
+"""Tables from dataset to scores of a made-up run, and complete runs."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ import numpy as np
 
 from mimix_core import tables
 from mimix_core.tables import Reason, Row, failed, ok, rejected
-from tests.stages.report.curated import curate
-from tests.stages.report.mixed import mix
-from tests.stages.report.paint import encode
-from tests.stages.report.world import World
+from tests.stages.report.augmentation_tables import add_augmentation
+from tests.stages.report.curation_tables import add_curation
+from tests.stages.report.fake_run import FakeRun
+from tests.stages.report.fake_videos import encode
 
 
-def learn(world: World, backbone: str = "tiny-random-wan", steps: int = 30) -> None:
-    """Dataset to scores; needs ``mix``."""
-    dataset = _dataset(world)
-    world.commit("dataset", "all", tables.DATASET, dataset)
-    world.commit("backbone", "all", tables.BACKBONE, [_component(backbone)])
+def add_training(run: FakeRun, backbone: str = "tiny-random-wan", steps: int = 30) -> None:
+    """Add tables from dataset to scores; needs ``add_augmentation``."""
+    dataset = _dataset(run)
+    run.commit("dataset", "all", tables.DATASET, dataset)
+    run.commit("backbone", "all", tables.BACKBONE, [_component(backbone)])
     kept = [row["sample_id"] for row in dataset if row["status"] == "ok"]
     latents = [
         ok(sample_id=s, backbone=backbone, file="x", key=s, shape=[16, 21, 15, 26], sha256="0")
         for s in kept
     ]
-    world.commit("latents", "shard-0", tables.LATENTS, latents)
+    run.commit("latents", "shard-0", tables.LATENTS, latents)
     text: Row = {"caption": "", "variant": "both", "text": "", "tokens": 9, "tokens_cut": 0}
     place: Row = {"file": "x", "key": "y", "shape": [9, 32], "sha256": "0"}
     embeddings = [ok(sample_id=s, backbone=backbone, **text, **place) for s in kept]
-    world.commit("embeddings", "shard-0", tables.EMBEDDINGS, embeddings)
+    run.commit("embeddings", "shard-0", tables.EMBEDDINGS, embeddings)
     lora = [
         ok(sample_id=row["sample_id"], split=row["split"], seen=5 * (row["split"] == "train"))
         for row in dataset
         if row["status"] == "ok"
     ]
-    world.commit("lora", "all", tables.LORA, lora)
-    _write_log(world.folder("lora", "all"), steps)
-    _samples(world, backbone)
+    run.commit("lora", "all", tables.LORA, lora)
+    _write_log(run.folder("lora", "all"), steps)
+    _samples(run, backbone)
 
 
-def _dataset(world: World) -> list[Row]:
+def _dataset(run: FakeRun) -> list[Row]:
     found = []
     for kind, stage, id_, captions in (
         ("original", "clips", "clip_id", "captions"),
         ("composite", "composites", "composite_id", "recaptions"),
     ):
-        captioned = {r["clip_id"]: r for r in world.rows(captions) if r["status"] == "ok"}
-        for number, row in enumerate(r for r in world.rows(stage) if r["status"] == "ok"):
+        captioned = {r["clip_id"]: r for r in run.rows(captions) if r["status"] == "ok"}
+        for number, row in enumerate(r for r in run.rows(stage) if r["status"] == "ok"):
             caption = captioned.get(row[id_])
             held_out = kind == "original" and row["episode_id"].startswith("meadow-3")
             values: Row = {
@@ -70,7 +70,7 @@ def _dataset(world: World) -> list[Row]:
     return found
 
 
-def _samples(world: World, backbone: str) -> None:
+def _samples(run: FakeRun, backbone: str) -> None:
     samples = []
     for number in range(3):
         noise = np.random.default_rng(number).integers(0, 255, (15, 26, 3), dtype=np.uint8)
@@ -93,11 +93,11 @@ def _samples(world: World, backbone: str) -> None:
         if number == 2:
             samples.append(failed(Reason.GENERATION_FAILED, "NaN", **values))
             continue
-        encode(world.folder("samples", "all") / values["file"], frames)
+        encode(run.folder("samples", "all") / values["file"], frames)
         samples.append(ok(**values))
-    world.commit("samples", "all", tables.SAMPLES, samples)
+    run.commit("samples", "all", tables.SAMPLES, samples)
     scores = []
-    clips = [row["clip_id"] for row in world.rows("clips") if row["status"] == "ok"]
+    clips = [row["clip_id"] for row in run.rows("clips") if row["status"] == "ok"]
     videos = [(row["prompt_id"], "sample") for row in samples if row["status"] == "ok"]
     for video, kind in [*videos, *((clip, "clip") for clip in clips)]:
         for metric in ("imaging_quality/brisque", "dynamic_degree/dis-flow"):
@@ -112,11 +112,11 @@ def _samples(world: World, backbone: str) -> None:
                 scores.append(failed(Reason.METRIC_FAILED, "flow", **values, value=0.0))
             else:
                 scores.append(ok(**values, value=value))
-    world.commit("scores", "all", tables.SCORES, scores)
+    run.commit("scores", "all", tables.SCORES, scores)
 
 
-def nothing(world: World) -> None:
-    """A run in which no stage had anything to do."""
+def add_empty_tables(run: FakeRun) -> None:
+    """Add empty tables, as of stages that had nothing to do."""
     for name, table in (
         ("composites", tables.COMPOSITES),
         ("recaptions", tables.CAPTIONS),
@@ -126,8 +126,8 @@ def nothing(world: World) -> None:
         ("samples", tables.SAMPLES),
         ("scores", tables.SCORES),
     ):
-        world.commit(name, "all", table, [])
-    _write_log(world.folder("lora", "all"), 0)
+        run.commit(name, "all", table, [])
+    _write_log(run.folder("lora", "all"), 0)
 
 
 def _component(backbone: str) -> Row:
@@ -144,7 +144,7 @@ PREVIEWED = "[Character: Rinky], digs. A garden. [scene-style:cartoon]"
 
 
 def _write_log(folder: Path, steps: int) -> None:
-    """A log of every kind of record, with previews every 10 steps."""
+    """Write a log with every kind of record."""
     records: list[dict[str, Any]] = [
         {"step": k, "train_loss": 1 / k**0.3 + 0.05 * (k % 3), "grad_norm": 2 / k, "lr": 1e-4}
         for k in range(1, steps + 1)
@@ -171,10 +171,10 @@ def _write_log(folder: Path, steps: int) -> None:
 _STYLES = (("cartoon", 0.7, 9), ("realistic", 0.95, 4))
 
 
-def whole(root: Path, *, hostile: str = "", **changes: Any) -> World:
-    """A run with something in every table; ``hostile`` is the first clip's caption."""
-    world = World(root, **changes)
-    curate(world, caption=hostile)
-    mix(world)
-    learn(world)
-    return world
+def build_complete_run(root: Path, *, hostile: str = "", **changes: Any) -> FakeRun:
+    """Build a run with rows in every table; ``hostile`` is the first clip's caption."""
+    run = FakeRun(root, **changes)
+    add_curation(run, caption=hostile)
+    add_augmentation(run)
+    add_training(run)
+    return run
