@@ -246,7 +246,7 @@ def test_the_scores_of_a_run_are_read_without_its_real_clips(
     tables.write(tmp_path / "s.parquet", tables.SCORES, rows, stage_key="key")
     loaded = load_results(PROMPTS, systems, {"a": [tmp_path / "s.parquet"]}, [], [], None)
     assert loaded.values["a", QUALITY] == {"p1": 0.5}
-    with pytest.raises(BadInput, match="holds table duels"):
+    with pytest.raises(BadInput, match="contains table duels"):
         comparisons = factories.duels(tmp_path / "d.parquet", {"p1": ["left", "left"]})
         load_results(PROMPTS, systems, {"a": [comparisons]}, [], [], None)
 

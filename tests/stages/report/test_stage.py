@@ -280,7 +280,7 @@ def test_an_empty_run_yields_a_page(tmp_path: Path) -> None:
 def test_a_table_of_another_stage_is_an_error(run: FakeRun, tmp_path: Path) -> None:
     inputs: ReportInputs = run.inputs()
     wrong = inputs.model_copy(update={"samples": inputs.scores})
-    with pytest.raises(BadInput, match="wanted samples"):
+    with pytest.raises(BadInput, match="expected samples"):
         STAGE.run(wrong, SETTINGS, tmp_path)
 
 
