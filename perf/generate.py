@@ -1,13 +1,12 @@
-"""Seconds of a video: ``python perf/generate.py OUT [PART...]`` on a GPU, then ``... OUT record``.
+"""Time video generation: ``python perf/generate.py OUT [PART...]`` on a GPU, ``... OUT record``.
 
-Wan2.1-T2V-14B with random weights made on the GPU and an adapter of rank 32, 81 x 480 x 832:
-denoising steps of each variant (two passes of the transformer a step), prompts through UMT5, the
-VAE's decoding with its error and memory, how exact an adapter in the weights is, and one whole
-video of few steps, from which and from the step's seconds the arithmetic is checked. OUT.json is
-written after each part, so a run that is cut short has what it measured. Not in it: loading the
-weights, and writing the MP4.
+Wan2.1-T2V-14B with random weights created on the GPU and an adapter of rank 32, 81 x 480 x 832:
+denoising steps of each variant (two passes of the transformer per step), prompts through UMT5, the
+VAE's decoding with its error and memory, the accuracy of merged adapters, and one complete video of
+few steps, which validates the arithmetic. OUT/generate.json is written after each measurement, so
+an interrupted run has its results so far. Not included: loading weights, and writing the MP4.
 
-``record`` writes what OUT holds to perf/results/generate.json, on this machine or another one.
+``record`` writes the figures in OUT to perf/results/generate.json, on any machine.
 """
 
 from __future__ import annotations
@@ -27,22 +26,22 @@ from perf.generate_steps import (
     compiled_passes,
     measure_adapter,
     measure_batched,
-    measure_beside,
     measure_steps,
+    measure_unmerged,
 )
-from perf.generate_timing import Found, clear, seconds_of
+from perf.generate_timing import Measurements, clear, seconds_of
 
 STEPS = 50
 PASS_FLOPS = 1.68e15
 """One pass of the 14B over one video: 168e15 for 50 steps with guidance."""
 MATMUL = 790e12
-"""Large bf16 products on an H200, by a product of 8192 squared on random data."""
+"""FLOP/s of large bf16 products on an H200, measured for 8192 x 8192 on random data."""
 FLOOR = 2 * STEPS * PASS_FLOPS / MATMUL
 
 SIZE = {"width": 832, "height": 480, "num_frames": 81}
 WHOLE_STEPS = 8
 
-# Figure: where it is in OUT/generate.json, its unit.
+# Figure: the keys of its value in OUT/generate.json, its unit.
 FIGURES: dict[str, tuple[tuple[str, ...], str]] = {
     "seconds_per_video": (("video", "mimix"), "s, 50 steps with guidance"),
     "seconds_per_video_diffusers": (("video", "diffusers"), "s, 50 steps with guidance"),
@@ -76,12 +75,12 @@ FIGURES: dict[str, tuple[tuple[str, ...], str]] = {
 NOTE = (
     "Wan2.1-T2V-14B, random weights, rank 32, 81 x 480 x 832, UniPC, guidance 5. A video's seconds "
     f"are {STEPS} steps, decoding and the prompt; the floor is {FLOOR:.0f} s of matrix products. "
-    "generation.md says what each figure is."
+    "generation.md explains the figures."
 )
 
 
-def measure_whole(found: Found, passes: Passes) -> None:
-    """One video of few steps by the pipeline itself; and its arithmetic from the parts."""
+def measure_whole(measurements: Measurements, passes: Passes) -> None:
+    """Time one video of few steps by the pipeline, and predict the time from the parts."""
     import diffusers
     import torch
 
@@ -102,7 +101,7 @@ def measure_whole(found: Found, passes: Passes) -> None:
     pipeline.set_progress_bar_config(disable=True)
     torch.cuda.reset_peak_memory_stats()
     begin = time.perf_counter()
-    latents = sampling.latents(
+    latents = sampling.denoise(
         pipeline,
         0,
         prompt_embeds=words[0],
@@ -113,32 +112,32 @@ def measure_whole(found: Found, passes: Passes) -> None:
     )
     torch.cuda.synchronize()
     denoised = time.perf_counter() - begin
-    frames = sampling.decode(pipeline.vae, latents)
+    frames = sampling.decode_latents(pipeline.vae, latents)
     whole = time.perf_counter() - begin
-    parts = found.parts
+    parts = measurements.parts
     arithmetic = WHOLE_STEPS * parts["steps"]["compiled"]["seconds"]
     arithmetic += parts["decoding"]["mimix_fp32"]["seconds"]
-    found.note("whole", "seconds", whole)
-    found.note("whole", "denoising_seconds", denoised)
-    found.note("whole", "by_arithmetic", arithmetic)
-    found.note("whole", "frames", list(frames.shape))
-    found.note("whole", "peak_gb", torch.cuda.max_memory_allocated() / 1e9)
+    measurements.record("whole", "seconds", whole)
+    measurements.record("whole", "denoising_seconds", denoised)
+    measurements.record("whole", "by_arithmetic", arithmetic)
+    measurements.record("whole", "frames", list(frames.shape))
+    measurements.record("whole", "peak_gb", torch.cuda.max_memory_allocated() / 1e9)
 
 
 def random_vae() -> Any:
-    """Wan2.1's VAE at its size with random weights, on this project's layers."""
+    """Create Wan2.1's VAE with random weights and this project's convolutions."""
     from diffusers import AutoencoderKLWan
 
     from mimix_core.wan import random_backbone
-    from mimix_core.wan.vae_layers import swap
+    from mimix_core.wan.vae_layers import replace_convolutions
 
     vae = AutoencoderKLWan()
-    random_backbone.randomise(vae, 0, "vae")
-    return swap(vae.eval().requires_grad_(False).to("cuda"))
+    random_backbone.randomize_weights(vae, 0, "vae")
+    return replace_convolutions(vae.eval().requires_grad_(False).to("cuda"))
 
 
-def measure_decoding(found: Found) -> None:
-    """Decoding one video: seconds, memory, and the error in levels of 255 against no TF32."""
+def measure_decoding(measurements: Measurements) -> None:
+    """Measure decoding of one video: seconds, memory, and error against no TF32 (of 255 levels)."""
     import torch
     from diffusers import AutoencoderKLWan
 
@@ -150,10 +149,10 @@ def measure_decoding(found: Found) -> None:
     coarse = torch.randn(1, 16, 6, 8, 13, generator=numbers, device="cuda")
     latents = torch.nn.functional.interpolate(coarse, LATENTS[1:], mode="trilinear")
     plain = AutoencoderKLWan()
-    random_backbone.randomise(plain, 0, "vae")
+    random_backbone.randomize_weights(plain, 0, "vae")
     plain.eval().requires_grad_(False).to("cuda")
     torch.backends.cudnn.allow_tf32 = False
-    exact = sampling.decode(plain, latents).astype("int16")
+    exact = sampling.decode_latents(plain, latents).astype("int16")
     torch.backends.cudnn.allow_tf32 = True
     for name, dtype, own, tiled in (
         ("diffusers_fp32", torch.float32, False, False),
@@ -169,12 +168,12 @@ def measure_decoding(found: Found) -> None:
         pictures: list[Any] = []
 
         def decode(vae: Any = vae, pictures: list[Any] = pictures) -> None:
-            pictures[:] = [sampling.decode(vae, latents)]
+            pictures[:] = [sampling.decode_latents(vae, latents)]
 
         timed = seconds_of(decode, 1)
         off = abs(pictures[0].astype("int16") - exact)
         held = (base - sum(p.numel() * p.element_size() for p in vae.parameters())) / 1e9
-        found.note(
+        measurements.record(
             "decoding",
             name,
             {
@@ -189,14 +188,14 @@ def measure_decoding(found: Found) -> None:
     clear()
 
 
-def measure_text(found: Found) -> None:
-    """One prompt of 120 tokens through UMT5-XXL's encoder in bf16."""
+def measure_text(measurements: Measurements) -> None:
+    """Time one prompt of 120 tokens through UMT5-XXL's encoder in bf16."""
     import torch
     from transformers import UMT5Config, UMT5EncoderModel
 
     from mimix_core.wan import model_registry, text_embeddings
 
-    config = model_registry.get("wan2.1-t2v-14b").text_encoder.config
+    config = model_registry.get_backbone("wan2.1-t2v-14b").text_encoder.config
     with torch.device("meta"):
         encoder = UMT5EncoderModel(UMT5Config(dropout_rate=0.0, **config))
     encoder = encoder.bfloat16().to_empty(device="cuda").eval()
@@ -206,13 +205,13 @@ def measure_text(found: Found) -> None:
     ids = [list(range(3, 123))]
 
     def embed(encoder: Any = encoder) -> None:
-        text_embeddings.embed_all(encoder, ids)
+        text_embeddings.embed_tokens(encoder, ids)
 
-    found.note("text", "seconds", seconds_of(embed, 3)["seconds"])
+    measurements.record("text", "seconds", seconds_of(embed, 3)["seconds"])
 
 
 PARTS = ("decoding", "text", "steps", "whole", "batched", "adapter", "beside")
-"""In the order they run; ``whole`` also needs what ``decoding`` and ``steps`` measured."""
+"""Parts in the order they run; ``whole`` also needs the results of ``decoding`` and ``steps``."""
 
 
 def main(out: Path, arguments: list[str]) -> int:
@@ -221,24 +220,24 @@ def main(out: Path, arguments: list[str]) -> int:
         return 0
     asked = arguments or list(PARTS)
     out.mkdir(parents=True, exist_ok=True)
-    found = Found(out)
+    measurements = Measurements(out)
     alone = {"decoding": measure_decoding, "text": measure_text, "adapter": measure_adapter}
-    with_model = {"whole": measure_whole, "batched": measure_batched, "beside": measure_beside}
+    with_model = {"whole": measure_whole, "batched": measure_batched, "beside": measure_unmerged}
     passes: Passes | None = None
     for part in [name for name in PARTS if name in asked]:
         if part in alone:
-            alone[part](found)
+            alone[part](measurements)
         elif part == "steps":
-            passes = measure_steps(found)
+            passes = measure_steps(measurements)
         else:
             passes = passes or compiled_passes()
-            with_model[part](found, passes)
+            with_model[part](measurements, passes)
         clear()
     return 0
 
 
 def video_seconds(found: dict[str, Any]) -> dict[str, float]:
-    """What a video takes: 50 steps, its decoding and its prompt."""
+    """Compute the seconds per video: 50 steps, decoding and the prompt."""
     steps, decoding, text = found["steps"], found["decoding"], found["text"]["seconds"]
     own = STEPS * steps["compiled"]["seconds"] + decoding["mimix_fp32"]["seconds"] + text
     theirs = STEPS * steps["diffusers"]["seconds"] + decoding["diffusers_fp32"]["seconds"] + text
@@ -246,16 +245,16 @@ def video_seconds(found: dict[str, Any]) -> dict[str, float]:
 
 
 def record(out: Path) -> Path:
-    """The figures that ``out`` holds, to perf/results/generate.json and the page."""
+    """Write the figures in ``out`` to perf/results/generate.json and the page."""
     from perf import record as results
 
     found = json.loads((out / "generate.json").read_text())
     found["video"] = video_seconds(found)
     figures, units = {}, {}
-    for name, (way, unit) in FIGURES.items():
+    for name, (keys, unit) in FIGURES.items():
         value: Any = found
-        for step in way:
-            value = value.get(step, {})
+        for key in keys:
+            value = value.get(key, {})
         if isinstance(value, int | float):
             figures[name] = round(value, 6)
             units[name] = unit

@@ -1,18 +1,18 @@
-"""A denoising step of the 14B, variant by variant, and how exact an adapter in the weights is."""
+"""Time a denoising step of the 14B for each variant, and measure the accuracy of merging."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from perf.generate_timing import Found, clear, seconds_of
+from perf.generate_timing import Measurements, clear, seconds_of
 
 GUIDANCE = 5.0
 
 
 @dataclass
 class Passes:
-    """The 14B and what a denoising step gives it: a video's latents, its prompt and the other."""
+    """The 14B and the inputs of a denoising step: latents, prompt and negative prompt."""
 
     model: Any
     latents_BCTHW: Any
@@ -21,7 +21,7 @@ class Passes:
     level_B: Any
 
     @classmethod
-    def made(cls) -> Passes:
+    def create(cls) -> Passes:
         import torch
 
         from perf.train_models import WAN_14B, batch, wan
@@ -36,8 +36,8 @@ class Passes:
             torch.full((1,), 700.0, device="cuda"),
         )
 
-    def apart(self) -> Any:
-        """A step's guided velocity by two passes, as WanPipeline makes it."""
+    def two_passes(self) -> Any:
+        """Compute a step's guided velocity by two passes, like WanPipeline."""
         import torch
 
         with torch.no_grad():
@@ -47,68 +47,70 @@ class Passes:
             )
         return other + GUIDANCE * (one - other)
 
-    def together(self) -> Any:
-        """The same by one pass of two samples."""
+    def batched(self) -> Any:
+        """Compute the guided velocity by one pass of two samples."""
         import torch
 
-        from mimix_core.wan.generation.classifier_free_guidance import Guided
+        from mimix_core.wan.generation.classifier_free_guidance import BatchedCFG
 
         with torch.no_grad():
-            guided = Guided(self.model, self.negative_1LD, GUIDANCE)
+            guided = BatchedCFG(self.model, self.negative_1LD, GUIDANCE)
             return guided(self.latents_BCTHW, self.level_B, self.text_1LD)[0]
 
 
-def measure_steps(found: Found) -> Passes:
-    """Each variant's step, on the same weights, one change after the other."""
+def measure_steps(measurements: Measurements) -> Passes:
+    """Time each variant's step on the same weights, one change after the other."""
     import torch
 
     from mimix_core.settings import SampleSettings
-    from mimix_core.wan.generation.video_generator import accelerate
+    from mimix_core.wan.generation.video_generator import accelerate_inference
     from perf.train_models import attach
 
-    passes = Passes.made()
+    passes = Passes.create()
     model = passes.model
     attach(model, torch.bfloat16)
-    found.note("steps", "diffusers", seconds_of(passes.apart, 2))
-    wanted = passes.apart()
+    measurements.record("steps", "diffusers", seconds_of(passes.two_passes, 2))
+    wanted = passes.two_passes()
     merge_in_place(model)
     settings = SampleSettings(compile="off")
-    kernel, _ = accelerate(model, settings, torch.device("cuda"), streamed=False)
-    found.note("steps", "eager", {**seconds_of(passes.apart, 1), "attention": kernel})
+    kernel, _ = accelerate_inference(model, settings, torch.device("cuda"), streamed=False)
+    measurements.record("steps", "eager", {**seconds_of(passes.two_passes, 1), "attention": kernel})
     for block in model.blocks:
         block.compile(dynamic=False)
-    found.note("steps", "compiled", seconds_of(passes.apart, 3))
-    found.note("steps", "difference", ((passes.apart() - wanted).norm() / wanted.norm()).item())
+    measurements.record("steps", "compiled", seconds_of(passes.two_passes, 3))
+    measurements.record(
+        "steps", "difference", ((passes.two_passes() - wanted).norm() / wanted.norm()).item()
+    )
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    found.note("steps", "weights_gb", weights / 1e9)
+    measurements.record("steps", "weights_gb", weights / 1e9)
     return passes
 
 
 def compiled_passes() -> Passes:
-    """The last variant of ``measure_steps``, without those before it."""
+    """Create the last variant of ``measure_steps`` directly."""
     import torch
 
     from mimix_core.settings import SampleSettings
-    from mimix_core.wan.generation.video_generator import accelerate
+    from mimix_core.wan.generation.video_generator import accelerate_inference
 
-    passes = Passes.made()
-    accelerate(passes.model, SampleSettings(), torch.device("cuda"), streamed=False)
+    passes = Passes.create()
+    accelerate_inference(passes.model, SampleSettings(), torch.device("cuda"), streamed=False)
     return passes
 
 
 def merge_in_place(model: Any) -> None:
-    """The adapter goes into the weights by diffusers' own means, in the weights' type."""
+    """Merge the adapter by diffusers' own functions, in the weights' dtype."""
     model.fuse_lora()
     model.unload_lora()
 
 
-def measure_batched(found: Found, passes: Passes) -> None:
-    """Both passes in one."""
-    found.note("steps", "batched", seconds_of(passes.together, 2))
+def measure_batched(measurements: Measurements, passes: Passes) -> None:
+    """Time batched guidance."""
+    measurements.record("steps", "batched", seconds_of(passes.batched, 2))
 
 
-def measure_beside(found: Found, passes: Passes) -> None:
-    """The adapter beside the weights, as in training."""
+def measure_unmerged(measurements: Measurements, passes: Passes) -> None:
+    """Time an unmerged adapter, as in training."""
     import torch
 
     from mimix_core.wan.fast import layers
@@ -117,15 +119,15 @@ def measure_beside(found: Found, passes: Passes) -> None:
     torch._dynamo.reset()
     attach(passes.model, torch.float32)
     for block in passes.model.blocks:
-        layers.swap(block, None, in_fp8=False)
-    found.note("steps", "beside", seconds_of(passes.apart, 2))
+        layers.replace_layers(block, None, use_fp8=False)
+    measurements.record("steps", "beside", seconds_of(passes.two_passes, 2))
 
 
-def measure_adapter(found: Found) -> None:
-    """Four blocks of the 14B's width: an adapter beside the weights or in them, against fp32.
+def measure_adapter(measurements: Measurements) -> None:
+    """Measure errors of unmerged and merged adapters against fp32, in four blocks of 14B's width.
 
-    And what is left of a weak adapter (steps of a tenth of the weights' own in bf16) that was put
-    into weights stored in fp32, or in bf16: the part of what it added that lies along it.
+    Also measure how much of a weak adapter (a tenth of bf16's step at the weights) remains after
+    merging into weights stored in fp32 or in bf16: the projection of the change onto the adapter.
     """
     import torch
 
@@ -138,38 +140,38 @@ def measure_adapter(found: Found) -> None:
     level = torch.full((1,), 700.0, device="cuda")
 
     @torch.no_grad()
-    def answer(model: Any, dtype: torch.dtype) -> torch.Tensor:
+    def predict(model: Any, dtype: torch.dtype) -> torch.Tensor:
         found: torch.Tensor = model(latents.to(dtype), level, words.to(dtype), return_dict=False)[
             0
         ].float()
         return found
 
-    def made() -> Any:
+    def adapted_model() -> Any:
         model = wan({**WAN_14B, "num_layers": 4}, torch.float32).eval()
         attach(model, torch.float32)
         return model
 
-    model = made()
-    wanted = answer(model, torch.float32)
+    model = adapted_model()
+    wanted = predict(model, torch.float32)
     for name in ("beside", "merged"):
-        model = made()
+        model = adapted_model()
         if name == "merged":
             merge_in_place(model)
         wide = model._keep_in_fp32_modules
         for key, weight in model.named_parameters():
             if not any(part in wide for part in key.split(".")):
                 weight.data = weight.data.bfloat16()
-        off = answer(model, torch.bfloat16) - wanted
-        found.note("adapter", name, (off.norm() / wanted.norm()).item())
+        off = predict(model, torch.bfloat16) - wanted
+        measurements.record("adapter", name, (off.norm() / wanted.norm()).item())
         del model
         clear()
     stored = torch.randn(5120, 5120, generator=numbers, device="cuda") / 5120**0.5
     weak = torch.randn(5120, 32, generator=numbers, device="cuda") @ torch.randn(
         32, 5120, generator=numbers, device="cuda"
     )
-    # bf16 has 8 bits: the step at a weight is some 2^-8 of it.
+    # bf16 has 8 significant bits: its step at a weight is about 2^-8 of the weight.
     weak *= 0.1 * stored.abs().mean() / 256 / weak.abs().mean()
     for name, base in (("fp32", stored), ("bf16", stored.bfloat16().float())):
         left = (base + weak).bfloat16().float() - base.bfloat16().float()
         share = ((left * weak).sum() / weak.square().sum()).item()
-        found.note("adapter", f"weak_left_from_{name}", share)
+        measurements.record("adapter", f"weak_left_from_{name}", share)

@@ -1,4 +1,4 @@
-"""What the parts of ``generate.py`` share: what was found so far, and a GPU's seconds."""
+"""Shared by the parts of ``generate.py``: storing measurements, and timing on a GPU."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any
 
 
-class Found:
-    """What was measured so far, on disk after each part."""
+class Measurements:
+    """Measurements so far, written to disk after each one."""
 
     def __init__(self, out: Path) -> None:
         self.path = out / "generate.json"
@@ -20,14 +20,14 @@ class Found:
         if self.path.exists():
             self.parts = json.loads(self.path.read_text())
 
-    def note(self, part: str, name: str, value: Any) -> None:
+    def record(self, part: str, name: str, value: Any) -> None:
         self.parts.setdefault(part, {})[name] = value
         self.path.write_text(json.dumps(self.parts, indent=1) + "\n")
         print(part, name, json.dumps(value), flush=True)
 
 
 def seconds_of(work: Callable[[], Any], times: int) -> dict[str, Any]:
-    """The first run's seconds (compilation, search), then the median of ``times`` more."""
+    """Time the first run (compilation, kernel search), then the median of ``times`` more."""
     import torch
 
     def once() -> float:

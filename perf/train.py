@@ -1,13 +1,13 @@
-"""Training's speed on NVIDIA GPUs: ``python perf/train.py OUT [PART...]``, then ``... OUT record``.
+"""Measure training speed on NVIDIA GPUs: ``python perf/train.py OUT [PART...]``, ``OUT record``.
 
-The parts, each a script of its own that writes OUT/PART.json: ``kernels``; ``steps``, forward and
-backward of Wan2.1-T2V-14B (random weights, made on the GPU; one sample of 81 x 480 x 832; rank 32
-on q, k, v, o and both of the feed-forward) by diffusers + PEFT and by this project's variants;
-``agreement``, whether the variants compute and learn the same; ``whole``, the step as trained, on
-one GPU and on two; ``vae``. Without parts all run, in ten minutes.
+Each part is a script that writes OUT/PART.json: ``kernels``; ``steps``, forward and backward of
+Wan2.1-T2V-14B (random weights, created on the GPU; one sample of 81 x 480 x 832; rank 32 on q, k,
+v, o and both layers of the feed-forward) by diffusers + PEFT and by this project's variants;
+``agreement``, whether the variants compute and learn the same; ``whole``, complete training steps,
+on one GPU and on two; ``vae``. Without arguments all parts run, in ten minutes.
 
-``record`` writes what OUT holds to perf/results/train.json, on this machine or another one: a part
-that was not run has no figures.
+``record`` writes the figures in OUT to perf/results/train.json, on any machine; parts that were not
+run have no figures.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "vae": ("train_vae.py",),
 }
 
-# As mimix_core.training.launcher starts a training: else memory, nearly full, falls into pieces.
+# As in mimix_core.training.launcher: avoids fragmentation of the nearly full memory.
 ENVIRONMENT = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", **os.environ}
 
-# Figure: its part, where it is in there, by what it is divided, its unit.
+# Figure: its part, the keys of its value in the part, a divisor, its unit.
 FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
     "seconds_per_step": ("steps", ("mimix", "seconds"), 1, "s"),
     "seconds_per_step_cudnn": ("steps", ("mimix_cudnn", "seconds"), 1, "s"),
@@ -89,7 +89,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
 NOTE = (
     "Wan2.1-T2V-14B, random weights, batch 1, 81 x 480 x 832, LoRA of rank 32: forward and "
     "backward; `diffusers` is diffusers + PEFT with its own checkpointing, in the same run. "
-    "training-speed.md says what each figure is."
+    "training-speed.md explains the figures."
 )
 
 
@@ -111,7 +111,7 @@ def main(out: Path, names: list[str]) -> int:
 
 
 def record(out: Path) -> Path:
-    """Figures of the parts that ``out`` holds, to perf/results/train.json and the page."""
+    """Write the figures of the parts in ``out`` to perf/results/train.json and the page."""
     from perf import record as results
 
     found = {
@@ -120,19 +120,19 @@ def record(out: Path) -> Path:
         if path.stem in PARTS
     }
     figures, units = {}, {}
-    for name, (part, way, divisor, unit) in FIGURES.items():
-        value = _at(found.get(part, {}), way)
+    for name, (part, keys, divisor, unit) in FIGURES.items():
+        value = _value_at(found.get(part, {}), keys)
         if value is not None:
             figures[name] = round(value / divisor, 6)
             units[name] = unit
     return results.record("train", figures, units, NOTE, "one NVIDIA H200 (two for weak_scaling_2)")
 
 
-def _at(found: Mapping[str, Any], way: tuple[str, ...]) -> float | None:
-    for step in way:
-        if step not in found:
+def _value_at(found: Mapping[str, Any], keys: tuple[str, ...]) -> float | None:
+    for key in keys:
+        if key not in found:
             return None
-        found = found[step]
+        found = found[key]
     return float(found)  # type: ignore[arg-type]
 
 

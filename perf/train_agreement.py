@@ -1,10 +1,10 @@
-"""Do the fast variants compute and learn the same? ``python perf/train_agreement.py OUT.json``.
+"""Compare the accelerated variants with the reference: ``python perf/train_agreement.py OUT.json``.
 
-Two answers, on small models. One step: loss and gradients of a Wan of 1.3B's width and six layers,
-in bf16 and in fp8, against fp32 with the same weights. A training: a Wan of a few million
-parameters, taught patterns that drift, is adapted to others; held-out loss at nine noise levels as
-it goes on, in bf16 by diffusers + PEFT, by this project, in fp8, and in bf16 with other samples and
-noise, which tells how much two trainings that are both right differ.
+Two comparisons on small models. One step: loss and gradients of a Wan of 1.3B's width and six
+layers, in bf16 and in fp8, against fp32 with the same weights. A training run: a Wan of a few
+million parameters, trained on drifting patterns, is adapted to other patterns; held-out losses at
+nine noise levels during training, in bf16 by diffusers + PEFT, by this project, in fp8, and in bf16
+with other samples and noise, which shows the difference between two equally valid runs.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ TAUGHT, ADAPTED, EVERY = 300, 100, 20
 
 
 def one_step(dtype: torch.dtype, settings: LoraSettings | None) -> tuple[float, torch.Tensor]:
-    """Loss and all gradients in a row, of weights that bf16 can hold."""
+    """Compute the loss and all gradients, concatenated, for weights representable in bf16."""
     model = wan(WIDE, torch.bfloat16).to(dtype) if dtype == torch.float32 else wan(WIDE, dtype)
     attach(model, torch.float32)
     if settings is not None:
-        fast.accelerate(model, settings)
+        fast.accelerate_training(model, settings)
     loss = loss_of(model, batch(WIDE_LATENTS), dtype)
     loss.backward()
-    grads = [weight.grad.flatten() for _, weight in lora.trainable(model)]
+    grads = [weight.grad.flatten() for _, weight in lora.adapter_parameters(model)]
     return loss.item(), torch.cat(grads).float()
 
 
@@ -70,7 +70,7 @@ def agreement() -> dict[str, dict[str, float]]:
 
 
 def patterns(kinds: range, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Drifting plane waves: latents_BCTHW, and the text_BLD that names each one's kind."""
+    """Generate drifting plane waves as latents_BCTHW, and text_BLD that identifies their kind."""
     numbers = torch.Generator("cuda").manual_seed(seed)
     of = torch.randint(kinds.start, kinds.stop, (count,), generator=numbers, device="cuda")
     phase = torch.rand(count, generator=numbers, device="cuda") * 2 * math.pi
@@ -120,7 +120,7 @@ def train(
     look: Callable[[int], None],
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    weights = [weight for _, weight in lora.trainable(model)]
+    weights = [weight for _, weight in lora.adapter_parameters(model)]
     optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.0)
     for step, one in enumerate(given):
         look(step)
@@ -131,7 +131,7 @@ def train(
 
 
 def taught() -> dict[str, torch.Tensor]:
-    """Weights of a small Wan trained from nothing, in fp32, on the first patterns."""
+    """Train a small Wan from scratch, in fp32, on the first patterns; return its weights."""
     model = wan(SMALL, torch.float32).requires_grad_(True)
     train(model, batches(range(PATTERNS), TAUGHT, 1), 1e-3, lambda step: None, torch.float32)
     return {name: weight.detach() for name, weight in model.named_parameters()}
@@ -152,11 +152,11 @@ def curves() -> dict[str, list[float]]:
             for key, weight in model.named_parameters():
                 weight.copy_(weights[key])
         attach(model, torch.float32, rank=16)
-        for key, weight in lora.trainable(model):
+        for key, weight in lora.adapter_parameters(model):
             if "lora_B" in key:
                 weight.data.zero_()
         if settings is not None:
-            fast.accelerate(model, settings)
+            fast.accelerate_training(model, settings)
         curve: list[float] = []
 
         def look(step: int, model: Any = model, curve: list[float] = curve) -> None:

@@ -1,8 +1,4 @@
-"""The kernels under a step, each alone, at 14B's sizes: ``python perf/train_kernels.py OUT.json``.
-
-Rates in TFLOP/s (attention's backward counted as 2.5 times its forward), times in milliseconds,
-errors as |x - reference| / |reference| against fp32.
-"""
+"""Time the kernels of a training step at 14B's sizes: ``python perf/train_kernels.py OUT.json``."""
 
 from __future__ import annotations
 
@@ -78,19 +74,19 @@ def attention_figures(kernel: str) -> dict[str, float]:
 
 
 def linear_figures(inputs: int, outputs: int) -> dict[str, float]:
-    """One layer: the product alone, with its adapter, both gradients, and all of it in fp8."""
+    """Time one layer: the product alone, with its adapter, both gradients, and all in fp8."""
     x, grad = randn(N, inputs), randn(N, outputs)
     weight, bias = randn(outputs, inputs) / inputs**0.5, randn(outputs)
     a, b = randn(RANK, inputs, dtype=torch.float32), randn(outputs, RANK, dtype=torch.float32)
     down = custom_ops.adapter_down(x, a)
-    w8, w_scale = fp8.rounded(weight)
+    w8, w_scale = fp8.quantize_rows(weight)
     w_scale = w_scale.t().contiguous()
-    rounded = torch.compile(fp8.rounded, dynamic=False)
+    rounded = torch.compile(fp8.quantize_rows, dynamic=False)
     x8, x_scale = rounded(x)
     g8, g_scale = rounded(grad)
     flops = 2 * N * inputs * outputs
     plain = milliseconds(lambda: torch.nn.functional.linear(x, weight, bias))
-    narrow = milliseconds(lambda: fp8.product(x8, x_scale, w8, w_scale, bias, torch.bfloat16))
+    narrow = milliseconds(lambda: fp8.scaled_matmul(x8, x_scale, w8, w_scale, bias, torch.bfloat16))
     found = {
         "plain_ms": plain,
         "plain_tflops": flops / plain / 1e9,
@@ -118,7 +114,7 @@ def linear_figures(inputs: int, outputs: int) -> dict[str, float]:
     rows = slice(0, 512)
     wanted = torch.nn.functional.linear(x[rows].float(), weight.float(), bias.float())
     found["fp8_error"] = error(
-        fp8.product(x8[rows], x_scale[rows], w8, w_scale, bias, torch.bfloat16), wanted
+        fp8.scaled_matmul(x8[rows], x_scale[rows], w8, w_scale, bias, torch.bfloat16), wanted
     )
     wanted = wanted + x[rows].float() @ a.t() @ b.t()
     found["adapted_error"] = error(
@@ -128,7 +124,7 @@ def linear_figures(inputs: int, outputs: int) -> dict[str, float]:
 
 
 def _copy_rate() -> float:
-    """TB/s of a copy on the device, bytes read and bytes written."""
+    """Measure TB/s of a copy on the device, bytes read plus bytes written."""
     source = torch.empty(2**31, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * 2**31 / milliseconds(lambda: target.copy_(source)) / 1e9

@@ -1,4 +1,4 @@
-"""Wan at real sizes with random weights, made on the GPU itself; and what a step is given."""
+"""Wan at real sizes with random weights, created on the GPU, and inputs of a training step."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from mimix_core.settings import LoraSettings
 from mimix_core.wan import flow_matching, lora
 
 WAN_14B: dict[str, Any] = {}
-"""diffusers' defaults are Wan2.1-T2V-14B."""
+"""diffusers' defaults have the size of Wan2.1-T2V-14B."""
 WAN_1B: dict[str, Any] = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
 
 LATENTS = (16, 21, 60, 104)
-"""Of one clip of 81 frames, 480 x 832."""
+"""Shape of the latents of a clip of 81 frames, 480 x 832."""
 TEXT_WIDTH = 4096
 MODEL_FLOPS = 4.27e15
-"""Forward and backward of one such sample through the 14B, nothing computed twice."""
+"""Forward and backward of one such sample through the 14B, without recomputation."""
 PEAK_BF16 = 989e12
 
-TARGETS = LoraSettings().targets
+TARGETS = LoraSettings().target_modules
 
 
 @torch.no_grad()
 def wan(config: dict[str, Any], dtype: torch.dtype, device: str = "cuda", seed: int = 0) -> Any:
-    """A frozen ``WanTransformer3DModel`` of random weights, types as diffusers loads them."""
+    """Create a frozen ``WanTransformer3DModel`` with random weights, dtypes as in diffusers."""
     from diffusers import WanTransformer3DModel
     from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
@@ -60,12 +60,12 @@ def wan(config: dict[str, Any], dtype: torch.dtype, device: str = "cuda", seed: 
 
 @torch.no_grad()
 def attach(model: Any, dtype: torch.dtype, rank: int = 32, seed: int = 0) -> None:
-    """Adapters in ``dtype`` whose B is not 0, so that they matter to the loss."""
+    """Attach adapters in ``dtype`` with non-zero B, so that they affect the loss."""
     from peft import LoraConfig
 
     model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS)))
     numbers = torch.Generator(model.device).manual_seed(seed)
-    for name, weight in lora.trainable(model):
+    for name, weight in lora.adapter_parameters(model):
         values = torch.randn(weight.shape, generator=numbers, device=model.device)
         scale = 1 / math.sqrt(weight.shape[1]) if "lora_A" in name else 0.01
         weight.data = (values * scale).to(dtype)
@@ -92,14 +92,14 @@ def batch(latents: tuple[int, ...] = LATENTS, seed: int = 0, device: str = "cuda
 
 
 def loss_of(model: Any, given: Batch, dtype: torch.dtype) -> torch.Tensor:
-    return flow_matching.losses(
+    return flow_matching.velocity_losses(
         model, given.latents_BCTHW, given.text_BLD, given.sigma_B, given.noise_BCTHW, dtype
     ).mean()
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Steps of forward and backward: their median and all, the first one's loss, peak memory."""
+    """Timings of forward and backward steps, the first one's loss, and peak memory."""
 
     seconds: float
     all_seconds: list[float]
@@ -109,7 +109,7 @@ class Timed:
 
 
 def timed(step: Callable[[], torch.Tensor], steps: int, warm: int = 1) -> Timed:
-    """``warm`` steps unmeasured (the first one compiles), then ``steps``; events on the device."""
+    """Time ``steps`` after ``warm`` unmeasured ones (the first compiles), by CUDA events."""
     torch.cuda.synchronize()
     begin = time.perf_counter()
     loss = step().item()

@@ -1,6 +1,6 @@
-"""One process of perf/train_whole.py: the project's own engine and steps on a Wan made on the spot.
+"""One process of perf/train_whole.py: the project's engine and steps on a randomly created Wan.
 
-``python perf/train_rank.py JOB MESSAGES_FD``, as ``mimix_core.training.launcher`` starts it.
+``python perf/train_rank.py JOB MESSAGES_FD``, started by ``mimix_core.training.launcher``.
 """
 
 from __future__ import annotations
@@ -18,52 +18,60 @@ import torch
 from train_models import attach, wan
 
 from mimix_core.training import deepspeed_engine, distributed, sample_schedule, trainer
-from mimix_core.training.data_loader import Loader, announced, make
-from mimix_core.training.worker_messages import Finished, Job
+from mimix_core.training.data_loader import PrefetchLoader, load_micro_batch, micro_batch_schedule
+from mimix_core.training.worker_messages import FinishedMessage, TrainingJob
 from mimix_core.wan import fast, flow_matching, lora
 
 
 def main(job_file: Path, messages: int) -> None:
-    job = Job.model_validate_json(job_file.read_bytes())
+    job = TrainingJob.model_validate_json(job_file.read_bytes())
     settings = job.settings
     os.environ["DS_ACCELERATOR"] = "cuda" if torch.cuda.is_available() else "cpu"
-    here = distributed.join(job)
+    here = distributed.init_distributed(job)
     gpu = here.device.type == "cuda"
     model = wan(json.loads((job.out / "model.json").read_text()), here.dtype, str(here.device))
     attach(model, torch.float32, settings.rank)
-    fast.accelerate(model, settings)
+    fast.accelerate_training(model, settings)
 
     def synchronised() -> float:
         if gpu:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    steps = sample_schedule.optimizer_steps(len(job.train), settings.epochs, settings.global_batch_size)
+    steps = sample_schedule.count_optimizer_steps(
+        len(job.train), settings.epochs, settings.global_batch_size
+    )
     micros = settings.global_batch_size // settings.num_processes
-    # Forward and backward alone, on a micro batch that is there already.
-    first = next(announced(job.train, range(1), settings, here.rank))
-    given = make(first, settings).to(here.device)
+    # Forward and backward alone, on a micro batch that is already loaded.
+    first = next(micro_batch_schedule(job.train, range(1), settings, here.rank))
+    given = load_micro_batch(first, settings).to(here.device)
     bare = []
     for _ in range(3):
         begin = synchronised()
-        flow_matching.losses(
+        flow_matching.velocity_losses(
             model, given.latents_BCTHW, given.text_BLD, given.sigma_B, given.noise_BCTHW, here.dtype
         ).mean().backward()
-        for _, weight in lora.trainable(model):
+        for _, weight in lora.adapter_parameters(model):
             weight.grad = None
         bare.append(synchronised() - begin)
     gc.collect()
-    running = deepspeed_engine.start(model, settings, here)
-    loader = Loader(announced(job.train, range(steps), settings, here.rank), settings, here.device)
+    running = deepspeed_engine.init_engine(model, settings, here)
+    loader = PrefetchLoader(
+        micro_batch_schedule(job.train, range(steps), settings, here.rank), settings, here.device
+    )
     whole = []
     results: list[Any] = []
     for step in range(steps):
-        slots = sample_schedule.global_batch(
-            job.train, step, epochs=settings.epochs, batch=settings.global_batch_size, seed=settings.seed
+        items = sample_schedule.plan_global_batch(
+            job.train,
+            step,
+            epochs=settings.epochs,
+            batch_size=settings.global_batch_size,
+            seed=settings.seed,
         )
-        distributed.agreed(False, here)
+        distributed.any_rank(False, here)
         begin = synchronised()
-        results.append(trainer.optimizer_step(running, slots, step, settings, here, loader))
+        results.append(trainer.optimizer_step(running, items, step, settings, here, loader))
         whole.append((synchronised() - begin) / micros)
     loader.close()
     if here.rank == 0:
@@ -77,9 +85,11 @@ def main(job_file: Path, messages: int) -> None:
             "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if gpu else 0.0,
         }
         (job.out / "found.json").write_text(json.dumps(found))
-        os.write(messages, (Finished(notes={"steps": steps}).model_dump_json() + "\n").encode())
-    distributed.agreed(False, here)
-    distributed.leave()
+        os.write(
+            messages, (FinishedMessage(notes={"steps": steps}).model_dump_json() + "\n").encode()
+        )
+    distributed.any_rank(False, here)
+    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Forward and backward of the 14B: diffusers + PEFT as it comes, then this project's variants.
+"""Time forward and backward of the 14B: diffusers + PEFT by default, then this project's variants.
 
-``python perf/train_steps.py OUT.json VARIANT...`` in one process, one after the other, the same
-weights, adapters and batch. Variants: see ``VARIANTS``.
+``python perf/train_steps.py OUT.json VARIANT...`` runs them in one process, one after the other,
+with the same weights, adapters and batch. Variants: see ``VARIANTS``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from mimix_core.settings import LoraSettings
 from mimix_core.wan import fast, lora
 
 VARIANTS: dict[str, LoraSettings | None] = {
-    # What a user writes: peft's adapters in the layers' type, diffusers' own checkpointing.
+    # The usual code: peft's adapters in the layers' dtype, diffusers' own checkpointing.
     "diffusers": None,
-    # As it comes: flash-attn-4's attention when it is installed, else cuDNN's; what fits is kept.
+    # Defaults: flash-attn-4's attention if installed, else cuDNN's; saves activations that fit.
     "mimix": LoraSettings(),
     "mimix_cudnn": LoraSettings(attention="cudnn"),
     "mimix_fp8": LoraSettings(fp8=True),
@@ -47,11 +47,11 @@ def measure(name: str, steps: int) -> dict[str, Any]:
     if settings is None:
         model.enable_gradient_checkpointing()
     else:
-        fast.accelerate(model, settings)
+        fast.accelerate_training(model, settings)
     given = batch()
 
     def step() -> torch.Tensor:
-        for _, weight in lora.trainable(model):
+        for _, weight in lora.adapter_parameters(model):
             weight.grad = None
         loss = loss_of(model, given, torch.bfloat16)
         loss.backward()
@@ -59,7 +59,11 @@ def measure(name: str, steps: int) -> dict[str, Any]:
 
     held = torch.cuda.memory_allocated() / 1e9
     found: Timed = timed(step, steps, warm=1 if settings is None else 2)
-    norm = torch.stack([p.grad.float().norm() for _, p in lora.trainable(model)]).norm().item()
+    norm = (
+        torch.stack([p.grad.float().norm() for _, p in lora.adapter_parameters(model)])
+        .norm()
+        .item()
+    )
     kept = {} if settings is None else _kept(model)
     return {
         **vars(found),
@@ -73,13 +77,13 @@ def measure(name: str, steps: int) -> dict[str, Any]:
 
 
 def _kept(model: Any) -> dict[str, Any]:
-    (plan,) = model._gradient_checkpointing_func.plans.values()
+    (plan,) = model._gradient_checkpointing_func.activation_plans.values()
     kernel = model.blocks[0].attn1.processor.kernel
-    kinds = [sorted(kind) for kind in sorted(set(plan.kept), key=len)]
+    kinds = [sorted(kind) for kind in sorted(set(plan.saved), key=len)]
     return {
         "attention": kernel,
-        "kept_gb": plan.size / 1e9,
-        "kept_predicted_seconds": plan.seconds,
+        "kept_gb": plan.num_bytes / 1e9,
+        "kept_predicted_seconds": plan.seconds_saved,
         "kept": kinds,
     }
 

@@ -1,6 +1,6 @@
-"""The VAE at real size on one clip of 81 x 480 x 832: ``python perf/train_vae.py OUT.json``.
+"""Time the VAE at real size on one clip of 81 x 480 x 832: ``python perf/train_vae.py OUT.json``.
 
-Milliseconds of one encoding, and its error against fp32 without TF32.
+Milliseconds per encoding, and the error against fp32 without TF32.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from train_kernels import error, milliseconds
 from train_models import write
 
 from mimix_core.wan import random_backbone
-from mimix_core.wan.vae_layers import swap
+from mimix_core.wan.vae_layers import replace_convolutions
 
 
 def main(out: Path) -> None:
     from diffusers import AutoencoderKLWan
 
     numbers = torch.Generator("cuda").manual_seed(0)
-    # Smooth pictures that move: white noise is nothing a VAE ever sees.
+    # Smooth moving frames: white noise is not a realistic input.
     coarse = torch.randn(1, 3, 21, 15, 26, generator=numbers, device="cuda")
     video = torch.nn.functional.interpolate(coarse, (81, 480, 832), mode="trilinear").clamp(-1, 1)
     random = AutoencoderKLWan()
-    random_backbone.randomise(random, 0, "vae")
+    random_backbone.randomize_weights(random, 0, "vae")
     random.eval().requires_grad_(False).to("cuda")
     found: dict[str, Any] = {}
     with torch.no_grad():
@@ -47,7 +47,7 @@ def main(out: Path) -> None:
             model = copy.deepcopy(random).to(dtype)
             given = video.to(dtype)
             if swapped:
-                model = swap(model)
+                model = replace_convolutions(model)
                 given = given.contiguous(memory_format=torch.channels_last_3d)
             torch.cuda.reset_peak_memory_stats()
 

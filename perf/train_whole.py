@@ -1,8 +1,8 @@
-"""The whole step as trained: DeepSpeed, optimizer, clipping, samples from files, on 1 and 2 GPUs.
+"""Time complete training steps: DeepSpeed, optimizer, clipping, samples from files, 1 and 2 GPUs.
 
-``python perf/train_whole.py OUT.json PROCESSES...``. Each number of processes is launched as the
-stage ``lora`` launches them, with two micro batches a process and step (64 are usual, so that what
-comes once a step weighs more here), ZeRO 2. Figures of other numbers stay in OUT.json.
+``python perf/train_whole.py OUT.json PROCESSES...``. The processes are launched as by stage
+``lora``, with two micro batches per process and step, and ZeRO 2 (64 are usual, so the costs per
+step weigh more here). Figures of other numbers of processes stay in OUT.json.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from train_models import LATENTS, TEXT_WIDTH, WAN_14B, write
 
 from mimix_core.settings import LoraSettings
 from mimix_core.training.launcher import run_job
-from mimix_core.training.worker_messages import Job, Sample
+from mimix_core.training.worker_messages import TrainingJob, TrainingSample
 from mimix_core.wan import safetensors_io
-from mimix_core.wan.adapter_metadata import Card
+from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.tensor_shards import TensorRef
 
 PROGRAM = (sys.executable, str(Path(__file__).resolve().with_name("train_rank.py")))
@@ -29,16 +29,18 @@ STEPS = 3
 TOKENS = 226
 
 
-def samples(folder: Path, count: int, latents: tuple[int, ...], width: int) -> tuple[Sample, ...]:
-    """Random samples in a shard, as the stages latents and embeddings leave them."""
+def samples(
+    folder: Path, count: int, latents: tuple[int, ...], width: int
+) -> tuple[TrainingSample, ...]:
+    """Write random samples in shards, like the stages ``latents`` and ``embeddings``."""
     numbers = torch.Generator().manual_seed(0)
     names = [f"s{index}" for index in range(count)]
     video = {name: torch.randn(latents, generator=numbers) for name in names}
     text = {name: torch.randn(TOKENS, width, generator=numbers).bfloat16() for name in names}
-    safetensors_io.write(folder / "latents.safetensors", video)
-    safetensors_io.write(folder / "text.safetensors", text)
+    safetensors_io.write_tensors(folder / "latents.safetensors", video)
+    safetensors_io.write_tensors(folder / "text.safetensors", text)
     return tuple(
-        Sample(
+        TrainingSample(
             sample_id=name,
             show="show",
             style="cartoon",
@@ -57,29 +59,31 @@ def whole(
     width: int,
 ) -> dict[str, Any]:
     batch = MICROS * processes
-    settings = LoraSettings(global_batch_size=batch, epochs=STEPS, num_processes=processes, zero_stage=2, threads=4)
+    settings = LoraSettings(
+        global_batch_size=batch, epochs=STEPS, num_processes=processes, zero_stage=2, threads=4
+    )
     with tempfile.TemporaryDirectory(prefix="mimix-perf-") as work:
         folder = Path(work)
         (folder / "model.json").write_text(json.dumps(model))
-        job = Job(
+        job = TrainingJob(
             settings=settings,
             transformer=folder,
             train=samples(folder, batch, latents, width),
             val=(),
             out=folder,
-            card=Card(
+            adapter_metadata=AdapterMetadata(
                 base="random",
                 base_sha256="",
                 rank=settings.rank,
                 alpha=settings.alpha,
-                targets=settings.targets,
+                targets=settings.target_modules,
                 characters=(),
                 styles=(),
                 dataset_sha256="",
                 settings={},
             ),
         )
-        run_job(job, folder / "train.log", lambda *_: None, program=PROGRAM)
+        run_job(job, folder / "train.log", lambda *_: None, command=PROGRAM)
         found: dict[str, Any] = json.loads((folder / "found.json").read_text())
         return found
 
