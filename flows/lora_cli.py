@@ -1,4 +1,4 @@
-"""``mimix lora``: what an adapter is made of, and the same adapter as other programs read it."""
+"""``mimix lora``: show an adapter's metadata, and convert adapters for other programs."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ app = typer.Typer(
     name="lora", help="Show, export and import trained adapters.", no_args_is_help=True
 )
 
-To = Annotated[Path, typer.Option("--to", help="The new file.")]
+To = Annotated[Path, typer.Option("--to", help="File to write; it must not exist.")]
 _SUFFIX = ".safetensors"
 
 
 @app.command()
-def show(file: Annotated[Path, typer.Argument(help="An adapter of MiMix, in any layout.")]) -> None:
-    """What an adapter was made of."""
+def show(file: Annotated[Path, typer.Argument(help="MiMix adapter in any layout.")]) -> None:
+    """Show what an adapter was trained from."""
     from mimix_core.wan import lora_export
 
     with user_errors():
-        card, layout = lora_export.read_metadata(file)
+        metadata, layout = lora_export.read_metadata(file)
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in (
-        ("base", f"{card.base}, sha256 {card.base_sha256}"),
-        ("weights", "running mean of the training" if card.weights == "ema" else "as trained"),
-        ("rank, alpha", f"{card.rank}, {card.alpha:g}"),
-        ("layers", ", ".join(card.targets)),
-        ("prompts", card.grammar),
-        ("characters", ", ".join(card.characters) or "none"),
-        ("styles", ", ".join(card.styles) or "none"),
-        ("dataset", f"sha256 {card.dataset_sha256}"),
+        ("base", f"{metadata.base}, sha256 {metadata.base_sha256}"),
+        ("weights", "EMA of the training" if metadata.weights == "ema" else "as trained"),
+        ("rank, alpha", f"{metadata.rank}, {metadata.alpha:g}"),
+        ("layers", ", ".join(metadata.targets)),
+        ("prompts", metadata.grammar),
+        ("characters", ", ".join(metadata.characters) or "none"),
+        ("styles", ", ".join(metadata.styles) or "none"),
+        ("dataset", f"sha256 {metadata.dataset_sha256}"),
         ("layout", layout.value),
-        ("MiMix", card.mimix),
-        *((name, str(value)) for name, value in sorted(card.settings.items())),
+        ("MiMix", metadata.mimix),
+        *((name, str(value)) for name, value in sorted(metadata.settings.items())),
     ):
         table.add_row(escape(name), escape(value))
     console.print(table)
@@ -53,31 +53,36 @@ def show(file: Annotated[Path, typer.Argument(help="An adapter of MiMix, in any 
 def export(
     run: Annotated[
         Path,
-        typer.Argument(help=f"The settings file of a run, or an adapter file ({_SUFFIX})."),
+        typer.Argument(help=f"Settings file of a completed run, or adapter file ({_SUFFIX})."),
     ],
     to: To,
     layout: Annotated[
-        AdapterLayout, typer.Option("--format", help="Who reads it.")
+        AdapterLayout, typer.Option("--format", help="Program to write for.")
     ] = AdapterLayout.COMFYUI,
     ema: Annotated[
-        bool, typer.Option("--ema", help="The running mean of the training, if it was kept.")
+        bool,
+        typer.Option("--ema", help="Export the EMA weights, which lora.ema_decay enables."),
     ] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Write a trained adapter for ComfyUI, for kohya's tools (musubi-tuner) or for diffusers."""
+    """Export a trained adapter for ComfyUI, kohya's tools (musubi-tuner) or diffusers."""
     with user_errors():
         if ema and run.suffix == _SUFFIX:
-            raise BadInput("--ema chooses among a run's adapters, and this is one", where=str(run))
-        source = run if run.suffix == _SUFFIX else _trained(run, workspace, ema=ema)
+            raise BadInput(
+                "--ema selects an adapter of a run, but this is an adapter file",
+                where=str(run),
+                fix="Give the settings file of the run, or leave out --ema.",
+            )
+        source = run if run.suffix == _SUFFIX else _find_adapter(run, workspace, ema=ema)
         _convert(source, layout, to)
 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="An exported adapter of MiMix, in any layout.")],
+    file: Annotated[Path, typer.Argument(help="Exported MiMix adapter in any layout.")],
     to: To,
 ) -> None:
-    """Write an exported adapter back as MiMix and diffusers read it."""
+    """Convert an exported adapter back to the layout of MiMix and diffusers."""
     with user_errors():
         _convert(file, AdapterLayout.DIFFUSERS, to)
 
@@ -86,15 +91,15 @@ def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
     from mimix_core.wan import lora_export
 
     if to.exists():
-        raise BadInput("is there already", where=str(to), fix="Name a new file.")
+        raise BadInput("already exists", where=str(to), fix="Give the path of a new file.")
     if to.suffix != _SUFFIX or not to.parent.is_dir():
         raise BadInput(
-            f"cannot become a {_SUFFIX} file",
+            f"is not a path for a {_SUFFIX} file",
             where=str(to),
-            fix="Name one in a folder that is there.",
+            fix=f"Give the path of a new {_SUFFIX} file in an existing folder.",
         )
-    adapter, card = lora_export.read_adapter(source)
-    lora_export.write_adapter(to, adapter, card, layout)
+    adapter, metadata = lora_export.read_adapter(source)
+    lora_export.write_adapter(to, adapter, metadata, layout)
     console.print(
         f"rank {adapter.rank}, {len(adapter.pairs)} layers, for {layout.value}: {to}",
         highlight=False,
@@ -102,8 +107,8 @@ def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
     )
 
 
-def _trained(settings: Path, workspace: Path | None, *, ema: bool) -> Path:
-    """The adapter of the run that these settings describe. Raises BadInput when there is none."""
+def _find_adapter(settings: Path, workspace: Path | None, *, ema: bool) -> Path:
+    """Find the adapter of the completed run with these settings. Raises BadInput if missing."""
     prefect_environment.configure_prefect()
     config = load_settings(settings, workspace)
     from flows.augment import augment_stages
@@ -113,14 +118,14 @@ def _trained(settings: Path, workspace: Path | None, *, ema: bool) -> Path:
     from mimix_core.wan import lora_export
     from tasks.cached_run import ReadOnlyRun
 
-    found = ReadOnlyRun(open_workspace(config))
-    curated = curate_stages(found)
-    folder = train_stages(found, curated, augment_stages(found, curated)).lora.folder
+    run = ReadOnlyRun(open_workspace(config))
+    curated = curate_stages(run)
+    folder = train_stages(run, curated, augment_stages(run, curated)).lora.folder
     path = folder / (lora_export.EMA_ADAPTER_FILE if ema else lora_export.ADAPTER_FILE)
     if not path.is_file():
         raise BadInput(
-            "no running mean was kept",
+            "the run has no EMA weights",
             where=str(folder),
-            fix="Train with lora.ema_decay set, or leave out --ema.",
+            fix="Train with lora.ema_decay, or leave out --ema.",
         )
     return path

@@ -1,4 +1,8 @@
-"""Time the kernels of a training step at 14B's sizes: ``python perf/train_kernels.py OUT.json``."""
+"""Time the kernels of a training step at 14B's sizes: ``python perf/train_kernels.py OUT.json``.
+
+TFLOP/s (attention's backward counts as 2.5 times its forward), milliseconds, and errors as
+|x - reference| / |reference| against fp32.
+"""
 
 from __future__ import annotations
 

@@ -65,13 +65,13 @@ def start_trackers(settings: LoraSettings, folder: Path, start_step: int) -> lis
     its parent folder is named by the run's key.
     """
     check_trackers(settings.trackers)
-    found: list[Tracker] = []
+    started: list[Tracker] = []
     for name in settings.trackers:
         if name == "tensorboard":
-            found.append(TensorBoardTracker(folder, start_step))
+            started.append(TensorBoardTracker(folder, start_step))
         else:
-            found.append(WandbTracker(settings, folder))
-    return found
+            started.append(WandbTracker(settings, folder))
+    return started
 
 
 class TensorBoardTracker:

@@ -83,17 +83,19 @@ def build_vocabulary(captions: Iterable[str]) -> list[tuple[str, float]]:
     processes. Ids 0, 1, 2 are padding, end and unknown, as in T5; at most VOCABULARY_SIZE pieces.
     """
     words = Counter(word for caption in captions for word in caption.split())
-    letters = Counter(letter for word, count in words.items() for letter in word * count)
+    character_counts = Counter(
+        character for word, count in words.items() for character in word * count
+    )
     # Every printable ASCII character: prompts with new words have no unknown pieces.
-    letters.update(chr(code) for code in range(33, 127))
-    letters["▁"] += sum(words.values()) + 1
+    character_counts.update(chr(code) for code in range(33, 127))
+    character_counts["▁"] += sum(words.values()) + 1
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    singles = _ranked(letters)[: VOCABULARY_SIZE - len(special)]
-    whole = [("▁" + word, count) for word, count in _ranked(words)]
+    characters = _ranked(character_counts)[: VOCABULARY_SIZE - len(special)]
+    word_pieces = [("▁" + word, count) for word, count in _ranked(words)]
     return [
         *special,
-        *_scored(singles),
-        *_scored(whole[: VOCABULARY_SIZE - len(special) - len(singles)]),
+        *_scored(characters),
+        *_scored(word_pieces[: VOCABULARY_SIZE - len(special) - len(characters)]),
     ]
 
 

@@ -1,4 +1,4 @@
-"""One tiny random Wan for all tests of this room."""
+"""Fixture: one tiny random Wan for all tests of this package."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 @pytest.fixture(scope="session")
 def transformer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mimix_core.wan import random_backbone
-    from tests.training.made import CAPTION
+    from tests.training.factories import CAPTION
 
     folder = tmp_path_factory.mktemp("lora") / "pipeline"
-    random_backbone.build([CAPTION], 0, folder)
+    random_backbone.build_random_backbone([CAPTION], 0, folder)
     return folder / "transformer"

@@ -1,4 +1,4 @@
-"""The launcher, with small programs in the place of training: how each way to end is told."""
+"""The launcher with small programs instead of training: every way a process can end."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ import pytest
 
 from mimix_core.errors import BadInput, StageFailed, Transient
 from mimix_core.settings import LoraSettings
-from mimix_core.training.launcher import STOPPED, run_job
-from mimix_core.training.worker_messages import Job
-from tests.training.made import CARD
+from mimix_core.training.launcher import STOPPED_EXIT_CODE, run_job
+from mimix_core.training.worker_messages import TrainingJob
+from tests.training.factories import CARD
 
 PRELUDE = """
 import os, signal, sys, time
-from mimix_core.training.worker_messages import Failed, Finished, Job, Progress, Refused
-job = Job.model_validate_json(open(sys.argv[1]).read())
+from mimix_core.training.worker_messages import (
+    BadInputMessage, FailedMessage, FinishedMessage, ProgressMessage, TrainingJob,
+)
+job = TrainingJob.model_validate_json(open(sys.argv[1]).read())
 out = os.fdopen(int(sys.argv[2]), "w", buffering=1)
 rank = int(os.environ["RANK"])
 def tell(message): out.write(message.model_dump_json() + "\\n")
 """
 
 
-def job(folder: Path, processes: int = 1) -> Job:
-    settings = LoraSettings(batch=processes, processes=processes, threads=1)
-    return Job(settings=settings, transformer=folder, train=(), val=(), out=folder, card=CARD)
+def job(folder: Path, processes: int = 1) -> TrainingJob:
+    settings = LoraSettings(global_batch_size=processes, num_processes=processes, threads=1)
+    return TrainingJob(
+        settings=settings, transformer=folder, train=(), val=(), out=folder, adapter_metadata=CARD
+    )
 
 
 def launch(folder: Path, program: str, processes: int = 1):
@@ -41,20 +45,20 @@ def launch(folder: Path, program: str, processes: int = 1):
         folder / "train.log",
         lambda *said: heard.append(said),
         grace_seconds=5,
-        program=(sys.executable, str(path)),
+        command=(sys.executable, str(path)),
     )
     return finished, heard
 
 
-def test_progress_notes_and_output_come_back(tmp_path: Path) -> None:
+def test_progress_notes_and_output_are_returned(tmp_path: Path) -> None:
     finished, heard = launch(
         tmp_path,
         """
 print("hello from", rank, os.environ["WORLD_SIZE"], os.environ["OMP_NUM_THREADS"])
 if rank == 0:
-    tell(Progress(done=1, total=2, note="loss 0.5"))
-    tell(Progress(done=2, total=2, note="loss 0.4"))
-    tell(Finished(notes={"steps": 2}))
+    tell(ProgressMessage(done=1, total=2, note="loss 0.5"))
+    tell(ProgressMessage(done=2, total=2, note="loss 0.4"))
+    tell(FinishedMessage(notes={"steps": 2}))
 """,
         processes=2,
     )
@@ -64,43 +68,44 @@ if rank == 0:
     assert (tmp_path / "train.1.log").read_text() == "hello from 1 2 1\n"
 
 
-def test_bad_input_in_training_is_bad_input_here(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"lora.targets: no such layer. Name another."):
+def test_bad_input_in_training_is_raised_as_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"lora.target_modules: no such layer. Name another."):
         launch(
             tmp_path,
-            'tell(Refused(what="no such layer", where="lora.targets", fix="Name another."))\n'
+            "tell(BadInputMessage("
+            'what="no such layer", where="lora.target_modules", fix="Name another."))\n'
             "sys.exit(1)",
         )
 
 
 @pytest.mark.parametrize(("again", "error"), [(False, StageFailed), (True, Transient)])
-def test_a_failure_that_is_understood_comes_back_as_it_was_said(
+def test_a_reported_failure_is_raised_with_its_message(
     tmp_path: Path, again: bool, error: type[Exception]
 ) -> None:
-    with pytest.raises(error, match=r"^the loss is no number$"):
+    with pytest.raises(error, match=r"^non-finite loss$"):
         launch(
             tmp_path,
-            f'tell(Failed(message="the loss is no number", again={again}))\n'
+            f'tell(FailedMessage(message="non-finite loss", retryable={again}))\n'
             "print('a traceback'); sys.exit(1)",
         )
 
 
-def test_one_that_was_asked_to_stop_may_be_started_again(tmp_path: Path) -> None:
+def test_a_stopped_process_is_retryable(tmp_path: Path) -> None:
     with pytest.raises(Transient, match="stopped in step 3"):
-        launch(tmp_path, f'print("stopped in step 3"); sys.exit({STOPPED})')
+        launch(tmp_path, f'print("stopped in step 3"); sys.exit({STOPPED_EXIT_CODE})')
 
 
-def test_the_last_words_of_a_broken_process_are_in_the_error(tmp_path: Path) -> None:
-    with pytest.raises(StageFailed, match=r"(?s)process 0 ended with 3.*out of memory"):
+def test_the_error_has_the_end_of_the_log(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"(?s)process 0 exited with 3.*out of memory"):
         launch(tmp_path, 'print("out of memory"); sys.exit(3)')
 
 
-def test_an_end_without_a_result_is_a_failure(tmp_path: Path) -> None:
-    with pytest.raises(StageFailed, match="process 0 ended with 0"):
+def test_an_exit_without_a_result_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="process 0 exited with 0"):
         launch(tmp_path, "")
 
 
-def test_one_broken_process_ends_the_others(tmp_path: Path) -> None:
+def test_one_failed_process_terminates_the_others(tmp_path: Path) -> None:
     program = """
 if rank == 1:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -108,7 +113,7 @@ if rank == 1:
 time.sleep(60)
 """
     started = time.monotonic()
-    with pytest.raises(Transient, match="process 1 was ended by SIGKILL"):
+    with pytest.raises(Transient, match="process 1 was killed by SIGKILL"):
         launch(tmp_path, program, processes=2)
     assert time.monotonic() - started < 20
     peer = tmp_path / "peer"
@@ -152,7 +157,7 @@ def wait_until(condition, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def test_a_sigterm_lets_training_end_in_order_and_then_ends_us(tmp_path: Path) -> None:
+def test_sigterm_stops_training_gracefully_and_then_the_parent(tmp_path: Path) -> None:
     parent, child = start_parent(
         tmp_path,
         """
@@ -170,7 +175,7 @@ time.sleep(60)
     assert not alive(child)
 
 
-def test_a_killed_parent_takes_the_training_with_it(tmp_path: Path) -> None:
+def test_killing_the_parent_stops_training(tmp_path: Path) -> None:
     # The lifeline as training itself holds it; the loop in place of steps.
     parent, child = start_parent(
         tmp_path,

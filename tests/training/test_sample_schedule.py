@@ -1,4 +1,4 @@
-"""Who trains on what, when and at which level: nothing twice, nothing left out, however shared."""
+"""Sample schedule: every sample once per epoch, however the work is distributed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core.training import sample_schedule
-from mimix_core.training.sample_schedule import Slot
-from mimix_core.training.worker_messages import Sample
+from mimix_core.training.sample_schedule import BatchItem
+from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan.tensor_shards import TensorRef
 
 SHAPES = ((16, 3, 4, 6), (16, 3, 6, 4), (16, 3, 4, 4))
 
 
-def samples(count: int, shapes: int = 1) -> list[Sample]:
+def samples(count: int, shapes: int = 1) -> list[TrainingSample]:
     return [
-        Sample(
+        TrainingSample(
             sample_id=f"s{number}",
             show="show",
             style="cartoon",
@@ -39,99 +39,103 @@ runs = st.fixed_dictionaries(
         "shapes": st.integers(1, 3),
         "epochs": st.integers(1, 4),
         "batch": st.integers(1, 12),
-        "micro_batch": st.integers(1, 3),
+        "micro_batch_size": st.integers(1, 3),
         "processes": st.integers(1, 4),
         "seed": st.integers(0, 5),
     }
 )
 
 
-def batches(run) -> list[list[Slot]]:
+def batches(run) -> list[list[BatchItem]]:
     known = samples(run["count"], run["shapes"])
     return [
-        sample_schedule.global_batch(
-            known, step, epochs=run["epochs"], batch=run["batch"], seed=run["seed"]
+        sample_schedule.plan_global_batch(
+            known, step, epochs=run["epochs"], batch_size=run["batch"], seed=run["seed"]
         )
         for step in range(
-            sample_schedule.optimizer_steps(run["count"], run["epochs"], run["batch"])
+            sample_schedule.count_optimizer_steps(run["count"], run["epochs"], run["batch"])
         )
     ]
 
 
 @given(runs)
-def test_every_sample_is_seen_once_an_epoch_and_epochs_follow_each_other(run) -> None:
-    seen = [slot for slots in batches(run) for slot in slots]
-    assert Counter((slot.sample.sample_id, slot.epoch) for slot in seen) == Counter(
+def test_every_sample_occurs_once_per_epoch_in_consecutive_epochs(run) -> None:
+    seen = [item for items in batches(run) for item in items]
+    assert Counter((item.sample.sample_id, item.epoch) for item in seen) == Counter(
         {(f"s{n}", e): 1 for n in range(run["count"]) for e in range(run["epochs"])}
     )
-    assert [slot.epoch for slot in seen] == sorted(slot.epoch for slot in seen)
+    assert [item.epoch for item in seen] == sorted(item.epoch for item in seen)
 
 
 @given(runs)
-def test_a_batch_is_a_mean_and_covers_the_range_of_levels(run) -> None:
+def test_batch_weights_sum_to_one_and_levels_cover_the_range(run) -> None:
     *whole, last = batches(run)
-    assert all(len(slots) == run["batch"] for slots in whole)
+    assert all(len(items) == run["batch"] for items in whole)
     assert 1 <= len(last) <= run["batch"]
-    for slots in (*whole, last):
-        assert {slot.weight for slot in slots} == {1 / len(slots)}
-        assert all(0 < slot.quantile < 1 for slot in slots)
-        strata = sorted(int(slot.quantile * len(slots)) for slot in slots)
-        assert strata == list(range(len(slots)))
+    for items in (*whole, last):
+        assert {item.weight for item in items} == {1 / len(items)}
+        assert all(0 < item.quantile < 1 for item in items)
+        strata = sorted(int(item.quantile * len(items)) for item in items)
+        assert strata == list(range(len(items)))
 
 
 @given(runs)
-def test_however_a_batch_is_shared_out_it_is_that_batch(run) -> None:
-    for slots in batches(run):
-        shares = sample_schedule.micro_batches(slots, run["processes"], run["micro_batch"])
+def test_splitting_a_batch_preserves_its_items(run) -> None:
+    for items in batches(run):
+        shares = sample_schedule.split_micro_batches(
+            items, run["processes"], run["micro_batch_size"]
+        )
         assert len(shares) == run["processes"]
         assert len({len(share) for share in shares}) == 1
         micros = [micro for share in shares for micro in share]
-        assert {len(micro) for micro in micros} == {run["micro_batch"]}
-        assert all(len({slot.sample.shape for slot in micro}) == 1 for micro in micros)
-        together = Counter(slot for micro in micros for slot in micro if slot.weight)
-        assert together == Counter(slots)
+        assert {len(micro) for micro in micros} == {run["micro_batch_size"]}
+        assert all(len({item.sample.shape for item in micro}) == 1 for micro in micros)
+        together = Counter(item for micro in micros for item in micro if item.weight)
+        assert together == Counter(items)
         # No process computes for nothing while others have two micro batches left.
         fewest = sum(
-            -(-count // run["micro_batch"])
-            for count in Counter(slot.sample.shape for slot in slots).values()
+            -(-count // run["micro_batch_size"])
+            for count in Counter(item.sample.shape for item in items).values()
         )
         assert len(shares[0]) == -(-fewest // run["processes"])
 
 
-def test_order_and_levels_change_with_epoch_and_seed_but_not_with_how_samples_are_listed() -> None:
-    first = sample_schedule.epoch_order(samples(20), 0, 0)
-    assert sample_schedule.epoch_order(samples(20)[::-1], 0, 0) == first
-    assert sample_schedule.epoch_order(samples(20), 1, 0) != first
-    assert sample_schedule.epoch_order(samples(20), 0, 1) != first
+def test_order_and_levels_depend_on_epoch_and_seed_but_not_on_the_order_of_the_list() -> None:
+    first = sample_schedule.shuffle_epoch(samples(20), 0, 0)
+    assert sample_schedule.shuffle_epoch(samples(20)[::-1], 0, 0) == first
+    assert sample_schedule.shuffle_epoch(samples(20), 1, 0) != first
+    assert sample_schedule.shuffle_epoch(samples(20), 0, 1) != first
 
     def batch(step: int = 0, seed: int = 0, turn: int = 1) -> dict[str, float]:
-        slots = sample_schedule.global_batch(
-            samples(20)[::turn], step, epochs=2, batch=20, seed=seed
+        items = sample_schedule.plan_global_batch(
+            samples(20)[::turn], step, epochs=2, batch_size=20, seed=seed
         )
-        return {slot.sample.sample_id: slot.quantile for slot in slots}
+        return {item.sample.sample_id: item.quantile for item in items}
 
     assert batch(turn=-1) == batch()
     assert batch(step=1) != batch()
     assert batch(seed=1) != batch()
 
 
-def test_a_sample_meets_all_levels_over_the_epochs() -> None:
-    # As many slots as samples: without strata of their own keys each would keep its part.
+def test_a_sample_covers_all_levels_over_the_epochs() -> None:
+    # As many items as samples: without strata of their own keys each would keep its part.
     quantiles = [
-        slot.quantile
+        item.quantile
         for step in range(400)
-        for slot in sample_schedule.global_batch(samples(4), step, epochs=400, batch=4, seed=0)
-        if slot.sample.sample_id == "s0"
+        for item in sample_schedule.plan_global_batch(
+            samples(4), step, epochs=400, batch_size=4, seed=0
+        )
+        if item.sample.sample_id == "s0"
     ]
     for share in (0.1, 0.5, 0.9):
         assert sum(q < share for q in quantiles) / 400 == pytest.approx(share, abs=0.08)
 
 
-def test_the_mean_level_of_a_batch_varies_far_less_than_that_of_free_draws() -> None:
+def test_the_mean_level_of_a_batch_varies_far_less_than_with_independent_draws() -> None:
     means = [
-        statistics.fmean(slot.quantile for slot in slots)
-        for slots in (
-            sample_schedule.global_batch(samples(16), step, epochs=200, batch=16, seed=0)
+        statistics.fmean(item.quantile for item in items)
+        for items in (
+            sample_schedule.plan_global_batch(samples(16), step, epochs=200, batch_size=16, seed=0)
             for step in range(200)
         )
     ]

@@ -1,4 +1,4 @@
-"""Stage ``lora`` for real: DeepSpeed in child processes on a tiny random Wan."""
+"""Stage ``lora`` end to end: DeepSpeed in child processes on a tiny random Wan."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mimix_core.tables import LORA
 from mimix_core.training import checkpoint, sample_schedule, stage
 from mimix_core.training.launcher import run_job
 from mimix_core.wan import safetensors_io
-from tests.training import made
+from tests.training import factories
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ ADAPTER = "pytorch_lora_weights.safetensors"
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory, transformer_folder: Path) -> stage.LoraInputs:
-    return made.stage_inputs(tmp_path_factory.mktemp("inputs"), transformer_folder)
+    return factories.stage_inputs(tmp_path_factory.mktemp("inputs"), transformer_folder)
 
 
 def killed_at(step: int, *, rank: int = 0) -> Callable[[int, int, str], None]:
@@ -56,32 +56,32 @@ def log(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_killed_after_10_of_20_steps_and_started_again_gives_the_same_bytes(
+def test_a_run_killed_after_10_of_20_steps_resumes_with_the_same_bytes(
     inputs: stage.LoraInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The straight run is in this process, the other in two, without home folder or compiler."""
-    settings = made.SETTINGS.model_copy(update={"micro_batch": 2, "ema_decay": 0.9})
-    planned = stage.plan(inputs, settings, tmp_path / "straight")
+    settings = factories.SETTINGS.model_copy(update={"micro_batch_size": 2, "ema_decay": 0.9})
+    planned = stage.plan_training(inputs, settings, tmp_path / "straight")
     straight = planned.job.model_copy(update={"rendezvous": tmp_path / "rendezvous"})
-    assert len(made.train_here(straight)) == 21
+    assert len(factories.train_here(straight)) == 21
 
     monkeypatch.setenv("HOME", "/nonexistent")
     monkeypatch.setenv("PATH", "/nonexistent")
     kept = inputs.model_copy(update={"checkpoints": tmp_path / "checkpoints"})
     store = Store(tmp_path / "store")
     with (
-        progress.listening(killed_at(11)),
-        pytest.raises(Transient, match=r"training process 0 was ended by SIGKILL"),
+        progress.progress_listener(killed_at(11)),
+        pytest.raises(Transient, match=r"training process 0 was killed by SIGKILL"),
     ):
         run_stage(store, stage.STAGE, kept, settings)
     folder = stage.run_folder(kept, settings)
     assert folder is not None
-    found = checkpoint.newest(folder, pytest.fail)
+    found = checkpoint.latest_checkpoint(folder, pytest.fail)
     assert found is not None
     assert found.step == 10
 
     heard: list[int] = []
-    with progress.listening(lambda done, *_: heard.append(done)):
+    with progress.progress_listener(lambda done, *_: heard.append(done)):
         ref = run_stage(store, stage.STAGE, kept, settings).ref
     assert heard == list(range(11, 22))
     for name in (ADAPTER, "pytorch_lora_weights_ema.safetensors", "log.jsonl"):
@@ -116,33 +116,33 @@ def assert_rows(ref: TableRef) -> None:
 def test_two_processes_train_as_one_does(
     inputs: stage.LoraInputs, tmp_path: Path, zero_stage: int
 ) -> None:
-    alone = made.SETTINGS.model_copy(update={"epochs": 2, "validate_every": 3})
-    planned = stage.plan(inputs, alone, tmp_path / "one")
+    alone = factories.SETTINGS.model_copy(update={"epochs": 2, "validation_interval": 3})
+    planned = stage.plan_training(inputs, alone, tmp_path / "one")
     one = planned.job.model_copy(update={"rendezvous": tmp_path / "rendezvous"})
-    made.train_here(one)
-    shared = {"processes": 2, "zero_stage": zero_stage, "micro_batch": 2}
+    factories.train_here(one)
+    shared = {"num_processes": 2, "zero_stage": zero_stage, "micro_batch_size": 2}
     settings = alone.model_copy(update=shared)
     two = run_stage(Store(tmp_path / "store"), stage.STAGE, inputs, settings).ref
     assert_same_training(one.out, two.folder)
 
 
 @pytest.mark.e2e
-def test_a_run_of_two_processes_that_lost_one_goes_on_in_one(
+def test_a_run_of_two_processes_that_lost_one_resumes_with_one(
     inputs: stage.LoraInputs, tmp_path: Path
 ) -> None:
-    planned = stage.plan(inputs, made.SETTINGS, tmp_path / "straight")
+    planned = stage.plan_training(inputs, factories.SETTINGS, tmp_path / "straight")
     straight = planned.job.model_copy(update={"rendezvous": tmp_path / "rendezvous"})
-    made.train_here(straight)
+    factories.train_here(straight)
     kept = inputs.model_copy(update={"checkpoints": tmp_path / "checkpoints"})
-    two = made.SETTINGS.model_copy(update={"processes": 2, "zero_stage": 2})
+    two = factories.SETTINGS.model_copy(update={"num_processes": 2, "zero_stage": 2})
     with (
-        progress.listening(killed_at(7, rank=1)),
-        pytest.raises(Transient, match="training process 1 was ended by SIGKILL"),
+        progress.progress_listener(killed_at(7, rank=1)),
+        pytest.raises(Transient, match="training process 1 was killed by SIGKILL"),
     ):
         run_stage(Store(tmp_path / "store"), stage.STAGE, kept, two)
     heard: list[int] = []
-    with progress.listening(lambda done, *_: heard.append(done)):
-        ref = run_stage(Store(tmp_path / "store"), stage.STAGE, kept, made.SETTINGS).ref
+    with progress.progress_listener(lambda done, *_: heard.append(done)):
+        ref = run_stage(Store(tmp_path / "store"), stage.STAGE, kept, factories.SETTINGS).ref
     assert heard[0] == 6
     assert_same_training(straight.out, ref.folder)
 
@@ -150,20 +150,20 @@ def test_a_run_of_two_processes_that_lost_one_goes_on_in_one(
 PARENT = """
 import sys
 from pathlib import Path
-from mimix_core import progress
+from mimix_core.engine import progress
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.training import stage
-from tests.training import made
+from tests.training import factories
 inputs = stage.LoraInputs.model_validate_json(Path(sys.argv[1]).read_bytes())
-with progress.listening(lambda done, *_: print(done, flush=True)):
-    run_stage(Store(Path(sys.argv[2])), stage.STAGE, inputs, made.SETTINGS)
+with progress.progress_listener(lambda done, *_: print(done, flush=True)):
+    run_stage(Store(Path(sys.argv[2])), stage.STAGE, inputs, factories.SETTINGS)
 """
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_ended_from_outside_leaves_a_checkpoint_of_its_last_step(
+def test_a_terminated_run_leaves_a_checkpoint_of_its_last_step(
     inputs: stage.LoraInputs, tmp_path: Path, number: signal.Signals
 ) -> None:
     """SIGTERM is passed on; SIGKILL is noticed by the processes left behind."""
@@ -182,10 +182,10 @@ def test_a_run_that_is_ended_from_outside_leaves_a_checkpoint_of_its_last_step(
         pass
     parent.send_signal(number)
     assert parent.wait(120) == -number
-    folder = stage.run_folder(kept, made.SETTINGS)
+    folder = stage.run_folder(kept, factories.SETTINGS)
     assert folder is not None
-    with checkpoint.held(folder, 60):  # until the processes left behind are gone
-        found = checkpoint.newest(folder, pytest.fail)
+    with checkpoint.lock_run(folder, 60):  # until the processes left behind are gone
+        found = checkpoint.latest_checkpoint(folder, pytest.fail)
     assert found is not None
     # Checkpoints are due after 5 and 10 steps only.
     assert found.step in (7, 8, 9)
@@ -197,49 +197,51 @@ def assert_same_training(one: Path, two: Path) -> None:
         for name in ("train_loss", "grad_norm", "lr", "val_loss", "held_out_loss"):
             if name in ours:
                 assert theirs[name] == pytest.approx(ours[name], rel=1e-3), (ours["step"], name)
-    weights = [safetensors_io.read(folder / ADAPTER) for folder in (one, two)]
+    weights = [safetensors_io.read_tensors(folder / ADAPTER) for folder in (one, two)]
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor, weights[1][name], atol=2e-3), name
 
 
-def test_how_work_is_shared_out_is_no_part_of_a_runs_folder(
+def test_the_run_folder_does_not_depend_on_the_distribution_of_work(
     inputs: stage.LoraInputs, tmp_path: Path
 ) -> None:
     kept = inputs.model_copy(update={"checkpoints": tmp_path})
 
     def folder(**changed) -> Path | None:
-        return stage.run_folder(kept, made.SETTINGS.model_copy(update=changed))
+        return stage.run_folder(kept, factories.SETTINGS.model_copy(update=changed))
 
     first = folder()
     assert first is not None
     assert first.parent == tmp_path
-    assert folder(processes=2, micro_batch=2, zero_stage=3, threads=7, device="cuda") == first
-    assert folder(checkpoint_every=1, keep_checkpoints=9) == first
+    assert (
+        folder(num_processes=2, micro_batch_size=2, zero_stage=3, threads=7, device="cuda") == first
+    )
+    assert folder(checkpoint_interval=1, keep_checkpoints=9) == first
     assert folder(learning_rate=1.0) != first
     assert folder(seed=1) != first
-    assert stage.run_folder(inputs, made.SETTINGS) is None
+    assert stage.run_folder(inputs, factories.SETTINGS) is None
 
 
-def test_parts_of_another_backbone_are_refused(inputs: stage.LoraInputs, tmp_path: Path) -> None:
+def test_inputs_of_another_backbone_are_rejected(inputs: stage.LoraInputs, tmp_path: Path) -> None:
     other = inputs.model_copy(update={"backbone_name": "wan2.1-t2v-14b"})
     with pytest.raises(BadInput, match=r"made with tiny-random-wan, not wan2.1-t2v-14b"):
-        stage.run(other, made.SETTINGS, tmp_path)
+        stage.run(other, factories.SETTINGS, tmp_path)
 
 
-def test_nothing_to_train_on_is_refused(inputs: stage.LoraInputs, tmp_path: Path) -> None:
+def test_an_empty_training_set_is_rejected(inputs: stage.LoraInputs, tmp_path: Path) -> None:
     bare = inputs.model_copy(update={"latents": ()})
-    with pytest.raises(BadInput, match="none of 15 samples can be trained on"):
-        stage.run(bare, made.SETTINGS, tmp_path)
+    with pytest.raises(BadInput, match="none of 15 samples can be used for training"):
+        stage.run(bare, factories.SETTINGS, tmp_path)
 
 
 @pytest.mark.e2e
-def test_a_sample_that_only_one_process_meets_and_cannot_read_is_named(
+def test_an_unreadable_sample_in_one_process_is_reported(
     inputs: stage.LoraInputs, tmp_path: Path
 ) -> None:
-    settings = made.SETTINGS.model_copy(update={"processes": 2, "epochs": 1})
-    planned = stage.plan(inputs, settings, tmp_path)
-    slots = sample_schedule.global_batch(planned.job.train, 0, epochs=1, batch=4, seed=0)
-    [first, *_] = sample_schedule.micro_batches(slots, 2, 1)[1]
+    settings = factories.SETTINGS.model_copy(update={"num_processes": 2, "epochs": 1})
+    planned = stage.plan_training(inputs, settings, tmp_path)
+    items = sample_schedule.plan_global_batch(planned.job.train, 0, epochs=1, batch_size=4, seed=0)
+    [first, *_] = sample_schedule.split_micro_batches(items, 2, 1)[1]
     bad = first[0].sample
     gone = bad.latents.model_copy(update={"file": tmp_path / "gone"})
     train = [s.model_copy(update={"latents": gone}) if s == bad else s for s in planned.job.train]

@@ -1,4 +1,4 @@
-"""Where training is shown live: what the settings name and nothing else, nothing sent unasked."""
+"""Experiment trackers: only those in the settings run, and no other data is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from mimix_core.errors import BadInput
 from mimix_core.training import trackers
 from tests.factories import video
-from tests.training.made import SETTINGS
+from tests.training.factories import SETTINGS
 from tests.training.test_run_logger import Bare, finished, job, nowhere, run
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ def hear(event, arguments):
 
 sys.addaudithook(hear)
 from pathlib import Path
-from tests.training.made import SETTINGS
+from tests.training.factories import SETTINGS
 from tests.training.test_run_logger import Bare, finished, job, nowhere, run
 names = tuple(sys.argv[2:])
 shown = SETTINGS.model_copy(update={"trackers": names})
@@ -60,36 +60,36 @@ def run_apart(folder: Path, *names: str, **environment: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_nothing_is_sent_or_even_imported_unless_asked(tmp_path: Path) -> None:
+def test_trackers_are_neither_imported_nor_connected_by_default(tmp_path: Path) -> None:
     found = run_apart(tmp_path, WANDB_API_KEY="0" * 40)
     assert found == {"reached": [], "wandb": False, "tensorboard": False}
     left = {path.name for path in (tmp_path / "journal").iterdir()}
     assert left == {"log.jsonl", "speed.jsonl"}
 
 
-def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_is_not_installed_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda _: None)
     with pytest.raises(BadInput, match=r"tensorboard is not installed.*pip install tensorboard"):
-        trackers.check(["tensorboard"])
+        trackers.check_trackers(["tensorboard"])
 
 
-def test_wandb_without_a_key_is_refused_before_it_could_ask_for_one(
+def test_wandb_without_a_key_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda _: True)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     with pytest.raises(BadInput, match=r"WANDB_API_KEY is not set.*WANDB_MODE=offline"):
-        trackers.check(["wandb"])
+        trackers.check_trackers(["wandb"])
     monkeypatch.setenv("WANDB_MODE", "offline")
-    trackers.check(["wandb"])
+    trackers.check_trackers(["wandb"])
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    trackers.check(["wandb"])
+    trackers.check_trackers(["wandb"])
 
 
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="needs tensorboard")
-def test_tensorboard_shows_each_step_once_however_often_the_run_was_ended(tmp_path: Path) -> None:
+def test_tensorboard_shows_each_step_once_after_interruptions(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     shown = SETTINGS.model_copy(update={"trackers": ("tensorboard",)})
@@ -97,7 +97,7 @@ def test_tensorboard_shows_each_step_once_however_often_the_run_was_ended(tmp_pa
     run(asked, Bare, 0, 5)
     watch = run(asked, Bare, 2, 6)
     finished(watch)
-    events = EventAccumulator(str(asked.journal))
+    events = EventAccumulator(str(asked.log_folder))
     events.Reload()
     assert {"loss/train", "gradient norm", "train by character/Tom", "speed/seconds"} <= set(
         events.Tags()["scalars"]
@@ -114,8 +114,8 @@ def test_tensorboard_shows_a_preview_as_a_strip_of_its_frames(tmp_path: Path) ->
 
     frames_NHWC = np.full((17, 32, 48, 3), 128, dtype=np.uint8)
     video(tmp_path / "preview.mp4", frames_NHWC)
-    board = trackers.TensorBoard(tmp_path / "journal", 0)
-    board.video(50, "preview/0", tmp_path / "preview.mp4")
+    board = trackers.TensorBoardTracker(tmp_path / "journal", 0)
+    board.log_video(50, "preview/0", tmp_path / "preview.mp4")
     board.close()
     events = EventAccumulator(str(tmp_path / "journal"))
     events.Reload()

@@ -1,4 +1,4 @@
-"""One tiny random Wan for all tests of this room."""
+"""Fixture: one tiny random Wan for all tests of this package."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_attention_is_worth_most_and_text_needs_few_bytes() -> None:
 
 
 def test_in_fp8_layers_are_worth_less_and_attention_the_same() -> None:
-    wide = {item.name: place for item in block_activations(WAN_14B)}
+    wide = {item.name: item for item in block_activations(WAN_14B)}
     narrow = {p.name: p for p in block_activations(BlockShape(**{**vars(WAN_14B), "fp8": True}))}
     assert narrow["attn1.to_q"].seconds_per_byte < wide["attn1.to_q"].seconds_per_byte
     assert narrow["attn1.attention"] == wide["attn1.attention"]

@@ -1,4 +1,4 @@
-"""A step made fast is the same step: loss, gradients, names and files."""
+"""Accelerated training steps have the same loss, gradients, parameter names and files."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_loss_and_gradients_are_those_of_diffusers_and_peft(
     assert apart(own, grads) < 1e-5
 
 
-def test_what_is_kept_changes_no_bit(pipeline_folder: Path) -> None:
+def test_saved_activations_change_no_bit(pipeline_folder: Path) -> None:
     loss, grads = step(made_fast(pipeline_folder))
     for budget_gb in (0.0, 0.0003, 0.001):
         own_loss, own = step(made_fast(pipeline_folder, activation_budget_gb=budget_gb))
@@ -101,7 +101,7 @@ def test_what_is_kept_changes_no_bit(pipeline_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("budget_gb", "times"), [(None, 1), (0.0, 2)])
-def test_what_is_kept_is_not_computed_again(
+def test_saved_activations_are_not_recomputed(
     pipeline_folder: Path, budget_gb: float | None, times: int
 ) -> None:
     model = made_fast(pipeline_folder, activation_budget_gb=budget_gb)
@@ -117,7 +117,7 @@ def test_what_is_kept_is_not_computed_again(
 
 
 @pytest.mark.e2e
-def test_a_compiled_block_serves_all_blocks_that_keep_the_same(pipeline_folder: Path) -> None:
+def test_blocks_with_equal_saved_activations_share_a_graph(pipeline_folder: Path) -> None:
     _, grads = step(made_fast(pipeline_folder, activation_budget_gb=0.0))
     model = made_fast(pipeline_folder, activation_budget_gb=0.0)
     torch._dynamo.reset()
@@ -128,14 +128,16 @@ def test_a_compiled_block_serves_all_blocks_that_keep_the_same(pipeline_folder: 
         backend="aot_eager_decomp_partition",
         dynamic=False,
     )
-    model._gradient_checkpointing_func._runners[frozenset()] = compiled
+    model._gradient_checkpointing_func._block_functions[frozenset()] = compiled
     _, own = step(model)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert not torch._dynamo.utils.counters["graph_break"]
     assert apart(own, grads) < 1e-5
 
 
-def test_names_and_the_exported_file_stay_the_same(pipeline_folder: Path, tmp_path: Path) -> None:
+def test_parameter_names_and_the_exported_file_do_not_change(
+    pipeline_folder: Path, tmp_path: Path
+) -> None:
     card = AdapterMetadata(
         base="tiny",
         base_sha256="",
@@ -166,7 +168,7 @@ def test_passes_without_gradients_and_without_adapters_are_the_same(pipeline_fol
         assert abs(loss_of(plain) - with_adapter) > 1e-4
 
 
-def test_without_a_kernel_attention_stays_diffusers_own(pipeline_folder: Path) -> None:
+def test_without_a_kernel_attention_is_diffusers_own(pipeline_folder: Path) -> None:
     model, other = adapted(pipeline_folder), adapted(pipeline_folder)
     processors = [type(module.processor) for module in model.modules() if hasattr(module, "heads")]
     for block in model.blocks:
@@ -199,13 +201,13 @@ def test_in_fp8_a_step_is_nearly_the_same(pipeline_folder: Path) -> None:
     assert {g.dtype for g in own.values()} == {torch.float32}
 
 
-def test_in_fp8_what_is_kept_changes_no_bit(pipeline_folder: Path) -> None:
+def test_in_fp8_saved_activations_change_no_bit(pipeline_folder: Path) -> None:
     _, grads = step(made_fast(pipeline_folder, fp8=True))
     _, own = step(made_fast(pipeline_folder, fp8=True, activation_budget_gb=0.0))
     assert all(torch.equal(own[name], grads[name]) for name in grads)
 
 
-def test_fp8_rounds_each_token_by_its_own_scale() -> None:
+def test_fp8_quantizes_each_token_by_its_own_scale() -> None:
     x = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
     x[3] *= 1e4
     x[5] = 0.0
@@ -222,14 +224,14 @@ def test_fp8_rounds_each_token_by_its_own_scale() -> None:
     assert ((found - wanted).norm() / wanted.norm()).item() < 0.05
 
 
-def test_what_cannot_be_used_is_refused(pipeline_folder: Path) -> None:
+def test_unsupported_settings_are_rejected(pipeline_folder: Path) -> None:
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     with pytest.raises(BadInput, match="cudnn needs a CUDA GPU"):
         select_kernel("cudnn", cpu, 128, "bf16")
     with pytest.raises(BadInput, match="cudnn does not compute in fp32"):
         select_kernel("cudnn", gpu, 128, "fp32")
     assert select_kernel("auto", gpu, 128, "fp32") is None
-    with pytest.raises(BadInput, match="fp8 layers give bf16"):
+    with pytest.raises(BadInput, match="fp8 layers output bf16"):
         fp8.check_fp8_support(gpu, "fp32")
     model = lora.load_transformer(pipeline_folder / "transformer", torch.float32)
     from peft import LoraConfig

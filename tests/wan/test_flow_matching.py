@@ -1,4 +1,4 @@
-"""Wan's rules, to the letter."""
+"""Flow matching follows Wan's definition exactly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ distributions = st.builds(
 
 
 @given(levels, levels, shifts)
-def test_the_shift_keeps_ends_and_order(low: float, high: float, shift: float) -> None:
+def test_the_shift_preserves_ends_and_order(low: float, high: float, shift: float) -> None:
     assert flow_matching.shift_sigma(0.0, shift) == 0.0
     assert math.isclose(flow_matching.shift_sigma(1.0, shift), 1.0)
     if low < high:
@@ -38,10 +38,10 @@ def test_the_shift_of_five() -> None:
 
 
 @given(distributions)
-def test_levels_rise_with_their_quantile_and_weigh_one_in_the_mean(
+def test_levels_increase_with_the_quantile_and_their_mean_weight_is_one(
     chosen: NoiseLevelDistribution,
 ) -> None:
-    sigmas = [chosen.at((index + 0.5) / 500) for index in range(500)]
+    sigmas = [chosen.sigma_at((index + 0.5) / 500) for index in range(500)]
     assert sigmas == sorted(sigmas)
     assert 0 < sigmas[0] < sigmas[-1] < 1
     for weighting in ("none", "gaussian"):
@@ -50,17 +50,17 @@ def test_levels_rise_with_their_quantile_and_weigh_one_in_the_mean(
         assert min(weights) >= 0
 
 
-def test_the_logit_normal_is_what_it_says() -> None:
+def test_the_logit_normal_matches_samples() -> None:
     chosen = NoiseLevelDistribution("logit_normal", 3.0, 0.4, 0.7)
     numbers = torch.Generator().manual_seed(0)
     logits = 0.4 + 0.7 * torch.randn(20000, generator=numbers, dtype=torch.float64)
     drawn = sorted(flow_matching.shift_sigma(s, 3.0) for s in torch.sigmoid(logits).tolist())
     for quantile in (0.05, 0.3, 0.5, 0.8, 0.95):
-        assert chosen.at(quantile) == pytest.approx(drawn[int(20000 * quantile)], abs=0.01)
+        assert chosen.sigma_at(quantile) == pytest.approx(drawn[int(20000 * quantile)], abs=0.01)
 
 
 @pytest.mark.parametrize("shift", [1.0, 5.0])
-def test_the_bell_is_diffsynths(shift: float) -> None:
+def test_the_gaussian_weighting_is_diffsynths(shift: float) -> None:
     # Its 1000 levels and weights as set_timesteps(1000) and set_training_weight make them.
     sigmas = torch.linspace(1.0, 0.003 / 1.002, 1000, dtype=torch.float64)
     sigmas = shift * sigmas / (1 + (shift - 1) * sigmas)
@@ -118,7 +118,7 @@ def test_the_timestep_stays_in_fp32() -> None:
     assert oracle.seen["hidden_states"].dtype == torch.bfloat16
 
 
-def test_noise_is_keyed_by_seed_epoch_and_sample() -> None:
+def test_noise_depends_on_seed_epoch_and_sample() -> None:
     def noise(*key):
         return tuple(flow_matching.draw_training_noise(*key, SHAPE).flatten()[:4].tolist())
 
@@ -132,7 +132,7 @@ def test_noise_is_keyed_by_seed_epoch_and_sample() -> None:
     assert tuple(held_out) not in {first, *others}
 
 
-def test_validation_levels_are_the_middles_of_equal_parts() -> None:
+def test_validation_levels_are_midpoints_of_equal_parts() -> None:
     assert flow_matching.validation_sigmas(4, 1.0) == [0.125, 0.375, 0.625, 0.875]
     shifted = flow_matching.validation_sigmas(9, 5.0)
     assert shifted == sorted(shifted)

@@ -1,4 +1,4 @@
-"""How a video is computed: what is faster or smaller is the same video as WanPipeline's."""
+"""Generation: optimizations preserve WanPipeline's video."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mimix_core.wan.generation import adapter_merging, device_plan, sampling, vi
 from mimix_core.wan.generation.device_plan import MemoryEstimate, plan_device
 from mimix_core.wan.lora_formats import Adapter
 from mimix_core.wan.vae import load_vae
-from tests.wan.made_videos import COMPONENTS, PROMPTS, SETTINGS, adapter
 from tests.wan.test_lora import adapted, answer, trained
+from tests.wan.video_inputs import COMPONENTS, PROMPTS, SETTINGS, adapter
 
 pytestmark = pytest.mark.slow
 
@@ -86,14 +86,14 @@ def test_a_video_is_that_of_wanpipeline_with_the_adapter_loaded(
 
 
 @pytest.mark.parametrize("changes", [{"batched_guidance": True}, {"adapter_mode": "unmerged"}])
-def test_what_is_only_computed_otherwise_is_the_same_video(
+def test_execution_settings_do_not_change_the_video(
     pipeline_folder: Path, weights: Adapter, plain: np.ndarray, changes: dict[str, Any]
 ) -> None:
     generator = made(pipeline_folder, weights, **changes)
     assert np.abs(pictures(generator) - plain).max() <= 1
 
 
-def test_every_setting_of_guidance_leads_as_wanpipeline_does(
+def test_every_guidance_setting_matches_wanpipeline(
     pipeline_folder: Path, weights: Adapter, plain: np.ndarray
 ) -> None:
     unguided = [
@@ -106,13 +106,13 @@ def test_every_setting_of_guidance_leads_as_wanpipeline_does(
     assert np.abs(other - plain).max() > 1
 
 
-def test_steps_are_told_as_they_are_done(pipeline_folder: Path, weights: Adapter) -> None:
+def test_steps_are_reported_as_they_complete(pipeline_folder: Path, weights: Adapter) -> None:
     told: list[int] = []
     made(pipeline_folder, weights).frames(PROMPT, SEED, told.append)
     assert told == [1, 2]
 
 
-def test_tiles_make_the_same_picture_but_for_what_looks_further(pipeline_folder: Path) -> None:
+def test_tiles_decode_the_same_frames_except_for_attention(pipeline_folder: Path) -> None:
     """Without the one layer that sees the whole frame, tiles differ near their borders only."""
     vae = load_vae(pipeline_folder / "vae", CPU)
     for layer in vae.decoder.mid_block.attentions:
@@ -131,13 +131,13 @@ def test_tiles_make_the_same_picture_but_for_what_looks_further(pipeline_folder:
     assert off.max() > 1
 
 
-def test_pictures_that_are_no_numbers_are_refused(pipeline_folder: Path) -> None:
+def test_non_finite_frames_are_rejected(pipeline_folder: Path) -> None:
     vae = load_vae(pipeline_folder / "vae", CPU)
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="non-finite values"):
         sampling.decode_latents(vae, torch.full((1, 16, 1, 4, 4), torch.nan))
 
 
-def test_blocks_that_come_and_go_compute_the_same(pipeline_folder: Path) -> None:
+def test_streamed_blocks_compute_the_same(pipeline_folder: Path) -> None:
     def loaded() -> Any:
         transformer = lora.load_transformer(pipeline_folder / "transformer", torch.float32).eval()
         video_generator.accelerate_inference(transformer, SETTINGS, CPU, streamed=False)
@@ -184,7 +184,7 @@ def module_weight(transformer: Any, layer: str) -> torch.Tensor:
     return weight
 
 
-def test_a_merged_adapter_answers_as_one_beside_in_bf16(
+def test_a_merged_adapter_matches_an_unmerged_one_in_bf16(
     pipeline_folder: Path, weights: Adapter
 ) -> None:
     exact = adapted(pipeline_folder)
@@ -245,7 +245,7 @@ def test_more_memory_never_means_more_streaming_or_tiling(
 
 
 @given(needed=NEEDS, free=st.integers(1, 200))
-def test_what_stays_on_the_gpu_has_room_there(needed: MemoryEstimate, free: int) -> None:
+def test_resident_components_fit_on_the_gpu(needed: MemoryEstimate, free: int) -> None:
     found = plan_device(needed, free, "auto", "auto")
     held = needed.vae + (0 if found.streamed else needed.transformer)
     if not found.streamed:
@@ -254,7 +254,7 @@ def test_what_stays_on_the_gpu_has_room_there(needed: MemoryEstimate, free: int)
         assert held + needed.decoding <= free
 
 
-def test_the_14b_is_whole_on_80_gb_and_streamed_on_24(tmp_path: Path) -> None:
+def test_the_14b_is_resident_on_80_gb_and_streamed_on_24(tmp_path: Path) -> None:
     real = model_registry.get_backbone("wan2.1-t2v-14b")
     sizes = {"transformer": 14_288_491_584, "vae": 126_892_531, "text_encoder": 5_680_000_000}
     for name, numbers in sizes.items():

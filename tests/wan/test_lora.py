@@ -1,4 +1,4 @@
-"""The adapter: silent at first, and the only thing that is trained."""
+"""Adapters: no effect at initialization, and the only trained parameters."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_only_adapters_are_trained_in_fp32_even_on_a_bf16_base(pipeline_folder: 
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in names.values())
 
 
-def test_the_start_depends_on_the_seed_alone(pipeline_folder: Path) -> None:
+def test_the_initialization_depends_on_the_seed_alone(pipeline_folder: Path) -> None:
     torch.manual_seed(1)
     first = dict(lora.adapter_parameters(adapted(pipeline_folder)))
     torch.manual_seed(2)
@@ -76,6 +76,6 @@ def test_the_start_depends_on_the_seed_alone(pipeline_folder: Path) -> None:
     assert all(not torch.equal(first[n], other[n]) for n in first if "lora_A" in n)
 
 
-def test_a_target_that_names_no_layer_is_refused(pipeline_folder: Path) -> None:
+def test_a_target_without_a_layer_is_rejected(pipeline_folder: Path) -> None:
     with pytest.raises(BadInput, match="no layer to_qkv"):
         adapted(pipeline_folder, targets=("to_q", "to_qkv"))

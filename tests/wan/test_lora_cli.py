@@ -1,4 +1,4 @@
-"""``mimix lora``: an adapter leaves for another program and comes back as it was."""
+"""``mimix lora``: export an adapter to other layouts and import it unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def trained(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("layout", AdapterLayout)
-def test_an_adapter_goes_to_any_layout_and_comes_back(
+def test_an_adapter_survives_a_round_trip_through_any_layout(
     trained: Path, tmp_path: Path, layout: AdapterLayout
 ) -> None:
     there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
@@ -40,14 +40,14 @@ def test_an_adapter_goes_to_any_layout_and_comes_back(
     assert digest_file(back) == digest_file(trained)
 
 
-def test_show_says_what_an_adapter_was_made_of(trained: Path) -> None:
+def test_show_prints_the_metadata(trained: Path) -> None:
     done = runner.invoke(app, ["lora", "show", str(trained)])
     assert done.exit_code == 0, done.output
     shown = {" ".join(line.replace("│", " ").split()) for line in done.output.splitlines()}
     assert f"base tiny-random-wan, sha256 {'ab' * 32}" in shown
     assert "rank, alpha 4, 6" in shown
     assert "characters Bunny, Tom" in shown
-    assert "weights running mean of the training" in shown
+    assert "weights EMA of the training" in shown
     assert "learning_rate 0.0001" in shown
     assert "prompts [Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]" in shown
 
@@ -59,10 +59,16 @@ def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
     for asked, said in (
         (["show", str(other)], "not a safetensors file"),
         (["import", str(other), "--to", new], "not a safetensors file"),
-        (["export", str(trained), "--to", str(other)], "is there already"),
-        (["export", str(trained), "--ema", "--to", new], "--ema chooses among"),
-        (["export", str(trained), "--to", str(tmp_path / "x.bin")], "cannot become"),
-        (["export", str(trained), "--to", str(tmp_path / "no" / "x.safetensors")], "cannot become"),
+        (["export", str(trained), "--to", str(other)], "already exists"),
+        (["export", str(trained), "--ema", "--to", new], "--ema selects an adapter of a run"),
+        (
+            ["export", str(trained), "--to", str(tmp_path / "x.bin")],
+            "is not a path for a .safetensors file",
+        ),
+        (
+            ["export", str(trained), "--to", str(tmp_path / "no" / "x.safetensors")],
+            "is not a path for a .safetensors file",
+        ),
         (["export", str(tmp_path / "no.yaml"), "--to", new], "no.yaml"),
     ):
         done = runner.invoke(app, ["lora", *asked])

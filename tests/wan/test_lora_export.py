@@ -1,4 +1,4 @@
-"""LoRA files: every layout holds the same adapter, and those who read it read the same weights."""
+"""LoRA files: every layout has the same adapter, and other programs read the same weights."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ in_blocks = [
     alpha=st.sampled_from([0.5, 1.0, 4.0, 7.0]),
     layout=st.sampled_from(AdapterLayout),
 )
-def test_every_adapter_comes_back_bit_by_bit_from_every_layout(layers, rank, alpha, layout) -> None:
+def test_every_layout_preserves_every_bit(layers, rank, alpha, layout) -> None:
     adapter = some_adapter(layers, rank=rank, alpha=alpha)
     written = lora_formats.adapter_to_tensors(adapter, layout)
     assert lora_formats.detect_layout(written, "x") is layout
@@ -149,7 +149,7 @@ def test_diffusers_reads_a_comfyui_file_of_layers_outside_the_blocks() -> None:
     assert same(lora_formats.adapter_from_tensors(read, 4.0, "x"), adapter)
 
 
-def test_names_are_those_that_comfyui_and_musubi_tuner_look_for() -> None:
+def test_names_are_those_that_comfyui_and_musubi_tuner_expect() -> None:
     adapter = some_adapter(["blocks.3.attn2.to_out.0", "blocks.3.ffn.net.0.proj"], alpha=2.0)
     assert sorted(lora_formats.adapter_to_tensors(adapter, AdapterLayout.COMFYUI)) == [
         "diffusion_model.blocks.3.cross_attn.o.alpha",
@@ -177,7 +177,7 @@ def test_names_are_those_that_comfyui_and_musubi_tuner_look_for() -> None:
 
 
 @pytest.mark.parametrize("layout", AdapterLayout)
-def test_files_carry_their_card_and_repeat_byte_by_byte(
+def test_files_have_their_metadata_and_are_reproducible(
     tmp_path: Path, layout: AdapterLayout
 ) -> None:
     adapter, path = some_adapter(in_blocks), tmp_path / "lora.safetensors"
@@ -195,7 +195,7 @@ def test_files_carry_their_card_and_repeat_byte_by_byte(
     assert "device" not in said.settings  # changes nothing in the adapter
 
 
-def test_a_bf16_file_of_someone_else_keeps_its_type() -> None:
+def test_a_bf16_file_from_elsewhere_keeps_its_dtype() -> None:
     adapter = some_adapter(in_blocks)
     pairs = {layer: (a.bfloat16(), b.bfloat16()) for layer, (a, b) in adapter.pairs.items()}
     written = lora_formats.adapter_to_tensors(Adapter(pairs, 4.0), AdapterLayout.KOHYA)
@@ -218,7 +218,7 @@ def spoiled(folder: Path, change) -> Path:
         (lambda t: t.pop("lora_unet_blocks_0_self_attn_q.lora_up.weight"), "one half of its pair"),
         (lambda t: t.update({"lora_te_x.alpha": torch.ones(1)}), "not a LoRA of Wan"),
         (lambda t: t.update({"lora_unet_img_in.alpha": torch.ones(1)}), "lora_unet_img_in"),
-        (lambda t: t.clear(), "holds nothing"),
+        (lambda t: t.clear(), "contains nothing"),
         (
             lambda t: t.update(
                 lora_formats.adapter_to_tensors(
@@ -229,29 +229,29 @@ def spoiled(folder: Path, change) -> Path:
         ),
     ],
 )
-def test_a_file_that_is_no_lora_of_wan_is_refused(tmp_path: Path, change, message: str) -> None:
+def test_a_file_that_is_not_a_wan_lora_is_rejected(tmp_path: Path, change, message: str) -> None:
     path = spoiled(tmp_path, change)
     with pytest.raises(BadInput, match=message) as error:
         lora_export.read_adapter(path)
     assert str(path) in str(error.value)
 
 
-def test_a_file_that_mimix_did_not_make_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_mimix_did_not_write_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     safetensors_io.write_tensors(path, {"a": torch.ones(1)}, {"format": "pt"})
-    with pytest.raises(BadInput, match="not an adapter of MiMix: it has no card"):
+    with pytest.raises(BadInput, match="not a MiMix adapter: its header has no MiMix metadata"):
         lora_export.read_metadata(path)
     safetensors_io.write_tensors(path, {"a": torch.ones(1)}, {"mimix": json.dumps({"base": "x"})})
     with pytest.raises(BadInput, match="another version of MiMix"):
         lora_export.read_metadata(path)
-    with pytest.raises(BadInput, match="there is no such file"):
+    with pytest.raises(BadInput, match="the file does not exist"):
         lora_export.read_metadata(tmp_path / "nowhere.safetensors")
     path.write_bytes(b"PK\3\4 a zip")
     with pytest.raises(BadInput, match="not a safetensors file"):
         lora_export.read_metadata(path)
 
 
-def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_adapter_of_another_base_model_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     lora_export.write_adapter(path, some_adapter(in_blocks), card())
     lora_export.check_base_model(path, "tiny-random-wan", "ab" * 32)
@@ -261,7 +261,7 @@ def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path) -> None:
         lora_export.check_base_model(path, "tiny-random-wan", "0" * 64)
 
 
-def test_a_layer_that_only_diffusers_names_is_refused_for_others() -> None:
+def test_a_layer_without_a_wan_name_cannot_be_exported() -> None:
     adapter = some_adapter(["patch_embedding"])
     with pytest.raises(BadInput, match="patch_embedding has no name in Wan's own code"):
         lora_formats.adapter_to_tensors(adapter, AdapterLayout.COMFYUI)

@@ -1,4 +1,4 @@
-"""Stages ``latents`` and ``embeddings`` give what WanPipeline itself would work with."""
+"""Stages ``latents`` and ``embeddings`` match the inputs of WanPipeline."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def latent_inputs(clips: TableRef, pipeline: Path, **more: object) -> latents_st
             "samples": clips,
             "backbone_name": NAME,
             "vae": file_ref(pipeline / "vae"),
-            "parts": clips.folder.parent / "parts",
+            "partial_results": clips.folder.parent / "parts",
             **more,
         }
     )
@@ -70,7 +70,7 @@ def latent_rows(ref: TableRef) -> dict[str, Row]:
     return {row["sample_id"]: row for row in tables.read(ref.path, LATENTS)}
 
 
-def test_a_latent_is_the_normalised_mean(
+def test_a_latent_is_the_normalized_mean(
     store: Store, clips: TableRef, pipeline_folder: Path
 ) -> None:
     from diffusers import AutoencoderKLWan
@@ -98,13 +98,13 @@ def test_a_latent_is_the_normalised_mean(
     assert torch.allclose(found, expected[0], atol=1e-5)
 
 
-def test_latents_can_be_made_smaller(store: Store, clips: TableRef, pipeline_folder: Path) -> None:
+def test_latents_can_be_resized(store: Store, clips: TableRef, pipeline_folder: Path) -> None:
     settings = LatentSettings(width=32, height=16)
     ref = run_stage(store, latents_stage.STAGE, latent_inputs(clips, pipeline_folder), settings).ref
     assert latent_rows(ref)["good"]["shape"] == [16, 3, 2, 4]
 
 
-def test_each_bucket_is_encoded_and_an_odd_size_fails_alone(
+def test_each_bucket_is_encoded_and_an_unsupported_size_is_a_failed_row(
     store: Store, tmp_path: Path, pipeline_folder: Path
 ) -> None:
     sizes = {"wide": (5, 96, 64), "tall": (5, 64, 96), "square": (5, 80, 80), "odd": (5, 64, 40)}
@@ -151,13 +151,13 @@ def test_a_span_encodes_its_share_of_the_table(
     assert found[0, 2] | found[2, 5] == found[None]
 
 
-def test_latents_of_another_table_are_refused(tmp_path: Path, pipeline_folder: Path) -> None:
+def test_latents_of_another_table_are_rejected(tmp_path: Path, pipeline_folder: Path) -> None:
     captions = table_ref(tmp_path / "captions", CAPTIONS, [])
     with pytest.raises(BadInput, match="made of clips or composites, not of captions"):
         latents_stage.run(latent_inputs(captions, pipeline_folder), LatentSettings(), tmp_path)
 
 
-def test_the_next_clips_are_loaded_while_one_is_worked_on() -> None:
+def test_the_next_clips_are_prefetched() -> None:
     from threading import Event
 
     begun = {name: Event() for name in "abcde"}
@@ -186,14 +186,14 @@ def text_inputs(captions: TableRef, pipeline: Path) -> text_embeddings.Embedding
         backbone_name=NAME,
         text_encoder=file_ref(pipeline / "text_encoder"),
         tokenizer=file_ref(pipeline / "tokenizer"),
-        parts=captions.folder.parent / "parts",
+        partial_results=captions.folder.parent / "parts",
     )
 
 
 LONG = f"[Character: Bunny], {'word ' * 700}ends. [scene-style:cartoon]"
 
 
-def test_an_embedding_is_what_the_pipeline_reads(
+def test_an_embedding_matches_the_pipelines(
     store: Store, tmp_path: Path, pipeline_folder: Path
 ) -> None:
     from diffusers import WanPipeline
@@ -219,7 +219,7 @@ def test_an_embedding_is_what_the_pipeline_reads(
     assert store.record(done.ref).notes["captions_cut"] == 1
 
 
-def test_a_variant_embeds_anew_and_nothing_else(
+def test_a_variant_recomputes_embeddings_only(
     store: Store, tmp_path: Path, clips: TableRef, pipeline_folder: Path
 ) -> None:
     captions = caption_table(tmp_path / "captions", {"a": TEXTS[0]})
@@ -242,7 +242,7 @@ tokens = st.lists(st.integers(1, 5), min_size=1, max_size=12)
 
 
 @given(st.dictionaries(st.text(max_size=4), tokens, max_size=30), st.integers(1, 40))
-def test_batches_hold_every_text_once_and_not_too_many_tokens(texts, batch_tokens) -> None:
+def test_batches_have_every_text_once_and_respect_the_token_limit(texts, batch_tokens) -> None:
     batches = list(text_embeddings.batch_by_length(texts, batch_tokens))
     assert sorted(name for batch in batches for name in batch) == sorted(texts)
     for batch in batches:
@@ -252,7 +252,7 @@ def test_batches_hold_every_text_once_and_not_too_many_tokens(texts, batch_token
     assert list(text_embeddings.batch_by_length(shuffled, batch_tokens)) == batches
 
 
-def test_a_batch_gives_what_its_captions_give_alone(pipeline_folder: Path) -> None:
+def test_a_batch_matches_its_captions_alone(pipeline_folder: Path) -> None:
     cpu = torch.device("cpu")
     tokenizer, encoder = text_embeddings.load_text_models(
         pipeline_folder / "tokenizer", pipeline_folder / "text_encoder", cpu
@@ -264,7 +264,7 @@ def test_a_batch_gives_what_its_captions_give_alone(pipeline_folder: Path) -> No
 
 
 @given(st.lists(st.integers(3, 99), max_size=20), st.integers(2, 12))
-def test_a_cut_keeps_the_beginning_and_the_end_mark(ids, max_tokens) -> None:
+def test_truncation_keeps_the_beginning_and_the_end_token(ids, max_tokens) -> None:
     kept = text_embeddings.truncate_tokens([*ids, 1], max_tokens)
     assert len(kept) == min(len(ids) + 1, max_tokens)
     assert kept[-1] == 1

@@ -1,4 +1,4 @@
-"""Long tables are several units, and units are split over processes; the tables stay the same."""
+"""Long tables are split into units and over processes without changing the result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.wan.test_precompute import LONG, NAME, caption_table, latent_inputs, 
 
 
 @given(st.integers(0, 6000))
-def test_the_shares_of_a_table_are_all_of_it_and_each_not_too_long(usable: int) -> None:
+def test_the_units_of_a_table_cover_it_and_respect_the_limit(usable: int) -> None:
     counts = Counts(rows_in=usable + 3, ok=usable, rejected=2, failed=1)
     table = TableRef(
         stage="composites", unit="all", key="k", sha256="s", path=Path("t"), counts=counts

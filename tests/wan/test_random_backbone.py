@@ -1,4 +1,4 @@
-"""The stand-in has Wan's shape, repeats bit by bit, and its components are independent."""
+"""The random backbone has Wan's structure, is reproducible, and its components are independent."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_diffusers_loads_the_folder_as_a_whole(pipeline_folder: Path) -> None:
     assert latents.shape == (1, 16, 21, 2, 4)
 
 
-def test_no_prompt_has_an_unknown_piece(pipeline_folder: Path) -> None:
+def test_no_prompt_has_an_unknown_token(pipeline_folder: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(pipeline_folder / "tokenizer")

@@ -1,4 +1,4 @@
-"""Shards give back what was put in, one sample at a time; a killed unit goes on where it was."""
+"""Shards return the stored tensors one sample at a time; killed units resume."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def numbers(shape: list[int], dtype: torch.dtype = torch.float32, seed: int = 0)
 
 
 @given(contents=st.dictionaries(names, st.tuples(shapes, types), min_size=1, max_size=5))
-def test_a_file_joined_of_parts_gives_back_each(contents, tmp_path_factory) -> None:
+def test_a_merged_file_contains_each_tensor(contents, tmp_path_factory) -> None:
     folder = tmp_path_factory.mktemp("join")
     whole = {name: numbers(*what, seed) for seed, (name, what) in enumerate(contents.items())}
     parts = {}
@@ -56,7 +56,7 @@ def test_a_file_joined_of_parts_gives_back_each(contents, tmp_path_factory) -> N
     assert digest_file(folder / "again") == digest_file(folder / "joined")
 
 
-def test_shards_hold_64_each_and_every_one_is_found(tmp_path: Path) -> None:
+def test_shards_have_64_tensors_and_every_one_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     given = {f"s{n:03d}": numbers([1, 1, 1, 2], seed=n) for n in range(130)}
     with tensor_shards.open_partial_results(tmp_path, "stage", "key") as parts:
@@ -86,23 +86,21 @@ def test_reading_one_sample_does_not_read_the_shard(tmp_path: Path) -> None:
     assert touched < 64 * 256 / 8, "pages; the shard is 16384"
 
 
-def test_what_is_missing_or_not_whole_says_what_to_do(tmp_path: Path) -> None:
+def test_errors_for_missing_or_damaged_tensors_have_a_fix(tmp_path: Path) -> None:
     safetensors_io.write_tensors(tmp_path / "shard", {"s": numbers([1, 2, 3, 4])})
     ref = tensor_shards.TensorRef(file=tmp_path / "shard", key="s", shape=(1, 2, 3, 4))
     for broken in ({"key": "t"}, {"file": tmp_path / "gone"}, {"shape": (2, 1, 3, 4)}):
-        with pytest.raises(BadInput, match="makes it again"):
+        with pytest.raises(BadInput, match="writes it again"):
             tensor_shards.read_latents(ref.model_copy(update=broken))
-    with pytest.raises(BadInput, match="makes it again"):
+    with pytest.raises(BadInput, match="writes it again"):
         tensor_shards.read_text(ref)
     os.truncate(tmp_path / "shard", 100)
-    with pytest.raises(BadInput, match="makes it again"):
+    with pytest.raises(BadInput, match="writes it again"):
         tensor_shards.read_latents(ref)
 
 
 @given(place=st.integers(0, 400), byte=st.integers(0, 255))
-def test_a_part_that_is_not_as_it_was_written_is_not_found(
-    place: int, byte: int, tmp_path_factory
-) -> None:
+def test_a_damaged_partial_result_is_ignored(place: int, byte: int, tmp_path_factory) -> None:
     folder = tmp_path_factory.mktemp("parts")
     with tensor_shards.open_partial_results(folder, "stage", "key") as parts:
         kept = parts.put("s", numbers([4, 4, 2]))
@@ -120,14 +118,14 @@ def test_a_part_that_is_not_as_it_was_written_is_not_found(
         assert parts.get("s") is None
 
 
-def test_sweeping_leaves_what_is_worked_on(tmp_path: Path) -> None:
+def test_removing_stale_results_spares_running_units(tmp_path: Path) -> None:
     with tensor_shards.open_partial_results(tmp_path, "latents", "old") as old:
-        old.keep("s", numbers([1]))
+        old.put("s", numbers([1]))
     with tensor_shards.open_partial_results(tmp_path, "latents", "busy") as busy:
-        busy.keep("s", numbers([1]))
+        busy.put("s", numbers([1]))
         tensor_shards.remove_stale_results(tmp_path, "latents")
-        assert busy.find("s") is not None
-        assert old.find("s") is None
+        assert busy.get("s") is not None
+        assert old.get("s") is None
     assert [path.name for path in (tmp_path / "latents").iterdir()] == ["busy"]
     tensor_shards.remove_stale_results(tmp_path, "latents")
     assert list((tmp_path / "latents").iterdir()) == []
@@ -150,7 +148,7 @@ def files(ref: TableRef) -> dict[str, str]:
     return {p.name: digest_file(p) for p in paths if p.name != Store.RECORD}
 
 
-def test_a_killed_unit_goes_on_and_ends_with_the_same_bytes(
+def test_a_killed_unit_resumes_and_gives_the_same_bytes(
     tmp_path: Path, pipeline_folder: Path
 ) -> None:
     sizes = {f"c{n:02d}": (5, 64, 32) for n in range(24)}
@@ -174,7 +172,7 @@ def test_a_killed_unit_goes_on_and_ends_with_the_same_bytes(
     effort = store.record(ref).runtime_stats
     assert effort["found"] == finished
     assert effort["encoded"] == len(sizes) - finished
-    elsewhere = inputs.model_copy(update={"parts": tmp_path / "no-parts"})
+    elsewhere = inputs.model_copy(update={"partial_results": tmp_path / "no-parts"})
     undisturbed = run_stage(
         Store(tmp_path / "other"), latents_stage.STAGE, elsewhere, LatentSettings()
     )

@@ -1,4 +1,4 @@
-"""The VAE on this project's layers is diffusers' VAE."""
+"""The VAE with this project's convolutions computes the same as diffusers' VAE."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_layers_change_and_parameters_do_not(
     width=st.sampled_from([16, 48]),
     seed=st.integers(0, 9),
 )
-def test_encoding_is_the_same_but_for_rounding(
+def test_encoding_is_the_same_except_for_rounding(
     pair: tuple[AutoencoderKLWan, AutoencoderKLWan],
     batch: int,
     groups: int,
@@ -59,7 +59,7 @@ def test_encoding_is_the_same_but_for_rounding(
     assert torch.allclose(found, wanted, atol=2e-5)
 
 
-def test_decoding_is_the_same_but_for_rounding(
+def test_decoding_is_the_same_except_for_rounding(
     pair: tuple[AutoencoderKLWan, AutoencoderKLWan],
 ) -> None:
     plain, own = pair
@@ -70,10 +70,10 @@ def test_decoding_is_the_same_but_for_rounding(
 
 
 @pytest.mark.parametrize(("frames", "height", "width"), [(4, 16, 16), (5, 24, 16), (5, 16, 20)])
-def test_frames_that_do_not_fit_are_refused(
+def test_unsupported_frame_sizes_are_rejected(
     pair: tuple[AutoencoderKLWan, AutoencoderKLWan], frames: int, height: int, width: int
 ) -> None:
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="does not support"):
         encode_frames(pair[1], np.zeros((frames, height, width, 3), np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Stages ``videos`` and ``samples``: a video a prompt, each failing alone, none made twice."""
+"""Stages ``videos`` and ``samples``: one video per prompt, isolated failures, resumable units."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mimix_core.wan.generation import provenance
 from mimix_core.wan.generation.partial_videos import PartialVideos
 from mimix_core.wan.lora_formats import Adapter
 from tasks.evaluation import MAX_VIDEOS_PER_UNIT, split_prompt_units
-from tests.wan.made_videos import PROMPTS, SETTINGS, adapter, inputs, prompt
+from tests.wan.video_inputs import PROMPTS, SETTINGS, adapter, inputs, prompt
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def digests(ref: TableRef) -> dict[str, str]:
     return {path.name: digest_file(path) for path in paths if path.name != Store.RECORD}
 
 
-def test_videos_repeat_depend_on_prompt_and_adapter_and_say_what_they_are(
+def test_videos_are_reproducible_depend_on_prompt_and_adapter_and_have_provenance(
     tmp_path: Path, pipeline_folder: Path, weights: Adapter
 ) -> None:
     given_ = inputs(pipeline_folder, tmp_path / "1", weights)
@@ -93,7 +93,7 @@ def test_videos_repeat_depend_on_prompt_and_adapter_and_say_what_they_are(
     assert rows(without)["two"]["sha256"] != made["two"]["sha256"]
 
 
-def test_a_unit_goes_on_with_the_videos_that_are_there_and_whole(
+def test_a_unit_resumes_with_the_complete_videos(
     tmp_path: Path, pipeline_folder: Path, weights: Adapter
 ) -> None:
     given_ = inputs(pipeline_folder, tmp_path, weights)
@@ -127,7 +127,7 @@ run_stage(Store(Path(sys.argv[3])), generate.STAGE, inputs, settings)
 
 
 @pytest.mark.e2e
-def test_a_killed_unit_goes_on_and_ends_with_the_same_bytes(
+def test_a_killed_unit_resumes_and_gives_the_same_bytes(
     tmp_path: Path, pipeline_folder: Path, weights: Adapter
 ) -> None:
     many = tuple(prompt(f"p{number}") for number in range(8))
@@ -152,13 +152,13 @@ def test_a_killed_unit_goes_on_and_ends_with_the_same_bytes(
     ref = run_stage(store, videos_stage.STAGE, given_, SETTINGS).ref
     effort = store.record(ref).runtime_stats
     assert (effort["found"], effort["generated"]) == (finished, len(many) - finished)
-    elsewhere = given_.model_copy(update={"parts": tmp_path / "no-parts"})
+    elsewhere = given_.model_copy(update={"partial_results": tmp_path / "no-parts"})
     undisturbed = run_stage(Store(tmp_path / "other"), videos_stage.STAGE, elsewhere, SETTINGS).ref
     assert digests(ref) == digests(undisturbed)
     assert {row["status"] for row in rows(ref).values()} == {"ok"}
 
 
-def test_a_prompt_fails_alone(
+def test_a_failing_prompt_does_not_affect_others(
     store: Store, tmp_path: Path, pipeline_folder: Path, weights: Adapter
 ) -> None:
     """A word whose embedding holds no numbers makes no picture, and no other prompt has it."""
@@ -181,10 +181,10 @@ def test_a_prompt_fails_alone(
     one, two = rows(run_stage(store, videos_stage.STAGE, given_, SETTINGS).ref).values()
     assert one["status"] == "ok"
     assert (two["status"], two["reason"], two["file"]) == ("failed", "generation_failed", "")
-    assert "values that are no numbers" in two["detail"]
+    assert "contains non-finite values" in two["detail"]
 
 
-def test_what_cannot_be_generated_is_refused_before_a_model_is_loaded(
+def test_invalid_inputs_are_rejected_before_a_model_is_loaded(
     tmp_path: Path, pipeline_folder: Path, weights: Adapter
 ) -> None:
     given_ = inputs(pipeline_folder, tmp_path, weights)
@@ -207,12 +207,15 @@ def test_what_cannot_be_generated_is_refused_before_a_model_is_loaded(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("other layers", r"does not fit this transformer: it has no layer blocks\.7\.attn1\.to_q"),
+        (
+            "other layers",
+            r"does not fit this transformer, which has no layer blocks\.7\.attn1\.to_q",
+        ),
         ("other size", r"does not fit this transformer: blocks\.0\.attn1\.to_q is \(96, 96\)"),
-        ("no numbers", r"holds values that are no numbers, in blocks\.0\.attn1\.to_q"),
+        ("no numbers", r"contains non-finite values \(NaN or Inf\) in blocks\.0\.attn1\.to_q"),
     ],
 )
-def test_an_adapter_that_does_not_fit_is_refused(
+def test_an_adapter_that_does_not_fit_is_rejected(
     tmp_path: Path, pipeline_folder: Path, weights: Adapter, change: str, message: str
 ) -> None:
     pairs = dict(weights.pairs)
@@ -228,7 +231,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
         videos_stage.run(given_, SETTINGS, tmp_path)
 
 
-def test_a_kernel_of_another_device_is_refused_by_its_own_key(
+def test_the_error_for_an_unsupported_kernel_names_the_samples_setting(
     tmp_path: Path, pipeline_folder: Path, weights: Adapter
 ) -> None:
     given_ = inputs(pipeline_folder, tmp_path, weights)
@@ -237,7 +240,7 @@ def test_a_kernel_of_another_device_is_refused_by_its_own_key(
         videos_stage.run(given_, settings, tmp_path)
 
 
-def test_each_variant_of_a_prompt_has_the_same_noise_and_other_words(
+def test_each_variant_of_a_prompt_has_the_same_noise_and_another_text(
     tmp_path: Path, pipeline_folder: Path, weights: Adapter
 ) -> None:
     given_ = inputs(pipeline_folder, tmp_path, weights)
@@ -269,7 +272,7 @@ def test_samples_are_the_videos_of_all_units_in_one_table(
         assert row["file"] == f"samples/{row['prompt_id']}.mp4"
     (made[1].folder / "samples" / "two.mp4").write_bytes(b"another video")
     (tmp_path / "out").mkdir()
-    with pytest.raises(StageFailed, match="not what its table says"):
+    with pytest.raises(StageFailed, match="the digest differs from its table's"):
         samples_stage.run(joined, SETTINGS, tmp_path / "out")
 
 
@@ -300,7 +303,7 @@ def test_a_failed_row_stays_in_the_one_table(
 
 
 @given(st.integers(1, 40))
-def test_the_shares_of_the_prompts_are_all_of_them_in_order(count: int) -> None:
+def test_the_units_of_prompts_cover_all_of_them_in_order(count: int) -> None:
     names = [VideoPrompt.model_construct(id=f"p{number}") for number in range(count)]
     found = split_prompt_units(names)
     assert [one for _, share in found for one in share] == names
@@ -332,7 +335,7 @@ RECIPE = provenance.VideoProvenance(
 
 
 @given(whole=st.binary(min_size=1, max_size=64), left=st.integers(0, 63), seed=st.integers(0, 9))
-def test_only_a_whole_video_of_that_recipe_is_found(
+def test_only_a_complete_video_of_that_provenance_is_found(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, left: int, seed: int
 ) -> None:
     kept = PartialVideos(tmp_path_factory.mktemp("kept"))
@@ -345,11 +348,11 @@ def test_only_a_whole_video_of_that_recipe_is_found(
     assert kept.get(RECIPE) is None
 
 
-def test_a_video_of_others_has_no_recipe(tmp_path: Path) -> None:
+def test_other_videos_have_no_provenance(tmp_path: Path) -> None:
     import numpy as np
 
     provenance.write_video(tmp_path / "plain.mp4", np.zeros((2, 16, 16, 3), np.uint8))
-    with pytest.raises(BadInput, match="holds no recipe"):
+    with pytest.raises(BadInput, match="has no provenance"):
         provenance.read_provenance(tmp_path / "plain.mp4")
     (tmp_path / "text.mp4").write_bytes(b"no video")
     with pytest.raises(BadInput, match="cannot be opened"):
@@ -357,7 +360,7 @@ def test_a_video_of_others_has_no_recipe(tmp_path: Path) -> None:
 
 
 @given(words=st.text(max_size=200))
-def test_any_prompt_is_read_back_as_it_was(
+def test_any_prompt_is_preserved_in_the_provenance(
     tmp_path_factory: pytest.TempPathFactory, words: str
 ) -> None:
     import numpy as np

@@ -1,4 +1,4 @@
-"""Prompts are several units over processes, and one table in the end: through Prefect itself."""
+"""Units of prompts run in several processes through Prefect and give one table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mimix_core.wan import videos_stage
 from tasks import evaluation
 from tasks.base import Run
 from tasks.training import PreparedBackbone
-from tests.wan.made_videos import COMPONENTS, NAME, SETTINGS, adapter, inputs, prompt
+from tests.wan.video_inputs import COMPONENTS, NAME, SETTINGS, adapter, inputs, prompt
 
 pytestmark = pytest.mark.e2e
 
@@ -49,7 +49,7 @@ def workspace(folder: Path, prompts: Path) -> Workspace:
     return Workspace(config, Library.model_construct(shows=(show,)), Store(folder / "store"), ())
 
 
-def test_units_of_prompts_become_one_table_as_if_they_were_one(
+def test_units_of_prompts_give_the_same_table_as_one_unit(
     prefect_server: None,
     tmp_path: Path,
     pipeline_folder: Path,

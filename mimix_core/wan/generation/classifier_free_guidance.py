@@ -28,17 +28,17 @@ class BatchedCFG(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        found: torch.dtype = self.transformer.dtype
-        return found
+        dtype: torch.dtype = self.transformer.dtype
+        return dtype
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = self.transformer.device
-        return found
+        device: torch.device = self.transformer.device
+        return device
 
     def cache_context(self, name: str, **step: Any) -> AbstractContextManager[Any]:
-        found: AbstractContextManager[Any] = self.transformer.cache_context(name, **step)
-        return found
+        context: AbstractContextManager[Any] = self.transformer.cache_context(name, **step)
+        return context
 
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""Another model comes in by an entry, and one of another kind by an entry and its rules."""
+"""Another model is one registry entry; another architecture is an entry and an interface."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mimix_core.wan import (
     tensor_shards,
     text_embeddings,
 )
-from tests.wan import blocks_of_colour
+from tests.wan import color_block_backbone
 from tests.wan.conftest import CAPTIONS
 from tests.wan.test_precompute import caption_table, made
 
@@ -82,7 +82,7 @@ def precompute(
     )
 
 
-def test_wan_2_2_with_its_own_vae_goes_the_whole_way(
+def test_wan_2_2_with_its_own_vae_is_encoded_trained_and_sampled(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffusers import WanPipeline
@@ -140,10 +140,10 @@ def test_one_timestep_for_all_tokens_is_a_single_timestep(pipeline_folder: Path)
     assert torch.allclose(single, each, atol=1e-5)
 
 
-def test_a_model_of_another_kind_needs_an_entry_and_its_rules(
+def test_another_architecture_needs_an_entry_and_an_interface(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = blocks_of_colour.ENTRY
+    entry = color_block_backbone.ENTRY
     monkeypatch.setitem(model_registry.BACKBONES, entry.name, entry)
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text('{"side": 4}')

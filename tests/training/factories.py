@@ -14,9 +14,14 @@ from mimix_core.engine.artifacts import TableRef, file_ref
 from mimix_core.settings import LoraSettings
 from mimix_core.tables import DATASET, EMBEDDINGS, LATENTS, ok
 from mimix_core.training import stage
-from mimix_core.training.worker_messages import Finished, Job, Progress, Sample
+from mimix_core.training.worker_messages import (
+    FinishedMessage,
+    ProgressMessage,
+    TrainingJob,
+    TrainingSample,
+)
 from mimix_core.wan import safetensors_io
-from mimix_core.wan.adapter_metadata import Card
+from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.tensor_shards import TensorRef
 from tests.factories import table_ref
 
@@ -27,15 +32,15 @@ WIDE, TALL = (16, 3, 4, 6), (16, 3, 6, 4)
 SETTINGS = LoraSettings(
     rank=8,
     alpha=8,
-    targets=("to_q", "to_v", "ffn.net.2", "proj_out"),
+    target_modules=("to_q", "to_v", "ffn.net.2", "proj_out"),
     epochs=9,
-    batch=4,
+    global_batch_size=4,
     learning_rate=1e-2,
     warmup_steps=2,
     precision="fp32",
-    validate_every=10,
+    validation_interval=10,
     validation_quantiles=3,
-    checkpoint_every=5,
+    checkpoint_interval=5,
     threads=1,
 )
 """With 9 samples 21 steps, the last one short."""
@@ -46,22 +51,22 @@ def write_latents(path: Path, number: int, shape: tuple[int, ...]) -> TensorRef:
     numbers = torch.Generator().manual_seed(number)
     coarse = torch.randn(1, 16, 2, 2, 2, generator=numbers)
     clean = torch.nn.functional.interpolate(coarse, size=shape[1:], mode="trilinear")[0]
-    safetensors_io.write(path, {"clip": clean})
+    safetensors_io.write_tensors(path, {"clip": clean})
     return TensorRef(file=path, key="clip", shape=shape)
 
 
 def write_text(path: Path) -> TensorRef:
     text = torch.linspace(-1, 1, 5 * 32).reshape(5, 32)
-    safetensors_io.write(path, {"clip": text})
+    safetensors_io.write_tensors(path, {"clip": text})
     return TensorRef(file=path, key="clip", shape=(5, 32))
 
 
-def write_samples(folder: Path, shapes: Sequence[tuple[int, ...]]) -> tuple[Sample, ...]:
+def write_samples(folder: Path, shapes: Sequence[tuple[int, ...]]) -> tuple[TrainingSample, ...]:
     """A sample of each shape."""
     folder.mkdir(parents=True, exist_ok=True)
     text = write_text(folder / "text")
     return tuple(
-        Sample(
+        TrainingSample(
             sample_id=f"clip{number:02d}",
             show="show",
             style="cartoon" if number % 2 else "realistic",
@@ -73,12 +78,12 @@ def write_samples(folder: Path, shapes: Sequence[tuple[int, ...]]) -> tuple[Samp
     )
 
 
-CARD = Card(
+CARD = AdapterMetadata(
     base=NAME,
     base_sha256="0" * 64,
     rank=SETTINGS.rank,
     alpha=SETTINGS.alpha,
-    targets=SETTINGS.targets,
+    targets=SETTINGS.target_modules,
     characters=("Bunny",),
     styles=("cartoon",),
     dataset_sha256="0" * 64,
@@ -183,14 +188,14 @@ def alone() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def train_here(job: Job, stop_asked: Callable[[], bool] = lambda: False) -> list[int]:
+def train_here(job: TrainingJob, stop_asked: Callable[[], bool] = lambda: False) -> list[int]:
     """Run a job in this process; gives the steps it told of."""
     from mimix_core.training import trainer
 
     told: list[int] = []
 
-    def tell(message: Progress | Finished) -> None:
-        if isinstance(message, Progress):
+    def tell(message: ProgressMessage | FinishedMessage) -> None:
+        if isinstance(message, ProgressMessage):
             told.append(message.done)
 
     job.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the stage ``videos`` is given in tests: two prompts, a tiny Wan and a trained adapter."""
+"""Inputs of stage ``videos`` in tests: two prompts, a tiny Wan and a trained adapter."""
 
 from __future__ import annotations
 

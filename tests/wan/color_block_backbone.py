@@ -1,4 +1,4 @@
-"""A backbone of another kind, for tests: its rules are all that is not data."""
+"""A minimal backbone of another architecture, for tests: encode blocks as their mean color."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backbone of another kind: Mochi's transformer, small and random, behind Wan's call."""
+"""A backbone of another architecture: Mochi's transformer, small and random, with Wan's call."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from diffusers import MochiTransformer3DModel
 
-from mimix_core.wan import wan_adapter
-from mimix_core.wan.model_registry import TINY, Network
+from mimix_core.wan import wan_interface
+from mimix_core.wan.model_registry import TINY, NetworkSpec
 
 
 class Mochi(MochiTransformer3DModel):
@@ -39,12 +39,12 @@ def load(folder: Path, dtype: torch.dtype) -> Mochi:
     return found
 
 
-RULES = replace(wan_adapter.RULES, load_transformer=load)
+INTERFACE = replace(wan_interface.INTERFACE, load_transformer=load)
 
 ENTRY = replace(
     TINY,
     name="small-random-mochi",
-    transformer=Network(
+    transformer=NetworkSpec(
         "MochiTransformer3DModel",
         {
             "patch_size": 2,
@@ -59,7 +59,7 @@ ENTRY = replace(
         },
     ),
     lora_targets=("to_q", "to_v", "ff.net.2"),
-    rules=__name__,
+    interface_module=__name__,
 )
 
 

@@ -1,4 +1,4 @@
-"""Stage ``backbone``: what it refuses, and which digests it hands on."""
+"""Stage ``backbone``: rejected folders and the digests of components."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_config(folder: Path, name: str, config: dict[str, object]) -> None:
 
 
 @pytest.mark.slow
-def test_the_stand_in_is_built_below_the_table(store: Store, tmp_path: Path) -> None:
+def test_the_random_backbone_is_built_below_the_table(store: Store, tmp_path: Path) -> None:
     inputs = backbone_stage.BackboneInputs(unit="all", captions=(captions(tmp_path / "c", "A b."),))
     settings = BackboneSettings(name="tiny-random-wan")
     ref = run_stage(store, backbone_stage.STAGE, inputs, settings).ref
@@ -63,7 +63,7 @@ def test_the_stand_in_is_built_below_the_table(store: Store, tmp_path: Path) -> 
     assert "unseen" not in (found["tokenizer"].path / "tokenizer.json").read_text()
 
 
-def test_a_real_backbone_stays_where_it_is(store: Store, tmp_path: Path) -> None:
+def test_a_published_backbone_is_not_copied(store: Store, tmp_path: Path) -> None:
     weights = file_ref(real_folder(tmp_path / "wan"))
     inputs = backbone_stage.BackboneInputs(unit="all", weights=weights)
     ref = run_stage(store, backbone_stage.STAGE, inputs, REAL).ref
@@ -80,7 +80,7 @@ def test_a_real_backbone_stays_where_it_is(store: Store, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", [name for name, b in model_registry.BACKBONES.items() if b.hub_id])
-def test_a_folder_passes_as_the_model_it_is_and_as_no_other(tmp_path: Path, name: str) -> None:
+def test_a_folder_is_accepted_only_as_its_own_model(tmp_path: Path, name: str) -> None:
     folder = real_folder(tmp_path / "wan", model_registry.get_backbone(name))
     for other in model_registry.BACKBONES.values():
         if other.name == name:
@@ -90,7 +90,7 @@ def test_a_folder_passes_as_the_model_it_is_and_as_no_other(tmp_path: Path, name
                 backbone_stage.check_backbone_folder(folder, other)
 
 
-def test_another_size_is_told_apart_in_numbers(tmp_path: Path) -> None:
+def test_the_error_for_another_size_lists_the_numbers(tmp_path: Path) -> None:
     folder = real_folder(tmp_path / "wan", model_registry.get_backbone("wan2.1-t2v-14b"))
     with pytest.raises(BadInput) as caught:
         backbone_stage.check_backbone_folder(folder, SMALL)
@@ -98,7 +98,7 @@ def test_another_size_is_told_apart_in_numbers(tmp_path: Path) -> None:
     assert str(folder / "transformer" / "config.json") in str(caught.value)
 
 
-def test_another_vae_or_class_is_refused(tmp_path: Path) -> None:
+def test_another_vae_or_class_is_rejected(tmp_path: Path) -> None:
     folder = real_folder(tmp_path / "wan")
     write_config(folder, "vae", {"_class_name": "AutoencoderKLWan", "z_dim": 48, "base_dim": 96})
     with pytest.raises(BadInput, match=r"this vae is not .* z_dim is 48, not 16"):
@@ -116,15 +116,15 @@ def test_a_missing_part_is_named(tmp_path: Path, part: str) -> None:
         backbone_stage.check_backbone_folder(folder, SMALL)
 
 
-def test_the_settings_name_every_backbone_and_default_to_the_first_ones_layers() -> None:
-    names = get_args(BackboneSettings.model_fields["name"].annotation)
-    assert set(names) == set(model_registry.BACKBONES)
+def test_the_settings_list_every_backbone_and_default_to_the_first_ones_layers() -> None:
+    built_in, _extension = get_args(BackboneSettings.model_fields["name"].annotation)
+    assert set(get_args(built_in)) == set(model_registry.BACKBONES)
     default = model_registry.get_backbone(BackboneSettings().name)
     assert LoraSettings().target_modules == default.lora_targets
     assert LoraSettings().shift == default.flow_shift
 
 
-def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
+def test_an_unknown_name_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(BadInput, match=r"unknown backbone 'wan3'.*wan2.1-t2v-14b"):
         model_registry.get_backbone("wan3")
 
@@ -141,20 +141,20 @@ def test_a_name_that_is_none_is_refused_with_those_there_are() -> None:
         ("wan2.2-ti2v-5b", 81, 624, 624, "624x624: wan2.2-ti2v-5b takes multiples of 32"),
     ],
 )
-def test_a_size_fits_or_is_told_why_not(
+def test_an_unsupported_size_is_explained(
     name: str, frames: int, width: int, height: int, problem: str | None
 ) -> None:
     assert model_registry.get_backbone(name).size_error(frames, width, height) == problem
 
 
-def test_a_missing_folder_says_how_to_get_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_folder_has_the_download_command(tmp_path: Path) -> None:
     for path in (None, tmp_path / "nowhere"):
         with pytest.raises(MissingModel, match=r"hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers"):
             backbone_stage.resolve_weights_folder(REAL.model_copy(update={"path": path}))
 
 
-def test_the_stand_in_takes_no_path(tmp_path: Path) -> None:
+def test_the_random_backbone_accepts_no_path(tmp_path: Path) -> None:
     tiny = BackboneSettings(name="tiny-random-wan")
     assert backbone_stage.resolve_weights_folder(tiny) is None
-    with pytest.raises(BadInput, match="built, not loaded"):
+    with pytest.raises(BadInput, match="built with random weights, but a path is set"):
         backbone_stage.resolve_weights_folder(tiny.model_copy(update={"path": tmp_path}))
