@@ -21,7 +21,7 @@ def inbox(config: Config) -> RunSummary:
     """Ingest all complete files of the inbox, then curate episodes that are not curated yet.
 
     What there is to do depends only on the inbox and the store, so any run finds all new episodes,
-    and a missed or superfluous run has no effect. Without new episodes there is no task run. Files
+    and a missed or superfluous run has no effect. Without new episodes no task runs. Files
     that arrive during the run are ingested before it ends.
     """
     summary = RunSummary(stages=())

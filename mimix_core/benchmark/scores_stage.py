@@ -82,7 +82,7 @@ def extension_files(settings: ScoreSettings) -> tuple[Path, ...]:
 
 
 def run(inputs: ScoreInputs, settings: ScoreSettings, out: Path) -> StageReport:
-    """Score every video with every metric: one row each, failed when there is no value.
+    """Score every video with every metric: one row each, failed without a value.
 
     Each video is decoded once, and a second time when VBench's dimensions are selected, because
     VBench's readers convert pixels differently. Writes no files. Raises BadInput for an unknown

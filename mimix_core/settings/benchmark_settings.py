@@ -41,8 +41,8 @@ class SampleSettings(FrozenModel):
     num_inference_steps: int = Field(50, ge=1, description="Denoising steps of a video.")
     guidance_scale: float = Field(
         5.0,
-        description="Classifier-free guidance scale; at 1 or less there is no guidance and a "
-        "single forward pass per step.",
+        description="Classifier-free guidance scale; at 1 or less guidance is off, and "
+        "each step is a single forward pass.",
     )
     batched_guidance: bool = Field(
         False,
@@ -82,7 +82,7 @@ class SampleSettings(FrozenModel):
     threads: int = Field(
         2,
         ge=1,
-        description="Number of CPU threads when there is no GPU; affects the order of sums.",
+        description="Number of CPU threads without a GPU; affects the order of sums.",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
         "auto", description="Device of the models; auto uses a GPU if there is one."
@@ -116,7 +116,7 @@ class ScoreSettings(FrozenModel):
     threads: int = Field(
         2,
         ge=1,
-        description="Number of CPU threads when there is no GPU; affects the order of sums.",
+        description="Number of CPU threads without a GPU; affects the order of sums.",
     )
 
 

@@ -47,7 +47,7 @@ class LatentSettings(FrozenModel):
     threads: int = Field(
         2,
         ge=1,
-        description="Number of CPU threads when there is no GPU; affects the order of sums.",
+        description="Number of CPU threads without a GPU; affects the order of sums.",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
         "auto", description="Device of the VAE; auto uses a GPU if there is one."
@@ -80,7 +80,7 @@ class EmbeddingSettings(FrozenModel):
     threads: int = Field(
         2,
         ge=1,
-        description="Number of CPU threads when there is no GPU; affects the order of sums.",
+        description="Number of CPU threads without a GPU; affects the order of sums.",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
         "auto", description="Device of the text encoder; auto uses a GPU if there is one."
@@ -210,7 +210,7 @@ class LoraSettings(FrozenModel):
     threads: int = Field(
         2,
         ge=1,
-        description="Number of CPU threads when there is no GPU; affects the order of sums.",
+        description="Number of CPU threads without a GPU; affects the order of sums.",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
         "auto", description="Device of the training; auto uses GPUs if there are any."

@@ -44,7 +44,7 @@ _STATIC_THRESHOLD = 0.01
 """A camera with less motion over the clip (share of the frame's width) is static."""
 
 _ZOOM_THRESHOLD = 0.02
-"""Relative zoom below which there is no zoom."""
+"""Relative zoom below which the camera counts as not zooming."""
 
 _MAX_ROTATION = 4.0
 """Degrees by which the image may rotate; parallax alone can look like two."""

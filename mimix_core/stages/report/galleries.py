@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,14 @@ from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
 from mimix_core.settings import ReportSettings
 from mimix_core.stages.report import labels, thumbnails
+from mimix_core.stages.report.gallery_views import (
+    ClipView,
+    CompositeView,
+    CutoutView,
+    LinkedVideo,
+    PreviewView,
+    SampleView,
+)
 from mimix_core.stages.report.labels import CaptionSpan
 from mimix_core.stages.report.run_tables import (
     TableEntry,
@@ -43,83 +51,6 @@ VIDEOS_FOLDER = "videos"
 
 PREVIEWS_PER_PROMPT = 4
 """Training steps at which a prompt's preview is shown."""
-
-
-@dataclass(frozen=True)
-class LinkedVideo:
-    """A complete video: its path relative to the page ("" if it was not copied) and its size."""
-
-    path: str
-    size: str
-
-
-@dataclass(frozen=True)
-class ClipView:
-    """A clip with its caption and its dialogue."""
-
-    id: str
-    show: str
-    show_title: str
-    style: str
-    position: str
-    preview: EmbeddedImage
-    caption: tuple[CaptionSpan, ...]
-    missing_caption: str
-    dialogue: str
-
-
-@dataclass(frozen=True)
-class CutoutView:
-    """A character in a clip, and the isolated character (None without a mask)."""
-
-    character: str
-    color: int
-    show_title: str
-    backends: str
-    in_clip: EmbeddedImage
-    isolated: EmbeddedImage | None
-    rejection: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class CompositeView:
-    """A composite with its source, its cutout and its background."""
-
-    character: str
-    color: int
-    character_style: str
-    source_show: str
-    show: str
-    style: str
-    source: EmbeddedImage
-    cutout: EmbeddedImage
-    background: EmbeddedImage
-    result: EmbeddedImage
-    caption: tuple[CaptionSpan, ...]
-    video: LinkedVideo = LinkedVideo("", "")
-
-
-@dataclass(frozen=True)
-class SampleView:
-    """A generated video."""
-
-    prompt: tuple[CaptionSpan, ...]
-    category: str
-    seed: int
-    preview: EmbeddedImage
-    format: str
-    video: LinkedVideo = LinkedVideo("", "")
-
-
-@dataclass(frozen=True)
-class PreviewView:
-    """A prompt's video at one training step."""
-
-    step: int
-    seed: int
-    prompt: tuple[CaptionSpan, ...]
-    preview: EmbeddedImage
 
 
 class Gallery:

@@ -3,7 +3,7 @@
 Faces are detected on every few frames and linked: a face that overlaps one of the frames before
 belongs to the same person, because a clip is one continuous shot. All appearances of a face
 together decide its identity, and only in comparison with every other character of the show: one
-frame of a crying face behind a hand is no evidence, five seconds of it are.
+frame of a crying face behind a hand proves little, five seconds of it do.
 """
 
 from __future__ import annotations
