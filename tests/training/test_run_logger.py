@@ -324,7 +324,7 @@ def test_previews_of_a_resumed_run_equal_those_of_an_uninterrupted_one(
 
 
 def test_previews_without_prompts_or_of_unsupported_length_are_rejected() -> None:
-    with pytest.raises(ValueError, match="no preview_prompts"):
+    with pytest.raises(ValueError, match="preview_prompts is empty"):
         LoraSettings(preview_interval=5)
     with pytest.raises(ValueError, match="4k"):
         LoraSettings(preview_num_frames=16)

@@ -16,7 +16,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
 from mimix_core.wan import lora, model_registry
 from mimix_core.wan.generation import adapter_merging, device_plan, sampling, video_generator
-from mimix_core.wan.generation.device_plan import MemoryEstimate, plan_device
+from mimix_core.wan.generation.device_plan import DevicePlan, MemoryEstimate, plan_device
 from mimix_core.wan.lora_formats import Adapter
 from mimix_core.wan.vae import load_vae
 from tests.wan.test_lora import adapted, answer, trained
@@ -107,9 +107,9 @@ def test_every_guidance_setting_matches_wanpipeline(
 
 
 def test_steps_are_reported_as_they_complete(pipeline_folder: Path, weights: Adapter) -> None:
-    told: list[int] = []
-    made(pipeline_folder, weights).frames(PROMPT, SEED, told.append)
-    assert told == [1, 2]
+    reported: list[int] = []
+    made(pipeline_folder, weights).generate(PROMPT, SEED, reported.append)
+    assert reported == [1, 2]
 
 
 def test_tiles_decode_the_same_frames_except_for_attention(pipeline_folder: Path) -> None:
@@ -191,19 +191,19 @@ def test_a_merged_adapter_matches_an_unmerged_one_in_bf16(
     trained(exact)
     wanted = answer(exact)
     errors = {}
-    for way in ("merged", "unmerged"):
-        settings = SETTINGS.model_copy(update={"precision": "bf16", "adapter": way})
-        transformer, how = video_generator.load_adapted_transformer(
+    for mode in ("merged", "unmerged"):
+        settings = SETTINGS.model_copy(update={"precision": "bf16", "adapter_mode": mode})
+        transformer, stats = video_generator.load_adapted_transformer(
             parts(pipeline_folder),
             weights,
             "",
             settings,
             CPU,
-            video_generator.Placing(False, False, False),
+            DevicePlan(False, False, False),
         )
-        assert how["adapter"] == way
+        assert stats["adapter"] == mode
         found = bf16_answer(transformer)
-        errors[way] = ((found - wanted).norm() / wanted.norm()).item()
+        errors[mode] = ((found - wanted).norm() / wanted.norm()).item()
     assert max(errors.values()) < 0.02
     assert errors["merged"] < 1.5 * errors["unmerged"]
 
@@ -264,12 +264,8 @@ def test_the_14b_is_resident_on_80_gb_and_streamed_on_24(tmp_path: Path) -> None
     )
     assert needed.transformer == pytest.approx(28.6e9, rel=0.01)
     gb = 10**9
-    assert plan_device(needed, 139 * gb, "auto", "auto") == device_plan.DevicePlan(
-        True, False, False
-    )
-    assert plan_device(needed, 79 * gb, "auto", "auto") == device_plan.DevicePlan(
-        True, False, False
-    )
+    assert plan_device(needed, 139 * gb, "auto", "auto") == DevicePlan(True, False, False)
+    assert plan_device(needed, 79 * gb, "auto", "auto") == DevicePlan(True, False, False)
     assert plan_device(needed, 23 * gb, "auto", "auto").streamed
     assert not plan_device(needed, 23 * gb, "auto", "auto").tiled
 

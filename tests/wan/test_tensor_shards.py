@@ -137,9 +137,9 @@ from pathlib import Path
 from mimix_core.settings import LatentSettings
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
-from mimix_core.wan import latents
-inputs = latents.LatentInputs.model_validate_json(Path(sys.argv[1]).read_bytes())
-run_stage(Store(Path(sys.argv[2])), latents.STAGE, inputs, LatentSettings())
+from mimix_core.wan import latents_stage
+inputs = latents_stage.LatentInputs.model_validate_json(Path(sys.argv[1]).read_bytes())
+run_stage(Store(Path(sys.argv[2])), latents_stage.STAGE, inputs, LatentSettings())
 """
 
 

@@ -119,10 +119,10 @@ from pathlib import Path
 from mimix_core.settings import SampleSettings
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
-from mimix_core.wan import generate
-inputs = generate.VideoInputs.model_validate_json(Path(sys.argv[1]).read_bytes())
+from mimix_core.wan import videos_stage
+inputs = videos_stage.VideoInputs.model_validate_json(Path(sys.argv[1]).read_bytes())
 settings = SampleSettings.model_validate_json(Path(sys.argv[2]).read_bytes())
-run_stage(Store(Path(sys.argv[3])), generate.STAGE, inputs, settings)
+run_stage(Store(Path(sys.argv[3])), videos_stage.STAGE, inputs, settings)
 """
 
 
