@@ -1,61 +1,61 @@
-"""Vision-language models behind one protocol: typed questions, kept answers, bounded spending.
+"""Call vision-language models: typed requests, cached responses, rate limits and a budget.
 
-``ask_all`` is the way in. Answers, limits and the ledger of what was spent are files below one
+``run_requests`` is the entry point. Responses, rate limits and the cost ledger are files in one
 folder that all processes of a workspace share.
 """
 
-from mimix_core.vlm.api_keys import api_key
-from mimix_core.vlm.backends import open_backend
-from mimix_core.vlm.client import ask_all
+from mimix_core.vlm.api_keys import read_api_key
+from mimix_core.vlm.backends import create_backend
+from mimix_core.vlm.client import run_requests
 from mimix_core.vlm.json_schema import strict_schema
-from mimix_core.vlm.prices import Estimate, estimate, price_of
+from mimix_core.vlm.prices import CostEstimate, estimate_cost, model_price
 from mimix_core.vlm.protocol import (
-    Backend,
     BadCredentials,
-    BudgetSpent,
-    Image,
-    InvalidReply,
-    Message,
-    Outcome,
-    Question,
+    BudgetExceeded,
+    ChatMessage,
+    ImagePart,
+    InvalidResponse,
     RateLimited,
-    RawReply,
-    Refused,
+    RawResponse,
+    RefusedResponse,
     RejectedRequest,
-    Reply,
-    Text,
-    TruncatedReply,
+    TextPart,
+    TokenUsage,
+    TruncatedResponse,
     Unavailable,
-    Usage,
-    Video,
+    VideoPart,
+    VlmBackend,
     VlmError,
+    VlmOutcome,
+    VlmRequest,
+    VlmResponse,
 )
 
 __all__ = [
-    "Backend",
     "BadCredentials",
-    "BudgetSpent",
-    "Estimate",
-    "Image",
-    "InvalidReply",
-    "Message",
-    "Outcome",
-    "Question",
+    "BudgetExceeded",
+    "ChatMessage",
+    "CostEstimate",
+    "ImagePart",
+    "InvalidResponse",
     "RateLimited",
-    "RawReply",
-    "Refused",
+    "RawResponse",
+    "RefusedResponse",
     "RejectedRequest",
-    "Reply",
-    "Text",
-    "TruncatedReply",
+    "TextPart",
+    "TokenUsage",
+    "TruncatedResponse",
     "Unavailable",
-    "Usage",
-    "Video",
+    "VideoPart",
+    "VlmBackend",
     "VlmError",
-    "api_key",
-    "ask_all",
-    "estimate",
-    "open_backend",
-    "price_of",
+    "VlmOutcome",
+    "VlmRequest",
+    "VlmResponse",
+    "create_backend",
+    "estimate_cost",
+    "model_price",
+    "read_api_key",
+    "run_requests",
     "strict_schema",
 ]

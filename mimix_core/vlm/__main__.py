@@ -1,4 +1,4 @@
-"""The courier process: see ``courier.py``."""
+"""Entry point of the request worker; see ``request_worker.py``."""
 
 from mimix_core.vlm.request_worker import main
 

@@ -1,4 +1,4 @@
-"""Keys: where they come from, and how they stay out of everything that is written."""
+"""Read API keys from the environment, and redact them from messages."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from collections.abc import Mapping
 from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm.protocol import BadCredentials
 
-_OWN_KEYS = {
+_DEFAULT_VARIABLES = {
     "openai": "OPENAI_API_KEY",
     "gemini": "GEMINI_API_KEY",
     "google-generativeai": "GEMINI_API_KEY",
 }
 NO_KEY = "no-key"
-"""Sent to servers that want none: the official clients refuse to send nothing."""
+"""Sent to servers that need no key, because the official clients require one."""
 
 
-def api_key(settings: VlmSettings, environment: Mapping[str, str] | None = None) -> str:
-    """The key from the environment.
+def read_api_key(settings: VlmSettings, environment: Mapping[str, str] | None = None) -> str:
+    """Read the API key from the environment.
 
-    Raises BadCredentials when the variable that should hold it does not.
+    Raises BadCredentials when its variable is not set.
     """
     environment = os.environ if environment is None else environment
     name = settings.api_key_env
     if name is None:
         if settings.base_url is not None:
             return NO_KEY
-        name = _OWN_KEYS[settings.backend]
+        name = _DEFAULT_VARIABLES[settings.backend]
     key = environment.get(name, "").strip()
     if not key:
         raise BadCredentials(
@@ -44,13 +44,13 @@ _LOOKS_LIKE_A_KEY = re.compile(
     r"(?i)(bearer\s+|[?&]key=|api[_-]?key[\"'=: ]+)[^\s\"'&]+|\bsk-[\w*.-]{4,}|\bAIza[\w*-]{8,}"
 )
 _ADDRESS = re.compile(r"https?://\S+")
-LONGEST_MESSAGE = 300
+MAX_MESSAGE_LENGTH = 300
 
 
-def scrub(text: str, key: str) -> str:
-    """A provider's message without the key, and without anything that looks like one; one line."""
+def redact(text: str, key: str) -> str:
+    """Return a provider's message on one line without the key, similar strings and addresses."""
     text = " ".join(text.split())
     if key and key != NO_KEY:
         text = text.replace(key, "***")
     text = _ADDRESS.sub("(address)", text)
-    return _LOOKS_LIKE_A_KEY.sub("***", text)[:LONGEST_MESSAGE]
+    return _LOOKS_LIKE_A_KEY.sub("***", text)[:MAX_MESSAGE_LENGTH]

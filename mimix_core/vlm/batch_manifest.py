@@ -1,8 +1,8 @@
-"""What is with a batch provider, known from files, so that any process can go on with it::
+"""Track the batches at the provider in files, with which any process can continue them::
 
-batches/<key>.json        a manifest: which questions, which batch
-batches/<key>.jsonl       the batch's input, until the batch is there
-batches/<key>.done.json   what it gave besides answers; the manifest is gone then
+batches/<key>.json        the manifest: requests and batch id
+batches/<key>.jsonl       the batch's input, until the batch is created
+batches/<key>.done.json   the failures of a closed batch, in place of its manifest
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.atomic_io import write_whole
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.atomic_io import atomic_write_bytes
 from mimix_core.vlm.protocol import (
-    InvalidReply,
-    Refused,
+    InvalidResponse,
+    RefusedResponse,
     RejectedRequest,
-    TruncatedReply,
+    TokenUsage,
+    TruncatedResponse,
     Unavailable,
-    Usage,
     VlmError,
 )
-from mimix_core.vlm.response_cache import BATCH
+from mimix_core.vlm.response_cache import BATCH_PREFIX
 
 _KINDS: dict[str, type[VlmError]] = {
-    one.kind: one for one in (Refused, TruncatedReply, InvalidReply, RejectedRequest, Unavailable)
+    one.kind: one
+    for one in (RefusedResponse, TruncatedResponse, InvalidResponse, RejectedRequest, Unavailable)
 }
 
 
-class Manifest(Frozen):
-    """A batch. ``asked``: its creation was begun, so it may be there without our knowing its id."""
+class BatchManifest(FrozenModel):
+    """A batch. ``asked``: its creation was requested, so it may exist even without a known id."""
 
     key: str
     digests: tuple[str, ...]
@@ -41,76 +42,80 @@ class Manifest(Frozen):
     batch: str | None = None
 
 
-class Miss(Frozen):
-    """A question of a batch that got no answer. ``usage``: tokens in, of them cached, and out."""
+class BatchFailure(FrozenModel):
+    """A request of a batch that failed. ``usage``: input, cached input and output tokens."""
 
     kind: str
     message: str
     usage: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
-    def of(cls, error: VlmError) -> Miss:
-        """An error of a kind that no batch gives counts as a provider that was not there."""
+    def from_error(cls, error: VlmError) -> BatchFailure:
+        """Store an error; one of an unexpected kind is stored as Unavailable."""
         kind = error.kind if error.kind in _KINDS else Unavailable.kind
-        used = error.usage
-        counts = (used.input_tokens, used.cached_tokens, used.output_tokens)
+        usage = error.usage
+        counts = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
         return cls(kind=kind, message=str(error), usage=counts)
 
-    def error(self) -> VlmError:
-        return _KINDS[self.kind](self.message, Usage(*self.usage))
+    def to_error(self) -> VlmError:
+        """Return the stored error."""
+        return _KINDS[self.kind](self.message, TokenUsage(*self.usage))
 
 
 @dataclass(frozen=True)
-class BatchFiles:
-    """The batches below the folder of the answers, ``root``."""
+class BatchStore:
+    """The files of batches below the cache folder ``root``."""
 
     root: Path
 
     @property
     def folder(self) -> Path:
+        """Return the folder of all batches."""
         return self.root / "batches"
 
     def path(self, key: str, suffix: str) -> Path:
+        """Return a file of a batch."""
         return self.folder / f"{key}{suffix}"
 
-    def begin(self, manifest: Manifest, lines: Iterable[bytes], most_usd: Decimal) -> None:
-        """A new batch: its input, what it may cost at most, and last its manifest."""
+    def create(self, manifest: BatchManifest, lines: Iterable[bytes], max_usd: Decimal) -> None:
+        """Write the files of a new batch: its input, its maximum cost, and its manifest last."""
         with self.path(manifest.key, ".jsonl").open("wb") as input_file:
             input_file.writelines(lines)
-        write_whole(self._risk_path(manifest.key), str(most_usd).encode())
+        atomic_write_bytes(self._reservation_path(manifest.key), str(max_usd).encode())
         self.save(manifest)
 
-    def save(self, manifest: Manifest) -> None:
-        write_whole(self.path(manifest.key, ".json"), manifest.model_dump_json().encode())
+    def save(self, manifest: BatchManifest) -> None:
+        """Write a manifest."""
+        atomic_write_bytes(self.path(manifest.key, ".json"), manifest.model_dump_json().encode())
 
-    def read(self, key: str) -> Manifest | None:
-        """None: it is closed."""
+    def read(self, key: str) -> BatchManifest | None:
+        """Return the manifest of a batch; None if the batch is closed."""
         path = self.path(key, ".json")
-        return Manifest.model_validate_json(path.read_bytes()) if path.exists() else None
+        return BatchManifest.model_validate_json(path.read_bytes()) if path.exists() else None
 
-    def manifests(self) -> Iterator[Manifest]:
-        """Of all batches that are not closed."""
+    def manifests(self) -> Iterator[BatchManifest]:
+        """Yield the manifests of all open batches."""
         for path in sorted(self.folder.glob("*.json")):
             if not path.name.startswith(".") and not path.name.endswith(".done.json"):
                 try:
-                    yield Manifest.model_validate_json(path.read_bytes())
+                    yield BatchManifest.model_validate_json(path.read_bytes())
                 except FileNotFoundError:
-                    continue  # closed a moment ago
+                    continue  # it was just closed
 
-    def close(self, manifest: Manifest, misses: Mapping[str, Miss]) -> None:
-        """From now on the answers and the list of misses are all that there is of the batch."""
-        text = json.dumps({digest: miss.model_dump() for digest, miss in misses.items()})
-        write_whole(self.path(manifest.key, ".done.json"), text.encode())
-        self._risk_path(manifest.key).unlink(missing_ok=True)
+    def close(self, manifest: BatchManifest, failures: Mapping[str, BatchFailure]) -> None:
+        """Write the failures of a finished batch and delete its other files."""
+        text = json.dumps({digest: failure.model_dump() for digest, failure in failures.items()})
+        atomic_write_bytes(self.path(manifest.key, ".done.json"), text.encode())
+        self._reservation_path(manifest.key).unlink(missing_ok=True)
         self.path(manifest.key, ".jsonl").unlink(missing_ok=True)
         self.path(manifest.key, ".json").unlink(missing_ok=True)
 
-    def missed(self, key: str, digest: str) -> VlmError:
-        """Why a closed batch brought no answer to a question."""
-        found = json.loads(self.path(key, ".done.json").read_bytes()).get(digest)
-        if found is None:
-            return Unavailable("the batch ended before the question was answered")
-        return Miss.model_validate(found).error()
+    def failure_of(self, key: str, digest: str) -> VlmError:
+        """Return why a closed batch has no response to a request."""
+        failure = json.loads(self.path(key, ".done.json").read_bytes()).get(digest)
+        if failure is None:
+            return Unavailable("the batch ended before the request was processed")
+        return BatchFailure.model_validate(failure).to_error()
 
-    def _risk_path(self, key: str) -> Path:
-        return self.root / "asking" / f"{BATCH}{key}"
+    def _reservation_path(self, key: str) -> Path:
+        return self.root / "asking" / f"{BATCH_PREFIX}{key}"

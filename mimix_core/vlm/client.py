@@ -1,4 +1,4 @@
-"""Ask many questions: what is known comes from disk, the rest through a courier process."""
+"""Run many requests: cached responses are read from disk, the rest go through a worker process."""
 
 from __future__ import annotations
 
@@ -19,248 +19,258 @@ from pydantic import BaseModel, ValidationError
 from mimix_core.engine import progress
 from mimix_core.errors import BadInput, MimixError, StageFailed
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.api_keys import api_key, scrub
-from mimix_core.vlm.prices import price_of
+from mimix_core.vlm.api_keys import read_api_key, redact
+from mimix_core.vlm.prices import model_price
 from mimix_core.vlm.protocol import (
-    BudgetSpent,
-    M,
-    Outcome,
-    Question,
+    BudgetExceeded,
     RateLimited,
     RejectedRequest,
-    Reply,
+    ResponseT,
     Unavailable,
+    VlmOutcome,
+    VlmRequest,
+    VlmResponse,
 )
 from mimix_core.vlm.request_worker import (
-    Ask,
-    Begin,
-    Broke,
-    Found,
-    Judged,
-    Lost,
-    NoMore,
-    Says,
-    ToJudge,
-    pack,
-    receive,
+    EndOfRequests,
+    FatalError,
+    RequestFailed,
+    RequestSucceeded,
+    SendRequest,
+    StartWorker,
+    StatusUpdate,
+    ValidateResponse,
+    ValidationResult,
+    encode_message,
+    read_message,
 )
-from mimix_core.vlm.response_cache import Answers, Kept
+from mimix_core.vlm.response_cache import CachedResponse, ResponseCache
 
-HEARD_SECONDS = 1.0
-FAILURES_IN_A_ROW = 10
-"""So many questions in a row that the server could not take: it is the server, not the question."""
+POLL_SECONDS = 1.0
+MAX_CONSECUTIVE_FAILURES = 10
+"""After this many failures in a row the cause is the server, not the requests."""
 
 
-def ask_all(
-    questions: Iterable[Question[M]],
+def run_requests(
+    requests: Iterable[VlmRequest[ResponseT]],
     settings: VlmSettings,
-    answers: Path,
+    cache_folder: Path,
     total: int | None = None,
-) -> Iterator[Outcome[M]]:
-    """Outcomes as they are there, in any order; every question gives exactly one.
+) -> Iterator[VlmOutcome[ResponseT]]:
+    """Yield exactly one outcome per request as soon as it is known, in any order.
 
-    Questions are taken from the iterable only as fast as they are asked, in the caller's thread.
-    ``answers``: the folder where answers are kept, the same for all processes of a workspace.
-    ``total``: how many questions there will be, for the progress that is told while waiting.
+    The iterable is consumed in the caller's thread, only as fast as requests are sent.
+    ``cache_folder`` is shared by all processes of a workspace. ``total`` is the number of requests,
+    for progress reports.
 
-    Raises BudgetSpent after the outcomes of all requests under way; BadCredentials and BadInput
-    when nothing can be asked; Unavailable when the server fails one question after another.
-    Whatever ends it, answers that were paid are kept.
+    Raises BudgetExceeded after the outcomes of all requests in flight; BadCredentials and BadInput
+    when no request can be sent; Unavailable after too many consecutive failures. Responses that
+    were paid for are stored in any case.
     """
-    price_of(settings)
+    model_price(settings)
     if settings.mode == "batch" and settings.backend != "openai":
         raise BadInput(
-            f"the backend {settings.backend} has no batch service here",
+            f"batches are not supported for backend {settings.backend}",
             where="mode",
             fix="mode: live",
         )
-    folder = Answers(answers)
-    with_courier = _Asking(settings, folder, total)
+    cache = ResponseCache(cache_folder)
+    worker = _WorkerClient(settings, cache, total)
     try:
-        for question in questions:
-            digest = question.digest(settings.backend, settings.model)
-            kept = folder.read(digest)
-            known = None if kept is None else _outcome(question, kept, cached=True)
-            if known is not None:
-                yield known
+        for request in requests:
+            digest = request.digest(settings.backend, settings.model)
+            cached = cache.read(digest)
+            outcome = None if cached is None else _build_outcome(request, cached, cached=True)
+            if outcome is not None:
+                yield outcome
             else:
-                with_courier.ask(question, digest)
-            yield from with_courier.outcomes()
-            if with_courier.broke is not None:
+                worker.submit(request, digest)
+            yield from worker.outcomes()
+            if worker.fatal_error is not None:
                 break
-        with_courier.no_more()
-        yield from with_courier.outcomes(all_of_them=True)
-        if with_courier.broke is not None:
-            raise with_courier.broke
+        worker.end_requests()
+        yield from worker.outcomes(wait_for_all=True)
+        if worker.fatal_error is not None:
+            raise worker.fatal_error
     finally:
-        with_courier.close()
+        worker.close()
 
 
-def _outcome(question: Question[M], kept: Kept, *, cached: bool) -> Outcome[M] | None:
-    """The outcome of a kept answer; None when the question's model cannot read it."""
+def _build_outcome(
+    request: VlmRequest[ResponseT], response: CachedResponse, *, cached: bool
+) -> VlmOutcome[ResponseT] | None:
+    """Build the outcome of a stored response; None if the request's model rejects it."""
     try:
-        value = question.answer.model_validate_json(kept.text)
+        value = request.response_model.model_validate_json(response.text)
     except ValidationError:
         return None
-    reply = Reply(value, kept.usage, kept.cost_usd, kept.model, cached)
-    return Outcome(question.id, reply, None, kept.attempts, kept.spent_usd)
+    validated = VlmResponse(value, response.usage, response.cost_usd, response.model, cached)
+    return VlmOutcome(request.id, validated, None, response.attempts, response.spent_usd)
 
 
-def _problem(answer: type[BaseModel], text: str) -> str | None:
-    """What is wrong with an answer's text: the first errors, without what the model said."""
+def _validation_problem(model: type[BaseModel], text: str) -> str | None:
+    """Return the first validation errors of a response, without quoting it; None if it is valid."""
     try:
-        answer.model_validate_json(text)
+        model.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[:3]
-        return "the answer is not of the asked form: " + "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in first
+        errors = error.errors(include_input=False, include_url=False)[:3]
+        return "the response does not match its model: " + "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'top level'}: {one['msg']}" for one in errors
         )
     return None
 
 
-class _Asking:
-    """The caller's end of a courier; none is started before the first question for it."""
+class _WorkerClient:
+    """The caller's end of a worker process, which is started with the first request for it."""
 
-    def __init__(self, settings: VlmSettings, answers: Answers, total: int | None) -> None:
-        self._settings, self._answers, self._total = settings, answers, total
-        self._courier: subprocess.Popen[bytes] | None = None
-        self._open = ExitStack()
+    def __init__(self, settings: VlmSettings, cache: ResponseCache, total: int | None) -> None:
+        self._settings, self._cache, self._total = settings, cache, total
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._resources = ExitStack()
         self._log: IO[bytes] | None = None
-        self._heard: queue.Queue[object | None] = queue.Queue()
-        self._writing = threading.Lock()
-        self._pending: dict[int, Question[Any]] = {}
-        self._window = 2 * settings.concurrency + 8
-        self._asked = 0
-        self._done = 0
-        self._failures = 0
-        self._gone = False
-        self.broke: MimixError | None = None
+        self._messages: queue.Queue[object | None] = queue.Queue()
+        self._write_lock = threading.Lock()
+        self._pending: dict[int, VlmRequest[Any]] = {}
+        self._window = 2 * settings.max_concurrency + 8
+        self._submitted = 0
+        self._finished = 0
+        self._consecutive_failures = 0
+        self._stopped = False
+        self.fatal_error: MimixError | None = None
 
-    def ask(self, question: Question[Any], digest: str) -> None:
-        if self._courier is None:
+    def submit(self, request: VlmRequest[Any], digest: str) -> None:
+        """Send a request to the worker process."""
+        if self._worker is None:
             self._start()
-        number = self._asked
-        self._asked += 1
-        # Only what is read here is kept here: the pictures go to the courier.
-        self._pending[number] = replace(question, messages=())
-        bare = replace(question, answer=BaseModel, schema=json.loads(json.dumps(question.schema)))
-        self._send(Ask(number, digest, bare))
+        number = self._submitted
+        self._submitted += 1
+        # Keep only what validation needs: the images are in the message to the worker.
+        self._pending[number] = replace(request, messages=())
+        sent = replace(
+            request, response_model=BaseModel, schema=json.loads(json.dumps(request.schema))
+        )
+        self._send(SendRequest(number, digest, sent))
 
-    def no_more(self) -> None:
-        if self._courier is not None:
-            self._send(NoMore())
+    def end_requests(self) -> None:
+        """Tell the worker that no more requests will follow."""
+        if self._worker is not None:
+            self._send(EndOfRequests())
 
-    def outcomes(self, *, all_of_them: bool = False) -> Iterator[Outcome[Any]]:
-        """Outcomes that are there; waits while more are asked than the window holds.
+    def outcomes(self, *, wait_for_all: bool = False) -> Iterator[VlmOutcome[Any]]:
+        """Yield available outcomes; block while more requests are pending than the window holds.
 
-        ``all_of_them``: waits for every one, of those that still come after the courier broke off.
+        ``wait_for_all``: block until all outcomes are there that the worker still delivers.
         """
-        while self._pending and not self._gone:
+        while self._pending and not self._stopped:
             full = len(self._pending) >= self._window and self._settings.mode == "live"
-            waits = all_of_them or full
+            blocking = wait_for_all or full
             try:
-                message = self._heard.get(timeout=HEARD_SECONDS if waits else 0)
+                message = self._messages.get(timeout=POLL_SECONDS if blocking else 0)
             except queue.Empty:
-                if not waits:
+                if not blocking:
                     return
-                self._say("waiting for answers")
+                self._report_progress("waiting for responses")
                 continue
-            outcome = self._take(message)
+            outcome = self._handle(message)
             if outcome is not None:
-                self._done += 1
+                self._finished += 1
                 yield outcome
 
-    def _take(self, message: object | None) -> Outcome[Any] | None:
+    def _handle(self, message: object | None) -> VlmOutcome[Any] | None:
         match message:
-            case Found(number, kept, new):
-                self._failures = 0
-                outcome = _outcome(self._pending.pop(number), kept, cached=not new)
-                assert outcome is not None, "read before by the same model"
+            case RequestSucceeded(number, response, is_new):
+                self._consecutive_failures = 0
+                outcome = _build_outcome(self._pending.pop(number), response, cached=not is_new)
+                assert outcome is not None, "validated before by the same model"
                 return outcome
-            case Lost(number, error, attempts, spent_usd):
-                question = self._pending.pop(number)
+            case RequestFailed(number, error, attempts, spent_usd):
+                request = self._pending.pop(number)
                 if isinstance(error, Unavailable | RejectedRequest | RateLimited):
-                    self._failures += 1
+                    self._consecutive_failures += 1
                 else:
-                    self._failures = 0
-                if self._failures >= FAILURES_IN_A_ROW and self.broke is None:
-                    self.broke = Unavailable(
-                        f"the server failed {self._failures} questions in a row, the last one "
-                        f"with: {error}"
+                    self._consecutive_failures = 0
+                if (
+                    self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES
+                    and self.fatal_error is None
+                ):
+                    self.fatal_error = Unavailable(
+                        f"the server failed {self._consecutive_failures} requests in a row, the "
+                        f"last one with: {error}"
                     )
-                    self._let_go()
-                return Outcome(question.id, None, error, attempts, spent_usd)
-            case Broke(number, error):
+                    self._stop()
+                return VlmOutcome(request.id, None, error, attempts, spent_usd)
+            case FatalError(number, error):
                 self._pending.pop(number, None)
-                self.broke = self.broke or error
-                if number < 0 or not isinstance(error, BudgetSpent):
-                    self._let_go()
-            case Says(note):
-                self._say(note)
+                self.fatal_error = self.fatal_error or error
+                if number < 0 or not isinstance(error, BudgetExceeded):
+                    self._stop()
+            case StatusUpdate(text):
+                self._report_progress(text)
             case None:
-                self._gone = True
-                if self.broke is None:
-                    self.broke = StageFailed(
-                        f"the process that asks the model died. {self._tail()}"
+                self._stopped = True
+                if self.fatal_error is None:
+                    self.fatal_error = StageFailed(
+                        f"the process that sends requests to the model died. {self._log_tail()}"
                     )
         return None
 
-    def _let_go(self) -> None:
-        """Ask nothing more; the courier takes in what is under way by itself."""
-        self._gone = True
+    def _stop(self) -> None:
+        """Deliver no more outcomes; the worker finishes requests in flight by itself."""
+        self._stopped = True
 
-    def _say(self, note: str) -> None:
-        progress.advance(self._done, self._total or max(self._asked, 1), note)
+    def _report_progress(self, note: str) -> None:
+        progress.report_progress(self._finished, self._total or max(self._submitted, 1), note)
 
     def _start(self) -> None:
-        api_key(self._settings)  # a missing key is told before anything is started
-        self._log = self._open.enter_context(
+        read_api_key(self._settings)  # report a missing key before a process is started
+        self._log = self._resources.enter_context(
             tempfile.TemporaryFile()  # noqa: SIM115 - the stack closes it
         )
-        self._courier = subprocess.Popen(
+        self._worker = subprocess.Popen(
             [sys.executable, "-m", "mimix_core.vlm"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            # Not in the group of the asking process: it may outlive it by a request.
+            # Not in the caller's process group: the worker may outlive it by a request.
             start_new_session=True,
         )
-        self._answers.root.mkdir(parents=True, exist_ok=True)
-        threading.Thread(target=self._listen, args=(self._courier,), daemon=True).start()
-        self._send(Begin(self._settings, self._answers.root))
+        self._cache.root.mkdir(parents=True, exist_ok=True)
+        threading.Thread(target=self._read_messages, args=(self._worker,), daemon=True).start()
+        self._send(StartWorker(self._settings, self._cache.root))
 
-    def _listen(self, courier: subprocess.Popen[bytes]) -> None:
-        assert courier.stdout is not None
-        while (message := receive(courier.stdout)) is not None:
-            if isinstance(message, ToJudge):
-                # Here and not in the caller's thread, which may be busy with the next question.
-                answer = self._pending[message.number].answer
-                self._send(Judged(message.case, _problem(answer, message.text)))
+    def _read_messages(self, worker: subprocess.Popen[bytes]) -> None:
+        assert worker.stdout is not None
+        while (message := read_message(worker.stdout)) is not None:
+            if isinstance(message, ValidateResponse):
+                # In this thread, because the caller's may be busy with the next request.
+                model = self._pending[message.number].response_model
+                problem = _validation_problem(model, message.text)
+                self._send(ValidationResult(message.validation_id, problem))
             else:
-                self._heard.put(message)
-        self._heard.put(None)
+                self._messages.put(message)
+        self._messages.put(None)
 
     def _send(self, message: object) -> None:
-        assert self._courier is not None
-        assert self._courier.stdin is not None
-        with self._writing, suppress(BrokenPipeError, ValueError):
-            # A courier that is gone says so on the other pipe.
-            self._courier.stdin.write(pack(message))
-            self._courier.stdin.flush()
+        assert self._worker is not None
+        assert self._worker.stdin is not None
+        with self._write_lock, suppress(BrokenPipeError, ValueError):
+            # The end of the worker's output reports that it is gone.
+            self._worker.stdin.write(encode_message(message))
+            self._worker.stdin.flush()
 
-    def _tail(self) -> str:
+    def _log_tail(self) -> str:
         assert self._log is not None
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return scrub(" ".join(lines[-3:]), api_key(self._settings))
+        return redact(" ".join(lines[-3:]), read_api_key(self._settings))
 
     def close(self) -> None:
-        """Let the courier go. With nothing under way it is gone at once."""
-        if self._courier is None:
+        """Close the worker's input, which ends it; wait for it if no request is pending."""
+        if self._worker is None:
             return
-        assert self._courier.stdin is not None
-        with self._writing, suppress(BrokenPipeError):
-            self._courier.stdin.close()
+        assert self._worker.stdin is not None
+        with self._write_lock, suppress(BrokenPipeError):
+            self._worker.stdin.close()
         if not self._pending:
-            self._courier.wait()
-        self._open.close()
+            self._worker.wait()
+        self._resources.close()

@@ -1,4 +1,4 @@
-"""What was spent so far, by all processes and over all restarts: one line a paid request."""
+"""Record what was spent, over all processes and restarts: one line per paid request."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 from dataclasses import dataclass
 from decimal import Decimal
 
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput
-from mimix_core.vlm.protocol import BudgetSpent, Usage
-from mimix_core.vlm.response_cache import Answers, Turn, locked
+from mimix_core.vlm.protocol import BudgetExceeded, TokenUsage
+from mimix_core.vlm.response_cache import RequestLock, ResponseCache, file_lock
 
 
-class Line(Frozen):
-    """A paid request; ``total_usd`` is the sum up to and with it."""
+class LedgerEntry(FrozenModel):
+    """A paid request; ``total_usd`` is the running total including it."""
 
     digest: str
     kind: str
@@ -27,26 +27,28 @@ class Line(Frozen):
     at: datetime.datetime
 
 
-LONGEST_LINE = 4096
+MAX_LINE_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """``ledger.jsonl`` in the folder of answers. Lines are only ever added."""
+class CostLedger:
+    """The append-only file ``ledger.jsonl`` in the cache folder."""
 
-    answers: Answers
+    cache: ResponseCache
     budget_usd: Decimal | None
 
     def spent_usd(self) -> Decimal:
-        """All that was ever paid for answers of this folder, of any model."""
-        with locked(self.answers.root / "ledger.jsonl") as descriptor:
-            return _total(descriptor)
+        """Return what was ever spent on responses of this folder, for all models."""
+        with file_lock(self.cache.root / "ledger.jsonl") as descriptor:
+            return _read_total(descriptor)
 
-    def add(self, digest: str, kind: str, model: str, usage: Usage, usd: Decimal | None) -> Decimal:
-        """Note a request that was paid; gives the new total."""
-        with locked(self.answers.root / "ledger.jsonl") as descriptor:
-            total = _total(descriptor) + (usd or 0)
-            line = Line(
+    def record(
+        self, digest: str, kind: str, model: str, usage: TokenUsage, usd: Decimal | None
+    ) -> Decimal:
+        """Append a paid request; return the new total."""
+        with file_lock(self.cache.root / "ledger.jsonl") as descriptor:
+            total = _read_total(descriptor) + (usd or 0)
+            entry = LedgerEntry(
                 digest=digest,
                 kind=kind,
                 model=model[:200],
@@ -57,61 +59,59 @@ class Ledger:
                 total_usd=total,
                 at=datetime.datetime.now(datetime.UTC),
             )
-            # A process that died in the middle of a line left no newline: end it here.
+            # Terminate the incomplete line of a process that died while writing it.
             size = os.fstat(descriptor).st_size
-            broken = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            start = b"\n" if broken else b""
-            os.pwrite(descriptor, start + line.model_dump_json().encode() + b"\n", size)
+            incomplete = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            separator = b"\n" if incomplete else b""
+            os.pwrite(descriptor, separator + entry.model_dump_json().encode() + b"\n", size)
         return total
 
-    def start(self, turn: Turn, most_usd: Decimal | None) -> bool:
-        """Set aside what the next request may cost at most. False: wait for those under way.
+    def reserve(self, lock: RequestLock, max_usd: Decimal | None) -> bool:
+        """Reserve the maximum cost of a request; return False while requests in flight block it.
 
-        Raises BudgetSpent when what is left is not enough, and no request under way can change it.
+        Raises BudgetExceeded when the rest of the budget is too small and no request is in flight.
         """
-        if most_usd is None:
+        if max_usd is None:
             return True
         if self.budget_usd is None:
-            turn.risk(most_usd)
+            lock.reserve_cost(max_usd)
             return True
-        with locked(self.answers.root / "budget.lock"):
-            at_risk = self.answers.at_risk_usd()
-            if self.spent_usd() + at_risk + most_usd <= self.budget_usd:
-                turn.risk(most_usd)
+        with file_lock(self.cache.root / "budget.lock"):
+            reserved = self.cache.total_reserved_usd()
+            if self.spent_usd() + reserved + max_usd <= self.budget_usd:
+                lock.reserve_cost(max_usd)
                 return True
-        if not at_risk:
-            raise self.spent()
+        if not reserved:
+            raise self.budget_exceeded()
         return False
 
-    def sweep(self) -> None:
-        """Count requests whose process died as paid: nobody can tell that they were not."""
-        for digest, usd in self.answers.lost():
-            self.add(digest, "lost", "", Usage(), usd)
+    def record_lost_requests(self) -> None:
+        """Record requests whose process died as paid, because they may have been billed."""
+        for digest, usd in self.cache.find_lost_requests():
+            self.record(digest, "lost", "", TokenUsage(), usd)
 
-    def spent(self) -> BudgetSpent:
-        """The error of a budget that has no room for the next request."""
+    def budget_exceeded(self) -> BudgetExceeded:
+        """Return the error for a budget that does not cover the next request."""
         assert self.budget_usd is not None
         spent = self.spent_usd()
-        return BudgetSpent(
-            f"{spent:.4f} of the {self.budget_usd} US dollars of the budget are spent, and the "
-            "next request may cost more than what is left",
-            fix="raise budget_usd: all answers so far are kept and will not be paid again",
+        return BudgetExceeded(
+            f"{spent:.4f} of the budget of {self.budget_usd} US dollars are spent, and the next "
+            "request may cost more than the rest",
+            fix="raise budget_usd: all responses so far are stored and will not be paid again",
             spent_usd=spent,
             budget_usd=self.budget_usd,
         )
 
 
-def _total(descriptor: int) -> Decimal:
-    """The total of the last whole line. Raises BadInput when no line can be read."""
+def _read_total(descriptor: int) -> Decimal:
+    """Read the total of the last complete line. Raises BadInput when no line is readable."""
     size = os.fstat(descriptor).st_size
-    start = max(0, size - LONGEST_LINE)
+    start = max(0, size - MAX_LINE_BYTES)
     lines = os.pread(descriptor, size - start, start).split(b"\n")
-    whole = [line for line in lines[:-1] if line]
-    for line in reversed(whole):
+    complete = [line for line in lines[:-1] if line]
+    for line in reversed(complete):
         if line.startswith(b'{"digest"') and line.endswith(b"}"):
-            return Line.model_validate_json(line).total_usd
-    if whole:
-        raise BadInput(
-            "the ledger of what was spent cannot be read", where="ledger.jsonl", fix="repair it"
-        )
+            return LedgerEntry.model_validate_json(line).total_usd
+    if complete:
+        raise BadInput("the cost ledger is not readable", where="ledger.jsonl", fix="repair it")
     return Decimal(0)

@@ -1,4 +1,4 @@
-"""A pydantic model's JSON schema in the strict form that providers' structured outputs take."""
+"""Convert a pydantic model to the strict JSON schema of providers' structured outputs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pydantic import BaseModel
 
 from mimix_core.errors import BadInput
 
-# Keywords that OpenAI's strict mode or Gemini do not take. What they would check, reading the
-# answer with the model checks.
-_DROPPED = {
+# Keywords that OpenAI's strict mode or Gemini reject. Validation of the response checks them.
+_UNSUPPORTED = {
     "default",
     "title",
     "minLength",
@@ -23,37 +22,43 @@ _DROPPED = {
 
 
 def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Every object closed and all its fields required; references resolved.
+    """Return the schema with closed objects, all fields required and references resolved.
 
-    Raises BadInput for a model that refers to itself or holds a mapping: it has no strict form.
+    Raises BadInput for a recursive model or one with a mapping, which have no strict form.
     """
     schema = model.model_json_schema()
     strict: dict[str, Any] = _strict(schema, schema.get("$defs", {}), ())
     return strict
 
 
-def _strict(node: Any, known: Mapping[str, Any], within: tuple[str, ...]) -> Any:
+def _strict(node: Any, definitions: Mapping[str, Any], parents: tuple[str, ...]) -> Any:
     if isinstance(node, list):
-        return [_strict(item, known, within) for item in node]
+        return [_strict(item, definitions, parents) for item in node]
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
         name = node["$ref"].rsplit("/", 1)[-1]
-        if name in within:
-            raise BadInput(f"the answer model {name} refers to itself")
-        said = {key: value for key, value in node.items() if key != "$ref"}
-        return _strict({**known[name], **said}, known, (*within, name))
-    found: dict[str, Any] = {}
+        if name in parents:
+            raise BadInput(f"the response model {name} is recursive")
+        overrides = {key: value for key, value in node.items() if key != "$ref"}
+        return _strict({**definitions[name], **overrides}, definitions, (*parents, name))
+    strict: dict[str, Any] = {}
     for key, value in node.items():
         if key == "properties":
-            found[key] = {name: _strict(item, known, within) for name, item in value.items()}
+            strict[key] = {
+                name: _strict(item, definitions, parents) for name, item in value.items()
+            }
         elif key == "const":
-            found["enum"] = [value]
-        elif key not in _DROPPED and key != "$defs":
-            found[key] = value if key in ("enum", "required") else _strict(value, known, within)
-    if found.get("type") == "object":
-        if "properties" not in found:
-            raise BadInput("an answer model may hold no mapping: its schema has no strict form")
-        found["required"] = list(found["properties"])
-        found["additionalProperties"] = False
-    return found
+            strict["enum"] = [value]
+        elif key not in _UNSUPPORTED and key != "$defs":
+            strict[key] = (
+                value if key in ("enum", "required") else _strict(value, definitions, parents)
+            )
+    if strict.get("type") == "object":
+        if "properties" not in strict:
+            raise BadInput(
+                "a response model must not contain a mapping, which has no strict schema"
+            )
+        strict["required"] = list(strict["properties"])
+        strict["additionalProperties"] = False
+    return strict

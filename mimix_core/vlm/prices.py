@@ -1,4 +1,4 @@
-"""What tokens cost, and what a run of many questions will."""
+"""Compute the cost of tokens, and estimate the cost of many requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 
 from mimix_core.errors import BadInput
 from mimix_core.settings.vlm_settings import PriceSettings, VlmSettings
-from mimix_core.vlm.protocol import Image, Question, Text, Usage, Video
+from mimix_core.vlm.protocol import ImagePart, TextPart, TokenUsage, VideoPart, VlmRequest
 
 MILLION = Decimal(1_000_000)
 
@@ -30,19 +30,19 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def price_of(settings: VlmSettings) -> PriceSettings | None:
-    """The price of the settings' model: theirs, else the table's; None when nobody knows it.
+def model_price(settings: VlmSettings) -> PriceSettings | None:
+    """Return the price of the model, from the settings or the price table; None if unknown.
 
-    A dated name (``gpt-4o-2024-08-06``) costs what the model does. A model on another server than
-    the provider's own is never taken for one of the table. Raises BadInput for a budget that
-    cannot be kept because the price is not known.
+    A dated name (``gpt-4o-2024-08-06``) has the price of the undated model. The table does not
+    apply to models on servers other than the provider's. Raises BadInput for a budget without a
+    known price, which could not be enforced.
     """
-    price = settings.price or (_listed(settings.model) if settings.base_url is None else None)
+    price = settings.price or (_table_price(settings.model) if settings.base_url is None else None)
     if price is None and settings.budget_usd is not None:
         raise BadInput(
-            f"a budget is set, but no price of the model {settings.model} is known",
+            f"a budget is set, but the price of the model {settings.model} is unknown",
             where="budget_usd",
-            fix="set `price` (input, cached and output, US dollars for a million tokens)",
+            fix="set `price` (input, cached and output, in US dollars per million tokens)",
         )
     if price is None or settings.mode == "live" or settings.price is not None:
         return price
@@ -52,80 +52,79 @@ def price_of(settings: VlmSettings) -> PriceSettings | None:
     )
 
 
-def _listed(model: str) -> PriceSettings | None:
-    found = _table()["models"].get(_plain(model))
-    if found is None:
+def _table_price(model: str) -> PriceSettings | None:
+    prices = _table()["models"].get(_undated(model))
+    if prices is None:
         return None
     return PriceSettings(
-        input=Decimal(found[0]), cached=Decimal(found[1]), output=Decimal(found[2])
+        input=Decimal(prices[0]), cached=Decimal(prices[1]), output=Decimal(prices[2])
     )
 
 
-def cost(usage: Usage, price: PriceSettings | None) -> Decimal | None:
-    """US dollars for these tokens; None without a price."""
+def compute_cost(usage: TokenUsage, price: PriceSettings | None) -> Decimal | None:
+    """Compute the cost of tokens in US dollars; None without a price."""
     if price is None:
         return None
-    fresh = usage.input_tokens - usage.cached_tokens
+    uncached_tokens = usage.input_tokens - usage.cached_tokens
     return (
-        fresh * price.input
+        uncached_tokens * price.input
         + usage.cached_tokens * price.cached
         + usage.output_tokens * price.output
     ) / MILLION
 
 
-def _plain(model: str) -> str:
-    """A model's name without its date."""
+def _undated(model: str) -> str:
+    """Return a model's name without its date."""
     return re.sub(r"-\d{4}-\d{2}-\d{2}$", "", model.removeprefix("models/"))
 
 
-# By the providers' own rules for pictures of up to 768 pixels, rounded up; a text token is about
-# four letters of English, so that three of them are never too few.
-_LETTERS_A_TOKEN = 3
+# The providers' rules for images of up to 768 pixels, rounded up. A token is about four characters
+# of English text; counting three gives an upper bound.
+_CHARACTERS_PER_TOKEN = 3
 _TILE, _TILE_TOKENS, _BASE_TOKENS = 512, 170, 85
-_GEMINI_PICTURE_TOKENS = 258
+_GEMINI_IMAGE_TOKENS = 258
 _PART_TOKENS = 8
 
 
-def input_tokens(question: Question[Any], settings: VlmSettings) -> int:
-    """An upper guess at the tokens of what is sent. The reply tells the true count."""
-    total = -(-len(json.dumps(question.schema)) // _LETTERS_A_TOKEN)
-    for message in question.messages:
+def estimate_input_tokens(request: VlmRequest[Any], settings: VlmSettings) -> int:
+    """Return an upper estimate of a request's input tokens."""
+    total = -(-len(json.dumps(request.schema)) // _CHARACTERS_PER_TOKEN)
+    for message in request.messages:
         for part in message.parts:
             total += _PART_TOKENS + _part_tokens(part, settings)
     return total
 
 
-def _part_tokens(part: Text | Image | Video, settings: VlmSettings) -> int:
+def _part_tokens(part: TextPart | ImagePart | VideoPart, settings: VlmSettings) -> int:
     match part:
-        case Text(text):
-            return -(-len(text.encode()) // _LETTERS_A_TOKEN)
-        case Image() if settings.backend == "openai":
+        case TextPart(text):
+            return -(-len(text.encode()) // _CHARACTERS_PER_TOKEN)
+        case ImagePart() if settings.backend == "openai":
             tiles = 0
             if part.detail != "low":
-                width, height = _size(part.jpeg)
+                width, height = _image_size(part.jpeg)
                 tiles = min(8, -(-width // _TILE) * -(-height // _TILE))
-            factor = float(_table()["picture_factor"].get(_plain(settings.model), 1))
+            factor = float(_table()["picture_factor"].get(_undated(settings.model), 1))
             return math.ceil((_BASE_TOKENS + _TILE_TOKENS * tiles) * factor)
-        case Image():
-            return _GEMINI_PICTURE_TOKENS
-        case Video():
-            # Each frame is a picture; the sound is 32 tokens a second.
-            return int(_seconds(part) * (_GEMINI_PICTURE_TOKENS * part.fps + 32)) + 300
+        case ImagePart():
+            return _GEMINI_IMAGE_TOKENS
+        case VideoPart():
+            # Each frame counts as an image; the audio as 32 tokens per second.
+            return int(_duration_seconds(part) * (_GEMINI_IMAGE_TOKENS * part.fps + 32)) + 300
 
 
-def _size(jpeg: bytes) -> tuple[int, int]:
-    """Width and height. Raises BadInput for bytes that are no picture."""
-    from PIL import Image as Picture
-    from PIL import UnidentifiedImageError
+def _image_size(jpeg: bytes) -> tuple[int, int]:
+    """Return width and height of a JPEG. Raises BadInput if it is not readable."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Picture.open(io.BytesIO(jpeg)) as picture:
-            return picture.size
+        with Image.open(io.BytesIO(jpeg)) as image:
+            return image.size
     except UnidentifiedImageError:
-        raise BadInput("a picture of a question cannot be read as one") from None
+        raise BadInput("an image of a request is not readable") from None
 
 
-def _seconds(video: Video) -> float:
+def _duration_seconds(video: VideoPart) -> float:
     import av
 
     with av.open(str(video.path)) as container:
@@ -133,38 +132,42 @@ def _seconds(video: Video) -> float:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What ``questions`` questions will take. ``cost_usd`` is None when no price is known.
+class CostEstimate:
+    """The estimated tokens and cost of ``requests`` requests; costs are None without a price.
 
-    ``most_usd``: when every answer is as long as it may be.
+    ``max_usd`` is the cost if every response has the maximum length.
     """
 
-    questions: int
+    requests: int
     input_tokens: int
     output_tokens: int
     cost_usd: Decimal | None
     most_usd: Decimal | None
 
 
-# A caption of a few characters is some 80 tokens of JSON; what reasoning adds is not in it.
-_USUAL_OUTPUT_TOKENS = 120
+# A caption of a few characters is about 80 tokens of JSON; reasoning tokens are not included.
+_TYPICAL_OUTPUT_TOKENS = 120
 
 
-def estimate(sample: Sequence[Question[Any]], count: int, settings: VlmSettings) -> Estimate:
-    """Scale a sample of questions up to ``count``, before any of them is sent.
+def estimate_cost(
+    sample: Sequence[VlmRequest[Any]], count: int, settings: VlmSettings
+) -> CostEstimate:
+    """Estimate the cost of ``count`` requests from a sample, before any of them is sent.
 
-    Nothing is taken as cached by the provider. Raises BadInput for an empty sample.
+    Assumes no input from the provider's cache. Raises BadInput for an empty sample.
     """
     if not sample:
-        raise BadInput("no question to estimate from", fix="give at least one")
-    price = price_of(settings)
-    asked = -(-sum(input_tokens(one, settings) for one in sample) * count // len(sample))
-    most = -(-sum(one.max_output_tokens for one in sample) * count // len(sample))
-    usual = min(most, _USUAL_OUTPUT_TOKENS * count)
-    return Estimate(
-        questions=count,
-        input_tokens=asked,
-        output_tokens=usual,
-        cost_usd=cost(Usage(asked, 0, usual), price),
-        most_usd=cost(Usage(asked, 0, most), price),
+        raise BadInput("no request to estimate from", fix="give at least one")
+    price = model_price(settings)
+    input_total = -(
+        -sum(estimate_input_tokens(one, settings) for one in sample) * count // len(sample)
+    )
+    max_output = -(-sum(one.max_output_tokens for one in sample) * count // len(sample))
+    typical_output = min(max_output, _TYPICAL_OUTPUT_TOKENS * count)
+    return CostEstimate(
+        requests=count,
+        input_tokens=input_total,
+        output_tokens=typical_output,
+        cost_usd=compute_cost(TokenUsage(input_total, 0, typical_output), price),
+        most_usd=compute_cost(TokenUsage(input_total, 0, max_output), price),
     )

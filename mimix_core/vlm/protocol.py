@@ -1,7 +1,7 @@
-"""One protocol for every vision-language call: what is asked, what comes back, what can go wrong.
+"""Define requests to vision-language models, their responses and their errors.
 
-A question is answered by a pydantic model; its strict JSON schema is part of what is sent. All
-that is sent is in the question's digest, under which its answer is kept.
+The response to a request is a pydantic model, whose strict JSON schema is sent with the request.
+A digest of everything that is sent identifies the stored response.
 """
 
 from __future__ import annotations
@@ -19,31 +19,34 @@ from pydantic import BaseModel
 
 from mimix_core.errors import BadInput, MimixError, Transient
 
-M = TypeVar("M", bound=BaseModel)
+ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
-Detail = Literal["auto", "low", "high"]
+ImageDetail = Literal["auto", "low", "high"]
 
 
 @dataclass(frozen=True)
-class Text:
+class TextPart:
+    """A part of a message with text."""
+
     text: str
 
 
 @dataclass(frozen=True)
-class Image:
-    """A picture, encoded once by the caller. ``detail`` is OpenAI's; the others ignore it."""
+class ImagePart:
+    """An image, encoded once by the caller; only OpenAI uses ``detail``."""
 
     jpeg: bytes = field(repr=False)
-    detail: Detail = "auto"
+    detail: ImageDetail = "auto"
 
     @cached_property
     def sha256(self) -> str:
+        """Return the SHA-256 of the JPEG, in hex."""
         return hashlib.sha256(self.jpeg).hexdigest()
 
 
 @dataclass(frozen=True)
-class Video:
-    """A video file; the provider looks at ``fps`` frames a second of it."""
+class VideoPart:
+    """A video file; the provider samples ``fps`` frames per second."""
 
     path: Path
     fps: float
@@ -51,49 +54,50 @@ class Video:
 
 
 @dataclass(frozen=True)
-class Message:
-    """Raises ValueError for a system message that holds more than text: no provider takes it."""
+class ChatMessage:
+    """A message of the conversation. Only a user's may contain images and videos (ValueError)."""
 
     role: Literal["system", "user", "assistant"]
-    parts: tuple[Text | Image | Video, ...]
+    parts: tuple[TextPart | ImagePart | VideoPart, ...]
 
     def __post_init__(self) -> None:
-        if self.role != "user" and not all(isinstance(part, Text) for part in self.parts):
-            raise ValueError(f"a {self.role} message holds text only; pictures go into a user's")
+        if self.role != "user" and not all(isinstance(part, TextPart) for part in self.parts):
+            raise ValueError(
+                f"a {self.role} message may contain text only; put images into a user message"
+            )
 
 
 @dataclass(frozen=True)
-class Question(Generic[M]):
-    """One request. What many questions share goes first: providers bill a known prefix less.
+class VlmRequest(Generic[ResponseT]):
+    """A request. Put what many requests share first: providers charge less for a cached prefix.
 
-    ``id`` is the caller's and no part of what is sent. ``schema`` is the strict JSON schema that is
-    sent (``strict_schema`` makes it; the caller may narrow its enums); ``answer`` reads the answer.
-    ``temperature`` and ``reasoning_effort`` of None are not sent: some models refuse them.
+    ``id`` is the caller's and is not sent. ``schema`` is the strict JSON schema that is sent (see
+    ``strict_schema``; the caller may narrow its enums); ``response_model`` validates the response.
+    ``temperature`` and ``reasoning_effort`` are omitted if None, because some models reject them.
     """
 
     id: str
-    messages: tuple[Message, ...]
-    answer: type[M]
+    messages: tuple[ChatMessage, ...]
+    response_model: type[ResponseT]
     schema: Mapping[str, Any]
     max_output_tokens: int
     temperature: float | None = 0.0
     reasoning_effort: str | None = None
 
     def digest(self, backend: str, model: str) -> str:
-        """sha256 over all that is sent, in hex. Videos count by content, never by path.
+        """Return the SHA-256 of everything that is sent, in hex; videos count by content.
 
-        Where it is sent (the server's address) is no part of it, as a file's path is none of its
-        content; neither is the key that pays for it.
+        The server's address and the API key are not part of it.
         """
         sent = {
             "protocol": 1,
             "backend": backend,
             "model": model,
             "messages": [
-                {"role": message.role, "parts": [_identity(part) for part in message.parts]}
+                {"role": message.role, "parts": [_part_identity(part) for part in message.parts]}
                 for message in self.messages
             ],
-            # Not sorted: a model fills the fields in the schema's order.
+            # Not sorted: a model generates the fields in the schema's order.
             "schema": dict(self.schema),
             "max_output_tokens": self.max_output_tokens,
             "temperature": repr(self.temperature),
@@ -103,26 +107,26 @@ class Question(Generic[M]):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _identity(part: Text | Image | Video) -> dict[str, str]:
+def _part_identity(part: TextPart | ImagePart | VideoPart) -> dict[str, str]:
     match part:
-        case Text(text):
+        case TextPart(text):
             return {"text": text}
-        case Image():
+        case ImagePart():
             return {"jpeg": part.sha256, "detail": part.detail}
-        case Video():
+        case VideoPart():
             return {"video": part.sha256, "fps": repr(part.fps)}
 
 
 @dataclass(frozen=True)
-class Usage:
-    """Tokens as the provider counted them; ``cached_tokens`` are part of ``input_tokens``."""
+class TokenUsage:
+    """Token counts of the provider; ``cached_tokens`` are included in ``input_tokens``."""
 
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        return TokenUsage(
             self.input_tokens + other.input_tokens,
             self.cached_tokens + other.cached_tokens,
             self.output_tokens + other.output_tokens,
@@ -130,76 +134,78 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Reply(Generic[M]):
-    """An answer that fits the question's model.
+class VlmResponse(Generic[ResponseT]):
+    """A valid response.
 
-    ``usage`` and ``cost_usd`` are those of the request that gave it; the cost is None when no price
-    of the model is known. ``model`` is what the provider says answered. ``cached``: nothing was
-    asked now.
+    ``usage`` and ``cost_usd`` are those of the successful attempt; the cost is None if the model's
+    price is unknown. ``model`` is the name that the provider returned. ``cached``: read from disk.
     """
 
-    value: M
-    usage: Usage
+    value: ResponseT
+    usage: TokenUsage
     cost_usd: Decimal | None
     model: str
     cached: bool
 
 
 class VlmError(MimixError):
-    """A question that got no answer.
+    """Base of the errors of a request that got no valid response.
 
-    ``usage`` is what the failed request still cost. ``wait_seconds``: how long the provider says to
-    wait, if it does.
+    ``usage`` counts the tokens that the failed request still cost. ``retry_after_seconds`` is the
+    provider's advice, if any.
     """
 
     kind: ClassVar[str] = "failed"
 
     def __init__(
-        self, message: str, usage: Usage | None = None, wait_seconds: float | None = None
+        self,
+        message: str,
+        usage: TokenUsage | None = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.usage = usage or Usage()
-        self.wait_seconds = wait_seconds
+        self.usage = usage or TokenUsage()
+        self.retry_after_seconds = retry_after_seconds
 
 
-class Refused(VlmError):
-    """The model, or a content filter of the provider, did not want to answer."""
+class RefusedResponse(VlmError):
+    """The model or a content filter of the provider refused to respond."""
 
     kind = "refused"
 
 
-class TruncatedReply(VlmError):
-    """The answer did not fit into ``max_output_tokens``."""
+class TruncatedResponse(VlmError):
+    """The response did not fit into ``max_output_tokens``."""
 
     kind = "truncated"
 
 
-class InvalidReply(VlmError):
-    """The answer is empty, not JSON, or not of the asked form."""
+class InvalidResponse(VlmError):
+    """The response is empty, not JSON, or does not match the response model."""
 
     kind = "invalid"
 
 
 class RejectedRequest(VlmError):
-    """The provider says that this request is wrong (HTTP 400, 413, 422)."""
+    """The provider rejected the request as invalid (HTTP 400, 413, 422)."""
 
     kind = "rejected"
 
 
 class RateLimited(VlmError, Transient):
-    """The provider asks for patience."""
+    """The request exceeded a rate limit of the provider."""
 
     kind = "rate_limited"
 
 
 class Unavailable(VlmError, Transient):
-    """No connection, a timeout, or an error on the provider's side."""
+    """No connection, a timeout, or an error of the provider."""
 
     kind = "unavailable"
 
 
-class BudgetSpent(BadInput):
-    """The budget, or the account, has nothing left for one more request."""
+class BudgetExceeded(BadInput):
+    """The budget or the account does not cover another request."""
 
     kind: ClassVar[str] = "budget_spent"
 
@@ -216,45 +222,48 @@ class BudgetSpent(BadInput):
 
 
 class BadCredentials(BadInput):
-    """There is no key, or the provider does not take it."""
+    """The API key is missing, or the provider rejected it."""
 
     kind: ClassVar[str] = "bad_credentials"
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[M]):
-    """What became of a question: a reply, or the error it ended with.
+class VlmOutcome(Generic[ResponseT]):
+    """The result of a request: a response, or the error of its last attempt.
 
-    ``attempts`` and ``cost_usd`` count all requests made for it, those that failed and still cost
-    something included; both are kept with the answer, so they are the same whenever it is read.
+    ``attempts`` and ``cost_usd`` include failed attempts that still cost something; both are stored
+    with the response, so they are the same at every read.
     """
 
     id: str
-    reply: Reply[M] | None
+    response: VlmResponse[ResponseT] | None
     error: VlmError | None
     attempts: int
     cost_usd: Decimal | None
 
 
 @dataclass(frozen=True)
-class RawReply:
-    """The text of an answer as it came, not yet read by a model."""
+class RawResponse:
+    """The text of a response as received, before validation."""
 
     text: str
-    usage: Usage
+    usage: TokenUsage
     model: str
-    # How long the provider says that nobody should ask, from its rate limit headers.
-    rest_seconds: float = 0.0
+    # The pause that the provider's rate limit headers ask for.
+    pause_seconds: float = 0.0
 
 
-class Backend(Protocol):
-    """One provider's client. ``ask`` is one attempt, and raises the errors of this module only."""
+class VlmBackend(Protocol):
+    """Client of a provider. ``send`` makes one attempt and raises errors of this module only."""
 
     @property
     def name(self) -> str: ...
 
-    async def ask(self, question: Question[Any]) -> RawReply:
-        """Raises Refused, TruncatedReply, InvalidReply, RejectedRequest, RateLimited, Unavailable,
-        BudgetSpent (the account's quota), BadCredentials, BadInput (no such model)."""
+    async def send(self, request: VlmRequest[Any]) -> RawResponse:
+        """Send a request once and return the response.
+
+        Raises RefusedResponse, TruncatedResponse, InvalidResponse, RejectedRequest, RateLimited,
+        Unavailable, BudgetExceeded (the account's quota), BadCredentials, BadInput (unknown model).
+        """
 
     async def close(self) -> None: ...

@@ -1,11 +1,11 @@
-"""Requests and tokens a minute, kept by all processes of one account together.
+"""Limit requests and tokens per minute, over all processes that use an account.
 
 Requests are paced: the one after a request that takes the share s of a minute's allowance starts
-s x 61 seconds later. So no window of 60 seconds, wherever it starts, holds more than the allowance,
-and a second is left for the way to the server. A bucket that may be emptied at once would let
-nearly two minutes' worth through in one window, and providers count in windows shorter than that.
-Of the tokens, the largest request ever seen is left free, for the last one of a window; one that is
-larger still waits as long as the difference takes.
+s x 61 seconds later. So no window of 60 seconds exceeds the allowance, and one second is left for
+network delays. A token bucket that may be emptied at once would let nearly two minutes' worth into
+one window, and providers count in windows shorter than that. Of the tokens, the size of the largest
+request so far is left free for the last request of a window; a request that is even larger waits
+for the time that the difference takes.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from email.utils import parsedate_to_datetime
 
 from pydantic import ValidationError
 
-from mimix_core.engine.artifacts import Frozen
+from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.response_cache import Answers, locked
+from mimix_core.vlm.response_cache import ResponseCache, file_lock
 
 WINDOW_SECONDS = 61.0
-"""A minute, and a second for what the way to the server may squeeze together."""
+"""A minute, plus a second for variations of the network delay."""
 
-LATE_SECONDS = 0.5
-"""A start that comes later than this after its turn takes a new turn."""
+MAX_LATENESS_SECONDS = 0.5
+"""A request that would start later than this must acquire again."""
 
 
-class State(Frozen):
-    """Times in seconds since 1970: before them nothing may start."""
+class RateLimitState(FrozenModel):
+    """Earliest start times in seconds since 1970, and the largest request's tokens."""
 
     next_request: float = 0.0
     next_tokens: float = 0.0
@@ -42,71 +42,75 @@ class State(Frozen):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The account's limits, in a file that is locked while it changes."""
+class RateLimiter:
+    """The rate limits of an account, in a file that is locked while it changes."""
 
-    answers: Answers
+    cache: ResponseCache
     settings: VlmSettings
 
     @property
-    def name(self) -> str:
-        """One file a model and account, as providers count; no address can be read from it."""
-        chosen = self.settings
-        account = f"{chosen.backend} {chosen.model} {chosen.base_url} {chosen.api_key_env}"
+    def file_name(self) -> str:
+        """Return the file name for this model and account; it reveals no address."""
+        vlm = self.settings
+        account = f"{vlm.backend} {vlm.model} {vlm.base_url} {vlm.api_key_env}"
         return f"limits-{hashlib.sha256(account.encode()).hexdigest()[:12]}.json"
 
-    def take(self, tokens: int) -> tuple[float, float]:
-        """Take the next turn for a request of so many tokens.
+    def acquire(self, tokens: int) -> tuple[float, float]:
+        """Acquire a start time for a request of this many tokens.
 
-        Gives the time when it may start, and until when the provider wants no request at all.
+        Returns the time when it may start, and the end of the provider's pause.
         """
-        asked = self.settings
-        with locked(self.answers.root / self.name) as descriptor:
+        settings = self.settings
+        with file_lock(self.cache.root / self.file_name) as descriptor:
             now = time.time()
             state = _read(descriptor, now)
-            turn = max(now, state.next_request, state.rest_until)
-            changed: dict[str, float] = {}
-            if asked.tokens_per_minute is not None:
-                before, after, largest = _tokens_turn(tokens, state, now, asked.tokens_per_minute)
-                turn = max(turn, state.next_tokens + before)
-                changed = {"next_tokens": turn + after, "largest": largest}
-            if asked.requests_per_minute is not None:
-                changed["next_request"] = turn + WINDOW_SECONDS / asked.requests_per_minute
-            if changed:
-                _write(descriptor, state.model_copy(update=changed))
-        return turn, state.rest_until
+            start = max(now, state.next_request, state.rest_until)
+            changes: dict[str, float] = {}
+            if settings.tokens_per_minute is not None:
+                before, after, largest = _token_spacing(
+                    tokens, state, now, settings.tokens_per_minute
+                )
+                start = max(start, state.next_tokens + before)
+                changes = {"next_tokens": start + after, "largest": largest}
+            if settings.requests_per_minute is not None:
+                changes["next_request"] = start + WINDOW_SECONDS / settings.requests_per_minute
+            if changes:
+                _write(descriptor, state.model_copy(update=changes))
+        return start, state.rest_until
 
-    def resting(self) -> float:
-        """Until when the provider wants no request, in seconds since 1970."""
-        with locked(self.answers.root / self.name) as descriptor:
+    def paused_until(self) -> float:
+        """Return the end of the provider's pause, in seconds since 1970."""
+        with file_lock(self.cache.root / self.file_name) as descriptor:
             return _read(descriptor, time.time()).rest_until
 
-    def rest(self, seconds: float) -> None:
-        """Nobody starts a request for so long. A shorter rest never ends a longer one."""
-        with locked(self.answers.root / self.name) as descriptor:
+    def pause(self, seconds: float) -> None:
+        """Start no request for this long. A shorter pause does not end a longer one."""
+        with file_lock(self.cache.root / self.file_name) as descriptor:
             now = time.time()
             state = _read(descriptor, now)
-            until = max(state.rest_until, now + min(seconds, LONGEST_REST_SECONDS))
+            until = max(state.rest_until, now + min(seconds, MAX_PAUSE_SECONDS))
             _write(descriptor, state.model_copy(update={"rest_until": until}))
 
-    def correct(self, guessed: int, true: int) -> None:
-        """Give back, or take, the tokens by which a request's guess was wrong."""
+    def adjust_tokens(self, estimated: int, actual: int) -> None:
+        """Correct the estimate of a request by the tokens that the provider counted."""
         limit = self.settings.tokens_per_minute
-        if limit is None or guessed == true:
+        if limit is None or estimated == actual:
             return
-        with locked(self.answers.root / self.name) as descriptor:
+        with file_lock(self.cache.root / self.file_name) as descriptor:
             state = _read(descriptor, time.time())
-            moved = state.next_tokens + _spacing(true - guessed, state.largest, limit)
-            _write(descriptor, state.model_copy(update={"next_tokens": moved}))
+            next_tokens = state.next_tokens + _spacing(actual - estimated, state.largest, limit)
+            _write(descriptor, state.model_copy(update={"next_tokens": next_tokens}))
 
 
-LONGEST_REST_SECONDS = 24 * 3600.0
+MAX_PAUSE_SECONDS = 24 * 3600.0
 
 
-def _tokens_turn(tokens: int, state: State, now: float, limit: int) -> tuple[float, float, int]:
-    """Seconds that a request waits beyond the last one's, and the next one after it; the largest.
+def _token_spacing(
+    tokens: int, state: RateLimitState, now: float, limit: int
+) -> tuple[float, float, int]:
+    """Return the delay of a request, the delay of the next one, and the largest request's tokens.
 
-    What takes more than half of a minute's tokens is alone in its minute.
+    A request of more than half of a minute's tokens gets a minute of its own.
     """
     idle = now > state.next_tokens + WINDOW_SECONDS
     largest = 0 if idle else state.largest
@@ -118,68 +122,68 @@ def _tokens_turn(tokens: int, state: State, now: float, limit: int) -> tuple[flo
 
 
 def _spacing(tokens: int, largest: int, limit: int) -> float:
-    """Seconds that so many tokens take of a minute's, when the largest request is left free."""
+    """Return the seconds that tokens take when the largest request's tokens are left free."""
     if tokens <= 0:
         return WINDOW_SECONDS * tokens / max(limit - largest, 1)
-    # Two that are a whole window apart never meet in one.
+    # Requests that are a window apart are never in the same window.
     return min(WINDOW_SECONDS, WINDOW_SECONDS * tokens / max(limit - largest, 1))
 
 
-def _read(descriptor: int, now: float) -> State:
-    """The state; one that cannot be, after the clock was set back, starts anew."""
+def _read(descriptor: int, now: float) -> RateLimitState:
+    """Read the state; a state that is too far ahead (the clock was set back) is reset."""
     try:
-        state = State.model_validate_json(os.pread(descriptor, 4096, 0))
+        state = RateLimitState.model_validate_json(os.pread(descriptor, 4096, 0))
     except ValidationError:
-        return State()  # a new file
+        return RateLimitState()  # a new file
     furthest = max(state.next_request, state.next_tokens, state.rest_until)
-    return state if furthest < now + 2 * LONGEST_REST_SECONDS else State()
+    return state if furthest < now + 2 * MAX_PAUSE_SECONDS else RateLimitState()
 
 
-def _write(descriptor: int, state: State) -> None:
+def _write(descriptor: int, state: RateLimitState) -> None:
     content = state.model_dump_json().encode()
     os.pwrite(descriptor, content.ljust(256), 0)
 
 
-def wait_of(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that a refused request's headers ask to wait; None when they do not say.
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds to wait by the headers of a rejected request; None without any.
 
-    ``retry-after-ms``, ``retry-after`` (seconds or an HTTP date), then the resets of the limits
-    that have nothing left.
+    Headers in this order: ``retry-after-ms``, ``retry-after`` (seconds or an HTTP date), the resets
+    of exhausted limits.
     """
-    found = {name.lower(): value.strip() for name, value in headers.items()}
-    milliseconds = found.get("retry-after-ms", "")
+    lowered = {name.lower(): value.strip() for name, value in headers.items()}
+    milliseconds = lowered.get("retry-after-ms", "")
     if re.fullmatch(r"\d+(\.\d+)?", milliseconds):
         return float(milliseconds) / 1000
-    after = found.get("retry-after", "")
+    after = lowered.get("retry-after", "")
     if re.fullmatch(r"\d+(\.\d+)?", after):
         return float(after)
     if after:
         try:
             date = parsedate_to_datetime(after)
         except ValueError:
-            return rest_of(headers) or None
+            return reset_after(headers) or None
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
         return max(0.0, date.timestamp() - now)
-    return rest_of(headers) or None
+    return reset_after(headers) or None
 
 
-def rest_of(headers: Mapping[str, str]) -> float:
-    """Seconds until the limits that ``x-ratelimit-remaining-*`` says are used up fill again."""
-    found = {name.lower(): value.strip() for name, value in headers.items()}
+def reset_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds until exhausted limits reset, by the ``x-ratelimit-*`` headers."""
+    lowered = {name.lower(): value.strip() for name, value in headers.items()}
     waits = [0.0]
-    for what in ("requests", "tokens"):
-        left = found.get(f"x-ratelimit-remaining-{what}", "")
-        if left.lstrip("-").isdigit() and int(left) <= 0:
-            waits.append(span_of(found.get(f"x-ratelimit-reset-{what}", "")))
+    for limit in ("requests", "tokens"):
+        remaining = lowered.get(f"x-ratelimit-remaining-{limit}", "")
+        if remaining.lstrip("-").isdigit() and int(remaining) <= 0:
+            waits.append(parse_duration(lowered.get(f"x-ratelimit-reset-{limit}", "")))
     return max(waits)
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def span_of(text: str) -> float:
-    """``6m0s``, ``20ms``, ``1.5s`` or plain seconds, in seconds; 0 for anything else."""
+def parse_duration(text: str) -> float:
+    """Parse ``6m0s``, ``20ms``, ``1.5s`` or plain seconds to seconds; 0 for anything else."""
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):

@@ -1,4 +1,4 @@
-"""One question, whatever it takes: its lock, limits, budget, attempts, its answer on disk."""
+"""Run a request to its end: lock, rate limits, budget, retries, and storage of the response."""
 
 from __future__ import annotations
 
@@ -13,206 +13,225 @@ from decimal import Decimal
 from typing import Any
 
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.cost_ledger import Ledger
-from mimix_core.vlm.prices import cost, input_tokens, price_of
+from mimix_core.vlm.cost_ledger import CostLedger
+from mimix_core.vlm.prices import compute_cost, estimate_input_tokens, model_price
 from mimix_core.vlm.protocol import (
-    Backend,
-    InvalidReply,
-    Question,
+    InvalidResponse,
     RateLimited,
-    RawReply,
+    RawResponse,
+    TokenUsage,
     Unavailable,
-    Usage,
+    VlmBackend,
     VlmError,
+    VlmRequest,
 )
-from mimix_core.vlm.rate_limiter import LATE_SECONDS, Limits
-from mimix_core.vlm.response_cache import Answers, Kept, Turn, keep
+from mimix_core.vlm.rate_limiter import MAX_LATENESS_SECONDS, RateLimiter
+from mimix_core.vlm.response_cache import (
+    CachedResponse,
+    RequestLock,
+    ResponseCache,
+    create_cached_response,
+)
 
-Judge = Callable[[str], Awaitable[str | None]]
-"""Reads an answer's text: what is wrong with it, None when nothing is."""
+ResponseValidator = Callable[[str], Awaitable[str | None]]
+"""Validates the text of a response: returns the problem, or None if it is valid."""
 
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 60.0
+INITIAL_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Answered:
-    """An answer on disk. ``new``: it was asked for now."""
+class CompletedRequest:
+    """A response on disk; ``is_new`` unless it was in the cache."""
 
-    kept: Kept
-    new: bool
+    response: CachedResponse
+    is_new: bool
 
 
-class Failed(Exception):
-    """A question that ended without an answer, after so many requests at that cost."""
+class AttemptsFailed(Exception):
+    """Raised when a request ends without a response, with the number and cost of its attempts."""
 
     def __init__(self, error: VlmError, attempts: int, spent_usd: Decimal | None) -> None:
         super().__init__(str(error))
         self.error, self.attempts, self.spent_usd = error, attempts, spent_usd
 
 
-class Stopped(Exception):
-    """Nobody waits for the answer any more, and it was not asked for yet."""
+class RunnerClosing(Exception):
+    """Raised for a request that was not sent yet when its caller was gone."""
 
 
-class Tally:
-    """What a question's requests took so far."""
+class AttemptTally:
+    """The number and cost of a request's attempts so far."""
 
-    def __init__(self, engine: Engine, digest: str) -> None:
-        self._engine, self._digest = engine, digest
+    def __init__(self, runner: RequestRunner, digest: str) -> None:
+        self._runner, self._digest = runner, digest
         self.attempts = 0
-        self.spent_usd: Decimal | None = Decimal(0) if engine.price is not None else None
+        self.spent_usd: Decimal | None = Decimal(0) if runner.price is not None else None
 
-    def paid(self, kind: str, model: str, usage: Usage) -> Decimal | None:
-        """Count a request that got as far as the model; gives its cost."""
+    def record(self, kind: str, model: str, usage: TokenUsage) -> Decimal | None:
+        """Count an attempt that reached the model; return its cost."""
         self.attempts += 1
-        usd = cost(usage, self._engine.price)
+        usd = compute_cost(usage, self._runner.price)
         if usd is not None and self.spent_usd is not None:
             self.spent_usd += usd
-        if usage != Usage():
-            self._engine.ledger.add(self._digest, kind, model, usage, usd)
+        if usage != TokenUsage():
+            self._runner.ledger.record(self._digest, kind, model, usage, usd)
         return usd
 
 
-class Engine:
-    """Answers questions with bounded concurrency. Everything it knows is on disk.
+class RequestRunner:
+    """Runs requests with bounded concurrency; all persistent state is on disk.
 
-    ``closing``: start no new request; those under way are finished and kept.
+    ``closing``: start no new requests; those in flight are finished and their responses stored.
     """
 
-    def __init__(self, settings: VlmSettings, answers: Answers, backend: Backend) -> None:
-        self.settings, self.answers, self.backend = settings, answers, backend
-        self.price = price_of(settings)
-        self.ledger = Ledger(answers, settings.budget_usd)
-        self.limits = Limits(answers, settings)
+    def __init__(self, settings: VlmSettings, cache: ResponseCache, backend: VlmBackend) -> None:
+        self.settings, self.cache, self.backend = settings, cache, backend
+        self.price = model_price(settings)
+        self.ledger = CostLedger(cache, settings.budget_usd)
+        self.rate_limiter = RateLimiter(cache, settings)
         self.closing = False
-        self.under_way: set[asyncio.Task[Any]] = set()
-        # A server may count more tokens than we do: learnt from what it counted so far.
-        self._more = 1.0
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        self.in_flight: set[asyncio.Task[Any]] = set()
+        # A server may count more tokens than the estimate: the largest ratio seen so far.
+        self._token_ratio = 1.0
+        self._slots = asyncio.Semaphore(settings.max_concurrency)
 
-    async def answer(self, question: Question[Any], digest: str, judge: Judge) -> Answered:
-        """The kept answer, or a new one.
+    async def run(
+        self, request: VlmRequest[Any], digest: str, validate: ResponseValidator
+    ) -> CompletedRequest:
+        """Return the cached response, or a new one.
 
-        Raises Failed, Stopped, BudgetSpent, BadCredentials, BadInput.
+        Raises AttemptsFailed, RunnerClosing, BudgetExceeded, BadCredentials, BadInput.
         """
         while True:
-            with self.answers.asking(digest) as turn:
-                if turn is not None:
-                    kept = self.answers.read(digest)
-                    if kept is not None and await judge(kept.text) is None:
-                        return Answered(kept, new=False)
-                    return await self._ask(question, digest, judge, turn)
+            with self.cache.lock_request(digest) as lock:
+                if lock is not None:
+                    response = self.cache.read(digest)
+                    if response is not None and await validate(response.text) is None:
+                        return CompletedRequest(response, is_new=False)
+                    return await self._run_attempts(request, digest, validate, lock)
             await self._sleep(POLL_SECONDS)
 
-    async def _ask(
-        self, question: Question[Any], digest: str, judge: Judge, turn: Turn
-    ) -> Answered:
-        tally = Tally(self, digest)
+    async def _run_attempts(
+        self,
+        request: VlmRequest[Any],
+        digest: str,
+        validate: ResponseValidator,
+        lock: RequestLock,
+    ) -> CompletedRequest:
+        tally = AttemptTally(self, digest)
         limited_since: float | None = None
         limited = 0
         while True:
             try:
-                kept = await self._request(question, digest, turn, tally)
-                problem = await judge(kept.text)
+                response = await self._send_once(request, digest, lock, tally)
+                problem = await validate(response.text)
                 if problem is None:
-                    return Answered(kept, new=True)
-                self.answers.discard(digest)
-                self.ledger.add(digest, "unreadable", kept.model, Usage(), None)
-                raise InvalidReply(problem)
+                    return CompletedRequest(response, is_new=True)
+                self.cache.delete(digest)
+                self.ledger.record(digest, "unreadable", response.model, TokenUsage(), None)
+                raise InvalidResponse(problem)
             except RateLimited as error:
                 limited_since = limited_since or time.monotonic()
                 limited += 1
-                wait = backoff(limited) if error.wait_seconds is None else error.wait_seconds
-                self.limits.rest(wait)
-                if time.monotonic() + wait - limited_since > self.settings.patience_seconds:
-                    raise Failed(error, tally.attempts, tally.spent_usd) from None
+                wait = error.retry_after_seconds
+                wait = backoff_seconds(limited) if wait is None else wait
+                self.rate_limiter.pause(wait)
+                limited_seconds = time.monotonic() + wait - limited_since
+                if limited_seconds > self.settings.rate_limit_timeout_seconds:
+                    raise AttemptsFailed(error, tally.attempts, tally.spent_usd) from None
             except Unavailable as error:
                 limited_since, limited = None, 0
-                if tally.attempts >= self.settings.attempts:
-                    raise Failed(error, tally.attempts, tally.spent_usd) from None
-                await self._sleep(max(backoff(tally.attempts), error.wait_seconds or 0.0))
+                if tally.attempts >= self.settings.max_attempts:
+                    raise AttemptsFailed(error, tally.attempts, tally.spent_usd) from None
+                wait = error.retry_after_seconds or 0.0
+                await self._sleep(max(backoff_seconds(tally.attempts), wait))
             except VlmError as error:
-                raise Failed(error, tally.attempts, tally.spent_usd) from None
+                raise AttemptsFailed(error, tally.attempts, tally.spent_usd) from None
 
-    async def _request(
-        self, question: Question[Any], digest: str, turn: Turn, tally: Tally
-    ) -> Kept:
-        """One request; its answer is on disk when this returns."""
-        plain = input_tokens(question, self.settings)
-        async with AsyncExitStack() as unbroken:
+    async def _send_once(
+        self, request: VlmRequest[Any], digest: str, lock: RequestLock, tally: AttemptTally
+    ) -> CachedResponse:
+        """Send a request once; its response is on disk when this returns."""
+        input_tokens = estimate_input_tokens(request, self.settings)
+        async with AsyncExitStack() as tracking:
             async with self._slots:
-                guess = math.ceil(plain * self._more)
-                most = cost(Usage(guess, 0, question.max_output_tokens), self.price)
-                while not self.ledger.start(turn, most):
+                tokens = math.ceil(input_tokens * self._token_ratio)
+                max_usage = TokenUsage(tokens, 0, request.max_output_tokens)
+                max_cost = compute_cost(max_usage, self.price)
+                while not self.ledger.reserve(lock, max_cost):
                     await self._sleep(POLL_SECONDS)
-                    self.ledger.sweep()
-                guess += question.max_output_tokens
-                await self._wait_for_turn(guess)
-                unbroken.enter_context(self._not_to_be_broken_off())
+                    self.ledger.record_lost_requests()
+                tokens += request.max_output_tokens
+                await self._wait_for_rate_limit(tokens)
+                tracking.enter_context(self._track_in_flight())
                 try:
-                    raw = await self.backend.ask(question)
+                    raw = await self.backend.send(request)
                 except RateLimited:
-                    turn.risk(Decimal(0))
+                    lock.reserve_cost(Decimal(0))
                     raise
                 except VlmError as error:
-                    tally.paid(error.kind, self.settings.model, error.usage)
-                    turn.risk(Decimal(0))
+                    tally.record(error.kind, self.settings.model, error.usage)
+                    lock.reserve_cost(Decimal(0))
                     raise
-            # The next request may start while this answer goes to disk.
-            kept = await self._keep(raw, digest, tally)
-            turn.risk(Decimal(0))
-        self._more = max(self._more, raw.usage.input_tokens / plain)
-        self.limits.correct(guess, raw.usage.input_tokens + raw.usage.output_tokens)
-        if raw.rest_seconds:
-            self.limits.rest(raw.rest_seconds)
-        return kept
+            # The slot is free: the next request may start while this response is written.
+            response = await self._store(raw, digest, tally)
+            lock.reserve_cost(Decimal(0))
+        self._token_ratio = max(self._token_ratio, raw.usage.input_tokens / input_tokens)
+        self.rate_limiter.adjust_tokens(tokens, raw.usage.input_tokens + raw.usage.output_tokens)
+        if raw.pause_seconds:
+            self.rate_limiter.pause(raw.pause_seconds)
+        return response
 
-    async def _keep(self, raw: RawReply, digest: str, tally: Tally) -> Kept:
-        usd = tally.paid("answered", raw.model, raw.usage)
-        kept = keep(raw, usd, tally.attempts, tally.spent_usd)
-        await asyncio.to_thread(self.answers.write, digest, kept)
-        return kept
+    async def _store(self, raw: RawResponse, digest: str, tally: AttemptTally) -> CachedResponse:
+        usd = tally.record("answered", raw.model, raw.usage)
+        response = create_cached_response(raw, usd, tally.attempts, tally.spent_usd)
+        await asyncio.to_thread(self.cache.write, digest, response)
+        return response
 
-    async def _wait_for_turn(self, tokens: int) -> None:
-        """Until a request of so many tokens may start. A turn that was missed is taken anew."""
+    async def _wait_for_rate_limit(self, tokens: int) -> None:
+        """Wait until a request of this many tokens may start; acquire again after a missed start.
+
+        Raises RateLimited when the provider's pause exceeds the timeout.
+        """
         while True:
             now = time.time()
-            start, rest_until = self.limits.take(tokens)
-            if rest_until - now > self.settings.patience_seconds:
+            start, paused_until = self.rate_limiter.acquire(tokens)
+            if paused_until - now > self.settings.rate_limit_timeout_seconds:
                 raise RateLimited(
-                    f"the provider wants no request for another {(rest_until - now) / 60:.0f} "
-                    "minutes",
-                    wait_seconds=rest_until - now,
+                    "the provider accepts no requests for another "
+                    f"{(paused_until - now) / 60:.0f} minutes",
+                    retry_after_seconds=paused_until - now,
                 )
             if start <= time.time():
                 return
             await self._sleep(start - now)
             now = time.time()
-            if now - start <= LATE_SECONDS and self.limits.resting() <= now:
+            if now - start <= MAX_LATENESS_SECONDS and self.rate_limiter.paused_until() <= now:
                 return
 
     async def _sleep(self, seconds: float) -> None:
         if self.closing:
-            raise Stopped
+            raise RunnerClosing
         if seconds > 0:
             await asyncio.sleep(seconds)
         if self.closing:
-            raise Stopped
+            raise RunnerClosing
 
     @contextmanager
-    def _not_to_be_broken_off(self) -> Iterator[None]:
+    def _track_in_flight(self) -> Iterator[None]:
+        """Exempt the current task from cancellation while its request is in flight."""
         task = asyncio.current_task()
         assert task is not None
-        self.under_way.add(task)
+        self.in_flight.add(task)
         try:
             yield
         finally:
-            self.under_way.discard(task)
+            self.in_flight.discard(task)
 
 
-def backoff(attempt: int) -> float:
-    """Seconds before the next attempt: doubling, with jitter so that not all come back at once."""
-    longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempt - 1, 20))
+def backoff_seconds(attempt: int) -> float:
+    """Return the delay before the next attempt: exponential, with jitter."""
+    longest = min(MAX_BACKOFF_SECONDS, INITIAL_BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 20))
     return longest * random.uniform(0.5, 1)

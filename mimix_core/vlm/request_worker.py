@@ -1,12 +1,12 @@
-"""The process that talks to the provider. It outlives whoever asked, until its requests are home.
+"""Run the process that sends requests to the provider and outlives its caller until they finish.
 
-``python -m mimix_core.vlm`` is started by ``asking.py``, in a session of its own. A request
-that was sent will be paid, so when the asking process is killed the courier still takes in the
-answers that are under way, writes them to disk and ends; it starts nothing new. While it lives it
-holds the locks of these questions, so that the next process waits and finds them answered.
+``client.py`` starts ``python -m mimix_core.vlm`` in a session of its own. A request that was sent
+will be billed, so when the calling process is killed the worker still receives the responses of
+requests in flight, writes them to disk and exits; it starts no new requests. Until then it holds
+the locks of these requests, so the next process waits and finds their responses.
 
-Messages are pickled dataclasses of this module, each behind its length, over stdin and stdout. The
-answers are read (as pydantic models) by the asking process, which has the models.
+Messages are pickled dataclasses of this module, each preceded by its length, over stdin and stdout.
+Responses are validated by the calling process, which has the pydantic models.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pickle
 import struct
 import sys
 import traceback
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,61 +27,73 @@ from typing import IO, TYPE_CHECKING, Any
 
 from mimix_core.errors import BadInput, MimixError, StageFailed
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.backends import open_backend
-from mimix_core.vlm.protocol import Question, VlmError
-from mimix_core.vlm.request_runner import Answered, Engine, Failed, Stopped
-from mimix_core.vlm.response_cache import Answers, Kept
+from mimix_core.vlm.backends import create_backend
+from mimix_core.vlm.protocol import VlmError, VlmRequest
+from mimix_core.vlm.request_runner import (
+    AttemptsFailed,
+    RequestRunner,
+    RunnerClosing,
+)
+from mimix_core.vlm.response_cache import CachedResponse, ResponseCache
 
 if TYPE_CHECKING:
-    from mimix_core.vlm.batch_client import BatchDesk
+    from mimix_core.vlm.batch_client import BatchClient
 
 LENGTH = struct.Struct(">Q")
 
 
 @dataclass(frozen=True)
-class Begin:
+class StartWorker:
+    """Start sending with these settings; the first message to the worker."""
+
     settings: VlmSettings
-    answers: Path
+    cache_folder: Path
 
 
 @dataclass(frozen=True)
-class Ask:
-    """``question.answer`` is no more than a placeholder here."""
+class SendRequest:
+    """Send a request. Its ``response_model`` is a placeholder here."""
 
     number: int
     digest: str
-    question: Question[Any]
+    request: VlmRequest[Any]
 
 
 @dataclass(frozen=True)
-class NoMore:
-    """All questions are asked: a batch can be closed."""
+class EndOfRequests:
+    """No more requests will follow: batches can be created."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is wrong with the text that ``ToJudge`` brought; None: nothing."""
+class ValidationResult:
+    """The problem of a response, in reply to ``ValidateResponse``; None if it is valid."""
 
-    case: int
+    validation_id: int
     problem: str | None
 
 
 @dataclass(frozen=True)
-class ToJudge:
-    case: int
+class ValidateResponse:
+    """Validate a response with the model of request ``number``."""
+
+    validation_id: int
     number: int
     text: str
 
 
 @dataclass(frozen=True)
-class Found:
+class RequestSucceeded:
+    """A valid response; ``is_new`` unless it was in the cache."""
+
     number: int
-    kept: Kept
-    new: bool
+    response: CachedResponse
+    is_new: bool
 
 
 @dataclass(frozen=True)
-class Lost:
+class RequestFailed:
+    """A request that ended without a response."""
+
     number: int
     error: VlmError
     attempts: int
@@ -88,27 +101,28 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Broke:
-    """Nothing more can be asked: wrong settings, no key, no money, or a bug."""
+class FatalError:
+    """No more requests can be sent: wrong settings or key, an exhausted budget, or a bug."""
 
     number: int
     error: MimixError
 
 
 @dataclass(frozen=True)
-class Says:
-    """What the courier waits for, in words."""
+class StatusUpdate:
+    """Describes what the worker waits for."""
 
-    note: str
+    text: str
 
 
-def pack(message: object) -> bytes:
+def encode_message(message: object) -> bytes:
+    """Serialize a message, preceded by its length."""
     data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return LENGTH.pack(len(data)) + data
 
 
-def receive(stream: IO[bytes]) -> object | None:
-    """The next message; None when the other side is gone."""
+def read_message(stream: IO[bytes]) -> object | None:
+    """Read the next message; None at the end of the stream."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
@@ -117,172 +131,180 @@ def receive(stream: IO[bytes]) -> object | None:
     return pickle.loads(data) if len(data) == length else None
 
 
-def bug(error: Exception) -> StageFailed:
-    """Any other error, by its kind alone: its text and its chain may hold what must not get out."""
+def sanitized_error(error: Exception) -> StageFailed:
+    """Describe an unexpected error by type and location: its message may contain secrets."""
     frames = traceback.extract_tb(error.__traceback__)
     last = next((one for one in reversed(frames) if "mimix_core" in one.filename), frames[-1])
-    place = f"{Path(last.filename).name}:{last.lineno}"
-    return StageFailed(f"asking the model failed with {type(error).__name__} in {place}")
+    location = f"{Path(last.filename).name}:{last.lineno}"
+    return StageFailed(f"the request failed with {type(error).__name__} in {location}")
 
 
-class Courier:
-    """The messages' way to and from an engine."""
+class RequestWorker:
+    """Connects the messages of the calling process with a request runner."""
 
-    def __init__(self, out: asyncio.StreamWriter, engine: Engine) -> None:
-        self._out, self.engine = out, engine
-        self._cases = itertools.count()
-        self._verdicts: dict[int, asyncio.Future[str | None]] = {}
+    def __init__(self, out: asyncio.StreamWriter, runner: RequestRunner) -> None:
+        self._out, self.runner = out, runner
+        self._validation_ids = itertools.count()
+        self._validations: dict[int, asyncio.Future[str | None]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
-        self._desk: BatchDesk | None = None
+        self._batch_client: BatchClient | None = None
 
     def send(self, message: object) -> None:
-        if not self.engine.closing:
-            self._out.write(pack(message))
+        """Send a message to the calling process."""
+        if not self.runner.closing:
+            self._out.write(encode_message(message))
 
-    def ask(self, asked: Ask) -> None:
-        task = asyncio.create_task(self._answer(asked))
+    def submit(self, message: SendRequest) -> None:
+        """Start a request in mode live."""
+        self._create_task(self._run_request(message))
+
+    def submit_batched(self, message: SendRequest) -> None:
+        """Add a request to the next batches."""
+        if self._batch_client is None:
+            from mimix_core.vlm.backends.openai import OpenAIBackend
+            from mimix_core.vlm.batch_client import BatchCallbacks, BatchClient
+
+            backend = self.runner.backend
+            assert isinstance(backend, OpenAIBackend), "client.py rejects other backends"
+            callbacks = BatchCallbacks(
+                validate=self.validate,
+                on_response=lambda number, response: self.send(
+                    RequestSucceeded(number, response, True)
+                ),
+                on_failure=lambda *failure: self.send(RequestFailed(*failure)),
+                on_status=lambda text: self.send(StatusUpdate(text)),
+            )
+            self._batch_client = BatchClient(self.runner, backend, callbacks)
+        try:
+            self._batch_client.add(message.number, message.digest, message.request)
+        except MimixError as error:
+            self.send(FatalError(message.number, error))
+
+    def run_batches(self) -> None:
+        """Start the batches of all requests that were added."""
+        if self._batch_client is not None:
+            self._create_task(self._run_batches(self._batch_client))
+
+    def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def batch(self, asked: Ask) -> None:
-        """Put a question aside for a batch."""
-        if self._desk is None:
-            from mimix_core.vlm.backends.openai import OpenAIBackend
-            from mimix_core.vlm.batch_client import BatchDesk, Listener
-
-            backend = self.engine.backend
-            assert isinstance(backend, OpenAIBackend), "asking.py lets no other through"
-            told = Listener(
-                judge=self.judge,
-                found=lambda number, kept: self.send(Found(number, kept, True)),
-                lost=lambda *lost: self.send(Lost(*lost)),
-                say=lambda note: self.send(Says(note)),
-            )
-            self._desk = BatchDesk(self.engine, backend, told)
+    async def _run_batches(self, batch_client: BatchClient) -> None:
         try:
-            self._desk.take(asked.number, asked.digest, asked.question)
+            await batch_client.run()
         except MimixError as error:
-            self.send(Broke(asked.number, error))
-
-    def run_batches(self) -> None:
-        if self._desk is not None:
-            task = asyncio.create_task(self._see_through(self._desk))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
-
-    async def _see_through(self, desk: BatchDesk) -> None:
-        try:
-            await desk.run()
-        except MimixError as error:
-            self.send(Broke(-1, error))
+            self.send(FatalError(-1, error))
         except Exception as error:
-            self.send(Broke(-1, bug(error)))
+            self.send(FatalError(-1, sanitized_error(error)))
 
-    def judged(self, verdict: Judged) -> None:
-        self._verdicts.pop(verdict.case).set_result(verdict.problem)
+    def resolve_validation(self, result: ValidationResult) -> None:
+        """Pass on the reply to a ``ValidateResponse`` message."""
+        self._validations.pop(result.validation_id).set_result(result.problem)
 
-    async def judge(self, number: int, text: str) -> str | None:
-        """Let the asking process read an answer. When it is gone, the next one will read it."""
-        if self.engine.closing:
+    async def validate(self, number: int, text: str) -> str | None:
+        """Let the calling process validate a response. If it is gone, the next one will do so."""
+        if self.runner.closing:
             return None
-        case = next(self._cases)
-        verdict: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._verdicts[case] = verdict
-        self.send(ToJudge(case, number, text))
-        return await verdict
+        validation_id = next(self._validation_ids)
+        result: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._validations[validation_id] = result
+        self.send(ValidateResponse(validation_id, number, text))
+        return await result
 
-    async def _answer(self, asked: Ask) -> None:
-        number = asked.number
+    async def _run_request(self, message: SendRequest) -> None:
+        number = message.number
 
-        async def judge(text: str) -> str | None:
-            return await self.judge(number, text)
+        async def validate(text: str) -> str | None:
+            return await self.validate(number, text)
 
         try:
-            found: Answered = await self.engine.answer(asked.question, asked.digest, judge)
-            self.send(Found(number, found.kept, found.new))
-        except Failed as failed:
-            self.send(Lost(number, failed.error, failed.attempts, failed.spent_usd))
-        except Stopped:
+            completed = await self.runner.run(message.request, message.digest, validate)
+            self.send(RequestSucceeded(number, completed.response, completed.is_new))
+        except AttemptsFailed as failed:
+            self.send(RequestFailed(number, failed.error, failed.attempts, failed.spent_usd))
+        except RunnerClosing:
             return
         except MimixError as error:
-            self.send(Broke(number, error))
+            self.send(FatalError(number, error))
         except Exception as error:
-            self.send(Broke(number, bug(error)))
+            self.send(FatalError(number, sanitized_error(error)))
 
     async def close(self) -> None:
-        """Take in what is under way; nothing else is waited for."""
-        self.engine.closing = True
-        for verdict in self._verdicts.values():
-            if not verdict.done():
-                verdict.set_result(None)
-        for task in self.tasks - self.engine.under_way:
+        """Finish the requests in flight and cancel all others."""
+        self.runner.closing = True
+        for result in self._validations.values():
+            if not result.done():
+                result.set_result(None)
+        for task in self.tasks - self.runner.in_flight:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        if self._desk is not None:
-            self._desk.close()
-        await self.engine.backend.close()
+        if self._batch_client is not None:
+            self._batch_client.close()
+        await self.runner.backend.close()
 
 
-async def serve(parent: int, messages: IO[bytes]) -> None:
-    """Ask what stdin says until the process ``parent`` is gone or has closed its end."""
+async def serve_requests(parent: int, messages: IO[bytes]) -> None:
+    """Process the messages from stdin until process ``parent`` exits or closes its end."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=2**26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, messages)
     out = asyncio.StreamWriter(transport, protocol, None, loop)
-    begin = await _next(reader, parent)
-    assert isinstance(begin, Begin)
+    start = await _next_message(reader, parent)
+    assert isinstance(start, StartWorker)
     try:
-        backend = open_backend(begin.settings)
-        engine = Engine(begin.settings, Answers(begin.answers), backend)
-        engine.ledger.sweep()
+        backend = create_backend(start.settings)
+        runner = RequestRunner(start.settings, ResponseCache(start.cache_folder), backend)
+        runner.ledger.record_lost_requests()
     except BadInput as error:
-        out.write(pack(Broke(-1, error)))
+        out.write(encode_message(FatalError(-1, error)))
         await out.drain()
         return
-    # The clients' hundred thousands of objects stay: the collector need not look at them again.
+    # The client libraries' hundred thousand objects are permanent: exempt them from collection.
     gc.collect()
     gc.freeze()
-    courier = Courier(out, engine)
+    worker = RequestWorker(out, runner)
     try:
-        while (message := await _next(reader, parent)) is not None:
+        while (message := await _next_message(reader, parent)) is not None:
             match message:
-                case Ask() if begin.settings.mode == "batch":
-                    courier.batch(message)
-                case Ask():
-                    courier.ask(message)
-                case NoMore():
-                    courier.run_batches()
-                case Judged():
-                    courier.judged(message)
+                case SendRequest() if start.settings.mode == "batch":
+                    worker.submit_batched(message)
+                case SendRequest():
+                    worker.submit(message)
+                case EndOfRequests():
+                    worker.run_batches()
+                case ValidationResult():
+                    worker.resolve_validation(message)
     finally:
-        await courier.close()
+        await worker.close()
 
 
-async def _next(reader: asyncio.StreamReader, parent: int) -> object | None:
-    """The next message; None once the asking process is gone or has closed its end."""
-    head = await _exactly(reader, LENGTH.size, parent)
-    data = await _exactly(reader, LENGTH.unpack(head)[0], parent) if head else None
+async def _next_message(reader: asyncio.StreamReader, parent: int) -> object | None:
+    """Read the next message; None once the calling process has exited or closed its end."""
+    head = await _read_exactly(reader, LENGTH.size, parent)
+    data = await _read_exactly(reader, LENGTH.unpack(head)[0], parent) if head else None
     return pickle.loads(data) if data else None
 
 
-async def _exactly(reader: asyncio.StreamReader, count: int, parent: int) -> bytes | None:
-    waiting = asyncio.ensure_future(reader.readexactly(count))
+async def _read_exactly(reader: asyncio.StreamReader, count: int, parent: int) -> bytes | None:
+    reading = asyncio.ensure_future(reader.readexactly(count))
     while True:
-        # A forked child of the asking process may hold its end of the pipe open after its death.
-        done, _ = await asyncio.wait({waiting}, timeout=1.0)
+        # A forked child of the calling process may keep its end of the pipe open after its death.
+        done, _ = await asyncio.wait({reading}, timeout=1.0)
         if done:
             try:
-                return waiting.result()
+                return reading.result()
             except (asyncio.IncompleteReadError, ConnectionError):
                 return None
         if os.getppid() != parent:
-            waiting.cancel()
+            reading.cancel()
             return None
 
 
 def main() -> None:
-    # Whatever a library prints must not come between the messages.
+    """Run the worker with messages on stdin and stdout."""
+    # Redirect stdout to stderr: output of a library must not mix with the messages.
     messages = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    asyncio.run(serve(os.getppid(), messages))
+    asyncio.run(serve_requests(os.getppid(), messages))

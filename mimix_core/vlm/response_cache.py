@@ -1,15 +1,15 @@
-"""Answers on disk: what was paid for once is never asked again.
+"""Store responses on disk, because a response that was paid for must not be requested again.
 
-Layout below the folder::
+Layout of the folder::
 
-    <2 hex>/<digest>.json     an answer as it came, its tokens and its cost
-    asking/<digest>           locked by who asks it now; holds what it may cost at most
-    asking/batch-<key>        what a batch that is under way may cost at most
-    ledger.jsonl              every request that cost something (``ledger.py``)
-    limits-*.json             when the next request may start (``limits.py``)
-    batches/                  what is with the provider's batch service (``batch.py``)
+    <2 hex>/<digest>.json     a response as received, with its tokens and its cost
+    asking/<digest>           lock file of a request in flight; contains its maximum cost
+    asking/batch-<key>        maximum cost of a batch in progress
+    ledger.jsonl              every request that cost something (``cost_ledger.py``)
+    limits-*.json             when the next request may start (``rate_limiter.py``)
+    batches/                  state of batches at the provider (``batch_manifest.py``)
 
-No file holds a key.
+No file contains an API key.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mimix_core.engine.artifacts import Frozen
-from mimix_core.engine.atomic_io import write_whole
-from mimix_core.vlm.protocol import RawReply, Usage
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.atomic_io import atomic_write_bytes
+from mimix_core.vlm.protocol import RawResponse, TokenUsage
 
-BATCH = "batch-"
+BATCH_PREFIX = "batch-"
 
 
-class Kept(Frozen):
-    """An answer as it is kept. ``attempts`` and ``spent_usd`` count what led to it, too."""
+class CachedResponse(FrozenModel):
+    """A response on disk. ``attempts`` and ``spent_usd`` include failed attempts before it."""
 
     text: str
     model: str
@@ -46,13 +46,16 @@ class Kept(Frozen):
     date: datetime.date
 
     @property
-    def usage(self) -> Usage:
-        return Usage(self.input_tokens, self.cached_tokens, self.output_tokens)
+    def usage(self) -> TokenUsage:
+        """Return the tokens of the attempt that returned the response."""
+        return TokenUsage(self.input_tokens, self.cached_tokens, self.output_tokens)
 
 
-def keep(raw: RawReply, cost_usd: Decimal | None, attempts: int, spent_usd: Decimal | None) -> Kept:
-    """An answer that came today."""
-    return Kept(
+def create_cached_response(
+    raw: RawResponse, cost_usd: Decimal | None, attempts: int, spent_usd: Decimal | None
+) -> CachedResponse:
+    """Create the stored form of a response that was received today."""
+    return CachedResponse(
         text=raw.text,
         model=raw.model,
         input_tokens=raw.usage.input_tokens,
@@ -66,95 +69,98 @@ def keep(raw: RawReply, cost_usd: Decimal | None, attempts: int, spent_usd: Deci
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The folder of all answers."""
+class ResponseCache:
+    """The folder of all responses."""
 
     root: Path
 
     def path(self, digest: str) -> Path:
+        """Return the file of a request's response."""
         return self.root / digest[:2] / f"{digest}.json"
 
-    def read(self, digest: str) -> Kept | None:
-        """The answer kept, if there is a whole one."""
+    def read(self, digest: str) -> CachedResponse | None:
+        """Return the stored response of a request, if there is a complete one."""
         try:
-            return Kept.model_validate_json(self.path(digest).read_bytes())
+            return CachedResponse.model_validate_json(self.path(digest).read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
-    def write(self, digest: str, kept: Kept) -> None:
-        """Put an answer on disk, whole or not at all; it is there when this returns."""
-        write_whole(self.path(digest), kept.model_dump_json().encode())
+    def write(self, digest: str, response: CachedResponse) -> None:
+        """Write a response atomically; it is on disk when this returns."""
+        atomic_write_bytes(self.path(digest), response.model_dump_json().encode())
 
-    def discard(self, digest: str) -> None:
-        """Take away an answer that turned out to be none."""
+    def delete(self, digest: str) -> None:
+        """Delete a response that turned out to be invalid."""
         self.path(digest).unlink(missing_ok=True)
 
     @contextmanager
-    def asking(self, digest: str) -> Iterator[Turn | None]:
-        """The right to ask this question. None: somebody else, of any process, has it."""
+    def lock_request(self, digest: str) -> Iterator[RequestLock | None]:
+        """Hold the exclusive right to send a request; None while another process holds it."""
         folder = self.root / "asking"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / digest
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _lock_now(descriptor) or not _is_at(descriptor, path):
+            if not _try_lock(descriptor) or not _is_same_file(descriptor, path):
                 yield None
                 return
             try:
-                yield Turn(descriptor)
+                yield RequestLock(descriptor)
             finally:
                 path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
 
-    def at_risk_usd(self) -> Decimal:
-        """The most that all requests under way now may cost, in all processes."""
-        return sum((_risk(path) for path in (self.root / "asking").glob("*")), Decimal(0))
+    def total_reserved_usd(self) -> Decimal:
+        """Return the maximum cost of all requests in flight, over all processes."""
+        reservations = (_read_reserved_usd(path) for path in (self.root / "asking").glob("*"))
+        return sum(reservations, Decimal(0))
 
-    def lost(self) -> Iterator[tuple[str, Decimal]]:
-        """Requests whose process died: digest, and what each may have cost at most.
+    def find_lost_requests(self) -> Iterator[tuple[str, Decimal]]:
+        """Yield digest and maximum cost of each request whose process died.
 
-        Each is given once, over all processes. One whose answer got to disk is none.
+        Each is yielded once, over all processes. A request with a stored response is not lost.
         """
         for path in sorted((self.root / "asking").glob("*")):
             digest = path.name
-            if digest.startswith(BATCH):
-                continue  # no process needs to live for it
-            with self.asking(digest) as turn:
-                if turn is None:
+            if digest.startswith(BATCH_PREFIX):
+                continue  # batches do not depend on a process
+            with self.lock_request(digest) as lock:
+                if lock is None:
                     continue
-                risk = turn.risk_usd
-                if risk and self.read(digest) is None:
-                    yield digest, risk
+                reserved_usd = lock.reserved_usd
+                if reserved_usd and self.read(digest) is None:
+                    yield digest, reserved_usd
 
 
 @dataclass(frozen=True)
-class Turn:
-    """The held right to ask one question."""
+class RequestLock:
+    """The exclusive right to send a request; its file contains the reserved cost."""
 
     descriptor: int
 
     @property
-    def risk_usd(self) -> Decimal:
+    def reserved_usd(self) -> Decimal:
+        """Return the cost that is reserved for the request in flight."""
         return Decimal(os.pread(self.descriptor, 64, 0).decode() or "0")
 
-    def risk(self, most_usd: Decimal) -> None:
-        """Note what the request that starts now may cost at most."""
-        content = str(most_usd).encode()
+    def reserve_cost(self, max_usd: Decimal) -> None:
+        """Reserve the maximum cost of the next attempt; 0 releases it."""
+        content = str(max_usd).encode()
         os.pwrite(self.descriptor, content, 0)
         os.ftruncate(self.descriptor, len(content))
 
 
-def _risk(path: Path) -> Decimal:
+def _read_reserved_usd(path: Path) -> Decimal:
     try:
         return Decimal(path.read_text() or "0")
     except (FileNotFoundError, InvalidOperation):
-        return Decimal(0)  # done a moment ago, or just being written
+        return Decimal(0)  # just finished, or just being written
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[int]:
-    """Wait for, and hold, a lock that all processes share; gives the descriptor of its file."""
+def file_lock(path: Path) -> Iterator[int]:
+    """Wait for the exclusive lock of a file and hold it; yields the file's descriptor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -164,7 +170,7 @@ def locked(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _lock_now(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -172,8 +178,8 @@ def _lock_now(descriptor: int) -> bool:
     return True
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the locked file is still the one with this name: its last holder unlinks it."""
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    """Return whether the locked file still has this name: its last holder unlinks it."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

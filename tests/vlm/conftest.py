@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.vlm.standin import KEY, KEY_NAME, StandIn, standing_in
+from tests.vlm.fake_provider import KEY, KEY_NAME, FakeProvider, run_fake_provider
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """A provider of its own for each test; the key is in the environment."""
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
+    """Run a fake provider for each test, with its key in the environment."""
     monkeypatch.setenv(KEY_NAME, KEY)
-    with standing_in() as server:
+    with run_fake_provider() as server:
         server.control(key=KEY)
         yield server

@@ -1,4 +1,4 @@
-"""The Batch API: half the price, every way it can end, and no batch paid twice."""
+"""The Batch API: half the price, every way a batch can end, and no batch paid twice."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from mimix_core.errors import BadInput
-from mimix_core.vlm import BudgetSpent, Message, Text, Video, ask_all
-from tests.vlm.standin import ONE_ANSWER, ROOT, StandIn, couriers_of, question
+from mimix_core.vlm import BudgetExceeded, ChatMessage, TextPart, VideoPart, run_requests
+from tests.vlm.fake_provider import RESPONSE_COST, ROOT, FakeProvider, find_workers, question
 from tests.vlm.test_client import asked
 
-FAST = {"mode": "batch", "batch_poll_seconds": 0.1}
+FAST = {"mode": "batch", "batch_poll_interval_seconds": 0.1}
 SCRIPT = {
     "broken": ["500", "right"],
     "prose": ["not_json", "right"],
@@ -38,80 +38,84 @@ FAILS = {
 
 
 def test_every_question_of_a_batch_is_answered_or_fails_with_its_reason(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     server.control(script=SCRIPT, batch_seconds=0.2)
     names = [*"abcdefg", *SCRIPT]
-    found = asked(names, server, tmp_path, **FAST, batch_requests=5, attempts=2)
+    found = asked(names, server, tmp_path, **FAST, max_batch_requests=5, max_attempts=2)
     for name, one in found.items():
         if name in FAILS:
             assert one.error is not None
             assert one.error.kind == FAILS[name]
         else:
-            assert one.reply is not None, (name, one.error)
-            assert one.reply.cost_usd == ONE_ANSWER
-    assert (found["prose"].attempts, found["prose"].cost_usd) == (1, ONE_ANSWER)
+            assert one.response is not None, (name, one.error)
+            assert one.response.cost_usd == RESPONSE_COST
+    assert (found["prose"].attempts, found["prose"].cost_usd) == (1, RESPONSE_COST)
     counts = server.counts()
     assert all(right == 1 for right in counts["right"].values())
     assert counts["files"] == [], "files are deleted once all is on disk"
     assert len(counts["batches"]) >= 3
     again = asked([name for name in names if name not in FAILS], server, tmp_path, **FAST)
-    assert all(one.reply and one.reply.cached for one in again.values())
+    assert all(one.response and one.response.cached for one in again.values())
 
 
-def test_live_and_batch_share_their_answers(server: StandIn, tmp_path: Path) -> None:
+def test_live_and_batch_share_their_answers(server: FakeProvider, tmp_path: Path) -> None:
     asked(list("abc"), server, tmp_path, **FAST)
     asked(list("abcd"), server, tmp_path)
     assert server.counts()["right"] == dict.fromkeys("abcd", 1)
 
 
-def test_a_batch_whose_creation_was_not_heard_of_is_found(server: StandIn, tmp_path: Path) -> None:
+def test_a_batch_whose_creation_was_not_heard_of_is_found(
+    server: FakeProvider, tmp_path: Path
+) -> None:
     server.control(cut_after_create=True)
     found = asked(list("abc"), server, tmp_path, **FAST)
-    assert all(one.reply for one in found.values())
+    assert all(one.response for one in found.values())
     assert len(server.counts()["batches"]) == 1
 
 
 def test_a_batch_is_gone_on_with_after_everything_was_killed(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     server.control(batch_seconds=4.0)
-    asker = [sys.executable, "-m", "tests.vlm.asker"]
+    asker = [sys.executable, "-m", "tests.vlm.run_client"]
     words = [*asker, server.settings(**FAST).model_dump_json(), str(tmp_path), "6"]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL) as asking:
         deadline = time.monotonic() + 60
         while not server.counts()["batches"]:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        for courier in couriers_of(asking.pid):
-            os.kill(courier, signal.SIGKILL)
+        for worker in find_workers(asking.pid):
+            os.kill(worker, signal.SIGKILL)
         asking.kill()
     names = [str(number) for number in range(8)]
     found = asked(names, server, tmp_path, **FAST)
-    assert all(one.reply for one in found.values())
+    assert all(one.response for one in found.values())
     assert server.counts()["right"] == dict.fromkeys(names, 1)
     # The two that nobody had asked for are a batch of their own.
     assert len(server.counts()["batches"]) == 2
 
 
-def test_the_budget_ends_batches(server: StandIn, tmp_path: Path) -> None:
+def test_the_budget_ends_batches(server: FakeProvider, tmp_path: Path) -> None:
     server.control(batch_seconds=0.1)
     names = [str(number) for number in range(20)]
-    with pytest.raises(BudgetSpent) as told:
-        list(ask_all(map(question, names), server.settings(**FAST, budget_usd="0.01"), tmp_path))
+    with pytest.raises(BudgetExceeded) as told:
+        list(
+            run_requests(map(question, names), server.settings(**FAST, budget_usd="0.01"), tmp_path)
+        )
     right = server.counts()["right"]
     assert 0 < len(right) < 20
-    assert told.value.spent_usd == len(right) * ONE_ANSWER
+    assert told.value.spent_usd == len(right) * RESPONSE_COST
     lines = (tmp_path / "ledger.jsonl").read_text().splitlines()
     assert Decimal(json.loads(lines[-1])["total_usd"]) == told.value.spent_usd
 
 
-def test_only_one_backend_has_batches(server: StandIn, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no batch service"):
+def test_only_one_backend_has_batches(server: FakeProvider, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="batches are not supported"):
         asked(["a"], server, tmp_path, backend="gemini", mode="batch")
 
 
-def test_a_video_is_no_part_of_a_batch(server: StandIn, tmp_path: Path) -> None:
-    video = Message("user", (Video(tmp_path / "x.mp4", 1.0, "0" * 64), Text("[[a]]")))
-    with pytest.raises(BadInput, match="takes no video"):
-        list(ask_all([question("a", messages=(video,))], server.settings(**FAST), tmp_path))
+def test_a_video_is_no_part_of_a_batch(server: FakeProvider, tmp_path: Path) -> None:
+    video = ChatMessage("user", (VideoPart(tmp_path / "x.mp4", 1.0, "0" * 64), TextPart("[[a]]")))
+    with pytest.raises(BadInput, match="does not support videos"):
+        list(run_requests([question("a", messages=(video,))], server.settings(**FAST), tmp_path))

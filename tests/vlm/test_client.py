@@ -1,4 +1,4 @@
-"""Asking a real server by the official clients: answers, failures, attempts, money."""
+"""Requests to a server by the official clients: responses, failures, attempts, costs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,25 @@ from mimix_core.engine import progress
 from mimix_core.errors import BadInput, StageFailed
 from mimix_core.vlm import (
     BadCredentials,
-    BudgetSpent,
-    Image,
-    Message,
-    Outcome,
-    Question,
-    Text,
+    BudgetExceeded,
+    ChatMessage,
+    ImagePart,
+    TextPart,
+    TokenUsage,
     Unavailable,
-    Usage,
-    ask_all,
+    VlmOutcome,
+    VlmRequest,
+    run_requests,
 )
-from tests.vlm.standin import KEY_NAME, ONE_ANSWER, ROOT, Seen, StandIn, couriers_of, question
+from tests.vlm.fake_provider import (
+    KEY_NAME,
+    RESPONSE_COST,
+    ROOT,
+    FakeProvider,
+    Seen,
+    find_workers,
+    question,
+)
 from tests.vlm.test_prices import jpeg
 
 BACKENDS = ["openai", "gemini", "google-generativeai"]
@@ -66,9 +74,9 @@ FAILS = {
 
 
 def asked(
-    names: list[str], server: StandIn, answers: Path, **settings: Any
-) -> dict[str, Outcome[Seen]]:
-    outcomes = list(ask_all(map(question, names), server.settings(**settings), answers))
+    names: list[str], server: FakeProvider, answers: Path, **settings: Any
+) -> dict[str, VlmOutcome[Seen]]:
+    outcomes = list(run_requests(map(question, names), server.settings(**settings), answers))
     found = {one.id: one for one in outcomes}
     assert len(found) == len(outcomes) == len(names)
     return found
@@ -76,27 +84,27 @@ def asked(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_question_is_answered_or_fails_with_its_reason(
-    server: StandIn, tmp_path: Path, backend: str
+    server: FakeProvider, tmp_path: Path, backend: str
 ) -> None:
     server.control(script=SCRIPT)
-    found = asked(list(SCRIPT), server, tmp_path, backend=backend, attempts=3)
+    found = asked(list(SCRIPT), server, tmp_path, backend=backend, max_attempts=3)
     for name, one in found.items():
         if name in FAILS:
             assert one.error is not None
             assert (one.error.kind, one.attempts) == FAILS[name], name
-            assert one.reply is None
+            assert one.response is None
         else:
-            assert one.reply is not None, (name, one.error)
-            assert one.reply.value == Seen(who="Tom", what=f"does {name}")
-            assert one.reply.usage == Usage(1000, 400, 50)
-            assert one.reply.cost_usd == ONE_ANSWER
+            assert one.response is not None, (name, one.error)
+            assert one.response.value == Seen(who="Tom", what=f"does {name}")
+            assert one.response.usage == TokenUsage(1000, 400, 50)
+            assert one.response.cost_usd == RESPONSE_COST
     # A reply that is none was paid, too.
-    assert found["prose"].cost_usd == found["shape"].cost_usd == ONE_ANSWER
+    assert found["prose"].cost_usd == found["shape"].cost_usd == RESPONSE_COST
 
     before = server.counts()["asked"]
     answered = [name for name in SCRIPT if name not in FAILS]
     again = asked(answered, server, tmp_path, backend=backend)
-    assert all(one.reply and one.reply.cached for one in again.values())
+    assert all(one.response and one.response.cached for one in again.values())
     assert server.counts()["asked"] == before
     for name, one in again.items():
         first = found[name]
@@ -104,16 +112,16 @@ def test_every_question_is_answered_or_fails_with_its_reason(
     assert not list((tmp_path / "asking").iterdir())
 
 
-def test_what_goes_over_the_wire_to_openai(server: StandIn, tmp_path: Path) -> None:
+def test_what_goes_over_the_wire_to_openai(server: FakeProvider, tmp_path: Path) -> None:
     server.control(keep_bodies=True)
     messages = (
-        Message("system", (Text("rules"),)),
-        Message("user", (Text("roster"), Image(jpeg(8, 8), "low"), Text("[[x]]"))),
-        Message("assistant", (Text("an answer"),)),
-        Message("user", (Text("again"),)),
+        ChatMessage("system", (TextPart("rules"),)),
+        ChatMessage("user", (TextPart("roster"), ImagePart(jpeg(8, 8), "low"), TextPart("[[x]]"))),
+        ChatMessage("assistant", (TextPart("an answer"),)),
+        ChatMessage("user", (TextPart("again"),)),
     )
     one = question("x", messages=messages, temperature=None, reasoning_effort="low")
-    list(ask_all([one], server.settings(), tmp_path))
+    list(run_requests([one], server.settings(), tmp_path))
     [body] = server.counts()["bodies"]
     roles = [message["role"] for message in body["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
@@ -129,17 +137,17 @@ def test_what_goes_over_the_wire_to_openai(server: StandIn, tmp_path: Path) -> N
     assert "temperature" not in body
 
 
-def test_questions_are_taken_as_they_are_asked(server: StandIn, tmp_path: Path) -> None:
+def test_questions_are_taken_as_they_are_asked(server: FakeProvider, tmp_path: Path) -> None:
     taken = 0
 
-    def many() -> Iterator[Question[Seen]]:
+    def many() -> Iterator[VlmRequest[Seen]]:
         nonlocal taken
         for number in range(200):
             taken = number
             yield question(str(number))
 
     furthest = 0
-    for done, _ in enumerate(ask_all(many(), server.settings(concurrency=2), tmp_path)):
+    for done, _ in enumerate(run_requests(many(), server.settings(max_concurrency=2), tmp_path)):
         furthest = max(furthest, taken - done)
     assert taken == 199
     assert furthest < 20
@@ -147,19 +155,19 @@ def test_questions_are_taken_as_they_are_asked(server: StandIn, tmp_path: Path) 
 
 
 def test_the_same_question_asked_at_once_by_two_processes_is_sent_once(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     server.control(latency=0.3)
     code = (
         "import sys\n"
         "from pathlib import Path\n"
         "from mimix_core.settings.vlm_settings import VlmSettings\n"
-        "from mimix_core.vlm import ask_all\n"
-        "from tests.vlm.standin import question\n"
+        "from mimix_core.vlm import run_requests\n"
+        "from tests.vlm.fake_provider import question\n"
         "settings = VlmSettings.model_validate_json(sys.argv[1])\n"
         "names = [str(n) for n in range(20)] + ['0', '1']\n"
-        "found = list(ask_all(map(question, names), settings, Path(sys.argv[2])))\n"
-        "assert all(one.reply for one in found) and len(found) == 22\n"
+        "found = list(run_requests(map(question, names), settings, Path(sys.argv[2])))\n"
+        "assert all(one.response for one in found) and len(found) == 22\n"
     )
     words = [sys.executable, "-c", code, server.settings().model_dump_json(), str(tmp_path)]
     both = [subprocess.Popen(words, cwd=ROOT) for _ in range(2)]
@@ -168,63 +176,63 @@ def test_the_same_question_asked_at_once_by_two_processes_is_sent_once(
 
 
 def test_an_answer_that_the_model_cannot_read_any_more_is_asked_again(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     asked(["a"], server, tmp_path)
     [kept] = tmp_path.glob("??/*.json")
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"text": "{}"}))
     again = asked(["a"], server, tmp_path)["a"]
-    assert again.reply is not None
+    assert again.response is not None
     assert server.counts()["right"] == {"a": 2}
 
 
-def test_a_torn_answer_file_is_none(server: StandIn, tmp_path: Path) -> None:
+def test_a_torn_answer_file_is_none(server: FakeProvider, tmp_path: Path) -> None:
     asked(["a"], server, tmp_path)
     [kept] = tmp_path.glob("??/*.json")
     kept.write_bytes(kept.read_bytes()[:40])
-    assert asked(["a"], server, tmp_path)["a"].reply is not None
+    assert asked(["a"], server, tmp_path)["a"].response is not None
 
 
-def test_the_budget_is_a_ceiling_over_restarts(server: StandIn, tmp_path: Path) -> None:
+def test_the_budget_is_a_ceiling_over_restarts(server: FakeProvider, tmp_path: Path) -> None:
     names = [str(number) for number in range(30)]
     budget = Decimal("0.0290")
     for _ in range(2):
-        with pytest.raises(BudgetSpent, match="raise budget_usd") as told:
+        with pytest.raises(BudgetExceeded, match="raise budget_usd") as told:
             asked(names, server, tmp_path, budget_usd=budget)
         right = server.counts()["right"]
         # What the next one may cost (0.0028: 100 tokens of output) was not left after the 14th.
         assert len(right) in (13, 14)
         assert set(right.values()) == {1}
-        assert told.value.spent_usd == len(right) * ONE_ANSWER
+        assert told.value.spent_usd == len(right) * RESPONSE_COST
     more = asked(names, server, tmp_path, budget_usd=1)
-    assert all(one.reply for one in more.values())
+    assert all(one.response for one in more.values())
     assert set(server.counts()["right"].values()) == {1}
 
 
 def test_what_is_under_way_at_the_budget_is_finished_and_kept(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     server.control(latency=0.3)
-    found: list[Outcome[Seen]] = []
-    settings = server.settings(budget_usd="0.004", concurrency=4)
-    with pytest.raises(BudgetSpent):
-        for one in ask_all(map(question, "abcdefgh"), settings, tmp_path):
+    found: list[VlmOutcome[Seen]] = []
+    settings = server.settings(budget_usd="0.004", max_concurrency=4)
+    with pytest.raises(BudgetExceeded):
+        for one in run_requests(map(question, "abcdefgh"), settings, tmp_path):
             found.append(one)
     right = server.counts()["right"]
-    assert sorted(one.id for one in found if one.reply) == sorted(right)
+    assert sorted(one.id for one in found if one.response) == sorted(right)
     assert right
     assert not list((tmp_path / "asking").iterdir())
 
 
-def test_an_account_without_money_stops_everything(server: StandIn, tmp_path: Path) -> None:
+def test_an_account_without_money_stops_everything(server: FakeProvider, tmp_path: Path) -> None:
     server.control(all="quota")
-    with pytest.raises(BudgetSpent, match="the account has nothing left"):
+    with pytest.raises(BudgetExceeded, match="the account at the provider has no credit left"):
         asked(list("abc"), server, tmp_path)
 
 
 @pytest.mark.parametrize("backend", ["openai", "google-generativeai"])
 def test_a_key_that_is_not_taken_stops_everything(
-    server: StandIn, tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+    server: FakeProvider, tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KEY_NAME, "sk-another-key-0123456789")
     with pytest.raises(BadCredentials) as told:
@@ -233,7 +241,7 @@ def test_a_key_that_is_not_taken_stops_everything(
 
 
 def test_a_missing_key_is_told_before_anything_is_asked(
-    server: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(KEY_NAME)
     with pytest.raises(BadCredentials, match=KEY_NAME):
@@ -241,43 +249,43 @@ def test_a_missing_key_is_told_before_anything_is_asked(
     assert server.counts()["asked"] == {}
 
 
-def test_a_model_that_is_not_there_stops_everything(server: StandIn, tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_stops_everything(server: FakeProvider, tmp_path: Path) -> None:
     server.control(all="404")
-    with pytest.raises(BadInput, match="no such model"):
+    with pytest.raises(BadInput, match="does not know the model"):
         asked(list("abc"), server, tmp_path)
 
 
 def test_a_server_that_is_not_there_is_told_and_not_written_into_every_row(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
-    settings = server.settings(base_url="http://127.0.0.1:1/v1", attempts=1)
+    settings = server.settings(base_url="http://127.0.0.1:1/v1", max_attempts=1)
     found = []
-    with pytest.raises(Unavailable, match="10 questions in a row"):
-        found.extend(ask_all((question(str(n)) for n in range(1000)), settings, tmp_path))
+    with pytest.raises(Unavailable, match="10 requests in a row"):
+        found.extend(run_requests((question(str(n)) for n in range(1000)), settings, tmp_path))
     assert server.counts()["asked"] == {}
 
 
-def test_a_rate_limit_without_end_fails_the_question(server: StandIn, tmp_path: Path) -> None:
+def test_a_rate_limit_without_end_fails_the_question(server: FakeProvider, tmp_path: Path) -> None:
     server.control(script={"a": ["429:1"]})
-    found = asked(["a", "b"], server, tmp_path, patience_seconds=2)
+    found = asked(["a", "b"], server, tmp_path, rate_limit_timeout_seconds=2)
     assert found["a"].error is not None
     assert found["a"].error.kind == "rate_limited"
-    assert found["b"].reply is not None
+    assert found["b"].response is not None
 
 
 def test_a_rest_longer_than_our_patience_is_not_slept_through(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     server.control(script={"a": ["429:3600"]})
-    found = asked(["a", "b", "c"], server, tmp_path, patience_seconds=2)
+    found = asked(["a", "b", "c"], server, tmp_path, rate_limit_timeout_seconds=2)
     assert found["a"].error is not None
     assert all(one.error is None or one.error.kind == "rate_limited" for one in found.values())
-    [after] = asked(["d"], server, tmp_path, patience_seconds=2).values()
+    [after] = asked(["d"], server, tmp_path, rate_limit_timeout_seconds=2).values()
     assert after.error is not None
     assert "another 60 minutes" in str(after.error)
 
 
-def test_one_question_that_is_limited_makes_all_wait(server: StandIn, tmp_path: Path) -> None:
+def test_one_question_that_is_limited_makes_all_wait(server: FakeProvider, tmp_path: Path) -> None:
     server.control(script={"a": ["429:2", "right"], "b": ["reset:2"]})
     asked(["a"], server, tmp_path)
     asked(["b"], server, tmp_path)
@@ -288,10 +296,12 @@ def test_one_question_that_is_limited_makes_all_wait(server: StandIn, tmp_path: 
 
 
 def test_the_answers_are_there_when_the_caller_stops_listening(
-    server: StandIn, tmp_path: Path
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     server.control(latency=0.5)
-    outcomes = ask_all(map(question, "abcdefghijkl"), server.settings(concurrency=3), tmp_path)
+    outcomes = run_requests(
+        map(question, "abcdefghijkl"), server.settings(max_concurrency=3), tmp_path
+    )
     next(outcomes)
     outcomes.close()
     deadline = time.monotonic() + 20
@@ -300,36 +310,36 @@ def test_the_answers_are_there_when_the_caller_stops_listening(
     right = server.counts()["right"]
     assert 3 <= len(right) <= 9
     again = asked(list(right), server, tmp_path)
-    assert all(one.reply and one.reply.cached for one in again.values())
+    assert all(one.response and one.response.cached for one in again.values())
 
 
-def test_waiting_is_told(server: StandIn, tmp_path: Path) -> None:
+def test_waiting_is_told(server: FakeProvider, tmp_path: Path) -> None:
     server.control(script={"a": ["slow:2.5"]})
     told = []
-    with progress.listening(lambda done, total, note: told.append((done, total, note))):
-        list(ask_all([question("a")], server.settings(), tmp_path, total=7))
+    with progress.progress_listener(lambda done, total, note: told.append((done, total, note))):
+        list(run_requests([question("a")], server.settings(), tmp_path, total=7))
     assert told
-    assert set(told) == {(0, 7, "waiting for answers")}
+    assert set(told) == {(0, 7, "waiting for responses")}
 
 
-def test_a_courier_that_dies_is_told(server: StandIn, tmp_path: Path) -> None:
+def test_the_death_of_the_worker_is_reported(server: FakeProvider, tmp_path: Path) -> None:
     server.control(latency=2.0)
 
-    def kill_the_courier() -> None:
+    def kill_the_worker() -> None:
         while not server.counts()["asked"]:
             time.sleep(0.05)
-        [courier] = couriers_of(os.getpid())
-        os.kill(courier, signal.SIGKILL)
+        [worker] = find_workers(os.getpid())
+        os.kill(worker, signal.SIGKILL)
 
-    killer = threading.Thread(target=kill_the_courier)
+    killer = threading.Thread(target=kill_the_worker)
     killer.start()
-    with pytest.raises(StageFailed, match="the process that asks the model died"):
+    with pytest.raises(StageFailed, match="the process that sends requests to the model died"):
         asked(["a", "b"], server, tmp_path)
     killer.join()
     # Nobody knows whether these were paid: they count, at what they may have cost.
     server.control(latency=0.0)
     again = asked(["c"], server, tmp_path)["c"]
-    assert again.reply is not None
+    assert again.response is not None
     lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["lost", "lost", "answered"]
     assert Decimal(lines[0]["usd"]) > 0

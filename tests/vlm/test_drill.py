@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.vlm.standin import ROOT, StandIn, couriers_of
+from tests.vlm.fake_provider import ROOT, FakeProvider, find_workers
 
 # What a tenth of the questions meets, and how they end.
 FAULTS = [
@@ -37,16 +37,16 @@ KILLED_AT = (0.25, 0.6)
 
 
 @pytest.mark.parametrize("mode", ["live", "batch"])
-def test_nothing_is_paid_twice(server: StandIn, tmp_path: Path, mode: str) -> None:
+def test_nothing_is_paid_twice(server: FakeProvider, tmp_path: Path, mode: str) -> None:
     drill(server, tmp_path, 140, mode)
 
 
 @pytest.mark.e2e
-def test_nothing_is_paid_twice_in_two_thousand(server: StandIn, tmp_path: Path) -> None:
+def test_nothing_is_paid_twice_in_two_thousand(server: FakeProvider, tmp_path: Path) -> None:
     drill(server, tmp_path, 2000, "live")
 
 
-def drill(server: StandIn, folder: Path, count: int, mode: str) -> None:
+def drill(server: FakeProvider, folder: Path, count: int, mode: str) -> None:
     bad = {str(n): FAULTS[n // 10 % len(FAULTS)] for n in range(0, count, 10)}
     # A batch has no wire of its own a line: what can go wrong with one is tested beside it.
     if mode == "batch":
@@ -55,7 +55,9 @@ def drill(server: StandIn, folder: Path, count: int, mode: str) -> None:
         bad = {name: one for name, one in bad.items() if one[0][0] != "garbage"}
     script = {name: how for name, (how, _) in bad.items()}
     server.control(script=script, latency=0.02, batch_seconds=1.0)
-    settings = server.settings(mode=mode, batch_requests=50, batch_poll_seconds=0.2, attempts=3)
+    settings = server.settings(
+        mode=mode, max_batch_requests=50, batch_poll_interval_seconds=0.2, max_attempts=3
+    )
     for turn, share in enumerate(KILLED_AT):
         with subprocess.Popen(
             words(settings, folder, count), cwd=ROOT, stdout=subprocess.DEVNULL
@@ -75,14 +77,14 @@ def drill(server: StandIn, folder: Path, count: int, mode: str) -> None:
 
 def words(settings: Any, folder: Path, count: int) -> list[str]:
     asked = [settings.model_dump_json(), str(folder), str(count)]
-    return [sys.executable, "-m", "tests.vlm.asker", *asked]
+    return [sys.executable, "-m", "tests.vlm.run_client", *asked]
 
 
 def answered(folder: Path) -> int:
     return sum(1 for _ in folder.glob("??/*.json"))
 
 
-def sent(server: StandIn, mode: str) -> bool:
+def sent(server: FakeProvider, mode: str) -> bool:
     return mode == "live" or bool(server.counts()["batches"])
 
 
@@ -93,17 +95,17 @@ def wait_until(true: Any) -> None:
         time.sleep(0.02)
 
 
-def test_killing_the_courier_too_can_cost_what_was_under_way_and_no_more(
-    server: StandIn, tmp_path: Path
+def test_killing_the_worker_too_loses_at_most_the_requests_in_flight(
+    server: FakeProvider, tmp_path: Path
 ) -> None:
     server.control(latency=0.1)
-    settings = server.settings(concurrency=4)
+    settings = server.settings(max_concurrency=4)
     with subprocess.Popen(
         words(settings, tmp_path, 60), cwd=ROOT, stdout=subprocess.DEVNULL
     ) as asking:
         wait_until(lambda: answered(tmp_path) >= 20)
-        for courier in couriers_of(asking.pid):
-            os.kill(courier, signal.SIGKILL)
+        for worker in find_workers(asking.pid):
+            os.kill(worker, signal.SIGKILL)
         asking.kill()
     subprocess.run(words(settings, tmp_path, 60), cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
     right = Counter(server.counts()["right"].values())

@@ -1,4 +1,4 @@
-"""Videos at Gemini: uploaded, ready, looked at with the rate we say, and deleted in any case."""
+"""Videos with Gemini: uploaded, processed, sampled at the given rate, and always deleted."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ from pathlib import Path
 import pytest
 
 from mimix_core.engine.artifacts import digest_file
-from mimix_core.vlm import Image, Message, Outcome, Text, Video, ask_all
+from mimix_core.vlm import ChatMessage, ImagePart, TextPart, VideoPart, VlmOutcome, run_requests
 from tests.media_factory import Shot, write_video
-from tests.vlm.standin import Seen, StandIn, question
+from tests.vlm.fake_provider import FakeProvider, Seen, question
 from tests.vlm.test_prices import jpeg
 
 
 @pytest.fixture
-def video(tmp_path: Path) -> Video:
+def video(tmp_path: Path) -> VideoPart:
     path = tmp_path / "clip.mp4"
     write_video(path, [Shot(24)])
-    return Video(path, 4.0, digest_file(path))
+    return VideoPart(path, 4.0, digest_file(path))
 
 
-def ask(server: StandIn, folder: Path, video: Video, **settings: object) -> Outcome[Seen]:
+def ask(
+    server: FakeProvider, folder: Path, video: VideoPart, **settings: object
+) -> VlmOutcome[Seen]:
     messages = (
-        Message("system", (Text("rules"),)),
-        Message("user", (Image(jpeg(8, 8)), video, Text("[[a]]"))),
+        ChatMessage("system", (TextPart("rules"),)),
+        ChatMessage("user", (ImagePart(jpeg(8, 8)), video, TextPart("[[a]]"))),
     )
-    chosen = server.settings(backend="gemini", attempts=2, **settings)
-    [one] = ask_all([question("a", messages=messages)], chosen, folder / "answers")
+    chosen = server.settings(backend="gemini", max_attempts=2, **settings)
+    [one] = run_requests([question("a", messages=messages)], chosen, folder / "answers")
     return one
 
 
 def test_a_video_is_uploaded_waited_for_looked_at_and_deleted(
-    server: StandIn, tmp_path: Path, video: Video
+    server: FakeProvider, tmp_path: Path, video: VideoPart
 ) -> None:
     server.control(polls=2, keep_bodies=True)
     one = ask(server, tmp_path, video)
-    assert one.reply is not None, one.error
+    assert one.response is not None, one.error
     counts = server.counts()
     [body] = counts["bodies"]
     picture, moving, text = body["contents"][0]["parts"]
@@ -55,7 +57,7 @@ def test_a_video_is_uploaded_waited_for_looked_at_and_deleted(
      ("right", "FAILED", "rejected")],
 )  # fmt: skip
 def test_it_is_deleted_when_the_answer_fails(
-    server: StandIn, tmp_path: Path, video: Video, how: str, ends: str, kind: str
+    server: FakeProvider, tmp_path: Path, video: VideoPart, how: str, ends: str, kind: str
 ) -> None:
     server.control(all=how, file_ends=ends)
     one = ask(server, tmp_path, video)

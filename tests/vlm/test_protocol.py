@@ -1,4 +1,4 @@
-"""What is sent, and the digest over it."""
+"""Requests and their digests."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from mimix_core.engine.cache_key import identity
+from mimix_core.engine.cache_key import canonical_json
 from mimix_core.errors import BadInput
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm import Image, Message, Question, Text, Video, strict_schema
-from tests.vlm.standin import Seen, question
+from mimix_core.vlm import ChatMessage, ImagePart, TextPart, VideoPart, VlmRequest, strict_schema
+from tests.vlm.fake_provider import Seen, question
 
 A = "a" * 64
 PARTS = st.one_of(
-    st.text(max_size=5).map(Text),
-    st.builds(Image, st.binary(max_size=5), st.sampled_from(["auto", "low"])),
-    st.builds(Video, st.just(Path("x")), st.sampled_from([1.0, 2.0]), st.sampled_from([A, A[1:]])),
+    st.text(max_size=5).map(TextPart),
+    st.builds(ImagePart, st.binary(max_size=5), st.sampled_from(["auto", "low"])),
+    st.builds(
+        VideoPart, st.just(Path("x")), st.sampled_from([1.0, 2.0]), st.sampled_from([A, A[1:]])
+    ),
 )
-MESSAGES = st.lists(PARTS, max_size=3).map(lambda parts: Message("user", tuple(parts)))
+MESSAGES = st.lists(PARTS, max_size=3).map(lambda parts: ChatMessage("user", tuple(parts)))
 QUESTIONS = st.builds(
     lambda messages, tokens, temperature, effort: question(
         "x",
@@ -39,21 +41,21 @@ QUESTIONS = st.builds(
 )
 
 
-def sent(asked: Question[Seen]) -> tuple[object, ...]:
+def sent(asked: VlmRequest[Seen]) -> tuple[object, ...]:
     return (asked.messages, asked.max_output_tokens, asked.temperature, asked.reasoning_effort)
 
 
 @given(QUESTIONS, QUESTIONS)
 def test_digests_are_equal_when_and_only_when_all_that_is_sent_is(
-    one: Question[Seen], other: Question[Seen]
+    one: VlmRequest[Seen], other: VlmRequest[Seen]
 ) -> None:
     equal = one.digest("openai", "m") == other.digest("openai", "m")
     assert equal == (sent(one) == sent(other))
 
 
 def test_who_asks_and_where_a_video_lies_are_no_part_of_the_digest() -> None:
-    def asked(name: str, path: str) -> Question[Seen]:
-        video = Message("user", (Video(Path(path), 2.0, A),))
+    def asked(name: str, path: str) -> VlmRequest[Seen]:
+        video = ChatMessage("user", (VideoPart(Path(path), 2.0, A),))
         return replace(question("x"), id=name, messages=(video,))
 
     assert asked("a", "/x").digest("b", "m") == asked("b", "/y").digest("b", "m")
@@ -72,8 +74,8 @@ def test_model_backend_and_schema_are_part_of_the_digest() -> None:
 
 
 def test_a_system_message_holds_text_only() -> None:
-    with pytest.raises(ValueError, match="pictures go into a user's"):
-        Message("system", (Image(b"x"),))
+    with pytest.raises(ValueError, match="put images into a user message"):
+        ChatMessage("system", (ImagePart(b"x"),))
 
 
 class Inner(BaseModel):
@@ -114,7 +116,7 @@ def test_what_has_no_strict_form_is_an_error(model: type[BaseModel]) -> None:
 
 
 def test_only_what_changes_an_answer_is_in_a_stage_key() -> None:
-    names = set(identity(VlmSettings()))
+    names = set(canonical_json(VlmSettings()))
     assert names == {
         "backend",
         "model",

@@ -1,19 +1,19 @@
-"""One module a provider's client; a client is imported only where it is chosen."""
+"""Backends for the providers' clients; a client is imported only if its backend is chosen."""
 
 from __future__ import annotations
 
 from mimix_core.errors import BadInput
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.api_keys import api_key
-from mimix_core.vlm.protocol import Backend
+from mimix_core.vlm.api_keys import read_api_key
+from mimix_core.vlm.protocol import VlmBackend
 
 
-def open_backend(settings: VlmSettings) -> Backend:
-    """The chosen backend, ready to be asked; inside a running event loop.
+def create_backend(settings: VlmSettings) -> VlmBackend:
+    """Create the chosen backend inside a running event loop.
 
-    Raises BadCredentials without a key, BadInput when the client is not installed.
+    Raises BadCredentials without a key, and BadInput when the client is not installed.
     """
-    key = api_key(settings)
+    key = read_api_key(settings)
     try:
         match settings.backend:
             case "openai":

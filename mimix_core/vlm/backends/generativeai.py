@@ -1,6 +1,6 @@
-"""Gemini by google-generativeai, whose SDK is retired: text and pictures, nothing more.
+"""Gemini by the retired SDK google-generativeai: text and images only.
 
-For those who still have it. ``gemini`` does the same and takes videos.
+For installations that still use it; backend ``gemini`` also supports videos.
 """
 
 from __future__ import annotations
@@ -16,40 +16,47 @@ from google.api_core import exceptions
 
 from mimix_core.errors import BadInput, MimixError
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.backends.gemini import error_of, read_response, system_text
-from mimix_core.vlm.protocol import Image, Question, RawReply, Text, Unavailable, Video
-from mimix_core.vlm.rate_limiter import wait_of
+from mimix_core.vlm.backends.gemini import gemini_error, parse_response, system_text
+from mimix_core.vlm.protocol import (
+    ImagePart,
+    RawResponse,
+    TextPart,
+    Unavailable,
+    VideoPart,
+    VlmRequest,
+)
+from mimix_core.vlm.rate_limiter import retry_after
 
-# It exports its names in a way that type checkers do not see.
+# Type checkers cannot see the names that it exports.
 sdk: Any = importlib.import_module("google.generativeai")
 json_format: Any = importlib.import_module("google.protobuf.json_format")
 
 
 class GenerativeAIBackend:
-    """The SDK is configured for a whole process, and blocks: each request has a thread."""
+    """Client with a configuration per process; its calls block, so each request has a thread."""
 
     name = "google-generativeai"
 
     def __init__(self, settings: VlmSettings, key: str) -> None:
         self._settings = settings
         self._key = key
-        # REST and not gRPC: any address can be given, with http too.
+        # REST instead of gRPC, because it supports any address, also with http.
         sdk.configure(
             api_key=key,
             transport="rest",
             client_options={"api_endpoint": settings.base_url} if settings.base_url else None,
         )
 
-    async def ask(self, question: Question[Any]) -> RawReply:
+    async def send(self, request: VlmRequest[Any]) -> RawResponse:
         model = sdk.GenerativeModel(
-            self._settings.model, system_instruction=system_text(question.messages) or None
+            self._settings.model, system_instruction=system_text(request.messages) or None
         )
         contents = [
             {
                 "role": "model" if message.role == "assistant" else "user",
                 "parts": [_part(part) for part in message.parts],
             }
-            for message in question.messages
+            for message in request.messages
             if message.role != "system"
         ]
         try:
@@ -58,69 +65,70 @@ class GenerativeAIBackend:
                 contents,
                 generation_config={
                     "response_mime_type": "application/json",
-                    "response_schema": open_schema(question.schema),
-                    "max_output_tokens": question.max_output_tokens,
-                    "temperature": question.temperature,
+                    "response_schema": simplify_schema(request.schema),
+                    "max_output_tokens": request.max_output_tokens,
+                    "temperature": request.temperature,
                 },
-                request_options={"timeout": self._settings.timeout_seconds, "retry": None},
+                request_options={"timeout": self._settings.request_timeout_seconds, "retry": None},
             )
         except exceptions.GoogleAPICallError as error:
-            raise self._translate(error) from None
+            raise self._translate_error(error) from None
         except requests.Timeout:
-            raise Unavailable("the server did not answer in time") from None
+            raise Unavailable("the server did not respond in time") from None
         except requests.RequestException as error:
             raise Unavailable(f"no connection to the server ({type(error).__name__})") from None
         except (ValueError, json_format.Error) as error:
             raise Unavailable(
-                f"the server's reply has not the form of an answer ({type(error).__name__})"
+                f"the server's response is malformed ({type(error).__name__})"
             ) from None
-        return read_response(_named(response.to_dict()))
+        return parse_response(_named_enums(response.to_dict()))
 
-    def _translate(self, error: exceptions.GoogleAPICallError) -> MimixError:
+    def _translate_error(self, error: exceptions.GoogleAPICallError) -> MimixError:
         headers = getattr(error.response, "headers", None) or {}
-        return error_of(
-            int(error.code or 0), "", error.message, wait_of(headers, time.time()), self._key
+        return gemini_error(
+            int(error.code or 0), "", error.message, retry_after(headers, time.time()), self._key
         )
 
     async def close(self) -> None:
-        """The SDK holds nothing open that could be closed."""
+        """Do nothing: the SDK has no open resources."""
 
 
-def _part(part: Text | Image | Video) -> Any:
+def _part(part: TextPart | ImagePart | VideoPart) -> Any:
     match part:
-        case Text(text):
+        case TextPart(text):
             return text
-        case Image(jpeg):
+        case ImagePart(jpeg):
             return {"mime_type": "image/jpeg", "data": jpeg}
-        case Video():
+        case VideoPart():
             raise BadInput(
-                "the backend google-generativeai takes no video here", fix="use the backend gemini"
+                "the backend google-generativeai does not support videos",
+                fix="use the backend gemini",
             )
 
 
-def open_schema(node: Any) -> Any:
-    """The schema without what this API's older dialect does not know."""
+def simplify_schema(node: Any) -> Any:
+    """Remove the keywords that this API's older schema version does not know."""
     if isinstance(node, list):
-        return [open_schema(item) for item in node]
+        return [simplify_schema(item) for item in node]
     if not isinstance(node, dict):
         return node
     return {
-        key: {name: open_schema(item) for name, item in value.items()}
+        key: {name: simplify_schema(item) for name, item in value.items()}
         if key == "properties"
-        else open_schema(value)
+        else simplify_schema(value)
         for key, value in node.items()
         if key not in ("additionalProperties", "pattern", "minimum", "maximum")
     }
 
 
-def _named(response: Mapping[str, Any]) -> dict[str, Any]:
-    """The response with its enums by name: the SDK gives numbers."""
-    found = dict(response)
-    for candidate in found.get("candidates") or []:
+def _named_enums(response: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the enum numbers of the SDK by names."""
+    named = dict(response)
+    for candidate in named.get("candidates") or []:
         number = candidate.get("finish_reason")
         candidate["finish_reason"] = sdk.protos.Candidate.FinishReason(number or 0).name
-    feedback = found.get("prompt_feedback") or {}
+    feedback = named.get("prompt_feedback") or {}
     if feedback.get("block_reason"):
         reason = sdk.protos.GenerateContentResponse.PromptFeedback.BlockReason
-        found["prompt_feedback"] = {"block_reason": reason(feedback["block_reason"]).name}
-    return found
+        named["prompt_feedback"] = {"block_reason": reason(feedback["block_reason"]).name}
+    return named

@@ -1,14 +1,14 @@
-"""A provider to test against: real HTTP on loopback, in the shapes of OpenAI and Gemini.
+"""A fake provider: HTTP on the loopback interface, in the formats of OpenAI and Gemini.
 
-``python -m tests.vlm.server`` prints its port and serves until its stdin closes. What it does with
-a question it is told by ``POST /control``; what it was asked, ``GET /counts`` tells. A question is
-known by a ``[[name]]`` somewhere in its texts.
+``python -m tests.vlm.fake_server`` prints its port and serves until its stdin closes. ``POST
+/control`` sets how it handles requests; ``GET /counts`` returns what it received. A request is
+identified by a ``[[name]]`` somewhere in its texts.
 
-``script``: name -> what to do at the 1st, 2nd, ... time it is asked (the last one stays):
-``right``, ``slow:SECONDS``, ``invented`` (an enum is not kept to), ``not_json``, ``wrong_schema``,
+``script``: name -> what to do at the 1st, 2nd, ... time it is sent (the last one repeats):
+``right``, ``slow:SECONDS``, ``invented`` (violates an enum), ``not_json``, ``wrong_schema``,
 ``empty``, ``truncated``, ``refused``, ``filtered``, ``429:SECONDS``, ``429date:SECONDS``, ``429``,
-``reset:SECONDS``, ``quota``, ``400``, ``401``, ``404``, ``500``, ``garbage`` (a reply that is no
-JSON), ``cut`` (before the reply), ``cut_mid`` (inside it); in a batch also ``expired``.
+``reset:SECONDS``, ``quota``, ``400``, ``401``, ``404``, ``500``, ``garbage`` (not JSON), ``cut``
+(before the response), ``cut_mid`` (inside it); in a batch also ``expired``.
 """
 
 from __future__ import annotations
