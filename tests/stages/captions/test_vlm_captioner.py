@@ -342,5 +342,5 @@ def test_a_model_with_video_input_is_sent_the_clip(server: FakeProvider, tmp_pat
     (film,) = [part for part in parts if "fileData" in part]
     assert film["videoMetadata"]["fps"] == 4
     assert counts["files"] == []
-    with pytest.raises(ValueError, match="visual_input: video needs"):
+    with pytest.raises(ValueError, match="visual_input: video requires"):
         settings(server, {"visual_input": "video"})
