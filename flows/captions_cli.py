@@ -229,7 +229,7 @@ def estimate(settings: SettingsArgument, workspace: WorkspaceOption = None) -> N
             f"{cost.estimate.input_tokens:,}",
             f"{cost.estimate.output_tokens:,}",
             _format_dollars(cost.estimate.cost_usd),
-            _format_dollars(cost.estimate.most_usd),
+            _format_dollars(cost.estimate.max_usd),
         )
     table.add_section()
     table.add_row(
@@ -238,7 +238,7 @@ def estimate(settings: SettingsArgument, workspace: WorkspaceOption = None) -> N
         f"{sum(cost.estimate.input_tokens for cost in costs):,}",
         f"{sum(cost.estimate.output_tokens for cost in costs):,}",
         _format_dollars(_sum_known(cost.estimate.cost_usd for cost in costs)),
-        _format_dollars(_sum_known(cost.estimate.most_usd for cost in costs)),
+        _format_dollars(_sum_known(cost.estimate.max_usd for cost in costs)),
     )
     console.print(table)
     _print(_estimate_notes(costs))

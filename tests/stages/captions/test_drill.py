@@ -16,7 +16,7 @@ from mimix_core.engine.worker import build_request
 from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_inputs import CaptionInputs
 from mimix_core.stages.captions.stage import STAGE
-from tests.stages.captions.test_vlm import named, rows, settings
+from tests.stages.captions.test_vlm_captioner import named, rows, settings
 from tests.vlm.fake_provider import FakeProvider
 
 CLIPS = 2000

@@ -20,7 +20,7 @@ from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.stage import STAGE
 from tasks.captions import load_captioner_key
 from tests.media_factory import Shot, write_video
-from tests.stages.captions.test_vlm import named, settings
+from tests.stages.captions.test_vlm_captioner import named, settings
 from tests.vlm.fake_provider import KEY, KEY_NAME, ROOT, FakeProvider
 
 FRAGMENT = KEY[8:].encode()

@@ -36,7 +36,9 @@ GOOD = {
 NOBODY = {"seen": [], "actions": [], "context": "A wall", "style": "cartoon"}
 
 
-def settings(server: FakeProvider, more: dict[str, Any] | None = None, **vlm: Any) -> CaptionSettings:
+def settings(
+    server: FakeProvider, more: dict[str, Any] | None = None, **vlm: Any
+) -> CaptionSettings:
     asked = server.settings(**{"max_attempts": 1, **vlm})
     return CaptionSettings.model_validate({"backend": "vlm", "vlm": asked, **(more or {})})
 
@@ -116,7 +118,9 @@ def test_the_content_of_a_request(server: FakeProvider, tmp_path: Path) -> None:
     assert first[5] != second[5]
 
 
-def test_an_invented_name_is_corrected_with_the_reason(server: FakeProvider, tmp_path: Path) -> None:
+def test_an_invented_name_is_corrected_with_the_reason(
+    server: FakeProvider, tmp_path: Path
+) -> None:
     script = {"a": ["invented", "right"], "b": ["invented"], "c": ["invented", "not_json", "right"]}
     server.control(script=script, answers={"a": GOOD})
     found = rows(caption(tmp_path, named(tmp_path, "a", "b", "c"), settings(server)))
@@ -165,7 +169,9 @@ FAILURES = {
 }
 
 
-def test_each_invalid_response_and_failure_has_its_reason(server: FakeProvider, tmp_path: Path) -> None:
+def test_each_invalid_response_and_failure_has_its_reason(
+    server: FakeProvider, tmp_path: Path
+) -> None:
     server.control(
         answers={name: GOOD | change for name, (change, _) in BAD_ANSWERS.items()},
         script={how: [how] for how in FAILURES} | {"shorter": ["truncated", "right"]},
@@ -201,7 +207,9 @@ def test_an_outage_fails_no_row(server: FakeProvider, tmp_path: Path) -> None:
         run_stage(Store(tmp_path / "other"), STAGE, given, how)
 
 
-def test_a_provider_that_rejects_every_request_is_an_error(server: FakeProvider, tmp_path: Path) -> None:
+def test_a_provider_that_rejects_every_request_is_an_error(
+    server: FakeProvider, tmp_path: Path
+) -> None:
     server.control(all="400")
     with pytest.raises(BadInput, match="rejected every request"):
         caption(tmp_path, named(tmp_path, *"abcdefghijkl"), settings(server))
@@ -232,7 +240,9 @@ def test_a_spent_budget_preserves_paid_responses(server: FakeProvider, tmp_path:
     assert set(server.counts()["right"].values()) == {1}
 
 
-def test_a_response_becomes_a_caption_and_is_paid_once(server: FakeProvider, tmp_path: Path) -> None:
+def test_a_response_becomes_a_caption_and_is_paid_once(
+    server: FakeProvider, tmp_path: Path
+) -> None:
     server.control(answers={"a": GOOD, "b": NOBODY})
     given, how = named(tmp_path, "a", "b"), settings(server)
     made = caption(tmp_path, given, how)
@@ -271,7 +281,9 @@ def test_a_request_contains_the_previous_caption_of_its_scene(
     assert f"was captioned: {by_hand}" in told["f"]
 
 
-def test_unreadable_clips_overrides_and_repeated_captions(server: FakeProvider, tmp_path: Path) -> None:
+def test_unreadable_clips_overrides_and_repeated_captions(
+    server: FakeProvider, tmp_path: Path
+) -> None:
     text = "[Character: Jerry], waves. [scene-style:cartoon]"
     hand = {"h": text, "out": "", "gone": text, "bad": text.replace("Jerry", "Spike")}
     names = ["a", "b", "c", "d", "broken", "h", "out", "bad"]
@@ -304,7 +316,9 @@ def test_a_missing_key_is_an_error_before_any_request(
     assert server.counts()["calls"] == {}
 
 
-def test_a_killed_unit_continues_and_pays_nothing_twice(server: FakeProvider, tmp_path: Path) -> None:
+def test_a_killed_unit_continues_and_pays_nothing_twice(
+    server: FakeProvider, tmp_path: Path
+) -> None:
     names = [f"c{n}" for n in range(8)]
     given, how = named(tmp_path, *names), settings(server, max_concurrency=2)
     server.control(all="slow:0.3", answers={"c3": GOOD})
