@@ -263,7 +263,7 @@ def _format_number(value: float | None) -> str:
 
 
 def _format_estimate(takes: CostEstimate) -> tuple[str, ...]:
-    dollars = ("?" if usd is None else f"{usd:,.2f}" for usd in (takes.cost_usd, takes.most_usd))
+    dollars = ("?" if usd is None else f"{usd:,.2f}" for usd in (takes.cost_usd, takes.max_usd))
     return (
         f"{takes.requests:,}",
         f"{takes.input_tokens:,}",

@@ -29,9 +29,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm import Image, Message, Question, Text, ask_all
+from mimix_core.vlm import ChatMessage, ImagePart, TextPart, VlmRequest, run_requests
 from perf.record import ROOT, record
-from tests.vlm.standin import KEY, KEY_NAME, Seen, StandIn, question, standing_in
+from tests.vlm.fake_provider import KEY, KEY_NAME, FakeProvider, Seen, question, run_fake_provider
 
 LATENCY_SECONDS = 0.05
 CONCURRENCY = 8
@@ -58,8 +58,8 @@ def main() -> None:
             folder / "limited", LIMITED, LATENCY_SECONDS, {"requests_per_minute": LIMIT}
         )
         free, free_counts = _measure(folder / "free", UNLIMITED, LATENCY_SECONDS, {})
-        few, _ = _measure(folder / "few", FEW, 0.0, {"concurrency": 32})
-        many, _ = _measure(folder / "many", MANY, 0.0, {"concurrency": 32})
+        few, _ = _measure(folder / "few", FEW, 0.0, {"max_concurrency": 32})
+        many, _ = _measure(folder / "many", MANY, 0.0, {"max_concurrency": 32})
     times = limited_counts["times"]
     per_minute = (len(times) - 1) / (times[-1] - times[0]) * 60
     times_free = free_counts["times"]
@@ -115,16 +115,16 @@ def _measure(
     folder: Path, count: int, latency: float, changed: dict[str, Any]
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Ask so many questions in a fresh process; gives what it and what the server saw."""
-    with standing_in() as server:
+    with run_fake_provider() as server:
         server.control(key=KEY, latency=latency)
-        settings = server.settings(**{"concurrency": CONCURRENCY, **changed})
+        settings = server.settings(**{"max_concurrency": CONCURRENCY, **changed})
         done = subprocess.run(
             [sys.executable, __file__, "ask", settings.model_dump_json(), str(folder), str(count)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             check=True,
         )
-        counts = StandIn(server.url).counts()
+        counts = FakeProvider(server.url).counts()
     wrong = [name for name, right in counts["right"].items() if right != 1]
     if wrong or len(counts["right"]) != count:
         raise RuntimeError(f"{len(counts['right'])} of {count} answered, {len(wrong)} twice")
@@ -136,15 +136,16 @@ def _ask(settings: str, folder: str, count: str) -> None:
     chosen = VlmSettings.model_validate_json(settings)
     started = time.monotonic()
     answered = sum(
-        one.reply is not None for one in ask_all(_questions(int(count)), chosen, Path(folder))
+        one.response is not None
+        for one in run_requests(_questions(int(count)), chosen, Path(folder))
     )
     seconds = time.monotonic() - started
     if answered != int(count):
         raise RuntimeError(f"{answered} of {count} questions were answered")
     started = time.monotonic()
-    for one in ask_all(_questions(int(count)), chosen, Path(folder)):
-        assert one.reply is not None
-        assert one.reply.cached
+    for one in run_requests(_questions(int(count)), chosen, Path(folder)):
+        assert one.response is not None
+        assert one.response.cached
     found = {
         "seconds": seconds,
         "cached_seconds": time.monotonic() - started,
@@ -154,11 +155,11 @@ def _ask(settings: str, folder: str, count: str) -> None:
     print(json.dumps(found))
 
 
-def _questions(count: int) -> Iterator[Question[Seen]]:
+def _questions(count: int) -> Iterator[VlmRequest[Seen]]:
     jpeg = picture()
-    roster = Message("system", (Text("Tom, a grey cat. Jerry, a brown mouse. " * 20),))
+    roster = ChatMessage("system", (TextPart("Tom, a grey cat. Jerry, a brown mouse. " * 20),))
     for number in range(count):
-        user = Message("user", (Image(jpeg), Text(f"clip [[{number}]]")))
+        user = ChatMessage("user", (ImagePart(jpeg), TextPart(f"clip [[{number}]]")))
         yield question(str(number), messages=(roster, user))
 
 

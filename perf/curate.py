@@ -33,7 +33,7 @@ from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
-from mimix_core.media import ffmpeg_exe
+from mimix_core.media import find_ffmpeg
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
 from mimix_core.stages import clips, overlays, scenes
 from mimix_core.tables import Row
@@ -219,7 +219,7 @@ def _units(stage: str, folder: str, settings: str, *videos: str) -> None:
     store.root.mkdir(exist_ok=True)
     refs = []
     for video in map(Path, videos):
-        source = store.source(video)
+        source = store.source_ref(video)
         about = {"unit": video.stem, "show": "film", "video": source}
         seen = scenes.SceneInputs(style=Style.CARTOON, **about)
         found = run_stage(store, scenes.STAGE, seen, SceneSettings()).ref
@@ -239,7 +239,7 @@ def _units(stage: str, folder: str, settings: str, *videos: str) -> None:
 def _floor(made: Made, folder: Path, settings: ClipSettings) -> Cost:
     """Decode the film to nothing; encode all frames of the clips in one go."""
     folder.mkdir(parents=True)
-    exe = [ffmpeg_exe(), "-v", "error", "-y"]
+    exe = [find_ffmpeg(), "-v", "error", "-y"]
     listed = folder / "clips.txt"
     listed.write_text("".join(f"file '{path}'\n" for _, path in made.files), encoding="utf-8")
     raw = folder / "clips.yuv"
@@ -308,7 +308,7 @@ def _copies(folder: Path, count: int) -> Made:
     for copy in copies:
         title = ["-metadata", f"title={copy.stem}"]
         subprocess.run(
-            [ffmpeg_exe(), "-v", "error", "-i", str(FILM), "-c", "copy", *title, str(copy)],
+            [find_ffmpeg(), "-v", "error", "-i", str(FILM), "-c", "copy", *title, str(copy)],
             check=True,
         )
     return _mimix(copies, folder / "made", ClipSettings(preset="ultrafast"))
@@ -339,7 +339,7 @@ def _peers() -> Mapping[str, str]:
         tools.mkdir()
         probe = PEERS / "npm" / "node_modules" / FFPROBE.rsplit("@", 1)[0] / "ffprobe"
         probe.chmod(0o755)
-        (tools / "ffmpeg").symlink_to(ffmpeg_exe())
+        (tools / "ffmpeg").symlink_to(find_ffmpeg())
         (tools / "ffprobe").symlink_to(probe)
     return {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
 

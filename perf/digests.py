@@ -62,7 +62,7 @@ def _digests(videos: list[Path]) -> dict[str, dict[str, str]]:
         store = Store(Path(folder))
         made: list[TableRef] = []
         for video in videos:
-            source = store.source(video)
+            source = store.source_ref(video)
             about = {"unit": video.stem, "show": "show", "video": source}
             seen = scenes.SceneInputs(style=Style.CARTOON, **about)
             scene = run_stage(store, scenes.STAGE, seen, SceneSettings()).ref

@@ -142,7 +142,7 @@ class CostEstimate:
     input_tokens: int
     output_tokens: int
     cost_usd: Decimal | None
-    most_usd: Decimal | None
+    max_usd: Decimal | None
 
 
 # A caption of a few characters is about 80 tokens of JSON; reasoning tokens are not included.
@@ -169,5 +169,5 @@ def estimate_cost(
         input_tokens=input_total,
         output_tokens=typical_output,
         cost_usd=compute_cost(TokenUsage(input_total, 0, typical_output), price),
-        most_usd=compute_cost(TokenUsage(input_total, 0, max_output), price),
+        max_usd=compute_cost(TokenUsage(input_total, 0, max_output), price),
     )

@@ -168,7 +168,7 @@ class Worker:
 
 
 def marked(mark: str) -> dict[int, str]:
-    """Return the command line of each live process with ``mark`` (NAME=value) in its environment."""
+    """Return the command lines of live processes with ``mark`` (NAME=value) in its environment."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:

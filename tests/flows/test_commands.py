@@ -28,7 +28,7 @@ def test_init_never_writes_over_a_file(tmp_path: Path) -> None:
     (tmp_path / "library.yaml").write_text("mine")
     result = runner.invoke(app, ["init", str(tmp_path)])
     assert result.exit_code == 2
-    assert "is there already" in result.output
+    assert "exists already" in result.output
     assert (tmp_path / "library.yaml").read_text() == "mine"
     assert not (tmp_path / "mimix.yaml").exists()
 
@@ -104,5 +104,5 @@ def test_doctor_names_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None
         doctor, "find_spec", lambda name: None if name == "deepspeed" else found(name)
     )
     check = next(c for c in doctor.run_checks(None) if c.name == "packages for train")
-    assert (check.state, check.found) == ("limited", "missing: deepspeed")
+    assert (check.state, check.finding) == ("limited", "missing: deepspeed")
     assert check.fix == "pip install 'mimix[train]'"

@@ -1,4 +1,4 @@
-"""A run that is started again and again ends at last."""
+"""A run can be started only a limited number of times."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mimix_core.settings import Config
 @pytest.mark.parametrize(
     ("attempts", "error"), [(MAX_ATTEMPTS, BadInput), (MAX_ATTEMPTS + 1, StageFailed)]
 )
-def test_a_run_that_never_comes_to_its_end_fails_for_good(
+def test_a_run_that_is_started_too_often_fails(
     tmp_path: Path, attempts: int, error: type[Exception]
 ) -> None:
-    """One attempt less, and it goes on to what it works on, which is not there here."""
+    """With one attempt less it continues to the library, which is missing here."""
     config = Config(library=tmp_path / "none.yaml", workspace=tmp_path)
     run = FlowRun(flow_id=uuid4(), run_count=attempts)
     with (

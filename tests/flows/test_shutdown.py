@@ -1,4 +1,4 @@
-"""A run that is ended from outside: its units go at once, and no file is blamed for it."""
+"""A run that is cancelled: its units are terminated at once, and no file is blamed."""
 
 from __future__ import annotations
 
@@ -12,39 +12,43 @@ import pytest
 from mimix_core.engine.store import Store
 from mimix_core.engine.worker import build_request
 from tasks import subprocess_runner
-from tests.tasks.obedient_stage import STAGE, ObedientInputs, ObedientSettings
+from tests.tasks.fake_stage import STAGE, FakeInputs, FakeSettings
 
 
-def test_a_unit_that_is_ended_with_its_run_did_not_die_of_its_file(
+def test_a_unit_terminated_with_its_run_does_not_blame_its_file(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stage could answer for a file that killed its reader, and must not be asked to."""
-    monkeypatch.setattr(subprocess_runner, "_leaving", threading.Event())
-    diary = tmp_path / "diary"
-    inputs = ObedientInputs(order="hang", diary=str(diary))
-    asked = build_request(STAGE, store, inputs, ObedientSettings(), tmp_path / "log")
+    """The stage defines failed_rows, which must not be used in this case."""
+    monkeypatch.setattr(subprocess_runner, "_cancelled", threading.Event())
+    run_log = tmp_path / "run_log"
+    inputs = FakeInputs(behavior="hang", run_log=str(run_log))
+    request = build_request(STAGE, store, inputs, FakeSettings(), tmp_path / "log")
     raised: list[BaseException] = []
 
     def work() -> None:
         try:
-            subprocess_runner.run_in_subprocess(asked, timeout_seconds=None, hear=lambda *said: None)
+            subprocess_runner.run_in_subprocess(
+                request, timeout_seconds=None, on_progress=lambda *progress: None
+            )
         except BaseException as error:
             raised.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
-    while not diary.exists() or diary.read_text().count("\n") < 2:
+    while not run_log.exists() or run_log.read_text().count("\n") < 2:
         time.sleep(0.05)
-    processes = [int(word) for word in diary.read_text().split()]
+    processes = [int(word) for word in run_log.read_text().split()]
     began = time.monotonic()
     subprocess_runner.terminate_all_units()
-    assert time.monotonic() - began < 2 * subprocess_runner.GRACE_SECONDS
+    assert time.monotonic() - began < 2 * subprocess_runner.TERMINATION_GRACE_SECONDS
     thread.join()
     assert [type(error) for error in raised] == [subprocess_runner.RunCancelled]
     assert not any(alive(pid) for pid in processes)
     assert not list(store.records())
     with pytest.raises(subprocess_runner.RunCancelled):
-        subprocess_runner.run_in_subprocess(asked, timeout_seconds=None, hear=lambda *said: None)
+        subprocess_runner.run_in_subprocess(
+            request, timeout_seconds=None, on_progress=lambda *progress: None
+        )
 
 
 def alive(pid: int) -> bool:

@@ -53,7 +53,8 @@ def render_composite(
     """Write a composite video and its preview sheet.
 
     ``options.gain`` multiplies the gain that matches the background's exposure. Raises
-    BadInput, UnreadableVideo, EncodeFailed, VerificationFailed and ValueError. On error no video remains.
+    BadInput, UnreadableVideo, EncodeFailed, VerificationFailed and ValueError; no video remains
+    after an error.
     """
     source, background = read_yuv_frames(files.source), read_yuv_frames(files.background)
     alphas_NHW = read_masks(files.masks)

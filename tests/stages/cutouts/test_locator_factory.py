@@ -33,7 +33,7 @@ from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs
 from tasks.cutouts import build_locator_inputs, load_locator_key
 from tests.factories import caption, clip, table_ref, video
 from tests.paths import DEMO
-from tests.vlm.standin import KEY, KEY_NAME, standing_in
+from tests.vlm.fake_provider import KEY, KEY_NAME, run_fake_provider
 
 
 def episode(folder: Path, **values: Any) -> CutoutInputs:
@@ -53,7 +53,7 @@ def episode(folder: Path, **values: Any) -> CutoutInputs:
 def test_a_models_boxes_are_segmented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_NAME, KEY)
     box = {"character": "Tom", "left": 0.05, "top": 0.2, "right": 0.6, "bottom": 1, "certainty": 95}
-    with standing_in() as server:
+    with run_fake_provider() as server:
         server.control(answers={"red": {"boxes": [{"frame": n, **box} for n in range(1, 12)]}})
         inputs = episode(
             tmp_path,
@@ -77,7 +77,7 @@ def test_a_models_boxes_are_segmented(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_refusal_fails_the_row_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_NAME, KEY)
-    with standing_in() as server:
+    with run_fake_provider() as server:
         server.control(script={"shy": ["refused"]})
         inputs = episode(
             tmp_path,

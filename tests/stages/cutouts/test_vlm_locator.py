@@ -23,7 +23,7 @@ from mimix_core.stages.cutouts.locate.vlm_locator import (
     build_tracks,
 )
 from tests.factories import clip, video
-from tests.vlm.standin import KEY, KEY_NAME, StandIn, standing_in
+from tests.vlm.fake_provider import KEY, KEY_NAME, FakeProvider, run_fake_provider
 
 SETTINGS = VlmLocatorSettings(num_frames=5, min_confidence=70, max_gap=24)
 
@@ -81,8 +81,8 @@ def test_the_schema_allows_only_the_requested_names() -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[StandIn]:
-    with standing_in() as server:
+def server() -> Iterator[FakeProvider]:
+    with run_fake_provider() as server:
         yield server
 
 
@@ -95,7 +95,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def locator(folder: Path, server: StandIn, mark: str, *clips: str) -> VlmLocator:
+def locator(folder: Path, server: FakeProvider, mark: str, *clips: str) -> VlmLocator:
     """Create a locator; ``mark`` in every request selects the fake server's behavior."""
     known = CharacterReference(
         name="Tom", description=f"A cat [[{mark}]]", references=(file_ref(folder / "tom.png"),)
@@ -109,7 +109,7 @@ def locator(folder: Path, server: StandIn, mark: str, *clips: str) -> VlmLocator
     return VlmLocator(inputs, folder, [(clip(name), ["Tom"]) for name in clips])
 
 
-def test_a_response_is_paid_once_and_its_boxes_are_used(folder: Path, server: StandIn) -> None:
+def test_a_response_is_paid_once_and_its_boxes_are_used(folder: Path, server: FakeProvider) -> None:
     boxes = [predicted(n) for n in range(1, 6)]
     server.control(answers={"cat": {"boxes": boxes}})
     for _ in range(2):
@@ -121,26 +121,28 @@ def test_a_response_is_paid_once_and_its_boxes_are_used(folder: Path, server: St
     assert len((folder / "answers" / "ledger.jsonl").read_text().splitlines()) == 1
 
 
-def test_an_unavailable_server_stops_the_episode(folder: Path, server: StandIn) -> None:
+def test_an_unavailable_server_stops_the_episode(folder: Path, server: FakeProvider) -> None:
     server.control(script={"gone": ["500"]})
     with pytest.raises(Transient, match="run it again"):
         locator(folder, server, "gone", "a").locate(clip("a"), ["Tom"])
 
 
 @pytest.mark.e2e
-def test_a_provider_that_rejects_every_request_is_bad_input(folder: Path, server: StandIn) -> None:
+def test_a_provider_that_rejects_every_request_is_bad_input(
+    folder: Path, server: FakeProvider
+) -> None:
     server.control(script={"wrong": ["400"]})
     with pytest.raises(BadInput, match="rejected every request"):
         locator(folder, server, "wrong", "a").locate(clip("a"), ["Tom"])
 
 
-def test_an_unreadable_clip_gives_an_error(folder: Path, server: StandIn) -> None:
+def test_an_unreadable_clip_gives_an_error(folder: Path, server: FakeProvider) -> None:
     (folder / "clips" / "a.mp4").write_bytes(b"no video")
     found = locator(folder, server, "odd", "a").locate(clip("a"), ["Tom"])
     assert "a.mp4" in found["Tom"].error
 
 
-def test_a_request_starts_with_the_cast(folder: Path, server: StandIn) -> None:
+def test_a_request_starts_with_the_cast(folder: Path, server: FakeProvider) -> None:
     server.control(answers={"cast": {"boxes": []}})
     question = locator(folder, server, "cast", "a")._build_request(clip("a"), ["Tom"])
     system, user = question.messages
