@@ -33,14 +33,14 @@ class FakeJudge(Server):
         content = body["messages"][-1]["content"]
         name = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
         texts = "\n".join(part["text"] for part in content if part["type"] == "text")
-        self.settings.setdefault("answers", {})[name] = self.answer(content, texts)
+        self.settings.setdefault("answers", {})[name] = self.rate(content, texts)
         for fault, how in self.settings.get("faults", {}).items():
             if fault in texts:
                 self.settings.setdefault("script", {})[name] = how
         content.append({"type": "text", "text": f"[[{name}]]"})
         return await super().chat(body)
 
-    def answer(self, content: Any, texts: str) -> dict[str, Any]:
+    def rate(self, content: Any, texts: str) -> dict[str, Any]:
         sheets, videos = parse_images(content)
         found = re.search(r"The aspect: (\w+)-P", texts)
         assert found is not None
