@@ -268,9 +268,9 @@ def test_a_backend_that_accepts_videos_is_sent_the_file(tmp_path: Path) -> None:
 def test_settings_that_contradict_themselves() -> None:
     for changed, said in (
         ({"vlm": {"temperature": 0.7}}, "mode paper requires temperature 0.3"),
-        ({"visual_input": "video"}, "needs vlm.backend gemini"),
+        ({"visual_input": "video"}, "requires vlm.backend gemini"),
         ({"samples_per_question": 3}, "multiple of 2"),
-        ({"mode": "strict", "vlm": {"temperature": 0.0}}, "all answers are one"),
+        ({"mode": "strict", "vlm": {"temperature": 0.0}}, "identical at temperature 0"),
         ({"fps": 1.0}, "greater than or equal to 8"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -69,8 +69,8 @@ def run_unit(folder: Path, given: object, how: CaptionSettings) -> str:
     asked = build_request(STAGE, Store(folder / "store"), given, how, folder / "unit.log")  # type: ignore[arg-type]
     code = (
         "import sys\n"
-        "from mimix_core.engine.worker import UnitRequest, run\n"
-        "print(run(UnitRequest.model_validate_json(sys.stdin.read())).model_dump_json())\n"
+        "from mimix_core.engine.worker import UnitRequest, run_request\n"
+        "print(run_request(UnitRequest.model_validate_json(sys.stdin.read())).model_dump_json())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
