@@ -92,7 +92,7 @@ def test_spearman_as_published() -> None:
     assert spearman([1, 2, 3, 4, 5], [5, 6, 7, 8, 7]) == pytest.approx(0.8207826816681233)
     assert spearman([1, 2, 3], [4, 4, 4]) is None
     # Ties share the mean of their ranks: 3.5, 1, 3.5, 2 against 1, 2, 3, 4.
-    assert spearman([3, 1, 3, 2], [1, 2, 3, 4]) == pytest.approx(0.5 / np.sqrt(4.5 * 5))
+    assert spearman([3, 1, 3, 2], [1, 2, 3, 4]) == pytest.approx(-1 / np.sqrt(4.5 * 5))
 
 
 @given(st.lists(st.integers(1, 10), min_size=2, max_size=20))
