@@ -18,8 +18,8 @@ def metrics(
     metric: Annotated[
         list[str],
         typer.Option(
-            help="Name of a metric, dimension/backend; may be repeated. A backend with a dot is "
-            "the module of a metric of your own (docs/extending/metric.md)."
+            help="Name of a metric, dimension/backend; may be repeated. For a metric of your own "
+            "the backend is the dotted name of its module (docs/extending/metric.md)."
         ),
     ],
     weights_dir: Annotated[
