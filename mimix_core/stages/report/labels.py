@@ -5,84 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
+from mimix_core.engine.registry import get_stage, pipeline_stages
 from mimix_core.tables import Reason
-
-
-@dataclass(frozen=True)
-class StageLabel:
-    """A stage's heading, what it does, and what one of its rows is (in the plural)."""
-
-    title: str
-    does: str
-    rows: str
-
-
-STAGES: Mapping[str, StageLabel] = {
-    "scenes": StageLabel("Scenes", "Each episode is read once and split into shots.", "shots"),
-    "overlays": StageLabel(
-        "Overlays",
-        "Subtitles and black borders in the picture are looked for; the rectangle "
-        "without them is kept. Credits are turned away.",
-        "shots",
-    ),
-    "clips": StageLabel(
-        "Clips",
-        "Shots that are long enough give clips of 81 frames, exactly 16 a second. "
-        "Each is decoded again to prove it.",
-        "clips, and shots that gave none",
-    ),
-    "duplicates": StageLabel(
-        "Duplicates",
-        "Openings, recaps and other footage that an earlier clip shows already are turned away.",
-        "clips",
-    ),
-    "transcripts": StageLabel(
-        "Transcripts", "Who speaks when: from subtitles, or by speech recognition.", "clips"
-    ),
-    "captions": StageLabel(
-        "Captions",
-        "Each clip is described by who does what, with the names and the style as tags.",
-        "clips",
-    ),
-    "cutouts": StageLabel(
-        "Cut-outs",
-        "Characters are cut out of their clips frame by frame. Masks that flicker, "
-        "leak or lose the character are turned away.",
-        "characters in clips",
-    ),
-    "composites": StageLabel(
-        "Composites",
-        "A character is pasted into a scene of the opposite style.",
-        "composites, and cut-outs in none",
-    ),
-    "recaptions": StageLabel(
-        "Captions of composites",
-        "Each composite gets a caption that names who was put in.",
-        "composites",
-    ),
-    "dataset": StageLabel(
-        "Dataset", "Clips and composites at an exact ratio, split by episode.", "samples"
-    ),
-    "backbone": StageLabel(
-        "Backbone", "The text-to-video model that is to learn the characters.", "parts of the model"
-    ),
-    "latents": StageLabel("Latents", "Each video as the model sees it, computed once.", "samples"),
-    "embeddings": StageLabel(
-        "Embeddings", "Each caption as the model reads it, computed once.", "samples"
-    ),
-    "lora": StageLabel(
-        "Training", "Small added weights (LoRA) learn the characters; the model stays.", "samples"
-    ),
-    "videos": StageLabel("Generation", "The trained model makes videos.", "prompts"),
-    "samples": StageLabel("Generated videos", "All of them in one table.", "videos"),
-    "scores": StageLabel(
-        "Scores", "Generated videos and real footage go through the same metrics.", "measurements"
-    ),
-    "judgements": StageLabel(
-        "Ratings", "A vision-language model rates each video on four aspects.", "ratings"
-    ),
-}
 
 REASONS: Mapping[str, str] = {
     Reason.UNREADABLE_VIDEO: "the video is unreadable",
@@ -175,9 +101,15 @@ def reason_label(code: str) -> str:
     return REASONS.get(code, code.replace("_", " "))
 
 
-def stage_label(name: str) -> StageLabel:
-    """Return the label of a stage; a stage without one is shown by its name."""
-    return STAGES.get(name, StageLabel(name.capitalize(), "", "rows"))
+@cache
+def stage_order() -> tuple[str, ...]:
+    """List the names of MiMix's stages in pipeline order."""
+    return tuple(stage.name for stage in pipeline_stages())
+
+
+def stage_title(name: str) -> str:
+    """Return the title of a stage from its definition."""
+    return get_stage(name).title
 
 
 @dataclass(frozen=True)

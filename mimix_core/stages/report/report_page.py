@@ -150,7 +150,7 @@ def _table_refs(inputs: ReportInputs) -> list[TableRef]:
     ``clips`` are the clips after duplicate detection: that stage has no other table here.
     """
     refs: list[TableRef] = []
-    for name in labels.STAGES:
+    for name in labels.stage_order():
         if name not in ReportInputs.model_fields:
             continue
         value = getattr(inputs, name)

@@ -221,7 +221,7 @@ class BackboneComponent:
 def list_stage_backends(backends: Mapping[str, Iterable[str]]) -> tuple[StageBackends, ...]:
     """List the backends of each stage, sorted; stages without any are omitted."""
     return tuple(
-        StageBackends(labels.stage_label(stage).title, names)
+        StageBackends(labels.stage_title(stage), names)
         for stage, given in backends.items()
         if (names := tuple(sorted(filter(None, given))))
     )

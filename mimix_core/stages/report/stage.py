@@ -60,7 +60,7 @@ STAGE = Stage(
         "samples",
         "scores",
     ),
-    version=3,
+    version=4,
     inputs=ReportInputs,
     settings=ReportSettings,
     table=tables.REPORT,

@@ -10,9 +10,9 @@ from fractions import Fraction
 from markupsafe import Markup
 
 from mimix_core.engine.artifacts import Counts
+from mimix_core.engine.registry import get_stage
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels
-from mimix_core.stages.report.labels import StageLabel
 from mimix_core.stages.report.report_inputs import UnitSummary
 from mimix_core.stages.report.run_tables import RowT, TableEntry, scene_duration
 from mimix_core.stages.report.training_curves import TrainingCurves
@@ -33,7 +33,9 @@ class StageOverview:
     """One stage summed over all its units."""
 
     name: str
-    label: StageLabel
+    title: str
+    description: str
+    row_noun: str
     counts: Counts
     reasons: tuple[ReasonCount, ...]
     units: tuple[UnitSummary, ...]
@@ -57,10 +59,11 @@ def sum_counts(counts: Sequence[Counts]) -> Counts:
 
 def summarize_stages(records: Sequence[UnitSummary]) -> tuple[StageOverview, ...]:
     """Summarize all stages in pipeline order; stages unknown to the page come last."""
-    order = {name: index for index, name in enumerate(labels.STAGES)}
+    order = {name: index for index, name in enumerate(labels.stage_order())}
     names = sorted({r.stage for r in records}, key=lambda name: (order.get(name, 99), name))
     stages = []
     for name in names:
+        stage = get_stage(name)
         units = tuple(
             sorted((r for r in records if r.stage == name), key=lambda record: record.unit)
         )
@@ -76,7 +79,16 @@ def summarize_stages(records: Sequence[UnitSummary]) -> tuple[StageOverview, ...
         label = f"{counts.ok} ok, {counts.rejected} rejected, {counts.failed} failed"
         bar = svg_charts.draw_stacked_bar(parts, label)
         stages.append(
-            StageOverview(name, labels.stage_label(name), counts, reason_counts, units, bar)
+            StageOverview(
+                name,
+                stage.title,
+                stage.description,
+                stage.row_noun,
+                counts,
+                reason_counts,
+                units,
+                bar,
+            )
         )
     return tuple(stages)
 
