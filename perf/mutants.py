@@ -34,7 +34,7 @@ TESTS = {
     "stages/composites/placement": ["tests/stages/composites/test_placement.py"],
     "wan/flow_matching": ["tests/wan/test_flow_matching.py"],
     "domain/splits": ["tests/domain/test_splits.py", "tests/stages/dataset"],
-    "vlm/cost_ledger": ["tests/vlm/test_cost_ledger.py", "tests/vlm/test_client.py"],
+    "vlm/cost_ledger": ["tests/vlm/test_prices.py", "tests/vlm/test_client.py"],
 }
 """The modules that are mutated, and the tests that are to notice."""
 
