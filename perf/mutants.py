@@ -66,12 +66,14 @@ def main() -> None:
         copy = Path(folder, "checkout")
         copy_checkout(copy)
         statuses: dict[str, str] = {}
+        survivors: dict[str, str] = {}
         for module in chosen:
-            statuses |= run_mutmut(copy, module, given.children)
-            print(module, dict(Counter(statuses.values())), flush=True)
-        survivors = {
-            name: difference(copy, name) for name, s in statuses.items() if s == "survived"
-        }
+            found = run_mutmut(copy, module, given.children)
+            survivors |= {
+                name: difference(copy, name) for name, s in found.items() if s == "survived"
+            }
+            statuses |= found
+            print(module, dict(Counter(found.values())), flush=True)
     save(chosen, statuses, survivors)
 
 

@@ -113,7 +113,7 @@ def test_a_browser_shows_form_run_and_artifacts(
     deployment = server.ask("GET", "/deployments/name/mimix/mimix")["id"]
     with browsing(tmp_path) as page:
         page.open(f"{ui}/deployments/deployment/{deployment}/run")
-        page.wait_for("library.yaml", "Wait for a person's approval", "tiny-random-wan")
+        page.wait_for("library.yaml", "Pause before training", "tiny-random-wan")
         assert str(settings.parent / "library.yaml") in page.value(
             "[...document.querySelectorAll('input, textarea')].map(e => e.value).join('|')"
         )
