@@ -6,7 +6,7 @@ the official openai client:
 - 600 requests a minute allowed, 50 ms latency: the share of the limit that is used, and the most
   requests that the server saw within any 60 seconds;
 - no limit, 50 ms latency: the share of concurrency / latency;
-- no latency, 1,000 and 52,000 questions: peak memory of the asking process and its courier.
+- no latency, 1,000 and 52,000 questions: peak memory of the calling process and its worker.
 
 Questions hold a roster and one small picture: what is looked at is the asking, not the sending.
 """
@@ -71,8 +71,8 @@ def main() -> None:
         "server_latency_ms": free_counts["busy_seconds"] / len(times_free) * 1000,
         "peak_rss_gb_1k": few["peak_rss_gb"],
         "peak_rss_gb_52k": many["peak_rss_gb"],
-        "courier_peak_rss_gb_1k": few["courier_peak_rss_gb"],
-        "courier_peak_rss_gb_52k": many["courier_peak_rss_gb"],
+        "worker_peak_rss_gb_1k": few["worker_peak_rss_gb"],
+        "worker_peak_rss_gb_52k": many["worker_peak_rss_gb"],
         "questions_per_second": MANY / many["seconds"],
         "cached_answers_per_second": MANY / many["cached_seconds"],
         "seconds_limited": limited["seconds"],
@@ -83,10 +83,10 @@ def main() -> None:
         "most_requests_in_60_s": f"requests, any window (bar {LIMIT})",
         "share_of_concurrency": f"of {CONCURRENCY} at once / 50 ms (bar 0.90)",
         "server_latency_ms": "ms, mean, what the server really took of the 50",
-        "peak_rss_gb_1k": "GB resident, the asking process",
-        "peak_rss_gb_52k": "GB resident, the asking process",
-        "courier_peak_rss_gb_1k": "GB resident, its courier",
-        "courier_peak_rss_gb_52k": "GB resident, its courier",
+        "peak_rss_gb_1k": "GB resident, the calling process",
+        "peak_rss_gb_52k": "GB resident, the calling process",
+        "worker_peak_rss_gb_1k": "GB resident, its worker",
+        "worker_peak_rss_gb_52k": "GB resident, its worker",
         "questions_per_second": "answers on disk a second, the server beside them, no latency",
         "cached_answers_per_second": "answers read from disk a second",
         "seconds_limited": f"s wall for {LIMITED} questions, process start included",
@@ -150,7 +150,7 @@ def _ask(settings: str, folder: str, count: str) -> None:
         "seconds": seconds,
         "cached_seconds": time.monotonic() - started,
         "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "courier_peak_rss_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9,
+        "worker_peak_rss_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9,
     }
     print(json.dumps(found))
 

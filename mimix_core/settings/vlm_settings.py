@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
+
+DEFAULT_REASONING_TOKENS = 8192
+_REASONING_MODELS = re.compile(r"gemini-(?:2\.5|[3-9])|o[134](?:-|$)|gpt-5")
+_OWN_FIELDS = {
+    "model",
+    "messages",
+    "contents",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "reasoning_effort",
+    "response_format",
+    "seed",
+    "stream",
+    "n",
+}
 
 
 class PriceSettings(FrozenModel):
@@ -46,6 +63,20 @@ class VlmSettings(FrozenModel):
     image_detail: Literal["auto", "low", "high"] = Field(
         "auto", description="Image resolution that the model works at; backend openai only."
     )
+    seed: int | None = Field(
+        None, description="Sampling seed, for servers that support one; null omits it."
+    )
+    response_format: Literal["json_schema", "json_object", "prompt"] = Field(
+        "json_schema",
+        description="How the form of the response is requested. json_schema sends a strict schema; "
+        "json_object asks for any JSON object and states the schema in the prompt; prompt only "
+        "states it there, for servers without structured output.",
+    )
+    extra_body: dict[str, Any] = Field(
+        {},
+        description="Further fields of the request's JSON body, e.g. {top_p: 0.9}. Fields that "
+        "MiMix sends itself cannot be replaced.",
+    )
 
     base_url: Annotated[str | None, ExcludeFromKey()] = Field(
         None,
@@ -55,6 +86,24 @@ class VlmSettings(FrozenModel):
         None,
         description="Environment variable with the API key. Empty: OPENAI_API_KEY or "
         "GEMINI_API_KEY for the provider's server, no key for any other server.",
+    )
+    headers_env: Annotated[dict[str, str], ExcludeFromKey()] = Field(
+        {},
+        description="Further HTTP headers of a request, each with the environment variable that "
+        "holds its value, e.g. {X-Portal-Token: PORTAL_TOKEN}. Values are never stored or logged.",
+    )
+    output_limit: Annotated[
+        Literal["auto", "max_tokens", "max_completion_tokens"], ExcludeFromKey()
+    ] = Field(
+        "auto",
+        description="Name of the field that limits the response, backend openai only. auto: "
+        "max_completion_tokens for OpenAI, max_tokens for any other server.",
+    )
+    reasoning_tokens: Annotated[int | None, ExcludeFromKey()] = Field(
+        None,
+        ge=0,
+        description="Tokens added to max_output_tokens for what a model writes before its "
+        "response. Empty: 8192 for Gemini 2.5 and later and OpenAI's reasoning models, else 0.",
     )
     mode: Annotated[Literal["live", "batch"], ExcludeFromKey()] = Field(
         "live",
@@ -98,6 +147,23 @@ class VlmSettings(FrozenModel):
         description="Price of the model; replaces the built-in price table and is required with a "
         "budget when the model is not in it.",
     )
+
+    @property
+    def reasoning_allowance(self) -> int:
+        """Return the tokens that a response may use beyond ``max_output_tokens``."""
+        if self.reasoning_tokens is not None:
+            return self.reasoning_tokens
+        reasons = _REASONING_MODELS.match(self.model.rsplit("/", 1)[-1])
+        return DEFAULT_REASONING_TOKENS if reasons and self.reasoning_effort != "0" else 0
+
+    @field_validator("extra_body")
+    @classmethod
+    def _reject_own_fields(cls, body: dict[str, Any]) -> dict[str, Any]:
+        """Reject fields that other settings determine."""
+        own = sorted(body.keys() & _OWN_FIELDS)
+        if own:
+            raise ValueError(f"{', '.join(own)} must not be in extra_body: other settings set it")
+        return body
 
     @field_validator("base_url")
     @classmethod

@@ -40,6 +40,20 @@ def read_api_key(settings: VlmSettings, environment: Mapping[str, str] | None = 
     return key
 
 
+def read_headers(
+    settings: VlmSettings, environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Read the values of further headers. Raises BadCredentials when a variable is not set."""
+    environment = os.environ if environment is None else environment
+    missing = sorted(name for name in settings.headers_env.values() if not environment.get(name))
+    if missing:
+        raise BadCredentials(
+            f"environment variables with values of headers are not set: {', '.join(missing)}",
+            where="headers_env",
+        )
+    return {header: environment[name] for header, name in settings.headers_env.items()}
+
+
 _LOOKS_LIKE_A_KEY = re.compile(
     r"(?i)(bearer\s+|[?&]key=|api[_-]?key[\"'=: ]+)[^\s\"'&]+|\bsk-[\w*.-]{4,}|\bAIza[\w*-]{8,}"
 )

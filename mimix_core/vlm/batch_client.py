@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -25,22 +25,24 @@ from mimix_core.errors import BadInput
 from mimix_core.vlm.api_keys import redact
 from mimix_core.vlm.backends.openai import (
     OpenAIBackend,
-    openai_error,
     parse_completion,
     request_body,
 )
-from mimix_core.vlm.batch_manifest import BatchFailure, BatchManifest, BatchStore
-from mimix_core.vlm.prices import compute_cost, estimate_input_tokens
+from mimix_core.vlm.backends.provider_errors import status_error
+from mimix_core.vlm.batch_manifest import BatchManifest, BatchStore
+from mimix_core.vlm.prices import compute_cost, estimate_input_tokens, estimate_output_tokens
 from mimix_core.vlm.protocol import (
-    InvalidResponse,
+    ModelInput,
     RateLimited,
+    RawResponse,
     TokenUsage,
     Unavailable,
+    UnusableResponse,
     VlmError,
-    VlmRequest,
 )
-from mimix_core.vlm.request_runner import RequestRunner, backoff_seconds
-from mimix_core.vlm.response_cache import CachedResponse, create_cached_response, file_lock
+from mimix_core.vlm.request_runner import AttemptsFailed, RequestRunner, backoff_seconds
+from mimix_core.vlm.response_cache import create_cached_response, file_lock
+from mimix_core.vlm.serialized_errors import SerializedRequestError
 
 MAX_BATCH_BYTES = 190_000_000
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
@@ -63,11 +65,13 @@ class PendingRequest:
 
 @dataclass(frozen=True)
 class BatchCallbacks:
-    """Functions that receive the results; the numbers are those of the requests."""
+    """Functions that receive the results; the numbers are those of the requests.
 
-    validate: Callable[[int, str], Awaitable[str | None]]
-    on_response: Callable[[int, CachedResponse], None]
-    on_failure: Callable[[int, VlmError, int, Decimal], None]
+    ``on_response``: the response is in the cache.
+    """
+
+    on_response: Callable[[int], None]
+    on_failure: Callable[[int, AttemptsFailed], None]
     on_status: Callable[[str], None]
 
 
@@ -92,7 +96,7 @@ class BatchClient:
         """Delete the spool."""
         self._resources.close()
 
-    def add(self, number: int, digest: str, request: VlmRequest[Any]) -> None:
+    def add(self, number: int, digest: str, request: ModelInput) -> None:
         """Spool a request until ``run``. Raises BadInput for a video."""
         if digest in self._pending:
             self._pending[digest].numbers.append(number)
@@ -106,7 +110,8 @@ class BatchClient:
                 "body": request_body(request, settings),
             }
         ).encode()
-        usage = TokenUsage(estimate_input_tokens(request, settings), 0, request.max_output_tokens)
+        max_output = request.max_output_tokens + settings.reasoning_allowance
+        usage = TokenUsage(estimate_input_tokens(request, settings), 0, max_output)
         max_usd = compute_cost(usage, self._runner.price) or Decimal(0)
         offset = self._spool.tell()
         self._spool.write(line + b"\n")
@@ -120,7 +125,7 @@ class BatchClient:
         """
         while self._pending:
             self._assign_manifests()
-            await self._deliver_cached()
+            self._deliver_cached()
             budget_exhausted = self._plan_batches()
             if self._pending and not any(entry.manifest for entry in self._pending.values()):
                 if budget_exhausted:
@@ -128,7 +133,7 @@ class BatchClient:
                 continue
             for manifest in self._own_manifests():
                 await self._advance_batch(manifest)
-            await self._deliver_finished()
+            self._deliver_finished()
             if self._pending and any(entry.manifest for entry in self._pending.values()):
                 self._callbacks.on_status(f"{len(self._pending)} requests are waiting for batches")
                 await asyncio.sleep(self._runner.settings.batch_poll_interval_seconds)
@@ -140,28 +145,19 @@ class BatchClient:
                 if digest in self._pending:
                     self._pending[digest].manifest = manifest.key
 
-    async def _deliver_cached(self) -> None:
+    def _deliver_cached(self) -> None:
         """Deliver responses that are in the cache already.
 
         Except for requests in open batches, whose results another process may be collecting.
         """
         for digest in list(self._pending):
-            if self._pending[digest].manifest is None:
-                response = self._runner.cache.read(digest)
-                if response is not None:
-                    await self._deliver(digest, response)
+            is_unassigned = self._pending[digest].manifest is None
+            if is_unassigned and self._runner.cache.read(digest) is not None:
+                self._deliver(digest)
 
-    async def _deliver(self, digest: str, response: CachedResponse) -> None:
-        entry = self._pending[digest]
-        problem = await self._callbacks.validate(entry.numbers[0], response.text)
-        if problem is None:
-            for number in entry.numbers:
-                self._callbacks.on_response(number, response)
-            del self._pending[digest]
-            return
-        self._runner.cache.delete(digest)
-        entry.spent_usd += response.cost_usd or 0
-        self._record_failure(digest, InvalidResponse(problem))
+    def _deliver(self, digest: str) -> None:
+        for number in self._pending.pop(digest).numbers:
+            self._callbacks.on_response(number)
 
     def _record_failure(self, digest: str, error: VlmError) -> None:
         """Count a failed attempt; the request fails unless it can be sent again."""
@@ -171,7 +167,9 @@ class BatchClient:
         if isinstance(error, Unavailable) and entry.attempts < self._runner.settings.max_attempts:
             return
         for number in entry.numbers:
-            self._callbacks.on_failure(number, error, entry.attempts, entry.spent_usd)
+            self._callbacks.on_failure(
+                number, AttemptsFailed(error, entry.attempts, entry.spent_usd)
+            )
         del self._pending[digest]
 
     def _plan_batches(self) -> bool:
@@ -315,7 +313,7 @@ class BatchClient:
                 self._batches.close(manifest, {})
                 message = redact("; ".join(str(one.message) for one in errors), self._backend.key)
                 raise BadInput(f"the provider rejected the batch: {message}")
-        failures: dict[str, BatchFailure] = {}
+        failures: dict[str, SerializedRequestError] = {}
         for file in (batch.output_file_id, batch.error_file_id):
             if file is not None:
                 content = await self._client.files.content(file)
@@ -332,52 +330,49 @@ class BatchClient:
                     f"file not deleted at the provider: {self._backend.translate_error(error)}"
                 )
 
-    async def _collect_line(self, line: Any, failures: dict[str, BatchFailure]) -> None:
+    async def _collect_line(self, line: Any, failures: dict[str, SerializedRequestError]) -> None:
         digest = str(line["custom_id"])
         response = line.get("response")
+        unusable: UnusableResponse | None = None
         try:
             if response is None or response["status_code"] != 200:
                 raise self._line_error(line)
-            raw = parse_completion(response["body"])
+            raw = parse_completion(response["body"], self._backend.key)
+        except UnusableResponse as error:
+            unusable = error
+            raw = RawResponse(error.text, error.usage, self._runner.settings.model)
         except VlmError as error:
-            usage = error.usage
-            if usage != TokenUsage():
-                self._record_cost(digest, error.kind, self._runner.settings.model, usage)
-            failures[digest] = BatchFailure.from_error(error)
+            failures[digest] = SerializedRequestError.from_error(error)
             return
         if self._runner.cache.read(digest) is not None:
             return
-        usd = self._record_cost(digest, "answered", raw.model, raw.usage)
+        usage = raw.usage or TokenUsage(0, 0, estimate_output_tokens(raw.text))
+        usd = compute_cost(usage, self._runner.price)
+        if usage != TokenUsage():
+            kind = "answered" if unusable is None else unusable.kind
+            self._runner.ledger.record(digest, kind, raw.model, usage, usd)
         entry = self._pending.get(digest)
         attempts = entry.attempts + 1 if entry else 1
         spent = None if usd is None else usd + (entry.spent_usd if entry else 0)
-        response = create_cached_response(raw, usd, attempts, spent)
+        response = create_cached_response(raw, usage, usd, attempts, spent, unusable)
         await asyncio.to_thread(self._runner.cache.write, digest, response)
 
     def _line_error(self, line: Any) -> Exception:
         response = line.get("response")
         if response is not None:
-            error = (response.get("body") or {}).get("error") or {}
-            details = {name: str(error.get(name) or "") for name in ("code", "type", "message")}
-            return openai_error(int(response["status_code"]), details, None, self._backend.key)
+            return status_error(
+                int(response["status_code"]), response.get("body"), None, self._backend.key
+            )
         code = str((line.get("error") or {}).get("code"))
         return Unavailable(f"the batch ended before the request was processed ({code})")
 
-    def _record_cost(self, digest: str, kind: str, model: str, usage: TokenUsage) -> Decimal | None:
-        usd = compute_cost(usage, self._runner.price)
-        self._runner.ledger.record(digest, kind, model, usage, usd)
-        return usd
-
-    async def _deliver_finished(self) -> None:
+    def _deliver_finished(self) -> None:
         """Deliver the results of closed batches."""
         for digest, entry in list(self._pending.items()):
             key = entry.manifest
             if key is None or self._batches.path(key, ".json").exists():
                 continue
-            response = self._runner.cache.read(digest)
-            if response is not None:
-                await self._deliver(digest, response)
-                continue
-            error = self._batches.failure_of(key, digest)
-            entry.spent_usd += compute_cost(error.usage, self._runner.price) or 0
-            self._record_failure(digest, error)
+            if self._runner.cache.read(digest) is not None:
+                self._deliver(digest)
+            else:
+                self._record_failure(digest, self._batches.failure_of(key, digest))

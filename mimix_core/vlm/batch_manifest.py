@@ -15,21 +15,9 @@ from pathlib import Path
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.atomic_io import atomic_write_bytes
-from mimix_core.vlm.protocol import (
-    InvalidResponse,
-    RefusedResponse,
-    RejectedRequest,
-    TokenUsage,
-    TruncatedResponse,
-    Unavailable,
-    VlmError,
-)
+from mimix_core.vlm.protocol import Unavailable, VlmError
 from mimix_core.vlm.response_cache import BATCH_PREFIX
-
-_KINDS: dict[str, type[VlmError]] = {
-    one.kind: one
-    for one in (RefusedResponse, TruncatedResponse, InvalidResponse, RejectedRequest, Unavailable)
-}
+from mimix_core.vlm.serialized_errors import SerializedRequestError
 
 
 class BatchManifest(FrozenModel):
@@ -40,26 +28,6 @@ class BatchManifest(FrozenModel):
     input_file: str | None = None
     asked: bool = False
     batch: str | None = None
-
-
-class BatchFailure(FrozenModel):
-    """A request of a batch that failed. ``usage``: input, cached input and output tokens."""
-
-    kind: str
-    message: str
-    usage: tuple[int, int, int] = (0, 0, 0)
-
-    @classmethod
-    def from_error(cls, error: VlmError) -> BatchFailure:
-        """Store an error; one of an unexpected kind is stored as Unavailable."""
-        kind = error.kind if error.kind in _KINDS else Unavailable.kind
-        usage = error.usage
-        counts = (usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-        return cls(kind=kind, message=str(error), usage=counts)
-
-    def to_error(self) -> VlmError:
-        """Return the stored error."""
-        return _KINDS[self.kind](self.message, TokenUsage(*self.usage))
 
 
 @dataclass(frozen=True)
@@ -102,7 +70,9 @@ class BatchStore:
                 except FileNotFoundError:
                     continue  # it was just closed
 
-    def close(self, manifest: BatchManifest, failures: Mapping[str, BatchFailure]) -> None:
+    def close(
+        self, manifest: BatchManifest, failures: Mapping[str, SerializedRequestError]
+    ) -> None:
         """Write the failures of a finished batch and delete its other files."""
         text = json.dumps({digest: failure.model_dump() for digest, failure in failures.items()})
         atomic_write_bytes(self.path(manifest.key, ".done.json"), text.encode())
@@ -115,7 +85,7 @@ class BatchStore:
         failure = json.loads(self.path(key, ".done.json").read_bytes()).get(digest)
         if failure is None:
             return Unavailable("the batch ended before the request was processed")
-        return BatchFailure.model_validate(failure).to_error()
+        return SerializedRequestError.model_validate(failure).to_error()
 
     def _reservation_path(self, key: str) -> Path:
         return self.root / "asking" / f"{BATCH_PREFIX}{key}"

@@ -14,15 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from mimix_core.engine import progress
-from mimix_core.errors import BadInput, MimixError, StageFailed
+from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm.api_keys import read_api_key, redact
 from mimix_core.vlm.prices import model_price
 from mimix_core.vlm.protocol import (
     BudgetExceeded,
+    InvalidResponse,
+    ModelInput,
     RateLimited,
     RejectedRequest,
     ResponseT,
@@ -31,20 +33,21 @@ from mimix_core.vlm.protocol import (
     VlmRequest,
     VlmResponse,
 )
-from mimix_core.vlm.request_worker import (
+from mimix_core.vlm.request_messages import (
     EndOfRequests,
-    FatalError,
+    FromWorker,
     RequestFailed,
-    RequestSucceeded,
+    ResponseCached,
     SendRequest,
     StartWorker,
     StatusUpdate,
-    ValidateResponse,
-    ValidationResult,
+    ToWorker,
+    WorkerFailed,
     encode_message,
-    read_message,
+    parse_message_from_worker,
 )
 from mimix_core.vlm.response_cache import CachedResponse, ResponseCache
+from mimix_core.vlm.response_parser import UnparsableResponse, parse_json_object
 
 POLL_SECONDS = 1.0
 MAX_CONSECUTIVE_FAILURES = 10
@@ -78,13 +81,12 @@ def run_requests(
     worker = _WorkerClient(settings, cache, total)
     try:
         for request in requests:
-            digest = request.digest(settings.backend, settings.model)
+            digest = request.digest(settings)
             cached = cache.read(digest)
-            outcome = None if cached is None else _build_outcome(request, cached, cached=True)
-            if outcome is not None:
-                yield outcome
-            else:
+            if cached is None:
                 worker.submit(request, digest)
+            else:
+                yield _build_outcome(request, cached, cached=True)
             yield from worker.outcomes()
             if worker.fatal_error is not None:
                 break
@@ -97,27 +99,29 @@ def run_requests(
 
 
 def _build_outcome(
-    request: VlmRequest[ResponseT], response: CachedResponse, *, cached: bool
-) -> VlmOutcome[ResponseT] | None:
-    """Build the outcome of a stored response; None if the request's model rejects it."""
-    try:
-        value = request.response_model.model_validate_json(response.text)
-    except ValidationError:
-        return None
-    validated = VlmResponse(value, response.usage, response.cost_usd, response.model, cached)
-    return VlmOutcome(request.id, validated, None, response.attempts, response.spent_usd)
+    request: VlmRequest[ResponseT], stored: CachedResponse, *, cached: bool
+) -> VlmOutcome[ResponseT]:
+    """Build the outcome of a stored response: its error if it is of no use, or invalid."""
+    response = None
+    error = None if stored.error is None else stored.error.to_error()
+    if error is None:
+        try:
+            found = parse_json_object(stored.text, request.schema)
+            value = request.response_model.model_validate_json(json.dumps(found))
+            response = VlmResponse(value, stored.usage, stored.cost_usd, stored.model)
+        except UnparsableResponse as unparsable:
+            error = InvalidResponse(str(unparsable), stored.usage, text=stored.text)
+        except ValidationError as invalid:
+            error = InvalidResponse(_describe(invalid), stored.usage, text=stored.text)
+    return VlmOutcome(request.id, response, error, stored.attempts, stored.spent_usd, cached)
 
 
-def _validation_problem(model: type[BaseModel], text: str) -> str | None:
-    """Return the first validation errors of a response, without quoting it; None if it is valid."""
-    try:
-        model.model_validate_json(text)
-    except ValidationError as error:
-        errors = error.errors(include_input=False, include_url=False)[:3]
-        return "the response does not match its model: " + "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'top level'}: {one['msg']}" for one in errors
-        )
-    return None
+def _describe(error: ValidationError) -> str:
+    """Describe the first validation errors of a response, without quoting it."""
+    errors = error.errors(include_input=False, include_url=False)[:3]
+    return "the response does not match its model: " + "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or 'top level'}: {one['msg']}" for one in errors
+    )
 
 
 class _WorkerClient:
@@ -128,9 +132,8 @@ class _WorkerClient:
         self._worker: subprocess.Popen[bytes] | None = None
         self._resources = ExitStack()
         self._log: IO[bytes] | None = None
-        self._messages: queue.Queue[object | None] = queue.Queue()
-        self._write_lock = threading.Lock()
-        self._pending: dict[int, VlmRequest[Any]] = {}
+        self._messages: queue.Queue[FromWorker | None] = queue.Queue()
+        self._pending: dict[int, tuple[VlmRequest[Any], str]] = {}
         self._window = 2 * settings.max_concurrency + 8
         self._submitted = 0
         self._finished = 0
@@ -145,11 +148,15 @@ class _WorkerClient:
         number = self._submitted
         self._submitted += 1
         # Keep only what validation needs: the images are in the message to the worker.
-        self._pending[number] = replace(request, messages=())
-        sent = replace(
-            request, response_model=BaseModel, schema=json.loads(json.dumps(request.schema))
+        self._pending[number] = replace(request, messages=()), digest
+        model_input = ModelInput(
+            messages=request.messages,
+            schema=request.schema,
+            max_output_tokens=request.max_output_tokens,
+            temperature=request.temperature,
+            reasoning_effort=request.reasoning_effort,
         )
-        self._send(SendRequest(number, digest, sent))
+        self._send(SendRequest(number=number, digest=digest, model_input=model_input))
 
     def end_requests(self) -> None:
         """Tell the worker that no more requests will follow."""
@@ -176,15 +183,20 @@ class _WorkerClient:
                 self._finished += 1
                 yield outcome
 
-    def _handle(self, message: object | None) -> VlmOutcome[Any] | None:
+    def _handle(self, message: FromWorker | None) -> VlmOutcome[Any] | None:
         match message:
-            case RequestSucceeded(number, response, is_new):
+            case ResponseCached(number=number, is_new=is_new):
                 self._consecutive_failures = 0
-                outcome = _build_outcome(self._pending.pop(number), response, cached=not is_new)
-                assert outcome is not None, "validated before by the same model"
-                return outcome
-            case RequestFailed(number, error, attempts, spent_usd):
-                request = self._pending.pop(number)
+                request, digest = self._pending.pop(number)
+                stored = self._cache.read(digest)
+                if stored is None:
+                    raise Transient(
+                        f"the cached response to {request.id} was deleted while it was read"
+                    )
+                return _build_outcome(request, stored, cached=not is_new)
+            case RequestFailed(number=number, attempts=attempts, spent_usd=spent_usd):
+                request, _ = self._pending.pop(number)
+                error = message.error.to_error()
                 if isinstance(error, Unavailable | RejectedRequest | RateLimited):
                     self._consecutive_failures += 1
                 else:
@@ -199,12 +211,14 @@ class _WorkerClient:
                     )
                     self._stop()
                 return VlmOutcome(request.id, None, error, attempts, spent_usd)
-            case FatalError(number, error):
-                self._pending.pop(number, None)
-                self.fatal_error = self.fatal_error or error
-                if number < 0 or not isinstance(error, BudgetExceeded):
+            case WorkerFailed(number=failed):
+                if failed is not None:
+                    self._pending.pop(failed)
+                fatal_error = message.error.to_error()
+                self.fatal_error = self.fatal_error or fatal_error
+                if failed is None or not isinstance(fatal_error, BudgetExceeded):
                     self._stop()
-            case StatusUpdate(text):
+            case StatusUpdate(text=text):
                 self._report_progress(text)
             case None:
                 self._stopped = True
@@ -236,24 +250,19 @@ class _WorkerClient:
         )
         self._cache.root.mkdir(parents=True, exist_ok=True)
         threading.Thread(target=self._read_messages, args=(self._worker,), daemon=True).start()
-        self._send(StartWorker(self._settings, self._cache.root))
+        self._send(StartWorker(settings=self._settings, cache_folder=self._cache.root))
 
     def _read_messages(self, worker: subprocess.Popen[bytes]) -> None:
         assert worker.stdout is not None
-        while (message := read_message(worker.stdout)) is not None:
-            if isinstance(message, ValidateResponse):
-                # In this thread, because the caller's may be busy with the next request.
-                model = self._pending[message.number].response_model
-                problem = _validation_problem(model, message.text)
-                self._send(ValidationResult(message.validation_id, problem))
-            else:
-                self._messages.put(message)
+        for line in worker.stdout:
+            if line.endswith(b"\n"):  # otherwise the worker was killed while it wrote
+                self._messages.put(parse_message_from_worker(line))
         self._messages.put(None)
 
-    def _send(self, message: object) -> None:
+    def _send(self, message: ToWorker) -> None:
         assert self._worker is not None
         assert self._worker.stdin is not None
-        with self._write_lock, suppress(BrokenPipeError, ValueError):
+        with suppress(BrokenPipeError):
             # The end of the worker's output reports that it is gone.
             self._worker.stdin.write(encode_message(message))
             self._worker.stdin.flush()
@@ -269,7 +278,7 @@ class _WorkerClient:
         if self._worker is None:
             return
         assert self._worker.stdin is not None
-        with self._write_lock, suppress(BrokenPipeError):
+        with suppress(BrokenPipeError):
             self._worker.stdin.close()
         if not self._pending:
             self._worker.wait()

@@ -29,10 +29,7 @@ class RequestTally:
     def record(self, outcome: VlmOutcome[Any]) -> None:
         """Count an outcome. A repeated request replaces the earlier outcome of its id."""
         self.errors[outcome.id] = outcome.error
-        if outcome.response is not None:
-            self.served += not outcome.response.cached
-        else:
-            self.served += not isinstance(outcome.error, Transient)
+        self.served += not outcome.cached and not isinstance(outcome.error, Transient)
 
     def errors_of(self, kind: type[Exception]) -> dict[str, VlmError]:
         """Return the last errors of a kind, by id in sorted order."""

@@ -17,7 +17,7 @@ import yaml
 
 from mimix_core.errors import BadInput
 from mimix_core.settings.vlm_settings import PriceSettings, VlmSettings
-from mimix_core.vlm.protocol import ImagePart, TextPart, TokenUsage, VideoPart, VlmRequest
+from mimix_core.vlm.protocol import ImagePart, ModelInput, TextPart, TokenUsage, VideoPart
 
 MILLION = Decimal(1_000_000)
 
@@ -50,6 +50,11 @@ def model_price(settings: VlmSettings) -> PriceSettings | None:
     return PriceSettings(
         input=price.input * share, cached=price.cached * share, output=price.output * share
     )
+
+
+def estimate_output_tokens(text: str) -> int:
+    """Estimate the tokens of a received text, from above for most languages."""
+    return -(-len(text.encode()) // 3)
 
 
 def _table_price(model: str) -> PriceSettings | None:
@@ -86,7 +91,7 @@ _GEMINI_IMAGE_TOKENS = 258
 _PART_TOKENS = 8
 
 
-def estimate_input_tokens(request: VlmRequest[Any], settings: VlmSettings) -> int:
+def estimate_input_tokens(request: ModelInput, settings: VlmSettings) -> int:
     """Return an upper estimate of a request's input tokens."""
     total = -(-len(json.dumps(request.schema)) // _CHARACTERS_PER_TOKEN)
     for message in request.messages:
@@ -149,9 +154,7 @@ class CostEstimate:
 _TYPICAL_OUTPUT_TOKENS = 120
 
 
-def estimate_cost(
-    sample: Sequence[VlmRequest[Any]], count: int, settings: VlmSettings
-) -> CostEstimate:
+def estimate_cost(sample: Sequence[ModelInput], count: int, settings: VlmSettings) -> CostEstimate:
     """Estimate the cost of ``count`` requests from a sample, before any of them is sent.
 
     Assumes no input from the provider's cache. Raises BadInput for an empty sample.
@@ -162,7 +165,8 @@ def estimate_cost(
     input_total = -(
         -sum(estimate_input_tokens(one, settings) for one in sample) * count // len(sample)
     )
-    max_output = -(-sum(one.max_output_tokens for one in sample) * count // len(sample))
+    longest = sum(one.max_output_tokens + settings.reasoning_allowance for one in sample)
+    max_output = -(-longest * count // len(sample))
     typical_output = min(max_output, _TYPICAL_OUTPUT_TOKENS * count)
     return CostEstimate(
         requests=count,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel
 
 from mimix_core.errors import BadInput, MimixError, Transient
+from mimix_core.settings.vlm_settings import VlmSettings
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
 
@@ -67,32 +68,31 @@ class ChatMessage:
             )
 
 
-@dataclass(frozen=True)
-class VlmRequest(Generic[ResponseT]):
-    """A request. Put what many requests share first: providers charge less for a cached prefix.
+@dataclass(frozen=True, kw_only=True)
+class ModelInput:
+    """Everything that is sent to a model.
 
-    ``id`` is the caller's and is not sent. ``schema`` is the strict JSON schema that is sent (see
-    ``strict_schema``; the caller may narrow its enums); ``response_model`` validates the response.
+    Put what many requests share first: providers charge less for a cached prefix. ``schema`` is the
+    strict JSON schema of the response (see ``strict_schema``; the caller may narrow its enums).
     ``temperature`` and ``reasoning_effort`` are omitted if None, because some models reject them.
     """
 
-    id: str
     messages: tuple[ChatMessage, ...]
-    response_model: type[ResponseT]
     schema: Mapping[str, Any]
     max_output_tokens: int
     temperature: float | None = 0.0
     reasoning_effort: str | None = None
 
-    def digest(self, backend: str, model: str) -> str:
+    def digest(self, settings: VlmSettings) -> str:
         """Return the SHA-256 of everything that is sent, in hex; videos count by content.
 
-        The server's address and the API key are not part of it.
+        The server's address, headers and the API key are not part of it, nor is the allowance for
+        reasoning tokens.
         """
-        sent = {
+        sent: dict[str, Any] = {
             "protocol": 1,
-            "backend": backend,
-            "model": model,
+            "backend": settings.backend,
+            "model": settings.model,
             "messages": [
                 {"role": message.role, "parts": [_part_identity(part) for part in message.parts]}
                 for message in self.messages
@@ -103,8 +103,35 @@ class VlmRequest(Generic[ResponseT]):
             "temperature": repr(self.temperature),
             "reasoning_effort": self.reasoning_effort,
         }
+        # Only if they are set: the digests of responses from before these settings stay valid.
+        if settings.seed is not None:
+            sent["seed"] = settings.seed
+        if settings.response_format != "json_schema":
+            sent["response_format"] = settings.response_format
+        if settings.extra_body:
+            sent["extra_body"] = json.dumps(settings.extra_body, sort_keys=True)
         text = json.dumps(sent, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VlmRequest(ModelInput, Generic[ResponseT]):
+    """A request: what is sent, and two things that are not.
+
+    ``id`` is the caller's. ``response_model`` validates the response.
+    """
+
+    id: str
+    response_model: type[ResponseT]
+
+
+def with_schema_in_prompt(
+    messages: Sequence[ChatMessage], schema: Mapping[str, Any]
+) -> tuple[ChatMessage, ...]:
+    """Append the schema of the response to the last message, for servers that take none."""
+    *first, last = messages
+    text = f"Respond with one JSON object that matches this JSON schema:\n{json.dumps(schema)}"
+    return (*first, ChatMessage(last.role, (*last.parts, TextPart(text))))
 
 
 def _part_identity(part: TextPart | ImagePart | VideoPart) -> dict[str, str]:
@@ -138,21 +165,21 @@ class VlmResponse(Generic[ResponseT]):
     """A valid response.
 
     ``usage`` and ``cost_usd`` are those of the successful attempt; the cost is None if the model's
-    price is unknown. ``model`` is the name that the provider returned. ``cached``: read from disk.
+    price is unknown. ``model`` is the name that the provider returned.
     """
 
     value: ResponseT
     usage: TokenUsage
     cost_usd: Decimal | None
     model: str
-    cached: bool
 
 
 class VlmError(MimixError):
     """Base of the errors of a request that got no valid response.
 
-    ``usage`` counts the tokens that the failed request still cost. ``retry_after_seconds`` is the
-    provider's advice, if any.
+    ``usage`` counts the tokens that the failed request still cost: none by default, and given as
+    None if the provider did not report them (``usage_is_missing``). ``retry_after_seconds`` is the
+    provider's advice, if any. ``text`` is what the model returned, as far as it returned any.
     """
 
     kind: ClassVar[str] = "failed"
@@ -160,27 +187,38 @@ class VlmError(MimixError):
     def __init__(
         self,
         message: str,
-        usage: TokenUsage | None = None,
+        usage: TokenUsage | None = TokenUsage(),
         retry_after_seconds: float | None = None,
+        text: str = "",
     ) -> None:
         super().__init__(message)
         self.usage = usage or TokenUsage()
+        self.usage_is_missing = usage is None
         self.retry_after_seconds = retry_after_seconds
+        self.text = text
 
 
-class RefusedResponse(VlmError):
+class UnusableResponse(VlmError):
+    """Base of the errors of a request that the model did process: its response is no use.
+
+    Such a response was paid for. It is stored like a valid one, and the request is not sent again
+    unless a person decides so.
+    """
+
+
+class RefusedResponse(UnusableResponse):
     """The model or a content filter of the provider refused to respond."""
 
     kind = "refused"
 
 
-class TruncatedResponse(VlmError):
+class TruncatedResponse(UnusableResponse):
     """The response did not fit into ``max_output_tokens``."""
 
     kind = "truncated"
 
 
-class InvalidResponse(VlmError):
+class InvalidResponse(UnusableResponse):
     """The response is empty, not JSON, or does not match the response model."""
 
     kind = "invalid"
@@ -232,7 +270,7 @@ class VlmOutcome(Generic[ResponseT]):
     """The result of a request: a response, or the error of its last attempt.
 
     ``attempts`` and ``cost_usd`` include failed attempts that still cost something; both are stored
-    with the response, so they are the same at every read.
+    with the response, so they are the same at every read. ``cached``: read from disk.
     """
 
     id: str
@@ -240,14 +278,15 @@ class VlmOutcome(Generic[ResponseT]):
     error: VlmError | None
     attempts: int
     cost_usd: Decimal | None
+    cached: bool = False
 
 
 @dataclass(frozen=True)
 class RawResponse:
-    """The text of a response as received, before validation."""
+    """The text of a response as received, before validation; ``usage`` None if not reported."""
 
     text: str
-    usage: TokenUsage
+    usage: TokenUsage | None
     model: str
     # The pause that the provider's rate limit headers ask for.
     pause_seconds: float = 0.0
@@ -259,7 +298,7 @@ class VlmBackend(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def send(self, request: VlmRequest[Any]) -> RawResponse:
+    async def send(self, request: ModelInput) -> RawResponse:
         """Send a request once and return the response.
 
         Raises RefusedResponse, TruncatedResponse, InvalidResponse, RejectedRequest, RateLimited,

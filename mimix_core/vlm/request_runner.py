@@ -6,47 +6,36 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from mimix_core.errors import BadInput
 from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm.cost_ledger import CostLedger
-from mimix_core.vlm.prices import compute_cost, estimate_input_tokens, model_price
+from mimix_core.vlm.prices import (
+    compute_cost,
+    estimate_input_tokens,
+    estimate_output_tokens,
+    model_price,
+)
 from mimix_core.vlm.protocol import (
-    InvalidResponse,
+    ModelInput,
     RateLimited,
     RawResponse,
     TokenUsage,
     Unavailable,
+    UnusableResponse,
     VlmBackend,
     VlmError,
-    VlmRequest,
 )
 from mimix_core.vlm.rate_limiter import MAX_LATENESS_SECONDS, RateLimiter
-from mimix_core.vlm.response_cache import (
-    CachedResponse,
-    RequestLock,
-    ResponseCache,
-    create_cached_response,
-)
-
-ResponseValidator = Callable[[str], Awaitable[str | None]]
-"""Validates the text of a response: returns the problem, or None if it is valid."""
+from mimix_core.vlm.response_cache import RequestLock, ResponseCache, create_cached_response
 
 INITIAL_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 60.0
 POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class CompletedRequest:
-    """A response on disk; ``is_new`` unless it was in the cache."""
-
-    response: CachedResponse
-    is_new: bool
 
 
 class AttemptsFailed(Exception):
@@ -92,46 +81,41 @@ class RequestRunner:
         self.ledger = CostLedger(cache, settings.budget_usd)
         self.rate_limiter = RateLimiter(cache, settings)
         self.closing = False
+        # Of the account (no credit, a wrong key): it meets every other request, too.
+        self._account_error: BadInput | None = None
         self.in_flight: set[asyncio.Task[Any]] = set()
         # A server may count more tokens than the estimate: the largest ratio seen so far.
         self._token_ratio = 1.0
         self._slots = asyncio.Semaphore(settings.max_concurrency)
 
-    async def run(
-        self, request: VlmRequest[Any], digest: str, validate: ResponseValidator
-    ) -> CompletedRequest:
-        """Return the cached response, or a new one.
+    async def run(self, request: ModelInput, digest: str) -> bool:
+        """Send a request unless its response is in the cache, where it is when this returns.
 
-        Raises AttemptsFailed, RunnerClosing, BudgetExceeded, BadCredentials, BadInput.
+        Returns whether the response is new. Raises AttemptsFailed, RunnerClosing, BudgetExceeded,
+        BadCredentials, BadInput.
         """
         while True:
             with self.cache.lock_request(digest) as lock:
                 if lock is not None:
-                    response = self.cache.read(digest)
-                    if response is not None and await validate(response.text) is None:
-                        return CompletedRequest(response, is_new=False)
-                    return await self._run_attempts(request, digest, validate, lock)
+                    if self.cache.read(digest) is not None:
+                        return False
+                    await self._run_attempts(request, digest, lock)
+                    return True
             await self._sleep(POLL_SECONDS)
 
     async def _run_attempts(
         self,
-        request: VlmRequest[Any],
+        request: ModelInput,
         digest: str,
-        validate: ResponseValidator,
         lock: RequestLock,
-    ) -> CompletedRequest:
+    ) -> None:
         tally = AttemptTally(self, digest)
         limited_since: float | None = None
         limited = 0
         while True:
             try:
-                response = await self._send_once(request, digest, lock, tally)
-                problem = await validate(response.text)
-                if problem is None:
-                    return CompletedRequest(response, is_new=True)
-                self.cache.delete(digest)
-                self.ledger.record(digest, "unreadable", response.model, TokenUsage(), None)
-                raise InvalidResponse(problem)
+                await self._send_once(request, digest, lock, tally)
+                return
             except RateLimited as error:
                 limited_since = limited_since or time.monotonic()
                 limited += 1
@@ -151,23 +135,31 @@ class RequestRunner:
                 raise AttemptsFailed(error, tally.attempts, tally.spent_usd) from None
 
     async def _send_once(
-        self, request: VlmRequest[Any], digest: str, lock: RequestLock, tally: AttemptTally
-    ) -> CachedResponse:
+        self, request: ModelInput, digest: str, lock: RequestLock, tally: AttemptTally
+    ) -> None:
         """Send a request once; its response is on disk when this returns."""
         input_tokens = estimate_input_tokens(request, self.settings)
         async with AsyncExitStack() as tracking:
             async with self._slots:
                 tokens = math.ceil(input_tokens * self._token_ratio)
-                max_usage = TokenUsage(tokens, 0, request.max_output_tokens)
+                max_output = request.max_output_tokens + self.settings.reasoning_allowance
+                max_usage = TokenUsage(tokens, 0, max_output)
                 max_cost = compute_cost(max_usage, self.price)
                 while not self.ledger.reserve(lock, max_cost):
                     await self._sleep(POLL_SECONDS)
                     self.ledger.record_lost_requests()
-                tokens += request.max_output_tokens
+                tokens += max_output
                 await self._wait_for_rate_limit(tokens)
+                if self._account_error is not None:
+                    raise self._account_error
                 tracking.enter_context(self._track_in_flight())
+                unusable: UnusableResponse | None = None
                 try:
                     raw = await self.backend.send(request)
+                except UnusableResponse as error:
+                    unusable = error
+                    usage = None if error.usage_is_missing else error.usage
+                    raw = RawResponse(error.text, usage, self.settings.model)
                 except RateLimited:
                     lock.reserve_cost(Decimal(0))
                     raise
@@ -175,20 +167,36 @@ class RequestRunner:
                     tally.record(error.kind, self.settings.model, error.usage)
                     lock.reserve_cost(Decimal(0))
                     raise
+                except BadInput as error:
+                    self._account_error = error
+                    raise
             # The slot is free: the next request may start while this response is written.
-            response = await self._store(raw, digest, tally)
+            if raw.usage is None:
+                usage = TokenUsage(input_tokens, 0, estimate_output_tokens(raw.text))
+            else:
+                usage = raw.usage
+            await self._store(raw, usage, unusable, digest, tally)
             lock.reserve_cost(Decimal(0))
-        self._token_ratio = max(self._token_ratio, raw.usage.input_tokens / input_tokens)
-        self.rate_limiter.adjust_tokens(tokens, raw.usage.input_tokens + raw.usage.output_tokens)
+        if usage != TokenUsage():
+            self._token_ratio = max(self._token_ratio, usage.input_tokens / input_tokens)
+            self.rate_limiter.adjust_tokens(tokens, usage.input_tokens + usage.output_tokens)
         if raw.pause_seconds:
             self.rate_limiter.pause(raw.pause_seconds)
-        return response
 
-    async def _store(self, raw: RawResponse, digest: str, tally: AttemptTally) -> CachedResponse:
-        usd = tally.record("answered", raw.model, raw.usage)
-        response = create_cached_response(raw, usd, tally.attempts, tally.spent_usd)
+    async def _store(
+        self,
+        raw: RawResponse,
+        usage: TokenUsage,
+        unusable: UnusableResponse | None,
+        digest: str,
+        tally: AttemptTally,
+    ) -> None:
+        kind = "answered" if unusable is None else unusable.kind
+        usd = tally.record(kind, raw.model, usage)
+        response = create_cached_response(
+            raw, usage, usd, tally.attempts, tally.spent_usd, unusable
+        )
         await asyncio.to_thread(self.cache.write, digest, response)
-        return response
 
     async def _wait_for_rate_limit(self, tokens: int) -> None:
         """Wait until a request of this many tokens may start; acquire again after a missed start.

@@ -5,130 +5,136 @@ will be billed, so when the calling process is killed the worker still receives 
 requests in flight, writes them to disk and exits; it starts no new requests. Until then it holds
 the locks of these requests, so the next process waits and finds their responses.
 
-Messages are pickled dataclasses of this module, each preceded by its length, over stdin and stdout.
-Responses are validated by the calling process, which has the pydantic models.
+Messages go over stdin and stdout (``request_messages.py``). Responses are validated by the calling
+process, which has the pydantic models.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import os
-import pickle
-import struct
 import sys
 import traceback
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mimix_core.errors import BadInput, MimixError, StageFailed
-from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm.backends import create_backend
-from mimix_core.vlm.protocol import VlmError, VlmRequest
-from mimix_core.vlm.request_runner import (
-    AttemptsFailed,
-    RequestRunner,
-    RunnerClosing,
+from mimix_core.vlm.protocol import VlmError
+from mimix_core.vlm.request_messages import (
+    MAX_LINE_BYTES,
+    EndOfRequests,
+    FromWorker,
+    RequestFailed,
+    ResponseCached,
+    SendRequest,
+    StartWorker,
+    StatusUpdate,
+    ToWorker,
+    WorkerFailed,
+    encode_message,
+    parse_message_to_worker,
 )
-from mimix_core.vlm.response_cache import CachedResponse, ResponseCache
+from mimix_core.vlm.request_runner import AttemptsFailed, RequestRunner, RunnerClosing
+from mimix_core.vlm.response_cache import ResponseCache
+from mimix_core.vlm.serialized_errors import SerializedFatalError, SerializedRequestError
 
 if TYPE_CHECKING:
     from mimix_core.vlm.batch_client import BatchClient
 
-LENGTH = struct.Struct(">Q")
+
+class RequestWorker:
+    """Runs the requests of a calling process and reports their ends to it."""
+
+    def __init__(self, out: asyncio.StreamWriter, runner: RequestRunner) -> None:
+        self._out, self._runner = out, runner
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batch_client: BatchClient | None = None
+
+    def handle(self, message: ToWorker) -> None:
+        """Act on a message of the calling process."""
+        match message:
+            case SendRequest() if self._runner.settings.mode == "batch":
+                self._add_to_batch(message)
+            case SendRequest():
+                self._create_task(self._run_request(message))
+            case EndOfRequests() if self._batch_client is not None:
+                self._create_task(self._run_batches(self._batch_client))
+
+    async def close(self) -> None:
+        """Finish the requests in flight and cancel all others."""
+        self._runner.closing = True
+        for task in self._tasks - self._runner.in_flight:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._batch_client is not None:
+            self._batch_client.close()
+        await self._runner.backend.close()
+
+    def _send(self, message: FromWorker) -> None:
+        if not self._runner.closing:
+            self._out.write(encode_message(message))
+
+    def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_request(self, message: SendRequest) -> None:
+        number = message.number
+        try:
+            is_new = await self._runner.run(message.model_input, message.digest)
+            self._send(ResponseCached(number=number, is_new=is_new))
+        except AttemptsFailed as failed:
+            self._send(_request_failed(number, failed))
+        except RunnerClosing:
+            return
+        except Exception as error:
+            self._send(_worker_failed(number, error))
+
+    def _add_to_batch(self, message: SendRequest) -> None:
+        if self._batch_client is None:
+            from mimix_core.vlm.backends.openai import OpenAIBackend
+            from mimix_core.vlm.batch_client import BatchCallbacks, BatchClient
+
+            backend = self._runner.backend
+            assert isinstance(backend, OpenAIBackend), "client.py rejects other backends"
+            callbacks = BatchCallbacks(
+                on_response=lambda number: self._send(ResponseCached(number=number, is_new=True)),
+                on_failure=lambda number, failed: self._send(_request_failed(number, failed)),
+                on_status=lambda text: self._send(StatusUpdate(text=text)),
+            )
+            self._batch_client = BatchClient(self._runner, backend, callbacks)
+        try:
+            self._batch_client.add(message.number, message.digest, message.model_input)
+        except MimixError as error:
+            self._send(_worker_failed(message.number, error))
+
+    async def _run_batches(self, batch_client: BatchClient) -> None:
+        try:
+            await batch_client.run()
+        except Exception as error:
+            self._send(_worker_failed(None, error))
 
 
-@dataclass(frozen=True)
-class StartWorker:
-    """Start sending with these settings; the first message to the worker."""
-
-    settings: VlmSettings
-    cache_folder: Path
-
-
-@dataclass(frozen=True)
-class SendRequest:
-    """Send a request. Its ``response_model`` is a placeholder here."""
-
-    number: int
-    digest: str
-    request: VlmRequest[Any]
+def _request_failed(number: int, failed: AttemptsFailed) -> RequestFailed:
+    error = SerializedRequestError.from_error(failed.error)
+    return RequestFailed(
+        number=number, error=error, attempts=failed.attempts, spent_usd=failed.spent_usd
+    )
 
 
-@dataclass(frozen=True)
-class EndOfRequests:
-    """No more requests will follow: batches can be created."""
-
-
-@dataclass(frozen=True)
-class ValidationResult:
-    """The problem of a response, in reply to ``ValidateResponse``; None if it is valid."""
-
-    validation_id: int
-    problem: str | None
-
-
-@dataclass(frozen=True)
-class ValidateResponse:
-    """Validate a response with the model of request ``number``."""
-
-    validation_id: int
-    number: int
-    text: str
-
-
-@dataclass(frozen=True)
-class RequestSucceeded:
-    """A valid response; ``is_new`` unless it was in the cache."""
-
-    number: int
-    response: CachedResponse
-    is_new: bool
-
-
-@dataclass(frozen=True)
-class RequestFailed:
-    """A request that ended without a response."""
-
-    number: int
-    error: VlmError
-    attempts: int
-    spent_usd: Decimal | None
-
-
-@dataclass(frozen=True)
-class FatalError:
-    """No more requests can be sent: wrong settings or key, an exhausted budget, or a bug."""
-
-    number: int
-    error: MimixError
-
-
-@dataclass(frozen=True)
-class StatusUpdate:
-    """Describes what the worker waits for."""
-
-    text: str
-
-
-def encode_message(message: object) -> bytes:
-    """Serialize a message, preceded by its length."""
-    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    return LENGTH.pack(len(data)) + data
-
-
-def read_message(stream: IO[bytes]) -> object | None:
-    """Read the next message; None at the end of the stream."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    (length,) = LENGTH.unpack(head)
-    data = stream.read(length)
-    return pickle.loads(data) if len(data) == length else None
+def _worker_failed(number: int | None, error: Exception) -> WorkerFailed:
+    match error:
+        case VlmError():
+            return WorkerFailed(number=number, error=SerializedRequestError.from_error(error))
+        case MimixError():
+            return WorkerFailed(number=number, error=SerializedFatalError.from_error(error))
+        case _:
+            described = SerializedFatalError.from_error(sanitized_error(error))
+            return WorkerFailed(number=number, error=described)
 
 
 def sanitized_error(error: Exception) -> StageFailed:
@@ -139,126 +145,23 @@ def sanitized_error(error: Exception) -> StageFailed:
     return StageFailed(f"the request failed with {type(error).__name__} in {location}")
 
 
-class RequestWorker:
-    """Connects the messages of the calling process with a request runner."""
-
-    def __init__(self, out: asyncio.StreamWriter, runner: RequestRunner) -> None:
-        self._out, self.runner = out, runner
-        self._validation_ids = itertools.count()
-        self._validations: dict[int, asyncio.Future[str | None]] = {}
-        self.tasks: set[asyncio.Task[None]] = set()
-        self._batch_client: BatchClient | None = None
-
-    def send(self, message: object) -> None:
-        """Send a message to the calling process."""
-        if not self.runner.closing:
-            self._out.write(encode_message(message))
-
-    def submit(self, message: SendRequest) -> None:
-        """Start a request in mode live."""
-        self._create_task(self._run_request(message))
-
-    def submit_batched(self, message: SendRequest) -> None:
-        """Add a request to the next batches."""
-        if self._batch_client is None:
-            from mimix_core.vlm.backends.openai import OpenAIBackend
-            from mimix_core.vlm.batch_client import BatchCallbacks, BatchClient
-
-            backend = self.runner.backend
-            assert isinstance(backend, OpenAIBackend), "client.py rejects other backends"
-            callbacks = BatchCallbacks(
-                validate=self.validate,
-                on_response=lambda number, response: self.send(
-                    RequestSucceeded(number, response, True)
-                ),
-                on_failure=lambda *failure: self.send(RequestFailed(*failure)),
-                on_status=lambda text: self.send(StatusUpdate(text)),
-            )
-            self._batch_client = BatchClient(self.runner, backend, callbacks)
-        try:
-            self._batch_client.add(message.number, message.digest, message.request)
-        except MimixError as error:
-            self.send(FatalError(message.number, error))
-
-    def run_batches(self) -> None:
-        """Start the batches of all requests that were added."""
-        if self._batch_client is not None:
-            self._create_task(self._run_batches(self._batch_client))
-
-    def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _run_batches(self, batch_client: BatchClient) -> None:
-        try:
-            await batch_client.run()
-        except MimixError as error:
-            self.send(FatalError(-1, error))
-        except Exception as error:
-            self.send(FatalError(-1, sanitized_error(error)))
-
-    def resolve_validation(self, result: ValidationResult) -> None:
-        """Pass on the reply to a ``ValidateResponse`` message."""
-        self._validations.pop(result.validation_id).set_result(result.problem)
-
-    async def validate(self, number: int, text: str) -> str | None:
-        """Let the calling process validate a response. If it is gone, the next one will do so."""
-        if self.runner.closing:
-            return None
-        validation_id = next(self._validation_ids)
-        result: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._validations[validation_id] = result
-        self.send(ValidateResponse(validation_id, number, text))
-        return await result
-
-    async def _run_request(self, message: SendRequest) -> None:
-        number = message.number
-
-        async def validate(text: str) -> str | None:
-            return await self.validate(number, text)
-
-        try:
-            completed = await self.runner.run(message.request, message.digest, validate)
-            self.send(RequestSucceeded(number, completed.response, completed.is_new))
-        except AttemptsFailed as failed:
-            self.send(RequestFailed(number, failed.error, failed.attempts, failed.spent_usd))
-        except RunnerClosing:
-            return
-        except MimixError as error:
-            self.send(FatalError(number, error))
-        except Exception as error:
-            self.send(FatalError(number, sanitized_error(error)))
-
-    async def close(self) -> None:
-        """Finish the requests in flight and cancel all others."""
-        self.runner.closing = True
-        for result in self._validations.values():
-            if not result.done():
-                result.set_result(None)
-        for task in self.tasks - self.runner.in_flight:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        if self._batch_client is not None:
-            self._batch_client.close()
-        await self.runner.backend.close()
-
-
 async def serve_requests(parent: int, messages: IO[bytes]) -> None:
     """Process the messages from stdin until process ``parent`` exits or closes its end."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=2**26)
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, messages)
     out = asyncio.StreamWriter(transport, protocol, None, loop)
     start = await _next_message(reader, parent)
+    if start is None:
+        return
     assert isinstance(start, StartWorker)
     try:
         backend = create_backend(start.settings)
         runner = RequestRunner(start.settings, ResponseCache(start.cache_folder), backend)
         runner.ledger.record_lost_requests()
     except BadInput as error:
-        out.write(encode_message(FatalError(-1, error)))
+        out.write(encode_message(_worker_failed(None, error)))
         await out.drain()
         return
     # The client libraries' hundred thousand objects are permanent: exempt them from collection.
@@ -267,34 +170,20 @@ async def serve_requests(parent: int, messages: IO[bytes]) -> None:
     worker = RequestWorker(out, runner)
     try:
         while (message := await _next_message(reader, parent)) is not None:
-            match message:
-                case SendRequest() if start.settings.mode == "batch":
-                    worker.submit_batched(message)
-                case SendRequest():
-                    worker.submit(message)
-                case EndOfRequests():
-                    worker.run_batches()
-                case ValidationResult():
-                    worker.resolve_validation(message)
+            worker.handle(message)
     finally:
         await worker.close()
 
 
-async def _next_message(reader: asyncio.StreamReader, parent: int) -> object | None:
+async def _next_message(reader: asyncio.StreamReader, parent: int) -> ToWorker | None:
     """Read the next message; None once the calling process has exited or closed its end."""
-    head = await _read_exactly(reader, LENGTH.size, parent)
-    data = await _read_exactly(reader, LENGTH.unpack(head)[0], parent) if head else None
-    return pickle.loads(data) if data else None
-
-
-async def _read_exactly(reader: asyncio.StreamReader, count: int, parent: int) -> bytes | None:
-    reading = asyncio.ensure_future(reader.readexactly(count))
+    reading = asyncio.ensure_future(reader.readuntil(b"\n"))
     while True:
         # A forked child of the calling process may keep its end of the pipe open after its death.
         done, _ = await asyncio.wait({reading}, timeout=1.0)
         if done:
             try:
-                return reading.result()
+                return parse_message_to_worker(reading.result())
             except (asyncio.IncompleteReadError, ConnectionError):
                 return None
         if os.getppid() != parent:

@@ -27,13 +27,17 @@ from pydantic import ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.atomic_io import atomic_write_bytes
-from mimix_core.vlm.protocol import RawResponse, TokenUsage
+from mimix_core.vlm.protocol import RawResponse, TokenUsage, UnusableResponse
+from mimix_core.vlm.serialized_errors import SerializedRequestError
 
 BATCH_PREFIX = "batch-"
 
 
 class CachedResponse(FrozenModel):
-    """A response on disk. ``attempts`` and ``spent_usd`` include failed attempts before it."""
+    """A response on disk. ``attempts`` and ``spent_usd`` include failed attempts before it.
+
+    ``error``: why the response is of no use, if it was refused, truncated or empty.
+    """
 
     text: str
     model: str
@@ -44,6 +48,7 @@ class CachedResponse(FrozenModel):
     attempts: int
     spent_usd: Decimal | None
     date: datetime.date
+    error: SerializedRequestError | None = None
 
     @property
     def usage(self) -> TokenUsage:
@@ -52,19 +57,25 @@ class CachedResponse(FrozenModel):
 
 
 def create_cached_response(
-    raw: RawResponse, cost_usd: Decimal | None, attempts: int, spent_usd: Decimal | None
+    raw: RawResponse,
+    usage: TokenUsage,
+    cost_usd: Decimal | None,
+    attempts: int,
+    spent_usd: Decimal | None,
+    error: UnusableResponse | None = None,
 ) -> CachedResponse:
     """Create the stored form of a response that was received today."""
     return CachedResponse(
         text=raw.text,
         model=raw.model,
-        input_tokens=raw.usage.input_tokens,
-        cached_tokens=raw.usage.cached_tokens,
-        output_tokens=raw.usage.output_tokens,
+        input_tokens=usage.input_tokens,
+        cached_tokens=usage.cached_tokens,
+        output_tokens=usage.output_tokens,
         cost_usd=cost_usd,
         attempts=attempts,
         spent_usd=spent_usd,
         date=datetime.datetime.now(datetime.UTC).date(),
+        error=None if error is None else SerializedRequestError.from_error(error),
     )
 
 
@@ -90,7 +101,7 @@ class ResponseCache:
         atomic_write_bytes(self.path(digest), response.model_dump_json().encode())
 
     def delete(self, digest: str) -> None:
-        """Delete a response that turned out to be invalid."""
+        """Delete a response, so that its request is sent again."""
         self.path(digest).unlink(missing_ok=True)
 
     @contextmanager

@@ -7,6 +7,7 @@ identified by a ``[[name]]`` somewhere in its texts.
 ``script``: name -> what to do at the 1st, 2nd, ... time it is sent (the last one repeats):
 ``right``, ``slow:SECONDS``, ``invented`` (violates an enum), ``not_json``, ``wrong_schema``,
 ``empty``, ``truncated``, ``refused``, ``filtered``, ``429:SECONDS``, ``429date:SECONDS``, ``429``,
+``text:TEXT`` (the content of the message), ``raw:STATUS:BODY``, ``no_usage``,
 ``reset:SECONDS``, ``quota``, ``400``, ``401``, ``404``, ``500``, ``garbage`` (not JSON), ``cut``
 (before the response), ``cut_mid`` (inside it); in a batch also ``expired``.
 """
@@ -88,6 +89,7 @@ class Server:
         self.right: defaultdict[str, int] = defaultdict(int)
         self.times: list[float] = []
         self.bodies: list[Any] = []
+        self.headers: list[dict[str, str]] = []
         self.calls: defaultdict[str, int] = defaultdict(int)
         self.files: dict[str, dict[str, Any]] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -106,6 +108,8 @@ class Server:
         return how
 
     def answer(self, how: str, name: str, schema: Any) -> str:
+        if how.startswith("text:"):
+            return how.removeprefix("text:")
         if how == "not_json":
             return "I see a cat and a mouse."
         if how == "wrong_schema":
@@ -133,6 +137,9 @@ class Server:
             raise Cut
         if kind == "cut_mid":
             raise Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{")
+        if kind == "raw":
+            status, _, body = seconds.partition(":")
+            return Reply(body.encode(), int(status))
         if kind == "garbage":
             return Reply(b"<html>bad gateway</html>")
         if kind in ("429", "429date"):
@@ -152,7 +159,8 @@ class Server:
     # OpenAI
 
     def completion(self, how: str, name: str, body: Any) -> dict[str, Any]:
-        schema = body["response_format"]["json_schema"]["schema"]
+        form = body.get("response_format", {})
+        schema = form.get("json_schema", {}).get("schema") or _schema_in_prompt(body)
         text = self.answer(how, name, schema)
         finish = {"truncated": "length", "filtered": "content_filter"}.get(how, "stop")
         refusal = "I cannot help with that" if how == "refused" else None
@@ -172,7 +180,9 @@ class Server:
                     },
                 }
             ],
-            "usage": {
+            "usage": None
+            if how == "no_usage"
+            else {
                 "prompt_tokens": USAGE["prompt"],
                 "completion_tokens": USAGE["completion"],
                 "total_tokens": USAGE["prompt"] + USAGE["completion"],
@@ -362,6 +372,7 @@ class Server:
             body = json.loads(raw)
             if self.settings.get("keep_bodies"):
                 self.bodies.append(body)
+                self.headers.append(headers)
             started = time.monotonic()
             self.now += 1
             self.most_at_once = max(self.most_at_once, self.now)
@@ -419,6 +430,7 @@ class Server:
             "right": self.right,
             "times": self.times,
             "bodies": self.bodies,
+            "headers": self.headers,
             "calls": self.calls,
             "files": list(self.files),
             "batches": [self.seen(number) for number in self.batches],
@@ -471,6 +483,13 @@ async def read_request(
         await reader.readline()
         return method, target, headers, raw
     return method, target, headers, await reader.readexactly(int(headers.get("content-length", 0)))
+
+
+def _schema_in_prompt(body: Any) -> Any:
+    """The schema that a request states in its last text instead of a field."""
+    content = body["messages"][-1]["content"]
+    text = content if isinstance(content, str) else content[-1]["text"]
+    return json.loads(text[text.rindex("JSON schema:") + len("JSON schema:") :])
 
 
 def named(body: Any) -> str:

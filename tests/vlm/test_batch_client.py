@@ -56,7 +56,7 @@ def test_every_question_of_a_batch_is_answered_or_fails_with_its_reason(
     assert counts["files"] == [], "files are deleted once all is on disk"
     assert len(counts["batches"]) >= 3
     again = asked([name for name in names if name not in FAILS], server, tmp_path, **FAST)
-    assert all(one.response and one.response.cached for one in again.values())
+    assert all(one.response and one.cached for one in again.values())
 
 
 def test_live_and_batch_share_their_answers(server: FakeProvider, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_every_question_is_answered_or_fails_with_its_reason(
     before = server.counts()["asked"]
     answered = [name for name in SCRIPT if name not in FAILS]
     again = asked(answered, server, tmp_path, backend=backend)
-    assert all(one.response and one.response.cached for one in again.values())
+    assert all(one.response and one.cached for one in again.values())
     assert server.counts()["asked"] == before
     for name, one in again.items():
         first = found[name]
@@ -175,15 +175,25 @@ def test_the_same_question_asked_at_once_by_two_processes_is_sent_once(
     assert server.counts()["right"] == {str(n): 1 for n in range(20)}
 
 
-def test_an_answer_that_the_model_cannot_read_any_more_is_asked_again(
-    server: FakeProvider, tmp_path: Path
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_unusable_response_is_paid_once_and_kept_as_it_came(
+    server: FakeProvider, tmp_path: Path, backend: str
 ) -> None:
-    asked(["a"], server, tmp_path)
-    [kept] = tmp_path.glob("??/*.json")
-    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"text": "{}"}))
-    again = asked(["a"], server, tmp_path)["a"]
-    assert again.response is not None
-    assert server.counts()["right"] == {"a": 2}
+    unusable = ["long", "no", "filtered", "prose", "shape", "empty"]
+    server.control(script=SCRIPT)
+    first = asked(unusable, server, tmp_path, backend=backend)
+    before, spent = server.counts()["asked"], (tmp_path / "ledger.jsonl").read_text()
+    again = asked(unusable, server, tmp_path, backend=backend)
+    assert server.counts()["asked"] == before
+    assert (tmp_path / "ledger.jsonl").read_text() == spent
+    for name in unusable:
+        one, other = first[name], again[name]
+        assert one.error is not None
+        assert other.error is not None
+        assert (other.error.kind, str(other.error)) == (one.error.kind, str(one.error))
+        assert (other.attempts, other.cost_usd, other.cached) == (one.attempts, one.cost_usd, True)
+    assert again["prose"].error is not None
+    assert again["prose"].error.text == "I see a cat and a mouse."
 
 
 def test_a_torn_answer_file_is_none(server: FakeProvider, tmp_path: Path) -> None:
@@ -310,7 +320,7 @@ def test_the_answers_are_there_when_the_caller_stops_listening(
     right = server.counts()["right"]
     assert 3 <= len(right) <= 9
     again = asked(list(right), server, tmp_path)
-    assert all(one.response and one.response.cached for one in again.values())
+    assert all(one.response and one.cached for one in again.values())
 
 
 def test_waiting_is_told(server: FakeProvider, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def tally(*outcomes: VlmError | str) -> RequestTally:
 
 def outcome(name: str, one: VlmError | str) -> VlmOutcome[Answer]:
     if isinstance(one, str):
-        reply = VlmResponse(Answer(), TokenUsage(), Decimal(0), "model", one == "cached")
-        return VlmOutcome(name, reply, None, 1, Decimal(0))
+        reply = VlmResponse(Answer(), TokenUsage(), Decimal(0), "model")
+        return VlmOutcome(name, reply, None, 1, Decimal(0), one == "cached")
     return VlmOutcome(name, None, one, 1, Decimal(0))
 
 

@@ -49,7 +49,9 @@ def sent(asked: VlmRequest[Seen]) -> tuple[object, ...]:
 def test_digests_are_equal_when_and_only_when_all_that_is_sent_is(
     one: VlmRequest[Seen], other: VlmRequest[Seen]
 ) -> None:
-    equal = one.digest("openai", "m") == other.digest("openai", "m")
+    equal = one.digest(VlmSettings(backend="openai", model="m")) == other.digest(
+        VlmSettings(backend="openai", model="m")
+    )
     assert equal == (sent(one) == sent(other))
 
 
@@ -58,17 +60,27 @@ def test_who_asks_and_where_a_video_lies_are_no_part_of_the_digest() -> None:
         video = ChatMessage("user", (VideoPart(Path(path), 2.0, A),))
         return replace(question("x"), id=name, messages=(video,))
 
-    assert asked("a", "/x").digest("b", "m") == asked("b", "/y").digest("b", "m")
+    assert asked("a", "/x").digest(VlmSettings(backend="gemini", model="m")) == asked(
+        "b", "/y"
+    ).digest(VlmSettings(backend="gemini", model="m"))
+
+
+def test_responses_that_were_paid_for_before_more_could_be_set_are_found() -> None:
+    digest = question("x").digest(VlmSettings(model="m"))
+    assert digest == "18d79f87a09b3f46ac4eb80a002b2c28cd4cc3c6f3decf1e0c3c4f92794dc118"
+    for changed in ({"seed": 1}, {"response_format": "prompt"}, {"extra_body": {"top_p": 1}}):
+        settings = VlmSettings.model_validate({"model": "m", **changed})
+        assert question("x").digest(settings) != digest
 
 
 def test_model_backend_and_schema_are_part_of_the_digest() -> None:
     asked = question("x")
     narrowed = replace(asked, schema={**asked.schema, "description": "one more word"})
     digests = {
-        asked.digest("openai", "m"),
-        asked.digest("gemini", "m"),
-        asked.digest("openai", "n"),
-        narrowed.digest("openai", "m"),
+        asked.digest(VlmSettings(backend="openai", model="m")),
+        asked.digest(VlmSettings(backend="gemini", model="m")),
+        asked.digest(VlmSettings(backend="openai", model="n")),
+        narrowed.digest(VlmSettings(backend="openai", model="m")),
     }
     assert len(digests) == 4
 
@@ -124,6 +136,9 @@ def test_only_what_changes_an_answer_is_in_a_stage_key() -> None:
         "max_output_tokens",
         "reasoning_effort",
         "image_detail",
+        "seed",
+        "response_format",
+        "extra_body",
     }
 
 

@@ -136,7 +136,7 @@ class JudgeClient:
             except EncodeFailed as error:
                 add(request.id, Judgement(None, Reason.ENCODE_FAILED, str(error)))
                 continue
-            self._digests[request.id] = question.digest(self.vlm.backend, self.vlm.model)
+            self._digests[request.id] = question.digest(self.vlm)
             yield question
 
     def _judgement(self, outcome: VlmOutcome[ResponseT]) -> Judgement[ResponseT]:

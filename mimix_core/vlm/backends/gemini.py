@@ -15,12 +15,14 @@ from google.genai import errors, types
 
 from mimix_core.errors import BadInput, MimixError
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.api_keys import redact
+from mimix_core.vlm.api_keys import read_headers, redact
+from mimix_core.vlm.backends.provider_errors import connection_error, daily_quota_exceeded
 from mimix_core.vlm.protocol import (
     BadCredentials,
     ChatMessage,
     ImagePart,
     InvalidResponse,
+    ModelInput,
     RateLimited,
     RawResponse,
     RefusedResponse,
@@ -30,7 +32,7 @@ from mimix_core.vlm.protocol import (
     TruncatedResponse,
     Unavailable,
     VideoPart,
-    VlmRequest,
+    with_schema_in_prompt,
 )
 from mimix_core.vlm.rate_limiter import parse_duration, retry_after
 
@@ -63,10 +65,15 @@ class GeminiBackend:
                 base_url=settings.base_url or GEMINI_URL,
                 timeout=max(1, round(settings.request_timeout_seconds * 1000)),
                 retry_options=types.HttpRetryOptions(attempts=1),
+                headers=read_headers(settings),
+                extra_body=settings.extra_body or None,
             ),
         ).aio
 
-    async def send(self, request: VlmRequest[Any]) -> RawResponse:
+    async def send(self, request: ModelInput) -> RawResponse:
+        messages = request.messages
+        if self._settings.response_format != "json_schema":
+            messages = with_schema_in_prompt(messages, request.schema)
         try:
             async with AsyncExitStack() as uploaded:
                 contents = [
@@ -74,18 +81,20 @@ class GeminiBackend:
                         role="model" if message.role == "assistant" else "user",
                         parts=[await self._part(part, uploaded) for part in message.parts],
                     )
-                    for message in request.messages
+                    for message in messages
                     if message.role != "system"
                 ]
                 response = await self.client.models.generate_content(
-                    model=self._settings.model, contents=contents, config=_config(request)
+                    model=self._settings.model,
+                    contents=contents,
+                    config=_config(request, self._settings),
                 )
         except errors.APIError as error:
             raise self._translate_error(error) from None
         except httpx2.TimeoutException:
             raise Unavailable("the server did not respond in time") from None
         except httpx2.HTTPError as error:
-            raise Unavailable(f"no connection to the server ({type(error).__name__})") from None
+            raise connection_error(error, self._settings.base_url or GEMINI_URL) from None
         except ValueError as error:  # a body that is not JSON, and pydantic's errors
             raise Unavailable(
                 f"the server's response is malformed ({type(error).__name__})"
@@ -142,20 +151,22 @@ class GeminiBackend:
         headers = getattr(error.response, "headers", None) or {}
         return gemini_error(
             error.code, str(error.status or ""), str(error.message or ""),
-            _retry_after(headers, error.details), self._key,
+            _retry_after(headers, error.details), self._key, error.details,
         )  # fmt: skip
 
     async def close(self) -> None:
         await self.client.aclose()
 
 
-def _config(request: VlmRequest[Any]) -> types.GenerateContentConfig:
+def _config(request: ModelInput, settings: VlmSettings) -> types.GenerateContentConfig:
+    response_format = settings.response_format
     config = types.GenerateContentConfig(
         system_instruction=system_text(request.messages) or None,
-        response_mime_type="application/json",
-        response_json_schema=dict(request.schema),
-        max_output_tokens=request.max_output_tokens,
+        response_mime_type=None if response_format == "prompt" else "application/json",
+        response_json_schema=dict(request.schema) if response_format == "json_schema" else None,
+        max_output_tokens=request.max_output_tokens + settings.reasoning_allowance,
         temperature=request.temperature,
+        seed=settings.seed,
     )
     effort = request.reasoning_effort
     if effort is not None:
@@ -191,7 +202,10 @@ def parse_response(response: Mapping[str, Any]) -> RawResponse:
     counts = response.get("usage_metadata") or {}
     usage = TokenUsage(
         int(counts.get("prompt_token_count") or 0),
-        int(counts.get("cached_content_token_count") or 0),
+        min(
+            int(counts.get("cached_content_token_count") or 0),
+            int(counts.get("prompt_token_count") or 0),
+        ),
         # Thoughts are billed as output.
         int(counts.get("candidates_token_count") or 0)
         + int(counts.get("thoughts_token_count") or 0),
@@ -205,14 +219,14 @@ def parse_response(response: Mapping[str, Any]) -> RawResponse:
     if not candidates:
         raise InvalidResponse("the response is empty", usage)
     finish = str(candidates[0].get("finish_reason") or "")
-    if finish == "MAX_TOKENS":
-        raise TruncatedResponse("the response did not fit into max_output_tokens", usage)
-    if finish in REFUSAL_REASONS:
-        raise RefusedResponse(
-            f"the provider's content filter stopped the response ({finish})", usage
-        )
     parts = (candidates[0].get("content") or {}).get("parts") or []
     text = "".join(str(part.get("text") or "") for part in parts if not part.get("thought"))
+    if finish == "MAX_TOKENS":
+        raise TruncatedResponse("the response did not fit into max_output_tokens", usage, text=text)
+    if finish in REFUSAL_REASONS:
+        raise RefusedResponse(
+            f"the provider's content filter stopped the response ({finish})", usage, text=text
+        )
     if not text.strip():
         raise InvalidResponse(f"the response is empty ({finish})", usage)
     return RawResponse(text, usage, str(response.get("model_version") or ""))
@@ -228,10 +242,18 @@ def _retry_after(headers: Mapping[str, str], details: Any) -> float | None:
 
 
 def gemini_error(
-    code: int, status: str, message: str, retry_after_seconds: float | None, key: str
+    code: int,
+    status: str,
+    message: str,
+    retry_after_seconds: float | None,
+    key: str,
+    details: object = None,
 ) -> MimixError:
-    """Return the error for an HTTP code with Google's status and message."""
+    """Return the error for an HTTP code with Google's status, message and error details."""
     text = redact(f"HTTP {code} {message}".strip(), key)
+    # The quota's name is in the details, e.g. GenerateRequestsPerDayPerProjectPerModel-FreeTier.
+    if code == 429 and re.search(r"PerDay|per day", f"{message} {details}"):
+        return daily_quota_exceeded(text)
     if code in (401, 403) or (code == 400 and "API key" in message):
         return BadCredentials(f"the provider rejected the API key: {text}", where="api_key_env")
     if code == 429:

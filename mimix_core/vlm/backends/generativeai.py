@@ -19,11 +19,11 @@ from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm.backends.gemini import gemini_error, parse_response, system_text
 from mimix_core.vlm.protocol import (
     ImagePart,
+    ModelInput,
     RawResponse,
     TextPart,
     Unavailable,
     VideoPart,
-    VlmRequest,
 )
 from mimix_core.vlm.rate_limiter import retry_after
 
@@ -38,6 +38,7 @@ class GenerativeAIBackend:
     name = "google-generativeai"
 
     def __init__(self, settings: VlmSettings, key: str) -> None:
+        reject_unsupported_settings(settings)
         self._settings = settings
         self._key = key
         # REST instead of gRPC, because it supports any address, also with http.
@@ -47,7 +48,7 @@ class GenerativeAIBackend:
             client_options={"api_endpoint": settings.base_url} if settings.base_url else None,
         )
 
-    async def send(self, request: VlmRequest[Any]) -> RawResponse:
+    async def send(self, request: ModelInput) -> RawResponse:
         model = sdk.GenerativeModel(
             self._settings.model, system_instruction=system_text(request.messages) or None
         )
@@ -66,7 +67,8 @@ class GenerativeAIBackend:
                 generation_config={
                     "response_mime_type": "application/json",
                     "response_schema": simplify_schema(request.schema),
-                    "max_output_tokens": request.max_output_tokens,
+                    "max_output_tokens": request.max_output_tokens
+                    + self._settings.reasoning_allowance,
                     "temperature": request.temperature,
                 },
                 request_options={"timeout": self._settings.request_timeout_seconds, "retry": None},
@@ -91,6 +93,18 @@ class GenerativeAIBackend:
 
     async def close(self) -> None:
         """Do nothing: the SDK has no open resources."""
+
+
+def reject_unsupported_settings(settings: VlmSettings) -> None:
+    """Raise BadInput for settings that the retired SDK has no place for."""
+    default = VlmSettings()
+    for name in ("seed", "response_format", "extra_body", "headers_env"):
+        if getattr(settings, name) != getattr(default, name):
+            raise BadInput(
+                f"the backend google-generativeai does not support {name}",
+                where=name,
+                fix="use the backend gemini",
+            )
 
 
 def _part(part: TextPart | ImagePart | VideoPart) -> Any:

@@ -13,22 +13,20 @@ import openai
 
 from mimix_core.errors import BadInput, MimixError
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.api_keys import redact
+from mimix_core.vlm.api_keys import read_headers
+from mimix_core.vlm.backends.provider_errors import connection_error, embedded_error, status_error
 from mimix_core.vlm.protocol import (
-    BadCredentials,
-    BudgetExceeded,
     ImagePart,
     InvalidResponse,
-    RateLimited,
+    ModelInput,
     RawResponse,
     RefusedResponse,
-    RejectedRequest,
     TextPart,
     TokenUsage,
     TruncatedResponse,
     Unavailable,
     VideoPart,
-    VlmRequest,
+    with_schema_in_prompt,
 )
 from mimix_core.vlm.rate_limiter import reset_after, retry_after
 
@@ -49,9 +47,10 @@ class OpenAIBackend:
             base_url=settings.base_url or OPENAI_URL,
             max_retries=0,
             timeout=settings.request_timeout_seconds,
+            default_headers=read_headers(settings),
         )
 
-    async def send(self, request: VlmRequest[Any]) -> RawResponse:
+    async def send(self, request: ModelInput) -> RawResponse:
         try:
             # Not chat.completions.create, which walks through the complete body to rename fields,
             # which takes time and is not needed here.
@@ -66,22 +65,22 @@ class OpenAIBackend:
             completion = json.loads(raw.content)
         except ValueError:
             raise Unavailable("the server's response is not JSON") from None
-        return parse_completion(completion, reset_after(raw.headers))
+        return parse_completion(completion, self.key, reset_after(raw.headers))
 
     def translate_error(self, error: openai.OpenAIError) -> MimixError:
-        """Translate an error of the client; headers and addresses are left out."""
+        """Translate an error of the client; headers are left out."""
         if isinstance(error, openai.APITimeoutError):
             return Unavailable("the server did not respond in time")
         if isinstance(error, openai.APIStatusError):
             response = error.response
-            return openai_error(
+            return status_error(
                 response.status_code,
-                _error_details(error.body),
+                error.body if error.body is not None else response.content,
                 retry_after(response.headers, time.time()),
                 self.key,
             )
         if isinstance(error, openai.APIConnectionError):
-            return Unavailable(f"no connection to the server ({type(error.__cause__).__name__})")
+            return connection_error(error, str(self.client.base_url))
         if isinstance(error, openai.APIResponseValidationError):
             return Unavailable("the server's response is not a chat completion")
         return Unavailable(f"the client failed ({type(error).__name__})")
@@ -90,22 +89,30 @@ class OpenAIBackend:
         await self.client.close()
 
 
-def request_body(request: VlmRequest[Any], settings: VlmSettings) -> dict[str, Any]:
+def request_body(request: ModelInput, settings: VlmSettings) -> dict[str, Any]:
     """Build the JSON body of a request. Raises BadInput for a video."""
-    body: dict[str, Any] = {
-        "model": settings.model,
-        "messages": [
-            {"role": message.role, "content": _content(message.role, message.parts)}
-            for message in request.messages
-        ],
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "strict": True, "schema": dict(request.schema)},
-        },
-    }
-    # OpenAI's newer models reject the older name; compatible servers know only that one.
-    limit = "max_completion_tokens" if settings.base_url is None else "max_tokens"
-    body[limit] = request.max_output_tokens
+    messages = request.messages
+    if settings.response_format != "json_schema":
+        messages = with_schema_in_prompt(messages, request.schema)
+    body: dict[str, Any] = dict(settings.extra_body)
+    body["model"] = settings.model
+    body["messages"] = [
+        {"role": message.role, "content": _content(message.role, message.parts)}
+        for message in messages
+    ]
+    match settings.response_format:
+        case "json_schema":
+            schema = {"name": "answer", "strict": True, "schema": dict(request.schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        case "json_object":
+            body["response_format"] = {"type": "json_object"}
+    limit = settings.output_limit
+    if limit == "auto":
+        # OpenAI's newer models reject the older name; compatible servers know only that one.
+        limit = "max_completion_tokens" if settings.base_url is None else "max_tokens"
+    body[limit] = request.max_output_tokens + settings.reasoning_allowance
+    if settings.seed is not None:
+        body["seed"] = settings.seed
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.reasoning_effort is not None:
@@ -139,69 +146,52 @@ def _part(part: TextPart | ImagePart | VideoPart) -> dict[str, Any]:
             )
 
 
-def parse_completion(completion: Any, pause_seconds: float = 0.0) -> RawResponse:
+def parse_completion(completion: Any, key: str, pause_seconds: float = 0.0) -> RawResponse:
     """Parse a chat completion, live or from a batch.
 
-    Raises TruncatedResponse, RefusedResponse, InvalidResponse, Unavailable.
+    Raises TruncatedResponse, RefusedResponse, InvalidResponse, Unavailable, and the errors that
+    servers report with status 200.
     """
+    if isinstance(completion, dict) and (error := embedded_error(completion, key)):
+        raise error
     try:
         choice = completion["choices"][0]
         message = choice["message"]
-        usage = parse_usage(completion.get("usage") or {})
+        usage = parse_usage(completion["usage"]) if completion.get("usage") else None
         model = str(completion.get("model") or "")
     except (LookupError, TypeError, AttributeError):
         raise Unavailable("the server's response is not a chat completion") from None
     finish = choice.get("finish_reason")
+    text = _content_text(message.get("content"))
     if message.get("refusal"):
-        raise RefusedResponse("the model refused to respond", usage)
+        refusal = str(message["refusal"])
+        raise RefusedResponse("the model refused to respond", usage, text=refusal)
     if finish == "content_filter":
-        raise RefusedResponse("the provider's content filter stopped the response", usage)
+        raise RefusedResponse(
+            "the provider's content filter stopped the response", usage, text=text
+        )
     if finish == "length":
-        raise TruncatedResponse("the response did not fit into max_output_tokens", usage)
-    if not isinstance(message.get("content"), str) or not message["content"].strip():
+        raise TruncatedResponse("the response did not fit into max_output_tokens", usage, text=text)
+    if not text.strip():
         raise InvalidResponse("the response is empty", usage)
-    return RawResponse(message["content"], usage, model, pause_seconds)
+    return RawResponse(text, usage, model, pause_seconds)
+
+
+def _content_text(content: Any) -> str:
+    """Return the text of a message, whose content may be a list of parts."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict)]
+        return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    return content if isinstance(content, str) else ""
 
 
 def parse_usage(usage: Mapping[str, Any]) -> TokenUsage:
     """Parse the token counts of a completion."""
     details = usage.get("prompt_tokens_details") or {}
+    input_tokens = int(usage.get("prompt_tokens") or 0)
     return TokenUsage(
-        int(usage.get("prompt_tokens") or 0),
-        int(details.get("cached_tokens") or 0),
+        input_tokens,
+        # Some servers count cached tokens beside the others and not among them.
+        min(int(details.get("cached_tokens") or 0), input_tokens),
         int(usage.get("completion_tokens") or 0),
     )
-
-
-def _error_details(body: object) -> dict[str, str]:
-    """Return code, type and message of an error body: ``{"error": {...}}``, or its inner object."""
-    if isinstance(body, dict):
-        inner = body.get("error", body)
-        if isinstance(inner, dict):
-            return {name: str(inner.get(name) or "") for name in ("code", "type", "message")}
-        return {"code": "", "type": "", "message": str(inner)}
-    return {"code": "", "type": "", "message": ""}
-
-
-def openai_error(
-    status: int, details: Mapping[str, str], retry_after_seconds: float | None, key: str
-) -> MimixError:
-    """Return the error for an HTTP status with the provider's codes and message."""
-    text = redact(f"HTTP {status} {details['message']}".strip(), key)
-    codes = {details["code"], details["type"]}
-    if "insufficient_quota" in codes:
-        return BudgetExceeded(
-            f"the account at the provider has no credit left: {text}",
-            fix="add credit there; all responses so far are stored and will not be paid again",
-        )
-    if codes & {"content_filter", "content_policy_violation"}:
-        return RefusedResponse(f"the provider's content filter refused the request: {text}")
-    if status == 429:
-        return RateLimited(text, retry_after_seconds=retry_after_seconds)
-    if status in (401, 403):
-        return BadCredentials(f"the provider rejected the API key: {text}", where="api_key_env")
-    if status == 404:
-        return BadInput(f"the server does not know the model or the path: {text}", where="model")
-    if status in (408, 409) or status >= 500:
-        return Unavailable(text, retry_after_seconds=retry_after_seconds)
-    return RejectedRequest(text)
