@@ -26,7 +26,7 @@ from mimix_core.benchmark.judge.judge_cost import estimate_judge_cost
 from mimix_core.benchmark.judge.pairwise import STAGE as DUELS_STAGE
 from mimix_core.benchmark.judge.stage import STAGE
 from mimix_core.benchmark.judge.statistics import ConfidenceInterval
-from mimix_core.benchmark.tables.pairwise_tables import DISCONNECTED_NOTE
+from mimix_core.benchmark.tables.pairwise_tables import DISCONNECTED_NOTE, position_bias_notes
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.atomic_io import atomic_write_bytes
 from mimix_core.engine.progress import progress_listener
@@ -141,7 +141,10 @@ def judge_agreement(
         table.add_column(name, justify="right")
     for mode, lines in agreements.items():
         for line in lines:
-            figures = (_format_number(line.kappa), _format_number(line.spearman))
+            figures = (
+                _format_bounded(line.kappa, line.kappa_bounds),
+                _format_bounded(line.spearman, line.spearman_bounds),
+            )
             table.add_row(mode, line.aspect, str(line.videos), str(line.unjudged), *figures)
     console.print(table)
 
@@ -234,6 +237,8 @@ def _print_pairs(lines: Sequence[judge_results.PairSummary]) -> None:
         )
     console.print(table)
     console.print("first: how often the video shown first wins; 0.5 without position bias.")
+    for note in position_bias_notes(lines):
+        console.print(escape(note), style="red")
 
 
 def _print_strengths(lines: Sequence[judge_results.BradleyTerryStrength]) -> None:
@@ -256,6 +261,12 @@ def _format_interval(interval: ConfidenceInterval | None) -> str:
     if interval is None:
         return "-"
     return f"{interval.mean:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+def _format_bounded(value: float | None, bounds: tuple[float, float] | None) -> str:
+    if value is None or bounds is None:
+        return _format_number(value)
+    return f"{value:.2f} ({bounds[0]:.2f} to {bounds[1]:.2f})"
 
 
 def _format_number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""``mimix captions``: estimate the cost of captioning, check captions, export and import them."""
+"""``mimix captions``: estimate costs, check, export and import captions, and ask again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from tasks.cached_run import ReadOnlyRun
 
 app = typer.Typer(
-    name="captions", help="Estimate, check, export and import captions.", no_args_is_help=True
+    name="captions",
+    help="Estimate, check, export, import and retry captions.",
+    no_args_is_help=True,
 )
 
 
@@ -71,7 +73,7 @@ def check(
 ) -> None:
     """Run all checks on captions, from any captioner or edited by hand."""
     with user_errors():
-        run = _open_run(settings, workspace)
+        run = open_caption_run(settings, workspace)
         context = _load_clip_context(run)
         config = run.workspace.config.captions
         sources = (
@@ -134,7 +136,7 @@ def export(
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             # Existing files may have been edited.
             raise BadInput("not an empty folder", where=str(folder), fix="Name a new one")
-        run = _open_run(settings, workspace)
+        run = open_caption_run(settings, workspace)
         videos = _clip_videos(run)
         captions = [
             import_export.export_row(row, videos[clip_id], variant)
@@ -159,7 +161,7 @@ def import_(
 ) -> None:
     """Import edited captions into the file that `captions.overrides` names."""
     with user_errors():
-        run = _open_run(settings, workspace)
+        run = open_caption_run(settings, workspace)
         overrides = run.workspace.config.captions.overrides
         if overrides is None:
             raise BadInput(
@@ -212,7 +214,7 @@ def _reject_problems(edited: Mapping[str, str], run: ReadOnlyRun) -> None:
 def estimate(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     """Estimate clips, tokens and dollars of captioning, before anything is sent."""
     with user_errors():
-        run = _open_run(settings, workspace)
+        run = open_caption_run(settings, workspace)
         captions = run.workspace.config.captions
         if captions.backend != "vlm":
             raise BadInput("captions.backend is script: that costs nothing", where=str(settings))
@@ -319,7 +321,7 @@ def _load_clip_context(run: ReadOnlyRun) -> ClipContext:
     dialogues: dict[str, ClipDialogue] = {}
     located: dict[str, set[str]] = {}
     try:
-        curated = _curated_tables(run)
+        curated = curated_tables(run)
         for ref in curated.transcripts:
             dialogues |= load_dialogues(ref)
         located = located_characters(
@@ -360,7 +362,8 @@ def _read_rows(path: Path) -> list[CaptionRow]:
     ]
 
 
-def _open_run(settings: Path, workspace: Path | None) -> ReadOnlyRun:
+def open_caption_run(settings: Path, workspace: Path | None) -> ReadOnlyRun:
+    """Open a run that reads results and computes nothing."""
     prefect_environment.configure_prefect()
     config = load_settings(settings, workspace)
     from tasks.cached_run import ReadOnlyRun
@@ -368,14 +371,15 @@ def _open_run(settings: Path, workspace: Path | None) -> ReadOnlyRun:
     return ReadOnlyRun(open_workspace(config))
 
 
-def _curated_tables(run: ReadOnlyRun) -> CuratedTables:
+def curated_tables(run: ReadOnlyRun) -> CuratedTables:
+    """Return the tables of curation. Raises MissingResult when a stage has no result yet."""
     from flows.curate import curate_stages
 
     return curate_stages(run)
 
 
 def _caption_tables(run: ReadOnlyRun) -> list[TableRef]:
-    return list(_curated_tables(run).captions)
+    return list(curated_tables(run).captions)
 
 
 def _caption_rows(run: ReadOnlyRun) -> dict[str, CaptionRow]:
@@ -389,6 +393,6 @@ def _caption_rows(run: ReadOnlyRun) -> dict[str, CaptionRow]:
 def _clip_videos(run: ReadOnlyRun) -> dict[str, Path]:
     return {
         row["clip_id"]: (ref.folder / row["file"]).resolve()
-        for ref in _curated_tables(run).clips
+        for ref in curated_tables(run).clips
         for row in tables.usable(tables.read(ref.path, tables.CLIPS))
     }

@@ -12,6 +12,7 @@ from rich.table import Table
 from flows import (
     bench_cli,
     captions_cli,
+    captions_retry_cli,
     deploy_cli,
     lora_cli,
     prefect_environment,
@@ -31,6 +32,7 @@ from flows.console import (
 from mimix_core import __version__
 from mimix_core.diagnostics.doctor import run_checks
 from mimix_core.diagnostics.model_requirements import required_models
+from mimix_core.diagnostics.trial_request import run_trial_requests
 from mimix_core.errors import BadInput
 from mimix_core.project.templates import write_project_templates
 from mimix_core.settings import Config, load_config
@@ -38,6 +40,7 @@ from mimix_core.settings import Config, load_config
 if TYPE_CHECKING:
     from mimix_core.engine.store import Store
     from mimix_core.project.quarantine import QuarantinedUnit
+    from tasks.run_summary import StageTotals
 
 app = typer.Typer(
     name="mimix",
@@ -45,6 +48,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+captions_cli.app.command("retry")(captions_retry_cli.retry)
 app.add_typer(captions_cli.app)
 app.add_typer(lora_cli.app)
 app.add_typer(bench_cli.app)
@@ -74,6 +78,21 @@ def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
     page = config.workspace / "report" / "index.html"
     if flow_name == "mimix":
         console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    if summary.mostly_failed:
+        for totals in summary.mostly_failed:
+            console.print(_describe_failure(totals), highlight=False, soft_wrap=True)
+        raise typer.Exit(FAILED)
+
+
+def _describe_failure(totals: StageTotals) -> str:
+    """Describe a stage of which most rows failed."""
+    counts = totals.counts
+    units = f" (mostly in {', '.join(totals.mostly_failed)})" if totals.mostly_failed else ""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in totals.reasons.items())
+    return (
+        f"[bold red]failed[/bold red] {totals.stage}: {counts.failed} of {counts.rows_in} rows "
+        f"failed{escape(units)}: {escape(reasons)}"
+    )
 
 
 def _import_flow(name: str) -> Any:
@@ -159,6 +178,10 @@ def models(settings: SettingsArgument) -> None:
 @app.command()
 def doctor(
     settings: Annotated[Path | None, typer.Argument(help="Settings file to check as well.")] = None,
+    ask: Annotated[
+        bool,
+        typer.Option("--ask", help="Send one trial request to each vision-language model, paid."),
+    ] = False,
 ) -> None:
     """Check what this machine can run, and how to fix what it cannot."""
     config: Config | None = None
@@ -168,6 +191,11 @@ def doctor(
     table = Table("check", "state", "finding", "how to fix it")
     colors = {"ok": "green", "limited": "yellow", "no": "red"}
     checks = run_checks(config)
+    if ask:
+        with user_errors():
+            if config is None:
+                raise BadInput("--ask needs a settings file", fix="mimix doctor mimix.yaml --ask")
+            checks += run_trial_requests(config)
     for check in checks:
         table.add_row(
             check.name, f"[{colors[check.state]}]{check.state}[/]", check.finding, check.fix

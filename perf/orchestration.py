@@ -274,7 +274,7 @@ def _commit(asked: Any) -> Any:
             key=key,
             counts=Counts(rows_in=rows, ok=rows, rejected=0, failed=0),
             reasons={},
-            notes={"captions_cut": 0},
+            notes={"captions_cut": 0, "composites": 0, "train": 0, "composite_share": 0},
             seconds=0.0,
             peak_rss_mb=0,
         )

@@ -364,6 +364,11 @@ class Run:
                 counts=sum_counts([ref.counts for ref in refs]),
                 reasons=dict(reasons),
                 seconds=seconds,
+                mostly_failed=tuple(
+                    ref.unit
+                    for ref in refs
+                    if ref.counts.rows_in > 1 and 2 * ref.counts.failed > ref.counts.rows_in
+                ),
             )
         )
         for ref in refs:

@@ -16,6 +16,7 @@ from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_inputs import CaptionInputs, CharacterProfile, ShowProfile
 from mimix_core.stages.captions.overrides import read_overrides
 from mimix_core.stages.captions.prompt_template import DEFAULT_PROMPT_PATH, load_prompt_template
+from mimix_core.vlm.retries import read_retries
 from tasks.base import Run, stage_task
 from tasks.prefect_secrets import load_api_key
 
@@ -32,6 +33,7 @@ def caption_clips(
         run.console.warn(f"captions.overrides: {name} is not a clip of any episode of the library")
     model_inputs = caption_model_inputs(workspace)
     shows = {show.id: show for show in model_inputs.pop("shows", ())}
+    retries = load_retries(workspace, "captions")
     inputs = [
         CaptionInputs(
             unit=e.name,
@@ -46,6 +48,9 @@ def caption_clips(
             tokenizer=tokenizer_file(workspace),
             captioner_source=captioner_source(workspace),
             show=shows.get(e.show.id),
+            retries={
+                name: count for name, count in retries.items() if episode_id_of_clip(name) == e.id
+            },
             **model_inputs,
         )
         for e, clip_table, transcript_table in zip(
@@ -76,6 +81,13 @@ def caption_model_inputs(workspace: Workspace) -> dict[str, Any]:
         "prompt": find_prompt_file(workspace),
         "response_cache": workspace.config.workspace / "answers",
     }
+
+
+def load_retries(workspace: Workspace, stage: str) -> dict[str, int]:
+    """Load how often a person wanted another response to each row of a stage."""
+    if workspace.config.captions.backend != "vlm":
+        return {}
+    return read_retries(workspace.config.workspace, stage)
 
 
 def build_show_profile(store: Store, show: Show) -> ShowProfile:

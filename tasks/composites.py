@@ -6,7 +6,7 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.stages.captions.recaption import RecaptionInputs
 from mimix_core.stages.composites.stage import CompositeInputs
 from tasks.base import Run, stage_task
-from tasks.captions import caption_model_inputs, tokenizer_file
+from tasks.captions import caption_model_inputs, load_retries, tokenizer_file
 
 composites_task = stage_task("composites")
 recaptions_task = stage_task("recaptions")
@@ -37,6 +37,7 @@ def caption_composites(run: Run, composites: TableRef, captions: Sequence[TableR
         composites=composites,
         captions=tuple(captions),
         tokenizer=tokenizer_file(run.workspace),
+        retries=load_retries(run.workspace, "recaptions"),
         **caption_model_inputs(run.workspace),
     )
     return run.run_single(recaptions_task, inputs, run.workspace.config.captions.effective())

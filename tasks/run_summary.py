@@ -8,7 +8,10 @@ from mimix_core.engine.artifacts import Counts, FrozenModel
 
 
 class StageTotals(FrozenModel):
-    """Totals of one stage in this run, over all its units."""
+    """Totals of one stage in this run, over all its units.
+
+    ``mostly_failed``: units with several rows of which more than half failed.
+    """
 
     stage: str
     units: int
@@ -16,6 +19,7 @@ class StageTotals(FrozenModel):
     counts: Counts
     reasons: dict[str, int]
     seconds: float
+    mostly_failed: tuple[str, ...] = ()
 
     @property
     def cached(self) -> bool:
@@ -46,6 +50,15 @@ class RunSummary(FrozenModel):
     def computed(self) -> int:
         """Return the number of computed units; 0 means that everything was cached."""
         return sum(line.computed for line in self.stages)
+
+    @property
+    def mostly_failed(self) -> tuple[StageTotals, ...]:
+        """Return the stages of which most rows failed, in total or of a unit."""
+        return tuple(
+            line
+            for line in self.stages
+            if line.mostly_failed or 2 * line.counts.failed > line.counts.rows_in
+        )
 
     def markdown(self, flow_name: str, seconds: float) -> str:
         """Format the summary as a Markdown table for the Prefect UI."""

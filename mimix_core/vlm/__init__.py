@@ -4,7 +4,7 @@
 folder that all processes of a workspace share.
 """
 
-from mimix_core.vlm.api_keys import read_api_key
+from mimix_core.vlm.api_keys import excerpt, read_api_key
 from mimix_core.vlm.backends import create_backend
 from mimix_core.vlm.client import run_requests
 from mimix_core.vlm.json_schema import strict_schema
@@ -54,6 +54,7 @@ __all__ = [
     "VlmResponse",
     "create_backend",
     "estimate_cost",
+    "excerpt",
     "model_price",
     "read_api_key",
     "run_requests",

@@ -61,6 +61,11 @@ _ADDRESS = re.compile(r"https?://\S+")
 MAX_MESSAGE_LENGTH = 300
 
 
+def excerpt(text: str) -> str:
+    """Return the start of a model's text on one line, without control characters, for a person."""
+    return redact("".join(one if one.isprintable() else " " for one in text), NO_KEY)
+
+
 def redact(text: str, key: str) -> str:
     """Return a provider's message on one line without the key, similar strings and addresses."""
     text = " ".join(text.split())

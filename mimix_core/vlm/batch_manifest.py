@@ -21,10 +21,16 @@ from mimix_core.vlm.serialized_errors import SerializedRequestError
 
 
 class BatchManifest(FrozenModel):
-    """A batch. ``asked``: its creation was requested, so it may exist even without a known id."""
+    """A batch at the server ``base_url`` (None: OpenAI's).
+
+    ``asked``: its creation was requested, so it may exist even without a known id. ``deferred``: to
+    be created once no other batch is in progress.
+    """
 
     key: str
     digests: tuple[str, ...]
+    base_url: str | None = None
+    deferred: bool = False
     input_file: str | None = None
     asked: bool = False
     batch: str | None = None

@@ -155,6 +155,7 @@ class _WorkerClient:
             max_output_tokens=request.max_output_tokens,
             temperature=request.temperature,
             reasoning_effort=request.reasoning_effort,
+            retry=request.retry,
         )
         self._send(SendRequest(number=number, digest=digest, model_input=model_input))
 

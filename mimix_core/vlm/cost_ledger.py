@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from dataclasses import dataclass
 from decimal import Decimal
@@ -65,6 +66,18 @@ class CostLedger:
             separator = b"\n" if incomplete else b""
             os.pwrite(descriptor, separator + entry.model_dump_json().encode() + b"\n", size)
         return total
+
+    def digests(self) -> set[str]:
+        """Return the digests of all requests in the ledger; torn lines are left out."""
+        with file_lock(self.cache.root / "ledger.jsonl") as descriptor:
+            content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        found = set()
+        for line in content.splitlines():
+            try:
+                found.add(json.loads(line)["digest"])
+            except (ValueError, LookupError, TypeError):
+                continue
+        return found
 
     def reserve(self, lock: RequestLock, max_usd: Decimal | None) -> bool:
         """Reserve the maximum cost of a request; return False while requests in flight block it.

@@ -75,6 +75,7 @@ class ModelInput:
     Put what many requests share first: providers charge less for a cached prefix. ``schema`` is the
     strict JSON schema of the response (see ``strict_schema``; the caller may narrow its enums).
     ``temperature`` and ``reasoning_effort`` are omitted if None, because some models reject them.
+    ``retry``: how often a person wanted another response; it is not sent, but part of the digest.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -82,6 +83,7 @@ class ModelInput:
     max_output_tokens: int
     temperature: float | None = 0.0
     reasoning_effort: str | None = None
+    retry: int = 0
 
     def digest(self, settings: VlmSettings) -> str:
         """Return the SHA-256 of everything that is sent, in hex; videos count by content.
@@ -110,6 +112,8 @@ class ModelInput:
             sent["response_format"] = settings.response_format
         if settings.extra_body:
             sent["extra_body"] = json.dumps(settings.extra_body, sort_keys=True)
+        if self.retry:
+            sent["retry"] = self.retry
         text = json.dumps(sent, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from decimal import Decimal
 from typing import Any
@@ -81,6 +81,7 @@ class RequestRunner:
         self.ledger = CostLedger(cache, settings.budget_usd)
         self.rate_limiter = RateLimiter(cache, settings)
         self.closing = False
+        self.on_status: Callable[[str], None] = lambda text: None
         # Of the account (no credit, a wrong key): it meets every other request, too.
         self._account_error: BadInput | None = None
         self.in_flight: set[asyncio.Task[Any]] = set()
@@ -146,6 +147,7 @@ class RequestRunner:
                 max_usage = TokenUsage(tokens, 0, max_output)
                 max_cost = compute_cost(max_usage, self.price)
                 while not self.ledger.reserve(lock, max_cost):
+                    self.on_status("waiting: the rest of the budget is reserved for other requests")
                     await self._sleep(POLL_SECONDS)
                     self.ledger.record_lost_requests()
                 tokens += max_output

@@ -43,6 +43,9 @@ from mimix_core.vlm.serialized_errors import SerializedFatalError, SerializedReq
 
 if TYPE_CHECKING:
     from mimix_core.vlm.batch_client import BatchClient
+    from mimix_core.vlm.batch_provider import BatchProvider
+
+POLL_SECONDS = 0.1
 
 
 class RequestWorker:
@@ -52,6 +55,9 @@ class RequestWorker:
         self._out, self._runner = out, runner
         self._tasks: set[asyncio.Task[None]] = set()
         self._batch_client: BatchClient | None = None
+        # Requests in batches that earlier runs left and that are still in progress.
+        self._batched: set[str] = set()
+        runner.on_status = lambda text: self._send(StatusUpdate(text=text))
 
     def handle(self, message: ToWorker) -> None:
         """Act on a message of the calling process."""
@@ -62,6 +68,35 @@ class RequestWorker:
                 self._create_task(self._run_request(message))
             case EndOfRequests() if self._batch_client is not None:
                 self._create_task(self._run_batches(self._batch_client))
+
+    async def harvest_batches(self) -> None:
+        """Collect what earlier runs in mode batch left, so that it is not paid for again.
+
+        Batches that are still in progress are polled while this worker runs; their requests wait.
+        Raises BadInput for a batch that the provider rejected or does not know.
+        """
+        from mimix_core.vlm.backends.openai import OpenAIBackend
+        from mimix_core.vlm.batch_provider import BatchProvider
+
+        backend = self._runner.backend
+        if isinstance(backend, OpenAIBackend):
+            provider = BatchProvider(self._runner, backend, self._runner.on_status)
+            if provider.open_manifests():
+                self._batched = await provider.harvest()
+            if self._batched:
+                self._create_task(self._poll_batches(provider))
+
+    async def _poll_batches(self, provider: BatchProvider) -> None:
+        try:
+            while self._batched:
+                self._runner.on_status(
+                    f"{len(self._batched)} requests are in batches that an earlier run started: "
+                    "they wait for its results"
+                )
+                await asyncio.sleep(self._runner.settings.batch_poll_interval_seconds)
+                self._batched = await provider.harvest()
+        except Exception as error:
+            self._send(_worker_failed(None, error))
 
     async def close(self) -> None:
         """Finish the requests in flight and cancel all others."""
@@ -85,6 +120,8 @@ class RequestWorker:
     async def _run_request(self, message: SendRequest) -> None:
         number = message.number
         try:
+            while message.digest in self._batched:
+                await asyncio.sleep(POLL_SECONDS)
             is_new = await self._runner.run(message.model_input, message.digest)
             self._send(ResponseCached(number=number, is_new=is_new))
         except AttemptsFailed as failed:
@@ -159,15 +196,17 @@ async def serve_requests(parent: int, messages: IO[bytes]) -> None:
     try:
         backend = create_backend(start.settings)
         runner = RequestRunner(start.settings, ResponseCache(start.cache_folder), backend)
+        worker = RequestWorker(out, runner)
         runner.ledger.record_lost_requests()
-    except BadInput as error:
+        if start.settings.mode == "live" and start.settings.backend == "openai":
+            await worker.harvest_batches()
+    except (BadInput, VlmError) as error:
         out.write(encode_message(_worker_failed(None, error)))
         await out.drain()
         return
     # The client libraries' hundred thousand objects are permanent: exempt them from collection.
     gc.collect()
     gc.freeze()
-    worker = RequestWorker(out, runner)
     try:
         while (message := await _next_message(reader, parent)) is not None:
             worker.handle(message)

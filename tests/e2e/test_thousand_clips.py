@@ -136,6 +136,7 @@ def test_a_thousand_clips_of_hard_cases_are_frame_accurate(tmp_path: Path) -> No
     verdict(found, at_least=1000)
 
 
+@pytest.mark.e2e
 def test_a_few_clips_are_frame_accurate(tmp_path: Path) -> None:
     found: list[Judged] = []
     few = {"dissolves", "variable-rate", "edit-list", "telecine", "moving-dissolves-24"}

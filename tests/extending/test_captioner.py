@@ -11,7 +11,7 @@ from mimix_core.stages.captions.custom_captioner import load_captioner
 from tests.extending.pages import follow
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_the_page_gives_a_working_captioner(tmp_path: Path) -> None:
     printed = follow("captioner", tmp_path)
     [line] = [line for line in printed.splitlines() if "captions  " in line]

@@ -12,7 +12,7 @@ from mimix_core.stages.cutouts.locate import CustomLocatorInputs, create_locator
 from tests.extending.pages import follow
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_the_page_gives_a_working_locator(tmp_path: Path) -> None:
     follow("locator", tmp_path)
     [path] = (tmp_path / "workspace" / "store" / "cutouts").glob("*/table.parquet")

@@ -243,6 +243,17 @@ class Server:
             "metadata": body.get("metadata"),
             "ready": time.time() + self.settings.get("batch_seconds", 0.0),
         }
+        lines = self.files[body["input_file_id"]]["content"].splitlines()
+        self.batches[number]["lines"] = len(lines)
+        for one in self.batches:
+            self.seen(one)
+        enqueued = sum(
+            batch["lines"] for batch in self.batches.values() if batch["status"] == "in_progress"
+        )
+        limit = self.settings.get("enqueued_limit")
+        if limit is not None and enqueued > limit:
+            error = {"code": "token_limit_exceeded", "message": "Enqueued token limit reached"}
+            self.batches[number] |= {"status": "failed", "errors": {"data": [error]}}
         if self.settings.pop("cut_after_create", False):
             raise Cut
         return Reply(self.seen(number))
@@ -251,7 +262,7 @@ class Server:
         batch = self.batches[number]
         if batch["status"] == "in_progress" and time.time() >= batch["ready"]:
             self.finish(batch)
-        return {key: value for key, value in batch.items() if key != "ready"}
+        return {key: value for key, value in batch.items() if key not in ("ready", "lines")}
 
     def finish(self, batch: dict[str, Any]) -> None:
         done, wrong, expired = [], [], False
@@ -274,9 +285,20 @@ class Server:
                 reply = {"status_code": 200, "body": self.completion(how, name, request["body"])}
                 done.append(answered | {"response": reply, "error": None})
         batch["status"] = "expired" if expired else "completed"
+        damage = self.settings.pop("batch_damage", None)
         for key, lines in (("output_file_id", done), ("error_file_id", wrong)):
+            if damage == "string_bodies":
+                for line in lines:
+                    line["response"]["body"] = json.dumps(line["response"]["body"])
+            if damage == "odd_lines":
+                lines[:1] = [{"custom_id": one["custom_id"]} for one in lines[:1]]
             text = "".join(json.dumps(line) + "\n" for line in lines)
-            batch[key] = self.file(text.encode(), "batch_output")["id"] if lines else None
+            if damage == "torn_line":
+                text = text[: len(text) - 40]
+            if damage == "blank_lines":
+                text = text.replace("\n", "\n\n") + " \n"
+            none = "" if damage == "empty_ids" else None
+            batch[key] = self.file(text.encode(), "batch_output")["id"] if lines else none
         total = len(done) + len(wrong)
         batch["request_counts"] = {"total": total, "completed": len(done), "failed": len(wrong)}
 
@@ -420,7 +442,7 @@ class Server:
             batch = self.batches[path.split("/")[-2]]
             batch["status"] = "cancelled"
             return Reply(self.seen(batch["id"]))
-        if "/batches/" in path:
+        if "/batches/" in path and not self.settings.get("forget_batches"):
             return Reply(self.seen(last))
         return Reply(_error(404, f"no {path}", "not_found"), 404)
 

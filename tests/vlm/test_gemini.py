@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mimix_core.engine.artifacts import digest_file
-from mimix_core.vlm import ChatMessage, ImagePart, TextPart, VideoPart, VlmOutcome, run_requests
+from mimix_core.vlm import (
+    ChatMessage,
+    ImagePart,
+    TextPart,
+    VideoPart,
+    VlmOutcome,
+    VlmRequest,
+    run_requests,
+)
 from tests.media_factory import Shot, write_video
 from tests.vlm.fake_provider import FakeProvider, Seen, question
 from tests.vlm.test_prices import jpeg
@@ -51,6 +60,21 @@ def test_a_video_is_uploaded_waited_for_looked_at_and_deleted(
     assert counts["files"] == []
 
 
+def test_a_video_is_uploaded_once_for_all_questions_about_it(
+    server: FakeProvider, tmp_path: Path, video: VideoPart
+) -> None:
+    def requests() -> Iterator[VlmRequest[Seen]]:
+        for name in "abcd":
+            yield question(name, messages=(ChatMessage("user", (video, TextPart(f"[[{name}]]"))),))
+
+    settings = server.settings(backend="gemini", max_concurrency=2)
+    outcomes = list(run_requests(requests(), settings, tmp_path / "answers"))
+    assert all(one.response is not None for one in outcomes)
+    counts = server.counts()
+    assert counts["calls"]["DELETE /v1/files/*"] == 1
+    assert counts["files"] == []
+
+
 @pytest.mark.parametrize(
     ("how", "ends", "kind"),
     [("500", "ACTIVE", "unavailable"), ("refused", "ACTIVE", "refused"),
@@ -64,5 +88,5 @@ def test_it_is_deleted_when_the_answer_fails(
     assert one.error is not None
     assert one.error.kind == kind
     counts = server.counts()
-    assert counts["calls"]["DELETE /v1/files/*"] == (2 if how == "500" else 1)
+    assert counts["calls"]["DELETE /v1/files/*"] == 1
     assert counts["files"] == []

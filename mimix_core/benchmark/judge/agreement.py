@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
 from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mimix_core.benchmark.judge import statistics
 from mimix_core.benchmark.judge.judge_results import JudgeMode, mean_ratings
@@ -27,7 +30,8 @@ class AspectAgreement:
 
     ``unjudged``: videos rated by people only. ``kappa``: quadratic, of the mean ratings rounded to
     steps of the scale; ``spearman``: of the mean ratings. Both are None where they are undefined:
-    with fewer than two videos, or when all ratings are equal.
+    with fewer than two videos, or when all ratings are equal. The bounds are 95 % bootstrap
+    intervals over videos, None for fewer than five videos.
     """
 
     aspect: str
@@ -35,6 +39,8 @@ class AspectAgreement:
     unjudged: int
     kappa: float | None
     spearman: float | None
+    kappa_bounds: tuple[float, float] | None = None
+    spearman_bounds: tuple[float, float] | None = None
 
 
 def load_human_ratings(path: Path) -> dict[RatingKey, list[float]]:
@@ -109,15 +115,37 @@ def compute_agreement(
             else:
                 human_means.append(fmean(values))
                 judge_means.append(value)
-        kappa = spearman = None
-        if len(judge_means) > 1:
-            steps = _round_half_up(judge_means), _round_half_up(human_means)
-            kappa = statistics.quadratic_kappa(*steps, MIN_SCORE, MAX_SCORE)
-            spearman = statistics.spearman(judge_means, human_means)
-        agreements.append(AspectAgreement(aspect, len(judge_means), unjudged, kappa, spearman))
+        agreements.append(_aspect_agreement(aspect, unjudged, judge_means, human_means))
     return agreements
 
 
-def _round_half_up(values: Sequence[float]) -> list[int]:
+def _aspect_agreement(
+    aspect: str, unjudged: int, judge_means: Sequence[float], human_means: Sequence[float]
+) -> AspectAgreement:
+    judge, human = np.asarray(judge_means), np.asarray(human_means)
+    count = len(judge)
+
+    def kappa(indices: NDArray[np.int64]) -> float | None:
+        steps = _round_half_up(judge[indices]), _round_half_up(human[indices])
+        return statistics.quadratic_kappa(*steps, MIN_SCORE, MAX_SCORE)
+
+    def spearman(indices: NDArray[np.int64]) -> float | None:
+        return statistics.spearman(judge[indices].tolist(), human[indices].tolist())
+
+    if count < 2:
+        return AspectAgreement(aspect, count, unjudged, None, None)
+    everything = np.arange(count)
+    return AspectAgreement(
+        aspect,
+        count,
+        unjudged,
+        kappa(everything),
+        spearman(everything),
+        statistics.statistic_interval(kappa, count),
+        statistics.statistic_interval(spearman, count),
+    )
+
+
+def _round_half_up(values: Iterable[float]) -> list[int]:
     """Round to integers, halves up."""
     return [floor(value + 0.5) for value in values]

@@ -112,8 +112,8 @@ class JudgeClient:
             answered = sum(judgement.value is not None for judgement in judgements.values())
             raise BadInput(
                 f"{spent.what}: {answered} of {len(requests)} questions are answered",
-                fix="All answers are stored and none is paid twice: raise judge.vlm.budget_usd and "
-                "run the same command again to continue",
+                where="judge.vlm",
+                fix=f"{spent.fix[:1].upper()}{spent.fix[1:]}. The same command continues from here",
             ) from spent
         except Unavailable:
             # Many rejections in a row look like an outage to the client.

@@ -16,7 +16,7 @@ import numpy as np
 
 from mimix_core.benchmark.judge import statistics
 from mimix_core.benchmark.judge.negative_controls import CONTROL_ASPECTS, CONTROLS, Control
-from mimix_core.benchmark.judge.rubric import ASPECTS, MIN_SCORE, Aspect
+from mimix_core.benchmark.judge.rubric import ASPECTS, MAX_SCORE, MIN_SCORE, Aspect
 from mimix_core.benchmark.judge.statistics import ConfidenceInterval, Floats
 from mimix_core.tables import JudgementRow, PairwiseRow
 
@@ -31,6 +31,9 @@ PAPER_WEIGHTS: Mapping[Aspect, float] = {
 """Weights of the aspects in the overall score of the paper's authors."""
 
 OVERALL = "overall"
+
+MAX_POSITION_SHARE = 0.75
+"""A judge that surely prefers one position in more of its answers than this is unusable."""
 
 MeanRatings = dict[str, dict[str, dict[str, float]]]
 """System -> aspect (or ``overall``) -> prompt id -> mean over samples."""
@@ -91,8 +94,15 @@ def summarize_ratings(rows: Sequence[JudgementRow], mode: JudgeMode) -> list[Rat
     return summaries
 
 
-def _interval(by_prompt: Mapping[str, float]) -> ConfidenceInterval | None:
-    return statistics.bootstrap_interval(list(by_prompt.values())) if by_prompt else None
+def _interval(
+    by_prompt: Mapping[str, float], bounds: tuple[float, float] = (MIN_SCORE, MAX_SCORE)
+) -> ConfidenceInterval | None:
+    """Return the mean over prompts; its interval ends at the ends of the scale."""
+    if not by_prompt:
+        return None
+    found = statistics.mean_interval(list(by_prompt.values()))
+    low, high = max(found.low, bounds[0]), min(found.high, bounds[1])
+    return ConfidenceInterval(found.mean, low, high, found.n)
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,8 @@ class PairSummary:
     ``compared``: comparisons answered in both orders; ``missing``: the others. ``consistent``:
     compared ones with the same result in both orders. ``first_position_share``: share of single
     answers with a winner that chose the video shown first; 0.5 without position bias, None without
-    such answers.
+    such answers. ``position_biased``: its 95 % interval is wholly outside of 0.25 to 0.75: the
+    judge goes by the order more than by the videos, and its comparisons are unusable.
     """
 
     aspect: str
@@ -169,6 +180,7 @@ class PairSummary:
     missing: int
     consistent: int
     first_position_share: float | None
+    position_biased: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,18 +214,22 @@ def summarize_pairs(comparisons: Sequence[PairwiseRow]) -> list[PairSummary]:
             score = fmean([_left_score(one), _left_score(other)])
             scores.setdefault(one["prompt_id"], []).append(score)
         decided = [row for row in rows if row["winner"] in ("left", "right")]
+        firsts = sum(row["winner"] == row["first"] for row in decided)
+        share = statistics.wilson_interval(firsts, len(decided)) if decided else None
         summaries.append(
             PairSummary(
                 aspect,
                 left,
                 right,
-                win_rate=_interval({prompt: fmean(values) for prompt, values in scores.items()}),
+                win_rate=_interval(
+                    {prompt: fmean(values) for prompt, values in scores.items()}, (0.0, 1.0)
+                ),
                 compared=len(complete),
                 missing=len(rows) // 2 - len(complete),
                 consistent=sum(one["winner"] == other["winner"] for one, other in complete),
-                first_position_share=fmean(row["winner"] == row["first"] for row in decided)
-                if decided
-                else None,
+                first_position_share=None if share is None else share.mean,
+                position_biased=share is not None
+                and (share.low > MAX_POSITION_SHARE or share.high < 1 - MAX_POSITION_SHARE),
             )
         )
     return summaries

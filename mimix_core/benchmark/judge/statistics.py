@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 BOOTSTRAP_DRAWS = 2000
 CONFIDENCE_LEVEL = 0.95
 PRIOR_WINS = 0.5
+MIN_BOOTSTRAP_PROMPTS = 20
+MIN_STATISTIC_VIDEOS = 5
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,62 @@ def bootstrap_indices(
     return indices
 
 
-def bootstrap_interval(
+def mean_interval(
     values: Sequence[float],
     *,
     draws: int = BOOTSTRAP_DRAWS,
     level: float = CONFIDENCE_LEVEL,
     seed: int = 0,
 ) -> ConfidenceInterval:
-    """Average one value per prompt, with a percentile bootstrap interval over prompts.
+    """Average one value per prompt, with a confidence interval over prompts.
 
-    Average several samples of a prompt first: they say nothing about other prompts. Raises
-    ValueError without values.
+    Student's t for fewer than 20 prompts: a bootstrap of so few covers the mean too rarely (72 %
+    of the time for 3 prompts at a level of 95 %). From 20 on the BCa bootstrap (Efron 1987), which
+    follows skewed values. One prompt says nothing about others: its interval is unbounded.
+
+    Average several samples of a prompt first, for the same reason. Raises ValueError without
+    values.
     """
+    from scipy import stats
+
     if not len(values):
         raise ValueError("no prompt has a value")
     samples = np.asarray(values, np.float64)
-    means = samples[bootstrap_indices(len(samples), draws=draws, seed=seed)].mean(1)
-    return ConfidenceInterval(float(samples.mean()), *percentile_bounds(means, level), len(samples))
+    mean, count = float(samples.mean()), len(samples)
+    if count == 1:
+        return ConfidenceInterval(mean, -np.inf, np.inf, 1)
+    if samples.min() == samples.max():
+        return ConfidenceInterval(mean, mean, mean, count)
+    if count < MIN_BOOTSTRAP_PROMPTS:
+        error = float(samples.std(ddof=1)) / count**0.5
+        half = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
+        return ConfidenceInterval(mean, mean - half, mean + half, count)
+    interval = stats.bootstrap(
+        (samples,),
+        np.mean,
+        n_resamples=draws,
+        confidence_level=level,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return ConfidenceInterval(mean, float(interval.low), float(interval.high), count)
+
+
+def statistic_interval(
+    statistic: Callable[[NDArray[np.int64]], float | None], count: int
+) -> tuple[float, float] | None:
+    """Return percentile bootstrap bounds of a statistic of ``count`` videos.
+
+    ``statistic`` receives the indices of resampled videos. None when fewer than 5 videos, or most
+    draws, have no value.
+    """
+    if count < MIN_STATISTIC_VIDEOS:
+        return None
+    draws = [statistic(indices) for indices in bootstrap_indices(count)]
+    values = [value for value in draws if value is not None]
+    if 2 * len(values) < len(draws):
+        return None
+    return percentile_bounds(np.asarray(values))
 
 
 def percentile_bounds(draws: Floats, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mimix_core.benchmark.judge.judge_results import (
+    PairSummary,
     estimate_strengths,
     summarize_controls,
     summarize_pairs,
@@ -16,13 +19,25 @@ DISCONNECTED_NOTE = (
 )
 
 
+def position_bias_notes(summaries: Sequence[PairSummary]) -> list[str]:
+    """Return a note on each pair that the judge decided by the order of the videos."""
+    return [
+        f"Unusable: for {summary.left} against {summary.right} in {summary.aspect}, the judge "
+        f"chose by the order of the videos (the first one in {summary.first_position_share:.0%} of "
+        "its answers)."
+        for summary in summaries
+        if summary.position_biased
+    ]
+
+
 def build_win_rate_table(results: BenchmarkResults) -> ResultTable:
     """Build the table of how often the judge preferred one of two systems."""
     rate = MetricColumn("rate", "Win rate", "duel/rate", "Duel", 2, 0, 1)
     same = MetricColumn("same", "Same in both orders", "duel/same", "Duel", 2, 0, 1)
     first = MetricColumn("first", "First shown won", "duel/first", "Duel", 2, 0, 1)
     rows = []
-    for summary in summarize_pairs(results.comparisons):
+    summaries = summarize_pairs(results.comparisons)
+    for summary in summaries:
         expected_count = summary.compared + summary.missing
         win_rate = summary.win_rate
         rows.append(
@@ -54,6 +69,7 @@ def build_win_rate_table(results: BenchmarkResults) -> ResultTable:
         notes=(
             "First shown won: share of the answers with a winner; 0.50 for a judge without "
             "position bias.",
+            *position_bias_notes(summaries),
         ),
         highlight_best=False,
     )

@@ -18,7 +18,7 @@ from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, Tabl
 from mimix_core.errors import BadInput
 
 INTERVALS_NOTE = (
-    "Each mean has its 95 % bootstrap interval over prompts, and the number of prompts with a "
+    "Each mean has its 95 % interval over prompts, and the number of prompts with a "
     "value if some are missing. Failed and missing values are counted and excluded."
 )
 DIMENSIONS_NOTE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from mimix_core.benchmark.judge.statistics import bootstrap_interval
+from mimix_core.benchmark.judge.statistics import mean_interval
 from mimix_core.benchmark.tables.metric_columns import MetricColumn
 
 
@@ -103,13 +103,13 @@ class ResultTable:
 def mean_cell(values: Mapping[str, float], prompt_ids: Collection[str]) -> TableCell:
     """Average the values of the requested prompts; missing ones appear in the count.
 
-    The interval is a bootstrap over prompts: it covers other prompts, not other seeds of the same
-    prompts. A single prompt has no interval.
+    The interval is over prompts (Student's t below 20, else a BCa bootstrap): it covers other
+    prompts, not other seeds of the same prompts. A single prompt has no interval.
     """
     selected = [values[prompt_id] for prompt_id in sorted(prompt_ids) if prompt_id in values]
     if not selected:
         return TableCell(None, n=0, expected=len(prompt_ids))
-    interval = bootstrap_interval(selected)
+    interval = mean_interval(selected)
     if len(selected) == 1:
         return TableCell(interval.mean, n=1, expected=len(prompt_ids))
     return TableCell(

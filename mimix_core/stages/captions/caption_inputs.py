@@ -43,7 +43,8 @@ class CaptionInputs(FrozenModel):
     clip_id -> caption written by hand, or ``""`` to leave the clip out. ``show``, ``prompt`` and
     ``response_cache`` (the show's description, the prompt file, the folder of paid responses) are
     for backend vlm alone: the captions of a script do not depend on them. ``captioner_source``:
-    the source file of a captioner from outside MiMix.
+    the source file of a captioner from outside MiMix. ``retries``: clip_id -> how often a person
+    wanted another response of the model.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -60,6 +61,7 @@ class CaptionInputs(FrozenModel):
     show: ShowProfile | None = None
     prompt: FileRef | None = None
     response_cache: Annotated[Path | None, ExcludeFromKey()] = None
+    retries: dict[str, int] = Field(default_factory=dict)
 
 
 TimedLine = tuple[int, int, str]

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import Field
+
 from mimix_core import tables
 from mimix_core.domain.caption_grammar import Caption, parse_caption, render_caption
 from mimix_core.domain.co_actors import find_absent_co_actors
@@ -47,7 +49,8 @@ class RecaptionInputs(FrozenModel):
     """The composites, and the captions of all clips that they were rendered from.
 
     ``shows`` (of the composites and their characters), ``prompt`` (the prompt file) and
-    ``response_cache`` (the folder of paid responses) are for backend vlm alone.
+    ``response_cache`` (the folder of paid responses) are for backend vlm alone. ``retries``:
+    composite_id -> how often a person wanted another response of the model.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -57,6 +60,7 @@ class RecaptionInputs(FrozenModel):
     shows: tuple[ShowProfile, ...] = ()
     prompt: FileRef | None = None
     response_cache: Annotated[Path | None, ExcludeFromKey()] = None
+    retries: dict[str, int] = Field(default_factory=dict)
 
 
 def compose_caption(background: Caption, source: Caption, character: str) -> Caption:
@@ -193,6 +197,7 @@ def _vlm_rows(
                 composite["composite_id"],
                 _message_builder(composite, prompt, source, character, captions, inputs),
                 replace(rules, dialogue=quoted),
+                inputs.retries.get(composite["composite_id"], 0),
             )
         )
     results = captioner.caption_all(caption_tasks, progress.report_progress)

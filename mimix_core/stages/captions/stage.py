@@ -238,7 +238,8 @@ class _EpisodeCaptioner:
 
         # The model has the dialogue but no audio: any other quote is made up.
         rules = replace(self.rules, dialogue=dialogue.text)
-        return CaptionTask(clip["clip_id"], build_messages, rules)
+        retry = self.inputs.retries.get(clip["clip_id"], 0)
+        return CaptionTask(clip["clip_id"], build_messages, rules, retry)
 
 
 def _group_by_scene(clips: Sequence[ClipRow]) -> list[list[ClipRow]]:

@@ -34,6 +34,7 @@ from mimix_core.vlm import (
     VlmError,
     VlmOutcome,
     VlmRequest,
+    excerpt,
     run_requests,
 )
 from mimix_core.vlm.failure_policy import FailurePolicy, RequestTally
@@ -47,11 +48,13 @@ class CaptionTask:
     """One clip to caption. ``messages`` decodes its video and may raise UnreadableVideo.
 
     ``rules``: for its caption; if they have required characters, an empty response is invalid.
+    ``retry``: how often a person wanted another response.
     """
 
     id: str
     messages: Callable[[], tuple[ChatMessage, ...]]
     rules: CaptionRules
+    retry: int = 0
 
 
 @dataclass
@@ -132,8 +135,8 @@ class VlmCaptioner:
             raise BadInput(
                 f"{error.what}: {len(results)} of {total} clips have a response, "
                 f"{total - len(results)} have none",
-                fix="All responses are cached and none is paid for twice: with a larger budget "
-                "(captions.vlm.budget_usd), the same command continues from here",
+                where="captions.vlm",
+                fix=f"{error.fix[:1].upper()}{error.fix[1:]}. The same command continues from here",
             ) from error
         except Unavailable:
             self.failure_policy.check_rejections(tally)
@@ -158,7 +161,12 @@ class VlmCaptioner:
                     continue
                 rules = conversation.task.rules
                 yield build_caption_request(
-                    name, messages, tuple(rules.roster), rules.style, self.settings
+                    name,
+                    messages,
+                    tuple(rules.roster),
+                    rules.style,
+                    self.settings,
+                    conversation.task.retry,
                 )
 
         outcomes = run_requests(
@@ -178,12 +186,12 @@ class VlmCaptioner:
         if outcome.response is None:
             assert outcome.error is not None
             result.caption = None
-            result.reason, result.detail = _failure_reason(outcome.error), str(outcome.error)
+            problem, text = str(outcome.error), outcome.error.text
+            result.reason = _failure_reason(outcome.error)
+            result.detail = f"{problem}; the model wrote: {excerpt(text)}" if text else problem
             if not isinstance(outcome.error, InvalidResponse | TruncatedResponse):
                 return True
-            conversation.notes += (
-                TextPart(self.template.render("again", problems=[result.detail])),
-            )
+            conversation.notes += (TextPart(self.template.render("again", problems=[problem])),)
             return False
         response, rules = outcome.response.value, conversation.task.rules
         result.model = outcome.response.model

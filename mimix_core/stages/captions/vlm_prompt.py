@@ -166,6 +166,7 @@ def build_caption_request(
     roster: Sequence[str],
     style: Style,
     settings: CaptionSettings,
+    retry: int = 0,
 ) -> VlmRequest[CaptionResponse]:
     """Build the request with a response schema that allows only names of the roster."""
     vlm = settings.vlm
@@ -177,4 +178,5 @@ def build_caption_request(
         max_output_tokens=vlm.max_output_tokens,
         temperature=vlm.temperature,
         reasoning_effort=vlm.reasoning_effort,
+        retry=retry,
     )

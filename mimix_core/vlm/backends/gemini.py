@@ -1,12 +1,11 @@
-"""Gemini by google-genai: images are sent inline, videos are uploaded and deleted again."""
+"""Gemini by google-genai: images are sent inline, videos are uploaded."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
@@ -16,6 +15,7 @@ from google.genai import errors, types
 from mimix_core.errors import BadInput, MimixError
 from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm.api_keys import read_headers, redact
+from mimix_core.vlm.backends.gemini_files import GeminiFiles
 from mimix_core.vlm.backends.provider_errors import connection_error, daily_quota_exceeded
 from mimix_core.vlm.protocol import (
     BadCredentials,
@@ -38,7 +38,6 @@ from mimix_core.vlm.rate_limiter import parse_duration, retry_after
 
 # Always given, because the client would otherwise read an address from the environment.
 GEMINI_URL = "https://generativelanguage.googleapis.com"
-POLL_SECONDS = 1.0
 REFUSAL_REASONS = {
     "SAFETY",
     "RECITATION",
@@ -69,6 +68,7 @@ class GeminiBackend:
                 extra_body=settings.extra_body or None,
             ),
         ).aio
+        self._files = GeminiFiles(self.client, settings.request_timeout_seconds)
 
     async def send(self, request: ModelInput) -> RawResponse:
         messages = request.messages
@@ -110,42 +110,11 @@ class GeminiBackend:
             case ImagePart(jpeg):
                 return types.Part(inline_data=types.Blob(data=jpeg, mime_type="image/jpeg"))
             case VideoPart():
-                file = await self._upload(part, uploaded)
+                file = await uploaded.enter_async_context(self._files.uploaded(part))
                 return types.Part(
                     file_data=types.FileData(file_uri=file.uri, mime_type=file.mime_type),
                     video_metadata=types.VideoMetadata(fps=part.fps),
                 )
-
-    async def _upload(self, video: VideoPart, uploaded: AsyncExitStack) -> types.File:
-        """Upload a video and wait until it is processed; closing ``uploaded`` deletes it.
-
-        Raises Unavailable on a timeout, and RejectedRequest if the provider cannot process it.
-        """
-        # With a name of our choice a file can be deleted even if its upload was interrupted.
-        name = f"mimix-{video.sha256[:16]}-{time.time_ns():x}"
-        uploaded.push_async_callback(self._delete, f"files/{name}")
-        file = await self.client.files.upload(
-            file=video.path,
-            config=types.UploadFileConfig(name=name, mime_type=_mime_type(video)),
-        )
-        deadline = time.monotonic() + self._settings.request_timeout_seconds
-        while file.state == types.FileState.PROCESSING:
-            if time.monotonic() > deadline:
-                raise Unavailable("the uploaded video was not processed in time")
-            await asyncio.sleep(POLL_SECONDS)
-            file = await self.client.files.get(name=f"files/{name}")
-        if file.state == types.FileState.FAILED:
-            raise RejectedRequest("the provider cannot read the video")
-        return file
-
-    async def _delete(self, name: str) -> None:
-        """Delete a file, also when this task is being cancelled.
-
-        Errors are ignored: the provider deletes files after two days, and a response that was paid
-        for must not be lost.
-        """
-        with suppress(errors.APIError, httpx2.HTTPError):
-            await asyncio.shield(self.client.files.delete(name=name))
 
     def _translate_error(self, error: errors.APIError) -> MimixError:
         headers = getattr(error.response, "headers", None) or {}
@@ -155,6 +124,7 @@ class GeminiBackend:
         )  # fmt: skip
 
     async def close(self) -> None:
+        await self._files.close()
         await self.client.aclose()
 
 
@@ -188,10 +158,6 @@ def system_text(messages: Sequence[ChatMessage]) -> str:
         for part in message.parts
         if isinstance(part, TextPart)
     )
-
-
-def _mime_type(video: VideoPart) -> str:
-    return "video/webm" if video.path.suffix == ".webm" else "video/mp4"
 
 
 def parse_response(response: Mapping[str, Any]) -> RawResponse:

@@ -18,6 +18,7 @@ from mimix_core.benchmark.judge.judge_results import (
     summarize_ratings,
 )
 from mimix_core.benchmark.judge.rubric import ASPECTS
+from mimix_core.benchmark.tables.pairwise_tables import position_bias_notes
 
 Rows = list[dict[str, Any]]
 
@@ -94,6 +95,9 @@ def test_a_preference_for_a_place_cancels_out(place: str, samples: int) -> None:
         assert (line.win_rate.mean, line.win_rate.low, line.win_rate.high) == (0.5, 0.5, 0.5)
         assert line.consistent == 0
         assert line.first_position_share == (1.0 if place == "left" else 0.0)
+        assert line.position_biased
+        [note] = position_bias_notes([line])
+        assert "Unusable" in note
     assert all(one.strength == pytest.approx(0, abs=1e-9) for one in estimate_strengths(rows))
 
 

@@ -186,7 +186,7 @@ PAGE = np.full((SIZE[1], SIZE[0], 3), 235, np.uint8)
 write(PAGE, *((320, 60 + 45 * k, f"{NAMES[k % 6]} was seen in town") for k in range(7)))
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_credits_are_rejected_and_a_page_in_the_story_is_not(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.mp4", [Shot(LONG)] * 5, size=SIZE, draw=page_and_roll)
     rows = rows_of(video, tmp_path)
