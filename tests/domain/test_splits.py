@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import hashlib
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimix_core.domain.splits import Split, assign_splits, composite_count, hash_uniform
+from mimix_core.domain.splits import (
+    Split,
+    _split_at,
+    assign_splits,
+    composite_count,
+    hash_uniform,
+)
 
 SHARES = st.sampled_from([0.0, 0.05, 0.1, 0.3, 0.45])
 SEEDS = st.integers(0, 50)
@@ -78,3 +86,30 @@ def test_a_hash_depends_on_seed_and_names_alone() -> None:
     inputs = [(0, "a", "b"), (1, "a", "b"), (0, "ab"), (0, "b", "a")]
     assert len({hash_uniform(*values) for values in inputs}) == 4
     assert 0 <= hash_uniform(3, "x") < 1
+
+
+def test_splits_are_those_of_the_documented_hash_on_every_machine() -> None:
+    """Datasets that were split before keep their splits: the hash is a contract."""
+    for show in ("a", "b"):
+        for number in range(40):
+            name = f"e{number}"
+            text = f"7\0split\0{show}\0{name}".encode()
+            position = int(hashlib.sha256(text).hexdigest(), 16) / 2**256
+            expected = (
+                Split.TEST if position < 0.2 else Split.VAL if position < 0.3 else Split.TRAIN
+            )
+            episodes = {show: {f"e{n}" for n in range(40)}}
+            found = assign_splits(episodes, seed=7, val_share=0.1, test_share=0.2)
+            assert found[name] == expected
+
+
+@pytest.mark.parametrize("ratio", [Fraction(-1, 10), Fraction(1), Fraction(3, 2)])
+def test_a_ratio_outside_of_its_range_is_an_error(ratio: Fraction) -> None:
+    with pytest.raises(ValueError, match="share of composites"):
+        composite_count(10, ratio)
+
+
+def test_a_position_on_a_bound_belongs_to_the_next_split() -> None:
+    assert _split_at(Fraction(1, 4), 0.25, 0.25) is Split.VAL
+    assert _split_at(Fraction(1, 2), 0.25, 0.25) is Split.TRAIN
+    assert _split_at(Fraction(0), 0.25, 0.0) is Split.VAL

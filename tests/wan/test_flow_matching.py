@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mimix_core.engine.torch_runtime import seeded_generator
 from mimix_core.wan import flow_matching
 from mimix_core.wan.flow_matching import NoiseLevelDistribution
 
@@ -130,6 +131,40 @@ def test_noise_depends_on_seed_epoch_and_sample() -> None:
     assert len({first, *others}) == 4
     held_out = flow_matching.draw_validation_noise(0, "clip", SHAPE).flatten()[:4].tolist()
     assert tuple(held_out) not in {first, *others}
+
+
+def test_held_out_noise_is_that_of_its_seed_purpose_and_sample() -> None:
+    def noise(seed, sample):
+        return flow_matching.draw_validation_noise(seed, sample, SHAPE)
+
+    first = noise(0, "clip")
+    torch.manual_seed(5)
+    assert torch.equal(noise(0, "clip"), first)
+    assert not torch.equal(noise(1, "clip"), first)
+    assert not torch.equal(noise(0, "other"), first)
+    # What was trained before goes on with the same noise: the names are a contract.
+    for drawn, names in (
+        (first, ("validation", "clip")),
+        (flow_matching.draw_training_noise(0, 3, "clip", SHAPE), ("training", 3, "clip")),
+    ):
+        assert torch.equal(drawn, torch.randn(SHAPE, generator=seeded_generator(0, *names)))
+
+
+def test_without_a_weighting_every_level_weighs_one() -> None:
+    distribution = flow_matching.NoiseLevelDistribution("uniform", 5.0)
+    for sigma in (0.01, 0.5, 0.99):
+        assert flow_matching.loss_weight(sigma, "none", distribution) == 1.0
+        assert flow_matching.loss_weight(sigma, "gaussian", distribution) != 1.0
+
+
+def test_the_network_receives_the_text_in_its_own_precision() -> None:
+    clean = torch.zeros(1, *SHAPE)
+    oracle = Oracle(clean, lambda noised, *_: noised)
+    text = torch.full((1, 512, 8), 1.5)
+    flow_matching.velocity_losses(oracle, clean, text, torch.ones(1), clean, torch.bfloat16)
+    assert oracle.seen["encoder_hidden_states"].dtype == torch.bfloat16
+    assert oracle.seen["encoder_hidden_states"].eq(1.5).all()
+    assert oracle.seen["return_dict"] is False
 
 
 def test_validation_levels_are_midpoints_of_equal_parts() -> None:
