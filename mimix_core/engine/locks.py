@@ -12,40 +12,52 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 
 @contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
-    """Wait for the exclusive lock on a file, creating the file, and hold it in this context."""
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def exclusive_lock(path: Path) -> Iterator[FileIO]:
+    """Wait for the exclusive lock on a file and hold it in this context; yields the open file.
+
+    The file and its folder are created. If another process removes them meanwhile, they are created
+    again: a lock on a removed file protects nothing.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = _open(path)
+        except FileNotFoundError:
+            continue
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_current(file, path):
+                yield file
+                return
 
 
 @contextmanager
 def shared_lock(path: Path) -> Iterator[None]:
     """Wait for a shared lock on a file, creating the file, and hold it in this context."""
-    with path.open("ab") as file:
+    with _open(path) as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 
-def try_exclusive_lock(path: Path) -> BinaryIO | None:
+def try_exclusive_lock(path: Path) -> FileIO | None:
     """Lock a file exclusively without waiting; closing the returned file releases the lock.
 
     Returns None while another process holds the lock. A holder may remove the lock file before it
     releases the lock; a lock on such a removed file protects nothing and also counts as None.
     """
-    file = path.open("ab")
+    file = _open(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-    except (BlockingIOError, FileNotFoundError):
+    except BlockingIOError:
         file.close()
         return None
+    if _is_current(file, path):
+        return file
     file.close()
     return None
 
@@ -60,3 +72,16 @@ def is_locked(path: Path) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def _open(path: Path) -> FileIO:
+    """Open a file for reading and writing at any position, creating it."""
+    return FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+
+
+def _is_current(file: FileIO, path: Path) -> bool:
+    """Return whether the open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

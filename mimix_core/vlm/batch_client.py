@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 
+from mimix_core.engine.locks import exclusive_lock
 from mimix_core.vlm.backends.openai import OpenAIBackend, request_body
 from mimix_core.vlm.batch_manifest import BatchManifest, BatchStore
 from mimix_core.vlm.batch_provider import ENDPOINT, BatchProvider
@@ -30,7 +31,6 @@ from mimix_core.vlm.protocol import (
     VlmError,
 )
 from mimix_core.vlm.request_runner import AttemptsFailed, RequestRunner
-from mimix_core.vlm.response_cache import file_lock
 
 MAX_BATCH_BYTES = 190_000_000
 
@@ -173,8 +173,8 @@ class BatchClient:
         Returns whether the budget does not cover some of them.
         """
         with (
-            file_lock(self._batches.folder / "plan.lock"),
-            file_lock(self._runner.cache.root / "budget.lock"),
+            exclusive_lock(self._batches.folder / "plan.lock"),
+            exclusive_lock(self._runner.cache.root / "budget.lock"),
         ):
             self._assign_manifests()
             free = [digest for digest, entry in self._pending.items() if entry.manifest is None]

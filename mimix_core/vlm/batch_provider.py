@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import openai
 
+from mimix_core.engine.locks import exclusive_lock
 from mimix_core.errors import BadInput
 from mimix_core.vlm.api_keys import redact
 from mimix_core.vlm.backends.openai import OpenAIBackend, parse_completion
@@ -30,7 +31,7 @@ from mimix_core.vlm.protocol import (
     VlmError,
 )
 from mimix_core.vlm.request_runner import RequestRunner, backoff_seconds
-from mimix_core.vlm.response_cache import create_cached_response, file_lock
+from mimix_core.vlm.response_cache import create_cached_response
 from mimix_core.vlm.serialized_errors import SerializedRequestError
 
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
@@ -77,7 +78,7 @@ class BatchProvider:
         ``create=False``: close it if it was never sent. Raises BadInput when the provider rejected
         the batch or does not know it.
         """
-        with file_lock(self._batches.path(manifest.key, ".lock")):
+        with exclusive_lock(self._batches.path(manifest.key, ".lock")):
             current = self._batches.read(manifest.key)
             if current is None or (current.deferred and self._another_in_progress(current.key)):
                 return

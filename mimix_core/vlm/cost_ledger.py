@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.locks import exclusive_lock
 from mimix_core.errors import BadInput
 from mimix_core.vlm.protocol import BudgetExceeded, TokenUsage
-from mimix_core.vlm.response_cache import RequestLock, ResponseCache, file_lock
+from mimix_core.vlm.response_cache import RequestLock, ResponseCache
 
 
 class LedgerEntry(FrozenModel):
@@ -40,14 +41,16 @@ class CostLedger:
 
     def spent_usd(self) -> Decimal:
         """Return what was ever spent on responses of this folder, for all models."""
-        with file_lock(self.cache.root / "ledger.jsonl") as descriptor:
+        with exclusive_lock(self.cache.root / "ledger.jsonl") as file:
+            descriptor = file.fileno()
             return _read_total(descriptor)
 
     def record(
         self, digest: str, kind: str, model: str, usage: TokenUsage, usd: Decimal | None
     ) -> Decimal:
         """Append a paid request; return the new total."""
-        with file_lock(self.cache.root / "ledger.jsonl") as descriptor:
+        with exclusive_lock(self.cache.root / "ledger.jsonl") as file:
+            descriptor = file.fileno()
             total = _read_total(descriptor) + (usd or 0)
             entry = LedgerEntry(
                 digest=digest,
@@ -69,7 +72,8 @@ class CostLedger:
 
     def digests(self) -> set[str]:
         """Return the digests of all requests in the ledger; torn lines are left out."""
-        with file_lock(self.cache.root / "ledger.jsonl") as descriptor:
+        with exclusive_lock(self.cache.root / "ledger.jsonl") as file:
+            descriptor = file.fileno()
             content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
         found = set()
         for line in content.splitlines():
@@ -89,7 +93,7 @@ class CostLedger:
         if self.budget_usd is None:
             lock.reserve_cost(max_usd)
             return True
-        with file_lock(self.cache.root / "budget.lock"):
+        with exclusive_lock(self.cache.root / "budget.lock"):
             reserved = self.cache.total_reserved_usd()
             if self.spent_usd() + reserved + max_usd <= self.budget_usd:
                 lock.reserve_cost(max_usd)

@@ -22,8 +22,9 @@ from email.utils import parsedate_to_datetime
 from pydantic import ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.locks import exclusive_lock
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.response_cache import ResponseCache, file_lock
+from mimix_core.vlm.response_cache import ResponseCache
 
 WINDOW_SECONDS = 61.0
 """A minute, plus a second for variations of the network delay."""
@@ -61,7 +62,8 @@ class RateLimiter:
         Returns the time when it may start, and the end of the provider's pause.
         """
         settings = self.settings
-        with file_lock(self.cache.root / self.file_name) as descriptor:
+        with exclusive_lock(self.cache.root / self.file_name) as file:
+            descriptor = file.fileno()
             now = time.time()
             state = _read(descriptor, now)
             start = max(now, state.next_request, state.rest_until)
@@ -80,12 +82,14 @@ class RateLimiter:
 
     def paused_until(self) -> float:
         """Return the end of the provider's pause, in seconds since 1970."""
-        with file_lock(self.cache.root / self.file_name) as descriptor:
+        with exclusive_lock(self.cache.root / self.file_name) as file:
+            descriptor = file.fileno()
             return _read(descriptor, time.time()).rest_until
 
     def pause(self, seconds: float) -> None:
         """Start no request for this long. A shorter pause does not end a longer one."""
-        with file_lock(self.cache.root / self.file_name) as descriptor:
+        with exclusive_lock(self.cache.root / self.file_name) as file:
+            descriptor = file.fileno()
             now = time.time()
             state = _read(descriptor, now)
             until = max(state.rest_until, now + min(seconds, MAX_PAUSE_SECONDS))
@@ -96,7 +100,8 @@ class RateLimiter:
         limit = self.settings.tokens_per_minute
         if limit is None or estimated == actual:
             return
-        with file_lock(self.cache.root / self.file_name) as descriptor:
+        with exclusive_lock(self.cache.root / self.file_name) as file:
+            descriptor = file.fileno()
             state = _read(descriptor, time.time())
             next_tokens = state.next_tokens + _spacing(actual - estimated, state.largest, limit)
             _write(descriptor, state.model_copy(update={"next_tokens": next_tokens}))

@@ -15,7 +15,6 @@ No file contains an API key.
 from __future__ import annotations
 
 import datetime
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from pydantic import ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.atomic_io import atomic_write_bytes
+from mimix_core.engine.locks import try_exclusive_lock
 from mimix_core.vlm.protocol import RawResponse, TokenUsage, UnusableResponse
 from mimix_core.vlm.serialized_errors import SerializedRequestError
 
@@ -110,17 +110,15 @@ class ResponseCache:
         folder = self.root / "asking"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / digest
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if not _try_lock(descriptor) or not _is_same_file(descriptor, path):
-                yield None
-                return
+        file = try_exclusive_lock(path)
+        if file is None:
+            yield None
+            return
+        with file:
             try:
-                yield RequestLock(descriptor)
+                yield RequestLock(file.fileno())
             finally:
                 path.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
 
     def total_reserved_usd(self) -> Decimal:
         """Return the maximum cost of all requests in flight, over all processes."""
@@ -167,31 +165,3 @@ def _read_reserved_usd(path: Path) -> Decimal:
         return Decimal(path.read_text() or "0")
     except (FileNotFoundError, InvalidOperation):
         return Decimal(0)  # just finished, or just being written
-
-
-@contextmanager
-def file_lock(path: Path) -> Iterator[int]:
-    """Wait for the exclusive lock of a file and hold it; yields the file's descriptor."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Return whether the locked file still has this name: its last holder unlinks it."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

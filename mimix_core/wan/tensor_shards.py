@@ -15,9 +15,7 @@ are removed when the stage is complete.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimix_core.engine.artifacts import FrozenModel, TableRef
-from mimix_core.engine.locks import try_exclusive_lock
+from mimix_core.engine.locks import exclusive_lock, try_exclusive_lock
 from mimix_core.errors import BadInput
 from mimix_core.tables import EmbeddingRow, LatentRow, Row
 
@@ -150,11 +148,8 @@ class PartialResults:
 def open_partial_results(root: Path, stage: str, key: str) -> Iterator[PartialResults]:
     """Open the partial results of the unit with that stage key, waiting for other processes."""
     folder = root / stage / key
-    descriptor = _acquire_lock(folder)
-    try:
+    with exclusive_lock(folder / _LOCK):
         yield PartialResults(folder)
-    finally:
-        os.close(descriptor)
 
 
 def remove_stale_results(root: Path, stage: str) -> None:
@@ -193,29 +188,3 @@ def write_shards(
                 file=file, key=key, shape=result.shape, sha256=result.sha256
             )
     return locations
-
-
-def _acquire_lock(folder: Path) -> int:
-    """Lock the folder, waiting if necessary; return the lock's file descriptor.
-
-    The folder is created again if another process removes it meanwhile.
-    """
-    path = folder / _LOCK
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_same_file(descriptor, path):
-            return descriptor
-        os.close(descriptor)
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Return whether the locked file still exists; ``remove_stale_results`` may remove it."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
