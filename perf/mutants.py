@@ -34,12 +34,12 @@ TESTS = {
     "stages/composites/placement": ["tests/stages/composites/test_placement.py"],
     "wan/flow_matching": ["tests/wan/test_flow_matching.py"],
     "domain/splits": ["tests/domain/test_splits.py", "tests/stages/dataset"],
-    "vlm/cost_ledger": ["tests/vlm/test_prices.py", "tests/vlm/test_client.py"],
+    "vlm/cost_ledger": ["tests/vlm/test_cost_ledger.py"],
 }
 """The modules that are mutated, and the tests that are to notice."""
 
 REASONS = RESULTS / "mutants_reasons.json"
-"""By mutant: why its survival is accepted, written by hand."""
+"""By mutant, or by function: why the survival is accepted, written by hand."""
 
 CONFIGURATION = """
 
@@ -126,8 +126,12 @@ def difference(copy: Path, name: str) -> str:
 
 
 def save(modules: list[str], statuses: dict[str, str], survivors: dict[str, str]) -> None:
-    """Write scores by module, and the survivors with the reasons that are known."""
-    figures: dict[str, float] = {}
+    """Write scores by module, and the survivors with the reasons that are known.
+
+    Figures and survivors of other modules stay as they were.
+    """
+    result = RESULTS / "mutants.json"
+    figures: dict[str, float] = json.loads(result.read_text())["figures"] if result.exists() else {}
     for module in modules:
         prefix = f"mimix_core.{module.replace('/', '.')}."
         counts = Counter(s for name, s in statuses.items() if name.startswith(prefix))
@@ -137,14 +141,24 @@ def save(modules: list[str], statuses: dict[str, str], survivors: dict[str, str]
         figures[f"{key}_mutants"] = tried
         figures[f"{key}_score"] = round(noticed / tried, 3) if tried else 1.0
     units = {name: "share noticed" if name.endswith("score") else "mutants" for name in figures}
-    path = record("mutants", figures, units, note="Mutants that the module's tests notice.")
+    note = "Mutants that the module's tests notice; modules are measured one by one."
+    print(record("mutants", figures, units, note=note))
+    page = RESULTS / "mutants_survived.md"
+    changes = read_survivors(page) if page.exists() else {}
+    prefixes = tuple(f"mimix_core.{module.replace('/', '.')}." for module in modules)
+    changes = {name: text for name, text in changes.items() if not name.startswith(prefixes)}
     reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
     lines = ["# Mutants that survive", ""]
-    for name, changed in sorted(survivors.items()):
-        reason = reasons.get(name, "not looked at")
+    for name, changed in sorted((changes | survivors).items()):
+        reason = reasons.get(name) or reasons.get(name.split("__mutmut_")[0], "not looked at")
         lines += [f"**{name}**: {reason}", "", "```diff", changed, "```", ""]
-    (RESULTS / "mutants_survived.md").write_text("\n".join(lines))
-    print(path)
+    page.write_text("\n".join(lines))
+
+
+def read_survivors(page: Path) -> dict[str, str]:
+    """Read the changed lines of each mutant from the page."""
+    sections = re.findall(r"^\*\*(\S+)\*\*:.*?^```diff\n(.*?)\n```$", page.read_text(), re.S | re.M)
+    return dict(sections)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class JudgeSettings(FrozenModel):
         85, ge=1, le=100, description="JPEG quality of the frames that are sent."
     )
     rubric: Annotated[Path | None, ExcludeFromKey()] = Field(
-        None, description="Rubric file that replaces benchmark/judge/rubrics/rubric-v1.yaml."
+        None, description="Rubric file that replaces benchmark/judge/rubrics/rubric-v2.yaml."
     )
     max_failure_rate: Annotated[float, ExcludeFromKey()] = Field(
         0.05,

@@ -21,7 +21,7 @@ from mimix_core.engine.registry import get_stage, stage_names
 from tests.e2e.conftest import FinishedDemo
 from tests.e2e.demo import ROOT, Demo, stage_lines
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.e2e
 
 
 def rows(demo: Demo, name: str) -> list[tables.Row]:
@@ -202,13 +202,12 @@ def test_a_second_run_computes_nothing_and_reports_it(
 ) -> None:
     demo = finished.demo.copy(tmp_path / "copy")
     before = demo.digests()
-    printed, seconds = demo.run()
+    printed, _ = demo.run()
     lines = stage_lines(printed)
     assert list(lines) == STAGES
     assert all("cached" in line for line in lines.values())
     assert "Nothing to compute: every stage was cached." in printed
     assert demo.digests() == before
-    assert seconds < 45
 
 
 STAGES = [

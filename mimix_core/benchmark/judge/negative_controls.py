@@ -1,8 +1,9 @@
 """Create negative controls: corrupted versions of a video that a good judge rates lower.
 
-Three corrupt the frames: one frame frozen, time reversed, every frame redrawn as a gray pencil
-sketch (not the style of any show). The fourth leaves the video and swaps the names: it is judged
-against a prompt with other characters, and their reference sheets are shown.
+Four corrupt the frames: one frame frozen, time reversed, every frame redrawn as a gray pencil
+sketch (not the style of any show), and the right half of the picture shown half a video later, so
+that no character answers what another does. The fifth leaves the video and swaps the names: it is
+judged against a prompt with other characters, and their reference sheets are shown.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from mimix_core.benchmark.judge.rubric import Aspect
 from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.media import ClipWriter, UnreadableVideo, open_video, to_display_rgb
 
-Control = Literal["swapped-identities", "frozen-frame", "reversed-time", "restyled-frames"]
+Control = Literal[
+    "swapped-identities", "frozen-frame", "reversed-time", "restyled-frames", "shifted-half"
+]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
 CONTROL_ASPECTS: dict[Control, Aspect] = {
@@ -30,6 +33,7 @@ CONTROL_ASPECTS: dict[Control, Aspect] = {
     "frozen-frame": "motion",
     "reversed-time": "motion",
     "restyled-frames": "style",
+    "shifted-half": "interaction",
 }
 """The aspect that each control corrupts and is judged in."""
 
@@ -68,8 +72,21 @@ def corrupt_frames(
             return list(reversed(frames))
         case "restyled-frames":
             return [pencil_sketch(image_HWC) for image_HWC in frames]
+        case "shifted-half":
+            return _shift_right_half(frames)
         case "swapped-identities":
             raise ValueError("swapped identities leave the frames unchanged")
+
+
+def _shift_right_half(frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Show the right half of each frame half a video later, the end followed by the start."""
+    middle, later = frames[0].shape[1] // 2, len(frames) // 2
+    return [
+        np.concatenate(
+            [image_HWC[:, :middle], frames[(index + later) % len(frames)][:, middle:]], axis=1
+        )
+        for index, image_HWC in enumerate(frames)
+    ]
 
 
 def pencil_sketch(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:

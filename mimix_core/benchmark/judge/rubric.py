@@ -11,7 +11,7 @@ from mimix_core.engine.artifacts import FileRef, FrozenModel
 from mimix_core.engine.yaml_files import read_yaml_file, validation_error
 from mimix_core.errors import BadInput
 
-DEFAULT_RUBRIC = Path(__file__).parent / "rubrics" / "rubric-v1.yaml"
+DEFAULT_RUBRIC = Path(__file__).parent / "rubrics" / "rubric-v2.yaml"
 
 Aspect = Literal["identity", "motion", "style", "interaction"]
 ASPECTS: tuple[Aspect, ...] = get_args(Aspect)

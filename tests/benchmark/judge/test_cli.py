@@ -82,8 +82,8 @@ def test_estimate_judge_compare_and_agreement_with_people(
     code, output = invoke("judge", *options, "--out", out, "--duels", duels)
     assert code == 0, output
     judged = read(out, JUDGEMENTS)
-    # 2 systems, 2 prompts, 4 aspects, and 4 controls; 2 samples each; one video is missing.
-    assert len(judged) == (2 * 2 * 4 + 4) * 2
+    # 2 systems, 2 prompts, 4 aspects, and 5 controls; 2 samples each; one video is missing.
+    assert len(judged) == (2 * 2 * 4 + 5) * 2
     assert sum(row["reason"] == "no_video" for row in judged) == 4 * 2
     compared = read(duels, DUELS)
     assert len(compared) == 2 * 4 * 2

@@ -68,8 +68,8 @@ def test_paper_mode_sends_one_request_per_aspect_and_never_repeats_it(
         ("ours", "identity"): 10,
         ("ours", "motion"): 10,
         ("ours", "style"): 10,
-        ("ours", "interaction"): 5,
-        ("ours", "overall"): pytest.approx(0.85 * 10 + 0.15 * 5),
+        ("ours", "interaction"): 10,
+        ("ours", "overall"): pytest.approx(10),
     }
     assert {row["sample"] for row in judged} == {0}
     assert {row["control"] for row in judged} == {""}
@@ -115,12 +115,15 @@ def test_strict_mode_rates_controls_lower_and_compares_in_both_orders(
     inputs = factories.inputs(tmp_path, PROMPTS, *systems)
     settings = factories.settings(server, mode="strict", negative_control_videos=2)
     judged = run_rows(tmp_path, inputs, settings, stage.STAGE)
-    # 4 videos in 4 aspects; the first and the last in 4 controls; 2 samples each.
-    assert len(judged) == 4 * 4 * 2 + 2 * 4 * 2
+    # 4 videos in 4 aspects; the first and the last in 5 controls; 2 samples each.
+    assert len(judged) == 4 * 4 * 2 + 2 * 5 * 2
     found = means(judged, "strict")
     assert found[("ours", "motion")] == 10
     assert found[("stiff", "motion")] == 1
     card = {line.control: line for line in summarize_controls(judged)}
+    shifted = card.pop("shifted-half")
+    # Of a video without motion every half is the same.
+    assert (shifted.below, shifted.tied, shifted.above) == (1, 1, 0)
     assert {(line.below, line.tied, line.above) for line in card.values()} == {(1, 0, 0), (2, 0, 0)}
     # Freezing a video without motion does not lower its rating.
     assert card["frozen-frame"].at_floor == card["reversed-time"].at_floor == 1
@@ -128,7 +131,7 @@ def test_strict_mode_rates_controls_lower_and_compares_in_both_orders(
     estimated = estimate_judge_cost(inputs, settings)
     assert estimated.ratings.requests == len(judged)
     written = list(tmp_path.glob("store/judgements/*/controls/*/*.mp4"))
-    assert len(written) == 2 * 3
+    assert len(written) == 2 * 4
     compared = run_rows(tmp_path, inputs, settings, pairwise.STAGE)
     assert estimated.comparisons is not None
     assert estimated.comparisons.requests == len(compared) == 2 * 4 * 2
@@ -237,7 +240,7 @@ def test_the_estimate_counts_the_questions_that_can_be_sent(tmp_path: Path) -> N
     )
     assert strict.comparisons is not None
     # 3 videos in 4 aspects and 4 controls, 2 samples each; one prompt's comparisons in both orders.
-    assert (strict.ratings.requests, strict.comparisons.requests) == ((3 * 4 + 4) * 2, 4 * 2)
+    assert (strict.ratings.requests, strict.comparisons.requests) == ((3 * 4 + 5) * 2, 4 * 2)
     assert strict.comparisons.input_tokens / 8 > strict.ratings.input_tokens / 32
     assert strict.ratings.cost_usd is not None
 

@@ -61,6 +61,11 @@ def test_each_control_corrupts_one_property_only(tmp_path: Path) -> None:
         elif control == "reversed-time":
             assert np.abs(corrupted - original[::-1]).mean() < 3
             assert np.abs(corrupted - original).mean() > 3
+        elif control == "shifted-half":
+            middle, later = original.shape[2] // 2, len(original) // 2
+            assert np.abs(corrupted[:, :, :middle] - original[:, :, :middle]).mean() < 3
+            shifted = np.roll(original, -later, axis=0)
+            assert np.abs(corrupted[:, :, middle:] - shifted[:, :, middle:]).mean() < 3
         else:
             assert (corrupted.max(3) - corrupted.min(3)).mean() < 2
 

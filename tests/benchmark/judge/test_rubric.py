@@ -45,4 +45,4 @@ def test_an_edited_rubric_with_the_same_number_has_another_version(tmp_path: Pat
         rubric_version(load_rubric(path), file_ref(path)) for path in (DEFAULT_RUBRIC, edited)
     ]
     assert versions[0] != versions[1]
-    assert all(version.startswith("1-") for version in versions)
+    assert all(version.startswith("2-") for version in versions)
