@@ -11,8 +11,15 @@ clips_task = stage_task("clips")
 
 def cut_clips(run: Run, scenes: Sequence[TableRef], overlays: Sequence[TableRef]) -> list[TableRef]:
     """Cut clips; one table per episode, in the library's order."""
+    language = run.workspace.config.transcripts.language
     inputs = [
-        ClipInputs(unit=e.name, video=e.video, scenes=scene_table, overlays=overlay_table)
+        ClipInputs(
+            unit=e.name,
+            video=e.video,
+            scenes=scene_table,
+            overlays=overlay_table,
+            language=e.show.language or language,
+        )
         for e, scene_table, overlay_table in zip(
             run.workspace.episodes, scenes, overlays, strict=True
         )

@@ -24,6 +24,7 @@ def transcribe_clips(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
             if e.subtitles is None
             else parse_subtitle_language(e.subtitles.path),
             speech_model=model,
+            language=e.show.language,
         )
         for e, clip_table in zip(run.workspace.episodes, clips, strict=True)
     ]

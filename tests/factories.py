@@ -67,6 +67,7 @@ def clip(name: str, *, start: int = 0, **values: Any) -> Row:
         "sha256": "",
         "audio_file": "",
         "audio_sha256": "",
+        "lost_audio_ms": 0,
         "fingerprint": b"",
     }
     return tables.ok(**row | values)

@@ -449,7 +449,7 @@ FAMILIES: dict[Callable[[SourceFiles], Mapping[str, bytes]], set[Reason]] = {
     not_media: {Reason.UNREADABLE_VIDEO, Reason.NO_VIDEO_STREAM},
     manifests: _NO_VIDEO,
     lying_headers: {*_DECODE_FAILURES, Reason.VIDEO_TOO_LARGE, Reason.SCENE_DAMAGED},
-    timestamps: _DECODE_FAILURES,
+    timestamps: {*_DECODE_FAILURES, Reason.SCENE_CLOCK_BREAK},
     containers: {*_DECODE_FAILURES, Reason.NO_VIDEO_STREAM, Reason.SCENE_DAMAGED},
 }
 """The kinds of files, and the reasons of which each file of the kind must have one."""
@@ -481,6 +481,9 @@ HARMLESS = frozenset(
     }
 )
 """Files whose flaw hides no frame: all 168 can be decoded, so they must be used."""
+
+WITH_CLIPS = frozenset({"clock-starts-again.ts", "cut-at-99-percent.mp4"})
+"""Files with a reason of which a part is sound."""
 
 WITHOUT_CLIPS = frozenset({"one-frame.mp4", "time-base-zero.mp4"})
 """Files that are readable but too short for a clip: their edit list, in seconds where the time base

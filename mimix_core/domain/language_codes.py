@@ -6,6 +6,9 @@ Whisper does not know.
 
 from __future__ import annotations
 
+LANGUAGE_PATTERN = r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]+)*)?$"
+"""Codes that a person may write, or nothing."""
+
 _THREE_LETTER_CODES = {
     "ar": "ara", "bg": "bul", "bn": "ben", "ca": "cat", "cs": "cze ces", "da": "dan",
     "de": "ger deu", "el": "gre ell", "en": "eng", "es": "spa", "et": "est", "eu": "baq eus",

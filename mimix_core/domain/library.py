@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mimix_core.domain.language_codes import LANGUAGE_PATTERN
 from mimix_core.domain.subtitle_files import find_sidecar_subtitles
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.yaml_files import (
@@ -81,6 +82,12 @@ class Show(FrozenModel):
     )
     title: str = Field(min_length=1)
     style: Style
+    language: str = Field(
+        "",
+        pattern=LANGUAGE_PATTERN,
+        description="Language of its audio and subtitles, as a code such as en or de: which tracks "
+        "of a file are used. Empty: the setting transcripts.language.",
+    )
     characters: tuple[Character, ...] = Field(min_length=1)
     episodes: tuple[Episode, ...] = Field(min_length=1)
 
@@ -188,7 +195,7 @@ def _resolve_paths(
                 location = format_location(source, lines, (*key, "path"))
                 problems.append(f"{location}: no file {base / episode.path}")
             for video in videos:
-                subtitles = find_sidecar_subtitles(video, language)
+                subtitles = find_sidecar_subtitles(video, show.language or language)
                 update = {"path": video, "subtitles": subtitles, **declared}
                 episodes.append(episode.model_copy(update=update))
         paths = [episode.path for episode in episodes]

@@ -4,7 +4,7 @@ Frames are ``av.VideoFrame`` objects while they only pass through, and uint8 arr
 pixels are processed. "As displayed" means after rotation and sample aspect ratio.
 """
 
-from mimix_core.media.audio import AudioSegment, extract_audio_segments, read_audio
+from mimix_core.media.audio import AudioSegment, LostAudio, extract_audio_segments, read_audio
 from mimix_core.media.container import open_container
 from mimix_core.media.crop_resize import CropResize, FrameResizer, plan_crop_resize, to_display_rgb
 from mimix_core.media.decode import VideoReader, open_video, read_rgb
@@ -15,6 +15,7 @@ from mimix_core.media.encode import (
     find_ffmpeg,
     verify_clip,
 )
+from mimix_core.media.frame_clock import TimestampRepairs
 from mimix_core.media.packet_decoder import DamagedFrames
 from mimix_core.media.probe import (
     DamagedVideo,
@@ -37,9 +38,11 @@ __all__ = [
     "EncodeFailed",
     "FrameResizer",
     "Geometry",
+    "LostAudio",
     "NoVideoStream",
     "Rect",
     "ScanType",
+    "TimestampRepairs",
     "TooLargeVideo",
     "TruncatedVideo",
     "UnreadableVideo",

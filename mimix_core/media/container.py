@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +36,36 @@ def open_container(path: Path) -> Iterator[Any]:
     try:
         container = av.open(f"file:{path.resolve()}", options=OPEN_OPTIONS)
     except (av.FFmpegError, OSError) as error:
-        raise UnreadableVideo(
-            f"not readable as a video file ({error_text(error)})", where=path.name
-        ) from error
+        raise UnreadableVideo(_why_unreadable(path, error), where=path.name) from error
     with container:
         yield container
+
+
+_OTHER_FORMATS = {
+    b".RMF": "RealMedia",
+    b".ra\xfd": "RealAudio",
+    b"DKIF": "IVF",
+    b"YUV4MPEG2": "Y4M",
+    b"nut/multimedia container": "NUT",
+    b"\xb7\xd8\x00\x20\x37\x49\xda\x11": "Windows TV (WTV)",
+    b"\x00\x00\x00\x01": "a video stream without a container",
+    b"GIF8": "GIF",
+}
+"""First bytes of video formats that FFmpeg knows and MiMix does not open."""
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """Say why a file cannot be opened, and for a format that is not supported, what to do."""
+    text = error_text(error)
+    if getattr(error, "errno", None) != errno.EINVAL:
+        return f"not readable as a video file ({text})"
+    with path.open("rb") as file:
+        start = file.read(32)
+    names = (name for magic, name in _OTHER_FORMATS.items() if start.startswith(magic))
+    return (
+        f"{next(names, 'the format of this file')} is not supported: convert the file to MKV "
+        "first, for example by ffmpeg -i FILE -c:v libx264 -crf 16 -c:a flac NEW.mkv"
+    )
 
 
 def select_video_stream(container: Any, path: Path) -> Any:

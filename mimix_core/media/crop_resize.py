@@ -94,6 +94,8 @@ class FrameResizer:
             180: ("transpose", "clock"),
             270: ("transpose", "cclock"),
         }
+        if geometry.mirrored:
+            steps.append(("hflip", ""))
         if geometry.rotation:
             steps += [rotations[geometry.rotation]] * (2 if geometry.rotation == 180 else 1)
         if scaled_size != (crop_resize.width, crop_resize.height):
@@ -126,6 +128,8 @@ def to_display_rgb(frame: Any, info: VideoInfo) -> NDArray[np.uint8]:
         width=info.geometry.square_width,
         height=info.geometry.coded_height,
     )
+    if info.geometry.mirrored:
+        image = image[:, ::-1]
     rotated: NDArray[np.uint8] = np.rot90(image, -info.geometry.rotation // 90)
     return np.ascontiguousarray(rotated)
 

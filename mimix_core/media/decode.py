@@ -22,6 +22,7 @@ from mimix_core.media.container import (
 )
 from mimix_core.media.crop_resize import to_display_rgb
 from mimix_core.media.deinterlace import deinterlace_frames
+from mimix_core.media.frame_clock import TimestampRepairs
 from mimix_core.media.packet_decoder import DamagedFrames, decode_frames
 from mimix_core.media.probe import DamagedVideo, UnreadableVideo, VideoInfo, read_video_info
 from mimix_core.media.scan_type import ScanType
@@ -35,8 +36,9 @@ class VideoReader:
     """An open video file.
 
     ``first_frame`` is its first ``av.VideoFrame``, and ``remaining_frames`` iterates over the
-    others. ``scan_type``: how frames are made from the source's fields. ``damage`` is filled while
-    frames are decoded.
+    others. ``scan_type``: how frames are made from the source's fields. ``damage`` and ``repairs``
+    are filled while frames are decoded. ``seekable``: False where a decode from the start repaired
+    timestamps, which depends on all earlier frames.
     """
 
     container: Any
@@ -46,6 +48,8 @@ class VideoReader:
     remaining_frames: Iterator[Any]
     scan_type: ScanType = ScanType.PROGRESSIVE
     damage: DamagedFrames = field(default_factory=DamagedFrames)
+    repairs: TimestampRepairs = field(default_factory=TimestampRepairs)
+    seekable: bool = True
 
     def frames(self) -> Iterator[Any]:
         """Iterate over all frames, with strictly increasing PTS. Call it once only.
@@ -60,9 +64,10 @@ class VideoReader:
         """Iterate from a frame at or before ``pts``, with the same PTS and pixels as ``frames``.
 
         Starts at the last suitable keyframe. Telecined film starts from the beginning, because
-        which frames are dropped depends on all earlier ones. Raises the errors of ``frames``.
+        which frames are dropped depends on all earlier ones, and so does a video that is not
+        ``seekable``. Raises the errors of ``frames``.
         """
-        if self.scan_type == ScanType.TELECINE:
+        if self.scan_type == ScanType.TELECINE or not self.seekable:
             return self._frames_from_start()
         target, step = pts, _INITIAL_SEEK_BACK / self.info.time_base
         while target > self.first_frame.pts:
@@ -104,20 +109,26 @@ class VideoReader:
             self.container.seek(min(0, self.first_frame.pts), stream=self.stream, backward=True)
         except av.FFmpegError as error:
             raise UnreadableVideo(f"cannot seek ({error_text(error)})") from error
-        frames = decode_frames(self.container, self.stream, DamagedFrames())
+        repairs = TimestampRepairs()
+        frames = decode_frames(self.container, self.stream, DamagedFrames(), repairs)
         return deinterlace_frames(frames, self.scan_type, DamagedFrames(), DamagedFrames())
 
 
 @contextmanager
 def open_video(
-    path: Path, *, threads: int = 0, scan_type: ScanType = ScanType.PROGRESSIVE
+    path: Path,
+    *,
+    threads: int = 0,
+    scan_type: ScanType = ScanType.PROGRESSIVE,
+    seekable: bool = True,
 ) -> Iterator[VideoReader]:
     """Open a local video file, decoding it with ``threads`` threads (0: one per core).
 
-    ``scan_type``: the result of ``detect_scan_type``; frames are deinterlaced accordingly. Raises
+    ``scan_type``: the result of ``detect_scan_type``; frames are deinterlaced accordingly.
+    ``seekable``: False when an earlier decode of the file had to repair timestamps. Raises
     UnreadableVideo, NoVideoStream for media without a video stream, and TooLargeVideo.
     """
-    with _open_reader(path, threads, scan_type) as video:
+    with _open_reader(path, threads, scan_type, seekable) as video:
         if video is not None:
             yield video
             return
@@ -126,14 +137,16 @@ def open_video(
 
 
 @contextmanager
-def _open_reader(path: Path, threads: int, scan_type: ScanType) -> Iterator[VideoReader | None]:
+def _open_reader(
+    path: Path, threads: int, scan_type: ScanType, seekable: bool
+) -> Iterator[VideoReader | None]:
     """Open the video; yields None when no frame can be decoded."""
     with open_container(path) as container:
         stream = select_video_stream(container, path)
         stream.thread_count = threads
         stream.thread_type = "AUTO"
-        decode_damage = DamagedFrames()
-        decoded = decode_frames(container, stream, decode_damage)
+        decode_damage, repairs = DamagedFrames(), TimestampRepairs()
+        decoded = decode_frames(container, stream, decode_damage, repairs)
         first = _first_frame(decoded)
         if first is None:
             yield None
@@ -142,7 +155,15 @@ def _open_reader(path: Path, threads: int, scan_type: ScanType) -> Iterator[Vide
         damage = decode_damage if scan_type == ScanType.PROGRESSIVE else DamagedFrames()
         deinterlaced = deinterlace_frames(chain([first], decoded), scan_type, decode_damage, damage)
         yield VideoReader(
-            container, stream, info, next(deinterlaced), deinterlaced, scan_type, damage
+            container,
+            stream,
+            info,
+            next(deinterlaced),
+            deinterlaced,
+            scan_type,
+            damage,
+            repairs,
+            seekable,
         )
 
 

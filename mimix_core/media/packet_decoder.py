@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import av
 
 from mimix_core.media.container import demux_packets, error_text
+from mimix_core.media.frame_clock import FrameClock, TimestampRepairs
 from mimix_core.media.probe import DamagedVideo, TruncatedVideo, UnreadableVideo
 
 _MAX_FAILED_PACKETS = 100
-"""After this many undecodable packets in a row decoding fails."""
+"""After this many undecodable packets in a row decoding fails, except before the first frame."""
 
 _END_TOLERANCE_FRAMES = 4
 """Frame durations by which the last frame may precede the stated end."""
@@ -30,6 +31,9 @@ _WITHOUT_DURATION = {"mpeg", "mpegts"}
 
 _MAX_FRAME_DURATION = Fraction(600)
 """Seconds. No frame of an episode is displayed for longer: a larger gap means a wrong clock."""
+
+_MAX_NOT_CODED_BYTES = 8
+"""MPEG-4 packets up to this size hold no frame of their own: the previous one is shown longer."""
 
 _B = av.video.frame.PictureType.B
 
@@ -55,6 +59,7 @@ class _DamageTracker:
     corrupting: bool = False
     timestamps_match: bool = True
     pending: list[int] = field(default_factory=list)
+    without_frame: set[int] = field(default_factory=set)
     rejected: list[int] = field(default_factory=list)
     last: int | None = None
     min_gap: int | None = None
@@ -65,6 +70,8 @@ class _DamageTracker:
             return
         if packet.is_corrupt:
             self.rejected.append(packet.pts)
+        if context.name == "mpeg4" and packet.size <= _MAX_NOT_CODED_BYTES:
+            self.without_frame.add(packet.pts)
         if context.skip_frame == "DEFAULT":
             heapq.heappush(self.pending, packet.pts)
         else:
@@ -95,6 +102,13 @@ class _DamageTracker:
             self.min_gap = gap if self.min_gap is None else min(self.min_gap, gap)
         self.last = pts
 
+    def drop_frame(self, frame: Any) -> None:
+        """Take account of a frame that is dropped: later frames may refer to it."""
+        lost = any(rejected <= frame.pts for rejected in self.rejected)
+        self.rejected = [rejected for rejected in self.rejected if rejected > frame.pts]
+        self.corrupting = not frame.key_frame and (self.corrupting or lost or frame.is_corrupt)
+        self.pending_b_frames.clear()
+
     def finish(self) -> None:
         """Mark the last frame as damaged when frames after it were lost."""
         if self.last is not None and (self.rejected or (self.timestamps_match and self.pending)):
@@ -107,6 +121,8 @@ class _DamageTracker:
             earlier = heapq.heappop(self.pending)
             if earlier == pts:
                 matched = True
+            elif earlier in self.without_frame:
+                self.without_frame.remove(earlier)
             else:
                 missing.append(earlier)
         rejected = [p for p in self.rejected if p <= pts]
@@ -123,37 +139,64 @@ class _DamageTracker:
         return any(4 * (p - self.last) >= reach and 4 * (pts - p) >= reach for p in missing)
 
 
-def decode_frames(container: Any, stream: Any, damage: DamagedFrames) -> Iterator[Any]:
+def decode_frames(
+    container: Any,
+    stream: Any,
+    damage: DamagedFrames,
+    repairs: TimestampRepairs | None = None,
+) -> Iterator[Any]:
     """Decode all frames from the container's position, in order of strictly increasing PTS.
 
-    Undecodable frames are skipped and recorded in ``damage``. Raises, after the last decodable
-    frame: TruncatedVideo when the file ends well before its stated end, DamagedVideo when decoding
-    fails, UnreadableVideo when the frame size changes.
+    Undecodable frames are skipped and recorded in ``damage``, and what had to be done for the PTS
+    to increase in ``repairs``; without the latter, nothing is repaired. Raises, after the last
+    decodable frame: TruncatedVideo when the file ends well before its stated end, DamagedVideo when
+    decoding fails or PTS do not increase, UnreadableVideo when the frame size changes.
     """
-    yield from _check_order(_decode_packets(container, stream, damage))
+    found = TimestampRepairs() if repairs is None else repairs
+    for frame in _decode_packets(container, stream, damage, found):
+        if repairs is None and found:
+            raise DamagedVideo(f"the timestamps before {frame.pts} do not increase")
+        yield frame
 
 
-def _decode_packets(container: Any, stream: Any, damage: DamagedFrames) -> Iterator[Any]:
+def _decode_packets(
+    container: Any, stream: Any, damage: DamagedFrames, repairs: TimestampRepairs
+) -> Iterator[Any]:
     tracker = _DamageTracker(damage)
     reader = _PacketReader(container, stream)
     context = stream.codec_context
+    clock = FrameClock(context.name, repairs, damage.pts)
+    order = _OrderCheck(repairs, tracker.drop_frame)
+
+    def track(frames: Iterable[Any]) -> Iterator[Any]:
+        for frame in frames:
+            tracker.add_frame(frame)
+            yield frame
+
     failed_packets = 0
     for packet in reader.packets():
         tracker.add_packet(packet, context)
+        stated_pts = packet.pts
+        clock.number_packet(packet)
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
             failed_packets += 1
-            if failed_packets == _MAX_FAILED_PACKETS:
+            # A broadcast may begin long before the first keyframe.
+            if failed_packets >= _MAX_FAILED_PACKETS and tracker.last is not None:
                 raise DamagedVideo(f"decoding failed ({error_text(error)})") from error
-            if packet.pts is not None:
-                tracker.rejected.append(packet.pts)
+            if stated_pts is not None:
+                tracker.rejected.append(stated_pts)
             continue
         if frames:
             failed_packets = 0
-        for frame in frames:
-            tracker.add_frame(frame)
-            yield frame
+        for decoded in frames:
+            complete = context.skip_frame == "DEFAULT"
+            for frame in clock.add_frame(decoded, complete=complete):
+                yield from track(order.add(frame))
+    for frame in clock.finish():
+        yield from track(order.add(frame))
+    yield from track(order.finish())
     reader.check_end(tracker.last)
     if failed_packets > _END_TOLERANCE_FRAMES:
         raise DamagedVideo("the last frames cannot be decoded")
@@ -258,20 +301,62 @@ class _PacketReader:
             return True
 
 
-def _check_order(frames: Iterator[Any]) -> Iterator[Any]:
-    last: int | None = None
-    size = None
-    for number, frame in enumerate(frames):
+class _OrderCheck:
+    """Lets frames pass in order of strictly increasing PTS.
+
+    A frame that is not later than the one before it is dropped and recorded in ``repairs``. So is
+    a single frame far ahead of both its neighbors.
+    """
+
+    def __init__(self, repairs: TimestampRepairs, on_drop: Callable[[Any], None]) -> None:
+        self._repairs, self._on_drop = repairs, on_drop
+        self._number = -1
+        self._last: int | None = None
+        self._gap = 0
+        self._ahead: Any = None
+        self._size: tuple[int, int] | None = None
+
+    def add(self, frame: Any) -> Iterator[Any]:
+        """Yield the frames that are known to be in order with this one."""
+        self._number += 1
         if frame.pts is None:
-            raise UnreadableVideo(f"frame {number} has no timestamp")
-        if last is not None and frame.pts <= last:
-            raise DamagedVideo(f"the timestamp of frame {number} does not increase ({frame.pts})")
-        if last is not None and (frame.pts - last) * frame.time_base > _MAX_FRAME_DURATION:
-            raise DamagedVideo(f"the clock jumps by minutes before frame {number} ({frame.pts})")
-        if size is not None and (frame.width, frame.height) != size:
+            raise UnreadableVideo(f"frame {self._number} has no timestamp")
+        if self._ahead is not None and self._last is not None:
+            ahead, self._ahead = self._ahead, None
+            if self._last < frame.pts <= self._last + 2 * self._gap:
+                self._drop(ahead)
+            else:
+                yield self._accept(ahead)
+        if self._last is not None and frame.pts <= self._last:
+            self._drop(frame)
+        elif self._last is not None and 0 < 4 * self._gap < frame.pts - self._last:
+            self._ahead = frame
+        else:
+            yield self._accept(frame)
+
+    def finish(self) -> Iterator[Any]:
+        """Yield the frame held back, if any."""
+        if self._ahead is not None:
+            yield self._accept(self._ahead)
+            self._ahead = None
+
+    def _drop(self, frame: Any) -> None:
+        assert self._last is not None
+        self._on_drop(frame)
+        self._repairs.dropped[self._last] = self._repairs.dropped.get(self._last, 0) + 1
+
+    def _accept(self, frame: Any) -> Any:
+        size = frame.width, frame.height
+        if self._last is not None:
+            self._gap = frame.pts - self._last
+            if self._gap * frame.time_base > _MAX_FRAME_DURATION:
+                raise DamagedVideo(
+                    f"the clock jumps by minutes before frame {self._number} ({frame.pts})"
+                )
+        if self._size is not None and size != self._size:
             raise UnreadableVideo(
-                f"the frame size changes at frame {number}: from {size[0]}x{size[1]} to "
-                f"{frame.width}x{frame.height}"
+                f"the frame size changes at frame {self._number}: from "
+                f"{self._size[0]}x{self._size[1]} to {size[0]}x{size[1]}"
             )
-        last, size = frame.pts, (frame.width, frame.height)
-        yield frame
+        self._last, self._size = frame.pts, size
+        return frame

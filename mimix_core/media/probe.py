@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -58,14 +60,16 @@ class Rect:
 class Geometry:
     """The mapping from coded frames to displayed frames.
 
-    ``sample_aspect``: width / height of a coded pixel. ``rotation``: degrees clockwise (0, 90,
-    180, 270) by which the coded frame is rotated for display. "As displayed" means after both.
+    ``sample_aspect``: width / height of a coded pixel. ``mirrored``: for display, left and right of
+    the coded frame are exchanged before it is rotated by ``rotation`` degrees clockwise (0, 90,
+    180, 270). "As displayed" means after all of these.
     """
 
     coded_width: int
     coded_height: int
     sample_aspect: Fraction = Fraction(1)
     rotation: int = 0
+    mirrored: bool = False
 
     @property
     def keeps_orientation(self) -> bool:
@@ -100,6 +104,8 @@ class Geometry:
             x, y = wide - x - w, high - y - h
         elif self.rotation == 270:
             x, y, w, h = wide - y - h, x, h, w
+        if self.mirrored:
+            x = wide - x - w
         left = round(Fraction(x * self.coded_width, wide))
         right = round(Fraction((x + w) * self.coded_width, wide))
         return Rect(left, y, right - left, h)
@@ -121,6 +127,41 @@ class VideoInfo:
     pixel_format: str
     rate: Fraction
     expected_frames: int
+
+
+_ORIENTATIONS: Mapping[tuple[int, ...], tuple[int, bool]] = {
+    (1, 0, 0, 1): (0, False),
+    (0, 1, -1, 0): (90, False),
+    (-1, 0, 0, -1): (180, False),
+    (0, -1, 1, 0): (270, False),
+    (-1, 0, 0, 1): (0, True),
+    (0, -1, -1, 0): (90, True),
+    (1, 0, 0, -1): (180, True),
+    (0, 1, 1, 0): (270, True),
+}
+"""Rotation and mirroring by the signs of a display matrix (a, b, c, d), which moves the coded pixel
+(x, y) to (a x + c y, b x + d y)."""
+
+
+def _read_orientation(frame: Any) -> tuple[int, bool]:
+    """Read a frame's rotation (degrees clockwise) and mirroring from its display matrix.
+
+    Angles in between are rounded to quarter turns: they would need resampling.
+    """
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV does not know the kind of some other data of this frame.
+        return round(-frame.rotation / 90) * 90 % 360, False
+    if matrix is None:
+        return 0, False
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        b = c = 0
+    else:
+        a = d = 0
+    signs = tuple((value > 0) - (value < 0) for value in (a, b, c, d))
+    return _ORIENTATIONS.get(signs, (0, False))
 
 
 _MATRICES = {1: "bt709", 4: "fcc", 5: "smpte170m", 6: "smpte170m", 7: "smpte240m", 9: "bt2020"}
@@ -146,12 +187,13 @@ def read_video_info(stream: Any, frame: Any) -> VideoInfo:
             fix="Tone-map it to BT.709 first (for example with FFmpeg's zscale and tonemap).",
         )
     aspect = stream.sample_aspect_ratio
+    rotation, mirrored = _read_orientation(frame)
     geometry = Geometry(
         coded_width=frame.width,
         coded_height=frame.height,
         sample_aspect=Fraction(aspect) if aspect else Fraction(1),
-        # FFmpeg counts counterclockwise; other angles would need resampling.
-        rotation=round(-frame.rotation / 90) * 90 % 360,
+        rotation=rotation,
+        mirrored=mirrored,
     )
     guess = "bt709" if max(frame.height, frame.width * 9 // 16) >= 720 else "smpte170m"
     return VideoInfo(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from mimix_core.domain.language_codes import LANGUAGE_PATTERN
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.extensions import ModuleName
@@ -74,11 +75,11 @@ class SceneSettings(FrozenModel):
         0.5, description="Reject a scene with a larger share of unchanged frames."
     )
     max_damaged_share: float = Field(
-        0.0,
+        0.5,
         ge=0,
         le=1,
-        description="Fail an episode with a larger share of damaged frames; below it, only the "
-        "scenes with damaged frames fail.",
+        description="Fail an episode with a larger share of damaged frames; up to it, only the "
+        "scenes with damaged frames are rejected.",
     )
     decode_threads: Annotated[int, ExcludeFromKey()] = Field(
         2, ge=0, description="Decoder threads; 0 uses one per core."
@@ -216,9 +217,10 @@ class TranscriptSettings(FrozenModel):
 
     language: str = Field(
         "",
-        pattern=r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]+)*)?$",
-        description="Preferred subtitle language and expected spoken language, as a code such "
-        "as en or de. Empty: any.",
+        pattern=LANGUAGE_PATTERN,
+        description="Preferred language of subtitles and audio tracks, and expected spoken "
+        "language, as a code such as en or de; a show's own language in the library comes first. "
+        "Empty: any.",
     )
     fallback_encoding: str = Field(
         "cp1252",

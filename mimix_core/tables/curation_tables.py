@@ -52,6 +52,9 @@ class SceneRow(BaseRow):
     # How the source's fields become frames: progressive | interlaced-tff | interlaced-bff |
     # telecine. All PTS are those of the resulting frames.
     fields: str
+    # False where PTS were repaired, which depends on all earlier frames: read such an episode from
+    # its start.
+    seekable: bool
     motion: float
     sharpness: float
     black_share: float
@@ -61,7 +64,7 @@ class SceneRow(BaseRow):
     frames_file: str
 
 
-SCENES = table("scenes", 2, SceneRow, id="scene_id", parent="episode_id")
+SCENES = table("scenes", 3, SceneRow, id="scene_id", parent="episode_id")
 
 FRAMES = pa.schema(
     [
@@ -140,11 +143,13 @@ class ClipRow(BaseRow):
     # The audio of exactly g_0 .. g_0 + 81/16 s; empty if the source has none.
     audio_file: str
     audio_sha256: str
+    # Milliseconds of the audio file that are silence because the source cannot be decoded there.
+    lost_audio_ms: int
     # Perceptual fingerprint of the frames: see ``mimix_core.stages.duplicates``.
     fingerprint: bytes
 
 
-CLIPS = table("clips", 2, ClipRow, id="clip_id", parent="scene_id")
+CLIPS = table("clips", 3, ClipRow, id="clip_id", parent="scene_id")
 
 
 class DuplicateRow(BaseRow):

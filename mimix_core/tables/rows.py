@@ -42,6 +42,7 @@ class Reason(StrEnum):
     UNFORESEEN_ERROR = "unforeseen_error"
     EPISODE_UNUSABLE = "episode_unusable"
     SCENE_TRANSITION = "scene_transition"
+    SCENE_CLOCK_BREAK = "scene_clock_break"
     SCENE_DAMAGED = "scene_damaged"
     SCENE_TOO_SHORT = "scene_too_short"
     SCENE_BLACK = "scene_black"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import pytest
 
 from mimix_core.media import (
     AudioSegment,
+    LostAudio,
     UnreadableVideo,
     extract_audio_segments,
     find_ffmpeg,
     read_audio,
 )
+from tests.container_editing import mdat_range, random_bytes
 from tests.media_factory import Shot, write_video
 
 RATE = 48_000
@@ -228,3 +231,113 @@ def test_a_source_that_is_not_media_is_rejected(tmp_path: Path) -> None:
     segments = [AudioSegment(Fraction(0), Fraction(1), tmp_path / "a.flac")]
     with pytest.raises(UnreadableVideo):
         next(extract_audio_segments(source, segments))
+
+
+def corrupt_audio_packet(source: Path, number: int) -> Path:
+    """Write a copy in which one packet cannot be decoded."""
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+        place, size = packets[number].pos, packets[number].size
+    data = source.read_bytes()
+    for seed in range(50):
+        broken = bytearray(data)
+        broken[place : place + size] = random_bytes(size, seed)
+        copy = source.with_name(f"broken-{source.name}")
+        copy.write_bytes(broken)
+        with av.open(str(copy)) as container:
+            failed = []
+            for k, packet in enumerate(container.demux(audio=0)):
+                try:
+                    packet.decode()
+                except av.FFmpegError:
+                    failed.append(k)
+        if failed == [number]:
+            return copy
+    raise AssertionError("no bytes make the packet undecodable")
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "length"),
+    [("aac", "s.mp4", 1024)],
+)
+def test_a_bad_packet_is_silence_of_its_length(
+    tmp_path: Path, codec: str, name: str, length: int
+) -> None:
+    wave = 8000 * np.sin(np.arange(RATE * 8) * 0.05)
+    source = write_audio(tmp_path / name, wave.astype(np.int16)[None], codec)
+    broken = corrupt_audio_packet(source, 100)
+    span = (Fraction(0), Fraction(6))
+    (whole,) = extract(source, span)
+    lost = LostAudio()
+    segments = [
+        AudioSegment(*span, tmp_path / "all.flac"),
+        AudioSegment(Fraction(5), Fraction(6), tmp_path / "later.flac"),
+    ]
+    files = dict(extract_audio_segments(broken, segments, lost=lost))
+    found = read_flac(files[0])
+    assert lost.segments == {0: Fraction(length, RATE)}
+    assert lost.total == Fraction(length, RATE)
+    # Everything else is there at its time; the frame after it overlaps with the lost one. AAC
+    # replaces noise by random numbers, which continue from where they are.
+    changed = np.flatnonzero((np.abs(found.astype(int) - whole) > 40).any(axis=0))
+    start = np.flatnonzero(~found.any(axis=0) & whole.any(axis=0))[0]
+    assert length - 64 <= np.count_nonzero(~found[:, start : start + length].any(axis=0)) <= length
+    assert start - 64 <= changed[0] and changed[-1] < start + 3 * length
+    assert found.shape == whole.shape
+    assert np.abs(read_flac(files[1]).astype(int) - whole[:, 5 * RATE :]).max() <= 40
+    spoken, before = (read_audio(path, rate=16_000, start=Fraction(0)) for path in (broken, source))
+    assert spoken is not None and before is not None and len(spoken) == len(before)
+    later = round((start + 3 * length) / RATE * 16_000) + 200
+    assert np.abs(spoken[later:] - before[later:]).max() <= 40 / 32768
+
+
+def test_audio_of_which_nothing_can_be_decoded_is_an_error(tmp_path: Path) -> None:
+    source = write_audio(tmp_path / "s.mp4", click_track(2), "aac")
+    data = source.read_bytes()
+    start, end = mdat_range(data)
+    source.write_bytes(data[:start] + b"\xff" * (end - start) + data[end:])
+    with pytest.raises(UnreadableVideo, match="audio decoding failed"):
+        extract(source, (Fraction(0), Fraction(1)))
+
+
+def write_languages(path: Path, *languages: str, disposition: Sequence[str] = ()) -> Path:
+    """Write one track per language, each with a constant level of 1000, 2000, ..."""
+    tracks = [
+        write_audio(path.with_name(f"{k}.mkv"), np.full((1, RATE * 2), 1000 * (k + 1), np.int16))
+        for k in range(len(languages))
+    ]
+    command = [find_ffmpeg(), "-v", "error"]
+    for track in tracks:
+        command += ["-i", str(track)]
+    for k, language in enumerate(languages):
+        command += ["-map", f"{k}:a", f"-metadata:s:a:{k}", f"language={language}"]
+        command += [f"-disposition:a:{k}", [*disposition, *["0"] * len(languages)][k]]
+    subprocess.run([*command, "-c", "copy", str(path)], check=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("languages", "dispositions", "wanted", "level"),
+    [
+        (("ger", "eng"), ("default",), "en", 2000),
+        (("ger", "eng"), ("default",), "de-AT", 1000),
+        (("ger", "eng"), ("default",), "fr", 1000),
+        (("ger", "eng"), ("0", "default"), "", 2000),
+        (("eng", "eng"), ("default+comment", "0"), "eng", 2000),
+        (("ger", "eng", "eng"), ("default", "visual_impaired"), "en", 3000),
+    ],
+)
+def test_the_track_in_the_wanted_language_is_used(
+    tmp_path: Path,
+    languages: tuple[str, ...],
+    dispositions: tuple[str, ...],
+    wanted: str,
+    level: int,
+) -> None:
+    source = write_languages(tmp_path / "v.mkv", *languages, disposition=dispositions)
+    segment = AudioSegment(Fraction(0), Fraction(1), tmp_path / "a.flac")
+    assert list(extract_audio_segments(source, [segment], language=wanted)) == [(0, segment.path)]
+    assert set(read_flac(segment.path)[0]) == {level}
+    samples = read_audio(source, rate=16_000, start=Fraction(0), language=wanted)
+    assert samples is not None
+    assert np.median(samples) * 32768 == pytest.approx(level, abs=1)

@@ -39,6 +39,19 @@ def test_unreadable_files_are_rejected_without_naming_their_path(tmp_path: Path)
         assert str(tmp_path) not in caught.value.what, name
 
 
+@pytest.mark.parametrize(
+    ("start", "name"), [(b".RMF\0\0\0\x12", "RealMedia"), (b"DKIF\0\0\x20\0VP80", "IVF")]
+)
+def test_a_format_that_is_not_supported_is_named_with_what_to_do(
+    tmp_path: Path, start: bytes, name: str
+) -> None:
+    path = tmp_path / "v.rm"
+    path.write_bytes(start + bytes(4000))
+    with pytest.raises(UnreadableVideo, match=name) as caught, open_video(path):
+        pytest.fail("opened")
+    assert "convert the file to MKV" in caught.value.what
+
+
 def test_audio_alone_is_not_a_video(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "sound.mkv", 1, beep_at=0.5)
     with pytest.raises(NoVideoStream), open_video(path):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,6 +21,7 @@ from mimix_core.media import (
     CropResize,
     EncodeFailed,
     FrameResizer,
+    LostAudio,
     ScanType,
     UnreadableVideo,
     VerificationFailed,
@@ -32,17 +34,26 @@ from mimix_core.stages.clips.frame_reader import SelectiveFrameReader
 from mimix_core.stages.clips.planning import ClipPlan, FrameIndex
 from mimix_core.tables import Reason, Row, Status
 
+_MAX_LOST_AUDIO = clip_duration() / 2
+"""Seconds. A clip of which more audio cannot be decoded fails: it would look silent."""
+
 _HEARTBEAT_FRAMES = 48
 """Frames processed between two progress reports."""
 
 
 @dataclass(frozen=True)
 class EpisodeSource:
-    """The episode that clips are extracted from."""
+    """The episode that clips are extracted from.
+
+    ``seekable``: False where the timestamps of its frames were repaired. ``language``: of the audio
+    stream to prefer.
+    """
 
     path: Path
     scan_type: ScanType
     frames: FrameIndex
+    seekable: bool
+    language: str
 
 
 @dataclass
@@ -97,12 +108,13 @@ def encode_clips(
         source.path,
         source.scan_type,
         source.frames,
+        seekable=source.seekable,
         threads=settings.decode_threads,
         on_frame=on_frame,
     )
     rows: list[Row] = []
     with ThreadPoolExecutor(settings.encoder_workers) as pool:
-        audio = pool.submit(_extract_audio, source.path, plans, settings, out)
+        audio = pool.submit(_extract_audio, source, plans, settings, out)
         pending: deque[Future[Row]] = deque()
 
         def collect(remaining: int) -> None:
@@ -125,9 +137,11 @@ def encode_clips(
         for clip_plan in plans
         if decode_error is not None and clip_plan.clip_id not in written
     ]
-    audio_error = audio.result()
+    extracted = audio.result()
     notes = {"decode_jumps": reader.seeks, "decoded_straight": int(reader.sequential_fallback)}
-    return [_add_audio_columns(row, audio_error, out) for row in rows], notes
+    if extracted.lost:
+        notes["clips_with_lost_audio"] = len(extracted.lost)
+    return [_add_audio_columns(row, extracted, out) for row in rows], notes
 
 
 def _wait_for(future: Future[Any], heartbeat: _Heartbeat) -> Any:
@@ -210,43 +224,66 @@ def _audio_path(clip_id: str, out: Path) -> Path:
     return out / "clips" / f"{clip_id}.flac"
 
 
+@dataclass(frozen=True)
+class _ExtractedAudio:
+    """``error``: what interrupted the extraction. ``lost``: seconds by clip that became silence."""
+
+    error: UnreadableVideo | None = None
+    lost: Mapping[str, Fraction] = field(default_factory=dict)
+
+
 def _extract_audio(
-    path: Path, plans: Sequence[ClipPlan], settings: ClipSettings, out: Path
-) -> UnreadableVideo | None:
-    """Extract the audio of all clips that have any; return the error that interrupted it."""
+    source: EpisodeSource, plans: Sequence[ClipPlan], settings: ClipSettings, out: Path
+) -> _ExtractedAudio:
+    """Extract the audio of all clips that have any."""
     if settings.audio == "none":
-        return None
+        return _ExtractedAudio()
     segments = [
         AudioSegment(plan.start, plan.start + clip_duration(), _audio_path(plan.clip_id, out))
         for plan in plans
     ]
     finished: set[int] = set()
+    lost = LostAudio()
+    error: UnreadableVideo | None = None
     try:
-        for index, _ in extract_audio_segments(path, segments):
+        for index, _ in extract_audio_segments(
+            source.path, segments, language=source.language, lost=lost
+        ):
             finished.add(index)
-    except UnreadableVideo as error:
+    except UnreadableVideo as caught:
+        error = caught
         for index, segment in enumerate(segments):
             if index not in finished:
                 segment.path.unlink(missing_ok=True)
-        return error
-    return None
+    lost_by_clip = {plans[index].clip_id: seconds for index, seconds in lost.segments.items()}
+    return _ExtractedAudio(error, lost_by_clip)
 
 
-def _add_audio_columns(row: Row, audio_error: UnreadableVideo | None, out: Path) -> Row:
+def _add_audio_columns(row: Row, audio: _ExtractedAudio, out: Path) -> Row:
     """Add the audio columns to a clip's row; it fails where the source's audio is broken."""
     path = _audio_path(row["clip_id"], out)
     if row["status"] != Status.OK:
         path.unlink(missing_ok=True)
         return row
-    if path.exists():
+    lost = audio.lost.get(row["clip_id"], Fraction(0))
+    if path.exists() and lost <= _MAX_LOST_AUDIO:
         audio_columns = {
             "audio_file": path.relative_to(out).as_posix(),
             "audio_sha256": digest_file(path),
+            "lost_audio_ms": round(lost * 1000),
         }
         return row | audio_columns
-    if audio_error is None:
+    if path.exists():
+        path.unlink()
+        reason = Reason.UNREADABLE_VIDEO
+        detail = f"{float(lost):.2f} s of the clip's audio cannot be decoded"
+    elif audio.error is not None:
+        reason, detail = audio.error.reason, f"audio: {audio.error.what}"
+    else:
         return row
     (out / row["file"]).unlink()
-    empty = {"file": "", "sha256": "", "fingerprint": b""}
-    detail = f"audio: {audio_error.what}; with the setting clips.audio: none, clips have no audio"
-    return tables.failed(audio_error.reason, detail, **(row | empty))
+    values = row | {"file": "", "sha256": "", "fingerprint": b""}
+    for column in ("status", "reason", "detail"):
+        del values[column]
+    detail += "; with the setting clips.audio: none, clips have no audio"
+    return tables.failed(reason, detail, **values)

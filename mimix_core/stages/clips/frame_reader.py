@@ -49,9 +49,14 @@ class SelectiveFrameReader:
         *,
         threads: int,
         on_frame: Callable[[], None],
+        seekable: bool = True,
     ) -> None:
-        """``on_frame`` is called for every decoded frame, wanted or not."""
+        """``on_frame`` is called for every decoded frame, wanted or not.
+
+        ``seekable``: False where the timestamps of the frames were repaired.
+        """
         self._path, self._scan_type, self._frames = path, scan_type, frames
+        self._seekable = seekable
         self._threads, self._on_frame = threads, on_frame
         self.info: VideoInfo | None = None
         self.seeks = 0
@@ -63,8 +68,9 @@ class SelectiveFrameReader:
         The frame is None where the decoder has no frame with that PTS. Raises UnreadableVideo.
         """
         yielded = 0
-        # Which frames of telecined film are dropped depends on all earlier frames.
-        if self._scan_type is not ScanType.TELECINE:
+        # Which frames of telecined film are dropped depends on all earlier frames, and so do
+        # repaired timestamps.
+        if self._seekable and self._scan_type is not ScanType.TELECINE:
             try:
                 for number, frame in self._read_with_seeks(wanted):
                     yield number, frame

@@ -167,6 +167,7 @@ def base_columns(scene: SceneRow, start: Fraction | None = None) -> Row:
         "sha256": "",
         "audio_file": "",
         "audio_sha256": "",
+        "lost_audio_ms": 0,
         "fingerprint": b"",
     }
 

@@ -33,12 +33,16 @@ from mimix_core.tables import OverlayRow, Reason, Row, SceneRow, Status
 
 
 class ClipInputs(FrozenModel):
-    """One episode, its scenes, and the rectangle that each scene is cropped to."""
+    """One episode, its scenes, and the rectangle that each scene is cropped to.
+
+    ``language``: of the audio track to prefer; empty: the one that players would choose.
+    """
 
     unit: Annotated[str, ExcludeFromKey()]
     video: FileRef
     scenes: TableRef
     overlays: TableRef
+    language: str = ""
 
 
 def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
@@ -74,7 +78,13 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
         for clip_plan in plans
         if clip_plan.rejection is not None
     ]
-    source = EpisodeSource(inputs.video.path, ScanType(scenes[0]["fields"]), frames)
+    source = EpisodeSource(
+        inputs.video.path,
+        ScanType(scenes[0]["fields"]),
+        frames,
+        seekable=scenes[0]["seekable"],
+        language=inputs.language,
+    )
     accepted = [clip_plan for clip_plan in plans if clip_plan.rejection is None]
     encoded, notes = encode_clips(source, accepted, settings, out)
     return StageReport(rows + encoded, rows_in=rows_in, notes=notes)
@@ -95,7 +105,7 @@ STAGE = Stage(
     row_noun="clips, and shots without one",
     phase=Phase.CURATION,
     upstream=("scenes", "overlays"),
-    version=3,
+    version=4,
     inputs=ClipInputs,
     settings=ClipSettings,
     table=tables.CLIPS,

@@ -95,7 +95,11 @@ def read_target_frames(
     Non-reference frames are not decoded: the frame is the first reference frame at or after the
     target's PTS. If that is past the end of the scene, the scene's first frame is used instead,
     once per scene: a scene may be a single frame that is shown for long. No frame is used twice.
+    A video that is not seekable is decoded once, completely.
     """
+    if not video.seekable:
+        yield from _read_sequentially(video, targets)
+        return
     max_ahead = int(_MAX_DECODE_AHEAD_SECONDS / video.info.time_base)
     frames: Iterator[Any] = iter(())
     position: int | None = None
@@ -121,6 +125,26 @@ def read_target_frames(
         if frame is not None and target.start <= frame.pts < target.end:
             sampled_scenes.add(target.scene)
             yield target, frame
+
+
+def _read_sequentially(
+    video: VideoReader, targets: Sequence[SamplingTarget]
+) -> Iterator[tuple[SamplingTarget, Any]]:
+    """Yield each target with the frame displayed at its PTS."""
+    frames = video.frames()
+    frame = following = next(frames, None)
+    for target in targets:
+        try:
+            while following is not None and following.pts <= target.pts:
+                frame, following = following, next(frames, None)
+        except UnreadableVideo as error:
+            following = None
+            yield target, error
+            continue
+        if frame is not None and target.start <= frame.pts <= target.pts:
+            yield target, frame
+            # No frame is used twice.
+            frame = None
 
 
 def _first_match(frames: Iterator[Any], target: SamplingTarget) -> Any:

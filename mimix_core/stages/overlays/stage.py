@@ -134,7 +134,7 @@ def _sample_episode(
     if not targets:
         return _EpisodeSamples(0, 0, samples, errors)
     start, end = scenes[0]["start_pts"], scenes[-1]["end_pts"]
-    with open_video(path, threads=_THREADS) as video:
+    with open_video(path, threads=_THREADS, seekable=scenes[0]["seekable"]) as video:
         geometry = video.info.geometry
         for done, (target, frame) in enumerate(read_target_frames(video, targets), start=1):
             if isinstance(frame, UnreadableVideo):
@@ -237,7 +237,7 @@ def _save_frames(
         )
         for sample in (samples[index] for index in sorted(selected))
     ]
-    with open_video(path, threads=_THREADS) as video:
+    with open_video(path, threads=_THREADS, seekable=scenes[0]["seekable"]) as video:
         for target, frame in read_target_frames(video, targets):
             if isinstance(frame, UnreadableVideo):
                 raise frame

@@ -21,6 +21,7 @@ REASONS: Mapping[str, str] = {
     Reason.UNFORESEEN_ERROR: "unexpected error",
     Reason.EPISODE_UNUSABLE: "the episode is unusable",
     Reason.SCENE_TRANSITION: "a dissolve or fade",
+    Reason.SCENE_CLOCK_BREAK: "its timestamps do not increase",
     Reason.SCENE_DAMAGED: "damaged frames",
     Reason.SCENE_TOO_SHORT: "too short for a clip",
     Reason.SCENE_BLACK: "black",

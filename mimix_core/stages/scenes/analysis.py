@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +14,7 @@ import cv2
 import numpy as np
 
 from mimix_core.engine import progress
-from mimix_core.media import ScanType, VideoInfo, detect_scan_type, open_video
+from mimix_core.media import ScanType, TimestampRepairs, VideoInfo, detect_scan_type, open_video
 from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings import SceneSettings
 from mimix_core.stages.scenes.content_detectors import ContentCutDetector
@@ -71,11 +73,16 @@ class FrameMeasurements:
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames [start, end): a shot, or a transition between two."""
+    """Frames [start, end): a shot, or a transition between two.
+
+    ``dropped_frames``: number of frames dropped after this segment, because their timestamps do not
+    increase.
+    """
 
     start: int
     end: int
     transition: bool
+    dropped_frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class EpisodeAnalysis:
     """The frames of an episode and the segments that partition them.
 
     ``still``: for each frame, whether it is part of a run without motion. ``damaged``: the PTS of
-    frames that the decoder had to conceal in part.
+    frames that the decoder had to conceal in part. ``repairs``: what made the timestamps increase.
     """
 
     info: VideoInfo
@@ -91,6 +98,7 @@ class EpisodeAnalysis:
     frames: Sequence[FrameMeasurements]
     still: Sequence[bool]
     damaged: frozenset[int]
+    repairs: TimestampRepairs
     segments: Sequence[Segment]
     end_pts: int
 
@@ -126,12 +134,16 @@ def analyze_episode(path: Path, settings: SceneSettings) -> EpisodeAnalysis:
             previous = analysis_frame
             if len(frames) % _PROGRESS_INTERVAL == 0:
                 progress.report_progress(len(frames), info.expected_frames, "frames analyzed")
-        damaged = frozenset(video.damage.pts)
+        damaged, repairs = frozenset(video.damage.pts), video.repairs
     distances = distance_builder.finish()
     cuts = drop_false_cuts(distances, cut_detector.finish())
-    segments = _find_segments(distances, cuts, network, settings)
+    segments = isolate_breaks(
+        _find_segments(distances, cuts, network, settings),
+        _locate_breaks([frame.pts for frame in frames], repairs),
+        [frame.pts in damaged for frame in frames],
+    )
     return EpisodeAnalysis(
-        info, scan_type, frames, still_detector.finish(end), damaged, segments, end
+        info, scan_type, frames, still_detector.finish(end), damaged, repairs, segments, end
     )
 
 
@@ -153,6 +165,39 @@ def tile_segments(
         Segment(start, stop, bool(in_transition[start]))
         for start, stop in zip(starts, [*starts[1:], frames], strict=True)
     ]
+
+
+def isolate_breaks(
+    segments: Sequence[Segment], breaks: Mapping[int, int], damaged: Sequence[bool]
+) -> list[Segment]:
+    """Give the frame before each break in time, and damaged ones before it, a separate segment.
+
+    ``breaks``: the number of frames dropped after the frame, by the frame's index.
+    """
+    isolated: list[Segment] = []
+    ordered = sorted(breaks)
+    for segment in segments:
+        start = segment.start
+        for last in ordered[bisect_left(ordered, start) : bisect_left(ordered, segment.end)]:
+            first = last
+            while first > start and damaged[first] and damaged[first - 1]:
+                first -= 1
+            if start < first:
+                isolated.append(Segment(start, first, segment.transition))
+            isolated.append(Segment(first, last + 1, False, breaks[last]))
+            start = last + 1
+        if start < segment.end:
+            isolated.append(Segment(start, segment.end, segment.transition))
+    return isolated
+
+
+def _locate_breaks(pts: Sequence[int], repairs: TimestampRepairs) -> dict[int, int]:
+    """Return the number of frames dropped after each frame that precedes a break, by its index."""
+    breaks: Counter[int] = Counter()
+    for before, count in repairs.dropped.items():
+        # Film frames made from telecined video have times of their own.
+        breaks[max(0, bisect_right(pts, before) - 1)] += count
+    return dict(breaks)
 
 
 def _find_segments(

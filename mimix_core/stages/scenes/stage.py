@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from mimix_core import tables
 from mimix_core.domain import ids
 from mimix_core.domain.library import Style
+from mimix_core.domain.timeline import CLIP_FRAMES
 from mimix_core.engine.artifacts import FileRef, FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
@@ -37,7 +38,8 @@ class SceneInputs(FrozenModel):
 def run(inputs: SceneInputs, settings: SceneSettings, out: Path) -> StageReport:
     """Analyze an episode; return rows that cover it without gaps from first to last frame.
 
-    An unreadable episode, or one with more damage than ``max_damaged_share``, is one failed row.
+    An unreadable episode is one failed row, as is one with more damage than ``max_damaged_share``
+    or with timestamps most of which do not increase.
     Writes ``frames.parquet``. Raises MissingModel for a detector that is not installed.
     """
     try:
@@ -45,11 +47,15 @@ def run(inputs: SceneInputs, settings: SceneSettings, out: Path) -> StageReport:
     except UnreadableVideo as error:
         return failure_report(inputs, error.reason, error.what)
     damaged = [frame.pts in analysis.damaged for frame in analysis.frames]
+    dropped = sum(analysis.repairs.dropped.values())
+    if dropped > len(damaged):
+        detail = f"the timestamps of {dropped} of {dropped + len(damaged)} frames do not increase"
+        return failure_report(inputs, Reason.VIDEO_DAMAGED, detail)
     share = sum(damaged) / len(damaged)
     if share > settings.max_damaged_share:
         detail = (
             f"{sum(damaged)} of {len(damaged)} frames are damaged, "
-            f"{settings.max_damaged_share:.2%} allowed"
+            f"{settings.max_damaged_share:.2%} allowed (scenes.max_damaged_share)"
         )
         return failure_report(inputs, Reason.VIDEO_DAMAGED, detail)
     out.mkdir(parents=True, exist_ok=True)
@@ -57,11 +63,16 @@ def run(inputs: SceneInputs, settings: SceneSettings, out: Path) -> StageReport:
     rows = [
         _segment_row(inputs, settings, analysis, segment, damaged) for segment in analysis.segments
     ]
-    notes = {
+    notes: dict[str, int] = {
         "frames": len(analysis.frames),
         "transitions": sum(segment.transition for segment in analysis.segments),
         "damaged_frames": sum(damaged),
     }
+    if analysis.repairs.reordered:
+        # The container states no presentation times.
+        notes["reordered_timestamps"] = 1
+    if dropped:
+        notes["dropped_frames"] = dropped
     return StageReport(rows, rows_in=len(analysis.segments), notes=notes)
 
 
@@ -82,6 +93,7 @@ def failure_report(inputs: SceneInputs, reason: Reason, detail: str) -> StageRep
         "width": 0,
         "height": 0,
         "fields": ScanType.PROGRESSIVE.value,
+        "seekable": True,
         **dict.fromkeys(_MEASUREMENT_COLUMNS, 0.0),
         "frames_file": "",
     }
@@ -119,6 +131,8 @@ def _segment_row(
         return tables.rejected(
             Reason.SCENE_TRANSITION, "frames of two shots, or of a fading shot", **values
         )
+    if segment.dropped_frames:
+        return tables.rejected(Reason.SCENE_CLOCK_BREAK, _break_detail(segment), **values)
     damaged_frames = sum(damaged[segment.start : segment.end])
     if damaged_frames:
         return tables.rejected(Reason.SCENE_DAMAGED, f"{damaged_frames} damaged frames", **values)
@@ -130,6 +144,17 @@ def _segment_row(
             detail = f"{values[share]:.0%} of the frames are {description}, {limit:.0%} allowed"
             return tables.rejected(reason, detail, **values)
     return tables.ok(**values)
+
+
+def _break_detail(segment: Segment) -> str:
+    count = segment.dropped_frames
+    detail = (
+        f"{count} frame{'s' * (count > 1)} after this one dropped: "
+        f"{'their' if count > 1 else 'its'} timestamps do not increase; no clip crosses this point"
+    )
+    if count > CLIP_FRAMES:
+        detail += "; to use them, cut the file into two episodes here"
+    return detail
 
 
 def _segment_columns(inputs: SceneInputs, analysis: EpisodeAnalysis, segment: Segment) -> Row:
@@ -155,6 +180,7 @@ def _segment_columns(inputs: SceneInputs, analysis: EpisodeAnalysis, segment: Se
         "width": analysis.info.geometry.width,
         "height": analysis.info.geometry.height,
         "fields": analysis.scan_type.value,
+        "seekable": not analysis.repairs,
         "motion": _mean([frame.difference for frame in later_frames]),
         "sharpness": _mean([frame.sharpness for frame in frames]),
         "black_share": _mean([frame.black for frame in frames]),
@@ -175,7 +201,7 @@ STAGE = Stage(
     description="Find the shot boundaries of each episode and measure every shot, in one decode.",
     row_noun="shots",
     phase=Phase.CURATION,
-    version=4,
+    version=5,
     inputs=SceneInputs,
     settings=SceneSettings,
     table=tables.SCENES,

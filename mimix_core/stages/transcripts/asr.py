@@ -9,7 +9,7 @@ from pathlib import Path
 from mimix_core.domain.language_codes import normalize_language_code
 from mimix_core.engine import progress
 from mimix_core.errors import BadInput, MissingModel
-from mimix_core.media import read_audio
+from mimix_core.media import LostAudio, read_audio
 from mimix_core.stages.transcripts.dialogue import (
     DialogueLine,
     TimedWord,
@@ -24,10 +24,14 @@ _THREADS = 2
 
 @dataclass(frozen=True)
 class Transcription:
-    """Lines with the times of their words, and the language they are in."""
+    """Lines with the times of their words, and the language they are in.
+
+    ``lost_seconds``: audio that could not be decoded and was silence to the model.
+    """
 
     lines: list[DialogueLine]
     language: str
+    lost_seconds: Fraction = Fraction(0)
 
 
 def transcribe(
@@ -36,12 +40,15 @@ def transcribe(
     """Transcribe an episode's audio with faster-whisper; None when it has no audio.
 
     ``start``: zero of the returned times, in seconds of the container's clock.
-    ``preferred_language``: language to expect; if empty, it is detected from the first 30 s. Raises
-    MissingModel, BadInput, UnreadableVideo.
+    ``preferred_language``: language to expect, whose audio track is preferred; if empty, it is
+    detected from the first 30 s. Raises MissingModel, BadInput, UnreadableVideo.
     """
     from faster_whisper import WhisperModel
 
-    samples = read_audio(video, rate=_SAMPLE_RATE, start=start)
+    lost = LostAudio()
+    samples = read_audio(
+        video, rate=_SAMPLE_RATE, start=start, language=preferred_language, lost=lost
+    )
     if samples is None:
         return None
     try:
@@ -81,7 +88,7 @@ def transcribe(
         start_seconds, end_seconds = _exact_seconds(segment.start), _exact_seconds(segment.end)
         lines.append(DialogueLine(start_seconds, end_seconds, clean_text(segment.text), words))
         progress.report_progress(int(segment.end), int(info.duration), "seconds transcribed")
-    return Transcription(sort_lines(lines), normalize_language_code(info.language))
+    return Transcription(sort_lines(lines), normalize_language_code(info.language), lost.total)
 
 
 def _exact_seconds(value: float) -> Fraction:

@@ -44,6 +44,7 @@ class TranscriptInputs(FrozenModel):
     """One episode, its clips and the sources of its dialogue.
 
     ``subtitles_language``: from the name of the subtitle file; empty if that has none.
+    ``language``: of the show, instead of that in the settings; empty if the library states none.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -52,6 +53,7 @@ class TranscriptInputs(FrozenModel):
     subtitles: FileRef | None = None
     subtitles_language: str = ""
     speech_model: FileRef | None = None
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def run(inputs: TranscriptInputs, settings: TranscriptSettings, out: Path) -> St
         if transcript.backend == NONE and settings.asr_backend == SPEECH:
             backend = SPEECH
             transcript = _from_speech(inputs, settings, clips[0])
+            notes |= transcript.notes
     except UnreadableSubtitles as error:
         return _fail_clips(clips, backend, Reason.SUBTITLES_UNREADABLE, error.what)
     except UnreadableVideo as error:
@@ -96,7 +99,7 @@ STAGE = Stage(
     row_noun="clips",
     phase=Phase.CURATION,
     upstream=("duplicates",),
-    version=3,
+    version=4,
     inputs=TranscriptInputs,
     settings=TranscriptSettings,
     table=tables.TRANSCRIPTS,
@@ -130,7 +133,7 @@ def _from_stream(
     subtitles = read_embedded_subtitles(
         inputs.video.path,
         start=episode_start_seconds(clip),
-        preferred_language=settings.language,
+        preferred_language=inputs.language or settings.language,
     )
     skipped = {
         "picture_subtitle_streams": subtitles.image_streams,
@@ -158,11 +161,13 @@ def _from_speech(
         inputs.video.path,
         inputs.speech_model.path,
         start=episode_start_seconds(clip),
-        preferred_language=settings.language,
+        preferred_language=inputs.language or settings.language,
     )
     if transcription is None:
         return EpisodeTranscript(NONE)
-    return EpisodeTranscript(SPEECH, transcription.language, transcription.lines)
+    lost_ms = round(transcription.lost_seconds * 1000)
+    notes: dict[str, str | int | float] = {"lost_audio_ms": lost_ms} if lost_ms else {}
+    return EpisodeTranscript(SPEECH, transcription.language, transcription.lines, notes)
 
 
 def _fail_clips(clips: Sequence[ClipRow], backend: str, reason: Reason, detail: str) -> StageReport:

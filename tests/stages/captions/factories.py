@@ -33,6 +33,7 @@ def clip(name: str, *, start: int = 0, **values: Any) -> Row:
         "repeat_share": 0.0,
         "audio_file": "",
         "audio_sha256": "",
+        "lost_audio_ms": 0,
         "fingerprint": b"",
     }
     return factories.clip(name, start=start, **{**more, **values})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -35,6 +36,13 @@ from mimix_core.stages.clips.frame_reader import (
     plan_seek_segments,
 )
 from mimix_core.stages.clips.planning import FrameIndex, read_frame_index
+from tests.media.test_audio import (
+    click_track,
+    corrupt_audio_packet,
+    write_audio,
+    write_languages,
+    write_switching_broadcast,
+)
 from tests.media_factory import (
     GroundTruth,
     Shot,
@@ -84,6 +92,7 @@ def scene_rows(truth: GroundTruth, **changes: Any) -> list[tables.Row]:
             width=320,
             height=192,
             fields="progressive",
+            seekable=True,
             motion=0.0,
             sharpness=0.0,
             black_share=0.0,
@@ -497,6 +506,73 @@ def test_the_audio_of_a_clip_is_written_next_to_it(runner: ClipsRunner) -> None:
     assert [row["audio_file"] for row in without] == ["", ""]
 
 
+def write_with_sound(runner: ClipsRunner, sound: Path, name: str) -> GroundTruth:
+    """Write 264 frames at 24/s with the sound of another file."""
+    shots = [Shot(132), Shot(132)]
+    silent = write_video(runner.folder / "silent.mp4", shots, b_frames=0).path
+    path = runner.folder / name
+    command = [media.find_ffmpeg(), "-v", "error", "-i", str(silent), "-i", str(sound)]
+    streams = ["-map", "0:v", "-map", "1:a", "-c", "copy"]
+    subprocess.run([*command, *streams, str(path)], check=True)
+    return read_ground_truth(path, shots)
+
+
+def test_a_bad_audio_packet_costs_its_own_length(runner: ClipsRunner) -> None:
+    sound = write_audio(runner.folder / "s.mp4", click_track(11), "aac")
+    truth = write_with_sound(runner, sound, "v.mp4")
+    broken = corrupt_audio_packet(truth.path, 100)
+    rows = runner.run(replace(truth, path=broken)).rows
+    rows = sorted(rows, key=lambda row: Fraction(row["start_num"], row["start_den"]))
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    # 1024 samples at 48 kHz, 2.1 s into the video.
+    assert [row["lost_audio_ms"] for row in rows] == [21, 0]
+    assert all(row["audio_file"] for row in rows)
+
+
+def test_a_clip_without_most_of_its_audio_fails_with_a_reason(runner: ClipsRunner) -> None:
+    sound = write_audio(runner.folder / "s.mp4", click_track(11), "aac")
+    truth = write_with_sound(runner, sound, "v.mp4")
+    with av.open(str(truth.path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(audio=0) if p.size]
+    data = bytearray(truth.path.read_bytes())
+    for place, size in packets[300:]:
+        data[place : place + size] = b"\xff" * size
+    truth.path.write_bytes(data)
+    rows = runner.run(truth).rows
+    rows = sorted(rows, key=lambda row: Fraction(row["start_num"], row["start_den"]))
+    assert [row["status"] for row in rows] == ["ok", "failed"]
+    assert rows[1]["reason"] == "unreadable_video" and rows[1]["file"] == ""
+    assert "cannot be decoded" in rows[1]["detail"] and "clips.audio: none" in rows[1]["detail"]
+    made = {path.name for path in (runner.folder / "out" / "clips").iterdir()}
+    assert made == {f"{rows[0]['clip_id']}.mp4", f"{rows[0]['clip_id']}.flac"}
+
+
+def test_a_change_of_the_sample_rate_fails_the_later_clips(runner: ClipsRunner) -> None:
+    sound = write_switching_broadcast(runner.folder / "s.ts", rate=44_100)
+    rows = runner.run(write_with_sound(runner, sound, "v.ts")).rows
+    assert {row["reason"] for row in rows} <= {None, "unreadable_video"}
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert failed and all("from 48000 to 44100 Hz" in row["detail"] for row in failed)
+
+
+def test_the_audio_track_is_that_in_the_language(runner: ClipsRunner) -> None:
+    sound = write_languages(runner.folder / "s.mkv", "ger", "eng", disposition=["default"])
+    shots = [Shot(132)]
+    silent = write_video(runner.folder / "silent.mp4", shots).path
+    path = runner.folder / "v.mkv"
+    command = [media.find_ffmpeg(), "-v", "error", "-i", str(silent), "-i", str(sound)]
+    subprocess.run([*command, "-map", "0:v", "-map", "1:a", "-c", "copy", str(path)], check=True)
+    inputs = runner.inputs(read_ground_truth(path, shots))
+    for language, level in (("en", 2000), ("de", 1000), ("", 1000)):
+        out = runner.folder / f"out-{level}-{language}"
+        out.mkdir()
+        asked = inputs.model_copy(update={"language": language})
+        (row,) = clips.run(asked, ClipSettings(**SMALL), out).rows
+        with av.open(str(out / row["audio_file"])) as container:
+            samples = next(container.decode(audio=0)).to_ndarray()
+        assert np.median(samples) == level
+
+
 def test_a_failed_unit_has_a_row_for_each_scene(runner: ClipsRunner) -> None:
     truth = write_video(runner.folder / "v.mp4", [Shot(30), Shot(30)])
     report = clips.stage.failure_report(
@@ -521,12 +597,15 @@ def test_the_same_inputs_give_the_same_bytes(runner: ClipsRunner) -> None:
     assert digests[0] == digests[1]
 
 
-def test_from_the_episode_to_its_clips(tmp_path: Path, store: Store) -> None:
+@pytest.mark.parametrize("name", ["episode.mp4", "decoding-order.avi"])
+def test_from_the_episode_to_its_clips(tmp_path: Path, store: Store, name: str) -> None:
     truth = write_video(
-        tmp_path / "episode.mp4",
+        tmp_path / name,
         [Shot(150), Shot(20), Shot(30, "black"), Shot(290)],
         rate=Fraction(24000, 1001),
     )
+    # AVI counts packets in decoding order: the times are right, but not their order.
+    pts = sorted(truth.pts)
     video = file_ref(truth.path)
     found = run_stage(
         store,
@@ -551,6 +630,6 @@ def test_from_the_episode_to_its_clips(tmp_path: Path, store: Store) -> None:
     for row in tables.usable(rows):
         images = media.read_rgb(made.folder / row["file"])
         counters = [read_counter(image, row["crop"]) for image in images]
-        assert [truth.pts[number] for number in counters] == row["source_pts"]
+        assert [pts[number] for number in counters] == row["source_pts"]
         opened = [max(n for n in truth.shot_starts if n <= number) for number in counters]
         assert len(set(opened)) == 1

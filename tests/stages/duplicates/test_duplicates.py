@@ -38,6 +38,7 @@ MEASURES = {
     "frozen_share": 0.0,
     "repeat_share": 0.0,
     "audio_sha256": "",
+    "lost_audio_ms": 0,
 }
 
 

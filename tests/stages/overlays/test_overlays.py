@@ -41,7 +41,7 @@ Draw = Callable[[np.ndarray, int], None]
 
 def scene(start: int, end: int, time_base: Fraction = Fraction(1, 24), **more: Any) -> tables.Row:
     row = {column.name: 0 for column in tables.SCENES.schema}
-    row |= dict.fromkeys(("show", "style", "fields", "frames_file"), "")
+    row |= dict.fromkeys(("show", "style", "fields", "frames_file"), "") | {"seekable": True}
     row |= {"scene_id": f"demo-s{start:010d}", "episode_id": "demo", "origin_pts": 0}
     row |= {"start_pts": start, "end_pts": end}
     row |= {"time_base_num": time_base.numerator, "time_base_den": time_base.denominator}

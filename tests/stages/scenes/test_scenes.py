@@ -476,9 +476,10 @@ def corrupt_packet(path: Path) -> Path:
 def test_damage_fails_the_episode_or_its_scenes_depending_on_settings(tmp_path: Path) -> None:
     truth = write_video(tmp_path / "v.mp4", [Shot(40), Shot(40), Shot(40)], gop=40)
     path = corrupt_packet(truth.path)
-    (row,) = rows_of(path, tmp_path)
+    (row,) = rows_of(path, tmp_path, max_damaged_share=0)
     assert (row["status"], row["reason"]) == ("failed", "video_damaged")
-    rows = rows_of(path, tmp_path, max_damaged_share=0.5)
+    assert "scenes.max_damaged_share" in row["detail"]
+    rows = rows_of(path, tmp_path)
     reasons = {row["reason"] for row in rows}
     assert "scene_damaged" in reasons and "video_damaged" not in reasons
     assert (rows[0]["reason"], rows[0]["frames"]) == (None, 40)
