@@ -13,6 +13,7 @@ from flows import (
     bench_cli,
     captions_cli,
     captions_retry_cli,
+    dataset_cli,
     deploy_cli,
     lora_cli,
     prefect_environment,
@@ -32,6 +33,7 @@ from flows.console import (
 from mimix_core import __version__
 from mimix_core.diagnostics.doctor import run_checks
 from mimix_core.diagnostics.model_requirements import required_models
+from mimix_core.diagnostics.preflight import check_before_run
 from mimix_core.diagnostics.trial_request import run_trial_requests
 from mimix_core.errors import BadInput
 from mimix_core.project.templates import write_project_templates
@@ -50,6 +52,7 @@ app = typer.Typer(
 )
 captions_cli.app.command("retry")(captions_retry_cli.retry)
 app.add_typer(captions_cli.app)
+app.add_typer(dataset_cli.app)
 app.add_typer(lora_cli.app)
 app.add_typer(bench_cli.app)
 app.command()(deploy_cli.deploy)
@@ -61,9 +64,7 @@ app.command()(stages_cli.stages)
 def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
     with user_errors():
         config = load_settings(settings, workspace)
-        missing = [model for model in required_models(config, flow_name) if not model.available]
-        if missing:
-            raise BadInput("\n".join(model.describe_missing() for model in missing))
+        check_before_run(config, flow_name)
         prefect_environment.configure_prefect()
         with console.status("Starting Prefect"):
             from flows.shutdown import install_signal_handlers, start_ephemeral_server

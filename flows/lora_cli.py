@@ -100,6 +100,14 @@ def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
         )
     adapter, metadata = lora_export.read_adapter(source)
     lora_export.write_adapter(to, adapter, metadata, layout)
+    outside = adapter.outside_blocks
+    if outside:
+        console.print(
+            f"{len(outside)} layers are outside the blocks: {', '.join(outside)}. They are in the "
+            "file; a program that reads only the blocks leaves them out.",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"rank {adapter.rank}, {len(adapter.pairs)} layers, for {layout.value}: {to}",
         highlight=False,

@@ -9,6 +9,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 
 from flows.shutdown import terminate_units
+from mimix_core.diagnostics.preflight import check_before_run
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import StageFailed
@@ -30,13 +31,14 @@ resuming after a review and retries from the UI count as well."""
 
 @contextmanager
 def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
-    """Open the workspace, yield a Run, and publish its artifacts however it ends.
+    """Check what the flow needs, open the workspace, yield a Run, and publish its artifacts.
 
     When the run is ended from outside (cancelled, its worker stopped), its units are terminated
     immediately; finished units remain in the store, and the same run continues from there.
     """
     watch = Stopwatch()
     _check_attempt_count()
+    check_before_run(config, flow_name)
     _load_api_keys(config, flow_name)
     run = Run(open_workspace(config))
     try:

@@ -8,6 +8,7 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
 from mimix_core.wan.samples_stage import SampleInputs
 from mimix_core.wan.tensor_shards import remove_stale_results
+from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE, TEXT_TOKENS
 from mimix_core.wan.videos_stage import VideoInputs
 from tasks.base import Run, stage_task
 from tasks.training import PreparedBackbone
@@ -51,6 +52,12 @@ def generate_samples(run: Run, model: PreparedBackbone, lora: TableRef) -> Table
     ]
     videos = run.run_units(videos_task, inputs, settings)
     remove_stale_results(parts, str(videos_task.name))
+    for ref in videos:
+        cut = run.workspace.store.record(ref).notes.get(PROMPTS_CUT_NOTE)
+        if cut:
+            run.console.warn(
+                f"videos ({ref.unit}): prompts are truncated to {TEXT_TOKENS} tokens: {cut}"
+            )
     return run.run_single(samples_task, SampleInputs(unit="all", videos=tuple(videos)), settings)
 
 

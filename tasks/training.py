@@ -5,14 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimix_core import tables
 from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
+from mimix_core.settings import SampleSettings
 from mimix_core.training import checkpoint
 from mimix_core.training.stage import LoraInputs, PreviewComponents, run_folder
 from mimix_core.wan.backbone_stage import BackboneInputs, load_components, resolve_weights_folder
 from mimix_core.wan.latents_stage import LatentInputs
 from mimix_core.wan.tensor_shards import remove_stale_results
-from mimix_core.wan.text_embeddings import EmbeddingInputs
+from mimix_core.wan.text_embeddings import (
+    PROMPTS_CUT_NOTE,
+    TEXT_TOKENS,
+    EmbeddingInputs,
+    describe_truncated,
+)
 from tasks.base import Run, stage_task
 
 backbone_task = stage_task("backbone")
@@ -111,8 +118,13 @@ def embed_captions(
         truncated = run.workspace.store.record(ref).notes["captions_cut"]
         if truncated:
             limit = run.workspace.config.embeddings.max_tokens
+            rows = tables.usable(tables.read(ref.path, tables.EMBEDDINGS))
+            which = describe_truncated(
+                ((row["sample_id"], row["tokens"] + row["tokens_cut"]) for row in rows), limit
+            )
             run.console.warn(
-                f"embeddings ({ref.unit}): {truncated} captions are truncated to {limit} tokens"
+                f"embeddings ({ref.unit}): {truncated} captions are truncated to {limit} tokens: "
+                f"{which}"
             )
     return refs
 
@@ -122,9 +134,13 @@ def _parts_folder(run: Run) -> Path:
     return run.workspace.config.workspace / "parts"
 
 
-def _preview_parts(model: PreparedBackbone) -> PreviewComponents:
-    names = PreviewComponents.model_fields
-    return PreviewComponents(**{name: model.components[name] for name in names})
+def _preview_components(model: PreparedBackbone, samples: SampleSettings) -> PreviewComponents:
+    names = ("vae", "text_encoder", "tokenizer", "scheduler")
+    return PreviewComponents(
+        **{name: model.components[name] for name in names},
+        negative_prompt=samples.negative_prompt,
+        shift=samples.shift,
+    )
 
 
 def train_lora(
@@ -144,10 +160,15 @@ def train_lora(
         backbone_name=model.name,
         backbone_source=model.source,
         transformer=model.components["transformer"],
-        preview=_preview_parts(model) if settings.preview_interval else None,
+        preview=_preview_components(model, run.workspace.config.samples)
+        if settings.preview_interval
+        else None,
         checkpoints=run.workspace.config.workspace / "checkpoints",
     )
     ref = run.run_single(lora_task, inputs, settings)
+    cut = run.workspace.store.record(ref).notes.get(PROMPTS_CUT_NOTE)
+    if cut:
+        run.console.warn(f"lora: prompts are truncated to {TEXT_TOKENS} tokens: {cut}")
     folder = run_folder(inputs, settings)
     if folder is not None:
         checkpoint.delete_checkpoints(folder)

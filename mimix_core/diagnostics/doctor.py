@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mimix_core.diagnostics.model_requirements import required_models
+from mimix_core.diagnostics.preflight import find_problems
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import MimixError
 from mimix_core.settings import Config
@@ -58,6 +59,13 @@ def _checks(config: Config | None) -> Iterator[MachineCheck]:
                 state="ok" if need.available else "no",
                 finding=f"{need.name}: {need.location}",
                 fix="" if need.available else need.fix,
+            )
+        for problem in find_problems(config, "mimix", with_models=False):
+            yield MachineCheck(
+                name="settings and files",
+                state="no",
+                finding=f"{problem.where}: {problem.what}" if problem.where else problem.what,
+                fix=problem.fix,
             )
 
 

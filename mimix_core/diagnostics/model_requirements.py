@@ -124,7 +124,7 @@ def _backbone(config: Config) -> list[ModelRequirement]:
             "backbone",
             config.backbone.path,
             "model_index.json",
-            f"Download {hub} (huggingface-cli download {hub} --local-dir FOLDER) and set "
+            f"Download {hub} (hf download {hub} --local-dir FOLDER) and set "
             "backbone.path to its folder.",
         )
     ]

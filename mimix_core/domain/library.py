@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -136,6 +137,9 @@ class Library(FrozenModel):
 def load_library(path: Path, *, language: str = "") -> Library:
     """Load ``library.yaml`` with absolute paths and each glob pattern expanded to its files.
 
+    A pattern that matches nothing in an existing folder is an error only if the library has no
+    episode at all: a show may wait for its first one (``unmatched_patterns``).
+
     An episode without declared subtitles gets the best subtitle file that carries its name, with a
     preference for ``language``. Raises BadInput with one message that lists every problem, each
     with its line and key.
@@ -162,6 +166,7 @@ def _resolve_paths(
 ) -> Library:
     """Make paths absolute, expand glob patterns and find subtitles. Raises BadInput."""
     problems: list[str] = []
+    unmatched: list[str] = []
 
     def require_file(path: Path, *key: str | int) -> Path:
         full = base / path
@@ -193,7 +198,9 @@ def _resolve_paths(
             videos = find_episode_files(base, episode.path)
             if not videos:
                 location = format_location(source, lines, (*key, "path"))
-                problems.append(f"{location}: no file {base / episode.path}")
+                waits = is_glob(episode.path) and _glob_folder(base, episode.path).is_dir()
+                missing = unmatched if waits else problems
+                missing.append(f"{location}: no file {base / episode.path}")
             for video in videos:
                 subtitles = find_sidecar_subtitles(video, show.language or language)
                 update = {"path": video, "subtitles": subtitles, **declared}
@@ -204,6 +211,8 @@ def _resolve_paths(
         shows.append(
             show.model_copy(update={"characters": characters, "episodes": tuple(episodes)})
         )
+    if not any(show.episodes for show in shows):
+        problems += unmatched
     if problems:
         raise BadInput("; ".join(problems), fix="Correct the paths or put the files there.")
     return Library(shows=tuple(shows))
@@ -219,6 +228,22 @@ def declared_videos(path: Path) -> frozenset[Path]:
     base = path.resolve().parent
     paths = (episode.path for show in parse_library(path).shows for episode in show.episodes)
     return frozenset(base / video for video in paths if not is_glob(video))
+
+
+def _glob_folder(base: Path, pattern: Path) -> Path:
+    """Return the folder that a glob pattern starts from: its part before the first wildcard."""
+    return base.joinpath(*takewhile(lambda part: not is_glob(Path(part)), pattern.parts[:-1]))
+
+
+def unmatched_patterns(path: Path) -> list[str]:
+    """Describe the glob patterns of ``library.yaml`` that match no file, by show."""
+    base = path.resolve().parent
+    return [
+        f"show {show.id}: no file matches {episode.path}"
+        for show in parse_library(path).shows
+        for episode in show.episodes
+        if is_glob(episode.path) and not find_episode_files(base, episode.path)
+    ]
 
 
 SIDECAR_EXTENSIONS = (".srt", ".vtt", ".ass", ".ssa", ".yaml", ".yml")

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mimix_core.domain import ids
-from mimix_core.domain.library import Episode, Library, Show, declared_videos, load_library
+from mimix_core.domain.library import (
+    Episode,
+    Library,
+    Show,
+    declared_videos,
+    load_library,
+    unmatched_patterns,
+)
 from mimix_core.engine.artifacts import FileRef
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
@@ -75,7 +82,7 @@ def open_workspace(config: Config) -> Workspace:
     store = Store(config.workspace / "store")
     store.root.mkdir(parents=True, exist_ok=True)
     episodes: list[SourceEpisode] = []
-    notices: list[str] = []
+    notices = [f"{problem}: left out" for problem in unmatched_patterns(config.library)]
     for show in library.shows:
         for episode in show.episodes:
             problem = _source_problem(episode.path)

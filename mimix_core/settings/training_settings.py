@@ -179,6 +179,12 @@ class LoraSettings(FrozenModel):
     validation_interval: int = Field(
         50, ge=1, description="Optimizer steps between two validations."
     )
+    validation_samples: int | None = Field(
+        64,
+        ge=1,
+        description="Maximum number of held-out samples per validation, chosen by seed, the shows "
+        "in turn. Empty: all, which can take longer than the training.",
+    )
     validation_quantiles: int = Field(
         9, ge=1, description="Number of fixed noise levels per validation sample."
     )

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimix_core.settings import LoraSettings
-from mimix_core.training.worker_messages import PreviewConfig
+from mimix_core.training.worker_messages import PreviewConfig, TrainingStopped
 
 if TYPE_CHECKING:
     import torch
 
+    from mimix_core.training.distributed import DistributedContext
+
 PREVIEW_FOLDER = "previews"
-# Key of the negative prompt, which is empty, as by default in Wan's own pipeline.
+# Key of the negative prompt.
 _NEGATIVE = "negative"
-_MAX_TOKENS = 512
 
 
 def embed_preview_prompts(
-    path: Path, prompts: Sequence[str], backbone: str, tokenizer: Path, text_encoder: Path
-) -> None:
+    path: Path,
+    prompts: Sequence[str],
+    negative_prompt: str,
+    backbone: str,
+    tokenizer: Path,
+    text_encoder: Path,
+) -> str:
     """Embed these prompts on the CPU and write the file ``PreviewConfig.prompts``.
 
-    They are few, and training needs the GPUs' memory.
+    They are few, and training needs the GPUs' memory. Returns which are too long for the text
+    encoder and were truncated; empty if none is.
     """
     import torch
 
@@ -33,14 +40,26 @@ def embed_preview_prompts(
 
     interface = model_registry.load_interface(model_registry.get_backbone(backbone))
     encoder = interface.load_text_encoder(text_encoder, torch.device("cpu"))
-    ids = interface.tokenize(interface.load_tokenizer(tokenizer), ["", *prompts])
+    texts = [negative_prompt, *prompts]
+    ids = interface.tokenize(interface.load_tokenizer(tokenizer), texts)
     # Not batched: an embedding's last bits depend on the other texts in a batch.
     embedded = [
-        interface.embed_tokens(encoder, [text_embeddings.truncate_tokens(tokens, _MAX_TOKENS)])[0]
-        for tokens in ids
+        text_embeddings.check_finite_embedding(
+            interface.embed_tokens(
+                encoder, [text_embeddings.truncate_tokens(tokens, text_embeddings.TEXT_TOKENS)]
+            )[0],
+            text,
+        )
+        for text, tokens in zip(texts, ids, strict=True)
     ]
     names = [_NEGATIVE, *(str(number) for number in range(len(prompts)))]
     safetensors_io.write_tensors(path, dict(zip(names, embedded, strict=True)))
+    labels = ["samples.negative_prompt"]
+    labels += [f"lora.preview_prompts[{number}]" for number in range(len(prompts))]
+    lengths = [len(tokens) for tokens in ids]
+    return text_embeddings.describe_truncated(
+        zip(labels, lengths, strict=True), text_embeddings.TEXT_TOKENS
+    )
 
 
 def preview_path(step: int, number: int) -> str:
@@ -66,7 +85,9 @@ def build_preview_pipeline(transformer: Any, preview: PreviewConfig, device: tor
         tokenizer=None,
         text_encoder=None,
         vae=model_registry.load_interface(backbone).load_vae(preview.vae, device, "fp32"),
-        scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(preview.scheduler),
+        scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(
+            preview.scheduler, flow_shift=preview.shift
+        ),
         transformer=transformer,
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -80,15 +101,21 @@ def write_previews(
     folder: Path,
     step: int,
     *,
-    rank: int,
-    world_size: int,
+    context: DistributedContext,
+    stop_requested: Callable[[], bool],
 ) -> None:
     """Generate and write this process's share of the videos; a collective call.
 
     Exceptions of generation propagate: a failing preview ends the training, at the first step with
-    previews.
+    previews. Raises TrainingStopped after a denoising step, in all processes after the same one.
     """
+    from mimix_core.training.distributed import any_rank
     from mimix_core.wan import flow_matching, safetensors_io, videos_stage
+
+    def callback(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> Any:
+        if any_rank(stop_requested(), context):
+            raise TrainingStopped(f"in the previews, {index + 1} denoising steps of a video done")
+        return tensors
 
     device = pipeline.vae.device
     text_1LD = {
@@ -97,8 +124,8 @@ def write_previews(
     }
     count = len(settings.preview_prompts)
     with _eval_mode(pipeline.transformer):
-        for turn in range(math.ceil(count / world_size)):
-            number = turn * world_size + rank
+        for turn in range(math.ceil(count / context.world_size)):
+            number = turn * context.world_size + context.rank
             # With ZeRO 3 a forward pass needs all processes; spare ones repeat the last prompt.
             frames_THWC = videos_stage.generate_video(
                 pipeline,
@@ -110,6 +137,7 @@ def write_previews(
                 num_frames=settings.preview_num_frames,
                 num_inference_steps=settings.preview_num_inference_steps,
                 guidance_scale=settings.preview_guidance_scale,
+                callback_on_step_end=callback,
             )
             if number < count:
                 path = folder / preview_path(step, number)

@@ -21,7 +21,7 @@ import math
 import shutil
 import statistics
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -147,15 +147,20 @@ class RunLogger:
             self._track(step, scalars)
         return self._progress_text(step, result.train_loss)
 
-    def validate(self, step: int) -> float | None:
+    def validate(
+        self, step: int, stop_requested: Callable[[], bool] = validation.never_stop
+    ) -> float | None:
         """Compute and log the mean held-out loss after ``step`` steps; None without held-out data.
 
-        A collective call. Raises StageFailed for a non-finite loss.
+        A collective call. Raises StageFailed for a non-finite loss, and TrainingStopped within one
+        forward pass of a request to stop.
         """
         if not self.job.val or step in self.held_out_losses:
             return self.held_out_losses.get(step)
         settings, context = self.job.settings, self.context
-        loss_SQ = validation.validation_losses(self.transformer, self.job.val, settings, context)
+        loss_SQ = validation.validation_losses(
+            self.transformer, self.job.val, settings, context, stop_requested
+        )
         if not torch.isfinite(loss_SQ).all():
             raise StageFailed(f"non-finite held-out loss (NaN or Inf) after {step} steps")
         self.held_out_losses[step] = float(loss_SQ.mean())
@@ -184,10 +189,13 @@ class RunLogger:
             )
         return self.held_out_losses[step]
 
-    def write_preview(self, step: int) -> None:
+    def write_preview(
+        self, step: int, stop_requested: Callable[[], bool] = validation.never_stop
+    ) -> None:
         """Generate videos of the preview prompts with the current adapter; a collective call.
 
-        After 0 steps they show the bare backbone. Steps with logged previews are skipped.
+        After 0 steps they show the bare backbone. Steps with logged previews are skipped. Raises
+        TrainingStopped within one denoising step of a request to stop.
         """
         preview, context, settings = self.job.preview, self.context, self.job.settings
         if preview is None or step in self.previewed_steps:
@@ -203,8 +211,8 @@ class RunLogger:
             settings,
             folder,
             step,
-            rank=context.rank,
-            world_size=context.world_size,
+            context=context,
+            stop_requested=stop_requested,
         )
         self.previewed_steps.add(step)
         if context.world_size > 1:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from mimix_core import tables
+from mimix_core.domain.splits import hash_uniform
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
@@ -23,6 +26,7 @@ from mimix_core.tables import (
     LatentRow,
     Reason,
     Row,
+    Status,
     Table,
 )
 from mimix_core.training import previews, trackers
@@ -31,6 +35,7 @@ from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, Trai
 from mimix_core.wan import model_registry
 from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
 from mimix_core.wan.tensor_shards import tensor_ref
+from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE
 
 TensorRow = TypeVar("TensorRow", LatentRow, EmbeddingRow)
 
@@ -47,12 +52,18 @@ _EXECUTION_SETTINGS: dict[str, int] = {
 
 
 class PreviewComponents(FrozenModel):
-    """The backbone's other components, needed for previews only."""
+    """The backbone's other components, and what previews have in common with samples.
+
+    ``negative_prompt`` and ``shift``: those of ``SampleSettings``, so that a preview shows what the
+    adapter will generate.
+    """
 
     vae: FileRef
     text_encoder: FileRef
     tokenizer: FileRef
     scheduler: FileRef
+    negative_prompt: str
+    shift: float
 
 
 class LoraInputs(FrozenModel):
@@ -95,9 +106,35 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
     """
     trackers.check_trackers(settings.trackers)
     plan = plan_training(inputs, settings, out)
-    job = plan.job.model_copy(update={"preview": _prepare_preview(inputs, settings, out)})
+    preview, truncated = _prepare_preview(inputs, settings, out)
+    job = plan.job.model_copy(update={"preview": preview})
     finished = run_job(job, out / PROCESS_LOG, progress.report_progress)
-    return StageReport(rows=plan.rows, rows_in=len(plan.rows), notes=finished.notes)
+    notes = dict(finished.notes)
+    held_out = sum(row["split"] == "val" and row["status"] == Status.OK for row in plan.rows)
+    if len(job.val) < held_out:
+        notes["held_out_samples"] = f"{len(job.val)} of {held_out}"
+    if truncated:
+        notes[PROMPTS_CUT_NOTE] = truncated
+    return StageReport(rows=plan.rows, rows_in=len(plan.rows), notes=notes)
+
+
+def select_validation_samples(
+    samples: Sequence[TrainingSample], limit: int | None, seed: int
+) -> list[TrainingSample]:
+    """Select at most ``limit`` samples to validate on, the shows in turn, in the given order.
+
+    The choice depends on the seed and the samples' ids alone, and that of a smaller limit is part
+    of that of a larger one.
+    """
+    if limit is None or len(samples) <= limit:
+        return list(samples)
+    turns: Counter[str] = Counter()
+    ranked = []
+    for sample in sorted(samples, key=lambda s: hash_uniform(seed, "validation", s.sample_id)):
+        ranked.append((turns[sample.show], sample.show, sample.sample_id))
+        turns[sample.show] += 1
+    chosen = {sample_id for _, _, sample_id in sorted(ranked)[:limit]}
+    return [sample for sample in samples if sample.sample_id in chosen]
 
 
 def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> TrainingPlan:
@@ -125,7 +162,9 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
         settings=settings,
         transformer=inputs.transformer.path,
         train=tuple(samples["train"]),
-        val=tuple(samples["val"]),
+        val=tuple(
+            select_validation_samples(samples["val"], settings.validation_samples, settings.seed)
+        ),
         out=out,
         log_folder=None if folder is None else folder / LOG_FOLDER,
         adapter_metadata=_adapter_metadata(inputs, settings, samples["train"]),
@@ -134,10 +173,15 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
     return TrainingPlan(job, tuple(rows))
 
 
-def _prepare_preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> PreviewConfig | None:
-    """Embed the preview prompts and return the inputs of previews; None if disabled."""
+def _prepare_preview(
+    inputs: LoraInputs, settings: LoraSettings, out: Path
+) -> tuple[PreviewConfig | None, str]:
+    """Embed the preview prompts and return the inputs of previews; None if disabled.
+
+    Also returns which prompts were truncated.
+    """
     if settings.preview_interval is None:
-        return None
+        return None, ""
     components = inputs.preview
     if components is None:
         raise BadInput(
@@ -150,19 +194,22 @@ def _prepare_preview(inputs: LoraInputs, settings: LoraSettings, out: Path) -> P
     prompts.parent.mkdir()
     set_num_threads(settings.threads)
     progress.report_progress(0, 1, "embedding the prompts of the previews")
-    previews.embed_preview_prompts(
+    truncated = previews.embed_preview_prompts(
         prompts,
         settings.preview_prompts,
+        components.negative_prompt,
         inputs.backbone_name,
         components.tokenizer.path,
         components.text_encoder.path,
     )
-    return PreviewConfig(
+    config = PreviewConfig(
         backbone=inputs.backbone_name,
         prompts=prompts,
         vae=components.vae.path,
         scheduler=components.scheduler.path,
+        shift=components.shift,
     )
+    return config, truncated
 
 
 def _adapter_metadata(
@@ -232,7 +279,7 @@ STAGE = Stage(
     phase=Phase.TRAINING,
     upstream=("dataset", "latents", "embeddings", "backbone"),
     resources=frozenset({Resource.CPU, Resource.GPU}),
-    version=2,
+    version=3,
     inputs=LoraInputs,
     settings=LoraSettings,
     table=LORA,

@@ -29,6 +29,7 @@ from mimix_core.training.ema import EmaWeights
 from mimix_core.training.launcher import TERMINATION_GRACE_SECONDS
 from mimix_core.training.run_logger import RunLogger
 from mimix_core.training.sample_schedule import BatchItem
+from mimix_core.training.validation import never_stop
 from mimix_core.training.worker_messages import (
     FinishedMessage,
     ProgressMessage,
@@ -72,9 +73,21 @@ def train(
         start_step = resumed.step if resumed else 0
         engine, ema_weights = _prepare(job, context, resumed)
         logger = RunLogger.start(job, context, engine.transformer, steps, start_step)
-        if start_step == 0:
-            logger.validate(0)
-            logger.write_preview(0)
+
+        def evaluate(step: int) -> None:
+            """Validate and write previews where they are due and not logged yet."""
+            try:
+                if step in (0, steps) or step % settings.validation_interval == 0:
+                    logger.validate(step, stop_requested)
+                interval = settings.preview_interval
+                if interval and (step in (0, steps) or step % interval == 0):
+                    logger.write_preview(step, stop_requested)
+            except TrainingStopped:
+                _save_checkpoint(job, context, engine, ema_weights, step)
+                raise
+
+        # After a stop in the middle of a validation or of previews, those of the resumed step.
+        evaluate(start_step)
         loader = PrefetchLoader(
             micro_batch_schedule(job.train, range(start_step, steps), settings, context.rank),
             settings,
@@ -101,12 +114,7 @@ def train(
             if ema_weights is not None:
                 ema_weights.update(deepspeed_engine.adapter_weights(engine), done)
             note = logger.log_step(done, result, time.monotonic() - started)
-            if done % settings.validation_interval == 0 or done == steps:
-                logger.validate(done)
-            if settings.preview_interval and (
-                done % settings.preview_interval == 0 or done == steps
-            ):
-                logger.write_preview(done)
+            evaluate(done)
             if done % settings.checkpoint_interval == 0 and done < steps:
                 _save_checkpoint(job, context, engine, ema_weights, done)
             send(ProgressMessage(done=done, total=steps, note=note))
@@ -182,11 +190,6 @@ def warmup_learning_rate(step: int, settings: LoraSettings) -> float:
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     return settings.learning_rate
-
-
-def never_stop() -> bool:
-    """Never request a stop."""
-    return False
 
 
 def optimizer_step(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,11 +11,16 @@ import torch.distributed
 
 from mimix_core.settings import LoraSettings
 from mimix_core.training.sample_schedule import load_sample
-from mimix_core.training.worker_messages import TrainingSample
+from mimix_core.training.worker_messages import TrainingSample, TrainingStopped
 from mimix_core.wan import flow_matching
 
 if TYPE_CHECKING:
     from mimix_core.training.distributed import DistributedContext
+
+
+def never_stop() -> bool:
+    """Never request a stop."""
+    return False
 
 
 @torch.no_grad()
@@ -24,11 +29,15 @@ def validation_losses(
     samples: Sequence[TrainingSample],
     settings: LoraSettings,
     context: DistributedContext,
+    stop_requested: Callable[[], bool] = never_stop,
 ) -> torch.Tensor:
     """Compute loss_SQ (fp64, CPU): each sample's loss at each of ``validation_quantiles`` levels.
 
-    The samples are distributed over the processes; every process gets the complete result.
+    The samples are distributed over the processes; every process gets the complete result. Raises
+    TrainingStopped before a forward pass, in all processes at the same one.
     """
+    from mimix_core.training.distributed import any_rank
+
     sigmas = flow_matching.validation_sigmas(settings.validation_quantiles, settings.shift)
     loss_SQ = torch.zeros(len(samples), len(sigmas), dtype=torch.float64, device=context.device)
     transformer.eval()
@@ -44,6 +53,11 @@ def validation_losses(
         noise_1CTHW = noise_CTHW[None].to(context.device)
         text_1LD = flow_matching.pad_embeddings([text_LD]).to(context.device)
         for level, sigma in enumerate(sigmas):
+            if any_rank(stop_requested(), context):
+                transformer.train()
+                raise TrainingStopped(
+                    f"in a validation, {round_index * len(sigmas) + level} passes done"
+                )
             loss_1 = flow_matching.velocity_losses(
                 transformer,
                 latents_1CTHW,

@@ -37,12 +37,14 @@ class PreviewConfig(FrozenModel):
     """The inputs for generating videos of ``LoraSettings.preview_prompts``.
 
     ``prompts``: safetensors file with a text_LD per prompt, named by its number, and ``negative``.
+    ``shift``: timestep shift of the scheduler.
     """
 
     backbone: str
     prompts: Path
     vae: Path
     scheduler: Path
+    shift: float
 
 
 class TrainingJob(FrozenModel):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
 
 from mimix_core import __version__
 from mimix_core.engine.artifacts import FrozenModel
@@ -12,22 +14,30 @@ CAPTION_GRAMMAR = "[Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]"
 """Syntax in which a prompt names characters and style, as in training (paper, section 3.1)."""
 
 
+MAX_RANK = 16384
+"""More than the width of any layer: no adapter has such a rank."""
+
+MAX_NAMES = 10_000
+
+ShortText = Annotated[str, StringConstraints(max_length=1000)]
+
+
 class AdapterMetadata(FrozenModel):
     """Provenance of an adapter, stored in its file.
 
     ``settings``: the training settings that affect the result.
     """
 
-    mimix: str = __version__
-    base: str
-    base_sha256: str
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-    grammar: str = CAPTION_GRAMMAR
-    characters: tuple[str, ...]
-    styles: tuple[str, ...]
-    dataset_sha256: str
+    mimix: ShortText = __version__
+    base: ShortText
+    base_sha256: ShortText
+    rank: int = Field(ge=1, le=MAX_RANK)
+    alpha: float = Field(gt=0, le=1e6, allow_inf_nan=False)
+    targets: tuple[ShortText, ...] = Field(max_length=MAX_NAMES)
+    grammar: ShortText = CAPTION_GRAMMAR
+    characters: tuple[ShortText, ...] = Field(max_length=MAX_NAMES)
+    styles: tuple[ShortText, ...] = Field(max_length=MAX_NAMES)
+    dataset_sha256: ShortText
     settings: dict[str, Any]
     weights: Literal["trained", "ema"] = "trained"
 

@@ -7,10 +7,8 @@ invalidate latents.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from mimix_core import tables
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef, file_ref
@@ -20,9 +18,23 @@ from mimix_core.errors import BadInput, MissingModel
 from mimix_core.settings import BackboneSettings
 from mimix_core.tables import BACKBONE, CAPTIONS, Row
 from mimix_core.wan import model_registry
-from mimix_core.wan.model_registry import Backbone, NetworkSpec
+from mimix_core.wan.model_folder import (
+    COMPONENTS,
+    NETWORKS,
+    check_backbone_folder,
+    check_finite_weights,
+)
 
-COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
+__all__ = [
+    "COMPONENTS",
+    "STAGE",
+    "BackboneInputs",
+    "check_backbone_folder",
+    "load_components",
+    "resolve_weights_folder",
+    "run",
+]
+
 # The pipeline folder of a backbone that this stage builds, relative to its table.
 _BUILT = "pipeline"
 
@@ -76,7 +88,10 @@ def load_components(ref: TableRef, weights: FileRef | None) -> dict[str, FileRef
 
 
 def run(inputs: BackboneInputs, settings: BackboneSettings, out: Path) -> StageReport:
-    """Build the random backbone below ``out``, or check and digest the published one."""
+    """Build the random backbone below ``out``, or check and digest the published one.
+
+    Raises BadInput for a folder of another model, an incomplete one, and weights with NaN or Inf.
+    """
     backbone = model_registry.get_backbone(settings.name)
     if backbone.hub_id is None:
         if inputs.weights is not None:
@@ -94,48 +109,11 @@ def run(inputs: BackboneInputs, settings: BackboneSettings, out: Path) -> StageR
         if inputs.weights is None:
             raise MissingModel(f"no folder of {backbone.name} is given", where="stage backbone")
         check_backbone_folder(inputs.weights.path, backbone)
+        for name in NETWORKS:
+            check_finite_weights(inputs.weights.path / name)
         base, prefix = inputs.weights.path, ""
     rows = [_component_row(base, prefix + name, name, backbone.name) for name in COMPONENTS]
     return StageReport(rows=rows, rows_in=len(COMPONENTS))
-
-
-def check_backbone_folder(folder: Path, backbone: Backbone) -> None:
-    """Raise BadInput unless ``folder`` holds a complete backbone in diffusers layout.
-
-    The configuration of each network is compared with its entry in ``model_registry``.
-    """
-    fix = f"Download it again with `hf download {backbone.hub_id} --local-dir {folder}`."
-    for part in ("model_index.json", *COMPONENTS):
-        if not (folder / part).exists():
-            raise BadInput(f"{part} is missing", where=str(folder), fix=fix)
-    for name, network in (
-        ("transformer", backbone.transformer),
-        ("vae", backbone.vae),
-        ("text_encoder", backbone.text_encoder),
-    ):
-        config = _read_json(folder / name / "config.json", fix)
-        differences = _config_differences(config, network)
-        if differences:
-            raise BadInput(
-                f"this {name} is not that of {backbone.name}: {'; '.join(differences)}",
-                where=str(folder / name / "config.json"),
-                fix="Set backbone.name to the model in this folder, or backbone.path to the folder "
-                f"of {backbone.name}.",
-            )
-
-
-def _config_differences(config: Mapping[str, Any], network: NetworkSpec) -> list[str]:
-    """Describe where a folder's config differs from the registry's entry."""
-    # diffusers writes the first key, transformers the second.
-    class_name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
-    differences = []
-    if class_name != network.class_name:
-        differences.append(f"its class is {class_name}, not {network.class_name}")
-    for key, value in network.config.items():
-        expected = list(value) if isinstance(value, tuple) else value
-        if config.get(key) != expected:
-            differences.append(f"{key} is {config.get(key)}, not {expected}")
-    return differences
 
 
 def _captions(refs: tuple[TableRef, ...]) -> list[str]:
@@ -147,12 +125,6 @@ def _component_row(base: Path, folder: str, component: str, backbone: str) -> Ro
     from mimix_core.wan.safetensors_io import count_parameters
 
     weights = sorted((base / folder).glob("*.safetensors"))
-    if component in ("text_encoder", "transformer", "vae") and not weights:
-        raise BadInput(
-            "no safetensors file",
-            where=str(base / folder),
-            fix="Only safetensors weights are supported; download the model in this format.",
-        )
     return tables.ok(
         component=component,
         backbone=backbone,
@@ -160,15 +132,6 @@ def _component_row(base: Path, folder: str, component: str, backbone: str) -> Ro
         sha256=file_ref(base / folder).sha256,
         parameters=sum(count_parameters(path) for path in weights),
     )
-
-
-def _read_json(path: Path, fix: str) -> Mapping[str, Any]:
-    try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot be read as JSON: {error}", where=str(path), fix=fix) from error
-    assert isinstance(config, dict)
-    return config
 
 
 def _size(folder: Path) -> int:
@@ -182,7 +145,7 @@ STAGE = Stage(
     row_noun="model components",
     phase=Phase.TRAINING,
     upstream=("captions", "recaptions"),
-    version=1,
+    version=2,
     inputs=BackboneInputs,
     settings=BackboneSettings,
     table=BACKBONE,

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import torch
 
 from mimix_core.engine.torch_runtime import seeded_generator
+from mimix_core.wan.text_embeddings import TEXT_TOKENS
 
-TEXT_TOKENS = 512
 _VALIDATION = "validation"
 _TRAINING = "training"
 # Noise levels over which a loss weighting is averaged: the number of Wan's timesteps.

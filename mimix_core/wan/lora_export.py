@@ -20,11 +20,14 @@ from mimix_core.wan.lora_formats import (
     adapter_to_tensors,
     detect_layout,
 )
+from mimix_core.wan.safetensors_header import read_header
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 """The name that ``WanPipeline.load_lora_weights`` expects."""
 
 EMA_ADAPTER_FILE = "pytorch_lora_weights_ema.safetensors"
+
+_FIX = "Give an adapter that MiMix trained or exported."
 
 # Key of MiMix's metadata in the file's header.
 _METADATA_KEY = "mimix"
@@ -78,11 +81,29 @@ def write_adapter(
 
 
 def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:
-    """Read a MiMix adapter and its metadata in any layout. Raises BadInput for other files."""
+    """Read a MiMix adapter and its metadata in any layout.
+
+    Raises BadInput for other files, for weights with NaN or Inf, and for metadata that does not
+    belong to the weights.
+    """
     metadata, _ = read_metadata(path)
-    return adapter_from_tensors(
-        safetensors_io.read_tensors(path), metadata.alpha, str(path)
-    ), metadata
+    read_header(path, _FIX)
+    adapter = adapter_from_tensors(safetensors_io.read_tensors(path), metadata.alpha, str(path))
+    if (adapter.rank, adapter.alpha) != (metadata.rank, metadata.alpha):
+        raise BadInput(
+            f"its weights have rank {adapter.rank} and alpha {adapter.alpha:g}, but its metadata "
+            f"says rank {metadata.rank} and alpha {metadata.alpha:g}",
+            where=str(path),
+            fix=_FIX,
+        )
+    for layer, (down, up) in adapter.pairs.items():
+        if not bool(down.isfinite().all() and up.isfinite().all()):
+            raise BadInput(
+                f"the adapter contains non-finite values (NaN or Inf) in {layer}",
+                where=str(path),
+                fix="Train it again; docs/training.md describes what to check.",
+            )
+    return adapter, metadata
 
 
 def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:
@@ -90,7 +111,7 @@ def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:
 
     Raises BadInput for a file that MiMix did not write.
     """
-    fix = "Give an adapter that MiMix trained or exported."
+    fix = _FIX
     if not path.is_file():
         raise BadInput("the file does not exist", where=str(path), fix=fix)
     try:
@@ -105,9 +126,14 @@ def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:
     try:
         metadata = AdapterMetadata.model_validate_json(header[_METADATA_KEY])
     except ValidationError as error:
-        raise BadInput(
-            "its metadata is from another version of MiMix", where=str(path), fix=fix
-        ) from error
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        what = (
+            "its metadata is from another version of MiMix"
+            if first["type"] in ("missing", "extra_forbidden")
+            else f"its metadata cannot be used: {key}: {first['msg']}"
+        )
+        raise BadInput(what, where=str(path), fix=fix) from error
     return metadata, detect_layout(names, str(path))
 
 

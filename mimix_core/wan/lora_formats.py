@@ -80,6 +80,11 @@ class Adapter:
         return min(len(down) for down, _ in self.pairs.values())
 
     @property
+    def outside_blocks(self) -> list[str]:
+        """Return the layers that belong to no block."""
+        return [layer for layer in sorted(self.pairs) if not _split_layer(layer)[0]]
+
+    @property
     def targets(self) -> list[str]:
         """Return the layer names without block numbers."""
         return sorted({_split_layer(layer)[1] for layer in self.pairs})
@@ -90,11 +95,20 @@ def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, tor
 
     Without an alpha, ComfyUI and diffusers assume the rank; diffusers' reader of ComfyUI files
     rejects alpha outside the blocks. ComfyUI files therefore have alpha only where it differs from
-    the rank. Raises BadInput for a layer that Wan's own code does not have.
+    the rank. Raises BadInput for a layer that Wan's own code does not have, and for one outside the
+    blocks in kohya's layout, whose readers drop it.
     """
     import torch
 
     tensors = {}
+    outside = adapter.outside_blocks
+    if layout is AdapterLayout.KOHYA and outside:
+        raise BadInput(
+            f"{len(outside)} of {len(adapter.pairs)} layers are outside the blocks, where "
+            f"musubi-tuner adapts none and drops them: {', '.join(outside)}",
+            where="settings, key lora.target_modules",
+            fix="Export it for comfyui or diffusers, or train without these layers.",
+        )
     for layer, (down, up) in adapter.pairs.items():
         name = PREFIX[layout] + _layout_name(layer, layout)
         first, second = ("lora_A", "lora_B") if layout is AdapterLayout.DIFFUSERS else _DOWN_UP

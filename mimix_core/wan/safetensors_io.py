@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,13 +90,7 @@ def count_parameters(path: Path) -> int:
     """Count the parameters in a safetensors file; reads its header only."""
     with path.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    total = 0
-    for entry in _entries(header).values():
-        count = 1
-        for length in entry["shape"]:
-            count *= length
-        total += count
-    return total
+    return sum(math.prod(entry["shape"]) for entry in _entries(header).values())
 
 
 def _parse(blob: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ the output is stored without padding and later padded with zeros to 512.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
+from mimix_core.errors import BadInput
 from mimix_core.settings import EmbeddingSettings
 from mimix_core.tables import CAPTIONS, EMBEDDINGS, CaptionRow, Reason, Row
 from mimix_core.wan import model_registry, tensor_shards
@@ -44,8 +45,8 @@ class EmbeddingInputs(FrozenModel):
 def run(inputs: EmbeddingInputs, settings: EmbeddingSettings, out: Path) -> StageReport:
     """Embed the variant of every usable caption; equal texts share one tensor.
 
-    Notes: the number of captions that were truncated to ``max_tokens``. Raises Transient when the
-    device is out of memory.
+    Notes: the number of captions that were truncated to ``max_tokens``. Raises BadInput for a text
+    encoder that gives NaN or Inf, and Transient when the device is out of memory.
     """
     interface = model_registry.load_interface(model_registry.get_backbone(inputs.backbone_name))
     captions = list(tables.usable(tables.read(inputs.captions.path, CAPTIONS)))
@@ -162,7 +163,7 @@ def _embed_batches(
     for batch in batches:
         embedded = interface.embed_tokens(encoder, [ids[text] for text in batch])
         for text, text_LD in zip(batch, embedded, strict=True):
-            yield _key(text), results.put(_key(text), text_LD)
+            yield _key(text), results.put(_key(text), check_finite_embedding(text_LD, text))
 
 
 def _key(text: str) -> str:
@@ -182,10 +183,64 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_text_encoder(folder: Path, device: torch.device) -> Any:
-    """Load the text encoder (``UMT5EncoderModel``) in the dtype of its stored weights."""
+    """Load the text encoder (``UMT5EncoderModel``) in the dtype of its stored weights.
+
+    Raises BadInput if its two names of the token table do not mean one table.
+    """
     from transformers import UMT5EncoderModel
 
-    return UMT5EncoderModel.from_pretrained(folder, dtype="auto").eval().to(device)
+    encoder = UMT5EncoderModel.from_pretrained(folder, dtype="auto").eval()
+    check_tied_tables(encoder, str(folder))
+    return encoder.to(device)
+
+
+def check_tied_tables(encoder: Any, where: str) -> None:
+    """Raise BadInput unless the encoder reads tokens from the table that its file stores.
+
+    UMT5 has one table under two names, of which a file stores only one. transformers 5.0 to 5.2
+    fill the other with random values: every embedding is then garbage.
+    """
+    import torch
+    import transformers
+
+    stored, used = encoder.shared.weight, encoder.encoder.embed_tokens.weight
+    if stored.data_ptr() != used.data_ptr() and not torch.equal(stored, used):
+        raise BadInput(
+            "the text encoder was loaded with two different token tables (shared and "
+            f"encoder.embed_tokens) by transformers {transformers.__version__}",
+            where=where,
+            fix="Install transformers 5.3 or newer, or download the model again.",
+        )
+
+
+def check_finite_embedding(text_LD: torch.Tensor, text: str) -> torch.Tensor:
+    """Return the embedding of a text. Raises BadInput if it contains NaN or Inf."""
+    if not bool(text_LD.isfinite().all()):
+        raise BadInput(
+            f"the text encoder gives non-finite values (NaN or Inf) for {shorten_text(text)!r}",
+            where="settings, key backbone.path, folder text_encoder",
+            fix="Download the model again; in fp16 its values overflow, so use bf16 or fp32.",
+        )
+    return text_LD
+
+
+TEXT_TOKENS = 512
+"""Maximum tokens of a text, as in Wan."""
+
+PROMPTS_CUT_NOTE = "prompts_cut"
+"""Note of a stage's record: which prompts were truncated, and how long they are."""
+
+
+def describe_truncated(lengths: Iterable[tuple[str, int]], limit: int) -> str:
+    """Describe the texts that are longer than ``limit`` tokens, by name; empty if none is."""
+    too_long = [f"{name} ({length} tokens)" for name, length in lengths if length > limit]
+    more = f" and {len(too_long) - 10} more" if len(too_long) > 10 else ""
+    return ", ".join(too_long[:10]) + more
+
+
+def shorten_text(text: str, characters: int = 60) -> str:
+    """Shorten a text for a message."""
+    return text if len(text) <= characters else f"{text[: characters - 3]}..."
 
 
 def tokenize_captions(tokenizer: Any, captions: Sequence[str]) -> list[list[int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,7 @@ from mimix_core.wan.generation.partial_videos import PartialVideos
 from mimix_core.wan.generation.provenance import VideoProvenance, write_video
 from mimix_core.wan.generation.video_generator import ComponentFolders
 from mimix_core.wan.samples_stage import VIDEO_FOLDER
+from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE, TEXT_TOKENS, describe_truncated
 
 __all__ = ["STAGE", "VideoInputs", "generate_video", "run", "video_provenance", "write_video"]
 
@@ -66,6 +68,7 @@ class VideoInputs(FrozenModel):
 def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport:
     """Generate a video for every prompt; a prompt that fails becomes a failed row.
 
+    Notes: the prompts that were truncated to the length of the text encoder, if any.
     Runtime stats: the numbers of videos generated and found, the seconds per video and for loading,
     and the execution choices for this machine. Raises BadInput, before any model is loaded, for a
     size that the backbone does not support and for an adapter of another base model; Transient
@@ -85,7 +88,13 @@ def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport
         if len(unit.done) < len(provenance):
             unit.generate(adapter)
         rows = [_video_row(unit, prompt, out) for prompt in inputs.prompts]
-    return StageReport(rows=rows, rows_in=len(inputs.prompts), runtime_stats=unit.runtime_stats)
+    truncated = _describe_truncated_prompts(inputs, provenance)
+    return StageReport(
+        rows=rows,
+        rows_in=len(inputs.prompts),
+        notes={PROMPTS_CUT_NOTE: truncated} if truncated else {},
+        runtime_stats=unit.runtime_stats,
+    )
 
 
 def video_provenance(
@@ -122,6 +131,19 @@ def generate_video(pipeline: Any, seed: int, **call: Any) -> NDArray[np.uint8]:
     from mimix_core.wan.generation import sampling
 
     return sampling.decode_latents(pipeline.vae, sampling.denoise(pipeline, seed, **call))
+
+
+def _describe_truncated_prompts(
+    inputs: VideoInputs, provenance: Mapping[str, VideoProvenance]
+) -> str:
+    """Describe which prompts the text encoder cannot read completely; empty if none."""
+    interface = model_registry.load_interface(model_registry.get_backbone(inputs.backbone_name))
+    texts = {prompt_id: made.prompt for prompt_id, made in provenance.items()}
+    for made in provenance.values():
+        texts["samples.negative_prompt"] = made.negative_prompt
+    tokenizer = interface.load_tokenizer(inputs.tokenizer.path)
+    ids = interface.tokenize(tokenizer, list(texts.values()))
+    return describe_truncated(zip(texts, map(len, ids), strict=True), TEXT_TOKENS)
 
 
 def _load_adapter(inputs: VideoInputs) -> tuple[Adapter, str]:

@@ -207,3 +207,21 @@ def test_settings_paths_are_relative_to_the_file(folder: Path) -> None:
     path.write_text("library: elsewhere.yaml\n")
     with pytest.raises(BadInput, match="line 1, key library"):
         load_config(path)
+
+
+def test_a_show_without_videos_yet_does_not_stop_the_others(folder: Path) -> None:
+    (folder / "soon").mkdir()
+    show = GOOD.replace("{path: bean.mp4, subtitles: bean.srt}", "path: soon/*.mp4")
+    write(folder, show)
+    (folder / "mimix.yaml").write_text("library: library.yaml\n")
+    work = open_workspace(load_config(folder / "mimix.yaml"))
+    assert {episode.show.id for episode in work.episodes} == {"tom-and-jerry"}
+    assert work.notices == ("show mr-bean: no file matches soon/*.mp4: left out",)
+    # For a folder that does not exist, and without any episode at all, it is an error.
+    write(folder, show.replace("soon", "sooon"))
+    with pytest.raises(BadInput, match=r"no file .*sooon"):
+        open_workspace(load_config(folder / "mimix.yaml"))
+    for video in (folder / "episodes").iterdir():
+        video.unlink()
+    with pytest.raises(BadInput, match=r"no file .*soon"):
+        load_library(write(folder, show))

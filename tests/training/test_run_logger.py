@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +22,12 @@ from mimix_core.settings import LoraSettings
 from mimix_core.training import previews, stage, trackers, validation
 from mimix_core.training.distributed import DistributedContext
 from mimix_core.training.run_logger import LOG_FILE, SPEED_FILE, RunLogger
-from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
+from mimix_core.training.worker_messages import (
+    PreviewConfig,
+    TrainingJob,
+    TrainingSample,
+    TrainingStopped,
+)
 from mimix_core.wan import flow_matching, lora, videos_stage
 from mimix_core.wan.tensor_shards import TensorRef
 from tests.training.factories import CARD, NAME, SETTINGS, WIDE, stage_inputs, write_samples
@@ -29,6 +35,7 @@ from tests.training.factories import CARD, NAME, SETTINGS, WIDE, stage_inputs, w
 pytestmark = pytest.mark.slow
 
 HERE = DistributedContext(0, 1, torch.device("cpu"), torch.float32)
+NEGATIVE = "blurred, grey"
 PROMPTS = ("[Character: Bunny], smiles. [scene-style:cartoon]", "Bunny sleeps")
 PREVIEWED = LoraSettings(
     **SETTINGS.model_dump(exclude={"preview_interval", "preview_prompts"})
@@ -259,16 +266,19 @@ def test_a_non_finite_held_out_loss_ends_the_run(
 def preview(transformer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> PreviewConfig:
     base = transformer_folder.parent
     path = tmp_path_factory.mktemp("prompts") / "prompts.safetensors"
-    previews.embed_preview_prompts(path, PROMPTS, NAME, base / "tokenizer", base / "text_encoder")
+    told = previews.embed_preview_prompts(
+        path, PROMPTS, NEGATIVE, NAME, base / "tokenizer", base / "text_encoder"
+    )
+    assert told == ""
     return PreviewConfig(
-        backbone=NAME, prompts=path, vae=base / "vae", scheduler=base / "scheduler"
+        backbone=NAME, prompts=path, vae=base / "vae", scheduler=base / "scheduler", shift=3.0
     )
 
 
 def test_a_preview_matches_the_pipelines_video(
     tmp_path: Path, transformer, preview: PreviewConfig, transformer_folder: Path
 ) -> None:
-    from diffusers import WanPipeline
+    from diffusers import UniPCMultistepScheduler, WanPipeline
 
     state = torch.get_rng_state()
     watch = RunLogger.start(
@@ -279,12 +289,19 @@ def test_a_preview_matches_the_pipelines_video(
     assert transformer.training
     # The adapter is new, so it is silent: the bare backbone gives the same videos.
     pipeline = WanPipeline.from_pretrained(transformer_folder.parent)
-    for number, prompt in enumerate(PROMPTS):
+    # Shift and negative prompt are those of the samples, not those of the scheduler's file.
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(
+        pipeline.scheduler.config, flow_shift=3.0
+    )
+    own_shift = WanPipeline.from_pretrained(transformer_folder.parent)
+
+    def distance(made: Path, number: int, pipeline: WanPipeline, negative: str) -> float:
         expected = tmp_path / "expected.mp4"
         frames_THWC = videos_stage.generate_video(
             pipeline,
             previews.preview_seed(PREVIEWED, number),
-            prompt=prompt,
+            prompt=PROMPTS[number],
+            negative_prompt=negative,
             width=32,
             height=32,
             num_frames=5,
@@ -292,11 +309,16 @@ def test_a_preview_matches_the_pipelines_video(
             guidance_scale=5.0,
         )
         videos_stage.write_video(expected, frames_THWC)
+        return float(np.abs(read_rgb(made).astype(int) - read_rgb(expected)).mean())
+
+    for number in range(len(PROMPTS)):
         made = tmp_path / "journal" / previews.preview_path(0, number)
-        # A value or two of thousands falls on the other side of a half: the text was padded.
-        apart = np.abs(read_rgb(made).astype(int) - read_rgb(expected))
-        assert apart.max() <= 2
-        assert apart.mean() < 0.05
+        # A value or two of thousands falls on the other side of a half, and the codec follows: the
+        # text was padded.
+        apart = distance(made, number, pipeline, NEGATIVE)
+        assert apart < 0.3
+        assert distance(made, number, own_shift, NEGATIVE) > 3 * apart + 0.3
+        assert distance(made, number, pipeline, "") > 3 * apart + 0.3
     noted = [r for r in records(tmp_path / "journal") if "preview" in r]
     assert [r["prompt"] for r in noted] == list(PROMPTS)
     assert noted[1]["preview"] == "previews/step-000000/1.mp4"
@@ -321,6 +343,43 @@ def test_previews_of_a_resumed_run_equal_those_of_an_uninterrupted_one(
     assert len(files) == 1 + 3 * 2
     for file in files:
         assert (ended.out / file).read_bytes() == (straight.out / file).read_bytes()
+
+
+def test_preview_prompts_that_are_too_long_are_named(
+    transformer_folder: Path, tmp_path: Path
+) -> None:
+    base = transformer_folder.parent
+    long = "smiles " * 600
+    told = previews.embed_preview_prompts(
+        tmp_path / "p", ["Short.", long], "", NAME, base / "tokenizer", base / "text_encoder"
+    )
+    assert re.fullmatch(r"lora\.preview_prompts\[1\] \(\d+ tokens\)", told)
+    assert int(re.findall(r"(\d+) tokens", told)[0]) > 600
+
+
+def test_a_request_to_stop_ends_a_validation_and_previews_within_one_pass(
+    tmp_path: Path,
+    transformer,
+    preview: PreviewConfig,
+    samples: tuple[TrainingSample, ...],
+) -> None:
+    passes: list[str] = []
+    hook = transformer.register_forward_hook(lambda *_: passes.append("pass"))
+    watch = RunLogger.start(
+        job(tmp_path, [], val=samples, settings=PREVIEWED, preview=preview), HERE, transformer, 6
+    )
+    try:
+        with pytest.raises(TrainingStopped, match="in a validation, 2 passes done"):
+            watch.validate(0, lambda: len(passes) >= 2)
+        assert len(passes) == 2
+        with pytest.raises(TrainingStopped, match="in the previews, 1 denoising steps"):
+            watch.write_preview(0, lambda: True)
+        # A denoising step with guidance is two passes.
+        assert len(passes) == 4
+    finally:
+        hook.remove()
+    assert transformer.training
+    assert records(tmp_path / "journal") == []
 
 
 def test_previews_without_prompts_or_of_unsupported_length_are_rejected() -> None:

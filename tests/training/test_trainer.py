@@ -264,6 +264,24 @@ def test_a_full_disk_ends_the_run_and_preserves_earlier_checkpoints(
     assert digests(job) == digests(straight)
 
 
+def test_a_run_stopped_in_its_validation_logs_what_an_uninterrupted_one_does(
+    make_job: MakeJob, samples: tuple[TrainingSample, ...]
+) -> None:
+    """The loop asks before each micro batch (7 in 2 steps) and each pass of a validation (6)."""
+    split = {"train": samples[:7], "val": samples[7:]}
+    whole, stopped = (
+        make_job(epochs=2, validation_interval=2).model_copy(update=split) for _ in range(2)
+    )
+    factories.train_here(whole)
+    with pytest.raises(TrainingStopped, match="in a validation, 2 passes done"):
+        factories.train_here(stopped, StopAfter(6 + 8 + 2))
+    assert steps_kept(stopped) == [2]
+    assert factories.train_here(stopped)[0] == 3
+    assert digests(stopped) == digests(whole)
+    with pytest.raises(TrainingStopped, match="in a validation, 1 passes done"):
+        factories.train_here(stopped.model_copy(update={"checkpoints": None}), StopAfter(1))
+
+
 def test_the_held_out_loss_falls_at_every_noise_level(
     make_job: MakeJob, samples: tuple[TrainingSample, ...]
 ) -> None:

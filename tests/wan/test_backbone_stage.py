@@ -34,7 +34,8 @@ def real_folder(folder: Path, of: model_registry.Backbone = SMALL) -> Path:
     for name in backbone_stage.COMPONENTS:
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text("{}")
-    (folder / "model_index.json").write_text("{}")
+    index = {"_class_name": of.pipeline_class, "transformer_2": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index | {"boundary_ratio": None}))
     write_config(
         folder, "transformer", {"_class_name": of.transformer.class_name, **of.transformer.config}
     )

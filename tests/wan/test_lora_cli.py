@@ -40,6 +40,30 @@ def test_an_adapter_survives_a_round_trip_through_any_layout(
     assert digest_file(back) == digest_file(trained)
 
 
+def test_layers_outside_the_blocks_are_exported_or_refused_but_never_dropped(
+    tmp_path: Path,
+) -> None:
+    layers = [*in_blocks, "proj_out", "condition_embedder.time_proj"]
+    source, new = tmp_path / "lora.safetensors", tmp_path / "new.safetensors"
+    lora_export.write_adapter(source, some_adapter(layers), card())
+    done = runner.invoke(
+        app, ["lora", "export", str(source), "--format", "kohya", "--to", str(new)]
+    )
+    assert done.exit_code == 2
+    said = " ".join(done.output.split())
+    assert f"2 of {len(layers)} layers are outside the blocks" in said
+    assert "condition_embedder.time_proj, proj_out" in said
+    assert "Export it for comfyui or diffusers" in said
+    assert not new.exists()
+    done = runner.invoke(
+        app, ["lora", "export", str(source), "--format", "comfyui", "--to", str(new)]
+    )
+    assert done.exit_code == 0, done.output
+    assert "2 layers are outside the blocks" in done.output
+    read, _ = lora_export.read_adapter(new)
+    assert set(read.pairs) == set(layers)
+
+
 def test_show_prints_the_metadata(trained: Path) -> None:
     done = runner.invoke(app, ["lora", "show", str(trained)])
     assert done.exit_code == 0, done.output

@@ -90,6 +90,10 @@ in_blocks = [
     layout=st.sampled_from(AdapterLayout),
 )
 def test_every_layout_preserves_every_bit(layers, rank, alpha, layout) -> None:
+    if layout is AdapterLayout.KOHYA and layers & set(OUTSIDE):
+        with pytest.raises(BadInput, match="outside the blocks"):
+            lora_formats.adapter_to_tensors(some_adapter(layers), layout)
+        return
     adapter = some_adapter(layers, rank=rank, alpha=alpha)
     written = lora_formats.adapter_to_tensors(adapter, layout)
     assert lora_formats.detect_layout(written, "x") is layout
@@ -249,6 +253,46 @@ def test_a_file_that_mimix_did_not_write_is_rejected(tmp_path: Path) -> None:
     path.write_bytes(b"PK\3\4 a zip")
     with pytest.raises(BadInput, match="not a safetensors file"):
         lora_export.read_metadata(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", [0, 1])
+def test_an_adapter_with_nan_is_refused(tmp_path: Path, value: float, part: int) -> None:
+    adapter, path = some_adapter(in_blocks), tmp_path / "lora.safetensors"
+    adapter.pairs["blocks.13.ffn.net.2"][part].view(-1)[-1] = value
+    lora_export.write_adapter(path, adapter, card())
+    with pytest.raises(BadInput, match=r"non-finite values \(NaN or Inf\) in blocks.13.ffn.net.2"):
+        lora_export.read_adapter(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rank": 0}, "rank: Input should be greater"),
+        ({"rank": -4}, "rank: Input should be greater"),
+        ({"rank": 10**9}, "rank: Input should be less"),
+        ({"rank": 8}, "weights have rank 4 and alpha 4, but its metadata says rank 8"),
+        ({"alpha": 2.0}, "but its metadata says rank 4 and alpha 2"),
+        ({"alpha": 0}, "alpha: Input should be greater"),
+        ({"alpha": 1e300}, "alpha: Input should be less"),
+        ({"alpha": "NaN"}, "alpha: Input should be a finite number"),
+        ({"characters": ["x" * 10**6]}, "characters.0: String should have at most"),
+        ({"targets": ["to_q"] * 10**5}, "targets: Tuple should have at most"),
+        ({"base": None}, "base: Input should be a valid string"),
+    ],
+)
+def test_an_absurd_card_is_refused(tmp_path: Path, change: dict, message: str) -> None:
+    path = tmp_path / "lora.safetensors"
+    written = json.loads(card().model_dump_json()) | change
+    safetensors_io.write_tensors(
+        path,
+        lora_formats.adapter_to_tensors(some_adapter(in_blocks), AdapterLayout.KOHYA),
+        {"mimix": json.dumps(written)},
+    )
+    with pytest.raises(BadInput, match=message) as caught:
+        lora_export.read_adapter(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_an_adapter_of_another_base_model_is_rejected(tmp_path: Path) -> None:

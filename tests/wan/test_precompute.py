@@ -66,6 +66,28 @@ def latent_inputs(clips: TableRef, pipeline: Path, **more: object) -> latents_st
     )
 
 
+def test_an_encoder_that_gives_nan_fails_the_stage(tmp_path: Path, pipeline_folder: Path) -> None:
+    import shutil
+
+    from mimix_core.wan import safetensors_io
+
+    folder = Path(shutil.copytree(pipeline_folder / "text_encoder", tmp_path / "text_encoder"))
+    path = folder / "model.safetensors"
+    tensors = safetensors_io.read_tensors(path)
+    tensors["encoder.final_layer_norm.weight"][3] = float("nan")
+    safetensors_io.write_tensors(path, tensors, {"format": "pt"})
+    inputs = text_embeddings.EmbeddingInputs(
+        unit="one",
+        captions=table_ref(tmp_path / "captions", CAPTIONS, [caption("a", TEXTS[0])]),
+        backbone_name=NAME,
+        text_encoder=file_ref(folder),
+        tokenizer=file_ref(pipeline_folder / "tokenizer"),
+        partial_results=tmp_path / "parts",
+    )
+    with pytest.raises(BadInput, match=r"non-finite values \(NaN or Inf\) for '\[Character: Bunny"):
+        run_stage(Store(tmp_path / "s"), text_embeddings.STAGE, inputs, EmbeddingSettings())
+
+
 def latent_rows(ref: TableRef) -> dict[str, Row]:
     return {row["sample_id"]: row for row in tables.read(ref.path, LATENTS)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -111,6 +112,18 @@ def test_a_unit_resumes_with_the_complete_videos(
     effort = again.record(second).runtime_stats
     assert (effort["found"], effort["generated"]) == (1, 1)
     assert digests(second) == digests(first)
+
+
+def test_prompts_that_are_too_long_are_named_with_their_length(
+    tmp_path: Path, pipeline_folder: Path, weights: Adapter
+) -> None:
+    prompts = (prompt("one"), prompt("long", "walks, " * 300 + "and rests"))
+    store = Store(tmp_path / "store")
+    given_ = inputs(pipeline_folder, tmp_path, weights, prompts=prompts)
+    ref = run_stage(store, videos_stage.STAGE, given_, SETTINGS).ref
+    told = str(store.record(ref).notes["prompts_cut"])
+    assert re.fullmatch(r"long \(\d+ tokens\)", told)
+    assert int(re.findall(r"\d+", told)[0]) > 600
 
 
 RUN = """

@@ -61,6 +61,9 @@ class VideoGenerator:
         """
         from mimix_core.wan.generation import sampling
 
+        if not bool(self.embeddings[prompt].isfinite().all()):
+            raise ValueError("the prompt's embedding contains non-finite values (NaN or Inf)")
+
         def callback(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> Any:
             on_step(index + 1)
             return tensors
@@ -99,9 +102,12 @@ def load_generator(
     ``where`` names the adapter file in errors. Raises BadInput for an adapter that does not fit
     the transformer, and for an attention kernel or compilation that is not available.
     """
+    from mimix_core.wan.text_embeddings import check_finite_embedding
+
     plan = plan_components(components, settings, device)
     negative = settings.negative_prompt
     embeddings = embed_prompts(components, [negative, *prompts], device, plan)
+    check_finite_embedding(embeddings[negative], negative)
     transformer, stats = load_adapted_transformer(
         components, adapter, where, settings, device, plan
     )
@@ -149,8 +155,8 @@ def embed_prompts(
     """
     import torch
 
-    from mimix_core.wan.flow_matching import TEXT_TOKENS, pad_embeddings
-    from mimix_core.wan.text_embeddings import truncate_tokens
+    from mimix_core.wan.flow_matching import pad_embeddings
+    from mimix_core.wan.text_embeddings import TEXT_TOKENS, truncate_tokens
 
     interface = model_registry.load_interface(components.backbone)
     ids = interface.tokenize(interface.load_tokenizer(components.tokenizer), texts)
@@ -159,7 +165,8 @@ def embed_prompts(
     embeddings = {}
     for text, tokens in zip(texts, ids, strict=True):
         truncated = truncate_tokens(tokens, TEXT_TOKENS)
-        embeddings[text] = pad_embeddings(interface.embed_tokens(encoder, [truncated]))
+        [text_LD] = interface.embed_tokens(encoder, [truncated])
+        embeddings[text] = pad_embeddings([text_LD])
     del encoder
     if encoder_device.type == "cuda":
         torch.cuda.empty_cache()

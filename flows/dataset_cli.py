@@ -1,0 +1,62 @@
+"""``mimix dataset``: export the dataset as a folder of videos with their captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import prefect_environment
+from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
+from mimix_core.domain.splits import Split
+from mimix_core.stages.dataset.dataset_export import SampleKind, export_dataset
+
+app = typer.Typer(
+    name="dataset", help="Export the dataset for other programs.", no_args_is_help=True
+)
+
+
+@app.callback()
+def dataset() -> None:
+    """Keep ``export`` a command of its own: Typer runs a single command without its name."""
+
+
+@app.command()
+def export(
+    settings: SettingsArgument,
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    split: Annotated[
+        list[Split] | None, typer.Option(help="Split to export; repeatable. Default: all.")
+    ] = None,
+    kind: Annotated[
+        list[SampleKind] | None,
+        typer.Option(help="Kind of samples to export; repeatable. Default: both."),
+    ] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Copy the videos of the dataset, by split, with a metadata file of their captions."""
+    with user_errors():
+        prefect_environment.configure_prefect()
+        config = load_settings(settings, workspace)
+        from flows.augment import augment_stages
+        from flows.curate import curate_stages
+        from mimix_core.project.workspace import open_workspace
+        from tasks.cached_run import ReadOnlyRun
+
+        run = ReadOnlyRun(open_workspace(config))
+        manifest = augment_stages(run, curate_stages(run)).dataset
+        made = export_dataset(
+            manifest,
+            run.workspace.store.root,
+            folder,
+            splits=split or list(Split),
+            kinds=kind or list(SampleKind),
+        )
+    for (name, kind_name), count in sorted(made.counts.items()):
+        console.print(f"  {name:<6} {kind_name:<10} {count}", highlight=False)
+    console.print(
+        f"{made.videos} videos ({made.size / 1e9:.1f} GB) with metadata.jsonl in {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )

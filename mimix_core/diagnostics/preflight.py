@@ -1,0 +1,132 @@
+"""Check everything that a command needs before it starts any work, in one place.
+
+Every flow runs ``check_before_run``, from the command line and from a deployment alike. A check
+that concerns a later phase belongs here: otherwise its error comes after hours of computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mimix_core.diagnostics.model_requirements import required_models
+from mimix_core.domain.library import load_library
+from mimix_core.domain.prompts import load_prompts
+from mimix_core.domain.timeline import CLIP_FRAMES
+from mimix_core.engine.flow_phases import phases_of_flow
+from mimix_core.engine.stage import Phase
+from mimix_core.errors import BadInput
+from mimix_core.settings import Config
+from mimix_core.training import trackers
+from mimix_core.wan.backbone_stage import resolve_weights_folder
+from mimix_core.wan.model_folder import check_backbone_folder, list_tensors
+from mimix_core.wan.model_registry import get_backbone
+
+
+def check_before_run(config: Config, flow_name: str) -> None:
+    """Raise BadInput with one message that lists everything the flow could not run with."""
+    problems = list(find_problems(config, flow_name))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise BadInput("\n".join(str(problem) for problem in problems))
+
+
+def find_problems(
+    config: Config, flow_name: str, *, with_models: bool = True
+) -> Iterator[BadInput]:
+    """Find what each phase of the flow could not run with; optionally without missing models."""
+    for model in required_models(config, flow_name) if with_models else ():
+        if not model.available:
+            yield BadInput(model.describe_missing())
+    for phase in phases_of_flow(flow_name):
+        for check in _CHECKS.get(phase, ()):
+            try:
+                check(config)
+            except BadInput as problem:
+                yield problem
+
+
+def _check_backbone(config: Config) -> None:
+    """Check the folder of the published weights, and that they have the layers to adapt."""
+    backbone, path = get_backbone(config.backbone.name), config.backbone.path
+    if backbone.hub_id is not None and not (path and (path / "model_index.json").exists()):
+        return  # listed as a missing model
+    folder = resolve_weights_folder(config.backbone)
+    if folder is None:
+        return
+    check_backbone_folder(folder, backbone)
+    tensors = list_tensors(folder / "transformer")
+    for target in config.lora.target_modules or backbone.lora_targets:
+        name = f"{target}.weight"
+        if name not in tensors and not any(tensor.endswith(f".{name}") for tensor in tensors):
+            raise BadInput(
+                f"the transformer has no layer {target}",
+                where="settings, key lora.target_modules",
+                fix="Name linear layers as diffusers does, e.g. to_q or ffn.net.2.",
+            )
+
+
+def _check_training_sizes(config: Config) -> None:
+    """Check that the backbone supports the sizes of latents and previews."""
+    backbone = get_backbone(config.backbone.name)
+    latents = config.latents
+    if latents.width is None or latents.height is None:
+        size, where = (config.clips.width, config.clips.height), "clips.width and clips.height"
+    else:
+        size, where = (latents.width, latents.height), "latents.width and latents.height"
+    _check_size(backbone.size_error(CLIP_FRAMES, *size), where)
+    lora = config.lora
+    if lora.preview_interval is not None:
+        problem = backbone.size_error(
+            lora.preview_num_frames, lora.preview_width, lora.preview_height
+        )
+        _check_size(problem, "lora.preview_num_frames, .preview_width and .preview_height")
+
+
+def _check_trackers(config: Config) -> None:
+    trackers.check_trackers(config.lora.trackers)
+
+
+def _check_sample_size(config: Config) -> None:
+    samples = config.samples
+    problem = get_backbone(config.backbone.name).size_error(
+        samples.num_frames, samples.width, samples.height
+    )
+    _check_size(problem, "samples.num_frames, .width and .height")
+
+
+def _check_size(problem: str | None, keys: str) -> None:
+    if problem is not None:
+        raise BadInput(problem, where=f"settings, keys {keys}")
+
+
+def _check_prompts(config: Config) -> None:
+    path = prompts_file(config)
+    library = load_library(config.library, language=config.transcripts.language)
+    load_prompts(path, [character.name for character in library.characters()])
+
+
+def prompts_file(config: Config) -> Path:
+    """Return the file of the prompts to generate from. Raises BadInput if there is none."""
+    path = config.samples.prompts
+    if path is None:
+        raise BadInput(
+            "no prompts to generate from",
+            where="settings, key samples.prompts",
+            fix="Set it to the path of a prompts file (`mimix bench prompts` writes one).",
+        )
+    if not path.is_file():
+        raise BadInput(
+            f"no file {path}",
+            where="settings, key samples.prompts",
+            fix="Correct the path, or write the file with `mimix bench prompts`.",
+        )
+    return path
+
+
+_CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
+    Phase.TRAINING: (_check_backbone, _check_training_sizes, _check_trackers),
+    Phase.GENERATION: (_check_sample_size, _check_prompts),
+}
+"""The checks of each phase, in addition to the models that it requires."""

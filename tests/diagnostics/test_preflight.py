@@ -1,0 +1,155 @@
+"""What a command could not run with is found before any work, and by every command alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows.cli import app
+from mimix_core.diagnostics.preflight import check_before_run
+from mimix_core.errors import BadInput
+from mimix_core.settings import load_config
+from mimix_core.wan import model_registry
+from tests.flows.test_commands import project
+from tests.wan.test_backbone_stage import real_folder
+
+PROMPT = {
+    "id": "one",
+    "category": "single",
+    "characters": ["Tom"],
+    "actions": [{"name": "Tom", "action": "runs"}],
+    "style": "cartoon",
+}
+TINY = (
+    "backbone: {name: tiny-random-wan}\noverlays: {backend: none}\n"
+    "transcripts: {asr_backend: none}\ncutouts: {backend: grabcut}\n"
+)
+
+
+def settings(folder: Path, more: str = "samples: {prompts: prompts.yaml}\n") -> Path:
+    (folder / "prompts.yaml").write_text(yaml.safe_dump({"prompts": [PROMPT]}))
+    return project(folder, TINY + more)
+
+
+def test_complete_settings_pass(tmp_path: Path) -> None:
+    check_before_run(load_config(settings(tmp_path)), "benchmark")
+
+
+@pytest.mark.parametrize("command", ["run", "generate", "score", "report"])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "key samples.prompts: no file"),
+        (lambda path: path.write_text("prompts: ["), "prompts.yaml"),
+        (lambda path: path.write_text("prompts: []"), "prompts.yaml, line 1, key prompts"),
+        (
+            lambda path: path.write_text(
+                yaml.safe_dump({"prompts": [PROMPT | {"characters": ["Jo"]}]})
+            ),
+            "prompts.yaml, line",
+        ),
+        (
+            lambda path: path.write_text(
+                yaml.safe_dump(
+                    {
+                        "prompts": [
+                            PROMPT
+                            | {"characters": ["Jo"], "actions": [{"name": "Jo", "action": "runs"}]}
+                        ]
+                    }
+                )
+            ),
+            "no character is named 'Jo'",
+        ),
+    ],
+)
+def test_unusable_prompts_stop_a_run_before_any_work(
+    tmp_path: Path, command: str, spoil: Callable[[Path], object], message: str
+) -> None:
+    path = settings(tmp_path)
+    spoil(tmp_path / "prompts.yaml")
+    result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_a_training_needs_no_prompts(tmp_path: Path) -> None:
+    check_before_run(load_config(settings(tmp_path, "")), "train")
+
+
+@pytest.mark.parametrize(
+    ("more", "flow", "message"),
+    [
+        ("samples: {width: 480, height: 272}\n", "generate", "no prompts to generate from"),
+        (
+            "lora: {trackers: [wandb]}\n",
+            "train",
+            r"lora.trackers: wandb (is not installed|needs a key)",
+        ),
+    ],
+)
+def test_later_phases_are_checked_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, flow: str, message: str
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with pytest.raises(BadInput, match=message):
+        check_before_run(load_config(settings(tmp_path, more)), flow)
+
+
+def published(folder: Path, name: str, more: str = "") -> Path:
+    """Settings of a published backbone, whose folder lies next to them."""
+    real_folder(folder / "wan", model_registry.get_backbone(name))
+    text = TINY.replace("{name: tiny-random-wan}", f"{{name: {name}, path: wan}}")
+    return project(folder, text + more)
+
+
+@pytest.mark.parametrize("command", ["run", "train", "generate", "score"])
+def test_a_damaged_backbone_stops_a_run_before_any_work(tmp_path: Path, command: str) -> None:
+    path = published(tmp_path, "wan2.1-t2v-14b", "lora: {target_modules: [w]}\n")
+    index = tmp_path / "wan" / "transformer" / "model.safetensors.index.json"
+    shards = {"w": "model.safetensors", "x": "model-00002-of-00002.safetensors"}
+    index.write_text(json.dumps({"weight_map": shards}))
+    result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert "1 of 2 weight files of its index are missing" in result.output
+    assert "model-00002-of-00002.safetensors" in result.output
+    assert not (tmp_path / "workspace").exists()
+    check_before_run(load_config(path), "augment")
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_wan_2_2_is_not_trained_as_wan_2_1(tmp_path: Path, command: str) -> None:
+    path = published(tmp_path, "wan2.1-t2v-14b")
+    (tmp_path / "wan" / "transformer_2").mkdir()
+    result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert "Wan2.2-T2V-A14B, not wan2.1-t2v-14b" in result.output
+
+
+def test_sizes_and_layers_that_the_backbone_lacks_are_found(tmp_path: Path) -> None:
+    path = published(
+        tmp_path,
+        "wan2.2-ti2v-5b",
+        "clips: {width: 624, height: 624}\nlora: {target_modules: [to_q]}\n",
+    )
+    with pytest.raises(BadInput) as caught:
+        check_before_run(load_config(path), "train")
+    message = str(caught.value)
+    assert "clips.width and clips.height: 624x624: wan2.2-ti2v-5b takes multiples of 32" in message
+    assert "lora.target_modules: the transformer has no layer to_q" in message
+
+
+def test_doctor_tells_the_same(tmp_path: Path) -> None:
+    path = settings(tmp_path)
+    (tmp_path / "prompts.yaml").unlink()
+    result = CliRunner().invoke(app, ["doctor", str(path)], env={"COLUMNS": "300"})
+    assert "samples.prompts: no file" in result.output
+    assert result.exit_code == 1
