@@ -33,7 +33,8 @@ def prompts(
 
     with user_errors():
         if out.exists():
-            raise BadInput("already exists", where=str(out), fix="Choose another file name.")
+            fix = "Choose another file name, e.g. --out benchmark-prompts.yaml."
+            raise BadInput("already exists", where=str(out), fix=fix)
         if library is None:
             text = MIXING_100.read_text(encoding="utf-8")
         else:

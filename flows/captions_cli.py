@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_environment
+from flows.caption_check_output import print_caption_review
 from flows.console import (
     FAILED,
     SettingsArgument,
@@ -32,7 +33,6 @@ from mimix_core.project.workspace import SourceEpisode, open_workspace
 from mimix_core.stages.captions import import_export
 from mimix_core.stages.captions.caption_inputs import ClipDialogue, load_dialogues
 from mimix_core.stages.captions.caption_review import (
-    CaptionReview,
     find_row_problems,
     located_characters,
     review_captions,
@@ -91,21 +91,13 @@ def check(
             )
             for name, rows in sources
         }
-    for name, review in reviews.items():
-        _print_review(name, review)
-    if any(review.problems for review in reviews.values()):
+    for name, rows in sources:
+        print_caption_review(name, reviews[name], rows)
+    checked = sum(review.checked for review in reviews.values())
+    if not checked:
+        _print("[red]There is no caption to check[/red]: nothing can be trained on these clips.")
+    if not checked or any(review.problems for review in reviews.values()):
         raise typer.Exit(FAILED)
-
-
-def _print_review(name: str, review: CaptionReview) -> None:
-    state = f"[red]{len(review.problems)} with problems[/red]" if review.problems else "no problems"
-    _print(
-        f"{escape(name)}: {review.checked} captions, {state}; {review.uncaptioned} clips without"
-    )
-    for clip_id, problems in review.problems.items():
-        _print(f"  {escape(clip_id)}: {escape('; '.join(problems))}")
-    if review.repetition_warning:
-        _print(f"  [yellow]warning[/yellow] {escape(review.repetition_warning)}")
 
 
 def _print(text: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from flows import (
     bench_cli,
@@ -15,11 +15,15 @@ from flows import (
     captions_retry_cli,
     dataset_cli,
     deploy_cli,
+    locate_cli,
     lora_cli,
+    plan_cli,
     prefect_environment,
     review_cli,
+    settings_cli,
     stages_cli,
     watch_cli,
+    why_cli,
 )
 from flows.console import (
     BAD_INPUT,
@@ -28,6 +32,8 @@ from flows.console import (
     WorkspaceOption,
     console,
     load_settings,
+    make_table,
+    print_line,
     user_errors,
 )
 from mimix_core import __version__
@@ -53,12 +59,16 @@ app = typer.Typer(
 captions_cli.app.command("retry")(captions_retry_cli.retry)
 app.add_typer(captions_cli.app)
 app.add_typer(dataset_cli.app)
+app.add_typer(locate_cli.app)
 app.add_typer(lora_cli.app)
 app.add_typer(bench_cli.app)
 app.command()(deploy_cli.deploy)
 app.command()(watch_cli.watch)
 app.command()(review_cli.review)
 app.command()(stages_cli.stages)
+app.command()(settings_cli.settings)
+app.command()(plan_cli.plan)
+app.command()(why_cli.why)
 
 
 def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
@@ -76,9 +86,13 @@ def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
         summary = flow(config)
     if summary.computed == 0:
         console.print("Nothing to compute: every stage was cached.")
+    if summary.rows_with_reasons:
+        print_line(f"Why rows were left out: mimix why {shlex.quote(str(settings))} \\[STAGE]")
     page = config.workspace / "report" / "index.html"
     if flow_name == "mimix":
-        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        print_line(f"Report: {escape(str(page))}")
+    else:
+        print_line(f"Report of the results so far: mimix report {shlex.quote(str(settings))}")
     if summary.mostly_failed:
         for totals in summary.mostly_failed:
             console.print(_describe_failure(totals), highlight=False, soft_wrap=True)
@@ -156,8 +170,19 @@ def score(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None
 
 @app.command()
 def report(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
-    """Write the report; stages without a result are computed first."""
-    _run_flow(settings, workspace, "mimix")
+    """Write the report of the stages that have run so far; nothing else is computed."""
+    with user_errors():
+        prefect_environment.configure_prefect()
+        from flows.cached_results import collect_cached_results
+        from tasks.report import write_report_so_far
+
+        results = collect_cached_results(settings, workspace)
+        if not results.run.refs:
+            raise results.stopped_at or BadInput("no results")
+        page = write_report_so_far(results.run, **results.report_tables())
+    if results.stopped_at is not None:
+        print_line(f"Later stages have not run: {escape(str(results.stopped_at))}")
+    print_line(f"Report: {escape(str(page))}")
 
 
 @app.command()
@@ -165,7 +190,7 @@ def models(settings: SettingsArgument) -> None:
     """List the models that the settings require, where they were looked up, and how to get them."""
     with user_errors():
         config = load_config(settings)
-    table = Table("model", "stage", "state", "location", "how to get it")
+    table = make_table("model", "stage", "state", "location", "how to get it")
     models_needed = required_models(config, "mimix")
     for model in models_needed:
         state = "[green]found[/green]" if model.available else "[red]missing[/red]"
@@ -189,7 +214,7 @@ def doctor(
     with user_errors():
         if settings is not None:
             config = load_config(settings)
-    table = Table("check", "state", "finding", "how to fix it")
+    table = make_table("check", "state", "finding", "how to fix it")
     colors = {"ok": "green", "limited": "yellow", "no": "red"}
     checks = run_checks(config)
     if ask:
@@ -197,6 +222,11 @@ def doctor(
             if config is None:
                 raise BadInput("--ask needs a settings file", fix="mimix doctor mimix.yaml --ask")
             checks += run_trial_requests(config)
+    if config is not None:
+        prefect_environment.configure_prefect()
+        from flows.library_checks import check_library
+
+        checks += check_library(config)
     for check in checks:
         table.add_row(
             check.name, f"[{colors[check.state]}]{check.state}[/]", check.finding, check.fix
@@ -272,7 +302,7 @@ def quarantine(settings: SettingsArgument, workspace: WorkspaceOption = None) ->
     """List the episodes that could not be read, with the reasons."""
     with user_errors():
         _, quarantined = _load_quarantine(settings, workspace)
-    table = Table("episode", "stage", "rows", "reason", "detail", "file")
+    table = make_table("episode", "stage", "rows", "reason", "detail", "file")
     for unit in quarantined:
         cells = (unit.unit, unit.stage, str(unit.rows), unit.reason, unit.detail, str(unit.file))
         table.add_row(*map(escape, cells))

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from mimix_core.errors import BadInput, MimixError
 from mimix_core.settings import Config, load_config
@@ -34,6 +35,19 @@ def user_errors() -> Iterator[None]:
         text = f"[bold red]error[/bold red] {escape(str(error))}"
         Console(stderr=True).print(text, highlight=False, soft_wrap=True)
         raise typer.Exit(BAD_INPUT if isinstance(error, BadInput) else FAILED) from error
+
+
+def make_table(*columns: str) -> Table:
+    """Create a table that folds long words: a path or a command is never cut short."""
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def print_line(text: str) -> None:
+    """Print markup without wrapping, so that a path or a command can be copied."""
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def load_settings(settings: Path, workspace: Path | None) -> Config:

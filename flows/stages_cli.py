@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from flows.console import console, user_errors
+from flows.console import console, make_table, user_errors
 from mimix_core.engine.registry import pipeline_stages
 from mimix_core.engine.stage import Resource, Stage
 
@@ -26,7 +25,7 @@ def stages(
     if markdown:
         typer.echo(format_stages_page(ordered), nl=False)
         return
-    table = Table("name", "title", "phase", "resources", "what it does")
+    table = make_table("name", "title", "phase", "resources", "what it does")
     for stage in ordered:
         table.add_row(
             stage.name,

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import CachePolicy
@@ -22,6 +22,7 @@ from prefect.tasks import Task, exponential_backoff
 from mimix_core import tables
 from mimix_core.engine import registry
 from mimix_core.engine.artifacts import FrozenModel, TableRef
+from mimix_core.engine.row_reasons import summarize_reasons
 from mimix_core.engine.stage import Stage, commit_failed_unit
 from mimix_core.engine.store import Store
 from mimix_core.engine.worker import UnitReply, UnitRequest, build_request
@@ -209,7 +210,12 @@ def stage_task(name: str, **options: Any) -> Task[..., TableRef]:
 
 @dataclass
 class Run:
-    """A flow run: its workspace, its console, and the tables computed or looked up so far."""
+    """A flow run: its workspace, its console, and the tables computed or looked up so far.
+
+    ``computes``: False for runs that must not change anything in the workspace.
+    """
+
+    computes: ClassVar[bool] = True
 
     workspace: Workspace
     console: ConsoleProgress = field(default_factory=ConsoleProgress)
@@ -369,6 +375,7 @@ class Run:
                     for ref in refs
                     if ref.counts.rows_in > 1 and 2 * ref.counts.failed > ref.counts.rows_in
                 ),
+                reason_summaries=tuple(summarize_reasons(refs)),
             )
         )
         for ref in refs:

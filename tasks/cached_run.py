@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from prefect.tasks import Task
 
@@ -17,20 +18,28 @@ class MissingResult(BadInput):
 
 
 class ReadOnlyRun(Run):
-    """A run that only looks results up, without a Prefect server; it computes nothing."""
+    """A run that only looks results up, without a Prefect server; it computes nothing.
+
+    ``refs`` holds the results found, also those of a stage of which other units are missing.
+    """
+
+    computes: ClassVar[bool] = False
 
     def run_units(
         self, task: Task[..., TableRef], inputs: Sequence[FrozenModel], settings: FrozenModel
     ) -> list[TableRef]:
         """Return the stage's tables in the order of ``inputs``. Raises MissingResult."""
         stage = registry.get_stage(str(task.name))
-        refs = []
-        for unit_inputs in inputs:
-            ref = self.workspace.store.lookup(stage.name, stage.key(unit_inputs, settings))
-            if ref is None:
-                raise MissingResult(
-                    f"no {stage.name} of {stage.unit(unit_inputs)} with these settings",
-                    fix="Run it first, e.g. mimix curate",
-                )
-            refs.append(ref)
+        store = self.workspace.store
+        found = [store.lookup(stage.name, stage.key(one, settings)) for one in inputs]
+        refs = [ref for ref in found if ref is not None]
+        if refs:
+            self.refs.setdefault(stage.name, []).extend(refs)
+        missing = [stage.unit(one) for one, ref in zip(inputs, found, strict=True) if ref is None]
+        if missing:
+            others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+            raise MissingResult(
+                f"no {stage.name} of {missing[0]}{others} with these settings",
+                fix="Run it first, e.g. mimix curate",
+            )
         return refs

@@ -32,8 +32,9 @@ def caption_clips(
     for name in unknown_clips:
         run.console.warn(f"captions.overrides: {name} is not a clip of any episode of the library")
     model_inputs = caption_model_inputs(workspace)
-    shows = {show.id: show for show in model_inputs.pop("shows", ())}
     retries = load_retries(workspace, "captions")
+    shows_needed = "shows" in model_inputs
+    model_inputs.pop("shows", None)
     inputs = [
         CaptionInputs(
             unit=e.name,
@@ -47,7 +48,7 @@ def caption_clips(
             overrides=overrides.get(e.id, {}),
             tokenizer=tokenizer_file(workspace),
             captioner_source=captioner_source(workspace),
-            show=shows.get(e.show.id),
+            show=build_show_profile(workspace.store, e.show) if shows_needed else None,
             retries={
                 name: count for name, count in retries.items() if episode_id_of_clip(name) == e.id
             },
@@ -58,7 +59,8 @@ def caption_clips(
         )
     ]
     tables = run.run_units(captions_task, inputs, workspace.config.captions.effective())
-    _warn_about_captions(run, tables)
+    if run.computes:
+        _warn_about_captions(run, tables)
     return tables
 
 

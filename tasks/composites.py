@@ -1,15 +1,28 @@
 """Tasks ``composites`` and ``recaptions``: paste characters into other scenes and caption them."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.stages.captions.recaption import RecaptionInputs
 from mimix_core.stages.composites.stage import CompositeInputs
+from mimix_core.tables import COMPOSITES, read, usable
 from tasks.base import Run, stage_task
-from tasks.captions import caption_model_inputs, load_retries, tokenizer_file
+from tasks.captions import (
+    build_show_profile,
+    caption_model_inputs,
+    load_retries,
+    tokenizer_file,
+)
 
 composites_task = stage_task("composites")
 recaptions_task = stage_task("recaptions")
+
+_EPISODES: tuple[Literal["source_episode_id", "background_episode_id"], ...] = (
+    "source_episode_id",
+    "background_episode_id",
+)
+"""Columns with the episodes that a composite was made from."""
 
 
 def make_composites(
@@ -20,24 +33,50 @@ def make_composites(
 ) -> TableRef:
     """Make composites; one table over all episodes, since pairing depends on all of them."""
     config = run.workspace.config
+    # An episode without captioned clips contributes nothing: adding it must not change the key.
+    used = [
+        tables
+        for tables in zip(clips, captions, cutouts, strict=True)
+        if tables[0].counts.ok and tables[1].counts.ok
+    ]
     inputs = CompositeInputs(
         unit="all",
-        clips=tuple(clips),
-        captions=tuple(captions),
-        cutouts=tuple(cutouts),
+        clips=tuple(tables[0] for tables in used),
+        captions=tuple(tables[1] for tables in used),
+        cutouts=tuple(tables[2] for tables in used),
         split=config.dataset,
+        earlier_results=run.workspace.store.root / str(composites_task.name),
     )
     return run.run_single(composites_task, inputs, config.composites)
 
 
 def caption_composites(run: Run, composites: TableRef, captions: Sequence[TableRef]) -> TableRef:
     """Caption every composite; one table."""
+    rows = list(usable(read(composites.path, COMPOSITES)))
+    episodes = {row[side] for row in rows for side in _EPISODES}
+    characters = {row["character"] for row in rows}
+    model_inputs = caption_model_inputs(run.workspace)
+    shows = [
+        show
+        for show in run.workspace.library.shows
+        if any(e.id in episodes for e in run.workspace.episodes if e.show.id == show.id)
+        or characters.intersection(show.roster())
+    ]
+    if model_inputs:
+        model_inputs["shows"] = tuple(
+            build_show_profile(run.workspace.store, show) for show in shows
+        )
     inputs = RecaptionInputs(
         unit="all",
         composites=composites,
-        captions=tuple(captions),
+        # Only of the episodes that composites were made from.
+        captions=tuple(
+            table
+            for episode, table in zip(run.workspace.episodes, captions, strict=True)
+            if episode.id in episodes
+        ),
         tokenizer=tokenizer_file(run.workspace),
         retries=load_retries(run.workspace, "recaptions"),
-        **caption_model_inputs(run.workspace),
+        **model_inputs,
     )
     return run.run_single(recaptions_task, inputs, run.workspace.config.captions.effective())

@@ -1,12 +1,14 @@
 """Task ``cutouts``: cut the characters out of every clip."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from mimix_core.domain.character_names import alias_map
 from mimix_core.domain.library import Show, Style
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import CutoutSettings
+from mimix_core.settings.locator_settings import choose_locator
 from mimix_core.stages.cutouts.locate import (
     CharacterReference,
     CustomLocatorInputs,
@@ -14,9 +16,11 @@ from mimix_core.stages.cutouts.locate import (
     FaceLocatorInputs,
     LocatorInputs,
     VlmLocatorInputs,
+    read_box_names,
 )
 from mimix_core.stages.cutouts.locate.face_encoder import face_model_paths
 from mimix_core.stages.cutouts.stage import CutoutInputs
+from mimix_core.tables import CAPTIONS, read, usable
 from tasks.base import Run, stage_task
 from tasks.prefect_secrets import load_api_key
 
@@ -30,9 +34,6 @@ def cut_out_characters(
     settings = run.workspace.config.cutouts
     load_locator_key(settings)
     weights = run.workspace.file_ref(settings.weights, "cutouts.weights")
-    locators = {
-        show.id: build_locator_inputs(run.workspace, show) for show in run.workspace.library.shows
-    }
     inputs = [
         CutoutInputs(
             unit=e.name,
@@ -40,9 +41,12 @@ def cut_out_characters(
             aliases=e.show.aliases(),
             clips=clip_table,
             captions=caption_table,
+            box_names=read_box_names(e.boxes, alias_map(e.show.roster(), e.show.aliases())),
             boxes=e.boxes,
             # None if the episode has boxes: the locator is not used and not part of the key.
-            locator=None if e.boxes is not None else locators[e.show.id],
+            locator=None
+            if e.boxes is not None
+            else build_locator_inputs(run.workspace, e.show, captioned_characters(caption_table)),
             weights=weights,
         )
         for e, clip_table, caption_table in zip(
@@ -58,14 +62,34 @@ def load_locator_key(settings: CutoutSettings) -> None:
         load_api_key(settings.vlm.vlm, settings.vlm.vlm_secret, "cutouts.vlm.vlm_secret")
 
 
-def build_locator_inputs(workspace: Workspace, show: Show) -> LocatorInputs | None:
+def captioned_characters(captions: TableRef) -> set[str]:
+    """Return the characters that an episode's captions name."""
+    rows = usable(read(captions.path, CAPTIONS))
+    return {action["name"] for row in rows for action in row["actions"]}
+
+
+def show_locator(settings: CutoutSettings, show: Show) -> str:
+    """Return the locator of a show's episodes without a boxes file."""
+    realistic = show.style is not Style.CARTOON
+    return choose_locator(
+        settings.locator_realistic if realistic else settings.locator_cartoon,
+        realistic=realistic,
+        has_references=any(character.references for character in show.characters),
+    )
+
+
+def build_locator_inputs(
+    workspace: Workspace, show: Show, names: Collection[str]
+) -> LocatorInputs | None:
     """Build the inputs of the locator for a show's style; None if the locator is ``boxes``.
 
-    Raises MissingModel if the locator's models are not installed.
+    ``names``: the characters that the episode's captions name. Others are not located, and a
+    character added to the show must not change the episodes without it. None also if there are no
+    names. Raises MissingModel if the locator's models are not installed.
     """
     settings = workspace.config.cutouts
-    name = settings.locator_cartoon if show.style is Style.CARTOON else settings.locator_realistic
-    if name == "boxes":
+    name = show_locator(settings, show)
+    if name == "boxes" or not names:
         return None
     characters = tuple(
         CharacterReference(
@@ -74,6 +98,7 @@ def build_locator_inputs(workspace: Workspace, show: Show) -> LocatorInputs | No
             references=tuple(workspace.store.source_ref(path) for path in character.references),
         )
         for character in show.characters
+        if character.name in names
     )
     if is_module_name(name):
         source = extension_source(name)

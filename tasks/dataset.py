@@ -26,6 +26,8 @@ def assemble_dataset(
         recaptions=recaptions,
     )
     ref = run.run_single(dataset_task, inputs, config.dataset)
+    if not run.computes:
+        return ref
     ratio = config.composites.ratio if config.dataset.ratio is None else config.dataset.ratio
     shortfall = describe_shortfall(run.workspace.store.record(ref).notes, ratio)
     if shortfall:

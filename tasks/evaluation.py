@@ -51,8 +51,9 @@ def generate_samples(run: Run, model: PreparedBackbone, lora: TableRef) -> Table
         for unit, unit_prompts in split_prompt_units(load_prompts(prompts.path, roster))
     ]
     videos = run.run_units(videos_task, inputs, settings)
-    remove_stale_results(parts, str(videos_task.name))
-    for ref in videos:
+    if run.computes:
+        remove_stale_results(parts, str(videos_task.name))
+    for ref in videos if run.computes else ():
         cut = run.workspace.store.record(ref).notes.get(PROMPTS_CUT_NOTE)
         if cut:
             run.console.warn(

@@ -1,9 +1,11 @@
 """Task ``report``: write the HTML report of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mimix_core.engine import registry
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.stage import run_stage
 from mimix_core.stages.report.report_inputs import (
     CharacterSummary,
     ReportInputs,
@@ -15,26 +17,27 @@ from tasks.base import Run, stage_task
 report_task = stage_task("report")
 
 
-def write_report(
-    run: Run,
-    *,
-    scenes: Sequence[TableRef],
-    overlays: Sequence[TableRef],
-    clips: Sequence[TableRef],
-    transcripts: Sequence[TableRef],
-    captions: Sequence[TableRef],
-    cutouts: Sequence[TableRef],
-    composites: TableRef,
-    recaptions: TableRef,
-    dataset: TableRef,
-    backbone: TableRef,
-    latents: Sequence[TableRef],
-    embeddings: Sequence[TableRef],
-    lora: TableRef,
-    samples: TableRef,
-    scores: TableRef,
-) -> Path:
-    """Write the report, link ``<workspace>/report`` to it, and return the path of its page."""
+def write_report(run: Run, **tables: TableRef | Sequence[TableRef]) -> Path:
+    """Write the report, link ``<workspace>/report`` to it, and return the path of its page.
+
+    ``tables``: fields of ``ReportInputs``.
+    """
+    inputs = build_report_inputs(run, tables)
+    return link_report(run, run.run_single(report_task, inputs, run.workspace.config.report))
+
+
+def write_report_so_far(run: Run, **tables: TableRef | Sequence[TableRef]) -> Path:
+    """Write the report of the stages that have run, in this process, without a Prefect server."""
+    stage = registry.get_stage(str(report_task.name))
+    inputs = build_report_inputs(run, tables)
+    result = run_stage(run.workspace.store, stage, inputs, run.workspace.config.report)
+    return link_report(run, result.ref)
+
+
+def build_report_inputs(
+    run: Run, tables: Mapping[str, TableRef | Sequence[TableRef]]
+) -> ReportInputs:
+    """Build the stage's inputs from the run's tables, records and library."""
     workspace = run.workspace
     shows = tuple(
         ShowSummary(
@@ -60,28 +63,23 @@ def write_report(
                     notes=record.notes,
                 )
             )
-    inputs = ReportInputs(
-        title=", ".join(show.title for show in shows),
-        shows=shows,
-        records=tuple(records),
-        scenes=tuple(scenes),
-        overlays=tuple(overlays),
-        clips=tuple(clips),
-        transcripts=tuple(transcripts),
-        captions=tuple(captions),
-        cutouts=tuple(cutouts),
-        latents=tuple(latents),
-        embeddings=tuple(embeddings),
-        composites=composites,
-        recaptions=recaptions,
-        dataset=dataset,
-        backbone=backbone,
-        lora=lora,
-        samples=samples,
-        scores=scores,
+    values = {
+        name: value if isinstance(value, TableRef) else tuple(value)
+        for name, value in tables.items()
+    }
+    return ReportInputs.model_validate(
+        {
+            "title": ", ".join(show.title for show in shows),
+            "shows": shows,
+            "records": tuple(records),
+            **values,
+        }
     )
-    table = run.run_single(report_task, inputs, workspace.config.report)
-    latest = workspace.config.workspace / "report"
+
+
+def link_report(run: Run, table: TableRef) -> Path:
+    """Link ``<workspace>/report`` to a report and return the path of its page."""
+    latest = run.workspace.config.workspace / "report"
     _replace_symlink(latest, table.folder)
     return latest / "index.html"
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mimix_core.engine.artifacts import Counts, FrozenModel
+from mimix_core.engine.row_reasons import ReasonSummary
 
 
 class StageTotals(FrozenModel):
     """Totals of one stage in this run, over all its units.
 
     ``mostly_failed``: units with several rows of which more than half failed.
+    ``reasons``: number of rows by reason. ``reason_summaries``: the same, the most common reason
+    first, with the figures in the rows' details.
     """
 
     stage: str
@@ -20,6 +23,7 @@ class StageTotals(FrozenModel):
     reasons: dict[str, int]
     seconds: float
     mostly_failed: tuple[str, ...] = ()
+    reason_summaries: tuple[ReasonSummary, ...] = ()
 
     @property
     def cached(self) -> bool:
@@ -45,6 +49,11 @@ class RunSummary(FrozenModel):
 
     stages: tuple[StageTotals, ...]
     notices: tuple[str, ...] = ()
+
+    @property
+    def rows_with_reasons(self) -> int:
+        """Return the number of rows of all stages that were rejected or failed."""
+        return sum(line.counts.rejected + line.counts.failed for line in self.stages)
 
     @property
     def computed(self) -> int:

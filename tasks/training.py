@@ -48,7 +48,9 @@ def prepare_backbone(run: Run, captions: Sequence[TableRef]) -> PreparedBackbone
     """Check the folder of the real model, or build a stand-in for these captions."""
     settings = run.workspace.config.backbone
     weights = run.workspace.file_ref(resolve_weights_folder(settings), "backbone.path")
-    inputs = BackboneInputs(unit="all", captions=tuple(captions), weights=weights)
+    # Only a stand-in is built from the captions.
+    needed = tuple(captions) if weights is None else ()
+    inputs = BackboneInputs(unit="all", captions=needed, weights=weights)
     table = run.run_single(backbone_task, inputs, settings)
     source = extension_source(settings.name) if is_module_name(settings.name) else None
     return PreparedBackbone(
@@ -77,7 +79,8 @@ def encode_latents(
         for unit, span in split_latent_units(table)
     ]
     refs = run.run_units(latents_task, inputs, run.workspace.config.latents)
-    remove_stale_results(_parts_folder(run), str(latents_task.name))
+    if run.computes:
+        remove_stale_results(_parts_folder(run), str(latents_task.name))
     return refs
 
 
@@ -113,8 +116,9 @@ def embed_captions(
         for table in captions
     ]
     refs = run.run_units(embeddings_task, inputs, run.workspace.config.embeddings)
-    remove_stale_results(_parts_folder(run), str(embeddings_task.name))
-    for ref in refs:
+    if run.computes:
+        remove_stale_results(_parts_folder(run), str(embeddings_task.name))
+    for ref in refs if run.computes else ():
         truncated = run.workspace.store.record(ref).notes["captions_cut"]
         if truncated:
             limit = run.workspace.config.embeddings.max_tokens
@@ -170,6 +174,6 @@ def train_lora(
     if cut:
         run.console.warn(f"lora: prompts are truncated to {TEXT_TOKENS} tokens: {cut}")
     folder = run_folder(inputs, settings)
-    if folder is not None:
+    if folder is not None and run.computes:
         checkpoint.delete_checkpoints(folder)
     return ref

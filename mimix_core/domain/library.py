@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
 
@@ -50,6 +51,20 @@ class Character(FrozenModel):
         "", description="The character's looks in one sentence, for captioner and judge."
     )
     references: tuple[Path, ...] = Field((), description="Reference images.")
+    episodes: tuple[str, ...] = Field(
+        (),
+        description="File names, or glob patterns of file names, of the episodes in which the "
+        "character can appear. Empty: all episodes of the show. A character added for some "
+        "episodes changes nothing in the others.",
+    )
+
+    def can_appear_in(self, file_name: str) -> bool:
+        """Return whether the character can appear in the episode with this file name."""
+        stem = Path(file_name).stem
+        return not self.episodes or any(
+            name in (file_name, stem) or fnmatchcase(file_name, name) or fnmatchcase(stem, name)
+            for name in self.episodes
+        )
 
     @field_validator("name", "aliases", mode="after")
     @classmethod
@@ -91,6 +106,11 @@ class Show(FrozenModel):
     )
     characters: tuple[Character, ...] = Field(min_length=1)
     episodes: tuple[Episode, ...] = Field(min_length=1)
+
+    def with_cast_of(self, file_name: str) -> Show:
+        """Return the show with only the characters that can appear in an episode."""
+        cast = tuple(c for c in self.characters if c.can_appear_in(file_name))
+        return self if cast == self.characters else self.model_copy(update={"characters": cast})
 
     def roster(self) -> tuple[str, ...]:
         """Return the names of all characters, as captions write them."""

@@ -36,7 +36,12 @@ class Counts(FrozenModel):
 
 
 class TableRef(FrozenModel):
-    """Reference the committed table of one stage and unit; small enough for a Prefect result."""
+    """Reference the committed table of one stage and unit; small enough for a Prefect result.
+
+    ``sha256``: of the table's file, which names the stage key. ``content``: of its rows and the
+    files they name, without the key; equal for equal results, however they were computed. Empty:
+    the table was written before there was such a digest.
+    """
 
     stage: str
     unit: str
@@ -44,6 +49,7 @@ class TableRef(FrozenModel):
     sha256: str
     path: Path
     counts: Counts
+    content: str = ""
 
     @property
     def folder(self) -> Path:

@@ -26,14 +26,15 @@ class ExcludeFromKey:
 def canonical_json(value: Any) -> Any:
     """Reduce a value to the plain JSON that a stage key covers.
 
-    Files and tables enter by content digest, never by path; fields marked ``ExcludeFromKey`` are
+    Files and tables enter by content digest, never by path, and a table that was computed again
+    with the same rows and files is the same table; fields marked ``ExcludeFromKey`` are
     left out. Raises TypeError for a bare path (wrap it in a FileRef, since a path does not identify
     content) and for anything without a canonical JSON form.
     """
     if isinstance(value, FileRef):
         return {"file": value.sha256}
     if isinstance(value, TableRef):
-        return {"table": value.sha256}
+        return {"table": value.content or value.sha256}
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         return {
@@ -73,3 +74,45 @@ def stage_key(stage: str, version: int, inputs: BaseModel, settings: BaseModel) 
     }
     text = json.dumps(preimage, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def key_parts(inputs: BaseModel, settings: BaseModel) -> dict[str, str]:
+    """Split what a stage key covers into named parts, to say later which of them changed.
+
+    Numbers and truth values are parts as they are, everything else as a short digest: texts may be
+    long, and nobody expects them in a record.
+    """
+    parts: dict[str, str] = {}
+
+    def collect(name: str, value: Any) -> None:
+        leaf = not isinstance(value, dict) or set(value) <= {"file", "table", "fraction", "float"}
+        if not leaf:
+            for key in value:
+                collect(f"{name}.{key}", value[key])
+        elif isinstance(value, dict) and "float" in value:
+            parts[name] = value["float"]
+        elif value is None or isinstance(value, bool | int):
+            parts[name] = json.dumps(value)
+        else:
+            text = json.dumps(value, sort_keys=True, ensure_ascii=True)
+            parts[name] = f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    collect("inputs", canonical_json(inputs))
+    collect("settings", canonical_json(settings))
+    return parts
+
+
+def changed_parts(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Describe the parts that differ, e.g. ``settings.width 832 -> 640``."""
+    changes = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if old is None or new is None:
+            changes.append(f"{name} {'added' if old is None else 'removed'}")
+        elif old.startswith("sha256:") or new.startswith("sha256:"):
+            changes.append(f"{name} changed")
+        else:
+            changes.append(f"{name} {old} -> {new}")
+    return changes

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from mimix_core import tables
 from mimix_core.engine.artifacts import Counts, FrozenModel, TableRef
-from mimix_core.engine.cache_key import stage_key
+from mimix_core.engine.cache_key import key_parts, stage_key
 from mimix_core.engine.store import StageRecord, Store
 from mimix_core.errors import StageFailed
 from mimix_core.tables import Reason, Row, Status, Table
@@ -194,8 +194,11 @@ def _run(
             runtime_stats=dict(report.runtime_stats),
             seconds=round(time.monotonic() - started, 3),
             peak_rss_mb=_peak_rss_mb(),
+            content=tables.digest_rows(out / store.TABLE, stage.table),
+            key_parts=key_parts(inputs, settings),
         )
-        ref = store.commit(record, out)
+        texts = {value for row in report.rows for value in row.values() if isinstance(value, str)}
+        ref = store.commit(record, out, texts)
     return StageRun(ref, computed=True)
 
 

@@ -23,7 +23,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,10 @@ class StoredFile(FrozenModel):
 
 
 class StageRecord(FrozenModel):
-    """Record of a committed result, written as ``stage.json``."""
+    """Record of a committed result, written as ``stage.json``.
+
+    ``content``: see ``TableRef``. ``key_parts``: what the key covers, see ``cache_key.key_parts``.
+    """
 
     stage: str
     version: int
@@ -72,6 +75,8 @@ class StageRecord(FrozenModel):
     seconds: float
     peak_rss_mb: int
     files: tuple[StoredFile, ...] = ()
+    content: str = ""
+    key_parts: dict[str, str] = Field(default_factory=dict)
 
 
 class _SourceDigest(FrozenModel):
@@ -172,10 +177,18 @@ class Store:
             finally:
                 shutil.rmtree(out, ignore_errors=True)
 
-    def commit(self, record: StageRecord, out: Path) -> TableRef:
-        """Move a finished staging folder to its key; of two equal commits the first is final."""
+    def commit(self, record: StageRecord, out: Path, named_files: Collection[str] = ()) -> TableRef:
+        """Move a finished staging folder to its key; of two equal commits the first is final.
+
+        ``named_files``: the files that the rows name, relative to ``out``; they are part of the
+        record's content.
+        """
         paths = sorted(p for p in out.rglob("*") if p.is_file() and p.name != self.LOCK)
-        record = record.model_copy(update={"files": tuple(_file_record(p, out) for p in paths)})
+        files = tuple(_file_record(p, out) for p in paths)
+        named = [file for file in files if file.path in named_files]
+        record = record.model_copy(
+            update={"files": files, "content": _add_files(record.content, named)}
+        )
         (out / self.RECORD).write_text(record.model_dump_json(indent=1))
         _fsync_tree(out)
         folder = self.folder(record.stage, record.key)
@@ -254,6 +267,7 @@ class Store:
             sha256=table.sha256,
             path=folder / self.TABLE,
             counts=record.counts,
+            content=record.content,
         )
 
     def _remove_abandoned(self, staging: Path) -> None:
@@ -266,6 +280,14 @@ class Store:
             if lock is not None:
                 with lock:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _add_files(content: str, files: Sequence[StoredFile]) -> str:
+    """Combine the digest of a table's rows with those of files; unchanged without any."""
+    if not files or not content:
+        return content
+    text = "".join(f"{file.path}\0{file.sha256}\n" for file in files)
+    return hashlib.sha256(f"{content}\n{text}".encode()).hexdigest()
 
 
 def _file_record(path: Path, out: Path) -> StoredFile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mimix_core.errors import BadInput
+from mimix_core.settings.settings_reference import TEMPLATE_SECTIONS, commented_numbers
 
 LIBRARY = """\
 # Shows, their characters and their episodes. Paths are relative to this file.
@@ -16,7 +17,8 @@ shows:
       - name: Tom                   # as written in captions: [Character: Tom]
         aliases: [Thomas]
         description: A grey cat who walks upright.
-        references: []              # images of Tom alone
+        references: []              # three or more images of Tom alone, in other poses and light
+        # episodes: [one]           # only if Tom can appear in some episodes only
     episodes:
       - path: episodes/my-cartoon/*.mp4
   - id: my-series
@@ -33,22 +35,46 @@ shows:
         plot: He packs for a holiday.
 """
 
-SETTINGS = """\
-# All other settings have the paper's values. `mimix doctor mimix.yaml` reports what is missing.
+_HEAD = """\
+## All other settings have the paper's values. `mimix doctor mimix.yaml` reports what is missing,
+## `mimix plan mimix.yaml` what a run would compute. The commented numbers decide what gets into the
+## dataset: remove the # in front of a key, and of its section, to change it. `mimix why mimix.yaml`
+## says which of them left something out; `mimix settings` lists all settings.
 library: library.yaml
 workspace: workspace
 # inbox: inbox                      # files put here become episodes (`mimix watch`, the schedule)
 # run:
 #   require_approval: true          # suspend a deployed run before training until approved
 #   workspace_url: http://files.example/workspace    # URL of the workspace for links
-composites:
-  ratio: "0.10"                     # share of composites in the training set
+"""
+
+_TAIL = """\
 backbone:
   name: wan2.1-t2v-14b
   path: models/Wan2.1-T2V-14B-Diffusers
 samples:
   prompts: prompts.yaml
 """
+
+_RATIO = """\
+composites:
+  ratio: "0.10"                     # share of composites in the training set
+"""
+
+
+def build_settings_template() -> str:
+    """Build mimix.yaml: the settings to edit, and all thresholds as comments with their meaning."""
+    sections = []
+    for name in TEMPLATE_SECTIONS:
+        numbers = commented_numbers(name)
+        if name == "composites":
+            # The ratio is set, not commented.
+            start = numbers.index("#   ratio:")
+            sections.append(_RATIO + numbers[numbers.index("\n", start) + 1 :])
+        else:
+            sections.append(f"# {name}:\n{numbers}")
+    return _HEAD + "".join(sections) + _TAIL
+
 
 PROMPTS = """\
 prompts:
@@ -68,7 +94,11 @@ def write_project_templates(folder: Path) -> list[Path]:
 
     Raises BadInput if one of them exists.
     """
-    files = {"library.yaml": LIBRARY, "mimix.yaml": SETTINGS, "prompts.yaml": PROMPTS}
+    files = {
+        "library.yaml": LIBRARY,
+        "mimix.yaml": build_settings_template(),
+        "prompts.yaml": PROMPTS,
+    }
     for name in files:
         if (folder / name).exists():
             raise BadInput(

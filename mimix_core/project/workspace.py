@@ -26,7 +26,10 @@ from mimix_core.settings import Config
 
 @dataclass(frozen=True)
 class SourceEpisode:
-    """An episode with the digests of all its files; ``name`` is unique in the library."""
+    """An episode with the digests of all its files; ``name`` is unique in the library.
+
+    ``show``: with only the characters that can appear in the episode.
+    """
 
     name: str
     show: Show
@@ -137,7 +140,7 @@ def _reference_episode(store: Store, show: Show, episode: Episode) -> SourceEpis
 
     return SourceEpisode(
         name=episode.path.stem,
-        show=show,
+        show=show.with_cast_of(episode.path.name),
         video=store.source_ref(episode.path),
         subtitles=reference(episode.subtitles),
         script=reference(episode.script),

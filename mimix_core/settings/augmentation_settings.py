@@ -25,13 +25,16 @@ class CutoutSettings(FrozenModel):
     """Location and segmentation of characters in clips."""
 
     locator_cartoon: Annotated[CartoonLocator, ExcludeFromKey()] = Field(
-        "boxes",
-        description="Locator of characters in cartoons; boxes uses only the episode's boxes file.",
+        "auto",
+        description="Locator of characters in cartoons, in episodes without a boxes file. auto: "
+        "embedding if the show's characters have reference images and it is installed, else "
+        "boxes, which uses only boxes files.",
     )
     locator_realistic: Annotated[RealisticLocator, ExcludeFromKey()] = Field(
-        "boxes",
-        description="Locator of characters in live action; boxes uses only the episode's boxes "
-        "file.",
+        "auto",
+        description="Locator of characters in live action, in episodes without a boxes file. "
+        "auto: face, or else embedding, if the show's characters have reference images and it is "
+        "installed, else boxes, which uses only boxes files.",
     )
     face: Annotated[FaceLocatorSettings, ExcludeFromKey()] = Field(
         FaceLocatorSettings(),

@@ -105,7 +105,9 @@ class ScoreSettings(FrozenModel):
             "imaging_quality/brisque",
             "subject_consistency/efficientnet-lite0",
         ),
-        description="Metrics to compute, each as dimension/backend.",
+        description="Metrics to compute, each as dimension/backend. The defaults need no download "
+        "and compare a model with itself over training: they are not VBench's, and may rate noise "
+        "above footage (docs/vbench.md).",
     )
     weights: Annotated[Path | None, ExcludeFromKey()] = Field(
         None, description="Folder of VBench's weights, in the layout of VBench's cache."

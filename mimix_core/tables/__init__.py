@@ -41,7 +41,7 @@ from mimix_core.tables.curation_tables import (
     TranscriptRow,
 )
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS, AnswerRow, JudgementRow, PairwiseRow
-from mimix_core.tables.parquet_io import read, usable, validate, write
+from mimix_core.tables.parquet_io import digest_rows, read, usable, validate, write
 from mimix_core.tables.rows import (
     BaseRow,
     Reason,
@@ -113,6 +113,7 @@ __all__ = [
     "TextBox",
     "TimedText",
     "TranscriptRow",
+    "digest_rows",
     "failed",
     "ok",
     "read",

@@ -94,4 +94,4 @@ class DatasetRow(BaseRow):
     rank: int
 
 
-DATASET = table("dataset", 2, DatasetRow, id="sample_id", parent="sample_id")
+DATASET = table("dataset", 2, DatasetRow, id="sample_id", parent="sample_id", locations=("video",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,38 @@ def write(
         [dict(row) for row in ordered], schema=table.schema.with_metadata(metadata)
     )
     pq.write_table(arrow, path, compression="zstd", row_group_size=65536)
+
+
+def digest_rows(path: Path, table: Table[Any]) -> str:
+    """Compute the SHA-256 of a table's rows: without the stage key, and without ``locations``."""
+    arrow = pq.read_table(path).drop_columns(list(table.locations))
+    metadata = dict(arrow.schema.metadata or {})
+    metadata.pop(b"mimix.stage_key", None)
+    digest = hashlib.sha256()
+    sink = pa.PythonFile(_DigestStream(digest), mode="w")
+    arrow = arrow.replace_schema_metadata(metadata).combine_chunks()
+    with pa.ipc.new_stream(sink, arrow.schema) as writer:
+        writer.write_table(arrow, max_chunksize=65536)
+    return digest.hexdigest()
+
+
+class _DigestStream:
+    """A file that only computes a digest of what is written to it."""
+
+    closed = False
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def read(path: Path, table: Table[R]) -> list[R]:

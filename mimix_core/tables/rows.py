@@ -117,7 +117,8 @@ class Table(Generic[R]):
     """A table of one stage: its row type, the Arrow schema derived from it, and its key columns.
 
     ``id`` is the sorted unique column. ``parent`` names the column with the id of the upstream row
-    that a row was derived from.
+    that a row was derived from. ``locations``: columns that say where a file of another table lies;
+    its digest is another column, so they are not part of the rows' content.
     """
 
     name: str
@@ -126,11 +127,20 @@ class Table(Generic[R]):
     schema: pa.Schema
     id: str
     parent: str | None = None
+    locations: tuple[str, ...] = ()
 
 
-def table(name: str, version: int, row: type[R], *, id: str, parent: str | None = None) -> Table[R]:
+def table(
+    name: str,
+    version: int,
+    row: type[R],
+    *,
+    id: str,
+    parent: str | None = None,
+    locations: tuple[str, ...] = (),
+) -> Table[R]:
     """Define a table by its row type. Raises TypeError for an unsupported column type."""
-    return Table(name, version, row, row_schema(row), id, parent)
+    return Table(name, version, row, row_schema(row), id, parent, locations)
 
 
 def row_schema(row: type[Any]) -> pa.Schema:

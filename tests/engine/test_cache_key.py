@@ -125,3 +125,28 @@ def test_values_that_read_alike_differ() -> None:
     alike = [1, 1.0, "1", True, [1], None, "None", {"float": 1}, Fraction(1)]
     keys = [repr(canonical_json(value)) for value in alike]
     assert len(set(keys)) == len(alike)
+
+
+def test_changed_parts_are_named_with_plain_values_only() -> None:
+    from mimix_core.engine.cache_key import changed_parts, key_parts
+
+    class Inner(FrozenModel):
+        width: int = 832
+        share: float = 0.5
+        prompt: str = "a long text"
+
+    class Outer(FrozenModel):
+        inner: Inner = Inner()
+        names: tuple[str, ...] = ("Tom",)
+        workers: Annotated[int, ExcludeFromKey()] = 2
+
+    before = key_parts(Outer(), Outer())
+    assert changed_parts(before, key_parts(Outer(workers=9), Outer())) == []
+    other = Outer(inner=Inner(width=640, share=0.25, prompt="another"), names=("Tom", "Jerry"))
+    assert changed_parts(before, key_parts(Outer(), other)) == [
+        "settings.inner.prompt changed",
+        "settings.inner.share 0.5 -> 0.25",
+        "settings.inner.width 832 -> 640",
+        "settings.names changed",
+    ]
+    assert "a long text" not in str(before), "texts are in the record as digests only"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from mimix_core import tables
-from mimix_core.engine.artifacts import FrozenModel, file_ref
+from mimix_core.engine.artifacts import FrozenModel, TableRef, digest_file, file_ref
+from mimix_core.engine.cache_key import canonical_json, stage_key
 from mimix_core.engine.stage import Phase, Stage, StageReport, run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import StageFailed
@@ -236,3 +238,38 @@ def test_the_digest_of_a_folder_covers_names_and_bytes(tmp_path: Path) -> None:
     assert folder("two", {"sub/b": "2", "a": "1"}) == base
     assert folder("three", {"a": "1", "sub/c": "2"}) != base
     assert folder("four", {"a": "1", "sub/b": "3"}) != base
+
+
+class Downstream(FrozenModel):
+    table: TableRef
+
+
+def test_equal_rows_and_files_are_the_same_table_whatever_their_key(store: Store) -> None:
+    """Another seed that changes nothing must not compute all later stages again."""
+
+    def ignore_text(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
+        (out / "pages").mkdir()
+        (out / "pages" / "a").write_text("always" if len(settings.text) < 9 else "other bytes")
+        (out / "log.txt").write_text(settings.text)
+        return StageReport([tables.ok(page="a", file="pages/a")], rows_in=1)
+
+    stage = make_stage(ignore_text)
+    one, two, other = (
+        run_stage(store, stage, Inputs(), Settings(text=text)).ref
+        for text in ("one", "two", "another text")
+    )
+    assert one.key != two.key
+    later = [stage_key("later", 1, Downstream(table=ref), Settings()) for ref in (one, two, other)]
+    assert later[0] == later[1], "the log is not named by a row"
+    assert later[0] != later[2], "the same rows, but a file has other bytes"
+
+
+def test_results_of_before_have_the_same_keys_after_them(store: Store) -> None:
+    ref = run_stage(store, STAGE, Inputs(), Settings()).ref
+    path = ref.folder / Store.RECORD
+    record = json.loads(path.read_text())
+    del record["content"], record["key_parts"]
+    path.write_text(json.dumps(record))
+    old = store.lookup(STAGE.name, ref.key)
+    assert old is not None
+    assert canonical_json(old) == {"table": digest_file(ref.path)}

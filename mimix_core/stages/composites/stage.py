@@ -36,6 +36,11 @@ from mimix_core.stages.composites.composite_rows import (
     build_cutout_boxes,
 )
 from mimix_core.stages.composites.compositing import PasteOptions
+from mimix_core.stages.composites.earlier_renders import (
+    PairToRender,
+    RenderReuse,
+    load_earlier_renders,
+)
 from mimix_core.stages.composites.pairing import (
     BackgroundClip,
     PairSampler,
@@ -44,11 +49,7 @@ from mimix_core.stages.composites.pairing import (
 )
 from mimix_core.stages.composites.placement import PlacementConstraints
 from mimix_core.stages.composites.placement_search import PairPlacer, PlacedPair, RejectedPair
-from mimix_core.stages.composites.render_composite import (
-    CompositeFiles,
-    EncodingOptions,
-    render_composite,
-)
+from mimix_core.stages.composites.render_composite import EncodingOptions
 from mimix_core.stages.composites.scale_translate import boxes_array, non_empty_mask
 from mimix_core.tables import CaptionRow, CutoutRow, Reason, Row
 
@@ -57,13 +58,17 @@ _MAX_CONSECUTIVE_FAILURES = 32
 
 
 class CompositeInputs(FrozenModel):
-    """The clips, captions and cutouts of all episodes, and how episodes are split."""
+    """The clips, captions and cutouts of all episodes, and how episodes are split.
+
+    ``earlier_results``: folder of the stage's results, from which renders are reused.
+    """
 
     unit: Annotated[str, ExcludeFromKey()]
     clips: tuple[TableRef, ...]
     captions: tuple[TableRef, ...]
     cutouts: tuple[TableRef, ...]
     split: DatasetSettings
+    earlier_results: Annotated[Path | None, ExcludeFromKey()] = None
 
     @field_validator("split")
     @classmethod
@@ -100,11 +105,12 @@ def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> Stag
     share = Fraction(settings.same_style_share)
     for folder in ("videos", "sheets"):
         (out / folder).mkdir()
+    renders = RenderReuse(STAGE.version, load_earlier_renders(inputs.earlier_results), out)
     with ThreadPoolExecutor(settings.workers) as pool, opencv_single_thread():
         placer = _create_placer(sources, settings, pool)
         renderers = {
             same_style: _CompositeRenderer(
-                sources, settings, out, pool, placer, same_style=same_style, total=wanted
+                sources, settings, out, pool, placer, renders, same_style=same_style, total=wanted
             )
             for same_style in (False, True)
         }
@@ -113,6 +119,7 @@ def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> Stag
         renderers[True].render_until(same_style_wanted)
     rendered = {same_style: renderer.ok_rows for same_style, renderer in renderers.items()}
     rows = _rank_composites(rendered, share, out)
+    renders.write_list()
     rows += renderers[False].other_rows + renderers[True].other_rows
     tried = renderers[False].tried + renderers[True].tried
     missing = wanted - same_style_wanted - len(rendered[False])
@@ -222,12 +229,13 @@ class _CompositeRenderer:
         out: Path,
         pool: Executor,
         placer: PairPlacer,
+        renders: RenderReuse,
         *,
         same_style: bool,
         total: int,
     ) -> None:
         self._sources, self._settings, self._out, self._pool = sources, settings, out, pool
-        self._total = total
+        self._renders, self._total = renders, total
         self.ok_rows: list[Row] = []
         self.other_rows: list[Row] = []
         self.tried: Counter[str] = Counter()
@@ -284,13 +292,17 @@ class _CompositeRenderer:
         name = values["composite_id"]
         video, sheet = f"videos/{name}.mp4", f"sheets/{name}.jpg"
         try:
-            render_composite(
-                CompositeFiles(source.path, cutout.path, background.path),
-                placed.placement.path,
-                self._paste_options(cutout.row),
-                EncodingOptions(settings.crf, settings.preset),
-                self._out / video,
-                self._out / sheet,
+            self._renders.render(
+                PairToRender(
+                    source,
+                    cutout,
+                    background,
+                    placed.placement.path,
+                    self._paste_options(cutout.row),
+                    EncodingOptions(settings.crf, settings.preset),
+                ),
+                video,
+                sheet,
             )
         except (BadInput, EncodeFailed, VerificationFailed, ValueError, cv2.error) as error:
             # A composite that raises an error must not fail the others.

@@ -43,13 +43,16 @@ MIN_LOCATED_SHARE = 0.80
 class CutoutInputs(FrozenModel):
     """The clips and captions of one episode, and how to locate its characters.
 
-    ``boxes``: manual box annotations; they take precedence over ``locator``. ``weights``: of the
-    segmenter, if it needs any.
+    ``boxes``: manual box annotations; they take precedence over ``locator``. ``box_names``: the
+    roster name of each name in them, which is all that the rows depend on of ``roster`` and
+    ``aliases``: a new character of the show does not change an episode that does not name it.
+    ``weights``: of the segmenter, if it needs any.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
-    roster: tuple[str, ...]
-    aliases: dict[str, str] = Field(default_factory=dict)
+    roster: Annotated[tuple[str, ...], ExcludeFromKey()]
+    aliases: Annotated[dict[str, str], ExcludeFromKey()] = Field(default_factory=dict)
+    box_names: dict[str, str] = Field(default_factory=dict)
     clips: TableRef
     captions: TableRef
     boxes: FileRef | None = None
@@ -148,7 +151,8 @@ class _CutoutBuilder:
                 rows.append(tables.failed(Reason.LOCATE_FAILED, track.error, **columns))
             elif share < MIN_LOCATED_SHARE:
                 wanted = f"at least {MIN_LOCATED_SHARE:.0%} wanted"
-                detail = f"located in {share:.0%} of the frames, {wanted}"
+                evidence = f": {track.evidence}" if track.evidence else ""
+                detail = f"located in {share:.0%} of the frames, {wanted}{evidence}"
                 rows.append(tables.rejected(Reason.NOT_LOCATED, detail, **columns))
             else:
                 located[character] = track
@@ -226,7 +230,7 @@ STAGE = Stage(
     phase=Phase.AUGMENTATION,
     upstream=("duplicates", "captions"),
     resources=frozenset({Resource.CPU, Resource.GPU, Resource.NETWORK}),
-    version=3,
+    version=4,
     inputs=CutoutInputs,
     settings=CutoutSettings,
     table=tables.CUTOUTS,

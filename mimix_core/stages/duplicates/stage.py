@@ -12,6 +12,8 @@ before them may take over the footage that they have in common.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,14 +135,28 @@ def deduplicated_clip_tables(ref: TableRef, clips: Sequence[TableRef]) -> list[T
 
 
 def _episode_table(path: Path, clips: TableRef) -> TableRef:
-    statuses = pq.read_table(path, columns=["status"])["status"].to_pylist()
+    columns = pq.read_table(path, columns=["clip_id", "status", "reason", "detail"])
+    statuses = columns["status"].to_pylist()
     counts = Counts(
         rows_in=len(statuses),
         ok=statuses.count(Status.OK.value),
         rejected=statuses.count(Status.REJECTED.value),
         failed=statuses.count(Status.FAILED.value),
     )
-    return clips.model_copy(update={"sha256": digest_file(path), "path": path, "counts": counts})
+    # The rows' file paths name the stage key of the clips: the content is that of the clips' table
+    # and of the verdicts.
+    content = ""
+    if clips.content:
+        verdicts = json.dumps([clips.content, columns.to_pylist()])
+        content = hashlib.sha256(verdicts.encode()).hexdigest()
+    return clips.model_copy(
+        update={
+            "sha256": digest_file(path),
+            "content": content,
+            "path": path,
+            "counts": counts,
+        }
+    )
 
 
 def _file_name(clips: TableRef) -> str:

@@ -93,7 +93,11 @@ class Gallery:
             clip_id = clip.row["clip_id"]
             return self._clip_view(clip, caption_of.get(clip_id), transcript_of.get(clip_id))
 
-        return self._build_views(build, selected, "clips")
+        views = self._build_views(build, selected, "clips")
+        return [
+            replace(view, video=self._copy_video(clip.path(clip.row["file"]), f"clip-{number:02}"))
+            for number, (view, clip) in enumerate(zip(views, selected, strict=True), start=1)
+        ]
 
     def _clip_view(
         self,

@@ -18,7 +18,7 @@ class LinkedVideo:
 
 @dataclass(frozen=True)
 class ClipView:
-    """A clip with its caption and its dialogue."""
+    """A clip with its caption, its dialogue and the complete video."""
 
     id: str
     show: str
@@ -29,6 +29,7 @@ class ClipView:
     caption: tuple[CaptionSpan, ...]
     missing_caption: str
     dialogue: str
+    video: LinkedVideo = LinkedVideo("", "")
 
 
 @dataclass(frozen=True)

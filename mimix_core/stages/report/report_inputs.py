@@ -36,24 +36,27 @@ class UnitSummary(FrozenModel):
 
 
 class ReportInputs(FrozenModel):
-    """All tables and records of a run. A stage that had nothing to do has an empty table."""
+    """The tables and records of a run so far.
+
+    A stage that had nothing to do has an empty table; one that has not run has no table.
+    """
 
     unit: Annotated[str, ExcludeFromKey()] = "all"
     title: str
     shows: tuple[ShowSummary, ...]
     records: tuple[UnitSummary, ...]
-    scenes: tuple[TableRef, ...]
-    overlays: tuple[TableRef, ...]
-    clips: tuple[TableRef, ...]
-    transcripts: tuple[TableRef, ...]
-    captions: tuple[TableRef, ...]
-    cutouts: tuple[TableRef, ...]
-    latents: tuple[TableRef, ...]
-    embeddings: tuple[TableRef, ...]
-    composites: TableRef
-    recaptions: TableRef
-    dataset: TableRef
-    backbone: TableRef
-    lora: TableRef
-    samples: TableRef
-    scores: TableRef
+    scenes: tuple[TableRef, ...] = ()
+    overlays: tuple[TableRef, ...] = ()
+    clips: tuple[TableRef, ...] = ()
+    transcripts: tuple[TableRef, ...] = ()
+    captions: tuple[TableRef, ...] = ()
+    cutouts: tuple[TableRef, ...] = ()
+    latents: tuple[TableRef, ...] = ()
+    embeddings: tuple[TableRef, ...] = ()
+    composites: TableRef | None = None
+    recaptions: TableRef | None = None
+    dataset: TableRef | None = None
+    backbone: TableRef | None = None
+    lora: TableRef | None = None
+    samples: TableRef | None = None
+    scores: TableRef | None = None

@@ -36,6 +36,19 @@ PACKAGE = "mimix_core.stages.report"
 
 MAX_OVERLAYS_SHOWN = 4
 
+_SECTION_STAGES = (
+    "overlays",
+    "clips",
+    "captions",
+    "cutouts",
+    "composites",
+    "dataset",
+    "lora",
+    "samples",
+    "scores",
+)
+"""Stages with a section of their own, in the order of the page."""
+
 
 @dataclass(frozen=True)
 class RunTables:
@@ -66,15 +79,28 @@ def load_run_tables(inputs: ReportInputs) -> RunTables:
         transcripts=load_entries(inputs.transcripts, tables.TRANSCRIPTS),
         captions=load_entries(inputs.captions, tables.CAPTIONS),
         cutouts=load_entries(inputs.cutouts, tables.CUTOUTS),
-        composites=load_entries([inputs.composites], tables.COMPOSITES),
-        recaptions=load_entries([inputs.recaptions], tables.CAPTIONS),
-        dataset=load_entries([inputs.dataset], tables.DATASET),
-        backbone=load_entries([inputs.backbone], tables.BACKBONE),
-        lora=load_entries([inputs.lora], tables.LORA),
-        training_curves=load_training_curves(inputs.lora.folder),
-        samples=load_entries([inputs.samples], tables.SAMPLES),
-        scores=load_entries([inputs.scores], tables.SCORES),
+        composites=load_entries(_present(inputs.composites), tables.COMPOSITES),
+        recaptions=load_entries(_present(inputs.recaptions), tables.CAPTIONS),
+        dataset=load_entries(_present(inputs.dataset), tables.DATASET),
+        backbone=load_entries(_present(inputs.backbone), tables.BACKBONE),
+        lora=load_entries(_present(inputs.lora), tables.LORA),
+        training_curves=TrainingCurves((), ())
+        if inputs.lora is None
+        else load_training_curves(inputs.lora.folder),
+        samples=load_entries(_present(inputs.samples), tables.SAMPLES),
+        scores=load_entries(_present(inputs.scores), tables.SCORES),
     )
+
+
+def _stages_not_run(inputs: ReportInputs) -> list[str]:
+    """List the stages after the last one with a table; one without in between had nothing to do."""
+    present = [bool(getattr(inputs, name)) for name in _SECTION_STAGES]
+    last = max((index for index, found in enumerate(present) if found), default=-1)
+    return list(_SECTION_STAGES[last + 1 :])
+
+
+def _present(ref: TableRef | None) -> list[TableRef]:
+    return [] if ref is None else [ref]
 
 
 def build_template_values(
@@ -88,6 +114,7 @@ def build_template_values(
     accepted, rejected = gallery.cutout_views(run.cutouts)
     stages = stage_summary.summarize_stages(inputs.records)
     previews = run.training_curves.previews
+    missing = _stages_not_run(inputs)
     return {
         "title": settings.title or inputs.title,
         "shows": inputs.shows,
@@ -107,6 +134,8 @@ def build_template_values(
         ),
         "episode_total": len({scene.row["episode_id"] for scene in run.scenes}),
         "crops": summarize_crops(run.overlays, 2 * settings.preview_width, MAX_OVERLAYS_SHOWN),
+        "missing_stages": missing,
+        "missing_titles": [labels.stage_title(name) for name in missing],
         "clips": gallery.clip_views(run.captions, run.transcripts),
         "clip_total": sum(clip.ok for clip in run.clips),
         "cutouts": accepted,
@@ -154,7 +183,9 @@ def _table_refs(inputs: ReportInputs) -> list[TableRef]:
         if name not in ReportInputs.model_fields:
             continue
         value = getattr(inputs, name)
-        refs += sorted(value, key=lambda ref: ref.unit) if isinstance(value, tuple) else [value]
+        refs += (
+            sorted(value, key=lambda ref: ref.unit) if isinstance(value, tuple) else _present(value)
+        )
     return refs
 
 

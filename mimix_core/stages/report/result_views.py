@@ -156,6 +156,7 @@ class ScoreView:
     generated: ScoreStatistics
     real: ScoreStatistics
     plot: Markup | None
+    rates_generated_higher: bool = False
 
 
 def build_score_views(scores: Sequence[TableEntry[ScoreRow]]) -> tuple[ScoreView, ...]:
@@ -181,9 +182,17 @@ def build_score_views(scores: Sequence[TableEntry[ScoreRow]]) -> tuple[ScoreView
                 svg_charts.draw_dot_plot(dots, label)
                 if any(values for _, values in groups)
                 else None,
+                rates_generated_higher=_is_higher(*(values for _, values in groups)),
             )
         )
     return tuple(views)
+
+
+def _is_higher(generated: Sequence[float], real: Sequence[float]) -> bool:
+    """Return whether the mean of the generated videos is above that of real footage."""
+    if not generated or not real:
+        return False
+    return sum(generated) / len(generated) > sum(real) / len(real)
 
 
 def _sorted_values(scores: Iterable[TableEntry[ScoreRow]]) -> list[float]:

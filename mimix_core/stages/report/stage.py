@@ -60,7 +60,7 @@ STAGE = Stage(
         "samples",
         "scores",
     ),
-    version=4,
+    version=5,
     inputs=ReportInputs,
     settings=ReportSettings,
     table=tables.REPORT,

@@ -205,3 +205,15 @@ def test_a_new_show_title_captions_no_scripted_clip_again(project: Path, tmp_pat
     (after,) = curated(project).captions
     assert after.key == before.key
     assert call("export", project, tmp_path / "out").exit_code == 0
+
+
+def test_no_caption_at_all_is_not_all_well(project: Path) -> None:
+    """A script that names nobody known in time: every clip is rejected, and that is said."""
+    (project.parent / "a.yaml").write_text("actions: []\n")
+    curated(project)
+    result = call("check", project)
+    assert result.exit_code == 1, result.output
+    assert "no problems" not in result.output
+    assert "0 captions, nothing to check; 2 clips without" in result.output
+    assert "2 rejected: no_action_in_script" in result.output
+    assert "There is no caption to check" in result.output

@@ -16,7 +16,7 @@ from mimix_core.engine.store import Store
 from mimix_core.media import read_rgb, verify_clip
 from mimix_core.media.masks import write_masks
 from mimix_core.settings import CompositeSettings, DatasetSettings
-from mimix_core.stages.composites import stage
+from mimix_core.stages.composites import earlier_renders, stage
 from mimix_core.stages.composites.pairing import same_style_count
 from mimix_core.stages.composites.stage import STAGE, CompositeInputs
 from mimix_core.tables import Row
@@ -372,3 +372,44 @@ def test_a_figure_follows_a_panning_background(store: Store, tmp_path: Path) -> 
     _, x0, _ = row["path"][0]
     _, x80, _ = row["path"][80]
     assert x80 - x0 == pytest.approx(-80, abs=2)
+
+
+def test_a_pair_that_an_earlier_result_rendered_is_copied(
+    store: Store, footage: SourceTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A larger ratio is another result; the pairs of the smaller one come first in its plan."""
+    earlier = {"earlier_results": store.root / STAGE.name}
+    inputs = footage.inputs(val_share=0.3).model_copy(update=earlier)
+    first = ok_rows(run_composites(store, inputs, "0.2"))
+    rendered: list[str] = []
+    render = earlier_renders.render_composite
+
+    def count(*arguments: Any) -> None:
+        rendered.append(arguments[4].stem)
+        render(*arguments)
+
+    monkeypatch.setattr(earlier_renders, "render_composite", count)
+    run = run_composites(store, inputs, "0.4")
+    second = ok_rows(run)
+    before, after = (
+        {row["composite_id"]: row["sha256"] for row in rows} for rows in (first, second)
+    )
+    assert before
+    assert sorted(rendered) == sorted(set(after) - set(before))
+    assert all(after[name] == digest for name, digest in before.items() if name in after)
+    for row in second:
+        verify_clip(run.ref.folder / row["file"], WIDTH, HEIGHT, frames=81)
+        assert (run.ref.folder / row["sheet_file"]).stat().st_size > 100
+
+
+def test_a_damaged_earlier_video_is_rendered_again(store: Store, footage: SourceTables) -> None:
+    earlier = {"earlier_results": store.root / STAGE.name}
+    inputs = footage.inputs(val_share=0.3).model_copy(update=earlier)
+    first = run_composites(store, inputs, "0.2")
+    for row in ok_rows(first):
+        video_path = first.ref.folder / row["file"]
+        video_path.write_bytes(video_path.read_bytes()[:-1] + b"?")
+    digests = {row["composite_id"]: row["sha256"] for row in ok_rows(first)}
+    again = run_composites(store, inputs, "0.2")
+    assert again.computed
+    assert {row["composite_id"]: row["sha256"] for row in ok_rows(again)} == digests

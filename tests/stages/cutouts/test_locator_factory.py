@@ -139,8 +139,10 @@ def workspace(folder: Path, **cutouts: Any) -> Workspace:
 
 
 def test_each_style_has_its_own_locator(tmp_path: Path) -> None:
-    of_cartoons = workspace(tmp_path, locator_cartoon="embedding")
-    bunny, street = (build_locator_inputs(of_cartoons, show) for show in of_cartoons.library.shows)
+    of_cartoons = workspace(tmp_path, locator_cartoon="embedding", locator_realistic="boxes")
+    bunny, street = (
+        build_locator_inputs(of_cartoons, show, show.roster()) for show in of_cartoons.library.shows
+    )
     assert isinstance(bunny, EmbeddingLocatorInputs)
     assert {one.name: len(one.references) for one in bunny.characters} == {
         "Bunny": 1,
@@ -149,8 +151,12 @@ def test_each_style_has_its_own_locator(tmp_path: Path) -> None:
         "Gamera": 1,
     }
     assert street is None
-    asking = workspace(tmp_path, locator_realistic="vlm", vlm={"num_frames": 7})
-    bunny, street = (build_locator_inputs(asking, show) for show in asking.library.shows)
+    asking = workspace(
+        tmp_path, locator_cartoon="boxes", locator_realistic="vlm", vlm={"num_frames": 7}
+    )
+    bunny, street = (
+        build_locator_inputs(asking, show, show.roster()) for show in asking.library.shows
+    )
     assert bunny is None
     assert isinstance(street, VlmLocatorInputs)
     assert street.settings.num_frames == 7

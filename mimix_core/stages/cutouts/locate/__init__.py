@@ -11,6 +11,7 @@ from mimix_core.stages.cutouts.locate.box_annotations import (
     interpolate_box,
     load_box_annotations,
     map_box_to_clip,
+    read_box_names,
 )
 from mimix_core.stages.cutouts.locate.box_track import Box, BoxTrack, FrameBoxes, Locator
 from mimix_core.stages.cutouts.locate.boxes_io import (
@@ -56,5 +57,6 @@ __all__ = [
     "load_box_annotations",
     "load_locations",
     "map_box_to_clip",
+    "read_box_names",
     "write_locations",
 ]

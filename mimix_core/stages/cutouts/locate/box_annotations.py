@@ -51,6 +51,7 @@ class BoxAnnotationLocator:
 
     keyframes: Mapping[str, tuple[BoxKeyframe, ...]]
     name: str = "boxes"
+    has_file: bool = True
 
     def locate(self, clip: ClipRow, characters: Sequence[str]) -> dict[str, BoxTrack]:
         """Interpolate the annotated boxes of each character; their score is 1."""
@@ -62,8 +63,22 @@ class BoxAnnotationLocator:
                 map_box_to_clip(box, clip) if (box := interpolate_box(keyframes, time)) else None
                 for time in times
             ]
-            tracks[name] = BoxTrack(boxes, [0.0 if box is None else 1.0 for box in boxes])
+            scores = [0.0 if box is None else 1.0 for box in boxes]
+            tracks[name] = BoxTrack(boxes, scores, evidence=self._evidence(name, times))
         return tracks
+
+    def _evidence(self, name: str, times: Sequence[Fraction]) -> str:
+        if not self.has_file:
+            return (
+                "the episode has no boxes file, and its locator, boxes, uses nothing else "
+                "(docs/locating.md)"
+            )
+        keyframes = self.keyframes.get(name, ())
+        inside = sum(times[0] <= keyframe.time <= times[-1] for keyframe in keyframes)
+        return (
+            f"its boxes file has {len(keyframes)} boxes of {name}, {inside} within the clip; they "
+            f"are interpolated over at most {MAX_KEYFRAME_GAP} s"
+        )
 
 
 def load_box_annotations(file: FileRef | None, names: Mapping[str, str]) -> BoxAnnotationLocator:
@@ -72,7 +87,7 @@ def load_box_annotations(file: FileRef | None, names: Mapping[str, str]) -> BoxA
     Without a file no character is located. Raises BadInput naming the line of each problem.
     """
     if file is None:
-        return BoxAnnotationLocator({})
+        return BoxAnnotationLocator({}, has_file=False)
     document, lines = read_yaml_file(file.path)
     try:
         annotations = _BoxesFile.model_validate(document)
@@ -96,6 +111,18 @@ def load_box_annotations(file: FileRef | None, names: Mapping[str, str]) -> BoxA
                     f"{name} has two boxes at {float(one.time):g} s", where=str(file.path)
                 )
     return BoxAnnotationLocator({name: tuple(track) for name, track in tracks.items()})
+
+
+def read_box_names(file: FileRef | None, names: Mapping[str, str]) -> dict[str, str]:
+    """Map each name in a boxes file to its roster name; empty without a file. Raises BadInput."""
+    if file is None:
+        return {}
+    located = load_box_annotations(file, names).keyframes.values()
+    return {
+        keyframe.character: names[keyframe.character.casefold()]
+        for keyframes in located
+        for keyframe in keyframes
+    }
 
 
 def source_frame_times(clip: ClipRow) -> list[Fraction]:

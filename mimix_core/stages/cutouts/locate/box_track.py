@@ -24,12 +24,28 @@ class BoxTrack:
     """Boxes of one character in a clip.
 
     ``scores``: one per frame in 0..1, 0 without a box; the locator's confidence in its own
-    measure. ``error``: why locating failed, empty if it did not.
+    measure. ``error``: why locating failed, empty if it did not. ``evidence``: what the locator saw
+    and by how much it missed its thresholds, for a character that is not located.
     """
 
     boxes: FrameBoxes
     scores: Sequence[float]
     error: str = ""
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
+class FrameMatch:
+    """What a locator makes of one frame: a box and the character that it comes closest to.
+
+    ``value``: the locator's own measure, a distance or a similarity. ``problem``: why the box is
+    not accepted, empty if it is.
+    """
+
+    character: str
+    box: Box
+    value: float
+    problem: str = ""
 
 
 class Locator(Protocol):
@@ -49,9 +65,9 @@ class BoxDetection:
     score: float
 
 
-def empty_track(frames: int, error: str = "") -> BoxTrack:
+def empty_track(frames: int, error: str = "", evidence: str = "") -> BoxTrack:
     """Return a track without a box in any of ``frames`` frames."""
-    return BoxTrack([None] * frames, [0.0] * frames, error)
+    return BoxTrack([None] * frames, [0.0] * frames, error, evidence)
 
 
 def strided_frame_indices(frames: int, stride: int) -> list[int]:

@@ -16,7 +16,7 @@ is a fifteenth of the frame's height.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from mimix_core.stages.cutouts.locate.box_track import (
     Box,
     BoxDetection,
     BoxTrack,
+    FrameMatch,
     box_area,
     box_iou,
     clip_box,
@@ -41,6 +42,10 @@ from mimix_core.stages.cutouts.locate.box_track import (
     strided_frame_indices,
 )
 from mimix_core.stages.cutouts.locate.locator_inputs import EmbeddingLocatorInputs
+from mimix_core.stages.cutouts.locate.reference_bank import (
+    ReferenceDistances,
+    measure_references,
+)
 from mimix_core.tables import ClipRow
 
 Floats = NDArray[np.float32]
@@ -115,7 +120,13 @@ class EmbeddingLocator:
 
     def locate(self, clip: ClipRow, characters: Sequence[str]) -> dict[str, BoxTrack]:
         comparable = [name for name in characters if name in self._reference_features]
-        tracks = {name: empty_track(clip["frames"]) for name in characters}
+        tracks = {
+            name: empty_track(
+                clip["frames"],
+                evidence="" if name in comparable else f"{name} has no reference image",
+            )
+            for name in characters
+        }
         if not comparable:
             return tracks
         try:
@@ -132,10 +143,29 @@ class EmbeddingLocator:
                 for number, frame, detection in zip(numbers, similarities, path, strict=True)
                 if detection is not None
             }
-            tracks[name] = interpolate_detections(
-                detections, len(frames_NHWC), self._settings.max_gap
-            )
+            track = interpolate_detections(detections, len(frames_NHWC), self._settings.max_gap)
+            tracks[name] = replace(track, evidence=self._evidence(name, similarities))
         return tracks
+
+    def inspect_frame(self, frame_HWC: RgbImage) -> list[FrameMatch]:
+        """Return the best window of each character in one frame, accepted or not."""
+        frame = self._compare_windows(frame_HWC)
+        return [frame.best_match(name, self._settings) for name in self._reference_features]
+
+    def reference_distances(self) -> ReferenceDistances:
+        """Measure how similar references of one character and of different ones are."""
+        return measure_references(
+            self._reference_features, lambda one, two: float(one @ two), similarity=True
+        )
+
+    def _evidence(self, name: str, frames: Sequence[WindowSimilarities]) -> str:
+        """Say how similar the best window of all frames is, and what it lacks."""
+        best = max(
+            (frame.best_match(name, self._settings) for frame in frames),
+            key=lambda match: (not match.problem, match.value),
+        )
+        text = f"the most similar window at {best.value:.2f}"
+        return f"{text}: {best.problem}" if best.problem else text
 
     def _encode_reference(self, path: Path) -> Floats:
         size = (_REFERENCE_SIZE, _REFERENCE_SIZE)
@@ -193,6 +223,29 @@ class WindowSimilarities:
             BoxDetection(_to_box(self.boxes_W4[window]), float(own[window]))
             for window in order[matches[order]][:_MAX_CANDIDATES]
         ]
+
+    def best_match(self, name: str, settings: EmbeddingLocatorSettings) -> FrameMatch:
+        """Return the character's best window: an accepted one if any, else the most similar."""
+        accepted = self.candidates(name, settings)
+        if accepted:
+            return FrameMatch(name, self.refine_box(accepted[0], name).box, accepted[0].score)
+        window = int(np.argmax(self.similarity[name]))
+        value = float(self.similarity[name][window])
+        problem = (
+            f"at least {settings.min_similarity:.2f} wanted (cutouts.embedding.min_similarity)"
+        )
+        if value >= settings.min_similarity:
+            others = {
+                other: float(values[window])
+                for other, values in self.similarity.items()
+                if other != name
+            }
+            rival = max(others, key=lambda other: (others[other], other))
+            problem = (
+                f"{value - others[rival]:+.2f} compared with {rival}, at least "
+                f"{settings.min_margin:+.2f} wanted (cutouts.embedding.min_margin)"
+            )
+        return FrameMatch(name, _to_box(self.boxes_W4[window]), value, problem)
 
     def refine_box(self, detection: BoxDetection, name: str) -> BoxDetection:
         """Average the box over windows of about the same similarity and position."""

@@ -9,7 +9,7 @@ frame of a crying face behind a hand proves little, five seconds of it do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from mimix_core.errors import BadInput
 from mimix_core.media import UnreadableVideo, read_rgb
-from mimix_core.media.images import GRAY, load_reference_image
+from mimix_core.media.images import GRAY, RgbImage, load_reference_image
 from mimix_core.settings.locator_settings import FaceLocatorSettings
 from mimix_core.stages.cutouts.locate.box_track import (
     MIN_LINK_IOU,
     Box,
     BoxDetection,
     BoxTrack,
+    FrameMatch,
     box_iou,
     clip_box,
     empty_track,
@@ -33,6 +34,10 @@ from mimix_core.stages.cutouts.locate.box_track import (
 )
 from mimix_core.stages.cutouts.locate.face_encoder import Face, FaceEncoder
 from mimix_core.stages.cutouts.locate.locator_inputs import CharacterReference, FaceLocatorInputs
+from mimix_core.stages.cutouts.locate.reference_bank import (
+    ReferenceDistances,
+    measure_references,
+)
 from mimix_core.tables import ClipRow
 
 # Proportions of a person around a face box of w x h (brows to chin), from the eight-heads canon
@@ -113,18 +118,48 @@ def identify_track(
     distance is the median over the nearest third of the track's appearances, each to its nearest
     reference: faces turned away or hidden carry little identity.
     """
+    distances = track_distances(track, references)
+    if not distances:
+        return None
+    name, distance = nearest_character(distances)
+    return None if match_problem(distances, name, settings) else (name, distance)
+
+
+def track_distances(
+    track: FaceTrack, references: Mapping[str, FaceDescriptors]
+) -> dict[str, float]:
+    """Compute the distance of a face track to each character, see ``identify_track``."""
     faces = np.stack([face.descriptor for _, face in sorted(track.faces.items())])
     distances = {}
     for name, descriptors in references.items():
         nearest = np.linalg.norm(faces[:, None] - descriptors[None], axis=2).min(axis=1)
         third = np.sort(nearest)[: -(-len(nearest) // 3)]
         distances[name] = float(np.median(third))
-    order = sorted(distances, key=lambda name: (distances[name], name))
-    if not order or distances[order[0]] > settings.max_distance:
-        return None
-    if len(order) > 1 and distances[order[1]] - distances[order[0]] < settings.min_margin:
-        return None
-    return order[0], distances[order[0]]
+    return distances
+
+
+def nearest_character(distances: Mapping[str, float]) -> tuple[str, float]:
+    """Return the character at the smallest distance."""
+    name = min(distances, key=lambda one: (distances[one], one))
+    return name, distances[name]
+
+
+def match_problem(distances: Mapping[str, float], name: str, settings: FaceLocatorSettings) -> str:
+    """Say why a face at these distances is not the character ``name``; empty if it is."""
+    if distances[name] > settings.max_distance:
+        return f"at most {settings.max_distance:.2f} wanted (cutouts.face.max_distance)"
+    others = {other: distance for other, distance in distances.items() if other != name}
+    if not others:
+        return ""
+    other, distance = nearest_character(others)
+    if (distance, other) < (distances[name], name):
+        return f"it is nearer to {other} at {distance:.2f}"
+    if distance - distances[name] < settings.min_margin:
+        return (
+            f"{other} is only {distance - distances[name]:.2f} farther, at least "
+            f"{settings.min_margin:.2f} wanted (cutouts.face.min_margin)"
+        )
+    return ""
 
 
 class FaceLocator:
@@ -146,7 +181,15 @@ class FaceLocator:
         }
 
     def locate(self, clip: ClipRow, characters: Sequence[str]) -> dict[str, BoxTrack]:
-        tracks = {name: empty_track(clip["frames"]) for name in characters}
+        tracks = {
+            name: empty_track(
+                clip["frames"],
+                evidence=""
+                if name in self._reference_descriptors
+                else f"{name} has no reference image",
+            )
+            for name in characters
+        }
         if not any(name in self._reference_descriptors for name in characters):
             return tracks
         try:
@@ -158,17 +201,48 @@ class FaceLocator:
             number: self._encoder.encode_faces(frames_NHWC[number], self._settings.min_face_size)
             for number in strided_frame_indices(count, self._settings.frame_stride)
         }
-        for name, detections in self._character_detections(faces_by_frame, width, height).items():
-            if name in tracks:
-                tracks[name] = interpolate_detections(detections, count, self._settings.max_gap)
+        linked = link_faces(faces_by_frame, self._settings.max_gap)
+        found = self._character_detections(linked, width, height)
+        for name in characters:
+            if name in self._reference_descriptors:
+                track = interpolate_detections(found.get(name, {}), count, self._settings.max_gap)
+                tracks[name] = replace(track, evidence=self._evidence(name, linked))
         return tracks
 
+    def inspect_frame(self, frame_HWC: RgbImage) -> list[FrameMatch]:
+        """Compare each face of one frame with the references of all characters."""
+        matches = []
+        for face in self._encoder.encode_faces(frame_HWC, self._settings.min_face_size):
+            distances = track_distances(FaceTrack({0: face}), self._reference_descriptors)
+            if distances:
+                name, distance = nearest_character(distances)
+                problem = match_problem(distances, name, self._settings)
+                matches.append(FrameMatch(name, face.box, distance, problem))
+        return matches
+
+    def reference_distances(self) -> ReferenceDistances:
+        """Measure how far apart references of one character and of different ones are."""
+        return measure_references(
+            self._reference_descriptors, lambda one, two: float(np.linalg.norm(one - two))
+        )
+
+    def _evidence(self, name: str, tracks: Sequence[FaceTrack]) -> str:
+        """Say how many faces were seen, and how close the nearest came to a character."""
+        faces = sum(len(track.faces) for track in tracks)
+        if not faces:
+            return f"no face of at least {self._settings.min_face_size} pixels was seen"
+        distances = [track_distances(track, self._reference_descriptors) for track in tracks]
+        nearest = min(distances, key=lambda one: one[name])
+        problem = match_problem(nearest, name, self._settings)
+        text = f"{faces} faces in {len(tracks)} tracks, the nearest at {nearest[name]:.2f}"
+        return f"{text}: {problem}" if problem else text
+
     def _character_detections(
-        self, faces_by_frame: Mapping[int, Sequence[Face]], width: int, height: int
+        self, tracks: Sequence[FaceTrack], width: int, height: int
     ) -> dict[str, dict[int, BoxDetection]]:
         """Detections of each character; if two tracks match one, the nearer track wins."""
         matches = []
-        for number, track in enumerate(link_faces(faces_by_frame, self._settings.max_gap)):
+        for number, track in enumerate(tracks):
             identity = identify_track(track, self._reference_descriptors, self._settings)
             if identity is not None:
                 name, distance = identity

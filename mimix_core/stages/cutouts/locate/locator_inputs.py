@@ -25,7 +25,7 @@ class CharacterReference(FrozenModel):
 
 
 class _LocatorInputs(FrozenModel):
-    """``characters``: all of the show, because identity is decided among all of them."""
+    """``characters``: those that the episode's captions name; identity is decided among them."""
 
     characters: tuple[CharacterReference, ...]
 
