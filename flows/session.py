@@ -42,7 +42,7 @@ def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
     _load_api_keys(config, flow_name)
     run = Run(open_workspace(config))
     try:
-        with task_runner(config.run), run.workspace.store.in_use():
+        with task_runner(config.run), run.workspace.store.in_use() as run.store_use:
             yield run
     except (Exception, Pause):
         publish_run_artifacts(run, flow_name, watch.seconds())

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -19,7 +20,6 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture, as_completed
 from prefect.tasks import Task, exponential_backoff
 
-from mimix_core import tables
 from mimix_core.engine import registry
 from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.row_reasons import summarize_reasons
@@ -29,10 +29,13 @@ from mimix_core.engine.worker import UnitReply, UnitRequest, build_request
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings.extension_settings import validate_extension
-from mimix_core.tables import Reason
 from tasks.console_progress import ConsoleProgress, Stopwatch
 from tasks.run_summary import RunSummary, StageTotals, sum_counts
 from tasks.subprocess_runner import ProgressCallback, UnitDied, run_in_subprocess, stop_idle_units
+from tasks.unforeseen_failures import (
+    discard_unforeseen_failures,
+    raise_if_every_unit_unforeseen,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -212,7 +215,8 @@ def stage_task(name: str, **options: Any) -> Task[..., TableRef]:
 class Run:
     """A flow run: its workspace, its console, and the tables computed or looked up so far.
 
-    ``computes``: False for runs that must not change anything in the workspace.
+    ``computes``: False for runs that must not change anything in the workspace. ``store_use``: the
+    run's own ``Store.in_use``; None in tests and other short uses.
     """
 
     computes: ClassVar[bool] = True
@@ -220,6 +224,7 @@ class Run:
     workspace: Workspace
     console: ConsoleProgress = field(default_factory=ConsoleProgress)
     refs: dict[str, list[TableRef]] = field(default_factory=dict)
+    store_use: FileIO | None = None
 
     def __post_init__(self) -> None:
         _consoles[self.workspace.store.root] = self.console
@@ -241,6 +246,8 @@ class Run:
             index: self._build_unit(stage, unit_inputs, settings)
             for index, unit_inputs in enumerate(inputs)
         }
+        keys = [work.key for work in pending.values()]
+        discard_unforeseen_failures(store, stage.name, keys, self.store_use)
         watch = Stopwatch()
         refs: dict[int, TableRef] = {}
         futures: dict[PrefectFuture[TableRef], int] = {}
@@ -272,7 +279,7 @@ class Run:
         if errors:
             raise _combine_errors(stage.name, errors)
         ordered = [refs[index] for index in range(len(inputs))]
-        self._raise_if_every_row_unforeseen(stage.name, ordered)
+        raise_if_every_unit_unforeseen(store, ordered, self.store_use)
         self._record_totals(stage.name, ordered, len(inputs) - cached, watch.seconds())
         return ordered
 
@@ -337,23 +344,6 @@ class Run:
             return
         refs[index] = ref
         self.console.update(stage.name, unit, 1, 1, "")
-
-    def _raise_if_every_row_unforeseen(self, name: str, refs: Sequence[TableRef]) -> None:
-        """Raise StageFailed and discard the rows if every unit failed with an unexpected error.
-
-        Such an error is a bug in MiMix rather than the fault of a file.
-        """
-        records = [self.workspace.store.record(ref) for ref in refs]
-        if not refs or any(set(r.reasons) != {Reason.UNFORESEEN_ERROR} for r in records):
-            return
-        rows = tables.read(refs[0].path, registry.get_stage(name).table)
-        for ref in refs:
-            self.workspace.store.discard(name, ref.key)
-        logs = self.workspace.store.root.parent / "logs"
-        raise StageFailed(
-            f"every unit of stage {name} failed, for example {refs[0].unit}: {rows[0]['detail']}. "
-            f"This is a bug; the traceback is in the units' logs: {logs}/{name}-*.log"
-        )
 
     def _record_totals(
         self, name: str, refs: Sequence[TableRef], computed: int, seconds: float

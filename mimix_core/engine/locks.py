@@ -37,11 +37,29 @@ def exclusive_lock(path: Path) -> Iterator[FileIO]:
 
 
 @contextmanager
-def shared_lock(path: Path) -> Iterator[None]:
+def shared_lock(path: Path) -> Iterator[FileIO]:
     """Wait for a shared lock on a file, creating the file, and hold it in this context."""
     with _open(path) as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        yield
+        yield file
+
+
+@contextmanager
+def sole_holder(file: FileIO) -> Iterator[bool]:
+    """Make a shared lock exclusive in this context, if nobody else holds it; yield whether it is.
+
+    It is shared again afterwards. Others may hold the lock for a moment in between, since the
+    kernel does not convert locks atomically.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_sole = True
+    except BlockingIOError:
+        is_sole = False
+    try:
+        yield is_sole
+    finally:
+        fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def try_exclusive_lock(path: Path) -> FileIO | None:

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import ClassVar
 
@@ -44,6 +45,7 @@ from mimix_core.engine.locks import (
     exclusive_lock,
     is_locked,
     shared_lock,
+    sole_holder,
     try_exclusive_lock,
 )
 from mimix_core.errors import BadInput
@@ -212,25 +214,24 @@ class Store:
         return ref
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Prevent ``discard`` while a run uses the results that it looked up."""
-        with shared_lock(self.root / self.IN_USE):
-            yield
+    def in_use(self) -> Iterator[FileIO]:
+        """Prevent ``discard`` by others while a run uses the results that it looked up."""
+        with shared_lock(self.root / self.IN_USE) as use:
+            yield use
 
-    def discard(self, stage: str, key: str) -> bool:
+    def discard(self, stage: str, key: str, *, use: FileIO | None = None) -> bool:
         """Remove a result in one rename, so that the next run computes it again.
 
-        Returns False if there is none. Raises BadInput while a run uses the store: it may be about
-        to read the result.
+        ``use``: the caller's own ``in_use``, which does not count. Returns False if there is no
+        such result. Raises BadInput while a run uses the store: it may be about to read the result.
         """
-        lock = try_exclusive_lock(self.root / self.IN_USE)
-        if lock is None:
-            raise BadInput(
-                "a run is using these results",
-                where=str(self.root),
-                fix="Try again when it has ended.",
-            )
-        with lock:
+        with self._exclusive_use(use) as is_sole:
+            if not is_sole:
+                raise BadInput(
+                    "a run is using these results",
+                    where=str(self.root),
+                    fix="Try again when it has ended.",
+                )
             with self.staging("discarded", key) as out:
                 try:
                     os.rename(self.folder(stage, key), out / "result")
@@ -238,6 +239,20 @@ class Store:
                     return False
             fsync_path(self.root / stage)
         return True
+
+    @contextmanager
+    def _exclusive_use(self, use: FileIO | None) -> Iterator[bool]:
+        """Keep runs out of the store in this context; yield False if one uses it already."""
+        if use is not None:
+            with sole_holder(use) as is_sole:
+                yield is_sole
+            return
+        lock = try_exclusive_lock(self.root / self.IN_USE)
+        if lock is None:
+            yield False
+            return
+        with lock:
+            yield True
 
     def source_ref(self, path: Path) -> FileRef:
         """Reference a source file or folder; digests are cached while size and mtime match."""

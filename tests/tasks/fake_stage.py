@@ -46,7 +46,7 @@ def run(inputs: FakeInputs, settings: FakeSettings, out: Path) -> StageReport:
         raise Transient("the line was busy")
     if inputs.behavior == "transient":
         raise Transient("the line is busy")
-    if inputs.behavior == "bug":
+    if inputs.behavior.startswith("bug"):
         raise KeyError("oops")
     if inputs.behavior == "full disk":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -257,6 +257,39 @@ def test_an_unexpected_error_in_every_unit_fails_the_stage(tmp_path: Path) -> No
     assert not list(work.store.records()), "a fixed version must not find these results"
 
 
+def test_the_guard_against_bugs_works_while_its_own_run_uses_the_store(tmp_path: Path) -> None:
+    """As in every flow: ``flow_session`` holds the store, and other runs may as well."""
+    work, run_log = workspace(tmp_path), tmp_path / "run_log"
+    inputs = [
+        FakeInputs(unit=name, behavior=f"bug {name}", run_log=str(run_log))
+        for name in ("one", "two")
+    ]
+    work.store.root.mkdir()
+
+    def fail_with_store_in_use() -> str:
+        @flow
+        def guarded() -> None:
+            run = Run(work)
+            with work.store.in_use() as run.store_use:
+                run.run_units(fake_task, inputs, FakeSettings())
+
+        with pytest.raises(StageFailed) as caught:
+            guarded()
+        return str(caught.value)
+
+    assert "every unit" in fail_with_store_in_use()
+    assert not list(work.store.records()), "a fixed version must not find these results"
+    with work.store.in_use():
+        text = fail_with_store_in_use()
+        assert "every unit" in text
+        assert "another run uses it" in text
+        assert len(list(work.store.records())) == 2
+    assert len(lines(run_log)) == 4
+    assert "every unit" in fail_with_store_in_use()
+    assert len(lines(run_log)) == 6, "what another run kept from being discarded is computed again"
+    assert not list(work.store.records())
+
+
 def test_a_temporary_problem_does_not_blame_the_file(tmp_path: Path) -> None:
     run_log = tmp_path / "run_log"
     _, [ref], _ = perform(
