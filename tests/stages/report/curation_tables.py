@@ -113,6 +113,7 @@ def _clip(run: FakeRun, show: str, name: str, scene: Row, kind: str, number: int
         "frames": 0,
         "rate_num": 16,
         "rate_den": 1,
+        "lost_audio_ms": 0,
         "file": "",
         "sha256": "",
     }
@@ -171,6 +172,7 @@ def _scene_values(show: str, episode: str, at: int, end: int) -> Row:
         "time_base_num": 1,
         "time_base_den": BASE,
         "frames": (end - at) * 24 // BASE,
+        "seekable": True,
         "width": 1280,
         "height": 720,
         "motion": 0.1,
