@@ -40,7 +40,7 @@ def test_complete_settings_pass(tmp_path: Path) -> None:
     check_before_run(load_config(settings(tmp_path)), "benchmark")
 
 
-@pytest.mark.parametrize("command", ["run", "generate", "score", "report"])
+@pytest.mark.parametrize("command", ["run", "generate", "score"])
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
