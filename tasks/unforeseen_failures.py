@@ -33,9 +33,7 @@ def discard_unforeseen_failures(
     _discard(store, refs, use)
 
 
-def raise_if_every_unit_unforeseen(
-    store: Store, refs: list[TableRef], use: FileIO | None
-) -> None:
+def raise_if_every_unit_unforeseen(store: Store, refs: list[TableRef], use: FileIO | None) -> None:
     """Raise StageFailed and discard the results if every unit failed unexpectedly."""
     if not refs or not all(_is_unforeseen(store, ref) for ref in refs):
         return
