@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows import bench_judge_cli, bench_metrics_cli, bench_prompts_cli, bench_report_cli
@@ -59,7 +60,7 @@ def vbench(
         with console.status("Scoring") as status:
 
             def on_progress(done: int, total: int, note: str) -> None:
-                status.update(f"Scoring {note or 'done'} ({done} of {total})")
+                status.update(f"Scoring {escape(note) or 'done'} ({done} of {total})")
 
             with progress.progress_listener(on_progress):
                 summary = evaluate.evaluate_videos(
@@ -68,7 +69,7 @@ def vbench(
                     weights_dir,
                     out,
                     select_device(device),
-                    lambda line: console.print(line, style="yellow", highlight=False),
+                    lambda line: console.print(escape(line), style="yellow", highlight=False),
                 )
     table = Table("dimension", "seconds per video")
     for metric, seconds in summary.seconds.items():
@@ -76,7 +77,8 @@ def vbench(
     if summary.seconds:
         console.print(table)
     console.print(
-        f"{summary.scored} scored, {summary.cached} cached, {summary.failed} failed: {out}",
+        f"{summary.scored} scored, {summary.cached} cached, {summary.failed} failed: "
+        f"{escape(str(out))}",
         highlight=False,
         soft_wrap=True,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows.console import FAILED, console, user_errors
@@ -49,10 +50,10 @@ def metrics(
         rows = score_video(VideoToScore(path, path.stem, "video"), measures, threads=2)
         cells = [f"{r['value']:.4g}" if r["status"] == Status.OK else r["status"] for r in rows]
         failures += [f"{path.name}: {r['detail']}" for r in rows if r["status"] != Status.OK]
-        table.add_row(path.stem, *cells)
+        table.add_row(escape(path.stem), *cells)
     console.print(table)
     for failure in failures:
-        console.print(failure, style="red", highlight=False, soft_wrap=True)
+        console.print(escape(failure), style="red", highlight=False, soft_wrap=True)
     if failures:
         raise typer.Exit(FAILED)
 

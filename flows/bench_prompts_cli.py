@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from flows.console import console, user_errors
 from mimix_core.errors import BadInput
@@ -43,7 +44,7 @@ def prompts(
             )
             text = prompts_to_yaml(generated)
         out.write_text(text, encoding="utf-8")
-    console.print(f"Wrote {out}", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {escape(str(out))}", highlight=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from flows.console import console, user_errors
 from mimix_core.errors import BadInput
@@ -90,7 +91,8 @@ def report(
     )
     missing = "".join(f", {count} {what}" for count, what in counts if count)
     console.print(
-        f"{len(systems)} systems, {len(results.prompts.prompts)} prompts{missing}: {page}",
+        f"{len(systems)} systems, {len(results.prompts.prompts)} prompts{missing}: "
+        f"{escape(str(page))}",
         highlight=False,
         soft_wrap=True,
     )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import av
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -47,6 +46,7 @@ from mimix_core.stages.captions.cost_estimate import (
 from mimix_core.stages.captions.overrides import read_overrides, write_overrides
 from mimix_core.stages.captions.prompt_template import load_prompt_template
 from mimix_core.tables import CaptionRow
+from tasks.safe_console import SafeConsole
 
 if TYPE_CHECKING:
     from flows.curate import CuratedTables
@@ -323,7 +323,7 @@ def _load_clip_context(run: ReadOnlyRun) -> ClipContext:
     except BadInput as missing:
         # The tables to check may be of another workspace, and cutouts are made later.
         note = f"Checked without missing tables: {missing.what}"
-        Console(stderr=True).print(escape(note), highlight=False, soft_wrap=True)
+        SafeConsole(stderr=True).print(escape(note), highlight=False, soft_wrap=True)
     workspace = run.workspace
     return ClipContext(
         {episode.id: episode for episode in workspace.episodes},

@@ -22,8 +22,10 @@ from flows import (
     review_cli,
     settings_cli,
     stages_cli,
+    store_cli,
     watch_cli,
     why_cli,
+    worker_cli,
 )
 from flows.console import (
     BAD_INPUT,
@@ -62,8 +64,10 @@ app.add_typer(dataset_cli.app)
 app.add_typer(locate_cli.app)
 app.add_typer(lora_cli.app)
 app.add_typer(bench_cli.app)
+app.add_typer(store_cli.app)
 app.command()(deploy_cli.deploy)
 app.command()(watch_cli.watch)
+app.command()(worker_cli.worker)
 app.command()(review_cli.review)
 app.command()(stages_cli.stages)
 app.command()(settings_cli.settings)
@@ -82,7 +86,7 @@ def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
             flow = _import_flow(flow_name)
             install_signal_handlers()
             start_ephemeral_server()
-        console.print(f"[bold]{flow_name}[/bold] with {settings}", highlight=False)
+        console.print(f"[bold]{flow_name}[/bold] with {escape(str(settings))}", highlight=False)
         summary = flow(config)
     if summary.computed == 0:
         console.print("Nothing to compute: every stage was cached.")
@@ -195,7 +199,7 @@ def models(settings: SettingsArgument) -> None:
     for model in models_needed:
         state = "[green]found[/green]" if model.available else "[red]missing[/red]"
         fix = "" if model.available else model.fix
-        table.add_row(model.name, model.stage, state, model.location, fix)
+        table.add_row(model.name, model.stage, state, escape(model.location), escape(fix))
     console.print(table)
     if any(not model.available for model in models_needed):
         raise typer.Exit(BAD_INPUT)
@@ -229,7 +233,10 @@ def doctor(
         checks += check_library(config)
     for check in checks:
         table.add_row(
-            check.name, f"[{colors[check.state]}]{check.state}[/]", check.finding, check.fix
+            check.name,
+            f"[{colors[check.state]}]{check.state}[/]",
+            escape(check.finding),
+            escape(check.fix),
         )
     console.print(table)
     if any(check.state == "no" for check in checks):
@@ -269,8 +276,7 @@ def ingest(
 
     def print_arrival(arrival: IngestResult) -> None:
         color = colors[arrival.outcome]
-        name = arrival.path.name if arrival.path.name.isprintable() else repr(arrival.path.name)
-        text = escape(f"{name}  {arrival.detail}".rstrip())
+        text = escape(f"{arrival.path.name}  {arrival.detail}".rstrip())
         line = f"  [{color}]{arrival.outcome:<10}[/] {text}"
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -291,7 +297,7 @@ def ingest(
         f"{sum(a.outcome is outcome for a in arrivals)} {outcome.value}"
         for outcome in IngestOutcome
     ]
-    console.print(f"{show}: {', '.join(counts)}" + (" (dry run)" if dry_run else ""))
+    console.print(f"{escape(show)}: {', '.join(counts)}" + (" (dry run)" if dry_run else ""))
     not_ingested = (IngestOutcome.INCOMPLETE, IngestOutcome.REJECTED)
     if any(arrival.outcome in not_ingested for arrival in arrivals):
         raise typer.Exit(FAILED)
@@ -309,7 +315,9 @@ def quarantine(settings: SettingsArgument, workspace: WorkspaceOption = None) ->
     if quarantined:
         console.print(table)
         console.print(
-            f"Run mimix retry {settings} to try them again.", highlight=False, soft_wrap=True
+            f"Run mimix retry {escape(str(settings))} to try them again.",
+            highlight=False,
+            soft_wrap=True,
         )
     else:
         console.print("No episode is in quarantine.")
@@ -348,8 +356,9 @@ def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -
     with user_errors():
         written = write_project_templates(folder)
     for path in written:
-        console.print(f"wrote {path}", highlight=False)
-    console.print(f"Edit them, then: mimix run {folder / 'mimix.yaml'}", highlight=False)
+        console.print(f"wrote {escape(str(path))}", highlight=False, soft_wrap=True)
+    settings = escape(str(folder / "mimix.yaml"))
+    console.print(f"Edit them, then: mimix run {settings}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mimix_core.errors import BadInput, MimixError
+from mimix_core.errors import BadInput, DiskFull, MimixError, is_disk_full
 from mimix_core.settings import Config, load_config
+from tasks.safe_console import SafeConsole
 
-console = Console()
+console = SafeConsole()
 
 SettingsArgument = Annotated[Path, typer.Argument(help="Settings file, e.g. mimix.yaml.")]
 WorkspaceOption = Annotated[
     Path | None, typer.Option(help="Workspace folder to use instead of the one in the settings.")
 ]
+
+_NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 BAD_INPUT = 2
 FAILED = 1
@@ -32,9 +35,28 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except MimixError as error:
-        text = f"[bold red]error[/bold red] {escape(str(error))}"
-        Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+        _print_error(error)
         raise typer.Exit(BAD_INPUT if isinstance(error, BadInput) else FAILED) from error
+    except Exception as error:
+        if is_disk_full(error):
+            _print_error(DiskFull(error))
+        elif isinstance(error, OSError) and error.errno in _NOT_PERMITTED:
+            _print_error(
+                BadInput(
+                    f"{error.strerror}",
+                    where=str(error.filename or ""),
+                    fix="Check owner and mode of the file and its folder, and whether its disk is "
+                    "mounted read-only.",
+                )
+            )
+        else:
+            raise
+        raise typer.Exit(FAILED) from error
+
+
+def _print_error(error: MimixError) -> None:
+    text = f"[bold red]error[/bold red] {escape(str(error))}"
+    SafeConsole(stderr=True).print(text, highlight=False, soft_wrap=True)
 
 
 def make_table(*columns: str) -> Table:

@@ -1,7 +1,8 @@
 """Create work pool, queue limit, deployments and automations on a Prefect server.
 
 Each step brings the server to the state that ``deployments/`` describes, so the command can be
-repeated; schedules and automations keep the on/off state that was set in the UI.
+repeated. What people set in the UI stays (flows/deployed_state.py), and whatever else changes is
+announced before it is done.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,20 @@ from uuid import UUID
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
+from flows.deployed_state import DeployedFlow, differences, keep_settings_of_people
 from mimix_core.errors import BadInput, StageFailed
 from mimix_core.settings import Config
+from tasks.events import INBOX_LABEL, inbox_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOYMENTS_FOLDER = ROOT / "deployments"
 GPU_QUEUE = "gpu"
+DEFAULT_POOL = "mimix-process"
 NOTIFY_PLACEHOLDER = "NOTIFY"
 """Placeholder in automations.yaml for the id of the notification block."""
 
@@ -41,7 +46,6 @@ class DeploymentTarget:
 
     pool: str
     pool_type: str
-    gpus: int
     home: Path
 
 
@@ -54,6 +58,35 @@ def read_deployment_file(name: str) -> Any:
             fix="Deploy from a checkout of MiMix (pip install -e .), or from its image.",
         )
     return yaml.safe_load(path.read_text())
+
+
+def read_deployments() -> list[dict[str, Any]]:
+    """Read the deployments of prefect.yaml, each named like its flow."""
+    deployments: list[dict[str, Any]] = read_deployment_file("prefect.yaml")["deployments"]
+    return deployments
+
+
+def flow_names() -> list[str]:
+    """Return the names of the flows that are deployed."""
+    return [deployment["name"] for deployment in read_deployments()]
+
+
+def choose_target(
+    client: SyncPrefectClient,
+    pool: str | None,
+    pool_type: str | None,
+    home: Path,
+    deployed: Sequence[DeploymentResponse],
+) -> DeploymentTarget:
+    """Complete the target: by default the pool of the existing deployments, and its type."""
+    pools = [one.work_pool_name for one in deployed if one.work_pool_name]
+    name = pool or next(iter(pools), DEFAULT_POOL)
+    if pool_type is None:
+        try:
+            pool_type = client.read_work_pool(name).type
+        except ObjectNotFound:
+            pool_type = "process"
+    return DeploymentTarget(name, pool_type, home)
 
 
 def create_work_pool(client: SyncPrefectClient, target: DeploymentTarget) -> bool:
@@ -74,11 +107,22 @@ def create_work_pool(client: SyncPrefectClient, target: DeploymentTarget) -> boo
             f"work pool {target.pool} is of type {found.type}, not {target.pool_type}",
             fix="Choose another --pool, or the pool's --type.",
         )
-    if target.pool_type != "process":
-        client.update_work_pool(
-            target.pool, WorkPoolUpdate(base_job_template=build_job_template(target.pool_type))
-        )
     return False
+
+
+def differs_from_job_template(client: SyncPrefectClient, target: DeploymentTarget) -> bool:
+    """Return whether an existing pool of containers has another job template than MiMix's."""
+    if target.pool_type == "process":
+        return False
+    template = client.read_work_pool(target.pool).base_job_template
+    return template != build_job_template(target.pool_type)
+
+
+def reset_job_template(client: SyncPrefectClient, target: DeploymentTarget) -> None:
+    """Replace the pool's job template by MiMix's."""
+    client.update_work_pool(
+        target.pool, WorkPoolUpdate(base_job_template=build_job_template(target.pool_type))
+    )
 
 
 def build_job_template(kind: str) -> dict[str, Any]:
@@ -100,36 +144,30 @@ def build_job_template(kind: str) -> dict[str, Any]:
 
 
 def render_deployments(
-    config: Config, target: DeploymentTarget, active: Mapping[str, bool]
+    config: Config, target: DeploymentTarget, name: str, deployed: Sequence[DeployedFlow]
 ) -> dict[str, Any]:
-    """Load prefect.yaml and set parameters, work pool, and the schedules' on/off state.
+    """Load prefect.yaml and set name, parameters and work pool of a library's deployments.
 
     The parameters contain only values of the settings file: all others follow MiMix's defaults,
-    including those of later versions.
+    including those of later versions. ``deployed``: the deployments with this name on the server,
+    whose settings by people are not changed.
     """
     spec: dict[str, Any] = read_deployment_file("prefect.yaml")
     parameters = {"config": config.model_dump(mode="json", exclude_unset=True)}
+    by_flow = {one.flow: one for one in deployed}
     for deployment in spec["deployments"]:
+        flow = deployment["name"]
+        deployment["name"] = name
+        deployment["flow_name"] = flow
+        deployment["tags"] = [*deployment["tags"], f"library:{name}"]
         deployment["parameters"] = parameters
         deployment["work_pool"] = {**deployment["work_pool"], "name": target.pool}
-        for schedule in deployment.get("schedules", []):
-            slug = f"{deployment['name']}/{schedule['slug']}"
-            schedule["active"] = active.get(slug, schedule["active"])
+        for trigger in deployment.get("triggers", []):
+            trigger["name"] += f"-{name}"
+            trigger["match"][INBOX_LABEL] = inbox_digest(config.inbox)
+        if flow in by_flow:
+            keep_settings_of_people(deployment, by_flow[flow])
     return spec
-
-
-def read_schedule_states(client: SyncPrefectClient) -> dict[str, bool]:
-    """Read whether each schedule on the server is active, by ``deployment/slug``."""
-    states = {}
-    for deployment in read_deployment_file("prefect.yaml")["deployments"]:
-        name = deployment["name"]
-        try:
-            deployed = client.read_deployment_by_name(f"{name}/{name}")
-        except ObjectNotFound:
-            continue
-        for schedule in deployed.schedules:
-            states[f"{name}/{schedule.slug}"] = schedule.active
-    return states
 
 
 def run_prefect_deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:
@@ -153,15 +191,32 @@ def run_prefect_deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:
         raise StageFailed(f"prefect deploy failed:\n{result.stdout}")
 
 
-def set_gpu_limit(client: SyncPrefectClient, target: DeploymentTarget) -> None:
+def read_gpu_limit(client: SyncPrefectClient, pool: str) -> tuple[bool, int | None]:
+    """Return whether the pool has a GPU queue, and its limit; None if it is unlimited."""
+    try:
+        queues = client.read_work_queues(work_pool_name=pool)
+    except ObjectNotFound:
+        return False, None
+    found = [queue for queue in queues if queue.name == GPU_QUEUE]
+    return bool(found), found[0].concurrency_limit if found else None
+
+
+def set_gpu_limit(client: SyncPrefectClient, pool: str, gpus: int) -> None:
     """Limit the number of concurrent runs of the GPU queue."""
-    queues = client.read_work_queues(work_pool_name=target.pool)
+    queues = client.read_work_queues(work_pool_name=pool)
     [queue] = [queue for queue in queues if queue.name == GPU_QUEUE]
-    client.update_work_queue(queue.id, concurrency_limit=target.gpus)
+    client.update_work_queue(queue.id, concurrency_limit=gpus)
 
 
-def install_automations(client: SyncPrefectClient, notify: UUID | None) -> dict[str, str]:
-    """Create or update each automation of automations.yaml; return the action taken for each."""
+def install_automations(
+    client: SyncPrefectClient,
+    notify: UUID | None,
+    announce: Callable[[str], None] = lambda change: None,
+) -> dict[str, str]:
+    """Create or update each automation of automations.yaml; return the action taken for each.
+
+    ``announce`` is called with each value that changes, before it does.
+    """
     actions = {}
     for spec in read_deployment_file("automations.yaml")["automations"]:
         name = spec["name"]
@@ -184,6 +239,10 @@ def install_automations(client: SyncPrefectClient, notify: UUID | None) -> dict[
             client.request("DELETE", "/automations/{id}", path_params={"id": duplicate.id})
         unchanged = _comparable(current) == _comparable(automation)
         if not unchanged:
+            for key, before, after in differences(
+                name, _comparable(current), _comparable(automation)
+            ):
+                announce(f"automation {key}: {before} -> {after}")
             client.request(
                 "PUT",
                 "/automations/{id}",

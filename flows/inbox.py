@@ -9,8 +9,9 @@ from flows.curate import curate_stages
 from flows.session import flow_session
 from mimix_core.inbox import IngestOutcome, IngestResult, ingest_pending
 from mimix_core.project.workspace import open_workspace
-from mimix_core.settings import Config
+from mimix_core.settings import Config, with_absolute_paths
 from tasks.cached_run import MissingResult, ReadOnlyRun
+from tasks.prefect_artifacts import escape_cells
 from tasks.run_summary import RunSummary
 
 MAX_ARRIVALS_SHOWN = 200
@@ -24,6 +25,7 @@ def inbox(config: Config) -> RunSummary:
     and a missed or superfluous run has no effect. Without new episodes no task runs. Files
     that arrive during the run are ingested before it ends.
     """
+    config = with_absolute_paths(config)
     summary = RunSummary(stages=())
     _ingest_pending(config)
     while not _is_curated(config):
@@ -39,7 +41,7 @@ def _ingest_pending(config: Config) -> None:
     arrivals = [a for a in ingest_pending(config) if a.outcome is not IngestOutcome.DUPLICATE]
     if arrivals:
         create_table_artifact(
-            table=[_arrival_row(arrival) for arrival in arrivals[:MAX_ARRIVALS_SHOWN]],
+            table=escape_cells(map(_arrival_row, arrivals[:MAX_ARRIVALS_SHOWN])),
             key="mimix-inbox-arrivals",
             description=", ".join(
                 f"{sum(a.outcome is outcome for a in arrivals)} {outcome.value}"
@@ -54,7 +56,7 @@ def _ingest_pending(config: Config) -> None:
 
 def _arrival_row(arrival: IngestResult) -> dict[str, str]:
     return {
-        "file": str(arrival.path).encode(errors="backslashreplace").decode(),
+        "file": str(arrival.path),
         "outcome": arrival.outcome.value,
         "detail": arrival.detail,
     }

@@ -109,7 +109,7 @@ def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
             soft_wrap=True,
         )
     console.print(
-        f"rank {adapter.rank}, {len(adapter.pairs)} layers, for {layout.value}: {to}",
+        f"rank {adapter.rank}, {len(adapter.pairs)} layers, for {layout.value}: {escape(str(to))}",
         highlight=False,
         soft_wrap=True,
     )

@@ -20,10 +20,22 @@ DEFAULTS = {
     "PREFECT_CLI_PROMPT": "false",
 }
 
+SECRET_FILES = ("profiles.toml", "prefect.db*")
+"""Files of Prefect's folder that may contain secrets."""
+
 
 def configure_prefect() -> None:
-    """Set unset variables and create Prefect's folder, whose parents Prefect does not create."""
+    """Set unset variables and create Prefect's folder, whose parents Prefect does not create.
+
+    The folder holds secrets (the server's password in a profile, the database with its Secret
+    blocks), so only its owner may read it.
+    """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    if "PREFECT_HOME" in os.environ:
-        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for pattern in SECRET_FILES:
+        for path in home.glob(pattern):
+            stats = path.stat()
+            if stats.st_uid == os.getuid() and stats.st_mode & 0o077:
+                path.chmod(0o600)

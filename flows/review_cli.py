@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from flows import prefect_environment
 from flows.console import (
@@ -16,7 +17,12 @@ from flows.console import (
     user_errors,
 )
 from mimix_core.errors import BadInput
-from mimix_core.project.dataset_review import DatasetDecision, load_decision, save_decision
+from mimix_core.project.dataset_review import (
+    DatasetDecision,
+    current_user,
+    load_decisions,
+    save_decision,
+)
 from mimix_core.project.workspace import open_workspace
 
 
@@ -28,10 +34,14 @@ def review(
     ] = False,
     reject: Annotated[bool, typer.Option("--reject", help="Reject this dataset.")] = False,
     note: Annotated[str, typer.Option(help="Reason for the decision, saved with it.")] = "",
+    reviewer: Annotated[
+        str, typer.Option(help="Who decides, saved with the decision. Default: your user name.")
+    ] = "",
 ) -> None:
     """Show the dataset of these settings and the decision on it, or record a decision.
 
-    The exit code is 0 if the dataset is approved, 1 if it is rejected or not decided yet.
+    All decisions on it are listed, and the last one counts. The exit
+    code is 0 if the dataset is approved, 1 if it is rejected or not decided yet.
     """
     with user_errors():
         if approve and reject:
@@ -45,21 +55,21 @@ def review(
         cached_run = ReadOnlyRun(open_workspace(config))
         dataset = augment_stages(cached_run, curate_stages(cached_run)).dataset
         if approve or reject:
-            save_decision(
-                config.workspace, dataset.key, DatasetDecision(approved=approve, note=note)
+            decision = DatasetDecision(
+                approved=approve, note=note, reviewer=reviewer or current_user()
             )
-        decision = load_decision(config.workspace, dataset.key)
+            save_decision(config.workspace, dataset.key, decision)
+        decisions = load_decisions(config.workspace, dataset.key)
     counts = dataset.counts
     console.print(
         f"dataset {dataset.key[:12]}: {counts.ok} samples, {counts.rejected} left out, "
         f"{counts.failed} failed",
         highlight=False,
     )
-    console.print(f"rows: {dataset.path}", highlight=False, soft_wrap=True)
-    if decision is None:
+    console.print(f"rows: {escape(str(dataset.path))}", highlight=False, soft_wrap=True)
+    if not decisions:
         console.print("Not decided yet: use --approve or --reject.")
-    else:
-        verdict = "approved" if decision.approved else "rejected"
-        console.print(verdict + (f": {decision.note}" if decision.note else ""), highlight=False)
-    if decision is None or not decision.approved:
+    for decision in decisions:
+        console.print(escape(str(decision)), highlight=False, soft_wrap=True)
+    if not decisions or not decisions[-1].approved:
         raise typer.Exit(FAILED)

@@ -14,7 +14,7 @@ from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import StageFailed
 from mimix_core.project.workspace import open_workspace
-from mimix_core.settings import Config
+from mimix_core.settings import Config, with_absolute_paths
 from tasks.base import Run
 from tasks.captions import load_captioner_key
 from tasks.console_progress import Stopwatch
@@ -37,6 +37,7 @@ def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
     immediately; finished units remain in the store, and the same run continues from there.
     """
     watch = Stopwatch()
+    config = with_absolute_paths(config)
     _check_attempt_count()
     check_before_run(config, flow_name)
     _load_api_keys(config, flow_name)

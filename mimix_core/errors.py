@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class MimixError(Exception):
     """Base of all errors with a message meant for the person who runs MiMix."""
@@ -25,6 +27,33 @@ class MissingModel(BadInput):
 
 class Transient(MimixError):
     """Something outside failed for now (network, rate limit, busy device): a retry can help."""
+
+
+class DiskFull(MimixError):
+    """No space is left for a file that was being written; nothing is wrong with the input."""
+
+    def __init__(self, error: BaseException, path: str = "") -> None:
+        where = path or str(getattr(error, "filename", None) or "")
+        super().__init__(
+            "the disk is full" + (f": no space for {where}" if where else "") + ". Free some space "
+            "(mimix store prune lists results that are not used any more), then run the same "
+            "command again: finished units are saved."
+        )
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether an error, or one that caused it, says that no space is left."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, DiskFull):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "disk is full" in str(error):  # SQLite
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class StageFailed(MimixError):

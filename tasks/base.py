@@ -25,6 +25,7 @@ from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.row_reasons import summarize_reasons
 from mimix_core.engine.stage import Stage, commit_failed_unit
 from mimix_core.engine.store import Store
+from mimix_core.engine.text_escaping import escape_markdown
 from mimix_core.engine.worker import UnitReply, UnitRequest, build_request
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.project.workspace import Workspace
@@ -178,9 +179,9 @@ class _ProgressReporter:
         percent = 100.0 * done / total if total else 100.0
         text = ": ".join(filter(None, [f"{self._work.stage} {self._work.unit}", note]))
         if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, description=text)
+            self._artifact = create_progress_artifact(percent, description=escape_markdown(text))
         else:
-            update_progress_artifact(self._artifact, percent, description=text)
+            update_progress_artifact(self._artifact, percent, description=escape_markdown(text))
 
 
 class FixedRetriesTask(Task[P, R]):

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -21,6 +20,7 @@ from rich.progress import (
 
 from mimix_core.engine.row_reasons import ReasonSummary
 from tasks.run_summary import StageTotals
+from tasks.safe_console import SafeConsole
 
 SECONDS_BETWEEN_LINES = 60.0
 """Seconds between two lines on the progress of a stage where no bar can be shown."""
@@ -33,7 +33,7 @@ REASONS_SHOWN = 3
 class ConsoleProgress:
     """Console progress of one run; units may report from several threads."""
 
-    console: Console = field(default_factory=Console)
+    console: SafeConsole = field(default_factory=SafeConsole)
     finished_stages: list[StageTotals] = field(default_factory=list)
     _bars: Progress | None = None
     _unit_fractions: dict[tuple[str, str], float] = field(default_factory=dict)

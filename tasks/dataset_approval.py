@@ -6,15 +6,25 @@ dataset, and a changed dataset needs a new decision.
 
 from __future__ import annotations
 
+import itertools
+
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.text_escaping import escape_markdown
 from mimix_core.errors import BadInput
-from mimix_core.project.dataset_review import DatasetDecision, load_decision, save_decision
+from mimix_core.project.dataset_review import (
+    DatasetDecision,
+    load_decision,
+    load_decisions,
+    save_decision,
+)
 from tasks.base import Run
 from tasks.prefect_artifacts import report_link
 
@@ -26,28 +36,32 @@ class DatasetNotApproved(BadInput):
 class ApprovalInput(RunInput):
     """Form that the UI shows on Resume."""
 
-    approve: bool = Field(False, description="Train on this dataset.")
+    approve: bool | None = Field(
+        None,
+        description="True: train on this dataset. False: reject it. Without a choice, the run asks "
+        "again.",
+    )
     note: str = Field("", description="Reason, saved with the decision.")
+    reviewer: str = Field("", description="Your name, saved with the decision.")
 
 
 def require_approval(run: Run, dataset: TableRef) -> None:
     """Return if the dataset is approved, or if the settings do not require approval.
 
     A run of a deployment is suspended: its process ends, it occupies nothing while it waits, and
-    Resume in the UI continues it; a dataset that was rejected before is presented again. A run from
-    the shell cannot wait and ends with DatasetNotApproved, which names the commands to use. Raises
-    DatasetNotApproved if the dataset is rejected.
+    Resume in the UI continues it; a dataset that was rejected before is presented again. The answer
+    to this run's own form counts for it, whatever others decided before; if the form has none, the
+    run asks again. A run from the shell cannot wait and ends with DatasetNotApproved, which names
+    the commands to use. Raises DatasetNotApproved if the dataset is rejected.
     """
     config = run.workspace.config
     if not config.run.require_approval:
         return
-    decision = load_decision(config.workspace, dataset.key)
     context = FlowRunContext.get()
-    is_deployed = (
-        context is not None and context.flow_run is not None and context.flow_run.deployment_id
-    )
-    if is_deployed and not (decision is not None and decision.approved):
-        decision = _suspend_for_approval(run, dataset)
+    flow_run = None if context is None else context.flow_run
+    if flow_run is not None and flow_run.deployment_id is not None:
+        _ask_in_forms(run, dataset, flow_run)
+    decision = load_decision(config.workspace, dataset.key)
     if decision is None:
         raise DatasetNotApproved(
             f"the dataset {dataset.key[:12]} ({_format_counts(dataset)}) waits for approval",
@@ -57,52 +71,94 @@ def require_approval(run: Run, dataset: TableRef) -> None:
         )
     if not decision.approved:
         raise DatasetNotApproved(
-            f"the dataset {dataset.key[:12]} was rejected: {decision.note or 'no reason given'}",
+            f"the dataset {dataset.key[:12]} was {decision}"
+            + ("" if decision.note else ", no reason given"),
             where="settings, key run.require_approval",
             fix="Change the settings or the library, or approve it: "
             "mimix review SETTINGS --approve",
         )
 
 
-def _suspend_for_approval(run: Run, dataset: TableRef) -> DatasetDecision:
-    """Suspend the run until the user has decided in the UI, and save the decision."""
-    config = run.workspace.config
+def _ask_in_forms(run: Run, dataset: TableRef, flow_run: FlowRun) -> None:
+    """Show forms until one is answered or the dataset is approved; save the answers.
+
+    Suspends the run for each form that it has not shown yet. Raises DatasetNotApproved if an answer
+    to a form of this run is no.
+    """
+    workspace = run.workspace.config.workspace
+    shown = set(flow_run.empirical_policy.pause_keys or ())
+    for number in itertools.count():
+        form = f"review-{dataset.key[:16]}-{number}"
+        decision = load_decision(workspace, dataset.key)
+        if form not in shown and decision is not None and decision.approved:
+            return
+        answer = _show_form(run, dataset, form)
+        if answer is None or answer.approve is None:
+            continue
+        decision = DatasetDecision(
+            approved=answer.approve,
+            note=answer.note,
+            reviewer=answer.reviewer,
+            source=f"flow run {flow_run.id}, {form}",
+        )
+        save_decision(workspace, dataset.key, decision)
+        if not answer.approve:
+            raise DatasetNotApproved(
+                f"the dataset {dataset.key[:12]} was {decision}",
+                where=f"form of the flow run {flow_run.name}",
+                fix="Change the settings or the library, or approve it: "
+                "mimix review SETTINGS --approve",
+            )
+        return
+
+
+def _show_form(run: Run, dataset: TableRef, form: str) -> ApprovalInput | None:
+    """Suspend the run until it is resumed, and return the form; None if it was not filled in.
+
+    Does not suspend again a run that was resumed from the same form.
+    """
     text = _approval_page(run, dataset)
     create_markdown_artifact(
         markdown=text,
         key="mimix-review",
         description="Waits for approval: click Resume, then decide.",
     )
-    answer = suspend_flow_run(
-        wait_for_input=ApprovalInput.with_initial_data(description=text),
-        timeout=None,
-        key=f"review-{dataset.key[:16]}",
-    )
-    decision = DatasetDecision(approved=answer.approve, note=answer.note)
-    save_decision(config.workspace, dataset.key, decision)
-    return decision
+    try:
+        return suspend_flow_run(
+            wait_for_input=ApprovalInput.with_initial_data(description=text),
+            timeout=None,
+            key=form,
+        )
+    except (ObjectNotFound, ValidationError):
+        return None
 
 
 def _approval_page(run: Run, dataset: TableRef) -> str:
     record = run.workspace.store.record(dataset)
-    notes = [f"| {name} | {value} |" for name, value in record.notes.items()]
+    notes = [
+        f"| {escape_markdown(name)} | {escape_markdown(str(value))} |"
+        for name, value in record.notes.items()
+    ]
     report = run.workspace.config.workspace / "report" / "index.html"
     link = report_link(run.workspace.config)
+    decisions = load_decisions(run.workspace.config.workspace, dataset.key)
+    earlier = [f"- {escape_markdown(str(decision))}" for decision in decisions]
     seconds = sum(stage.seconds for stage in run.console.finished_stages)
-    page = f"[Report of the last complete run]({link})" if report.exists() else "No report yet."
+    page = f"[Report of the last complete run](<{link}>)" if report.exists() else "No report yet."
     return "\n".join(
         [
             f"## Dataset {dataset.key[:12]} waits for approval",
             "",
             _format_counts(dataset),
             "",
+            *(["Decisions so far:", "", *earlier, ""] if earlier else []),
             "| | |",
             "| --- | --- |",
             *notes,
             "",
             page,
             "",
-            f"Rows: `{dataset.path}`",
+            f"Rows: {escape_markdown(str(dataset.path))}",
             "",
             run.summary().markdown("So far", seconds),
         ]

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.events import Event
 
+from mimix_core.engine.text_escaping import printable_text
 from mimix_core.inbox import PendingFile
 
 EPISODE_ARRIVED = "mimix.episode.arrived"
 
+INBOX_LABEL = "mimix.inbox"
+"""Label of the event's resource by which the deployments of a library recognize their inbox."""
 
-def emit_episode_arrived(files: Sequence[PendingFile]) -> bool:
-    """Send one event per file to the Prefect server; return False if it did not accept them.
+
+def inbox_digest(inbox: Path | None) -> str:
+    """Return the value of INBOX_LABEL for an inbox folder: a part of the digest of its path."""
+    return hashlib.sha256(os.fsencode(inbox or "")).hexdigest()[:16]
+
+
+def emit_episode_arrived(files: Sequence[PendingFile], inbox: Path | None) -> bool:
+    """Send one event per file of this inbox; return False if the server did not accept them.
 
     Uses a direct request instead of ``emit_event``, which does not report lost events.
     """
@@ -23,11 +35,12 @@ def emit_episode_arrived(files: Sequence[PendingFile]) -> bool:
             event=EPISODE_ARRIVED,
             resource={
                 "prefect.resource.id": f"mimix.episode.{file.sha256[:16]}",
-                "prefect.resource.name": file.path.name,
+                "prefect.resource.name": printable_text(file.path.name),
+                INBOX_LABEL: inbox_digest(inbox),
             },
             payload={
                 "show": file.show,
-                "path": str(file.path),
+                "path": printable_text(str(file.path)),
                 "sha256": file.sha256,
                 "size": file.size,
             },

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from prefect.artifacts import (
@@ -21,6 +21,7 @@ from prefect.artifacts import (
 from mimix_core import tables
 from mimix_core.engine import registry
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.text_escaping import escape_markdown
 from mimix_core.settings import Config
 from mimix_core.tables import Status
 from tasks.base import Run
@@ -46,7 +47,9 @@ def publish_run_artifacts(run: Run, flow_name: str, seconds: float) -> None:
             _publish_contact_sheet(run, stage)
     if "report" in run.refs:
         link = report_link(run.workspace.config)
-        create_link_artifact(link=link, link_text="Report", key="mimix-report", description=link)
+        create_link_artifact(
+            link=link, link_text="Report", key="mimix-report", description=escape_markdown(link)
+        )
 
 
 def computed_stages(run: Run) -> list[str]:
@@ -79,6 +82,11 @@ def rejected_rows_table(refs: Sequence[TableRef]) -> Iterator[dict[str, str]]:
                 }
 
 
+def escape_cells(rows: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Escape the cells of a table artifact: the UI renders each as Markdown."""
+    return [{name: escape_markdown(value) for name, value in row.items()} for row in rows]
+
+
 def _publish_rejected_rows(run: Run, flow_name: str) -> None:
     refs = [ref for stage_refs in run.refs.values() for ref in stage_refs]
     total = sum(ref.counts.rejected + ref.counts.failed for ref in refs)
@@ -91,7 +99,7 @@ def _publish_rejected_rows(run: Run, flow_name: str) -> None:
         return
     more = f"; {total - len(shown)} more in the tables of the store" if total > len(shown) else ""
     create_table_artifact(
-        table=shown,
+        table=escape_cells(shown),
         key=f"mimix-{flow_name}-rejects",
         description=f"{total} rows rejected or failed, with reasons{more}",
     )

@@ -1,5 +1,6 @@
 """Task ``report``: write the HTML report of a run."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -88,5 +89,7 @@ def _replace_symlink(link: Path, target: Path) -> None:
     """Make ``link`` a symbolic link to ``target``, replacing an existing link atomically."""
     temporary = link.with_name(f".{link.name}.new")
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target.resolve(), target_is_directory=True)
+    # Relative, so that it still leads to the report when the workspace is moved.
+    relative = os.path.relpath(target.resolve(), link.parent.resolve())
+    temporary.symlink_to(relative, target_is_directory=True)
     temporary.replace(link)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mimix_core.engine.artifacts import Counts, FrozenModel
 from mimix_core.engine.row_reasons import ReasonSummary
+from mimix_core.engine.text_escaping import escape_markdown
 
 
 class StageTotals(FrozenModel):
@@ -77,10 +78,17 @@ class RunSummary(FrozenModel):
         ]
         for line in self.stages:
             counts = line.counts
-            reasons = ", ".join(f"{reason} {n}" for reason, n in line.reasons.items())
-            rows.append(
-                f"| {line.stage} | {line.units} | {line.computed} | {counts.rows_in} | {counts.ok} "
-                f"| {counts.rejected} | {counts.failed} | {reasons} | {line.seconds:.1f} |"
+            reasons = ", ".join(
+                f"{escape_markdown(reason)} {n}" for reason, n in line.reasons.items()
             )
-        left_out = ["", *(f"- {notice}" for notice in self.notices)] if self.notices else []
+            rows.append(
+                f"| {escape_markdown(line.stage)} | {line.units} | {line.computed} "
+                f"| {counts.rows_in} | {counts.ok} | {counts.rejected} | {counts.failed} "
+                f"| {reasons} | {line.seconds:.1f} |"
+            )
+        left_out = (
+            ["", *(f"- {escape_markdown(notice)}" for notice in self.notices)]
+            if self.notices
+            else []
+        )
         return "\n".join([f"## {flow_name}: {seconds:.1f} s", "", *rows, *left_out])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -11,11 +13,13 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mimix_core.domain.language_codes import LANGUAGE_PATTERN
-from mimix_core.domain.subtitle_files import find_sidecar_subtitles
+from mimix_core.domain.subtitle_files import SidecarIndex, find_sidecar_subtitles
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.text_escaping import find_control_character
 from mimix_core.engine.yaml_files import (
     LineNumbers,
     format_location,
+    join_problems,
     read_yaml_file,
     validation_error,
 )
@@ -36,6 +40,13 @@ class Style(StrEnum):
 # Ids and names of clips, characters and composites go into file names of 255 bytes at most.
 _MAX_ID_LENGTH = 40
 _MAX_NAME_LENGTH = 60
+
+
+def _reject_control_characters(texts: Iterable[str], allowed: str = "") -> None:
+    for text in texts:
+        found = find_control_character(text, allowed)
+        if found is not None:
+            raise ValueError(f"contains the control character U+{ord(found):04X}: remove it")
 
 
 class Character(FrozenModel):
@@ -69,9 +80,17 @@ class Character(FrozenModel):
     @field_validator("name", "aliases", mode="after")
     @classmethod
     def _fits_the_tag(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for name in [value] if isinstance(value, str) else value:
+        names = [value] if isinstance(value, str) else value
+        _reject_control_characters(names)
+        for name in names:
             if any(mark in name for mark in "[],:\n") or name != name.strip():
                 raise ValueError(f"{name!r} is not allowed in a [Character: ...] tag")
+        return value
+
+    @field_validator("description", mode="after")
+    @classmethod
+    def _is_text(cls, value: str) -> str:
+        _reject_control_characters([value], allowed="\n\t")
         return value
 
 
@@ -86,6 +105,12 @@ class Episode(FrozenModel):
     script: Path | None = Field(None, description="Time-coded action script (YAML).")
     boxes: Path | None = Field(None, description="Manually annotated character boxes (YAML).")
     plot: str = Field("", description="The episode's plot in a sentence or a paragraph.")
+
+    @field_validator("plot", mode="after")
+    @classmethod
+    def _is_text(cls, value: str) -> str:
+        _reject_control_characters([value], allowed="\n\t")
+        return value
 
 
 class Show(FrozenModel):
@@ -106,6 +131,12 @@ class Show(FrozenModel):
     )
     characters: tuple[Character, ...] = Field(min_length=1)
     episodes: tuple[Episode, ...] = Field(min_length=1)
+
+    @field_validator("title", mode="after")
+    @classmethod
+    def _is_one_line(cls, value: str) -> str:
+        _reject_control_characters([value])
+        return value
 
     def with_cast_of(self, file_name: str) -> Show:
         """Return the show with only the characters that can appear in an episode."""
@@ -128,9 +159,8 @@ class Library(FrozenModel):
 
     @model_validator(mode="after")
     def _unique_names(self) -> Library:
-        ids = [show.id for show in self.shows]
-        for show_id in ids:
-            if ids.count(show_id) > 1:
+        for show_id, count in Counter(show.id for show in self.shows).items():
+            if count > 1:
                 raise ValueError(f"two shows have the id {show_id!r}")
         owners: dict[str, str] = {}
         for show in self.shows:
@@ -194,6 +224,7 @@ def _resolve_paths(
             problems.append(f"{format_location(source, lines, key)}: no file {full}")
         return full
 
+    sidecars = SidecarIndex()
     shows = []
     for s, show in enumerate(library.shows):
         characters = tuple(
@@ -222,11 +253,11 @@ def _resolve_paths(
                 missing = unmatched if waits else problems
                 missing.append(f"{location}: no file {base / episode.path}")
             for video in videos:
-                subtitles = find_sidecar_subtitles(video, show.language or language)
+                subtitles = find_sidecar_subtitles(video, show.language or language, sidecars)
                 update = {"path": video, "subtitles": subtitles, **declared}
                 episodes.append(episode.model_copy(update=update))
-        paths = [episode.path for episode in episodes]
-        for video in sorted({p for p in paths if paths.count(p) > 1}):
+        counts = Counter(episode.path for episode in episodes)
+        for video in sorted(path for path, count in counts.items() if count > 1):
             problems.append(f"{source}: show {show.id}: {video} is listed twice")
         shows.append(
             show.model_copy(update={"characters": characters, "episodes": tuple(episodes)})
@@ -234,7 +265,8 @@ def _resolve_paths(
     if not any(show.episodes for show in shows):
         problems += unmatched
     if problems:
-        raise BadInput("; ".join(problems), fix="Correct the paths or put the files there.")
+        message = join_problems(problems, len(problems))
+        raise BadInput(message, fix="Correct the paths or put the files there.")
     return Library(shows=tuple(shows))
 
 

@@ -21,19 +21,42 @@ _NON_LANGUAGE_TAGS = {_FORCED_TAG, *_HEARING_IMPAIRED_TAGS, "default", "full"}
 """Parts of a file name that are not languages, although some are as short as language codes."""
 
 
-def find_sidecar_subtitles(video: Path, preferred_language: str) -> Path | None:
+class SidecarIndex:
+    """The subtitle files of folders by the videos' names that they begin with.
+
+    Each folder is listed once, so that a folder of thousands of episodes takes no longer for each.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def candidates(self, video: Path) -> list[Path]:
+        """Return the subtitle files whose names are the video's, or continue it after a dot."""
+        folder = self._folders.get(video.parent)
+        if folder is None:
+            folder = self._folders[video.parent] = {}
+            for path in video.parent.iterdir():
+                if path.suffix.lower() in SUBTITLE_EXTENSIONS:
+                    parts = path.stem.split(".")
+                    for length in range(1, len(parts) + 1):
+                        folder.setdefault(".".join(parts[:length]), []).append(path)
+        return folder.get(video.stem, [])
+
+
+def find_sidecar_subtitles(
+    video: Path, preferred_language: str, index: SidecarIndex | None = None
+) -> Path | None:
     """Find the best subtitle file of a video; None when there is none.
+
+    Pass one ``index`` for several videos, so that their folders are listed once.
 
     Files in ``preferred_language`` come first, then files without a language, then files not made
     for the hearing impaired; then the order is by extension and name.
     """
     candidates = [
         path
-        for path in video.parent.iterdir()
-        if path.suffix.lower() in SUBTITLE_EXTENSIONS
-        and path.is_file()
-        and (path.stem == video.stem or path.stem.startswith(f"{video.stem}."))
-        and _has_only_known_tags(path.stem[len(video.stem) :])
+        for path in (index or SidecarIndex()).candidates(video)
+        if path.is_file() and _has_only_known_tags(path.stem[len(video.stem) :])
     ]
     preferred = normalize_language_code(preferred_language)
 

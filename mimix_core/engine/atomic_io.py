@@ -16,6 +16,18 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def current_umask() -> int:
+    """Return the umask of this process, which POSIX can only read by setting it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask
+
+
 def atomic_write_bytes(path: Path, content: bytes) -> None:
     """Write a file completely or not at all; bytes and name are on disk on return.
 
@@ -28,7 +40,7 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(part).chmod(0o644)
+        Path(part).chmod(0o666 & ~current_umask())
         Path(part).replace(path)
     except BaseException:
         Path(part).unlink(missing_ok=True)

@@ -24,7 +24,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -40,7 +40,7 @@ from mimix_core.engine.artifacts import (
     digest_file,
     file_ref,
 )
-from mimix_core.engine.atomic_io import atomic_write_bytes, fsync_path
+from mimix_core.engine.atomic_io import atomic_write_bytes, current_umask, fsync_path
 from mimix_core.engine.locks import (
     exclusive_lock,
     is_locked,
@@ -108,10 +108,21 @@ class Store:
         """Read the record of a committed result."""
         return StageRecord.model_validate_json((ref.folder / self.RECORD).read_bytes())
 
+    def result_folders(self) -> list[Path]:
+        """Return the folders of all results, intact or not, ordered by stage and key."""
+        return sorted(path for path in self.root.glob("[!.]*/*") if path.is_dir())
+
     def records(self) -> Iterator[StageRecord]:
-        """Read the records of all results, intact or not, ordered by stage and key."""
-        for path in sorted(self.root.glob(f"[!.]*/*/{self.RECORD}")):
-            yield StageRecord.model_validate_json(path.read_bytes())
+        """Read the records of all results, ordered by stage and key.
+
+        Results without a readable record do not count, as for ``lookup``; ``mimix store verify``
+        lists them.
+        """
+        for folder in self.result_folders():
+            try:
+                yield StageRecord.model_validate_json((folder / self.RECORD).read_bytes())
+            except (FileNotFoundError, ValidationError):
+                continue
 
     def lookup(self, stage: str, key: str) -> TableRef | None:
         """Return the committed result if it exists and all its files are unchanged, else None.
@@ -171,6 +182,8 @@ class Store:
         with exclusive_lock(staging / self.LOCK):
             self._remove_abandoned(staging)
             out = Path(tempfile.mkdtemp(prefix=f"{stage}-{key[:16]}-", dir=staging))
+            # mkdtemp makes it private; a result may be read by whom the umask allows.
+            out.chmod(0o777 & ~current_umask())
             lock = try_exclusive_lock(out / self.LOCK)
             assert lock is not None, "a new folder cannot be locked by another process"
         with lock:
@@ -215,8 +228,20 @@ class Store:
 
     @contextmanager
     def in_use(self) -> Iterator[FileIO]:
-        """Prevent ``discard`` by others while a run uses the results that it looked up."""
-        with shared_lock(self.root / self.IN_USE) as use:
+        """Prevent ``discard`` by others while a run uses the results that it looked up.
+
+        Raises BadInput if the store cannot be written.
+        """
+        with ExitStack() as stack:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+                use = stack.enter_context(shared_lock(self.root / self.IN_USE))
+            except OSError as error:
+                raise BadInput(
+                    f"the workspace cannot be written ({error.strerror})",
+                    where=str(self.root.parent),
+                    fix="Choose another --workspace, or make it writable for this user.",
+                ) from error
             yield use
 
     def discard(self, stage: str, key: str, *, use: FileIO | None = None) -> bool:
@@ -258,20 +283,37 @@ class Store:
         """Reference a source file or folder; digests are cached while size and mtime match."""
         return file_ref(path, self._cached_digest)
 
+    def recorded_digest(self, path: Path) -> str | None:
+        """Return the digest recorded for a source file of this size and mtime, without reading it.
+
+        None if there is none.
+        """
+        stats = path.stat()
+        try:
+            cached = _SourceDigest.model_validate_json(self._digest_file(path).read_bytes())
+        except (FileNotFoundError, PermissionError, ValidationError):
+            return None
+        same = (cached.size, cached.mtime_ns) == (stats.st_size, stats.st_mtime_ns)
+        return cached.sha256 if same else None
+
+    def _digest_file(self, path: Path) -> Path:
+        name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
+        return self.root / ".digests" / f"{name}.json"
+
     def _cached_digest(self, path: Path) -> str:
         before = path.stat()
-        name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()
-        cache_file = self.root / ".digests" / f"{name}.json"
-        try:
-            cached = _SourceDigest.model_validate_json(cache_file.read_bytes())
-        except (FileNotFoundError, ValidationError):
-            cached = None
-        if cached and (cached.size, cached.mtime_ns) == (before.st_size, before.st_mtime_ns):
-            return cached.sha256
+        recorded = self.recorded_digest(path)
+        if recorded is not None:
+            return recorded
         digest = _SourceDigest(
             size=before.st_size, mtime_ns=before.st_mtime_ns, sha256=digest_file(path)
         )
-        atomic_write_bytes(cache_file, digest.model_dump_json().encode())
+        try:
+            atomic_write_bytes(self._digest_file(path), digest.model_dump_json().encode())
+        except OSError as error:
+            # Who may only read the workspace can look at results all the same.
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
         return digest.sha256
 
     def _table_ref(self, record: StageRecord, folder: Path, table: StoredFile) -> TableRef:

@@ -26,7 +26,7 @@ from mimix_core.engine import progress, registry
 from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.stage import Stage, run_stage
 from mimix_core.engine.store import Store
-from mimix_core.errors import BadInput, MimixError, Transient
+from mimix_core.errors import BadInput, DiskFull, MimixError, Transient, is_disk_full
 
 
 class UnitRequest(FrozenModel):
@@ -89,9 +89,13 @@ def run_request(request: UnitRequest) -> UnitReply:
     except OSError as error:
         # A full disk or a lost mount: not the unit's fault.
         traceback.print_exc()
+        if is_disk_full(error):
+            return UnitReply(error="failed", message=str(DiskFull(error)))
         return UnitReply(error="failed", message=f"{type(error).__name__}: {error}")
     except Exception as error:
         traceback.print_exc()
+        if is_disk_full(error):
+            return UnitReply(error="failed", message=str(DiskFull(error)))
         return UnitReply(error="unforeseen", message=f"{type(error).__name__}: {error}")
     return UnitReply(ref=result.ref, computed=result.computed)
 

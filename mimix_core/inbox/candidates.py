@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import stat
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -61,6 +60,18 @@ def find_candidates(sources: Iterable[str | Path]) -> tuple[list[Path], list[Ing
     return list(found), unmatched
 
 
+def folders_between(path: Path, sources: Sequence[str | Path]) -> tuple[str, ...]:
+    """Return the names of the folders between a source folder and a file found below it.
+
+    Empty for a file that is itself a source.
+    """
+    for source in sources:
+        folder = Path(source).expanduser().absolute()
+        if folder.is_dir() and path.absolute().is_relative_to(folder):
+            return path.absolute().relative_to(folder).parts[:-1]
+    return ()
+
+
 def _below(folder: Path) -> list[Path]:
     """Return the files below a folder without hidden files and sidecars; links are not followed."""
     return sorted(
@@ -76,22 +87,37 @@ def find_sidecars(video: Path) -> list[tuple[Path, str]]:
 
     ``ep.srt``, ``ep.en.srt``, ``ep.yaml`` and ``ep.boxes.yaml`` belong to ``ep.mp4``.
     """
-    try:
-        siblings = sorted(video.parent.iterdir())
-    except OSError:
-        return []
-    found = []
-    for sibling in siblings:
-        suffixes = sibling.name.removeprefix(video.stem)
-        if (
-            suffixes != sibling.name
-            and suffixes.startswith(".")
-            and suffixes.count(".") <= 2
-            and sibling.suffix.lower() in SIDECAR_EXTENSIONS
-            and sibling.is_file()
-        ):
-            found.append((sibling, suffixes))
+    return list_sidecars([video])[video]
+
+
+def list_sidecars(videos: Iterable[Path]) -> dict[Path, list[tuple[Path, str]]]:
+    """Return the sidecars of several videos as ``find_sidecars`` does; lists each folder once."""
+    folders: dict[Path, dict[str, list[Path]]] = {}
+    found = {}
+    for video in videos:
+        if video.parent not in folders:
+            folders[video.parent] = _sidecars_by_stem(video.parent)
+        found[video] = [
+            (sidecar, sidecar.name.removeprefix(video.stem))
+            for sidecar in folders[video.parent].get(video.stem, [])
+            if sidecar.is_file()
+        ]
     return found
+
+
+def _sidecars_by_stem(folder: Path) -> dict[str, list[Path]]:
+    """List the sidecars of a folder by their names without the last one or two parts."""
+    by_stem: dict[str, list[Path]] = {}
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return by_stem
+    for entry in entries:
+        if entry.suffix.lower() in SIDECAR_EXTENSIONS:
+            stem = entry.name.rpartition(".")[0]
+            for name in {stem, stem.rpartition(".")[0]} - {""}:
+                by_stem.setdefault(name, []).append(entry)
+    return by_stem
 
 
 def rejection_reason(path: Path) -> str:
@@ -110,57 +136,3 @@ def rejection_reason(path: Path) -> str:
     if path.suffix.lower() in SIDECAR_EXTENSIONS:
         return "is a sidecar, not a video; it is added with the video of the same name"
     return ""
-
-
-def find_incomplete(paths: Sequence[Path], settle_seconds: float) -> set[Path]:
-    """Return the files that are still being written.
-
-    These are files that a process has open for writing, and files younger than ``settle_seconds``
-    that change within that time.
-    """
-    states = {path: _file_state(path) for path in paths}
-    now = time.time_ns()
-    fresh = [
-        path
-        for path, state in states.items()
-        if state is None or now - state[1] < settle_seconds * 1e9
-    ]
-    if fresh:
-        time.sleep(settle_seconds)
-    written = _open_for_writing()
-    return {
-        path
-        for path, state in states.items()
-        if (path in fresh and _file_state(path) != state)
-        or (state is not None and state[2:] in written)
-    }
-
-
-def _file_state(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        stats = path.stat()
-    except OSError:
-        return None
-    return stats.st_size, stats.st_mtime_ns, stats.st_dev, stats.st_ino
-
-
-def _open_for_writing() -> set[tuple[int, int]]:
-    """Return device and inode of the files open for writing in inspectable processes (Linux)."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            handles = list((process / "fd").iterdir())
-        except OSError:
-            continue  # another user's process, or one that has just ended
-        found |= {written for handle in handles if (written := _written_file(process, handle))}
-    return found
-
-
-def _written_file(process: Path, handle: Path) -> tuple[int, int] | None:
-    try:
-        info = (process / "fdinfo" / handle.name).read_text()
-        state = handle.stat()  # of the open file, even if it was renamed
-    except OSError:
-        return None  # it was just closed
-    flags = int(info.split("flags:")[1].split()[0], 8)
-    return None if flags & os.O_ACCMODE == os.O_RDONLY else (state.st_dev, state.st_ino)

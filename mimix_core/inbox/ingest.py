@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,13 +25,13 @@ from mimix_core.inbox.candidates import (
     IngestOutcome,
     IngestResult,
     find_candidates,
-    find_incomplete,
     find_sidecars,
+    folders_between,
+    list_sidecars,
     rejection_reason,
 )
+from mimix_core.inbox.unfinished_files import find_unfinished
 from mimix_core.settings import Config
-
-SETTLE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,31 +64,37 @@ def ingest(
     mode: TransferMode = TransferMode.COPY,
     rename: bool = False,
     dry_run: bool = False,
-    settle_seconds: float = SETTLE_SECONDS,
+    settle_seconds: float | None = None,
     on_result: Callable[[IngestResult], None] = lambda result: None,
 ) -> list[IngestResult]:
     """Add new episodes of a show to the folder of its glob in ``library.yaml``.
 
     Returns the result of each file, and passes it to ``on_result`` as soon as it is known. No file
     is replaced; ``rename`` chooses a new name for a file whose name is taken by other content.
-    Concurrent calls wait for each other, folder by folder. Raises BadInput when the show is unknown
+    Concurrent calls wait for each other, folder by folder. ``settle_seconds`` replaces the setting
+    ``inbox_settle_seconds``. Raises BadInput when the show is unknown
     or has no glob.
     """
+    sources = list(sources)
     library = parse_library(config.library)
     base = config.library.resolve().parent
     globs = _episode_globs(library, show, base, config.library)
     paths, results = find_candidates(sources)
     for result in results:
         on_result(result)
-    candidates = []
+    candidates = {}
     for path in paths:
         reason = rejection_reason(path)
         if reason:
             results.append(IngestResult(path, IngestOutcome.REJECTED, reason))
             on_result(results[-1])
         else:
-            candidates.append(path)
-    incomplete = find_incomplete(candidates, settle_seconds)
+            candidates[path] = folders_between(path, sources)
+    unfinished = find_unfinished(
+        candidates,
+        config.inbox_settle_seconds if settle_seconds is None else settle_seconds,
+        list_sidecars(candidates),
+    )
     store = Store(config.workspace / "store")
     with ExitStack() as locks:
         if not dry_run:
@@ -103,12 +111,12 @@ def ingest(
             rename=rename,
             dry_run=dry_run,
         )
-        for path in candidates:
-            if path in incomplete:
-                detail = "is still being written: try later"
+        for path, qualifier in _name_qualifiers(candidates).items():
+            if path in unfinished:
+                detail = f"{unfinished[path]}. Try later"
                 results.append(IngestResult(path, IngestOutcome.INCOMPLETE, detail))
             else:
-                results.append(_ingest_file(ingestion, path))
+                results.append(_ingest_file(ingestion, path, qualifier))
             on_result(results[-1])
     return results
 
@@ -145,9 +153,22 @@ def index_library_videos(library: Library, base: Path, store: Store) -> dict[str
     return videos
 
 
-def _ingest_file(ingestion: _Ingestion, path: Path) -> IngestResult:
+def _name_qualifiers(candidates: Mapping[Path, tuple[str, ...]]) -> dict[Path, str]:
+    """Return for each file what to put before its name if that is taken; empty for nothing.
+
+    These are the folders that it is in, below its source. Several files of one call with the same
+    name are qualified by their folder in any case.
+    """
+    counts = Counter(path.name for path in candidates)
+    return {
+        path: " ".join(folders or ((path.parent.name,) if counts[path.name] > 1 else ()))
+        for path, folders in candidates.items()
+    }
+
+
+def _ingest_file(ingestion: _Ingestion, path: Path, qualifier: str) -> IngestResult:
     try:
-        return _check_and_transfer(ingestion, path)
+        return _check_and_transfer(ingestion, path, qualifier)
     except SourceChanged:
         detail = "changed while it was copied: try later"
         return IngestResult(path, IngestOutcome.INCOMPLETE, detail)
@@ -155,7 +176,7 @@ def _ingest_file(ingestion: _Ingestion, path: Path) -> IngestResult:
         return IngestResult(path, IngestOutcome.REJECTED, f"{error.strerror or error}")
 
 
-def _check_and_transfer(ingestion: _Ingestion, path: Path) -> IngestResult:
+def _check_and_transfer(ingestion: _Ingestion, path: Path, qualifier: str) -> IngestResult:
     sha256 = ingestion.store.source_ref(path).sha256
     if sha256 in ingestion.videos:
         return _duplicate_result(ingestion, path, *ingestion.videos[sha256])
@@ -173,14 +194,16 @@ def _check_and_transfer(ingestion: _Ingestion, path: Path) -> IngestResult:
             f"{ingestion.library.name}: - path: {folder}/*{path.suffix}",
         )
     target = episode_glob.folder / path.name
-    if target.exists() or target.is_symlink():
+    if qualifier and os.path.lexists(target):
+        target = target.with_name(f"{qualifier} {path.name}")
+    if os.path.lexists(target):
         if not ingestion.rename:
             return IngestResult(
                 path,
                 IngestOutcome.REJECTED,
                 f"{target.name} exists with other content: rename one, or use --rename",
             )
-        target = target.with_name(f"{path.stem}-{sha256[:8]}{path.suffix}")
+        target = target.with_name(f"{target.stem}-{sha256[:8]}{path.suffix}")
     return _transfer(ingestion, path, target, sha256)
 
 

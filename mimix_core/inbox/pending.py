@@ -18,10 +18,11 @@ from mimix_core.inbox.candidates import (
     IngestOutcome,
     IngestResult,
     find_candidates,
-    find_incomplete,
+    list_sidecars,
     rejection_reason,
 )
-from mimix_core.inbox.ingest import SETTLE_SECONDS, index_library_videos, ingest
+from mimix_core.inbox.ingest import index_library_videos, ingest
+from mimix_core.inbox.unfinished_files import find_unfinished
 from mimix_core.settings import Config
 
 
@@ -63,7 +64,7 @@ def list_show_folders(config: Config) -> tuple[list[tuple[str, Path]], list[Inge
     return folders, rejected
 
 
-def find_pending(config: Config, *, settle_seconds: float = SETTLE_SECONDS) -> list[PendingFile]:
+def find_pending(config: Config, *, settle_seconds: float | None = None) -> list[PendingFile]:
     """Return the files that can be ingested now, by path, without moving or decoding any.
 
     Raises BadInput as ``list_show_folders`` does.
@@ -77,14 +78,18 @@ def find_pending(config: Config, *, settle_seconds: float = SETTLE_SECONDS) -> l
     ]
     if not members:
         return []
-    incomplete = find_incomplete([path for _, path in members], settle_seconds)
+    unfinished = find_unfinished(
+        [path for _, path in members],
+        config.inbox_settle_seconds if settle_seconds is None else settle_seconds,
+        list_sidecars(path for _, path in members),
+    )
     store = Store(config.workspace / "store")
     videos = index_library_videos(
         parse_library(config.library), config.library.resolve().parent, store
     )
     pending: dict[str, PendingFile] = {}
     for show, path in members:
-        if path in incomplete:
+        if path in unfinished:
             continue
         try:
             file = store.source_ref(path)
@@ -98,7 +103,7 @@ def find_pending(config: Config, *, settle_seconds: float = SETTLE_SECONDS) -> l
 def ingest_pending(
     config: Config,
     *,
-    settle_seconds: float = SETTLE_SECONDS,
+    settle_seconds: float | None = None,
     on_result: Callable[[IngestResult], None] = lambda result: None,
 ) -> list[IngestResult]:
     """Move the complete files of the inbox into the shows' folders; rejected files stay there.

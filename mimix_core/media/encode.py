@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_RATE
-from mimix_core.errors import BadInput
+from mimix_core.errors import BadInput, DiskFull, is_disk_full
 from mimix_core.media.color_conversion import rgb_to_frame
 from mimix_core.media.decode import open_video
 from mimix_core.media.probe import UnreadableVideo
@@ -102,13 +102,21 @@ class ClipWriter:
     def close(self) -> None:
         """Flush the encoder and write the file's index."""
         self._encode(None)
-        self._container.close()
+        try:
+            self._container.close()
+        except OSError as error:
+            self.path.unlink(missing_ok=True)
+            if is_disk_full(error):
+                raise DiskFull(error, str(self.path)) from error
+            raise
 
     def _encode(self, frame: Any) -> None:
         try:
             self._container.mux(self._stream.encode(frame))
         except (av.FFmpegError, OSError) as error:
             self.discard()
+            if is_disk_full(error):
+                raise DiskFull(error, str(self.path)) from error
             raise EncodeFailed(f"frame {self.frames}: {error}") from error
 
     def discard(self) -> None:

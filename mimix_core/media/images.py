@@ -9,12 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from mimix_core.errors import BadInput
 from mimix_core.media import UnreadableVideo, open_video, to_display_rgb
 
 RgbImage = NDArray[np.uint8]
+
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""Formats of reference images. EPS is not among them: reading it runs a PostScript program."""
+
+MAX_IMAGE_PIXELS = 64_000_000
 
 WHITE, GRAY = (255, 255, 255), (128, 128, 128)
 
@@ -57,17 +62,33 @@ def encode_clip_jpegs(path: Path, frames: int, count: int, options: JpegOptions)
 def load_reference_image(path: Path, background: tuple[int, int, int]) -> RgbImage:
     """Load a reference image as displayed, uint8 RGB [height, width, 3].
 
-    Transparent parts show the ``background`` color. Raises BadInput when it is not an image.
+    Transparent parts show the ``background`` color. Raises BadInput when it is not an image in one
+    of IMAGE_FORMATS, or has more than MAX_IMAGE_PIXELS.
     """
+    fix = "Provide a PNG or JPEG, or remove it from the character's references."
     try:
-        with PillowImage.open(path) as file:
+        with PillowImage.open(path, formats=IMAGE_FORMATS) as file:
+            # The header is enough to know the size: nothing was decoded yet.
+            width, height = file.size
+            if width * height > MAX_IMAGE_PIXELS:
+                raise BadInput(
+                    f"has {width}x{height} pixels, the limit is {MAX_IMAGE_PIXELS // 1_000_000} "
+                    "million",
+                    where=str(path),
+                    fix="Scale it down.",
+                )
             image = ImageOps.exif_transpose(file).convert("RGBA")
-    except (OSError, PillowImage.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
         raise BadInput(
-            f"is not a readable image ({error})",
+            f"is not an image in a supported format ({', '.join(IMAGE_FORMATS)})",
             where=str(path),
-            fix="Provide a PNG or JPEG, or remove it from the character's references.",
+            fix=fix,
         ) from error
+    except (
+        *(OSError, ValueError, SyntaxError, EOFError, MemoryError),
+        PillowImage.DecompressionBombError,
+    ) as error:
+        raise BadInput(f"is not a readable image ({error})", where=str(path), fix=fix) from error
     canvas = PillowImage.new("RGBA", image.size, (*background, 255))
     return np.asarray(PillowImage.alpha_composite(canvas, image).convert("RGB"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from mimix_core.domain.library import (
 )
 from mimix_core.engine.artifacts import FileRef
 from mimix_core.engine.store import Store
+from mimix_core.engine.text_escaping import printable_text
 from mimix_core.errors import BadInput
 from mimix_core.settings import Config
 
@@ -83,7 +85,7 @@ def open_workspace(config: Config) -> Workspace:
     library = load_library(config.library, language=config.transcripts.language)
     named = declared_videos(config.library)
     store = Store(config.workspace / "store")
-    store.root.mkdir(parents=True, exist_ok=True)
+    _check_workspace(config.workspace)
     episodes: list[SourceEpisode] = []
     notices = [f"{problem}: left out" for problem in unmatched_patterns(config.library)]
     for show in library.shows:
@@ -113,6 +115,18 @@ def open_workspace(config: Config) -> Workspace:
             fix="Put videos into folders that the globs match.",
         )
     return Workspace(config, library, store, tuple(_disambiguate_names(unique)), tuple(notices))
+
+
+def _check_workspace(workspace: Path) -> None:
+    """Raise BadInput if the workspace is, or lies below, something that is not a folder."""
+    existing = next(path for path in (workspace, *workspace.parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        what = "a broken link" if existing.is_symlink() else "a file"
+        raise BadInput(
+            f"{existing} is {what}, not a folder",
+            where="settings, key workspace",
+            fix="Choose a folder for the workspace; it is created if it does not exist.",
+        )
 
 
 _FILE_ERRNOS = (errno.EIO, errno.ESTALE, errno.ENOENT, errno.EACCES, errno.EPERM)
@@ -186,8 +200,16 @@ def _declared_data(episode: SourceEpisode) -> tuple[str, ...]:
 
 
 def _disambiguate_names(episodes: Sequence[SourceEpisode]) -> list[SourceEpisode]:
-    """Rename episodes with equal stems to their file name, or to show and file name."""
-    for name in (lambda e: e.video.path.name, lambda e: f"{e.show.id}/{e.video.path.name}"):
+    """Rename episodes with equal stems to their file name, with more of their path if necessary.
+
+    Equal names occur in two shows, or in the folders of two seasons.
+    """
+    for name in (
+        lambda e: e.video.path.name,
+        lambda e: f"{e.show.id}/{e.video.path.name}",
+        lambda e: f"{e.show.id}/{e.video.path.parent.name}/{e.video.path.name}",
+        lambda e: f"{e.show.id}{e.video.path}",
+    ):
         counts = Counter(episode.name for episode in episodes)
         episodes = [replace(e, name=name(e)) if counts[e.name] > 1 else e for e in episodes]
     return list(episodes)
@@ -195,5 +217,4 @@ def _disambiguate_names(episodes: Sequence[SourceEpisode]) -> list[SourceEpisode
 
 def _printable_path(path: Path) -> str:
     """Format a path with arbitrary bytes in its name as one printable line."""
-    text = str(path).encode(errors="backslashreplace").decode()
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable_text(str(path), allowed="")

@@ -13,7 +13,7 @@ from mimix_core.settings.augmentation_settings import (
     DatasetSettings,
 )
 from mimix_core.settings.benchmark_settings import ReportSettings, SampleSettings, ScoreSettings
-from mimix_core.settings.config import Config, RunSettings, load_config
+from mimix_core.settings.config import Config, RunSettings, load_config, with_absolute_paths
 from mimix_core.settings.curation_settings import (
     CaptionSettings,
     ClipSettings,
@@ -52,6 +52,7 @@ __all__ = [
     "TranscriptSettings",
     "exact_seconds",
     "load_config",
+    "with_absolute_paths",
 ]
 
 

@@ -76,7 +76,7 @@ class RunSettings(FrozenModel):
     )
     workspace_url: str | None = Field(
         None,
-        pattern="^https?://",
+        pattern=r"^https?://[^\s<>\"]+$",
         description="URL under which the workspace folder is served, for links in the Prefect "
         "UI. Empty: links are file paths.",
     )
@@ -95,6 +95,13 @@ class Config(FrozenModel):
         None,
         description="Folder that new episodes are put into, each in a subfolder named by the id "
         "of its show.",
+    )
+    inbox_settle_seconds: float = Field(
+        10,
+        ge=0,
+        le=86_400,
+        description="A new file is complete when it has not changed for this many seconds. Choose "
+        "more than the longest pause of the program that writes it.",
     )
     run: RunSettings = Field(
         RunSettings(), description="Execution of a run: parallelism, timeouts and retries."
@@ -175,6 +182,21 @@ def load_config(path: Path) -> Config:
         extensions = validate_extensions(config.extensions, path, lines)
         config = config.model_copy(update={"extensions": extensions})
     return _resolve_paths(config, path.resolve().parent)
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Resolve the relative paths of settings that a form or a program filled in.
+
+    As in a settings file next to it, they are relative to the folder of library.yaml. Raises
+    BadInput when the path of the library itself is relative.
+    """
+    if not config.library.is_absolute():
+        raise BadInput(
+            f"{config.library} is a relative path",
+            where="settings, key library",
+            fix="Write the absolute path of library.yaml, as the worker sees it.",
+        )
+    return _resolve_paths(config, config.library.parent)
 
 
 def _resolve_paths(config: Config, base: Path) -> Config:

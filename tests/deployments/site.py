@@ -34,6 +34,8 @@ class Site:
 
     folder: Path
     url: str
+    library: str = ""
+    """Name of the deployments of ``mimix deploy``; empty for those of the plain prefect.yaml."""
     stack: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -47,6 +49,12 @@ class Site:
             "DO_NOT_TRACK": "1",
             "COLUMNS": "200",
         }
+
+    def deploy(self, settings: Path, *words: str) -> str:
+        """Run ``mimix deploy`` for a project, whose deployments tests then use."""
+        said = self.command("flows.cli", "deploy", str(settings), "--name", "tiny", *words)
+        self.library = "tiny"
+        return said
 
     def command(self, *words: str) -> str:
         """Run ``python -m`` with these arguments; return its output."""
@@ -77,19 +85,19 @@ class Site:
         return reply.json() if reply.content else None
 
     def start(self, name: str, config: Config | None = None) -> str:
-        """Run the deployment ``name/name`` as a user does; return the id of the flow run."""
-        words = ["prefect", "deployment", "run", f"{name}/{name}"]
+        """Run a flow's deployment as a user does; return the id of the flow run."""
+        words = ["prefect", "deployment", "run", f"{name}/{self.library or name}"]
         if config is not None:
             words += ["--params", json.dumps({"config": config.model_dump(mode="json")})]
         printed = self.command(*words)
         return next(line.split()[-1] for line in printed.splitlines() if "UUID:" in line)
 
     def runs(self, name: str) -> list[dict[str, Any]]:
-        """All runs of a deployment, the newest first."""
+        """All runs of a flow, the newest first."""
         found = self.ask(
             "POST",
             "/flow_runs/filter",
-            deployments={"name": {"any_": [name]}},
+            flows={"name": {"any_": [name]}},
             sort="START_TIME_DESC",
         )
         return list(found)

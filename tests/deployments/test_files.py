@@ -15,8 +15,11 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.utilities.callables import parameter_schema
 from pydantic import TypeAdapter
 
+from flows.deployed_state import choose_name
 from flows.deployment import NOTIFY_PLACEHOLDER, DeploymentTarget, render_deployments
+from flows.deployment_steps import require_home
 from flows.prefect_environment import DEFAULTS
+from mimix_core.errors import BadInput
 from mimix_core.settings import Config, load_config
 from tests.deployments.project_factory import write_project
 
@@ -101,19 +104,45 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def test_the_settings_file_becomes_the_parameters_and_comes_back_the_same(config: Config) -> None:
-    spec = render_deployments(config, DeploymentTarget("my-pool", "process", 1, ROOT), {})
+    spec = render_deployments(config, DeploymentTarget("my-pool", "process", ROOT), "tiny", [])
     for deployment in spec["deployments"]:
+        assert deployment["name"] == "tiny"
         assert Config.model_validate(deployment["parameters"]["config"]) == config
         assert deployment["work_pool"]["name"] == "my-pool"
         assert "scenes" not in deployment["parameters"]["config"], "a default is not pinned"
 
 
-@pytest.mark.parametrize("active", [True, False])
-def test_a_schedule_stays_as_the_person_set_it(config: Config, active: bool) -> None:
-    target = DeploymentTarget("my-pool", "process", 1, ROOT)
-    spec = render_deployments(config, target, {"inbox/look-into-the-inbox": active})
-    [schedule] = [s for d in spec["deployments"] for s in d.get("schedules", [])]
-    assert schedule["active"] is active
+@pytest.mark.parametrize(
+    ("folder", "given", "name"),
+    [
+        ("tom-and-jerry", None, "tom-and-jerry"),
+        ("Tom & Jerry (1940)", None, "tom-jerry-1940"),
+        ("日本", None, "mimix"),
+        ("x" * 99, None, "x" * 40),
+        ("a", "mr-bean", "mr-bean"),
+    ],
+)
+def test_deployments_are_named_after_the_folder_of_the_library(
+    config: Config, folder: str, given: str | None, name: str
+) -> None:
+    library = Path("/films") / folder / "library.yaml"
+    assert choose_name(config.model_copy(update={"library": library}), given) == name
+
+
+@pytest.mark.parametrize("name", ["", "Mr Bean", "a/b", "-a", "x" * 41, "ä"])
+def test_a_name_that_is_not_one_word_is_refused(config: Config, name: str) -> None:
+    with pytest.raises(BadInput, match="--name"):
+        choose_name(config, name)
+
+
+@pytest.mark.parametrize("home", ["", "{{ $MIMIX_HOME }}", "relative/path"])
+def test_deploying_by_hand_without_the_home_folder_says_so(
+    home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(BadInput, match="MIMIX_HOME"):
+        require_home(home)
+    assert "MIMIX_HOME=$PWD prefect" in capsys.readouterr().err
+    assert require_home(str(ROOT)) == {}
 
 
 def test_docker_folder_does_not_shadow_the_docker_sdk() -> None:

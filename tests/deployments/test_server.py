@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,23 +24,28 @@ from flows.deployment import (
     create_work_pool,
     find_notification_block,
     install_automations,
-    read_schedule_states,
 )
 from mimix_core.errors import BadInput
 from mimix_core.inbox import PendingFile
 from tasks.events import emit_episode_arrived
-from tests.deployments.project_factory import write_project
+from tests.deployments.project_factory import write_episode, write_project
 from tests.deployments.site import POOL, Site, site
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("project")
+
+
+@pytest.fixture(scope="module")
+def server(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server on which ``mimix deploy`` has been called once."""
-    settings = write_project(tmp_path_factory.mktemp("project"))
+    settings = write_project(project)
     with site(tmp_path_factory.mktemp("site")) as made:
-        made.command("flows.cli", "deploy", str(settings))
+        made.deploy(settings)
         yield made
 
 
@@ -54,16 +62,31 @@ def automations(server: Site) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+FLOWS = {"curate", "inbox", "augment", "train", "generate", "benchmark", "mimix"}
+
+
+def deployments(server: Site, name: str) -> dict[str, dict[str, Any]]:
+    """The deployments with this name, by their flows."""
+    flows = {flow["id"]: flow["name"] for flow in server.ask("POST", "/flows/filter", limit=50)}
+    found = server.ask(
+        "POST", "/deployments/filter", deployments={"name": {"any_": [name]}}, limit=50
+    )
+    return {flows[one["flow_id"]]: one for one in found}
+
+
+def gpu_limit(server: Site) -> int | None:
+    queues = server.ask("POST", f"/work_pools/{POOL}/queues/filter", limit=50)
+    return {q["name"]: q["concurrency_limit"] for q in queues}["gpu"]  # type: ignore[no-any-return]
+
+
 def test_pool_queue_deployments_and_automations_are_there(server: Site) -> None:
-    deployments = server.ask("POST", "/deployments/filter", limit=50)
-    assert {one["name"] for one in deployments} == {
-        *("curate", "inbox", "augment", "train", "generate", "benchmark", "mimix")
-    }
-    assert all(one["parameters"]["config"]["inbox"] for one in deployments)
+    deployed = deployments(server, "tiny")
+    assert set(deployed) == FLOWS
+    assert all(one["parameters"]["config"]["inbox"] for one in deployed.values())
     queues = server.ask("POST", f"/work_pools/{POOL}/queues/filter", limit=50)
     assert {q["name"]: q["concurrency_limit"] for q in queues} == {"default": None, "gpu": 1}
     assert set(automations(server)) == {
-        *("mimix-episode-arrived", "mimix-silent-run-crashed", "mimix-killed-run-again")
+        *("mimix-episode-arrived-tiny", "mimix-silent-run-crashed", "mimix-killed-run-again")
     }
 
 
@@ -77,15 +100,16 @@ def test_deploying_again_doubles_nothing_and_keeps_what_a_person_switched_off(
     earlier = known | {"description": "by an earlier version", "enabled": False}
     server.ask("PUT", f"/automations/{one['id']}", **earlier)
     server.ask("POST", "/automations/", **earlier)
-    assert install_automations(client, None)[name] == "updated"
+    said: list[str] = []
+    assert install_automations(client, None, said.append)[name] == "updated"
+    assert [line.partition(":")[0] for line in said] == [f"automation {name}.description"]
     [kept] = automations(server)[name]
     assert not kept["enabled"]
     assert kept["description"] == one["description"]
     assert set(install_automations(client, None).values()) == {"unchanged"}
-    assert not create_work_pool(client, DeploymentTarget(POOL, "process", 1, Path()))
+    assert not create_work_pool(client, DeploymentTarget(POOL, "process", Path()))
     with pytest.raises(BadInput, match="is of type process"):
-        create_work_pool(client, DeploymentTarget(POOL, "docker", 1, Path()))
-    assert read_schedule_states(client) == {"inbox/look-into-the-inbox": False}
+        create_work_pool(client, DeploymentTarget(POOL, "docker", Path()))
 
 
 def test_job_templates_of_containers_bring_image_and_workspace(client: SyncPrefectClient) -> None:
@@ -101,11 +125,13 @@ def test_job_templates_of_containers_bring_image_and_workspace(client: SyncPrefe
         build_job_template("cloud")
 
 
-def test_twenty_files_at_once_ask_for_one_run(server: Site, client: SyncPrefectClient) -> None:
+def test_twenty_files_at_once_ask_for_one_run(
+    server: Site, client: SyncPrefectClient, project: Path
+) -> None:
     files = [PendingFile("toons", Path(f"{n}.mp4"), f"{n:064d}", 1) for n in range(20)]
-    assert emit_episode_arrived(files)
-    run = server.wait_for_runs("inbox", 1)
-    assert len(run) == 1
+    assert emit_episode_arrived(files, project / "inbox")
+    [run] = server.wait_for_runs("inbox", 1)
+    assert run["deployment_id"] == deployments(server, "tiny")["inbox"]["id"], "of this library"
     seen = server.ask(
         "POST", "/events/filter", filter={"event": {"name": ["mimix.episode.arrived"]}}, limit=50
     )
@@ -113,7 +139,7 @@ def test_twenty_files_at_once_ask_for_one_run(server: Site, client: SyncPrefectC
 
 
 def test_a_value_that_does_not_fit_is_refused_before_anything_starts(server: Site) -> None:
-    deployment = server.ask("GET", "/deployments/name/train/train")
+    deployment = server.ask("GET", "/deployments/name/train/tiny")
     wrong = deployment["parameters"]["config"] | {"lora": {"rank": 0}}
     path = f"/deployments/{deployment['id']}/create_flow_run"
     with pytest.raises(httpx.HTTPStatusError) as refused:
@@ -124,7 +150,7 @@ def test_a_value_that_does_not_fit_is_refused_before_anything_starts(server: Sit
 
 def flow_run(server: Site, name: str) -> str:
     """A run of the deployment that no worker takes."""
-    deployment = server.ask("GET", f"/deployments/name/{name}/{name}")["id"]
+    deployment = server.ask("GET", f"/deployments/name/{name}/tiny")["id"]
     return str(server.ask("POST", f"/deployments/{deployment}/create_flow_run", state=None)["id"])
 
 
@@ -192,4 +218,114 @@ def test_a_block_is_told_of_a_run_that_failed(server: Site, client: SyncPrefectC
 
 def test_a_server_that_does_not_answer_is_noticed() -> None:
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert not emit_episode_arrived([PendingFile("toons", Path("a.mp4"), f"{1:064d}", 1)])
+        assert not emit_episode_arrived([PendingFile("toons", Path("a.mp4"), f"{1:064d}", 1)], None)
+
+
+def test_watching_survives_a_library_that_is_being_saved(
+    server: Site, tmp_path: Path, project: Path
+) -> None:
+    settings = write_project(tmp_path / "watched")
+    library = tmp_path / "watched" / "library.yaml"
+    whole = library.read_text()
+    settings.write_text(settings.read_text() + "inbox_settle_seconds: 0.1\n")
+    log = tmp_path / "watch.log"
+    with log.open("wb") as out:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "watch", str(settings), "--every", "1"],
+            cwd=ROOT,
+            env=server.environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_for(words: str) -> None:
+        deadline = time.monotonic() + 60
+        while words not in log.read_text():
+            assert time.monotonic() < deadline and watching.poll() is None, log.read_text()
+            time.sleep(0.2)
+
+    try:
+        film = project / "toons" / "first.mp4"
+        shutil.copy(film, tmp_path / "watched" / "inbox" / "toons" / "known.mp4")
+        library.write_text(whole[: whole.index("style: realistic")] + "style: [")
+        wait_for("not readable as YAML")
+        library.unlink()
+        wait_for("no such file")
+        library.write_text(whole)
+        new = tmp_path / "watched" / "inbox" / "toons" / "new.mp4"
+        write_episode(new, 24 * 6 + 40)
+        wait_for("toons/new.mp4 is complete")
+    finally:
+        watching.terminate()
+    assert watching.wait(20) != 0
+    assert log.read_text().count("not readable as YAML") == 1, "said once, not every second"
+
+
+def test_two_libraries_have_deployments_of_their_own_and_settings_of_people_stay(
+    server: Site, project: Path, tmp_path: Path
+) -> None:
+    before = deployments(server, "tiny")
+    # What a person sets in the UI.
+    inbox = before["inbox"]
+    [schedule] = inbox["schedules"]
+    path = f"/deployments/{inbox['id']}"
+    server.ask("PATCH", f"{path}/schedules/{schedule['id']}", active=True)
+    added = [{"schedule": {"cron": "0 3 * * *"}, "active": True}]
+    httpx.post(f"{server.url}{path}/schedules", json=added).raise_for_status()
+    server.ask("PATCH", path, concurrency_limit=3)
+    server.ask("PATCH", f"/deployments/{before['curate']['id']}", paused=True)
+    server.ask("PATCH", f"/deployments/{before['train']['id']}", tags=["mimix", "night"])
+    [trigger] = automations(server)["mimix-episode-arrived-tiny"]
+    server.ask("PATCH", f"/automations/{trigger['id']}", enabled=False)
+    queues = server.ask("POST", f"/work_pools/{POOL}/queues/filter", limit=50)
+    [gpu] = [queue for queue in queues if queue["name"] == "gpu"]
+    server.ask("PATCH", f"/work_pools/{POOL}/queues/gpu", concurrency_limit=4)
+    assert gpu["concurrency_limit"] == 1
+
+    # A second library: nothing of the first changes.
+    other = write_project(tmp_path / "Other Show")
+    said = server.command("flows.cli", "deploy", str(other))
+    assert "deployment train/other-show" in said
+    second = deployments(server, "other-show")
+    assert set(second) == FLOWS
+    for flow in FLOWS:
+        assert second[flow]["parameters"]["config"]["library"].startswith(str(tmp_path))
+        assert deployments(server, "tiny")[flow]["parameters"] == before[flow]["parameters"]
+    assert gpu_limit(server) == 4
+    assert [s["active"] for s in second["inbox"]["schedules"]] == [False]
+    assert automations(server)["mimix-episode-arrived-other-show"][0]["enabled"]
+
+    # A third one of the same name is refused, and changes nothing.
+    same_name = tmp_path / "copy"
+    write_project(same_name)
+    with pytest.raises(AssertionError, match=r"--name NAME.*--replace"):
+        server.command("flows.cli", "deploy", str(same_name / "mimix.yaml"), "--name", "tiny")
+    assert deployments(server, "tiny")["train"]["parameters"] == before["train"]["parameters"]
+
+    # The first one again, with other settings: it says what changes and keeps the rest.
+    settings = project / "mimix.yaml"
+    text = settings.read_text()
+    settings.write_text(text.replace("rank: 4", "rank: 2"))
+    planned = server.command(
+        "flows.cli", "deploy", str(settings), "--name", "tiny", "--gpus", "2", "--dry-run"
+    )
+    assert "Nothing was changed" in planned
+    assert deployments(server, "tiny")["train"]["parameters"] == before["train"]["parameters"]
+    said = server.command("flows.cli", "deploy", str(settings), "--name", "tiny", "--gpus", "2")
+    settings.write_text(text)
+    for line in (
+        "train/tiny: parameters.config.lora.rank: 4 -> 2",
+        "curate/tiny: stays as it was set: paused",
+        "queue gpu: limit 4 -> 2",
+    ):
+        assert line in said and line in planned
+        assert said.index(line) < said.index("deployment train/tiny\n"), "before it is done"
+    after = deployments(server, "tiny")
+    assert after["train"]["parameters"]["config"]["lora"]["rank"] == 2
+    assert after["curate"]["paused"] and not after["augment"]["paused"]
+    crons = {s["schedule"]["cron"]: s["active"] for s in after["inbox"]["schedules"]}
+    assert crons == {"*/15 * * * *": True, "0 3 * * *": True}
+    assert after["inbox"]["global_concurrency_limit"]["limit"] == 3
+    assert "night" in after["train"]["tags"]
+    assert not automations(server)["mimix-episode-arrived-tiny"][0]["enabled"]
+    assert gpu_limit(server) == 2

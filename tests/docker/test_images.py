@@ -161,7 +161,7 @@ def test_referenced_services_and_volumes_are_defined(compose: dict[str, Any]) ->
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert source.startswith("/") or source in compose["volumes"]
-    assert {"database", "server", "worker", "gpu-worker", "deploy"} == set(services)
+    assert {"database", "server", "worker", "gpu-worker", "deploy", "watch"} == set(services)
 
 
 def test_only_the_server_is_reachable_and_only_from_this_machine(compose: dict[str, Any]) -> None:
@@ -212,7 +212,7 @@ def test_commands_and_options_of_services_exist(compose: dict[str, Any]) -> None
         verbs = words[: 2 if program == "prefect" else 1]
         options = {word for word in words if word.startswith("--")}
         commands.setdefault((program, *verbs), set()).update(options)
-    assert ("prefect", "worker", "start") in commands
+    assert ("mimix", "worker") in commands
     for (program, *verbs), options in commands.items():
         done = subprocess.run(
             [sys.executable, "-m", MODULES[program], *verbs, "--help"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -225,3 +226,54 @@ def test_a_show_without_videos_yet_does_not_stop_the_others(folder: Path) -> Non
         video.unlink()
     with pytest.raises(BadInput, match=r"no file .*soon"):
         load_library(write(folder, show))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("name: Jerry", r'name: "Jerry\x1b[2J"', 9),
+        ("name: Jerry", r'name: "Jerry\r"', 9),
+        ("name: Jerry", r'name: "Jerry\u202e"', 9),
+        ("aliases: [Thomas]", r'aliases: [Thomas, "T\x07m"]', 7),
+        ("title: Mr. Bean", r'title: "Mr.\nBean"', 14),
+        ("A man in tweed.", r'"A man \x9b31m in tweed."', 17),
+        ("plot: A chase.", r'plot: "A chase.\0"', 12),
+    ],
+)
+def test_names_and_texts_have_no_control_characters(
+    folder: Path, old: str, new: str, line: int
+) -> None:
+    with pytest.raises(BadInput, match=f"line {line}, .*contains the control character U"):
+        load_library(write(folder, GOOD.replace(old, new)))
+
+
+def test_texts_may_have_several_lines_and_names_any_script(folder: Path) -> None:
+    text = GOOD.replace("plot: A chase.", r'plot: "A chase.\n\tThen a nap."')
+    text = text.replace("name: Jerry", r'name: "می\u200cخواهم"')
+    assert load_library(write(folder, text)).shows[0].roster()[1] == "می\u200cخواهم"
+
+
+def long_library(folder: Path, episodes: int) -> Path:
+    (folder / "long").mkdir(parents=True)
+    lines = ["shows:", "  - id: long", "    title: Long", "    style: cartoon"]
+    lines += ["    characters: [{name: Tom}]", "    episodes:"]
+    for number in range(episodes):
+        (folder / "long" / f"e{number}.mp4").touch()
+        (folder / "long" / f"e{number}.en.srt").touch()
+        lines += [f"      - path: long/e{number}.mp4", "        plot: Tom runs."]
+    return write(folder, "\n".join(lines))
+
+
+def test_the_time_of_a_library_grows_with_its_episodes_and_not_with_their_square(
+    tmp_path: Path,
+) -> None:
+    seconds = []
+    for episodes in (500, 4000):
+        path = long_library(tmp_path / str(episodes), episodes)
+        start = time.process_time()
+        library = load_library(path)
+        seconds.append(time.process_time() - start)
+        assert len(library.shows[0].episodes) == episodes
+        assert all(e.subtitles for e in library.shows[0].episodes)
+    # Linear: 8 times as long. Quadratic: 64 times.
+    assert seconds[1] < 20 * seconds[0], seconds

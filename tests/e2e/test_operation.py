@@ -5,6 +5,7 @@ Everything is real and small: three episodes of one clip each, and a backbone of
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from mimix_core.settings import Config, load_config
 from mimix_core.tables import Status
 from tests.deployments.browser import browsing, chromium
 from tests.deployments.project_factory import write_episode, write_project
-from tests.deployments.site import POOL, Site, Worker, rows, site
+from tests.deployments.site import POOL, Site, Worker, marked, rows, site
 from tests.e2e.demo import ROOT
 
 pytestmark = pytest.mark.e2e
@@ -49,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def worker(server: Site, settings: Path) -> Worker:
     """A worker that takes one run at a time, on a server that ``mimix deploy`` has set up."""
-    server.command("flows.cli", "deploy", str(settings))
+    server.deploy(settings)
     return server.worker("one", "--limit", "1")
 
 
@@ -61,7 +62,9 @@ def test_the_plain_yaml_deploys_and_every_flow_completes(
         "prefect", "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml", "--all"
     )
     assert all(f"{name}/{name}" in printed for name in FLOWS)
+    server.library = ""
     runs = {name: server.start(name, config) for name in FLOWS}
+    server.library = "tiny"
     for run in runs.values():
         server.wait_for(run, "COMPLETED", seconds=600)
     assert {stage for stage in stage_names() if rows(config, stage)} >= {
@@ -106,11 +109,11 @@ def test_a_browser_shows_form_run_and_artifacts(
     """MIMIX_SCREENSHOTS=docs/images writes the screenshots of docs/operation.md."""
     if chromium() is None:
         pytest.skip("no Chromium or Chrome: apt-get install chromium, or set MIMIX_CHROMIUM")
-    server.command("flows.cli", "deploy", str(settings))
+    server.deploy(settings)
     pictures = Path(os.environ.get("MIMIX_SCREENSHOTS", tmp_path)).resolve()
     ui = server.url.removesuffix("/api")
     run = server.runs("mimix")[0]["id"]
-    deployment = server.ask("GET", "/deployments/name/mimix/mimix")["id"]
+    deployment = server.ask("GET", "/deployments/name/mimix/tiny")["id"]
     with browsing(tmp_path) as page:
         page.open(f"{ui}/deployments/deployment/{deployment}/run")
         page.wait_for("library.yaml", "Pause before training", "tiny-random-wan")
@@ -147,7 +150,7 @@ def artifact(server: Site, key: str) -> str:
 def test_a_file_copied_into_the_inbox_starts_one_run(
     server: Site, config: Config, settings: Path, worker: Worker, tmp_path: Path
 ) -> None:
-    server.command("flows.cli", "deploy", str(settings))
+    server.deploy(settings)
     assert config.inbox is not None
     source = tmp_path / "new.mp4"
     write_episode(source, NEW_FRAMES)
@@ -188,7 +191,7 @@ def test_the_schedule_finds_files_without_events(
     for number in range(20):
         write_episode(config.inbox / "people" / f"{number}.mp4", 24 * 2 + number)
     before = {run["id"] for run in server.runs("inbox")}
-    deployment = server.ask("GET", "/deployments/name/inbox/inbox")
+    deployment = server.ask("GET", "/deployments/name/inbox/tiny")
     [schedule] = deployment["schedules"]
     assert (schedule["active"], schedule["schedule"]["cron"]) == (False, "*/15 * * * *")
     url = f"{server.url}/deployments/{deployment['id']}/schedules"
@@ -253,8 +256,8 @@ def test_a_review_suspends_the_run_until_it_is_approved(
             "dataset": config.dataset.model_copy(update={"seed": 7}),
         }
     )
-    refused, approved = (server.start("train", asks) for _ in range(2))
-    for run in (refused, approved):
+    refused, approved, overruled = (server.start("train", asks) for _ in range(3))
+    for run in (refused, approved, overruled):
         server.wait_for(run, "PAUSED")
     while worker.descendants():
         time.sleep(0.5)  # nothing is held while they wait
@@ -264,11 +267,55 @@ def test_a_review_suspends_the_run_until_it_is_approved(
         artifacts={"flow_run_id": {"any_": [approved]}, "key": {"any_": ["mimix-review"]}},
     )
     assert "samples, 0 left out, 0 failed" in shown["data"]
-    for run, answer in ((refused, False), (approved, True)):
-        form = {"approve": answer, "note": "by a test"}
+    # Resumed without an answer, it asks again.
+    for form in ({}, {"note": "no choice"}):
+        said = server.ask("POST", f"/flow_runs/{approved}/resume", run_input=form)
+        assert said["status"] == "ACCEPT"
+        server.wait_for(approved, "RUNNING", seconds=60)
+        server.wait_for(approved, "PAUSED")
+    # Another reviewer's no in a form of its own counts, although somebody said yes before.
+    for run, reviewer, answer in (
+        (refused, "Bob", False),
+        (approved, "Ann", True),
+        (overruled, "Cy", False),
+    ):
+        form = {"approve": answer, "note": "by a test", "reviewer": reviewer}
         said = server.ask("POST", f"/flow_runs/{run}/resume", run_input=form)
         assert said["status"] == "ACCEPT"
         server.wait_for(run, "COMPLETED" if answer else "FAILED")
+    [record] = (config.workspace / "reviews").glob("*.json")
+    decisions = json.loads(record.read_text())["decisions"]
+    assert [(d["reviewer"], d["approved"]) for d in decisions] == [
+        *(("Bob", False), ("Ann", True), ("Cy", False))
+    ]
+    assert all(d["decided_at"] for d in decisions)
+
+
+def test_a_worker_ends_on_sigterm_and_its_run_is_taken_up_again(
+    server: Site, config: Config, worker: Worker
+) -> None:
+    other = config.model_copy(update={"workspace": config.workspace.parent / "ended"})
+    worker.end()
+    log = server.folder / "mimix-worker.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "worker", "--pool", POOL, "--limit", "1"],
+            cwd=ROOT,
+            env={**server.environment, "MIMIX_WORKER": "ends-on-sigterm"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    run = server.start("curate", other)
+    server.wait_for(run, "RUNNING")
+    time.sleep(2)
+    process.terminate()
+    assert process.wait(40) == 0, log.read_text()
+    assert marked("MIMIX_WORKER=ends-on-sigterm") == {}
+    heir = server.worker("heir", "--limit", "1")
+    while server.state(run) == "CRASHED":  # until the automation has seen it
+        time.sleep(0.2)
+    server.wait_for(run, "COMPLETED", seconds=300)
+    heir.end()
 
 
 def wait_for_new_run(server: Site, name: str, before: set[str], seconds: float = 90) -> str:

@@ -20,7 +20,7 @@ def test_a_killed_worker_is_detected_and_its_run_started_again(tmp_path: Path) -
     settings = write_project(tmp_path / "project")
     config = load_config(settings)
     with site(tmp_path / "site") as server:
-        server.command("flows.cli", "deploy", str(settings))
+        server.deploy(settings)
         doomed = server.worker("doomed", "--limit", "1")
         run = server.start("curate")
         deadline = time.monotonic() + 240

@@ -60,7 +60,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     (tmp_path / "library.yaml").write_text(LIBRARY)
-    (tmp_path / "mimix.yaml").write_text("library: library.yaml\n")
+    (tmp_path / "mimix.yaml").write_text("library: library.yaml\ninbox_settle_seconds: 0.05\n")
     (tmp_path / "in").mkdir()
     return load_config(tmp_path / "mimix.yaml")
 

@@ -18,7 +18,12 @@ from mimix_core.engine import registry
 from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
-from mimix_core.project.dataset_review import DatasetDecision, load_decision, save_decision
+from mimix_core.project.dataset_review import (
+    DatasetDecision,
+    current_user,
+    load_decision,
+    save_decision,
+)
 from mimix_core.project.workspace import Workspace, open_workspace
 from mimix_core.settings import Config, RunSettings, load_config
 from tasks.base import Run
@@ -55,7 +60,7 @@ def test_a_run_from_the_shell_ends_with_instructions_instead_of_waiting(tmp_path
     with pytest.raises(DatasetNotApproved, match="waits for approval"):
         require_approval(run, make_dataset(tmp_path, "another"))
     save_decision(tmp_path, dataset.key, DatasetDecision(approved=False, note="too dark"))
-    with pytest.raises(DatasetNotApproved, match="rejected: too dark"):
+    with pytest.raises(DatasetNotApproved, match=r"rejected at .* UTC: too dark"):
         require_approval(run, dataset)
 
 
@@ -85,6 +90,13 @@ def test_the_review_command_decides_on_the_dataset_of_the_settings(tmp_path: Pat
     assert approved.exit_code == 0
     assert runner.invoke(app, ["review", str(settings)]).exit_code == 0
     kept = load_decision(load_config(settings).workspace, dataset.key)
-    assert kept == DatasetDecision(approved=True, note="looked at all")
+    assert kept is not None and kept.approved
+    assert (kept.note, kept.reviewer) == ("looked at all", current_user())
+    refused = runner.invoke(app, ["review", str(settings), "--reject", "--reviewer", "Bob"])
+    assert refused.exit_code == 1
+    both = runner.invoke(app, ["review", str(settings)])
+    assert both.exit_code == 1
+    assert f"approved by {current_user()} at 20" in both.output
+    assert "rejected by Bob at 20" in both.output
     both = runner.invoke(app, [*words, "--reject"])
     assert both.exit_code == 2

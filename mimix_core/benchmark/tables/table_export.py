@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 
 from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow
+from mimix_core.engine.text_escaping import escape_markdown
 
 _LATEX = str.maketrans(
     {
@@ -98,20 +99,20 @@ def to_markdown(table: ResultTable) -> str:
     best = table.best_cells()
     headers = [*table.label_headers, *(column.title for column in table.columns)]
     lines = [
-        f"### {_escape_markdown(table.title)}",
+        f"### {escape_markdown(table.title)}",
         "",
         _markdown_row(headers),
         _markdown_row(["---"] * len(table.label_headers) + ["---:"] * len(table.columns)),
     ]
     for number, row in enumerate(table.rows):
-        texts = [_escape_markdown(label) for label in row.labels]
+        texts = [escape_markdown(label) for label in row.labels]
         for column_index, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True)):
             value = cell.format_value(column.decimals, signed=table.signed)
             value = f"**{value}**" if (number, column_index) in best else value
             details = "; ".join(_cell_details(cell, column.decimals, signed=table.signed))
             texts.append(f"{value} ({details})" if details else value)
         lines.append(_markdown_row(texts))
-    return "\n".join([*lines, "", *(f"- {_escape_markdown(note)}" for note in table.notes), ""])
+    return "\n".join([*lines, "", *(f"- {escape_markdown(note)}" for note in table.notes), ""])
 
 
 def to_markdown_summary(tables_: Sequence[ResultTable], page: str) -> str:
@@ -154,10 +155,3 @@ def _escape_latex(text: str) -> str:
 
 def _markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escape_markdown(text: str) -> str:
-    """Escape characters that could end a table cell or begin a link or a tag."""
-    for mark in "\\|[]<>*_`":
-        text = text.replace(mark, f"\\{mark}")
-    return text

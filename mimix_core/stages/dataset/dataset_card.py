@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mimix_core.domain.splits import Split
+from mimix_core.engine.text_escaping import escape_markdown
 from mimix_core.settings import DatasetSettings
 from mimix_core.tables import Row, Status
 
@@ -120,7 +121,10 @@ def _count_kinds(
 def _table(head: Sequence[str], lines: Iterable[tuple[str, int, int]]) -> str:
     return "\n".join(
         [f"| {' | '.join(head)} |", "| --- | ---: | ---: |"]
-        + [f"| {name} | {originals} | {composites} |" for name, originals, composites in lines]
+        + [
+            f"| {escape_markdown(name)} | {originals} | {composites} |"
+            for name, originals, composites in lines
+        ]
     )
 
 
@@ -130,5 +134,8 @@ def _rejected_table(rows: Iterable[Row]) -> str:
         return "None."
     return "\n".join(
         ["| kind, reason | samples |", "| --- | ---: |"]
-        + [f"| {kind}, {reason} | {count} |" for (kind, reason), count in sorted(counts.items())]
+        + [
+            f"| {escape_markdown(f'{kind}, {reason}')} | {count} |"
+            for (kind, reason), count in sorted(counts.items())
+        ]
     )

@@ -1,0 +1,105 @@
+"""``mimix worker``: a Prefect worker that ends when it is told to, and its runs with it.
+
+Prefect's worker waits on SIGTERM until its runs have finished, which takes days for a training.
+Here the runs are killed, Prefect reports that, and the automation ``mimix-killed-run-again``
+(deployments/automations.yaml) gives them to another worker, which continues from the store.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import prefect_environment
+from flows.console import console, user_errors
+from flows.deploy_cli import require_server_url
+
+REPORT_SECONDS = 20.0
+"""Time that the worker has to report the end of its runs to the server."""
+
+_HEARTBEAT_SECONDS = "30"
+
+
+def worker(
+    pool: Annotated[str, typer.Option(help="Name of the work pool.")] = "mimix-process",
+    queue: Annotated[
+        list[str] | None, typer.Option(help="Queue to take runs from. Default: all of the pool.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of runs at the same time.")
+    ] = None,
+) -> None:
+    """Start a worker that takes runs from the server, until SIGTERM or Ctrl-C ends it.
+
+    Its runs end with it; another worker continues them.
+    """
+    with user_errors():
+        prefect_environment.configure_prefect()
+        require_server_url("mimix worker")
+    words = ["worker", "start", "--pool", pool, "--type", "process"]
+    words += [word for name in queue or [] for word in ("--work-queue", name)]
+    words += [] if limit is None else ["--limit", str(limit)]
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    environment = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": _HEARTBEAT_SECONDS, **os.environ}
+    # prefect_environment silences Prefect for runs from the shell; a worker's log is its output.
+    for name in ("PREFECT_LOGGING_LEVEL", "PREFECT_SERVER_LOGGING_LEVEL"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", *words], env=environment, start_new_session=True
+    )
+    while process.poll() is None and not stopping.wait(0.2):
+        pass
+    if process.poll() is None:
+        console.print("Ending the runs of this worker; another one continues them.")
+        _stop(process)
+        raise typer.Exit(0)
+    raise typer.Exit(process.returncode)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Let the worker take no more runs, kill the present ones, and wait until it reported that."""
+    process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + REPORT_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        for child in _descendants(process.pid):
+            _kill(child)
+        time.sleep(0.5)
+    for child in (*_descendants(process.pid), process.pid):
+        _kill(child)
+    process.wait()
+
+
+def _descendants(parent: int) -> list[int]:
+    """Return the processes that a process started, directly or not (Linux)."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            # pid (name) state ppid ...; the name may contain anything, even brackets.
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended a moment ago
+        children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: list[int] = []
+    left = [parent]
+    while left:
+        direct = children.get(left.pop(), [])
+        found += direct
+        left += direct
+    return found
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
