@@ -270,9 +270,12 @@ def test_the_time_of_a_library_grows_with_its_episodes_and_not_with_their_square
     seconds = []
     for episodes in (500, 4000):
         path = long_library(tmp_path / str(episodes), episodes)
-        start = time.process_time()
-        library = load_library(path)
-        seconds.append(time.process_time() - start)
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            library = load_library(path)
+            times.append(time.process_time() - start)
+        seconds.append(min(times))
         assert len(library.shows[0].episodes) == episodes
         assert all(e.subtitles for e in library.shows[0].episodes)
     # Linear: 8 times as long. Quadratic: 64 times.

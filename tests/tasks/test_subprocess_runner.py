@@ -141,7 +141,7 @@ def test_an_unexpected_error_may_be_the_fault_of_the_file(store: Store) -> None:
 
 
 def test_a_full_disk_is_not_the_fault_of_the_unit(store: Store) -> None:
-    with pytest.raises(StageFailed, match="No space left") as caught:
+    with pytest.raises(StageFailed, match="the disk is full") as caught:
         run_in_subprocess(
             make_request(store, "full disk"), timeout_seconds=60, on_progress=lambda *progress: None
         )

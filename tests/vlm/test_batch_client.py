@@ -102,7 +102,7 @@ def leave_a_batch(server: FakeProvider, folder: Path, count: int) -> None:
         asking.kill()
 
 
-@pytest.mark.parametrize("batch_seconds", [0.0, 3.0])
+@pytest.mark.parametrize("batch_seconds", [0.0, 10.0])
 def test_a_live_run_collects_a_batch_that_was_left_and_pays_nothing_again(
     server: FakeProvider, tmp_path: Path, batch_seconds: float
 ) -> None:

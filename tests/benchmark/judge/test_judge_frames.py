@@ -98,5 +98,5 @@ def test_an_invalid_reference_image_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "r.png").write_text("not an image")
     reference = file_ref(tmp_path / "r.png")
     one = CastMember(name="T", show="S", style=Style.CARTOON, references=(reference,))
-    with pytest.raises(BadInput, match="not a readable image"):
+    with pytest.raises(BadInput, match="is not an image in a supported format"):
         build_reference_sheet(one, SIZE)
