@@ -256,6 +256,34 @@ def test_a_review_suspends_the_run_until_it_is_approved(
             "dataset": config.dataset.model_copy(update={"seed": 7}),
         }
     )
+    refused, approved = (server.start("train", asks) for _ in range(2))
+    for run in (refused, approved):
+        server.wait_for(run, "PAUSED")
+    while worker.descendants():
+        time.sleep(0.5)  # nothing is held while they wait
+    [shown] = server.ask(
+        "POST",
+        "/artifacts/filter",
+        artifacts={"flow_run_id": {"any_": [approved]}, "key": {"any_": ["mimix-review"]}},
+    )
+    assert "samples, 0 left out, 0 failed" in shown["data"]
+    for run, answer in ((refused, False), (approved, True)):
+        form = {"approve": answer, "note": "by a test"}
+        said = server.ask("POST", f"/flow_runs/{run}/resume", run_input=form)
+        assert said["status"] == "ACCEPT"
+        server.wait_for(run, "COMPLETED" if answer else "FAILED")
+
+
+@pytest.mark.drill
+def test_forms_without_an_answer_ask_again_and_every_no_counts(
+    server: Site, config: Config, worker: Worker
+) -> None:
+    asks = config.model_copy(
+        update={
+            "run": config.run.model_copy(update={"require_approval": True}),
+            "dataset": config.dataset.model_copy(update={"seed": 7}),
+        }
+    )
     refused, approved, overruled = (server.start("train", asks) for _ in range(3))
     for run in (refused, approved, overruled):
         server.wait_for(run, "PAUSED")
@@ -291,6 +319,7 @@ def test_a_review_suspends_the_run_until_it_is_approved(
     assert all(d["decided_at"] for d in decisions)
 
 
+@pytest.mark.drill
 def test_a_worker_ends_on_sigterm_and_its_run_is_taken_up_again(
     server: Site, config: Config, worker: Worker
 ) -> None:
