@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.atomic_io import atomic_write_bytes
+from mimix_core.engine.locks import exclusive_lock
 from mimix_core.errors import BadInput
 
 FILE_NAME = "retries.jsonl"
@@ -38,8 +39,9 @@ def read_retries(workspace: Path, stage: str) -> dict[str, int]:
 
 def add_retries(workspace: Path, retries: Sequence[Retry]) -> None:
     """Add decisions to the file."""
-    lines = [retry.model_dump_json() for retry in (*_read(workspace), *retries)]
-    atomic_write_bytes(workspace / FILE_NAME, "".join(f"{line}\n" for line in lines).encode())
+    with exclusive_lock(workspace / f".{FILE_NAME}.lock"):
+        lines = [retry.model_dump_json() for retry in (*_read(workspace), *retries)]
+        atomic_write_bytes(workspace / FILE_NAME, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _read(workspace: Path) -> list[Retry]:

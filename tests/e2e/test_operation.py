@@ -247,30 +247,38 @@ def test_a_run_cancelled_during_training_leaves_nothing_and_resumes(
     server.wait_for(again, "COMPLETED")
 
 
-def test_a_review_suspends_the_run_until_it_is_approved(
-    server: Site, config: Config, worker: Worker
-) -> None:
+def suspended_runs(
+    server: Site, config: Config, worker: Worker, *, count: int, seed: int
+) -> list[str]:
+    """Start runs that ask for an approval of the same dataset; return them when all wait for it."""
     asks = config.model_copy(
         update={
             "run": config.run.model_copy(update={"require_approval": True}),
-            "dataset": config.dataset.model_copy(update={"seed": 7}),
+            "dataset": config.dataset.model_copy(update={"seed": seed}),
         }
     )
-    refused, approved = (server.start("train", asks) for _ in range(2))
-    for run in (refused, approved):
+    runs = [server.start("train", asks) for _ in range(count)]
+    for run in runs:
         server.wait_for(run, "PAUSED")
     while worker.descendants():
         time.sleep(0.5)  # nothing is held while they wait
     [shown] = server.ask(
         "POST",
         "/artifacts/filter",
-        artifacts={"flow_run_id": {"any_": [approved]}, "key": {"any_": ["mimix-review"]}},
+        artifacts={"flow_run_id": {"any_": [runs[-1]]}, "key": {"any_": ["mimix-review"]}},
     )
     assert "samples, 0 left out, 0 failed" in shown["data"]
+    return runs
+
+
+def test_a_review_suspends_the_run_until_it_is_approved(
+    server: Site, config: Config, worker: Worker
+) -> None:
+    refused, approved = suspended_runs(server, config, worker, count=2, seed=7)
     for run, answer in ((refused, False), (approved, True)):
         form = {"approve": answer, "note": "by a test"}
         said = server.ask("POST", f"/flow_runs/{run}/resume", run_input=form)
-        assert said["status"] == "ACCEPT"
+        assert said["status"] == "ACCEPT", said
         server.wait_for(run, "COMPLETED" if answer else "FAILED")
 
 
@@ -278,27 +286,11 @@ def test_a_review_suspends_the_run_until_it_is_approved(
 def test_forms_without_an_answer_ask_again_and_every_no_counts(
     server: Site, config: Config, worker: Worker
 ) -> None:
-    asks = config.model_copy(
-        update={
-            "run": config.run.model_copy(update={"require_approval": True}),
-            "dataset": config.dataset.model_copy(update={"seed": 7}),
-        }
-    )
-    refused, approved, overruled = (server.start("train", asks) for _ in range(3))
-    for run in (refused, approved, overruled):
-        server.wait_for(run, "PAUSED")
-    while worker.descendants():
-        time.sleep(0.5)  # nothing is held while they wait
-    [shown] = server.ask(
-        "POST",
-        "/artifacts/filter",
-        artifacts={"flow_run_id": {"any_": [approved]}, "key": {"any_": ["mimix-review"]}},
-    )
-    assert "samples, 0 left out, 0 failed" in shown["data"]
+    refused, approved, overruled = suspended_runs(server, config, worker, count=3, seed=8)
     # Resumed without an answer, it asks again.
     for form in ({}, {"note": "no choice"}):
         said = server.ask("POST", f"/flow_runs/{approved}/resume", run_input=form)
-        assert said["status"] == "ACCEPT"
+        assert said["status"] == "ACCEPT", said
         server.wait_for(approved, "RUNNING", seconds=60)
         server.wait_for(approved, "PAUSED")
     # Another reviewer's no in a form of its own counts, although somebody said yes before.
@@ -309,10 +301,11 @@ def test_forms_without_an_answer_ask_again_and_every_no_counts(
     ):
         form = {"approve": answer, "note": "by a test", "reviewer": reviewer}
         said = server.ask("POST", f"/flow_runs/{run}/resume", run_input=form)
-        assert said["status"] == "ACCEPT"
+        assert said["status"] == "ACCEPT", said
         server.wait_for(run, "COMPLETED" if answer else "FAILED")
-    [record] = (config.workspace / "reviews").glob("*.json")
-    decisions = json.loads(record.read_text())["decisions"]
+    records = (config.workspace / "reviews").glob("*.json")
+    newest = max(records, key=lambda path: path.stat().st_mtime_ns)
+    decisions = json.loads(newest.read_text())["decisions"]
     assert [(d["reviewer"], d["approved"]) for d in decisions] == [
         *(("Bob", False), ("Ann", True), ("Cy", False))
     ]
