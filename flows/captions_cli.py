@@ -280,7 +280,7 @@ def _estimate_costs(run: ReadOnlyRun) -> list[ShowCostEstimate]:
                 exact_clip_count=all(exact for _, exact in counts),
                 template=template,
                 settings=config.captions,
-                size=(config.clips.width, config.clips.height),
+                clip_settings=config.clips,
             )
         )
     return costs
@@ -302,7 +302,8 @@ def _clip_count(run: ReadOnlyRun, episode: SourceEpisode) -> tuple[int, bool]:
     except MissingResult:
         with open_container(episode.video.path) as container:
             seconds = Fraction(container.duration or 0, av.time_base)
-        return max_clip_count(seconds, run.workspace.config.clips.stride_seconds), False
+        clips = run.workspace.config.clips
+        return max_clip_count(seconds, clips.frames, clips.stride_seconds), False
     return table.counts.ok, True
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.engine.store import Store
 from mimix_core.project.workspace import open_workspace
-from mimix_core.settings import CaptionSettings, load_config
+from mimix_core.settings import CaptionSettings, ClipSettings, load_config
 from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.stages.captions.cost_estimate import estimate_show_cost
 from mimix_core.stages.captions.prompt_template import DEFAULT_PROMPT_PATH, load_prompt_template
@@ -83,7 +83,7 @@ def caption_dollars(mode: str) -> float:
         exact_clip_count=True,
         template=template,
         settings=settings,
-        size=(832, 480),
+        clip_settings=ClipSettings(),
     )
     assert cost.estimate.cost_usd is not None
     return float(cost.estimate.cost_usd) / 1000

@@ -1,4 +1,4 @@
-"""Task ``clips``: cut every episode into clips of 81 frames."""
+"""Task ``clips``: cut every episode into clips."""
 
 from collections.abc import Sequence
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.domain.library import load_library
 from mimix_core.domain.prompts import load_prompts
-from mimix_core.domain.timeline import CLIP_FRAMES
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
@@ -75,7 +74,7 @@ def _check_training_sizes(config: Config) -> None:
         size, where = (config.clips.width, config.clips.height), "clips.width and clips.height"
     else:
         size, where = (latents.width, latents.height), "latents.width and latents.height"
-    _check_size(backbone.size_error(CLIP_FRAMES, *size), where)
+    _check_size(backbone.size_error(config.clips.frames, *size), f"clips.frames, {where}")
     lora = config.lora
     if lora.preview_interval is not None:
         problem = backbone.size_error(

@@ -1,4 +1,4 @@
-"""Clip fingerprints of 2 kB, and comparison of clips that may start at different times.
+"""Clip fingerprints of 2 kB (81 frames), and comparison of clips that may start at different times.
 
 A fingerprint is a version byte followed by a thumbnail of every fourth frame: 8 x 8 luma means and
 two planes of 4 x 4 chroma means, one byte each. All sums are integer sums and are represented
@@ -22,11 +22,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_RATE
+from mimix_core.domain.timeline import CLIP_RATE
 
 VERSION = 1
 FRAME_STEP = 4
-THUMBNAILS = (CLIP_FRAMES - 1) // FRAME_STEP + 1
 LUMA, CHROMA = 8, 4
 THUMBNAIL_VALUES = LUMA * LUMA + 2 * CHROMA * CHROMA
 THUMBNAIL_INTERVAL = FRAME_STEP / CLIP_RATE
@@ -79,17 +78,20 @@ def _cell_means(pixels: NDArray[np.uint8], cells: int) -> NDArray[np.uint8]:
 
 
 def parse_fingerprints(fingerprints: Sequence[bytes]) -> NDArray[np.uint8]:
-    """Parse fingerprints to uint8 [clips, THUMBNAILS, THUMBNAIL_VALUES]. Raises ValueError."""
-    for fingerprint in fingerprints:
-        if (
-            fingerprint[:1] != bytes([VERSION])
-            or len(fingerprint) != 1 + THUMBNAILS * THUMBNAIL_VALUES
-        ):
-            raise ValueError(f"not a fingerprint of version {VERSION}: {len(fingerprint)} bytes")
+    """Parse fingerprints of clips of one length to uint8 [clips, thumbnails, THUMBNAIL_VALUES].
+
+    Raises ValueError for other bytes, for clips of several lengths, and for no clips at all.
+    """
+    lengths = {len(fingerprint) for fingerprint in fingerprints}
+    if len(lengths) != 1:
+        raise ValueError(f"clips of one length expected, not of {len(lengths)}")
+    (length,) = lengths
+    count, remainder = divmod(length - 1, THUMBNAIL_VALUES)
+    versions = {fingerprint[:1] for fingerprint in fingerprints}
+    if versions != {bytes([VERSION])} or count < 2 or remainder:
+        raise ValueError(f"not a fingerprint of version {VERSION}: {length} bytes")
     joined = np.frombuffer(b"".join(fingerprints), np.uint8)
-    return joined.reshape(len(fingerprints), 1 + THUMBNAILS * THUMBNAIL_VALUES)[:, 1:].reshape(
-        -1, THUMBNAILS, THUMBNAIL_VALUES
-    )
+    return joined.reshape(-1, length)[:, 1:].reshape(-1, count, THUMBNAIL_VALUES)
 
 
 def normalize_thumbnails(thumbnails: NDArray[np.uint8]) -> NDArray[np.int8]:
@@ -111,8 +113,8 @@ def normalize_thumbnails(thumbnails: NDArray[np.uint8]) -> NDArray[np.int8]:
     return rounded
 
 
-SEARCH_POSITIONS = THUMBNAILS - 2 * (FRAME_STEP // 2)
-"""Thumbnails of a clip that have others 1/2 s before and after: those used for the search."""
+_SEARCH_REACH = 2
+"""Thumbnails before and after one that its search vector compares: 1/2 s each way."""
 
 SEARCH_VECTOR_LENGTH = 90
 
@@ -121,30 +123,34 @@ MIN_SEARCH_PRODUCT = 1.2
 
 
 def build_search_vectors(thumbnails: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """Build search vectors [clips, SEARCH_POSITIONS, values] of thumbnails, as a cheap prefilter.
+    """Build search vectors [clips, positions, values] of thumbnails, as a cheap prefilter.
 
-    One half of a vector is the thumbnail at half size, the other the change of luma over the second
-    around it; each has a length of up to ``SEARCH_VECTOR_LENGTH``. Products of float32 copies are
-    exact.
+    The positions are the thumbnails that have others 1/2 s before and after. One half of a vector
+    is the thumbnail at half size, the other the change of luma over the second around it (less in
+    clips of less than a second); each has a length of up to ``SEARCH_VECTOR_LENGTH``. Products of
+    float32 copies are exact.
     """
+    count = thumbnails.shape[1]
+    offset = min(_SEARCH_REACH, (count - 1) // 2)
+    positions = np.arange(offset, count - offset)
     luma_cells = thumbnails[..., : LUMA * LUMA].astype(np.int64)
     chroma = thumbnails[..., LUMA * LUMA :].astype(np.int64) - 128
-    offset = FRAME_STEP // 2
-    middle = slice(offset, -offset)
-    coarse = _sum_2x2_cells(luma_cells[:, middle], LUMA)
+    coarse = _sum_2x2_cells(luma_cells[:, positions], LUMA)
     cells = coarse.shape[-1]
     # Sums of 2 x 2 cells, scaled by ``cells`` to stay with integers.
     appearance = np.concatenate(
         [
             coarse * cells - coarse.sum(axis=-1, keepdims=True),
             *(
-                _sum_2x2_cells(part[:, middle], CHROMA) * (_CHROMA_WEIGHT * cells)
+                _sum_2x2_cells(part[:, positions], CHROMA) * (_CHROMA_WEIGHT * cells)
                 for part in np.split(chroma, 2, axis=-1)
             ),
         ],
         axis=-1,
     )
-    change = luma_cells[:, 2 * offset :] - luma_cells[:, : -2 * offset]
+    before = np.maximum(positions - _SEARCH_REACH, 0)
+    after = np.minimum(positions + _SEARCH_REACH, count - 1)
+    change = luma_cells[:, after] - luma_cells[:, before]
     return np.concatenate(
         [
             _normalize_search_vector(appearance, _MIN_CONTRAST * 4 * cells * 4),
@@ -184,16 +190,27 @@ class ClipComparison:
     shift: NDArray[np.int64]
 
 
-def min_overlap_thumbnails(seconds: Fraction) -> int:
-    """Return the number of thumbnails that two clips must share for an overlap of ``seconds``."""
-    return min(THUMBNAILS, max(2, -int(-seconds // THUMBNAIL_INTERVAL)))
+def query_positions(positions: int) -> range:
+    """Choose the search vectors of a later clip that are compared with all of an earlier clip's.
+
+    Any overlap of two seconds contains one of them, also that of two whole shorter clips.
+    """
+    return range(min(_SEARCH_REACH, positions - 1), positions, 2 * _SEARCH_REACH)
+
+
+def min_overlap_thumbnails(seconds: Fraction, thumbnails: int) -> int:
+    """Return how many of its ``thumbnails`` a clip must share for an overlap of ``seconds``.
+
+    Shorter clips must share all of them.
+    """
+    return min(thumbnails, max(2, -int(-seconds // THUMBNAIL_INTERVAL)))
 
 
 def compare_clips(
     first: NDArray[np.uint8], second: NDArray[np.uint8], *, overlap: int, min_similarity: float
 ) -> ClipComparison:
     """Compare pairs of thumbnails at all shifts with at least ``overlap`` thumbnails in common."""
-    pairs = len(first)
+    pairs, thumbnails = first.shape[:2]
     cosines = (
         normalize_thumbnails(first).astype(np.float32)
         @ normalize_thumbnails(second).astype(np.float32).transpose(0, 2, 1)
@@ -202,8 +219,8 @@ def compare_clips(
     best_motion = np.full(pairs, -1.0)
     best_similarity = np.full(pairs, -1.0)
     shifts = np.zeros(pairs, np.int64)
-    for shift in range(overlap - THUMBNAILS, THUMBNAILS - overlap + 1):
-        count = THUMBNAILS - abs(shift)
+    for shift in range(overlap - thumbnails, thumbnails - overlap + 1):
+        count = thumbnails - abs(shift)
         similarity = np.diagonal(cosines, shift, 1, 2).sum(axis=1) / (
             count * _VECTOR_LENGTH * _VECTOR_LENGTH
         )

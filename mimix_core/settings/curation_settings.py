@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimix_core.domain.language_codes import LANGUAGE_PATTERN
+from mimix_core.domain.timeline import CLIP_FRAMES
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.extensions import ModuleName
@@ -135,8 +136,15 @@ class OverlaySettings(FrozenModel):
 
 
 class ClipSettings(FrozenModel):
-    """Clips of 81 frames at exactly 16 frames/s, cropped and resized to the training resolution."""
+    """Clips at exactly 16 frames/s, cropped and resized to the training resolution."""
 
+    frames: int = Field(
+        CLIP_FRAMES,
+        ge=5,
+        le=CLIP_FRAMES,
+        description="Frames of every clip: 4k + 1, from 5 to 81 (the paper's number). Fewer frames "
+        "also use shorter shots: 49 frames take a shot of 3.2 seconds, 33 one of 2.2.",
+    )
     width: int = Field(832, gt=0, multiple_of=16, description="Width of clips in pixels.")
     height: int = Field(480, gt=0, multiple_of=16, description="Height of clips in pixels.")
     fit: Literal["crop", "pad"] = Field(
@@ -146,7 +154,7 @@ class ClipSettings(FrozenModel):
         None,
         gt=0,
         description="Seconds between the starts of two clips. Empty: consecutive clips without "
-        "overlap (81/16 s).",
+        "overlap (81/16 s for 81 frames).",
     )
     scene_margin_seconds: Decimal = Field(
         Decimal("0.05"), ge=0, description="Seconds left out at both ends of a scene."
@@ -187,6 +195,16 @@ class ClipSettings(FrozenModel):
     decode_threads: Annotated[int, ExcludeFromKey()] = Field(
         2, ge=0, description="Decoder threads; 0 uses one per core."
     )
+
+    @field_validator("frames")
+    @classmethod
+    def _validate_frames(cls, frames: int) -> int:
+        if frames % 4 != 1:
+            below = frames - (frames - 1) % 4
+            raise ValueError(
+                f"{frames} frames: Wan's VAE takes 4k + 1 frames; choose {below} or {below + 4}"
+            )
+        return frames
 
 
 class DuplicateSettings(FrozenModel):

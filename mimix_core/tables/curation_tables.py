@@ -120,7 +120,7 @@ class ClipRow(BaseRow):
     # g_0, the clip's first grid point, in seconds of the stream's clock, as a fraction.
     start_num: int
     start_den: int
-    # PTS of the source frame of each of the 81 frames.
+    # PTS of the source frame of each of the frames.
     source_pts: list[int]
     source_width: int  # display size of the source
     source_height: int
@@ -140,7 +140,7 @@ class ClipRow(BaseRow):
     repeat_share: float
     file: str
     sha256: str
-    # The audio of exactly g_0 .. g_0 + 81/16 s; empty if the source has none.
+    # The audio of exactly g_0 .. g_0 + frames/16 s; empty if the source has none.
     audio_file: str
     audio_sha256: str
     # Milliseconds of the audio file that are silence because the source cannot be decoded there.

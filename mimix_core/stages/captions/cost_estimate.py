@@ -7,8 +7,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_RATE, clip_duration
-from mimix_core.settings import CaptionSettings
+from mimix_core.domain.timeline import CLIP_RATE, clip_duration
+from mimix_core.settings import CaptionSettings, ClipSettings
 from mimix_core.stages.captions.caption_inputs import ClipDialogue, ShowProfile
 from mimix_core.stages.captions.prompt_template import PromptTemplate
 from mimix_core.stages.captions.vlm_prompt import (
@@ -38,9 +38,9 @@ class ShowCostEstimate:
     estimate: CostEstimate
 
 
-def max_clip_count(seconds: Fraction, stride: Decimal | None) -> int:
-    """Return how many clips an episode of that duration would have as a single scene."""
-    duration = clip_duration()
+def max_clip_count(seconds: Fraction, frames: int, stride: Decimal | None) -> int:
+    """Return how many clips of ``frames`` an episode would have as a single scene."""
+    duration = clip_duration(frames)
     if seconds < duration:
         return 0
     return int((seconds - duration) // (duration if stride is None else Fraction(stride))) + 1
@@ -53,24 +53,27 @@ def estimate_show_cost(
     exact_clip_count: bool,
     template: PromptTemplate,
     settings: CaptionSettings,
-    size: tuple[int, int],
+    clip_settings: ClipSettings,
 ) -> ShowCostEstimate:
-    """Estimate the cost of ``clips`` clips of ``size`` (width, height), with one request each.
+    """Estimate the cost of ``clips`` clips, with one request each.
 
     Raises BadInput for a reference that is not an image, or a budget without a known price.
     """
-    request = _sample_request(show, template, settings, size)
+    request = _sample_request(show, template, settings, clip_settings)
     return ShowCostEstimate(
         show.id, clips, exact_clip_count, estimate_cost([request], clips, settings.vlm)
     )
 
 
 def _sample_request(
-    show: ShowProfile, template: PromptTemplate, settings: CaptionSettings, size: tuple[int, int]
+    show: ShowProfile,
+    template: PromptTemplate,
+    settings: CaptionSettings,
+    clip_settings: ClipSettings,
 ) -> VlmRequest[Any]:
     """Build the request of a typical clip of the show, with gray images."""
     clip = ClipVideo(
-        frames=CLIP_FRAMES,
+        frames=clip_settings.frames,
         rate_num=CLIP_RATE.numerator,
         rate_den=CLIP_RATE.denominator,
         sha256="",
@@ -80,5 +83,8 @@ def _sample_request(
         available=True, text=_SAMPLE_DIALOGUE, lines=((0, 5000, _SAMPLE_DIALOGUE),)
     )
     text = clip_text_part(prompt, clip, dialogue=dialogue)
-    messages = prompt.build_messages(text, *blank_image_parts(prompt, *size))
+    images = blank_image_parts(
+        prompt, clip_settings.frames, clip_settings.width, clip_settings.height
+    )
+    messages = prompt.build_messages(text, *images)
     return build_caption_request("sample", messages, show.roster(), show.style, settings)

@@ -19,8 +19,9 @@ from mimix_core.tables import ClipRow, Reason, Row
 class ClipToCaption:
     """All that a captioner is given about one clip.
 
-    ``video`` is the clip's mp4 file: 81 frames at 16 per second. ``roster`` are the names that the
-    caption may use, ``style`` is that of the show. ``row`` is the clip's row (times, measures).
+    ``video`` is the clip's mp4 file: ``row["frames"]`` frames at 16 per second, 81 by default.
+    ``roster`` are the names that the caption may use, ``style`` is that of the show. ``row`` is the
+    clip's row (times, measures).
     """
 
     video: Path

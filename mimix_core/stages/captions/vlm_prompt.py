@@ -101,12 +101,12 @@ def clip_image_parts(path: Path, clip: ClipVideo, prompt: ShowPrompt) -> Message
     return tuple(prompt.image_part(jpeg) for jpeg in jpegs)
 
 
-def blank_image_parts(prompt: ShowPrompt, width: int, height: int) -> MessageParts:
+def blank_image_parts(prompt: ShowPrompt, frames: int, width: int, height: int) -> MessageParts:
     """Return as many gray images as a clip has frames in a request, for cost estimates."""
     settings = prompt.settings
     count = settings.num_frames
     if settings.visual_input == "video":
-        count = ceil(settings.video_fps * clip_duration())
+        count = ceil(settings.video_fps * clip_duration(frames))
     return (prompt.image_part(encode_gray_jpeg(width, height, jpeg_options(settings))),) * count
 
 

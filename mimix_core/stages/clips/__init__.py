@@ -1,4 +1,4 @@
-"""Clips of exactly 81 frames at 16 frames per second, cropped and resized to the training size."""
+"""Clips at exactly 16 frames per second, cropped and resized to the training size."""
 
 from mimix_core.stages.clips.stage import STAGE, ClipInputs, run
 

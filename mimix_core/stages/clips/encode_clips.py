@@ -34,8 +34,8 @@ from mimix_core.stages.clips.frame_reader import SelectiveFrameReader
 from mimix_core.stages.clips.planning import ClipPlan, FrameIndex
 from mimix_core.tables import Reason, Row, Status
 
-_MAX_LOST_AUDIO = clip_duration() / 2
-"""Seconds. A clip of which more audio cannot be decoded fails: it would look silent."""
+_MAX_LOST_AUDIO = Fraction(1, 2)
+"""A clip fails when a larger share of its audio cannot be decoded: it would look silent."""
 
 _HEARTBEAT_FRAMES = 48
 """Frames processed between two progress reports."""
@@ -91,7 +91,7 @@ def encode_clips(
     """Encode the planned clips into ``out / "clips"``; return one row per clip and decode notes.
 
     Complete clips wait for a free encoder. Memory holds the frames of at most
-    ``encoder_workers`` + 1 clips (48 MB each at 832x480), plus those of the clips being decoded
+    ``encoder_workers`` + 1 clips (48 MB each at 81x832x480), plus those of the clips being decoded
     (one, unless clips overlap).
     """
     if not plans:
@@ -141,7 +141,8 @@ def encode_clips(
     notes = {"decode_jumps": reader.seeks, "decoded_straight": int(reader.sequential_fallback)}
     if extracted.lost:
         notes["clips_with_lost_audio"] = len(extracted.lost)
-    return [_add_audio_columns(row, extracted, out) for row in rows], notes
+    max_lost_audio = _MAX_LOST_AUDIO * clip_duration(settings.frames)
+    return [_add_audio_columns(row, extracted, max_lost_audio, out) for row in rows], notes
 
 
 def _wait_for(future: Future[Any], heartbeat: _Heartbeat) -> Any:
@@ -206,7 +207,7 @@ def _encode_clip(
                 writer.write(frame)
                 heartbeat.count_frame()
         # One thread: the other encoders use the other cores.
-        verify_clip(path, width, height, threads=1, on_frame=on_frame)
+        verify_clip(path, width, height, frames=len(plan.source_pts), threads=1, on_frame=on_frame)
     except EncodeFailed as error:
         return tables.failed(Reason.ENCODE_FAILED, str(error), **values)
     except VerificationFailed as error:
@@ -238,8 +239,9 @@ def _extract_audio(
     """Extract the audio of all clips that have any."""
     if settings.audio == "none":
         return _ExtractedAudio()
+    duration = clip_duration(settings.frames)
     segments = [
-        AudioSegment(plan.start, plan.start + clip_duration(), _audio_path(plan.clip_id, out))
+        AudioSegment(plan.start, plan.start + duration, _audio_path(plan.clip_id, out))
         for plan in plans
     ]
     finished: set[int] = set()
@@ -259,14 +261,19 @@ def _extract_audio(
     return _ExtractedAudio(error, lost_by_clip)
 
 
-def _add_audio_columns(row: Row, audio: _ExtractedAudio, out: Path) -> Row:
-    """Add the audio columns to a clip's row; it fails where the source's audio is broken."""
+def _add_audio_columns(
+    row: Row, audio: _ExtractedAudio, max_lost_audio: Fraction, out: Path
+) -> Row:
+    """Add the audio columns to a clip's row; it fails where the source's audio is broken.
+
+    ``max_lost_audio``: in seconds.
+    """
     path = _audio_path(row["clip_id"], out)
     if row["status"] != Status.OK:
         path.unlink(missing_ok=True)
         return row
     lost = audio.lost.get(row["clip_id"], Fraction(0))
-    if path.exists() and lost <= _MAX_LOST_AUDIO:
+    if path.exists() and lost <= max_lost_audio:
         audio_columns = {
             "audio_file": path.relative_to(out).as_posix(),
             "audio_sha256": digest_file(path),

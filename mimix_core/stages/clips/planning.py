@@ -105,6 +105,7 @@ def plan_clips(
     time_base = Fraction(scene["time_base_num"], scene["time_base_den"])
     starts = clip_start_times(
         Span(scene["start_pts"], scene["end_pts"], time_base),
+        frames=settings.frames,
         stride=None if settings.stride_seconds is None else exact_seconds(settings.stride_seconds),
         margin=exact_seconds(settings.scene_margin_seconds),
     )
@@ -116,7 +117,9 @@ def plan_clips(
             == plans[-1].frame_numbers[0]
         ):
             continue
-        frame_numbers = preceding_frame_indices(frames.pts, time_base, grid_times(start))
+        frame_numbers = preceding_frame_indices(
+            frames.pts, time_base, grid_times(start, settings.frames)
+        )
         source_pts = [frames.pts[number] for number in frame_numbers]
         if not scene["start_pts"] <= source_pts[0] <= source_pts[-1] < scene["end_pts"]:
             raise ValueError(

@@ -1,9 +1,10 @@
-"""The stage ``clips``: 81 frames at exactly 16/s, from one scene, cropped and resized.
+"""The stage ``clips``: frames of one scene at exactly 16/s, cropped and resized.
 
 Frame k of a clip that starts at t0 is the last source frame with PTS <= t0 + k/16. The frames are
 planned from the output of the scenes stage before anything is decoded: no frame of another scene
 can be included, and a clip fails when the decoder returns other frames. The episode is decoded
 once, in order, for all clips, and each clip is verified by decoding it after writing.
+The paper's clips have 81 frames; the setting ``frames`` chooses others.
 Source: paper, section 3.3 (81 frames, 16 fps, scene by scene).
 """
 
@@ -100,7 +101,7 @@ def failure_report(inputs: ClipInputs, reason: Reason, detail: str) -> StageRepo
 STAGE = Stage(
     name="clips",
     title="Clips",
-    description="Cut shots into clips of 81 frames at exactly 16 frames per second, "
+    description="Cut shots into clips, of 81 frames by default, at exactly 16 frames per second, "
     "verified by decoding.",
     row_noun="clips, and shots without one",
     phase=Phase.CURATION,
@@ -131,7 +132,7 @@ def _too_short_row(scene: SceneRow, settings: ClipSettings) -> Row:
     seconds = (scene["end_pts"] - scene["start_pts"]) * Fraction(
         scene["time_base_num"], scene["time_base_den"]
     )
-    required = clip_duration() + 2 * exact_seconds(settings.scene_margin_seconds)
+    required = clip_duration(settings.frames) + 2 * exact_seconds(settings.scene_margin_seconds)
     detail = f"{float(seconds):.3f} s long, {float(required):.3f} s required"
     return tables.rejected(Reason.SCENE_TOO_SHORT, detail, **base_columns(scene))
 

@@ -36,10 +36,6 @@ from mimix_core.tables import ClipRow, Reason, Row, Status
 
 EPISODES_FOLDER = "episodes"
 
-_QUERY_POSITIONS = (2, 6, 10, 14)
-"""Of a later clip's search vectors these are compared with all of an earlier clip's: any overlap of
-two seconds contains one of them."""
-
 _LATER_BLOCK, _EARLIER_BLOCK = 256, 1024
 """Clips in a block of the search: 71 MB of products at a time."""
 
@@ -185,7 +181,7 @@ def _read_clips(refs: Sequence[TableRef]) -> FingerprintedClips:
     episode_ids: list[str] = []
     episode: list[int] = []
     span: list[tuple[int, int]] = []
-    thumbs = [np.zeros((0, fingerprint.THUMBNAILS, fingerprint.THUMBNAIL_VALUES), np.uint8)]
+    thumbs: list[NDArray[np.uint8]] = []
     for number, ref in enumerate(refs):
         rows = list(tables.usable(tables.read(ref.path, tables.CLIPS)))
         rows.sort(key=lambda row: row["source_pts"][0])
@@ -193,22 +189,33 @@ def _read_clips(refs: Sequence[TableRef]) -> FingerprintedClips:
         episode_ids += [row["episode_id"] for row in rows]
         episode += [number] * len(rows)
         span += [(row["source_pts"][0], row["source_pts"][-1]) for row in rows]
-        try:
-            thumbs.append(fingerprint.parse_fingerprints([row["fingerprint"] for row in rows]))
-        except ValueError as error:
-            raise BadInput(
-                f"clips cannot be compared ({error})",
-                where=str(ref.path),
-                fix="Cut the clips again with this version of MiMix.",
-            ) from error
+        if rows:
+            thumbs.append(_parse_fingerprints(rows, ref))
+            if thumbs[-1].shape[1] != thumbs[0].shape[1]:
+                raise BadInput(
+                    "clips of different lengths cannot be compared",
+                    where=str(ref.path),
+                    fix="Cut all clips with the same clips.frames.",
+                )
         progress.report_progress(number + 1, len(refs), "episodes read")
     return FingerprintedClips(
         ids,
         episode_ids,
         np.array(episode, np.int64),
         np.array(span, np.int64).reshape(-1, 2),
-        np.concatenate(thumbs),
+        np.concatenate(thumbs or [np.zeros((0, 2, fingerprint.THUMBNAIL_VALUES), np.uint8)]),
     )
+
+
+def _parse_fingerprints(rows: Sequence[ClipRow], ref: TableRef) -> NDArray[np.uint8]:
+    try:
+        return fingerprint.parse_fingerprints([row["fingerprint"] for row in rows])
+    except ValueError as error:
+        raise BadInput(
+            f"clips cannot be compared ({error})",
+            where=str(ref.path),
+            fix="Cut the clips again with this version of MiMix.",
+        ) from error
 
 
 def find_duplicates(
@@ -245,17 +252,16 @@ def _search_pairs(
 ) -> Iterator[NDArray[np.int64]]:
     """Yield pairs (later, earlier) [pairs, 2] that the search does not rule out."""
     min_product = fingerprint.MIN_SEARCH_PRODUCT * fingerprint.SEARCH_VECTOR_LENGTH**2
-    width = vectors.shape[-1]
-    queries = vectors[later][:, _QUERY_POSITIONS].reshape(-1, width).astype(np.float32)
+    positions, width = vectors.shape[1:]
+    query_positions = fingerprint.query_positions(positions)
+    queries = vectors[later][:, query_positions].reshape(-1, width).astype(np.float32)
     unique_indices = np.flatnonzero(unique[: later[-1] + 1])
     for start in range(0, len(unique_indices), _EARLIER_BLOCK):
         earlier = unique_indices[start : start + _EARLIER_BLOCK]
         searched = vectors[earlier].reshape(-1, width).astype(np.float32)
         hits = np.flatnonzero(queries @ searched.T >= min_product)
         rows, columns = np.divmod(hits, len(searched))
-        codes = np.unique(
-            (rows // len(_QUERY_POSITIONS)) * len(earlier) + columns // fingerprint.SEARCH_POSITIONS
-        )
+        codes = np.unique((rows // len(query_positions)) * len(earlier) + columns // positions)
         pairs = np.stack([later[codes // len(earlier)], earlier[codes % len(earlier)]], axis=1)
         yield pairs[_comparable(clips, pairs, settings)]
         progress.report_progress(int(later[0]), len(vectors), "clips compared")
@@ -276,7 +282,9 @@ def _compare_pairs(
     clips: FingerprintedClips, pairs: NDArray[np.int64], settings: DuplicateSettings
 ) -> Iterator[tuple[int, DuplicateMatch]]:
     """Yield each later clip that has motion in common with an earlier one, with the match."""
-    overlap = fingerprint.min_overlap_thumbnails(exact_seconds(settings.min_overlap_seconds))
+    overlap = fingerprint.min_overlap_thumbnails(
+        exact_seconds(settings.min_overlap_seconds), clips.thumbs.shape[1]
+    )
     for start in range(0, len(pairs), _PAIR_BLOCK):
         later, earlier = pairs[start : start + _PAIR_BLOCK].T
         comparison = fingerprint.compare_clips(

@@ -60,6 +60,8 @@ def captions(
 
 def test_a_clip_spans_81_sixteenths_from_its_first_frame() -> None:
     assert clip_time_range(clip("a", start=2500, origin_pts=500)) == (2, 2 + Fraction(81, 16))
+    short = clip("a", start=2500, origin_pts=500, frames=33)
+    assert clip_time_range(short) == (2, 2 + Fraction(33, 16))
 
 
 def test_actions_during_the_clip_are_in_order(tmp_path: Path) -> None:

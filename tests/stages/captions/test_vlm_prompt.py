@@ -16,7 +16,7 @@ from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import Span, clip_start_times
 from mimix_core.errors import BadInput
 from mimix_core.media.images import JpegOptions, evenly_spaced_indices, load_reference_jpeg
-from mimix_core.settings import CaptionSettings
+from mimix_core.settings import CaptionSettings, ClipSettings
 from mimix_core.stages.captions.cost_estimate import estimate_show_cost, max_clip_count
 from mimix_core.stages.captions.prompt_template import (
     DEFAULT_PROMPT_PATH,
@@ -174,33 +174,52 @@ def test_foreign_languages_fail_the_language_check() -> None:
         assert not is_english(text)
 
 
-@given(st.fractions(0, 400))
-def test_an_episode_never_has_more_clips_than_estimated(seconds: Fraction) -> None:
+@given(st.fractions(0, 400), st.sampled_from([5, 33, 81]))
+def test_an_episode_never_has_more_clips_than_estimated(seconds: Fraction, frames: int) -> None:
     base = Fraction(1, 1000)
     span = Span(0, int(seconds / base), base)
-    assert max_clip_count(span.seconds, None) == len(clip_start_times(span))
+    assert max_clip_count(span.seconds, frames, None) == len(clip_start_times(span, frames=frames))
 
 
 def test_an_estimate_counts_requests_and_images(tmp_path: Path) -> None:
     settings = CaptionSettings.model_validate({"backend": "vlm", "vlm": {"model": "gpt-4o"}})
     template = load_prompt_template(DEFAULT_PROMPT_PATH)
     facts = show(tmp_path)
-    size = (832, 480)
     few = estimate_show_cost(
-        facts, 10, exact_clip_count=True, template=template, settings=settings, size=size
+        facts,
+        10,
+        exact_clip_count=True,
+        template=template,
+        settings=settings,
+        clip_settings=ClipSettings(),
     )
     many = estimate_show_cost(
-        facts, 1000, exact_clip_count=True, template=template, settings=settings, size=size
+        facts,
+        1000,
+        exact_clip_count=True,
+        template=template,
+        settings=settings,
+        clip_settings=ClipSettings(),
     )
     assert (few.estimate.requests, many.estimate.requests) == (10, 1000)
     assert many.estimate.input_tokens == pytest.approx(100 * few.estimate.input_tokens, rel=0.01)
     assert few.estimate.cost_usd is not None and few.estimate.cost_usd > 0
     half = settings.model_copy(update={"num_frames": 5})
     less = estimate_show_cost(
-        facts, 10, exact_clip_count=True, template=template, settings=half, size=size
+        facts,
+        10,
+        exact_clip_count=True,
+        template=template,
+        settings=half,
+        clip_settings=ClipSettings(),
     )
     assert less.estimate.input_tokens < few.estimate.input_tokens
     none = estimate_show_cost(
-        facts, 0, exact_clip_count=True, template=template, settings=settings, size=size
+        facts,
+        0,
+        exact_clip_count=True,
+        template=template,
+        settings=settings,
+        clip_settings=ClipSettings(),
     )
     assert (none.estimate.input_tokens, none.estimate.cost_usd) == (0, 0)

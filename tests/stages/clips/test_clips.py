@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mimix_core import media, tables
 from mimix_core.domain import ids
@@ -137,13 +138,13 @@ class ClipsRunner:
         *,
         scene: dict[str, Any] | None = None,
         overlays: Sequence[dict[str, Any]] = (),
-        frames: dict[str, list[Any]] | None = None,
+        frame_columns: dict[str, list[Any]] | None = None,
     ) -> clips.ClipInputs:
         """``overlays``: changes to the scenes' overlay rows, in order; the last one is repeated."""
         rows = scene_rows(truth, **(scene or {}))
         changes = [*overlays, *[overlays[-1] if overlays else {}] * len(rows)]
         found = commit_table(self.folder / "scenes", tables.SCENES, rows)
-        pq.write_table(frame_rows(truth, **(frames or {})), found.folder / "frames.parquet")
+        pq.write_table(frame_rows(truth, **(frame_columns or {})), found.folder / "frames.parquet")
         crops = [
             overlay_row(row["scene_id"], **change)
             for row, change in zip(rows, changes, strict=False)
@@ -161,11 +162,11 @@ class ClipsRunner:
         *,
         scene: dict[str, Any] | None = None,
         overlays: Sequence[dict[str, Any]] = (),
-        frames: dict[str, list[Any]] | None = None,
+        frame_columns: dict[str, list[Any]] | None = None,
         out: str = "out",
         **settings: Any,
     ) -> StageReport:
-        inputs = self.inputs(truth, scene=scene, overlays=overlays, frames=frames)
+        inputs = self.inputs(truth, scene=scene, overlays=overlays, frame_columns=frame_columns)
         (self.folder / out).mkdir()
         report = clips.run(inputs, ClipSettings(**{**SMALL, **settings}), self.folder / out)
         tables.validate(tables.CLIPS, report.rows)
@@ -220,6 +221,39 @@ def test_every_frame_is_the_last_at_or_before_its_grid_point(
         media.verify_clip(path, 160, 96)
         images = media.read_rgb(path)
         assert [read_counter(image, row["crop"]) for image in images] == wanted
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(5, 7), (33, 1), (49, 0)])
+def test_clips_of_fewer_frames_use_shorter_shots(
+    runner: ClipsRunner, frames: int, expected: int
+) -> None:
+    """A shot of 2.5 s, too short for 81 frames: every frame and the length of its audio."""
+    sound = write_audio(runner.folder / "sound.mp4", click_track(3), "aac")
+    truth = write_with_sound(runner, sound, "both.mp4", [Shot(60)])
+    rows = runner.run(truth, frames=frames).rows
+    made = [row for row in rows if row["status"] == "ok"]
+    assert len(made) == expected
+    if not made:
+        assert [row["reason"] for row in rows] == ["scene_too_short"]
+        assert "2.500 s long, 3.163 s required" in rows[0]["detail"]
+    for number, row in enumerate(sorted(made, key=lambda row: row["clip_id"])):
+        start = Fraction("0.05") + number * Fraction(frames, 16)
+        wanted = preceding_frame_indices(truth.pts, truth.time_base, grid_times(start, frames))
+        assert row["source_pts"] == [truth.pts[index] for index in wanted]
+        assert row["frames"] == frames == len(wanted)
+        path = runner.folder / "out" / row["file"]
+        media.verify_clip(path, 160, 96, frames=frames)
+        assert [read_counter(image, row["crop"]) for image in media.read_rgb(path)] == wanted
+        with av.open(str(runner.folder / "out" / row["audio_file"])) as container:
+            (stream,) = container.streams.audio
+            samples = sum(frame.samples for frame in container.decode(audio=0))
+            assert samples == round(Fraction(frames, 16) * stream.rate)
+
+
+@pytest.mark.parametrize("frames", [4, 32, 85])
+def test_a_length_that_the_vae_cannot_take_is_refused(frames: int) -> None:
+    with pytest.raises(ValidationError, match=r"4k \+ 1|greater than|less than"):
+        ClipSettings(frames=frames)
 
 
 @given(
@@ -358,7 +392,7 @@ def test_a_truncated_stream_fails_only_later_clips(runner: ClipsRunner) -> None:
 def test_missing_frames_fail_the_clip(runner: ClipsRunner) -> None:
     truth = write_video(runner.folder / "v.mp4", [Shot(130), Shot(130)])
     wrong = [pts + 1 if number == 150 else pts for number, pts in enumerate(truth.pts)]
-    report = runner.run(truth, frames={"pts": wrong})
+    report = runner.run(truth, frame_columns={"pts": wrong})
     rows = sorted(report.rows, key=lambda row: row["clip_id"])
     assert [row["reason"] for row in rows] == [None, "proof_failed"]
     assert f"no frame with PTS {wrong[150]}" in rows[1]["detail"]
@@ -421,7 +455,7 @@ def test_filters_reject_a_clip_before_encoding(runner: ClipsRunner) -> None:
     shot = [number // 130 for number in range(count)]
     report = runner.run(
         truth,
-        frames={
+        frame_columns={
             "black": [s == 0 for s in shot],
             "still": [s == 1 for s in shot],
             "sharpness": [0.2 if s == 2 else 100.0 for s in shot],
@@ -506,9 +540,13 @@ def test_the_audio_of_a_clip_is_written_next_to_it(runner: ClipsRunner) -> None:
     assert [row["audio_file"] for row in without] == ["", ""]
 
 
-def write_with_sound(runner: ClipsRunner, sound: Path, name: str) -> GroundTruth:
-    """Write 264 frames at 24/s with the sound of another file."""
-    shots = [Shot(132), Shot(132)]
+def write_with_sound(
+    runner: ClipsRunner,
+    sound: Path,
+    name: str,
+    shots: Sequence[Shot] = (Shot(132), Shot(132)),
+) -> GroundTruth:
+    """Write shots of 24 frames/s with the sound of another file."""
     silent = write_video(runner.folder / "silent.mp4", shots, b_frames=0).path
     path = runner.folder / name
     command = [media.find_ffmpeg(), "-v", "error", "-i", str(silent), "-i", str(sound)]

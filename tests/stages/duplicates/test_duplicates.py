@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ class Footage:
             image = image * (1 - near) + colour * near
         return image.round().astype(np.uint8)
 
-    def clip(self, start: float = 0.0) -> NDArray[np.uint8]:
-        return np.stack([self.at(start + k / 16) for k in range(81)])
+    def clip(self, start: float = 0.0, frames: int = 81) -> NDArray[np.uint8]:
+        return np.stack([self.at(start + k / 16) for k in range(frames)])
 
 
 def copied(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -145,6 +146,35 @@ def test_a_copy_matches_at_any_shift_and_quality(shift: float) -> None:
         found = compared(fingerprint_of(copied(shot.clip(shift))), original)
         assert found.motion_correlation[0] > 0.6 and found.similarity[0] > 0.8
         assert abs(found.shift[0] / 4 - shift) <= 0.25
+
+
+@pytest.mark.parametrize(("frames", "shift"), [(17, 0), (33, 0), (33, 0.25), (49, 1.0)])
+def test_short_clips_match_their_copies(
+    tmp_path: Path, store: Store, frames: int, shift: float
+) -> None:
+    prints = [fingerprint_of(shot.clip(frames=frames)) for shot in SHOTS]
+    copies = [fingerprint_of(copied(shot.clip(shift, frames))) for shot in SHOTS[::2]]
+    rows, _ = run(store, episode(store.root, "a-one", prints), episode(store.root, "a-two", copies))
+    assert [row["twin_clip_id"][-1:] for row in rows] == ["", "", "", "", "0", "2"]
+
+
+def test_clips_of_two_lengths_are_refused(tmp_path: Path, store: Store) -> None:
+    short = episode(store.root, "a-one", [fingerprint_of(SHOTS[0].clip(frames=33))])
+    none = episode(store.root, "a-none", [])
+    with pytest.raises(BadInput, match="different lengths") as error:
+        run(store, short, none, episode(store.root, "a-two", [PRINTS[1]]))
+    assert "key-a-two" in str(error.value) and "clips.frames" in str(error.value)
+
+
+@given(st.integers(2, 21), st.data())
+def test_every_overlap_contains_a_query_that_the_earlier_clip_has(
+    thumbnails: int, data: st.DataObject
+) -> None:
+    shared = fingerprint.min_overlap_thumbnails(Fraction(2), thumbnails)
+    shift = data.draw(st.integers(shared - thumbnails, thumbnails - shared))
+    vectors = fingerprint.build_search_vectors(np.zeros((1, thumbnails, 96), np.uint8))
+    positions = vectors.shape[1]
+    assert any(0 <= query + shift < positions for query in fingerprint.query_positions(positions))
 
 
 def test_two_shots_of_one_set_are_similar_but_move_differently() -> None:
