@@ -11,8 +11,15 @@ overlays_task = stage_task("overlays")
 
 def detect_overlays(run: Run, scenes: Sequence[TableRef]) -> list[TableRef]:
     """Detect overlays; one table per episode, in the library's order."""
+    config = run.workspace.config
     inputs = [
-        OverlayInputs(unit=e.name, show=e.show.id, video=e.video, scenes=scene_table)
+        OverlayInputs(
+            unit=e.name,
+            show=e.show.id,
+            video=e.video,
+            scenes=scene_table,
+            clip_frames=config.clips.frames,
+        )
         for e, scene_table in zip(run.workspace.episodes, scenes, strict=True)
     ]
-    return run.run_units(overlays_task, inputs, run.workspace.config.overlays)
+    return run.run_units(overlays_task, inputs, config.overlays)

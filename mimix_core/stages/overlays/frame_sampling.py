@@ -10,12 +10,8 @@ from itertools import accumulate
 from math import ceil
 from typing import Any
 
-from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_RATE, clip_duration
 from mimix_core.media import UnreadableVideo, VideoReader
 from mimix_core.tables import SceneRow
-
-_CLIP_SECONDS = clip_duration(CLIP_FRAMES, CLIP_RATE)
-"""A scene shorter than this cannot contain a clip."""
 
 _MAX_DECODE_AHEAD_SECONDS = Fraction(3)
 """A frame at most this far ahead is reached by decoding, a farther one by seeking."""
@@ -46,13 +42,15 @@ def scene_duration(scene: SceneRow) -> Fraction:
     return ticks * scene_time_base(scene)
 
 
-def fits_clip(scene: SceneRow) -> bool:
-    """Return whether a clip (81 frames at 16/s) fits into the scene."""
-    return scene_duration(scene) >= _CLIP_SECONDS
+def fits_clip(scene: SceneRow, clip_seconds: Fraction) -> bool:
+    """Return whether a clip of that duration fits into the scene."""
+    return scene_duration(scene) >= clip_seconds
 
 
-def plan_sampling_targets(scenes: Sequence[SceneRow], count: int) -> list[SamplingTarget]:
-    """Choose the frames to sample, in order.
+def plan_sampling_targets(
+    scenes: Sequence[SceneRow], count: int, clip_seconds: Fraction
+) -> list[SamplingTarget]:
+    """Choose the frames to sample, in order. ``clip_seconds``: the duration of a clip.
 
     A scene into which a clip fits gets at least two frames, at least one for each clip length and
     at least its share of ``count``. Shorter scenes yield no clips but show overlays: those are
@@ -61,9 +59,9 @@ def plan_sampling_targets(scenes: Sequence[SceneRow], count: int) -> list[Sampli
     targets = []
     total = sum((scene_duration(scene) for scene in scenes), Fraction(0))
     for index, scene in enumerate(scenes):
-        if fits_clip(scene):
+        if fits_clip(scene, clip_seconds):
             share = ceil(count * scene_duration(scene) / total)
-            parts = max(2, share, int(scene_duration(scene) // _CLIP_SECONDS))
+            parts = max(2, share, int(scene_duration(scene) // clip_seconds))
             start, ticks = scene["start_pts"], scene["end_pts"] - scene["start_pts"]
             targets += [
                 SamplingTarget(
@@ -80,7 +78,7 @@ def plan_sampling_targets(scenes: Sequence[SceneRow], count: int) -> list[Sampli
         at = ends[-1] * (2 * point + 1) // (2 * count)
         index = bisect_right(ends, at)
         scene = scenes[index]
-        if not fits_clip(scene):
+        if not fits_clip(scene, clip_seconds):
             start, end = scene["start_pts"], scene["end_pts"]
             pts = end - (ends[index] - at)
             targets.append(SamplingTarget(index, pts, (start + pts) // 2, start, end))

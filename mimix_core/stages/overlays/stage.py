@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from PIL import Image
 
 from mimix_core import tables
 from mimix_core.domain import ids
+from mimix_core.domain.timeline import CLIP_FRAMES, clip_duration
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
@@ -56,12 +58,17 @@ _THREADS = 2
 
 
 class OverlayInputs(FrozenModel):
-    """One episode and its scenes."""
+    """One episode and its scenes.
+
+    ``clip_frames``: of the clips that will be cut from them; a shorter scene needs no frames of its
+    own.
+    """
 
     unit: Annotated[str, ExcludeFromKey()]
     show: str
     video: FileRef
     scenes: TableRef
+    clip_frames: int = CLIP_FRAMES
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,11 @@ def run(inputs: OverlayInputs, settings: OverlaySettings, out: Path) -> StageRep
     """Return one row per usable scene."""
     scenes = _usable_scenes(inputs)
     empty_rows = [_empty_columns(inputs, scene, settings.backend) for scene in scenes]
+    clip_seconds = clip_duration(inputs.clip_frames)
+    detect = _DETECTORS[settings.backend]
     try:
-        episode = _sample_episode(inputs.video.path, scenes, settings, _DETECTORS[settings.backend])
-        rows, overlays = _build_rows(scenes, empty_rows, episode, settings)
+        episode = _sample_episode(inputs.video.path, scenes, clip_seconds, settings, detect)
+        rows, overlays = _build_rows(scenes, empty_rows, episode, clip_seconds, settings)
         _save_frames(inputs.video.path, scenes, rows, episode.samples, overlays, out)
     except UnreadableVideo as error:
         rows = [tables.failed(error.reason, error.what, **values) for values in empty_rows]
@@ -125,10 +134,14 @@ def _usable_scenes(inputs: OverlayInputs) -> list[SceneRow]:
 
 
 def _sample_episode(
-    path: Path, scenes: Sequence[SceneRow], settings: OverlaySettings, detect: TextDetector
+    path: Path,
+    scenes: Sequence[SceneRow],
+    clip_seconds: Fraction,
+    settings: OverlaySettings,
+    detect: TextDetector,
 ) -> _EpisodeSamples:
     """Read the sampled frames of all scenes. Raises UnreadableVideo, TextDetectionError."""
-    targets = plan_sampling_targets(scenes, settings.sampled_frames)
+    targets = plan_sampling_targets(scenes, settings.sampled_frames, clip_seconds)
     samples: list[SampledFrame] = []
     errors: dict[int, UnreadableVideo] = {}
     if not targets:
@@ -155,6 +168,7 @@ def _build_rows(
     scenes: Sequence[SceneRow],
     empty_rows: Sequence[Row],
     episode: _EpisodeSamples,
+    clip_seconds: Fraction,
     settings: OverlaySettings,
 ) -> tuple[list[Row], list[list[PixelBox]]]:
     """Return the rows of all scenes and the overlay lines of each sample."""
@@ -187,7 +201,7 @@ def _build_rows(
             **_crop_columns(crop),
         }
         loss = 1 - crop.height / content.height
-        if index not in sampled_scenes and fits_clip(scene):
+        if index not in sampled_scenes and fits_clip(scene, clip_seconds):
             error = episode.errors.get(index, UnreadableVideo("no frame of the scene can be read"))
             rows.append(tables.failed(error.reason, error.what, **values))
         elif index in credits_evidence:

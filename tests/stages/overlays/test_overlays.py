@@ -292,26 +292,28 @@ def test_an_episode_whose_process_died_has_a_failed_row_per_scene(tmp_path: Path
 @given(
     st.lists(st.tuples(st.integers(1, 2000), st.integers(0, 50)), max_size=30),
     st.integers(4, 40),
+    st.sampled_from([Fraction(33, 16), Fraction(81, 16)]),
 )
 def test_every_scene_that_fits_a_clip_is_sampled_twice(
-    lengths: list[tuple[int, int]], count: int
+    lengths: list[tuple[int, int]], count: int, clip_seconds: Fraction
 ) -> None:
     scenes, at = [], 7
     for ticks, gap in lengths:
         scenes.append(scene(at, at + ticks))
         at += ticks + gap
-    found = frame_sampling.plan_sampling_targets(scenes, count)
+    found = frame_sampling.plan_sampling_targets(scenes, count, clip_seconds)
     assert [target.pts for target in found] == sorted(target.pts for target in found)
     for index, one in enumerate(scenes):
         here = [target for target in found if target.scene == index]
         for target in here:
             assert one["start_pts"] <= target.earliest <= target.pts < target.end == one["end_pts"]
-        if one["end_pts"] - one["start_pts"] >= Fraction(81, 16) * 24:
+        if one["end_pts"] - one["start_pts"] >= clip_seconds * 24:
             assert len(here) >= 2
     assert not scenes or len(found) >= count
-    short = sum(not frame_sampling.fits_clip(scenes[target.scene]) for target in found)
+    fits = [frame_sampling.fits_clip(one, clip_seconds) for one in scenes]
+    short = sum(not fits[target.scene] for target in found)
     assert short <= count
-    if scenes and not any(map(frame_sampling.fits_clip, scenes)):
+    if scenes and not any(fits):
         assert short == count
 
 
