@@ -15,6 +15,7 @@ from rich.table import Table
 
 from flows import prefect_environment
 from flows.caption_check_output import print_caption_review
+from flows.caption_edits import find_edited, replace_aliases
 from flows.console import (
     FAILED,
     SettingsArgument,
@@ -161,7 +162,9 @@ def import_(
                 where=f"{settings}, key captions.overrides",
                 fix="Set it, e.g. to captions.jsonl",
             )
-        edited = _find_edited(source, _caption_rows(run))
+        edited = replace_aliases(
+            find_edited(source, _rows_before_import(run)), run.workspace.episodes
+        )
         _reject_problems(edited, run)
         if edited or not overrides.is_file():
             existing = read_overrides(overrides) if overrides.is_file() else {}
@@ -169,21 +172,19 @@ def import_(
     _print(f"{len(edited)} captions edited; all captions written by hand are in {overrides}")
 
 
-def _find_edited(source: Path, current: Mapping[str, CaptionRow]) -> dict[str, str]:
-    """Find edited captions in an exported file or folder. Raises BadInput if there is neither."""
-    jsonl = source / import_export.JSONL_NAME if source.is_dir() else source
-    sidecars = import_export.read_caption_sidecars(source) if source.is_dir() else {}
-    if jsonl.is_file() and sidecars:
-        raise BadInput(
-            f"contains both {import_export.JSONL_NAME} and .txt files",
-            where=str(source),
-            fix=f"Name {import_export.JSONL_NAME} itself, or move it out of the folder",
-        )
-    if jsonl.is_file():
-        return import_export.find_edited_captions(current, import_export.read_captions_jsonl(jsonl))
-    if sidecars:
-        return import_export.find_edited_sidecars(current, sidecars)
-    raise BadInput("contains no exported captions", where=str(source))
+def _rows_before_import(run: ReadOnlyRun) -> dict[str, CaptionRow]:
+    """Return the current captions; before a run with the last import, those without any import."""
+    from dataclasses import replace
+
+    from tasks.cached_run import MissingResult, ReadOnlyRun
+
+    try:
+        return _caption_rows(run)
+    except MissingResult:
+        config = run.workspace.config
+        captions = config.captions.model_copy(update={"overrides": None})
+        without = config.model_copy(update={"captions": captions})
+        return _caption_rows(ReadOnlyRun(replace(run.workspace, config=without)))
 
 
 def _reject_problems(edited: Mapping[str, str], run: ReadOnlyRun) -> None:

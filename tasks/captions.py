@@ -29,6 +29,12 @@ def caption_clips(
     """Caption clips; one table per episode, in the library's order."""
     workspace = run.workspace
     overrides, unknown_clips = load_caption_overrides(workspace)
+    overrides_path = workspace.config.captions.overrides
+    if overrides_path is not None and not overrides_path.exists():
+        run.console.warn(
+            f"captions.overrides: no caption is replaced, since {overrides_path} does not exist "
+            "yet; `mimix captions import` writes it"
+        )
     for name in unknown_clips:
         run.console.warn(f"captions.overrides: {name} is not a clip of any episode of the library")
     model_inputs = caption_model_inputs(workspace)
@@ -127,15 +133,17 @@ def load_caption_overrides(workspace: Workspace) -> tuple[dict[str, dict[str, st
     """Load caption overrides by episode and clip, and the clips that belong to no episode.
 
     Each episode gets only its own overrides: a change in one does not invalidate the others.
+    Nothing before the file's first import. Raises BadInput for a folder or an invalid line.
     """
     path = workspace.config.captions.overrides
-    if path is None:
+    if path is None or not path.exists():
+        # `mimix captions import` writes the file, and needs the captions of a run before it.
         return {}, []
     if not path.is_file():
         raise BadInput(
-            f"no file {path}",
+            f"{path} is not a file",
             where="settings, key captions.overrides",
-            fix="Write it with `mimix captions import`, or remove the key from the settings.",
+            fix="Name a file, e.g. captions.jsonl; `mimix captions import` writes it.",
         )
     by_episode: dict[str, dict[str, str]] = {episode.id: {} for episode in workspace.episodes}
     unknown_clips = []

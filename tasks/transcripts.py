@@ -22,7 +22,7 @@ def transcribe_clips(run: Run, clips: Sequence[TableRef]) -> list[TableRef]:
             subtitles=e.subtitles,
             subtitles_language=""
             if e.subtitles is None
-            else parse_subtitle_language(e.subtitles.path),
+            else parse_subtitle_language(e.subtitles.path, e.video.path),
             speech_model=model,
             language=e.show.language,
         )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
+from mimix_core.stages.captions.action_script import ActionScriptFile
+from mimix_core.stages.cutouts.locate.box_annotations import BoxesFile
 from tests.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -67,3 +72,16 @@ def test_the_glossary_is_sorted_and_says_each_word_once() -> None:
     assert len(words) >= 50
     assert words == sorted(words, key=lambda word: re.sub(r"\W", " ", word.lower()))
     assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize(("name", "model"), [("script", ActionScriptFile), ("boxes", BoxesFile)])
+def test_schemas_are_those_of_the_code(name: str, model: type[BaseModel]) -> None:
+    written = json.loads((DOCS / "schemas" / f"{name}.schema.json").read_text())
+    assert written == model.model_json_schema()
+
+
+def test_the_examples_of_scripts_and_boxes_are_valid() -> None:
+    page = (DOCS / "scripts-and-boxes.md").read_text()
+    script, boxes = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.S))
+    assert len(ActionScriptFile.model_validate(script).actions) == 2
+    assert len(BoxesFile.model_validate(boxes).boxes) == 2

@@ -6,6 +6,29 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
+from mimix_core.domain.abbreviations import find_sentence_end
+from mimix_core.engine.text_escaping import find_control_character
+
+
+def validate_character_name(name: str) -> str:
+    """Return ``name`` if captions can hold it; raise ValueError with the reason if not.
+
+    It must fit into a tag, and into the sentence of another character's action.
+    """
+    unfit = find_control_character(name) is not None or set(name) & set("[],:")
+    if not name or name != name.strip() or unfit:
+        raise ValueError(f"{name!r} is not allowed in a [Character: ...] tag")
+    if name[-1] in "!?;":
+        raise ValueError(f"{name!r} would end the sentence of a caption; leave {name[-1]!r} out")
+    for following in ("and", "Bean"):
+        end = find_sentence_end(f"waves at {name} {following}. ")
+        if end is not None and end.sentence != f"waves at {name} {following}":
+            raise ValueError(
+                f"{name!r} cannot be written in a caption: a dot in it would end the sentence; "
+                "leave the dot out"
+            )
+    return name
+
 
 def alias_map(roster: Sequence[str], aliases: Mapping[str, str]) -> dict[str, str]:
     """Map each casefolded name and alias to the roster's name. ``aliases``: alias -> name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
@@ -12,8 +11,11 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mimix_core.domain.character_names import validate_character_name
+from mimix_core.domain.episode_files import find_episode_files, find_file, is_glob
 from mimix_core.domain.language_codes import LANGUAGE_PATTERN
-from mimix_core.domain.subtitle_files import SidecarIndex, find_sidecar_subtitles
+from mimix_core.domain.sidecar_index import BOXES_ENDINGS, SCRIPT_ENDINGS, SidecarIndex
+from mimix_core.domain.subtitle_files import find_sidecar_subtitles
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.text_escaping import find_control_character
 from mimix_core.engine.yaml_files import (
@@ -83,8 +85,7 @@ class Character(FrozenModel):
         names = [value] if isinstance(value, str) else value
         _reject_control_characters(names)
         for name in names:
-            if any(mark in name for mark in "[],:\n") or name != name.strip():
-                raise ValueError(f"{name!r} is not allowed in a [Character: ...] tag")
+            validate_character_name(name)
         return value
 
     @field_validator("description", mode="after")
@@ -102,8 +103,16 @@ class Episode(FrozenModel):
         None,
         description="An .srt, .vtt or .ass file; if empty, a file next to the video with its name.",
     )
-    script: Path | None = Field(None, description="Time-coded action script (YAML).")
-    boxes: Path | None = Field(None, description="Manually annotated character boxes (YAML).")
+    script: Path | None = Field(
+        None,
+        description="Time-coded action script (YAML); if empty, a file next to the video with its "
+        "name and .yaml or .script.yaml.",
+    )
+    boxes: Path | None = Field(
+        None,
+        description="Manually annotated character boxes (YAML); if empty, a file next to the video "
+        "with its name and .boxes.yaml.",
+    )
     plot: str = Field("", description="The episode's plot in a sentence or a paragraph.")
 
     @field_validator("plot", mode="after")
@@ -191,8 +200,8 @@ def load_library(path: Path, *, language: str = "") -> Library:
     episode at all: a show may wait for its first one (``unmatched_patterns``).
 
     An episode without declared subtitles gets the best subtitle file that carries its name, with a
-    preference for ``language``. Raises BadInput with one message that lists every problem, each
-    with its line and key.
+    preference for ``language``; its script and boxes are found by name too. Raises BadInput with
+    one message that lists every problem, each with its line and key.
     """
     library, lines = _read_library(path)
     return _resolve_paths(library, path.resolve().parent, path, lines, language)
@@ -219,10 +228,10 @@ def _resolve_paths(
     unmatched: list[str] = []
 
     def require_file(path: Path, *key: str | int) -> Path:
-        full = base / path
-        if not full.is_file():
-            problems.append(f"{format_location(source, lines, key)}: no file {full}")
-        return full
+        found = find_file(base, path)
+        if found is None:
+            problems.append(f"{format_location(source, lines, key)}: no file {base / path}")
+        return found or base / path
 
     sidecars = SidecarIndex()
     shows = []
@@ -253,8 +262,13 @@ def _resolve_paths(
                 missing = unmatched if waits else problems
                 missing.append(f"{location}: no file {base / episode.path}")
             for video in videos:
-                subtitles = find_sidecar_subtitles(video, show.language or language, sidecars)
-                update = {"path": video, "subtitles": subtitles, **declared}
+                preferred = show.language or language
+                found = {
+                    "subtitles": find_sidecar_subtitles(video, preferred, sidecars),
+                    "script": sidecars.find_companion(video, SCRIPT_ENDINGS),
+                    "boxes": sidecars.find_companion(video, BOXES_ENDINGS),
+                }
+                update = {"path": video, **found, **declared}
                 episodes.append(episode.model_copy(update=update))
         counts = Counter(episode.path for episode in episodes)
         for video in sorted(path for path, count in counts.items() if count > 1):
@@ -270,16 +284,13 @@ def _resolve_paths(
     return Library(shows=tuple(shows))
 
 
-def is_glob(path: Path) -> bool:
-    """Return whether an episode's path is a glob pattern."""
-    return any(mark in os.fspath(path) for mark in "*?")
-
-
 def declared_videos(path: Path) -> frozenset[Path]:
     """Return the absolute paths of videos that ``library.yaml`` lists without a glob pattern."""
     base = path.resolve().parent
     paths = (episode.path for show in parse_library(path).shows for episode in show.episodes)
-    return frozenset(base / video for video in paths if not is_glob(video))
+    return frozenset(
+        find_file(base, video) or base / video for video in paths if not is_glob(video)
+    )
 
 
 def _glob_folder(base: Path, pattern: Path) -> Path:
@@ -295,24 +306,4 @@ def unmatched_patterns(path: Path) -> list[str]:
         for show in parse_library(path).shows
         for episode in show.episodes
         if is_glob(episode.path) and not find_episode_files(base, episode.path)
-    ]
-
-
-SIDECAR_EXTENSIONS = (".srt", ".vtt", ".ass", ".ssa", ".yaml", ".yml")
-"""Extensions of files that lie next to videos; glob patterns never match them as episodes."""
-
-
-def find_episode_files(base: Path, pattern: Path) -> list[Path]:
-    """List the existing files of an episode's path, sorted; they may be unreadable as videos.
-
-    As in a shell, a glob pattern does not match names that start with a dot.
-    """
-    if not is_glob(pattern):
-        return [base / pattern] if (base / pattern).is_file() else []
-    root = Path(pattern.anchor) if pattern.is_absolute() else base
-    matches = sorted(root.glob(os.fspath(pattern.relative_to(pattern.anchor))))
-    return [
-        path
-        for path in matches
-        if not path.name.startswith(".") and path.suffix.lower() not in SIDECAR_EXTENSIONS
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from mimix_core.domain.library import SIDECAR_EXTENSIONS
+from mimix_core.domain.sidecar_index import SIDECAR_EXTENSIONS
 
 
 class IngestOutcome(StrEnum):

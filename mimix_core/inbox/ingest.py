@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mimix_core.domain.library import Library, find_episode_files, is_glob, parse_library
+from mimix_core.domain.episode_files import find_episode_files, is_glob
+from mimix_core.domain.library import Library, parse_library
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
 from mimix_core.inbox import video_probe

@@ -241,9 +241,9 @@ class TranscriptSettings(FrozenModel):
         "Empty: any.",
     )
     fallback_encoding: str = Field(
-        "cp1252",
-        description="Encoding of subtitle files that are not UTF-8, as named in Python. Empty: "
-        "such files fail.",
+        "",
+        description="Encoding of subtitle files that are not UTF-8 or UTF-16, as named in Python. "
+        "Empty: it is detected, and files whose encoding is not certain fail.",
     )
     asr_backend: Literal["none", "faster-whisper"] = Field(
         "none", description="Speech recognition for episodes without subtitles."
@@ -327,7 +327,7 @@ class CaptionSettings(FrozenModel):
         85, ge=1, le=100, description="JPEG quality of the frames that are sent."
     )
     prompt: Annotated[Path | None, ExcludeFromKey()] = Field(
-        None, description="Prompt file that replaces captions/prompts/caption-v1.md."
+        None, description="Prompt file that replaces captions/prompts/caption-v2.md."
     )
     caption_context: Literal["none", "previous"] = Field(
         "none",

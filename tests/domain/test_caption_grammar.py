@@ -12,15 +12,20 @@ from mimix_core.domain.caption_grammar import (
     CharacterAction,
     parse_caption,
     render_caption,
+    resolve_aliases,
     validate_action,
 )
+from mimix_core.domain.character_names import alias_map
 from mimix_core.domain.library import Style
 
 # Built from what makes grammars ambiguous: full stops, titles, tag words, commas, odd letters.
 WORDS = ["runs", "Mr. Bean", "a.b", "Mr", "Dr. No", "No", "St", "3.5", "é", "猫", "Character: X"]
 WORDS += ["U.S.A.", "at 5 p.m.", 'says "No."', "says “Stop! Go.”", "it's", "e\u0301", "👍🏽", "ß."]
 MARKS = [". ", " ", ",", ":", "?", "!", "...", "-", "scene-style:cartoon", '"', "\u200b"]
+WORDS += ["George Sr.", "J. R.", "U.S.", "Homer J. Simpson", "plan B", "Fr", "A kitchen", "etc"]
 PIECES = st.sampled_from([*WORDS, *MARKS])
+NAMES = ["Tom", "Mr. Bean", "Ice Bear", "George Sr.", "Dr. Strange", "J. R.", "U.S.", "E.T."]
+NAMES += ["Mr. T", "Homer J. Simpson", "Malcolm X", "R.O.B."]
 TEXTS = st.lists(PIECES, min_size=1, max_size=6).map("".join) | st.text(max_size=12)
 
 
@@ -55,7 +60,7 @@ CAPTIONS = st.builds(
     actions=st.lists(
         st.builds(
             CharacterAction,
-            name=(st.sampled_from(["Tom", "Mr. Bean", "Ice Bear"]) | TEXTS).filter(allowed_name),
+            name=st.sampled_from(NAMES) | st.text(max_size=12).filter(allowed_name),
             action=TEXTS.filter(valid),
         ),
         min_size=1,
@@ -159,3 +164,42 @@ def test_invalid_captions_are_rejected(text: str) -> None:
 def test_names_are_unique_and_in_the_order_of_their_actions() -> None:
     actions = tuple(CharacterAction(name=n, action="runs") for n in ("Tom", "Jerry", "Tom"))
     assert Caption(actions=actions, style=Style.CARTOON).character_names() == ("Tom", "Jerry")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("context", ["", "A kitchen", "Night falls over the U.S.", "night"])
+def test_a_name_with_dots_stands_anywhere_in_a_caption(name: str, context: str) -> None:
+    """Names of the library: in the tag, within an action, and at the end of one."""
+    actions = (
+        CharacterAction(name=name, action=f"waves at {name} and runs"),
+        CharacterAction(name="Tom", action=f"hugs {name}"),
+        CharacterAction(name=name, action=f"hides behind {name}"),
+    )
+    caption = Caption(actions=actions, context=context, style=Style.CARTOON)
+    text = render_caption(caption)
+    assert text.count("[Character: ") == 3 and ".. [" not in text
+    assert parse_caption(text) == caption
+
+
+@pytest.mark.parametrize(
+    ("text", "actions", "context"),
+    [
+        ("[Character: Tom], hugs Al Sr. [Character: Jo], runs.", ["hugs Al Sr.", "runs"], ""),
+        ("[Character: Tom], hugs George Sr. and runs.", ["hugs George Sr. and runs"], ""),
+        ("[Character: Tom], flies to the U.S. The sky.", ["flies to the U.S."], "The sky"),
+        ("[Character: Tom], flies to the U.S. Army.", ["flies to the U.S. Army"], ""),
+        ("[Character: Tom], sees J. R. Ewing. A bar.", ["sees J. R. Ewing"], "A bar"),
+        ("[Character: Tom], reads plan B. The end.", ["reads plan B"], "The end"),
+        ("[Character: Tom], wakes at 5 a.m. In bed.", ["wakes at 5 a.m."], "In bed"),
+    ],
+)
+def test_dots_of_abbreviations_end_no_sentence(text: str, actions: list[str], context: str) -> None:
+    caption = parse_caption(f"{text} [scene-style:cartoon]")
+    assert [action.action for action in caption.actions] == actions
+    assert caption.context == context
+
+
+def test_aliases_in_tags_are_read_as_the_character() -> None:
+    caption = parse_caption("[Character: the cat], runs. [scene-style:cartoon]")
+    names = alias_map(("Tom",), {"The Cat": "Tom"})
+    assert resolve_aliases(caption, names).character_names() == ("Tom",)

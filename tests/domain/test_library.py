@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import textwrap
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from mimix_core.domain import language_codes
+from mimix_core.domain.episode_files import find_episode_files
 from mimix_core.domain.library import Style, load_library
 from mimix_core.domain.subtitle_files import parse_subtitle_language
 from mimix_core.errors import BadInput
@@ -123,19 +125,103 @@ def test_all_problems_at_once(folder: Path) -> None:
         (["a.en.forced.srt"], "en", None, ""),
         (["a.pt-BR.srt"], "", "a.pt-BR.srt", "pt"),
         (["a.part2.srt", "ab.srt", "a.txt"], "", None, ""),
+        (["a_en.srt"], "en", "a_en.srt", "en"),
+        (["a-en.srt"], "en", "a-en.srt", "en"),
+        (["a.English.srt"], "en", "a.English.srt", "en"),
+        (["a (Deutsch).srt"], "", "a (Deutsch).srt", "de"),
+        (["A.EN.SRT"], "en", "A.EN.SRT", "en"),
+        (["Subs/a.en.srt"], "en", "a.en.srt", "en"),
+        (["subs/a/2_English.srt", "subs/a/3_German.srt"], "de", "3_German.srt", "de"),
+        (["a.en.hi.srt", "a.de.srt"], "hi", "a.de.srt", "de"),
+        (["a.en.hi.srt", "a.en.vtt"], "en", "a.en.vtt", "en"),
+        (["a.hi.srt"], "hi", "a.hi.srt", "hi"),
+        (["a.zh-Hans.srt"], "zh", "a.zh-Hans.srt", "zh"),
+        (["a.mp4.en.srt"], "", "a.mp4.en.srt", "en"),
+        (["a.signs.srt", "a.en.commentary.srt", "a_English_forced.srt"], "", None, ""),
+        (["a-two.srt", "a the.srt"], "", None, ""),
     ],
 )
 def test_sidecar_subtitles_are_found_by_name(
     folder: Path, files: list[str], preferred: str, expected: str | None, language: str
 ) -> None:
     for name in files:
+        (folder / "episodes" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "episodes" / name).write_text("1")
     path = write(folder, GOOD)
     episode = load_library(path, language=preferred).shows[0].episodes[0]
     assert (episode.subtitles and episode.subtitles.name) == expected
     assert episode.path.name == "a.mp4"
     if episode.subtitles is not None:
-        assert parse_subtitle_language(episode.subtitles) == language
+        assert parse_subtitle_language(episode.subtitles, episode.path) == language
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_are_the_same_in_either_spelling(tmp_path: Path, forms: tuple[str, str]) -> None:
+    on_disk, in_library = (unicodedata.normalize(form, "Amélie") for form in forms)
+    (tmp_path / on_disk).mkdir()
+    for name in (f"{on_disk}.mp4", f"{in_library}.fr.srt", f"{on_disk}.yaml", f"{on_disk}.png"):
+        (tmp_path / on_disk / name).write_text("x")
+    text = (
+        "shows:\n  - id: a\n    title: A\n    style: cartoon\n"
+        "    characters: [{name: Tom, references: [X/X.png]}]\n    episodes: [{path: PATH}]\n"
+    ).replace("X", in_library)
+    for path in (f"{in_library}/{in_library}.mp4", f"{in_library}/{in_library[:2]}*.mp4"):
+        library = load_library(write(tmp_path, text.replace("PATH", path)))
+        (episode,) = library.shows[0].episodes
+        assert episode.path == tmp_path / on_disk / f"{on_disk}.mp4"
+        assert episode.subtitles == tmp_path / on_disk / f"{in_library}.fr.srt"
+        assert episode.script == tmp_path / on_disk / f"{on_disk}.yaml"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("Show [1080p]/*.mkv", ["e01.mkv", "e02.mkv", "e03 [x].mkv"]),
+        ("Show [1080p]/e0[13]*.mkv", ["e01.mkv", "e03 [x].mkv"]),
+        ("Show [1080p]/e0[12].mkv", ["e01.mkv", "e02.mkv"]),
+        ("Show [1080p]/e03 [x].mkv", ["e03 [x].mkv"]),
+        ("Show [1080p]/* [x].mkv", ["e03 [x].mkv"]),
+        ("**/e01.mkv", ["e01.mkv"]),
+        ("*/*", ["e01.mkv", "e02.mkv", "e03 [x].mkv"]),
+        ("Show/*.mkv", []),
+    ],
+)
+def test_brackets_in_patterns(tmp_path: Path, pattern: str, expected: list[str]) -> None:
+    (tmp_path / "Show [1080p]").mkdir()
+    for name in ("e01.mkv", "e02.mkv", "e03 [x].mkv", ".hidden.mkv", "e01.srt", "e01.yaml"):
+        (tmp_path / "Show [1080p]" / name).write_text("x")
+    assert [path.name for path in find_episode_files(tmp_path, Path(pattern))] == expected
+
+
+def test_scripts_and_boxes_are_found_as_subtitles_are(folder: Path) -> None:
+    for name in ("a.yaml", "a.boxes.yaml", "B.script.yml", "c.boxes.yaml"):
+        (folder / "episodes" / name).write_text("x")
+    (folder / "bean.yaml").write_text("x")
+    library = load_library(write(folder, GOOD.replace("subtitles: bean.srt", "script: tom.png")))
+    first, second = library.shows[0].episodes
+    assert (first.script, first.boxes) == (
+        folder / "episodes" / "a.yaml",
+        folder / "episodes" / "a.boxes.yaml",
+    )
+    assert (second.script, second.boxes) == (folder / "episodes" / "B.script.yml", None)
+    assert library.shows[1].episodes[0].script == folder / "tom.png", "declared files come first"
+
+
+def test_subtitles_of_a_video_with_a_longer_name_are_not_taken(folder: Path) -> None:
+    (folder / "episodes" / "a.en.mp4").write_text("another film")
+    (folder / "episodes" / "a.en.srt").write_text("1")
+    episodes = load_library(write(folder, GOOD)).shows[0].episodes
+    assert {e.path.name: e.subtitles and e.subtitles.name for e in episodes} == {
+        "a.mp4": None,
+        "a.en.mp4": "a.en.srt",
+        "b.mp4": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["No. 5", "Ed. X", "Who?", "Yahoo!", "A\tB", "A;"])
+def test_a_name_that_no_caption_can_hold_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(BadInput, match=r"library\.yaml, line 17.*caption|Character: "):
+        load_library(write(folder, GOOD.replace("name: Mr. Bean,", f'name: "{name}",')))
 
 
 def test_declared_subtitles_win_over_sidecars(folder: Path) -> None:

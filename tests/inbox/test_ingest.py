@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mimix_core.domain.library import find_episode_files, load_library
+from mimix_core.domain.episode_files import find_episode_files
+from mimix_core.domain.library import load_library
 from mimix_core.errors import BadInput
 from mimix_core.inbox import IngestOutcome, IngestResult, TransferMode, ingest, video_probe
 from mimix_core.inbox.atomic_copy import LOCK_FILE, PART_PREFIX

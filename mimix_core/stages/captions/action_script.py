@@ -56,7 +56,9 @@ class TimedContext(_TimeRange):
     text: ContextText
 
 
-class _ScriptFile(FrozenModel):
+class ActionScriptFile(FrozenModel):
+    """An action script: who does what when, and where it happens."""
+
     actions: tuple[TimedAction, ...] = ()
     context: tuple[TimedContext, ...] = ()
 
@@ -105,7 +107,7 @@ def load_action_script(
         return ScriptCaptioner((), (), style, min_overlap)
     document, lines = read_yaml_file(file.path)
     try:
-        script = _ScriptFile.model_validate(document)
+        script = ActionScriptFile.model_validate(document)
     except ValidationError as error:
         raise validation_error(file.path, error, lines) from error
     actions: list[TimedAction] = []

@@ -76,7 +76,7 @@ def find_caption_problems(caption: Caption, rules: CaptionRules) -> list[str]:
     if rules.dialogue is not None:
         problems += [
             f"{quote!r} is not in the clip's dialogue"
-            for quote in find_unsupported_quotes(texts, rules.dialogue)
+            for quote in find_unsupported_quotes(texts, rules.dialogue, rules.roster)
         ]
     if rules.english and not is_english(" ".join(texts), rules.roster):
         problems.append("it is not written in English")

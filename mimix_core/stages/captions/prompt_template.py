@@ -12,7 +12,7 @@ import jinja2
 
 from mimix_core.errors import BadInput
 
-DEFAULT_PROMPT_PATH = Path(__file__).parent / "prompts" / "caption-v1.md"
+DEFAULT_PROMPT_PATH = Path(__file__).parent / "prompts" / "caption-v2.md"
 
 PARTS = ("system", "show", "reference", "clip", "composite", "again")
 

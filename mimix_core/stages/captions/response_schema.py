@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mimix_core.domain.abbreviations import ends_with_abbreviation, remove_full_stop
 from mimix_core.domain.caption_grammar import Caption
 from mimix_core.domain.library import Style
 from mimix_core.vlm import strict_schema
@@ -94,4 +95,8 @@ def caption_from_response(response: CaptionResponse) -> tuple[Caption | None, li
 
 def _normalize_text(text: str) -> str:
     text = re.sub(r"\s+", " ", text).strip()
-    return text if text.endswith("..") else text.removesuffix(".").rstrip()
+    if text.endswith(".."):
+        return text
+    if ends_with_abbreviation(text):
+        return f"{text}."
+    return remove_full_stop(text).rstrip()

@@ -8,8 +8,15 @@ from itertools import groupby, zip_longest
 from pathlib import Path
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import BadCaption, Caption, parse_caption, render_caption
+from mimix_core.domain.caption_grammar import (
+    BadCaption,
+    Caption,
+    parse_caption,
+    render_caption,
+    resolve_aliases,
+)
 from mimix_core.domain.character_names import alias_map
+from mimix_core.domain.sidecar_index import SCRIPT_ENDINGS
 from mimix_core.engine import progress
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
@@ -49,9 +56,10 @@ def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageRep
     the unit in which the length was checked. Raises BadInput when the script or the prompt is not
     readable, the script names an unknown character, or the budget is spent.
     """
+    names = alias_map(inputs.roster, inputs.aliases)
     script = load_action_script(
         inputs.script,
-        names=alias_map(inputs.roster, inputs.aliases),
+        names=names,
         style=inputs.style,
         min_overlap=exact_seconds(settings.min_overlap_seconds),
     )
@@ -65,7 +73,7 @@ def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageRep
         if override is None:
             remaining.append(clip)
         else:
-            rows.append(_override_row(clip["clip_id"], override, rules))
+            rows.append(_override_row(clip["clip_id"], override, rules, names))
     if settings.backend == "script":
         for clip in remaining:
             rows.append(_script_row(clip, script, inputs, settings, rules))
@@ -122,13 +130,16 @@ def _notes(rows: Sequence[Row], inputs: CaptionInputs) -> dict[str, str | int | 
     return notes
 
 
-def _override_row(clip_id: str, text: str, rules: CaptionRules) -> Row:
-    """Return the row of a caption written by hand; an empty one leaves the clip out."""
+def _override_row(clip_id: str, text: str, rules: CaptionRules, names: Mapping[str, str]) -> Row:
+    """Return the row of a caption written by hand; an empty one leaves the clip out.
+
+    ``names``: the character of each casefolded name and alias.
+    """
     if not text:
         empty = caption_columns(clip_id, HAND, None, rules.style)
         return row_with_reason(Reason.LEFT_OUT_BY_HAND, "left out by hand", empty)
     try:
-        caption = parse_caption(text)
+        caption = resolve_aliases(parse_caption(text), names)
     except BadCaption as error:
         empty = caption_columns(clip_id, HAND, None, rules.style)
         return row_with_reason(Reason.CAPTION_CHECK_FAILED, str(error), empty)
@@ -151,7 +162,8 @@ def _script_row(
         detail = (
             f"no character acts for {settings.min_overlap_seconds} s of the clip"
             if inputs.script is not None
-            else "the episode has no script"
+            else "the episode has no script: library.yaml names none, and next to the video there "
+            f"is no file of its name with {', '.join(SCRIPT_ENDINGS)}"
         )
         return row_with_reason(Reason.NO_ACTION_IN_SCRIPT, detail, values)
     problems = find_caption_problems(caption, rules)
@@ -257,7 +269,7 @@ STAGE = Stage(
     phase=Phase.CURATION,
     upstream=("duplicates", "transcripts"),
     resources=frozenset({Resource.CPU, Resource.NETWORK}),
-    version=3,
+    version=4,
     inputs=CaptionInputs,
     settings=CaptionSettings,
     table=tables.CAPTIONS,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import av
 import pysubs2
 
-from mimix_core.domain.language_codes import normalize_language_code
+from mimix_core.domain.language_codes import find_language_name, normalize_language_code
 from mimix_core.engine import progress
 from mimix_core.media import open_container
-from mimix_core.stages.transcripts.dialogue import DialogueLine, clean_text, sort_lines
+from mimix_core.stages.transcripts.cues import build_cue, lines_from_cues
+from mimix_core.stages.transcripts.dialogue import DialogueLine
+from mimix_core.stages.transcripts.styled_events import StyledEvent, select_dialogue
 from mimix_core.stages.transcripts.subtitle_parser import UnreadableSubtitles
 
 _TEXT_CODECS = {"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"}
@@ -24,18 +28,59 @@ _ASS_FIELDS = 8
 _PACKETS_PER_REPORT = 500
 
 
+_STYLE, _EFFECT = 2, 7
+"""Fields of a dialogue line in FFmpeg's output, beside its text."""
+
+_PARTIAL_TITLE = re.compile(
+    r"\b(signs?|songs?|forced|foreign|karaoke|lyrics|titles only|schilder|forcés?|forzados?)\b",
+    re.IGNORECASE,
+)
+"""In the title of a stream that translates signs and songs only."""
+
+_FULL_TITLE = re.compile(
+    r"\b(full|dialogues?|complete|voll|vollständig|complets?)\b", re.IGNORECASE
+)
+
+_COMMENTARY_TITLE = re.compile(
+    r"\b(commentary|comments?|commentaires?|comentarios?|kommentare?|trivia|director)",
+    re.IGNORECASE,
+)
+
+_HEARING_IMPAIRED_TITLE = re.compile(r"\b(sdh|cc|hi|hearing.impaired)\b", re.IGNORECASE)
+
+_MIN_FULL_SHARE = Fraction(1, 2)
+"""A stream with less of the dialogue than this share of the fullest one is of signs only."""
+
+
 @dataclass(frozen=True)
 class EmbeddedSubtitles:
     """The lines of a file's best subtitle stream.
 
-    ``lines``: None when no stream is usable. ``image_streams`` and ``forced_streams``: numbers of
-    streams skipped because they hold images of text, or only signs and foreign words.
+    ``lines``: None when no stream is usable. ``image_streams``, ``forced_streams`` and
+    ``other_streams``: numbers of streams skipped because they hold images of text, only signs and
+    foreign words, or commentary. ``typesetting_events``: signs and songs in the stream that was
+    read.
     """
 
     lines: list[DialogueLine] | None
     language: str = ""
     image_streams: int = 0
     forced_streams: int = 0
+    other_streams: int = 0
+    typesetting_events: int = 0
+
+
+@dataclass(frozen=True)
+class _StreamText:
+    """What a stream says. ``characters``: of its dialogue."""
+
+    stream: Any
+    lines: list[DialogueLine]
+    typesetting_events: int
+
+    @property
+    def characters(self) -> int:
+        return sum(len(line.text) for line in self.lines)
 
 
 def read_embedded_subtitles(
@@ -44,60 +89,109 @@ def read_embedded_subtitles(
     """Read the lines of the best text stream.
 
     ``start``: zero of the returned times, in seconds of the container's clock. Streams in
-    ``preferred_language`` come first, then streams not made for the hearing impaired, then the
-    file's default stream, then the order in the file. Forced streams are not the dialogue: they
-    translate signs and foreign words only. Raises UnreadableVideo, UnreadableSubtitles.
+    ``preferred_language`` come first, then streams that hold the full dialogue, by their title and
+    by how much they say, then streams not made for the hearing impaired, then the file's default
+    stream, then the order in the file. Forced streams, signs and commentary are not the dialogue.
+    Raises UnreadableVideo, UnreadableSubtitles.
     """
     with open_container(path) as container:
         streams = list(container.streams.subtitles)
         text_streams = [s for s in streams if _codec_name(s) in _TEXT_CODECS]
-        usable = [s for s in text_streams if not _has_disposition(s, "forced")]
-        image_count = len(streams) - len(text_streams)
-        forced_count = len(text_streams) - len(usable)
+        not_forced = [s for s in text_streams if not _has_disposition(s, "forced")]
+        usable = [s for s in not_forced if not _is_other_than_dialogue(s)]
+        skipped = EmbeddedSubtitles(
+            lines=None,
+            image_streams=len(streams) - len(text_streams),
+            forced_streams=len(text_streams) - len(not_forced),
+            other_streams=len(not_forced) - len(usable),
+        )
         if not usable:
-            return EmbeddedSubtitles(None, image_streams=image_count, forced_streams=forced_count)
-        best = min(usable, key=lambda stream: _rank(stream, preferred_language))
-        lines = _read_lines(container, best, start)
-        language = normalize_language_code(best.language or "")
-        return EmbeddedSubtitles(lines, language, image_count, forced_count)
-
-
-def _rank(stream: Any, preferred_language: str) -> tuple[bool, bool, bool, int]:
-    """Return the sort key of a stream; the lowest is the best."""
-    language = normalize_language_code(stream.language or "")
-    return (
-        bool(preferred_language) and language != normalize_language_code(preferred_language),
-        _has_disposition(stream, "hearing_impaired"),
-        not _has_disposition(stream, "default"),
-        stream.index,
+            return skipped
+        texts = _read_streams(container, usable, start)
+    best = _best_stream(texts, normalize_language_code(preferred_language))
+    return replace(
+        skipped,
+        lines=best.lines,
+        language=_language(best.stream),
+        typesetting_events=best.typesetting_events,
     )
 
 
-def _read_lines(container: Any, stream: Any, start: Fraction) -> list[DialogueLine]:
-    lines = []
+def _is_other_than_dialogue(stream: Any) -> bool:
+    """Return whether a stream's title or dispositions say that it is signs, songs or commentary."""
+    title = str(stream.metadata.get("title", ""))
+    if any(_has_disposition(stream, name) for name in ("comment", "lyrics", "karaoke")):
+        return True
+    if _COMMENTARY_TITLE.search(title):
+        return True
+    return bool(_PARTIAL_TITLE.search(title)) and not _FULL_TITLE.search(title)
+
+
+def _best_stream(texts: Sequence[_StreamText], preferred: str) -> _StreamText:
+    """Return the best of the streams; one that says much less than the others is not complete."""
+    most_lines = max(len(text.lines) for text in texts)
+    most_characters: dict[str, int] = {}
+    for text in texts:
+        language = _language(text.stream)
+        most_characters[language] = max(most_characters.get(language, 0), text.characters)
+
+    def rank(text: _StreamText) -> tuple[bool, bool, bool, bool, int]:
+        language, stream = _language(text.stream), text.stream
+        return (
+            bool(preferred) and language != preferred,
+            len(text.lines) < _MIN_FULL_SHARE * most_lines
+            or text.characters < _MIN_FULL_SHARE * most_characters[language],
+            _has_disposition(stream, "hearing_impaired")
+            or bool(_HEARING_IMPAIRED_TITLE.search(str(stream.metadata.get("title", "")))),
+            not _has_disposition(stream, "default"),
+            stream.index,
+        )
+
+    return min(texts, key=rank)
+
+
+def _language(stream: Any) -> str:
+    """Return a stream's language, from its tag or else from its title (``English (Full)``)."""
+    return normalize_language_code(stream.language or "") or find_language_name(
+        str(stream.metadata.get("title", ""))
+    )
+
+
+def _read_streams(container: Any, streams: Sequence[Any], start: Fraction) -> list[_StreamText]:
+    """Read several streams in one pass over the file."""
+    events: dict[int, list[StyledEvent]] = {stream.index: [] for stream in streams}
     try:
-        for number, packet in enumerate(container.demux(stream)):
+        for number, packet in enumerate(container.demux(streams)):
             if number % _PACKETS_PER_REPORT == 0:
                 progress.report_progress(number, 0, "subtitle packets read")
             if packet.pts is None:
                 continue
             begin = packet.pts * Fraction(packet.time_base) - start
             end = begin + (packet.duration or 0) * Fraction(packet.time_base)
-            lines += [DialogueLine(begin, end, text) for text in _packet_texts(packet)]
+            events[packet.stream.index] += _packet_events(packet, begin, end)
     except (av.FFmpegError, UnicodeDecodeError) as error:
         raise UnreadableSubtitles(
             f"the subtitle stream cannot be read ({type(error).__name__})"
         ) from error
-    return sort_lines(lines)
-
-
-def _packet_texts(packet: Any) -> list[str]:
     texts = []
-    for rect in packet.decode():
-        event = pysubs2.SSAEvent(text=rect.ass.decode("utf-8").split(",", _ASS_FIELDS)[-1])
-        if not event.is_drawing:
-            texts.append(clean_text(event.plaintext))
+    for stream in streams:
+        found = events[stream.index]
+        spoken = select_dialogue(found)
+        cues = [
+            build_cue(event.start, event.end, pysubs2.SSAEvent(text=event.text).plaintext)
+            for event in spoken
+        ]
+        texts.append(_StreamText(stream, lines_from_cues(cues), len(found) - len(spoken)))
     return texts
+
+
+def _packet_events(packet: Any, begin: Fraction, end: Fraction) -> list[StyledEvent]:
+    events = []
+    for rect in packet.decode():
+        fields = rect.ass.decode("utf-8").split(",", _ASS_FIELDS)
+        if not pysubs2.SSAEvent(text=fields[-1]).is_drawing:
+            events.append(StyledEvent(begin, end, fields[-1], fields[_STYLE], fields[_EFFECT]))
+    return events
 
 
 def _codec_name(stream: Any) -> str:

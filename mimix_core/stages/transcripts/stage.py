@@ -99,7 +99,7 @@ STAGE = Stage(
     row_noun="clips",
     phase=Phase.CURATION,
     upstream=("duplicates",),
-    version=4,
+    version=5,
     inputs=TranscriptInputs,
     settings=TranscriptSettings,
     table=tables.TRANSCRIPTS,
@@ -121,8 +121,12 @@ def _from_sidecar(
     subtitles = read_subtitle_file(inputs.subtitles.path, settings.fallback_encoding)
     language = normalize_language_code(inputs.subtitles_language)
     notes: dict[str, str | int | float] = {"encoding": subtitles.encoding}
-    if subtitles.invalid_cues:
-        notes["unread_cues"] = subtitles.invalid_cues
+    counts = {
+        "unread_cues": subtitles.invalid_cues,
+        "undecodable_bytes": subtitles.replaced_bytes,
+        "signs_and_songs": subtitles.typesetting_events,
+    }
+    notes |= {name: n for name, n in counts.items() if n}
     return EpisodeTranscript(SIDECAR, language, subtitles.lines, notes)
 
 
@@ -138,6 +142,8 @@ def _from_stream(
     skipped = {
         "picture_subtitle_streams": subtitles.image_streams,
         "forced_subtitle_streams": subtitles.forced_streams,
+        "signs_or_commentary_streams": subtitles.other_streams,
+        "signs_and_songs": subtitles.typesetting_events,
     }
     notes: dict[str, str | int | float] = {name: n for name, n in skipped.items() if n}
     if subtitles.lines:

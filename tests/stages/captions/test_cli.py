@@ -66,7 +66,6 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "a.mp4", [Shot(24 * 12)], size=(160, 96))
     (folder / "library.yaml").write_text(LIBRARY)
     (folder / "a.yaml").write_text(SCRIPT)
-    (folder / "hand.jsonl").touch()
     (folder / "mimix.yaml").write_text(SETTINGS)
     curated(folder / "mimix.yaml")
     return folder
@@ -114,6 +113,40 @@ def test_an_edited_export_is_imported_into_the_table(project: Path, tmp_path: Pa
     assert after[lines[1]["clip_id"]] == before[lines[1]["clip_id"]]
 
 
+def test_a_second_import_needs_no_run_in_between(project: Path, tmp_path: Path) -> None:
+    call("export", project, tmp_path / "out", "--format", "txt")
+    one, two = sorted((tmp_path / "out").glob("*.txt"))
+    for path, action in ((one, "sleeps"), (two, "eats")):
+        text = path.read_text()
+        path.write_text(f"[Character: Tom], {action}. [scene-style:cartoon]")
+        result = call("import", project, tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        path.write_text(text)
+    after = captions(project)
+    assert "sleeps" in after[one.stem]["caption"] and "eats" in after[two.stem]["caption"]
+
+
+def test_an_alias_in_a_tag_is_read_as_the_character(project: Path, tmp_path: Path) -> None:
+    call("export", project, tmp_path / "out", "--format", "txt")
+    one, two = sorted((tmp_path / "out").glob("*.txt"))
+    one.write_text("[Character: The Mouse], eats. [scene-style:cartoon]")
+    result = call("import", project, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    with (project.parent / "hand.jsonl").open("a") as file:
+        caption = "[Character: the mouse], hides. [scene-style:cartoon]"
+        file.write(json.dumps({"clip_id": two.stem, "caption": caption}) + "\n")
+    after = captions(project)
+    assert after[one.stem]["caption"] == "[Character: Jerry], eats. [scene-style:cartoon]"
+    assert after[two.stem]["caption"] == "[Character: Jerry], hides. [scene-style:cartoon]"
+
+
+def test_a_folder_as_overrides_file_is_refused(project: Path, tmp_path: Path) -> None:
+    (project.parent / "hand.jsonl").mkdir()
+    result = call("export", project, tmp_path / "out")
+    assert result.exit_code == 2
+    assert "captions.overrides" in result.output and "is not a file" in result.output
+
+
 def test_edited_sidecars_are_imported(project: Path, tmp_path: Path) -> None:
     result = call("export", project, tmp_path / "out", "--format", "txt", "--copy")
     assert result.exit_code == 0, result.output
@@ -135,7 +168,7 @@ def test_a_caption_that_would_fail_is_not_imported(project: Path, tmp_path: Path
     assert result.exit_code == 2
     assert "no character here is named 'Spike'" in result.output
     assert "the style is realistic" in result.output
-    assert (project.parent / "hand.jsonl").read_text() == ""
+    assert not (project.parent / "hand.jsonl").exists()
 
 
 def test_variants_are_the_arms_of_table_2(project: Path, tmp_path: Path) -> None:

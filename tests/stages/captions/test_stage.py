@@ -84,7 +84,9 @@ def test_an_action_that_is_slightly_too_short_is_left_out(tmp_path: Path) -> Non
 
 def test_without_a_script_every_row_has_a_reason(tmp_path: Path) -> None:
     rows = captions(tmp_path, None, [clip("a"), clip("b")])
-    assert {row["detail"] for row in rows.values()} == {"the episode has no script"}
+    (detail,) = {row["detail"] for row in rows.values()}
+    assert detail.startswith("the episode has no script: ")
+    assert ".yaml" in detail and ".script.yaml" in detail, "it says what was looked for"
 
 
 def test_clips_that_are_not_ok_are_not_captioned(tmp_path: Path) -> None:

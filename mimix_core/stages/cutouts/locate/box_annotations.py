@@ -41,7 +41,9 @@ class BoxKeyframe(FrozenModel):
     box: Annotated[tuple[float, float, float, float], AfterValidator(_check_fractions)]
 
 
-class _BoxesFile(FrozenModel):
+class BoxesFile(FrozenModel):
+    """Annotated boxes of characters: keyframes, in any order."""
+
     boxes: tuple[BoxKeyframe, ...]
 
 
@@ -90,7 +92,7 @@ def load_box_annotations(file: FileRef | None, names: Mapping[str, str]) -> BoxA
         return BoxAnnotationLocator({}, has_file=False)
     document, lines = read_yaml_file(file.path)
     try:
-        annotations = _BoxesFile.model_validate(document)
+        annotations = BoxesFile.model_validate(document)
     except ValidationError as error:
         raise validation_error(file.path, error, lines) from error
     tracks: dict[str, list[BoxKeyframe]] = {}

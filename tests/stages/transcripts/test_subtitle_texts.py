@@ -1,0 +1,235 @@
+"""What subtitles say: their encoding, and each spoken line once, without signs and songs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from mimix_core.stages.transcripts.styled_events import StyledEvent, select_dialogue
+from mimix_core.stages.transcripts.subtitle_parser import (
+    SubtitleFile,
+    UnreadableSubtitles,
+    read_subtitle_file,
+)
+
+CHINESE = "你去哪里了？我们走吧。\n他说他不知道这件事。"
+TAIWANESE = "你去哪裡了？我們走吧。\n他說他不知道這件事。"
+JAPANESE = "どこに行ったの？\n行こう、遅れるよ！\n彼は何も知らないと言った。"
+KOREAN = "어디 갔었어? 가자.\n그는 아무것도 모른다고 말했어."
+RUSSIAN = "В чём дело? Куда ты пошёл?\nОн сказал, что ничего не знает."
+POLISH = "Gdzie byłeś? Chodźmy już.\nPowiedział, że nic nie wie.\nNie martw się, wkrótce wrócę."
+POLISH += "\nWidziałeś tego kota?\nSzybciej, spóźnimy się!"
+CZECH = (
+    "Kde jsi byl? Pojďme už.\nŘekl, že nic neví.\nNeboj se, brzy se vrátím.\nViděl jsi tu kočku?"
+)
+GREEK = "Πού ήσουν; Πάμε τώρα.\nΕίπε ότι δεν ξέρει τίποτα.\nΜην ανησυχείς."
+TURKISH = "Hiçbir şey bilmediğini söyledi.\nMerak etme, yakında döneceğim.\nO kediyi gördün mü?"
+TURKISH += "\nIşıkları söndür."
+ARABIC = "لا تقلق، سأعود قريبا.\nهل رأيت تلك القطة؟\nإنها تنتظرك في المطبخ.\nأسرع، سوف نتأخر!"
+HEBREW = "הוא אמר שהוא לא יודע כלום.\nאל תדאג, אני אחזור בקרוב."
+THAI = "คุณไปไหนมา ไปกันเถอะ\nเขาบอกว่าเขาไม่รู้อะไรเลย"
+GERMAN = "Keine Sorge, ich komme zurück.\nHast du die Katze gesehen? Süß!\nSie wartet in der Küche."
+ENGLISH = "Where is the “café”?\nIt’s late."
+
+
+def srt(*texts: str) -> str:
+    return "".join(
+        f"{n}\n00:00:{n:02},000 --> 00:00:{n:02},900\n{text}\n\n" for n, text in enumerate(texts, 1)
+    )
+
+
+def read(
+    folder: Path, content: str | bytes, suffix: str = ".srt", encoding: str = ""
+) -> SubtitleFile:
+    path = folder / f"words{suffix}"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_subtitle_file(path, encoding)
+
+
+def spoken(found: SubtitleFile) -> list[tuple[float, float, str]]:
+    return [(float(line.start), float(line.end), line.text) for line in found.lines]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (CHINESE, "gbk"),
+        (TAIWANESE, "big5"),
+        (JAPANESE, "shift_jis"),
+        (JAPANESE, "euc_jp"),
+        (JAPANESE, "iso2022_jp"),
+        (KOREAN, "cp949"),
+        (RUSSIAN, "cp1251"),
+        (RUSSIAN, "koi8-r"),
+        (RUSSIAN, "cp866"),
+        (POLISH, "cp1250"),
+        (POLISH, "iso8859-2"),
+        (CZECH, "cp1250"),
+        (CZECH, "iso8859-2"),
+        (GREEK, "cp1253"),
+        (GREEK, "iso8859-7"),
+        (TURKISH, "cp1254"),
+        (TURKISH, "iso8859-9"),
+        (ARABIC, "cp1256"),
+        (HEBREW, "cp1255"),
+        (THAI, "cp874"),
+        (GERMAN, "cp1252"),
+        (ENGLISH, "cp1252"),
+        (CHINESE, "utf-16-le"),
+        (ENGLISH, "utf-16-be"),
+        (CHINESE, "utf-16"),
+        (RUSSIAN, "utf-32"),
+    ],
+)
+def test_the_encoding_is_detected(tmp_path: Path, text: str, encoding: str) -> None:
+    lines = text.split("\n")
+    found = read(tmp_path, srt(*lines, "Okay.").encode(encoding))
+    assert [line.text for line in found.lines] == [*lines, "Okay."]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"), [(POLISH, "mac_latin2"), (RUSSIAN, "mac_cyrillic"), (POLISH, "cp852")]
+)
+def test_an_uncertain_encoding_fails_with_the_guesses(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    lines = text.split("\n")
+    with pytest.raises(UnreadableSubtitles, match=r"not certain: \S+ \(\d+%\), \S+ \(\d+%\)"):
+        read(tmp_path, srt(*lines).encode(encoding))
+    found = read(tmp_path, srt(*lines).encode(encoding), encoding=encoding)
+    assert [line.text for line in found.lines] == lines
+
+
+def test_one_bad_byte_does_not_make_utf8_another_encoding(tmp_path: Path) -> None:
+    content = srt("A café, señor.", "Good.", "naïve X").encode().replace(b"X", b"\xff")
+    found = read(tmp_path, content)
+    assert [line.text for line in found.lines] == ["A café, señor.", "Good.", "naïve \ufffd"]
+    assert (found.encoding, found.replaced_bytes) == ("utf-8", 1)
+
+
+def test_lines_that_are_numbers_are_kept(tmp_path: Path) -> None:
+    numbered = srt("What year?\n1984", "42", "How much?\n500").rstrip("\n")
+    expected = ["What year? 1984", "42", "How much? 500"]
+    assert [line.text for line in read(tmp_path, numbered).lines] == expected
+    doubled = numbered.replace("\n", "\n\n")
+    assert [line.text for line in read(tmp_path, doubled).lines] == expected
+    unnumbered = "\n".join(line for line in numbered.split("\n") if line not in ("1", "2", "3"))
+    assert [line.text for line in read(tmp_path, unnumbered).lines] == expected
+    truncated = srt("One.", "Two.") + "3\n"
+    assert [line.text for line in read(tmp_path, truncated).lines] == ["One.", "Two."]
+
+
+@pytest.mark.parametrize(("suffix", "mark"), [(".srt", ","), (".vtt", ".")])
+def test_hours_have_any_number_of_digits(tmp_path: Path, suffix: str, mark: str) -> None:
+    head = "WEBVTT\n\n" if suffix == ".vtt" else ""
+    late = f"{head}1\n00:00:01{mark}000 --> 00:00:02{mark}000\nNow.\n\n"
+    late += f"2\n100:00:03{mark}000 --> 1000:00:04{mark}500\nLate.\n"
+    assert spoken(read(tmp_path, late, suffix)) == [(1, 2, "Now."), (360_003, 3_600_004.5, "Late.")]
+
+
+def test_comments_and_identifiers_of_webvtt_are_not_said(tmp_path: Path) -> None:
+    text = "WEBVTT\n\nNOTE not said\nnor this\n\nintro\n00:01.000 --> 00:02.000\n<v Bob>One.\n\n"
+    text += "NOTE nor that\n\nlast\n00:03.000 --> 00:04.000\nTwo.\n\nNOTE end\n"
+    assert spoken(read(tmp_path, text, ".vtt")) == [(1, 2, "One."), (3, 4, "Two.")]
+
+
+ROLLING = [
+    ("00.160", "03.429", " \none<00:00:00.960><c> two</c><00:00:01.520><c> three</c>"),
+    ("03.429", "03.439", "one two three\n "),
+    ("03.439", "05.749", "one two three\nfour<00:00:03.760><c> five</c>"),
+    ("05.749", "05.759", "four five\n "),
+    ("05.759", "07.000", "four five\nsix"),
+]
+SPOKEN = [(0.16, 3.439, "one two three"), (3.439, 5.759, "four five"), (5.759, 7, "six")]
+
+
+def test_rolling_captions_are_spoken_once(tmp_path: Path) -> None:
+    text = "WEBVTT\nKind: captions\n\n" + "".join(
+        f"00:00:{start} --> 00:00:{end} align:start position:0%\n{text}\n\n"
+        for start, end, text in ROLLING
+    )
+    assert spoken(read(tmp_path, text, ".vtt")) == SPOKEN
+    # As yt-dlp converts it.
+    plain = "".join(
+        f"{n}\n00:00:{start.replace('.', ',')} --> 00:00:{end.replace('.', ',')}\n"
+        + text.replace("<00:00:00.960><c>", "")
+        .replace("<00:00:01.520><c>", "")
+        .replace("<00:00:03.760><c>", "")
+        .replace("</c>", "")
+        + "\n\n"
+        for n, (start, end, text) in enumerate(ROLLING, 1)
+    )
+    assert spoken(read(tmp_path, plain)) == SPOKEN
+
+
+def test_captions_that_grow_or_roll_by_three_lines_are_spoken_once(tmp_path: Path) -> None:
+    def contiguous(*texts: str) -> str:
+        return "".join(
+            f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{text}\n\n"
+            for n, text in enumerate(texts, 1)
+        )
+
+    growing = contiguous("a", "a b", "a b c", "a b c d")
+    assert spoken(read(tmp_path, growing)) == [(1, 5, "a b c d")]
+    rolling = contiguous("a", "a\nb", "a\nb\nc", "b\nc\nd")
+    assert [line.text for line in read(tmp_path, rolling).lines] == ["a", "b", "c", "d"]
+    marked = contiguous("<u>Hello</u> world", "Hello <u>world</u>")
+    assert spoken(read(tmp_path, marked)) == [(1, 3, "Hello world")]
+
+
+def test_words_that_are_said_again_remain(tmp_path: Path) -> None:
+    again = srt("No!", "No!\nPlease.", "Please.\nNo!", "No!")
+    texts = [line.text for line in read(tmp_path, again).lines]
+    assert texts == ["No!", "No! Please.", "Please. No!", "No!"]
+
+
+ASS_HEAD = (
+    "[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\n\n[Events]\n"
+    "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+)
+
+
+def test_signs_and_songs_are_not_dialogue(tmp_path: Path) -> None:
+    said = ["Where did he go?", "Into the saloon!", "{\\an8}{\\i1}Over here."]
+    events = [
+        f"0,0:00:0{n}.00,0:00:0{n}.90,Default,,0,0,0,,{text}" for n, text in enumerate(said, 1)
+    ]
+    events += [
+        f"5,0:00:01.{n:02},0:00:01.{n + 4:02},{style},,0,0,0,,{{\\pos({n},9)}}SALOON"
+        for n in range(0, 96, 4)
+        for style in ("Signs", "Default")
+    ]
+    events += [
+        f"1,0:00:03.{n}0,0:00:03.{n}9,{style},,0,0,0,{effect},{text}"
+        for n in range(9)
+        for style, effect, text in (
+            ("OP Romaji", "fx", "{\\pos(1,1)}ko"),
+            ("Default", "Karaoke", "no"),
+            ("ED", "", "yo"),
+            ("Song_lyrics", "", "la la"),
+            ("Default", "", "{\\k20}la{\\k30}la"),
+        )
+    ]
+    found = read(tmp_path, ASS_HEAD + "".join(f"Dialogue: {e}\n" for e in events), ".ass")
+    assert [line.text for line in found.lines] == [*said[:2], "Over here."]
+    assert found.typesetting_events == len(events) - 3
+
+
+def styled(text: str, style: str = "Default", seconds: str = "2", effect: str = "") -> StyledEvent:
+    return StyledEvent(Fraction(1), Fraction(1) + Fraction(seconds), text, style, effect)
+
+
+def test_captions_of_a_broadcast_are_dialogue_although_all_are_placed() -> None:
+    placed = [styled(f"{{\\pos({n},400)}}line {n}") for n in range(9)]
+    assert select_dialogue(placed) == placed
+    moving = [styled(f"{{\\pos({n},400)}}SALOON", seconds="0.04") for n in range(48)]
+    assert select_dialogue(moving) == []
+
+
+def test_a_speaker_named_ed_is_heard() -> None:
+    assert (
+        len(select_dialogue([styled("Hello.", "Ed"), styled("Hm.", "Signora"), styled("x", "ED2")]))
+        == 2
+    )
