@@ -68,6 +68,7 @@ def clip(name: str, *, start: int = 0, **values: Any) -> Row:
         "audio_file": "",
         "audio_sha256": "",
         "lost_audio_ms": 0,
+        "text_remains": "",
         "fingerprint": b"",
     }
     return tables.ok(**row | values)

@@ -94,6 +94,17 @@ def parse_fingerprints(fingerprints: Sequence[bytes]) -> NDArray[np.uint8]:
     return joined.reshape(-1, length)[:, 1:].reshape(-1, count, THUMBNAIL_VALUES)
 
 
+def mirror_thumbnails(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the thumbnails [..., THUMBNAIL_VALUES] of the same clips, mirrored left to right."""
+    edges = (LUMA * LUMA, LUMA * LUMA + CHROMA * CHROMA)
+    planes = np.split(thumbnails, edges, axis=-1)
+    mirrored = [
+        plane.reshape(*plane.shape[:-1], side, side)[..., ::-1].reshape(plane.shape)
+        for plane, side in zip(planes, (LUMA, CHROMA, CHROMA), strict=True)
+    ]
+    return np.concatenate(mirrored, axis=-1)
+
+
 def normalize_thumbnails(thumbnails: NDArray[np.uint8]) -> NDArray[np.int8]:
     """Remove brightness and contrast: integer vectors [..., THUMBNAIL_VALUES] of length up to 127.
 

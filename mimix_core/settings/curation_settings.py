@@ -88,7 +88,7 @@ class SceneSettings(FrozenModel):
 
 
 class OverlaySettings(FrozenModel):
-    """Crop subtitles at the bottom and reject scenes with credits (paper, section 3.3)."""
+    """Crop subtitles at the bottom, logos and borders; reject credits (paper, section 3.3)."""
 
     backend: Literal["rapidocr", "none"] = Field(
         "rapidocr",
@@ -118,7 +118,22 @@ class OverlaySettings(FrozenModel):
         0.25,
         ge=0,
         lt=1,
-        description="Reject scenes whose crop removes a larger share of the frame height.",
+        description="Reject scenes whose crop removes a larger share of the frame height, or of "
+        "its width to crop text at the sides.",
+    )
+    remaining_text: Literal["reject", "crop", "keep"] = Field(
+        "crop",
+        description="What happens to text outside of the bottom band. crop: text that recurs over "
+        "the episode (logos, watermarks, lines at the top or the sides) is cropped within "
+        "max_height_loss, or else its scenes are rejected; other text is kept up to "
+        "max_text_share. reject: every scene with text is rejected. keep: all is kept.",
+    )
+    max_text_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Reject scenes with text on a larger share of the cropped image, as the mean "
+        "of the sampled frames; not with remaining_text keep.",
     )
     margin: float = Field(
         0.01, ge=0, description="Share of the frame height that is cropped above the text."
@@ -149,6 +164,18 @@ class ClipSettings(FrozenModel):
     height: int = Field(480, gt=0, multiple_of=16, description="Height of clips in pixels.")
     fit: Literal["crop", "pad"] = Field(
         "crop", description="How the aspect ratio is matched: crop the frame, or pad it."
+    )
+    min_source_width: int = Field(
+        240,
+        ge=0,
+        description="Reject scenes of which fewer pixels in width remain after cropping, if clips "
+        "are wider; 0 disables the check.",
+    )
+    min_source_height: int = Field(
+        136,
+        ge=0,
+        description="Reject scenes of which fewer pixels in height remain after cropping, if clips "
+        "are higher; 0 disables the check.",
     )
     stride_seconds: Decimal | None = Field(
         None,
@@ -227,6 +254,9 @@ class DuplicateSettings(FrozenModel):
     )
     within_episode: bool = Field(
         False, description="Also compare clips of the same episode that do not overlap."
+    )
+    mirrored: bool = Field(
+        True, description="Also find footage that is mirrored left to right in the other clip."
     )
 
 

@@ -99,11 +99,15 @@ class OverlayRow(BaseRow):
     crop_y: int
     crop_width: int
     crop_height: int
+    # Text that the crop leaves in the image, in the same form, and in words: where, how much of the
+    # image it covers, and in how many sampled frames. Empty: none was found.
+    remaining_boxes: list[TextBox]
+    text_remains: str
     # A sampled frame of the scene for the report, relative to the table; empty for most scenes.
     frame_file: str
 
 
-OVERLAYS = table("overlays", 2, OverlayRow, id="scene_id", parent="scene_id")
+OVERLAYS = table("overlays", 3, OverlayRow, id="scene_id", parent="scene_id")
 
 
 class ClipRow(BaseRow):
@@ -138,6 +142,8 @@ class ClipRow(BaseRow):
     black_share: float
     frozen_share: float
     repeat_share: float
+    # Text that remains in the image: that of the scene, see OVERLAYS.
+    text_remains: str
     file: str
     sha256: str
     # The audio of exactly g_0 .. g_0 + frames/16 s; empty if the source has none.
@@ -149,7 +155,7 @@ class ClipRow(BaseRow):
     fingerprint: bytes
 
 
-CLIPS = table("clips", 3, ClipRow, id="clip_id", parent="scene_id")
+CLIPS = table("clips", 4, ClipRow, id="clip_id", parent="scene_id")
 
 
 class DuplicateRow(BaseRow):

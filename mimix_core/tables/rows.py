@@ -49,6 +49,8 @@ class Reason(StrEnum):
     SCENE_FROZEN = "scene_frozen"
     SCENE_CREDITS = "scene_credits"
     CROP_TOO_DEEP = "crop_too_deep"
+    TEXT_REMAINS = "text_remains"
+    SOURCE_TOO_SMALL = "source_too_small"
     DETECTOR_FAILED = "detector_failed"
     CLIP_BLACK = "clip_black"
     CLIP_FROZEN = "clip_frozen"

@@ -73,6 +73,7 @@ class ClipPlan:
     source_pts: Sequence[int]
     measurements: dict[str, float]
     rejection: tuple[Reason, str] | None
+    text_remains: str = ""
 
     @property
     def clip_id(self) -> str:
@@ -82,7 +83,7 @@ class ClipPlan:
         """Return the columns of this clip before its file is written."""
         crop = self.crop_resize.crop
         return (
-            base_columns(self.scene, self.start)
+            base_columns(self.scene, self.start, self.text_remains)
             | self.measurements
             | {
                 "clip_id": self.clip_id,
@@ -96,10 +97,15 @@ class ClipPlan:
 
 
 def plan_clips(
-    scene: SceneRow, crop_resize: CropResize, frames: FrameIndex, settings: ClipSettings
+    scene: SceneRow,
+    crop_resize: CropResize,
+    frames: FrameIndex,
+    settings: ClipSettings,
+    text_remains: str = "",
 ) -> list[ClipPlan]:
     """Plan all clips of a scene, in order; of clips with the same first source frame, only one.
 
+    ``text_remains``: see ``tables.OVERLAYS``.
     Raises ValueError when ``frames`` belong to other footage.
     """
     time_base = Fraction(scene["time_base_num"], scene["time_base_den"])
@@ -129,12 +135,21 @@ def plan_clips(
         measurements = _measure(frames, frame_numbers)
         rejection = _check_filters(measurements, settings)
         plans.append(
-            ClipPlan(scene, crop_resize, start, frame_numbers, source_pts, measurements, rejection)
+            ClipPlan(
+                scene,
+                crop_resize,
+                start,
+                frame_numbers,
+                source_pts,
+                measurements,
+                rejection,
+                text_remains,
+            )
         )
     return plans
 
 
-def base_columns(scene: SceneRow, start: Fraction | None = None) -> Row:
+def base_columns(scene: SceneRow, start: Fraction | None = None, text_remains: str = "") -> Row:
     """Return the columns of a scene without a clip; ``start``: seconds."""
     if start is None:
         start = scene["start_pts"] * Fraction(scene["time_base_num"], scene["time_base_den"])
@@ -166,6 +181,7 @@ def base_columns(scene: SceneRow, start: Fraction | None = None) -> Row:
         "frames": 0,
         "rate_num": CLIP_RATE.numerator,
         "rate_den": CLIP_RATE.denominator,
+        "text_remains": text_remains,
         "file": "",
         "sha256": "",
         "audio_file": "",

@@ -20,7 +20,7 @@ from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import StageFailed
-from mimix_core.media import Rect, ScanType, plan_crop_resize
+from mimix_core.media import CropResize, Rect, ScanType, plan_crop_resize
 from mimix_core.settings import ClipSettings, exact_seconds
 from mimix_core.stages.clips.encode_clips import EpisodeSource, encode_clips
 from mimix_core.stages.clips.planning import (
@@ -69,7 +69,14 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
             rows.append(_rejected_scene_row(scene, overlay))
             rows_in += 1
             continue
-        planned = _plan_scene(scene, overlay, frames, settings)
+        crop_resize = _plan_crop(overlay, settings)
+        too_small = _check_source_size(crop_resize.crop, settings)
+        if too_small is not None:
+            columns = base_columns(scene, text_remains=overlay["text_remains"])
+            rows.append(tables.rejected(Reason.SOURCE_TOO_SMALL, too_small, **columns))
+            rows_in += 1
+            continue
+        planned = _plan_scene(scene, overlay, crop_resize, frames, settings)
         if not planned:
             rows.append(_too_short_row(scene, settings))
         plans += planned
@@ -106,7 +113,7 @@ STAGE = Stage(
     row_noun="clips, and shots without one",
     phase=Phase.CURATION,
     upstream=("scenes", "overlays"),
-    version=4,
+    version=5,
     inputs=ClipInputs,
     settings=ClipSettings,
     table=tables.CLIPS,
@@ -115,13 +122,33 @@ STAGE = Stage(
 )
 
 
-def _plan_scene(
-    scene: SceneRow, overlay: OverlayRow, frames: FrameIndex, settings: ClipSettings
-) -> list[ClipPlan]:
+def _plan_crop(overlay: OverlayRow, settings: ClipSettings) -> CropResize:
     area = Rect(overlay["crop_x"], overlay["crop_y"], overlay["crop_width"], overlay["crop_height"])
-    crop_resize = plan_crop_resize(area, settings.width, settings.height, settings.fit)
+    return plan_crop_resize(area, settings.width, settings.height, settings.fit)
+
+
+def _check_source_size(crop: Rect, settings: ClipSettings) -> str | None:
+    """Return why a source area is too small to be enlarged to a clip."""
+    min_width = min(settings.min_source_width, settings.width)
+    min_height = min(settings.min_source_height, settings.height)
+    if crop.width >= min_width and crop.height >= min_height:
+        return None
+    return (
+        f"{crop.width}x{crop.height} pixels of the source would be enlarged to "
+        f"{settings.width}x{settings.height}; at least {min_width}x{min_height} "
+        "are required (clips.min_source_width, min_source_height)"
+    )
+
+
+def _plan_scene(
+    scene: SceneRow,
+    overlay: OverlayRow,
+    crop_resize: CropResize,
+    frames: FrameIndex,
+    settings: ClipSettings,
+) -> list[ClipPlan]:
     try:
-        return plan_clips(scene, crop_resize, frames, settings)
+        return plan_clips(scene, crop_resize, frames, settings, overlay["text_remains"])
     except ValueError as error:
         raise StageFailed(
             f"the scenes table and its frames file do not belong together: {error}"
@@ -140,7 +167,8 @@ def _too_short_row(scene: SceneRow, settings: ClipSettings) -> Row:
 def _rejected_scene_row(scene: SceneRow, overlay: OverlayRow) -> Row:
     """Build the row of a scene without a usable rectangle."""
     reason, detail = overlay["reason"], overlay["detail"]
+    columns = base_columns(scene, text_remains=overlay["text_remains"])
     if overlay["status"] == Status.REJECTED and reason is not None and detail is not None:
-        return tables.rejected(Reason(reason), detail, **base_columns(scene))
+        return tables.rejected(Reason(reason), detail, **columns)
     detail = f"overlays: {reason}: {detail}"
-    return tables.failed(Reason.UPSTREAM_FAILED, detail, **base_columns(scene))
+    return tables.failed(Reason.UPSTREAM_FAILED, detail, **columns)

@@ -70,11 +70,13 @@ class DuplicateMatch:
     """The most similar earlier clip that passed. ``index``: its position in the clips.
 
     ``motion``: correlation of the common motion. ``shift``: thumbnails by which it starts later.
+    ``mirrored``: whether it is the mirror image.
     """
 
     index: int
     motion: float
     shift: int
+    mirrored: bool
 
 
 def run(inputs: DuplicateInputs, settings: DuplicateSettings, out: Path) -> StageReport:
@@ -95,7 +97,8 @@ def run(inputs: DuplicateInputs, settings: DuplicateSettings, out: Path) -> Stag
         original = clips.ids[match.index]
         seconds = float(match.shift * fingerprint.THUMBNAIL_INTERVAL)
         detail = (
-            f"the footage of {original}, {seconds:+.2f} s; {match.motion:.2f} of the motion common"
+            f"the footage of {original}{', mirrored' if match.mirrored else ''}, {seconds:+.2f} s; "
+            f"{match.motion:.2f} of the motion common"
         )
         verdicts[name] = tables.rejected(
             Reason.NEAR_DUPLICATE, detail, **values, twin_clip_id=original, similarity=similarity
@@ -117,7 +120,7 @@ STAGE = Stage(
     row_noun="clips",
     phase=Phase.CURATION,
     upstream=("clips",),
-    version=1,
+    version=2,
     inputs=DuplicateInputs,
     settings=DuplicateSettings,
     table=tables.DUPLICATES,
@@ -226,12 +229,18 @@ def find_duplicates(
     unique = np.ones(total, bool)
     matches: dict[int, DuplicateMatch] = {}
     vectors = fingerprint.build_search_vectors(clips.thumbs)
+    orientations = (False, True) if settings.mirrored else (False,)
     for start in range(0, total, _LATER_BLOCK):
         later = np.arange(start, min(start + _LATER_BLOCK, total))
         candidates: dict[int, list[DuplicateMatch]] = {}
-        for pairs in _search_pairs(vectors, later, unique, clips, settings):
-            for index, match in _compare_pairs(clips, pairs, settings):
-                candidates.setdefault(index, []).append(match)
+        for mirrored in orientations:
+            thumbs = clips.thumbs[later]
+            if mirrored:
+                thumbs = fingerprint.mirror_thumbnails(thumbs)
+            queries = fingerprint.build_search_vectors(thumbs)
+            for pairs in _search_pairs(vectors, queries, later, unique, clips, settings):
+                for index, match in _compare_pairs(clips, pairs, settings, mirrored):
+                    candidates.setdefault(index, []).append(match)
         # In order: a clip that is rejected here no longer matches any later one.
         for index in sorted(candidates):
             remaining = [match for match in candidates[index] if unique[match.index]]
@@ -245,6 +254,7 @@ def find_duplicates(
 
 def _search_pairs(
     vectors: NDArray[np.int8],
+    queries: NDArray[np.int8],
     later: NDArray[np.int64],
     unique: NDArray[np.bool_],
     clips: FingerprintedClips,
@@ -254,12 +264,12 @@ def _search_pairs(
     min_product = fingerprint.MIN_SEARCH_PRODUCT * fingerprint.SEARCH_VECTOR_LENGTH**2
     positions, width = vectors.shape[1:]
     query_positions = fingerprint.query_positions(positions)
-    queries = vectors[later][:, query_positions].reshape(-1, width).astype(np.float32)
+    query_rows = queries[:, query_positions].reshape(-1, width).astype(np.float32)
     unique_indices = np.flatnonzero(unique[: later[-1] + 1])
     for start in range(0, len(unique_indices), _EARLIER_BLOCK):
         earlier = unique_indices[start : start + _EARLIER_BLOCK]
         searched = vectors[earlier].reshape(-1, width).astype(np.float32)
-        hits = np.flatnonzero(queries @ searched.T >= min_product)
+        hits = np.flatnonzero(query_rows @ searched.T >= min_product)
         rows, columns = np.divmod(hits, len(searched))
         codes = np.unique((rows // len(query_positions)) * len(earlier) + columns // positions)
         pairs = np.stack([later[codes // len(earlier)], earlier[codes % len(earlier)]], axis=1)
@@ -279,22 +289,28 @@ def _comparable(
 
 
 def _compare_pairs(
-    clips: FingerprintedClips, pairs: NDArray[np.int64], settings: DuplicateSettings
+    clips: FingerprintedClips,
+    pairs: NDArray[np.int64],
+    settings: DuplicateSettings,
+    mirrored: bool,
 ) -> Iterator[tuple[int, DuplicateMatch]]:
-    """Yield each later clip that has motion in common with an earlier one, with the match."""
+    """Yield each later clip, or its mirror image, that has motion in common with an earlier one."""
     overlap = fingerprint.min_overlap_thumbnails(
         exact_seconds(settings.min_overlap_seconds), clips.thumbs.shape[1]
     )
     for start in range(0, len(pairs), _PAIR_BLOCK):
         later, earlier = pairs[start : start + _PAIR_BLOCK].T
+        first = clips.thumbs[later]
         comparison = fingerprint.compare_clips(
-            clips.thumbs[later],
+            fingerprint.mirror_thumbnails(first) if mirrored else first,
             clips.thumbs[earlier],
             overlap=overlap,
             min_similarity=settings.min_frame_similarity,
         )
         motion, shift = comparison.motion_correlation, comparison.shift
         for index in np.flatnonzero(motion > 0):
-            match = DuplicateMatch(int(earlier[index]), float(motion[index]), int(shift[index]))
+            match = DuplicateMatch(
+                int(earlier[index]), float(motion[index]), int(shift[index]), mirrored
+            )
             yield int(later[index]), match
         progress.report_progress(start, len(pairs), "candidate pairs compared")

@@ -53,7 +53,7 @@ class SampledFrame:
 
     ``scene``: index of its scene. ``part``: index of its part of the episode, see
     ``EPISODE_PARTS``. ``lines``: all lines of text in it. ``edges``: of its lit area, see
-    ``letterbox_detection``.
+    ``letterbox_detection``. ``other_boxes``: text boxes that have not the shape of a line.
     """
 
     scene: int
@@ -61,6 +61,7 @@ class SampledFrame:
     pts: int
     lines: tuple[PixelBox, ...]
     edges: ContentEdges | None
+    other_boxes: tuple[PixelBox, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """Stage ``overlays``: compute the crop rectangle of each usable scene, or why it has none.
 
-One rectangle per episode: the evidence of all sampled frames about the bottom band and black
-borders is combined and applies to every scene. Credits reject their scene.
+The evidence of all sampled frames about the bottom band and black borders is combined and applies
+to every scene; a scene has a rectangle of its own where the borders change, and where text outside
+of the bottom band is cropped. Credits reject their scene.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
 from pathlib import Path
 from typing import Annotated
 
@@ -34,20 +34,22 @@ from mimix_core.stages.overlays.frame_sampling import (
 from mimix_core.stages.overlays.letterbox_detection import (
     detect_content_edges,
     estimate_content_rect,
+    estimate_scene_rects,
 )
 from mimix_core.stages.overlays.persistent_text import (
     EPISODE_PARTS,
     SampledFrame,
-    crop_above_text,
     find_overlay_free_scenes,
     find_overlay_text,
 )
+from mimix_core.stages.overlays.remaining_text import find_recurring_text
+from mimix_core.stages.overlays.scene_crop import choose_scene_crop
 from mimix_core.stages.overlays.text_detection import (
     PixelBox,
     TextDetectionError,
     TextDetector,
     detect_no_text,
-    detect_text_lines,
+    detect_text,
     detect_text_rapidocr,
 )
 from mimix_core.tables import Reason, Row, SceneRow
@@ -118,7 +120,7 @@ STAGE = Stage(
     row_noun="shots",
     phase=Phase.CURATION,
     upstream=("scenes",),
-    version=3,
+    version=4,
     inputs=OverlayInputs,
     settings=OverlaySettings,
     table=tables.OVERLAYS,
@@ -154,10 +156,10 @@ def _sample_episode(
                 errors[target.scene] = frame
                 continue
             image = to_display_rgb(frame, video.info)
-            lines = detect_text_lines(image, detect, frame.pts)
+            lines, others = detect_text(image, detect, frame.pts)
             part = (frame.pts - start) * EPISODE_PARTS // (end - start)
             edges = detect_content_edges(image, lines)
-            samples.append(SampledFrame(target.scene, part, frame.pts, lines, edges))
+            samples.append(SampledFrame(target.scene, part, frame.pts, lines, edges, others))
             progress.report_progress(done, len(targets), "frames sampled")
     if not samples:
         raise next(iter(errors.values()), UnreadableVideo("not one frame could be sampled"))
@@ -176,45 +178,54 @@ def _build_rows(
     overlays = find_overlay_text(samples, width, height, settings)
     credits_evidence = detect_credits(scenes, samples, overlays, height, settings)
     content = estimate_content_rect(width, height, [sample.edges for sample in samples])
-    episode_crop = crop_above_text(
-        content, [box for boxes in overlays for box in boxes], ceil(settings.margin * height)
+    by_scene: dict[int, list[int]] = {}
+    for number, sample in enumerate(samples):
+        by_scene.setdefault(sample.scene, []).append(number)
+    scene_rects = estimate_scene_rects(
+        width,
+        height,
+        content,
+        {scene: [samples[n].edges for n in numbers] for scene, numbers in by_scene.items()},
     )
+    subtitles = [box for boxes in overlays for box in boxes]
     overlay_free = find_overlay_free_scenes(samples, overlays)
-    sampled_scenes = {sample.scene for sample in samples}
+    recurring = find_recurring_text(samples, overlays, width, height, settings)
     rows = []
     for index, (scene, empty) in enumerate(zip(scenes, empty_rows, strict=True)):
-        crop = content if index in overlay_free else episode_crop
-        scene_samples = [
-            (sample, boxes)
-            for sample, boxes in zip(samples, overlays, strict=True)
-            if sample.scene == index
-        ]
+        area = scene_rects.get(index, content)
+        cropped_boxes = [] if index in overlay_free else subtitles
+        numbers = by_scene.get(index, [])
+        crop = choose_scene_crop(
+            area,
+            cropped_boxes,
+            [(samples[n], overlays[n], recurring.fixed[n], recurring.moving[n]) for n in numbers],
+            recurring.everywhere,
+            height,
+            settings,
+        )
         values = empty | {
             "width": width,
             "height": height,
-            "sampled_pts": [sample.pts for sample, _ in scene_samples],
-            "boxes": [
-                {"pts": sample.pts, "box": list(box)}
-                for sample, boxes in scene_samples
-                for box in boxes
-            ],
-            **_crop_columns(crop),
+            "sampled_pts": [samples[n].pts for n in numbers],
+            "boxes": _box_column((samples[n].pts, overlays[n]) for n in numbers),
+            "remaining_boxes": _box_column(crop.remaining),
+            "text_remains": crop.text_remains,
+            **_crop_columns(crop.rect),
         }
-        loss = 1 - crop.height / content.height
-        if index not in sampled_scenes and fits_clip(scene, clip_seconds):
+        if not numbers and fits_clip(scene, clip_seconds):
             error = episode.errors.get(index, UnreadableVideo("no frame of the scene can be read"))
             rows.append(tables.failed(error.reason, error.what, **values))
         elif index in credits_evidence:
             rows.append(tables.rejected(Reason.SCENE_CREDITS, credits_evidence[index], **values))
-        elif loss > settings.max_height_loss:
-            detail = (
-                f"cropping the text would remove {loss:.0%} of the height, "
-                f"at most {settings.max_height_loss:.0%} is allowed"
-            )
-            rows.append(tables.rejected(Reason.CROP_TOO_DEEP, detail, **values))
+        elif crop.rejection is not None:
+            rows.append(tables.rejected(*crop.rejection, **values))
         else:
             rows.append(tables.ok(**values))
     return rows, overlays
+
+
+def _box_column(boxes: Iterable[tuple[int, Sequence[PixelBox]]]) -> list[Row]:
+    return [{"pts": pts, "box": list(box)} for pts, found in boxes for box in found]
 
 
 def _save_frames(
@@ -270,6 +281,8 @@ def _empty_columns(inputs: OverlayInputs, scene: SceneRow, backend: str) -> Row:
         "height": 0,
         "sampled_pts": [],
         "boxes": [],
+        "remaining_boxes": [],
+        "text_remains": "",
         **_crop_columns(Rect(0, 0, 0, 0)),
         "frame_file": "",
     }

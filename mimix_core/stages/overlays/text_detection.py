@@ -22,6 +22,9 @@ _MAX_LINE_HEIGHT = 0.12
 _MIN_LINE_ASPECT = 1.5
 """Width to height: blossoms and butterflies are detected as text, but in square boxes."""
 
+_MIN_COLUMN_ASPECT = 2.5
+"""Height to width of a column of text."""
+
 _DETECTION_SIDE = 640
 """Longer side of the image for the detector: enough for subtitles and end rolls."""
 
@@ -39,18 +42,33 @@ def detect_text_lines(
 
     Raises TextDetectionError for any exception of the detector.
     """
+    return detect_text(image, detect, pts)[0]
+
+
+def detect_text(
+    image: NDArray[np.uint8], detect: TextDetector, pts: int
+) -> tuple[tuple[PixelBox, ...], tuple[PixelBox, ...]]:
+    """Detect the boxes with the shape of a line of text, and the others; both sorted.
+
+    The others are columns of text, logos, and objects that look like text. Raises
+    TextDetectionError for any exception of the detector.
+    """
     try:
-        boxes = detect(image)
+        boxes = sorted(detect(image))
     except Exception as error:
         raise TextDetectionError(f"{type(error).__name__} at PTS {pts}: {error}") from error
     height = image.shape[0]
-    return tuple(
-        sorted(
-            (x0, y0, x1, y1)
-            for x0, y0, x1, y1 in boxes
-            if y1 - y0 <= _MAX_LINE_HEIGHT * height and x1 - x0 >= _MIN_LINE_ASPECT * (y1 - y0)
-        )
-    )
+    lines = [
+        (x0, y0, x1, y1)
+        for x0, y0, x1, y1 in boxes
+        if y1 - y0 <= _MAX_LINE_HEIGHT * height and x1 - x0 >= _MIN_LINE_ASPECT * (y1 - y0)
+    ]
+    return tuple(lines), tuple(box for box in boxes if box not in lines)
+
+
+def is_column(box: PixelBox) -> bool:
+    """Return whether a box has the shape of vertical text."""
+    return box[3] - box[1] >= _MIN_COLUMN_ASPECT * (box[2] - box[0])
 
 
 def group_text_rows(lines: Sequence[PixelBox]) -> list[list[PixelBox]]:

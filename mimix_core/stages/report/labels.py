@@ -28,6 +28,8 @@ REASONS: Mapping[str, str] = {
     Reason.SCENE_FROZEN: "no motion",
     Reason.SCENE_CREDITS: "credits",
     Reason.CROP_TOO_DEEP: "text covers too much",
+    Reason.TEXT_REMAINS: "text remains in the image",
+    Reason.SOURCE_TOO_SMALL: "the source is too small",
     Reason.DETECTOR_FAILED: "the detector failed",
     Reason.CLIP_BLACK: "the clip is black",
     Reason.CLIP_FROZEN: "the clip is frozen",

@@ -4,6 +4,7 @@
 - ``content_detectors``: hard cuts, with PySceneDetect's detectors;
 - ``frame_distances``: thumbnails of all frames, and the distances between them;
 - ``gradual_transitions``: dissolves, fades and low-contrast cuts, from these distances;
+- ``color_share``: how much color counts in the score of hard cuts;
 - ``contrast_dissolves``: dissolves with motion, from the contrast of the thumbnails;
 - ``transnetv2``: TransNet V2, optional;
 - ``analysis``: the single pass over the frames;

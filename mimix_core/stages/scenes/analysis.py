@@ -17,6 +17,7 @@ from mimix_core.engine import progress
 from mimix_core.media import ScanType, TimestampRepairs, VideoInfo, detect_scan_type, open_video
 from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings import SceneSettings
+from mimix_core.stages.scenes.color_share import measure_color_share
 from mimix_core.stages.scenes.content_detectors import ContentCutDetector
 from mimix_core.stages.scenes.frame_distances import (
     FrameDistanceBuilder,
@@ -124,7 +125,7 @@ def analyze_episode(path: Path, settings: SceneSettings) -> EpisodeAnalysis:
         end = 0
         for frame in video.frames():
             analysis_frame = downscale(frame)
-            cut_detector.add(analysis_frame.bgr)
+            cut_detector.add(analysis_frame.bgr, measure_color_share(analysis_frame.thumbnail))
             distance_builder.add(analysis_frame.thumbnail)
             if network is not None:
                 network.add(analysis_frame.bgr)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from mimix_core.stages.scenes.contrast_dissolves import detect_contrast_dissolves
 from mimix_core.stages.scenes.frame_distances import (
     MAX_TRANSITION_FRAMES,
+    PART_VALUES,
     THUMBNAIL_VALUES,
     Floats,
     FrameDistances,
@@ -71,7 +72,11 @@ _MIN_CUT_DECORRELATION = 0.2
 """A cut is a step of this many times the mean neighboring step, to an unrelated frame."""
 
 _MIN_CUT_CHANGE = 0.1
-"""Consecutive frames that differ by less than this share of their contrast are not a cut."""
+"""Consecutive frames that differ by less than this share of their contrast are not a cut, unless
+most parts of the frame change."""
+
+_MIN_PART_CHANGE, _MIN_CHANGED_PARTS = 0.5, 0.65
+"""A part changes when its difference is this share of its contrast; and so many parts must."""
 
 
 def detect_low_contrast_cuts(distances: FrameDistances) -> list[int]:
@@ -98,15 +103,29 @@ def detect_low_contrast_cuts(distances: FrameDistances) -> list[int]:
 def drop_false_cuts(distances: FrameDistances, cuts: Iterable[int]) -> list[int]:
     """Drop those of ``cuts`` at which the frame hardly changes.
 
-    Detectors mistake animation for a cut when a frame changes a little after a hold.
+    Detectors mistake animation for a cut when a frame changes a little after a hold. A cut between
+    two shots with the same large shapes (a bright sky above dark ground) changes little of the
+    frame's contrast too, but it changes what is seen in every part.
     """
     variances = distances.variances
     confirmed = []
     for cut in cuts:
         contrast = max(variances[cut - 1] + variances[cut], THUMBNAIL_VALUES)
-        if distances.distance(cut - 1, cut) >= _MIN_CUT_CHANGE * contrast:
+        if distances.distance(cut - 1, cut) >= _MIN_CUT_CHANGE * contrast or _changes_in_every_part(
+            distances, cut
+        ):
             confirmed.append(cut)
     return confirmed
+
+
+def _changes_in_every_part(distances: FrameDistances, cut: int) -> bool:
+    """Return whether most parts of the frame, each around its mean color, show something else."""
+    before = np.array([cut - 1])
+    change = np.maximum(distances.centered_part_distance(before, 1)[0], 0)
+    contrast = distances.part_variances[cut - 1] + distances.part_variances[cut]
+    visible = contrast >= _MIN_VISIBLE_DIFFERENCE * PART_VALUES
+    changed = (change >= _MIN_PART_CHANGE * contrast) & visible
+    return bool(changed.mean() >= _MIN_CHANGED_PARTS)
 
 
 def detect_transitions(

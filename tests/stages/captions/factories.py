@@ -34,6 +34,7 @@ def clip(name: str, *, start: int = 0, **values: Any) -> Row:
         "audio_file": "",
         "audio_sha256": "",
         "lost_audio_ms": 0,
+        "text_remains": "",
         "fingerprint": b"",
     }
     return factories.clip(name, start=start, **{**more, **values})

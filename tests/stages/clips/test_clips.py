@@ -120,6 +120,8 @@ def overlay_row(scene_id: str, **changes: Any) -> tables.Row:
             crop_y=0,
             crop_width=320,
             crop_height=192,
+            remaining_boxes=[],
+            text_remains="",
             frame_file="",
         )
         | changes
@@ -341,6 +343,21 @@ def test_each_scene_is_cropped_to_its_own_rectangle(runner: ClipsRunner) -> None
     assert rows[1]["detail"] == "rolling credits" and "crashed" in rows[3]["detail"]
 
 
+def test_a_source_area_below_the_minimum_size_is_not_enlarged(runner: ClipsRunner) -> None:
+    truth = write_video(runner.folder / "v.mp4", [Shot(130)])
+    remains = {"text_remains": "text at the top left"}
+    small = {"crop_width": 112, "crop_height": 64}
+    (row,) = runner.run(truth, overlays=[small | remains]).rows
+    assert (row["status"], row["reason"]) == ("rejected", "source_too_small")
+    assert "x64 pixels of the source would be enlarged to 160x96" in row["detail"]
+    assert row["text_remains"] == "text at the top left"
+    (row,) = runner.run(
+        truth, overlays=[small | remains], min_source_width=0, min_source_height=64, out="again"
+    ).rows
+    assert (row["status"], row["crop"][3]) == ("ok", 64)
+    assert row["text_remains"] == "text at the top left"
+
+
 def test_scenes_that_are_not_ok_are_ignored(runner: ClipsRunner) -> None:
     truth = write_video(runner.folder / "v.mp4", [Shot(130)])
     report = runner.run(truth, scene=tables.rejected(tables.Reason.SCENE_BLACK, "black"))
@@ -520,7 +537,9 @@ def test_the_audio_of_a_clip_is_written_next_to_it(runner: ClipsRunner) -> None:
     shots = [Shot(96)]
     seen = read_ground_truth(path, shots)
     whole = [{"crop_width": 64, "crop_height": 64}]
-    rows = runner.run(seen, overlays=whole, scene_margin_seconds="0.5").rows
+    rows = runner.run(
+        seen, overlays=whole, scene_margin_seconds="0.5", min_source_width=0, min_source_height=0
+    ).rows
     rows = sorted(rows, key=lambda row: row["clip_id"])
     assert [row["status"] for row in rows] == ["ok", "ok"]
     for row in rows:
@@ -536,7 +555,9 @@ def test_the_audio_of_a_clip_is_written_next_to_it(runner: ClipsRunner) -> None:
             assert len(beep) == 0
         else:
             assert beep[0] / 48_000 == pytest.approx(float(6 - begin), abs=0.001)
-    without = runner.run(seen, overlays=whole, out="silent", audio="none").rows
+    without = runner.run(
+        seen, overlays=whole, out="silent", audio="none", min_source_width=0, min_source_height=0
+    ).rows
     assert [row["audio_file"] for row in without] == ["", ""]
 
 

@@ -40,6 +40,7 @@ MEASURES = {
     "repeat_share": 0.0,
     "audio_sha256": "",
     "lost_audio_ms": 0,
+    "text_remains": "",
 }
 
 
@@ -315,3 +316,14 @@ def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPat
     assert in_one_block[0].tolist() == blocks[0].tolist() and in_one_block[1] == blocks[1]
     # Clips 1..3 of episode 0 and the fourth shot, which first occurs in episode 1, pass.
     assert np.flatnonzero(in_one_block[0]).tolist() == [0, 1, 2, 3]
+
+
+def test_mirrored_footage_is_a_duplicate_unless_switched_off(tmp_path: Path, store: Store) -> None:
+    mirrored = fingerprint_of(copied(SHOTS[2].clip(1.3))[:, :, ::-1])
+    one = episode(store.root, "a-one", [PRINTS[0], PRINTS[2]])
+    two = episode(store.root, "a-two", [PRINTS[1], mirrored])
+    rows, _ = run(store, one, two)
+    assert [row["status"] for row in rows] == ["ok", "ok", "ok", "rejected"]
+    assert rows[3]["twin_clip_id"] == rows[1]["clip_id"] and ", mirrored, " in rows[3]["detail"]
+    rows, _ = run(store, one, two, mirrored=False)
+    assert {row["status"] for row in rows} == {"ok"}

@@ -89,6 +89,8 @@ def _overlay(run: FakeRun, show: str, name: str, scene: Row, kind: str) -> Row:
         "crop_y": 0,
         "crop_width": width,
         "crop_height": int(height * 0.83) if subtitled else height,
+        "remaining_boxes": [],
+        "text_remains": "",
         "frame_file": file,
     }
     if kind == "credits":

@@ -66,7 +66,15 @@ def clip(start: int = 2000, *, origin: int = 0, **changes: Any) -> tables.Row:
     row: tables.Row = {
         field.name: [] if pa.types.is_list(field.type) else 0 for field in tables.CLIPS.schema
     }
-    for name in ("show", "style", "file", "sha256", "audio_file", "audio_sha256"):
+    for name in (
+        "show",
+        "style",
+        "text_remains",
+        "file",
+        "sha256",
+        "audio_file",
+        "audio_sha256",
+    ):
         row[name] = ""
     row |= {
         "clip_id": f"demo-c{start}",
