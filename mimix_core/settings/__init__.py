@@ -13,9 +13,9 @@ from mimix_core.settings.augmentation_settings import (
     DatasetSettings,
 )
 from mimix_core.settings.benchmark_settings import ReportSettings, SampleSettings, ScoreSettings
+from mimix_core.settings.caption_settings import CaptionSettings
 from mimix_core.settings.config import Config, RunSettings, load_config, with_absolute_paths
 from mimix_core.settings.curation_settings import (
-    CaptionSettings,
     ClipSettings,
     DuplicateSettings,
     OverlaySettings,

@@ -16,8 +16,8 @@ from mimix_core.settings.augmentation_settings import (
     DatasetSettings,
 )
 from mimix_core.settings.benchmark_settings import ReportSettings, SampleSettings, ScoreSettings
+from mimix_core.settings.caption_settings import CaptionSettings
 from mimix_core.settings.curation_settings import (
-    CaptionSettings,
     ClipSettings,
     DuplicateSettings,
     OverlaySettings,

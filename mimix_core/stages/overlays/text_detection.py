@@ -25,6 +25,9 @@ _MIN_LINE_ASPECT = 1.5
 _MIN_COLUMN_ASPECT = 2.5
 """Height to width of a column of text."""
 
+_MAX_TEXT_SIDE = 0.35
+"""Share of the frame's height and width: a larger box is a texture, e.g. of grass."""
+
 _DETECTION_SIDE = 640
 """Longer side of the image for the detector: enough for subtitles and end rolls."""
 
@@ -50,14 +53,19 @@ def detect_text(
 ) -> tuple[tuple[PixelBox, ...], tuple[PixelBox, ...]]:
     """Detect the boxes with the shape of a line of text, and the others; both sorted.
 
-    The others are columns of text, logos, and objects that look like text. Raises
-    TextDetectionError for any exception of the detector.
+    The others are columns of text, logos, and objects that look like text; boxes of much of the
+    frame are left out. Raises TextDetectionError for any exception of the detector.
     """
     try:
         boxes = sorted(detect(image))
     except Exception as error:
         raise TextDetectionError(f"{type(error).__name__} at PTS {pts}: {error}") from error
-    height = image.shape[0]
+    height, width = image.shape[:2]
+    boxes = [
+        (x0, y0, x1, y1)
+        for x0, y0, x1, y1 in boxes
+        if min((x1 - x0) / width, (y1 - y0) / height) <= _MAX_TEXT_SIDE
+    ]
     lines = [
         (x0, y0, x1, y1)
         for x0, y0, x1, y1 in boxes

@@ -29,7 +29,7 @@ from mimix_core.stages.overlays import (
     text_detection,
 )
 from mimix_core.stages.overlays.persistent_text import SampledFrame
-from mimix_core.stages.overlays.text_detection import PixelBox
+from mimix_core.stages.overlays.text_detection import PixelBox, detect_text
 from tests.media_factory import GroundTruth, Shot, commit_table, write_sound, write_video
 
 SIZE = (640, 368)
@@ -326,6 +326,14 @@ def test_every_scene_that_fits_a_clip_is_sampled_twice(
 
 
 # --- standing text --------------------------------------------------------------------------------
+
+def test_a_box_of_much_of_the_frame_is_a_texture_and_no_text() -> None:
+    image = np.zeros((720, 1280, 3), np.uint8)
+    title, logo, column = (100, 300, 1180, 380), (1100, 20, 1250, 120), (30, 0, 90, 700)
+    grass = (0, 0, 1171, 719)
+    lines, others = detect_text(image, lambda _: [grass, title, logo, column], 0)
+    assert (lines, others) == ((title,), (column, logo))
+
 
 LINE: PixelBox = (100, 80, 200, 90)
 
