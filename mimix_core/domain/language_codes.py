@@ -46,18 +46,19 @@ _OTHER_CODES = _word_set(
 _LANGUAGE_NAMES = {
     "ar": "arabic", "bg": "bulgarian", "bn": "bengali", "ca": "catalan català", "cs": "czech "
     "čeština česky", "da": "danish dansk", "de": "german deutsch", "el": "greek ελληνικά",
-    "en": "english", "es": "spanish español castellano castilian", "et": "estonian eesti",
+    "en": "english", "es": "spanish español castellano castilian latino", "et": "estonian eesti",
     "eu": "basque", "fa": "persian farsi", "fi": "finnish suomi", "fr": "french français",
     "gl": "galician", "he": "hebrew עברית", "hi": "hindi", "hr": "croatian hrvatski",
     "hu": "hungarian magyar", "hy": "armenian", "id": "indonesian", "is": "icelandic",
     "it": "italian italiano", "ja": "japanese 日本語", "ka": "georgian", "ko": "korean 한국어",
     "lt": "lithuanian", "lv": "latvian", "mk": "macedonian", "ms": "malay melayu",
     "nl": "dutch nederlands", "no": "norwegian norsk", "pl": "polish polski",
-    "pt": "portuguese português brazilian", "ro": "romanian română", "ru": "russian русский",
+    "pt": "portuguese português brazilian pob", "ro": "romanian română", "ru": "russian русский",
     "sk": "slovak", "sl": "slovenian", "sq": "albanian", "sr": "serbian srpski",
     "sv": "swedish svenska", "ta": "tamil", "te": "telugu", "th": "thai ไทย",
     "tr": "turkish türkçe", "uk": "ukrainian українська", "ur": "urdu", "vi": "vietnamese",
-    "zh": "chinese mandarin cantonese chs cht 中文 简体 繁體 繁体",
+    "zh": "chinese mandarin cantonese chs cht tc simplified traditional 中文 简体 繁體 繁体 "
+    "简英 繁英",
 }  # fmt: skip
 """Names of languages in English and in themselves, as they occur in names of files and streams."""
 

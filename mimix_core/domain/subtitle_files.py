@@ -27,6 +27,8 @@ _NEUTRAL_TAGS = {"default", "full", "dialogue", "dialog", "subtitle", "subtitles
 _NEUTRAL_TAGS |= {"auto", "orig", "original", "utf8", "and"}
 
 _REGION = re.compile(r"[a-z]{2}|[0-9]{3}|hans|hant|latn|cyrl|arab")
+_REGION_NAMES = {"latin", "america", "american", "brazil", "brasil", "european", "castilian"}
+_REGION_NAMES |= {"canadian", "mexico", "spain", "simplified", "traditional"}
 _NUMBER = re.compile(r"(track)?[0-9]{1,3}")
 _SEPARATORS = re.compile(r"[.\s_\-()\[\]{},&+]+")
 
@@ -132,7 +134,8 @@ def _with_rest(path: Path, stem: str, longer: set[str]) -> Iterator[tuple[Path, 
 def _parse_tags(rest: str, video: Path | None) -> _SubtitleTags:
     """Parse what follows the video's name in a subtitle file's name.
 
-    ``hi`` beside a language means hearing impaired; alone it is Hindi.
+    ``hi`` beside a language means hearing impaired; alone it is Hindi. Of two languages the first
+    counts.
     """
     words = [word for word in _SEPARATORS.split(rest) if word]
     if rest and _SEPARATORS.match(rest) is None:
@@ -145,8 +148,10 @@ def _parse_tags(rest: str, video: Path | None) -> _SubtitleTags:
         or (video is not None and word == video.suffix.lower().removeprefix("."))
         or word in ("und", "mul")
         or (bool(languages) and _NUMBER.fullmatch(word) is not None)
-        or (index - 1 in languages[:1] and _REGION.fullmatch(word) is not None)
-        or (bool(languages) and parse_language(word) == language)
+        or (index - 1 in languages and _REGION.fullmatch(word) is not None)
+        or (bool(languages) and word in _REGION_NAMES)
+        # A second language: the file has both (film.chs&eng.ass).
+        or index in languages
         for index, word in enumerate(words)
     )
     impaired = {word for index, word in enumerate(words) if index not in languages[:1]}

@@ -524,7 +524,7 @@ def named(body: Any) -> str:
         else:
             texts += [part["text"] for part in content if "text" in part]
     names = NAME.findall("\n".join(texts))
-    return names[-1] if names else "?"
+    return names[-1] if names else "something"
 
 
 def _error(status: int, message: str, code: str) -> dict[str, Any]:

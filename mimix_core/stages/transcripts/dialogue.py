@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from mimix_core.domain.timeline import clip_duration
+from mimix_core.engine.text_escaping import is_control_character
 from mimix_core.tables import ClipRow
 
 
@@ -42,23 +43,27 @@ def milliseconds_to_seconds(value: int) -> Fraction:
 def sort_lines(lines: Iterable[DialogueLine]) -> list[DialogueLine]:
     """Sort lines by time, without empty and duplicate ones (styled subtitles repeat lines).
 
+    Lines of the same times stay in the given order.
     The end of a line that ends before its start is set to its start.
     """
     unique = {
         replace(line, end=max(line.start, line.end)): None for line in lines if line.text.strip()
     }
-    return sorted(unique, key=lambda line: (line.start, line.end, line.text))
+    return sorted(unique, key=lambda line: (line.start, line.end))
 
 
 _INLINE_TIME = re.compile(r"<\d[\d:.]*>")
 
 
 def clean_text(text: str) -> str:
-    """Put text on one line, remove WebVTT's inline times and decode HTML entities.
+    """Put text on one line, remove inline times and control characters, decode HTML entities.
 
     Notes for the hearing impaired ([DOOR SLAMS], music signs) remain: they say what happens.
     """
-    return " ".join(html.unescape(_INLINE_TIME.sub("", text)).split())
+    line = " ".join(html.unescape(_INLINE_TIME.sub("", text)).split())
+    if line.isprintable():
+        return line
+    return " ".join("".join(c for c in line if not is_control_character(c)).split())
 
 
 def select_clip_lines(clip: ClipRow, lines: Sequence[DialogueLine]) -> list[DialogueLine]:

@@ -1,4 +1,4 @@
-"""Tell dialogue from typesetting in styled subtitles (ASS and SSA).
+"""Read the events of styled subtitles (ASS and SSA), and tell dialogue from typesetting.
 
 Such files translate signs and songs too: a sign that moves is one event a frame, a song one event
 a syllable and layer. They are told by style name, effect, karaoke tags and placement.
@@ -7,10 +7,14 @@ a syllable and layer. They are told by style name, effect, karaoke tags and plac
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
+
+import pysubs2
+
+from mimix_core.stages.transcripts.subtitle_times import parse_stamp
 
 
 def _word_set(text: str) -> frozenset[str]:
@@ -51,6 +55,43 @@ class StyledEvent:
     text: str
     style: str
     effect: str
+
+
+_DEFAULT_FIELDS = "Layer,Start,End,Style,Name,MarginL,MarginR,MarginV,Effect,Text"
+_BINARY_SECTIONS = ("fonts", "graphics")
+
+
+def parse_styled_events(text: str) -> tuple[list[StyledEvent], int]:
+    """Return the events of a file, and how many cannot be read.
+
+    Not done by pysubs2: it refuses a file with hours of three digits or other fields than usual.
+    """
+    events: list[StyledEvent] = []
+    invalid, section = 0, ""
+    fields = _DEFAULT_FIELDS.casefold().split(",")
+    for line in text.split("\n"):
+        kind, _, value = line.strip().partition(":")
+        if kind.startswith("[") and kind.endswith("]"):
+            section = kind[1:-1].casefold()
+        elif section == "events" and kind.casefold() == "format":
+            fields = [name.strip().casefold() for name in value.split(",")]
+        elif section not in _BINARY_SECTIONS and kind.casefold() == "dialogue":
+            parts = value.split(",", len(fields) - 1)
+            try:
+                event = _event(dict(zip(fields, parts, strict=True)))
+            except (KeyError, ValueError):
+                invalid += 1
+                continue
+            if not pysubs2.SSAEvent(text=event.text).is_drawing:
+                events.append(event)
+    return events, invalid
+
+
+def _event(values: Mapping[str, str]) -> StyledEvent:
+    """Raises KeyError or ValueError for an event without text or valid times."""
+    start, end = parse_stamp(values["start"]), parse_stamp(values["end"])
+    style, effect = values.get("style", "").strip(), values.get("effect", "").strip()
+    return StyledEvent(start, end, values["text"], style, effect)
 
 
 def select_dialogue(events: Sequence[StyledEvent]) -> list[StyledEvent]:

@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import pysubs2
 
 from mimix_core.errors import BadInput
 from mimix_core.stages.transcripts.cues import Cue, build_cue, lines_from_cues
-from mimix_core.stages.transcripts.dialogue import DialogueLine, milliseconds_to_seconds
-from mimix_core.stages.transcripts.styled_events import StyledEvent, select_dialogue
-from mimix_core.stages.transcripts.text_encoding import UndecodableText, decode_text
-
-_STYLED_FORMATS = {"ass", "ssa"}
+from mimix_core.stages.transcripts.dialogue import DialogueLine
+from mimix_core.stages.transcripts.styled_events import parse_styled_events, select_dialogue
+from mimix_core.stages.transcripts.subtitle_times import CueTimes, find_cue_times
+from mimix_core.stages.transcripts.text_encoding import DecodedText, UndecodableText, decode_text
 
 _MAX_BYTES = 64 << 20
 
-_ARROW = "-->"
-"""Separates the two times of a cue."""
-
-_TIME = re.compile(r"(-?)(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?(?![\d:])")
+_STYLED = re.compile(r"^\s*\[(?:script info|v4\+? styles|events)\]", re.IGNORECASE | re.MULTILINE)
+"""A section of ASS or SSA."""
 
 _HTML_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
-_HTML_TAG = re.compile(r"< */? *[a-zA-Z][^>]*>")
+_HTML_TAG = re.compile(r"<rt>.*?</rt>|< */? *[a-zA-Z][^>]*>", re.IGNORECASE)
+"""A tag; of ruby text, which says how a word is read, all is left out."""
 
-_NEGATIVE_TIME = re.compile(r"(?<![^\s,>])-\d+:\d+:\d+[.,]\d+")
+_OTHER_FORMATS = {
+    "LRC (lyrics)": r"^\[\d+:\d\d(?:[.:]\d+)?\]",
+    "SAMI": r"<sami\b|<sync\s+start",
+    "MicroDVD, which counts frames": r"^\{\d+\}\{\d*\}",
+    "MPL2": r"^\[\d+\]\[\d*\]",
+    "TTML": r"<(?:\w+:)?tt\b",
+    "SubViewer or SBV": r"^\d+:\d\d:\d\d\.\d+,\d+:\d\d:\d\d\.\d+",
+    "TMPlayer": r"^\d{1,2}:\d\d:\d\d[:=]",
+    "VobSub, images of text": r"^# VobSub",
+    "a web page": r"<!doctype html|<html\b",
+    "JSON": r"\A\s*[{\[]\s*[\"{]",
+}
+"""How formats that are not read are told, to name them."""
 
 
 class UnreadableSubtitles(BadInput):
@@ -68,57 +77,48 @@ def read_subtitle_file(path: Path, fallback_encoding: str = "") -> SubtitleFile:
         decoded = decode_text(content, fallback_encoding)
     except UndecodableText as error:
         raise _unreadable(path, str(error)) from error
-    text = _HTML_BREAK.sub(" ", decoded.text.replace("\r\n", "\n").replace("\r", "\n"))
-    styled = "[Script Info]" in text or "[V4" in text
+    text = decoded.text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
+    text = _HTML_BREAK.sub(" ", text)
+    if _STYLED.search(text):
+        return _read_styled(text, decoded)
     lines = text.split("\n")
-    times = [] if styled else _find_times(lines)
-    if times:
-        cues = _read_cues(lines, times, webvtt=text.lstrip("\ufeff\n ").startswith("WEBVTT"))
-        invalid = sum(_ARROW in line for line in lines) - len(times)
-        return SubtitleFile(
-            lines_from_cues(cues), decoded.encoding, invalid, decoded.replaced_bytes
-        )
-    events = _read_styled_events(path, text)
+    times = find_cue_times(lines)
+    if not any(cue.valid for cue in times):
+        raise _other_format(path, text)
+    cues = _read_cues(lines, times, webvtt=text.lstrip().startswith("WEBVTT"))
+    return SubtitleFile(
+        lines_from_cues(cues),
+        decoded.encoding,
+        sum(not cue.valid for cue in times),
+        decoded.replaced_bytes,
+    )
+
+
+def _read_styled(text: str, decoded: DecodedText) -> SubtitleFile:
+    events, invalid = parse_styled_events(text)
     spoken = select_dialogue(events)
     cues = [build_cue(e.start, e.end, _plain_text(e.text)) for e in spoken]
     return SubtitleFile(
         lines_from_cues(cues),
         decoded.encoding,
-        replaced_bytes=decoded.replaced_bytes,
+        invalid,
+        decoded.replaced_bytes,
         typesetting_events=len(events) - len(spoken),
     )
 
 
-def _find_times(lines: list[str]) -> list[tuple[int, Fraction, Fraction]]:
-    """Return the line number, start and end of each cue."""
-    found = []
-    for number, line in enumerate(lines):
-        if _ARROW in line:
-            stamps = [_TIME.search(part) for part in line.split(_ARROW, 1)]
-            if stamps[0] is not None and stamps[1] is not None:
-                found.append((number, _parse_time(stamps[0]), _parse_time(stamps[1])))
-    return found
-
-
-def _parse_time(match: re.Match[str]) -> Fraction:
-    sign, hours, minutes, seconds, fraction = match.groups()
-    if sign:
-        return Fraction(0)
-    whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
-    return whole + milliseconds_to_seconds(int((fraction or "0").ljust(3, "0")))
-
-
-def _read_cues(
-    lines: list[str], times: list[tuple[int, Fraction, Fraction]], *, webvtt: bool
-) -> list[Cue]:
+def _read_cues(lines: list[str], times: list[CueTimes], *, webvtt: bool) -> list[Cue]:
     """Read the cues of SubRip or WebVTT.
 
     Not done by pysubs2: it takes a last line that is a number for the next cue's number, reads two
     digits of the hours, and takes WebVTT's comments and cue identifiers for text.
     """
-    ends = [number for number, _, _ in times[1:]] + [len(lines)]
+    ends = [cue.line for cue in times[1:]] + [len(lines)]
     cues = []
-    for (number, start, end), following in zip(times, ends, strict=True):
+    for cue, following in zip(times, ends, strict=True):
+        if not cue.valid:
+            continue
+        number = cue.line
         body = lines[number + 1 : following]
         is_last = following == len(lines)
         if webvtt:
@@ -127,7 +127,7 @@ def _read_cues(
             body = _without_dangling_number(body, lines[number - 1] if number else "")
         else:
             body = _without_number(body)
-        cues.append(build_cue(start, end, _plain_text("\n".join(body))))
+        cues.append(build_cue(cue.start, cue.end, _plain_text("\n".join(body))))
     return cues
 
 
@@ -172,33 +172,22 @@ def _plain_text(text: str) -> str:
     return str(pysubs2.SSAEvent(text=_HTML_TAG.sub("", text)).plaintext)
 
 
-def _read_styled_events(path: Path, text: str) -> list[StyledEvent]:
-    """Read the events of ASS or SSA. Raises UnreadableSubtitles for any other format."""
-    # pysubs2 drops the sign of a negative time.
-    text = "\n".join(
-        _NEGATIVE_TIME.sub("00:00:00.000", line) if line.startswith("Dialogue:") else line
-        for line in text.split("\n")
+def _other_format(path: Path, text: str) -> UnreadableSubtitles:
+    """Return the error for a text without cues, with the name of its format."""
+    found = (
+        name
+        for name, pattern in _OTHER_FORMATS.items()
+        if re.search(pattern, text, re.IGNORECASE | re.MULTILINE)
     )
-    try:
-        subtitles = pysubs2.SSAFile.from_string(text)
-    except pysubs2.exceptions.FormatAutodetectionError as error:
-        why = "unknown format" if text.strip() else "it is empty"
-        raise _unreadable(path, why) from error
-    except (ValueError, ArithmeticError, pysubs2.exceptions.Pysubs2Error) as error:
-        raise _unreadable(path, type(error).__name__) from error
-    if subtitles.format not in _STYLED_FORMATS:
-        raise _unreadable(path, f"it is {subtitles.format}")
-    return [
-        StyledEvent(
-            milliseconds_to_seconds(event.start),
-            milliseconds_to_seconds(event.end),
-            event.text,
-            event.style,
-            event.effect,
-        )
-        for event in subtitles
-        if not event.is_comment and not event.is_drawing
-    ]
+    name = next(found, "")
+    if not name:
+        why = "it has no cue with times" if text.strip() else "it is empty"
+        return _unreadable(path, why)
+    return UnreadableSubtitles(
+        f"not readable as subtitles (it is {name})",
+        where=path.name,
+        fix="Convert it to .srt, .vtt or .ass.",
+    )
 
 
 def _unreadable(path: Path, why: str) -> UnreadableSubtitles:

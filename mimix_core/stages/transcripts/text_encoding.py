@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import chardet
@@ -53,6 +53,10 @@ minimum ratio to that, and its minimum confidence. One of these leads suffices; 
 _MAX_ODD_SHARE = 0.02
 """Largest share of odd characters among those beyond ASCII in a text that is decoded correctly."""
 
+_MAX_RIVAL_ODD, _MAX_RIVAL_ODD_SHARE = 2, 0.08
+"""A guess with at most as many odd characters is not taken, but remains a rival: one bad byte is
+odd on both sides."""
+
 _WESTERN = "cp1252"
 
 _MAX_WESTERN_SHARE = 0.015
@@ -68,6 +72,15 @@ _ENGLISH_WORDS = {
     *("just", "will", "would", "over", "from", "into", "here", "been", "were", "them", "about"),
 }
 """English words that are none of the languages of other code pages."""
+
+_CONTROL_BYTES = tuple(bytes([n]) for n in range(0x20) if n not in b"\t\n\v\f\r\x1a\x1b")
+_MAX_CONTROL_SHARE = 0.02
+"""Of control characters in text; films, images and archives have more."""
+
+_MAX_DAMAGED_LINES = 0.02
+"""Largest share of lines with invalid bytes in a file whose encoding is certain without them."""
+
+_MAX_CHECKED_LINES = 2_000
 
 _MAX_SAMPLE_BYTES = 200_000
 _MAX_ODD_SAMPLE = 8_000
@@ -106,9 +119,13 @@ def decode_text(content: bytes, encoding: str = "") -> DecodedText:
         damaged = _decode_damaged_utf8(content, known)
         if damaged is not None:
             return damaged
+    if known.startswith("utf-16"):
+        return _decode_damaged_utf16(content, known)
     if known != "utf-8":
         raise UndecodableText(f"not {known}: {failure.reason}") from failure
     if not encoding:
+        if sum(content.count(byte) for byte in _CONTROL_BYTES) > _MAX_CONTROL_SHARE * len(content):
+            raise UndecodableText("it is not text")
         return _detect(content)
     try:
         return DecodedText(content.decode(encoding), encoding)
@@ -139,11 +156,28 @@ def _decode_damaged_utf8(content: bytes, name: str) -> DecodedText | None:
     return DecodedText(text, name, lost)
 
 
+def _decode_damaged_utf16(content: bytes, name: str) -> DecodedText:
+    """Decode UTF-16 with few invalid units, each replaced. Raises UndecodableText for others."""
+    text = content.decode(name, errors="replace")
+    damage = text.count("\ufffd")
+    if damage > max(1, _MAX_DAMAGE * len(text)):
+        raise UndecodableText(f"not {name}: {damage} characters are invalid")
+    # A single byte at the end is the rest of a line end.
+    cut = len(content) % 2
+    return DecodedText(text.removesuffix("\ufffd") if cut else text, name, damage)
+
+
 @dataclass(frozen=True)
 class _Guess:
     encoding: str
     confidence: float
+    odd: int
     odd_share: float
+
+    def is_rival(self) -> bool:
+        return self.odd_share <= _MAX_ODD_SHARE or (
+            self.odd <= _MAX_RIVAL_ODD and self.odd_share <= _MAX_RIVAL_ODD_SHARE
+        )
 
     def describe(self) -> str:
         return f"{self.encoding} ({self.confidence:.0%})"
@@ -151,37 +185,66 @@ class _Guess:
 
 def _detect(content: bytes) -> DecodedText:
     """Detect a legacy encoding. Raises UndecodableText unless one is clearly the best."""
-    guesses = [guess for guess in _guess(content) if _decodes(content, guess.encoding)]
-    plausible = [guess for guess in guesses if guess.odd_share <= _MAX_ODD_SHARE]
-    western = [g for g in plausible if g.encoding == _WESTERN]
-    if western and _is_nearly_ascii(content):
-        return DecodedText(content.decode(_WESTERN), _WESTERN)
-    if plausible:
-        best = _best_of_family(plausible)
-        text = content.decode(best.encoding)
-        rivals = [
-            guess.confidence
-            for guess in plausible
-            if not _same_family(guess.encoding, best.encoding)
-            and content.decode(guess.encoding) != text
-        ]
-        rival = max(rivals, default=0.0)
-        if any(
-            best.confidence >= max(rival + margin, rival * ratio, minimum)
-            for margin, ratio, minimum in _MIN_LEADS
-        ):
-            return DecodedText(text, best.encoding)
-    names = ", ".join(guess.describe() for guess in (plausible or guesses)[:_MAX_GUESSES])
+    lines = [line for line in _TIMES.sub(b"", content).splitlines() if not line.isascii()]
+    for encoding, sound in _nearly_decodable(lines):
+        found, _ = _certain_guess(b"\n".join(sound))
+        if found == encoding:
+            return _decode_damaged(content, encoding)
+    sample = b"\n".join(lines)
+    found, guesses = _certain_guess(sample, nearly_ascii=_is_nearly_ascii(content))
+    if found and _decodes(content, found):
+        return DecodedText(content.decode(found), found)
+    names = ", ".join(guess.describe() for guess in guesses[:_MAX_GUESSES])
     raise UndecodableText(f"not utf-8, and its encoding is not certain: {names or 'nothing fits'}")
 
 
-def _guess(content: bytes) -> list[_Guess]:
-    """List the encodings that fit a sample of the text, the most likely one first."""
-    spoken = _TIMES.sub(b"", content)
-    lines = [line for line in spoken.splitlines() if not line.isascii()]
-    sample = b"\n".join(lines)[:_MAX_SAMPLE_BYTES]
+def _nearly_decodable(lines: Sequence[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield encodings in which very few lines cannot be decoded, with the other lines.
+
+    One bad byte would exclude the right encoding, and leave a wrong one as the best.
+    """
+    checked = lines[:_MAX_CHECKED_LINES]
+    for encoding in _LEGACY_ENCODINGS:
+        sound = [line for line in checked if _decodes(line, encoding)]
+        invalid = len(checked) - len(sound)
+        if 0 < invalid <= max(1, _MAX_DAMAGED_LINES * len(checked)) and len(sound) >= 3:
+            yield encoding, sound
+
+
+def _decode_damaged(content: bytes, encoding: str) -> DecodedText:
+    text = content.decode(encoding, errors="replace")
+    return DecodedText(text, encoding, text.count("\ufffd"))
+
+
+def _certain_guess(sample: bytes, nearly_ascii: bool = False) -> tuple[str, list[_Guess]]:
+    """Return the encoding that is clearly the best, or ``""``, and the guesses in order."""
+    guesses = [guess for guess in _guess(sample) if _decodes(sample, guess.encoding)]
+    plausible = [guess for guess in guesses if guess.odd_share <= _MAX_ODD_SHARE]
+    if nearly_ascii and any(guess.encoding == _WESTERN for guess in plausible):
+        return _WESTERN, plausible
+    if not plausible:
+        return "", guesses
+    best = _best_of_family(plausible)
+    text = sample.decode(best.encoding)
+    rivals = [
+        guess.confidence
+        for guess in guesses
+        if guess.is_rival()
+        and not _same_family(guess.encoding, best.encoding)
+        and sample.decode(guess.encoding) != text
+    ]
+    rival = max(rivals, default=0.0)
+    is_certain = any(
+        best.confidence >= max(rival + margin, rival * ratio, minimum)
+        for margin, ratio, minimum in _MIN_LEADS
+    )
+    return best.encoding if is_certain else "", plausible
+
+
+def _guess(sample: bytes) -> list[_Guess]:
+    """List the encodings that fit a text, the most likely one first."""
     found = chardet.detect_all(
-        sample,
+        sample[:_MAX_SAMPLE_BYTES],
         ignore_threshold=True,
         compat_names=False,
         prefer_superset=False,
@@ -195,7 +258,9 @@ def _guess(content: bytes) -> list[_Guess]:
             encoding = _WESTERN
         if encoding in _LEGACY_ENCODINGS and encoding not in {g.encoding for g in guesses}:
             text = sample[:_MAX_ODD_SAMPLE].decode(encoding, errors="ignore")
-            guesses.append(_Guess(encoding, float(result["confidence"]), _odd_share(text)))
+            odd, beyond_ascii = _count_odd(text), sum(not c.isascii() for c in text)
+            share = odd / max(1, beyond_ascii)
+            guesses.append(_Guess(encoding, float(result["confidence"]), odd, share))
     return guesses
 
 
@@ -212,7 +277,7 @@ def _best_of_family(plausible: list[_Guess]) -> _Guess:
     first = plausible[0]
     family = [guess for guess in plausible if _same_family(guess.encoding, first.encoding)]
     best = min(family, key=lambda guess: (guess.odd_share, -guess.confidence))
-    return _Guess(best.encoding, first.confidence, best.odd_share)
+    return replace(best, confidence=first.confidence)
 
 
 def _same_family(one: str, other: str) -> bool:
@@ -231,14 +296,13 @@ def _is_nearly_ascii(content: bytes) -> bool:
     )
 
 
-def _odd_share(text: str) -> float:
-    """Return the share of characters beyond ASCII that do not occur at their place in any language.
+def _count_odd(text: str) -> int:
+    """Count the characters beyond ASCII that do not occur at their place in any language.
 
     These are control characters, symbols within a word, a capital after a small letter, and words
     of letters from two alphabets: what a wrong encoding makes of a text.
     """
-    beyond_ascii = sum(not character.isascii() for character in text)
-    return sum(1 for _ in _odd_characters(text)) / max(1, beyond_ascii)
+    return sum(1 for _ in _odd_characters(text))
 
 
 def _odd_characters(text: str) -> Iterator[str]:

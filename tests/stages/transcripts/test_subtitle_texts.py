@@ -233,3 +233,102 @@ def test_a_speaker_named_ed_is_heard() -> None:
         len(select_dialogue([styled("Hello.", "Ed"), styled("Hm.", "Signora"), styled("x", "ED2")]))
         == 2
     )
+
+
+GOOD = srt("Hello there.", "Bye.")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD.replace("\n", "\r\n"),
+        GOOD.replace("\n", "\r"),
+        GOOD.replace("\n", "\r\r\n"),
+        GOOD.replace("\n", "\r\n", 3),
+        GOOD.replace("2\n", "\ufeff2\n", 1),
+        GOOD.replace("Bye", "\ufeffB\0ye\u200e"),
+        GOOD.replace("-->", "->"),
+        GOOD.replace("-->", "\u2192"),
+        GOOD.replace("-->", "\u2013>"),
+        GOOD.replace("-->", "--&gt;"),
+        GOOD.replace(":", ": ").replace(",", ", "),
+        GOOD.replace(",900", ",900  X1:100 X2:200 Y1:10 Y2:20"),
+        GOOD.replace("Hello", "<font color='#fff'><i>{\\an8}Hello</i></font>").replace(
+            ".", "&#46;"
+        ),
+        "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:9\n\nREGION\nid:a\nscroll:up\n\n"
+        "STYLE\n::cue { content: '00:01 --> 00:02' }\n\n"
+        + GOOD.replace(",900", ".900 region:a").replace("Hello", "<v.loud Ann><c.red>Hello</c>"),
+        GOOD.encode("utf-16") + b"\n",
+        GOOD.encode("utf-16-le")[:-1],
+        GOOD.replace("1\n", "1\n-00:00:03,000 --> -00:00:02,000\n\n", 1),
+    ],
+)
+def test_variants_of_a_file_say_the_same(tmp_path: Path, content: str | bytes) -> None:
+    found = read(tmp_path, content)
+    assert spoken(found) == [(1, 1.9, "Hello there."), (2, 2.9, "Bye.")]
+
+
+def test_times_that_cannot_be_read_cost_their_cue_only(tmp_path: Path) -> None:
+    text = srt("One.", "Go --> that way.", "Three.").replace("00:00:03,000", "00:00:-3,000")
+    found = read(tmp_path, text)
+    assert [line.text for line in found.lines] == ["One.", "Go --> that way."]
+    assert found.invalid_cues == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ("[ti:Song]\n[00:01.00]Hello\n", "LRC"),
+        ("<SAMI><BODY><SYNC Start=1000><P Class=ENCC>Hello.</BODY></SAMI>", "SAMI"),
+        ("{1}{1}23.976\n{25}{50}Hello.|there\n", "MicroDVD"),
+        ("{25}{50}Hello.|there\n", "MicroDVD"),
+        ("[10][20]Hello.|there\n", "MPL2"),
+        ('<?xml version="1.0"?><tt xmlns="http://www.w3.org/ns/ttml"><p>Hello</p></tt>', "TTML"),
+        ("0:00:01.000,0:00:02.000\nHello\n", "SBV"),
+        ("# VobSub index file, v7\nsize: 720x576\n", "VobSub"),
+        ("<!DOCTYPE html><html><body>404 --> gone</body></html>", "a web page"),
+        ('{"events": [{"tStartMs": 0}]}', "JSON"),
+        (b"PK\x03\x04" + bytes(range(256)) * 4, "not text"),
+        ("\n\n  \n", "empty"),
+        ("Hello.\nBye.\n", "no cue with times"),
+    ],
+)
+def test_other_formats_are_named(tmp_path: Path, content: str | bytes, name: str) -> None:
+    with pytest.raises(UnreadableSubtitles, match=name):
+        read(tmp_path, content)
+
+
+def test_events_of_unusual_ass_files_are_read(tmp_path: Path) -> None:
+    head = ASS_HEAD.partition("Format: Layer")[0] + "Format: Start, End, Style, Text\n"
+    events = "Dialogue: 100:00:01.00,100:00:02.50,Default,Late, very late\nDialogue: x,y,z,w\n"
+    events += "Dialogue: -0:00:01.00,0:00:02.00,Default,Early\n\n[Fonts]\nDialogue: 1\n"
+    found = read(tmp_path, head + events, ".ass")
+    assert spoken(found) == [(0, 2, "Early"), (360_001, 360_002.5, "Late, very late")]
+    assert found.invalid_cues == 1
+
+
+def test_two_languages_at_the_same_time_stay_in_order(tmp_path: Path) -> None:
+    event = "Dialogue: 0,0:00:01.00,0:00:02.00,{},,0,0,0,,{}\n"
+    text = ASS_HEAD + event.format("Chinese", "你去哪里了") + event.format("English", "Where?")
+    assert [line.text for line in read(tmp_path, text, ".ass").lines] == ["你去哪里了", "Where?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (CHINESE, "gbk"),
+        (TAIWANESE, "big5"),
+        (KOREAN, "cp949"),
+        (HEBREW, "cp1255"),
+        (GREEK, "cp1253"),
+    ],
+)
+def test_one_bad_byte_does_not_change_the_encoding(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    lines = text.split("\n") * 6
+    content = srt(*lines, "END").encode(encoding).replace(b"END", b"\xff")
+    found = read(tmp_path, content)
+    assert [line.text for line in found.lines][:-1] == lines
+    assert found.replaced_bytes == 1
