@@ -22,55 +22,75 @@ def is_glob(path: Path) -> bool:
     return any(mark in os.fspath(path) for mark in "*?")
 
 
-def find_episode_files(base: Path, pattern: Path) -> list[Path]:
+class ComposedNames:
+    """The entries of folders by their names with composed characters; each is listed once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, Path]] = {}
+
+    def find(self, folder: Path, name: str) -> Path | None:
+        """Return the entry whose name is ``name`` in another spelling; None without one."""
+        if folder not in self._folders:
+            self._folders[folder] = {
+                unicodedata.normalize("NFC", entry): folder / entry
+                for entry in reversed(_names(folder))
+            }
+        return self._folders[folder].get(unicodedata.normalize("NFC", name))
+
+
+def find_episode_files(base: Path, pattern: Path, names: ComposedNames | None = None) -> list[Path]:
     """List the existing files of an episode's path, sorted; they may be unreadable as videos.
 
-    As in a shell, a glob pattern does not match names that start with a dot.
+    Pass one ``names`` for several paths, so that their folders are listed once. As in a shell, a
+    glob pattern does not match names that start with a dot.
     """
+    names = names or ComposedNames()
     if not is_glob(pattern):
-        return _find_named(base, pattern)
-    matches = sorted(_expand(Path(pattern.anchor) if pattern.anchor else base, _parts(pattern)))
+        return _find_named(base, pattern, names)
+    root = Path(pattern.anchor) if pattern.anchor else base
+    matches = sorted(_expand(root, _parts(pattern), names))
     return [path for path in matches if path.suffix.lower() not in SIDECAR_EXTENSIONS]
 
 
-def find_file(base: Path, path: Path) -> Path | None:
+def find_file(base: Path, path: Path, names: ComposedNames | None = None) -> Path | None:
     """Return the existing file of a path whose accents may be spelled differently; else None."""
     if (base / path).is_file():
         return base / path
+    names = names or ComposedNames()
     found: Path | None = Path(path.anchor) if path.anchor else base
     for part in _parts(path):
-        found = None if found is None else _find_entry(found, part)
+        found = None if found is None else _find_entry(found, part, names)
     return found if found is not None and found.is_file() else None
 
 
-def _find_named(base: Path, path: Path) -> list[Path]:
-    found = find_file(base, path)
+def _find_named(base: Path, path: Path, names: ComposedNames) -> list[Path]:
+    found = find_file(base, path, names)
     if found is not None:
         return [found]
     if "[" not in os.fspath(path):
         return []
     root = Path(path.anchor) if path.anchor else base
-    return sorted(match for match in _expand(root, _parts(path)) if match.is_file())
+    return sorted(match for match in _expand(root, _parts(path), names) if match.is_file())
 
 
 def _parts(path: Path) -> tuple[str, ...]:
     return path.parts[1:] if path.anchor else path.parts
 
 
-def _expand(root: Path, parts: Iterable[str]) -> set[Path]:
+def _expand(root: Path, parts: Iterable[str], names: ComposedNames) -> set[Path]:
     """Return the paths below ``root`` that match all parts."""
     found = {root}
     for part in parts:
-        found = {match for folder in found for match in _match_part(folder, part)}
+        found = {match for folder in found for match in _match_part(folder, part, names)}
     return found
 
 
-def _match_part(folder: Path, part: str) -> Iterator[Path]:
+def _match_part(folder: Path, part: str, composed_names: ComposedNames) -> Iterator[Path]:
     if part == "**":
         yield from _folders_below(folder)
         return
     if not any(mark in part for mark in "*?"):
-        entry = _find_entry(folder, part)
+        entry = _find_entry(folder, part, composed_names)
         if entry is not None:
             yield entry
             return
@@ -84,15 +104,11 @@ def _match_part(folder: Path, part: str) -> Iterator[Path]:
             return
 
 
-def _find_entry(folder: Path, name: str) -> Path | None:
+def _find_entry(folder: Path, name: str, names: ComposedNames) -> Path | None:
     """Return the entry of that name, or else the one that is spelled with other characters."""
     if os.path.lexists(folder / name):
         return folder / name
-    if name.isascii():
-        return None
-    composed = unicodedata.normalize("NFC", name)
-    same = (n for n in _names(folder) if unicodedata.normalize("NFC", n) == composed)
-    return next((folder / n for n in same), None)
+    return None if name.isascii() else names.find(folder, name)
 
 
 def _folders_below(folder: Path) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mimix_core.domain.character_names import validate_character_name
-from mimix_core.domain.episode_files import find_episode_files, find_file, is_glob
+from mimix_core.domain.episode_files import ComposedNames, find_episode_files, find_file, is_glob
 from mimix_core.domain.language_codes import LANGUAGE_PATTERN
 from mimix_core.domain.sidecar_index import BOXES_ENDINGS, SCRIPT_ENDINGS, SidecarIndex
 from mimix_core.domain.subtitle_files import find_sidecar_subtitles
@@ -226,9 +226,10 @@ def _resolve_paths(
     """Make paths absolute, expand glob patterns and find subtitles. Raises BadInput."""
     problems: list[str] = []
     unmatched: list[str] = []
+    names = ComposedNames()
 
     def require_file(path: Path, *key: str | int) -> Path:
-        found = find_file(base, path)
+        found = find_file(base, path, names)
         if found is None:
             problems.append(f"{format_location(source, lines, key)}: no file {base / path}")
         return found or base / path
@@ -255,7 +256,7 @@ def _resolve_paths(
                 for name in ("subtitles", "script", "boxes")
                 if (value := getattr(episode, name)) is not None
             }
-            videos = find_episode_files(base, episode.path)
+            videos = find_episode_files(base, episode.path, names)
             if not videos:
                 location = format_location(source, lines, (*key, "path"))
                 waits = is_glob(episode.path) and _glob_folder(base, episode.path).is_dir()
@@ -288,8 +289,9 @@ def declared_videos(path: Path) -> frozenset[Path]:
     """Return the absolute paths of videos that ``library.yaml`` lists without a glob pattern."""
     base = path.resolve().parent
     paths = (episode.path for show in parse_library(path).shows for episode in show.episodes)
+    names = ComposedNames()
     return frozenset(
-        find_file(base, video) or base / video for video in paths if not is_glob(video)
+        find_file(base, video, names) or base / video for video in paths if not is_glob(video)
     )
 
 

@@ -15,6 +15,7 @@ from typing import Annotated
 
 from mimix_core import tables
 from mimix_core.domain.language_codes import normalize_language_code
+from mimix_core.domain.sidecar_index import SUBTITLE_EXTENSIONS
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
@@ -150,6 +151,10 @@ def _from_stream(
         return EpisodeTranscript(EMBEDDED, subtitles.language, subtitles.lines, notes)
     if subtitles.lines is not None:
         notes["empty_subtitle_stream"] = subtitles.language or "of no stated language"
+    if inputs.subtitles is None:
+        notes["no_subtitle_file"] = (
+            f"none next to the video has its name and {', '.join(SUBTITLE_EXTENSIONS)}"
+        )
     return EpisodeTranscript(NONE, notes=notes)
 
 

@@ -327,6 +327,7 @@ def test_every_scene_that_fits_a_clip_is_sampled_twice(
 
 # --- standing text --------------------------------------------------------------------------------
 
+
 def test_a_box_of_much_of_the_frame_is_a_texture_and_no_text() -> None:
     image = np.zeros((720, 1280, 3), np.uint8)
     title, logo, column = (100, 300, 1180, 380), (1100, 20, 1250, 120), (30, 0, 90, 700)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
+from mimix_core.domain.sidecar_index import BOXES_ENDINGS
 from mimix_core.domain.timeline import parse_seconds
 from mimix_core.engine.artifacts import FileRef, FrozenModel
 from mimix_core.engine.yaml_files import read_yaml_file, validation_error
@@ -72,8 +73,9 @@ class BoxAnnotationLocator:
     def _evidence(self, name: str, times: Sequence[Fraction]) -> str:
         if not self.has_file:
             return (
-                "the episode has no boxes file, and its locator, boxes, uses nothing else "
-                "(docs/locating.md)"
+                "the episode has no boxes file (library.yaml names none, and next to the video "
+                f"there is none of its name with {' or '.join(BOXES_ENDINGS)}), and its locator, "
+                "boxes, uses nothing else (docs/locating.md)"
             )
         keyframes = self.keyframes.get(name, ())
         inside = sum(times[0] <= keyframe.time <= times[-1] for keyframe in keyframes)
