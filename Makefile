@@ -48,6 +48,7 @@ drills: setup
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
 	@$(RUN)/pytest -m drill
+	@$(RUN)/python perf/outages.py
 
 lint: setup
 	@$(RUN)/ruff check .

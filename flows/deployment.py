@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -161,13 +162,24 @@ def render_deployments(
         deployment["flow_name"] = flow
         deployment["tags"] = [*deployment["tags"], f"library:{name}"]
         deployment["parameters"] = parameters
-        deployment["work_pool"] = {**deployment["work_pool"], "name": target.pool}
+        work_pool = deployment["work_pool"]
+        variables = {**work_pool["job_variables"], "command": run_command(target)}
+        deployment["work_pool"] = {**work_pool, "name": target.pool, "job_variables": variables}
         for trigger in deployment.get("triggers", []):
             trigger["name"] += f"-{name}"
             trigger["match"][INBOX_LABEL] = inbox_digest(config.inbox)
         if flow in by_flow:
             keep_settings_of_people(deployment, by_flow[flow])
     return spec
+
+
+def run_command(target: DeploymentTarget) -> str:
+    """Return the command that starts a run: Prefect's own cannot wait for the server.
+
+    Workers that share this checkout use this Python, others the one on their path.
+    """
+    python = sys.executable if target.home == ROOT else "python"
+    return f"{shlex.quote(python)} -m flows.deployed_run"
 
 
 def run_prefect_deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 
+from flows.run_watchdog import watched_run
 from flows.shutdown import terminate_units
 from mimix_core.diagnostics.preflight import check_before_run
 from mimix_core.engine.flow_phases import phases_of_flow
@@ -22,11 +23,14 @@ from tasks.cutouts import load_locator_key
 from tasks.judgements import load_judge_key
 from tasks.lineage import record_lineage
 from tasks.prefect_artifacts import publish_run_artifacts
+from tasks.server_connection import best_effort, wait_for_server
 from tasks.task_runners import task_runner
 
 MAX_ATTEMPTS = 10
 """Limit on the starts of one run: a killed run is started again (deployments/automations.yaml);
 resuming after a review and retries from the UI count as well."""
+
+PUBLISHING_RETRIES = 3
 
 
 @contextmanager
@@ -40,19 +44,30 @@ def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
     config = with_absolute_paths(config)
     _check_attempt_count()
     check_before_run(config, flow_name)
+    wait_for_server(print)
     _load_api_keys(config, flow_name)
     run = Run(open_workspace(config))
+    store = run.workspace.store
     try:
-        with task_runner(config.run), run.workspace.store.in_use() as run.store_use:
+        with task_runner(config.run), watched_run(store), store.in_use() as run.store_use:
             yield run
     except (Exception, Pause):
-        publish_run_artifacts(run, flow_name, watch.seconds())
+        _publish(run, flow_name, watch)
         raise
     except BaseException:
         terminate_units()
         raise
-    record_lineage(run)
-    publish_run_artifacts(run, flow_name, watch.seconds())
+    with best_effort("the lineage of this run", PUBLISHING_RETRIES):
+        record_lineage(run)
+    _publish(run, flow_name, watch)
+
+
+def _publish(run: Run, flow_name: str, watch: Stopwatch) -> None:
+    """Publish the run's artifacts once the server answers: only then can the end be reported."""
+    wait_for_server(run.console.warn)
+    with best_effort("the artifacts of this run", PUBLISHING_RETRIES):
+        publish_run_artifacts(run, flow_name, watch.seconds())
+    wait_for_server(run.console.warn)
 
 
 def _load_api_keys(config: Config, flow_name: str) -> None:

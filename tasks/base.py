@@ -32,6 +32,7 @@ from mimix_core.project.workspace import Workspace
 from mimix_core.settings.extension_settings import validate_extension
 from tasks.console_progress import ConsoleProgress, Stopwatch
 from tasks.run_summary import RunSummary, StageTotals, sum_counts
+from tasks.server_connection import best_effort
 from tasks.subprocess_runner import ProgressCallback, UnitDied, run_in_subprocess, stop_idle_units
 from tasks.unforeseen_failures import (
     discard_unforeseen_failures,
@@ -134,7 +135,11 @@ def _compute_unit(store: Store, work: UnitOfWork, on_progress: ProgressCallback)
 def _run_with_second_attempt(
     stage: Stage[Any, Any], work: UnitOfWork, request: UnitRequest, on_progress: ProgressCallback
 ) -> UnitReply:
-    """Run the unit; try a second process before a file is blamed for the death of the first."""
+    """Run the unit; try a second process before the first one's death is final.
+
+    The kernel may have killed the first for memory, for which units volunteer. What a unit finished
+    before, it does not repeat.
+    """
     stall_seconds = work.stall_seconds if stage.failed_rows is not None else None
     try:
         return run_in_subprocess(
@@ -144,7 +149,7 @@ def _run_with_second_attempt(
             on_progress=on_progress,
         )
     except UnitDied as error:
-        if stage.failed_rows is None or not error.is_retryable:
+        if not error.is_retryable:
             raise
     return run_in_subprocess(
         request.model_copy(update={"log": request.log.with_suffix(".again.log")}),
@@ -178,10 +183,11 @@ class _ProgressReporter:
         self._last_sent = time.monotonic()
         percent = 100.0 * done / total if total else 100.0
         text = ": ".join(filter(None, [f"{self._work.stage} {self._work.unit}", note]))
-        if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, description=escape_markdown(text))
-        else:
-            update_progress_artifact(self._artifact, percent, description=escape_markdown(text))
+        with best_effort("the progress of a unit"):
+            if self._artifact is None:
+                self._artifact = create_progress_artifact(percent, description=escape_markdown(text))
+            else:
+                update_progress_artifact(self._artifact, percent, description=escape_markdown(text))
 
 
 class FixedRetriesTask(Task[P, R]):

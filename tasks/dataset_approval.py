@@ -27,6 +27,7 @@ from mimix_core.project.dataset_review import (
 )
 from tasks.base import Run
 from tasks.prefect_artifacts import report_link
+from tasks.server_connection import best_effort, wait_for_server
 
 
 class DatasetNotApproved(BadInput):
@@ -118,11 +119,13 @@ def _show_form(run: Run, dataset: TableRef, form: str) -> ApprovalInput | None:
     Does not suspend again a run that was resumed from the same form.
     """
     text = _approval_page(run, dataset)
-    create_markdown_artifact(
-        markdown=text,
-        key="mimix-review",
-        description="Waits for approval: click Resume, then decide.",
-    )
+    wait_for_server(run.console.warn)
+    with best_effort("the page of the review", retries=3):
+        create_markdown_artifact(
+            markdown=text,
+            key="mimix-review",
+            description="Waits for approval: click Resume, then decide.",
+        )
     try:
         return suspend_flow_run(
             wait_for_input=ApprovalInput.with_initial_data(description=text),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,33 @@ class Site:
     library: str = ""
     """Name of the deployments of ``mimix deploy``; empty for those of the plain prefect.yaml."""
     stack: ExitStack = field(default_factory=ExitStack)
+    server: subprocess.Popen[bytes] | None = None
+
+    def start_server(self) -> None:
+        """Start the server, at first or after ``kill_server``, and wait until it answers."""
+        log = self.folder / "server.log"
+        with log.open("ab") as out:
+            self.server = subprocess.Popen(
+                [sys.executable, "-m", "prefect", "server", "start"],
+                env={
+                    **self.environment,
+                    "PREFECT_SERVER_API_HOST": "127.0.0.1",
+                    "PREFECT_SERVER_API_PORT": self.url.rsplit(":", 1)[1].split("/")[0],
+                    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                },
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_for_server(self.url, self.server, log)
+
+    def kill_server(self) -> None:
+        """Kill the server with SIGKILL; its database stays."""
+        if self.server is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.server.pid, signal.SIGKILL)
+            self.server.wait()
+            self.server = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -197,27 +224,12 @@ def site(folder: Path) -> Iterator[Site]:
         port = probe.getsockname()[1]
     (folder / "home").mkdir(parents=True)
     made = Site(folder, f"http://127.0.0.1:{port}/api")
-    log = folder / "server.log"
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start"],
-            env={
-                **made.environment,
-                "PREFECT_SERVER_API_HOST": "127.0.0.1",
-                "PREFECT_SERVER_API_PORT": str(port),
-                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            },
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
     try:
-        wait_for_server(made.url, server, log)
+        made.start_server()
         with made.stack:
             yield made
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        made.kill_server()
 
 
 def rows(config: Config, stage: str) -> list[Row]:

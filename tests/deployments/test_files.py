@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ def test_the_inbox_is_off_by_clock_and_one_run_at_a_time() -> None:
     [inbox] = [d for d in SPEC["deployments"] if d.get("schedules")]
     assert inbox["name"] == "inbox"
     assert [schedule["active"] for schedule in inbox["schedules"]] == [False]
-    assert inbox["concurrency_limit"]["limit"] == 1
+    assert "concurrency_limit" not in inbox, "a restarted server would end the run"
     for trigger in inbox["triggers"]:
         TypeAdapter(DeploymentTriggerTypes).validate_python(trigger)
 
@@ -143,6 +145,17 @@ def test_deploying_by_hand_without_the_home_folder_says_so(
         require_home(home)
     assert "MIMIX_HOME=$PWD prefect" in capsys.readouterr().err
     assert require_home(str(ROOT)) == {}
+
+
+@pytest.mark.parametrize(("home", "python"), [(ROOT, sys.executable), (Path("/mimix"), "python")])
+def test_runs_are_started_by_a_command_that_waits_for_the_server(
+    config: Config, home: Path, python: str
+) -> None:
+    spec = render_deployments(config, DeploymentTarget("my-pool", "process", home), "tiny", [])
+    for deployment in spec["deployments"]:
+        variables = deployment["work_pool"]["job_variables"]
+        assert shlex.split(variables["command"]) == [python, "-m", "flows.deployed_run"]
+        assert variables["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
 
 
 def test_docker_folder_does_not_shadow_the_docker_sdk() -> None:

@@ -24,6 +24,7 @@ from flows.deployment import (
     create_work_pool,
     find_notification_block,
     install_automations,
+    read_deployment_file,
 )
 from mimix_core.errors import BadInput
 from mimix_core.inbox import PendingFile
@@ -86,7 +87,10 @@ def test_pool_queue_deployments_and_automations_are_there(server: Site) -> None:
     queues = server.ask("POST", f"/work_pools/{POOL}/queues/filter", limit=50)
     assert {q["name"]: q["concurrency_limit"] for q in queues} == {"default": None, "gpu": 1}
     assert set(automations(server)) == {
-        *("mimix-episode-arrived-tiny", "mimix-silent-run-crashed", "mimix-killed-run-again")
+        "mimix-episode-arrived-tiny",
+        "mimix-silent-run-crashed",
+        "mimix-run-not-started-crashed",
+        "mimix-killed-run-again",
     }
 
 
@@ -163,6 +167,9 @@ def set_state(server: Site, run: str, kind: str, message: str) -> None:
     ("message", "afterwards"),
     [
         ("Process exited with status code: -9 (killed)", "SCHEDULED"),
+        ("Process exited with status code: 137. Out of memory", "SCHEDULED"),
+        ("Flow run infrastructure exited with non-zero status code -9. Killed", "SCHEDULED"),
+        ("No start within 180 s: the worker that took the run is gone", "SCHEDULED"),
         ("No heartbeat for 90 s: the process of the run is gone", "SCHEDULED"),
         ("Flow run could not start: no such folder", "CRASHED"),
     ],
@@ -180,6 +187,44 @@ def test_only_a_run_that_was_killed_is_taken_up_again(
     assert found["type"] == afterwards
     if afterwards == "SCHEDULED":
         assert found["name"] == "AwaitingRetry"
+
+
+def test_a_second_report_of_the_same_death_does_not_end_the_run(server: Site) -> None:
+    """Prefect's runner reports a death, the run is scheduled again, then the worker reports it."""
+    run = flow_run(server, "curate")
+    set_state(server, run, "RUNNING", "")
+    for text in (
+        "Process exited with status",
+        "Flow run infrastructure exited with non-zero status",
+    ):
+        set_state(server, run, "CRASHED", f"{text} code{':' * ('Process' in text)} -9. Killed")
+        wait_for_state(server, run, "SCHEDULED", 30)
+
+
+@pytest.mark.parametrize("name", ["Pending", "Submitting", "InfrastructurePending"])
+def test_a_run_that_its_worker_never_starts_is_taken_up_again(server: Site, name: str) -> None:
+    """The same automation with 10 s instead of 180."""
+    automations = read_deployment_file("automations.yaml")["automations"]
+    [spec] = [one for one in automations if one["name"] == "mimix-run-not-started-crashed"]
+    spec["name"] = f"sooner-{name}"
+    spec["trigger"]["within"] = 10
+    made = server.ask("POST", "/automations/", **spec)
+    try:
+        time.sleep(3)  # until the server has loaded it
+        run = flow_run(server, "train")
+        state = {"type": "PENDING", "name": name}
+        server.ask("POST", f"/flow_runs/{run}/set_state", state=state, force=True)
+        wait_for_state(server, run, "SCHEDULED", 60)
+        assert server.ask("GET", f"/flow_runs/{run}")["state"]["name"] == "AwaitingRetry"
+    finally:
+        server.ask("DELETE", f"/automations/{made['id']}")
+
+
+def wait_for_state(server: Site, run: str, kind: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while server.state(run) != kind:
+        assert time.monotonic() < deadline, server.ask("GET", f"/flow_runs/{run}")["state"]
+        time.sleep(0.5)
 
 
 def test_a_block_is_told_of_a_run_that_failed(server: Site, client: SyncPrefectClient) -> None:

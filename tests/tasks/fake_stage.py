@@ -72,6 +72,10 @@ def run(inputs: FakeInputs, settings: FakeSettings, out: Path) -> StageReport:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
         Path(inputs.run_log).write_text(f"{os.getpid()}\n{child.pid}\n")
         time.sleep(120)
+    if inputs.behavior == "report for 6 s":
+        for step in range(30):
+            progress.report_progress(step, 30, "step")
+            time.sleep(0.2)
     if inputs.behavior == "slow":
         time.sleep(3)
     if inputs.behavior.startswith("fail a row"):

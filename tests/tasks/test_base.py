@@ -299,6 +299,15 @@ def test_a_temporary_problem_does_not_blame_the_file(tmp_path: Path) -> None:
     assert len(lines(run_log)) == 2
 
 
+def test_a_killed_unit_of_any_stage_is_tried_again(tmp_path: Path) -> None:
+    """Units volunteer to be killed when memory runs out: captions, latents and LoRAs as well."""
+    run_log = tmp_path / "run_log"
+    inputs = [FakeInputs(behavior="crash once", run_log=str(run_log))]
+    _, [ref], _ = perform(workspace(tmp_path), inputs, task_without_failed_rows)
+    assert rows(ref) == [("ok", None)]
+    assert len(lines(run_log)) == 2
+
+
 def test_a_stage_without_failed_rows_fails_after_its_other_units_and_names_all(
     tmp_path: Path,
 ) -> None:
