@@ -155,11 +155,12 @@ def keep_settings_of_people(spec: dict[str, Any], deployed: DeployedFlow) -> Non
         spec.pop("concurrency_limit", None)
     else:
         options = current.concurrency_options
-        spec["concurrency_limit"] = {
-            **spec.get("concurrency_limit", {}),
-            "limit": limit.limit,
-            **({} if options is None else options.model_dump(mode="json", exclude_none=True)),
-        }
+        # Prefect's command refuses a limit with options of which one is missing.
+        spec["concurrency_limit"] = (
+            limit.limit
+            if options is None
+            else {"limit": limit.limit, **options.model_dump(mode="json", exclude_none=True)}
+        )
     pool = spec["work_pool"]
     if current.work_pool_name == pool["name"] and current.work_queue_name:
         pool["work_queue_name"] = current.work_queue_name

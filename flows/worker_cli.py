@@ -21,6 +21,7 @@ import typer
 from flows import prefect_environment
 from flows.console import console, user_errors
 from flows.deploy_cli import require_server_url
+from flows.stranded_runs import sweep_until
 
 REPORT_SECONDS = 20.0
 """Time that the worker has to report the end of its runs to the server."""
@@ -39,7 +40,8 @@ def worker(
 ) -> None:
     """Start a worker that takes runs from the server, until SIGTERM or Ctrl-C ends it.
 
-    Its runs end with it; another worker continues them.
+    Its runs end with it; another worker continues them. It also takes up killed runs of which
+    Prefect's automations have missed the death.
     """
     with user_errors():
         prefect_environment.configure_prefect()
@@ -57,6 +59,8 @@ def worker(
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", *words], env=environment, start_new_session=True
     )
+    # A daemon: a request that hangs must not hold the worker's end up.
+    threading.Thread(target=sweep_until, args=(stopping,), daemon=True).start()
     while process.poll() is None and not stopping.wait(0.2):
         pass
     if process.poll() is None:

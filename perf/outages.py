@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from mimix_core.engine.store import Store
 from mimix_core.settings import Config, load_config
 from perf.record import record
 from tests.deployments.project_factory import write_project
-from tests.deployments.site import FINAL, Site, Worker, site
+from tests.deployments.site import FINAL, MIMIX_WORKER, Site, Worker, marked, site
 
 OUTAGE_SECONDS = (5.0, 180.0)
 PAUSE_SECONDS = (10.0, 60.0)
@@ -54,7 +54,8 @@ class Disturbances:
     over: threading.Event = field(default_factory=threading.Event)
 
     def start_worker(self) -> None:
-        self.workers.append(self.place.worker(f"w{len(self.workers)}", "--limit", "1"))
+        name = f"w{len(self.workers)}"
+        self.workers.append(self.place.worker(name, "--limit", "1", command=MIMIX_WORKER))
 
     def run(self) -> None:
         while not self.over.wait(self.chance.uniform(*PAUSE_SECONDS)):
@@ -71,13 +72,17 @@ class Disturbances:
                     self.start_worker()
                 continue
             worker = self.workers[-1]
-            with suppress(ProcessLookupError):
-                worker.process.kill()
-                for pid in worker.descendants() if kind == "killed worker with its run" else ():
+            for pid, words in marked(worker.mark).items():
+                if kind == "killed worker with its run" or is_of_worker(words):
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
             worker.process.wait()
             self.start_worker()
+
+
+def is_of_worker(words: str) -> bool:
+    """Return whether a command line is that of `mimix worker` or of its Prefect worker."""
+    return "flows.cli worker" in words or "worker start" in words
 
 
 def say(text: str) -> None:
@@ -168,7 +173,10 @@ def what_is_left(disturbances: Disturbances, seconds: float = 60.0) -> dict[str,
     deadline = time.monotonic() + seconds
     while True:
         processes = [
-            words for worker in disturbances.workers for words in worker.descendants().values()
+            words
+            for worker in disturbances.workers
+            for words in marked(worker.mark).values()
+            if not is_of_worker(words)
         ]
         held = disturbances.place.ask(
             "POST",
@@ -187,10 +195,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dry", action="store_true", help="Do not write perf/results.")
+    parser.add_argument("--folder", type=Path, help="New folder for workspaces and logs, kept.")
     words = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the server and workers as well
-    with tempfile.TemporaryDirectory(prefix="mimix-outages-") as folder:
-        figures = drill(Path(folder), words.minutes, words.seed)
+    with ExitStack() as stack:
+        folder = words.folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="mimix-outages-"))
+        )
+        figures = drill(folder, words.minutes, words.seed)
     say(str(figures))
     if not words.dry:
         record("outages", figures, {name: UNITS.get(name, "") for name in figures})

@@ -185,7 +185,9 @@ class _ProgressReporter:
         text = ": ".join(filter(None, [f"{self._work.stage} {self._work.unit}", note]))
         with best_effort("the progress of a unit"):
             if self._artifact is None:
-                self._artifact = create_progress_artifact(percent, description=escape_markdown(text))
+                self._artifact = create_progress_artifact(
+                    percent, description=escape_markdown(text)
+                )
             else:
                 update_progress_artifact(self._artifact, percent, description=escape_markdown(text))
 

@@ -7,6 +7,7 @@ dataset, and a changed dataset needs a new decision.
 from __future__ import annotations
 
 import itertools
+import time
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun
@@ -28,6 +29,11 @@ from mimix_core.project.dataset_review import (
 from tasks.base import Run
 from tasks.prefect_artifacts import report_link
 from tasks.server_connection import best_effort, wait_for_server
+
+SUSPEND_ATTEMPTS = 5
+RETRY_SECONDS = 3.0
+SERVER_FAILED = "Aborting orchestration due to error"
+"""Prefect's words for an error within the server, of which it makes a refusal."""
 
 
 class DatasetNotApproved(BadInput):
@@ -126,14 +132,22 @@ def _show_form(run: Run, dataset: TableRef, form: str) -> ApprovalInput | None:
             key="mimix-review",
             description="Waits for approval: click Resume, then decide.",
         )
-    try:
-        return suspend_flow_run(
-            wait_for_input=ApprovalInput.with_initial_data(description=text),
-            timeout=None,
-            key=form,
-        )
-    except (ObjectNotFound, ValidationError):
-        return None
+    attempts = 0
+    while True:
+        attempts += 1
+        try:
+            return suspend_flow_run(
+                wait_for_input=ApprovalInput.with_initial_data(description=text),
+                timeout=None,
+                key=form,
+            )
+        except (ObjectNotFound, ValidationError):
+            return None
+        except RuntimeError as error:
+            # The server's own failure, e.g. a busy SQLite, arrives as a refusal.
+            if attempts == SUSPEND_ATTEMPTS or SERVER_FAILED not in str(error):
+                raise
+            time.sleep(RETRY_SECONDS)
 
 
 def _approval_page(run: Run, dataset: TableRef) -> str:

@@ -24,6 +24,7 @@ from tests.e2e.demo import ROOT, wait_for_server
 
 POOL = "mimix-process"
 START = f"-m prefect worker start --pool {POOL}"
+MIMIX_WORKER = f"-m flows.cli worker --pool {POOL}"
 ATTEMPTS = 20
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -155,12 +156,13 @@ class Site:
         """The ends of the workers' logs."""
         return "\n".join(log.read_text()[-3000:] for log in self.folder.glob("worker-*.log"))
 
-    def worker(self, name: str, *words: str) -> Worker:
-        """Start a worker; it ends with the site."""
+    def worker(self, name: str, *words: str, command: str = "") -> Worker:
+        """Start a worker, by default Prefect's own; it ends with the site."""
+        command = command or f"{START} --name {name}"
         log = self.folder / f"worker-{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, *START.split(), "--name", name, *words],
+                [sys.executable, *command.split(), *words],
                 cwd=ROOT,
                 env={**self.environment, "MIMIX_WORKER": f"{self.folder}/{name}"},
                 stdin=subprocess.DEVNULL,

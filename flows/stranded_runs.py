@@ -1,0 +1,136 @@
+"""Take up runs that the automations of deployments/automations.yaml have missed.
+
+Prefect's automations see events, and an event can be lost: the server was killed before it looked
+at it, or its SQLite was busy at four attempts. A run that depends on a lost event would wait
+forever and keep its slot. `mimix worker` therefore looks at the states themselves, which are in the
+database.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import PrefectException
+from prefect.states import AwaitingRetry, Crashed
+
+from flows.deployed_state import MIMIX_TAG
+from flows.deployment import read_deployment_file
+from tasks.server_connection import few_retries
+
+SWEEP_SECONDS = 30.0
+"""Interval of looks at all runs."""
+
+GRACE = timedelta(seconds=30)
+"""Time that the automations have before a sweep does their work."""
+
+START_LIMIT = timedelta(seconds=180)
+HEARTBEAT_LIMIT = timedelta(seconds=90)
+"""The limits of the automations mimix-run-not-started-crashed and mimix-silent-run-crashed."""
+
+MAX_AGE = timedelta(days=1)
+"""Runs that were killed longer ago are not taken up: somebody may have given them up."""
+
+PAGE = 200
+HEARTBEAT = "prefect.flow-run.heartbeat"
+NOT_STARTED = "No start within 180 s: the worker that took the run is gone"
+SILENT = "No heartbeat for 90 s: the process of the run is gone"
+
+
+def killed_messages() -> tuple[str, ...]:
+    """Return the patterns of the messages of runs that were killed, from automations.yaml."""
+    automations = read_deployment_file("automations.yaml")["automations"]
+    [spec] = [one for one in automations if one["name"] == "mimix-killed-run-again"]
+    return tuple(spec["trigger"]["match"]["prefect.state-message"])
+
+
+@dataclass
+class Sweeper:
+    """Looks at runs again and again; remembers since when each has been silent."""
+
+    silent_since: dict[UUID, float] = field(default_factory=dict)
+    killed: tuple[str, ...] = field(default_factory=killed_messages)
+
+    def sweep(self, client: SyncPrefectClient, grace: timedelta = GRACE) -> None:
+        """Set stuck runs to Crashed, and crashed runs that were killed to AwaitingRetry."""
+        now = datetime.now(UTC)
+        for run in _runs_in(client, StateType.CRASHED):
+            if grace <= _age(run, now) <= MAX_AGE and self._was_killed(run):
+                client.set_flow_run_state(
+                    run.id, AwaitingRetry(scheduled_time=now, message="Taken up by a sweep")
+                )
+        for run in _runs_in(client, StateType.PENDING):
+            if _age(run, now) >= START_LIMIT + grace:
+                client.set_flow_run_state(run.id, Crashed(message=NOT_STARTED), force=True)
+        silent = [
+            run.id
+            for run in _runs_in(client, StateType.RUNNING)
+            if _age(run, now) >= HEARTBEAT_LIMIT and not _has_heartbeat(client, run.id, now)
+        ]
+        # A silence is only judged after the server was reachable all along: see forget().
+        since = {run: self.silent_since.get(run, time.monotonic()) for run in silent}
+        self.silent_since = since
+        for run, start in since.items():
+            if time.monotonic() - start >= HEARTBEAT_LIMIT.total_seconds():
+                client.set_flow_run_state(run, Crashed(message=SILENT), force=True)
+
+    def forget(self) -> None:
+        """Start anew after an outage of the server: heartbeats could not arrive."""
+        self.silent_since.clear()
+
+    def _was_killed(self, run: FlowRun) -> bool:
+        message = (run.state and run.state.message) or ""
+        return any(fnmatchcase(message, pattern) for pattern in self.killed)
+
+
+def sweep_until(stopping: threading.Event) -> None:
+    """Sweep every 30 s until the event is set; outages of the server are waited out."""
+    sweeper = Sweeper()
+    while not stopping.wait(SWEEP_SECONDS):
+        try:
+            with few_retries(), get_client(sync_client=True) as client:
+                sweeper.sweep(client)
+        except (httpx.HTTPError, PrefectException):
+            sweeper.forget()
+
+
+def _runs_in(client: SyncPrefectClient, state: StateType) -> Iterator[FlowRun]:
+    of_mimix = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[MIMIX_TAG]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])),
+    )
+    found: list[FlowRun] = []
+    while page := client.read_flow_runs(flow_run_filter=of_mimix, limit=PAGE, offset=len(found)):
+        found += page
+        if len(page) < PAGE:
+            break
+    yield from found
+
+
+def _age(run: FlowRun, now: datetime) -> timedelta:
+    return timedelta() if run.state is None else now - run.state.timestamp
+
+
+def _has_heartbeat(client: SyncPrefectClient, run: UUID, now: datetime) -> bool:
+    """Return whether the server has received a heartbeat of the run within the last 90 s."""
+    asked = {
+        "event": {"name": [HEARTBEAT]},
+        "resource": {"id": [f"prefect.flow-run.{run}"]},
+        "occurred": {"since": (now - HEARTBEAT_LIMIT).isoformat(), "until": now.isoformat()},
+    }
+    reply = client.request("POST", "/events/filter", json={"filter": asked, "limit": 1})
+    return bool(reply.raise_for_status().json()["events"])
