@@ -26,7 +26,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectException
-from prefect.states import AwaitingRetry, Crashed
+from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from flows.deployed_state import MIMIX_TAG
 from flows.deployment import read_deployment_file
@@ -48,6 +48,7 @@ MAX_AGE = timedelta(days=1)
 PAGE = 200
 HEARTBEAT = "prefect.flow-run.heartbeat"
 NOT_STARTED = "No start within 180 s: the worker that took the run is gone"
+GONE = "Cancelled after its process was gone"
 SILENT = "No heartbeat for 90 s: the process of the run is gone"
 
 
@@ -66,7 +67,10 @@ class Sweeper:
     killed: tuple[str, ...] = field(default_factory=killed_messages)
 
     def sweep(self, client: SyncPrefectClient, grace: timedelta = GRACE) -> None:
-        """Set stuck runs to Crashed, and crashed runs that were killed to AwaitingRetry."""
+        """Set stuck runs to Crashed or Cancelled, and killed ones to AwaitingRetry.
+
+        ``grace``: the time that the automations and the runs themselves have before.
+        """
         now = datetime.now(UTC)
         for run in _runs_in(client, StateType.CRASHED):
             if grace <= _age(run, now) <= MAX_AGE and self._was_killed(run):
@@ -76,6 +80,10 @@ class Sweeper:
         for run in _runs_in(client, StateType.PENDING):
             if _age(run, now) >= START_LIMIT + grace:
                 client.set_flow_run_state(run.id, Crashed(message=NOT_STARTED), force=True)
+        for run in _runs_in(client, StateType.CANCELLING):
+            # A live run has ended itself by now (flows/run_watchdog.py).
+            if _age(run, now) >= HEARTBEAT_LIMIT + grace:
+                client.set_flow_run_state(run.id, Cancelled(message=GONE), force=True)
         silent = [
             run.id
             for run in _runs_in(client, StateType.RUNNING)

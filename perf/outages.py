@@ -5,8 +5,8 @@ operator does, runs the flow ``mimix`` once undisturbed over the smallest librar
 every stage, and then again and again in new workspaces. Meanwhile the server is killed and stays
 away for 5 to 180 s, or the worker is killed: alone, or with all processes that it started. Like a
 service manager, the drill starts them again. Every run must end COMPLETED with the tables of the
-undisturbed one; at the end no slot may be taken and no process be left. Writes
-perf/results/outages.json and exits with 1 if anything was wrong or stuck.
+undisturbed one; at the end no slot may be taken and no process be left. Ctrl-C ends the
+disturbances early. Writes perf/results/outages.json and exits with 1 if anything was wrong or stuck.
 """
 
 from __future__ import annotations
@@ -52,12 +52,19 @@ class Disturbances:
     counts: dict[str, int] = field(default_factory=dict)
     up: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
+    minutes: float = 0.0
+    """How long they lasted, once they are over."""
 
     def start_worker(self) -> None:
         name = f"w{len(self.workers)}"
         self.workers.append(self.place.worker(name, "--limit", "1", command=MIMIX_WORKER))
 
     def run(self) -> None:
+        start = time.monotonic()
+        self._disturb()
+        self.minutes = (time.monotonic() - start) / 60
+
+    def _disturb(self) -> None:
         while not self.over.wait(self.chance.uniform(*PAUSE_SECONDS)):
             kind = self.chance.choice(KINDS)
             self.counts[kind] = self.counts.get(kind, 0) + 1
@@ -125,7 +132,7 @@ def start_run(disturbances: Disturbances, config: Config) -> str | None:
 def drill(folder: Path, minutes: float, seed: int) -> dict[str, float]:
     """Run the drill below ``folder`` and return its figures."""
     settings = load_config(write_project(folder / "project"))
-    figures: dict[str, float] = {"minutes": minutes, "seed": seed}
+    figures: dict[str, float] = {"seed": seed}
     with site(folder / "site") as place:
         place.deploy(folder / "project" / "mimix.yaml")
         disturbances = Disturbances(place, random.Random(seed))
@@ -141,27 +148,31 @@ def drill(folder: Path, minutes: float, seed: int) -> dict[str, float]:
         expected = digests(in_workspace("undisturbed"))
         say(f"undisturbed: {len(expected)} tables")
 
-        end = time.monotonic() + 60 * minutes
+        signal.signal(signal.SIGINT, lambda *_: disturbances.over.set())
         thread = threading.Thread(target=disturbances.run, daemon=True)
         thread.start()
         timer = threading.Timer(60 * minutes, disturbances.over.set)
         timer.daemon = True
         timer.start()
         figures |= {"runs": 0, "wrong": 0, "stuck": 0}
-        while time.monotonic() < end:
+        while not disturbances.over.is_set():
             config = in_workspace(f"run-{figures['runs']:g}")
             run = start_run(disturbances, config)
             if run is None:
                 continue
             figures["runs"] += 1
+            asked = time.monotonic()
             state = wait_for_end(disturbances, run)
-            say(f"run {figures['runs']:g}: {state['name']} {state.get('message') or ''}")
+            took = time.monotonic() - asked
+            say(f"run {figures['runs']:g}, {took:.0f} s: {state['name']} {state.get('message')}")
             if state["type"] not in FINAL or state["type"] == "CRASHED":
                 figures["stuck"] += 1
             elif state["type"] != "COMPLETED" or digests(config) != expected:
                 figures["wrong"] += 1
-        disturbances.over.set()
+                found = digests(config)
+                say(f"differ: {[one for one in expected if found.get(one) != expected[one]]}")
         thread.join()
+        figures["minutes"] = round(disturbances.minutes, 1)
         for kind in KINDS:
             figures[kind.replace(" ", "_")] = disturbances.counts.get(kind, 0)
         figures |= what_is_left(disturbances)

@@ -237,7 +237,7 @@ def test_a_sweep_takes_up_runs_whose_events_were_lost(
     """States as after a death that no automation has seen, with limits of no time."""
     monkeypatch.setattr(stranded_runs, "START_LIMIT", timedelta())
     monkeypatch.setattr(stranded_runs, "HEARTBEAT_LIMIT", timedelta(seconds=2))
-    names = ("killed", "failed", "pending", "silent", "alive", "waiting")
+    names = ("killed", "failed", "pending", "silent", "alive", "waiting", "cancelled")
     runs = {name: flow_run(server, "augment") for name in names}
     with switched_off(server, "mimix-killed-run-again"):
         set_state(server, runs["killed"], "CRASHED", "Process exited with status code: -9")
@@ -246,6 +246,7 @@ def test_a_sweep_takes_up_runs_whose_events_were_lost(
         set_state(server, runs["silent"], "RUNNING", "")
         set_state(server, runs["alive"], "RUNNING", "")
         set_state(server, runs["waiting"], "PAUSED", "")
+        set_state(server, runs["cancelled"], "CANCELLING", "")
         sweeper = stranded_runs.Sweeper()
         for _ in range(4):
             time.sleep(2)
@@ -262,6 +263,7 @@ def test_a_sweep_takes_up_runs_whose_events_were_lost(
         "silent": again,
         "alive": ("RUNNING", "Running"),
         "waiting": ("PAUSED", "Paused"),
+        "cancelled": ("CANCELLED", "Cancelled"),
     }
 
 
