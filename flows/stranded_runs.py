@@ -92,9 +92,9 @@ class Sweeper:
         # A silence is only judged after the server was reachable all along: see forget().
         since = {run: self.silent_since.get(run, time.monotonic()) for run in silent}
         self.silent_since = since
-        for run, start in since.items():
+        for silent_run, start in since.items():
             if time.monotonic() - start >= HEARTBEAT_LIMIT.total_seconds():
-                client.set_flow_run_state(run, Crashed(message=SILENT), force=True)
+                client.set_flow_run_state(silent_run, Crashed(message=SILENT), force=True)
 
     def forget(self) -> None:
         """Start anew after an outage of the server: heartbeats could not arrive."""

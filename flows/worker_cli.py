@@ -1,8 +1,7 @@
 """``mimix worker``: a Prefect worker that ends when it is told to, and its runs with it.
 
 Prefect's worker waits on SIGTERM until its runs have finished, which takes days for a training.
-Here the runs are killed, Prefect reports that, and the automation ``mimix-killed-run-again``
-(deployments/automations.yaml) gives them to another worker, which continues from the store.
+Here the runs are killed and scheduled again, and another worker continues them from the store.
 """
 
 from __future__ import annotations
@@ -13,19 +12,26 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from uuid import UUID
 
 import typer
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.states import AwaitingRetry
 
 from flows import prefect_environment
 from flows.console import console, user_errors
 from flows.deploy_cli import require_server_url
 from flows.stranded_runs import sweep_until
+from tasks.server_connection import best_effort
 
 REPORT_SECONDS = 20.0
 """Time that the worker has to report the end of its runs to the server."""
 
+ENDED = "Its worker was ended; another one continues from the results in the store"
 _HEARTBEAT_SECONDS = "30"
 
 
@@ -71,16 +77,43 @@ def worker(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Let the worker take no more runs, kill the present ones, and wait until it reported that."""
+    """Let the worker take no more runs, kill the present ones, and schedule them again."""
+    runs: set[UUID] = set()
     process.send_signal(signal.SIGINT)
     deadline = time.monotonic() + REPORT_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         for child in _descendants(process.pid):
+            runs |= _run_of(child)
             _kill(child)
         time.sleep(0.5)
     for child in (*_descendants(process.pid), process.pid):
         _kill(child)
     process.wait()
+    with best_effort("the end of this worker's runs", retries=2):
+        _schedule_again(runs)
+
+
+def _run_of(pid: int) -> set[UUID]:
+    """Return the run that a process executes, if any (Linux)."""
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return set()  # it ended a moment ago
+    return {
+        UUID(entry.partition(b"=")[2].decode())
+        for entry in environment
+        if entry.startswith(b"PREFECT__FLOW_RUN_ID=")
+    }
+
+
+def _schedule_again(runs: set[UUID]) -> None:
+    """Give runs that were killed to other workers: Prefect's worker ends without reporting them."""
+    with get_client(sync_client=True) as client:
+        for run in runs:
+            state = client.read_flow_run(run).state
+            if state is not None and (state.is_running() or state.is_pending()):
+                again: State[Any] = AwaitingRetry(scheduled_time=datetime.now(UTC), message=ENDED)
+                client.set_flow_run_state(run, again, force=True)
 
 
 def _descendants(parent: int) -> list[int]:

@@ -6,7 +6,8 @@ every stage, and then again and again in new workspaces. Meanwhile the server is
 away for 5 to 180 s, or the worker is killed: alone, or with all processes that it started. Like a
 service manager, the drill starts them again. Every run must end COMPLETED with the tables of the
 undisturbed one; at the end no slot may be taken and no process be left. Ctrl-C ends the
-disturbances early. Writes perf/results/outages.json and exits with 1 if anything was wrong or stuck.
+disturbances early. Writes perf/results/outages.json and exits with 1 if anything was wrong or
+stuck.
 """
 
 from __future__ import annotations
