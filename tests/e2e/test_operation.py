@@ -330,7 +330,6 @@ def test_forms_without_an_answer_ask_again_and_every_no_counts(
     assert all(d["decided_at"] for d in decisions)
 
 
-@pytest.mark.drill
 def test_a_worker_ends_on_sigterm_and_its_run_is_taken_up_again(
     server: Site, config: Config, worker: Worker
 ) -> None:
