@@ -43,12 +43,13 @@ e2e: setup
 	@$(RUN)/python demo/models.py demo/models
 	@$(RUN)/pytest -m "e2e and not drill"
 
-# Longer ones: a kill in the middle of every stage, a whole run with one more episode.
+# Longer ones: a kill in the middle of every stage, a whole run with one more episode, ten minutes of
+# outages of the server and killed workers (perf/outages.py measures an hour).
 drills: setup
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
 	@$(RUN)/pytest -m drill
-	@$(RUN)/python perf/outages.py
+	@$(RUN)/python perf/outages.py --minutes 10 --dry
 
 lint: setup
 	@$(RUN)/ruff check .

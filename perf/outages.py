@@ -38,7 +38,18 @@ OUTAGE_SECONDS = (5.0, 180.0)
 PAUSE_SECONDS = (10.0, 60.0)
 """Quiet time between two disturbances."""
 KINDS = ("outage", "killed worker", "killed worker with its run")
-UNITS = {"minutes": "min"}
+UNITS = {
+    "seed": "of the random times",
+    "minutes": "min of disturbances",
+    "runs": "runs of the complete pipeline",
+    "wrong": "runs not completed, or with other tables than the undisturbed one",
+    "stuck": "runs without an end 15 min after the last disturbance",
+    "outage": "times the server was killed and away for 5 to 180 s",
+    "killed_worker": "times a worker was killed, its run not",
+    "killed_worker_with_its_run": "times both were killed",
+    "slots_left": "runs that hold a slot at the end",
+    "processes_left": "processes at the end",
+}
 STUCK_SECONDS = 900.0
 """Time that a run has after the last disturbance."""
 
@@ -217,7 +228,7 @@ def main() -> None:
         figures = drill(folder, words.minutes, words.seed)
     say(str(figures))
     if not words.dry:
-        record("outages", figures, {name: UNITS.get(name, "") for name in figures})
+        record("outages", figures, UNITS)
     bad = ("wrong", "stuck", "slots_left", "processes_left")
     sys.exit(any(figures[name] for name in bad) or not figures["runs"])
 
