@@ -30,7 +30,10 @@ from tasks.subprocess_runner import terminate_all_units
 POLL_SECONDS = 5.0
 """Interval of looks at the run's state, each a request to the server."""
 
-CANCEL_GRACE_SECONDS = 12.0
+CANCEL_POLL_SECONDS = 1.0
+"""The same interval once the run is to be cancelled."""
+
+CANCEL_GRACE_SECONDS = 8.0
 """Time that Prefect's worker has to end a cancelled run before the run ends itself."""
 
 logger = get_logger("mimix")
@@ -70,7 +73,7 @@ def deployed_run_id() -> UUID | None:
 
 def _watch(run: UUID, stop: threading.Event) -> None:
     cancelling_since: float | None = None
-    while not stop.wait(POLL_SECONDS):
+    while not stop.wait(CANCEL_POLL_SECONDS if cancelling_since else POLL_SECONDS):
         try:
             with few_retries(), get_client(sync_client=True) as client:
                 state = client.read_flow_run(run).state

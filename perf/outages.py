@@ -90,12 +90,13 @@ class Disturbances:
                 if self.workers[-1].process.poll() is not None:
                     self.start_worker()
                 continue
-            worker = self.workers[-1]
-            for pid, words in marked(worker.mark).items():
-                if kind == "killed worker with its run" or is_of_worker(words):
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-            worker.process.wait()
+            # The run may be of an earlier worker, which was killed alone.
+            for worker in self.workers:
+                for pid, words in marked(worker.mark).items():
+                    if kind == "killed worker with its run" or is_of_worker(words):
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+            self.workers[-1].process.wait()
             self.start_worker()
 
 
