@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from miniature import (
     backbone,
+    base_objective,
     captions,
     checkpoints,
     feed,
@@ -19,29 +19,37 @@ from miniature import (
 )
 from miniature import scenes as world
 from miniature.backbone import Base
+from miniature.base_objective import Truth, TruthHead, share_padding, token_truth
 from miniature.contact_sheets import write_sheet
 from miniature.figures import IDENTITY_ATTRIBUTES
 from miniature.judge_training import judge_videos, load_judge
-from miniature.scenes import FRAMES, HEIGHT, WIDTH
-from miniature.text_encoder import END
-from miniature.training_run import Clock, Run, decayed, render, report, set_rate
+from miniature.muon import GroupedMuon
+from miniature.scenes import FIGURES, FRAMES, HEIGHT, WIDTH
+from miniature.training_run import Clock, Run, decayed, render, report, set_rate, take_step
 from miniature.vae_training import load_vae
 
 Tensor = torch.Tensor
 
 
 class Pool:
-    """Recent latents and captions on the device; training draws from them at random.
+    """Recent latents, captions and truths on the device; training draws from them at random.
 
-    Each clip is used a few times, so that drawing and encoding take a small share of the time.
+    Each clip is used many times, so that drawing and encoding take a small share of the time.
     """
 
     def __init__(self, run: Run, vae: Any, seed: str, size: int, fresh: int) -> None:
         self.run, self.vae = run, vae
         self.stream = feed.stream("generic", fresh, seed, run.workers)
-        shape = (size, run.sizes.channels, *latent_size())
-        self.latents = torch.zeros(shape, dtype=torch.bfloat16, device=run.device)
-        self.ids = torch.zeros(size, feed.TOKENS, dtype=torch.int16, device=run.device)
+        frames, height, width = latent_size()
+        device = run.device
+        self.latents = torch.zeros(
+            size, run.sizes.channels, frames, height, width, dtype=torch.bfloat16, device=device
+        )
+        self.ids = torch.zeros(size, feed.TOKENS, dtype=torch.int16, device=device)
+        self.owner = torch.zeros(size, frames * height * width, dtype=torch.int8, device=device)
+        self.classes = torch.zeros(
+            size, FIGURES, len(base_objective.CLASSES), dtype=torch.uint8, device=device
+        )
         self.size, self.fresh, self.drawn = size, fresh, 0
 
     @torch.no_grad()
@@ -49,18 +57,22 @@ class Pool:
         """Render and encode ``fresh`` more clips over the oldest."""
         batch = next(self.stream)
         with self.run.autocast():
-            frames = render(self.run, batch, compiled=True).frames_BCTHW
-            latents = backbone.encode(self.vae, frames)
+            video = render(self.run, batch, compiled=True)
+            latents = backbone.encode(self.vae, video.frames_BCTHW)
+        truth = token_truth(video, batch.tensors.to(self.run.device))
         rows = torch.arange(self.drawn, self.drawn + self.fresh, device=self.run.device) % self.size
         self.latents[rows] = latents.to(torch.bfloat16)
         self.ids[rows] = batch.ids_BL.to(self.run.device, torch.int16, non_blocking=True)
+        self.owner[rows] = truth.owner_BN
+        self.classes[rows] = truth.classes_BFK
         self.drawn += self.fresh
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return latents_BCTHW (fp32) and ids_BL of random clips."""
+    def draw(self, count: int) -> tuple[Tensor, Tensor, Truth]:
+        """Return latents_BCTHW (fp32), ids_BL and the truth of random clips."""
         filled = min(self.drawn, self.size)
         rows = torch.randint(filled, (count,), device=self.run.device)
-        return self.latents[rows].float(), self.ids[rows].long()
+        truth = Truth(self.owner[rows], self.classes[rows])
+        return self.latents[rows].float(), self.ids[rows].long(), truth
 
 
 def latent_size() -> tuple[int, int, int]:
@@ -68,41 +80,17 @@ def latent_size() -> tuple[int, int, int]:
     return (FRAMES - 1) // 4 + 1, HEIGHT // 8, WIDTH // 8
 
 
-def noise_levels(count: int, shift: float, device: torch.device) -> Tensor:
-    """Draw sigma_B: uniform, one from each of ``count`` equal intervals, then shifted."""
-    level = (torch.arange(count, device=device) + torch.rand(count, device=device)) / count
-    return shift * level / (1 + (shift - 1) * level)
-
-
-def velocity_loss(base: Base, latents: Tensor, ids: Tensor, drop: float, shift: float) -> Tensor:
-    """Return the mean squared error of the velocity noise - x0, in Wan's flow matching."""
-    count = len(latents)
-    dropped = torch.rand(count, 1, device=ids.device) < drop
-    end = torch.zeros_like(ids)
-    end[:, 0] = END
-    ids = torch.where(dropped, end, ids)
-    text = backbone.embed(base, ids, (ids != 0).long())
-    noise = torch.randn_like(latents)
-    sigma = noise_levels(count, shift, latents.device)
-    level = sigma.view(-1, 1, 1, 1, 1)
-    velocity = base.transformer(
-        hidden_states=(1 - level) * latents + level * noise,
-        timestep=1000 * sigma,
-        encoder_hidden_states=text,
-        return_dict=False,
-    )[0]
-    return functional.mse_loss(velocity.float(), noise - latents)
-
-
-def build_optimizers(base: Base, rate: float) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    base: Base, rate: float, head: TruthHead | None = None
+) -> list[torch.optim.Optimizer]:
     """Return Muon for the matrices of the blocks and AdamW for everything else."""
     matrices: list[torch.nn.Parameter] = []
-    others: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = [] if head is None else list(head.parameters())
     for name, parameter in base.parameters():
         inner = name.startswith("transformer.blocks") and parameter.ndim == 2
         (matrices if inner else others).append(parameter)
     return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        GroupedMuon(matrices, rate),
         torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.95), eps=1e-8),
     ]
 
@@ -115,81 +103,86 @@ def train_base(
     rate: float = 1e-3,
     compile_blocks: bool = True,
     drop: float = 0.1,
+    truth_weight: float = 0.15,
+    check_every: float = 250.0,
     stop: Callable[[int], bool] = lambda step: False,
 ) -> None:
-    """Train the base for ``seconds``; the rate is set by the share of ``planned`` seconds done."""
+    """Train the base for ``seconds``; the rate is set by the share of ``planned`` seconds done.
+
+    Every ``check_every`` seconds its averaged weights are written and measured. The truth head's
+    weight falls with the rate: at the end there is the velocity's error alone.
+    """
     vae = load_vae(run)
     base = backbone.build_base(run.sizes, run.device)
-    optimizers = build_optimizers(base, rate)
+    share_padding(base)
+    head = TruthHead(run.sizes.heads * run.sizes.head_width).to(run.device)
+    optimizers = build_optimizers(base, rate, head)
     done = {"seconds": 0.0, "samples": 0, "steps": 0, "pieces": 0}
-    average = _resume(run, base, optimizers, done)
-    parameters = [parameter for _, parameter in base.parameters()]
+    average = _resume(run, base, head, optimizers, done)
+    parameters = [*(parameter for _, parameter in base.parameters()), *head.parameters()]
     if compile_blocks:
         for block in base.transformer.blocks:
             block.compile()
-    count = run.batch(192)
-    pool = Pool(run, vae, f"base {done['pieces']}", run.batch(131072), run.batch(32))
+    count, every = run.batch(256), 8
+    pool = Pool(run, vae, f"base {done['pieces']}", run.batch(131072), run.batch(64))
     clock = Clock(seconds)
-    for _ in range(run.batch(256)):
+    for _ in range(run.batch(384)):
         pool.refresh()
     report(run, "pool", clips=pool.drawn, seconds=clock.elapsed())
-    step, last, total = 0, clock.elapsed(), torch.zeros((), device=run.device)
+    step, last, total, checks = 0, clock.elapsed(), torch.zeros(2, device=run.device), 1
+    before = dict(done)
+
+    def so_far() -> dict[str, Any]:
+        return {
+            "seconds": before["seconds"] + clock.elapsed(),
+            "samples": int(before["samples"]) + step * count,
+            "steps": int(before["steps"]) + step,
+            "pieces": int(before["pieces"]) + 1,
+        }
+
     while clock and not stop(step):
-        passed = done["seconds"] + clock.elapsed()
-        warm = min(1.0, (done["steps"] + step + 1) / 300, (step + 1) / 50)
+        passed = before["seconds"] + clock.elapsed()
+        factor = decayed(passed / planned, 0.6)
+        warm = min(1.0, (before["steps"] + step + 1) / 300, (step + 1) / 50)
         for optimizer in optimizers:
-            set_rate(optimizer, warm * decayed(passed / planned))
-        pool.refresh()
-        latents, ids = pool.draw(count)
+            set_rate(optimizer, warm * factor)
+        if step % every == 0:
+            pool.refresh()
         with run.autocast():
-            value = velocity_loss(base, latents, ids, drop, backbone.FLOW_SHIFT)
-        torch.autograd.backward(value)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        decay = min(0.999, (done["steps"] + step + 1) / (done["steps"] + step + 10))
+            error, told = base_objective.losses(base, head, *pool.draw(count), drop)
+        torch.autograd.backward(error + truth_weight * factor * told)
+        take_step(optimizers, parameters)
+        decay = min(0.999, (before["steps"] + step + 1) / (before["steps"] + step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(average, [p.data for p in parameters], 1 - decay)
-        total += value.detach()
+            torch._foreach_lerp_(average, [p.data for _, p in base.parameters()], 1 - decay)
+        total += torch.stack([error.detach(), told.detach()])
         step += 1
         if step % 200 == 0:
             now = clock.elapsed()
+            error_mean, told_mean = (total / 200).tolist()
             report(
                 run,
                 "base",
-                step=done["steps"] + step,
+                step=before["steps"] + step,
                 seconds=passed,
-                loss=float(total) / 200,
+                loss=error_mean,
+                truth_loss=told_mean,
                 samples_per_s=200 * count / (now - last),
             )
             last, total = now, total * 0
-    done = {
-        "seconds": done["seconds"] + clock.elapsed(),
-        "samples": int(done["samples"]) + step * count,
-        "steps": int(done["steps"]) + step,
-        "pieces": int(done["pieces"]) + 1,
-    }
+        if clock.elapsed() > checks * check_every:
+            checks += 1
+            _save_average(run, base, average, so_far())
+            evaluate_base(run, load_base(run), run.batch(256), steps=20, sheet=False)
+            last = clock.elapsed()
+    done = so_far()
     report(run, "base trained", **done)
-    _save(run, base, average, optimizers, done)
-
-
-def _save(
-    run: Run,
-    base: Base,
-    average: list[Tensor],
-    optimizers: list[torch.optim.Optimizer],
-    done: dict[str, Any],
-) -> None:
-    names = [name for name, _ in base.parameters()]
-    weights = dict(base.parameters())
-    averaged = dict(zip(names, average, strict=True))
-    for folder in {run.out, run.state}:
-        checkpoints.save(folder, "base-average", {"model": checkpoints.as_half(averaged), **done})
+    _save_average(run, base, average, done)
     torch.save(
         {
-            "weights": {key: value.detach() for key, value in weights.items()},
-            "average": averaged,
+            "weights": {name: p.detach() for name, p in base.parameters()},
+            "average": dict(zip((name for name, _ in base.parameters()), average, strict=True)),
+            "head": head.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "done": done,
         },
@@ -197,8 +190,21 @@ def _save(
     )
 
 
+def _save_average(run: Run, base: Base, average: list[Tensor], done: dict[str, Any]) -> None:
+    """Write the averaged weights in bf16, to go on from, and in 8 bits, to be used."""
+    averaged = dict(zip((name for name, _ in base.parameters()), average, strict=True))
+    for folder in {run.out, run.state}:
+        checkpoints.save(folder, "base-average", {"model": checkpoints.as_half(averaged), **done})
+        content = {"model": checkpoints.as_8_bits(averaged), **done}
+        checkpoints.save(folder, "base", content)
+
+
 def _resume(
-    run: Run, base: Base, optimizers: list[torch.optim.Optimizer], done: dict[str, Any]
+    run: Run,
+    base: Base,
+    head: TruthHead,
+    optimizers: list[torch.optim.Optimizer],
+    done: dict[str, Any],
 ) -> list[Tensor]:
     """Load what earlier pieces left, and return the averaged weights."""
     parameters = dict(base.parameters())
@@ -207,15 +213,19 @@ def _resume(
         full = torch.load(run.state / "base-full.pt", map_location=run.device, weights_only=True)
         averaged = full["average"]
         weights = full["weights"]
+        head.load_state_dict(full["head"])
         for optimizer, state in zip(optimizers, full["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-        done.update(full["done"])
+        content = full["done"]
     elif checkpoints.exists(run.state, "base-average"):
         content = checkpoints.load(run.state, "base-average")
         weights = content["model"]
-        done.update({key: content[key] for key in done})
+    elif checkpoints.exists(run.state, "base"):
+        content = checkpoints.load(run.state, "base")
+        weights = checkpoints.from_8_bits(content["model"])
     else:
         return [parameter.detach().clone() for parameter in parameters.values()]
+    done.update({key: content[key] for key in done})
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -227,12 +237,12 @@ def _resume(
 
 
 def load_base(run: Run) -> Base:
-    """Load the averaged weights."""
+    """Load the averaged weights of 8 bits."""
     base = backbone.build_base(run.sizes, run.device)
-    content = checkpoints.load(run.state, "base-average")
+    model = checkpoints.from_8_bits(checkpoints.load(run.state, "base")["model"])
     with torch.no_grad():
         for name, parameter in base.parameters():
-            parameter.copy_(content["model"][name])
+            parameter.copy_(model[name])
     return base
 
 

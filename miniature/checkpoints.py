@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 PART_BYTES = 15 * 2**20
+_SMALL = 4096
 
 
 class DamagedCheckpoint(RuntimeError):
@@ -24,6 +25,8 @@ def save(folder: Path, name: str, content: Mapping[str, Any], part_bytes: int = 
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     data = buffer.getvalue()
+    # Without its record a checkpoint counts as not there, so none is read while it is written.
+    (folder / f"{name}.json").unlink(missing_ok=True)
     for old in folder.glob(f"{name}.[0-9][0-9][0-9]"):
         old.unlink()
     parts = [data[start : start + part_bytes] for start in range(0, len(data), part_bytes)]
@@ -57,3 +60,29 @@ def as_half(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         key: value.detach().cpu().to(torch.bfloat16 if value.is_floating_point() else value.dtype)
         for key, value in state.items()
     }
+
+
+def as_8_bits(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return matrices as int8 with a scale for each row (``name.scale``), small tensors in bf16."""
+    stored: dict[str, torch.Tensor] = {}
+    for name, value in state.items():
+        if value.ndim < 2 or value.numel() < _SMALL or not value.is_floating_point():
+            stored |= as_half({name: value})
+            continue
+        flat = value.detach().float().cpu().flatten(1)
+        scale = (flat.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
+        stored[name] = (flat / scale).round().to(torch.int8).view(value.shape)
+        stored[f"{name}.scale"] = scale[:, 0]
+    return stored
+
+
+def from_8_bits(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the state that ``as_8_bits`` stored, in fp32."""
+    state: dict[str, torch.Tensor] = {}
+    for name, value in stored.items():
+        if f"{name}.scale" in stored:
+            scale = stored[f"{name}.scale"].view(-1, *[1] * (value.ndim - 1))
+            state[name] = value.float() * scale
+        elif name.removesuffix(".scale") not in stored or not name.endswith(".scale"):
+            state[name] = value.float() if value.is_floating_point() else value
+    return state

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--prompts", type=int, default=0, help="sample that many prompts at the end"
     )
-    parser.add_argument("--vae-rate", type=float, default=2e-3)
+    parser.add_argument("--vae-rate", type=float, default=1e-3)
     parser.add_argument("--compile-vae", action="store_true", help="worth it from 2 minutes on")
     parser.add_argument("--probe", action="store_true")
     parser.add_argument("--state", type=Path, required=True)

@@ -12,7 +12,8 @@ from miniature import (
     feed,
     whole_clip,
 )
-from miniature.base_training import build_optimizers, latent_size, velocity_loss
+from miniature.base_objective import Truth, TruthHead, losses, share_padding, token_truth
+from miniature.base_training import build_optimizers, latent_size
 from miniature.feed import SceneBatch
 from miniature.judge import Judge
 from miniature.training_run import Run, render, report
@@ -57,7 +58,9 @@ def probe(run: Run) -> None:
     with torch.no_grad(), run.autocast():
         timed("vae encode", half, lambda: backbone.encode(vae, frames))
     base = backbone.build_base(run.sizes, run.device)
-    optimizers = build_optimizers(base, 1e-4)
+    share_padding(base)
+    head = TruthHead(run.sizes.heads * run.sizes.head_width).to(run.device)
+    optimizers = build_optimizers(base, 1e-4, head)
     if run.device.type == "cuda":
         for block in base.transformer.blocks:
             block.compile()
@@ -65,9 +68,13 @@ def probe(run: Run) -> None:
     latents = torch.randn(count, run.sizes.channels, *latent_size(), device=run.device)
     ids = batch.ids_BL[:1].to(run.device).expand(count, -1)
 
+    one = token_truth(plain, batch.tensors.to(run.device))
+    truth = Truth(one.owner_BN[:1].expand(count, -1), one.classes_BFK[:1].expand(count, -1, -1))
+
     def base_step() -> None:
         with run.autocast():
-            torch.autograd.backward(velocity_loss(base, latents, ids, 0.1, 3.0))
+            error, told = losses(base, head, latents, ids, truth, 0.1)
+            torch.autograd.backward(error + told)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -93,3 +93,13 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group.setdefault("full", group["lr"])
         group["lr"] = group["full"] * factor
+
+
+def take_step(
+    optimizers: list[torch.optim.Optimizer], parameters: list[torch.nn.Parameter]
+) -> None:
+    """Clip the gradients together, update with every optimizer, and forget the gradients."""
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

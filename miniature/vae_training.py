@@ -21,68 +21,152 @@ from miniature import (
 from miniature import scenes as world
 from miniature.contact_sheets import write_sheet
 from miniature.judge_training import judge_videos, load_judge
-from miniature.training_run import Clock, Run, decayed, render, report, set_rate
+from miniature.muon import GroupedMuon
+from miniature.training_run import Clock, Run, decayed, render, report, set_rate, take_step
 
 Tensor = torch.Tensor
 
 
-_CUT_OUT_UNTIL, _CUT_OUT = 0.8, 64
+_CUT_OUT_UNTIL, _CUT_OUT = 0.88, 64
 """Share of the VAE's training on square cut-outs of that side; the rest is on whole frames."""
+_FIGURE_WEIGHT, _EDGE_WEIGHT, _DIVERGENCE_WEIGHT = 4.0, 1.0, 1e-4
 
 
-def train_vae(run: Run, seconds: float, *, compiled: bool = False, rate: float = 2e-3) -> None:
-    """Train the VAE on renders: absolute error, heavier on figures, and a small divergence.
+class FramePool:
+    """Rendered clips on the device, in 8 bits, and where their figures are."""
 
-    First on cut-outs, then on whole frames. It goes on from an earlier VAE where there is one, and
-    replaces it in the run's state only if it is better.
+    def __init__(self, run: Run, size: int, fresh: int) -> None:
+        self.run, self.stream = run, feed.stream("judged", fresh, "vae", run.workers)
+        shape = (size, 4, world.FRAMES, world.HEIGHT, world.WIDTH)
+        self.clips = torch.zeros(shape, dtype=torch.uint8, device=run.device)
+        self.centers = torch.zeros(size, world.FIGURES, device=run.device)
+        self.size, self.fresh, self.drawn = size, fresh, 0
+
+    def refresh(self) -> None:
+        """Render ``fresh`` more clips over the oldest."""
+        batch = next(self.stream)
+        video = render(self.run, batch, compiled=True)
+        covered = video.masks_BFTHW.sum(1, keepdim=True).clamp(0, 1)
+        clips = torch.cat([video.frames_BCTHW, covered], 1).mul(255).round().to(torch.uint8)
+        rows = torch.arange(self.drawn, self.drawn + self.fresh, device=self.run.device) % self.size
+        self.clips[rows] = clips
+        tensors = batch.tensors.to(self.run.device)
+        x = tensors.pose_BFTP[..., world.POSE.index("x")]
+        some = x[..., int(torch.randint(world.FRAMES, ()))]
+        # An empty place counts as the other figure.
+        self.centers[rows] = torch.where(tensors.present_BF > 0, some, some[:, :1])
+        self.drawn += self.fresh
+
+    def draw(self, count: int, side: int | None) -> tuple[Tensor, Tensor]:
+        """Return frames_BCTHW in 0..1 and covered_B1THW; cut-outs of ``side`` around a figure."""
+        device = self.run.device
+        rows = torch.randint(min(self.drawn, self.size), (count,), device=device)
+        clips = self.clips[rows]
+        if side is not None:
+            which = torch.randint(world.FIGURES, (count, 1), device=device)
+            center = self.centers[rows].gather(1, which)[:, 0]
+            spread = (torch.rand(count, device=device) - 0.5) * side
+            left = (center - side / 2 + spread).round().long().clamp(0, world.WIDTH - side)
+            top = torch.randint(world.HEIGHT - side + 1, (count,), device=device)
+            clips = _windows(_windows(clips, left, side, 4), top, side, 3)
+        values = clips.float() / 255
+        return values[:, :3], values[:, 3:]
+
+
+def _windows(clips: Tensor, start_B: Tensor, side: int, axis: int) -> Tensor:
+    """Cut ``side`` rows or columns from each clip, starting where ``start_B`` says."""
+    index = start_B[:, None] + torch.arange(side, device=clips.device)
+    shape = [1] * clips.ndim
+    shape[0], shape[axis] = len(clips), side
+    sizes = list(clips.shape)
+    sizes[axis] = side
+    return clips.gather(axis, index.view(shape).expand(sizes))
+
+
+def reconstruction_error(decoded: Tensor, frames: Tensor, covered: Tensor) -> Tensor:
+    """Return the absolute error of pixels and of their differences, heavier on figures.
+
+    The differences keep edges sharp: a blurred face costs twice.
+    """
+    weight = 1 + _FIGURE_WEIGHT * covered
+    difference = decoded - frames
+    error = (difference.abs() * weight).mean()
+    for axis in (-1, -2):
+        end = frames.shape[axis] - 1
+        change = difference.diff(dim=axis).abs() * weight.narrow(axis, 1, end)
+        error = error + 0.5 * _EDGE_WEIGHT * change.mean()
+    return error
+
+
+def _build_optimizers(vae: Any, rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon for the convolutions inside the networks and AdamW for everything else."""
+    outer = {vae.encoder.conv_in.weight, vae.decoder.conv_out.weight}
+    inner = [p for p in vae.parameters() if p.ndim >= 4 and p.shape[0] > 1 and p not in outer]
+    inner = [p for p in inner if p.numel() > p.shape[0]]
+    chosen = set(inner)
+    others = [p for p in vae.parameters() if p not in chosen]
+    return [
+        GroupedMuon(inner, rate),
+        torch.optim.AdamW(others, rate, weight_decay=0.0, betas=(0.9, 0.98)),
+    ]
+
+
+def train_vae(run: Run, seconds: float, *, compiled: bool = False, rate: float = 1e-3) -> None:
+    """Train the VAE on renders: first on cut-outs around figures, then on whole frames.
+
+    It goes on from an earlier VAE where there is one, and replaces it in the run's state only if it
+    is better.
     """
     if checkpoints.exists(run.state, "vae"):
         vae = load_vae(run).train().requires_grad_(True)
     else:
         vae = backbone.build_vae(run.sizes, run.device)
-    optimizer = torch.optim.AdamW(vae.parameters(), rate, weight_decay=0.01, betas=(0.9, 0.98))
-    stream = feed.stream("judged", run.batch(32), "vae", run.workers)
-    clock, step, rng = Clock(seconds), 0, random.Random(0)
+    optimizers = _build_optimizers(vae, rate)
+    clock, step = Clock(seconds), 0
+    pool = FramePool(run, run.batch(16384), run.batch(64))
+    for _ in range(run.batch(96)):
+        pool.refresh()
+    report(run, "frames", clips=pool.drawn, seconds=clock.elapsed())
     encode: Callable[[Tensor], Tensor] = partial(whole_clip.moments, vae)
     decode: Callable[[Tensor], Tensor] = partial(whole_clip.decode, vae)
     if compiled:
         encode, decode = (torch.compile(one, dynamic=False) for one in (encode, decode))
+    whole, last = False, clock.elapsed()
     while clock:
-        set_rate(optimizer, min(1.0, (step + 1) / 100) * decayed(clock.progress(), 0.4))
-        video = render(run, next(stream), compiled=True)
-        frames, covered = video.frames_BCTHW, video.masks_BFTHW.sum(1, keepdim=True)
-        if clock.progress() < _CUT_OUT_UNTIL:
-            top = rng.randint(0, frames.shape[-2] - _CUT_OUT)
-            left = rng.randint(0, frames.shape[-1] - _CUT_OUT)
-            part = (..., slice(top, top + _CUT_OUT), slice(left, left + _CUT_OUT))
-            frames, covered = frames[part], covered[part]
-        else:
-            frames, covered = frames[: run.batch(16)], covered[: run.batch(16)]
+        for optimizer in optimizers:
+            set_rate(optimizer, min(1.0, (step + 1) / 100) * decayed(clock.progress(), 0.3))
+        if step % 16 == 0:
+            pool.refresh()
+        if not whole and clock.progress() >= _CUT_OUT_UNTIL:
             # Few steps: not worth compiling for another size.
+            whole = True
             encode, decode = partial(whole_clip.moments, vae), partial(whole_clip.decode, vae)
+        frames, covered = pool.draw(run.batch(24 if whole else 64), None if whole else _CUT_OUT)
         with run.autocast():
             mean, log_var = encode(frames * 2 - 1).float().chunk(2, 1)
             log_var = log_var.clamp(-30, 20)
             latents = mean + torch.randn_like(mean) * (0.5 * log_var).exp()
             decoded = decode(latents).float() * 0.5 + 0.5
-        error = ((decoded - frames).abs() * (1 + 3 * covered)).mean()
+        error = reconstruction_error(decoded, frames, covered)
         divergence = 0.5 * (mean.square() + log_var.exp() - 1 - log_var).mean()
-        value = error + 1e-4 * divergence
-        optimizer.zero_grad()
-        torch.autograd.backward(value)
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        torch.autograd.backward(error + _DIVERGENCE_WEIGHT * divergence)
+        take_step(optimizers, list(vae.parameters()))
         step += 1
         if step % 200 == 0:
+            square = float((decoded.detach() - frames).square().mean())
+            now = clock.elapsed()
             report(
                 run,
                 "vae",
                 step=step,
-                seconds=clock.elapsed(),
-                error=float(error),
-                divergence=float(divergence),
+                seconds=now,
+                error=float(error.detach()),
+                divergence=float(divergence.detach()),
+                psnr=-10 * math.log10(square),
+                seconds_a_step=(now - last) / 200,
             )
-    del stream
+            last = now
+    del pool
     report(run, "vae trained", steps=step, seconds=clock.elapsed())
     vae.eval()
     _set_statistics(run, vae)
@@ -133,21 +217,26 @@ def evaluate_vae(run: Run, vae: Any) -> float:
     model, threshold = load_judge(run)
     for source in ("renders", "decoded"):
         rng = random.Random("judged vae")
-        scenes = [judge.draw_judged_scene(rng) for _ in range(run.batch(128))]
-        frames = renderer.render(world.to_tensors(scenes).to(run.device)).frames_BCTHW
-        if source == "decoded":
-            with run.autocast():
-                frames = backbone.decode(vae, backbone.encode(vae, frames))
-        asked = [scene.cast[0] for scene in scenes]
-        found = judge.verdict(
-            judge_videos(run, model, frames), asked, [scene.actions()[0] for scene in scenes]
-        )
+        seen: dict[str, list[Tensor]] = {"present": [], "style": [], "action": []}
+        for _ in range(max(1, run.batch(8) - 1)):
+            scenes = [judge.draw_judged_scene(rng) for _ in range(run.batch(128))]
+            frames = renderer.render(world.to_tensors(scenes).to(run.device)).frames_BCTHW
+            if source == "decoded":
+                with run.autocast():
+                    frames = backbone.decode(vae, backbone.encode(vae, frames))
+            asked = [scene.cast[0] for scene in scenes]
+            found = judge.verdict(
+                judge_videos(run, model, frames), asked, [scene.actions()[0] for scene in scenes]
+            )
+            seen["present"].append(found.cells >= threshold)
+            seen["style"].append(found.style_share > 0.5)
+            seen["action"].append(found.action_share > 0.5)
+        joined = {name: torch.cat(values).float() for name, values in seen.items()}
         report(
             run,
             f"judge on {source}",
-            present=float((found.cells >= threshold).float().mean()),
-            style=float((found.style_share > 0.5).float().mean()),
-            action=float((found.action_share > 0.5).float().mean()),
+            figures=len(joined["present"]),
+            **{name: float(values.mean()) for name, values in joined.items()},
         )
     return psnr
 
