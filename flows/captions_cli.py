@@ -13,23 +13,34 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import prefect_environment
 from flows.caption_check_output import print_caption_review
 from flows.caption_edits import find_edited, replace_aliases
+from flows.caption_results import (
+    caption_rows,
+    caption_tables,
+    clip_videos,
+    curated_tables,
+    open_caption_run,
+    require_overrides_file,
+    rows_before_import,
+)
+from flows.composite_captions import (
+    find_composite_problems,
+    load_composite_captions,
+    resolve_composite_aliases,
+)
 from flows.console import (
     FAILED,
     SettingsArgument,
     WorkspaceOption,
     console,
-    load_settings,
     user_errors,
 )
 from mimix_core import tables
 from mimix_core.domain.caption_grammar import CaptionVariant, parse_caption
-from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
 from mimix_core.media import open_container
-from mimix_core.project.workspace import SourceEpisode, open_workspace
+from mimix_core.project.workspace import SourceEpisode
 from mimix_core.stages.captions import import_export
 from mimix_core.stages.captions.caption_inputs import ClipDialogue, load_dialogues
 from mimix_core.stages.captions.caption_review import (
@@ -50,12 +61,11 @@ from mimix_core.tables import CaptionRow
 from tasks.safe_console import SafeConsole
 
 if TYPE_CHECKING:
-    from flows.curate import CuratedTables
     from tasks.cached_run import ReadOnlyRun
 
 app = typer.Typer(
     name="captions",
-    help="Estimate, check, export, import and retry captions.",
+    help="Estimate, check, export, import, veto and retry captions.",
     no_args_is_help=True,
 )
 
@@ -80,9 +90,7 @@ def check(
         sources = (
             [(str(path), _read_rows(path)) for path in files]
             if files
-            else [
-                (ref.unit, tables.read(ref.path, tables.CAPTIONS)) for ref in _caption_tables(run)
-            ]
+            else [(ref.unit, tables.read(ref.path, tables.CAPTIONS)) for ref in caption_tables(run)]
         )
         reviews = {
             name: review_captions(
@@ -120,6 +128,9 @@ def export(
     copy: Annotated[
         bool, typer.Option(help="With txt: copy the videos instead of linking them.")
     ] = False,
+    composites: Annotated[
+        bool, typer.Option("--composites", help="Captions of composites instead of clips.")
+    ] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Export captions to files for editing or for trainers."""
@@ -130,17 +141,22 @@ def export(
             # Existing files may have been edited.
             raise BadInput("not an empty folder", where=str(folder), fix="Name a new one")
         run = open_caption_run(settings, workspace)
-        videos = _clip_videos(run)
+        if composites:
+            known = load_composite_captions(run)
+            if not known.captions:
+                raise BadInput("there are no captions of composites", fix="Run mimix augment first")
+            rows, videos = known.captions, known.videos
+        else:
+            rows, videos = caption_rows(run), clip_videos(run)
         captions = [
-            import_export.export_row(row, videos[clip_id], variant)
-            for clip_id, row in _caption_rows(run).items()
+            import_export.export_row(row, videos[clip_id], variant) for clip_id, row in rows.items()
         ]
         if format == "txt":
             count = import_export.write_caption_sidecars(folder, captions, copy=copy)
             message = f"{count} videos with captions in {folder}"
         else:
             path = import_export.write_captions_jsonl(folder, captions)
-            message = f"{len(captions)} clips in {path}"
+            message = f"{len(captions)} {'composites' if composites else 'clips'} in {path}"
     _print(message)
 
 
@@ -155,42 +171,27 @@ def import_(
     """Import edited captions into the file that `captions.overrides` names."""
     with user_errors():
         run = open_caption_run(settings, workspace)
-        overrides = run.workspace.config.captions.overrides
-        if overrides is None:
-            raise BadInput(
-                "no file is set for captions written by hand",
-                where=f"{settings}, key captions.overrides",
-                fix="Set it, e.g. to captions.jsonl",
-            )
-        edited = replace_aliases(
-            find_edited(source, _rows_before_import(run)), run.workspace.episodes
-        )
-        _reject_problems(edited, run)
+        overrides = require_overrides_file(run, settings)
+        known = load_composite_captions(run)
+        found = find_edited(source, {**rows_before_import(run), **known.captions})
+        pasted = {name: text for name, text in found.items() if name in known.captions}
+        pasted = resolve_composite_aliases(pasted, known, run)
+        clips = {name: text for name, text in found.items() if name not in pasted}
+        clips = replace_aliases(clips, run.workspace.episodes)
+        _reject_problems(clips, run, find_composite_problems(pasted, known, run))
+        edited = clips | pasted
         if edited or not overrides.is_file():
             existing = read_overrides(overrides) if overrides.is_file() else {}
             write_overrides(overrides, existing | edited)
     _print(f"{len(edited)} captions edited; all captions written by hand are in {overrides}")
 
 
-def _rows_before_import(run: ReadOnlyRun) -> dict[str, CaptionRow]:
-    """Return the current captions; before a run with the last import, those without any import."""
-    from dataclasses import replace
-
-    from tasks.cached_run import MissingResult, ReadOnlyRun
-
-    try:
-        return _caption_rows(run)
-    except MissingResult:
-        config = run.workspace.config
-        captions = config.captions.model_copy(update={"overrides": None})
-        without = config.model_copy(update={"captions": captions})
-        return _caption_rows(ReadOnlyRun(replace(run.workspace, config=without)))
-
-
-def _reject_problems(edited: Mapping[str, str], run: ReadOnlyRun) -> None:
-    """Raise BadInput for captions that the captions stage would fail."""
+def _reject_problems(
+    edited: Mapping[str, str], run: ReadOnlyRun, others: Iterable[str] = ()
+) -> None:
+    """Raise BadInput for captions that the captions stage would fail, and for ``others``."""
     context = _load_clip_context(run)
-    problems = []
+    problems = list(others)
     for clip_id, text in edited.items():
         if text:
             caption = parse_caption(text)
@@ -354,39 +355,3 @@ def _read_rows(path: Path) -> list[CaptionRow]:
         )
         for caption in import_export.read_captions_jsonl(path)
     ]
-
-
-def open_caption_run(settings: Path, workspace: Path | None) -> ReadOnlyRun:
-    """Open a run that reads results and computes nothing."""
-    prefect_environment.configure_prefect()
-    config = load_settings(settings, workspace)
-    from tasks.cached_run import ReadOnlyRun
-
-    return ReadOnlyRun(open_workspace(config))
-
-
-def curated_tables(run: ReadOnlyRun) -> CuratedTables:
-    """Return the tables of curation. Raises MissingResult when a stage has no result yet."""
-    from flows.curate import curate_stages
-
-    return curate_stages(run)
-
-
-def _caption_tables(run: ReadOnlyRun) -> list[TableRef]:
-    return list(curated_tables(run).captions)
-
-
-def _caption_rows(run: ReadOnlyRun) -> dict[str, CaptionRow]:
-    return {
-        row["clip_id"]: row
-        for ref in _caption_tables(run)
-        for row in tables.read(ref.path, tables.CAPTIONS)
-    }
-
-
-def _clip_videos(run: ReadOnlyRun) -> dict[str, Path]:
-    return {
-        row["clip_id"]: (ref.folder / row["file"]).resolve()
-        for ref in curated_tables(run).clips
-        for row in tables.usable(tables.read(ref.path, tables.CLIPS))
-    }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.captions_cli import curated_tables, open_caption_run
+from flows.caption_results import curated_tables, open_caption_run
 from flows.console import SettingsArgument, WorkspaceOption, console, user_errors
 from mimix_core import tables
 from mimix_core.errors import BadInput

@@ -13,6 +13,7 @@ from flows import (
     bench_cli,
     captions_cli,
     captions_retry_cli,
+    captions_veto_cli,
     dataset_cli,
     deploy_cli,
     locate_cli,
@@ -59,6 +60,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 captions_cli.app.command("retry")(captions_retry_cli.retry)
+captions_cli.app.command("veto")(captions_veto_cli.veto)
 app.add_typer(captions_cli.app)
 app.add_typer(dataset_cli.app)
 app.add_typer(locate_cli.app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mimix_core.domain.ids import episode_id_of_clip
+from mimix_core.domain.ids import episode_id_of_clip, episode_id_of_composite
 from mimix_core.domain.library import Show
 from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
@@ -28,7 +28,7 @@ def caption_clips(
 ) -> list[TableRef]:
     """Caption clips; one table per episode, in the library's order."""
     workspace = run.workspace
-    overrides, unknown_clips = load_caption_overrides(workspace)
+    overrides, _, unknown_clips = load_caption_overrides(workspace)
     overrides_path = workspace.config.captions.overrides
     if overrides_path is not None and not overrides_path.exists():
         run.console.warn(
@@ -36,7 +36,9 @@ def caption_clips(
             "yet; `mimix captions import` writes it"
         )
     for name in unknown_clips:
-        run.console.warn(f"captions.overrides: {name} is not a clip of any episode of the library")
+        run.console.warn(
+            f"captions.overrides: {name} is not a clip or composite of any episode of the library"
+        )
     model_inputs = caption_model_inputs(workspace)
     retries = load_retries(workspace, "captions")
     shows_needed = "shows" in model_inputs
@@ -129,8 +131,10 @@ def tokenizer_file(workspace: Workspace) -> FileRef | None:
     return workspace.file_ref(workspace.config.captions.tokenizer, "captions.tokenizer")
 
 
-def load_caption_overrides(workspace: Workspace) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Load caption overrides by episode and clip, and the clips that belong to no episode.
+def load_caption_overrides(
+    workspace: Workspace,
+) -> tuple[dict[str, dict[str, str]], dict[str, str], list[str]]:
+    """Load the captions written by hand: by episode and clip, by composite, and those of neither.
 
     Each episode gets only its own overrides: a change in one does not invalidate the others.
     Nothing before the file's first import. Raises BadInput for a folder or an invalid line.
@@ -138,7 +142,7 @@ def load_caption_overrides(workspace: Workspace) -> tuple[dict[str, dict[str, st
     path = workspace.config.captions.overrides
     if path is None or not path.exists():
         # `mimix captions import` writes the file, and needs the captions of a run before it.
-        return {}, []
+        return {}, {}, []
     if not path.is_file():
         raise BadInput(
             f"{path} is not a file",
@@ -146,14 +150,17 @@ def load_caption_overrides(workspace: Workspace) -> tuple[dict[str, dict[str, st
             fix="Name a file, e.g. captions.jsonl; `mimix captions import` writes it.",
         )
     by_episode: dict[str, dict[str, str]] = {episode.id: {} for episode in workspace.episodes}
+    composites: dict[str, str] = {}
     unknown_clips = []
     for name, caption in read_overrides(path).items():
         episode = episode_id_of_clip(name)
         if episode in by_episode:
             by_episode[episode][name] = caption
+        elif episode_id_of_composite(name, by_episode) is not None:
+            composites[name] = caption
         else:
             unknown_clips.append(name)
-    return by_episode, unknown_clips
+    return by_episode, composites, unknown_clips
 
 
 def load_captioner_key(settings: CaptionSettings) -> None:

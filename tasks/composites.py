@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from mimix_core.domain.character_names import alias_map
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.stages.captions.recaption import RecaptionInputs
-from mimix_core.stages.composites.stage import CompositeInputs
+from mimix_core.stages.composites.composite_sources import CompositeInputs
 from mimix_core.tables import COMPOSITES, read, usable
 from tasks.base import Run, stage_task
 from tasks.captions import (
     build_show_profile,
     caption_model_inputs,
+    load_caption_overrides,
     load_retries,
     tokenizer_file,
 )
@@ -39,15 +41,37 @@ def make_composites(
         for tables in zip(clips, captions, cutouts, strict=True)
         if tables[0].counts.ok and tables[1].counts.ok
     ]
+    _, by_hand, _ = load_caption_overrides(run.workspace)
     inputs = CompositeInputs(
         unit="all",
         clips=tuple(tables[0] for tables in used),
         captions=tuple(tables[1] for tables in used),
         cutouts=tuple(tables[2] for tables in used),
         split=config.dataset,
+        vetoes=tuple(sorted(name for name, caption in by_hand.items() if not caption)),
         earlier_results=run.workspace.store.root / str(composites_task.name),
     )
-    return run.run_single(composites_task, inputs, config.composites)
+    table = run.run_single(composites_task, inputs, config.composites)
+    if run.computes:
+        _warn_about_uses(run, table)
+    return table
+
+
+def _warn_about_uses(run: Run, table: TableRef) -> None:
+    """Warn when there are too few cutouts for the composites wanted."""
+    notes = run.workspace.store.record(table).notes
+    wanted, made = int(notes["wanted"]), int(notes["made"])
+    usable, most = int(notes["usable_cutouts"]), int(notes["most_used"])
+    if made < wanted:
+        run.console.warn(
+            f"composites: {made} of {wanted} were made from {usable} usable cutouts, each used "
+            f"{notes['max_uses']} times at most; `mimix why composites` lists the reasons"
+        )
+    elif most > 1 and 2 * most > made:
+        run.console.warn(
+            f"composites: one cutout is in {most} of {made}, for only {usable} can be used; more "
+            "cutouts or a lower composites.ratio give variety"
+        )
 
 
 def caption_composites(run: Run, composites: TableRef, captions: Sequence[TableRef]) -> TableRef:
@@ -66,6 +90,13 @@ def caption_composites(run: Run, composites: TableRef, captions: Sequence[TableR
         model_inputs["shows"] = tuple(
             build_show_profile(run.workspace.store, show) for show in shows
         )
+    _, by_hand, _ = load_caption_overrides(run.workspace)
+    written = {
+        row["composite_id"]: by_hand[row["composite_id"]]
+        for row in rows
+        if by_hand.get(row["composite_id"])
+    }
+    shows_with_hand = {row["show"] for row in rows if row["composite_id"] in written}
     inputs = RecaptionInputs(
         unit="all",
         composites=composites,
@@ -77,6 +108,13 @@ def caption_composites(run: Run, composites: TableRef, captions: Sequence[TableR
         ),
         tokenizer=tokenizer_file(run.workspace),
         retries=load_retries(run.workspace, "recaptions"),
+        overrides=written,
+        names={
+            show.id: alias_map(show.roster(), show.aliases())
+            for show in shows
+            if show.id in shows_with_hand
+        },
+        guest_props=run.workspace.config.composites.guest_props,
         **model_inputs,
     )
     return run.run_single(recaptions_task, inputs, run.workspace.config.captions.effective())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+_ONTO = "-on-"
+
 
 def episode_id(show: str, video_sha256: str) -> str:
     """Return ``<show>-<first 10 hex digits of the digest>``: renaming a file keeps its id."""
@@ -21,3 +25,22 @@ def clip_id(episode: str, start_pts: int) -> str:
 def episode_id_of_clip(clip: str) -> str:
     """Return the part of a clip's id before its start time: the id of its episode."""
     return clip.rpartition("-c")[0]
+
+
+def composite_id(cutout: str, background_clip: str) -> str:
+    """Return the id of the composite of a cutout and the clip that it is pasted onto."""
+    return f"{cutout}{_ONTO}{background_clip}"
+
+
+def episode_id_of_composite(composite: str, episodes: Collection[str]) -> str | None:
+    """Return the one of ``episodes`` that a composite's background is from; None without one.
+
+    Show ids and names of characters may contain ``-on-`` themselves.
+    """
+    position = composite.find(_ONTO)
+    while position >= 0:
+        episode = episode_id_of_clip(composite[position + len(_ONTO) :])
+        if episode in episodes:
+            return episode
+        position = composite.find(_ONTO, position + 1)
+    return None

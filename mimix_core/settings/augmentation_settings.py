@@ -89,6 +89,13 @@ class CutoutSettings(FrozenModel):
         0.15,
         description="Maximum share of holes in a mask's outline, over the best 90 % of the frames.",
     )
+    max_closed_hole: float = Field(
+        0.08,
+        ge=0,
+        le=1,
+        description="Holes that look like the character (an apron) are closed up to this share "
+        "of the mask; a mask with a larger one is rejected.",
+    )
     min_share_in_box: float = Field(
         0.80, description="Minimum share of the mask that lies inside the located box."
     )
@@ -126,6 +133,13 @@ class CompositeSettings(FrozenModel):
     solo_actions_only: bool = Field(
         True,
         description="Skip cutouts whose caption describes an interaction with another character.",
+    )
+    guest_props: Literal["drop", "ask", "keep"] = Field(
+        "drop",
+        description="Things that a pasted character's own caption names and that were not pasted "
+        "(a bench, a cup). drop: leave them out of the composite's caption, and skip cutouts of "
+        "which nothing else is said. ask: fail captions that name any, until a person has written "
+        "them. keep: name them.",
     )
     require_located_characters: bool = Field(
         True,

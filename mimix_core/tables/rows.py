@@ -84,6 +84,7 @@ class Reason(StrEnum):
     MASK_UNSURE = "mask_unsure"
     SEGMENT_FAILED = "segment_failed"
     ACTS_WITH_OTHERS = "acts_with_others"
+    ACTS_WITH_THINGS = "acts_with_things"
     NO_PLACE = "no_place"
     RENDER_FAILED = "render_failed"
     NOT_NEEDED_FOR_RATIO = "not_needed_for_ratio"

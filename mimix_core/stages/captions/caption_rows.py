@@ -97,10 +97,18 @@ def edited_caption_row(
     }
 
 
+_REJECTING = (
+    Reason.NO_CHARACTER,
+    Reason.NO_ACTION_IN_SCRIPT,
+    Reason.LEFT_OUT_BY_HAND,
+    Reason.ACTS_WITH_THINGS,
+)
+
+
 def row_with_reason(reason: Reason | None, detail: str, values: Row) -> Row:
     """Return an ok row without a reason; else a rejected or failed one, depending on the reason."""
     if reason is None:
         return tables.ok(**values)
-    if reason in (Reason.NO_CHARACTER, Reason.NO_ACTION_IN_SCRIPT, Reason.LEFT_OUT_BY_HAND):
+    if reason in _REJECTING:
         return tables.rejected(reason, detail, **values)
     return tables.failed(reason, detail, **values)

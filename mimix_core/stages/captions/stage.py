@@ -8,13 +8,7 @@ from itertools import groupby, zip_longest
 from pathlib import Path
 
 from mimix_core import tables
-from mimix_core.domain.caption_grammar import (
-    BadCaption,
-    Caption,
-    parse_caption,
-    render_caption,
-    resolve_aliases,
-)
+from mimix_core.domain.caption_grammar import Caption, parse_caption, render_caption
 from mimix_core.domain.character_names import alias_map
 from mimix_core.domain.sidecar_index import SCRIPT_ENDINGS
 from mimix_core.engine import progress
@@ -34,6 +28,7 @@ from mimix_core.stages.captions.custom_captioner import (
     custom_caption_row,
     load_captioner,
 )
+from mimix_core.stages.captions.hand_captions import HAND, hand_caption_row
 from mimix_core.stages.captions.prompt_template import load_prompt_template
 from mimix_core.stages.captions.token_count import load_token_counter
 from mimix_core.stages.captions.vlm_captioner import CaptionTask, VlmCaptioner
@@ -45,8 +40,6 @@ from mimix_core.stages.captions.vlm_prompt import (
 )
 from mimix_core.tables import ClipRow, Reason, Row, Status
 from mimix_core.vlm import ChatMessage
-
-HAND = "hand"
 
 
 def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageReport:
@@ -73,7 +66,7 @@ def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageRep
         if override is None:
             remaining.append(clip)
         else:
-            rows.append(_override_row(clip["clip_id"], override, rules, names))
+            rows.append(hand_caption_row(clip["clip_id"], override, rules, names))
     if settings.backend == "script":
         for clip in remaining:
             rows.append(_script_row(clip, script, inputs, settings, rules))
@@ -128,25 +121,6 @@ def _notes(rows: Sequence[Row], inputs: CaptionInputs) -> dict[str, str | int | 
     if (unused := len(inputs.overrides) - sum(row["backend"] == HAND for row in rows)) > 0:
         notes["hand_captions_of_no_clip"] = unused
     return notes
-
-
-def _override_row(clip_id: str, text: str, rules: CaptionRules, names: Mapping[str, str]) -> Row:
-    """Return the row of a caption written by hand; an empty one leaves the clip out.
-
-    ``names``: the character of each casefolded name and alias.
-    """
-    if not text:
-        empty = caption_columns(clip_id, HAND, None, rules.style)
-        return row_with_reason(Reason.LEFT_OUT_BY_HAND, "left out by hand", empty)
-    try:
-        caption = resolve_aliases(parse_caption(text), names)
-    except BadCaption as error:
-        empty = caption_columns(clip_id, HAND, None, rules.style)
-        return row_with_reason(Reason.CAPTION_CHECK_FAILED, str(error), empty)
-    problems = find_caption_problems(caption, rules)
-    values = caption_columns(clip_id, HAND, caption, rules.style)
-    reason = Reason.CAPTION_CHECK_FAILED if problems else None
-    return row_with_reason(reason, "; ".join(problems), values)
 
 
 def _script_row(

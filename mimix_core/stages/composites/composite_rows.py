@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimix_core import tables
+from mimix_core.domain.ids import composite_id
 from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import digest_file
 from mimix_core.stages.composites.pairing import CutoutCandidate
@@ -89,7 +90,7 @@ def base_columns(
         return values
     row = background.row
     return values | {
-        "composite_id": f"{cutout_row['cutout_id']}-on-{row['clip_id']}",
+        "composite_id": composite_id(cutout_row["cutout_id"], row["clip_id"]),
         "background_clip_id": row["clip_id"],
         "background_episode_id": row["episode_id"],
         "show": row["show"],

@@ -50,6 +50,7 @@ class _LeastUsedQueue:
     def __init__(self, order: Mapping[str, object]) -> None:
         self._order = order
         self.uses = dict.fromkeys(order, 0)
+        self._parked: dict[str, int] = {}
         self._heap: list[tuple[int, object, str]] = [(0, order[name], name) for name in order]
         heapq.heapify(self._heap)
 
@@ -66,10 +67,30 @@ class _LeastUsedQueue:
         """Change the number of uses of a name; does nothing for a removed one."""
         if name in self.uses:
             self.uses[name] += change
-            heapq.heappush(self._heap, (self.uses[name], self._order[name], name))
+            self._push(name)
+        elif name in self._parked:
+            self._parked[name] += change
+
+    def park(self, name: str) -> None:
+        """Take a name out until ``restore``; its number of uses stays."""
+        self._parked[name] = self.uses.pop(name)
+
+    def restore(self, name: str) -> None:
+        """Take a parked name back; does nothing for any other."""
+        if name in self._parked:
+            self.uses[name] = self._parked.pop(name)
+            self._push(name)
+
+    @property
+    def parked(self) -> tuple[str, ...]:
+        return tuple(self._parked)
 
     def remove(self, name: str) -> None:
         self.uses.pop(name, None)
+        self._parked.pop(name, None)
+
+    def _push(self, name: str) -> None:
+        heapq.heappush(self._heap, (self.uses[name], self._order[name], name))
 
 
 @dataclass
@@ -107,10 +128,13 @@ class PairSampler:
     """Sample pairs in an order that depends only on the inputs and ``seed``.
 
     Each step selects the least used direction (realistic into cartoon, or the reverse), its least
-    used character, that character's least used cutout, and the next background in a seeded order.
-    No pair is repeated, and no character goes into a background whose caption names it.
+    used character, that character's least used cutout, and the next background in a seeded order,
+    among the cutouts that were used less often than others. So all are used once before any is used
+    twice, and pairs for fewer composites are the beginning of those for more. No pair is repeated,
+    and no character goes into a background whose caption names it.
 
     ``same_style``: cutouts go into backgrounds of their own style instead of the opposite one.
+    ``max_uses``: of each cutout, at most; None: any number.
     """
 
     def __init__(
@@ -120,7 +144,9 @@ class PairSampler:
         *,
         seed: int,
         same_style: bool = False,
+        max_uses: int | None = None,
     ) -> None:
+        self._level, self._max_uses = 1, max_uses
         self._candidates = {c.cutout_id: c for c in candidates}
         self._backgrounds = {b.clip_id: b for b in backgrounds}
         self._directions = {style: self._direction(style, seed, same_style) for style in Style}
@@ -148,13 +174,32 @@ class PairSampler:
         )
 
     def next_pairs(self, count: int) -> list[CompositePair]:
-        """Return the next ``count`` pairs; fewer when no more are left."""
+        """Return the next pairs: at most ``count``, and none only when no more are left.
+
+        There are fewer when each cutout was used equally often: pairs that are rejected are
+        replaced before any cutout is used once more.
+        """
         pairs: list[CompositePair] = []
-        while len(pairs) < count and self._styles:
-            pair = self._next_pair()
-            if pair is not None:
-                pairs.append(pair)
+        while not pairs and count and (self._styles or self._start_next_level()):
+            while len(pairs) < count and self._styles:
+                pair = self._next_pair()
+                if pair is not None:
+                    pairs.append(pair)
         return pairs
+
+    def _start_next_level(self) -> bool:
+        """Allow each cutout one more use; return False when no more are allowed or possible."""
+        if self._level == self._max_uses or not self._styles.parked:
+            return False
+        self._level += 1
+        for style in self._styles.parked:
+            direction = self._directions[Style(style)]
+            for character in direction.characters.parked:
+                for cutout in direction.cutouts[character].parked:
+                    direction.cutouts[character].restore(cutout)
+                direction.characters.restore(character)
+            self._styles.restore(style)
+        return True
 
     def _next_pair(self) -> CompositePair | None:
         """Return the next pair; None when the least used cutout has no background left."""
@@ -175,6 +220,7 @@ class PairSampler:
             return None
         used.add(background)
         self._add_uses(candidate, 1)
+        self._park_used(candidate)
         return CompositePair(cutout, background)
 
     def reject_pair(self, pair: CompositePair) -> None:
@@ -182,6 +228,9 @@ class PairSampler:
         candidate = self._candidates[pair.cutout_id]
         direction = self._directions[candidate.style]
         self._add_uses(candidate, -1)
+        direction.cutouts[candidate.character].restore(candidate.cutout_id)
+        direction.characters.restore(candidate.character)
+        self._styles.restore(candidate.style.value)
         rejections = direction.rejections.get(pair.cutout_id, 0) + 1
         direction.rejections[pair.cutout_id] = rejections
         tried = len(direction.used_backgrounds[pair.cutout_id])
@@ -197,10 +246,31 @@ class PairSampler:
     def _remove(self, candidate: CutoutCandidate) -> None:
         direction = self._directions[candidate.style]
         direction.cutouts[candidate.character].remove(candidate.cutout_id)
-        if not direction.cutouts[candidate.character]:
-            direction.characters.remove(candidate.character)
-        if not direction.characters:
-            self._styles.remove(candidate.style.value)
+        self._take_out_empty(candidate)
+
+    def _park_used(self, candidate: CutoutCandidate) -> None:
+        """Take a cutout out of this level when it has its uses."""
+        cutouts = self._directions[candidate.style].cutouts[candidate.character]
+        if cutouts.uses[candidate.cutout_id] >= self._level:
+            cutouts.park(candidate.cutout_id)
+            self._take_out_empty(candidate)
+
+    def _take_out_empty(self, candidate: CutoutCandidate) -> None:
+        """Take out a character without cutouts and a direction without characters.
+
+        They are parked as long as any of theirs is, so that the next level takes them back.
+        """
+        direction = self._directions[candidate.style]
+        for queue, inner, name in (
+            (direction.characters, direction.cutouts[candidate.character], candidate.character),
+            (self._styles, direction.characters, candidate.style.value),
+        ):
+            if inner:
+                continue
+            if not inner.parked:
+                queue.remove(name)
+            elif name in queue.uses:
+                queue.park(name)
 
 
 def same_style_count(count: int, share: Fraction) -> int:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
 import cv2
-from pydantic import field_validator
 
 from mimix_core import tables
-from mimix_core.domain.co_actors import find_absent_co_actors
 from mimix_core.domain.library import Style
-from mimix_core.domain.splits import Split, assign_splits, captioned_episodes, composite_count
+from mimix_core.domain.splits import composite_count
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media import EncodeFailed, VerificationFailed
 from mimix_core.media.opencv_threads import opencv_single_thread
-from mimix_core.settings import CompositeSettings, DatasetSettings
+from mimix_core.settings import CompositeSettings
 from mimix_core.stages.composites.composite_rows import (
     StoredClip,
     StoredCutout,
@@ -35,6 +29,11 @@ from mimix_core.stages.composites.composite_rows import (
     build_composite_row,
     build_cutout_boxes,
 )
+from mimix_core.stages.composites.composite_sources import (
+    CompositeInputs,
+    CompositeSources,
+    load_sources,
+)
 from mimix_core.stages.composites.compositing import PasteOptions
 from mimix_core.stages.composites.earlier_renders import (
     PairToRender,
@@ -42,7 +41,6 @@ from mimix_core.stages.composites.earlier_renders import (
     load_earlier_renders,
 )
 from mimix_core.stages.composites.pairing import (
-    BackgroundClip,
     PairSampler,
     is_same_style_rank,
     same_style_count,
@@ -50,48 +48,10 @@ from mimix_core.stages.composites.pairing import (
 from mimix_core.stages.composites.placement import PlacementConstraints
 from mimix_core.stages.composites.placement_search import PairPlacer, PlacedPair, RejectedPair
 from mimix_core.stages.composites.render_composite import EncodingOptions
-from mimix_core.stages.composites.scale_translate import boxes_array, non_empty_mask
-from mimix_core.tables import CaptionRow, CutoutRow, Reason, Row
+from mimix_core.tables import CutoutRow, Reason, Row
 
 _MAX_CONSECUTIVE_FAILURES = 32
 """After so many failures in a row the cause is not the clips: the stage stops rendering."""
-
-
-class CompositeInputs(FrozenModel):
-    """The clips, captions and cutouts of all episodes, and how episodes are split.
-
-    ``earlier_results``: folder of the stage's results, from which renders are reused.
-    """
-
-    unit: Annotated[str, ExcludeFromKey()]
-    clips: tuple[TableRef, ...]
-    captions: tuple[TableRef, ...]
-    cutouts: tuple[TableRef, ...]
-    split: DatasetSettings
-    earlier_results: Annotated[Path | None, ExcludeFromKey()] = None
-
-    @field_validator("split")
-    @classmethod
-    def _drop_dataset_ratio(cls, split: DatasetSettings) -> DatasetSettings:
-        """Exclude the dataset's ratio: it does not affect which composites are rendered."""
-        return split.model_copy(update={"ratio": None})
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """Everything that composites are planned from, by clip or cutout id.
-
-    ``train_clips``: the clips of the training split. ``cutout_rows``: all rows of cutouts, rejected
-    ones included, by clip. ``absent_partners``: characters that a cutout's actions mention and
-    that would be missing from the composite, by cutout.
-    """
-
-    clips: Mapping[str, StoredClip]
-    train_clips: Mapping[str, StoredClip]
-    cutouts: Mapping[str, StoredCutout]
-    cutout_rows: Mapping[str, list[CutoutRow]]
-    backgrounds: Sequence[BackgroundClip]
-    absent_partners: Mapping[str, list[str]]
 
 
 def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> StageReport:
@@ -100,9 +60,15 @@ def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> Stag
     The notes say how many composites the ratio needs, how many pairs were tried and how many
     composites were made: there can be fewer pairs than needed.
     """
-    sources = _load_sources(inputs, settings)
+    sources = load_sources(inputs, settings)
     wanted = composite_count(len(sources.train_clips), Fraction(settings.ratio))
     share = Fraction(settings.same_style_share)
+    same_style_wanted = same_style_count(wanted, share)
+    usable = sum(sources.is_pasted(name, settings) for name in sources.cutouts)
+    max_uses = {
+        same_style: _share_of_cutout(count, usable)
+        for same_style, count in ((False, wanted - same_style_wanted), (True, same_style_wanted))
+    }
     for folder in ("videos", "sheets"):
         (out / folder).mkdir()
     renders = RenderReuse(STAGE.version, load_earlier_renders(inputs.earlier_results), out)
@@ -110,11 +76,18 @@ def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> Stag
         placer = _create_placer(sources, settings, pool)
         renderers = {
             same_style: _CompositeRenderer(
-                sources, settings, out, pool, placer, renders, same_style=same_style, total=wanted
+                sources,
+                settings,
+                out,
+                pool,
+                placer,
+                renders,
+                same_style=same_style,
+                max_uses=max_uses[same_style],
+                total=wanted,
             )
             for same_style in (False, True)
         }
-        same_style_wanted = same_style_count(wanted, share)
         renderers[False].render_until(wanted - same_style_wanted)
         renderers[True].render_until(same_style_wanted)
     rendered = {same_style: renderer.ok_rows for same_style, renderer in renderers.items()}
@@ -136,73 +109,23 @@ def run(inputs: CompositeInputs, settings: CompositeSettings, out: Path) -> Stag
         "tried": tried.total(),
         "made": len(ok_rows),
         "placebos": sum(row["style"] == row["character_style"] for row in ok_rows),
+        "usable_cutouts": usable,
+        "max_uses": max(max_uses.values()),
+        "most_used": max(Counter(row["cutout_id"] for row in ok_rows).values(), default=0),
         "share": round(len(ok_rows) / max(len(ok_rows) + originals, 1), 6),
     }
     # A cutout counts once, or as often as it is tried.
     return StageReport(rows, sum(max(1, tried[name]) for name in sources.cutouts), notes)
 
 
-def _load_sources(inputs: CompositeInputs, settings: CompositeSettings) -> _Sources:
-    clips = _load_usable_clips(inputs.clips)
-    actions = {row["clip_id"]: _caption_actions(row) for row in _load_captions(inputs.captions)}
-    names = {clip_id: frozenset(name for name, _ in pairs) for clip_id, pairs in actions.items()}
-    cutouts: dict[str, StoredCutout] = {}
-    cutout_rows: dict[str, list[CutoutRow]] = {}
-    for ref in inputs.cutouts:
-        rows = tables.read(ref.path, tables.CUTOUTS)
-        for row in rows:
-            cutout_rows.setdefault(row["clip_id"], []).append(row)
-        for row in tables.usable(rows):
-            cutouts[row["cutout_id"]] = StoredCutout(row, ref.folder / row["file"])
-    split = inputs.split
-    splits = assign_splits(
-        captioned_episodes((clip.row for clip in clips.values()), names),
-        seed=split.seed,
-        val_share=split.val_share,
-        test_share=split.test_share,
-    )
-    train_clips = {
-        clip_id: clip
-        for clip_id, clip in sorted(clips.items())
-        if clip_id in names and splits[clip.row["episode_id"]] is Split.TRAIN
-    }
-    cutouts = dict(sorted(cutouts.items()))
-    backgrounds = [
-        BackgroundClip(clip_id, Style(clip.row["style"]), names[clip_id])
-        for clip_id, clip in train_clips.items()
-        if not settings.require_located_characters
-        or names[clip_id] <= _located_characters(cutout_rows.get(clip_id, ()))
-    ]
-    partners = {
-        name: find_absent_co_actors(actions.get(cutout.row["clip_id"], ()), cutout.row["character"])
-        for name, cutout in cutouts.items()
-    }
-    return _Sources(clips, train_clips, cutouts, cutout_rows, backgrounds, partners)
+def _share_of_cutout(count: int, usable: int) -> int:
+    """Return how often a cutout may be used in ``count`` composites of ``usable`` cutouts."""
+    return max(1, -(-count // max(usable, 1)))
 
 
-def _load_usable_clips(refs: Iterable[TableRef]) -> dict[str, StoredClip]:
-    return {
-        row["clip_id"]: StoredClip(row, ref.folder / row["file"])
-        for ref in refs
-        for row in tables.usable(tables.read(ref.path, tables.CLIPS))
-    }
-
-
-def _load_captions(refs: Iterable[TableRef]) -> Iterator[CaptionRow]:
-    for ref in refs:
-        yield from tables.usable(tables.read(ref.path, tables.CAPTIONS))
-
-
-def _caption_actions(caption: CaptionRow) -> list[tuple[str, str]]:
-    return [(action["name"], action["action"]) for action in caption["actions"]]
-
-
-def _located_characters(rows: Iterable[CutoutRow]) -> set[str]:
-    """Return the characters of a clip that have a box in at least one frame."""
-    return {row["character"] for row in rows if non_empty_mask(boxes_array(row["boxes"])).any()}
-
-
-def _create_placer(sources: _Sources, settings: CompositeSettings, pool: Executor) -> PairPlacer:
+def _create_placer(
+    sources: CompositeSources, settings: CompositeSettings, pool: Executor
+) -> PairPlacer:
     return PairPlacer(
         {
             clip_id: build_clip_geometry(clip, sources.cutout_rows.get(clip_id, ()))
@@ -224,7 +147,7 @@ class _CompositeRenderer:
 
     def __init__(
         self,
-        sources: _Sources,
+        sources: CompositeSources,
         settings: CompositeSettings,
         out: Path,
         pool: Executor,
@@ -232,6 +155,7 @@ class _CompositeRenderer:
         renders: RenderReuse,
         *,
         same_style: bool,
+        max_uses: int,
         total: int,
     ) -> None:
         self._sources, self._settings, self._out, self._pool = sources, settings, out, pool
@@ -244,12 +168,12 @@ class _CompositeRenderer:
             [
                 build_candidate(cutout.row)
                 for name, cutout in sources.cutouts.items()
-                if cutout.row["clip_id"] in sources.train_clips
-                and not (settings.solo_actions_only and sources.absent_partners[name])
+                if sources.is_pasted(name, settings)
             ],
             sources.backgrounds,
             seed=settings.seed,
             same_style=same_style,
+            max_uses=max_uses,
         )
         self._outcomes = placer.place_pairs(sampler)
 
@@ -273,10 +197,16 @@ class _CompositeRenderer:
     def _placed_pairs(self) -> Iterator[PlacedPair]:
         for outcome in self._outcomes:
             self.tried[outcome.pair.cutout_id] += 1
-            if isinstance(outcome, PlacedPair):
-                yield outcome
-            else:
+            if isinstance(outcome, RejectedPair):
                 self.other_rows.append(self._rejected_row(outcome))
+                continue
+            values = base_columns(*self._pair_sources(outcome))
+            if values["composite_id"] in self._sources.vetoes:
+                # It counts as a use, so that the other pairs of the plan stay the same.
+                row = tables.rejected(Reason.LEFT_OUT_BY_HAND, "left out by hand", **values)
+                self.other_rows.append(row)
+            else:
+                yield outcome
 
     def _rejected_row(self, rejected: RejectedPair) -> Row:
         cutout, source, background = self._pair_sources(rejected)
@@ -344,7 +274,12 @@ def _rank_composites(rendered: Mapping[bool, list[Row]], share: Fraction, out: P
 
 
 def _untried_row(
-    name: str, sources: _Sources, settings: CompositeSettings, *, missing: int, gave_up: bool
+    name: str,
+    sources: CompositeSources,
+    settings: CompositeSettings,
+    *,
+    missing: int,
+    gave_up: bool,
 ) -> Row:
     """Build the row of a cutout without a tried pair, with the reason.
 
@@ -359,6 +294,12 @@ def _untried_row(
     if settings.solo_actions_only and partners:
         detail = f"its caption has it act with {' and '.join(partners)}"
         return tables.rejected(Reason.ACTS_WITH_OTHERS, detail, **values)
+    if things := sources.absent_things[name]:
+        detail = (
+            f"its caption says only what it does with {', '.join(map(repr, things))}, which the "
+            "cutout lacks"
+        )
+        return tables.rejected(Reason.ACTS_WITH_THINGS, detail, **values)
     opposite = Style(cutout.row["style"]).opposite
     if not any(background.style is opposite for background in sources.backgrounds):
         located = ""
@@ -385,7 +326,7 @@ STAGE = Stage(
     row_noun="composites, and unused cutouts",
     phase=Phase.AUGMENTATION,
     upstream=("duplicates", "captions", "cutouts"),
-    version=3,
+    version=4,
     inputs=CompositeInputs,
     settings=CompositeSettings,
     table=tables.COMPOSITES,

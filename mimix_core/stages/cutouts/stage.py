@@ -31,6 +31,7 @@ from mimix_core.stages.cutouts.locate import (
     create_locator,
     write_locations,
 )
+from mimix_core.stages.cutouts.mask_holes import close_holes
 from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejection_reason
 from mimix_core.stages.cutouts.segmenter import CharacterMatte, Segmenter
 from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
@@ -185,16 +186,25 @@ class _CutoutBuilder:
     def _checked_row(
         self, clip: _LocatedClip, character: str, matte: CharacterMatte, track: BoxTrack
     ) -> Row:
-        quality = measure_mask_quality(clip.frames_NHWC, matte.alpha_NHW, track.boxes, matte.scores)
+        alpha_NHW, closed_share = close_holes(clip.frames_NHWC, matte.alpha_NHW)
+        quality = measure_mask_quality(clip.frames_NHWC, alpha_NHW, track.boxes, matte.scores)
         measured = asdict(quality)
         columns = self._base_columns(clip.row, character)
         columns |= {name: measured[name] for name in ("area", "boxes", "presence", "border")}
         columns["score"] = matte.scores
         rejection = rejection_reason(quality, self.settings)
+        if rejection is None and closed_share > self.settings.max_closed_hole:
+            rejection = (
+                Reason.MASK_HOLES,
+                (
+                    f"a hole of {closed_share:.0%} of it looks like the character and not like the "
+                    f"background; up to {self.settings.max_closed_hole:.0%} are closed"
+                ),
+            )
         if rejection is not None:
             return tables.rejected(rejection[0], rejection[1], **columns)
         columns["file"] = f"masks/{columns['cutout_id']}.parquet"
-        write_masks(self.out / columns["file"], matte.alpha_NHW)
+        write_masks(self.out / columns["file"], alpha_NHW)
         return tables.ok(**columns)
 
     def _failed_rows(self, clip: ClipRow, characters: Iterable[str], error: Exception) -> list[Row]:
@@ -230,7 +240,7 @@ STAGE = Stage(
     phase=Phase.AUGMENTATION,
     upstream=("duplicates", "captions"),
     resources=frozenset({Resource.CPU, Resource.GPU, Resource.NETWORK}),
-    version=4,
+    version=5,
     inputs=CutoutInputs,
     settings=CutoutSettings,
     table=tables.CUTOUTS,

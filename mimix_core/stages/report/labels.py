@@ -62,6 +62,7 @@ REASONS: Mapping[str, str] = {
     Reason.MASK_MISSES_BOX: "the mask covers only a part",
     Reason.MASK_UNSURE: "low confidence in the mask",
     Reason.SEGMENT_FAILED: "segmentation failed",
+    Reason.ACTS_WITH_THINGS: "acts with things that the cutout lacks",
     Reason.ACTS_WITH_OTHERS: "acts with a character that would be missing",
     Reason.NO_PLACE: "no valid placement in the scene",
     Reason.RENDER_FAILED: "rendering failed",

@@ -116,6 +116,52 @@ def test_an_action_with_an_absent_character_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("guest_props", "status", "text"),
+    [
+        ("drop", "ok", "stands with a smile"),
+        ("ask", "rejected", ""),
+        ("keep", "ok", "stands with a smile beside a bubble tea"),
+    ],
+)
+def test_things_that_were_not_pasted(
+    tmp_path: Path, guest_props: str, status: str, text: str
+) -> None:
+    source = "[Character: Tom], stands with a smile beside a bubble tea. [scene-style:cartoon]"
+    reads = "[Character: Tom], reads a book. [scene-style:cartoon]"
+    inputs = RecaptionInputs(
+        unit="all",
+        composites=table_ref(
+            tmp_path / "composites",
+            tables.COMPOSITES,
+            [composite("a"), composite("b", source_clip_id="reads")],
+        ),
+        captions=(
+            table_ref(
+                tmp_path / "captions",
+                tables.CAPTIONS,
+                [caption("cartoon", source), caption("reads", reads), caption("street", SCENE)],
+            ),
+        ),
+        guest_props=guest_props,
+    )
+    made = run_stage(Store(tmp_path / "store"), STAGE, inputs, CaptionSettings())
+    row, other = tables.read(made.ref.path, tables.CAPTIONS)
+    assert row["status"] == status
+    if text:
+        assert row["caption"] == (
+            f"[Character: Mr. Bean], waves at Teddy. [Character: Tom], {text}. A street. "
+            "[scene-style:realistic]"
+        )
+    else:
+        assert row["reason"] == "acts_with_things"
+        assert "'a bubble tea'" in (row["detail"] or "")
+    # Without the book, nothing is said of what Tom does.
+    if guest_props != "keep":
+        assert other["reason"] == "acts_with_things"
+        assert "'a book'" in (other["detail"] or "")
+
+
+@pytest.mark.parametrize(
     ("text", "present", "found"),
     [
         ("chases Jerry up the stairs", (), ["Jerry"]),

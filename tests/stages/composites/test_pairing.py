@@ -40,7 +40,15 @@ def make_inputs(
 def sample_pairs(
     size: tuple[int, int, int], count: int, seed: int = 0, same: bool = False
 ) -> list[CompositePair]:
-    return PairSampler(*make_inputs(*size), seed=seed, same_style=same).next_pairs(count)
+    return draw(PairSampler(*make_inputs(*size), seed=seed, same_style=same), count)
+
+
+def draw(sampler: PairSampler, count: int) -> list[CompositePair]:
+    """Draw as many pairs as there are, up to ``count``."""
+    pairs: list[CompositePair] = []
+    while len(pairs) < count and (more := sampler.next_pairs(count - len(pairs))):
+        pairs += more
+    return pairs
 
 
 SIZES = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 5))
@@ -59,7 +67,12 @@ def test_sampled_pairs_obey_the_rules(size: tuple[int, int, int], count: int, se
     assert sample_pairs(size, count // 2, seed) == pairs[: count // 2]
     # The order in which cutouts and backgrounds come decides nothing.
     candidates, backgrounds = make_inputs(*size)
-    assert PairSampler(candidates[::-1], backgrounds[::-1], seed=seed).next_pairs(count) == pairs
+    assert draw(PairSampler(candidates[::-1], backgrounds[::-1], seed=seed), count) == pairs
+    # Each cutout is used once before any is used twice, as long as it has backgrounds left.
+    for n in range(1, len(pairs) + 1):
+        uses = Counter(p.cutout_id for p in pairs[:n])
+        least = min(scenes, max(uses.values()) - 1)
+        assert all(uses[c.cutout_id] >= least for c in candidates)
 
 
 @given(SIZES, st.integers(0, 9))
@@ -83,8 +96,8 @@ def test_same_style_pairs_stay_in_their_style_without_repetition(
 
 
 def test_directions_characters_cutouts_and_backgrounds_are_balanced() -> None:
-    candidates, _ = make_inputs(6, 3, 10)
-    pairs = sample_pairs((6, 3, 10), 24, seed=1)
+    candidates, _ = make_inputs(6, 6, 10)
+    pairs = sample_pairs((6, 6, 10), 24, seed=1)
     by_id = {c.cutout_id: c for c in candidates}
     styles = Counter(by_id[p.cutout_id].style for p in pairs)
     characters = Counter(by_id[p.cutout_id].character for p in pairs)
@@ -94,6 +107,24 @@ def test_directions_characters_cutouts_and_backgrounds_are_balanced() -> None:
     assert set(characters.values()) == {4}
     assert {cutouts[c.cutout_id] for c in candidates if c.style is Style.CARTOON} == {2}
     assert max(scenes.values()) <= 2
+
+
+def test_no_cutout_is_used_more_often_than_its_share() -> None:
+    """One realistic cutout among seven: by direction alone it would be in half of the pairs."""
+    plan = PairSampler(*make_inputs(6, 1, 10), seed=0, max_uses=2)
+    uses = Counter(pair.cutout_id for pair in draw(plan, 100))
+    assert set(uses.values()) == {2}
+    assert len(uses) == 7
+
+
+def test_a_rejected_pair_is_replaced_before_a_cutout_is_used_twice() -> None:
+    plan = PairSampler(*make_inputs(3, 3, 10), seed=0)
+    first = plan.next_pairs(16)
+    assert len(first) == 6
+    for pair in first[:4]:
+        plan.reject_pair(pair)
+    assert {p.cutout_id for p in plan.next_pairs(16)} == {p.cutout_id for p in first[:4]}
+    assert len(plan.next_pairs(16)) == 6
 
 
 def test_another_seed_gives_other_pairs() -> None:
