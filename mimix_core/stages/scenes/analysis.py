@@ -19,9 +19,11 @@ from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings import SceneSettings
 from mimix_core.stages.scenes.color_share import measure_color_share
 from mimix_core.stages.scenes.content_detectors import ContentCutDetector
+from mimix_core.stages.scenes.flashes import join_flashes
 from mimix_core.stages.scenes.frame_distances import (
     FrameDistanceBuilder,
     FrameDistances,
+    Segment,
     Transition,
 )
 from mimix_core.stages.scenes.frame_downscale import (
@@ -37,6 +39,7 @@ from mimix_core.stages.scenes.gradual_transitions import (
     drop_false_cuts,
 )
 from mimix_core.stages.scenes.transnetv2 import TransNetV2Detector
+from mimix_core.stages.scenes.wipes import detect_wipes
 
 _MAX_BLACK_LUMA = 20
 """Pixels below this level (of 255) count as black."""
@@ -70,20 +73,6 @@ class FrameMeasurements:
     sharpness: float
     black: bool
     repeat: bool
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Frames [start, end): a shot, or a transition between two.
-
-    ``dropped_frames``: number of frames dropped after this segment, because their timestamps do not
-    increase.
-    """
-
-    start: int
-    end: int
-    transition: bool
-    dropped_frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,9 +208,12 @@ def _find_segments(
             settings.dissolve_max_residual,
             settings.dissolve_max_contrast_residual,
         )
-    return tile_segments(
+    if "wipes" in settings.detectors:
+        transitions += detect_wipes(distances, cuts)
+    segments = tile_segments(
         len(distances), cuts, transitions + detect_blended_neighbors(distances, cuts)
     )
+    return join_flashes(distances, segments)
 
 
 class _StillDetector:

@@ -43,6 +43,20 @@ class Transition:
     end: int
 
 
+@dataclass(frozen=True)
+class Segment:
+    """Frames [start, end): a shot, or a transition between two.
+
+    ``dropped_frames``: number of frames dropped after this segment, because their timestamps do not
+    increase.
+    """
+
+    start: int
+    end: int
+    transition: bool
+    dropped_frames: int = 0
+
+
 class FrameDistanceBuilder:
     """Computes the distances between the thumbnails of a video, added in order.
 

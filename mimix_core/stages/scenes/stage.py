@@ -20,7 +20,8 @@ from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.media import ScanType, UnreadableVideo
 from mimix_core.settings import SceneSettings
-from mimix_core.stages.scenes.analysis import EpisodeAnalysis, Segment, analyze_episode
+from mimix_core.stages.scenes.analysis import EpisodeAnalysis, analyze_episode
+from mimix_core.stages.scenes.frame_distances import Segment
 from mimix_core.tables import Reason, Row
 
 FRAMES_FILE = "frames.parquet"
@@ -201,7 +202,7 @@ STAGE = Stage(
     description="Find the shot boundaries of each episode and measure every shot, in one decode.",
     row_noun="shots",
     phase=Phase.CURATION,
-    version=6,
+    version=7,
     inputs=SceneInputs,
     settings=SceneSettings,
     table=tables.SCENES,
