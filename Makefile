@@ -12,7 +12,7 @@ DEMO := demo/workspace
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test e2e lint drills perf clean clean-demo
+.PHONY: setup demo test tests e2e lint drills perf clean clean-demo
 
 setup: $(VENV)/.ready
 
@@ -32,7 +32,11 @@ demo: setup
 	@$(RUN)/python demo/models.py demo/models
 	@PREFECT_HOME=$(abspath $(DEMO)/prefect) $(RUN)/mimix run demo/mimix.yaml
 
-test: setup lint
+# mypy uses one core for a minute: the tests run beside it.
+test: setup
+	@$(MAKE) --no-print-directory -j2 lint tests
+
+tests: setup
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
 	@$(RUN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not drill and not e2e"

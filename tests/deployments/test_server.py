@@ -386,6 +386,7 @@ def test_watching_survives_a_library_that_is_being_saved(
     assert log.read_text().count("not readable as YAML") == 1, "said once, not every second"
 
 
+@pytest.mark.e2e
 def test_two_libraries_have_deployments_of_their_own_and_settings_of_people_stay(
     server: Site, project: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.extending.pages import follow
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_the_page_gives_a_working_stage(tmp_path: Path) -> None:
     printed = follow("stage", tmp_path)
     assert "scenes" in printed
