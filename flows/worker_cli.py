@@ -1,38 +1,14 @@
-"""``mimix worker``: a Prefect worker that ends when it is told to, and its runs with it.
-
-Prefect's worker waits on SIGTERM until its runs have finished, which takes days for a training.
-Here the runs are killed and scheduled again, and another worker continues them from the store.
-"""
+"""``mimix worker``: a Prefect worker that ends when it is told to, and its runs with it."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Annotated
 
 import typer
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
-from prefect.states import AwaitingRetry
 
 from flows import prefect_environment
-from flows.console import console, user_errors
+from flows.console import user_errors
 from flows.deploy_cli import require_server_url
-from flows.stranded_runs import sweep_until
-from tasks.server_connection import best_effort
-
-REPORT_SECONDS = 20.0
-"""Time that the worker has to report the end of its runs to the server."""
-
-ENDED = "Its worker was ended; another one continues from the results in the store"
-_HEARTBEAT_SECONDS = "30"
 
 
 def worker(
@@ -52,91 +28,6 @@ def worker(
     with user_errors():
         prefect_environment.configure_prefect()
         require_server_url("mimix worker")
-    words = ["worker", "start", "--pool", pool, "--type", "process"]
-    words += [word for name in queue or [] for word in ("--work-queue", name)]
-    words += [] if limit is None else ["--limit", str(limit)]
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    environment = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": _HEARTBEAT_SECONDS, **os.environ}
-    # prefect_environment silences Prefect for runs from the shell; a worker's log is its output.
-    for name in ("PREFECT_LOGGING_LEVEL", "PREFECT_SERVER_LOGGING_LEVEL"):
-        environment.pop(name, None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", *words], env=environment, start_new_session=True
-    )
-    # A daemon: a request that hangs must not hold the worker's end up.
-    threading.Thread(target=sweep_until, args=(stopping,), daemon=True).start()
-    while process.poll() is None and not stopping.wait(0.2):
-        pass
-    if process.poll() is None:
-        console.print("Ending the runs of this worker; another one continues them.")
-        _stop(process)
-        raise typer.Exit(0)
-    raise typer.Exit(process.returncode)
+    from flows.worker_process import run_worker
 
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Let the worker take no more runs, kill the present ones, and schedule them again."""
-    runs: set[UUID] = set()
-    process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + REPORT_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        for child in _descendants(process.pid):
-            runs |= _run_of(child)
-            _kill(child)
-        time.sleep(0.5)
-    for child in (*_descendants(process.pid), process.pid):
-        _kill(child)
-    process.wait()
-    with best_effort("the end of this worker's runs", retries=2):
-        _schedule_again(runs)
-
-
-def _run_of(pid: int) -> set[UUID]:
-    """Return the run that a process executes, if any (Linux)."""
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return set()  # it ended a moment ago
-    return {
-        UUID(entry.partition(b"=")[2].decode())
-        for entry in environment
-        if entry.startswith(b"PREFECT__FLOW_RUN_ID=")
-    }
-
-
-def _schedule_again(runs: set[UUID]) -> None:
-    """Give runs that were killed to other workers: Prefect's worker ends without reporting them."""
-    with get_client(sync_client=True) as client:
-        for run in runs:
-            state = client.read_flow_run(run).state
-            if state is not None and (state.is_running() or state.is_pending()):
-                again: State[Any] = AwaitingRetry(scheduled_time=datetime.now(UTC), message=ENDED)
-                client.set_flow_run_state(run, again, force=True)
-
-
-def _descendants(parent: int) -> list[int]:
-    """Return the processes that a process started, directly or not (Linux)."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            # pid (name) state ppid ...; the name may contain anything, even brackets.
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended a moment ago
-        children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found: list[int] = []
-    left = [parent]
-    while left:
-        direct = children.get(left.pop(), [])
-        found += direct
-        left += direct
-    return found
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    raise typer.Exit(run_worker(pool, queue or [], limit))

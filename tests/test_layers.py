@@ -150,3 +150,14 @@ def test_the_domain_loads_without_the_orchestrator() -> None:
         "'heavy packages are imported where they are used, not where a stage is named'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_command_line_starts_without_prefect_and_torch() -> None:
+    """Prefect reads its settings when it is imported: a command sets them before."""
+    code = (
+        "import sys\n"
+        "import flows.cli\n"
+        "loaded = {name.split('.')[0] for name in sys.modules}\n"
+        "assert not loaded & {'prefect', 'torch', 'diffusers', 'transformers'}, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
