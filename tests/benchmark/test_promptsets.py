@@ -156,12 +156,24 @@ def test_every_category_of_a_library_is_covered() -> None:
     assert max(shares.values()) <= 2 * min(shares.values())
 
 
-def test_a_name_that_ends_a_sentence_is_rejected() -> None:
+def test_names_with_dots_are_used_in_prompts() -> None:
     of = library([(Style.CARTOON, 1)])
     (show,) = of.shows
-    oak = show.model_copy(update={"characters": (Character(name="Prof. Oak"), Character(name="A"))})
-    with pytest.raises(BadInput, match=r"cannot be used in a prompt.*Prof\. Oak"):
-        generate_prompts(Library(shows=(oak,)), seed=0)
+    names = ("Prof. Oak", "George Sr.", "J. R.", "Mr. T")
+    dotted = show.model_copy(update={"characters": tuple(Character(name=name) for name in names)})
+    generated = generate_prompts(Library(shows=(dotted,)), seed=0)
+    used = {name for prompt in generated.prompts for name in prompt.characters}
+    assert used == set(names)
+
+
+def test_a_name_that_ends_a_sentence_is_rejected() -> None:
+    """A library refuses such a name; one that is made otherwise is refused here."""
+    of = library([(Style.CARTOON, 1)])
+    (show,) = of.shows
+    oak = Character(name="Oak").model_copy(update={"name": "Oak!"})
+    cast = show.model_copy(update={"characters": (oak, Character(name="A"))})
+    with pytest.raises(BadInput, match=r"cannot be used in a prompt.*Oak!"):
+        generate_prompts(of.model_copy(update={"shows": (cast,)}), seed=0)
 
 
 def test_too_many_prompts_are_rejected() -> None:

@@ -38,6 +38,7 @@ def short_run(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Finish
     prompts["prompts"] = [one for one in prompts["prompts"] if one["id"] in PROMPTS]
     (folder / "prompts.yaml").write_text(yaml.safe_dump(prompts, sort_keys=False))
     settings = yaml.safe_load((ROOT / "demo" / "mimix.yaml").read_text())
+    settings["overlays"] = {"sampled_frames": 4}
     settings["clips"] = {"width": 416, "height": 240}
     settings["composites"] = {"ratio": "0.30"}
     settings["latents"] = {"width": 64, "height": 32}

@@ -130,6 +130,7 @@ def test_results_are_kept_while_a_new_episode_is_not_processed(project: Path) ->
     assert {stage: results(project, stage) for stage in before} == before
 
 
+@pytest.mark.e2e
 def test_a_user_who_may_only_read_can_look_but_not_run(project: Path, tmp_path: Path) -> None:
     settings = str(project / "seed-1.yaml")
     shutil.rmtree(project / "workspace" / "store" / ".digests")

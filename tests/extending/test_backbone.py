@@ -12,6 +12,7 @@ from mimix_core.wan import model_registry
 from tests.extending.pages import follow
 
 
+@pytest.mark.e2e
 def test_the_page_gives_a_working_backbone(tmp_path: Path) -> None:
     assert "loss is finite: True" in follow("backbone", tmp_path)
 

@@ -352,6 +352,7 @@ def test_wrong_settings_of_an_outside_stage_name_the_key(
         Run(replace(work, config=config)).settings_for(STAGE.name)
 
 
+@pytest.mark.e2e
 def test_an_outside_stage_runs_with_its_settings(tmp_path: Path) -> None:
     settings = FakeSettings(strength=3)
     work = workspace(tmp_path)

@@ -56,6 +56,7 @@ def log(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.e2e
 def test_a_run_killed_after_10_of_20_steps_resumes_with_the_same_bytes(
     inputs: stage.LoraInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

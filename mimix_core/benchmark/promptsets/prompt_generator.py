@@ -102,7 +102,7 @@ def generate_prompts(
     try:
         prompts = [_build_prompt(cast, scenes, number) for number, cast in enumerate(casts)]
     except ValidationError as error:
-        # "Prof. Oak": to the grammar, a full stop before a space ends the action.
+        # "Oak!": to the grammar, it ends the action.
         raise BadInput(
             f"a character's name cannot be used in a prompt ({error.errors()[0]['msg']})",
             where="library",
