@@ -78,7 +78,7 @@ def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) ->
     assert len(killed) == 1
     rows = tables.read(ref.path, LORA)
     assert sum(row["status"] == "ok" for row in rows) == 12
-    assert "going on after step" in (ref.folder / "train.log").read_text()
+    assert "resuming after step" in (ref.folder / "train.log").read_text()
     [folder] = checkpoints.iterdir()
     assert not list(folder.glob("step-*")), "a committed run needs no checkpoints"
     assert (folder / "journal" / "log.jsonl").read_bytes() == (
