@@ -303,6 +303,7 @@ def test_a_review_suspends_the_run_until_it_is_approved(
         server.wait_for(run, "COMPLETED" if answer else "FAILED")
 
 
+@pytest.mark.drill
 def test_forms_without_an_answer_ask_again_and_every_no_counts(
     server: Site, config: Config, worker: Worker
 ) -> None:
