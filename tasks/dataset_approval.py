@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun
@@ -15,6 +16,8 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
+from prefect.input.actions import read_flow_run_input
+from prefect.input.run_input import keyset_from_base_key
 from pydantic import Field, ValidationError
 
 from mimix_core.engine.artifacts import TableRef
@@ -96,10 +99,12 @@ def _ask_in_forms(run: Run, dataset: TableRef, flow_run: FlowRun) -> None:
     shown = set(flow_run.empirical_policy.pause_keys or ())
     for number in itertools.count():
         form = f"review-{dataset.key[:16]}-{number}"
-        decision = load_decision(workspace, dataset.key)
-        if form not in shown and decision is not None and decision.approved:
-            return
-        answer = _show_form(run, dataset, form)
+        answer = _read_answer(run, form)
+        if answer is None:
+            decision = load_decision(workspace, dataset.key)
+            if form not in shown and decision is not None and decision.approved:
+                return
+            answer = _show_form(run, dataset, form)
         if answer is None or answer.approve is None:
             continue
         decision = DatasetDecision(
@@ -117,6 +122,20 @@ def _ask_in_forms(run: Run, dataset: TableRef, flow_run: FlowRun) -> None:
                 "mimix review SETTINGS --approve",
             )
         return
+
+
+def _read_answer(run: Run, form: str) -> ApprovalInput | None:
+    """Return the answer to a form of this run; None if there is none.
+
+    The server may have an answer and have forgotten that the form was shown: it records that apart,
+    which fails when its database is busy.
+    """
+    wait_for_server(run.console.warn)
+    answer: Any = read_flow_run_input(keyset_from_base_key(f"suspended-{form}")["response"])
+    try:
+        return ApprovalInput.model_validate(answer) if answer else None
+    except ValidationError:
+        return None
 
 
 def _show_form(run: Run, dataset: TableRef, form: str) -> ApprovalInput | None:
