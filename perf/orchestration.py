@@ -139,6 +139,7 @@ def library(folder: Path) -> Path:
         "backbone": {"name": "tiny-random-wan"},
         "samples": {"prompts": "prompts.yaml"},
     }
+    settings["cutouts"] = {"backend": "grabcut"}  # needs no weights, and no unit runs
     (folder / "mimix.yaml").write_text(json.dumps(settings))
     return folder / "mimix.yaml"
 
@@ -224,6 +225,11 @@ def _status_mb(pid: str, name: str) -> float:
 # --- the parts, each in a process of its own ---
 
 
+NOTES = ("captions_cut", "composites", "train", "composite_share")
+NOTES += ("wanted", "made", "usable_cutouts", "most_used", "max_uses")
+"""What flows read from the records of stages."""
+
+
 def stub_stages() -> None:
     """From now on a unit commits an empty table, with as many rows counted as it would have."""
     from mimix_core.engine.worker import UnitReply, UnitRequest
@@ -255,8 +261,12 @@ def _commit(asked: Any) -> Any:
             (out / "episodes").mkdir()
             for clips in inputs.clips:
                 # No two are the same bytes, as no two episodes' are.
-                statuses = pa.table({"status": ["ok"] * rows, "clips": [clips.key] * rows})
-                pq.write_table(statuses, out / "episodes" / f"{clips.key}.parquet")
+                names = [f"{clips.key}-{number}" for number in range(rows)]
+                empty = pa.nulls(rows, pa.string())
+                verdicts = pa.table(
+                    {"clip_id": names, "status": ["ok"] * rows, "reason": empty, "detail": empty}
+                )
+                pq.write_table(verdicts, out / "episodes" / f"{clips.key}.parquet")
         if stage.name == "backbone":
             from mimix_core.wan.backbone_stage import COMPONENTS
 
@@ -274,7 +284,7 @@ def _commit(asked: Any) -> Any:
             key=key,
             counts=Counts(rows_in=rows, ok=rows, rejected=0, failed=0),
             reasons={},
-            notes={"captions_cut": 0, "composites": 0, "train": 0, "composite_share": 0},
+            notes=dict.fromkeys(NOTES, 0),
             seconds=0.0,
             peak_rss_mb=0,
         )
