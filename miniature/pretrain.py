@@ -18,6 +18,7 @@ import torch
 from miniature import (
     backbone,
     base_training,
+    decoder_training,
     judge_training,
     vae_training,
 )
@@ -31,7 +32,7 @@ Tensor = torch.Tensor
 def main() -> None:
     """Run the steps that are asked for, in order."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("judge", "vae", "base"):
+    for name in ("judge", "vae", "decoder", "base"):
         parser.add_argument(f"--{name}", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--base-planned", type=float, default=1200.0, metavar="SECONDS")
     parser.add_argument(
@@ -59,6 +60,10 @@ def main() -> None:
     if options.vae:
         vae_training.train_vae(
             run, options.vae, compiled=options.compile_vae, rate=options.vae_rate
+        )
+    if options.decoder:
+        decoder_training.train_decoder(
+            run, options.decoder, compiled=options.compile_vae, rate=options.vae_rate
         )
     if options.base:
         base_training.train_base(

@@ -98,13 +98,14 @@ def reconstruction_error(decoded: Tensor, frames: Tensor, covered: Tensor) -> Te
     return error
 
 
-def _build_optimizers(vae: Any, rate: float) -> list[torch.optim.Optimizer]:
-    """Return Muon for the convolutions inside the networks and AdamW for everything else."""
+def build_optimizers(vae: Any, rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon for the convolutions inside the networks and AdamW for all else that learns."""
     outer = {vae.encoder.conv_in.weight, vae.decoder.conv_out.weight}
-    inner = [p for p in vae.parameters() if p.ndim >= 4 and p.shape[0] > 1 and p not in outer]
+    trained = [p for p in vae.parameters() if p.requires_grad]
+    inner = [p for p in trained if p.ndim >= 4 and p.shape[0] > 1 and p not in outer]
     inner = [p for p in inner if p.numel() > p.shape[0]]
     chosen = set(inner)
-    others = [p for p in vae.parameters() if p not in chosen]
+    others = [p for p in trained if p not in chosen]
     return [
         GroupedMuon(inner, rate),
         torch.optim.AdamW(others, rate, weight_decay=0.0, betas=(0.9, 0.98)),
@@ -121,7 +122,7 @@ def train_vae(run: Run, seconds: float, *, compiled: bool = False, rate: float =
         vae = load_vae(run).train().requires_grad_(True)
     else:
         vae = backbone.build_vae(run.sizes, run.device)
-    optimizers = _build_optimizers(vae, rate)
+    optimizers = build_optimizers(vae, rate)
     clock, step = Clock(seconds), 0
     pool = FramePool(run, run.batch(16384), run.batch(64))
     for _ in range(run.batch(96)):
@@ -171,6 +172,11 @@ def train_vae(run: Run, seconds: float, *, compiled: bool = False, rate: float =
     vae.eval()
     _set_statistics(run, vae)
     psnr = evaluate_vae(run, vae)
+    save_vae(run, vae, psnr)
+
+
+def save_vae(run: Run, vae: Any, psnr: float) -> None:
+    """Write the VAE; in the run's state it replaces an earlier one only if it is better."""
     content = {
         "psnr": psnr,
         "model": checkpoints.as_half(vae.state_dict()),

@@ -144,8 +144,8 @@ def _ask(settings: str, folder: str, count: str) -> None:
         raise RuntimeError(f"{answered} of {count} questions were answered")
     started = time.monotonic()
     for one in run_requests(_questions(int(count)), chosen, Path(folder)):
-        assert one.response is not None
-        assert one.response.cached
+        if one.response is None or not one.cached:
+            raise RuntimeError(f"question {one.id} was not answered from disk")
     found = {
         "seconds": seconds,
         "cached_seconds": time.monotonic() - started,

@@ -5,7 +5,8 @@
 checkouts, each with its own virtual environment (``make setup``), and records for each figure the
 ratio NEW / OLD: its median over the rounds, and the smallest and the largest.
 
-Nothing else should run on the machine. The checkouts' own records are restored afterwards.
+Nothing else should run on the machine. The checkouts' own records are restored afterwards; figures
+of scripts that did not run stay as they were.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from perf.record import record
+from perf.record import RESULTS, record
 
 SCRIPTS = {
     "curate": ("perf/curate.py", "floor"),
@@ -66,8 +67,12 @@ def main() -> int:
                 print(
                     f"{script} {key}: {old[key]:g} -> {new[key]:g}, ratio {ratio:.3f}", flush=True
                 )
-    figures = {key: round(statistics.median(found), 3) for key, found in ratios.items()}
-    units = {
+    result = RESULTS / "compare_speed.json"
+    before = json.loads(result.read_text()) if result.exists() else {"figures": {}, "units": {}}
+    figures = before["figures"] | {
+        key: round(statistics.median(found), 3) for key, found in ratios.items()
+    }
+    units = before["units"] | {
         key: f"new / old, {options.rounds} pairs from {min(found):.3f} to {max(found):.3f}"
         for key, found in ratios.items()
     }

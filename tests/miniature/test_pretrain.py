@@ -14,6 +14,7 @@ from miniature import (
     base_objective,
     base_training,
     checkpoints,
+    decoder_training,
     feed,
     judge_training,
     muon,
@@ -36,6 +37,15 @@ def test_judge_vae_and_base_train_and_a_base_goes_on(tmp_path: Path) -> None:
     )
     judge_training.train_judge(run, 0.01)
     vae_training.train_vae(run, 0.01)
+    before = vae_training.load_vae(run)
+    decoder_training.train_decoder(run, 3.0)
+    trained = checkpoints.load(run.out, "vae")["model"]
+    changed = {
+        name.split(".")[0]
+        for name, value in before.state_dict().items()
+        if not torch.equal(value.to(trained[name].dtype), trained[name])
+    }
+    assert changed == {"decoder", "post_quant_conv"}
 
     def two_steps() -> None:
         base_training.train_base(run, 1e9, 1e9, compile_blocks=False, stop=lambda step: step >= 2)
