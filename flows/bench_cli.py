@@ -9,7 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import bench_judge_cli, bench_metrics_cli, bench_prompts_cli, bench_report_cli
+from flows import (
+    bench_judge_cli,
+    bench_judge_retry_cli,
+    bench_metrics_cli,
+    bench_prompts_cli,
+    bench_report_cli,
+)
 from flows.console import console, user_errors
 from mimix_core.engine import progress
 from mimix_core.errors import BadInput
@@ -86,5 +92,6 @@ def vbench(
 
 bench_metrics_cli.register(app)
 bench_judge_cli.register(app)
+bench_judge_retry_cli.register(app)
 bench_prompts_cli.register(app)
 bench_report_cli.register(app)

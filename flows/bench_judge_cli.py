@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from flows.console import console, user_errors
+from flows.console import FAILED, console, print_line, user_errors
 from mimix_core import tables
 from mimix_core.benchmark.judge import agreement as human_agreement
 from mimix_core.benchmark.judge import judge_results
+from mimix_core.benchmark.judge.authors_mode import RETIRED_NOTE
 from mimix_core.benchmark.judge.external_videos import (
     load_judge_inputs,
     load_judge_settings,
@@ -23,17 +24,26 @@ from mimix_core.benchmark.judge.external_videos import (
 )
 from mimix_core.benchmark.judge.judge_client import require_judge_vlm
 from mimix_core.benchmark.judge.judge_cost import estimate_judge_cost
+from mimix_core.benchmark.judge.judge_retries import with_comparison_retries, with_rating_retries
 from mimix_core.benchmark.judge.pairwise import STAGE as DUELS_STAGE
 from mimix_core.benchmark.judge.stage import STAGE
 from mimix_core.benchmark.judge.statistics import ConfidenceInterval
-from mimix_core.benchmark.tables.pairwise_tables import DISCONNECTED_NOTE, position_bias_notes
+from mimix_core.benchmark.tables.pairwise_tables import (
+    DISCONNECTED_NOTE,
+    judge_bias_notes,
+    position_bias_notes,
+)
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.atomic_io import atomic_write_bytes
 from mimix_core.engine.progress import progress_listener
 from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
+from mimix_core.settings.judge_settings import JudgeMode
+from mimix_core.tables import JudgementRow, PairwiseRow
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
 from mimix_core.vlm import CostEstimate, model_price, read_api_key
+from mimix_core.vlm.failure_policy import JUDGE_FAILURES
 
 Systems = Annotated[
     list[str],
@@ -65,29 +75,57 @@ def judge(
     ] = None,
     work: Work = Path("judging"),
 ) -> None:
-    """Rate every system's videos in four aspects; mode strict can also compare the systems."""
+    """Rate every system's videos in four aspects; mode strict can also compare the systems.
+
+    If most ratings or most comparisons failed, the last line says so and the exit code is 1.
+    """
     with user_errors():
         judge_settings = load_judge_settings(settings)
         vlm = require_judge_vlm(judge_settings)
         read_api_key(vlm)
         model_price(vlm)
         inputs = load_judge_inputs(system, prompts, library, judge_settings, work)
-        if duels is not None and (judge_settings.mode == "paper" or len(inputs.systems) < 2):
+        if duels is not None and (judge_settings.mode != "strict" or len(inputs.systems) < 2):
             raise BadInput("comparisons need mode strict and two systems or more", where="--duels")
         store = open_judge_store(work)
         with _progress("judging"):
-            ref = run_stage(store, STAGE, inputs, judge_settings).ref
+            asked = with_rating_retries(inputs, judge_settings, work)
+            ref = run_stage(store, STAGE, asked, judge_settings).ref
         _copy_table(ref, out)
+        refs = [ref]
         rows = tables.read(ref.path, JUDGEMENTS)
-        _print_ratings(judge_results.summarize_ratings(rows, judge_settings.mode))
+        _print_ratings(rows, judge_settings.mode)
+        if len(inputs.systems) > 1:
+            first = inputs.systems[0].name
+            differences = judge_results.summarize_differences(rows, judge_settings.mode, first)
+            _print_differences(differences)
         _print_controls(judge_results.summarize_controls(rows))
         if duels is not None:
             with _progress("comparing"):
-                ref = run_stage(store, DUELS_STAGE, inputs, judge_settings).ref
+                asked = with_comparison_retries(inputs, judge_settings, work)
+                ref = run_stage(store, DUELS_STAGE, asked, judge_settings).ref
             _copy_table(ref, duels)
+            refs.append(ref)
             comparisons = tables.read(ref.path, DUELS)
-            _print_pairs(judge_results.summarize_pairs(comparisons))
+            _print_pairs(comparisons)
             _print_strengths(judge_results.estimate_strengths(comparisons))
+        _fail_if_most_rows_failed(store, refs)
+
+
+def _fail_if_most_rows_failed(store: Store, refs: Sequence[TableRef]) -> None:
+    """Say so and exit with 1 when more than half of a table's rows failed."""
+    mostly_failed = [ref for ref in refs if 2 * ref.counts.failed > ref.counts.rows_in]
+    for ref in mostly_failed:
+        reasons = store.record(ref).reasons
+        listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        retryable = not reasons.keys().isdisjoint(JUDGE_FAILURES.names())
+        print_line(
+            f"[bold red]failed[/bold red] {ref.stage}: {ref.counts.failed} of {ref.counts.rows_in} "
+            f"answers failed: {listed}"
+            + (". `mimix bench judge-retry` asks for them again" if retryable else "")
+        )
+    if mostly_failed:
+        raise typer.Exit(FAILED)
 
 
 def judge_cost(
@@ -128,7 +166,7 @@ def judge_agreement(
     with user_errors():
         rows = tables.read(judgements, JUDGEMENTS)
         ratings = human_agreement.load_human_ratings(human)
-        modes: list[judge_results.JudgeMode] = ["paper", "strict"]
+        modes: tuple[JudgeMode, ...] = get_args(JudgeMode)
         agreements = {
             mode: human_agreement.compute_agreement(rows, ratings, mode)
             for mode in modes
@@ -186,8 +224,9 @@ def _progress(what: str) -> Iterator[None]:
             yield
 
 
-def _print_ratings(lines: Sequence[judge_results.RatingSummary]) -> None:
-    table = Table(title="Ratings, 1 to 10 (95 % interval over prompts)")
+def _print_ratings(rows: Sequence[JudgementRow], mode: JudgeMode) -> None:
+    lines = judge_results.summarize_ratings(rows, mode)
+    table = Table(title=f"Ratings of mode {mode}, 1 to 10 (95 % interval over prompts)")
     table.add_column("system", overflow="fold")
     table.add_column("aspect")
     for name in ("mean", "prompts", "missing"):
@@ -198,6 +237,33 @@ def _print_ratings(lines: Sequence[judge_results.RatingSummary]) -> None:
         table.add_row(
             escape(line.system), line.aspect, _format_interval(line.interval), prompts, missing
         )
+    console.print(table)
+    if mode == "authors":
+        print_line(f"[yellow]{RETIRED_NOTE}[/yellow]")
+        incomplete = {escape(line.system): line.incomplete for line in lines if line.incomplete}
+        listed = ", ".join(f"{count} of {name}" for name, count in incomplete.items())
+        print_line(
+            f"{judge_results.AUTHORS_OVERALL} is computed as they did: a failed answer was a score "
+            "of 0, which was dropped, and the other aspects count for the whole score. Rated "
+            f"videos without an answer in an aspect: {listed or 'none'}."
+        )
+    elif len({line.system for line in lines}) > 1:
+        print_line(
+            "Means are over the same prompts for all systems with any rating: those that each of "
+            "them has. Missing counts a system's own answers."
+        )
+
+
+def _print_differences(lines: Sequence[judge_results.RatingDifference]) -> None:
+    table = Table(title="Differences of ratings, prompt by prompt (95 % interval)")
+    table.add_column("systems", overflow="fold")
+    table.add_column("aspect")
+    for name in ("mean", "prompts"):
+        table.add_column(name, justify="right")
+    for line in lines:
+        prompts = str(0 if line.interval is None else line.interval.n)
+        systems = escape(f"{line.system} − {line.other}")
+        table.add_row(systems, line.aspect, _format_interval(line.interval), prompts)
     console.print(table)
 
 
@@ -217,7 +283,8 @@ def _print_controls(lines: Sequence[judge_results.ControlSummary]) -> None:
     console.print(table)
 
 
-def _print_pairs(lines: Sequence[judge_results.PairSummary]) -> None:
+def _print_pairs(comparisons: Sequence[PairwiseRow]) -> None:
+    lines = judge_results.summarize_pairs(comparisons)
     table = Table(title="Win rates, each comparison in both orders")
     table.add_column("aspect", no_wrap=True)
     table.add_column("left", overflow="fold")
@@ -237,7 +304,7 @@ def _print_pairs(lines: Sequence[judge_results.PairSummary]) -> None:
         )
     console.print(table)
     console.print("first: how often the video shown first wins; 0.5 without position bias.")
-    for note in position_bias_notes(lines):
+    for note in (*judge_bias_notes(comparisons), *position_bias_notes(lines)):
         console.print(escape(note), style="red")
 
 

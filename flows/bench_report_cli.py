@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from flows.console import console, user_errors
 from mimix_core.errors import BadInput
+from mimix_core.settings.judge_settings import JudgeMode
 
 
 def report(
@@ -44,8 +45,8 @@ def report(
         typer.Option("--duels", help="Table written by `mimix bench judge --duels`; repeatable."),
     ] = None,
     mode: Annotated[
-        Literal["paper", "strict"] | None,
-        typer.Option(help="Mode of the judgements to use, if the tables contain both."),
+        JudgeMode | None,
+        typer.Option(help="Mode of the judgements to use, if the tables contain several."),
     ] = None,
     caption_format: Annotated[
         list[str] | None,

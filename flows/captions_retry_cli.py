@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.caption_results import curated_tables, open_caption_run
-from flows.console import SettingsArgument, WorkspaceOption, console, user_errors
+from flows.console import SettingsArgument, WorkspaceOption, user_errors
+from flows.retry_decisions import choose_reasons, record_retries, select_failed_rows
 from mimix_core import tables
 from mimix_core.errors import BadInput
 from mimix_core.tables import CaptionRow, Reason
-from mimix_core.vlm.retries import Retry, add_retries
+from mimix_core.vlm.failure_policy import CAPTION_FAILURES
 
 if TYPE_CHECKING:
     from tasks.cached_run import ReadOnlyRun
 
-RETRYABLE = tuple(
-    reason.value
-    for reason in (
-        Reason.CAPTION_REFUSED,
-        Reason.CAPTION_TRUNCATED,
-        Reason.CAPTION_INVALID,
-        Reason.CAPTION_REJECTED,
-        Reason.CAPTION_UNAVAILABLE,
-        Reason.CAPTION_CHECK_FAILED,
-    )
-)
+RETRYABLE = (*CAPTION_FAILURES.names(), Reason.CAPTION_CHECK_FAILED.value)
 """Reasons of failed captions for which another response of the model may help."""
 
 
@@ -50,52 +39,21 @@ def retry(
     after the server, the prompt or the settings were corrected.
     """
     with user_errors():
-        reasons = reason or list(RETRYABLE)
-        if unknown := sorted(set(reasons) - set(RETRYABLE)):
-            raise BadInput(
-                f"no model is asked again for {', '.join(unknown)}",
-                where="--reason",
-                fix=f"Use one of {', '.join(RETRYABLE)}",
-            )
+        reasons = choose_reasons(reason, RETRYABLE)
         run = open_caption_run(settings, workspace)
-        failed = {
-            stage: [
-                row
-                for row in rows
-                if row["reason"] in reasons and (not clips or row["clip_id"] in clips)
-            ]
-            for stage, rows in _model_caption_rows(run).items()
+        rows = {
+            stage: {row["clip_id"]: row["reason"] for row in captions}
+            for stage, captions in _model_caption_rows(run).items()
         }
-        found = {row["clip_id"] for rows in failed.values() for row in rows}
-        if missing := sorted(set(clips or ()) - found):
-            raise BadInput(
-                f"no failed caption of {', '.join(missing)} with reason {', '.join(reasons)}",
-                where="clips",
-                fix="See `mimix captions check` for the captions and their reasons",
-            )
-        now = datetime.datetime.now(datetime.UTC)
-        add_retries(
-            run.workspace.config.workspace,
-            [
-                Retry(stage=stage, id=row["clip_id"], reason=row["reason"] or "", at=now)
-                for stage, rows in failed.items()
-                for row in rows
-            ],
+        failed = select_failed_rows(
+            rows,
+            reasons,
+            clips,
+            noun="caption",
+            argument="clips",
+            fix="See `mimix captions check` for the captions and their reasons",
         )
-    for stage, rows in failed.items():
-        counts = Counter(row["reason"] for row in rows)
-        listed = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-        console.print(
-            f"{stage}: {len(rows)} to ask again" + (f" ({listed})" if rows else ""),
-            highlight=False,
-            soft_wrap=True,
-        )
-    if found:
-        console.print(
-            "The next `mimix run` sends these requests once more, at their full price.",
-            highlight=False,
-            soft_wrap=True,
-        )
+        record_retries(run.workspace.config.workspace, failed, "`mimix run`")
 
 
 def _model_caption_rows(run: ReadOnlyRun) -> dict[str, list[CaptionRow]]:

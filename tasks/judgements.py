@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mimix_core import tables
 from mimix_core.benchmark.judge.judge_inputs import JudgeInputs, SystemVideos, build_cast
-from mimix_core.benchmark.judge.rubric import load_rubric, resolve_rubric_path
+from mimix_core.benchmark.judge.judge_retries import with_rating_retries
+from mimix_core.benchmark.judge.rubric import find_rubric
 from mimix_core.domain.prompts import load_prompts
 from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.errors import BadInput
@@ -32,7 +33,9 @@ def judge_samples(run: Run, samples: TableRef) -> TableRef | None:
     if settings.vlm is None:
         return None
     load_judge_key(settings)
-    return run.run_single(judgements_task, build_judge_inputs(workspace, samples), settings)
+    inputs = build_judge_inputs(workspace, samples)
+    inputs = with_rating_retries(inputs, settings, workspace.config.workspace)
+    return run.run_single(judgements_task, inputs, settings)
 
 
 def build_judge_inputs(workspace: Workspace, samples: TableRef) -> JudgeInputs:
@@ -48,7 +51,7 @@ def build_judge_inputs(workspace: Workspace, samples: TableRef) -> JudgeInputs:
         prompts=load_prompts(prompts.path, [one.name for one in library.characters()]),
         cast=build_cast(library.shows, workspace.store.source_ref),
         systems=(collect_sample_videos(samples),),
-        rubric=find_rubric_file(workspace),
+        rubric=workspace.store.source_ref(find_rubric(workspace.config.judge)),
         response_cache=workspace.config.workspace / "answers",
     )
 
@@ -65,10 +68,3 @@ def collect_sample_videos(samples: TableRef) -> SystemVideos:
         else:
             absent[row["prompt_id"]] = f"{row['reason']}: {row['detail']}"
     return SystemVideos(name=OWN_SYSTEM, videos=videos, missing=absent)
-
-
-def find_rubric_file(workspace: Workspace) -> FileRef:
-    """Return the validated rubric of the settings, or the one that ships with MiMix."""
-    file = workspace.store.source_ref(resolve_rubric_path(workspace.config.judge.rubric))
-    load_rubric(file.path)
-    return file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,8 +11,13 @@ from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.settings.vlm_settings import VlmSettings
 
+JudgeMode = Literal["paper", "strict", "authors"]
+
 PAPER_TEMPERATURE = 0.3
 """Sampling temperature of the paper's judge."""
+
+AUTHORS_OUTPUT_TOKENS = 1024
+"""Limit of an answer in the authors' request."""
 
 
 class JudgeVlmSettings(VlmSettings):
@@ -22,9 +27,12 @@ class JudgeVlmSettings(VlmSettings):
         PAPER_TEMPERATURE,
         ge=0,
         le=2,
-        description="Sampling temperature, 0.3 or null in mode paper; null omits it from requests.",
+        description="Sampling temperature, 0.3 in mode authors, 0.3 or null in mode paper; null "
+        "omits it from requests.",
     )
-    max_output_tokens: int = Field(1500, ge=1, description="Maximum tokens of a response.")
+    max_output_tokens: int = Field(
+        1500, ge=1, description="Maximum tokens of a response; always 1024 in mode authors."
+    )
 
 
 class JudgeSettings(FrozenModel):
@@ -38,11 +46,12 @@ class JudgeSettings(FrozenModel):
         description="Prefect Secret block that holds the API key when the environment variable "
         "is not set.",
     )
-    mode: Literal["paper", "strict"] = Field(
+    mode: JudgeMode = Field(
         "paper",
         description="Protocol. paper: one rating per video and aspect, as in the paper. strict: "
         "`samples_per_question` ratings each, negative controls, and pairwise "
-        "comparisons of systems in both orders.",
+        "comparisons of systems in both orders. authors: the request of the paper's authors, which "
+        "has the whole video and neither prompt nor reference images; backend gemini only.",
     )
     samples_per_question: int = Field(
         4,
@@ -58,9 +67,16 @@ class JudgeSettings(FrozenModel):
     )
     visual_input: Literal["frames", "video"] = Field(
         "frames",
-        description="What the model receives of a video; video requires vlm.backend gemini.",
+        description="What the model receives of a video; video requires vlm.backend gemini. Mode "
+        "authors always sends the video.",
     )
-    fps: float = Field(8.0, ge=8, le=16, description="Frames per second that the model receives.")
+    fps: float = Field(
+        8.0,
+        ge=8,
+        le=16,
+        description="Frames per second that the model receives. Mode authors sends no rate: Gemini "
+        "then samples one frame per second.",
+    )
     max_video_seconds: float = Field(
         20.0, gt=0, description="Maximum duration of a video in seconds; longer ones fail."
     )
@@ -72,7 +88,9 @@ class JudgeSettings(FrozenModel):
         85, ge=1, le=100, description="JPEG quality of the frames that are sent."
     )
     rubric: Annotated[Path | None, ExcludeFromKey()] = Field(
-        None, description="Rubric file that replaces benchmark/judge/rubrics/rubric-v2.yaml."
+        None,
+        description="Rubric file that replaces benchmark/judge/rubrics/rubric-v2.yaml, or "
+        "authors-v1.yaml beside it in mode authors.",
     )
     max_failure_rate: Annotated[float, ExcludeFromKey()] = Field(
         0.05,
@@ -87,10 +105,27 @@ class JudgeSettings(FrozenModel):
         """Return the number of responses per question in this mode."""
         return self.samples_per_question if self.mode == "strict" else 1
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_to_the_authors_request(cls, data: Any) -> Any:
+        """In mode authors, the defaults are those of the authors' request, but for the model."""
+        if not isinstance(data, dict) or data.get("mode") != "authors":
+            return data
+        vlm = data.get("vlm")
+        if isinstance(vlm, dict):
+            if "model" not in vlm:
+                raise ValueError(
+                    "mode authors requires vlm.model: the authors' gemini-1.5-flash is retired"
+                )
+            vlm = {"backend": "gemini", "max_output_tokens": AUTHORS_OUTPUT_TOKENS} | vlm
+        return {"visual_input": "video"} | data | {"vlm": vlm}
+
     @model_validator(mode="after")
     def _validate_mode(self) -> JudgeSettings:
         if self.vlm is None:
             return self
+        if self.mode == "authors":
+            self._validate_authors_request(self.vlm)
         if self.visual_input == "video" and self.vlm.backend != "gemini":
             raise ValueError("visual_input: video requires vlm.backend gemini")
         if self.vlm_secret is not None and self.vlm.api_key_env is None:
@@ -104,3 +139,21 @@ class JudgeSettings(FrozenModel):
                 "mode strict samples several responses, which are identical at temperature 0"
             )
         return self
+
+    def _validate_authors_request(self, vlm: JudgeVlmSettings) -> None:
+        """Raise ValueError for settings with which the request would not be the authors'."""
+        fixed = {
+            "visual_input": (self.visual_input, "video"),
+            "vlm.backend": (vlm.backend, "gemini"),
+            "vlm.temperature": (vlm.temperature, PAPER_TEMPERATURE),
+            "vlm.max_output_tokens": (vlm.max_output_tokens, AUTHORS_OUTPUT_TOKENS),
+            "vlm.response_format": (vlm.response_format, "json_schema"),
+            "vlm.seed": (vlm.seed, None),
+            "vlm.extra_body": (vlm.extra_body, {}),
+        }
+        for name, (value, required) in fixed.items():
+            if value != required:
+                raise ValueError(
+                    f"mode authors requires {name}: {'null' if required is None else required}, as "
+                    "in the authors' request"
+                )

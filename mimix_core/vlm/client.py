@@ -154,6 +154,8 @@ class _WorkerClient:
             schema=request.schema,
             max_output_tokens=request.max_output_tokens,
             temperature=request.temperature,
+            top_p=request.top_p,
+            top_k=request.top_k,
             reasoning_effort=request.reasoning_effort,
             retry=request.retry,
         )

@@ -7,11 +7,24 @@ table full of failed rows would be committed as its result.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from mimix_core.errors import BadInput, Transient
-from mimix_core.vlm.protocol import RejectedRequest, VlmError, VlmOutcome
+from mimix_core.tables import Reason
+from mimix_core.vlm.api_keys import excerpt
+from mimix_core.vlm.protocol import (
+    BudgetExceeded,
+    InvalidResponse,
+    RefusedResponse,
+    RejectedRequest,
+    TruncatedResponse,
+    Unavailable,
+    VlmError,
+    VlmOutcome,
+)
 
 
 @dataclass
@@ -51,6 +64,29 @@ class FailurePolicy:
     rejection_fix: str
     outage_fix: str = ""
 
+    @contextmanager
+    def apply(self, where: str, describe_progress: Callable[[], str]) -> Iterator[RequestTally]:
+        """Yield the tally of a unit's requests, and check it when they end.
+
+        Raises BadInput when the provider rejects every request, or when the budget is spent: then
+        with ``describe_progress()``, how many items are finished. Raises Transient in an outage.
+        ``where``: the settings of the model.
+        """
+        tally = RequestTally()
+        try:
+            yield tally
+        except BudgetExceeded as spent:
+            raise BadInput(
+                f"{spent.what}: {describe_progress()}",
+                where=where,
+                fix=f"{spent.fix[:1].upper()}{spent.fix[1:]}. The same command continues from here",
+            ) from spent
+        except Unavailable:
+            # Many rejections in a row look like an outage to the client.
+            self.check_rejections(tally)
+            raise
+        self.check(tally)
+
     def check(self, tally: RequestTally) -> None:
         """Check a finished tally. Raises BadInput and Transient as the two checks below do."""
         self.check_rejections(tally)
@@ -85,3 +121,55 @@ class FailurePolicy:
                 f"{name}: {error}. All other answers are cached: run it again. "
                 f"{self.outage_fix}".rstrip()
             )
+
+
+@dataclass(frozen=True)
+class FailureReasons:
+    """A table's reasons of rows whose request got no valid response, by kind of error.
+
+    A person can decide to send the requests of such rows once more (``retries.py``).
+    """
+
+    refused: Reason
+    truncated: Reason
+    invalid: Reason
+    rejected: Reason
+    unavailable: Reason
+
+    def reason_of(self, error: VlmError) -> Reason:
+        """Return the reason of a row whose request ended with this error."""
+        for kind, reason in (
+            (RefusedResponse, self.refused),
+            (TruncatedResponse, self.truncated),
+            (InvalidResponse, self.invalid),
+            (RejectedRequest, self.rejected),
+        ):
+            if isinstance(error, kind):
+                return reason
+        return self.unavailable
+
+    def names(self) -> tuple[str, ...]:
+        """Return all reasons as they are in the table."""
+        reasons = (self.refused, self.truncated, self.invalid, self.rejected, self.unavailable)
+        return tuple(reason.value for reason in reasons)
+
+
+CAPTION_FAILURES = FailureReasons(
+    Reason.CAPTION_REFUSED,
+    Reason.CAPTION_TRUNCATED,
+    Reason.CAPTION_INVALID,
+    Reason.CAPTION_REJECTED,
+    Reason.CAPTION_UNAVAILABLE,
+)
+JUDGE_FAILURES = FailureReasons(
+    Reason.ANSWER_REFUSED,
+    Reason.ANSWER_TRUNCATED,
+    Reason.ANSWER_INVALID,
+    Reason.ANSWER_REJECTED,
+    Reason.ANSWER_UNAVAILABLE,
+)
+
+
+def describe_failure(error: VlmError) -> str:
+    """Describe an error for a person, with the start of what the model wrote instead."""
+    return f"{error}; the model wrote: {excerpt(error.text)}" if error.text else str(error)

@@ -88,6 +88,8 @@ def _undated(model: str) -> str:
 _CHARACTERS_PER_TOKEN = 3
 _TILE, _TILE_TOKENS, _BASE_TOKENS = 512, 170, 85
 _GEMINI_IMAGE_TOKENS = 258
+GEMINI_VIDEO_FPS = 1.0
+"""Gemini's own rate, for a video without one."""
 _PART_TOKENS = 8
 
 
@@ -115,7 +117,8 @@ def _part_tokens(part: TextPart | ImagePart | VideoPart, settings: VlmSettings) 
             return _GEMINI_IMAGE_TOKENS
         case VideoPart():
             # Each frame counts as an image; the audio as 32 tokens per second.
-            return int(_duration_seconds(part) * (_GEMINI_IMAGE_TOKENS * part.fps + 32)) + 300
+            fps = GEMINI_VIDEO_FPS if part.fps is None else part.fps
+            return int(_duration_seconds(part) * (_GEMINI_IMAGE_TOKENS * fps + 32)) + 300
 
 
 def _image_size(jpeg: bytes) -> tuple[int, int]:

@@ -47,10 +47,10 @@ class ImagePart:
 
 @dataclass(frozen=True)
 class VideoPart:
-    """A video file; the provider samples ``fps`` frames per second."""
+    """A video file; the provider samples ``fps`` frames per second, None: as many as it wants."""
 
     path: Path
-    fps: float
+    fps: float | None
     sha256: str
 
 
@@ -73,8 +73,9 @@ class ModelInput:
     """Everything that is sent to a model.
 
     Put what many requests share first: providers charge less for a cached prefix. ``schema`` is the
-    strict JSON schema of the response (see ``strict_schema``; the caller may narrow its enums).
-    ``temperature`` and ``reasoning_effort`` are omitted if None, because some models reject them.
+    strict JSON schema of the response (see ``strict_schema``; the caller may narrow its enums); an
+    empty one is not sent: the messages themselves say which form the response has. Sampling
+    parameters and ``reasoning_effort`` are omitted if None, because some models reject them.
     ``retry``: how often a person wanted another response; it is not sent, but part of the digest.
     """
 
@@ -82,6 +83,8 @@ class ModelInput:
     schema: Mapping[str, Any]
     max_output_tokens: int
     temperature: float | None = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
     reasoning_effort: str | None = None
     retry: int = 0
 
@@ -105,7 +108,11 @@ class ModelInput:
             "temperature": repr(self.temperature),
             "reasoning_effort": self.reasoning_effort,
         }
-        # Only if they are set: the digests of responses from before these settings stay valid.
+        # Only if they are set: the digests of responses from before these fields stay valid.
+        if self.top_p is not None:
+            sent["top_p"] = repr(self.top_p)
+        if self.top_k is not None:
+            sent["top_k"] = self.top_k
         if settings.seed is not None:
             sent["seed"] = settings.seed
         if settings.response_format != "json_schema":
@@ -133,6 +140,8 @@ def with_schema_in_prompt(
     messages: Sequence[ChatMessage], schema: Mapping[str, Any]
 ) -> tuple[ChatMessage, ...]:
     """Append the schema of the response to the last message, for servers that take none."""
+    if not schema:
+        return tuple(messages)
     *first, last = messages
     text = f"Respond with one JSON object that matches this JSON schema:\n{json.dumps(schema)}"
     return (*first, ChatMessage(last.role, (*last.parts, TextPart(text))))

@@ -54,5 +54,6 @@ def _read(workspace: Path) -> list[Retry]:
         raise BadInput(
             f"contains a line that is not a retry: {error.errors()[0]['msg']}",
             where=str(path),
-            fix="Remove the line; `mimix captions retry` writes the file",
+            fix="Remove the line; `mimix captions retry` and `mimix bench judge-retry` write the "
+            "file",
         ) from None

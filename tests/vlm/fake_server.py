@@ -318,11 +318,8 @@ class Server:
         if early is not None:
             return early
         config = body["generationConfig"]
-        schema = next(
-            config[key]
-            for key in ("responseJsonSchema", "responseSchema", "response_schema")
-            if key in config
-        )
+        keys = ("responseJsonSchema", "responseSchema", "response_schema")
+        schema = next((config[key] for key in keys if key in config), {})
         finish = {"truncated": "MAX_TOKENS", "filtered": "SAFETY"}.get(how, "STOP")
         reply: dict[str, Any] = {
             "usageMetadata": {

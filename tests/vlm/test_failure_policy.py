@@ -9,17 +9,25 @@ from pydantic import BaseModel
 
 from mimix_core.errors import BadInput, Transient
 from mimix_core.vlm import (
+    BudgetExceeded,
     InvalidResponse,
     RateLimited,
     RefusedResponse,
     RejectedRequest,
     TokenUsage,
+    TruncatedResponse,
     Unavailable,
     VlmError,
     VlmOutcome,
     VlmResponse,
 )
-from mimix_core.vlm.failure_policy import FailurePolicy, RequestTally
+from mimix_core.vlm.failure_policy import (
+    CAPTION_FAILURES,
+    JUDGE_FAILURES,
+    FailurePolicy,
+    RequestTally,
+    describe_failure,
+)
 
 POLICY = FailurePolicy(0.05, "clips", "See captions.vlm.", "Or exclude the clip.")
 
@@ -41,6 +49,60 @@ def outcome(name: str, one: VlmError | str) -> VlmOutcome[Answer]:
         reply = VlmResponse(Answer(), TokenUsage(), Decimal(0), "model")
         return VlmOutcome(name, reply, None, 1, Decimal(0), one == "cached")
     return VlmOutcome(name, None, one, 1, Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "said"),
+    [
+        (BudgetExceeded("spent", fix="raise it"), BadInput, "judge.vlm: spent: 2 of 3 answered"),
+        (Unavailable("ten in a row"), BadInput, "rejected every request: no images"),
+        (ZeroDivisionError("x"), ZeroDivisionError, "x"),
+    ],
+)
+def test_errors_that_end_the_requests_of_a_unit(
+    raised: Exception, error: type[Exception], said: str
+) -> None:
+    with (
+        pytest.raises(error, match=said) as caught,
+        POLICY.apply("judge.vlm", lambda: "2 of 3 answered") as found,
+    ):
+        found.record(outcome("c", RejectedRequest("no images")))
+        raise raised
+    if isinstance(raised, BudgetExceeded):
+        assert str(caught.value).endswith("Raise it. The same command continues from here")
+
+
+def test_the_tally_is_checked_when_the_requests_end() -> None:
+    with (
+        pytest.raises(Transient, match="1 of 1 clips"),
+        POLICY.apply("captions.vlm", str) as found,
+    ):
+        found.record(outcome("c", Unavailable("500")))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "detail"),
+    [
+        (RefusedResponse("refused"), "refused", "refused"),
+        (
+            TruncatedResponse("cut", text="{ I\tsee\n  a"),
+            "truncated",
+            "cut; the model wrote: { I see a",
+        ),
+        (InvalidResponse("bad", text="x" * 999), "invalid", f"bad; the model wrote: {'x' * 300}"),
+        (InvalidResponse("bad", text="sk-abcdef"), "invalid", "bad; the model wrote: ***"),
+        (RejectedRequest("no"), "rejected", "no"),
+        (RateLimited("429"), "unavailable", "429"),
+        (Unavailable("500"), "unavailable", "500"),
+    ],
+)
+def test_a_failed_row_says_why_and_what_the_model_wrote(
+    error: VlmError, kind: str, detail: str
+) -> None:
+    assert CAPTION_FAILURES.reason_of(error) == f"caption_{kind}"
+    assert JUDGE_FAILURES.reason_of(error) == f"answer_{kind}"
+    assert f"answer_{kind}" in JUDGE_FAILURES.names()
+    assert describe_failure(error) == detail
 
 
 def test_answers_and_nothing_at_all_pass() -> None:

@@ -15,6 +15,7 @@ from mimix_core.engine.cache_key import canonical_json
 from mimix_core.errors import BadInput
 from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.vlm import ChatMessage, ImagePart, TextPart, VideoPart, VlmRequest, strict_schema
+from mimix_core.vlm.backends.openai import request_body
 from tests.vlm.fake_provider import Seen, question
 
 A = "a" * 64
@@ -71,6 +72,25 @@ def test_responses_that_were_paid_for_before_more_could_be_set_are_found() -> No
     for changed in ({"seed": 1}, {"response_format": "prompt"}, {"extra_body": {"top_p": 1}}):
         settings = VlmSettings.model_validate({"model": "m", **changed})
         assert question("x").digest(settings) != digest
+    sampled = [replace(question("x"), top_p=0.9), replace(question("x"), top_k=4)]
+    assert len({digest, *(one.digest(VlmSettings(model="m")) for one in sampled)}) == 3
+
+    gemini = VlmSettings(backend="gemini", model="m")
+    video = ChatMessage("user", (VideoPart(Path("v"), 2.0, A), TextPart("t")))
+    about_video = replace(question("x"), messages=(video,)).digest(gemini)
+    assert about_video == "af187a3f4bf2f9c5979d35427887b5f3a42a9bb57a7eb739b0d7ab23daa03e33"
+    unsampled = ChatMessage("user", (VideoPart(Path("v"), None, A), TextPart("t")))
+    assert replace(question("x"), messages=(unsampled,)).digest(gemini) != about_video
+
+
+@pytest.mark.parametrize("form", ["json_schema", "json_object", "prompt"])
+def test_a_request_without_a_schema_sends_none_and_its_sampling_parameters(form: str) -> None:
+    settings = VlmSettings.model_validate({"model": "m", "response_format": form})
+    body = request_body(replace(question("x"), schema={}, top_p=0.9, top_k=4), settings)
+    assert "response_format" not in body
+    assert "schema" not in str(body["messages"])
+    assert (body["top_p"], body["top_k"]) == (0.9, 4)
+    assert not {"top_p", "top_k"} & request_body(question("x"), settings).keys()
 
 
 def test_model_backend_and_schema_are_part_of_the_digest() -> None:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.benchmark.judge import statistics
-from mimix_core.benchmark.judge.judge_results import JudgeMode, mean_ratings
+from mimix_core.benchmark.judge.judge_results import mean_ratings
 from mimix_core.benchmark.judge.rubric import ASPECTS, MAX_SCORE, MIN_SCORE
 from mimix_core.errors import BadInput
+from mimix_core.settings.judge_settings import JudgeMode
 from mimix_core.tables import JudgementRow
 
 CSV_COLUMNS = ("system", "prompt_id", "aspect", "rating")

@@ -73,11 +73,11 @@ def list_evaluation_items(inputs: JudgeInputs) -> list[EvaluationItem]:
 def list_control_items(inputs: JudgeInputs, settings: JudgeSettings) -> list[EvaluationItem]:
     """List the negative controls of some videos, spread evenly over the prompts.
 
-    Mode paper has none. The identity control is omitted for a prompt when the cast has too few
+    Only mode strict has any. The identity control is omitted for a prompt when the cast has too few
     other characters to swap in.
     """
     existing = [item for item in list_evaluation_items(inputs) if item.video is not None]
-    if settings.mode == "paper" or settings.negative_control_videos == 0 or not existing:
+    if settings.mode != "strict" or settings.negative_control_videos == 0 or not existing:
         return []
     items = []
     for number in evenly_spaced_indices(len(existing), settings.negative_control_videos):
@@ -91,6 +91,21 @@ def list_control_items(inputs: JudgeInputs, settings: JudgeSettings) -> list[Eva
                     EvaluationItem(original.system, prompt, original.video, control=control)
                 )
     return items
+
+
+RatingTask = tuple[EvaluationItem, Aspect, int]
+"""Video, aspect and sample number."""
+
+
+def list_rating_tasks(inputs: JudgeInputs, settings: JudgeSettings) -> dict[str, RatingTask]:
+    """List all ratings of a run by id: each video and negative control, aspect and sample."""
+    items = (*list_evaluation_items(inputs), *list_control_items(inputs, settings))
+    return {
+        f"{item.id}/{settings.mode}/{aspect}/{sample}": (item, aspect, sample)
+        for item in items
+        for aspect in item.aspects
+        for sample in range(settings.effective_samples)
+    }
 
 
 def validate_judge_inputs(inputs: JudgeInputs) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mimix_core.benchmark.judge.judge_inputs import JudgeInputs, load_cast, load_system_videos
-from mimix_core.benchmark.judge.rubric import resolve_rubric_path
+from mimix_core.benchmark.judge.rubric import find_rubric
 from mimix_core.benchmark.systems import parse_systems
 from mimix_core.domain.prompts import load_prompts
 from mimix_core.engine.store import Store
@@ -60,7 +60,7 @@ def load_judge_inputs(
             load_system_videos(system, loaded, store.source_ref)
             for system in parse_systems(systems)
         ),
-        rubric=store.source_ref(resolve_rubric_path(settings.rubric)),
+        rubric=store.source_ref(find_rubric(settings)),
         response_cache=work / "answers",
     )
 

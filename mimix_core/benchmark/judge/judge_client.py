@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Generic
@@ -13,20 +13,8 @@ from mimix_core.errors import BadInput, Transient
 from mimix_core.media import EncodeFailed, UnreadableVideo
 from mimix_core.settings.judge_settings import JudgeSettings, JudgeVlmSettings
 from mimix_core.tables import Reason, Row
-from mimix_core.vlm import (
-    BudgetExceeded,
-    InvalidResponse,
-    RefusedResponse,
-    RejectedRequest,
-    TokenUsage,
-    TruncatedResponse,
-    Unavailable,
-    VlmError,
-    VlmOutcome,
-    VlmRequest,
-    run_requests,
-)
-from mimix_core.vlm.failure_policy import FailurePolicy, RequestTally
+from mimix_core.vlm import TokenUsage, VlmOutcome, VlmRequest, run_requests
+from mimix_core.vlm.failure_policy import JUDGE_FAILURES, FailurePolicy, describe_failure
 from mimix_core.vlm.protocol import ResponseT
 from mimix_core.vlm.response_cache import ResponseCache
 
@@ -40,11 +28,12 @@ class JudgeRequest(Generic[ResponseT]):
     """A question that is built when it is sent.
 
     ``build_question`` decodes its videos: raises UnreadableVideo, or EncodeFailed for a negative
-    control.
+    control. ``retry``: how often a person wanted another answer.
     """
 
     id: str
     build_question: Callable[[], VlmRequest[ResponseT]]
+    retry: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,30 +85,21 @@ class JudgeClient:
         Transient when too many get no answer. Answers received are cached and never paid twice.
         """
         judgements: dict[str, Judgement[ResponseT]] = {}
-        tally = RequestTally()
 
         def add(name: str, judgement: Judgement[ResponseT]) -> None:
             judgements[name] = judgement
             report_progress(len(judgements), len(requests), name)
 
-        try:
+        def describe_progress() -> str:
+            answered = sum(judgement.value is not None for judgement in judgements.values())
+            return f"{answered} of {len(requests)} questions are answered"
+
+        with self._policy.apply("judge.vlm", describe_progress) as tally:
             for outcome in run_requests(
                 self._questions(requests, add), self.vlm, self.answers, len(requests)
             ):
                 tally.record(outcome)
                 add(outcome.id, self._judgement(outcome))
-        except BudgetExceeded as spent:
-            answered = sum(judgement.value is not None for judgement in judgements.values())
-            raise BadInput(
-                f"{spent.what}: {answered} of {len(requests)} questions are answered",
-                where="judge.vlm",
-                fix=f"{spent.fix[:1].upper()}{spent.fix[1:]}. The same command continues from here",
-            ) from spent
-        except Unavailable:
-            # Many rejections in a row look like an outage to the client.
-            self._policy.check_rejections(tally)
-            raise
-        self._policy.check(tally)
         return judgements
 
     def _questions(
@@ -129,7 +109,7 @@ class JudgeClient:
     ) -> Iterator[VlmRequest[ResponseT]]:
         for request in requests:
             try:
-                question = request.build_question()
+                question = replace(request.build_question(), retry=request.retry)
             except UnreadableVideo as error:
                 add(request.id, Judgement(None, error.reason, error.what))
                 continue
@@ -144,8 +124,8 @@ class JudgeClient:
             assert outcome.error is not None
             return Judgement(
                 None,
-                _failure_reason(outcome.error),
-                str(outcome.error),
+                JUDGE_FAILURES.reason_of(outcome.error),
+                describe_failure(outcome.error),
                 attempts=outcome.attempts,
                 usage=outcome.error.usage,
                 cost_usd=outcome.cost_usd,
@@ -163,18 +143,6 @@ class JudgeClient:
             usage=reply.usage,
             cost_usd=outcome.cost_usd,
         )
-
-
-def _failure_reason(error: VlmError) -> Reason:
-    for kind, reason in (
-        (RefusedResponse, Reason.ANSWER_REFUSED),
-        (TruncatedResponse, Reason.ANSWER_TRUNCATED),
-        (InvalidResponse, Reason.ANSWER_INVALID),
-        (RejectedRequest, Reason.ANSWER_REJECTED),
-    ):
-        if isinstance(error, kind):
-            return reason
-    return Reason.ANSWER_UNAVAILABLE
 
 
 def build_answer_row(

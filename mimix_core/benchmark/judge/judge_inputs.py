@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +39,7 @@ class JudgeInputs(FrozenModel):
     """Everything judged in one run: each prompt's video of each system.
 
     ``response_cache``: folder of the answers paid for; it does not influence the results.
+    ``retries``: id of a rating or comparison -> how often a person wanted another answer.
     """
 
     unit: Annotated[str, ExcludeFromKey()] = "all"
@@ -47,6 +48,12 @@ class JudgeInputs(FrozenModel):
     systems: tuple[SystemVideos, ...] = Field(min_length=1)
     rubric: FileRef
     response_cache: Annotated[Path, ExcludeFromKey()]
+    retries: dict[str, int] = Field(default_factory=dict)
+
+    def with_retries(self, retries: Mapping[str, int], ids: Collection[str]) -> JudgeInputs:
+        """Return these inputs with the retries of the ratings or comparisons ``ids``."""
+        own = {name: count for name, count in sorted(retries.items()) if name in ids}
+        return self.model_copy(update={"retries": own})
 
 
 class _ShowCast(BaseModel):

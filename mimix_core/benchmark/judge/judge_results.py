@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import nan
 from statistics import fmean
-from typing import Literal
 
 import numpy as np
 
@@ -18,9 +17,8 @@ from mimix_core.benchmark.judge import statistics
 from mimix_core.benchmark.judge.negative_controls import CONTROL_ASPECTS, CONTROLS, Control
 from mimix_core.benchmark.judge.rubric import ASPECTS, MAX_SCORE, MIN_SCORE, Aspect
 from mimix_core.benchmark.judge.statistics import ConfidenceInterval, Floats
+from mimix_core.settings.judge_settings import JudgeMode
 from mimix_core.tables import JudgementRow, PairwiseRow
-
-JudgeMode = Literal["paper", "strict"]
 
 PAPER_WEIGHTS: Mapping[Aspect, float] = {
     "identity": 0.3,
@@ -31,6 +29,8 @@ PAPER_WEIGHTS: Mapping[Aspect, float] = {
 """Weights of the aspects in the overall score of the paper's authors."""
 
 OVERALL = "overall"
+AUTHORS_OVERALL = "overall (authors')"
+"""The overall score of mode authors, which also counts videos without answers in some aspects."""
 
 MAX_POSITION_SHARE = 0.75
 """A judge that surely prefers one position in more of its answers than this is unusable."""
@@ -41,9 +41,11 @@ MeanRatings = dict[str, dict[str, dict[str, float]]]
 
 @dataclass(frozen=True)
 class RatingSummary:
-    """One system's rating in one aspect. ``interval`` is None when no prompt has an answer.
+    """One system's rating in one aspect, over the same prompts for all systems but in mode authors.
 
-    ``requested`` and ``missing`` count answers; for ``overall`` they count prompts.
+    ``interval`` is None when no prompt has an answer of all systems that have any. ``requested``
+    and ``missing`` count answers; for the overall score they count prompts. ``incomplete``: prompts
+    in the overall score of mode authors that lack an aspect.
     """
 
     system: str
@@ -51,10 +53,15 @@ class RatingSummary:
     interval: ConfidenceInterval | None
     requested: int
     missing: int
+    incomplete: int = 0
 
 
 def mean_ratings(rows: Iterable[JudgementRow], mode: JudgeMode) -> MeanRatings:
-    """Average samples, and compute the overall score of prompts that have all four aspects."""
+    """Average samples, and compute the overall score of prompts that have all four aspects.
+
+    In mode authors it is computed as the authors did: an aspect without an answer, which they
+    scored 0, is dropped, and the weights of the others add up to 1.
+    """
     values: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
         if row["mode"] == mode and not row["control"] and row["value"] is not None:
@@ -64,17 +71,43 @@ def mean_ratings(rows: Iterable[JudgementRow], mode: JudgeMode) -> MeanRatings:
     for (system, aspect, prompt_id), samples in sorted(values.items()):
         means.setdefault(system, {}).setdefault(aspect, {})[prompt_id] = fmean(samples)
     for by_aspect in means.values():
-        complete = set.intersection(*(set(by_aspect.get(aspect, {})) for aspect in ASPECTS))
+        rated = [set(by_aspect.get(aspect, {})) for aspect in ASPECTS]
+        prompts = set.union(*rated) if mode == "authors" else set.intersection(*rated)
         by_aspect[OVERALL] = {
-            prompt_id: sum(PAPER_WEIGHTS[a] * by_aspect[a][prompt_id] for a in ASPECTS)
-            for prompt_id in sorted(complete)
+            prompt_id: _weighted_mean(
+                {a: by_aspect[a][prompt_id] for a in ASPECTS if prompt_id in by_aspect.get(a, {})}
+            )
+            for prompt_id in sorted(prompts)
         }
     return means
 
 
+def _weighted_mean(values: Mapping[Aspect, float]) -> float:
+    total = sum(PAPER_WEIGHTS[aspect] for aspect in values)
+    return sum(PAPER_WEIGHTS[aspect] * value for aspect, value in values.items()) / total
+
+
+def _common_prompts(means: MeanRatings, aspect: str) -> set[str]:
+    """Return the prompts of which all systems with any value in an aspect have one."""
+    rated = [set(values) for by_aspect in means.values() if (values := by_aspect.get(aspect))]
+    return set.intersection(*rated) if rated else set()
+
+
 def summarize_ratings(rows: Sequence[JudgementRow], mode: JudgeMode) -> list[RatingSummary]:
-    """Compute each system's mean in each aspect and overall, with intervals over prompts."""
+    """Compute each system's mean in each aspect and overall, with intervals over prompts.
+
+    All systems are compared by the same prompts; mode authors averages what each system has, as the
+    authors did.
+    """
     means = mean_ratings(rows, mode)
+
+    def summarize(system: str, aspect: str) -> ConfidenceInterval | None:
+        values = means.get(system, {}).get(aspect, {})
+        if mode == "authors":
+            return _interval(values)
+        common = _common_prompts(means, aspect)
+        return _interval({prompt: value for prompt, value in values.items() if prompt in common})
+
     summaries = []
     selected = [row for row in rows if row["mode"] == mode and not row["control"]]
     for system in sorted({row["system"] for row in selected}):
@@ -82,16 +115,57 @@ def summarize_ratings(rows: Sequence[JudgementRow], mode: JudgeMode) -> list[Rat
         for aspect in ASPECTS:
             requested = [row for row in system_rows if row["aspect"] == aspect]
             missing = sum(row["value"] is None for row in requested)
-            values = means.get(system, {}).get(aspect, {})
             summaries.append(
-                RatingSummary(system, aspect, _interval(values), len(requested), missing)
+                RatingSummary(system, aspect, summarize(system, aspect), len(requested), missing)
             )
         prompts = len({row["prompt_id"] for row in system_rows})
-        values = means.get(system, {}).get(OVERALL, {})
+        by_aspect = means.get(system, {})
+        values = by_aspect.get(OVERALL, {})
         summaries.append(
-            RatingSummary(system, OVERALL, _interval(values), prompts, prompts - len(values))
+            RatingSummary(
+                system,
+                AUTHORS_OVERALL if mode == "authors" else OVERALL,
+                summarize(system, OVERALL),
+                prompts,
+                prompts - len(values),
+                incomplete=sum(
+                    any(prompt not in by_aspect.get(aspect, {}) for aspect in ASPECTS)
+                    for prompt in values
+                ),
+            )
         )
     return summaries
+
+
+@dataclass(frozen=True)
+class RatingDifference:
+    """The mean of ``system - other`` in one aspect, over the prompts that have both ratings.
+
+    ``interval`` is None when there is no such prompt.
+    """
+
+    system: str
+    other: str
+    aspect: str
+    interval: ConfidenceInterval | None
+
+
+def summarize_differences(
+    rows: Sequence[JudgementRow], mode: JudgeMode, other: str
+) -> list[RatingDifference]:
+    """Compute how each system differs from ``other``, prompt by prompt, with intervals."""
+    means = mean_ratings(rows, mode)
+    scale = MAX_SCORE - MIN_SCORE
+    differences = []
+    for system in sorted(set(means) - {other}):
+        for aspect in (*ASPECTS, OVERALL):
+            values = means[system].get(aspect, {})
+            others = means.get(other, {}).get(aspect, {})
+            paired = {name: values[name] - others[name] for name in values if name in others}
+            label = AUTHORS_OVERALL if (mode, aspect) == ("authors", OVERALL) else aspect
+            interval = _interval(paired, (-scale, scale))
+            differences.append(RatingDifference(system, other, label, interval))
+    return differences
 
 
 def _interval(
@@ -213,9 +287,7 @@ def summarize_pairs(comparisons: Sequence[PairwiseRow]) -> list[PairSummary]:
         for one, other in complete:
             score = fmean([_left_score(one), _left_score(other)])
             scores.setdefault(one["prompt_id"], []).append(score)
-        decided = [row for row in rows if row["winner"] in ("left", "right")]
-        firsts = sum(row["winner"] == row["first"] for row in decided)
-        share = statistics.wilson_interval(firsts, len(decided)) if decided else None
+        share = first_position_share(rows)
         summaries.append(
             PairSummary(
                 aspect,
@@ -228,11 +300,22 @@ def summarize_pairs(comparisons: Sequence[PairwiseRow]) -> list[PairSummary]:
                 missing=len(rows) // 2 - len(complete),
                 consistent=sum(one["winner"] == other["winner"] for one, other in complete),
                 first_position_share=None if share is None else share.mean,
-                position_biased=share is not None
-                and (share.low > MAX_POSITION_SHARE or share.high < 1 - MAX_POSITION_SHARE),
+                position_biased=share is not None and is_position_biased(share),
             )
         )
     return summaries
+
+
+def first_position_share(rows: Iterable[PairwiseRow]) -> ConfidenceInterval | None:
+    """Compute the share of answers with a winner that chose the video shown first."""
+    decided = [row for row in rows if row["winner"] in ("left", "right")]
+    firsts = sum(row["winner"] == row["first"] for row in decided)
+    return statistics.wilson_interval(firsts, len(decided)) if decided else None
+
+
+def is_position_biased(share: ConfidenceInterval) -> bool:
+    """Whether a judge with this share of first positions goes by the order of the videos."""
+    return share.low > MAX_POSITION_SHARE or share.high < 1 - MAX_POSITION_SHARE
 
 
 def estimate_strengths(comparisons: Sequence[PairwiseRow]) -> list[BradleyTerryStrength]:

@@ -86,11 +86,13 @@ def list_comparisons(inputs: JudgeInputs, settings: JudgeSettings) -> list[Pairw
 def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
     """Compare all pairs of systems: one row per prompt, pair, aspect and sample. Writes no files.
 
-    A row without an answer has no winner but a reason. Raises BadInput in mode paper, for a single
-    system, and as the stage ``judgements`` does.
+    A row without an answer has no winner but a reason. Raises BadInput in any mode but strict, for
+    a single system, and as the stage ``judgements`` does.
     """
     if settings.mode != "strict":
-        raise BadInput("mode paper does not compare systems", fix="Set judge.mode: strict")
+        raise BadInput(
+            f"mode {settings.mode} does not compare systems", fix="Set judge.mode: strict"
+        )
     if len(inputs.systems) < 2:
         raise BadInput("a comparison needs two systems or more", fix="Specify another system.")
     context = load_prompt_context(inputs, settings, require_judge_vlm(settings))
@@ -114,7 +116,7 @@ def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
         )
 
     requests = [
-        JudgeRequest(name, partial(build_question, comparison))
+        JudgeRequest(name, partial(build_question, comparison), inputs.retries.get(name, 0))
         for name, comparison in comparisons.items()
         if not comparison.missing_reason
     ]
@@ -157,7 +159,7 @@ STAGE = Stage(
     row_noun="comparisons",
     phase=Phase.EVALUATION,
     resources=frozenset({Resource.CPU, Resource.NETWORK}),
-    version=1,
+    version=2,
     inputs=JudgeInputs,
     settings=JudgeSettings,
     table=DUELS,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mimix_core.benchmark.judge import judge_prompts
+from mimix_core.benchmark.judge.authors_mode import build_authors_question, build_authors_video
 from mimix_core.benchmark.judge.evaluation_plan import (
     EvaluationItem,
     JudgeVideoLoader,
+    RatingTask,
     list_control_items,
-    list_evaluation_items,
+    list_rating_tasks,
     load_prompt_context,
+    validate_judge_inputs,
 )
 from mimix_core.benchmark.judge.judge_client import (
     JudgeClient,
@@ -22,8 +26,12 @@ from mimix_core.benchmark.judge.judge_client import (
     require_judge_vlm,
 )
 from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
-from mimix_core.benchmark.judge.judge_prompts import Rating
-from mimix_core.benchmark.judge.rubric import ASPECTS, Aspect, rubric_version
+from mimix_core.benchmark.judge.rubric import (
+    ASPECTS,
+    Aspect,
+    load_authors_rubric,
+    rubric_version,
+)
 from mimix_core.engine import progress
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.settings.judge_settings import JudgeSettings
@@ -33,8 +41,8 @@ from mimix_core.vlm import VlmRequest
 
 CONTROLS_FOLDER = "controls"
 
-RatingTask = tuple[EvaluationItem, Aspect, int]
-"""Video, aspect and sample number."""
+QuestionBuilder = Callable[[str, EvaluationItem, Aspect, int], VlmRequest[Any]]
+"""Builds the question of a rating from its id and its task."""
 
 
 def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
@@ -45,27 +53,11 @@ def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
     BadInput when no judge model is configured, a reference image or the rubric is unreadable, the
     budget is spent or every request is rejected; Transient in an outage.
     """
-    context = load_prompt_context(inputs, settings, require_judge_vlm(settings))
-    controls = list_control_items(inputs, settings)
-    tasks = {
-        f"{item.id}/{settings.mode}/{aspect}/{sample}": (item, aspect, sample)
-        for item in (*list_evaluation_items(inputs), *controls)
-        for aspect in item.aspects
-        for sample in range(settings.effective_samples)
-    }
-    loader = JudgeVideoLoader(context, out / CONTROLS_FOLDER)
-
-    def build_question(
-        name: str, item: EvaluationItem, aspect: Aspect, sample: int
-    ) -> VlmRequest[Rating]:
-        return judge_prompts.build_rating_question(
-            name, context, item.prompt, loader.load_parts(item), aspect, sample
-        )
-
-    judgements = collect_ratings(
-        tasks, build_question, JudgeClient(settings, inputs.response_cache)
-    )
-    version = rubric_version(context.rubric, inputs.rubric)
+    require_judge_vlm(settings)
+    build_question, version = _question_builder(inputs, settings, out)
+    tasks = list_rating_tasks(inputs, settings)
+    client = JudgeClient(settings, inputs.response_cache)
+    judgements = collect_ratings(tasks, build_question, client, inputs.retries)
     rows = [
         build_answer_row(
             judgement := judgements[name],
@@ -85,26 +77,58 @@ def run(inputs: JudgeInputs, settings: JudgeSettings, out: Path) -> StageReport:
         for name, (item, aspect, sample) in tasks.items()
     ]
     videos = len(inputs.prompts) * len(inputs.systems)
+    controls = len(list_control_items(inputs, settings))
     return StageReport(
         rows=rows,
-        rows_in=(videos * len(ASPECTS) + len(controls)) * settings.effective_samples,
+        rows_in=(videos * len(ASPECTS) + controls) * settings.effective_samples,
         notes={"missing": sum(judgement.value is None for judgement in judgements.values())},
     )
 
 
+def _question_builder(
+    inputs: JudgeInputs, settings: JudgeSettings, out: Path
+) -> tuple[QuestionBuilder, str]:
+    """Return what builds the questions of the mode, and the version of their texts."""
+    vlm = require_judge_vlm(settings)
+    if settings.mode == "authors":
+        validate_judge_inputs(inputs)
+        rubric = load_authors_rubric(inputs.rubric.path)
+
+        def build_as_the_authors(
+            name: str, item: EvaluationItem, aspect: Aspect, _sample: int
+        ) -> VlmRequest[Any]:
+            assert item.video is not None
+            video = build_authors_video(item.video)
+            return build_authors_question(name, rubric, vlm, item.prompt, video, aspect)
+
+        return build_as_the_authors, rubric_version(rubric, inputs.rubric)
+    context = load_prompt_context(inputs, settings, vlm)
+    loader = JudgeVideoLoader(context, out / CONTROLS_FOLDER)
+
+    def build_question(
+        name: str, item: EvaluationItem, aspect: Aspect, sample: int
+    ) -> VlmRequest[Any]:
+        return judge_prompts.build_rating_question(
+            name, context, item.prompt, loader.load_parts(item), aspect, sample
+        )
+
+    return build_question, rubric_version(context.rubric, inputs.rubric)
+
+
 def collect_ratings(
-    tasks: dict[str, RatingTask],
-    build_question: Callable[[str, EvaluationItem, Aspect, int], VlmRequest[Rating]],
+    tasks: Mapping[str, RatingTask],
+    build_question: QuestionBuilder,
     client: JudgeClient,
-) -> dict[str, Judgement[Rating]]:
+    retries: Mapping[str, int],
+) -> dict[str, Judgement[Any]]:
     """Collect the ratings of existing videos, and failures for missing videos."""
-    failures: dict[str, Judgement[Rating]] = {
+    failures: dict[str, Judgement[Any]] = {
         name: Judgement(None, Reason.NO_VIDEO, item.missing_reason)
         for name, (item, _, _) in tasks.items()
         if item.video is None
     }
     requests = [
-        JudgeRequest(name, partial(build_question, name, *task))
+        JudgeRequest(name, partial(build_question, name, *task), retries.get(name, 0))
         for name, task in tasks.items()
         if name not in failures
     ]
@@ -119,7 +143,7 @@ STAGE = Stage(
     phase=Phase.EVALUATION,
     upstream=("samples",),
     resources=frozenset({Resource.CPU, Resource.NETWORK}),
-    version=3,
+    version=4,
     inputs=JudgeInputs,
     settings=JudgeSettings,
     table=JUDGEMENTS,

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimix_core import tables
-from mimix_core.benchmark.judge.judge_results import JudgeMode, mean_ratings
+from mimix_core.benchmark.judge.judge_results import mean_ratings
 from mimix_core.benchmark.systems import System, missing_prompts, unmatched_videos
 from mimix_core.domain.prompts import PromptFile
 from mimix_core.errors import BadInput
+from mimix_core.settings.judge_settings import JudgeMode
 from mimix_core.tables import SCORES, BaseRow, JudgementRow, PairwiseRow, Status
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
 
@@ -199,7 +200,9 @@ class _ResultCollector:
             one for one in get_args(JudgeMode) if any(row["mode"] == one for row in rows)
         ]
         if mode is None and len(modes) > 1:
-            raise BadInput("the judgements are of both modes", fix="Select one with --mode.")
+            raise BadInput(
+                f"the judgements are of modes {' and '.join(modes)}", fix="Select one with --mode."
+            )
         selected_mode = mode or modes[0]
         selected = [row for row in rows if row["mode"] == selected_mode and not row["control"]]
         if not selected:

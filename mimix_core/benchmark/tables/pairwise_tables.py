@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from mimix_core.benchmark.judge.judge_results import (
     PairSummary,
     estimate_strengths,
+    first_position_share,
+    is_position_biased,
     summarize_controls,
     summarize_pairs,
 )
 from mimix_core.benchmark.tables.load_results import BenchmarkResults
 from mimix_core.benchmark.tables.metric_columns import MetricColumn
 from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow
+from mimix_core.tables import PairwiseRow
 
 DISCONNECTED_NOTE = (
     "The answered comparisons do not connect all systems: no strength can be estimated"
@@ -27,6 +30,20 @@ def position_bias_notes(summaries: Sequence[PairSummary]) -> list[str]:
         "its answers)."
         for summary in summaries
         if summary.position_biased
+    ]
+
+
+def judge_bias_notes(comparisons: Sequence[PairwiseRow]) -> list[str]:
+    """Return a note on a judge that went by the order of the videos, over all its comparisons.
+
+    Also if each pair of systems alone has too few answers to say so.
+    """
+    share = first_position_share(comparisons)
+    if share is None or not is_position_biased(share):
+        return []
+    return [
+        "Unusable: over all comparisons the judge chose by the order of the videos (the first one "
+        f"in {share.mean:.0%} of {share.n} answers)."
     ]
 
 
@@ -69,6 +86,7 @@ def build_win_rate_table(results: BenchmarkResults) -> ResultTable:
         notes=(
             "First shown won: share of the answers with a winner; 0.50 for a judge without "
             "position bias.",
+            *judge_bias_notes(results.comparisons),
             *position_bias_notes(summaries),
         ),
         highlight_best=False,

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from mimix_core.benchmark.tables.load_results import JudgeInfo
 from mimix_core.benchmark.tables.metric_columns import PAPER_COLUMNS
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.yaml_files import read_yaml_file
@@ -71,9 +72,11 @@ PROMPTS_NOTE = (
 )
 
 
-def format_judge_note(model: str) -> str:
+def format_judge_note(judge: JudgeInfo) -> str:
     """Explain why the judge's columns are not comparable to the paper's."""
+    request = " with the authors' request" if judge.mode == "authors" else ""
     return (
-        f"The paper's judge was {load_paper_results().judge}, since retired; {model} judged here. "
-        "Ratings of different judges are not comparable."
+        f"The paper's judge was {load_paper_results().judge}, since retired; {judge.model} judged "
+        f"here{request}, so the paper's ratings cannot be reproduced. Ratings of different judges "
+        "are not comparable."
     )

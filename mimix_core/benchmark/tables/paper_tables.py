@@ -18,8 +18,9 @@ from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, Tabl
 from mimix_core.errors import BadInput
 
 INTERVALS_NOTE = (
-    "Each mean has its 95 % interval over prompts, and the number of prompts with a "
-    "value if some are missing. Failed and missing values are counted and excluded."
+    "The means of a column are over the same prompts for all systems with any value: a prompt "
+    "without a value of one of them is excluded for all. Each mean has its 95 % interval over "
+    "prompts, and the number of prompts if some are missing."
 )
 DIMENSIONS_NOTE = (
     "VBench columns are its dimensions computed on each complete video, one per prompt: not "
@@ -106,6 +107,7 @@ def _build_ablation_table(
     printed = {row.labels[0]: row for row in load_paper_results().get_table(number).rows}
     columns = paper_columns(load_paper_results().get_table(number).columns)
     ids = group_by_subject(results)[MULTIPLE]
+    compared = sorted({system for _, system in arms.values() if system is not None})
     rows: list[TableRow] = []
     for arm, (label, system) in arms.items():
         if arm in printed:
@@ -113,7 +115,8 @@ def _build_ablation_table(
                 TableRow((label, "paper"), tuple(map(TableCell, printed[arm].values)), quoted=True)
             )
         if system is not None:
-            rows.append(TableRow((label, "run"), build_cells(results, system, columns, ids)))
+            cells = build_cells(results, system, columns, ids, compared)
+            rows.append(TableRow((label, "run"), cells))
     run_note = (
         f"Rows of the run: {', '.join(f'{arm} is {name}' for arm, name in assigned.items())}."
         if assigned
@@ -135,7 +138,7 @@ def _build_ablation_table(
 
 
 def _notes(results: BenchmarkResults) -> tuple[str, ...]:
-    judge = () if results.judge is None else (format_judge_note(results.judge.model),)
+    judge = () if results.judge is None else (format_judge_note(results.judge),)
     return (INTERVALS_NOTE, PROMPTS_NOTE, *judge, DIMENSIONS_NOTE)
 
 

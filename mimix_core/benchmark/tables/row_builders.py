@@ -22,12 +22,26 @@ def group_by_subject(results: BenchmarkResults) -> dict[str, list[str]]:
 
 
 def build_cells(
-    results: BenchmarkResults, system: str, columns: Sequence[MetricColumn], ids: Collection[str]
+    results: BenchmarkResults,
+    system: str,
+    columns: Sequence[MetricColumn],
+    ids: Collection[str],
+    compared: Collection[str] | None = None,
 ) -> tuple[TableCell, ...]:
-    """Build a system's cells of these columns over the prompts ``ids``."""
-    return tuple(
-        mean_cell(results.values.get((system, column.metric), {}), ids) for column in columns
-    )
+    """Build a system's cells of these columns over the prompts ``ids``.
+
+    A mean is over the same prompts for all ``compared`` systems, by default all systems: those of
+    which each system with any value has one.
+    """
+    names = results.systems if compared is None else compared
+    cells = []
+    for column in columns:
+        by_system = [results.values.get((name, column.metric), {}) for name in names]
+        rated = [own for values in by_system if (own := values.keys() & set(ids))]
+        common = set.intersection(*rated) if rated else set()
+        values = results.values.get((system, column.metric), {})
+        cells.append(mean_cell({key: value for key, value in values.items() if key in common}, ids))
+    return tuple(cells)
 
 
 def measured_columns(results: BenchmarkResults) -> tuple[MetricColumn, ...]:

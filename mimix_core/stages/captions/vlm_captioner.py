@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from mimix_core.domain.caption_grammar import Caption
-from mimix_core.errors import BadInput
 from mimix_core.media import UnreadableVideo
 from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_rows import (
@@ -23,21 +22,20 @@ from mimix_core.stages.captions.response_schema import CaptionResponse, caption_
 from mimix_core.stages.captions.vlm_prompt import build_caption_request
 from mimix_core.tables import Reason, Row
 from mimix_core.vlm import (
-    BudgetExceeded,
     ChatMessage,
     InvalidResponse,
-    RefusedResponse,
-    RejectedRequest,
     TextPart,
     TruncatedResponse,
-    Unavailable,
-    VlmError,
     VlmOutcome,
     VlmRequest,
-    excerpt,
     run_requests,
 )
-from mimix_core.vlm.failure_policy import FailurePolicy, RequestTally
+from mimix_core.vlm.failure_policy import (
+    CAPTION_FAILURES,
+    FailurePolicy,
+    RequestTally,
+    describe_failure,
+)
 
 CaptionProgress = Callable[[int, int, str], None]
 """Called with the number of finished clips, the number of all clips, and a clip's id."""
@@ -118,8 +116,14 @@ class VlmCaptioner:
         conversations = {task.id: _Conversation(task) for task in tasks}
         results: dict[str, CaptionResult] = {}
         pending = dict(conversations)
-        tally = RequestTally()
-        try:
+
+        def describe_progress() -> str:
+            total = len(conversations)
+            return (
+                f"{len(results)} of {total} clips have a response, {total - len(results)} have none"
+            )
+
+        with self.failure_policy.apply("captions.vlm", describe_progress) as tally:
             for reprompts_left in range(self.settings.max_reprompts, -1, -1):
                 requested, pending = pending, {}
                 for name, final in self._request_round(requested, tally):
@@ -130,18 +134,6 @@ class VlmCaptioner:
                         pending[name] = conversations[name]
                 if not pending:
                     break
-        except BudgetExceeded as error:
-            total = len(conversations)
-            raise BadInput(
-                f"{error.what}: {len(results)} of {total} clips have a response, "
-                f"{total - len(results)} have none",
-                where="captions.vlm",
-                fix=f"{error.fix[:1].upper()}{error.fix[1:]}. The same command continues from here",
-            ) from error
-        except Unavailable:
-            self.failure_policy.check_rejections(tally)
-            raise
-        self.failure_policy.check(tally)
         return results
 
     def _request_round(
@@ -186,9 +178,9 @@ class VlmCaptioner:
         if outcome.response is None:
             assert outcome.error is not None
             result.caption = None
-            problem, text = str(outcome.error), outcome.error.text
-            result.reason = _failure_reason(outcome.error)
-            result.detail = f"{problem}; the model wrote: {excerpt(text)}" if text else problem
+            problem = str(outcome.error)
+            result.reason = CAPTION_FAILURES.reason_of(outcome.error)
+            result.detail = describe_failure(outcome.error)
             if not isinstance(outcome.error, InvalidResponse | TruncatedResponse):
                 return True
             conversation.notes += (TextPart(self.template.render("again", problems=[problem])),)
@@ -232,15 +224,3 @@ def _request_usage(outcome: VlmOutcome[Any]) -> RequestUsage:
         usage.output_tokens,
         outcome.cost_usd,
     )
-
-
-def _failure_reason(error: VlmError) -> Reason:
-    for kind, reason in (
-        (RefusedResponse, Reason.CAPTION_REFUSED),
-        (TruncatedResponse, Reason.CAPTION_TRUNCATED),
-        (InvalidResponse, Reason.CAPTION_INVALID),
-        (RejectedRequest, Reason.CAPTION_REJECTED),
-    ):
-        if isinstance(error, kind):
-            return reason
-    return Reason.CAPTION_UNAVAILABLE

@@ -113,7 +113,7 @@ class GeminiBackend:
                 file = await uploaded.enter_async_context(self._files.uploaded(part))
                 return types.Part(
                     file_data=types.FileData(file_uri=file.uri, mime_type=file.mime_type),
-                    video_metadata=types.VideoMetadata(fps=part.fps),
+                    video_metadata=None if part.fps is None else types.VideoMetadata(fps=part.fps),
                 )
 
     def _translate_error(self, error: errors.APIError) -> MimixError:
@@ -129,13 +129,15 @@ class GeminiBackend:
 
 
 def _config(request: ModelInput, settings: VlmSettings) -> types.GenerateContentConfig:
-    response_format = settings.response_format
+    response_format = settings.response_format if request.schema else "prompt"
     config = types.GenerateContentConfig(
         system_instruction=system_text(request.messages) or None,
         response_mime_type=None if response_format == "prompt" else "application/json",
         response_json_schema=dict(request.schema) if response_format == "json_schema" else None,
         max_output_tokens=request.max_output_tokens + settings.reasoning_allowance,
         temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
         seed=settings.seed,
     )
     effort = request.reasoning_effort

@@ -64,13 +64,7 @@ class GenerativeAIBackend:
             response = await asyncio.to_thread(
                 model.generate_content,
                 contents,
-                generation_config={
-                    "response_mime_type": "application/json",
-                    "response_schema": simplify_schema(request.schema),
-                    "max_output_tokens": request.max_output_tokens
-                    + self._settings.reasoning_allowance,
-                    "temperature": request.temperature,
-                },
+                generation_config=_generation_config(request, self._settings),
                 request_options={"timeout": self._settings.request_timeout_seconds, "retry": None},
             )
         except exceptions.GoogleAPICallError as error:
@@ -105,6 +99,21 @@ def reject_unsupported_settings(settings: VlmSettings) -> None:
                 where=name,
                 fix="use the backend gemini",
             )
+
+
+def _generation_config(request: ModelInput, settings: VlmSettings) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "max_output_tokens": request.max_output_tokens + settings.reasoning_allowance,
+        "temperature": request.temperature,
+    }
+    if request.top_p is not None:
+        config["top_p"] = request.top_p
+    if request.top_k is not None:
+        config["top_k"] = request.top_k
+    if request.schema:
+        config["response_mime_type"] = "application/json"
+        config["response_schema"] = simplify_schema(request.schema)
+    return config
 
 
 def _part(part: TextPart | ImagePart | VideoPart) -> Any:

@@ -100,7 +100,7 @@ def request_body(request: ModelInput, settings: VlmSettings) -> dict[str, Any]:
         {"role": message.role, "content": _content(message.role, message.parts)}
         for message in messages
     ]
-    match settings.response_format:
+    match settings.response_format if request.schema else "prompt":
         case "json_schema":
             schema = {"name": "answer", "strict": True, "schema": dict(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -115,6 +115,10 @@ def request_body(request: ModelInput, settings: VlmSettings) -> dict[str, Any]:
         body["seed"] = settings.seed
     if request.temperature is not None:
         body["temperature"] = request.temperature
+    if request.top_p is not None:
+        body["top_p"] = request.top_p
+    if request.top_k is not None:
+        body["top_k"] = request.top_k
     if request.reasoning_effort is not None:
         body["reasoning_effort"] = request.reasoning_effort
     return body

@@ -7,7 +7,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from flows import bench_judge_cli
+from flows import bench_judge_cli, bench_judge_retry_cli
 from mimix_core.tables import read
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
 from tests.benchmark.judge import factories
@@ -17,6 +17,7 @@ PROMPTS = (factories.prompt(0, "Tom"), factories.prompt(1, "Jerry", "Mr. Bean"))
 
 app = typer.Typer()
 bench_judge_cli.register(app)
+bench_judge_retry_cli.register(app)
 
 
 def invoke(*words: str | Path) -> tuple[int, str]:
@@ -92,7 +93,7 @@ def test_estimate_judge_compare_and_agreement_with_people(
     assert values["stiff", "motion"] == 1
     won = {row["winner"] for row in compared if row["aspect"] == "motion"}
     assert won == {"left", None}
-    for word in ("frozen-frame", "Bradley-Terry", "first wins", "8 missing"):
+    for word in ("frozen-frame", "Bradley-Terry", "first wins", "8 missing", "ours − stiff"):
         assert word in output
     asked = len(server.counts()["right"])
     bytes_before = out.read_bytes()
@@ -107,6 +108,54 @@ def test_estimate_judge_compare_and_agreement_with_people(
     code, output = invoke("judge-agreement", "--judgements", out, "--human", tmp_path / "human.csv")
     assert code == 0, output
     assert "quadratic kappa" in output
+
+
+def test_failed_answers_are_asked_for_again_by_decision_only(
+    options: list[str], server: FakeProvider, tmp_path: Path
+) -> None:
+    settings = factories.settings(server).model_dump(mode="json")
+    (tmp_path / "judge.yaml").write_text(yaml.safe_dump({"judge": settings}))
+    faults = {f"The aspect: {name}-P": ["text:I see no video. key=sk-abcdef123"] for name in
+              ("Motion", "Style", "Interaction")}  # fmt: skip
+    server.control(faults=faults)
+    out, work = tmp_path / "j.parquet", tmp_path / "work"
+    retry = ("judge-retry", "--judgements", out, "--work", work)
+
+    def asked() -> int:
+        return sum(map(len, server.counts()["asked"].values()))
+
+    # Nine answers are unreadable, four videos' ratings have no video, three of sixteen are good.
+    code, output = invoke("judge", *options, "--out", out)
+    last = output.strip().splitlines()[-1]
+    assert code == 1, output
+    assert "judgements: 13 of 16 answers failed: answer_invalid 9, no_video 4" in last
+    failed = {row["judgement_id"]: row for row in read(out, JUDGEMENTS) if row["reason"]}
+    motion = failed["ours/p000/paper/motion/0"]
+    assert str(motion["detail"]).endswith("the model wrote: I see no video. key=***")
+    assert asked() == 12
+
+    # The server is mended. The same command does not pay again.
+    server.control(faults={}, script={})
+    assert invoke("judge", *options, "--out", out)[0] == 1
+    assert asked() == 12
+    code, output = invoke(*retry, "ours/p000/paper/motion/0")
+    assert (code, "judgements: 1 to ask again (answer_invalid 1)" in output) == (0, True), output
+    code, output = invoke(*retry, "--reason", "answer_invalid")
+    assert "judgements: 9 to ask again (answer_invalid 9)" in output
+    code, output = invoke("judge", *options, "--out", out)
+    assert code == 0, output
+    assert {row["reason"] for row in read(out, JUDGEMENTS)} == {None, "no_video"}
+    assert asked() == 12 + 9
+    assert "judgements: 0 to ask again" in invoke(*retry)[1]
+
+    for words, said in (
+        (["judge-retry"], "name the tables"),
+        ([*retry, "--reason", "no_video"], "no model is asked again for no_video"),
+        ([*retry, "ours/p000/paper/motion/0"], "no failed answer of ours/p000/paper/motion/0"),
+        ([*retry[:3], "--work", tmp_path / "none"], "no such folder"),
+    ):
+        code, output = invoke(*words)
+        assert (code, said in output.replace("\n", " ")) == (2, True), output
 
 
 def test_invalid_settings_stop_before_any_request(

@@ -14,11 +14,13 @@ from mimix_core.benchmark.judge.judge_results import (
     estimate_strengths,
     mean_ratings,
     summarize_controls,
+    summarize_differences,
     summarize_pairs,
     summarize_ratings,
 )
 from mimix_core.benchmark.judge.rubric import ASPECTS
-from mimix_core.benchmark.tables.pairwise_tables import position_bias_notes
+from mimix_core.benchmark.judge.statistics import mean_interval
+from mimix_core.benchmark.tables.pairwise_tables import judge_bias_notes, position_bias_notes
 
 Rows = list[dict[str, Any]]
 
@@ -80,6 +82,54 @@ def test_the_overall_score_uses_the_authors_weights_and_needs_all_four_aspects()
     assert found == {"p": pytest.approx(0.3 * 10 + 0.3 * 6 + 0.25 * 8 + 0.15 * 4)}
     overall = summarize_ratings(rows, "paper")[-1]
     assert (overall.aspect, overall.requested, overall.missing) == (OVERALL, 2, 1)
+
+
+def test_all_systems_are_averaged_over_the_same_prompts() -> None:
+    # b rates the easy prompts alone: by its own prompts it would look better than a.
+    scores = {"a": {"p": 3, "q": 5, "r": 8, "s": 9}, "b": {"r": 7, "s": 9}, "c": {}}
+    rows = [
+        rated(scores[system].get(prompt), system=system, prompt_id=prompt)
+        for system in scores
+        for prompt in "pqrs"
+    ]
+    lines = summarize_ratings(rows, "paper")
+    found = {one.system: one for one in lines if one.aspect == "identity"}
+    means = {name: one.interval.mean for name, one in found.items() if one.interval}
+    assert means == {"a": 8.5, "b": 8}
+    assert {name: one.missing for name, one in found.items()} == {"a": 0, "b": 2, "c": 4}
+
+
+def test_differences_are_paired_and_have_intervals() -> None:
+    hard = {f"p{number}": number for number in range(1, 9)}
+    better = {"p1": 1, "p2": 0, "p3": 2, "p4": 1, "p5": 0, "p6": 1, "p7": 2}
+    rows = [rated(value, prompt_id=name) for name, value in hard.items()]
+    rows += [rated(hard[name] + more, system="b", prompt_id=name) for name, more in better.items()]
+    rows += [rated(None, system="b", prompt_id="p8"), rated(9, system="c", prompt_id="p9")]
+    identity = {
+        (one.system, one.other): one.interval
+        for one in summarize_differences(rows, "paper", "a")
+        if one.aspect == "identity"
+    }
+    assert identity == {("b", "a"): mean_interval(list(better.values())), ("c", "a"): None}
+    paired = identity["b", "a"]
+    assert paired is not None
+    assert (paired.mean, paired.n) == (1, 7)
+    assert 0 < paired.low < 1 < paired.high < 2  # the means' own intervals overlap widely
+
+
+@pytest.mark.parametrize("side", ["first", "second"])
+def test_a_judge_that_goes_by_the_order_is_called_unusable_by_all_its_answers(side: str) -> None:
+    # Two prompts: too few answers of each pair in each aspect to say so.
+    def winner(first: str, _prompt: int, _right: str) -> str:
+        return first if side == "first" else "left" if first == "right" else "right"
+
+    rows = compare_systems(winner, prompts=2, samples=2)
+    assert position_bias_notes(summarize_pairs(rows)) == []
+    [note] = judge_bias_notes(rows)
+    assert "Unusable" in note
+    assert f"{'100' if side == 'first' else '0'}% of 48 answers" in note
+    fair = compare_systems(lambda _first, _prompt, _right: "left", prompts=2, samples=2)
+    assert judge_bias_notes(fair) == judge_bias_notes([]) == []
 
 
 @pytest.mark.parametrize("place", ["left", "right"])

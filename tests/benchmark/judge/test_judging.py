@@ -187,6 +187,8 @@ def test_a_missing_answer_is_a_failed_row_with_a_reason_and_without_a_value(
         "p005": {"answer_truncated"},
     }
     assert {row["detail"] for row in judged if row["prompt_id"] == "p001"} == {"not generated"}
+    # What the judge wrote instead is there to be read.
+    assert all("the model wrote: " in row["detail"] for row in judged if row["prompt_id"] == "p004")
     identity = summarize_ratings(judged, "paper")[0]
     assert identity.interval is not None
     assert (identity.interval.mean, identity.interval.n, identity.missing) == (10, 1, 5)

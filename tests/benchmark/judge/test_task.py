@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,15 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
 from mimix_core import tables
+from mimix_core.benchmark.judge import stage as judge_stage
+from mimix_core.benchmark.judge.judge_retries import with_rating_retries
 from mimix_core.domain.library import Character, Library, Show
 from mimix_core.engine.artifacts import TableRef, digest_file
 from mimix_core.engine.store import Store
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, JudgeSettings, SampleSettings
 from mimix_core.tables import JUDGEMENTS, SAMPLES, Reason
+from mimix_core.vlm.retries import Retry, add_retries
 from tasks import judgements
 from tasks.base import Run
 from tests.benchmark.judge import factories
@@ -96,6 +100,15 @@ def test_samples_become_a_system_with_reasons_for_missing_videos(tmp_path: Path)
     assert ours.missing == {"p001": "generation_failed: out of memory"}
     assert [one.name for one in given.cast] == list(factories.COLORS)
     assert judgements.judge_samples(Run(workspace(tmp_path / "b", JudgeSettings())), ref) is None
+    # A person's decisions about these ratings, and one about a video of another system.
+    folder = work.config.workspace
+    now = datetime.datetime.now(datetime.UTC)
+    ids = ["ours/p000/paper/motion/0", "ours/p000/paper/motion/0", "other/p000/paper/motion/0"]
+    add_retries(folder, [Retry(stage="judgements", id=i, reason="x", at=now) for i in ids])
+    add_retries(folder, [Retry(stage="captions", id=ids[0], reason="x", at=now)])
+    asked = with_rating_retries(given, work.config.judge, folder)
+    assert asked.retries == {"ours/p000/paper/motion/0": 2}
+    assert judgements.judgements_task.name == judge_stage.STAGE.name
 
 
 @pytest.mark.e2e

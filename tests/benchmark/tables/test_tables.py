@@ -85,12 +85,14 @@ def find(table: ResultTable, *labels: str) -> dict[str, TableCell]:
 def test_table_1_has_the_means_computed_by_hand(results: BenchmarkResults) -> None:
     table = build_table_1(results)
     single = find(table, "a", "Single")
-    assert single["Quality"].value == pytest.approx(0.6)
-    assert (single["Quality"].n, single["Quality"].expected) == (2, 2)
+    # b has no value of p2, which is then excluded for a, too.
+    assert single["Quality"] == TableCell(0.5, n=1, expected=2)
     # Two samples of p1 are answered, p2 is not: one prompt, so there is no interval.
     assert single["Identity-P"] == TableCell(8.5, n=1, expected=2)
-    assert find(table, "a", "Multiple")["Quality"].value == pytest.approx(0.3)
+    assert find(table, "a", "Multiple")["Quality"] == TableCell(0.2, n=1, expected=2)
     assert find(table, "b", "Multiple")["Quality"] == TableCell(0.5, n=1, expected=2)
+    # b has no rating of these at all: it takes nothing from a.
+    assert find(table, "a", "Multiple")["Identity-P"] == TableCell(4, n=1, expected=2)
     assert find(table, "b", "Multiple")["Identity-P"] == TableCell(None, n=0, expected=2)
     assert find(table, "b", "Single")["Aesthetic"] == TableCell(None, n=0, expected=2)
 
@@ -167,7 +169,8 @@ def test_breakdowns_count_the_right_prompts(results: BenchmarkResults) -> None:
     assert find(styles, "a", "cartoon + realistic (1)")["Quality"].value == 0.4
     assert find(styles, "b", "cartoon + cartoon (1)")["Quality"].value == 0.5
     characters = build_character_table(results)
-    assert find(characters, "a", "Tom (3)")["Quality"].value == pytest.approx((0.5 + 0.2 + 0.4) / 3)
+    tom = find(characters, "a", "Tom (3)")["Quality"]
+    assert (tom.value, tom.n, tom.expected) == (pytest.approx((0.5 + 0.2) / 2), 2, 3)
     assert find(characters, "b", "Mary (2)")["Quality"] == TableCell(None, n=0, expected=2)
 
 
@@ -208,7 +211,7 @@ def test_negative_controls_measure_the_judge(systems: list[System], tmp_path: Pa
 
 def test_ablation_rows_are_assigned_and_checked(results: BenchmarkResults) -> None:
     table = build_table_2(results, {"both": "a", "no-tags": "b"})
-    assert find(table, "w/ both (ours)", "run")["Quality"].value == pytest.approx(0.3)
+    assert find(table, "w/ both (ours)", "run")["Quality"].value == pytest.approx(0.2)
     assert find(table, "No tag (baseline)", "run")["Quality"].value == 0.5
     shares = build_table_3(results, {"0%": "b", "10%": "a"})
     assert [row.labels for row in shares.rows] == [
@@ -279,7 +282,7 @@ def test_results_that_cannot_be_compared_are_an_error(
         ({"a": [unmatched]}, [], "no video of this table"),
         ({}, [first, judgement("a", "p2", "identity", 8, model="judge-2")], "of two judges"),
         ({}, [first, judgement("a", "p2", "identity", 8, rubric_version="2")], "of two judges"),
-        ({}, [first, judgement("a", "p1", "identity", 8, mode="paper")], "both modes"),
+        ({}, [first, judgement("a", "p1", "identity", 8, mode="paper")], "paper and strict"),
         ({}, [judgement("c", "p1", "identity", 8)], "no judgements of these systems"),
     ):
         with pytest.raises(BadInput, match=complaint):

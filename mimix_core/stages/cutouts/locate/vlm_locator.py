@@ -37,13 +37,12 @@ from mimix_core.vlm import (
     ChatMessage,
     ImagePart,
     TextPart,
-    Unavailable,
     VlmOutcome,
     VlmRequest,
     run_requests,
     strict_schema,
 )
-from mimix_core.vlm.failure_policy import FailurePolicy, RequestTally
+from mimix_core.vlm.failure_policy import FailurePolicy
 
 ClipCharacters = Sequence[tuple[ClipRow, Sequence[str]]]
 """Clips, each with the characters to locate in it."""
@@ -136,7 +135,6 @@ class VlmLocator:
     def _locate_all(self) -> dict[str, dict[str, BoxTrack]]:
         tracks: dict[str, dict[str, BoxTrack]] = {}
         pending = {clip_id: request for clip_id, request in self._requests.items() if request[1]}
-        tally = RequestTally()
         policy = FailurePolicy(
             self._settings.max_failure_rate,
             items="clips",
@@ -155,17 +153,14 @@ class VlmLocator:
         outcomes = run_requests(
             build_requests(), self._settings.vlm, self._response_cache, len(pending)
         )
-        try:
+        with policy.apply(
+            "cutouts.vlm", lambda: f"{len(tracks)} of {len(pending)} clips are located"
+        ) as tally:
             for outcome in outcomes:
                 clip, names = pending[outcome.id]
                 tally.record(outcome)
                 tracks[outcome.id] = self._parse_outcome(outcome, clip, names)
                 progress.report_progress(len(tracks), len(pending), f"{outcome.id} asked")
-        except Unavailable:
-            # Many rejections in a row look like an outage to the client.
-            policy.check_rejections(tally)
-            raise
-        policy.check(tally)
         return tracks
 
     def _parse_outcome(
