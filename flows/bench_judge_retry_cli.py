@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console import WorkspaceOption, user_errors
+from flows.console import WorkspaceOption, load_settings, user_errors
 from flows.retry_decisions import choose_reasons, record_retries, select_failed_rows
 from mimix_core import tables
 from mimix_core.errors import BadInput
@@ -88,16 +88,29 @@ def _rating_reasons(table: Path) -> dict[str, str | None]:
 
 
 def _own_judgements(settings: Path, workspace: Path | None) -> tuple[Path, Path]:
-    """Return the table with a run's ratings of its own videos, and the workspace."""
-    from flows.cached_results import collect_cached_results
+    """Return the table with a run's ratings of its own videos, and the workspace's folder.
 
-    results = collect_cached_results(settings, workspace)
-    found = results.run.refs.get("judgements")
-    if not found:
-        raise results.stopped_at or BadInput(
-            "no judge is configured", where=f"{settings}, key judge.vlm"
-        )
-    return found[0].path, results.run.workspace.config.workspace
+    Raises BadInput without a judge, or when a result is missing.
+    """
+    from flows import prefect_environment
+
+    prefect_environment.configure_prefect()
+    from flows.augment import augment_stages
+    from flows.curate import curate_stages
+    from flows.train import train_stages
+    from mimix_core.project.workspace import open_workspace
+    from tasks.cached_run import ReadOnlyRun
+    from tasks.evaluation import generate_samples
+    from tasks.judgements import judge_samples
+
+    run = ReadOnlyRun(open_workspace(load_settings(settings, workspace)))
+    if run.workspace.config.judge.vlm is None:
+        raise BadInput("no judge is configured", where=f"{settings}, key judge.vlm")
+    curated = curate_stages(run)
+    trained = train_stages(run, curated, augment_stages(run, curated))
+    ref = judge_samples(run, generate_samples(run, trained.backbone, trained.lora))
+    assert ref is not None, "a judge is configured"
+    return ref.path, run.workspace.config.workspace
 
 
 def register(app: typer.Typer) -> None:

@@ -15,6 +15,7 @@ from mimix_core.benchmark.judge import stage as judge_stage
 from mimix_core.benchmark.judge.judge_retries import with_rating_retries
 from mimix_core.domain.library import Character, Library, Show
 from mimix_core.engine.artifacts import TableRef, digest_file
+from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, JudgeSettings, SampleSettings
@@ -22,6 +23,7 @@ from mimix_core.tables import JUDGEMENTS, SAMPLES, Reason
 from mimix_core.vlm.retries import Retry, add_retries
 from tasks import judgements
 from tasks.base import Run
+from tasks.cached_run import MissingResult, ReadOnlyRun
 from tests.benchmark.judge import factories
 from tests.factories import table_ref
 from tests.vlm.fake_provider import FakeProvider
@@ -133,3 +135,31 @@ def test_a_flow_judges_its_samples(
     assert found["p000", "identity"]["system"] == "ours"
     assert found["p001", "motion"]["reason"] == "no_video"
     assert found["p001", "motion"]["detail"] == "generation_failed: out of memory"
+
+
+@pytest.mark.e2e
+def test_the_next_run_asks_again_what_a_person_decided(
+    server: FakeProvider, tmp_path: Path
+) -> None:
+    work = workspace(tmp_path, factories.settings(server))
+    ref, folder, settings = samples(tmp_path), work.config.workspace, work.config.judge
+    fault = "text:I see no video."
+    server.control(faults={"The aspect: Motion-P": [fault, "right"]})
+    name = "ours/p000/paper/motion/0"
+
+    def judged() -> dict[str, str | None]:
+        """Compute what the next run would, and look it up as a run does."""
+        inputs = with_rating_retries(judgements.build_judge_inputs(work, ref), settings, folder)
+        run_stage(work.store, judge_stage.STAGE, inputs, settings)
+        found = judgements.judge_samples(ReadOnlyRun(work), ref)
+        assert found is not None
+        return {row["judgement_id"]: row["reason"] for row in tables.read(found.path, JUDGEMENTS)}
+
+    assert judged()[name] == judged()[name] == "answer_invalid"
+    assert len(server.counts()["right"]) == 3
+    now = datetime.datetime.now(datetime.UTC)
+    add_retries(folder, [Retry(stage="judgements", id=name, reason="answer_invalid", at=now)])
+    with pytest.raises(MissingResult):
+        judgements.judge_samples(ReadOnlyRun(work), ref)
+    assert judged()[name] is None
+    assert sum(map(len, server.counts()["asked"].values())) == 5
