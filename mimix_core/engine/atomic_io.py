@@ -28,10 +28,11 @@ def current_umask() -> int:
     return umask
 
 
-def atomic_write_bytes(path: Path, content: bytes) -> None:
+def atomic_write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a file completely or not at all; bytes and name are on disk on return.
 
-    Creates missing parent folders and replaces an existing file.
+    Creates missing parent folders and replaces an existing file. ``durable`` false: for what can be
+    computed again and is validated when it is read; a crash of the machine may leave it empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -39,10 +40,12 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(part).chmod(0o666 & ~current_umask())
         Path(part).replace(path)
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
-    fsync_path(path.parent)
+    if durable:
+        fsync_path(path.parent)

@@ -309,7 +309,8 @@ class Store:
             size=before.st_size, mtime_ns=before.st_mtime_ns, sha256=digest_file(path)
         )
         try:
-            atomic_write_bytes(self._digest_file(path), digest.model_dump_json().encode())
+            content = digest.model_dump_json().encode()
+            atomic_write_bytes(self._digest_file(path), content, durable=False)
         except OSError as error:
             # Who may only read the workspace can look at results all the same.
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):

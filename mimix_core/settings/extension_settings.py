@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.extensions import is_module_name, load_extension
-from mimix_core.engine.stage import Stage
 from mimix_core.engine.yaml_files import LineNumbers, validation_error
 from mimix_core.errors import BadInput
 
@@ -67,6 +66,9 @@ def _settings_model(stage_name: str) -> type[FrozenModel]:
             fix="MiMix's own stages have a section of their name; others are named by module, "
             "e.g. my_package.blur.",
         )
+    # Imported here: tables need pyarrow, which the many processes that only read settings do not.
+    from mimix_core.engine.stage import Stage
+
     stage: Stage[Any, Any] = load_extension(
         stage_name, "STAGE", Stage, setting=f"extensions.{stage_name}"
     )
