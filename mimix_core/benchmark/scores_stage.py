@@ -99,14 +99,17 @@ def run(inputs: ScoreInputs, settings: ScoreSettings, out: Path) -> StageReport:
     torch.set_num_threads(settings.threads)
     required_weights(settings)
     resources = MetricResources(settings.weights, select_device(settings.device))
-    metrics = {metric.name: metric.build(resources) for metric in select_metrics(settings.metrics)}
+    selected = select_metrics(settings.metrics)
+    metrics = {metric.name: metric.build(resources) for metric in selected}
     videos = _videos_to_score(inputs)
     rows: list[Row] = []
     for number, video in enumerate(videos):
         progress.report_progress(number, len(videos), video.id)
         rows += score_video(video, metrics, settings.threads)
     progress.report_progress(len(videos), len(videos))
-    return StageReport(rows=rows, rows_in=len(videos) * len(metrics))
+    fooled = [metric.name for metric in selected if metric.rates_noise_above_footage]
+    notes = {"rate_noise_above_footage": ", ".join(fooled)} if fooled else {}
+    return StageReport(rows=rows, rows_in=len(videos) * len(metrics), notes=notes)
 
 
 def _videos_to_score(inputs: ScoreInputs) -> list[VideoToScore]:
@@ -165,7 +168,7 @@ STAGE = Stage(
     phase=Phase.EVALUATION,
     upstream=("samples", "duplicates"),
     resources=frozenset({Resource.CPU, Resource.GPU}),
-    version=2,
+    version=3,
     inputs=ScoreInputs,
     settings=ScoreSettings,
     table=SCORES,

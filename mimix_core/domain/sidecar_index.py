@@ -11,6 +11,8 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimix_core.domain.release_names import split_release_name
+
 SUBTITLE_EXTENSIONS = (".srt", ".vtt", ".ass", ".ssa")
 """In order of preference: plain formats before styled ones, which add markup to the same text."""
 
@@ -23,6 +25,9 @@ SCRIPT_ENDINGS = (".yaml", ".yml", ".script.yaml", ".script.yml")
 BOXES_ENDINGS = (".boxes.yaml", ".boxes.yml")
 """What follows a video's name in the name of the file with its annotated boxes."""
 
+_MAX_TAG_WORDS = 3
+"""How many words of language and kind may follow a name without an episode's number."""
+
 _OTHER_EXTENSIONS = (*SIDECAR_EXTENSIONS, "", ".nfo", ".txt", ".jpg", ".jpeg", ".png", ".json")
 """Extensions of files in folders of videos that are not videos."""
 
@@ -30,6 +35,11 @@ _OTHER_EXTENSIONS = (*SIDECAR_EXTENSIONS, "", ".nfo", ".txt", ".jpg", ".jpeg", "
 def normalize_name(name: str) -> str:
     """Return a file name for comparisons: composed characters, no case."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def may_be_video(path: Path) -> bool:
+    """Return whether a file may be a video by its extension."""
+    return path.suffix.lower() not in _OTHER_EXTENSIONS
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,7 @@ class FolderListing:
     def video_stems(self, prefix: str = "") -> set[str]:
         """Return the normalized stems of files that may be videos and begin with ``prefix``."""
         return {
-            normalize_name(path.stem)
-            for path in self.starting_with(prefix)
-            if path.suffix.lower() not in _OTHER_EXTENSIONS
+            normalize_name(path.stem) for path in self.starting_with(prefix) if may_be_video(path)
         }
 
 
@@ -65,6 +73,7 @@ class SidecarIndex:
     def __init__(self) -> None:
         self._folders: dict[Path, FolderListing] = {}
         self._single_videos: dict[Path, bool] = {}
+        self._releases: dict[Path, dict[tuple[str, ...], list[Path]]] = {}
 
     def list_folder(self, folder: Path) -> FolderListing:
         """List a folder; one that is missing or not readable has no entries."""
@@ -82,6 +91,30 @@ class SidecarIndex:
         if folder not in self._single_videos:
             self._single_videos[folder] = len(self.list_folder(folder).video_stems()) == 1
         return self._single_videos[folder]
+
+    def files_of_episode(self, folder: Path, identity: tuple[str, ...]) -> list[Path]:
+        """Return the entries of a folder whose names begin with an episode's identity.
+
+        ``identity``: from ``split_release_name``. At most ``_MAX_TAG_WORDS`` words may follow it
+        before the release tags.
+        """
+        if folder not in self._releases:
+            releases: dict[tuple[str, ...], list[Path]] = {}
+            for path in self.list_folder(folder).paths:
+                found, _ = split_release_name(normalize_name(path.stem))
+                for count in range(len(found), max(0, len(found) - _MAX_TAG_WORDS - 1), -1):
+                    releases.setdefault(found[:count], []).append(path)
+            self._releases[folder] = releases
+        return self._releases[folder].get(identity, [])
+
+    def stems_of_episode(self, folder: Path, identity: tuple[str, ...]) -> set[str]:
+        """Return the normalized stems of the possible videos with exactly this identity."""
+        stems = {
+            normalize_name(path.stem)
+            for path in self.files_of_episode(folder, identity)
+            if may_be_video(path)
+        }
+        return {stem for stem in stems if split_release_name(stem)[0] == identity}
 
     def find_companion(self, video: Path, endings: tuple[str, ...]) -> Path | None:
         """Find the file next to a video whose name is the video's and one of ``endings``."""

@@ -1,17 +1,19 @@
 """Find the subtitle files that belong to a video by their names.
 
 ``film.srt``, ``film.en.srt``, ``film_en.sdh.vtt`` and ``Subs/film/2_English.srt`` belong to
-``film.mp4``.
+``film.mp4``. So does ``show.s01e01.en.srt`` to ``show.s01e01.1080p.mkv``, unless there is another
+video of the same episode.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mimix_core.domain.language_codes import normalize_language_code, parse_language
+from mimix_core.domain.release_names import is_release_tag, name_words, split_release_name
 from mimix_core.domain.sidecar_index import SUBTITLE_EXTENSIONS, SidecarIndex, normalize_name
 
 _SUBTITLE_FOLDERS = ("subs", "sub", "subtitles", "subtitle", "captions")
@@ -35,12 +37,17 @@ _SEPARATORS = re.compile(r"[.\s_\-()\[\]{},&+]+")
 
 @dataclass(frozen=True)
 class _SubtitleTags:
-    """What a subtitle file's name says beside the video's name. ``known``: nothing else is said."""
+    """What a subtitle file's name says beside the video's name. ``known``: nothing else is said.
+
+    ``other_words``: 0 if it has the video's whole name; else 1 and the words that the video's name
+    lacks.
+    """
 
     language: str = ""
     known: bool = True
     dialogue: bool = True
     hearing_impaired: bool = False
+    other_words: int = 0
 
 
 def find_sidecar_subtitles(
@@ -50,26 +57,29 @@ def find_sidecar_subtitles(
 
     Pass one ``index`` for several videos, so that their folders are listed once.
 
-    Files in ``preferred_language`` come first, then files without a language, then files not made
-    for the hearing impaired; then those next to the video, then the order is by extension and name.
+    Files in ``preferred_language`` come first, then files without a language, then those with the
+    video's whole name, then files not made for the hearing impaired; then those next to the video,
+    then the order is by extension and name.
     """
+    index = index or SidecarIndex()
     preferred = normalize_language_code(preferred_language)
-    best: tuple[tuple[bool, bool, bool, bool, int, str], Path] | None = None
-    for path, rest in _subtitle_candidates(video, index or SidecarIndex()):
-        tags = _parse_tags(rest, video)
-        if not tags.known or not tags.dialogue:
-            continue
-        rank = (
+    candidates = list(_subtitle_candidates(video, index))
+    if not any(tags.language == preferred or not preferred for _, tags in candidates):
+        candidates += _release_candidates(video, index)
+    ranked = [
+        (
             bool(preferred) and tags.language != preferred,
             bool(tags.language),
+            tags.other_words,
             tags.hearing_impaired,
             path.parent != video.parent,
             SUBTITLE_EXTENSIONS.index(path.suffix.lower()),
             path.name,
+            path,
         )
-        if best is None or rank < best[0]:
-            best = (rank, path)
-    return None if best is None else best[1]
+        for path, tags in candidates
+    ]
+    return min(ranked)[-1] if ranked else None
 
 
 def parse_subtitle_language(path: Path, video: Path | None = None) -> str:
@@ -79,7 +89,11 @@ def parse_subtitle_language(path: Path, video: Path | None = None) -> str:
     """
     name = normalize_name(path.stem)
     if video is not None and name.startswith(normalize_name(video.stem)):
-        return _parse_tags(name[len(normalize_name(video.stem)) :], video).language
+        tags = _parse_tags(name[len(normalize_name(video.stem)) :], video)
+        if tags.known:
+            return tags.language
+    if video is not None and (released := _parse_release_tags(path, video)) is not None:
+        return released.language
     if video is not None and path.parent != video.parent:
         tags = _parse_tags(f".{name}", video)
         if tags.known:
@@ -88,35 +102,97 @@ def parse_subtitle_language(path: Path, video: Path | None = None) -> str:
     return next((found for word in words if (found := parse_language(word.split("-")[0]))), "")
 
 
-def _subtitle_candidates(video: Path, index: SidecarIndex) -> Iterator[tuple[Path, str]]:
-    """Yield the subtitle files that may be the video's, with the rest of their names."""
+def _subtitle_folders(video: Path, index: SidecarIndex) -> list[Path]:
+    """Return the folder of a video and those for subtitles in it."""
+    beside = index.list_folder(video.parent)
+    return [video.parent] + [
+        folder
+        for name in _SUBTITLE_FOLDERS
+        for folder in beside.starting_with(name)
+        if normalize_name(folder.name) == name and folder.is_dir()
+    ]
+
+
+def _subtitle_candidates(video: Path, index: SidecarIndex) -> Iterator[tuple[Path, _SubtitleTags]]:
+    """Yield the video's subtitle files of dialogue, with what their names say."""
+    for folder in _subtitle_folders(video, index):
+        candidates = _named_candidates if folder == video.parent else _candidates_below
+        for path, rest in candidates(folder, video, index):
+            tags = _parse_tags(rest, video)
+            if tags.known and tags.dialogue:
+                yield path, tags
+
+
+def _named_candidates(folder: Path, video: Path, index: SidecarIndex) -> Iterator[tuple[Path, str]]:
+    """Yield the subtitle files whose name begins with the video's, with the rest of it."""
     stem = normalize_name(video.stem)
-    listing = index.list_folder(video.parent)
-    longer = listing.video_stems(stem) - {stem}
-    for path in listing.starting_with(stem):
+    longer = index.list_folder(video.parent).video_stems(stem) - {stem}
+    for path in index.list_folder(folder).starting_with(stem):
         if _is_subtitle_file(path):
             yield from _with_rest(path, stem, longer)
-    for name in _SUBTITLE_FOLDERS:
-        for folder in listing.starting_with(name):
-            if normalize_name(folder.name) == name and folder.is_dir():
-                yield from _candidates_below(folder, video, index)
 
 
 def _candidates_below(folder: Path, video: Path, index: SidecarIndex) -> Iterator[tuple[Path, str]]:
     """Yield the candidates in a folder ``Subs``: by name, or all in the folder of the video."""
+    yield from _named_candidates(folder, video, index)
     stem = normalize_name(video.stem)
     longer = index.list_folder(video.parent).video_stems(stem) - {stem}
     listing = index.list_folder(folder)
     for path in listing.starting_with(stem):
-        if _is_subtitle_file(path):
-            yield from _with_rest(path, stem, longer)
-        elif normalize_name(path.name) == stem and path.is_dir():
+        if normalize_name(path.name) == stem and path.is_dir():
             for inner in filter(_is_subtitle_file, index.list_folder(path).paths):
                 yield inner, f".{normalize_name(inner.stem)}"
                 yield from _with_rest(inner, stem, longer)
     if index.has_single_video(video.parent):
         for path in filter(_is_subtitle_file, listing.paths):
             yield path, f".{normalize_name(path.stem)}"
+
+
+def _release_candidates(video: Path, index: SidecarIndex) -> Iterator[tuple[Path, _SubtitleTags]]:
+    """Yield the subtitle files of the same episode whose names have other release tags.
+
+    None when two videos are of the episode, for nothing says of which one the subtitles are.
+    """
+    stem = normalize_name(video.stem)
+    identity, _ = split_release_name(stem)
+    if index.stems_of_episode(video.parent, identity) != {stem}:
+        return
+    for folder in _subtitle_folders(video, index):
+        for path in filter(_is_subtitle_file, index.files_of_episode(folder, identity)):
+            tags = _parse_release_tags(path, video)
+            full, _ = split_release_name(normalize_name(path.stem))
+            longer = [full[:count] for count in range(len(identity) + 1, len(full) + 1)]
+            is_of_other = any(index.stems_of_episode(video.parent, other) for other in longer)
+            if tags is not None and tags.dialogue and not is_of_other:
+                yield path, tags
+
+
+def _parse_release_tags(path: Path, video: Path) -> _SubtitleTags | None:
+    """Parse the name of a subtitle file of the same episode; None for any other file.
+
+    Only the last words are its tags: before them there may be release tags, and the title of the
+    episode if its number comes first.
+    """
+    stem = normalize_name(video.stem)
+    identity, _ = split_release_name(stem)
+    full, rest = split_release_name(normalize_name(path.stem))
+    if full[: len(identity)] != identity:
+        return None
+    rest = [*full[len(identity) :], *rest]
+    is_numbered = len(full) == len(identity) and "episode" in identity
+    begins = (
+        begin
+        for begin in range(len(rest) + 1)
+        if not any(map(is_release_tag, rest[begin:]))
+        and _parse_tags("".join(f".{word}" for word in rest[begin:]), video).known
+    )
+    begin = next(begins)
+    if rest[:begin] and not is_numbered and not is_release_tag(rest[0]):
+        return None
+    tags = _parse_tags("".join(f".{word}" for word in rest[begin:]), video)
+    is_dialogue = (_PARTIAL_TAGS | _COMMENTARY_TAGS).isdisjoint(rest)
+    others = set(rest[:begin]) - set(name_words(stem))
+    return replace(tags, dialogue=is_dialogue, other_words=1 + len(others))
 
 
 def _is_subtitle_file(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -29,12 +30,16 @@ def write_masks(path: Path, alpha_NHW: AlphaFrames) -> None:
     pq.write_table(table, path, compression="none")
 
 
-def read_masks(path: Path) -> AlphaFrames:
-    """Read the alphas of all frames, uint8 [frames, height, width]. Raises BadInput."""
+def read_masks(path: Path, frames: Sequence[int] | None = None) -> AlphaFrames:
+    """Read the alphas of all frames or of some, uint8 [frames, height, width]. Raises BadInput."""
     try:
         table = pq.read_table(path, schema=MASKS).sort_by("frame")
     except (OSError, pa.ArrowInvalid) as error:
         raise BadInput(f"is not a readable masks file ({error})", where=path.name) from error
+    if frames is not None:
+        if not 0 <= min(frames) <= max(frames) < len(table):
+            raise BadInput(f"has {len(table)} frames, not {max(frames) + 1}", where=path.name)
+        table = table.take(list(frames))
     alphas = []
     for png in table.column("alpha_png").to_pylist():
         alpha = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)

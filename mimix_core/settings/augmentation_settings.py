@@ -151,7 +151,17 @@ class CompositeSettings(FrozenModel):
         ge=0,
         le=1,
         description="Maximum share of a character of the scene that may be covered (by its "
-        "boxes, mean over the clip); otherwise another pair is drawn.",
+        "masks, or its boxes where its masks were rejected; mean over the clip); otherwise another "
+        "pair is drawn.",
+    )
+    min_ground: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Minimum share of the area under a character's feet that must look like the "
+        "ground under the feet of the scene's own characters (brightness, color and texture), in "
+        "all frames, so that nobody is placed in the sea. Scenes in which no ground is seen get no "
+        "character with visible feet. 0: feet may be anywhere.",
     )
     min_height: float = Field(
         0.35, gt=0, description="Minimum height of the character, as a share of the scene's height."

@@ -106,8 +106,8 @@ class ScoreSettings(FrozenModel):
             "subject_consistency/efficientnet-lite0",
         ),
         description="Metrics to compute, each as dimension/backend. The defaults need no download "
-        "and compare a model with itself over training: they are not VBench's, and may rate noise "
-        "above footage (docs/vbench.md).",
+        "and compare a model with itself over training: they are not VBench's, and dynamic_degree "
+        "and subject_consistency rate pure noise above real footage (docs/benchmark.md).",
     )
     weights: Annotated[Path | None, ExcludeFromKey()] = Field(
         None, description="Folder of VBench's weights, in the layout of VBench's cache."

@@ -56,7 +56,8 @@ class CompositeRow(BaseRow):
     path: list[list[float]]  # scale, x, y of each frame; empty: constant over the clip
     source_camera: str  # static | moving
     background_camera: str
-    covered: float  # largest share of a background character's box that is hidden
+    covered: float  # largest share of a background character's mask that is hidden
+    ground: float | None  # share under the feet that looks like the scene's ground; None: no feet
     width: int
     height: int
     frames: int
@@ -65,7 +66,7 @@ class CompositeRow(BaseRow):
     sha256: str
 
 
-COMPOSITES = table("composites", 2, CompositeRow, id="composite_id", parent="cutout_id")
+COMPOSITES = table("composites", 3, CompositeRow, id="composite_id", parent="cutout_id")
 
 
 class DatasetRow(BaseRow):

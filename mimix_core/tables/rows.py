@@ -86,6 +86,7 @@ class Reason(StrEnum):
     ACTS_WITH_OTHERS = "acts_with_others"
     ACTS_WITH_THINGS = "acts_with_things"
     NO_PLACE = "no_place"
+    NO_GROUND = "no_ground"
     RENDER_FAILED = "render_failed"
     NOT_NEEDED_FOR_RATIO = "not_needed_for_ratio"
     HELD_OUT = "held_out"

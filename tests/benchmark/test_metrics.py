@@ -169,6 +169,18 @@ def test_a_subject_that_changes_is_less_consistent() -> None:
     assert value(SUBJECT, cut()) < value(SUBJECT, pan(1.0)) < 1.0
 
 
+@pytest.mark.slow
+def test_which_metrics_rate_noise_above_footage_is_known() -> None:
+    """Real footage is in docs/benchmark.md; a pan over a picture with its statistics is as good."""
+    footage = pan(1.0)
+    for name, metric in METRICS.items():
+        if metric.files:
+            continue
+        sign = 1 if metric.higher_is_better else -1
+        rated_above = sign * value(name, noise()) >= sign * value(name, footage)
+        assert metric.rates_noise_above_footage == rated_above, name
+
+
 def test_consistency_is_the_mean_to_previous_and_first() -> None:
     a, b = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     assert frame_consistency(np.stack([a, a, a])) == 1.0

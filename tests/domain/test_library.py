@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import time
 import unicodedata
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from mimix_core.domain import language_codes
 from mimix_core.domain.episode_files import find_episode_files
 from mimix_core.domain.library import Style, load_library
-from mimix_core.domain.subtitle_files import parse_subtitle_language
+from mimix_core.domain.subtitle_files import find_sidecar_subtitles, parse_subtitle_language
 from mimix_core.errors import BadInput
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import load_config
@@ -216,6 +217,53 @@ def test_subtitles_of_a_video_with_a_longer_name_are_not_taken(folder: Path) -> 
         "a.en.mp4": "a.en.srt",
         "b.mp4": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("videos", "files", "expected", "language"),
+    [
+        (["Show.S01E01.1080p.mkv"], ["Show.S01E01.srt"], "Show.S01E01.srt", ""),
+        (["Show.S01E01.1080p.WEB-DL.x264-GRP.mkv"], ["Show.S01E01.en.srt"], "*.en.srt", "en"),
+        (["Show.S01E01.mkv"], ["show.s01e01.720p.HDTV.x264-LOL.srt"], "show.s01e01*", ""),
+        (
+            ["Show.S01E01.Pilot.1080p.mkv"],
+            ["Show.S01E01.720p.HDTV.de.srt", "Show.S01E01.720p.HDTV.en.srt"],
+            "*.en.srt",
+            "en",
+        ),
+        (["Show S01E01 (1080p).mkv"], ["Show.S01E01.srt"], "Show.S01E01.srt", ""),
+        (["Show 1x01 HDTV.mkv"], ["Show - S01E01.English.srt"], "*English.srt", "en"),
+        (["Show.S01.E01.1080p.mkv"], ["Subs/Show.S01E01.srt"], "Show.S01E01.srt", ""),
+        (["It.S01E01.1080p.mkv"], ["It.S01E01.srt"], "It.S01E01.srt", ""),
+        (["Show.S01E01.1080p.mkv"], ["Show.S01E01.French.Kiss.srt"], "*Kiss.srt", ""),
+        (["Pilot.1080p.mkv"], ["Pilot.en.srt"], "Pilot.en.srt", "en"),
+        (["Show - 01 [1080p].mkv"], ["Show - 01.srt"], "Show - 01.srt", ""),
+        # What has the whole name comes first, then what has the fewest other words.
+        (["S.S01E01.1080p.mkv"], ["S.S01E01.srt", "S.S01E01.1080p.srt"], "*1080p.srt", ""),
+        (["S.S01E01.1080p.mkv"], ["S.S01E01.HDTV.srt", "S.S01E01.srt"], "S.S01E01.srt", ""),
+        # Other episodes, two versions, two episodes in one, and what is not the dialogue.
+        (["Show.S01E01.1080p.mkv"], ["Show.S01E02.srt", "Show.srt", "Show.S01.srt"], None, ""),
+        (["Show.S01E01.1080p.mkv", "Show.S01E01.720p.mkv"], ["Show.S01E01.srt"], None, ""),
+        (["Show.S01E01.1080p.mkv"], ["Show.S01E01E02.srt", "Show.S01E01-E02.srt"], None, ""),
+        (["Show.S01E01.1080p.mkv"], ["Show.S01E01.forced.srt"], None, ""),
+        (["Pilot.1080p.mkv"], ["Pilot.Two.srt", "Pilotfish.srt"], None, ""),
+        (["Pilot.1080p.mkv", "Pilot.en.mkv"], ["Pilot.en.srt"], None, ""),
+    ],
+)
+def test_sidecars_may_have_other_release_tags(
+    tmp_path: Path, videos: list[str], files: list[str], expected: str | None, language: str
+) -> None:
+    for name in (*videos, *files):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    video = tmp_path / videos[0]
+    found = find_sidecar_subtitles(video, "en")
+    if expected is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert fnmatch(found.name, expected)
+        assert parse_subtitle_language(found, video) == language
 
 
 @pytest.mark.parametrize("name", ["No. 5", "Ed. X", "Who?", "Yahoo!", "A\tB", "A;"])

@@ -19,6 +19,7 @@ from mimix_core.benchmark.metrics import (
 from mimix_core.benchmark.metrics.vbench_metrics import MetricResources
 from mimix_core.benchmark.metrics.video_features import VideoFeatures
 from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
+from mimix_core.domain.score_metrics import LOWER_IS_BETTER, RATES_NOISE_ABOVE_FOOTAGE
 from mimix_core.engine.extensions import is_module_name, load_extension
 from mimix_core.errors import BadInput
 
@@ -32,32 +33,37 @@ class Metric:
     """One metric. ``build`` loads its model and returns the function from video to value.
 
     ``files``: the files of VBench's weights folder that ``build`` reads.
+    ``rates_noise_above_footage``: it rates pure noise at least as high as real footage.
     """
 
     name: str
     higher_is_better: bool
     build: Callable[[MetricResources], MetricFunction]
     files: tuple[str, ...] = ()
+    rates_noise_above_footage: bool = False
 
 
-def _packaged(name: str, higher_is_better: bool, build: Callable[[], MetricFunction]) -> Metric:
+def _packaged(name: str, build: Callable[[], MetricFunction]) -> Metric:
     """Define a metric that has no weights, or whose weights ship in an installed package."""
-    return Metric(name, higher_is_better, lambda _: build())
+    return Metric(
+        name,
+        name not in LOWER_IS_BETTER,
+        lambda _: build(),
+        rates_noise_above_footage=name in RATES_NOISE_ABOVE_FOOTAGE,
+    )
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        _packaged("dynamic_degree/dis-flow", True, dis_flow.build_dynamic_degree),
-        _packaged("imaging_quality/brisque", False, brisque_quality.build_imaging_quality),
+        _packaged("dynamic_degree/dis-flow", dis_flow.build_dynamic_degree),
+        _packaged("imaging_quality/brisque", brisque_quality.build_imaging_quality),
         _packaged(
             "motion_smoothness/frame-interpolation-residual",
-            True,
             dis_flow.build_motion_smoothness,
         ),
         _packaged(
             "subject_consistency/efficientnet-lite0",
-            True,
             efficientnet_consistency.build_subject_consistency,
         ),
         *(

@@ -15,6 +15,7 @@ from mimix_core.benchmark.tables.row_builders import (
 )
 from mimix_core.benchmark.tables.table_model import ResultTable, TableRow, paired_difference_cell
 from mimix_core.domain.prompts import VideoPrompt, prompt_categories
+from mimix_core.domain.score_metrics import RATES_NOISE_ABOVE_FOOTAGE
 
 
 def build_group_table(results: BenchmarkResults) -> ResultTable:
@@ -133,4 +134,11 @@ def build_extra_metrics_table(results: BenchmarkResults) -> ResultTable:
         "Metrics that are not in the paper, each under the name of its implementation.",
         columns,
     )
-    return replace(table, notes=(f"Lower is better: {', '.join(lower)}.",) if lower else ())
+    noisy = [column.title for column in columns if column.metric in RATES_NOISE_ABOVE_FOOTAGE]
+    notes = [f"Lower is better: {', '.join(lower)}."] if lower else []
+    if noisy:
+        notes.append(
+            "Rate pure noise above real footage, so compare versions of one model only: "
+            f"{', '.join(noisy)}."
+        )
+    return replace(table, notes=tuple(notes))

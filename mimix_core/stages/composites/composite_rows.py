@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,12 @@ from mimix_core.domain.ids import composite_id
 from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import digest_file
 from mimix_core.stages.composites.pairing import CutoutCandidate
-from mimix_core.stages.composites.placement_search import ClipGeometry, CutoutBoxes, PlacedPair
+from mimix_core.stages.composites.placement_search import (
+    ClipGeometry,
+    CutoutBoxes,
+    LocatedCharacter,
+    PlacedPair,
+)
 from mimix_core.stages.composites.scale_translate import FrameSize, boxes_array, non_empty_mask
 from mimix_core.tables import ClipRow, CutoutRow, Row
 
@@ -40,18 +45,30 @@ def build_candidate(cutout: CutoutRow) -> CutoutCandidate:
     )
 
 
-def build_cutout_boxes(cutout: CutoutRow) -> CutoutBoxes:
+def build_cutout_boxes(cutout: StoredCutout) -> CutoutBoxes:
     """Build the placement input of a cutout."""
-    return CutoutBoxes(cutout["clip_id"], boxes_array(cutout["boxes"]), frozenset(cutout["border"]))
+    row = cutout.row
+    return CutoutBoxes(
+        row["clip_id"], boxes_array(row["boxes"]), frozenset(row["border"]), cutout.path
+    )
 
 
-def build_clip_geometry(clip: StoredClip, cutouts: Iterable[CutoutRow]) -> ClipGeometry:
-    """Build the placement input of a clip with all segmented characters, rejected ones included."""
-    boxes = [boxes_array(row["boxes"]) for row in cutouts if row["boxes"]]
+def build_clip_geometry(
+    clip: StoredClip, rows: Iterable[CutoutRow], cutouts: Mapping[str, StoredCutout]
+) -> ClipGeometry:
+    """Build the placement input of a clip with all segmented characters.
+
+    ``rows``: of the clip's characters, rejected ones included. ``cutouts``: the usable ones of the
+    library, which have masks.
+    """
+    characters = []
+    for row in rows:
+        boxes_N4 = boxes_array(row["boxes"])
+        usable = cutouts.get(row["cutout_id"])
+        if non_empty_mask(boxes_N4).any():
+            characters.append(LocatedCharacter(boxes_N4, None if usable is None else usable.path))
     return ClipGeometry(
-        clip.path,
-        FrameSize(clip.row["width"], clip.row["height"]),
-        tuple(boxes_N4 for boxes_N4 in boxes if non_empty_mask(boxes_N4).any()),
+        clip.path, FrameSize(clip.row["width"], clip.row["height"]), tuple(characters)
     )
 
 
@@ -79,6 +96,7 @@ def base_columns(
         "source_camera": "",
         "background_camera": "",
         "covered": 0.0,
+        "ground": None,
         "width": 0,
         "height": 0,
         "frames": 0,
@@ -118,6 +136,7 @@ def build_composite_row(values: Row, placed: PlacedPair, out: Path, video: str, 
             "source_camera": "moving" if placed.source_camera_moves else "static",
             "background_camera": "moving" if placed.background_camera_moves else "static",
             "covered": placed.placement.covered,
+            "ground": placed.placement.ground,
             "file": video,
             "sheet_file": sheet,
             "sha256": digest_file(out / video),

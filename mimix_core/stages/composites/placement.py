@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimix_core.stages.composites.camera_motion import CameraMotion, drop_zoom
+from mimix_core.stages.composites.ground import GroundMap, select_standing
 from mimix_core.stages.composites.scale_translate import (
     Boxes,
     FrameSize,
     ScaleTranslate,
-    box_areas,
-    intersection_areas,
     non_empty_mask,
     transform_boxes,
 )
+from mimix_core.stages.composites.silhouettes import PastedSilhouette, Silhouette
+from mimix_core.tables import Reason
 
 # Size of a complete character relative to that in its source clip: varied in this range ...
 _SIZE_RANGE = (0.85, 1.10)
@@ -34,12 +35,16 @@ _GROUND_RANGE = (0.55, 0.97)
 _BELOW_FRAME = 0.06
 # Number of horizontal positions to try.
 _POSITIONS = 16
-# Required share of a character's box inside the frame: mean over the clip, and in every frame.
+# Required share of a character's mask inside the frame: mean over the clip, and in every frame.
 _MIN_MEAN_VISIBLE, _MIN_VISIBLE = 0.9, 0.6
 
 
 class PlacementError(Exception):
-    """The cutout cannot be placed in this background; ``str`` gives the reason."""
+    """The cutout cannot be placed in this background; ``str`` gives the detail of the reason."""
+
+    def __init__(self, detail: str, reason: Reason = Reason.NO_PLACE) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,14 @@ class PlacementConstraints:
     """Limits of a placement.
 
     ``min_height``, ``max_height``: of the character, shares of the frame's height.
-    ``max_occlusion``: of any of the background's own characters, by their boxes, mean over the
-    clip.
+    ``max_occlusion``: of any of the background's own characters, by masks, mean over the clip.
+    ``min_ground``: share of the area under the feet that looks like the scene's ground; 0: any.
     """
 
     min_height: float
     max_height: float
     max_occlusion: float
+    min_ground: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,26 +70,45 @@ class CutoutGeometry:
     border: frozenset[str]
     size: FrameSize
     camera: CameraMotion
+    silhouette: Silhouette
 
 
 @dataclass(frozen=True)
 class BackgroundGeometry:
-    """A background: frame size, camera, and boxes [frames, 4] of its own characters."""
+    """A background: its frame size, its camera, and its own characters.
+
+    ``character_boxes``: [frames, 4] of each. ``silhouettes``: what may not be covered.
+    ``ground``: where it looks like the ground under their feet; None when that is not seen.
+    """
 
     size: FrameSize
     camera: CameraMotion
     character_boxes: Sequence[Boxes] = ()
+    silhouettes: Sequence[Silhouette] = ()
+    ground: GroundMap | None = None
 
 
 @dataclass(frozen=True)
 class Placement:
     """A transform of the source's frame for each frame.
 
-    ``covered``: share of the most occluded character.
+    ``covered``: share of the most occluded character. ``ground``: share of the area under the feet
+    that looks like the scene's ground; None when the feet are not in sight, or any will do.
     """
 
     path: tuple[ScaleTranslate, ...]
     covered: float
+    ground: float | None = None
+
+    @property
+    def cost(self) -> tuple[float, float]:
+        """What the best placement has least of; it does not tell apart what nobody sees."""
+        return round(self.covered, 2), -round(1.0 if self.ground is None else self.ground, 1)
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether no other placement can be better."""
+        return self.cost == (0.0, -1.0)
 
 
 def find_placement(
@@ -92,7 +117,7 @@ def find_placement(
     constraints: PlacementConstraints,
     chance: Callable[[str], float],
 ) -> Placement:
-    """Find the placement that occludes the background's characters least.
+    """Find the placement on the ground that occludes the background's characters least.
 
     ``chance(name)`` returns a number in [0, 1) for each random decision. A side at which the
     source's frame cuts the cutout off stays at the same side of the background in every frame, so
@@ -102,25 +127,33 @@ def find_placement(
 
     Raises PlacementError, and ValueError for an empty cutout.
     """
-    present = non_empty_mask(cutout.boxes_N4)
-    if not present.any():
+    if not non_empty_mask(cutout.boxes_N4).any():
         raise ValueError("the cutout is empty")
     best: Placement | None = None
-    outside = False
-    for start in _start_transforms(cutout, background, constraints, chance):
-        path = _camera_path(start, cutout, background)
-        boxes_N4 = transform_boxes(cutout.boxes_N4, path)[present]
-        if not _is_visible(boxes_N4, background.size):
-            outside = True
-            continue
-        covered = max(
-            (_occlusion(own_N4[present], boxes_N4) for own_N4 in background.character_boxes),
-            default=0.0,
-        )
-        if best is None or covered < best.covered - 1e-6:
-            best = Placement(path, round(covered, 4))
-        if best.covered == 0:
+    outside, barren = False, list[float]()
+    for starts in _start_transforms(cutout, background, constraints, chance):
+        for start in starts:
+            path = _camera_path(start, cutout, background)
+            pasted = PastedSilhouette(cutout.silhouette, path, background.size)
+            if not _is_visible(pasted):
+                outside = True
+                continue
+            ground = None
+            if constraints.min_ground and "bottom" not in cutout.border:
+                ground = _ground_share(cutout, background, path)
+                if ground is not None and ground < constraints.min_ground:
+                    barren.append(ground)
+                    continue
+            shares = (pasted.covered_share(own) for own in background.silhouettes)
+            placement = Placement(path, round(max(shares, default=0.0), 4), ground)
+            if best is None or placement.cost < best.cost:
+                best = placement
+            if best.is_perfect:
+                return best
+        if best is not None and best.covered == 0:
             break
+    if best is None and barren:
+        raise _no_ground_error(background, max(barren), constraints)
     if best is None:
         raise PlacementError(
             "it leaves the frame at every position" if outside else "it is too small"
@@ -133,18 +166,49 @@ def find_placement(
     return best
 
 
+def _no_ground_error(
+    background: BackgroundGeometry, best_share: float, constraints: PlacementConstraints
+) -> PlacementError:
+    if background.ground is None:
+        detail = "no character of the scene shows by its feet where the ground is"
+    else:
+        detail = (
+            f"at most {best_share:.0%} of the area under its feet looks like the ground under the "
+            f"scene's own characters, at least {constraints.min_ground:.0%} wanted"
+        )
+    return PlacementError(detail, Reason.NO_GROUND)
+
+
+def _ground_share(
+    cutout: CutoutGeometry, background: BackgroundGeometry, path: Sequence[ScaleTranslate]
+) -> float | None:
+    """Return the share of the area under the feet that looks like ground; None without feet.
+
+    A figure in the air is measured at its usual level: who jumps comes down again.
+    """
+    boxes_N4 = transform_boxes(cutout.boxes_N4, path)
+    present = non_empty_mask(boxes_N4)
+    camera = background.camera.path
+    scene_N4 = transform_boxes(boxes_N4, [transform.inverse() for transform in camera])
+    scene_N4[present, 3] = np.maximum(scene_N4[present, 3], np.median(scene_N4[present, 3]))
+    feet_N4 = transform_boxes(scene_N4, camera)
+    if background.ground is None:
+        return 0.0 if (feet_N4[present, 3] < background.size.height).any() else None
+    return background.ground.share_under(feet_N4)
+
+
 def _start_transforms(
     cutout: CutoutGeometry,
     background: BackgroundGeometry,
     constraints: PlacementConstraints,
     chance: Callable[[str], float],
-) -> Iterator[ScaleTranslate]:
-    """Transforms to try for the first frame, in order of preference."""
+) -> Iterator[list[ScaleTranslate]]:
+    """Transforms to try for the first frame, of each size, in order of preference."""
     boxes_N4 = cutout.boxes_N4[non_empty_mask(cutout.boxes_N4)]
     for scale in _scales(cutout, background, constraints, chance("size")):
         y = _vertical_offset(boxes_N4, scale, cutout, background)
-        for x in _horizontal_offsets(boxes_N4, scale, cutout, background, chance("side")):
-            yield ScaleTranslate(scale, x, y)
+        offsets = _horizontal_offsets(boxes_N4, scale, cutout, background, chance("side"))
+        yield [ScaleTranslate(scale, x, y) for x in offsets]
 
 
 def _scales(
@@ -210,8 +274,8 @@ def _vertical_offset(
     top, bottom = float(boxes_N4[:, 1].min()), float(np.median(boxes_N4[:, 3]))
     own = background.character_boxes
     grounds = [
-        float(np.median(complete_N4[non_empty_mask(complete_N4)][:, 3]))
-        for complete_N4 in _complete_characters(background)
+        float(np.median(standing_N4[non_empty_mask(standing_N4)][:, 3]))
+        for standing_N4 in select_standing(own, background.size)
     ]
     if grounds:
         # The figure is pasted in front, so it must not be further away than the nearest character.
@@ -256,6 +320,8 @@ def _camera_path(
     start: ScaleTranslate, cutout: CutoutGeometry, background: BackgroundGeometry
 ) -> tuple[ScaleTranslate, ...]:
     """The transform of each frame: out of the source's camera, into the background's."""
+    if not (cutout.camera.is_moving or background.camera.is_moving):
+        return (start,) * len(cutout.camera.path)
     source_path = [
         _restrict_to_border(transform, cutout.border, cutout.size).inverse()
         for transform in cutout.camera.path
@@ -283,17 +349,7 @@ def _restrict_to_border(
     return ScaleTranslate(1.0, 0.0 if horizontal else transform.x, 0.0 if vertical else transform.y)
 
 
-def _is_visible(boxes_N4: Boxes, size: FrameSize) -> bool:
+def _is_visible(pasted: PastedSilhouette) -> bool:
     """Whether enough of the character is inside the frame."""
-    frame_N4 = np.tile([0.0, 0.0, size.width, size.height], (len(boxes_N4), 1))
-    shares = intersection_areas(boxes_N4, frame_N4) / np.maximum(box_areas(boxes_N4), 1e-9)
-    return bool(shares.mean() >= _MIN_MEAN_VISIBLE and shares.min() >= _MIN_VISIBLE)
-
-
-def _occlusion(own_N4: Boxes, boxes_N4: Boxes) -> float:
-    """Share of a character's boxes under the pasted ones, over the frames it is in."""
-    present = non_empty_mask(own_N4)
-    if not present.any():
-        return 0.0
-    shares = intersection_areas(own_N4, boxes_N4)[present] / box_areas(own_N4)[present]
-    return float(shares.mean())
+    shares = pasted.visible_shares()
+    return bool(len(shares) and shares.mean() >= _MIN_MEAN_VISIBLE and shares.min() >= _MIN_VISIBLE)

@@ -128,11 +128,15 @@ def _create_placer(
 ) -> PairPlacer:
     return PairPlacer(
         {
-            clip_id: build_clip_geometry(clip, sources.cutout_rows.get(clip_id, ()))
+            clip_id: build_clip_geometry(
+                clip, sources.cutout_rows.get(clip_id, ()), sources.cutouts
+            )
             for clip_id, clip in sources.train_clips.items()
         },
-        {name: build_cutout_boxes(cutout.row) for name, cutout in sources.cutouts.items()},
-        PlacementConstraints(settings.min_height, settings.max_height, settings.max_occlusion),
+        {name: build_cutout_boxes(cutout) for name, cutout in sources.cutouts.items()},
+        PlacementConstraints(
+            settings.min_height, settings.max_height, settings.max_occlusion, settings.min_ground
+        ),
         seed=settings.seed,
         pool=pool,
     )
@@ -163,7 +167,7 @@ class _CompositeRenderer:
         self.ok_rows: list[Row] = []
         self.other_rows: list[Row] = []
         self.tried: Counter[str] = Counter()
-        self._failures = 0
+        self._failures = self._unreadable = 0
         sampler = PairSampler(
             [
                 build_candidate(cutout.row)
@@ -192,14 +196,19 @@ class _CompositeRenderer:
     @property
     def gave_up(self) -> bool:
         """Whether too many consecutive composites failed."""
-        return self._failures >= _MAX_CONSECUTIVE_FAILURES
+        return max(self._failures, self._unreadable) >= _MAX_CONSECUTIVE_FAILURES
 
     def _placed_pairs(self) -> Iterator[PlacedPair]:
         for outcome in self._outcomes:
             self.tried[outcome.pair.cutout_id] += 1
             if isinstance(outcome, RejectedPair):
                 self.other_rows.append(self._rejected_row(outcome))
+                is_unreadable = outcome.reason is Reason.RENDER_FAILED
+                self._unreadable = self._unreadable + 1 if is_unreadable else 0
+                if self.gave_up:
+                    return
                 continue
+            self._unreadable = 0
             values = base_columns(*self._pair_sources(outcome))
             if values["composite_id"] in self._sources.vetoes:
                 # It counts as a use, so that the other pairs of the plan stay the same.
@@ -211,9 +220,9 @@ class _CompositeRenderer:
     def _rejected_row(self, rejected: RejectedPair) -> Row:
         cutout, source, background = self._pair_sources(rejected)
         values = base_columns(cutout, source, background)
-        if rejected.unreadable:
-            return tables.failed(Reason.RENDER_FAILED, rejected.detail, **values)
-        return tables.rejected(Reason.NO_PLACE, rejected.detail, **values)
+        if rejected.reason is Reason.RENDER_FAILED:
+            return tables.failed(rejected.reason, rejected.detail, **values)
+        return tables.rejected(rejected.reason, rejected.detail, **values)
 
     def _render(self, placed: PlacedPair) -> Row:
         cutout, source, background = self._pair_sources(placed)
@@ -326,7 +335,7 @@ STAGE = Stage(
     row_noun="composites, and unused cutouts",
     phase=Phase.AUGMENTATION,
     upstream=("duplicates", "captions", "cutouts"),
-    version=4,
+    version=5,
     inputs=CompositeInputs,
     settings=CompositeSettings,
     table=tables.COMPOSITES,

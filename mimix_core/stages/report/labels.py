@@ -65,6 +65,7 @@ REASONS: Mapping[str, str] = {
     Reason.ACTS_WITH_THINGS: "acts with things that the cutout lacks",
     Reason.ACTS_WITH_OTHERS: "acts with a character that would be missing",
     Reason.NO_PLACE: "no valid placement in the scene",
+    Reason.NO_GROUND: "no ground under its feet in the scene",
     Reason.RENDER_FAILED: "rendering failed",
     Reason.NOT_NEEDED_FOR_RATIO: "not needed for the ratio",
     Reason.HELD_OUT: "held out from training",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from mimix_core.domain.score_metrics import LOWER_IS_BETTER, RATES_NOISE_ABOVE_FOOTAGE
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.html import svg_charts
 from mimix_core.html.svg_charts import LineSeries
@@ -148,7 +149,11 @@ class ScoreStatistics:
 
 @dataclass(frozen=True)
 class ScoreView:
-    """One metric on generated videos and on real footage."""
+    """One metric on generated videos and on real footage.
+
+    ``rates_generated_higher``: in this run. ``rates_noise_higher``: it rates pure noise above
+    footage.
+    """
 
     dimension: str
     backend: str
@@ -157,6 +162,7 @@ class ScoreView:
     real: ScoreStatistics
     plot: Markup | None
     rates_generated_higher: bool = False
+    rates_noise_higher: bool = False
 
 
 def build_score_views(scores: Sequence[TableEntry[ScoreRow]]) -> tuple[ScoreView, ...]:
@@ -182,17 +188,19 @@ def build_score_views(scores: Sequence[TableEntry[ScoreRow]]) -> tuple[ScoreView
                 svg_charts.draw_dot_plot(dots, label)
                 if any(values for _, values in groups)
                 else None,
-                rates_generated_higher=_is_higher(*(values for _, values in groups)),
+                rates_generated_higher=_is_rated_higher(metric, *(values for _, values in groups)),
+                rates_noise_higher=metric in RATES_NOISE_ABOVE_FOOTAGE,
             )
         )
     return tuple(views)
 
 
-def _is_higher(generated: Sequence[float], real: Sequence[float]) -> bool:
-    """Return whether the mean of the generated videos is above that of real footage."""
+def _is_rated_higher(metric: str, generated: Sequence[float], real: Sequence[float]) -> bool:
+    """Return whether the mean of the generated videos is better than that of real footage."""
     if not generated or not real:
         return False
-    return sum(generated) / len(generated) > sum(real) / len(real)
+    difference = sum(generated) / len(generated) - sum(real) / len(real)
+    return difference < 0 if metric in LOWER_IS_BETTER else difference > 0
 
 
 def _sorted_values(scores: Iterable[TableEntry[ScoreRow]]) -> list[float]:

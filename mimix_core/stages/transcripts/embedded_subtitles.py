@@ -15,6 +15,7 @@ import pysubs2
 from mimix_core.domain.language_codes import find_language_name, normalize_language_code
 from mimix_core.engine import progress
 from mimix_core.media import open_container
+from mimix_core.stages.transcripts.bilingual import StyledCue, select_language
 from mimix_core.stages.transcripts.cues import build_cue, lines_from_cues
 from mimix_core.stages.transcripts.dialogue import DialogueLine
 from mimix_core.stages.transcripts.styled_events import StyledEvent, select_dialogue
@@ -59,7 +60,7 @@ class EmbeddedSubtitles:
     ``lines``: None when no stream is usable. ``image_streams``, ``forced_streams`` and
     ``other_streams``: numbers of streams skipped because they hold images of text, only signs and
     foreign words, or commentary. ``typesetting_events``: signs and songs in the stream that was
-    read.
+    read. ``other_language_lines``: lines left out of a stream in two languages.
     """
 
     lines: list[DialogueLine] | None
@@ -68,6 +69,7 @@ class EmbeddedSubtitles:
     forced_streams: int = 0
     other_streams: int = 0
     typesetting_events: int = 0
+    other_language_lines: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class _StreamText:
     stream: Any
     lines: list[DialogueLine]
     typesetting_events: int
+    other_language_lines: int
 
     @property
     def characters(self) -> int:
@@ -107,13 +110,15 @@ def read_embedded_subtitles(
         )
         if not usable:
             return skipped
-        texts = _read_streams(container, usable, start)
-    best = _best_stream(texts, normalize_language_code(preferred_language))
+        preferred = normalize_language_code(preferred_language)
+        texts = _read_streams(container, usable, start, preferred)
+    best = _best_stream(texts, preferred)
     return replace(
         skipped,
         lines=best.lines,
-        language=_language(best.stream),
+        language=preferred if best.other_language_lines else _language(best.stream),
         typesetting_events=best.typesetting_events,
+        other_language_lines=best.other_language_lines,
     )
 
 
@@ -157,7 +162,9 @@ def _language(stream: Any) -> str:
     )
 
 
-def _read_streams(container: Any, streams: Sequence[Any], start: Fraction) -> list[_StreamText]:
+def _read_streams(
+    container: Any, streams: Sequence[Any], start: Fraction, preferred: str
+) -> list[_StreamText]:
     """Read several streams in one pass over the file."""
     events: dict[int, list[StyledEvent]] = {stream.index: [] for stream in streams}
     try:
@@ -177,11 +184,12 @@ def _read_streams(container: Any, streams: Sequence[Any], start: Fraction) -> li
     for stream in streams:
         found = events[stream.index]
         spoken = select_dialogue(found)
-        cues = [
-            build_cue(event.start, event.end, pysubs2.SSAEvent(text=event.text).plaintext)
-            for event in spoken
+        styled = [
+            StyledCue(build_cue(e.start, e.end, pysubs2.SSAEvent(text=e.text).plaintext), e.style)
+            for e in spoken
         ]
-        texts.append(_StreamText(stream, lines_from_cues(cues), len(found) - len(spoken)))
+        cues, left_out = select_language(styled, preferred)
+        texts.append(_StreamText(stream, lines_from_cues(cues), len(found) - len(spoken), left_out))
     return texts
 
 

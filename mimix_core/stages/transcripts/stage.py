@@ -100,7 +100,7 @@ STAGE = Stage(
     row_noun="clips",
     phase=Phase.CURATION,
     upstream=("duplicates",),
-    version=5,
+    version=6,
     inputs=TranscriptInputs,
     settings=TranscriptSettings,
     table=tables.TRANSCRIPTS,
@@ -119,13 +119,17 @@ def _from_sidecar(
     """Read the subtitle file; None without one."""
     if inputs.subtitles is None:
         return None
-    subtitles = read_subtitle_file(inputs.subtitles.path, settings.fallback_encoding)
+    preferred = normalize_language_code(inputs.language or settings.language)
+    subtitles = read_subtitle_file(inputs.subtitles.path, settings.fallback_encoding, preferred)
     language = normalize_language_code(inputs.subtitles_language)
+    if subtitles.other_language_lines:
+        language = preferred
     notes: dict[str, str | int | float] = {"encoding": subtitles.encoding}
     counts = {
         "unread_cues": subtitles.invalid_cues,
         "undecodable_bytes": subtitles.replaced_bytes,
         "signs_and_songs": subtitles.typesetting_events,
+        "lines_in_another_language": subtitles.other_language_lines,
     }
     notes |= {name: n for name, n in counts.items() if n}
     return EpisodeTranscript(SIDECAR, language, subtitles.lines, notes)
@@ -145,6 +149,7 @@ def _from_stream(
         "forced_subtitle_streams": subtitles.forced_streams,
         "signs_or_commentary_streams": subtitles.other_streams,
         "signs_and_songs": subtitles.typesetting_events,
+        "lines_in_another_language": subtitles.other_language_lines,
     }
     notes: dict[str, str | int | float] = {name: n for name, n in skipped.items() if n}
     if subtitles.lines:

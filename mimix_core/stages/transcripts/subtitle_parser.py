@@ -9,6 +9,7 @@ from pathlib import Path
 import pysubs2
 
 from mimix_core.errors import BadInput
+from mimix_core.stages.transcripts.bilingual import StyledCue, select_language
 from mimix_core.stages.transcripts.cues import Cue, build_cue, lines_from_cues
 from mimix_core.stages.transcripts.dialogue import DialogueLine
 from mimix_core.stages.transcripts.styled_events import parse_styled_events, select_dialogue
@@ -50,7 +51,8 @@ class SubtitleFile:
 
     ``invalid_cues``: number of cues skipped because their times are invalid. ``replaced_bytes``:
     bytes that are not in the encoding, each shown as U+FFFD. ``typesetting_events``: signs and
-    songs in styled subtitles, which are not dialogue.
+    songs in styled subtitles, which are not dialogue. ``other_language_lines``: lines left out of
+    subtitles in two languages.
     """
 
     lines: list[DialogueLine]
@@ -58,10 +60,11 @@ class SubtitleFile:
     invalid_cues: int = 0
     replaced_bytes: int = 0
     typesetting_events: int = 0
+    other_language_lines: int = 0
 
 
-def read_subtitle_file(path: Path, fallback_encoding: str = "") -> SubtitleFile:
-    """Read the lines of a subtitle file.
+def read_subtitle_file(path: Path, fallback_encoding: str = "", language: str = "") -> SubtitleFile:
+    """Read the lines of a subtitle file; of one in two languages, those in ``language``.
 
     UTF-8 and UTF-16 are recognized, with and without a byte order mark; other files are in
     ``fallback_encoding`` or, without one, in the encoding that is detected. Raises
@@ -80,30 +83,36 @@ def read_subtitle_file(path: Path, fallback_encoding: str = "") -> SubtitleFile:
     text = decoded.text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
     text = _HTML_BREAK.sub(" ", text)
     if _STYLED.search(text):
-        return _read_styled(text, decoded)
+        return _read_styled(text, decoded, language)
     lines = text.split("\n")
     times = find_cue_times(lines)
     if not any(cue.valid for cue in times):
         raise _other_format(path, text)
     cues = _read_cues(lines, times, webvtt=text.lstrip().startswith("WEBVTT"))
+    selected, left_out = select_language([StyledCue(cue) for cue in cues], language)
     return SubtitleFile(
-        lines_from_cues(cues),
+        lines_from_cues(selected),
         decoded.encoding,
         sum(not cue.valid for cue in times),
         decoded.replaced_bytes,
+        other_language_lines=left_out,
     )
 
 
-def _read_styled(text: str, decoded: DecodedText) -> SubtitleFile:
+def _read_styled(text: str, decoded: DecodedText, language: str) -> SubtitleFile:
     events, invalid = parse_styled_events(text)
     spoken = select_dialogue(events)
-    cues = [build_cue(e.start, e.end, _plain_text(e.text)) for e in spoken]
+    cues, left_out = select_language(
+        [StyledCue(build_cue(e.start, e.end, _plain_text(e.text)), e.style) for e in spoken],
+        language,
+    )
     return SubtitleFile(
         lines_from_cues(cues),
         decoded.encoding,
         invalid,
         decoded.replaced_bytes,
         typesetting_events=len(events) - len(spoken),
+        other_language_lines=left_out,
     )
 
 

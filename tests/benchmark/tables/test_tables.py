@@ -329,6 +329,22 @@ def test_the_lowest_is_the_best_where_lower_is_better(
     assert table.notes == (f"Lower is better: {brisque}.",)
 
 
+def test_metrics_that_rate_noise_above_footage_are_named(
+    systems: list[System], tmp_path: Path
+) -> None:
+    scores = {
+        "a": [
+            factories.scores(
+                tmp_path / "a.parquet",
+                {"dynamic_degree/dis-flow": {"p1": 1}, "imaging_quality/brisque": {"p1": 9}},
+            )
+        ]
+    }
+    table = build_extra_metrics_table(load_results(PROMPTS, systems, scores, [], [], None))
+    assert any("pure noise" in note and "dynamic_degree" in note for note in table.notes)
+    assert not any("pure noise" in note and "brisque" in note for note in table.notes)
+
+
 def test_unconnected_systems_have_no_strength(systems: list[System], tmp_path: Path) -> None:
     comparisons = factories.duels(
         tmp_path / "none.parquet", {"p1": ["left", None], "p2": [None, None]}

@@ -49,6 +49,7 @@ def composite(name: str, **values: Any) -> Row:
         "source_camera": "static",
         "background_camera": "static",
         "covered": 0.0,
+        "ground": None,
         "width": 64,
         "height": 48,
         "frames": 81,

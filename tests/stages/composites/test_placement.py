@@ -24,6 +24,7 @@ from mimix_core.stages.composites.scale_translate import (
     boxes_array,
     transform_boxes,
 )
+from mimix_core.stages.composites.silhouettes import Silhouette, silhouette_of_boxes
 
 SIZE = FrameSize(832, 480)
 FRAMES = 81
@@ -48,18 +49,31 @@ def panning_camera(x: float, y: float = 0.0, zoom: float = 1.0) -> CameraMotion:
     )
 
 
+def make_scene(*own: Boxes, camera: CameraMotion | None = None, **more: Any) -> BackgroundGeometry:
+    """A background with its own characters, of which only boxes are known."""
+    values = {"silhouettes": [silhouette_of_boxes(boxes_N4, SIZE) for boxes_N4 in own], **more}
+    return BackgroundGeometry(SIZE, camera or static_camera(FRAMES), own, **values)
+
+
 def place_cutout(
     body: Boxes = BODY,
     border: tuple[str, ...] = (),
     *,
     camera: CameraMotion | None = None,
     scene: BackgroundGeometry | None = None,
+    silhouette: Silhouette | None = None,
     chance: float = 0.5,
     **wishes: Any,
 ) -> Placement:
     return find_placement(
-        CutoutGeometry(body, frozenset(border), SIZE, camera or static_camera(FRAMES)),
-        scene or BackgroundGeometry(SIZE, static_camera(FRAMES)),
+        CutoutGeometry(
+            body,
+            frozenset(border),
+            SIZE,
+            camera or static_camera(FRAMES),
+            silhouette or silhouette_of_boxes(body, SIZE),
+        ),
+        scene or make_scene(),
         PlacementConstraints(**{**WISHES.__dict__, **wishes}),
         lambda _: chance,
     )
@@ -110,7 +124,7 @@ def test_a_close_up_stays_a_close_up() -> None:
 
 
 def test_the_scenes_own_characters_are_not_covered_when_there_is_room() -> None:
-    scene = BackgroundGeometry(SIZE, static_camera(FRAMES), (boxes(300, 0, 832, 480),))
+    scene = make_scene(boxes(300, 0, 832, 480))
     for chance in (0.1, 0.5, 0.9):
         found = place_cutout(scene=scene, chance=chance)
         assert transform_boxes(BODY, found.path)[:, 2].max() <= 300
@@ -120,50 +134,46 @@ def test_the_scenes_own_characters_are_not_covered_when_there_is_room() -> None:
 
 
 def test_a_cutout_that_would_hide_a_character_is_rejected() -> None:
-    crowd = BackgroundGeometry(SIZE, static_camera(FRAMES), (boxes(0, 200, 832, 480),))
+    crowd = make_scene(boxes(0, 200, 832, 480))
     with pytest.raises(PlacementError, match="hides"):
         place_cutout(boxes(200, 60, 620, 470), scene=crowd, max_occlusion=0.2)
     assert place_cutout(boxes(200, 60, 620, 470), scene=crowd, max_occlusion=1.0).covered > 0.2
 
 
-@given(st.integers(0, 700), st.integers(20, 300), st.floats(0.0, 0.99))
+@given(st.integers(0, 700), st.integers(64, 300), st.floats(0.0, 0.99))
 def test_covered_is_the_actual_occlusion(left: int, width: int, chance: float) -> None:
     own = boxes(left, 100, min(left + width, 832), 460)
-    scene = BackgroundGeometry(SIZE, static_camera(FRAMES), (own,))
+    scene = make_scene(own)
     try:
         found = place_cutout(scene=scene, chance=chance)
     except PlacementError:
         return
     x0, y0, x1, y1 = transform_boxes(BODY, found.path)[0]
     shared = max(0, min(x1, own[0, 2]) - max(x0, own[0, 0])) * max(0, min(y1, 460) - max(y0, 100))
-    assert found.covered == pytest.approx(shared / ((own[0, 2] - own[0, 0]) * 360), abs=1e-3)
+    assert found.covered == pytest.approx(shared / ((own[0, 2] - own[0, 0]) * 360), abs=0.08)
     assert found.covered <= WISHES.max_occlusion
 
 
 def test_size_and_ground_follow_the_backgrounds_characters() -> None:
-    small = (boxes(600, 250, 650, 340),)
-    found = transform_boxes(
-        BODY, place_cutout(scene=BackgroundGeometry(SIZE, static_camera(FRAMES), small)).path
-    )[0]
+    small = make_scene(boxes(600, 250, 650, 340))
+    found = transform_boxes(BODY, place_cutout(scene=small).path)[0]
     alone = transform_boxes(BODY, place_cutout().path)[0]
     assert found[3] - found[1] < alone[3] - alone[1]
     assert found[3] == pytest.approx(340, abs=1)
 
 
 def test_without_visible_ground_the_feet_are_below_the_frame() -> None:
-    close = BackgroundGeometry(SIZE, static_camera(FRAMES), (boxes(500, 0, 832, 480),))
+    close = make_scene(boxes(500, 0, 832, 480))
     _, top, _, bottom = transform_boxes(BODY, place_cutout(scene=close).path)[0]
     assert 480 < bottom < 480 + 0.1 * (bottom - top)
     # One who stands beside somebody cut off shows where the ground is.
-    both = BackgroundGeometry(
-        SIZE, static_camera(FRAMES), (boxes(700, 0, 832, 480), boxes(600, 250, 650, 440))
-    )
+    both = make_scene(boxes(700, 0, 832, 480), boxes(600, 250, 650, 440))
     assert transform_boxes(BODY, place_cutout(scene=both).path)[0][3] == pytest.approx(440, abs=1)
 
 
 def test_a_figure_follows_a_panning_background() -> None:
     camera = panning_camera(-150, 10)
-    found = place_cutout(scene=BackgroundGeometry(SIZE, camera))
+    found = place_cutout(scene=make_scene(camera=camera))
     where = transform_boxes(BODY, found.path)
     shifted = np.array([[move.x, move.y] for move in camera.path])
     assert where[:, :2] - where[0, :2] == pytest.approx(shifted - shifted[0], abs=1e-6)
@@ -180,7 +190,7 @@ def test_the_sources_pan_is_removed_from_the_path() -> None:
 
 def test_the_same_pan_in_both_is_no_motion_between_them() -> None:
     found = place_cutout(
-        camera=panning_camera(-300, 20), scene=BackgroundGeometry(SIZE, panning_camera(-300, 20))
+        camera=panning_camera(-300, 20), scene=make_scene(camera=panning_camera(-300, 20))
     )
     assert np.ptp(transform_boxes(BODY, found.path), axis=0) == pytest.approx(np.zeros(4), abs=1e-6)
 
@@ -191,7 +201,7 @@ def test_a_figure_that_walks_out_of_a_static_background_is_rejected() -> None:
 
 
 def test_zooming_in_on_a_scene_enlarges_the_figure() -> None:
-    found = place_cutout(scene=BackgroundGeometry(SIZE, panning_camera(-40, -20, zoom=1.1)))
+    found = place_cutout(scene=make_scene(camera=panning_camera(-40, -20, zoom=1.1)))
     heights = np.diff(transform_boxes(BODY, found.path)[:, [1, 3]], axis=1)
     assert heights[-1] / heights[0] == pytest.approx(1.1)
 
@@ -214,7 +224,7 @@ def test_no_camera_moves_a_cut_off_side_from_its_border(border: tuple[str, ...])
             body,
             border,
             camera=panning_camera(60, 30, 1.2),
-            scene=BackgroundGeometry(SIZE, panning_camera(80, 50, 0.9)),
+            scene=make_scene(camera=panning_camera(80, 50, 0.9)),
         )
     except PlacementError:
         pytest.fail("there is a place")

@@ -367,12 +367,64 @@ def test_a_figure_follows_a_panning_background(store: Store, tmp_path: Path) -> 
         cutouts=(table_ref(tmp_path / "cutouts", tables.CUTOUTS, [cut]),),
         split=DatasetSettings(val_share=0),
     )
-    row = ok_rows(run_composites(store, inputs, "0.34", require_located_characters=False))[0]
+    options = {"require_located_characters": False, "min_ground": 0}
+    row = ok_rows(run_composites(store, inputs, "0.34", **options))[0]
     assert (row["source_camera"], row["background_camera"]) == ("static", "moving")
     assert len(row["path"]) == 81
     _, x0, _ = row["path"][0]
     _, x80, _ = row["path"][80]
     assert x80 - x0 == pytest.approx(-80, abs=2)
+
+
+def test_a_guest_stands_where_a_character_of_the_scene_does_and_hides_nobody(
+    store: Store, tmp_path: Path
+) -> None:
+    """A meadow beside the sea with somebody on the meadow, and a sea without anybody."""
+    rng = np.random.default_rng(0)
+    grass = rng.normal((70, 130, 50), 16, (96, 160, 3)).clip(0, 255).astype(np.uint8)
+    sea = rng.normal((40, 90, 150), 3, (96, 160, 3)).clip(0, 255).astype(np.uint8)
+    sea[:40] = (190, 210, 235)
+    meadow = np.where(np.arange(160)[None, :, None] < 90, grass, sea)
+    meadow[:40] = sea[:40]
+    pictures = {"meadow": meadow, "ocean": sea, "source": np.full_like(sea, 90)}
+    figures = {"meadow": (20, 35, 34, 80), "source": (60, 30, 80, 90)}
+    clips, captions, cuts = [], [], []
+    (tmp_path / "cutouts" / "masks").mkdir(parents=True)
+    for name, picture in pictures.items():
+        style = "realistic" if name == "source" else "cartoon"
+        row = clip(name, style=style, show=name, episode_id=name, width=160, height=96)
+        text = f"[Character: {name.title()}], stands. [scene-style:{style}]"
+        captions.append(caption(name, text))
+        clips.append(row)
+        if name in figures:
+            x0, y0, x1, y1 = figures[name]
+            picture[y0:y1, x0:x1] = (200, 90, 40)
+            cut = cutout(name, style, name.title()) | {"show": name, "border": []}
+            cut |= {"boxes": [[x0, y0, x1, y1]] * 81}
+            alpha = np.zeros((81, 96, 160), np.uint8)
+            alpha[:, y0:y1, x0:x1] = 255
+            write_masks(tmp_path / "cutouts" / cut["file"], alpha)
+            cuts.append(cut)
+        row["sha256"] = video(tmp_path / "clips" / row["file"], np.stack([picture] * 81))
+    inputs = CompositeInputs(
+        unit="all",
+        clips=(table_ref(tmp_path / "clips", tables.CLIPS, clips),),
+        captions=(table_ref(tmp_path / "captions", tables.CAPTIONS, captions),),
+        cutouts=(table_ref(tmp_path / "cutouts", tables.CUTOUTS, cuts),),
+        split=DatasetSettings(val_share=0),
+    )
+    run = run_composites(store, inputs, "0.5", require_located_characters=False, max_occlusion=0.05)
+    pasted = {r["background_clip_id"]: r for r in read_rows(run) if r["character"] == "Source"}
+    assert (pasted["ocean"]["status"], pasted["ocean"]["reason"]) == ("rejected", "no_ground")
+    guest = pasted["meadow"]
+    assert guest["status"] == "ok"
+    assert guest["ground"] >= 0.5
+    assert guest["covered"] <= 0.05
+    left, right, feet = (
+        guest[axis] + guest["scale"] * side for axis, side in (("x", 60), ("x", 80), ("y", 90))
+    )
+    assert (left + right) / 2 < 90
+    assert feet == pytest.approx(80, abs=3)
 
 
 def test_a_pair_that_an_earlier_result_rendered_is_copied(

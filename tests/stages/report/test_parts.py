@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from mimix_core.engine.artifacts import Counts, TableRef
 from mimix_core.errors import BadInput
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels, thumbnails, timelines
+from mimix_core.stages.report.result_views import build_score_views
 from mimix_core.stages.report.run_tables import TableEntry, select_evenly
 from mimix_core.stages.report.training_curves import load_training_curves
-from mimix_core.tables import Reason
+from mimix_core.tables import Reason, ScoreRow, ok
 from tests.stages.report.fake_videos import FRAMES, draw_discs, encode
 
 REF = TableRef(
@@ -237,3 +239,25 @@ def test_a_broken_training_log_is_named(tmp_path: Path, text: str) -> None:
 def test_a_missing_training_log_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"log\.jsonl"):
         load_training_curves(tmp_path)
+
+
+def test_the_scores_say_what_rates_noise_above_footage() -> None:
+    def rows(metric: str, sample: float, clip: float) -> list[TableEntry[ScoreRow]]:
+        values = {"score_id": "", "video_id": "", "metric": metric}
+        return [
+            TableEntry(cast("ScoreRow", ok(**values, kind=kind, value=value)), REF)
+            for kind, value in (("sample", sample), ("clip", clip))
+        ]
+
+    dynamic, lower, higher = (
+        build_score_views(rows(metric, sample, clip))[0]
+        for metric, sample, clip in (
+            ("dynamic_degree/dis-flow", 0.2, 0.4),
+            ("imaging_quality/brisque", 10.0, 30.0),
+            ("imaging_quality/brisque", 90.0, 30.0),
+        )
+    )
+    assert (dynamic.rates_noise_higher, dynamic.rates_generated_higher) == (True, False)
+    # Lower is better: only a lower value than that of real footage is suspicious.
+    assert (lower.rates_noise_higher, lower.rates_generated_higher) == (False, True)
+    assert (higher.rates_noise_higher, higher.rates_generated_higher) == (False, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,15 @@ def srt(*texts: str) -> str:
 
 
 def read(
-    folder: Path, content: str | bytes, suffix: str = ".srt", encoding: str = ""
+    folder: Path,
+    content: str | bytes,
+    suffix: str = ".srt",
+    encoding: str = "",
+    language: str = "",
 ) -> SubtitleFile:
     path = folder / f"words{suffix}"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_subtitle_file(path, encoding)
+    return read_subtitle_file(path, encoding, language)
 
 
 def spoken(found: SubtitleFile) -> list[tuple[float, float, str]]:
@@ -312,6 +317,79 @@ def test_two_languages_at_the_same_time_stay_in_order(tmp_path: Path) -> None:
     event = "Dialogue: 0,0:00:01.00,0:00:02.00,{},,0,0,0,,{}\n"
     text = ASS_HEAD + event.format("Chinese", "你去哪里了") + event.format("English", "Where?")
     assert [line.text for line in read(tmp_path, text, ".ass").lines] == ["你去哪里了", "Where?"]
+
+
+SAID = {
+    "en": "Where have you been?|We are not going.|He said that it was this.|What do you want?|"
+    "I have to go with you.|Tom!",
+    "zh": "你去哪里了？|我们不走。|他说就是这个。|你想要什么？|我得跟你去。|汤姆！",
+    "ja": "どこに行ってたの？|私たちは行かない。|彼はこれだと言った。|何が欲しいの？|"
+    "一緒に行かないと。|トム！",
+    "ru": "Где ты был?|Мы не пойдём.|Он сказал, что это.|Чего ты хочешь?|Я должен идти.|Том!",
+    "es": "¿Por qué no está?|Que no me lo des.|Es la que te di.|¿Qué es lo que te pasa?|"
+    "No se lo di para ti.|¡Tom!",
+    "de": "Wo ist das?|Wir sind nicht hier.|Er ist so mit mir.|Was ist das für ein Tier?|"
+    "Ich und du, das ist es.|Tom!",
+}
+
+
+def bilingual(one: str, other: str, arrangement: str) -> tuple[str, str]:
+    """A file that says everything in two languages, and its suffix."""
+    event = "Dialogue: 0,0:00:{0:02}.00,0:00:{0:02}.90,{1},,0,0,0,,{2}\n"
+    pairs = list(zip(SAID[one].split("|"), SAID[other].split("|"), strict=True))
+    if arrangement == "rows of srt":
+        return srt(*(f"{first}\n{second}" for first, second in pairs)), ".srt"
+    lines = []
+    for n, (first, second) in enumerate(pairs, 1):
+        if arrangement == "styles":
+            lines += [event.format(n, "Up", first), event.format(n, "Down", second)]
+        else:
+            lines.append(event.format(n, "Default", f"{first}\\N{{\\fs12}}{second}"))
+    return ASS_HEAD + "".join(lines), ".ass"
+
+
+@pytest.mark.parametrize("arrangement", ["styles", "rows", "rows of srt"])
+@pytest.mark.parametrize(
+    ("one", "other"), [("zh", "en"), ("en", "ja"), ("ru", "en"), ("es", "en"), ("en", "de")]
+)
+def test_of_two_languages_the_asked_one_is_read(
+    tmp_path: Path, one: str, other: str, arrangement: str
+) -> None:
+    content, suffix = bilingual(one, other, arrangement)
+    for language in (one, other):
+        found = read(tmp_path, content, suffix, language=language)
+        assert [line.text for line in found.lines] == SAID[language].split("|")
+        assert found.other_language_lines == 6
+    for unasked in ("", "fi", "ko"):
+        found = read(tmp_path, content, suffix, language=unasked)
+        assert len(" ".join(line.text for line in found.lines).split("Tom")) >= 2
+        assert found.other_language_lines == 0
+
+
+def test_subtitles_in_one_language_stay_whole(tmp_path: Path) -> None:
+    rows = srt(*(f"- {a}\n- {b}" for a, b in pairwise(SAID["en"].split("|"))))
+    signs = srt(*SAID["zh"].split("|"), "SALOON\n酒馆", "OK!")
+    for content, language in ((rows, "en"), (rows, "es"), (signs, "zh"), (signs, "en")):
+        found = read(tmp_path, content, language=language)
+        assert found.other_language_lines == 0
+        assert len(found.lines) == len(content.split("-->")) - 1
+    event = "Dialogue: 0,0:00:{0:02}.00,0:00:{0:02}.90,{1},,0,0,0,,{2}\n"
+    said = SAID["en"].split("|")
+    styles = ASS_HEAD + "".join(
+        event.format(n, ("Main", "Italics")[n % 2], text) for n, text in enumerate(said, 1)
+    )
+    assert [x.text for x in read(tmp_path, styles, ".ass", language="en").lines] == said
+
+
+def test_names_in_latin_letters_are_part_of_chinese(tmp_path: Path) -> None:
+    pairs = [("叫我 Tom 吧", "Call me Tom"), ("他是 James Bond", "He is James Bond")] * 3
+    content = srt(*(f"{first}\n{second}" for first, second in pairs), "只有中文", "Only English")
+    for language, expected in (
+        ("zh", [first for first, _ in pairs] + ["只有中文"]),
+        ("en", [second for _, second in pairs] + ["Only English"]),
+    ):
+        found = read(tmp_path, content, language=language)
+        assert [line.text for line in found.lines] == expected
 
 
 @pytest.mark.parametrize(
