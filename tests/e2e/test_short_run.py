@@ -39,7 +39,7 @@ def short_run(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Finish
     (folder / "prompts.yaml").write_text(yaml.safe_dump(prompts, sort_keys=False))
     settings = yaml.safe_load((ROOT / "demo" / "mimix.yaml").read_text())
     settings["overlays"] = {"sampled_frames": 4}
-    settings["clips"] = {"width": 416, "height": 240}
+    settings["clips"] = {"width": 320, "height": 192}
     settings["composites"] = {"ratio": "0.30"}
     settings["latents"] = {"width": 64, "height": 32}
     settings["lora"] |= {"epochs": 1, "validation_interval": 2, "validation_quantiles": 2}

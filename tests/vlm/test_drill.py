@@ -36,6 +36,7 @@ FAULTS = [
 KILLED_AT = (0.25, 0.6)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("mode", ["live", "batch"])
 def test_nothing_is_paid_twice(server: FakeProvider, tmp_path: Path, mode: str) -> None:
     drill(server, tmp_path, 140, mode)
@@ -95,6 +96,7 @@ def wait_until(true: Any) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.e2e
 def test_killing_the_worker_too_loses_at_most_the_requests_in_flight(
     server: FakeProvider, tmp_path: Path
 ) -> None:

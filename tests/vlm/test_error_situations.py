@@ -94,7 +94,14 @@ def test_errors_of_the_account_stop_the_run_after_one_request(
     with pytest.raises(error, match=words):
         ask(["1", "2", "3"], server, tmp_path, max_concurrency=1)
     assert server.counts()["asked"].keys() <= {"1", "2"}
-    # When it is mended, the same call goes on and pays nothing twice.
+
+
+def test_a_run_that_the_account_stopped_goes_on_when_that_is_mended(
+    server: FakeProvider, tmp_path: Path
+) -> None:
+    server.control(script={"2": ['raw:402:{"error": {"message": "Insufficient credits"}}']})
+    with pytest.raises(BudgetExceeded):
+        ask(["1", "2", "3"], server, tmp_path, max_concurrency=1)
     server.control(script={})
     assert all(one.response for one in ask(["1", "2", "3"], server, tmp_path).values())
     assert set(server.counts()["right"].values()) == {1}
@@ -118,32 +125,34 @@ MODERATED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("how", "kind", "words"),
-    [
-        (f"raw:403:{json.dumps(MODERATED)}", "refused", "your input was flagged"),
-        ('raw:400:{"error": {"message": "x", "code": "content_policy_violation"}}', "refused", "x"),
-        ("raw:413:<html><body><h1>413 Request Entity Too Large</h1></body></html>", "rejected",
-         "too large for the server: HTTP 413 413 Request Entity Too Large. Send fewer"),
-        ('raw:429:{"error": {"message": "Request too large for gpt-4o: Limit 30000"}}', "rejected",
-         "Request too large for gpt-4o"),
-        ('raw:200:{"choices": [{"finish_reason": "error", "message": {"content": ""}}]}',
-         "unavailable", "ended the response with an error"),
-        ('raw:200:{"choices": [{"error": {"code": 502, "message": "upstream"}, "message": {}}]}',
-         "unavailable", "upstream"),
-        ('raw:200:{"error": "the model crashed"}', "unavailable", "the model crashed"),
-        ('raw:500:{"error": "the model crashed"}', "unavailable", "the model crashed"),
-    ],
-)  # fmt: skip
+ERRORS_OF_ONE_REQUEST = [
+    (f"raw:403:{json.dumps(MODERATED)}", "refused", "your input was flagged"),
+    ('raw:400:{"error": {"message": "x", "code": "content_policy_violation"}}', "refused", "x"),
+    ("raw:413:<html><body><h1>413 Request Entity Too Large</h1></body></html>", "rejected",
+     "too large for the server: HTTP 413 413 Request Entity Too Large. Send fewer"),
+    ('raw:429:{"error": {"message": "Request too large for gpt-4o: Limit 30000"}}', "rejected",
+     "Request too large for gpt-4o"),
+    ('raw:200:{"choices": [{"finish_reason": "error", "message": {"content": ""}}]}',
+     "unavailable", "ended the response with an error"),
+    ('raw:200:{"choices": [{"error": {"code": 502, "message": "upstream"}, "message": {}}]}',
+     "unavailable", "upstream"),
+    ('raw:200:{"error": "the model crashed"}', "unavailable", "the model crashed"),
+    ('raw:500:{"error": "the model crashed"}', "unavailable", "the model crashed"),
+]  # fmt: skip
+"""What the server returns, the kind of the error and words in it."""
+
+
 def test_errors_of_one_request_cost_that_request_and_say_why(
-    server: FakeProvider, tmp_path: Path, how: str, kind: str, words: str
+    server: FakeProvider, tmp_path: Path
 ) -> None:
-    server.control(script={"1": [how]})
-    found = ask(["1", "2"], server, tmp_path, max_attempts=1)
-    assert found["2"].response is not None
-    error = found["1"].error
-    assert error is not None
-    assert (error.kind, words in str(error)) == (kind, True), str(error)
+    script = {str(n): [how] for n, (how, _, _) in enumerate(ERRORS_OF_ONE_REQUEST)}
+    server.control(script=script)
+    found = ask([*script, "sound"], server, tmp_path, max_attempts=1)
+    assert found["sound"].response is not None
+    for name, (_, kind, words) in zip(script, ERRORS_OF_ONE_REQUEST, strict=True):
+        error = found[name].error
+        assert error is not None
+        assert (error.kind, words in str(error)) == (kind, True), str(error)
 
 
 def test_a_limit_inside_a_response_is_waited_for(server: FakeProvider, tmp_path: Path) -> None:

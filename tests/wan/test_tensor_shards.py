@@ -148,6 +148,7 @@ def files(ref: TableRef) -> dict[str, str]:
     return {p.name: digest_file(p) for p in paths if p.name != Store.RECORD}
 
 
+@pytest.mark.e2e
 def test_a_killed_unit_resumes_and_gives_the_same_bytes(
     tmp_path: Path, pipeline_folder: Path
 ) -> None:

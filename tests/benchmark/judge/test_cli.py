@@ -110,6 +110,7 @@ def test_estimate_judge_compare_and_agreement_with_people(
     assert "quadratic kappa" in output
 
 
+@pytest.mark.e2e
 def test_failed_answers_are_asked_for_again_by_decision_only(
     options: list[str], server: FakeProvider, tmp_path: Path
 ) -> None:

@@ -212,6 +212,7 @@ def kill_repeatedly(videos: Path, weights: Path, out: Path, names: str, stops: l
     subprocess.run(call, check=True)
 
 
+@pytest.mark.e2e
 def test_a_killed_run_resumes_and_scores_nothing_twice(
     folder: Path, weights_dir: Path, tmp_path: Path
 ) -> None:

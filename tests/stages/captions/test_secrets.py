@@ -137,7 +137,7 @@ def prefect_server() -> Iterator[None]:
         yield
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_a_secret_block_provides_the_key(
     prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,16 @@ def run(store: Store, *clips: TableRef, **settings: Any) -> tuple[list[tables.Ro
 
 
 SHOTS = [Footage(1, 1), Footage(1, 2), Footage(2, 1), Footage(3, 9)]
-PRINTS = [fingerprint_of(shot.clip()) for shot in SHOTS]
+
+
+@cache
+def prints() -> list[bytes]:
+    """Return the fingerprints of the shots."""
+    return [fingerprint_of(shot.clip()) for shot in SHOTS]
 
 
 def test_a_fingerprint_is_small_versioned_and_exact() -> None:
-    assert len(PRINTS[0]) == 1 + 21 * 96 and PRINTS[0][0] == fingerprint.VERSION
+    assert len(prints()[0]) == 1 + 21 * 96 and prints()[0][0] == fingerprint.VERSION
     flat = np.full((81, HEIGHT, WIDTH, 3), 128, np.uint8)
     luma = fingerprint.parse_fingerprints([fingerprint_of(flat)])[0, :, :64]
     plane = av.VideoFrame.from_ndarray(flat[0], "rgb24").reformat(format="yuv420p").planes[0]
@@ -143,7 +149,7 @@ def test_the_means_of_a_thumbnail_are_those_of_its_cells(
 
 @pytest.mark.parametrize("shift", [0.0, 0.03, 0.125, 1.3, -2.4])
 def test_a_copy_matches_at_any_shift_and_quality(shift: float) -> None:
-    for shot, original in list(zip(SHOTS, PRINTS, strict=True))[::2]:
+    for shot, original in list(zip(SHOTS, prints(), strict=True))[::2]:
         found = compared(fingerprint_of(copied(shot.clip(shift))), original)
         assert found.motion_correlation[0] > 0.6 and found.similarity[0] > 0.8
         assert abs(found.shift[0] / 4 - shift) <= 0.25
@@ -163,7 +169,7 @@ def test_clips_of_two_lengths_are_refused(tmp_path: Path, store: Store) -> None:
     short = episode(store.root, "a-one", [fingerprint_of(SHOTS[0].clip(frames=33))])
     none = episode(store.root, "a-none", [])
     with pytest.raises(BadInput, match="different lengths") as error:
-        run(store, short, none, episode(store.root, "a-two", [PRINTS[1]]))
+        run(store, short, none, episode(store.root, "a-two", [prints()[1]]))
     assert "key-a-two" in str(error.value) and "clips.frames" in str(error.value)
 
 
@@ -179,7 +185,7 @@ def test_every_overlap_contains_a_query_that_the_earlier_clip_has(
 
 
 def test_two_shots_of_one_set_are_similar_but_move_differently() -> None:
-    found = compared(PRINTS[0], PRINTS[1])
+    found = compared(prints()[0], prints()[1])
     assert found.similarity[0] > 0.7
     assert found.motion_correlation[0] < 0.45
 
@@ -193,8 +199,8 @@ def test_footage_without_motion_never_matches() -> None:
 
 def test_the_first_clip_passes_and_later_ones_name_it(tmp_path: Path, store: Store) -> None:
     again = fingerprint_of(copied(SHOTS[2].clip(1.3)))
-    one = episode(store.root, "a-one", [PRINTS[0], PRINTS[2], None])
-    two = episode(store.root, "a-two", [PRINTS[1], again])
+    one = episode(store.root, "a-one", [prints()[0], prints()[2], None])
+    two = episode(store.root, "a-two", [prints()[1], again])
     rows, clean = run(store, one, two)
     # The failed clip is not judged.
     assert [(row["clip_id"][-4:], row["status"], row["twin_clip_id"]) for row in rows] == [
@@ -225,9 +231,9 @@ def test_the_first_clip_passes_and_later_ones_name_it(tmp_path: Path, store: Sto
 
 
 def test_an_added_episode_changes_no_other_episodes_table(tmp_path: Path, store: Store) -> None:
-    one = episode(store.root, "a-one", [PRINTS[0], PRINTS[2]])
-    two = episode(store.root, "a-two", [PRINTS[1], PRINTS[2]])
-    three = episode(store.root, "a-three", [PRINTS[0], PRINTS[3]])
+    one = episode(store.root, "a-one", [prints()[0], prints()[2]])
+    two = episode(store.root, "a-two", [prints()[1], prints()[2]])
+    three = episode(store.root, "a-three", [prints()[0], prints()[3]])
     _, before = run(store, one, two)
     _, after = run(store, one, two, three)
     assert [ref.sha256 for ref in before] == [ref.sha256 for ref in after[:2]]
@@ -250,19 +256,19 @@ def test_a_rejected_clip_matches_no_later_one(store: Store) -> None:
 
 
 def test_clips_of_one_episode_are_compared_only_if_enabled(store: Store) -> None:
-    one = episode(store.root, "a-one", [PRINTS[0], PRINTS[0]])
+    one = episode(store.root, "a-one", [prints()[0], prints()[0]])
     assert [row["status"] for row in run(store, one)[0]] == ["ok", "ok"]
     rows, _ = run(store, one, within_episode=True)
     assert [row["status"] for row in rows] == ["ok", "rejected"]
     # What overlaps in time is the same footage by intent (a stride below a clip's length).
     both = factories.clip("x")["source_pts"]
-    overlapping = episode(store.root, "a-two", [PRINTS[0], PRINTS[0]], source_pts=both)
+    overlapping = episode(store.root, "a-two", [prints()[0], prints()[0]], source_pts=both)
     rows, _ = run(store, overlapping, within_episode=True)
     assert [row["status"] for row in rows] == ["ok", "ok"]
 
 
 def test_limits_are_settings(store: Store) -> None:
-    one = episode(store.root, "a-one", [PRINTS[0]])
+    one = episode(store.root, "a-one", [prints()[0]])
     two = episode(store.root, "a-two", [fingerprint_of(copied(SHOTS[0].clip(2.5)))])
     assert run(store, one, two)[0][1]["status"] == "rejected"
     assert run(store, one, two, min_overlap_seconds=Decimal(4))[0][1]["status"] == "ok"
@@ -272,7 +278,7 @@ def test_limits_are_settings(store: Store) -> None:
 
 def test_episodes_without_clips_have_empty_tables(store: Store) -> None:
     empty = episode(store.root, "a-none", [])
-    rows, clean = run(store, empty, episode(store.root, "a-one", [PRINTS[0]]))
+    rows, clean = run(store, empty, episode(store.root, "a-one", [prints()[0]]))
     assert len(rows) == 1 and clean[0].counts.rows_in == 0
     assert tables.read(clean[0].path, tables.CLIPS) == []
 
@@ -283,7 +289,7 @@ def test_the_same_clips_give_the_same_bytes(tmp_path: Path) -> None:
         store = Store(tmp_path / name)
         refs = [
             # The key of a hand-made table says where it lies: give it one that does not.
-            episode(store.root, label, PRINTS[:2]).model_copy(update={"key": f"key-{label}"})
+            episode(store.root, label, prints()[:2]).model_copy(update={"key": f"key-{label}"})
             for label in ("a-one", "a-two")
         ]
         _, clean = run(store, *refs)
@@ -299,7 +305,7 @@ def test_clips_with_an_older_fingerprint_are_an_error(store: Store) -> None:
 
 def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    thumbs = fingerprint.parse_fingerprints([PRINTS[k % 4] for k in range(12)]).copy()
+    thumbs = fingerprint.parse_fingerprints([prints()[k % 4] for k in range(12)]).copy()
     thumbs = (thumbs.astype(int) + rng.integers(-1, 2, thumbs.shape)).clip(0, 255).astype(np.uint8)
     clips = duplicates_stage.FingerprintedClips(
         [f"c{k:02d}" for k in range(12)],
@@ -320,8 +326,8 @@ def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPat
 
 def test_mirrored_footage_is_a_duplicate_unless_switched_off(tmp_path: Path, store: Store) -> None:
     mirrored = fingerprint_of(copied(SHOTS[2].clip(1.3))[:, :, ::-1])
-    one = episode(store.root, "a-one", [PRINTS[0], PRINTS[2]])
-    two = episode(store.root, "a-two", [PRINTS[1], mirrored])
+    one = episode(store.root, "a-one", [prints()[0], prints()[2]])
+    two = episode(store.root, "a-two", [prints()[1], mirrored])
     rows, _ = run(store, one, two)
     assert [row["status"] for row in rows] == ["ok", "ok", "ok", "rejected"]
     assert rows[3]["twin_clip_id"] == rows[1]["clip_id"] and ", mirrored, " in rows[3]["detail"]

@@ -132,6 +132,7 @@ def test_subtitles_are_cropped_and_a_sign_is_not(subtitled: GroundTruth, tmp_pat
         assert image.size == SIZE
 
 
+@pytest.mark.e2e
 def test_the_same_episode_gives_the_same_rows_and_images(
     subtitled: GroundTruth, tmp_path: Path
 ) -> None:
