@@ -26,12 +26,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from perf.record import RESULTS, ROOT, record
 
 TESTS = {
-    "stages/clips/planning": ["tests/stages/clips"],
+    "stages/clips/planning": ["tests/stages/clips/test_planning.py"],
     "stages/scenes/frame_distances": ["tests/stages/scenes"],
     "stages/scenes/gradual_transitions": ["tests/stages/scenes"],
     "stages/scenes/contrast_dissolves": ["tests/stages/scenes"],
     "stages/cutouts/mask_quality": ["tests/stages/cutouts/test_mask_quality.py"],
-    "stages/composites/placement": ["tests/stages/composites/test_placement.py"],
+    "stages/composites/placement": [
+        "tests/stages/composites/test_placement.py",
+        "tests/stages/composites/test_ground.py",
+    ],
     "wan/flow_matching": ["tests/wan/test_flow_matching.py"],
     "domain/splits": ["tests/domain/test_splits.py", "tests/stages/dataset"],
     "vlm/cost_ledger": ["tests/vlm/test_cost_ledger.py"],
@@ -48,7 +51,7 @@ source_paths = ["mimix_core"]
 only_mutate = {modules}
 also_copy = ["tasks", "flows", "demo", "deployments", "docs", "perf"]
 do_not_mutate_patterns = ['^\\s*raise\\b', 'report_progress']
-pytest_add_cli_args = ["-p", "no:cacheprovider"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-m", "not e2e and not drill"]
 pytest_add_cli_args_test_selection = {tests}
 """
 
