@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import re
-from itertools import takewhile
 
 _SEPARATORS = re.compile(r"[.\s_\-()\[\]{},&+]+")
 
 _EPISODE = re.compile(r"s(\d{1,4})e(\d{1,4})((?:e\d{1,4})*)|(\d{1,2})x(\d{2,4})")
-_FURTHER_EPISODE = re.compile(r"e\d{1,4}")
+_FURTHER_EPISODE = re.compile(r"(e)?(\d{1,4})")
 _SEASON, _NUMBER_IN_SEASON = re.compile(r"s(\d{1,4})"), re.compile(r"ep?(\d{1,4})")
 
 _RELEASE_TAG = re.compile(
@@ -44,12 +43,24 @@ def split_release_name(name: str) -> tuple[tuple[str, ...], list[str]]:
     for index, word in enumerate(words):
         numbers, used = _episode_numbers(words[index:])
         if numbers:
-            more = list(takewhile(_FURTHER_EPISODE.fullmatch, words[index + used :]))
-            numbers += tuple(str(int(further[1:])) for further in more)
-            return (*words[:index], "episode", *numbers), words[index + used + len(more) :]
+            index_after = index + used
+            while index_after < len(words) and (
+                further := _further_episode(words[index_after], int(numbers[-1]))
+            ):
+                numbers += (further,)
+                index_after += 1
+            return (*words[:index], "episode", *numbers), words[index_after:]
         if is_release_tag(word) and index:
             return tuple(words[:index]), words[index:]
     return tuple(words), []
+
+
+def _further_episode(word: str, last: int) -> str:
+    """Return the number of one more episode in a file (``e01-e02``, ``e01-02``), or ``""``."""
+    found = _FURTHER_EPISODE.fullmatch(word)
+    if found is None or (found[1] is None and int(found[2]) != last + 1):
+        return ""
+    return str(int(found[2]))
 
 
 def _episode_numbers(words: list[str]) -> tuple[tuple[str, ...], int]:

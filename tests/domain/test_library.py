@@ -245,6 +245,8 @@ def test_subtitles_of_a_video_with_a_longer_name_are_not_taken(folder: Path) -> 
         (["Show.S01E01.1080p.mkv"], ["Show.S01E02.srt", "Show.srt", "Show.S01.srt"], None, ""),
         (["Show.S01E01.1080p.mkv", "Show.S01E01.720p.mkv"], ["Show.S01E01.srt"], None, ""),
         (["Show.S01E01.1080p.mkv"], ["Show.S01E01E02.srt", "Show.S01E01-E02.srt"], None, ""),
+        (["Show.S01E01-02.1080p.mkv"], ["Show.S01E01.srt"], None, ""),
+        (["Show.S01E01-E02.1080p.mkv"], ["Show.S01E01E02.srt"], "Show.S01E01E02.srt", ""),
         (["Show.S01E01.1080p.mkv"], ["Show.S01E01.forced.srt"], None, ""),
         (["Pilot.1080p.mkv"], ["Pilot.Two.srt", "Pilotfish.srt"], None, ""),
         (["Pilot.1080p.mkv", "Pilot.en.mkv"], ["Pilot.en.srt"], None, ""),

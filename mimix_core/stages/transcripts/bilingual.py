@@ -1,8 +1,9 @@
 """Find subtitles that say everything in two languages, and keep one of them.
 
 Such files show both at once: as two styles of which each line of one has its counterpart in the
-other, or as two rows of each event. Only what is certain is taken apart: writing tells Chinese from
-English, and among languages of one writing the commonest words do. All other files stay whole.
+other, as two rows of each event, or as events of the same times. Only what is certain is taken
+apart: writing tells Chinese from English, and among languages written in Latin letters the
+commonest words do. All other files stay whole.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def select_language(cues: Sequence[StyledCue], language: str) -> tuple[list[Cue]
     by_style = _select_style(cues, language)
     if by_style is not None:
         return by_style, len(whole) - len(by_style)
-    by_row = _select_rows(whole, language)
+    by_row = _select_rows(_merge_same_times(whole), language)
     if by_row is not None:
         return by_row, sum(len(cue.lines) for cue in whole) - sum(len(cue.lines) for cue in by_row)
     return whole, 0
@@ -127,6 +128,15 @@ def _are_counterparts(one: Sequence[Fraction], other: Sequence[Fraction]) -> boo
 def _has_near(ordered: Sequence[Fraction], time: Fraction) -> bool:
     index = bisect_left(ordered, time - _MAX_START_GAP)
     return index < len(ordered) and ordered[index] <= time + _MAX_START_GAP
+
+
+def _merge_same_times(cues: Iterable[Cue]) -> list[Cue]:
+    """Merge cues of the same times into one with the rows of all, in their order."""
+    merged: dict[tuple[Fraction, Fraction], tuple[str, ...]] = {}
+    for cue in cues:
+        times = cue.start, cue.end
+        merged[times] = merged.get(times, ()) + cue.lines
+    return [Cue(*times, lines) for times, lines in merged.items()]
 
 
 def _select_rows(cues: Sequence[Cue], language: str) -> list[Cue] | None:
@@ -186,7 +196,20 @@ def _tell_language(one: Sequence[str], other: Sequence[str], language: str) -> i
     best = 0 if shares[0] > shares[1] else 1
     if shares[best] < _MIN_COMMON_WORDS or shares[best] < _MIN_CONTRAST * shares[1 - best]:
         return None
+    if writings[0] == writings[1] and not _is_in_another(
+        [one, other][1 - best], shares[1 - best], language
+    ):
+        return None
     return best
+
+
+def _is_in_another(texts: Sequence[str], share: float, language: str) -> bool:
+    """Return whether a text is certainly in some language other than the asked one.
+
+    ``share``: of the asked language's common words in it.
+    """
+    others = [_common_word_share(texts, name) for name in _COMMON_WORDS if name != language]
+    return max(others) >= max(_MIN_COMMON_WORDS, _MIN_CONTRAST * share)
 
 
 def _fits(writing: str, language: str) -> bool:

@@ -339,6 +339,10 @@ def bilingual(one: str, other: str, arrangement: str) -> tuple[str, str]:
     pairs = list(zip(SAID[one].split("|"), SAID[other].split("|"), strict=True))
     if arrangement == "rows of srt":
         return srt(*(f"{first}\n{second}" for first, second in pairs)), ".srt"
+    if arrangement == "cues of srt":
+        times = "00:00:{0:02},000 --> 00:00:{0:02},900"
+        cues = [(times.format(n), text) for n, pair in enumerate(pairs) for text in pair]
+        return "".join(f"{n}\n{time}\n{text}\n\n" for n, (time, text) in enumerate(cues)), ".srt"
     lines = []
     for n, (first, second) in enumerate(pairs, 1):
         if arrangement == "styles":
@@ -348,7 +352,7 @@ def bilingual(one: str, other: str, arrangement: str) -> tuple[str, str]:
     return ASS_HEAD + "".join(lines), ".ass"
 
 
-@pytest.mark.parametrize("arrangement", ["styles", "rows", "rows of srt"])
+@pytest.mark.parametrize("arrangement", ["styles", "rows", "rows of srt", "cues of srt"])
 @pytest.mark.parametrize(
     ("one", "other"), [("zh", "en"), ("en", "ja"), ("ru", "en"), ("es", "en"), ("en", "de")]
 )
@@ -373,6 +377,8 @@ def test_subtitles_in_one_language_stay_whole(tmp_path: Path) -> None:
         found = read(tmp_path, content, language=language)
         assert found.other_language_lines == 0
         assert len(found.lines) == len(content.split("-->")) - 1
+    chance = srt(*(f"What is it that you want of this?\nTom, Jerry, Spike {n}!" for n in range(9)))
+    assert read(tmp_path, chance, language="en").other_language_lines == 0
     event = "Dialogue: 0,0:00:{0:02}.00,0:00:{0:02}.90,{1},,0,0,0,,{2}\n"
     said = SAID["en"].split("|")
     styles = ASS_HEAD + "".join(

@@ -365,6 +365,35 @@ def test_the_best_stream_is_selected(tmp_path: Path) -> None:
         assert row["text"] == text
 
 
+TWO_LANGUAGES = "".join(
+    f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n你去哪里了 {n}\nWhere have you been, is it {n}?\n\n"
+    for n in range(1, 7)
+)
+
+
+@pytest.mark.parametrize("where", ["srt beside", "srt", "ass"])
+def test_of_a_stream_or_file_in_two_languages_the_asked_one_is_read(
+    tmp_path: Path, where: str
+) -> None:
+    beside, video = TWO_LANGUAGES, None
+    if where != "srt beside":
+        beside = None
+        video = with_streams(tmp_path / "v.mkv", (TWO_LANGUAGES, "chi", "0"), kind=where)
+    expected = {
+        "en": "Where have you been, is it 3?",
+        "zh": "你去哪里了 3",
+        "": "你去哪里了 3 Where have you been, is it 3?",
+    }
+    for language, text in expected.items():
+        found = report(
+            tmp_path, [clip()], beside, video=video, settings={"language": language}, language="zh"
+        )
+        (row,) = found.rows
+        assert row["lines"][1]["text"] == text
+        assert row["language"] == (language or "zh")
+        assert found.notes.get("lines_in_another_language", 0) == (6 if language else 0)
+
+
 def test_a_sidecar_file_comes_first(tmp_path: Path) -> None:
     video = with_streams(tmp_path / "v.mkv", (subtitle("inside"), "eng", "0"))
     (row,) = run(tmp_path, [clip()], video=video, subtitles=subtitle("beside"))
