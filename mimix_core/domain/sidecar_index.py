@@ -101,9 +101,14 @@ class SidecarIndex:
         if folder not in self._releases:
             releases: dict[tuple[str, ...], list[Path]] = {}
             for path in self.list_folder(folder).paths:
-                found, _ = split_release_name(normalize_name(path.stem))
-                for count in range(len(found), max(0, len(found) - _MAX_TAG_WORDS - 1), -1):
-                    releases.setdefault(found[:count], []).append(path)
+                keys = set()
+                # The name of a folder has no extension: ``Show.S01E01``.
+                for name in (path.stem, path.name):
+                    found, _ = split_release_name(normalize_name(name))
+                    first = max(1, len(found) - _MAX_TAG_WORDS)
+                    keys |= {found[:count] for count in range(first, len(found) + 1)}
+                for key in keys:
+                    releases.setdefault(key, []).append(path)
             self._releases[folder] = releases
         return self._releases[folder].get(identity, [])
 

@@ -158,13 +158,29 @@ def _release_candidates(video: Path, index: SidecarIndex) -> Iterator[tuple[Path
     if index.stems_of_episode(video.parent, identity) != {stem}:
         return
     for folder in _subtitle_folders(video, index):
-        for path in filter(_is_subtitle_file, index.files_of_episode(folder, identity)):
+        for path in index.files_of_episode(folder, identity):
+            if not _is_subtitle_file(path):
+                if folder != video.parent:
+                    yield from _candidates_in_release_folder(path, identity, index)
+                continue
             tags = _parse_release_tags(path, video)
             full, _ = split_release_name(normalize_name(path.stem))
             longer = [full[:count] for count in range(len(identity) + 1, len(full) + 1)]
             is_of_other = any(index.stems_of_episode(video.parent, other) for other in longer)
             if tags is not None and tags.dialogue and not is_of_other:
                 yield path, tags
+
+
+def _candidates_in_release_folder(
+    folder: Path, identity: tuple[str, ...], index: SidecarIndex
+) -> Iterator[tuple[Path, _SubtitleTags]]:
+    """Yield the subtitle files in the folder of an episode below ``Subs``."""
+    if split_release_name(normalize_name(folder.name))[0] != identity or not folder.is_dir():
+        return
+    for path in filter(_is_subtitle_file, index.list_folder(folder).paths):
+        tags = _parse_tags(f".{normalize_name(path.stem)}", None)
+        if tags.known and tags.dialogue:
+            yield path, replace(tags, other_words=1)
 
 
 def _parse_release_tags(path: Path, video: Path) -> _SubtitleTags | None:

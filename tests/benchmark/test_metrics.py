@@ -169,7 +169,7 @@ def test_a_subject_that_changes_is_less_consistent() -> None:
     assert value(SUBJECT, cut()) < value(SUBJECT, pan(1.0)) < 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_which_metrics_rate_noise_above_footage_is_known() -> None:
     """Real footage is in docs/benchmark.md; a pan over a picture with its statistics is as good."""
     footage = pan(1.0)

@@ -234,6 +234,8 @@ def test_subtitles_of_a_video_with_a_longer_name_are_not_taken(folder: Path) -> 
         (["Show S01E01 (1080p).mkv"], ["Show.S01E01.srt"], "Show.S01E01.srt", ""),
         (["Show 1x01 HDTV.mkv"], ["Show - S01E01.English.srt"], "*English.srt", "en"),
         (["Show.S01.E01.1080p.mkv"], ["Subs/Show.S01E01.srt"], "Show.S01E01.srt", ""),
+        (["S.S01E01.1080p.mkv"], ["Subs/S.S01E01/2_English.srt"], "2_English.srt", "en"),
+        (["S.S01E01.1080p.mkv"], ["Subs/S.S01E02/2_English.srt"], None, ""),
         (["It.S01E01.1080p.mkv"], ["It.S01E01.srt"], "It.S01E01.srt", ""),
         (["Show.S01E01.1080p.mkv"], ["Show.S01E01.French.Kiss.srt"], "*Kiss.srt", ""),
         (["Pilot.1080p.mkv"], ["Pilot.en.srt"], "Pilot.en.srt", "en"),
@@ -256,7 +258,7 @@ def test_sidecars_may_have_other_release_tags(
     tmp_path: Path, videos: list[str], files: list[str], expected: str | None, language: str
 ) -> None:
     for name in (*videos, *files):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("1")
     video = tmp_path / videos[0]
     found = find_sidecar_subtitles(video, "en")

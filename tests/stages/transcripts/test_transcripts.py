@@ -371,7 +371,7 @@ TWO_LANGUAGES = "".join(
 )
 
 
-@pytest.mark.parametrize("where", ["srt beside", "srt", "ass"])
+@pytest.mark.parametrize("where", ["srt beside", "ass"])
 def test_of_a_stream_or_file_in_two_languages_the_asked_one_is_read(
     tmp_path: Path, where: str
 ) -> None:
