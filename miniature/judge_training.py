@@ -127,5 +127,5 @@ def evaluate_judge(
 def load_judge(run: Run) -> tuple[Judge, float]:
     content = checkpoints.load(run.state, "judge")
     model = Judge()
-    model.load_state_dict(content["model"])
+    model.load_state_dict(checkpoints.from_8_bits(content["model"]))
     return model.to(run.device).eval(), content["threshold"]

@@ -250,6 +250,6 @@ def evaluate_vae(run: Run, vae: Any) -> float:
 def load_vae(run: Run) -> Any:
     content = checkpoints.load(run.state, "vae")
     vae = backbone.build_vae(run.sizes, run.device)
-    vae.load_state_dict({key: value.float() for key, value in content["model"].items()})
+    vae.load_state_dict(checkpoints.from_8_bits(content["model"]))
     vae.register_to_config(latents_mean=content["mean"], latents_std=content["std"])
     return vae.eval().requires_grad_(False)
