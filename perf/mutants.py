@@ -27,9 +27,9 @@ from perf.record import RESULTS, ROOT, record
 
 TESTS = {
     "stages/clips/planning": ["tests/stages/clips/test_planning.py"],
-    "stages/scenes/frame_distances": ["tests/stages/scenes"],
-    "stages/scenes/gradual_transitions": ["tests/stages/scenes"],
-    "stages/scenes/contrast_dissolves": ["tests/stages/scenes"],
+    "stages/scenes/frame_distances": ["tests/stages/scenes/test_frame_distances.py"],
+    "stages/scenes/gradual_transitions": ["tests/stages/scenes/test_frame_distances.py"],
+    "stages/scenes/contrast_dissolves": ["tests/stages/scenes/test_frame_distances.py"],
     "stages/cutouts/mask_quality": ["tests/stages/cutouts/test_mask_quality.py"],
     "stages/composites/placement": [
         "tests/stages/composites/test_placement.py",
