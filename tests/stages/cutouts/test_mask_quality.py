@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -248,3 +250,93 @@ def test_a_mask_that_flickers_is_rejected() -> None:
 def test_no_masks_do_not_flicker() -> None:
     frames_NHWC, alpha = walking()
     assert measure_flicker(frames_NHWC, np.zeros(alpha.shape, bool)) == 0
+
+
+LIMITS = CutoutSettings.model_validate(
+    {
+        "min_presence": 0.5,
+        "min_area": 0.125,
+        "max_area": 0.25,
+        "min_frame_iou": 0.5,
+        "max_jump": 0.5,
+        "max_flicker": 0.25,
+        "max_pieces": 2,
+        "max_holes": 0.25,
+        "min_share_in_box": 0.5,
+        "min_box_coverage": 0.5,
+        "min_score": 0.5,
+    }
+)
+AT_THE_LIMITS = MaskQuality(
+    area=[0.125, 0.125, 0.25],
+    boxes=[],
+    presence=0.5,
+    min_frame_iou=0.5,
+    max_jump=0.5,
+    max_flicker=0.25,
+    pieces=2,
+    holes=0.25,
+    share_in_box=0.5,
+    box_coverage=0.5,
+    border=["left", "bottom"],
+    median_score=0.5,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected", "words"),
+    [
+        ("area", [0.25, 0.25, 0.125], None, ""),
+        ("presence", 0.499, Reason.MASK_ABSENT, "in 50% of the frames, at least 50% wanted"),
+        ("area", [0.12, 0.12, 0.25], Reason.MASK_AREA,
+         "median area 12.0% of the frame, 12.5% to 25.0% wanted"),
+        ("area", [0.26, 0.26, 0.125], Reason.MASK_AREA, "median area 26.0%"),
+        ("min_frame_iou", 0.49, Reason.MASK_UNSTABLE, "overlap by 0.49, at least 0.50 wanted"),
+        ("max_jump", 0.51, Reason.MASK_JUMPS, "by 0.51 of its size"),
+        ("max_flicker", 0.26, Reason.MASK_FLICKERS, "26% of it joins or leaves it"),
+        ("pieces", 3, Reason.MASK_FRAGMENTED, "in 3 pieces, at most 2 wanted"),
+        ("holes", 0.26, Reason.MASK_HOLES, "26% of it are holes, at most 25% wanted"),
+        ("share_in_box", 0.49, Reason.MASK_LEAVES_BOX, "49% of the mask in the box"),
+        ("box_coverage", 0.49, Reason.MASK_MISSES_BOX, "reaches over 49% of the box"),
+        ("border", ["left", "right"], Reason.MASK_AT_BORDER, "cut off left and right: it fits"),
+        ("median_score", 0.49, Reason.MASK_UNSURE, "confidence 0.49, at least 0.50 wanted"),
+    ],
+)  # fmt: skip
+def test_a_limit_may_be_reached_and_not_passed(
+    name: str, value: object, expected: Reason | None, words: str
+) -> None:
+    assert rejection_reason(AT_THE_LIMITS, LIMITS) is None
+    rejection = rejection_reason(replace(AT_THE_LIMITS, **{name: value}), LIMITS)  # type: ignore[arg-type]
+    if rejection is None:
+        assert expected is None
+        return
+    assert rejection[0] is expected
+    assert words in rejection[1]
+
+
+def test_half_an_alpha_is_mask_and_only_the_outermost_pixels_are_the_border() -> None:
+    alpha = alphas((12, 10, 28, 38))
+    assert measured(np.where(alpha > 0, 128, 127).astype(np.uint8), [BOX] * 20).presence == 1
+    assert measured(np.where(alpha > 0, 127, 0).astype(np.uint8), [BOX] * 20).presence == 0
+    assert measured(alphas((1, 1, 63, 47)), [BOX] * 20).border == []
+    assert measured(alphas((0, 0, 64, 48)), [BOX] * 20).border == ["left", "top", "right", "bottom"]
+
+
+def test_one_frame_without_a_box_and_boxes_beside_the_mask() -> None:
+    alpha = alphas((0, 0, 10, 20), frames=4)
+    # A box that begins outside of the frame counts from the frame's edge on.
+    assert measured(alpha, [(-5.0, -5.0, 10.0, 10.0)] * 4).share_in_box == pytest.approx(0.5)
+    beside = measured(alpha, [(30.0, 0.0, 50.0, 20.0)] * 4)
+    assert (beside.share_in_box, beside.box_coverage) == (0, 0)
+    below = measured(alpha, [(0.0, 30.0, 20.0, 40.0)] * 4)
+    assert (below.share_in_box, below.box_coverage) == (0, 0)
+    assert measured(np.zeros((4, 48, 64), np.uint8), [BOX] * 4).box_coverage == 0
+
+
+def test_a_figure_that_walks_along_the_frame_jumps_by_its_way_alone() -> None:
+    alpha = np.zeros((6, 48, 64), np.uint8)
+    for number in range(6):
+        alpha[number, 10:30, 4 + 8 * number : 16 + 8 * number] = 255
+    quality = measured(alpha, [(0.0, 0.0, 64.0, 48.0)] * 6)
+    # 8 pixels a frame; its box is 12 x 20.
+    assert quality.max_jump == pytest.approx(8 / np.hypot(12, 20), rel=1e-6)
