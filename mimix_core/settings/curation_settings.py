@@ -33,11 +33,11 @@ class SceneSettings(FrozenModel):
     """Detection of shot boundaries and quality of each shot."""
 
     detectors: tuple[Literal["adaptive", "content", "gradual", "wipes", "transnetv2"], ...] = Field(
-        ("adaptive", "content", "gradual"),
+        ("adaptive", "content", "gradual", "wipes"),
         min_length=1,
         description="Boundary detectors, whose results are merged. adaptive, content: hard cuts "
         "by PySceneDetect. gradual: dissolves, fades and cuts of low contrast. "
-        "wipes: wipes, irises and slides; also rejects some fast motion. "
+        "wipes: wipes, irises and slides; also rejects some sudden motion. "
         "transnetv2: a neural network.",
     )
     adaptive_threshold: float = Field(

@@ -6,6 +6,7 @@
 - ``gradual_transitions``: dissolves, fades and low-contrast cuts, from these distances;
 - ``color_share``: how much color counts in the score of hard cuts;
 - ``contrast_dissolves``: dissolves with motion, from the contrast of the thumbnails;
+- ``wipes``, ``wipe_evidence``: wipes, slides and irises, from the thumbnails;
 - ``transnetv2``: TransNet V2, optional;
 - ``analysis``: the single pass over the frames;
 - ``stage``: the rows.

@@ -17,13 +17,14 @@ from mimix_core.stages.scenes.gradual_transitions import (
     drop_false_cuts,
 )
 from mimix_core.stages.scenes.wipes import detect_wipes
-from tests.stages.scenes.transitions import SIZE, Images, shot
+from tests.stages.scenes.transitions import Images, shot
 
 WIPES = ("wipeleft", "wiperight", "wipeup", "wipedown", "wipetl", "radial", "diagtl", "diagbr")
 SOFT_WIPES = ("smoothleft", "smoothup", "hlslice", "vuslice", "horzopen", "vertclose", "pixelize")
 IRISES = ("circleopen", "circleclose", "rectcrop", "circlecrop")
 SLIDES = ("slideleft", "slideright", "slideup", "slidedown", "coverleft", "revealright")
 KINDS = WIPES + SOFT_WIPES + IRISES + SLIDES
+GROUPS = {"wipes": WIPES, "soft_wipes": SOFT_WIPES, "irises": IRISES, "slides": SLIDES}
 
 _MAX_LEVELS = 6
 """Frames of FFmpeg's output that differ by no more from a shot's own are unmixed."""
@@ -39,14 +40,20 @@ class Wipe:
 
 def make_wipe(folder: Path, kind: str, frames: int, pan: float, seed: int) -> Wipe:
     """Wipe from one generated shot to another within ``frames`` frames."""
-    shots = [shot(seed + k, 70, speed=pan * (1 - 2 * k)) for k in (0, 1)]
-    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{SIZE[0]}x{SIZE[1]}", "-r", "24"]
+    one, other = (shot(seed + k, 70, speed=pan * (1 - 2 * k)) for k in (0, 1))
+    return join_shots(folder, one, other, kind, frames)
+
+
+def join_shots(folder: Path, one: Images, other: Images, kind: str, frames: int) -> Wipe:
+    """Join two shots, uint8 RGB [frames, height, width, 3], by a transition of FFmpeg's xfade."""
+    height, width = one.shape[1:3]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", "24"]
     inputs: list[str] = []
-    for number, images in enumerate(shots):
+    for number, images in enumerate((one, other)):
         path = folder / f"{number}.raw"
         path.write_bytes(images.tobytes())
         inputs += [*raw, "-i", str(path)]
-    offset = 70 - frames
+    offset = len(one) - frames
     graph = (
         f"[0]settb=1/24[a];[1]settb=1/24[b];[a][b]xfade={kind}:duration={frames / 24}"
         f":offset={offset / 24},format=rgb24"
@@ -56,9 +63,9 @@ def make_wipe(folder: Path, kind: str, frames: int, pan: float, seed: int) -> Wi
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
-    images = np.frombuffer(result, np.uint8).reshape(-1, SIZE[1], SIZE[0], 3)
+    images = np.frombuffer(result, np.uint8).reshape(-1, height, width, 3)
     pure = np.zeros(len(images), bool)
-    for number, own in enumerate(shots):
+    for number, own in enumerate((one, other)):
         for k, image in enumerate(own):
             at = k + offset * number
             if at < len(images):

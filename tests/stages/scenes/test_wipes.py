@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from mimix_core import tables
 from tests.e2e.test_dissolves import draw_camera_motion
 from tests.stages.scenes.generated_wipes import (
     IRISES,
@@ -21,7 +23,8 @@ from tests.stages.scenes.generated_wipes import (
     make_wipe,
 )
 from tests.stages.scenes.test_looks import measure_images
-from tests.stages.scenes.transitions import shot
+from tests.stages.scenes.test_scenes import rows_of
+from tests.stages.scenes.transitions import Reel, shot
 
 
 @pytest.mark.parametrize("kind", ["wipeleft", "wipedown", "radial", "circleopen", "slideleft"])
@@ -52,6 +55,27 @@ def test_a_figure_that_passes_by_is_not_a_wipe(width: int) -> None:
 def test_a_moving_camera_is_not_a_wipe(kind: str) -> None:
     images = (cv2.resize(i, (192, 108)) for i in draw_camera_motion(1, kind, 2.0))
     assert find_transitions(measure_images(images)) == []
+
+
+def used_frames(path: Path, frames: int) -> np.ndarray:
+    """Return which frames of a video at 24 frames per second are in usable scenes, by default."""
+    used = np.zeros(frames, bool)
+    for row in tables.usable(rows_of(path, path.parent)):
+        unit = Fraction(row["time_base_num"], row["time_base_den"]) * 24
+        used[round(row["start_pts"] * unit) : round(row["end_pts"] * unit)] = True
+    return used
+
+
+def test_no_scene_holds_a_mixed_frame_of_a_wipe_by_default(tmp_path: Path) -> None:
+    reel, mixed = Reel(), []
+    for number, kind in enumerate(("wipeleft", "vuslice", "circleopen", "slideup", "squeezeh")):
+        wipe = make_wipe(tmp_path, kind, 18, 0.5, 11 + 2 * number)
+        reel.cut(wipe.images)
+        mixed += list(wipe.mixed)
+    used = used_frames(reel.write(tmp_path / "v.mp4"), len(mixed))
+    assert sum(mixed) >= 60
+    assert not (np.array(mixed) & used).any()
+    assert used.sum() >= 0.6 * len(mixed)
 
 
 @pytest.mark.e2e
