@@ -43,7 +43,7 @@ def test_the_total_is_the_sum_of_all_known_costs(
 def test_a_line_says_what_was_paid(tmp_path: Path) -> None:
     ledger(tmp_path).record("d", "truncated", "m" * 300, TokenUsage(30, 20, 10), Decimal("0.5"))
     [entry] = entries(tmp_path)
-    assert entry.pop("at")
+    assert str(entry.pop("at")).endswith("Z")
     assert entry == {
         "digest": "d",
         "kind": "truncated",
@@ -54,6 +54,14 @@ def test_a_line_says_what_was_paid(tmp_path: Path) -> None:
         "usd": "0.5",
         "total_usd": "0.5",
     }
+
+
+def test_lines_follow_each_other_without_blank_ones(tmp_path: Path) -> None:
+    for name in "abc":
+        ledger(tmp_path).record(name, "answered", "m", TokenUsage(1, 0, 1), Decimal(1))
+    text = (tmp_path / "ledger.jsonl").read_text()
+    assert text.endswith("\n")
+    assert [json.loads(line)["digest"] for line in text[:-1].split("\n")] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ def test_the_clips_of_a_scene_follow_each_other_at_the_stride_and_within_the_mar
     assert [one.start for one in plans] == [s * TICK for s in starts]
     assert [list(one.frame_numbers) for one in plans] == [one.source_pts for one in plans]
     assert [one.source_pts[0] for one in plan(frames, 0, 243)] == [0, 81, 162]
+    dense = plan(frames, 0, 85, stride_seconds="0.0625")
+    assert [one.source_pts[0] for one in dense] == [0, 1, 2, 3, 4]
     short = plan(frames, 0, 170, frames=33, stride_seconds="4")
     assert [(one.source_pts[0], len(one.source_pts)) for one in short] == [
         (0, 33),
