@@ -147,7 +147,13 @@ def _sources(workspace: Workspace) -> list[tuple[str, Path]]:
     return [
         (episode.name, file.path)
         for episode in workspace.episodes
-        for file in (episode.video, episode.subtitles, episode.script, episode.boxes)
+        for file in (
+            episode.video,
+            episode.subtitles,
+            episode.script,
+            episode.boxes,
+            episode.masks,
+        )
         if file is not None
     ]
 

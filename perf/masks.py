@@ -19,7 +19,7 @@ import argparse
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,8 +45,9 @@ from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
 from mimix_core.stages.cutouts.locate.face_encoder import face_model_paths, face_models_installed
 from mimix_core.stages.cutouts.locate.face_locator import FaceLocator
 from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejection_reason
+from mimix_core.stages.cutouts.segmenter import LocatedClip
 from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
-from mimix_core.tables import Row
+from mimix_core.tables import ClipRow, Row
 from perf.record import ROOT, record
 from tests.stages.cutouts.manual_masks import boundary_errors, load_manual_masks, mask_iou
 
@@ -119,7 +120,8 @@ def masks(
         clip, folder = clips[one.clip_id]
         located = hand[one.clip_id][one.character]
         frames_NHWC = read_rgb(folder / clip["file"])
-        segmented = segmenter.segment(frames_NHWC, {one.character: located})[one.character]
+        whole = LocatedClip(cast(ClipRow, clip), {one.character: located}, frames_NHWC)
+        segmented = segmenter.segment_batch([whole])[0][one.character]
         alpha_NHW = segmented.alpha_NHW
         quality = measure_mask_quality(frames_NHWC, alpha_NHW, located.boxes, segmented.scores)
         against = rejection_reason(quality, settings)

@@ -6,9 +6,11 @@ from mimix_core.domain.character_names import alias_map
 from mimix_core.domain.library import Show, Style
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
+from mimix_core.errors import BadInput
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import CutoutSettings
 from mimix_core.settings.locator_settings import choose_locator
+from mimix_core.stages.cutouts.backends.episode_masks import read_mask_names
 from mimix_core.stages.cutouts.locate import (
     CharacterReference,
     CustomLocatorInputs,
@@ -34,6 +36,14 @@ def cut_out_characters(
     settings = run.workspace.config.cutouts
     load_locator_key(settings)
     weights = run.workspace.file_ref(settings.weights, "cutouts.weights")
+    uses_masks = settings.backend == "masks"
+    if uses_masks and not any(e.masks for e in run.workspace.episodes):
+        raise BadInput(
+            "cutouts.backend is masks, and no episode has a masks file",
+            where=str(run.workspace.config.library),
+            fix="Put VIDEO.masks.zip next to the videos (docs/scripts-and-boxes.md), or choose "
+            "another backend.",
+        )
     inputs = [
         CutoutInputs(
             unit=e.name,
@@ -48,6 +58,10 @@ def cut_out_characters(
             if e.boxes is not None
             else build_locator_inputs(run.workspace, e.show, captioned_characters(caption_table)),
             weights=weights,
+            masks=e.masks if uses_masks else None,
+            mask_names=read_mask_names(
+                e.masks if uses_masks else None, alias_map(e.show.roster(), e.show.aliases())
+            ),
         )
         for e, clip_table, caption_table in zip(
             run.workspace.episodes, clips, captions, strict=True

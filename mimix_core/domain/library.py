@@ -14,7 +14,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mimix_core.domain.character_names import validate_character_name
 from mimix_core.domain.episode_files import ComposedNames, find_episode_files, find_file, is_glob
 from mimix_core.domain.language_codes import LANGUAGE_PATTERN
-from mimix_core.domain.sidecar_index import BOXES_ENDINGS, SCRIPT_ENDINGS, SidecarIndex
+from mimix_core.domain.sidecar_index import (
+    BOXES_ENDINGS,
+    MASKS_ENDINGS,
+    SCRIPT_ENDINGS,
+    SidecarIndex,
+)
 from mimix_core.domain.subtitle_files import find_sidecar_subtitles
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.text_escaping import find_control_character
@@ -113,6 +118,11 @@ class Episode(FrozenModel):
         description="Manually annotated character boxes (YAML); if empty, a file next to the video "
         "with its name and .boxes.yaml.",
     )
+    masks: Path | None = Field(
+        None,
+        description="Masks of characters made elsewhere (a zip file of PNG images, for "
+        "cutouts.backend masks); if empty, a file next to the video with its name and .masks.zip.",
+    )
     plot: str = Field("", description="The episode's plot in a sentence or a paragraph.")
 
     @field_validator("plot", mode="after")
@@ -200,8 +210,8 @@ def load_library(path: Path, *, language: str = "") -> Library:
     episode at all: a show may wait for its first one (``unmatched_patterns``).
 
     An episode without declared subtitles gets the best subtitle file that carries its name, with a
-    preference for ``language``; its script and boxes are found by name too. Raises BadInput with
-    one message that lists every problem, each with its line and key.
+    preference for ``language``; its script, boxes and masks are found by name too. Raises
+    BadInput with one message that lists every problem, each with its line and key.
     """
     library, lines = _read_library(path)
     return _resolve_paths(library, path.resolve().parent, path, lines, language)
@@ -253,7 +263,7 @@ def _resolve_paths(
             key = ("shows", s, "episodes", e)
             declared = {
                 name: require_file(value, *key, name)
-                for name in ("subtitles", "script", "boxes")
+                for name in ("subtitles", "script", "boxes", "masks")
                 if (value := getattr(episode, name)) is not None
             }
             videos = find_episode_files(base, episode.path, names)
@@ -268,6 +278,7 @@ def _resolve_paths(
                     "subtitles": find_sidecar_subtitles(video, preferred, sidecars),
                     "script": sidecars.find_companion(video, SCRIPT_ENDINGS),
                     "boxes": sidecars.find_companion(video, BOXES_ENDINGS),
+                    "masks": sidecars.find_companion(video, MASKS_ENDINGS),
                 }
                 update = {"path": video, **found, **declared}
                 episodes.append(episode.model_copy(update=update))

@@ -16,7 +16,7 @@ from mimix_core.domain.release_names import split_release_name
 SUBTITLE_EXTENSIONS = (".srt", ".vtt", ".ass", ".ssa")
 """In order of preference: plain formats before styled ones, which add markup to the same text."""
 
-SIDECAR_EXTENSIONS = (*SUBTITLE_EXTENSIONS, ".yaml", ".yml")
+SIDECAR_EXTENSIONS = (*SUBTITLE_EXTENSIONS, ".yaml", ".yml", ".zip")
 """Extensions of files that lie next to videos; glob patterns never match them as episodes."""
 
 SCRIPT_ENDINGS = (".yaml", ".yml", ".script.yaml", ".script.yml")
@@ -24,6 +24,9 @@ SCRIPT_ENDINGS = (".yaml", ".yml", ".script.yaml", ".script.yml")
 
 BOXES_ENDINGS = (".boxes.yaml", ".boxes.yml")
 """What follows a video's name in the name of the file with its annotated boxes."""
+
+MASKS_ENDINGS = (".masks.zip",)
+"""What follows a video's name in the name of the file with its drawn masks."""
 
 _MAX_TAG_WORDS = 3
 """How many words of language and kind may follow a name without an episode's number."""

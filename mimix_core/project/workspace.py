@@ -39,6 +39,7 @@ class SourceEpisode:
     subtitles: FileRef | None
     script: FileRef | None
     boxes: FileRef | None
+    masks: FileRef | None
     plot: str
 
     @property
@@ -159,6 +160,7 @@ def _reference_episode(store: Store, show: Show, episode: Episode) -> SourceEpis
         subtitles=reference(episode.subtitles),
         script=reference(episode.script),
         boxes=reference(episode.boxes),
+        masks=reference(episode.masks),
         plot=episode.plot,
     )
 
@@ -194,7 +196,7 @@ def _drop_duplicate_videos(
 
 def _declared_data(episode: SourceEpisode) -> tuple[str, ...]:
     """Return what the library declares for an episode besides its video; empty if nothing."""
-    files = (episode.subtitles, episode.script, episode.boxes)
+    files = (episode.subtitles, episode.script, episode.boxes, episode.masks)
     data = (*("" if file is None else file.sha256 for file in files), episode.plot)
     return data if any(data) else ()
 

@@ -47,10 +47,11 @@ class CutoutSettings(FrozenModel):
     vlm: Annotated[VlmLocatorSettings, ExcludeFromKey()] = Field(
         VlmLocatorSettings(), description="The locator that asks a vision-language model for boxes."
     )
-    backend: Literal["selfie", "grabcut", "sam2"] = Field(
+    backend: Literal["selfie", "grabcut", "sam2", "masks"] = Field(
         "selfie",
         description="Segmenter. selfie: MediaPipe's person segmentation inside the box. "
-        "grabcut: GrabCut, without weights. sam2: SAM2.1, as in the paper.",
+        "grabcut: GrabCut, without weights. sam2: SAM2.1, as in the paper. masks: masks that were "
+        "made elsewhere, from the masks file of each episode.",
     )
     weights: Annotated[Path | None, ExcludeFromKey()] = Field(
         None,

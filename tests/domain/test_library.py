@@ -194,17 +194,19 @@ def test_brackets_in_patterns(tmp_path: Path, pattern: str, expected: list[str])
     assert [path.name for path in find_episode_files(tmp_path, Path(pattern))] == expected
 
 
-def test_scripts_and_boxes_are_found_as_subtitles_are(folder: Path) -> None:
-    for name in ("a.yaml", "a.boxes.yaml", "B.script.yml", "c.boxes.yaml"):
+def test_scripts_boxes_and_masks_are_found_as_subtitles_are(folder: Path) -> None:
+    for name in ("a.yaml", "a.boxes.yaml", "B.script.yml", "c.boxes.yaml", "A.masks.zip"):
         (folder / "episodes" / name).write_text("x")
     (folder / "bean.yaml").write_text("x")
     library = load_library(write(folder, GOOD.replace("subtitles: bean.srt", "script: tom.png")))
     first, second = library.shows[0].episodes
-    assert (first.script, first.boxes) == (
+    assert (first.script, first.boxes, first.masks) == (
         folder / "episodes" / "a.yaml",
         folder / "episodes" / "a.boxes.yaml",
+        folder / "episodes" / "A.masks.zip",
     )
     assert (second.script, second.boxes) == (folder / "episodes" / "B.script.yml", None)
+    assert second.masks is None
     assert library.shows[1].episodes[0].script == folder / "tom.png", "declared files come first"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.stages.cutouts.locate import BoxTrack
+from mimix_core.tables import ClipRow
 
 Images = NDArray[np.uint8]
 
@@ -26,8 +27,13 @@ class CharacterMatte:
     scores: list[float]
 
 
-LocatedClip = tuple[Images, Mapping[str, BoxTrack]]
-"""Frames of a clip, uint8 RGB [frames, height, width, 3], and a box track per character name."""
+@dataclass(frozen=True)
+class LocatedClip:
+    """A clip with located characters: uint8 RGB frames [frames, height, width, 3]."""
+
+    row: ClipRow
+    tracks: Mapping[str, BoxTrack]
+    frames_NHWC: Images
 
 
 class Segmenter(Protocol):
@@ -45,7 +51,3 @@ class Segmenter(Protocol):
     def batch_size(self) -> int: ...
 
     def segment_batch(self, clips: Sequence[LocatedClip]) -> list[dict[str, CharacterMatte]]: ...
-
-    def segment(
-        self, frames_NHWC: Images, tracks: Mapping[str, BoxTrack]
-    ) -> dict[str, CharacterMatte]: ...

@@ -6,13 +6,21 @@ from pathlib import Path
 
 from mimix_core.errors import MissingModel
 from mimix_core.settings import CutoutSettings
+from mimix_core.stages.cutouts.backends.episode_masks import EpisodeMasks, EpisodeMaskSegmenter
 from mimix_core.stages.cutouts.segmenter import Segmenter
 
 _WEIGHTS = {"selfie": "selfie_segmentation.tflite", "sam2": "a checkpoint of SAM2.1"}
 
 
-def create_segmenter(settings: CutoutSettings, weights: Path | None) -> Segmenter:
-    """Create the backend named in the settings. Raises MissingModel without its weights."""
+def create_segmenter(
+    settings: CutoutSettings, weights: Path | None, masks: EpisodeMasks | None = None
+) -> Segmenter:
+    """Create the backend named in the settings. Raises MissingModel without its weights.
+
+    ``masks``: of the episode, for the backend ``masks``; without them its clips fail.
+    """
+    if settings.backend == "masks":
+        return EpisodeMaskSegmenter(masks)
     if settings.backend == "grabcut":
         from mimix_core.stages.cutouts.backends.grabcut import GrabCutSegmenter
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from mimix_core import tables
@@ -22,6 +20,7 @@ from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.media import UnreadableVideo, read_rgb
 from mimix_core.media.masks import write_masks
 from mimix_core.settings import CutoutSettings
+from mimix_core.stages.cutouts.backends.episode_masks import load_episode_masks
 from mimix_core.stages.cutouts.locate import (
     LOCATIONS_FILE,
     BoxTrack,
@@ -33,7 +32,7 @@ from mimix_core.stages.cutouts.locate import (
 )
 from mimix_core.stages.cutouts.mask_holes import close_holes
 from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejection_reason
-from mimix_core.stages.cutouts.segmenter import CharacterMatte, Segmenter
+from mimix_core.stages.cutouts.segmenter import CharacterMatte, LocatedClip, Segmenter
 from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
 from mimix_core.tables import CaptionRow, ClipRow, Reason, Row
 
@@ -47,7 +46,8 @@ class CutoutInputs(FrozenModel):
     ``boxes``: manual box annotations; they take precedence over ``locator``. ``box_names``: the
     roster name of each name in them, which is all that the rows depend on of ``roster`` and
     ``aliases``: a new character of the show does not change an episode that does not name it.
-    ``weights``: of the segmenter, if it needs any.
+    ``weights``: of the segmenter, if it needs any. ``masks`` and ``mask_names``: the masks file of
+    the backend ``masks``, and the roster name of each name in it.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -59,14 +59,16 @@ class CutoutInputs(FrozenModel):
     boxes: FileRef | None = None
     locator: LocatorInputs | None = None
     weights: FileRef | None = None
+    masks: FileRef | None = None
+    mask_names: dict[str, str] = Field(default_factory=dict)
 
 
 def run(inputs: CutoutInputs, settings: CutoutSettings, out: Path) -> StageReport:
     """Write one row per captioned character of each captioned clip.
 
     Masks go to ``masks/``, all located boxes to ``locations.parquet``. Raises BadInput for an
-    unreadable boxes file or reference image, MissingModel without the weights, Transient when the
-    device runs out of memory.
+    unreadable boxes file, masks file or reference image, MissingModel without the weights,
+    Transient when the device runs out of memory.
     """
     captions = {
         row["clip_id"]: row
@@ -84,9 +86,13 @@ def run(inputs: CutoutInputs, settings: CutoutSettings, out: Path) -> StageRepor
     rows: list[Row] = []
     locations: list[LocationRow] = []
     with _lease_device(settings):
-        segmenter = create_segmenter(settings, inputs.weights.path if inputs.weights else None)
+        segmenter = create_segmenter(
+            settings,
+            inputs.weights.path if inputs.weights else None,
+            load_episode_masks(inputs.masks, names),
+        )
         builder = _CutoutBuilder(folder, locator.name, segmenter, settings, out)
-        batch: list[_LocatedClip] = []
+        batch: list[LocatedClip] = []
         for done, (clip, characters) in enumerate(requests, start=1):
             tracks = locator.locate(clip, characters)
             locations += build_location_rows(clip, tracks)
@@ -119,15 +125,6 @@ def _caption_characters(caption: CaptionRow) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _LocatedClip:
-    """A clip with located characters: uint8 RGB frames [frames, height, width, 3]."""
-
-    row: ClipRow
-    tracks: Mapping[str, BoxTrack]
-    frames_NHWC: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
 class _CutoutBuilder:
     """Build the rows and mask files of one unit."""
 
@@ -139,7 +136,7 @@ class _CutoutBuilder:
 
     def load_clip(
         self, clip: ClipRow, tracks: Mapping[str, BoxTrack]
-    ) -> tuple[list[Row], list[_LocatedClip]]:
+    ) -> tuple[list[Row], list[LocatedClip]]:
         """Return rows of the characters that cannot be segmented, and the clip if others can.
 
         The clip is decoded once, and only when at least one character is located in it.
@@ -163,16 +160,14 @@ class _CutoutBuilder:
             frames_NHWC = read_rgb(self.folder / clip["file"])
         except UnreadableVideo as error:
             return rows + self._failed_rows(clip, located, error), []
-        return rows, [_LocatedClip(clip, located, frames_NHWC)]
+        return rows, [LocatedClip(clip, located, frames_NHWC)]
 
-    def segment_clips(self, clips: Sequence[_LocatedClip]) -> list[Row]:
+    def segment_clips(self, clips: Sequence[LocatedClip]) -> list[Row]:
         """Segment the clips in one batch; a clip that raises an error fails on its own."""
         if not clips:
             return []
         try:
-            mattes = self.segmenter.segment_batch(
-                [(clip.frames_NHWC, clip.tracks) for clip in clips]
-            )
+            mattes = self.segmenter.segment_batch(clips)
         except (cv2.error, ValueError) as error:
             if len(clips) == 1:
                 return self._failed_rows(clips[0].row, clips[0].tracks, error)
@@ -184,9 +179,12 @@ class _CutoutBuilder:
         ]
 
     def _checked_row(
-        self, clip: _LocatedClip, character: str, matte: CharacterMatte, track: BoxTrack
+        self, clip: LocatedClip, character: str, matte: CharacterMatte, track: BoxTrack
     ) -> Row:
-        alpha_NHW, closed_share = close_holes(clip.frames_NHWC, matte.alpha_NHW)
+        alpha_NHW, closed_share = matte.alpha_NHW, 0.0
+        # A hole in a mask that was drawn is meant.
+        if self.settings.backend != "masks":
+            alpha_NHW, closed_share = close_holes(clip.frames_NHWC, alpha_NHW)
         quality = measure_mask_quality(clip.frames_NHWC, alpha_NHW, track.boxes, matte.scores)
         measured = asdict(quality)
         columns = self._base_columns(clip.row, character)

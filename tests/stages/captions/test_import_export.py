@@ -236,7 +236,7 @@ def test_rules_are_those_of_the_clips_show() -> None:
             episodes=(Episode(path=Path("a.mp4")),),
         )
         video = FileRef(path=Path("a.mp4"), sha256=sha256, size=1)
-        return SourceEpisode("a", show, video, None, None, None, "")
+        return SourceEpisode("a", show, video, None, None, None, None, "")
 
     cats = episode("cats", Style.CARTOON, "Tom", "a" * 64)
     mars = episode("life-on-mars", Style.REALISTIC, "Sam", "b" * 64)

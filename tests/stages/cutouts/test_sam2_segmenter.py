@@ -59,7 +59,7 @@ def test_who_was_never_located_has_no_mask() -> None:
 def test_clips_together_are_as_each_alone() -> None:
     one, two = moving_figures(6, 48, 80), moving_figures(4, 64, 48, seed=1)
     cuts = segmenter(0, sees=True)
-    together = cuts.segment_batch([one, two])
+    together = cuts.segment_videos([one, two])
     for shot, found in zip((one, two), together, strict=True):
         alone = cuts.segment(*shot)
         assert set(found) == set(alone)

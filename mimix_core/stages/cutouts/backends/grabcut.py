@@ -31,7 +31,7 @@ class GrabCutSegmenter:
     batch_size = 1
 
     def segment_batch(self, clips: Sequence[LocatedClip]) -> list[dict[str, CharacterMatte]]:
-        return [self.segment(*clip) for clip in clips]
+        return [self.segment(clip.frames_NHWC, clip.tracks) for clip in clips]
 
     def segment(
         self, frames_NHWC: Images, tracks: Mapping[str, BoxTrack]

@@ -58,7 +58,7 @@ class SelfieSegmenter:
             )
 
     def segment_batch(self, clips: Sequence[LocatedClip]) -> list[dict[str, CharacterMatte]]:
-        return [self.segment(*clip) for clip in clips]
+        return [self.segment(clip.frames_NHWC, clip.tracks) for clip in clips]
 
     def segment(
         self, frames_NHWC: Images, tracks: Mapping[str, BoxTrack]

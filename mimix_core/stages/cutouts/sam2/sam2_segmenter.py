@@ -56,9 +56,15 @@ class Sam2Segmenter:
     def segment(
         self, frames_NHWC: Images, tracks: Mapping[str, BoxTrack]
     ) -> dict[str, CharacterMatte]:
-        return self.segment_batch([(frames_NHWC, tracks)])[0]
+        return self.segment_videos([(frames_NHWC, tracks)])[0]
 
     def segment_batch(self, clips: Sequence[LocatedClip]) -> list[dict[str, CharacterMatte]]:
+        return self.segment_videos([(clip.frames_NHWC, clip.tracks) for clip in clips])
+
+    def segment_videos(
+        self, clips: Sequence[tuple[Images, Mapping[str, BoxTrack]]]
+    ) -> list[dict[str, CharacterMatte]]:
+        """Segment the characters located in each clip's frames."""
         if self.model.device.type == "cpu":
             set_num_threads(self.settings.threads)
         resizes = [self._plan_resize(frames_NHWC) for frames_NHWC, _ in clips]
