@@ -136,11 +136,35 @@ def draw_generic_scene(rng: random.Random, *, figure_count: int | None = None) -
     return draw_scene(rng, cast, style)
 
 
-def to_tensors(scenes: Sequence[Scene]) -> SceneTensors:
-    """Compute all positions and details of scenes; they depend on the scenes alone."""
+@dataclass(frozen=True)
+class _Clock:
+    """The times of frames: 0 at the first of a scene's 17 frames, 1 at the last."""
+
+    time: Array
+
+    def ramp(self, start: float, end: float) -> Array:
+        """Return a smooth step from 0 at ``start`` to 1 at ``end``."""
+        t = np.clip((self.time - start) / (end - start), 0, 1)
+        step: Array = t * t * (3 - 2 * t)
+        return step
+
+    def arc(self, start: float, end: float) -> Array:
+        """Return a parabola that is 0 outside ``start``..``end`` and 1 in the middle."""
+        t = np.clip((self.time - start) / (end - start), 0, 1)
+        arc: Array = 4 * t * (1 - t)
+        return arc
+
+
+def to_tensors(scenes: Sequence[Scene], *, before: int = 0, after: int = 0) -> SceneTensors:
+    """Compute all positions and details of scenes; they depend on the scenes alone.
+
+    ``before``, ``after``: frames in addition to a scene's 17, in which figures only move as they
+    always do, and go on strolling.
+    """
+    clock = _Clock(np.arange(-before, FRAMES + after) / (FRAMES - 1))
     columns: dict[str, list[NDArray[np.float32]]] = {}
     for scene in scenes:
-        for name, value in _scene_arrays(scene).items():
+        for name, value in _scene_arrays(scene, clock).items():
             columns.setdefault(name, []).append(np.asarray(value, dtype=np.float32))
     integers = ("attributes_BFA", "action_BF", "background_B", "front_B")
     return SceneTensors(
@@ -153,7 +177,7 @@ def to_tensors(scenes: Sequence[Scene]) -> SceneTensors:
     )
 
 
-def _scene_arrays(scene: Scene) -> dict[str, object]:
+def _scene_arrays(scene: Scene, clock: _Clock) -> dict[str, object]:
     rng = random.Random(scene.seed)
     count = len(scene.cast)
     scale = [rng.uniform(35, 39) for _ in range(FIGURES)]
@@ -162,15 +186,15 @@ def _scene_arrays(scene: Scene) -> dict[str, object]:
     if scene.together is not None:
         ground[1] = ground[0] + rng.uniform(-1.5, 1.5)
     widths = [HALF_WIDTHS[f.form] * s for f, s in zip(scene.cast, scale, strict=False)]
-    poses = np.zeros((FIGURES, FRAMES, len(POSE)))
+    poses = np.zeros((FIGURES, len(clock.time), len(POSE)))
     poses[:, :, _SQUASH] = poses[:, :, _FACING] = 1
-    ball = np.zeros((FRAMES, 3))
+    ball = np.zeros((len(clock.time), 3))
     if scene.together is None:
-        _place_alone(rng, scene, poses)
+        _place_alone(rng, clock, scene, poses)
     else:
-        _place_together(rng, scene, poses, ball, scale, ground, widths)
+        _place_together(rng, clock, scene, poses, ball, scale, ground, widths)
     for place, figure in enumerate(scene.cast):
-        _add_gait(rng, figure, scale[place], poses[place])
+        _add_gait(rng, clock, figure, scale[place], poses[place])
     padded = [figure.indices() for figure in scene.cast] + [(0,) * 6] * (FIGURES - count)
     styles = [figures.STYLES.index(figure.style) for figure in scene.cast]
     return {
@@ -189,25 +213,7 @@ def _scene_arrays(scene: Scene) -> dict[str, object]:
     }
 
 
-def _time() -> Array:
-    return np.linspace(0, 1, FRAMES)
-
-
-def _ramp(start: float, end: float) -> Array:
-    """Return a smooth step from 0 at ``start`` to 1 at ``end`` of the scene's time."""
-    t = np.clip((_time() - start) / (end - start), 0, 1)
-    step: Array = t * t * (3 - 2 * t)
-    return step
-
-
-def _arc(start: float, end: float) -> Array:
-    """Return a parabola that is 0 outside ``start``..``end`` and 1 in the middle."""
-    t = np.clip((_time() - start) / (end - start), 0, 1)
-    arc: Array = 4 * t * (1 - t)
-    return arc
-
-
-def _place_alone(rng: random.Random, scene: Scene, poses: Array) -> None:
+def _place_alone(rng: random.Random, clock: _Clock, scene: Scene, poses: Array) -> None:
     centers = [rng.uniform(44, 84)] if len(scene.cast) == 1 else [rng.uniform(28, 36)]
     centers.append(rng.uniform(92, 100))
     if len(scene.cast) == FIGURES and rng.random() < 0.5:
@@ -218,15 +224,17 @@ def _place_alone(rng: random.Random, scene: Scene, poses: Array) -> None:
         delay = rng.uniform(-0.08, 0.08)
         match ALONE[action]:
             case "strolls":
-                pose[:, _X] += facing * 24 * (_time() - 0.5)
+                pose[:, _X] += facing * 24 * (clock.time - 0.5)
             case "jumps up":
-                pose[:, _LIFT] += 20 * _arc(0.25 + delay, 0.85 + delay)
-                crouch = _arc(0.1 + delay, 0.3 + delay)
+                pose[:, _LIFT] += 20 * clock.arc(0.25 + delay, 0.85 + delay)
+                crouch = clock.arc(0.1 + delay, 0.3 + delay)
                 pose[:, _SQUASH] -= 0.25 * crouch
             case "waves":
-                pose[:, _RAISE] = _ramp(0.1, 0.3) * (0.8 + 0.3 * np.sin(_time() * 8 * math.pi))
+                pose[:, _RAISE] = clock.ramp(0.1, 0.3) * (
+                    0.8 + 0.3 * np.sin(clock.time * 8 * math.pi)
+                )
             case "falls over":
-                fall = _ramp(0.3 + delay, 0.6 + delay)
+                fall = clock.ramp(0.3 + delay, 0.6 + delay)
                 pose[:, _TILT] += 1.45 * fall
                 pose[:, _X] -= facing * 8 * fall
             case _:
@@ -235,6 +243,7 @@ def _place_alone(rng: random.Random, scene: Scene, poses: Array) -> None:
 
 def _place_together(
     rng: random.Random,
+    clock: _Clock,
     scene: Scene,
     poses: Array,
     ball: Array,
@@ -248,51 +257,55 @@ def _place_together(
     actor, other = poses
     actor[:, _FACING], other[:, _FACING] = side, -side
     near = sum(widths)
-    first, second = [np.zeros(FRAMES) for _ in range(2)]
+    first, second = [np.zeros(len(clock.time)) for _ in range(2)]
     match scene.together:
         case "approach":
             second += 0.5 * near + 7
-            first += -46 + (46 - 0.5 * near - 7) * _ramp(0.05, 0.65 + shift)
-            other[:, _RAISE] = _ramp(0.4, 0.55) * (0.8 + 0.3 * np.sin(_time() * 8 * math.pi))
+            first += -46 + (46 - 0.5 * near - 7) * clock.ramp(0.05, 0.65 + shift)
+            other[:, _RAISE] = clock.ramp(0.4, 0.55) * (
+                0.8 + 0.3 * np.sin(clock.time * 8 * math.pi)
+            )
         case "push":
             hit = 0.5 + shift
-            second += 0.5 * near - 2 + 24 * _ramp(hit, 0.95)
-            first += -42 + (42 - 0.5 * near + 1) * _ramp(0.05, hit)
-            actor[:, _REACH] = _ramp(hit - 0.2, hit - 0.02) * (1 - 0.5 * _ramp(0.75, 1))
-            actor[:, _TILT] -= 0.2 * _arc(hit - 0.2, hit + 0.25)
-            other[:, _TILT] += 0.75 * _ramp(hit, hit + 0.18) * (1 - 0.4 * _ramp(0.85, 1))
-            other[:, _LIFT] += 5 * _arc(hit, hit + 0.3)
+            second += 0.5 * near - 2 + 24 * clock.ramp(hit, 0.95)
+            first += -42 + (42 - 0.5 * near + 1) * clock.ramp(0.05, hit)
+            actor[:, _REACH] = clock.ramp(hit - 0.2, hit - 0.02) * (1 - 0.5 * clock.ramp(0.75, 1))
+            actor[:, _TILT] -= 0.2 * clock.arc(hit - 0.2, hit + 0.25)
+            other[:, _TILT] += 0.75 * clock.ramp(hit, hit + 0.18) * (1 - 0.4 * clock.ramp(0.85, 1))
+            other[:, _LIFT] += 5 * clock.arc(hit, hit + 0.3)
         case "hand over":
             gap = 0.5 * near + 8
             first -= gap
             second += gap
-            actor[:, _REACH] = 1 - _ramp(0.6, 0.8)
-            other[:, _REACH] = _ramp(0.2, 0.4) * (1 - _ramp(0.65, 0.85))
-            other[:, _RAISE] = _ramp(0.65, 0.85)
+            actor[:, _REACH] = 1 - clock.ramp(0.6, 0.8)
+            other[:, _REACH] = clock.ramp(0.2, 0.4) * (1 - clock.ramp(0.65, 0.85))
+            other[:, _RAISE] = clock.ramp(0.65, 0.85)
             hands = [
                 x + sign * (widths[p] + 0.24 * scale[p])
                 for p, (x, sign) in enumerate(((first, 1), (second, -1)))
             ]
             heights = [ground[p] - ARM_HEIGHTS[scene.cast[p].form] * scale[p] - 2 for p in range(2)]
-            move = _ramp(0.4 + shift, 0.6 + shift)
+            move = clock.ramp(0.4 + shift, 0.6 + shift)
             along = hands[0] * (1 - move) + hands[1] * move
-            lifted = 12 * _ramp(0.65, 0.85)
+            lifted = 12 * clock.ramp(0.65, 0.85)
             ball[:, 0] = center + side * along
-            ball[:, 1] = heights[0] * (1 - move) + heights[1] * move - 3 * _arc(0.4, 0.6) - lifted
+            ball[:, 1] = (
+                heights[0] * (1 - move) + heights[1] * move - 3 * clock.arc(0.4, 0.6) - lifted
+            )
             ball[:, 2] = _BALL_RADIUS
         case "jump over":
             reach = min(44.0, near + 12)
-            first += -reach + 2 * reach * _ramp(0.2 + shift, 0.8 + shift)
-            actor[:, _LIFT] += 30 * np.sqrt(_arc(0.2 + shift, 0.8 + shift))
-            other[:, _SQUASH] -= 0.40 * _ramp(0.15, 0.35) * (1 - _ramp(0.75, 0.95))
+            first += -reach + 2 * reach * clock.ramp(0.2 + shift, 0.8 + shift)
+            actor[:, _LIFT] += 30 * np.sqrt(clock.arc(0.2 + shift, 0.8 + shift))
+            other[:, _SQUASH] -= 0.40 * clock.ramp(0.15, 0.35) * (1 - clock.ramp(0.75, 0.95))
         case _:
             raise ValueError(f"unknown action {scene.together!r}; known: {', '.join(TOGETHER)}")
     actor[:, _X], other[:, _X] = center + side * first, center + side * second
 
 
-def _add_gait(rng: random.Random, figure: Figure, scale: float, pose: Array) -> None:
+def _add_gait(rng: random.Random, clock: _Clock, figure: Figure, scale: float, pose: Array) -> None:
     """Add the movement that a figure always makes, also where it stands."""
-    phase = 2 * math.pi * (_CYCLES * _time() + rng.random())
+    phase = 2 * math.pi * (_CYCLES * clock.time + rng.random())
     # While a figure lies or ducks it moves less.
     calm = np.clip(1 - 0.6 * np.abs(pose[:, _TILT]), 0.2, 1) * pose[:, _SQUASH]
     match figures.GAITS[figure.gait]:
