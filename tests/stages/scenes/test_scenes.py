@@ -27,10 +27,7 @@ from mimix_core.settings import SceneSettings
 from mimix_core.stages import scenes
 from mimix_core.stages.scenes.analysis import tile_segments
 from mimix_core.stages.scenes.content_detectors import ContentCutDetector
-from mimix_core.stages.scenes.contrast_dissolves import detect_contrast_dissolves
 from mimix_core.stages.scenes.frame_distances import (
-    MAX_TRANSITION_FRAMES,
-    THUMBNAIL_VALUES,
     FrameDistanceBuilder,
     Transition,
 )
@@ -335,77 +332,6 @@ def test_segments_are_gapless_and_preserve_every_boundary(
         assert inside <= mixed if segment.transition else inside.isdisjoint(mixed)
         if not segment.transition:
             assert not any(segment.start < cut < segment.end for cut in cuts)
-
-
-@settings(deadline=None, max_examples=20)
-@given(frames=st.integers(0, 300), seed=st.integers(0, 99), level=st.sampled_from([2, 256]))
-def test_distances_are_exact_for_any_number_of_frames(frames: int, seed: int, level: int) -> None:
-    random = np.random.default_rng(seed)
-    extreme = random.integers(0, level, (frames, 864)).astype(np.uint8)
-    values = extreme if level == 256 else extreme * np.uint8(255)
-    builder = FrameDistanceBuilder()
-    for thumb in values:
-        builder.add(thumb)
-    distances = builder.finish()
-    assert len(distances) == frames
-    whole = values.astype(np.int64)
-    for one in range(0, frames, 7):
-        for lag in (0, 1, 40, MAX_TRANSITION_FRAMES):
-            if one + lag < frames:
-                expected = int(((whole[one] - whole[one + lag]) ** 2).sum())
-                assert distances.distance(one, one + lag) == expected
-            else:
-                assert distances.distances[one, lag] == -1
-
-
-@settings(deadline=None, max_examples=20)
-@given(
-    frames=st.integers(8, 48),
-    seed=st.integers(0, 99),
-    still=st.integers(50, 70),
-    misfit=st.sampled_from([0.05, 1.0]),
-)
-def test_the_contrast_of_a_plain_dissolve_follows_its_curve(
-    frames: int, seed: int, still: int, misfit: float
-) -> None:
-    one, two = np.random.default_rng(seed).integers(0, 256, (2, THUMBNAIL_VALUES))
-    shares = np.concatenate(
-        [np.zeros(still), np.arange(1, frames + 1) / (frames + 1), np.ones(still)]
-    )
-    builder = FrameDistanceBuilder()
-    for share in shares:
-        builder.add(np.rint(one * (1 - share) + two * share).astype(np.uint8))
-    transition = detect_contrast_dissolves(builder.finish(), misfit)[0]
-    mixed = np.flatnonzero(np.minimum(shares, 1 - shares) > 0.1)
-    assert transition.start <= mixed[0] and mixed[-1] < transition.end
-    assert transition.end - transition.start <= 1.7 * frames + 12
-
-
-@pytest.mark.parametrize("frames", [12, 24, 36, 48, 60])
-def test_a_dissolve_found_at_its_middle_only_is_extended_to_its_ends(frames: int) -> None:
-    """A small residual leaves the middle, and ``max_misfit`` -1 no detection by contrast."""
-    first, second = np.random.default_rng(frames).integers(0, 256, (2, THUMBNAIL_VALUES))
-    shares = np.concatenate([np.zeros(60), np.arange(1, frames + 1) / (frames + 1), np.ones(60)])
-    builder = FrameDistanceBuilder()
-    for share in shares:
-        builder.add(np.rint(first * (1 - share) + second * share).astype(np.uint8))
-    (transition,) = detect_transitions(builder.finish(), 0.05, -1.0)
-    blended = np.flatnonzero((shares > 0) & (shares < 1))
-    assert transition.start <= blended[0] and blended[-1] < transition.end
-    assert transition.end - transition.start <= frames + 8
-
-
-@settings(deadline=None, max_examples=20)
-@given(frames=st.integers(0, 90), seed=st.integers(0, 99), flat=st.booleans())
-def test_noise_and_plain_frames_are_not_dissolves(frames: int, seed: int, flat: bool) -> None:
-    random = np.random.default_rng(seed)
-    builder = FrameDistanceBuilder()
-    for level in random.integers(0, 256, frames):
-        thumb = (
-            np.full(THUMBNAIL_VALUES, level) if flat else random.integers(0, 256, THUMBNAIL_VALUES)
-        )
-        builder.add(thumb.astype(np.uint8))
-    assert detect_contrast_dissolves(builder.finish(), 1.0) == []
 
 
 @settings(deadline=None, max_examples=30)
