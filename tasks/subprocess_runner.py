@@ -37,6 +37,7 @@ of 0.2 s). Telemetry is off: onnxruntime contacts its vendor some seconds after 
 (tests/e2e/test_offline.py counts packets)."""
 
 TERMINATION_GRACE_SECONDS = 5.0
+KILL_SECONDS = 1.0
 
 IDLE_SECONDS = 60.0
 """A process that waits longer for another unit is terminated: a Dask worker is not notified when a
@@ -153,9 +154,24 @@ class UnitProcess:
             # the run does not wait for that.
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(TERMINATION_GRACE_SECONDS)
+            _wait_for_group(self._child.pid)
             if self._child.stdin is not None:
                 with suppress(BrokenPipeError):
                     self._child.stdin.close()
+
+
+def _wait_for_group(group: int) -> None:
+    """Wait until no process of a killed group is left: SIGKILL takes effect a moment later.
+
+    Not for long: without an init process that reaps them, dead processes stay.
+    """
+    deadline = time.monotonic() + KILL_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
 
 
 def _deadline_after(seconds: float | None) -> float:

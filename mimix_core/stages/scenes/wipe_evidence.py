@@ -53,8 +53,9 @@ _MIN_SWEPT, _MAX_MISFIT, _MIN_CONCENTRATION, _MIN_ORDER, _MIN_SPREAD = 0.8, 0.12
 _MIN_SURE = 0.5
 """Least share of blocks whose change is concentrated: only these count for the order."""
 
-_MAX_EDGE_MISFIT, _MIN_SEAM = 0.2, 0.85
-"""The same of a slide. A fast pan also moves one half out and the other in, but has no seam."""
+_MAX_EDGE_MISFIT, _MIN_SEAM, _MAX_UNREST = 0.2, 0.85, 0.5
+"""The same of a slide. A fast pan also moves one half out and the other in, but has no seam, unless
+its background repeats, and goes on before and after."""
 
 _MIN_CLOSED, _MAX_PLAIN_CONTRAST = 0.9, 0.03
 """The same of an iris that closes to a plain frame, and opens again."""
@@ -77,7 +78,8 @@ class WipeEvidence:
     times of change, as a share of the wipe's. ``order``: the share of these times' variance that
     the blocks' places explain. ``edge_misfit``: misfit of the frame from parts of both shots, apart
     at an edge that moves. ``seam``: the contrast at this edge, relative to that elsewhere.
-    ``contrast``: the least contrast on the way, relative to the shots'.
+    ``unrest``: how much blocks change before or after the wipe, whichever is less, relative to that
+    within. ``contrast``: the least contrast on the way, relative to the shots'.
     """
 
     changed: float
@@ -87,6 +89,7 @@ class WipeEvidence:
     order: float
     edge_misfit: float
     seam: float
+    unrest: float
     contrast: float
 
 
@@ -157,7 +160,7 @@ def measure_evidence(
     luma = _luma(images)
     changed = plain_block_differences(images[:1], images[-1:])[0] > MIN_BLOCK_CHANGE * BLOCK_PIXELS
     if changed.mean() < _MIN_CHANGED:
-        return WipeEvidence(float(changed.mean()), 1, 0, 0, 0, 1, 1, 1)
+        return WipeEvidence(float(changed.mean()), 1, 0, 0, 0, 1, 1, 1, 1)
     start, stop = max(before, first - _AROUND), min(after - 1, last + _AROUND) - LAG + 1
     concentration, times = _measure_turns(changes[start:stop], last - first)
     edge_misfit, seam = _measure_edge(luma)
@@ -170,8 +173,20 @@ def measure_evidence(
         order=_measure_order(times, changed & (concentration >= _MIN_CONCENTRATION)),
         edge_misfit=edge_misfit,
         seam=seam,
+        unrest=_measure_unrest(changes, ends, free),
         contrast=float(contrast.min() / max(1.0, min(contrast[0], contrast[-1]))),
     )
+
+
+def _measure_unrest(changes: BlockChanges, ends: tuple[int, int], free: tuple[int, int]) -> float:
+    """Compare how much blocks change before and after the wipe with how much they do within."""
+    (first, last), (before, after) = ends, free
+    within = changes[first : max(first + 1, last - LAG)].mean()
+    outside = (
+        changes[max(before, first - _AROUND) : max(before, first - LAG)],
+        changes[last : min(after - LAG, last + _AROUND)],
+    )
+    return min((float(some.mean() / max(1.0, within)) for some in outside if len(some)), default=0)
 
 
 def _measure_turns(changes: BlockChanges, length: int) -> tuple[Floats, Floats]:
@@ -304,6 +319,10 @@ def _speaks_for_wipe(evidence: WipeEvidence) -> bool:
         and evidence.order >= _MIN_ORDER
         and evidence.spread >= _MIN_SPREAD
     )
-    slides = evidence.edge_misfit <= _MAX_EDGE_MISFIT and evidence.seam >= _MIN_SEAM
+    slides = (
+        evidence.edge_misfit <= _MAX_EDGE_MISFIT
+        and evidence.seam >= _MIN_SEAM
+        and evidence.unrest <= _MAX_UNREST
+    )
     closes = evidence.changed >= _MIN_CLOSED and evidence.contrast <= _MAX_PLAIN_CONTRAST
     return sweeps or slides or closes

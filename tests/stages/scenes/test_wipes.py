@@ -57,6 +57,15 @@ def test_a_moving_camera_is_not_a_wipe(kind: str) -> None:
     assert find_transitions(measure_images(images)) == []
 
 
+@pytest.mark.parametrize("direction", [0, 1])
+def test_a_pan_over_a_repeating_background_is_not_a_wipe(direction: int) -> None:
+    """Every part of it comes back at the other side, as in cheap cartoons."""
+    blocks = np.random.default_rng(149).integers(0, 256, (6, 10, 3), np.uint8)
+    background = blocks.repeat(16, 0).repeat(16, 1)
+    images = [np.roll(background, 2 * number, axis=direction) for number in range(149)]
+    assert find_transitions(measure_images(images)) == []
+
+
 def used_frames(path: Path, frames: int) -> np.ndarray:
     """Return which frames of a video at 24 frames per second are in usable scenes, by default."""
     used = np.zeros(frames, bool)
@@ -66,7 +75,7 @@ def used_frames(path: Path, frames: int) -> np.ndarray:
     return used
 
 
-def test_no_scene_holds_a_mixed_frame_of_a_wipe_by_default(tmp_path: Path) -> None:
+def test_five_kinds_of_wipes_leave_no_mixed_frame_in_a_scene_by_default(tmp_path: Path) -> None:
     reel, mixed = Reel(), []
     for number, kind in enumerate(("wipeleft", "vuslice", "circleopen", "slideup", "squeezeh")):
         wipe = make_wipe(tmp_path, kind, 18, 0.5, 11 + 2 * number)
