@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import torch
 
-from miniature import whole_clip
 from miniature.training_run import Clock, Run, decayed, report, set_rate, take_step
 from miniature.vae_training import (
-    FramePool,
+    bind_networks,
     build_optimizers,
     evaluate_vae,
+    fill_pool,
     load_vae,
     reconstruction_error,
     save_vae,
 )
-
-Tensor = torch.Tensor
 
 
 def train_decoder(run: Run, seconds: float, *, compiled: bool = False, rate: float = 1e-3) -> None:
@@ -35,14 +31,8 @@ def train_decoder(run: Run, seconds: float, *, compiled: bool = False, rate: flo
     average = [p.detach().clone() for p in trained]
     optimizers = build_optimizers(vae, rate)
     clock, step = Clock(seconds), 0
-    pool = FramePool(run, run.batch(16384), run.batch(64))
-    for _ in range(run.batch(96)):
-        pool.refresh()
-    report(run, "frames", clips=pool.drawn, seconds=clock.elapsed())
-    encode: Callable[[Tensor], Tensor] = partial(whole_clip.moments, vae)
-    decode: Callable[[Tensor], Tensor] = partial(whole_clip.decode, vae)
-    if compiled:
-        encode, decode = (torch.compile(one, dynamic=False) for one in (encode, decode))
+    pool = fill_pool(run, clock)
+    encode, decode = bind_networks(vae, compiled=compiled)
     last = clock.elapsed()
     while clock:
         for optimizer in optimizers:

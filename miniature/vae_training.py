@@ -73,6 +73,26 @@ class FramePool:
         return values[:, :3], values[:, 3:]
 
 
+def fill_pool(run: Run, clock: Clock) -> FramePool:
+    """Return a pool that holds more than a third of its clips; say how long that took."""
+    pool = FramePool(run, run.batch(16384), run.batch(64))
+    for _ in range(run.batch(96)):
+        pool.refresh()
+    report(run, "frames", clips=pool.drawn, seconds=clock.elapsed())
+    return pool
+
+
+def bind_networks(
+    vae: Any, *, compiled: bool
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Return encoder (video to moments) and decoder (latents to video) of whole clips."""
+    encode: Callable[[Tensor], Tensor] = partial(whole_clip.moments, vae)
+    decode: Callable[[Tensor], Tensor] = partial(whole_clip.decode, vae)
+    if compiled:
+        return torch.compile(encode, dynamic=False), torch.compile(decode, dynamic=False)
+    return encode, decode
+
+
 def _windows(clips: Tensor, start_B: Tensor, side: int, axis: int) -> Tensor:
     """Cut ``side`` rows or columns from each clip, starting where ``start_B`` says."""
     index = start_B[:, None] + torch.arange(side, device=clips.device)
@@ -124,14 +144,8 @@ def train_vae(run: Run, seconds: float, *, compiled: bool = False, rate: float =
         vae = backbone.build_vae(run.sizes, run.device)
     optimizers = build_optimizers(vae, rate)
     clock, step = Clock(seconds), 0
-    pool = FramePool(run, run.batch(16384), run.batch(64))
-    for _ in range(run.batch(96)):
-        pool.refresh()
-    report(run, "frames", clips=pool.drawn, seconds=clock.elapsed())
-    encode: Callable[[Tensor], Tensor] = partial(whole_clip.moments, vae)
-    decode: Callable[[Tensor], Tensor] = partial(whole_clip.decode, vae)
-    if compiled:
-        encode, decode = (torch.compile(one, dynamic=False) for one in (encode, decode))
+    pool = fill_pool(run, clock)
+    encode, decode = bind_networks(vae, compiled=compiled)
     whole, last = False, clock.elapsed()
     while clock:
         for optimizer in optimizers:
@@ -141,7 +155,7 @@ def train_vae(run: Run, seconds: float, *, compiled: bool = False, rate: float =
         if not whole and clock.progress() >= _CUT_OUT_UNTIL:
             # Few steps: not worth compiling for another size.
             whole = True
-            encode, decode = partial(whole_clip.moments, vae), partial(whole_clip.decode, vae)
+            encode, decode = bind_networks(vae, compiled=False)
         frames, covered = pool.draw(run.batch(24 if whole else 64), None if whole else _CUT_OUT)
         with run.autocast():
             mean, log_var = encode(frames * 2 - 1).float().chunk(2, 1)
