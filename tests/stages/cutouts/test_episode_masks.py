@@ -180,6 +180,7 @@ def test_files_that_macos_adds_do_not_count(tmp_path: Path) -> None:
     [
         ({"Tom/0110.png": b"nothing, but long enough for a header"}, INDEX, "is not a PNG image"),
         ({"Tom/0110.png": png(mask(0)[::2])}, INDEX, "128x48 pixels, not the 128x96"),
+        ({"Tom/0110.png": png(mask(0)) + bytes(2**21)}, INDEX, "longer than any image of its size"),
         ({"Tom/0110.png": png(mask(0))[:200]}, INDEX, "broken"),
         (
             {"Tom/0110.png": png(np.dstack([mask(0), mask(0), mask(9)]))},

@@ -41,6 +41,8 @@ Image = NDArray[np.uint8]
 
 _INDEX = "masks.json"
 _MAX_INDEX_BYTES = 10_000
+_MAX_EXTRA_BYTES = 2**20
+"""Length of an image beyond its pixels, which have at most four values of 16 bits."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = struct.Struct(">8s4x4sII")
 _MAX_DEVIATION = Fraction(1, 4)
@@ -244,7 +246,10 @@ def _read_image(archive: zipfile.ZipFile, entry: str, size: tuple[int, int]) -> 
                     f"{entry} has {found[0]}x{found[1]} pixels, not the {size[0]}x{size[1]} of the "
                     "episode as displayed"
                 )
-            content = header + stream.read()
+            limit = 8 * size[0] * size[1] + _MAX_EXTRA_BYTES
+            content = header + stream.read(limit + 1)
+            if len(content) > limit:
+                raise ValueError(f"{entry} is longer than any image of its size")
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
         raise ValueError(f"{entry} cannot be read from the masks file ({error})") from error
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
