@@ -16,11 +16,11 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import nn
 from torch.nn import functional
 
-from miniature import backbone
 from miniature.backbone import TEXT_TOKENS, Base
 from miniature.figures import ATTRIBUTES
 from miniature.renderer import Video
 from miniature.scenes import ACTIONS, SceneTensors
+from miniature.sizes import FLOW_SHIFT
 from miniature.text_encoder import END
 
 Tensor = torch.Tensor
@@ -154,7 +154,7 @@ def losses(
     end[:, 0] = END
     text = embed_short(base, torch.where(dropped, end, ids))
     noise = torch.randn_like(latents)
-    sigma = noise_levels(count, backbone.FLOW_SHIFT, latents.device)
+    sigma = noise_levels(count, FLOW_SHIFT, latents.device)
     level = sigma.view(-1, 1, 1, 1, 1)
     velocity, features = velocity_and_features(
         base.transformer,

@@ -9,8 +9,10 @@ give the same bytes on one machine.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,16 @@ class RenderedShot:
     masks_FTHW: Frames
 
 
+@dataclass(frozen=True)
+class PlannedEpisode:
+    """What is in an episode, and where it is written; ``device``: where its shots are drawn."""
+
+    stem: Path
+    plan: list[Shot]
+    burnt: bool = False
+    device: str = "cpu"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path, help="an empty folder, or one that does not exist")
@@ -47,6 +59,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=4, help="of each show")
     parser.add_argument("--shots", type=int, default=24, help="of each episode")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="where shots are drawn: cpu or cuda")
+    parser.add_argument("--workers", type=int, default=1, help="episodes drawn at a time")
     parser.add_argument(
         "--burnt", type=int, default=0, help="episodes of each show with subtitles in the picture"
     )
@@ -62,6 +76,8 @@ def main() -> None:
         seed=options.seed,
         burnt=options.burnt,
         styles=list(shows())[: options.shows],
+        device=options.device,
+        workers=options.workers,
     )
 
 
@@ -73,11 +89,15 @@ def write_project(
     seed: int = 0,
     burnt: int = 0,
     styles: list[str] | None = None,
+    device: str = "cpu",
+    workers: int = 1,
 ) -> None:
     """Write the episodes of the shows, ``library.yaml`` and ``mimix.yaml``.
 
     ``burnt``: the number of episodes of each show with subtitles in the picture, the last ones.
+    ``workers``: processes that draw an episode each, on ``device``.
     """
+    planned: list[PlannedEpisode] = []
     styles = list(shows()) if styles is None else styles
     folder.mkdir(parents=True, exist_ok=True)
     for style in styles:
@@ -86,38 +106,50 @@ def write_project(
         plans = plan_episodes(style, episodes, shots, seed)
         for number, plan in enumerate(plans):
             stem = folder / show / f"{show}-{number + 1:0{len(str(max(episodes, 10)))}}"
-            write_episode(stem, plan, burnt=number >= episodes - burnt)
-            sys.stdout.write(f"{stem}.mp4\n")
+            planned.append(PlannedEpisode(stem, plan, number >= episodes - burnt, device))
+    for stem in _write_episodes(planned, workers):
+        sys.stdout.write(f"{stem}.mp4\n")
     episode_files.write_library(folder / "library.yaml", styles)
     episode_files.write_settings(folder / "mimix.yaml")
 
 
-def write_episode(stem: Path, plan: list[Shot], *, burnt: bool = False) -> None:
-    """Write the video of a plan and the files beside it, whose names begin with ``stem``."""
+def _write_episodes(planned: list[PlannedEpisode], workers: int) -> Iterator[Path]:
+    if workers == 1:
+        yield from map(write_episode, planned)
+        return
+    # A forked process could not use a GPU.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(write_episode, planned)
+
+
+def write_episode(episode: PlannedEpisode) -> Path:
+    """Write the video of a plan and the files beside it; return how their names begin."""
+    stem, plan = episode.stem, episode.plan
     truth = episode_files.EpisodeTruth(plan)
     with (
         ClipWriter(Path(f"{stem}.mp4"), WIDTH, HEIGHT, crf=_CRF, preset=_PRESET) as video,
         episode_files.MasksWriter(Path(f"{stem}.masks.zip")) as masks,
     ):
-        for number, (image_HWC, visible) in enumerate(_frames(plan)):
+        for number, (image_HWC, visible) in enumerate(_frames(plan, episode.device)):
             picture = np.rint(image_HWC * 255).astype(np.uint8)
             alphas = {name: np.rint(mask * 255).astype(np.uint8) for name, mask in visible.items()}
-            text = episode_files.subtitle_at(plan, number) if burnt else ""
+            text = episode_files.subtitle_at(plan, number) if episode.burnt else ""
             if text:
                 _burn(picture, alphas, text)
             video.write_rgb(picture)
             masks.write(number, alphas)
             truth.add_frame(number, alphas)
     truth.write(stem)
+    return stem
 
 
-def _frames(plan: list[Shot]) -> Iterator[tuple[Frames, dict[str, Frames]]]:
+def _frames(plan: list[Shot], device: str) -> Iterator[tuple[Frames, dict[str, Frames]]]:
     """Yield each frame of an episode, and the visible share of each figure in its pixels.
 
     A dissolve mixes the last frames of one shot with the first of the next.
     """
     previous: tuple[Shot, RenderedShot] | None = None
-    for shot, rendered in _render(plan):
+    for shot, rendered in _render(plan, device):
         for index in range(shot.end - shot.first - shot.fade_out):
             layers = [(shot, rendered, index, 1.0)]
             if index < shot.fade_in:
@@ -147,22 +179,22 @@ def _mix(
     return image_HWC, visible
 
 
-def _render(plan: list[Shot]) -> Iterator[tuple[Shot, RenderedShot]]:
+def _render(plan: list[Shot], device: str) -> Iterator[tuple[Shot, RenderedShot]]:
     """Render shots, several of one length at a time."""
     for begin in range(0, len(plan), _SHOTS_AT_A_TIME):
         group = plan[begin : begin + _SHOTS_AT_A_TIME]
         before, after = max(s.before for s in group), max(s.after for s in group)
         tensors = scenes.to_tensors([s.scene for s in group], before=before, after=after)
         with torch.inference_mode():
-            video = renderer.render(tensors)
+            video = renderer.render(tensors.to(device))
         for index, shot in enumerate(group):
             start = before - shot.before
             part = slice(start, start + shot.end - shot.first)
             yield (
                 shot,
                 RenderedShot(
-                    video.frames_BCTHW[index, :, part].permute(1, 2, 3, 0).numpy(),
-                    video.masks_BFTHW[index, :, part].numpy(),
+                    video.frames_BCTHW[index, :, part].permute(1, 2, 3, 0).cpu().numpy(),
+                    video.masks_BFTHW[index, :, part].cpu().numpy(),
                 ),
             )
 

@@ -16,14 +16,13 @@ from pathlib import Path
 import torch
 
 from miniature import (
-    backbone,
     base_training,
     decoder_training,
     judge_training,
     vae_training,
 )
-from miniature.backbone import Sizes
 from miniature.probe import probe
+from miniature.sizes import TINY, Sizes
 from miniature.training_run import Run, report
 
 Tensor = torch.Tensor
@@ -48,7 +47,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(device, options.state, options.out, Sizes())
     if options.tiny:
-        run = Run(device, options.state, options.out, backbone.TINY, workers=0, scale=1 / 64)
+        run = Run(device, options.state, options.out, TINY, workers=0, scale=1 / 64)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.manual_seed(0)
     card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"

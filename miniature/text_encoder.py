@@ -126,13 +126,16 @@ class MiniatureTextEncoder(nn.Module):
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(self.sizes))
+        config = {"_class_name": type(self).__name__, **self.sizes}
+        (folder / "config.json").write_text(json.dumps(config))
         save_file(self.state_dict(), folder / "model.safetensors")
 
     @classmethod
     def from_pretrained(cls, folder: Path, **_: Any) -> MiniatureTextEncoder:
         from safetensors.torch import load_file
 
-        model = cls(**json.loads((folder / "config.json").read_text()))
+        config = json.loads((folder / "config.json").read_text())
+        del config["_class_name"]
+        model = cls(**config)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model

@@ -16,9 +16,9 @@ import torch
 from miniature import (
     renderer,
 )
-from miniature.backbone import Sizes
 from miniature.feed import SceneBatch
 from miniature.renderer import Video
+from miniature.sizes import Sizes
 
 Tensor = torch.Tensor
 

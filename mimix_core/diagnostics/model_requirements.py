@@ -115,8 +115,8 @@ def _cutouts(config: Config) -> list[ModelRequirement]:
 
 def _backbone(config: Config) -> list[ModelRequirement]:
     name = config.backbone.name
-    hub = model_registry.get_backbone(name).hub_id
-    if hub is None:
+    command = model_registry.get_backbone(name).folder_command()
+    if command is None:
         return []
     return [
         _local_files(
@@ -124,8 +124,7 @@ def _backbone(config: Config) -> list[ModelRequirement]:
             "backbone",
             config.backbone.path,
             "model_index.json",
-            f"Download {hub} (hf download {hub} --local-dir FOLDER) and set "
-            "backbone.path to its folder.",
+            f"Get it with `{command}` and set backbone.path to FOLDER.",
         )
     ]
 

@@ -46,10 +46,31 @@ def find_problems(
                 yield problem
 
 
+def _check_held_out_pairs(config: Config) -> None:
+    """Check that the pairs to keep apart name two characters of the library."""
+    names = {
+        character.name
+        for character in load_library(
+            config.library, language=config.transcripts.language
+        ).characters()
+    }
+    for pair in config.composites.held_out_pairs:
+        unknown = [name for name in pair if name not in names]
+        if unknown or len(set(pair)) < 2:
+            what = f"no character is named {unknown[0]!r}" if unknown else "names one twice"
+            raise BadInput(
+                f"the pair {' and '.join(pair)}: {what}",
+                where="settings, key composites.held_out_pairs",
+                fix=f"The library has {', '.join(sorted(names))}.",
+            )
+
+
 def _check_backbone(config: Config) -> None:
     """Check the folder of the published weights, and that they have the layers to adapt."""
     backbone, path = get_backbone(config.backbone.name), config.backbone.path
-    if backbone.hub_id is not None and not (path and (path / "model_index.json").exists()):
+    if backbone.folder_command() is not None and not (
+        path and (path / "model_index.json").exists()
+    ):
         return  # listed as a missing model
     folder = resolve_weights_folder(config.backbone)
     if folder is None:
@@ -125,6 +146,7 @@ def prompts_file(config: Config) -> Path:
 
 
 _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
+    Phase.AUGMENTATION: (_check_held_out_pairs,),
     Phase.TRAINING: (_check_backbone, _check_training_sizes, _check_trackers),
     Phase.GENERATION: (_check_sample_size, _check_prompts),
 }

@@ -142,6 +142,12 @@ class CompositeSettings(FrozenModel):
         "which nothing else is said. ask: fail captions that name any, until a person has written "
         "them. keep: name them.",
     )
+    held_out_pairs: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="Pairs of characters that are never composited into one scene, so that "
+        "generated videos of them show what is learned about pairs that never met. Example: "
+        "[[Tom, Mr. Bean]].",
+    )
     require_located_characters: bool = Field(
         True,
         description="Use a clip as a background only if all characters of its caption are "

@@ -53,8 +53,8 @@ def resolve_weights_folder(settings: BackboneSettings) -> Path | None:
     Call it before any work starts. Raises MissingModel when the folder does not exist, and
     BadInput when the random model is given one.
     """
-    hub = model_registry.get_backbone(settings.name).hub_id
-    if hub is None:
+    command = model_registry.get_backbone(settings.name).folder_command()
+    if command is None:
         if settings.path is not None:
             raise BadInput(
                 f"{settings.name} is built with random weights, but a path is set",
@@ -68,8 +68,8 @@ def resolve_weights_folder(settings: BackboneSettings) -> Path | None:
             if settings.path
             else f"no path of {settings.name} is set",
             where="settings, key backbone.path",
-            fix=f"Download it with `hf download {hub} --local-dir FOLDER` and set backbone.path to "
-            f"FOLDER, or set backbone.name to {model_registry.TINY.name}.",
+            fix=f"Get it with `{command}` and set backbone.path to FOLDER, or set backbone.name to "
+            f"{model_registry.TINY.name}.",
         )
     return settings.path
 
@@ -93,7 +93,7 @@ def run(inputs: BackboneInputs, settings: BackboneSettings, out: Path) -> StageR
     Raises BadInput for a folder of another model, an incomplete one, and weights with NaN or Inf.
     """
     backbone = model_registry.get_backbone(settings.name)
-    if backbone.hub_id is None:
+    if backbone.folder_command() is None:
         if inputs.weights is not None:
             raise BadInput(
                 f"{backbone.name} is built with random weights, but a folder is given",

@@ -33,7 +33,7 @@ def check_backbone_folder(folder: Path, backbone: Backbone) -> None:
     Each network's configuration is compared with its entry in ``model_registry``, and its weight
     files with their index and with the lengths in their headers.
     """
-    fix = f"Download it again with `hf download {backbone.hub_id} --local-dir {folder}`."
+    fix = f"Get it again with `{backbone.folder_command(str(folder))}`."
     for part in ("model_index.json", *COMPONENTS):
         if not (folder / part).exists():
             raise BadInput(f"{part} is missing", where=str(folder), fix=fix)
@@ -169,15 +169,15 @@ def _check_pipeline(folder: Path, backbone: Backbone, fix: str) -> None:
             f"{' and '.join(found)}",
             where=str(folder),
             fix="Models of two transformers are not supported yet. Set backbone.path to the folder "
-            f"of {backbone.name} (`hf download {backbone.hub_id} --local-dir FOLDER`).",
+            f"of {backbone.name} (`{backbone.folder_command()}`).",
         )
     if index.get("_class_name") != backbone.pipeline_class:
         raise BadInput(
             f"this pipeline is not that of {backbone.name}: its class is "
             f"{index.get('_class_name')}, not {backbone.pipeline_class}",
             where=str(path),
-            fix=f"Set backbone.path to the folder of {backbone.name} (`hf download "
-            f"{backbone.hub_id} --local-dir FOLDER`).",
+            fix=f"Set backbone.path to the folder of {backbone.name} "
+            f"(`{backbone.folder_command()}`).",
         )
 
 

@@ -42,7 +42,9 @@ class NetworkSpec:
 class Backbone:
     """A text-to-video model.
 
-    ``hub_id``: its repository on the Hugging Face Hub; None for a model that is built here.
+    ``hub_id``: its repository on the Hugging Face Hub; None for a model that is not there.
+    ``make_command``: the command that writes such a model to ``FOLDER``; without it the model is
+    built with random weights.
     ``vae_stride``: frames, rows and columns of video per latent. ``flow_shift``: the timestep shift
     that it was trained for. ``lora_targets``: the linear layers of each block that LoRA adapts.
     ``interface_module``: the module that defines its ``INTERFACE``.
@@ -58,6 +60,13 @@ class Backbone:
     lora_targets: tuple[str, ...]
     interface_module: str
     pipeline_class: str
+    make_command: str | None = None
+
+    def folder_command(self, folder: str = "FOLDER") -> str | None:
+        """Return the command that gets the model's folder; None for one with random weights."""
+        if self.hub_id is not None:
+            return f"hf download {self.hub_id} --local-dir {folder}"
+        return None if self.make_command is None else self.make_command.replace("FOLDER", folder)
 
     @property
     def size_multiple(self) -> int:

@@ -11,6 +11,7 @@ import torch
 from mimix_core.wan import text_embeddings
 from mimix_core.wan.flow_matching import pad_embeddings
 from miniature import backbone, captions, checkpoints, feed, scenes
+from miniature.sizes import TINY
 from miniature.text_encoder import MiniatureTextEncoder, MiniatureTokenizer, build_vocabulary
 
 
@@ -62,7 +63,7 @@ def test_tokenizer_and_encoder_are_read_as_written(
 
 def test_the_vae_has_the_strides_of_wan_and_one_pass_computes_the_same() -> None:
     torch.manual_seed(0)
-    vae = backbone.build_vae(backbone.TINY, torch.device("cpu"))
+    vae = backbone.build_vae(TINY, torch.device("cpu"))
     frames = torch.rand(2, 3, 9, 32, 48)
     with torch.no_grad():
         latents = backbone.encode(vae, frames)

@@ -22,6 +22,7 @@ from miniature import (
     scenes,
     vae_training,
 )
+from miniature.sizes import TINY
 from miniature.training_run import Run
 
 
@@ -31,7 +32,7 @@ def test_judge_vae_and_base_train_and_a_base_goes_on(tmp_path: Path) -> None:
         torch.device("cpu"),
         tmp_path / "state",
         tmp_path / "out",
-        backbone.TINY,
+        TINY,
         workers=0,
         scale=1 / 64,
     )
@@ -65,7 +66,7 @@ def test_judge_vae_and_base_train_and_a_base_goes_on(tmp_path: Path) -> None:
 
 
 def test_cut_outs_show_the_clips_around_a_figure(tmp_path: Path) -> None:
-    run = Run(torch.device("cpu"), tmp_path, tmp_path, backbone.TINY, workers=0, scale=1 / 64)
+    run = Run(torch.device("cpu"), tmp_path, tmp_path, TINY, workers=0, scale=1 / 64)
     pool = vae_training.FramePool(run, 4, 4)
     pool.refresh()
     torch.manual_seed(0)
@@ -123,7 +124,7 @@ def test_the_head_is_told_which_figure_covers_a_token() -> None:
 
 def test_a_short_text_whose_last_token_stands_for_all_padding_gives_the_same_velocity() -> None:
     torch.manual_seed(0)
-    base = backbone.build_base(backbone.TINY, torch.device("cpu"))
+    base = backbone.build_base(TINY, torch.device("cpu"))
     torch.nn.init.normal_(base.transformer.proj_out.weight)
     batch = feed.draw_batch(random.Random(0), base.tokenizer, "generic", 2)
     latents, timestep = torch.randn(2, 16, 2, 4, 6), torch.tensor([100.0, 800.0])

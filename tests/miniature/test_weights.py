@@ -21,7 +21,7 @@ from miniature import (
     scenes,
     vae_training,
 )
-from miniature.backbone import Sizes
+from miniature.sizes import Sizes
 from miniature.training_run import Run
 
 WEIGHTS = Path(pack_weights.__file__).parent / "weights"

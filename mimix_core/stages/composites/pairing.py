@@ -134,6 +134,7 @@ class PairSampler:
     and no character goes into a background whose caption names it.
 
     ``same_style``: cutouts go into backgrounds of their own style instead of the opposite one.
+    ``held_out_pairs``: pairs of characters that never get into one scene.
     ``max_uses``: of each cutout, at most; None: any number.
     """
 
@@ -144,8 +145,10 @@ class PairSampler:
         *,
         seed: int,
         same_style: bool = False,
+        held_out_pairs: Iterable[tuple[str, str]] = (),
         max_uses: int | None = None,
     ) -> None:
+        self._held_out = {frozenset(pair) for pair in held_out_pairs}
         self._level, self._max_uses = 1, max_uses
         self._candidates = {c.cutout_id: c for c in candidates}
         self._backgrounds = {b.clip_id: b for b in backgrounds}
@@ -212,7 +215,7 @@ class PairSampler:
             lambda name: (
                 name not in used
                 and name != candidate.clip_id
-                and candidate.character not in self._backgrounds[name].characters
+                and self._may_meet(candidate.character, self._backgrounds[name].characters)
             )
         )
         if background is None:
@@ -222,6 +225,11 @@ class PairSampler:
         self._add_uses(candidate, 1)
         self._park_used(candidate)
         return CompositePair(cutout, background)
+
+    def _may_meet(self, character: str, others: frozenset[str]) -> bool:
+        return character not in others and not any(
+            frozenset((character, other)) in self._held_out for other in others
+        )
 
     def reject_pair(self, pair: CompositePair) -> None:
         """Report that a pair could not be placed: it does not count as a use of anything."""

@@ -177,6 +177,7 @@ class _CompositeRenderer:
             sources.backgrounds,
             seed=settings.seed,
             same_style=same_style,
+            held_out_pairs=settings.held_out_pairs,
             max_uses=max_uses,
         )
         self._outcomes = placer.place_pairs(sampler)

@@ -51,6 +51,21 @@ def draw(sampler: PairSampler, count: int) -> list[CompositePair]:
     return pairs
 
 
+def test_held_out_pairs_never_get_into_one_scene() -> None:
+    candidates, backgrounds = make_inputs(6, 6, 6)
+    held_out = [("cartoon 0", "realistic 1"), ("realistic 2", "cartoon 2")]
+    pairs = draw(PairSampler(candidates, backgrounds, seed=0, held_out_pairs=held_out), 200)
+    characters = {c.cutout_id: c.character for c in candidates}
+    scenes = {b.clip_id: b.characters for b in backgrounds}
+    met = {
+        frozenset((characters[pair.cutout_id], other))
+        for pair in pairs
+        for other in scenes[pair.background_id]
+    }
+    every = {frozenset((f"cartoon {m}", f"realistic {n}")) for m in range(3) for n in range(3)}
+    assert met == every - {frozenset(pair) for pair in held_out}
+
+
 SIZES = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 5))
 
 

@@ -1,0 +1,150 @@
+"""The arms of the study, and a settings file for each arm and seed.
+
+All settings files of a project share its workspace, so what arms have in common (episodes, clips,
+captions, masks, composites, latents) is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mimix_core.benchmark.promptsets.prompt_generator import prompts_to_yaml
+from miniature import miniature_wan
+from miniature.scenes import FRAMES, HEIGHT, WIDTH
+from miniature.sizes import FLOW_SHIFT
+from miniature.study.prompts import HELD_OUT_PAIRS, StudyPrompt, prompt_file
+
+RENDERED_SHARE = "0.22"
+"""Share of composites that are rendered; each arm takes its part of them."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One condition. ``share``: of composites in the dataset. ``variant``: tags of the captions.
+
+    ``same_style``: the control in which pasted characters stay in scenes of their own style.
+    """
+
+    name: str
+    share: str
+    variant: str = "both"
+    same_style: bool = False
+
+
+ARMS = (
+    Arm("composites-0", "0"),
+    Arm("composites-5", "0.05"),
+    Arm("composites-10", "0.10"),
+    Arm("composites-20", "0.20"),
+    Arm("no-tags", "0.10", variant="no-tags"),
+    Arm("character-tag", "0.10", variant="character"),
+    Arm("scene-style-tag", "0.10", variant="scene-style"),
+    Arm("same-style-composites", "0.10", same_style=True),
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What all arms have in common. ``epochs`` and ``learning_rate``: docs/miniature.md."""
+
+    epochs: int = 20
+    learning_rate: float = 1e-3
+    micro_batch_size: int = 64
+    steps: int = 25
+    guidance: float = 4.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A project of ``miniature.episodes``, the folder for settings in it, and how it is run."""
+
+    project: Path
+    settings_folder: str = "arms"
+    max_workers: int = 2
+
+
+def write_settings(
+    place: Place,
+    model: Path,
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    training: Training,
+    prompts: Sequence[StudyPrompt],
+) -> dict[tuple[str, int], Path]:
+    """Write ``<arm>-<seed>.yaml`` for each arm and seed, and ``prompts.yaml`` beside them.
+
+    ``model``: the folder that ``miniature.unpack_weights`` wrote. Returns each file by arm and
+    seed.
+    """
+    project = yaml.safe_load((place.project / "mimix.yaml").read_text())
+    out = place.project / place.settings_folder
+    out.mkdir(exist_ok=True)
+    (out / "prompts.yaml").write_text(prompts_to_yaml(prompt_file(prompts)))
+    files = {}
+    for arm in arms:
+        for seed in seeds:
+            settings = _merged(project, _arm_settings(arm, seed, training))
+            settings |= {
+                "library": str(place.project / "library.yaml"),
+                "workspace": str(place.project / "workspace"),
+                "backbone": {"name": miniature_wan.BACKBONE.name, "path": str(model)},
+                "run": {"max_workers": place.max_workers},
+            }
+            settings["samples"]["prompts"] = str(out / "prompts.yaml")
+            path = out / f"{arm.name}-{seed}.yaml"
+            path.write_text(yaml.safe_dump(settings, sort_keys=False))
+            files[arm.name, seed] = path
+    return files
+
+
+def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
+    return {
+        "composites": {
+            "ratio": RENDERED_SHARE,
+            "same_style_share": "1" if arm.same_style else "0",
+            "min_ground": 0,  # the ground of a drawn scene is where its figures stand
+            "held_out_pairs": [list(pair) for pair in HELD_OUT_PAIRS],
+        },
+        "dataset": {"ratio": arm.share},
+        "embeddings": {"variant": arm.variant},
+        "lora": {
+            "rank": 32,
+            "alpha": 32,
+            "epochs": training.epochs,
+            "global_batch_size": 64,
+            "micro_batch_size": training.micro_batch_size,
+            "learning_rate": training.learning_rate,
+            "shift": FLOW_SHIFT,
+            "zero_stage": 0,
+            "checkpoint_interval": 200,
+            "validation_interval": 200,
+            "seed": seed,
+        },
+        "samples": {
+            # The same noise in every arm of a seed.
+            "seed": seed,
+            "variant": arm.variant,
+            "negative_prompt": "",
+            "width": WIDTH,
+            "height": HEIGHT,
+            "num_frames": FRAMES,
+            "num_inference_steps": training.steps,
+            "guidance_scale": training.guidance,
+            "batched_guidance": True,
+            "compile": "off",  # 8 small blocks, loaded again for every 8 prompts
+            "shift": FLOW_SHIFT,
+        },
+    }
+
+
+def _merged(project: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the project's settings with the keys of ``more`` set in each section."""
+    return {
+        **project,
+        **{name: {**project.get(name, {}), **section} for name, section in more.items()},
+    }

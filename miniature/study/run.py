@@ -1,0 +1,113 @@
+"""Run the study: write its settings, run MiMix for every arm and seed, and judge the videos.
+
+    python -m miniature.study.run FOLDER --seeds 3
+
+``FOLDER`` is a project of ``python -m miniature.episodes``; its workspace is shared by all arms. A
+run that was interrupted goes on where it was, and one that is repeated computes nothing. The
+judge's rows are written to ``FOLDER/arms/videos.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from flows import prefect_environment
+from miniature.judge_training import load_judge
+from miniature.sizes import Sizes
+from miniature.study.arms import ARMS, Arm, Place, Training, write_settings
+from miniature.study.prompts import StudyPrompt, study_prompts
+from miniature.study.scoring import VideoRow, find_videos, score_videos
+from miniature.training_run import Run
+from miniature.unpack_weights import WEIGHTS, unpack
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the arms that the command line names, all of them if it names none."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    defaults = Training()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=defaults.epochs)
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    parser.add_argument("--micro-batch-size", type=int, default=defaults.micro_batch_size)
+    parser.add_argument("--steps", type=int, default=defaults.steps, help="of the sampler")
+    parser.add_argument("--guidance", type=float, default=defaults.guidance)
+    parser.add_argument("--every", type=int, default=1, help="take each n-th prompt only")
+    parser.add_argument("--max-workers", type=int, default=2, help="run.max_workers of MiMix")
+    parser.add_argument("--settings-folder", default="arms", help="below FOLDER")
+    parser.add_argument("--only-settings", action="store_true", help="write them and stop")
+    parser.add_argument("--only-score", action="store_true", help="judge the videos that are there")
+    options = parser.parse_args(arguments)
+    training = Training(
+        options.epochs,
+        options.learning_rate,
+        options.micro_batch_size,
+        options.steps,
+        options.guidance,
+    )
+    arms = [arm for arm in ARMS if options.arms is None or arm.name in options.arms]
+    folder = options.folder.resolve()
+    prompts = study_prompts()[:: options.every]
+    place = Place(folder, options.settings_folder, options.max_workers)
+    files = prepare(place, arms, options.seeds, training, prompts)
+    if options.only_settings:
+        return
+    if not options.only_score:
+        generate_all(list(files.values()))
+    rows = judge_all(files, prompts)
+    (folder / options.settings_folder / "videos.json").write_text(json.dumps(rows, indent=1))
+    for (arm, seed), _ in files.items():
+        found = [row for row in rows if row["arm"] == arm and row["seed"] == seed]
+        kept = {
+            kind: sum(row["all_kept"] for row in found if row["kind"] == kind)
+            / sum(row["kind"] == kind for row in found)
+            for kind in sorted({row["kind"] for row in found})
+        }
+        shares = ", ".join(f"{kind} {value:.3f}" for kind, value in kept.items())
+        sys.stdout.write(f"{arm}, seed {seed}: all kept {shares}\n")
+
+
+def prepare(
+    place: Place,
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    training: Training,
+    prompts: Sequence[StudyPrompt],
+) -> dict[tuple[str, int], Path]:
+    """Write the model's folder, the prompts and the settings files; return the last."""
+    model = place.project / "model"
+    if not (model / "model_index.json").exists():
+        unpack(WEIGHTS, model)
+    return write_settings(place, model, arms, seeds, training, prompts)
+
+
+def generate_all(settings: Sequence[Path]) -> None:
+    """Run MiMix's flow ``generate`` with each settings file, one after another."""
+    prefect_environment.configure_prefect()
+    from flows.benchmark import generate
+    from mimix_core.settings import load_config
+
+    for path in settings:
+        summary = generate(load_config(path))
+        sys.stdout.write(f"{path.stem}: {summary.computed} units were computed\n")
+
+
+def judge_all(files: dict[tuple[str, int], Path], prompts: Sequence[StudyPrompt]) -> list[VideoRow]:
+    """Judge the videos of all arms and seeds."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, threshold = load_judge(Run(device, WEIGHTS, WEIGHTS, Sizes()))
+    rows: list[VideoRow] = []
+    for (arm, seed), path in files.items():
+        rows += score_videos(arm, seed, find_videos(path), prompts, model, threshold)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

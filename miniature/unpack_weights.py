@@ -1,0 +1,58 @@
+"""Write the trained weights as a model folder in diffusers' layout, which MiMix's settings name.
+
+    python -m miniature.unpack_weights FOLDER
+
+The folder is what ``backbone.path`` is set to, beside ``backbone.name: miniature.miniature_wan``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from miniature import backbone
+from miniature.base_training import load_base
+from miniature.sizes import FLOW_SHIFT, Sizes
+from miniature.training_run import Run
+from miniature.vae_training import load_vae
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def unpack(weights: Path, folder: Path, sizes: Sizes | None = None) -> None:
+    """Write transformer, VAE, text encoder, tokenizer and scheduler, in fp32.
+
+    Raises DamagedCheckpoint unless every byte of the weights is as it was written.
+    """
+    from diffusers import UniPCMultistepScheduler, WanPipeline
+
+    run = Run(torch.device("cpu"), weights, folder, sizes or Sizes())
+    base, vae = load_base(run), load_vae(run)
+    WanPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        transformer=base.transformer,
+        vae=vae,
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            num_train_timesteps=1000,
+            flow_shift=FLOW_SHIFT,
+        ),
+    ).save_pretrained(folder)
+    backbone.save_base(base, folder)
+
+
+def main() -> None:
+    """Write the published weights to the folder that the command line names."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    options = parser.parse_args()
+    unpack(options.weights, options.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The study: what is asked for, what its arms differ in, and how shares are estimated."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mimix_core.diagnostics.preflight import check_before_run
+from mimix_core.domain.prompts import load_prompts
+from mimix_core.media.encode import ClipWriter
+from mimix_core.settings import load_config
+from mimix_core.wan import model_registry, vae
+from miniature import (
+    backbone,
+    backbone_interface,
+    captions,
+    episodes,
+    judge_training,
+    renderer,
+    scenes,
+    unpack_weights,
+)
+from miniature.figures import CASTS, NAMED_FIGURES
+from miniature.sizes import TINY, Sizes
+from miniature.study import run as study_run
+from miniature.study import scoring, statistics
+from miniature.study.arms import ARMS, Place, Training, write_settings
+from miniature.study.prompts import HELD_OUT_PAIRS, StudyPrompt, study_prompts
+from miniature.training_run import Run
+from miniature.unpack_weights import WEIGHTS
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "project"
+    episodes.write_project(folder, episodes=1, shots=2)
+    return folder
+
+
+def test_prompts_ask_for_every_pair_alike() -> None:
+    prompts = study_prompts()
+    assert prompts == study_prompts()
+    assert len({prompt.id for prompt in prompts}) == len(prompts)
+    assert Counter(p.kind for p in prompts) == {"cross-style": 128, "same-show": 48, "single": 16}
+    cross = [prompt for prompt in prompts if prompt.kind == "cross-style"]
+    pairs = Counter(frozenset(f.name for f in prompt.scene.cast) for prompt in cross)
+    assert len(pairs) == 16
+    assert set(pairs.values()) == {8}
+    for held_out in (True, False):
+        some = [prompt for prompt in cross if prompt.held_out is held_out]
+        assert Counter(p.scene.style for p in some) == {"cartoon": 32, "realistic": 32}
+        assert Counter(p.scene.together is None for p in some) == {True: 32, False: 32}
+    for figure in NAMED_FIGURES:
+        assert sum(figure.name in pair for pair in HELD_OUT_PAIRS) == 2
+    first = next(p for p in cross if p.scene.together)
+    assert first.as_prompt().render() == captions.caption(first.scene, [False, False])
+
+
+def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path: Path) -> None:
+    files = write_settings(
+        Place(project), tmp_path / "model", ARMS, (0, 1), Training(), study_prompts()
+    )
+    assert len(files) == 2 * len(ARMS)
+    settings = {key: yaml.safe_load(path.read_text()) for key, path in files.items()}
+    for path in files.values():
+        load_config(path)
+    roster = [figure.name for cast in CASTS.values() for figure in cast]
+    assert len(load_prompts(project / "arms" / "prompts.yaml", roster)) == 192
+    zero, twenty = settings["composites-0", 0], settings["composites-20", 0]
+    assert _differences(zero, twenty) == {"dataset.ratio"}
+    assert _differences(zero, settings["composites-0", 1]) == {"lora.seed", "samples.seed"}
+    ten = settings["composites-10", 0]
+    changed = {"embeddings.variant", "samples.variant"}
+    assert _differences(ten, settings["no-tags", 0]) == changed
+    control = _differences(ten, settings["same-style-composites", 0])
+    assert control == {"composites.same_style_share"}
+
+
+def _differences(one: dict[str, Any], two: dict[str, Any]) -> set[str]:
+    return {
+        f"{name}.{key}"
+        for name, section in one.items()
+        if isinstance(section, dict)
+        for key in section
+        if section[key] != two[name][key]
+    }
+
+
+def test_the_backbone_passes_the_checks_before_a_run(project: Path, tmp_path: Path) -> None:
+    unpack_weights.unpack(WEIGHTS, tmp_path / "model")
+    files = write_settings(
+        Place(project), tmp_path / "model", ARMS[:1], (0,), Training(), study_prompts()
+    )
+    check_before_run(load_config(files["composites-0", 0]), "generate")
+    registered = model_registry.get_backbone("miniature.miniature_wan")
+    assert registered.size_error(scenes.FRAMES, scenes.WIDTH, scenes.HEIGHT) is None
+    interface = model_registry.load_interface(registered)
+    tokenizer = interface.load_tokenizer(tmp_path / "model" / "tokenizer")
+    encoder = interface.load_text_encoder(tmp_path / "model" / "text_encoder", torch.device("cpu"))
+    texts = [prompt.as_prompt().render() for prompt in study_prompts()[:3]]
+    embedded = interface.embed_tokens(encoder, interface.tokenize(tokenizer, texts))
+    assert embedded[0].shape[1] == Sizes().text_width
+
+
+def test_one_pass_encodes_as_wans_vae_does(tmp_path: Path) -> None:
+    backbone.build_vae(TINY, torch.device("cpu")).save_pretrained(tmp_path)
+    frames = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), dtype=np.uint8)
+    cpu = torch.device("cpu")
+    wanted = vae.encode_frames(vae.load_vae(tmp_path, cpu), frames)
+    found = backbone_interface.encode_frames(backbone_interface.load_vae(tmp_path, cpu), frames)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_true_renders_are_judged_right_and_exchanged_ones_wrong(tmp_path: Path) -> None:
+    prompts = [p for p in study_prompts() if p.kind != "single"][::12]
+    model, threshold = judge_training.load_judge(
+        Run(torch.device("cpu"), WEIGHTS, tmp_path, Sizes())
+    )
+    right = scoring.score_videos(
+        "truth", 0, _write_renders(prompts, tmp_path), prompts, model, threshold
+    )
+    shares = {
+        name: np.mean([np.mean(row[name]) for row in right])
+        for name in ("all_kept", "all_right", "present", "style_kept", "action_right")
+    }
+    # The judge reads compressed files here, and was trained on frames as they are drawn.
+    assert min(shares.values()) >= 0.85, shares
+    wrong = prompts[1:] + prompts[:1]
+    videos = {a.id: tmp_path / f"{b.id}.mp4" for a, b in zip(prompts, wrong, strict=True)}
+    rows = scoring.score_videos("wrong", 0, videos, prompts, model, threshold)
+    assert np.mean([row["all_kept"] for row in rows]) <= 0.1
+
+
+def _write_renders(prompts: list[StudyPrompt], folder: Path) -> dict[str, Path]:
+    files = {}
+    with torch.inference_mode():
+        video = renderer.render(scenes.to_tensors([prompt.scene for prompt in prompts]))
+    for prompt, frames_CTHW in zip(prompts, video.frames_BCTHW, strict=True):
+        files[prompt.id] = folder / f"{prompt.id}.mp4"
+        pixels = (frames_CTHW.permute(1, 2, 3, 0) * 255).round().to(torch.uint8).numpy()
+        with ClipWriter(
+            files[prompt.id], scenes.WIDTH, scenes.HEIGHT, crf=16, preset="fast"
+        ) as writer:
+            for frame in pixels:
+                writer.write_rgb(frame)
+    return files
+
+
+def _rows(values: np.ndarray) -> list[scoring.VideoRow]:
+    return [
+        {"prompt_id": str(p), "seed": s, "all_kept": bool(values[p, s])}  # type: ignore[typeddict-item]
+        for p, s in np.ndindex(values.shape)
+    ]
+
+
+def test_an_interval_covers_the_share_that_videos_were_drawn_from() -> None:
+    rng, covered = np.random.default_rng(0), 0
+    for trial in range(100):
+        chances = np.clip(rng.normal(0.3, 0.15, (64, 1)), 0, 1)
+        values = (rng.random((64, 3)) < chances).astype(float)
+        found = statistics.estimate(values, trial)
+        assert found.low <= found.mean <= found.high
+        covered += found.low <= 0.3 <= found.high
+    assert covered >= 88
+
+
+def test_a_gain_is_paired_and_a_missing_video_is_an_error() -> None:
+    before = np.zeros((40, 3))
+    after = before.copy()
+    after[:10] = 1
+    gain = statistics.gain(_rows(after), _rows(before), lambda row: row["all_kept"])
+    assert gain.mean == pytest.approx(0.25)
+    assert 0.1 < gain.low < gain.high < 0.4
+    with pytest.raises(ValueError, match="119 videos of 40 prompts and 3 seeds"):
+        statistics.grid(_rows(after)[1:], lambda row: row["all_kept"])
+
+
+@pytest.mark.e2e
+def test_two_arms_run_through_mimix_and_a_second_run_computes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    folder = tmp_path / "project"
+    episodes.write_project(folder, episodes=3, shots=4)
+    arguments = [str(folder), "--arms", "composites-0", "composites-20", "--seeds", "0"]
+    arguments += ["--epochs", "1", "--micro-batch-size", "4", "--steps", "1", "--every", "32"]
+    study_run.main(arguments)
+    rows = json.loads((folder / "arms" / "videos.json").read_text())
+    assert len(rows) == 2 * 6
+    files = {path: path.stat().st_mtime_ns for path in (folder / "workspace").rglob("*.mp4")}
+    study_run.main(arguments)
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert json.loads((folder / "arms" / "videos.json").read_text()) == rows
