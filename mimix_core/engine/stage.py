@@ -33,14 +33,17 @@ class StageReport:
 
     ``rows_in`` is counted by the stage where its inputs come in, not from ``rows``: that the two
     agree is the proof that nothing was lost on the way. ``notes`` are of the result: the same for
-    the same inputs and settings. ``effort`` is of this attempt at it: seconds, the device, what an
-    earlier attempt had left; no other stage may depend on it.
+    the same inputs and settings. ``runtime_stats`` are of this attempt at it: seconds, the device,
+    what an earlier attempt had left; no other stage may depend on them. ``files``: those of the
+    result that no row names but later stages read, relative to the stage's folder; without them a
+    result with the same rows counts as the same.
     """
 
     rows: Sequence[Row]
     rows_in: int
     notes: Mapping[str, str | int | float] = field(default_factory=dict)
     runtime_stats: Mapping[str, str | int | float] = field(default_factory=dict)
+    files: Sequence[str] = ()
 
 
 class Resource(StrEnum):
@@ -198,7 +201,7 @@ def _run(
             key_parts=key_parts(inputs, settings),
         )
         texts = {value for row in report.rows for value in row.values() if isinstance(value, str)}
-        ref = store.commit(record, out, texts)
+        ref = store.commit(record, out, texts | set(report.files))
     return StageRun(ref, computed=True)
 
 

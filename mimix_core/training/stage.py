@@ -32,7 +32,7 @@ from mimix_core.tables import (
 from mimix_core.training import previews, trackers
 from mimix_core.training.launcher import run_job
 from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
-from mimix_core.wan import model_registry
+from mimix_core.wan import lora_export, model_registry
 from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
 from mimix_core.wan.tensor_shards import tensor_ref
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE
@@ -115,7 +115,12 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
         notes["held_out_samples"] = f"{len(job.val)} of {held_out}"
     if truncated:
         notes[PROMPTS_CUT_NOTE] = truncated
-    return StageReport(rows=plan.rows, rows_in=len(plan.rows), notes=notes)
+    return StageReport(
+        rows=plan.rows,
+        rows_in=len(plan.rows),
+        notes=notes,
+        files=(lora_export.ADAPTER_FILE, lora_export.EMA_ADAPTER_FILE),
+    )
 
 
 def select_validation_samples(
@@ -279,7 +284,7 @@ STAGE = Stage(
     phase=Phase.TRAINING,
     upstream=("dataset", "latents", "embeddings", "backbone"),
     resources=frozenset({Resource.CPU, Resource.GPU}),
-    version=3,
+    version=4,
     inputs=LoraInputs,
     settings=LoraSettings,
     table=LORA,

@@ -264,6 +264,23 @@ def test_equal_rows_and_files_are_the_same_table_whatever_their_key(store: Store
     assert later[0] != later[2], "the same rows, but a file has other bytes"
 
 
+def test_a_file_that_no_row_names_but_later_stages_read_is_part_of_the_result(
+    store: Store,
+) -> None:
+    """The rows of a training are its samples: its adapter is a file beside them."""
+
+    def train(inputs: Inputs, settings: Settings, out: Path) -> StageReport:
+        (out / "adapter").write_text(settings.text)
+        return StageReport([tables.ok(page="a", file="")], rows_in=1, files=("adapter", "average"))
+
+    one, two = (
+        run_stage(store, make_stage(train), Inputs(), Settings(text=text)).ref
+        for text in ("one", "two")
+    )
+    later = [stage_key("later", 1, Downstream(table=ref), Settings()) for ref in (one, two)]
+    assert later[0] != later[1]
+
+
 def test_results_of_before_have_the_same_keys_after_them(store: Store) -> None:
     ref = run_stage(store, STAGE, Inputs(), Settings()).ref
     path = ref.folder / Store.RECORD
