@@ -32,7 +32,7 @@ from mimix_core.tables import (
 from mimix_core.training import previews, trackers
 from mimix_core.training.launcher import run_job
 from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
-from mimix_core.wan import lora_export, model_registry
+from mimix_core.wan import model_registry
 from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
 from mimix_core.wan.tensor_shards import tensor_ref
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE
@@ -104,6 +104,8 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
 
     Raises BadInput when no sample is left or inputs were made with another backbone.
     """
+    from mimix_core.wan import lora_export
+
     trackers.check_trackers(settings.trackers)
     plan = plan_training(inputs, settings, out)
     preview, truncated = _prepare_preview(inputs, settings, out)
