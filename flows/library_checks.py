@@ -147,7 +147,7 @@ def _frames(
         finding += f" in {len(frames)} frames ({', '.join(names)})"
     elif matches:
         nearest = matches[0]
-        finding += f", for example {nearest.character} {nearest.value:.2f}: {nearest.problem}"
+        finding += f", for example {nearest.character} {nearest.shown}: {nearest.problem}"
     return MachineCheck(
         name=check,
         state="ok" if accepted else "limited",

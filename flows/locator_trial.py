@@ -117,7 +117,7 @@ def _preview_episode(
 
 def _describe(frame: InspectedFrame) -> str:
     texts = [
-        f"{match.character} {match.value:.2f}" + (f" no: {match.problem}" if match.problem else "")
+        f"{match.character} {match.shown}" + (f" no: {match.problem}" if match.problem else "")
         for match in frame.matches
     ]
     return "; ".join(texts) or "nothing found"

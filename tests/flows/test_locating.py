@@ -16,7 +16,7 @@ from mimix_core.domain.library import load_library
 from mimix_core.settings import CutoutSettings
 from mimix_core.settings.locator_settings import FaceLocatorSettings
 from mimix_core.stages.cutouts.locate import load_box_annotations
-from mimix_core.stages.cutouts.locate.face_locator import match_problem
+from mimix_core.stages.cutouts.locate.face_locator import describe_match
 from mimix_core.stages.cutouts.locate.reference_bank import measure_references
 from tasks.cutouts import show_locator
 from tests.factories import clip
@@ -126,12 +126,17 @@ def test_a_face_that_is_not_accepted_says_what_it_lacks() -> None:
     settings = FaceLocatorSettings(max_distance=0.5, min_margin=0.1)
 
     def problem(**distances: float) -> str:
-        return match_problem(distances, "Tom", settings)
+        return describe_match(distances, "Tom", settings)[1]
 
     assert problem(Tom=0.45, Jerry=0.8) == ""
     assert problem(Tom=0.63, Jerry=0.8).startswith("at most 0.50 wanted")
     assert problem(Tom=0.45, Jerry=0.4) == "it is nearer to Jerry at 0.40"
     assert problem(Tom=0.45, Jerry=0.5).startswith("Jerry is only 0.05 farther, at least 0.10")
+    shown, lacks = describe_match({"Tom": 0.5012, "Jerry": 0.8}, "Tom", settings)
+    assert f"{shown}: {lacks}".startswith("0.501: at most 0.50 wanted")
+    shown, lacks = describe_match({"Tom": 0.4521234, "Jerry": 0.4483456}, "Tom", settings)
+    assert f"{shown}: {lacks}" == "0.452: it is nearer to Jerry at 0.448"
+    assert problem(Tom=0.4, Jerry=0.49987).startswith("Jerry is only 0.0999 farther, at least 0.10")
 
 
 def test_an_episode_without_boxes_says_so_in_its_rows() -> None:

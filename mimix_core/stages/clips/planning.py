@@ -20,6 +20,7 @@ from mimix_core.domain.timeline import (
     grid_times,
     preceding_frame_indices,
 )
+from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.media import CropResize
 from mimix_core.settings import ClipSettings, exact_seconds
 from mimix_core.tables import Reason, Row, SceneRow
@@ -237,14 +238,14 @@ def _check_filters(
         return Reason.CLIP_FROZEN, _share_detail("unchanged", frozen, settings.max_frozen_share)
     sharpness, motion = measurements["sharpness"], measurements["motion"]
     if sharpness < settings.min_sharpness:
-        return (
-            Reason.CLIP_BLURRED,
-            f"sharpness {sharpness:.1f}, {settings.min_sharpness:g} required",
-        )
+        shown, required = format_beside_limit(sharpness, settings.min_sharpness, ".1f")
+        return Reason.CLIP_BLURRED, f"sharpness {shown}, {required} required"
     if motion < settings.min_motion:
-        return Reason.CLIP_WITHOUT_MOTION, f"motion {motion:.5f}, {settings.min_motion:g} required"
+        shown, required = format_beside_limit(motion, settings.min_motion, ".5f")
+        return Reason.CLIP_WITHOUT_MOTION, f"motion {shown}, {required} required"
     return None
 
 
 def _share_detail(description: str, share: float, limit: float) -> str:
-    return f"{share:.0%} of the frames are {description}, {limit:.0%} allowed"
+    shown, allowed = format_beside_limit(share, limit, ".0%")
+    return f"{shown} of the frames are {description}, {allowed} allowed"

@@ -18,6 +18,7 @@ from mimix_core import tables
 from mimix_core.domain.timeline import clip_duration
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import StageFailed
 from mimix_core.media import CropResize, Rect, ScanType, plan_crop_resize
@@ -113,7 +114,7 @@ STAGE = Stage(
     row_noun="clips, and shots without one",
     phase=Phase.CURATION,
     upstream=("scenes", "overlays"),
-    version=5,
+    version=6,
     inputs=ClipInputs,
     settings=ClipSettings,
     table=tables.CLIPS,
@@ -160,7 +161,11 @@ def _too_short_row(scene: SceneRow, settings: ClipSettings) -> Row:
         scene["time_base_num"], scene["time_base_den"]
     )
     required = clip_duration(settings.frames) + 2 * exact_seconds(settings.scene_margin_seconds)
-    detail = f"{float(seconds):.3f} s long, {float(required):.3f} s required"
+    length, wanted = format_beside_limit(seconds, required, ".3f")
+    detail = (
+        f"{length} s long, {wanted} s required for clips of {settings.frames} frames "
+        "(clips.frames; fewer need less)"
+    )
     return tables.rejected(Reason.SCENE_TOO_SHORT, detail, **base_columns(scene))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.stages.composites.camera_motion import CameraMotion, drop_zoom
 from mimix_core.stages.composites.ground import GroundMap, select_standing
 from mimix_core.stages.composites.scale_translate import (
@@ -159,9 +160,9 @@ def find_placement(
             "it leaves the frame at every position" if outside else "it is too small"
         )
     if best.covered > constraints.max_occlusion:
+        hidden, wanted = format_beside_limit(best.covered, constraints.max_occlusion, ".0%")
         raise PlacementError(
-            f"hides {best.covered:.0%} of one of the scene's own characters, "
-            f"at most {constraints.max_occlusion:.0%} wanted"
+            f"hides {hidden} of one of the scene's own characters, at most {wanted} wanted"
         )
     return best
 
@@ -172,9 +173,10 @@ def _no_ground_error(
     if background.ground is None:
         detail = "no character of the scene shows by its feet where the ground is"
     else:
+        share, wanted = format_beside_limit(best_share, constraints.min_ground, ".0%")
         detail = (
-            f"at most {best_share:.0%} of the area under its feet looks like the ground under the "
-            f"scene's own characters, at least {constraints.min_ground:.0%} wanted"
+            f"at most {share} of the area under its feet looks like the ground under the "
+            f"scene's own characters, at least {wanted} wanted"
         )
     return PlacementError(detail, Reason.NO_GROUND)
 

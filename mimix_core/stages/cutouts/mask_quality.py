@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.settings import CutoutSettings
 from mimix_core.stages.cutouts.locate import Box, FrameBoxes
 from mimix_core.stages.cutouts.mask_flicker import measure_flicker
@@ -180,52 +181,48 @@ def _coverage(mask_box: Sequence[int], located: Box) -> float:
 def rejection_reason(quality: MaskQuality, settings: CutoutSettings) -> tuple[Reason, str] | None:
     """Return the first reason to reject this cutout, with the measurements; None if it passes."""
     if quality.presence < settings.min_presence:
-        return Reason.MASK_ABSENT, (
-            f"in {quality.presence:.0%} of the frames, at least {settings.min_presence:.0%} wanted"
-        )
+        shown, wanted = format_beside_limit(quality.presence, settings.min_presence, ".0%")
+        return Reason.MASK_ABSENT, f"in {shown} of the frames, at least {wanted} wanted"
     median = float(np.median(quality.area))
-    if not settings.min_area <= median <= settings.max_area:
-        return Reason.MASK_AREA, (
-            f"median area {median:.1%} of the frame, "
-            f"{settings.min_area:.1%} to {settings.max_area:.1%} wanted"
-        )
+    limits = settings.min_area, settings.max_area
+    if not limits[0] <= median <= limits[1]:
+        shown, _ = format_beside_limit(median, limits[median > limits[1]], ".1%")
+        low, high = (format_beside_limit(limit, limit, ".1%")[1] for limit in limits)
+        return Reason.MASK_AREA, f"median area {shown} of the frame, {low} to {high} wanted"
     if quality.min_frame_iou < settings.min_frame_iou:
+        shown, wanted = format_beside_limit(quality.min_frame_iou, settings.min_frame_iou)
         return Reason.MASK_UNSTABLE, (
-            f"two neighbouring masks overlap by {quality.min_frame_iou:.2f}, "
-            f"at least {settings.min_frame_iou:.2f} wanted"
+            f"two neighbouring masks overlap by {shown}, at least {wanted} wanted"
         )
     if quality.max_jump > settings.max_jump:
+        shown, wanted = format_beside_limit(quality.max_jump, settings.max_jump)
         return Reason.MASK_JUMPS, (
-            f"its middle moves by {quality.max_jump:.2f} of its size from one frame to the next, "
-            f"at most {settings.max_jump:.2f} wanted"
+            f"its middle moves by {shown} of its size from one frame to the next, "
+            f"at most {wanted} wanted"
         )
     if quality.max_flicker > settings.max_flicker:
+        shown, wanted = format_beside_limit(quality.max_flicker, settings.max_flicker, ".0%")
         return Reason.MASK_FLICKERS, (
-            f"{quality.max_flicker:.0%} of it joins or leaves it from one frame to the next, "
-            f"at most {settings.max_flicker:.0%} wanted"
+            f"{shown} of it joins or leaves it from one frame to the next, at most {wanted} wanted"
         )
     if quality.pieces > settings.max_pieces:
         return Reason.MASK_FRAGMENTED, (
             f"in {quality.pieces} pieces, at most {settings.max_pieces} wanted"
         )
     if quality.holes > settings.max_holes:
-        return Reason.MASK_HOLES, (
-            f"{quality.holes:.0%} of it are holes, at most {settings.max_holes:.0%} wanted"
-        )
+        shown, wanted = format_beside_limit(quality.holes, settings.max_holes, ".0%")
+        return Reason.MASK_HOLES, f"{shown} of it are holes, at most {wanted} wanted"
     if quality.share_in_box < settings.min_share_in_box:
-        return Reason.MASK_LEAVES_BOX, (
-            f"{quality.share_in_box:.0%} of the mask in the box, "
-            f"at least {settings.min_share_in_box:.0%} wanted"
-        )
+        shown, wanted = format_beside_limit(quality.share_in_box, settings.min_share_in_box, ".0%")
+        return Reason.MASK_LEAVES_BOX, f"{shown} of the mask in the box, at least {wanted} wanted"
     if quality.box_coverage < settings.min_box_coverage:
+        shown, wanted = format_beside_limit(quality.box_coverage, settings.min_box_coverage, ".0%")
         return Reason.MASK_MISSES_BOX, (
-            f"reaches over {quality.box_coverage:.0%} of the box, "
-            f"at least {settings.min_box_coverage:.0%} wanted"
+            f"reaches over {shown} of the box, at least {wanted} wanted"
         )
     if {"left", "right"} <= set(quality.border):
         return Reason.MASK_AT_BORDER, "cut off left and right: it fits in no other scene"
     if quality.median_score < settings.min_score:
-        return Reason.MASK_UNSURE, (
-            f"confidence {quality.median_score:.2f}, at least {settings.min_score:.2f} wanted"
-        )
+        shown, wanted = format_beside_limit(quality.median_score, settings.min_score)
+        return Reason.MASK_UNSURE, f"confidence {shown}, at least {wanted} wanted"
     return None

@@ -16,6 +16,7 @@ from mimix_core.domain.character_names import alias_map, slugify
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.media import UnreadableVideo, read_rgb
 from mimix_core.media.masks import write_masks
@@ -148,9 +149,9 @@ class _CutoutBuilder:
             if track.error:
                 rows.append(tables.failed(Reason.LOCATE_FAILED, track.error, **columns))
             elif share < MIN_LOCATED_SHARE:
-                wanted = f"at least {MIN_LOCATED_SHARE:.0%} wanted"
+                found, wanted = format_beside_limit(share, MIN_LOCATED_SHARE, ".0%")
                 evidence = f": {track.evidence}" if track.evidence else ""
-                detail = f"located in {share:.0%} of the frames, {wanted}{evidence}"
+                detail = f"located in {found} of the frames, at least {wanted} wanted{evidence}"
                 rows.append(tables.rejected(Reason.NOT_LOCATED, detail, **columns))
             else:
                 located[character] = track
@@ -192,11 +193,12 @@ class _CutoutBuilder:
         columns["score"] = matte.scores
         rejection = rejection_reason(quality, self.settings)
         if rejection is None and closed_share > self.settings.max_closed_hole:
+            hole, limit = format_beside_limit(closed_share, self.settings.max_closed_hole, ".0%")
             rejection = (
                 Reason.MASK_HOLES,
                 (
-                    f"a hole of {closed_share:.0%} of it looks like the character and not like the "
-                    f"background; up to {self.settings.max_closed_hole:.0%} are closed"
+                    f"a hole of {hole} of it looks like the character and not like the "
+                    f"background; up to {limit} are closed"
                 ),
             )
         if rejection is not None:
@@ -238,7 +240,7 @@ STAGE = Stage(
     phase=Phase.AUGMENTATION,
     upstream=("duplicates", "captions"),
     resources=frozenset({Resource.CPU, Resource.GPU, Resource.NETWORK}),
-    version=5,
+    version=6,
     inputs=CutoutInputs,
     settings=CutoutSettings,
     table=tables.CUTOUTS,

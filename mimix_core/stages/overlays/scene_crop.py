@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.media import Rect
 from mimix_core.settings import OverlaySettings
 from mimix_core.stages.overlays.persistent_text import SampledFrame, crop_above_text
@@ -53,9 +54,9 @@ def choose_scene_crop(
     above = crop_above_text(area, subtitles, margin)
     loss = 1 - above.height / area.height
     if loss > settings.max_height_loss:
+        lost, allowed = format_beside_limit(loss, settings.max_height_loss, ".0%")
         detail = (
-            f"cropping the text would remove {loss:.0%} of the height, "
-            f"at most {settings.max_height_loss:.0%} is allowed"
+            f"cropping the text would remove {lost} of the height, at most {allowed} is allowed"
         )
         return _describe(above, samples, (Reason.CROP_TOO_DEEP, detail))
     crop, rejection = above, None
@@ -65,8 +66,9 @@ def choose_scene_crop(
         losses = 1 - crop.width / area.width, 1 - crop.height / area.height
         if max(losses) > settings.max_height_loss:
             side = "width" if losses[0] > losses[1] else "height"
-            rejection = f"cropping it would remove {max(losses):.0%} of the {side}, at most "
-            rejection += f"{settings.max_height_loss:.0%} is allowed"
+            lost, allowed = format_beside_limit(max(losses), settings.max_height_loss, ".0%")
+            rejection = f"cropping it would remove {lost} of the {side}, at most {allowed} is "
+            rejection += "allowed"
             crop = above
     described = _describe(crop, samples, None)
     if rejection is None:
@@ -90,7 +92,8 @@ def _reject_remaining(
         return "it recurs over the episode at changing positions and cannot be cropped"
     share = sum(covered_share(boxes, crop) for boxes in visible) / len(samples)
     if share > settings.max_text_share:
-        return f"{share:.1%} of the image is text, {settings.max_text_share:.1%} allowed"
+        shown, allowed = format_beside_limit(share, settings.max_text_share, ".1%")
+        return f"{shown} of the image is text, {allowed} allowed"
     return None
 
 

@@ -17,6 +17,7 @@ from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import CLIP_FRAMES
 from mimix_core.engine.artifacts import FileRef, FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.media import ScanType, UnreadableVideo
 from mimix_core.settings import SceneSettings
@@ -142,7 +143,8 @@ def _segment_row(
         ("frozen_share", settings.max_frozen_share, Reason.SCENE_FROZEN, "frozen"),
     ):
         if values[share] > limit:
-            detail = f"{values[share]:.0%} of the frames are {description}, {limit:.0%} allowed"
+            shown, allowed = format_beside_limit(values[share], limit, ".0%")
+            detail = f"{shown} of the frames are {description}, {allowed} allowed"
             return tables.rejected(reason, detail, **values)
     return tables.ok(**values)
 
@@ -202,7 +204,7 @@ STAGE = Stage(
     description="Find the shot boundaries of each episode and measure every shot, in one decode.",
     row_noun="shots",
     phase=Phase.CURATION,
-    version=8,
+    version=9,
     inputs=SceneInputs,
     settings=SceneSettings,
     table=tables.SCENES,

@@ -237,7 +237,7 @@ def test_clips_of_fewer_frames_use_shorter_shots(
     assert len(made) == expected
     if not made:
         assert [row["reason"] for row in rows] == ["scene_too_short"]
-        assert "2.500 s long, 3.163 s required" in rows[0]["detail"]
+        assert "2.500 s long, 3.1625 s required" in rows[0]["detail"]
     for number, row in enumerate(sorted(made, key=lambda row: row["clip_id"])):
         start = Fraction("0.05") + number * Fraction(frames, 16)
         wanted = preceding_frame_indices(truth.pts, truth.time_base, grid_times(start, frames))

@@ -287,7 +287,7 @@ AT_THE_LIMITS = MaskQuality(
     ("name", "value", "expected", "words"),
     [
         ("area", [0.25, 0.25, 0.125], None, ""),
-        ("presence", 0.499, Reason.MASK_ABSENT, "in 50% of the frames, at least 50% wanted"),
+        ("presence", 0.499, Reason.MASK_ABSENT, "in 49.9% of the frames, at least 50% wanted"),
         ("area", [0.12, 0.12, 0.25], Reason.MASK_AREA,
          "median area 12.0% of the frame, 12.5% to 25.0% wanted"),
         ("area", [0.26, 0.26, 0.125], Reason.MASK_AREA, "median area 26.0%"),

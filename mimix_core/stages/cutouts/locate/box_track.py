@@ -38,13 +38,15 @@ class BoxTrack:
 class FrameMatch:
     """What a locator makes of one frame: a box and the character that it comes closest to.
 
-    ``value``: the locator's own measure, a distance or a similarity. ``problem``: why the box is
-    not accepted, empty if it is.
+    ``value``: the locator's own measure, a distance or a similarity; ``shown``: the same as text,
+    with decimals that differ from those of a limit that it misses. ``problem``: why the box is not
+    accepted, empty if it is.
     """
 
     character: str
     box: Box
     value: float
+    shown: str
     problem: str = ""
 
 

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.media import UnreadableVideo, read_rgb
 from mimix_core.media.images import GRAY, RgbImage, load_reference_image
 from mimix_core.networks.efficientnet import STRIDE, extract_features, load_network
@@ -164,7 +165,7 @@ class EmbeddingLocator:
             (frame.best_match(name, self._settings) for frame in frames),
             key=lambda match: (not match.problem, match.value),
         )
-        text = f"the most similar window at {best.value:.2f}"
+        text = f"the most similar window at {best.shown}"
         return f"{text}: {best.problem}" if best.problem else text
 
     def _encode_reference(self, path: Path) -> Floats:
@@ -228,12 +229,12 @@ class WindowSimilarities:
         """Return the character's best window: an accepted one if any, else the most similar."""
         accepted = self.candidates(name, settings)
         if accepted:
-            return FrameMatch(name, self.refine_box(accepted[0], name).box, accepted[0].score)
+            box, score = self.refine_box(accepted[0], name).box, accepted[0].score
+            return FrameMatch(name, box, score, f"{score:.2f}")
         window = int(np.argmax(self.similarity[name]))
         value = float(self.similarity[name][window])
-        problem = (
-            f"at least {settings.min_similarity:.2f} wanted (cutouts.embedding.min_similarity)"
-        )
+        shown, wanted = format_beside_limit(value, settings.min_similarity)
+        problem = f"at least {wanted} wanted (cutouts.embedding.min_similarity)"
         if value >= settings.min_similarity:
             others = {
                 other: float(values[window])
@@ -241,11 +242,12 @@ class WindowSimilarities:
                 if other != name
             }
             rival = max(others, key=lambda other: (others[other], other))
+            margin, wanted = format_beside_limit(value - others[rival], settings.min_margin, "+.2f")
             problem = (
-                f"{value - others[rival]:+.2f} compared with {rival}, at least "
-                f"{settings.min_margin:+.2f} wanted (cutouts.embedding.min_margin)"
+                f"{margin} compared with {rival}, at least {wanted} wanted "
+                "(cutouts.embedding.min_margin)"
             )
-        return FrameMatch(name, _to_box(self.boxes_W4[window]), value, problem)
+        return FrameMatch(name, _to_box(self.boxes_W4[window]), value, shown, problem)
 
     def refine_box(self, detection: BoxDetection, name: str) -> BoxDetection:
         """Average the box over windows of about the same similarity and position."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.errors import BadInput
 from mimix_core.media import UnreadableVideo, read_rgb
 from mimix_core.media.images import GRAY, RgbImage, load_reference_image
@@ -122,7 +123,7 @@ def identify_track(
     if not distances:
         return None
     name, distance = nearest_character(distances)
-    return None if match_problem(distances, name, settings) else (name, distance)
+    return None if describe_match(distances, name, settings)[1] else (name, distance)
 
 
 def track_distances(
@@ -144,22 +145,30 @@ def nearest_character(distances: Mapping[str, float]) -> tuple[str, float]:
     return name, distances[name]
 
 
-def match_problem(distances: Mapping[str, float], name: str, settings: FaceLocatorSettings) -> str:
-    """Say why a face at these distances is not the character ``name``; empty if it is."""
-    if distances[name] > settings.max_distance:
-        return f"at most {settings.max_distance:.2f} wanted (cutouts.face.max_distance)"
+def describe_match(
+    distances: Mapping[str, float], name: str, settings: FaceLocatorSettings
+) -> tuple[str, str]:
+    """Format a face's distance to the character ``name``, and say why it is not that character.
+
+    The second text is empty if it is.
+    """
+    own = distances[name]
+    if own > settings.max_distance:
+        shown, wanted = format_beside_limit(own, settings.max_distance)
+        return shown, f"at most {wanted} wanted (cutouts.face.max_distance)"
     others = {other: distance for other, distance in distances.items() if other != name}
     if not others:
-        return ""
+        return f"{own:.2f}", ""
     other, distance = nearest_character(others)
-    if (distance, other) < (distances[name], name):
-        return f"it is nearer to {other} at {distance:.2f}"
-    if distance - distances[name] < settings.min_margin:
-        return (
-            f"{other} is only {distance - distances[name]:.2f} farther, at least "
-            f"{settings.min_margin:.2f} wanted (cutouts.face.min_margin)"
+    if (distance, other) < (own, name):
+        shown, nearer = format_beside_limit(own, distance)
+        return shown, f"it is nearer to {other} at {nearer}"
+    if distance - own < settings.min_margin:
+        margin, wanted = format_beside_limit(distance - own, settings.min_margin)
+        return f"{own:.2f}", (
+            f"{other} is only {margin} farther, at least {wanted} wanted (cutouts.face.min_margin)"
         )
-    return ""
+    return f"{own:.2f}", ""
 
 
 class FaceLocator:
@@ -216,8 +225,8 @@ class FaceLocator:
             distances = track_distances(FaceTrack({0: face}), self._reference_descriptors)
             if distances:
                 name, distance = nearest_character(distances)
-                problem = match_problem(distances, name, self._settings)
-                matches.append(FrameMatch(name, face.box, distance, problem))
+                shown, problem = describe_match(distances, name, self._settings)
+                matches.append(FrameMatch(name, face.box, distance, shown, problem))
         return matches
 
     def reference_distances(self) -> ReferenceDistances:
@@ -233,8 +242,8 @@ class FaceLocator:
             return f"no face of at least {self._settings.min_face_size} pixels was seen"
         distances = [track_distances(track, self._reference_descriptors) for track in tracks]
         nearest = min(distances, key=lambda one: one[name])
-        problem = match_problem(nearest, name, self._settings)
-        text = f"{faces} faces in {len(tracks)} tracks, the nearest at {nearest[name]:.2f}"
+        shown, problem = describe_match(nearest, name, self._settings)
+        text = f"{faces} faces in {len(tracks)} tracks, the nearest at {shown}"
         return f"{text}: {problem}" if problem else text
 
     def _character_detections(

@@ -101,7 +101,7 @@ def _annotated(
         if box is not None:
             x0, y0, x1, y1 = box
             matches.append(
-                FrameMatch(name, (x0 * width, y0 * height, x1 * width, y1 * height), 1.0)
+                FrameMatch(name, (x0 * width, y0 * height, x1 * width, y1 * height), 1.0, "1.00")
             )
     return matches
 
@@ -125,7 +125,7 @@ def _draw_frame(frame: InspectedFrame) -> Image.Image:
         color = _REJECTED if match.problem else _ACCEPTED
         x0, y0, x1, y1 = (side * scale for side in match.box)
         draw.rectangle((x0, y0, x1, y1), outline=color, width=2 if match.problem else 3)
-        _draw_label(draw, (x0 + 3, max(0, y0)), f"{match.character} {match.value:.2f}", color)
+        _draw_label(draw, (x0 + 3, max(0, y0)), f"{match.character} {match.shown}", color)
     _draw_label(draw, (2, image.height - 14), f"{frame.seconds:.1f} s", (255, 255, 255))
     return image
 
