@@ -40,7 +40,7 @@ from flows.console import (
     user_errors,
 )
 from mimix_core import __version__
-from mimix_core.diagnostics.doctor import run_checks
+from mimix_core.diagnostics.doctor import drop_repeated, run_checks
 from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.diagnostics.preflight import check_before_run
 from mimix_core.diagnostics.trial_request import run_trial_requests
@@ -233,7 +233,7 @@ def doctor(
         from flows.library_checks import check_library
 
         checks += check_library(config)
-    for check in checks:
+    for check in drop_repeated(checks):
         table.add_row(
             check.name,
             f"[{colors[check.state]}]{check.state}[/]",

@@ -10,7 +10,7 @@ from flows.locator_trial import (
     show_frame_locator,
     trial_workspace,
 )
-from mimix_core.diagnostics.doctor import MachineCheck
+from mimix_core.diagnostics.doctor import MachineCheck, failed_check
 from mimix_core.domain.library import Episode, Show
 from mimix_core.errors import BadInput
 from mimix_core.media import UnreadableVideo
@@ -31,11 +31,7 @@ def check_library(config: Config) -> list[MachineCheck]:
         with trial_workspace(config) as workspace:
             return list(_checks(workspace))
     except BadInput as error:
-        return [MachineCheck(name="library", state="no", finding=error.what, fix=_where(error))]
-
-
-def _where(error: BadInput) -> str:
-    return " ".join(part for part in (error.where, error.fix) if part)
+        return [failed_check("library", error)]
 
 
 def _checks(workspace: Workspace) -> Iterator[MachineCheck]:

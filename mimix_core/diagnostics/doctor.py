@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from typing import Literal
 from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.diagnostics.preflight import find_problems
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.errors import MimixError
+from mimix_core.errors import BadInput, MimixError
 from mimix_core.settings import Config
 
 # A clip of 81 x 480 x 832 over all stages: video about 0.7 MB, latents of 16 x 21 x 60 x 104 fp32
@@ -31,6 +31,9 @@ PACKAGES = {
 }
 
 
+_SETTINGS_CHECK = "settings and files"
+
+
 class MachineCheck(FrozenModel):
     """Result of one check; ``limited`` means usable, but not for everything."""
 
@@ -38,6 +41,18 @@ class MachineCheck(FrozenModel):
     state: Literal["ok", "limited", "no"]
     finding: str
     fix: str = ""
+
+
+def failed_check(name: str, problem: BadInput) -> MachineCheck:
+    """Build the result of a check that found a problem with the input."""
+    finding = f"{problem.where}: {problem.what}" if problem.where else problem.what
+    return MachineCheck(name=name, state="no", finding=finding, fix=problem.fix)
+
+
+def drop_repeated(checks: Sequence[MachineCheck]) -> list[MachineCheck]:
+    """Drop the problems of settings and files that another check, of the library, found too."""
+    others = {check.finding for check in checks if check.name != _SETTINGS_CHECK}
+    return [one for one in checks if one.name != _SETTINGS_CHECK or one.finding not in others]
 
 
 def run_checks(config: Config | None) -> list[MachineCheck]:
@@ -61,12 +76,7 @@ def _checks(config: Config | None) -> Iterator[MachineCheck]:
                 fix="" if need.available else need.fix,
             )
         for problem in find_problems(config, "mimix", with_models=False):
-            yield MachineCheck(
-                name="settings and files",
-                state="no",
-                finding=f"{problem.where}: {problem.what}" if problem.where else problem.what,
-                fix=problem.fix,
-            )
+            yield failed_check(_SETTINGS_CHECK, problem)
 
 
 def _python() -> MachineCheck:

@@ -34,7 +34,11 @@ def check_before_run(config: Config, flow_name: str) -> None:
 def find_problems(
     config: Config, flow_name: str, *, with_models: bool = True
 ) -> Iterator[BadInput]:
-    """Find what each phase of the flow could not run with; optionally without missing models."""
+    """Find what each phase of the flow could not run with; optionally without missing models.
+
+    A problem that stops several checks, such as an unreadable library, is found once.
+    """
+    found = set()
     for model in required_models(config, flow_name) if with_models else ():
         if not model.available:
             yield BadInput(model.describe_missing())
@@ -43,7 +47,9 @@ def find_problems(
             try:
                 check(config)
             except BadInput as problem:
-                yield problem
+                if str(problem) not in found:
+                    found.add(str(problem))
+                    yield problem
 
 
 def _check_held_out_pairs(config: Config) -> None:

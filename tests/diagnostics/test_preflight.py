@@ -11,8 +11,9 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mimix_core.diagnostics.preflight import check_before_run
+from mimix_core.diagnostics.preflight import check_before_run, find_problems
 from mimix_core.errors import BadInput
+from mimix_core.project.templates import write_project_templates
 from mimix_core.settings import load_config
 from mimix_core.wan import model_registry
 from tests.flows.test_commands import project
@@ -153,3 +154,15 @@ def test_doctor_tells_the_same(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["doctor", str(path)], env={"COLUMNS": "300"})
     assert "samples.prompts: no file" in result.output
     assert result.exit_code == 1
+
+
+def test_doctor_says_once_what_is_left_of_the_template(tmp_path: Path) -> None:
+    """The library does not load: three checks look at it."""
+    write_project_templates(tmp_path)
+    command = ["doctor", str(tmp_path / "mimix.yaml")]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "300"})
+    assert result.exit_code == 1
+    text = " ".join(result.output.replace("│", " ").split())
+    assert text.count("key shows.0.episodes.0.path: no file") == 1
+    problems = find_problems(load_config(tmp_path / "mimix.yaml"), "mimix", with_models=False)
+    assert [str(one).count("episodes.0.path") for one in problems] == [2], "of two shows"
