@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from flows.console import load_settings
 from flows.curate import curate_stages
 from flows.train import train_stages
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
 from mimix_core.project.workspace import open_workspace
 from mimix_core.stages.duplicates.stage import deduplicated_clip_tables
@@ -56,10 +57,19 @@ def collect_cached_results(settings: Path, workspace: Path | None) -> CachedResu
     return CachedResults(run, None)
 
 
-def walk_stages(run: Run) -> None:
-    """Go through all stages in order, except publishing and the report."""
+def walk_stages(run: Run, phases: Collection[Phase] = tuple(Phase)) -> None:
+    """Go through the stages of these phases in order, except publishing and the report."""
     curated = curate_stages(run)
-    trained = train_stages(run, curated, augment_stages(run, curated))
+    if Phase.AUGMENTATION not in phases:
+        return
+    augmented = augment_stages(run, curated)
+    if Phase.TRAINING not in phases:
+        return
+    trained = train_stages(run, curated, augmented)
+    if Phase.GENERATION not in phases:
+        return
     samples = generate_samples(run, trained.backbone, trained.lora)
+    if Phase.EVALUATION not in phases:
+        return
     score_samples(run, samples, curated.clips)
     judge_samples(run, samples)

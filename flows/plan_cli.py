@@ -12,7 +12,6 @@ from rich.markup import escape
 from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, load_settings, print_line, user_errors
 from mimix_core.engine.flow_phases import LAST_PHASE, phases_of_flow
-from mimix_core.engine.registry import get_stage
 from mimix_core.errors import BadInput
 from mimix_core.project.workspace import open_workspace
 from tasks.console_progress import format_duration
@@ -46,12 +45,12 @@ def plan(
         def walk(run: Run) -> None:
             nonlocal problem
             try:
-                walk_stages(run)
+                walk_stages(run, phases)
             except BadInput as error:
                 problem = error
 
         planned = plan_run(lambda scratch: PlannedRun(opened, scratch=scratch), walk)
-    units = [unit for unit in planned.units if get_stage(unit.stage).phase in phases]
+    units = planned.units
     for stage in dict.fromkeys(unit.stage for unit in units):
         _print_stage(stage, [unit for unit in units if unit.stage == stage])
     _print_total(units, opened.config.run.max_workers)
