@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 
 from mimix_core.engine.artifacts import TableRef
-from mimix_core.stages.dataset.stage import DatasetInputs, describe_shortfall
+from mimix_core.stages.dataset.stage import (
+    DatasetInputs,
+    describe_empty_validation,
+    describe_shortfall,
+)
 from tasks.base import Run, stage_task
 
 dataset_task = stage_task("dataset")
@@ -29,7 +33,11 @@ def assemble_dataset(
     if not run.computes:
         return ref
     ratio = config.composites.ratio if config.dataset.ratio is None else config.dataset.ratio
-    shortfall = describe_shortfall(run.workspace.store.record(ref).notes, ratio)
-    if shortfall:
-        run.console.warn(f"dataset: {shortfall}")
+    notes = run.workspace.store.record(ref).notes
+    for problem in (
+        describe_shortfall(notes, ratio),
+        describe_empty_validation(notes, config.dataset.val_share),
+    ):
+        if problem:
+            run.console.warn(f"dataset: {problem}")
     return ref

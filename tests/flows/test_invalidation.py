@@ -109,6 +109,7 @@ class Project:
         command = ["plan", str(self.settings), "--flow", "augment"]
         result = CliRunner().invoke(app, command, env={"COLUMNS": "60"})
         assert result.exit_code == 0, result.output
+        assert "Not planned further" not in result.output, "the backbone, which augment needs not"
         lines = re.findall(
             r"^  (\w+) +(\d+) cached, (\d+) compute, (\d+) perhaps", result.output, re.MULTILINE
         )
@@ -171,6 +172,21 @@ def test_a_changed_setting_is_named_with_its_values(project: Project) -> None:
     assert "settings.min_motion 0.0 -> 0.25" in output
     assert re.search(r"\d+ units to compute.* about \d+ s", output)
     assert project.run() == set(), "a plan computes nothing and removes nothing"
+
+
+def test_an_empty_validation_split_is_said_once_with_what_to_do(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.run()
+    assert "validation" not in capsys.readouterr().out, "none was asked for"
+    text = project.settings.read_text()
+    project.settings.write_text(text.replace("val_share: 0", "val_share: 0.25"))
+    project.run()
+    project.settings.write_text(text)
+    output = capsys.readouterr().out
+    assert output.count("the validation split is empty") == 1, "each show has one episode"
+    assert "Add an episode" in output
+    assert "dataset.val_share" in output
 
 
 def test_a_character_of_some_episodes_changes_only_those(tmp_path: Path) -> None:

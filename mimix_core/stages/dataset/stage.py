@@ -193,6 +193,20 @@ def describe_shortfall(notes: Mapping[str, str | int | float], ratio: Decimal) -
     )
 
 
+def describe_empty_validation(notes: Mapping[str, str | int | float], val_share: float) -> str:
+    """Say that there is nothing to validate on, and what to do; empty if there is or none is asked.
+
+    ``notes``: of the dataset stage. A show's only captioned episode is trained on.
+    """
+    if val_share == 0 or not notes["train"] or notes[Split.VAL.value]:
+        return ""
+    return (
+        "the validation split is empty, so that training has no validation loss: no show has two "
+        "episodes with captioned clips, and a show's only one is trained on. Add an episode to a "
+        "show, or set dataset.val_share to 0 to train without validation"
+    )
+
+
 STAGE = Stage(
     name="dataset",
     title="Dataset",
