@@ -28,6 +28,9 @@ TEMPLATE_SECTIONS = (
 )
 """Sections whose numbers decide what gets into the dataset."""
 
+_TEMPLATE_FILES = {"captions.overrides": "captions-by-hand.jsonl"}
+"""Files that commands write into a project, with a name to begin with."""
+
 _NO_THRESHOLDS = ("seed", "workers", "crf")
 
 
@@ -89,24 +92,29 @@ def format_settings_page(command: str) -> str:
 def commented_numbers(section: str) -> str:
     """Format a section's numbers as YAML comments, each below its meaning, for a template.
 
-    Without the ``# `` in front of each line they are settings of the section, all at their default.
+    Without the ``# `` in front of each line they are settings of the section, all at their default,
+    except for files that commands write.
     """
     model = _section_model(Config.model_fields[section])
     assert model is not None
-    return "".join(_commented(model, "  "))
+    return "".join(_commented(model, section, "  "))
 
 
-def _commented(model: type[BaseModel], indent: str) -> Iterator[str]:
+def _commented(model: type[BaseModel], section: str, indent: str) -> Iterator[str]:
     for name, info in model.model_fields.items():
         nested = _section_model(info)
         if nested is not None:
             if name in ("face", "embedding"):
                 yield f"# {indent}{name}:\n"
-                yield from _commented(nested, indent + "  ")
-        elif _is_number(info.default) and name not in _NO_THRESHOLDS:
+                yield from _commented(nested, f"{section}.{name}", indent + "  ")
+            continue
+        value = _TEMPLATE_FILES.get(f"{section}.{name}")
+        if value is None and _is_number(info.default) and name not in _NO_THRESHOLDS:
+            value = _yaml(info.default)
+        if value is not None:
             for line in textwrap.wrap(info.description or "", 96 - len(indent)):
                 yield f"# {indent}# {line}\n"
-            yield f"# {indent}{name}: {_yaml(info.default)}\n"
+            yield f"# {indent}{name}: {value}\n"
 
 
 def _is_number(value: Any) -> bool:

@@ -34,6 +34,10 @@ def test_settings_are_settings_also_with_their_comments_taken_away(tmp_path: Pat
     assert described is not None
     assert _comment_above(written, "min_sharpness") == described.split()
     assert "max_distance" in written, "also those of the locators"
+    # `mimix captions import` writes this file.
+    assert plain.captions.overrides is None
+    assert config.captions.overrides == Path("captions-by-hand.jsonl")
+    assert _comment_above(written, "overrides")[0] == "File"
 
 
 def test_prompts_name_the_library_s_characters(tmp_path: Path) -> None:
