@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Annotated, Any
 
+import pyarrow.parquet as pq
 import typer
 from rich.markup import escape
 
 from flows.console import SettingsArgument, WorkspaceOption, print_line, user_errors
 from mimix_core import tables
+from mimix_core.domain.timeline import format_time
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.registry import get_stage, stage_names
 from mimix_core.engine.row_reasons import summarize_reasons
@@ -44,7 +47,7 @@ def why(
             _print_stages(refs, show_all=stage is not None)
         else:
             ids = {episode.name: episode.id for episode in results.run.workspace.episodes}
-            _print_item(refs, item, ids)
+            _print_item(refs, item, ids, _clip_times(results.run.refs.get("clips", ())))
     if results.stopped_at is not None and stage is None:
         print_line(f"Later stages have not run: {results.stopped_at}")
 
@@ -94,8 +97,22 @@ def _print_units(refs: Sequence[TableRef]) -> None:
         print_line(escape(f"  {ref.unit}: {counts.ok} of {counts.rows_in} ok{text}"))
 
 
+def _clip_times(refs: Sequence[TableRef]) -> dict[str, Fraction]:
+    """Read where in its episode each clip, or scene without one, begins: seconds by id."""
+    columns = ["clip_id", "start_num", "start_den", "origin_pts", "time_base_num", "time_base_den"]
+    times = {}
+    for ref in refs:
+        for row in pq.read_table(ref.path, columns=columns).to_pylist():
+            origin = row["origin_pts"] * Fraction(row["time_base_num"], row["time_base_den"])
+            times[row["clip_id"]] = Fraction(row["start_num"], row["start_den"]) - origin
+    return times
+
+
 def _print_item(
-    refs: Mapping[str, Sequence[TableRef]], item: str, episode_ids: Mapping[str, str]
+    refs: Mapping[str, Sequence[TableRef]],
+    item: str,
+    episode_ids: Mapping[str, str],
+    times: Mapping[str, Fraction],
 ) -> None:
     """Print the outcome of an episode's units or of all rows about one id. Raises BadInput."""
     wanted = {item, episode_ids.get(item, item)}
@@ -106,7 +123,7 @@ def _print_item(
             is_unit = ref.unit in wanted
             for row in _rows_about(tables.read(ref.path, table), table, wanted, all_rows=is_unit):
                 found += 1
-                print_line(f"[bold]{escape(stage):<12}[/bold] {_format_row(row, table.id)}")
+                print_line(f"[bold]{escape(stage):<12}[/bold] {_format_row(row, table.id, times)}")
     if not found:
         raise BadInput(
             f"no row about {item} in the results of {', '.join(refs) or 'any stage'}",
@@ -127,10 +144,24 @@ def _rows_about(
             yield row
 
 
-def _format_row(row: Row, id_column: str) -> str:
+def _format_row(row: Row, id_column: str, times: Mapping[str, Fraction]) -> str:
     text = escape(str(row[id_column]))
+    time = _episode_time(row, id_column, times)
+    if time is not None:
+        text += f" at {format_time(time)}"
     if row["status"] == Status.OK:
         return f"{text}  [green]ok[/green]"
     color = "red" if row["status"] == Status.FAILED else "yellow"
     detail = f": {row['detail']}" if row["detail"] else ""
     return f"{text}  [{color}]{row['status']}[/] {escape(row['reason'] + detail)}"
+
+
+def _episode_time(row: Row, id_column: str, times: Mapping[str, Fraction]) -> Fraction | None:
+    """Return where in its episode a row's clip or scene begins; None if it is about neither."""
+    if id_column == "scene_id" and "start_pts" in row:
+        ticks: int = row["start_pts"] - row["origin_pts"]
+        return ticks * Fraction(row["time_base_num"], row["time_base_den"])
+    for column in (id_column, "clip_id", "background_clip_id"):
+        if row.get(column) in times:
+            return times[row[column]]
+    return None

@@ -62,6 +62,13 @@ def parse_seconds(text: str | int | Decimal | Fraction) -> Fraction:
     return total
 
 
+def format_time(seconds: Fraction) -> str:
+    """Format a time of an episode as ``h:mm:ss.s``, never later than it is."""
+    tenths = int(seconds * 10 // 1)
+    minutes, rest = divmod(tenths, 600)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest // 10:02}.{rest % 10}"
+
+
 def grid_times(
     start: Fraction, frames: int = CLIP_FRAMES, rate: Fraction = CLIP_RATE
 ) -> list[Fraction]:

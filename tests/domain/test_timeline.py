@@ -14,6 +14,7 @@ from mimix_core.domain.timeline import (
     Span,
     clip_duration,
     clip_start_times,
+    format_time,
     grid_times,
     parse_seconds,
     preceding_frame_indices,
@@ -98,3 +99,18 @@ def test_invalid_times(text: str) -> None:
 def test_float_times_are_rejected() -> None:
     with pytest.raises(ValueError, match="quotes"):
         parse_seconds(0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (Fraction(0), "0:00:00.0"),
+        (Fraction(15, 16), "0:00:00.9"),
+        (Fraction(59999, 1000), "0:00:59.9"),
+        (Fraction(60), "0:01:00.0"),
+        (Fraction(36125, 10), "1:00:12.5"),
+    ],
+)
+def test_a_time_is_formatted_as_it_is_read(seconds: Fraction, text: str) -> None:
+    assert format_time(seconds) == text
+    assert 0 <= seconds - parse_seconds(text) < Fraction(1, 10)

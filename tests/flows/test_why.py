@@ -91,12 +91,20 @@ def test_an_episode_is_named_by_its_name_or_id(cut: Path, words: tuple[str, ...]
     assert call("why", cut, *words[:-1], episode.id).output.count("scene_too_short") == 1
 
 
+def test_rows_of_scenes_and_clips_say_where_in_the_episode_they_are(cut: Path) -> None:
+    """Episode a has shots of 7 and of 3 s: the second begins at 7 s."""
+    for stage in ("scenes", "clips"):
+        lines = call("why", cut, stage, "a").output.splitlines()
+        assert [re.search(r" at (\S+)", line)[1] for line in lines] == ["0:00:00.0", "0:00:07.0"]  # type: ignore[index]
+
+
 def test_a_clip_is_named_by_its_id_and_a_typo_lists_what_there_is(cut: Path) -> None:
     tables_found = (cut.parent / "workspace" / "store" / "clips").glob("*/table.parquet")
     rows = [row for path in tables_found for row in tables.read(path, tables.CLIPS)]
     [clip] = [row["clip_id"] for row in rows if row["status"] == "ok"]
     result = call("why", cut, clip)
-    assert result.output.splitlines()[0].split() == ["clips", clip, "ok"]
+    [line] = [line for line in result.output.splitlines() if line.startswith("clips")]
+    assert line.split() == ["clips", clip, "at", "0:00:00.0", "ok"]
     assert call("why", cut, clip).exit_code == 0
     result = call("why", cut, "nothing-like-this")
     assert result.exit_code == 2
