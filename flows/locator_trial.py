@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -20,9 +21,11 @@ from mimix_core.media import UnreadableVideo
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config
 from mimix_core.stages.cutouts.locate import BoxAnnotationLocator, load_box_annotations
+from mimix_core.stages.cutouts.locate.frame_grid import draw_grid, read_frames_every
 from mimix_core.stages.cutouts.locate.locate_preview import (
     FrameInspector,
     InspectedFrame,
+    annotated_boxes,
     draw_sheet,
     inspect_episode,
 )
@@ -83,6 +86,27 @@ def preview_episodes(
     """Print what the locators find in a few frames of each episode, and write a picture of it."""
     for show, episode in episodes:
         _preview_episode(workspace, show, episode, count, out)
+
+
+def draw_episode_grids(
+    episode: Episode,
+    locator: BoxAnnotationLocator | None,
+    times: tuple[Fraction, Fraction | None, Fraction],
+    folder: Path,
+) -> int:
+    """Write frames of an episode with a grid and the boxes it has; return how many.
+
+    ``times``: start, end (None: the episode's) and interval, in seconds. Raises UnreadableVideo.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for seconds, image in read_frames_every(episode.path, *times):
+        boxes = annotated_boxes(locator, seconds, image) if locator is not None else []
+        time = f"{float(seconds):.3f}"
+        picture = draw_grid(image, f'time: "{time}"', boxes)
+        picture.save(folder / f"{time.rjust(9, '0')}.jpg", "JPEG", quality=90)
+        count += 1
+    return count
 
 
 def _preview_episode(

@@ -144,3 +144,46 @@ def test_an_episode_without_boxes_says_so_in_its_rows() -> None:
     track = load_box_annotations(None, {}).locate(row, ["Tom"])["Tom"]
     assert "no boxes file" in track.evidence
     assert track.boxes == [None] * row["frames"]
+
+
+def test_frames_with_a_grid_are_those_of_the_times_in_their_names(tmp_path: Path) -> None:
+    """The video's gray level is twice the frame's number; one box is annotated, up to 2 s."""
+
+    def draw_level(image: np.ndarray, number: int) -> None:
+        image[:] = 2 * number
+
+    write_video(tmp_path / "a.mp4", [Shot(96)], size=(160, 90), draw=draw_level)
+    (tmp_path / "a.boxes.yaml").write_text(
+        'boxes:\n  - {time: "0", character: Tom, box: [0.25, 0.5, 0.75, 0.9]}\n'
+        '  - {time: "2", character: Tom, box: [0.25, 0.5, 0.75, 0.9]}\n'
+    )
+    (tmp_path / "library.yaml").write_text(
+        "shows:\n  - {id: toons, title: Toons, style: cartoon, episodes: [{path: a.mp4}], "
+        "characters: [{name: Tom}]}\n"
+    )
+    settings = tmp_path / "mimix.yaml"
+    settings.write_text("library: library.yaml\nworkspace: workspace\n")
+    result = call(
+        "locate", "frames", settings, "a", "--start", "0:01", "--end", "3.5", "--every", "1"
+    )
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "workspace" / "locate" / "toons-a"
+    assert f"3 frames of a.mp4 are in {folder}" in result.output
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"0000{second}.000.jpg" for second in (1, 2, 3)
+    ]
+    for second in (1, 2, 3):
+        picture = np.asarray(Image.open(folder / f"0000{second}.000.jpg")).astype(int)
+        assert picture.shape == (720, 1280, 3)
+        level = float(np.median(picture))
+        assert level == pytest.approx(48 * second, abs=4)
+        rows = slice(400, 470)  # without texts
+        for tenth in range(1, 10):
+            assert picture[rows, 128 * tenth].mean() > level + 60
+        green = picture[rows, 320, 1] - picture[rows, 320, 0]
+        assert (green.mean() > 80) == (second < 3), "the box, between its keyframes"
+    for wrong, words in ((["--every", "0"], "no interval"), (["--start", "x"], "not a time")):
+        result = call("locate", "frames", settings, "a", *wrong)
+        assert result.exit_code == 2
+        assert words in result.output
+    assert "no frame from 9" in call("locate", "frames", settings, "a", "--start", "9").output

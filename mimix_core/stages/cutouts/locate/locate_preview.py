@@ -70,7 +70,7 @@ def inspect_episode(
     inspected = []
     for seconds, image in sample_frames(path, count, height):
         if isinstance(locator, BoxAnnotationLocator):
-            matches = _annotated(locator, seconds, image)
+            matches = annotated_boxes(locator, seconds, image)
         else:
             matches = locator.inspect_frame(image)
         inspected.append(InspectedFrame(float(seconds), image, matches))
@@ -91,9 +91,10 @@ def draw_sheet(frames: Sequence[InspectedFrame], path: Path) -> None:
     sheet.save(path, "JPEG", quality=85)
 
 
-def _annotated(
+def annotated_boxes(
     locator: BoxAnnotationLocator, seconds: Fraction, image: RgbImage
 ) -> list[FrameMatch]:
+    """Return the boxes that a boxes file gives one frame, in the frame's pixels."""
     height, width = image.shape[:2]
     matches = []
     for name, keyframes in locator.keyframes.items():
