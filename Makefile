@@ -12,7 +12,7 @@ DEMO := demo/workspace
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test tests e2e lint drills perf clean clean-demo
+.PHONY: setup demo miniature test tests e2e lint drills perf clean clean-demo
 
 setup: $(VENV)/.ready
 
@@ -31,6 +31,18 @@ demo: setup
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
 	@PREFECT_HOME=$(abspath $(DEMO)/prefect) $(RUN)/mimix run demo/mimix.yaml
+	@$(RUN)/python -m miniature.demo $(DEMO)/miniature
+
+# The whole study of docs/miniature.md; needs a GPU. On two H200s: 40 s of drawing, 2 minutes of
+# curation, 4 of latents, then about 2 minutes of both GPUs for each of 24 arms and seeds. What is
+# finished is not computed again.
+MINIATURE := demo/miniature
+miniature: setup
+	@test -d $(MINIATURE)/flat-friends || $(RUN)/python -m miniature.episodes $(MINIATURE) \
+		--episodes 40 --shots 24 --device cuda --workers 8
+	@PREFECT_HOME=$(abspath $(MINIATURE)/prefect) $(RUN)/python -m miniature.study.run $(MINIATURE)
+	@$(RUN)/python -m miniature.study.figures $(MINIATURE)/arms/videos.json
+	@$(RUN)/python -m miniature.study.page $(MINIATURE)/arms/videos.json $(MINIATURE)/study.html
 
 # mypy uses one core for a minute: the tests run beside it.
 test: setup

@@ -17,8 +17,10 @@ from miniature.text_encoder import MiniatureTextEncoder, MiniatureTokenizer
 
 
 def load_vae(folder: Path, device: torch.device, precision: Precision = "fp32") -> Any:
-    """Load the VAE, which can encode a whole clip in one pass."""
-    return whole_clip.replace_layers(vae.load_vae(folder, device, precision))
+    """Load the VAE, which encodes and decodes a whole clip in one pass."""
+    model = whole_clip.replace_layers(vae.load_vae(folder, device, precision))
+    model.__class__ = whole_clip.WholeClipVae
+    return model
 
 
 def encode_frames(model: Any, frames_THWC: NDArray[np.uint8]) -> torch.Tensor:

@@ -38,6 +38,9 @@ clips:
   min_source_width: 96         # a crop of subtitles leaves less than the whole width
   min_source_height: 60
   min_motion: 0                # a figure that stands still moves its legs only
+duplicates:
+  min_frame_similarity: 1      # scenes before the same drawn background look alike: at the usual
+  min_motion_similarity: 1     # limits half of all clips were rejected
 cutouts:
   backend: masks               # the truth's; `grabcut` or `selfie` show what a segmenter costs
   locator_cartoon: boxes

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, patchify, unpatchify
+from diffusers.models.autoencoders.vae import DecoderOutput
 
 from mimix_core.wan.vae_layers import replace_convolutions
 
@@ -37,6 +39,15 @@ class WholeClipResample(WanResample):  # type: ignore[misc]
         if self.mode == "downsample3d" and x.shape[2] > 1:
             x = torch.cat([x[:, :, :1], self.time_conv(x)], 2)
         return x
+
+
+class WholeClipVae(AutoencoderKLWan):  # type: ignore[misc]
+    """``AutoencoderKLWan`` that decodes a whole clip in one pass, after ``replace_layers``."""
+
+    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        """Decode latents z_BCTHW to a video in -1..1."""
+        video = decode(self, z).clamp(-1, 1)
+        return DecoderOutput(sample=video) if return_dict else (video,)
 
 
 def replace_layers(vae: Any) -> Any:

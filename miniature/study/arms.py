@@ -52,8 +52,8 @@ ARMS = (
 class Training:
     """What all arms have in common. ``epochs`` and ``learning_rate``: docs/miniature.md."""
 
-    epochs: int = 20
-    learning_rate: float = 1e-3
+    epochs: int = 24
+    learning_rate: float = 2e-3
     micro_batch_size: int = 64
     steps: int = 25
     guidance: float = 4.0

@@ -17,6 +17,7 @@ from mimix_core.domain.prompts import load_prompts
 from mimix_core.media.encode import ClipWriter
 from mimix_core.settings import load_config
 from mimix_core.wan import model_registry, vae
+from mimix_core.wan.generation import sampling
 from miniature import (
     backbone,
     backbone_interface,
@@ -109,13 +110,17 @@ def test_the_backbone_passes_the_checks_before_a_run(project: Path, tmp_path: Pa
     assert embedded[0].shape[1] == Sizes().text_width
 
 
-def test_one_pass_encodes_as_wans_vae_does(tmp_path: Path) -> None:
+def test_one_pass_encodes_and_decodes_as_wans_vae_does(tmp_path: Path) -> None:
     backbone.build_vae(TINY, torch.device("cpu")).save_pretrained(tmp_path)
     frames = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), dtype=np.uint8)
     cpu = torch.device("cpu")
     wanted = vae.encode_frames(vae.load_vae(tmp_path, cpu), frames)
-    found = backbone_interface.encode_frames(backbone_interface.load_vae(tmp_path, cpu), frames)
+    model = backbone_interface.load_vae(tmp_path, cpu)
+    found = backbone_interface.encode_frames(model, frames)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    decoded = sampling.decode_latents(vae.load_vae(tmp_path, cpu), wanted[None])
+    again = sampling.decode_latents(model, wanted[None])
+    assert np.abs(again.astype(int) - decoded.astype(int)).max() <= 1
 
 
 def test_true_renders_are_judged_right_and_exchanged_ones_wrong(tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""Write the study's page: the tables, the curve, and the same prompts side by side over the arms.
+
+python -m miniature.study.page VIDEOS.json PAGE.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from mimix_core.html.page_renderer import SHARED_STYLE, render_page
+from mimix_core.html.svg_charts import LineSeries, draw_line_chart
+from miniature.study.figures import COLUMNS, ArmFigures, arm_figures, arm_names
+from miniature.study.prompts import StudyPrompt, study_prompts
+from miniature.study.scoring import VideoRow
+
+KINDS = (
+    ("cross-style", "Two shows"),
+    ("same-show", "One show"),
+    ("single", "One character"),
+)
+PROMPTS_SHOWN = {"cross-style": 32, "same-show": 8, "single": 4}
+
+
+@dataclass(frozen=True)
+class ShownVideo:
+    """A video of one arm. ``problem``: what the judge misses; empty if nothing."""
+
+    arm: str
+    source: Markup
+    problem: str
+
+
+@dataclass(frozen=True)
+class ShownPrompt:
+    """A prompt with its video in each arm."""
+
+    text: str
+    held_out: bool
+    videos: tuple[ShownVideo, ...]
+
+
+def write_page(
+    rows: Sequence[VideoRow], figures: Sequence[ArmFigures], path: Path, note: str = ""
+) -> None:
+    """Write the page with its videos inside, whose files must exist; ``figures`` may be empty."""
+    page = render_page(
+        "miniature.study",
+        "study.html",
+        {
+            "title": "The miniature: what composites do",
+            "note": note,
+            "figures": figures,
+            "columns": COLUMNS,
+            "kinds": KINDS,
+            "chart": _chart(figures),
+            "prompts": _shown_prompts(rows, arm_names(rows)),
+        },
+        styles=(SHARED_STYLE, ("miniature.study", "study.css")),
+        script="study.js",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page)
+
+
+def _chart(figures: Sequence[ArmFigures]) -> Markup | None:
+    """Draw the shares over the share of composites; None unless several arms have one."""
+    curve = [one for one in figures if one.arm.startswith("composites-")]
+    if len(curve) < 2:
+        return None
+    curve.sort(key=_composites)
+    series = [
+        LineSeries(
+            title, css_class, [(_composites(one), getattr(one, field).mean) for one in curve]
+        )
+        for field, title, css_class in (
+            ("all_kept", "two shows: all kept", "kept"),
+            ("same_show", "one show: all kept", "same"),
+        )
+    ]
+    return draw_line_chart(
+        series, "composites in the dataset (%)", "share of videos", "Shares over composites"
+    )
+
+
+def _composites(one: ArmFigures) -> float:
+    return float(one.arm.removeprefix("composites-"))
+
+
+def _shown_prompts(rows: Sequence[VideoRow], arms: Sequence[str]) -> dict[str, list[ShownPrompt]]:
+    first_seed = min(row["seed"] for row in rows)
+    found = {(row["arm"], row["prompt_id"]): row for row in rows if row["seed"] == first_seed}
+    shown: dict[str, list[ShownPrompt]] = {}
+    for kind, count in PROMPTS_SHOWN.items():
+        prompts = [p for p in study_prompts() if p.kind == kind and (arms[0], p.id) in found]
+        # An odd step, so that scenes, pairs and variations all come.
+        step = max(1, len(prompts) // count - 1)
+        shown[kind] = [_show(p, arms, found) for p in prompts[::step][:count]]
+    return shown
+
+
+def _show(
+    prompt: StudyPrompt, arms: Sequence[str], found: dict[tuple[str, str], VideoRow]
+) -> ShownPrompt:
+    videos = []
+    for arm in arms:
+        row = found[arm, prompt.id]
+        data = base64.b64encode(Path(row["file"]).read_bytes()).decode()
+        videos.append(ShownVideo(arm, Markup("data:video/mp4;base64," + data), describe(row)))
+    return ShownPrompt(prompt.as_prompt().render(), prompt.held_out, tuple(videos))
+
+
+def describe(row: VideoRow) -> str:
+    """Say what the judge misses in a video; empty if all is kept."""
+    problems = []
+    for name, present, style in zip(
+        row["characters"], row["present"], row["style_kept"], strict=True
+    ):
+        if not present:
+            problems.append(f"no {name}")
+        elif not style:
+            problems.append(f"{name} in the other style")
+    if not row["background_style_right"]:
+        problems.append("background in the other style")
+    return ", ".join(problems)
+
+
+def main() -> None:
+    """Write the page that the command line names."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("--note", default="")
+    options = parser.parse_args()
+    rows: list[VideoRow] = json.loads(options.videos.read_text())
+    figures = [arm_figures(rows, arm) for arm in arm_names(rows)]
+    write_page(rows, figures, options.page, options.note)
+
+
+if __name__ == "__main__":
+    main()
