@@ -1,4 +1,4 @@
-"""What is shown of the study: tables, page, picture, the packed adapters, and the end of the demo."""
+"""What is shown of the study: tables, page, picture, packed adapters, and the end of the demo."""
 
 from __future__ import annotations
 
