@@ -12,7 +12,7 @@ DEMO := demo/workspace
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo miniature test tests e2e lint drills perf clean clean-demo
+.PHONY: setup demo miniature test e2e lint drills perf clean clean-demo
 
 setup: $(VENV)/.ready
 
@@ -44,11 +44,7 @@ miniature: setup
 	@$(RUN)/python -m miniature.study.figures $(MINIATURE)/arms/videos.json
 	@$(RUN)/python -m miniature.study.page $(MINIATURE)/arms/videos.json $(MINIATURE)/study.html
 
-# mypy uses one core for a minute: the tests run beside it.
 test: setup
-	@$(MAKE) --no-print-directory -j2 lint tests
-
-tests: setup
 	@$(RUN)/python demo/footage.py demo/footage
 	@$(RUN)/python demo/models.py demo/models
 	@$(RUN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not drill and not e2e"

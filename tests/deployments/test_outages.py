@@ -24,7 +24,7 @@ from tests.deployments.project_factory import write_project
 from tests.deployments.site import Site, site
 from tests.tasks.fake_stage import STAGE, FakeInputs, FakeSettings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 fake_task = stage_task(STAGE.name, retry_delay_seconds=0.1)
 

@@ -346,6 +346,7 @@ def test_a_server_that_does_not_answer_is_noticed() -> None:
         assert not emit_episode_arrived([PendingFile("toons", Path("a.mp4"), f"{1:064d}", 1)], None)
 
 
+@pytest.mark.e2e
 def test_watching_survives_a_library_that_is_being_saved(
     server: Site, tmp_path: Path, project: Path
 ) -> None:

@@ -90,7 +90,12 @@ Draw = Callable[[np.ndarray, int], None]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("draw", "side", "limit"), [(top_line, 1, 60), (corner_logo, 1, 60), (column, 2, 600)]
+    ("draw", "side", "limit"),
+    [
+        (top_line, 1, 60),
+        pytest.param(corner_logo, 1, 60, marks=pytest.mark.e2e),
+        pytest.param(column, 2, 600, marks=pytest.mark.e2e),
+    ],
 )
 def test_text_that_recurs_at_another_side_is_cropped(
     tmp_path: Path, draw: Draw, side: int, limit: int
@@ -105,6 +110,7 @@ def test_text_that_recurs_at_another_side_is_cropped(
 
 
 @pytest.mark.slow
+@pytest.mark.e2e
 def test_a_moving_watermark_is_reported_and_rejected_unless_kept(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.mp4", [Shot(LONG)] * 4, size=SIZE, draw=watermark)
     for row in rows_of(video, tmp_path):
