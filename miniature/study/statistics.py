@@ -46,10 +46,10 @@ def estimate(values_PS: Floats, seed: int = 0) -> Estimate:
     """
     rng = np.random.default_rng(seed)
     prompts, seeds = values_PS.shape
-    means = np.empty(RESAMPLES)
-    for index in range(RESAMPLES):
-        drawn = values_PS[rng.integers(0, prompts, prompts)]
-        means[index] = drawn[:, rng.integers(0, seeds, seeds)].mean()
+    # How often each prompt and each seed is drawn, as shares.
+    of_prompt_RP = rng.multinomial(prompts, [1 / prompts] * prompts, RESAMPLES) / prompts
+    of_seed_RS = rng.multinomial(seeds, [1 / seeds] * seeds, RESAMPLES) / seeds
+    means = ((of_prompt_RP @ values_PS) * of_seed_RS).sum(1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Estimate(float(values_PS.mean()), float(low), float(high))
 
