@@ -74,7 +74,7 @@ def test_unusable_prompts_stop_a_run_before_any_work(
 ) -> None:
     path = settings(tmp_path)
     spoil(tmp_path / "prompts.yaml")
-    result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "300"})
+    result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "2000"})
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
@@ -118,7 +118,7 @@ def test_a_damaged_backbone_stops_a_run_before_any_work(tmp_path: Path, command:
     index = tmp_path / "wan" / "transformer" / "model.safetensors.index.json"
     shards = {"w": "model.safetensors", "x": "model-00002-of-00002.safetensors"}
     index.write_text(json.dumps({"weight_map": shards}))
-    result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "300"})
+    result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "2000"})
     assert result.exit_code == 2
     assert "1 of 2 weight files of its index are missing" in result.output
     assert "model-00002-of-00002.safetensors" in result.output
@@ -130,7 +130,7 @@ def test_a_damaged_backbone_stops_a_run_before_any_work(tmp_path: Path, command:
 def test_wan_2_2_is_not_trained_as_wan_2_1(tmp_path: Path, command: str) -> None:
     path = published(tmp_path, "wan2.1-t2v-14b")
     (tmp_path / "wan" / "transformer_2").mkdir()
-    result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "300"})
+    result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "2000"})
     assert result.exit_code == 2
     assert "Wan2.2-T2V-A14B, not wan2.1-t2v-14b" in result.output
 
@@ -151,7 +151,7 @@ def test_sizes_and_layers_that_the_backbone_lacks_are_found(tmp_path: Path) -> N
 def test_doctor_tells_the_same(tmp_path: Path) -> None:
     path = settings(tmp_path)
     (tmp_path / "prompts.yaml").unlink()
-    result = CliRunner().invoke(app, ["doctor", str(path)], env={"COLUMNS": "300"})
+    result = CliRunner().invoke(app, ["doctor", str(path)], env={"COLUMNS": "2000"})
     assert "samples.prompts: no file" in result.output
     assert result.exit_code == 1
 
@@ -160,7 +160,7 @@ def test_doctor_says_once_what_is_left_of_the_template(tmp_path: Path) -> None:
     """The library does not load: three checks look at it."""
     write_project_templates(tmp_path)
     command = ["doctor", str(tmp_path / "mimix.yaml")]
-    result = CliRunner().invoke(app, command, env={"COLUMNS": "300"})
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "2000"})
     assert result.exit_code == 1
     text = " ".join(result.output.replace("│", " ").split())
     assert text.count("key shows.0.episodes.0.path: no file") == 1
