@@ -91,7 +91,7 @@ def generate(folder: Path, arm: str, prompts: Sequence[StudyPrompt]) -> dict[str
     if not missing:
         return videos
     model = folder / "model"
-    if not (model / "tokenizer" / "vocabulary.json").exists():
+    if not model.exists():
         unpack(WEIGHTS, model)
     generator = load_generator(
         ComponentFolders(

@@ -8,6 +8,7 @@ The folder is what ``backbone.path`` is set to, beside ``backbone.name: miniatur
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import torch
@@ -22,27 +23,36 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def unpack(weights: Path, folder: Path, sizes: Sizes | None = None) -> None:
-    """Write transformer, VAE, text encoder, tokenizer and scheduler, in fp32.
+    """Write transformer, VAE, text encoder, tokenizer and scheduler, in fp32; all or nothing.
 
-    Raises DamagedCheckpoint unless every byte of the weights is as it was written.
+    ``folder`` must not exist. Raises DamagedCheckpoint unless every byte of the weights is as it
+    was written.
     """
     from diffusers import UniPCMultistepScheduler, WanPipeline
 
     run = Run(torch.device("cpu"), weights, folder, sizes or Sizes())
     base, vae = load_base(run), load_vae(run)
-    WanPipeline(
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        num_train_timesteps=1000,
+        flow_shift=FLOW_SHIFT,
+    )
+    pipeline = WanPipeline(
         tokenizer=None,
         text_encoder=None,
         transformer=base.transformer,
         vae=vae,
-        scheduler=UniPCMultistepScheduler(
-            prediction_type="flow_prediction",
-            use_flow_sigmas=True,
-            num_train_timesteps=1000,
-            flow_shift=FLOW_SHIFT,
-        ),
-    ).save_pretrained(folder)
-    backbone.save_base(base, folder)
+        scheduler=scheduler,
+    )
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    # Not `save_pretrained`, which warns of the two components that are not diffusers'.
+    pipeline.save_config(unfinished)
+    vae.save_pretrained(unfinished / "vae")
+    scheduler.save_pretrained(unfinished / "scheduler")
+    backbone.save_base(base, unfinished)
+    unfinished.rename(folder)
 
 
 def main() -> None:
@@ -51,6 +61,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     options = parser.parse_args()
+    if options.folder.exists():
+        parser.error(f"{options.folder} exists already")
     unpack(options.weights, options.folder)
 
 

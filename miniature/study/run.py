@@ -83,7 +83,7 @@ def prepare(
 ) -> dict[tuple[str, int], Path]:
     """Write the model's folder, the prompts and the settings files; return the last."""
     model = place.project / "model"
-    if not (model / "model_index.json").exists():
+    if not model.exists():
         unpack(WEIGHTS, model)
     return write_settings(place, model, arms, seeds, training, prompts)
 

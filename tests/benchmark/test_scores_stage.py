@@ -85,6 +85,7 @@ def test_a_video_is_decoded_once(
     assert sorted(decoded) == ["broken.mp4", "flat.mp4", "pan.mp4", "still.mp4"]
 
 
+@pytest.mark.e2e
 def test_scores_are_reproducible(inputs: scores_stage.ScoreInputs, tmp_path: Path) -> None:
     refs = [
         run_stage(Store(tmp_path / name), scores_stage.STAGE, inputs, ScoreSettings()).ref

@@ -211,6 +211,7 @@ def test_a_second_report_of_the_same_death_does_not_end_the_run(server: Site) ->
         wait_for_state(server, run, "SCHEDULED", 30)
 
 
+@pytest.mark.e2e
 def test_a_run_that_its_worker_never_starts_is_taken_up_again(
     server: Site, client: SyncPrefectClient
 ) -> None:
@@ -236,6 +237,7 @@ def test_a_run_that_its_worker_never_starts_is_taken_up_again(
         server.ask("DELETE", f"/automations/{made['id']}")
 
 
+@pytest.mark.e2e
 def test_a_sweep_takes_up_runs_whose_events_were_lost(
     server: Site, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

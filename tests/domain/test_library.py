@@ -405,6 +405,7 @@ def long_library(folder: Path, episodes: int, stored: str = "e", named: str = "e
     return write(folder, "\n".join(lines))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("stored", "named"), [("e", "e"), ("e\u0301", "\u00e9")])
 def test_the_time_of_a_library_grows_with_its_episodes_and_not_with_their_square(
     tmp_path: Path, stored: str, named: str

@@ -124,7 +124,7 @@ def test_one_pass_encodes_and_decodes_as_wans_vae_does(tmp_path: Path) -> None:
 
 
 def test_true_renders_are_judged_right_and_exchanged_ones_wrong(tmp_path: Path) -> None:
-    prompts = [p for p in study_prompts() if p.kind != "single"][::12]
+    prompts = [p for p in study_prompts() if p.kind != "single"][::20]
     model, threshold = judge_training.load_judge(
         Run(torch.device("cpu"), WEIGHTS, tmp_path, Sizes())
     )

@@ -139,6 +139,7 @@ def test_what_goes_over_the_wire_to_openai(server: FakeProvider, tmp_path: Path)
 
 def test_questions_are_taken_as_they_are_asked(server: FakeProvider, tmp_path: Path) -> None:
     taken = 0
+    server.control(script={"0": ["slow:0.5"]})
 
     def many() -> Iterator[VlmRequest[Seen]]:
         nonlocal taken

@@ -89,13 +89,10 @@ Draw = Callable[[np.ndarray, int], None]
 
 
 @pytest.mark.slow
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("draw", "side", "limit"),
-    [
-        (top_line, 1, 60),
-        pytest.param(corner_logo, 1, 60, marks=pytest.mark.e2e),
-        pytest.param(column, 2, 600, marks=pytest.mark.e2e),
-    ],
+    [(top_line, 1, 60), (corner_logo, 1, 60), (column, 2, 600)],
 )
 def test_text_that_recurs_at_another_side_is_cropped(
     tmp_path: Path, draw: Draw, side: int, limit: int
