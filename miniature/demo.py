@@ -4,12 +4,13 @@
 
 generates eight videos on a CPU with the published weights, lets the judge that knows say what they
 show, and writes ``FOLDER/index.html``. Finished videos are kept, so a second call only writes the
-page again.
+page again; with other weights or settings they are generated anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from miniature.study.page import describe, write_page
 from miniature.study.prompts import StudyPrompt, study_prompts
 from miniature.study.scoring import VideoRow, score_videos
 from miniature.training_run import Run
-from miniature.unpack_weights import WEIGHTS, unpack
+from miniature.unpack_weights import WEIGHTS, digest_weights, published_model
 
 ARMS = {"composites-0": "adapter-0", "composites-20": "adapter-20"}
 """The arms of the study that are shown, and the names of their adapters' files."""
@@ -83,16 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def generate(folder: Path, arm: str, prompts: Sequence[StudyPrompt]) -> dict[str, Path]:
     """Generate the video of each prompt that is not there yet; return the file of each."""
-    out = folder / arm
+    made_with = digest_weights("base", "vae", ARMS[arm]) + SETTINGS.model_dump_json()
+    out = folder / f"{arm}-{hashlib.sha256(made_with.encode()).hexdigest()[:12]}"
     out.mkdir(parents=True, exist_ok=True)
     videos = {prompt.id: out / f"{prompt.id}.mp4" for prompt in prompts}
     texts = {prompt.id: prompt.as_prompt().render() for prompt in prompts}
     missing = [name for name, path in videos.items() if not path.exists()]
     if not missing:
         return videos
-    model = folder / "model"
-    if not model.exists():
-        unpack(WEIGHTS, model)
+    model = published_model(folder)
     generator = load_generator(
         ComponentFolders(
             backbone=miniature_wan.BACKBONE,

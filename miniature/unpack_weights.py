@@ -8,6 +8,7 @@ The folder is what ``backbone.path`` is set to, beside ``backbone.name: miniatur
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,23 @@ def unpack(weights: Path, folder: Path, sizes: Sizes | None = None) -> None:
     scheduler.save_pretrained(unfinished / "scheduler")
     backbone.save_base(base, unfinished)
     unfinished.rename(folder)
+
+
+def published_model(parent: Path) -> Path:
+    """Return the model folder of the published weights below ``parent``; write it if missing.
+
+    Its name has a digest of the weights, so that another version of them is another folder.
+    """
+    folder = parent / f"model-{digest_weights('base', 'vae')}"
+    if not folder.exists():
+        unpack(WEIGHTS, folder)
+    return folder
+
+
+def digest_weights(*names: str) -> str:
+    """Return 12 hex digits that identify published weights, such as ``base``."""
+    records = "".join((WEIGHTS / f"{name}.json").read_text() for name in names)
+    return hashlib.sha256(records.encode()).hexdigest()[:12]
 
 
 def main() -> None:

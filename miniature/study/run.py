@@ -1,6 +1,6 @@
 """Run the study: write its settings, run MiMix for every arm and seed, and judge the videos.
 
-    python -m miniature.study.run FOLDER --seeds 3
+    python -m miniature.study.run FOLDER
 
 ``FOLDER`` is a project of ``python -m miniature.episodes``; its workspace is shared by all arms. A
 run that was interrupted goes on where it was, and one that is repeated computes nothing. The
@@ -24,7 +24,7 @@ from miniature.study.arms import ARMS, Arm, Place, Training, write_settings
 from miniature.study.prompts import StudyPrompt, study_prompts
 from miniature.study.scoring import VideoRow, find_videos, score_videos
 from miniature.training_run import Run
-from miniature.unpack_weights import WEIGHTS, unpack
+from miniature.unpack_weights import WEIGHTS, published_model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,9 +82,7 @@ def prepare(
     prompts: Sequence[StudyPrompt],
 ) -> dict[tuple[str, int], Path]:
     """Write the model's folder, the prompts and the settings files; return the last."""
-    model = place.project / "model"
-    if not model.exists():
-        unpack(WEIGHTS, model)
+    model = published_model(place.project)
     return write_settings(place, model, arms, seeds, training, prompts)
 
 
