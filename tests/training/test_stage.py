@@ -112,6 +112,25 @@ def assert_rows(ref: TableRef) -> None:
 
 
 @pytest.mark.e2e
+def test_an_adapter_trained_otherwise_is_another_result_though_its_rows_are_the_same(
+    inputs: stage.LoraInputs, tmp_path: Path
+) -> None:
+    """Else the videos of the first one would be taken for those of the second."""
+    store = Store(tmp_path)
+    one, two = (
+        run_stage(
+            store,
+            stage.STAGE,
+            inputs,
+            factories.SETTINGS.model_copy(update={"epochs": 1, "learning_rate": rate}),
+        ).ref
+        for rate in (1e-3, 2e-3)
+    )
+    assert tables.read(one.path, LORA) == tables.read(two.path, LORA)
+    assert one.content != two.content
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 def test_two_processes_train_as_one_does(
     inputs: stage.LoraInputs, tmp_path: Path, zero_stage: int
