@@ -34,12 +34,14 @@ demo: setup
 	@$(RUN)/python -m miniature.demo $(DEMO)/miniature
 
 # The whole study of docs/miniature.md; needs a GPU. On two H200s: 40 s of drawing, 2 minutes of
-# curation, 4 of latents, then about 2 minutes of both GPUs for each of 24 arms and seeds. What is
+# curation, 4 of latents, then about 2 minutes of both GPUs for each of 45 arms and seeds. What is
 # finished is not computed again.
 MINIATURE := demo/miniature
 miniature: setup
 	@test -d $(MINIATURE)/flat-friends || $(RUN)/python -m miniature.episodes $(MINIATURE) \
 		--episodes 40 --shots 24 --device cuda --workers 8
+	@test -f $(MINIATURE)/library-joint-renders.yaml || $(RUN)/python -m miniature.crossovers $(MINIATURE) \
+		--device cuda --workers 8
 	@PREFECT_HOME=$(abspath $(MINIATURE)/prefect) $(RUN)/python -m miniature.study.run $(MINIATURE)
 	@$(RUN)/python -m miniature.study.figures $(MINIATURE)/arms/videos.json
 	@$(RUN)/python -m miniature.study.page $(MINIATURE)/arms/videos.json $(MINIATURE)/study.html

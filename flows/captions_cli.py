@@ -273,7 +273,7 @@ def _estimate_costs(run: ReadOnlyRun) -> list[ShowCostEstimate]:
     config = workspace.config
     template = load_prompt_template(find_prompt_file(workspace).path)
     costs = []
-    for show in workspace.library.shows:
+    for show in map(workspace.library.with_guests, workspace.library.shows):
         counts = [_clip_count(run, e) for e in workspace.episodes if e.show.id == show.id]
         costs.append(
             estimate_show_cost(

@@ -65,11 +65,10 @@ def episode_boxes(show: Show, episode: Episode) -> BoxAnnotationLocator | None:
 
 def select_episodes(workspace: Workspace, names: Sequence[str]) -> list[tuple[Show, Episode]]:
     """Select episodes by name, or two of each show. Raises BadInput for an unknown name."""
-    every = [(show, episode) for show in workspace.library.shows for episode in show.episodes]
+    shows = [workspace.library.with_guests(show) for show in workspace.library.shows]
+    every = [(show, episode) for show in shows for episode in show.episodes]
     if not names:
-        return [
-            (show, episode) for show in workspace.library.shows for episode in show.episodes[:2]
-        ]
+        return [(show, episode) for show in shows for episode in show.episodes[:2]]
     known = {episode.path.stem for _, episode in every} | {e.path.name for _, e in every}
     unknown = [name for name in names if name not in known]
     if unknown:

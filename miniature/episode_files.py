@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from miniature.episode_plan import LEAD_FRAMES, RATE, Shot, dialogue, shows
-from miniature.figures import CASTS
+from miniature.figures import CASTS, NAMED_FIGURES
 from miniature.scenes import BACKGROUNDS, FRAMES, HEIGHT, WIDTH
 
 Alpha = NDArray[np.uint8]
@@ -63,22 +63,42 @@ def show_id(style: str) -> str:
 
 def write_library(path: Path, styles: Sequence[str]) -> None:
     """Write ``library.yaml``: the shows of the styles with their characters."""
-    library = {
-        "shows": [
-            {
-                "id": show_id(style),
-                "title": shows()[style],
-                "style": style,
-                "characters": [
-                    {"name": figure.name, "description": figure.description()}
-                    for figure in CASTS[style]
-                ],
-                "episodes": [{"path": f"{show_id(style)}/*.mp4"}],
-            }
-            for style in styles
-        ]
+    _write_shows(path, [_show_entry(style) for style in styles])
+
+
+def write_library_with_crossovers(path: Path, films: Mapping[Path, str]) -> None:
+    """Write a library of both shows and of films in which their characters meet.
+
+    ``films``: the style of the scenes of each video, whose path is relative to the library's. Each
+    is a show of its own, so that none is held out for validation.
+    """
+    crossovers = [
+        {
+            "id": film.stem,
+            "title": film.stem.replace("-", " ").capitalize(),
+            "style": style,
+            "guests": [figure.name for figure in NAMED_FIGURES],
+            "episodes": [{"path": film.as_posix()}],
+        }
+        for film, style in films.items()
+    ]
+    _write_shows(path, [*map(_show_entry, shows()), *crossovers])
+
+
+def _show_entry(style: str) -> dict[str, object]:
+    return {
+        "id": show_id(style),
+        "title": shows()[style],
+        "style": style,
+        "characters": [
+            {"name": figure.name, "description": figure.description()} for figure in CASTS[style]
+        ],
+        "episodes": [{"path": f"{show_id(style)}/*.mp4"}],
     }
-    path.write_text(yaml.safe_dump(library, sort_keys=False))
+
+
+def _write_shows(path: Path, entries: Sequence[Mapping[str, object]]) -> None:
+    path.write_text(yaml.safe_dump({"shows": list(entries)}, sort_keys=False))
 
 
 def write_settings(path: Path) -> None:

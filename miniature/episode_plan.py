@@ -68,7 +68,7 @@ def plan_episodes(style: str, episodes: int, shots: int, seed: int) -> Iterator[
     meetings = _meetings(random.Random(f"{seed} {style}"), style)
     for episode in range(episodes):
         rng = random.Random(f"{seed} {style} {episode}")
-        yield _join(rng, [_draw_scene(rng, style, meetings) for _ in range(shots)])
+        yield join_scenes(rng, [_draw_scene(rng, style, meetings) for _ in range(shots)])
 
 
 def _meetings(rng: random.Random, style: str) -> Iterator[tuple[tuple[Figure, Figure], str]]:
@@ -94,7 +94,8 @@ def _draw_scene(
     return scenes.draw_scene(rng, pair, style, together=action)
 
 
-def _join(rng: random.Random, drawn: list[Scene]) -> list[Shot]:
+def join_scenes(rng: random.Random, drawn: list[Scene]) -> list[Shot]:
+    """Plan the shots of scenes that follow each other by cuts and some dissolves."""
     # Nobody could say where a shot ends that dissolves into another of the same background.
     joints = [
         DISSOLVE_FRAMES

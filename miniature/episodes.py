@@ -107,13 +107,14 @@ def write_project(
         for number, plan in enumerate(plans):
             stem = folder / show / f"{show}-{number + 1:0{len(str(max(episodes, 10)))}}"
             planned.append(PlannedEpisode(stem, plan, number >= episodes - burnt, device))
-    for stem in _write_episodes(planned, workers):
+    for stem in write_episodes(planned, workers):
         sys.stdout.write(f"{stem}.mp4\n")
     episode_files.write_library(folder / "library.yaml", styles)
     episode_files.write_settings(folder / "mimix.yaml")
 
 
-def _write_episodes(planned: list[PlannedEpisode], workers: int) -> Iterator[Path]:
+def write_episodes(planned: list[PlannedEpisode], workers: int) -> Iterator[Path]:
+    """Write episodes, ``workers`` at a time; yield how the names of each one's files begin."""
     if workers == 1:
         yield from map(write_episode, planned)
         return

@@ -36,10 +36,11 @@ def make_composites(
     """Make composites; one table over all episodes, since pairing depends on all of them."""
     config = run.workspace.config
     # An episode without captioned clips contributes nothing: adding it must not change the key.
+    # Nor does a crossover, whose guests are not in the style of the show.
     used = [
         tables
-        for tables in zip(clips, captions, cutouts, strict=True)
-        if tables[0].counts.ok and tables[1].counts.ok
+        for episode, *tables in zip(run.workspace.episodes, clips, captions, cutouts, strict=True)
+        if tables[0].counts.ok and tables[1].counts.ok and not episode.show.guests
     ]
     _, by_hand, _ = load_caption_overrides(run.workspace)
     inputs = CompositeInputs(

@@ -52,13 +52,14 @@ def cut_out_characters(
             clips=clip_table,
             captions=caption_table,
             box_names=read_box_names(e.boxes, alias_map(e.show.roster(), e.show.aliases())),
-            boxes=e.boxes,
+            # Composites leave crossovers out, so nobody has to be located in them.
+            boxes=None if e.show.guests else e.boxes,
             # None if the episode has boxes: the locator is not used and not part of the key.
             locator=None
-            if e.boxes is not None
+            if e.boxes is not None or e.show.guests
             else build_locator_inputs(run.workspace, e.show, captioned_characters(caption_table)),
             weights=weights,
-            masks=e.masks if uses_masks else None,
+            masks=e.masks if uses_masks and not e.show.guests else None,
             mask_names=read_mask_names(
                 e.masks if uses_masks else None, alias_map(e.show.roster(), e.show.aliases())
             ),

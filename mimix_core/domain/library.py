@@ -148,8 +148,21 @@ class Show(FrozenModel):
         description="Language of its audio and subtitles, as a code such as en or de: which tracks "
         "of a file are used. Empty: the setting transcripts.language.",
     )
-    characters: tuple[Character, ...] = Field(min_length=1)
+    characters: tuple[Character, ...] = ()
+    guests: tuple[str, ...] = Field(
+        (),
+        description="Names of characters of other shows who appear in this one as well: a "
+        "crossover. Its clips are trained on as they are; composites leave them out.",
+    )
     episodes: tuple[Episode, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _has_a_cast(self) -> Show:
+        if not self.characters and not self.guests:
+            raise ValueError(
+                f"show {self.id}: neither characters nor guests: name at least one of them"
+            )
+        return self
 
     @field_validator("title", mode="after")
     @classmethod
@@ -192,14 +205,36 @@ class Library(FrozenModel):
                             f"and {owner}"
                         )
                     owners[name.casefold()] = owner
+        for show in self.shows:
+            elsewhere = {
+                c.name for other in self.shows if other.id != show.id for c in other.characters
+            }
+            for name in show.guests:
+                if name not in elsewhere:
+                    raise ValueError(
+                        f"the guest {name!r} of {show.id} is no character of another show; write "
+                        "the name as that show does"
+                    )
         return self
 
     def get_show(self, show_id: str) -> Show:
         """Return the show with the given id, which must exist."""
         return next(show for show in self.shows if show.id == show_id)
 
+    def with_guests(self, show: Show) -> Show:
+        """Return the show with its guests among its characters, in all of its episodes."""
+        if not show.guests:
+            return show
+        guests = tuple(
+            character.model_copy(update={"episodes": ()})
+            for other in self.shows
+            for character in other.characters
+            if character.name in show.guests
+        )
+        return show.model_copy(update={"characters": (*show.characters, *guests)})
+
     def characters(self) -> tuple[Character, ...]:
-        """Return the characters of all shows."""
+        """Return the characters of all shows, each once: a guest is one of its own show."""
         return tuple(character for show in self.shows for character in show.characters)
 
 

@@ -89,7 +89,7 @@ def open_workspace(config: Config) -> Workspace:
     _check_workspace(config.workspace)
     episodes: list[SourceEpisode] = []
     notices = [f"{problem}: left out" for problem in unmatched_patterns(config.library)]
-    for show in library.shows:
+    for show in map(library.with_guests, library.shows):
         for episode in show.episodes:
             problem = _source_problem(episode.path)
             try:

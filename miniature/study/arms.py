@@ -14,10 +14,12 @@ from typing import Any
 import yaml
 
 from mimix_core.benchmark.promptsets.prompt_generator import prompts_to_yaml
+from mimix_core.errors import BadInput
 from miniature import miniature_wan
+from miniature.crossovers import MEETINGS, RENDERS
 from miniature.scenes import FRAMES, HEIGHT, WIDTH
 from miniature.sizes import FLOW_SHIFT
-from miniature.study.prompts import HELD_OUT_PAIRS, StudyPrompt, prompt_file
+from miniature.study.prompts import HELD_OUT_PAIRS, StudyPrompt, fewer_prompts, prompt_file
 
 RENDERED_SHARE = "0.22"
 """Share of composites that are rendered; each arm takes its part of them."""
@@ -28,13 +30,21 @@ class Arm:
     """One condition. ``share``: of composites in the dataset. ``variant``: tags of the captions.
 
     ``same_style``: the control in which pasted characters stay in scenes of their own style.
+    ``crossovers``: a kind of ``miniature.crossovers``, whose films are added to the episodes.
+    ``segmenter``: the backend of cutouts. ``epochs``: of a shorter training, else as all others;
+    then only every ``CHECKPOINT_EVERY``-th prompt is generated.
     """
 
     name: str
     share: str
     variant: str = "both"
     same_style: bool = False
+    crossovers: str = ""
+    segmenter: str = "masks"
+    epochs: int | None = None
 
+
+CHECKPOINT_EVERY = 4
 
 ARMS = (
     Arm("composites-0", "0"),
@@ -45,6 +55,15 @@ ARMS = (
     Arm("character-tag", "0.10", variant="character"),
     Arm("scene-style-tag", "0.10", variant="scene-style"),
     Arm("same-style-composites", "0.10", same_style=True),
+    # As many true joint scenes as composites at 10 %.
+    Arm("joint-renders", "0", crossovers=RENDERS),
+    Arm("joint-meetings", "0", crossovers=MEETINGS),
+    Arm("own-segmenter", "0.10", segmenter="grabcut"),
+    # The rate is constant, so a shorter training is a checkpoint of the arm with 10 %.
+    Arm("checkpoint-1", "0.10", epochs=1),
+    Arm("checkpoint-2", "0.10", epochs=2),
+    Arm("checkpoint-5", "0.10", epochs=5),
+    Arm("checkpoint-11", "0.10", epochs=11),
 )
 
 
@@ -76,30 +95,47 @@ def write_settings(
     training: Training,
     prompts: Sequence[StudyPrompt],
 ) -> dict[tuple[str, int], Path]:
-    """Write ``<arm>-<seed>.yaml`` for each arm and seed, and ``prompts.yaml`` beside them.
+    """Write ``<arm>-<seed>.yaml`` for each arm and seed, and the prompts beside them.
 
     ``model``: the folder that ``miniature.unpack_weights`` wrote. Returns each file by arm and
-    seed.
+    seed. Raises BadInput if the films of an arm were not rendered.
     """
     project = yaml.safe_load((place.project / "mimix.yaml").read_text())
     out = place.project / place.settings_folder
     out.mkdir(exist_ok=True)
-    (out / "prompts.yaml").write_text(prompts_to_yaml(prompt_file(prompts)))
     files = {}
+    written: set[Path] = set()
     for arm in arms:
+        library = place.project / (
+            f"library-{arm.crossovers}.yaml" if arm.crossovers else "library.yaml"
+        )
+        if not library.exists():
+            raise BadInput(
+                f"the arm {arm.name} needs {library}",
+                fix=f"Run `python -m miniature.crossovers {place.project}` first.",
+            )
+        prompts_file = out / ("prompts.yaml" if arm.epochs is None else "prompts-fewer.yaml")
+        if prompts_file not in written:
+            prompts_file.write_text(prompts_to_yaml(prompt_file(arm_prompts(arm, prompts))))
+            written.add(prompts_file)
         for seed in seeds:
             settings = _merged(project, _arm_settings(arm, seed, training))
             settings |= {
-                "library": str(place.project / "library.yaml"),
+                "library": str(library),
                 "workspace": str(place.project / "workspace"),
                 "backbone": {"name": miniature_wan.BACKBONE.name, "path": str(model)},
                 "run": {"max_workers": place.max_workers},
             }
-            settings["samples"]["prompts"] = str(out / "prompts.yaml")
+            settings["samples"]["prompts"] = str(prompts_file)
             path = out / f"{arm.name}-{seed}.yaml"
             path.write_text(yaml.safe_dump(settings, sort_keys=False))
             files[arm.name, seed] = path
     return files
+
+
+def arm_prompts(arm: Arm, prompts: Sequence[StudyPrompt]) -> list[StudyPrompt]:
+    """Return the prompts that an arm's videos are generated from."""
+    return list(prompts) if arm.epochs is None else fewer_prompts(prompts, CHECKPOINT_EVERY)
 
 
 def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
@@ -110,12 +146,13 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
             "min_ground": 0,  # the ground of a drawn scene is where its figures stand
             "held_out_pairs": [list(pair) for pair in HELD_OUT_PAIRS],
         },
+        "cutouts": {"backend": arm.segmenter},
         "dataset": {"ratio": arm.share},
         "embeddings": {"variant": arm.variant},
         "lora": {
             "rank": 32,
             "alpha": 32,
-            "epochs": training.epochs,
+            "epochs": training.epochs if arm.epochs is None else arm.epochs,
             "global_batch_size": 64,
             "micro_batch_size": training.micro_batch_size,
             "learning_rate": training.learning_rate,

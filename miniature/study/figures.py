@@ -1,6 +1,6 @@
 """Tables of the study: what share of each arm's videos keeps the characters, with intervals.
 
-    python -m miniature.study.figures VIDEOS.json [--record --gpu-minutes 100 --card NAME]
+    python -m miniature.study.figures VIDEOS.json ... [--record --gpu-minutes 100 --card NAME]
 
 prints them as Markdown. ``--record`` also writes perf/results/miniature_videos.csv, one line for
 each video, and the figures to perf/results/miniature.json.
@@ -12,39 +12,59 @@ import argparse
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimix_core.errors import BadInput
 from miniature.study.arms import ARMS
+from miniature.study.paper_comparison import compare_tables, comparison_markdown
 from miniature.study.scoring import VideoRow
-from miniature.study.statistics import Estimate, gain, grid, product_of_parts, share
+from miniature.study.statistics import (
+    Estimate,
+    gain,
+    grid,
+    product_of_parts,
+    share,
+    shared_videos,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "perf" / "results"
-BASELINE = "composites-0"
+BASELINE, REFERENCE = "composites-0", "composites-10"
+LAST_CHECKPOINT = "checkpoint-24"
+"""The reference itself, on the prompts of the checkpoints."""
+
+SEEDS = 3
 
 Condition = Callable[[VideoRow], bool]
 
 
 @dataclass(frozen=True)
 class ArmFigures:
-    """Shares of one arm. ``gain``: of ``all_kept`` against the arm without composites."""
+    """Shares of one arm; None where it has no such videos.
+
+    ``gain``: of ``all_kept`` against the arm without composites; ``over_reference``: against that
+    with 10 % of composites and both tags. Both are of the prompts and seeds that the arms share.
+    """
 
     arm: str
     videos: int
-    all_kept: Estimate
-    cartoon_scene: Estimate
-    realistic_scene: Estimate
-    composited_pairs: Estimate
-    held_out_pairs: Estimate
-    gain: Estimate
+    seeds: int
+    all_kept: Estimate | None
+    cartoon_scene: Estimate | None
+    realistic_scene: Estimate | None
+    composited_pairs: Estimate | None
+    held_out_pairs: Estimate | None
+    gain: Estimate | None
+    over_reference: Estimate | None
     product_of_parts: float
     both_present: float
-    same_show: Estimate
-    same_show_right: Estimate
-    single: Estimate
-    all_right: Estimate
+    same_show: Estimate | None
+    same_show_right: Estimate | None
+    single: Estimate | None
+    all_right: Estimate | None
 
 
 def all_kept(row: VideoRow) -> float:
@@ -55,35 +75,54 @@ def all_right(row: VideoRow) -> float:
     return row["all_right"]
 
 
+def is_cross(row: VideoRow) -> bool:
+    return row["kind"] == "cross-style"
+
+
 def arm_names(rows: Sequence[VideoRow]) -> list[str]:
-    """Return the arms in the order of ``ARMS``."""
+    """Return the arms that have videos, in the order of ``ARMS``."""
     found = {row["arm"] for row in rows}
     return [arm.name for arm in ARMS if arm.name in found]
 
 
+def with_last_checkpoint(rows: Sequence[VideoRow]) -> list[VideoRow]:
+    """Add the reference's videos of the checkpoints' prompts and seeds as an arm of its own."""
+    shorter = {arm.name for arm in ARMS if arm.epochs is not None}
+    asked = {(row["prompt_id"], row["seed"]) for row in rows if row["arm"] in shorter}
+    last = [
+        VideoRow(**{**row, "arm": LAST_CHECKPOINT})
+        for row in rows
+        if row["arm"] == REFERENCE and (row["prompt_id"], row["seed"]) in asked
+    ]
+    return [*rows, *last]
+
+
 def arm_figures(rows: Sequence[VideoRow], arm: str) -> ArmFigures:
-    """Compute the figures of one arm; the rows of the arm without composites must be there too."""
+    """Compute the figures of one arm; it has videos of two shows."""
     ours = [row for row in rows if row["arm"] == arm]
 
     def of(condition: Condition, source: Sequence[VideoRow] = ours) -> list[VideoRow]:
         return [row for row in source if condition(row)]
 
-    def is_cross(row: VideoRow) -> bool:
-        return row["kind"] == "cross-style"
+    def against(other: str) -> Estimate | None:
+        ours_too, theirs = shared_videos(
+            cross, of(is_cross, [r for r in rows if r["arm"] == other])
+        )
+        return gain(ours_too, theirs, all_kept) if theirs else None
 
     cross = of(is_cross)
-    seeds = {row["seed"] for row in ours}
-    baseline = [row for row in rows if row["arm"] == BASELINE and row["seed"] in seeds]
     same_show = of(lambda row: row["kind"] == "same-show")
     return ArmFigures(
         arm=arm,
         videos=len(ours),
+        seeds=len({row["seed"] for row in ours}),
         all_kept=share(cross, all_kept),
         cartoon_scene=share(of(lambda row: row["scene_style"] == "cartoon", cross), all_kept),
         realistic_scene=share(of(lambda row: row["scene_style"] == "realistic", cross), all_kept),
         composited_pairs=share(of(lambda row: not row["held_out"], cross), all_kept),
         held_out_pairs=share(of(lambda row: row["held_out"], cross), all_kept),
-        gain=gain(cross, of(is_cross, baseline), all_kept),
+        gain=against(BASELINE),
+        over_reference=against(REFERENCE),
         product_of_parts=product_of_parts(cross),
         both_present=float(grid(cross, lambda row: all(row["present"])).mean()),
         same_show=share(same_show, all_kept),
@@ -93,9 +132,19 @@ def arm_figures(rows: Sequence[VideoRow], arm: str) -> ArmFigures:
     )
 
 
+def all_figures(rows: Sequence[VideoRow]) -> list[ArmFigures]:
+    """Compute the figures of every arm that has videos."""
+    rows = with_last_checkpoint(rows)
+    names = [*arm_names(rows), LAST_CHECKPOINT]
+    found = {row["arm"] for row in rows}
+    return [arm_figures(rows, name) for name in names if name in found]
+
+
 COLUMNS: tuple[tuple[str, str], ...] = (
+    ("seeds", "seeds"),
     ("all_kept", "two shows: all kept"),
     ("gain", "gain over 0 %"),
+    ("over_reference", "difference to 10 %, both tags"),
     ("composited_pairs", "composited pairs"),
     ("held_out_pairs", "never composited"),
     ("cartoon_scene", "cartoon scene"),
@@ -109,18 +158,82 @@ COLUMNS: tuple[tuple[str, str], ...] = (
 )
 """The fields of ``ArmFigures`` that are shown, with their titles."""
 
+_CHECKPOINTS = tuple(arm.name for arm in ARMS if arm.epochs is not None)
+
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "Share of composites",
+        tuple(arm.name for arm in ARMS if arm.name.startswith("composites-")),
+    ),
+    ("Tags, at 10 %", ("no-tags", "character-tag", "scene-style-tag", REFERENCE)),
+    (
+        "In place of composites, as many",
+        (REFERENCE, "own-segmenter", "same-style-composites", "joint-renders", "joint-meetings"),
+    ),
+    ("Epochs of training, at 10 %", (*_CHECKPOINTS, LAST_CHECKPOINT)),
+)
+"""The tables of the study: a title, and the arms that are compared."""
+
+
+@dataclass(frozen=True)
+class FiguresTable:
+    """One table: its title, its arms that have videos, and those that have none."""
+
+    title: str
+    figures: list[ArmFigures]
+    missing: list[str]
+
+
+def tables_of(figures: Sequence[ArmFigures]) -> list[FiguresTable]:
+    """Arrange figures as the tables of the study; without those in which nothing was measured."""
+    by_name = {one.arm: one for one in figures}
+    tables = []
+    for title, names in GROUPS:
+        there = [by_name[name] for name in names if name in by_name]
+        missing = [name for name in names if name not in by_name]
+        tables.append(FiguresTable(title, there, missing))
+    return tables
+
+
+def missing_text(figures: Sequence[ArmFigures]) -> str:
+    """Say which arms have no videos yet, and which have fewer seeds; empty if none."""
+    names = {one.arm for one in figures}
+    absent = [arm.name for arm in ARMS if arm.name not in names]
+    fewer = [
+        f"{one.arm} ({one.seeds})"
+        for one in figures
+        if one.seeds < SEEDS and one.arm != LAST_CHECKPOINT
+    ]
+    texts = []
+    if absent:
+        texts.append(f"Not run: {', '.join(absent)}.")
+    if fewer:
+        texts.append(f"With fewer than {SEEDS} seeds: {', '.join(fewer)}.")
+    return " ".join(texts)
+
+
+def format_value(value: Estimate | float | None) -> str:
+    """Format a cell; a dash where nothing was measured."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
 
 def markdown(figures: Sequence[ArmFigures]) -> str:
-    """Format the figures as a Markdown table, one column for each arm."""
-    lines = [
-        f"| | {' | '.join(one.arm for one in figures)} |",
-        f"| --- | {' | '.join('---:' for _ in figures)} |",
-    ]
-    for field, title in COLUMNS:
-        values = (getattr(one, field) for one in figures)
-        cells = (f"{v:.3f}" if isinstance(v, float) else str(v) for v in values)
-        lines.append(f"| {title} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    """Format the figures as Markdown tables, one column for each arm; then what is missing."""
+    parts = []
+    for table in tables_of(figures):
+        if not {one.arm for one in table.figures} - {REFERENCE}:
+            continue
+        lines = [
+            f"| {table.title} | {' | '.join(one.arm for one in table.figures)} |",
+            f"| --- | {' | '.join('---:' for _ in table.figures)} |",
+        ]
+        for field, title in COLUMNS:
+            cells = (format_value(getattr(one, field)) for one in table.figures)
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, missing_text(figures)]).strip() + "\n"
 
 
 def write_csv(rows: Sequence[VideoRow], path: Path) -> None:
@@ -174,34 +287,56 @@ def read_csv(path: Path) -> list[VideoRow]:
     return rows
 
 
+def read_rows(paths: Sequence[Path]) -> list[VideoRow]:
+    """Read rows from several files, ``videos.json`` or recorded ones; no video may come twice."""
+    rows: list[VideoRow] = []
+    for path in paths:
+        rows += read_csv(path) if path.suffix == ".csv" else json.loads(path.read_text())
+    counts = Counter((row["arm"], row["seed"], row["prompt_id"]) for row in rows)
+    for (arm, seed, prompt_id), count in counts.items():
+        if count > 1:
+            raise BadInput(
+                f"{arm}, seed {seed}: {count} videos of {prompt_id}", where=str(paths[-1])
+            )
+    return rows
+
+
 def recorded_figures(figures: Sequence[ArmFigures]) -> dict[str, float]:
     """Return the figures by the names of perf/results/miniature.json."""
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     for one in figures:
+        name = one.arm.removeprefix("composites-").replace("-", "_")
+        found |= {
+            f"all_kept_{name}": _mean(one.all_kept),
+            f"same_show_kept_{name}": _mean(one.same_show),
+            f"held_out_kept_{name}": _mean(one.held_out_pairs),
+        }
         if one.arm.startswith("composites-"):
-            number = one.arm.removeprefix("composites-")
+            found[f"gain_{name}_low"] = one.gain.low if one.gain else None
+        elif one.over_reference is not None:
             found |= {
-                f"all_kept_{number}": one.all_kept.mean,
-                f"same_show_kept_{number}": one.same_show.mean,
-                f"held_out_kept_{number}": one.held_out_pairs.mean,
-                f"gain_{number}_low": one.gain.low,
+                f"difference_{name}": one.over_reference.mean,
+                f"difference_{name}_low": one.over_reference.low,
+                f"difference_{name}_high": one.over_reference.high,
             }
-        else:
-            found[f"all_kept_{one.arm.replace('-', '_')}"] = one.all_kept.mean
-    return {name: round(value, 4) for name, value in found.items()}
+    return {name: round(value, 4) for name, value in found.items() if value is not None}
+
+
+def _mean(value: Estimate | None) -> float | None:
+    return None if value is None else value.mean
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables, and record the figures if asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("videos", type=Path)
+    parser.add_argument("videos", type=Path, nargs="+", help="videos.json, or a recorded .csv")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--gpu-minutes", type=float, help="in all, to be recorded")
     parser.add_argument("--card", default="", help="the GPU's name, to be recorded")
     options = parser.parse_args(arguments)
-    rows: list[VideoRow] = json.loads(options.videos.read_text())
-    figures = [arm_figures(rows, arm) for arm in arm_names(rows)]
-    sys.stdout.write(markdown(figures))
+    rows = read_rows(options.videos)
+    figures = all_figures(rows)
+    sys.stdout.write(f"{markdown(figures)}\n{comparison_markdown(compare_tables(rows))}")
     if options.record:
         write_csv(rows, RESULTS / "miniature_videos.csv")
         path = RESULTS / "miniature.json"
@@ -209,7 +344,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = recorded_figures(figures)
         record["figures"] |= found
         record["units"] |= dict.fromkeys(found, "share of videos")
-        record["units"] |= {name: "share of videos, 95 %" for name in found if "gain" in name}
+        record["units"] |= {
+            name: "share of videos, 95 %" for name in found if name.endswith(("_low", "_high"))
+        }
         if options.gpu_minutes:
             record["figures"]["gpu_minutes"] = options.gpu_minutes
         record["study"] = {"videos": len(rows), "card": options.card}

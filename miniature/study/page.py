@@ -1,13 +1,12 @@
 """Write the study's page: the tables, the curve, and the same prompts side by side over the arms.
 
-python -m miniature.study.page VIDEOS.json PAGE.html
+python -m miniature.study.page VIDEOS.json ... PAGE.html
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,16 @@ from markupsafe import Markup
 
 from mimix_core.html.page_renderer import SHARED_STYLE, render_page
 from mimix_core.html.svg_charts import LineSeries, draw_line_chart
-from miniature.study.figures import COLUMNS, ArmFigures, arm_figures, arm_names
+from miniature.study.figures import (
+    COLUMNS,
+    ArmFigures,
+    all_figures,
+    arm_names,
+    missing_text,
+    read_rows,
+    tables_of,
+)
+from miniature.study.paper_comparison import ASPECTS, compare_tables
 from miniature.study.prompts import StudyPrompt, study_prompts
 from miniature.study.scoring import VideoRow
 
@@ -56,10 +64,14 @@ def write_page(
         {
             "title": "The miniature: what composites do",
             "note": note,
-            "figures": figures,
+            "tables": [table for table in tables_of(figures) if table.figures],
+            "missing": missing_text(figures) if figures else "",
+            "compared": compare_tables(rows) if figures else [],
+            "aspects": ASPECTS,
             "columns": COLUMNS,
             "kinds": KINDS,
             "chart": _chart(figures),
+            "checkpoints": _checkpoint_chart(figures),
             "prompts": _shown_prompts(rows, arm_names(rows)),
         },
         styles=(SHARED_STYLE, ("miniature.study", "study.css")),
@@ -71,26 +83,35 @@ def write_page(
 
 def _chart(figures: Sequence[ArmFigures]) -> Markup | None:
     """Draw the shares over the share of composites; None unless several arms have one."""
-    curve = [one for one in figures if one.arm.startswith("composites-")]
+    return _curve(figures, "composites-", "composites in the dataset (%)", "Shares over composites")
+
+
+def _checkpoint_chart(figures: Sequence[ArmFigures]) -> Markup | None:
+    """Draw the shares over the epochs of training; None unless several checkpoints have one."""
+    return _curve(figures, "checkpoint-", "epochs of training", "Shares over epochs")
+
+
+def _curve(figures: Sequence[ArmFigures], prefix: str, x_label: str, label: str) -> Markup | None:
+    """Draw the shares of the arms whose names begin with ``prefix`` over the number after it."""
+    curve = sorted(
+        (
+            (float(one.arm.removeprefix(prefix)), one)
+            for one in figures
+            if one.arm.startswith(prefix)
+        ),
+        key=lambda point: point[0],
+    )
     if len(curve) < 2:
         return None
-    curve.sort(key=_composites)
-    series = [
-        LineSeries(
-            title, css_class, [(_composites(one), getattr(one, field).mean) for one in curve]
-        )
-        for field, title, css_class in (
-            ("all_kept", "two shows: all kept", "kept"),
-            ("same_show", "one show: all kept", "same"),
-        )
-    ]
-    return draw_line_chart(
-        series, "composites in the dataset (%)", "share of videos", "Shares over composites"
-    )
-
-
-def _composites(one: ArmFigures) -> float:
-    return float(one.arm.removeprefix("composites-"))
+    series = []
+    for field, title, css_class in (
+        ("all_kept", "two shows: all kept", "kept"),
+        ("same_show", "one show: all kept", "same"),
+    ):
+        shares = [(x, getattr(one, field)) for x, one in curve]
+        points = [(x, value.mean) for x, value in shares if value is not None]
+        series.append(LineSeries(title, css_class, points))
+    return draw_line_chart(series, x_label, "share of videos", label)
 
 
 def _shown_prompts(rows: Sequence[VideoRow], arms: Sequence[str]) -> dict[str, list[ShownPrompt]]:
@@ -98,7 +119,8 @@ def _shown_prompts(rows: Sequence[VideoRow], arms: Sequence[str]) -> dict[str, l
     found = {(row["arm"], row["prompt_id"]): row for row in rows if row["seed"] == first_seed}
     shown: dict[str, list[ShownPrompt]] = {}
     for kind, count in PROMPTS_SHOWN.items():
-        prompts = [p for p in study_prompts() if p.kind == kind and (arms[0], p.id) in found]
+        asked = {prompt_id for _, prompt_id in found}
+        prompts = [p for p in study_prompts() if p.kind == kind and p.id in asked]
         # An odd step, so that scenes, pairs and variations all come.
         step = max(1, len(prompts) // count - 1)
         shown[kind] = [_show(p, arms, found) for p in prompts[::step][:count]]
@@ -110,7 +132,9 @@ def _show(
 ) -> ShownPrompt:
     videos = []
     for arm in arms:
-        row = found[arm, prompt.id]
+        row = found.get((arm, prompt.id))
+        if row is None:  # A checkpoint is evaluated on fewer prompts, an arm with fewer seeds.
+            continue
         data = base64.b64encode(Path(row["file"]).read_bytes()).decode()
         videos.append(ShownVideo(arm, Markup("data:video/mp4;base64," + data), describe(row)))
     return ShownPrompt(prompt.as_prompt().render(), prompt.held_out, tuple(videos))
@@ -134,13 +158,12 @@ def describe(row: VideoRow) -> str:
 def main() -> None:
     """Write the page that the command line names."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("videos", type=Path)
+    parser.add_argument("videos", type=Path, nargs="+")
     parser.add_argument("page", type=Path)
     parser.add_argument("--note", default="")
     options = parser.parse_args()
-    rows: list[VideoRow] = json.loads(options.videos.read_text())
-    figures = [arm_figures(rows, arm) for arm in arm_names(rows)]
-    write_page(rows, figures, options.page, options.note)
+    rows = read_rows(options.videos)
+    write_page(rows, all_figures(rows), options.page, options.note)
 
 
 if __name__ == "__main__":

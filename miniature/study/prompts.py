@@ -29,6 +29,13 @@ HELD_OUT_PAIRS = tuple(
 )
 """Half of the pairs of two shows; everybody is in two of them. No composite shows them together."""
 
+COMPOSITED_PAIRS = tuple(
+    (cartoon.name, realistic.name)
+    for cartoon, realistic in product(CASTS[CARTOON], CASTS[REALISTIC])
+    if (cartoon.name, realistic.name) not in HELD_OUT_PAIRS
+)
+"""The other half, which composites and true joint scenes show."""
+
 
 @dataclass(frozen=True)
 class StudyPrompt:
@@ -99,3 +106,13 @@ def prompt_file(prompts: Sequence[StudyPrompt]) -> PromptFile:
     return PromptFile(
         version="miniature-1", prompts=tuple(prompt.as_prompt() for prompt in prompts)
     )
+
+
+def fewer_prompts(prompts: Sequence[StudyPrompt], every: int) -> list[StudyPrompt]:
+    """Return one of every ``every`` prompts, another one of each group in turn.
+
+    So each variation of a pair comes, and not only the first of every pair.
+    """
+    return [
+        prompt for number, prompt in enumerate(prompts) if number % every == number // every % every
+    ]

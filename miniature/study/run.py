@@ -3,8 +3,9 @@
     python -m miniature.study.run FOLDER
 
 ``FOLDER`` is a project of ``python -m miniature.episodes``; its workspace is shared by all arms. A
-run that was interrupted goes on where it was, and one that is repeated computes nothing. The
-judge's rows are written to ``FOLDER/arms/videos.json``.
+run that was interrupted goes on where it was, and one that is repeated computes nothing
+(``--verify`` says so without running anything). The judge's rows are written to
+``FOLDER/arms/videos.json``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,9 +21,9 @@ import torch
 from flows import prefect_environment
 from miniature.judge_training import load_judge
 from miniature.sizes import Sizes
-from miniature.study.arms import ARMS, Arm, Place, Training, write_settings
-from miniature.study.prompts import StudyPrompt, study_prompts
-from miniature.study.scoring import VideoRow, find_videos, score_videos
+from miniature.study.arms import ARMS, Arm, Place, Training, arm_prompts, write_settings
+from miniature.study.prompts import StudyPrompt, fewer_prompts, study_prompts
+from miniature.study.scoring import VideoRow, find_videos, first_missing, score_videos
 from miniature.training_run import Run
 from miniature.unpack_weights import WEIGHTS, published_model
 
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--settings-folder", default="arms", help="below FOLDER")
     parser.add_argument("--only-settings", action="store_true", help="write them and stop")
     parser.add_argument("--only-score", action="store_true", help="judge the videos that are there")
+    parser.add_argument(
+        "--verify", action="store_true", help="say what a run would compute, and compute nothing"
+    )
     options = parser.parse_args(arguments)
     training = Training(
         options.epochs,
@@ -54,11 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     arms = [arm for arm in ARMS if options.arms is None or arm.name in options.arms]
     folder = options.folder.resolve()
-    prompts = study_prompts()[:: options.every]
+    prompts = fewer_prompts(study_prompts(), options.every)
     place = Place(folder, options.settings_folder, options.max_workers)
     files = prepare(place, arms, options.seeds, training, prompts)
     if options.only_settings:
         return
+    if options.verify:
+        sys.exit(1 if report_missing(files) else 0)
     if not options.only_score:
         generate_all(list(files.values()))
     rows = judge_all(files, prompts)
@@ -92,9 +98,26 @@ def generate_all(settings: Sequence[Path]) -> None:
     from flows.benchmark import generate
     from mimix_core.settings import load_config
 
+    computed = 0
     for path in settings:
         summary = generate(load_config(path))
+        computed += summary.computed
         sys.stdout.write(f"{path.stem}: {summary.computed} units were computed\n")
+    sys.stdout.write(f"{computed} units were computed in {len(settings)} runs\n")
+
+
+def report_missing(files: Mapping[tuple[str, int], Path]) -> int:
+    """Say of each arm and seed what a run would compute first; return how many lack something.
+
+    Looks every result up by its key, as a run does, and computes nothing.
+    """
+    missing = 0
+    for (arm, seed), path in files.items():
+        first = first_missing(path)
+        missing += bool(first)
+        sys.stdout.write(f"{arm}, seed {seed}: {first or 'nothing to compute'}\n")
+    sys.stdout.write(f"{len(files)} runs, of which {missing} would compute something\n")
+    return missing
 
 
 def judge_all(files: dict[tuple[str, int], Path], prompts: Sequence[StudyPrompt]) -> list[VideoRow]:
@@ -102,8 +125,10 @@ def judge_all(files: dict[tuple[str, int], Path], prompts: Sequence[StudyPrompt]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, threshold = load_judge(Run(device, WEIGHTS, WEIGHTS, Sizes()))
     rows: list[VideoRow] = []
+    by_name = {arm.name: arm for arm in ARMS}
     for (arm, seed), path in files.items():
-        rows += score_videos(arm, seed, find_videos(path), prompts, model, threshold)
+        asked = arm_prompts(by_name[arm], prompts)
+        rows += score_videos(arm, seed, find_videos(path), asked, model, threshold)
     return rows
 
 

@@ -71,6 +71,16 @@ def find_videos(settings: Path) -> dict[str, Path]:
     return {row["prompt_id"]: refs[0].folder / row["file"] for row in rows}
 
 
+def first_missing(settings: Path) -> str:
+    """Return why the videos of a run are not all there; empty if they are."""
+    from flows.cached_results import collect_cached_results
+
+    results = collect_cached_results(settings, None)
+    if results.run.refs.get("samples"):
+        return ""
+    return results.stopped_at.what if results.stopped_at else "no samples"
+
+
 def score_videos(
     arm: str,
     seed: int,

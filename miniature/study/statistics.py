@@ -54,9 +54,21 @@ def estimate(values_PS: Floats, seed: int = 0) -> Estimate:
     return Estimate(float(values_PS.mean()), float(low), float(high))
 
 
-def share(rows: Sequence[VideoRow], value: Value) -> Estimate:
-    """Estimate the share of videos of one arm for which ``value`` holds."""
-    return estimate(grid(rows, value))
+def share(rows: Sequence[VideoRow], value: Value) -> Estimate | None:
+    """Estimate the share of videos of one arm for which ``value`` holds; None without videos."""
+    return estimate(grid(rows, value)) if rows else None
+
+
+def shared_videos(
+    one: Sequence[VideoRow], two: Sequence[VideoRow]
+) -> tuple[list[VideoRow], list[VideoRow]]:
+    """Return of two arms the videos of the prompts and seeds that both have."""
+    sides = []
+    keys = [{(row["prompt_id"], row["seed"]) for row in rows} for rows in (one, two)]
+    both = keys[0] & keys[1]
+    for rows in (one, two):
+        sides.append([row for row in rows if (row["prompt_id"], row["seed"]) in both])
+    return sides[0], sides[1]
 
 
 def gain(after: Sequence[VideoRow], before: Sequence[VideoRow], value: Value) -> Estimate:

@@ -274,7 +274,8 @@ def test_sidecars_may_have_other_release_tags(
 
 @pytest.mark.parametrize("name", ["No. 5", "Ed. X", "Who?", "Yahoo!", "A\tB", "A;"])
 def test_a_name_that_no_caption_can_hold_is_refused(folder: Path, name: str) -> None:
-    with pytest.raises(BadInput, match=r"library\.yaml, line 17.*caption|Character: "):
+    reasons = "(caption|Character: |control character)"
+    with pytest.raises(BadInput, match=rf"library\.yaml, line 17.*{reasons}"):
         load_library(write(folder, GOOD.replace("name: Mr. Bean,", f'name: "{name}",')))
 
 
@@ -423,3 +424,38 @@ def test_the_time_of_a_library_grows_with_its_episodes_and_not_with_their_square
         assert all(e.subtitles for e in library.shows[0].episodes)
     # Linear: 8 times as long. Quadratic: 64 times.
     assert seconds[1] < 20 * seconds[0], seconds
+
+
+CROSSOVER = """\
+  - id: the-meeting
+    title: The Meeting
+    style: cartoon
+    guests: [Tom, Mr. Bean]
+    episodes:
+      - path: meeting.mp4
+"""
+
+
+def test_a_guest_is_in_the_roster_and_stays_a_character_of_its_own_show(folder: Path) -> None:
+    (folder / "meeting.mp4").write_text("meeting")
+    library = load_library(write(folder, GOOD + CROSSOVER))
+    meeting = library.with_guests(library.get_show("the-meeting"))
+    assert meeting.roster() == ("Tom", "Mr. Bean")
+    assert meeting.aliases() == {"Thomas": "Tom"}
+    assert meeting.characters[0].references == (folder / "tom.png",)
+    assert library.with_guests(library.shows[0]) is library.shows[0]
+    assert [c.name for c in library.characters()] == ["Tom", "Jerry", "Mr. Bean"]
+
+
+@pytest.mark.parametrize(
+    ("guests", "words"),
+    [
+        ("[Tom, Mr. Been]", "the guest 'Mr. Been' of the-meeting is no character of another show"),
+        ("[tom]", "the guest 'tom' of the-meeting"),
+        ("[]", "neither characters nor guests"),
+    ],
+)
+def test_a_guest_must_be_a_character_of_another_show(folder: Path, guests: str, words: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load_library(write(folder, GOOD + CROSSOVER.replace("[Tom, Mr. Bean]", guests)))
+    assert words in str(caught.value)

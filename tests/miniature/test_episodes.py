@@ -183,9 +183,9 @@ def test_mimix_finds_the_true_shots_captions_and_masks(project: Path) -> None:
     assert mixed
 
 
-def augment(project: Path) -> dict[str, list[tuple[Path, Any]]]:
+def augment(project: Path, settings: str = "mimix.yaml") -> dict[str, list[tuple[Path, Any]]]:
     """Run everything up to the dataset; return rows by stage, with their table's folder."""
-    run = Counting(open_workspace(load_config(project / "mimix.yaml")))
+    run = Counting(open_workspace(load_config(project / settings)))
     curated = curate_stages(run)
     augmented = augment_stages(run, curated)
     rows: dict[str, list[tuple[Path, Any]]] = {}
@@ -195,6 +195,7 @@ def augment(project: Path) -> dict[str, list[tuple[Path, Any]]]:
         *curated.captions,
         *augmented.cutouts,
         augmented.composites,
+        augmented.dataset,
     ):
         table = getattr(tables, reference.stage.upper())
         entries = [(reference.folder, row) for row in tables.read(reference.path, table)]

@@ -22,6 +22,7 @@ from miniature import (
     backbone,
     backbone_interface,
     captions,
+    crossovers,
     episodes,
     judge_training,
     renderer,
@@ -33,7 +34,7 @@ from miniature.sizes import TINY, Sizes
 from miniature.study import run as study_run
 from miniature.study import scoring, statistics
 from miniature.study.arms import ARMS, Place, Training, write_settings
-from miniature.study.prompts import HELD_OUT_PAIRS, StudyPrompt, study_prompts
+from miniature.study.prompts import HELD_OUT_PAIRS, StudyPrompt, fewer_prompts, study_prompts
 from miniature.training_run import Run
 from miniature.unpack_weights import WEIGHTS
 
@@ -42,6 +43,8 @@ from miniature.unpack_weights import WEIGHTS
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "project"
     episodes.write_project(folder, episodes=1, shots=2)
+    for kind in crossovers.KINDS:  # The films themselves are not needed here.
+        (folder / f"library-{kind}.yaml").write_text((folder / "library.yaml").read_text())
     return folder
 
 
@@ -70,8 +73,8 @@ def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path:
     )
     assert len(files) == 2 * len(ARMS)
     settings = {key: yaml.safe_load(path.read_text()) for key, path in files.items()}
-    for path in files.values():
-        load_config(path)
+    for arm in ARMS:
+        load_config(files[arm.name, 0])
     roster = [figure.name for cast in CASTS.values() for figure in cast]
     assert len(load_prompts(project / "arms" / "prompts.yaml", roster)) == 192
     zero, twenty = settings["composites-0", 0], settings["composites-20", 0]
@@ -82,6 +85,25 @@ def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path:
     assert _differences(ten, settings["no-tags", 0]) == changed
     control = _differences(ten, settings["same-style-composites", 0])
     assert control == {"composites.same_style_share"}
+    joint = settings["joint-renders", 0]
+    assert _differences(zero, joint) == set()
+    assert joint["library"].endswith("library-joint-renders.yaml")
+    assert _differences(ten, settings["own-segmenter", 0]) == {"cutouts.backend"}
+    shorter = _differences(ten, settings["checkpoint-5", 0])
+    assert shorter == {"lora.epochs", "samples.prompts"}
+    assert len(load_prompts(project / "arms" / "prompts-fewer.yaml", roster)) == 48
+
+
+def test_fewer_prompts_are_of_all_kinds_and_variations() -> None:
+    some = fewer_prompts(study_prompts(), 4)
+    assert Counter(p.kind for p in some) == {"cross-style": 32, "same-show": 12, "single": 4}
+    cross = [prompt for prompt in some if prompt.kind == "cross-style"]
+    assert len({frozenset(f.name for f in p.scene.cast) for p in cross}) == 16
+    for style in ("cartoon", "realistic"):
+        ours = [p for p in cross if p.scene.style == style]
+        assert Counter(p.scene.together is None for p in ours) == {True: 8, False: 8}
+        assert Counter(p.held_out for p in ours) == {True: 8, False: 8}
+    assert fewer_prompts(study_prompts(), 1) == list(study_prompts())
 
 
 def _differences(one: dict[str, Any], two: dict[str, Any]) -> set[str]:
@@ -189,17 +211,27 @@ def test_a_gain_is_paired_and_a_missing_video_is_an_error() -> None:
 
 @pytest.mark.e2e
 def test_two_arms_run_through_mimix_and_a_second_run_computes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     folder = tmp_path / "project"
     episodes.write_project(folder, episodes=3, shots=4)
     arguments = [str(folder), "--arms", "composites-0", "composites-20", "--seeds", "0"]
     arguments += ["--epochs", "1", "--micro-batch-size", "4", "--steps", "1", "--every", "32"]
+    with pytest.raises(SystemExit) as not_run:
+        study_run.main([*arguments, "--verify"])
+    assert not_run.value.code == 1
+    assert "of which 2 would compute something" in capsys.readouterr().out
     study_run.main(arguments)
+    capsys.readouterr()
     rows = json.loads((folder / "arms" / "videos.json").read_text())
     assert len(rows) == 2 * 6
     files = {path: path.stat().st_mtime_ns for path in (folder / "workspace").rglob("*.mp4")}
+    with pytest.raises(SystemExit) as finished:
+        study_run.main([*arguments, "--verify"])
+    assert finished.value.code == 0
+    assert capsys.readouterr().out.count("nothing to compute") == 2
     study_run.main(arguments)
+    assert "0 units were computed in 2 runs" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert json.loads((folder / "arms" / "videos.json").read_text()) == rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+from mimix_core.errors import BadInput
 from mimix_core.wan import lora_export
 from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.generation.provenance import write_video
 from mimix_core.wan.lora_formats import Adapter
 from miniature import checkpoints, demo, pack_adapter
 from miniature.scenes import FRAMES, HEIGHT, WIDTH
-from miniature.study import figures, page, picture
-from miniature.study.prompts import study_prompts
+from miniature.study import figures, page, paper_comparison, picture
+from miniature.study.prompts import fewer_prompts, study_prompts
 from miniature.study.scoring import VideoRow
 from miniature.unpack_weights import WEIGHTS
 
@@ -30,12 +32,8 @@ def rows() -> list[VideoRow]:
 
 
 def test_the_recorded_figures_are_those_of_the_recorded_videos(rows: list[VideoRow]) -> None:
-    import json
-
     record = json.loads((figures.RESULTS / "miniature.json").read_text())["figures"]
-    found = figures.recorded_figures(
-        [figures.arm_figures(rows, arm) for arm in figures.arm_names(rows)]
-    )
+    found = figures.recorded_figures(figures.all_figures(rows))
     assert {"all_kept_0", "all_kept_10", "all_kept_20", "gain_10_low"} <= found.keys()
     assert {name: record[name] for name in found} == found
 
@@ -50,13 +48,82 @@ def test_all_kept_is_what_its_parts_say(rows: list[VideoRow]) -> None:
 def test_the_page_of_the_study_tells_the_shares_of_the_table(rows: list[VideoRow]) -> None:
     """docs/miniature.md and README.md say these numbers in words."""
     docs = (figures.ROOT / "docs" / "miniature.md").read_text()
-    table = figures.markdown([figures.arm_figures(rows, arm) for arm in figures.arm_names(rows)])
-    assert table.strip() in docs
+    assert figures.markdown(figures.all_figures(rows)).strip() in docs
+    compared = paper_comparison.comparison_markdown(paper_comparison.compare_tables(rows))
+    assert compared.strip() in docs
 
 
 def test_rows_are_read_as_written(rows: list[VideoRow], tmp_path: Path) -> None:
     figures.write_csv(rows[:40], tmp_path / "rows.csv")
     assert figures.read_csv(tmp_path / "rows.csv") == rows[:40]
+
+
+def _as_arm(rows: list[VideoRow], arm: str, seeds: tuple[int, ...]) -> list[VideoRow]:
+    """Return the videos of 10 % as those of another arm that kept everything."""
+    ten = [row for row in rows if row["arm"] == "composites-10" and row["seed"] in seeds]
+    return [{**row, "arm": arm, "all_kept": True} for row in ten]
+
+
+def test_arms_with_fewer_seeds_or_prompts_are_compared_on_what_they_share(
+    rows: list[VideoRow],
+) -> None:
+    fewer = {prompt.id for prompt in fewer_prompts(study_prompts(), 4)}
+    checkpoint = [r for r in _as_arm(rows, "checkpoint-5", (0, 1)) if r["prompt_id"] in fewer]
+    more = [*rows, *_as_arm(rows, "joint-renders", (1,)), *checkpoint]
+    found = {one.arm: one for one in figures.all_figures(more)}
+
+    def kept(prompts: set[str], seeds: tuple[int, ...]) -> float:
+        values = [
+            row["all_kept"]
+            for row in rows
+            if (row["arm"], row["kind"]) == ("composites-10", "cross-style")
+            and row["prompt_id"] in prompts
+            and row["seed"] in seeds
+        ]
+        return float(np.mean(values))
+
+    everything = {row["prompt_id"] for row in rows}
+    for arm, seeds, prompts in (
+        ("joint-renders", (1,), everything),
+        ("checkpoint-5", (0, 1), fewer),
+    ):
+        assert found[arm].seeds == len(seeds)
+        difference = found[arm].over_reference
+        assert difference is not None
+        assert difference.mean == pytest.approx(1 - kept(prompts, seeds))
+        assert difference.low <= difference.mean <= difference.high
+    last = found[figures.LAST_CHECKPOINT]
+    assert last.videos == 96
+    assert last.all_kept is not None
+    assert last.all_kept.mean == pytest.approx(kept(fewer, (0, 1)))
+    text = figures.markdown(list(found.values()))
+    assert "joint-renders (1)" in text
+    assert re.search(r"Not run: no-tags, .*own-segmenter, checkpoint-1, ", text)
+    with pytest.raises(ValueError, match="videos of 128 prompts and 2 seeds"):
+        figures.all_figures(more[1:])
+
+
+def test_a_table_of_the_paper_says_what_was_not_run(rows: list[VideoRow]) -> None:
+    tags, ratios = paper_comparison.compare_tables(rows)
+    assert [row.paper[-1] for row in tags.rows] == [4.28, 4.47, 4.47, 5.30]
+    assert [row.paper[-1] for row in ratios.rows] == [4.83, 4.78, 3.90]
+    assert [row.ours[0] is None for row in tags.rows] == [True, True, True, False]
+    ten = [r for r in rows if (r["arm"], r["kind"]) == ("composites-10", "cross-style")]
+    present = np.mean([flag for row in ten for flag in row["present"]])
+    acting = [all(r["action_right"]) for r in ten if r["prompt_id"][-1] in "23"]
+    identity, *_, interaction = ratios.rows[1].ours
+    assert identity is not None
+    assert interaction is not None
+    assert identity.mean == pytest.approx(present)
+    assert interaction.mean == pytest.approx(np.mean(acting))
+
+
+def test_a_video_that_comes_twice_is_an_error(rows: list[VideoRow], tmp_path: Path) -> None:
+    for name, some in (("one", rows[:20]), ("two", rows[20:30]), ("again", rows[29:40])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(some))
+    assert figures.read_rows([tmp_path / "one.json", tmp_path / "two.json"]) == rows[:30]
+    with pytest.raises(BadInput, match="2 videos of"):
+        figures.read_rows([tmp_path / "two.json", tmp_path / "again.json"])
 
 
 def _with_videos(rows: list[VideoRow], folder: Path) -> list[VideoRow]:
@@ -72,9 +139,7 @@ def test_the_page_shows_every_arm_of_a_prompt_and_what_is_missed(
 ) -> None:
     shown = _with_videos(rows, tmp_path)
     arms = figures.arm_names(shown)
-    page.write_page(
-        shown, [figures.arm_figures(shown, arm) for arm in arms], tmp_path / "page.html"
-    )
+    page.write_page(shown, figures.all_figures(shown), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     count = sum(page.PROMPTS_SHOWN.values())
     assert len(re.findall(r"<video ", text)) == count * len(arms)
