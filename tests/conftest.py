@@ -22,7 +22,7 @@ settings.register_profile("mimix", deadline=None, derandomize=True)
 settings.load_profile("mimix")
 
 
-LONGEST_FIRST = ("e2e/test_short_run.py", "training/test_stage.py", "deployments/test_server.py")
+LONGEST_FIRST = ("e2e/test_short_run.py", "training/test_stage.py", "tasks/test_base.py")
 """Files that take minutes: begun first, they do not run on alone when all others are done."""
 
 

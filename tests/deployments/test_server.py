@@ -37,7 +37,7 @@ from tests.deployments.project_factory import write_episode, write_project
 from tests.deployments.site import POOL, Site, site
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,6 @@ def test_a_second_report_of_the_same_death_does_not_end_the_run(server: Site) ->
         wait_for_state(server, run, "SCHEDULED", 30)
 
 
-@pytest.mark.e2e
 def test_a_run_that_its_worker_never_starts_is_taken_up_again(
     server: Site, client: SyncPrefectClient
 ) -> None:
@@ -237,7 +236,6 @@ def test_a_run_that_its_worker_never_starts_is_taken_up_again(
         server.ask("DELETE", f"/automations/{made['id']}")
 
 
-@pytest.mark.e2e
 def test_a_sweep_takes_up_runs_whose_events_were_lost(
     server: Site, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,7 +346,6 @@ def test_a_server_that_does_not_answer_is_noticed() -> None:
         assert not emit_episode_arrived([PendingFile("toons", Path("a.mp4"), f"{1:064d}", 1)], None)
 
 
-@pytest.mark.e2e
 def test_watching_survives_a_library_that_is_being_saved(
     server: Site, tmp_path: Path, project: Path
 ) -> None:
@@ -389,7 +386,6 @@ def test_watching_survives_a_library_that_is_being_saved(
     assert log.read_text().count("not readable as YAML") == 1, "said once, not every second"
 
 
-@pytest.mark.e2e
 def test_two_libraries_have_deployments_of_their_own_and_settings_of_people_stay(
     server: Site, project: Path, tmp_path: Path
 ) -> None:

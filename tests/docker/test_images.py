@@ -201,6 +201,7 @@ def test_every_prefect_setting_exists(compose: dict[str, Any]) -> None:
         assert hasattr(prefect.settings, name), f"Prefect knows no {name}"
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 def test_commands_and_options_of_services_exist(compose: dict[str, Any]) -> None:
     """Each subcommand and option of a service exists in its program."""

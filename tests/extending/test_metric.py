@@ -12,6 +12,7 @@ from mimix_core.errors import BadInput
 from tests.extending.pages import follow
 
 
+@pytest.mark.e2e
 def test_the_page_gives_a_working_metric(tmp_path: Path) -> None:
     printed = follow("metric", tmp_path)
     values = {m[1]: float(m[2]) for m in re.finditer(r"│ (\w+) +│ ([\d.e+]+)", printed)}

@@ -273,6 +273,7 @@ def test_a_sidecar_that_is_still_being_written_holds_its_video(
     assert result.outcome is IngestOutcome.ADDED
 
 
+@pytest.mark.e2e
 def test_folders_of_seasons_with_equal_file_names(
     config: Config, films: dict[str, tuple[bytes, bytes]]
 ) -> None:

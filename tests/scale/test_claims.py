@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.store import Store
 from tests.paths import ROOT
@@ -35,6 +37,7 @@ def wait_for_refs(process: subprocess.Popen[str]) -> list[TableRef]:
     return [TableRef.model_validate_json(line) for line in printed.splitlines()]
 
 
+@pytest.mark.e2e
 def test_a_unit_requested_by_two_machines_is_computed_once(store: Store, tmp_path: Path) -> None:
     run_log = tmp_path / "run_log"
     both = [machine(store, run_log, "slow", "work 1", "work 2") for _ in range(2)]
@@ -46,6 +49,7 @@ def test_a_unit_requested_by_two_machines_is_computed_once(store: Store, tmp_pat
     assert not list((store.root / Store.CLAIMS).iterdir())
 
 
+@pytest.mark.e2e
 def test_when_a_machine_dies_a_waiting_one_computes_the_unit(store: Store, tmp_path: Path) -> None:
     run_log = tmp_path / "run_log"
     dies = machine(store, run_log, "slow")

@@ -75,6 +75,7 @@ def test_a_batch_whose_creation_was_not_heard_of_is_found(
     assert len(server.counts()["batches"]) == 1
 
 
+@pytest.mark.e2e
 def test_a_batch_is_gone_on_with_after_everything_was_killed(
     server: FakeProvider, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def leave_a_batch(server: FakeProvider, folder: Path, count: int) -> None:
         asking.kill()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("batch_seconds", [0.0, 10.0])
 def test_a_live_run_collects_a_batch_that_was_left_and_pays_nothing_again(
     server: FakeProvider, tmp_path: Path, batch_seconds: float

@@ -204,6 +204,7 @@ def test_a_torn_answer_file_is_none(server: FakeProvider, tmp_path: Path) -> Non
     assert asked(["a"], server, tmp_path)["a"].response is not None
 
 
+@pytest.mark.e2e
 def test_the_budget_is_a_ceiling_over_restarts(server: FakeProvider, tmp_path: Path) -> None:
     names = [str(number) for number in range(30)]
     budget = Decimal("0.0290")
@@ -276,6 +277,7 @@ def test_a_server_that_is_not_there_is_told_and_not_written_into_every_row(
     assert server.counts()["asked"] == {}
 
 
+@pytest.mark.e2e
 def test_a_rate_limit_without_end_fails_the_question(server: FakeProvider, tmp_path: Path) -> None:
     server.control(script={"a": ["429:1"]})
     found = asked(["a", "b"], server, tmp_path, rate_limit_timeout_seconds=2)
@@ -284,6 +286,7 @@ def test_a_rate_limit_without_end_fails_the_question(server: FakeProvider, tmp_p
     assert found["b"].response is not None
 
 
+@pytest.mark.e2e
 def test_a_rest_longer_than_our_patience_is_not_slept_through(
     server: FakeProvider, tmp_path: Path
 ) -> None:
@@ -296,6 +299,7 @@ def test_a_rest_longer_than_our_patience_is_not_slept_through(
     assert "another 60 minutes" in str(after.error)
 
 
+@pytest.mark.e2e
 def test_one_question_that_is_limited_makes_all_wait(server: FakeProvider, tmp_path: Path) -> None:
     server.control(script={"a": ["429:2", "right"], "b": ["reset:2"]})
     asked(["a"], server, tmp_path)

@@ -37,6 +37,7 @@ def ask(
     return {outcome.id: outcome for outcome in outcomes}
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("backend", ["openai", "gemini", "google-generativeai"])
 def test_forms_around_the_object_are_read_and_cost_one_request(
     server: FakeProvider, tmp_path: Path, backend: str
@@ -182,6 +183,7 @@ def test_missing_and_impossible_counts_of_tokens_are_charged(
     assert none.usage.output_tokens > 0
 
 
+@pytest.mark.e2e
 def test_the_body_is_what_the_settings_say(
     server: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +252,7 @@ def test_an_untrusted_certificate_is_explained(tmp_path: Path) -> None:
         server.shutdown()
 
 
+@pytest.mark.e2e
 def test_a_proxy_in_the_way_of_a_local_server_is_named(
     server: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

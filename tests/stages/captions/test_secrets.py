@@ -50,6 +50,7 @@ def test_the_search_finds_secrets(tmp_path: Path) -> None:
     assert holding(tmp_path, FRAGMENT) == [str(tmp_path / "a" / "b" / "log")]
 
 
+@pytest.mark.e2e
 def test_a_unit_leaves_no_key(server: FakeProvider, tmp_path: Path) -> None:
     given = named(tmp_path, "a", "b", "c", "d")
     # Replies that say the key themselves, and one that ends the unit with an error.

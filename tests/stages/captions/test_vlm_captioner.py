@@ -192,6 +192,7 @@ def test_each_invalid_response_and_failure_has_its_reason(
     assert (found["fine"]["status"], found["fine"]["attempts"]) == ("ok", 1)
 
 
+@pytest.mark.e2e
 def test_an_outage_fails_no_row(server: FakeProvider, tmp_path: Path) -> None:
     server.control(script={"a": ["right"], "b": ["right"], "c": ["500", "right"], "d": ["500"]})
     store = Store(tmp_path / "store")

@@ -194,7 +194,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("margin", ["0", "0.05"])
+@pytest.mark.parametrize("margin", ["0", pytest.param("0.05", marks=pytest.mark.e2e)])
 @pytest.mark.parametrize("name", CASES)
 def test_every_frame_is_the_last_at_or_before_its_grid_point(
     runner: ClipsRunner, name: str, margin: str

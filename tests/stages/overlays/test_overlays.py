@@ -145,6 +145,7 @@ def test_the_same_episode_gives_the_same_rows_and_images(
     assert images[0] == images[1] and images[0]
 
 
+@pytest.mark.e2e
 def test_too_deep_a_crop_rejects_every_scene(subtitled: GroundTruth, tmp_path: Path) -> None:
     rows = rows_of(subtitled, tmp_path, max_height_loss=0.1)
     assert {(row["status"], row["reason"]) for row in rows} == {("rejected", "crop_too_deep")}

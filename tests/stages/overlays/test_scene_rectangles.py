@@ -53,6 +53,7 @@ def test_each_scene_is_cropped_to_its_own_borders(tmp_path: Path, name: str) -> 
             assert 0 <= inward <= 4, (expected, found)
 
 
+@pytest.mark.e2e
 def test_borders_that_change_within_a_scene_are_cropped_from_all_of_it(tmp_path: Path) -> None:
     def draw(image: np.ndarray, number: int) -> None:
         if number < LONG or number >= 3 * LONG:
