@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.engine.store import Store
 from mimix_core.project.workspace import open_workspace
-from mimix_core.settings import CaptionSettings, ClipSettings, load_config
+from mimix_core.settings import CaptionSettings, ClipSettings, LoraSettings, load_config
 from mimix_core.settings.vlm_settings import VlmSettings
 from mimix_core.stages.captions.cost_estimate import estimate_show_cost
 from mimix_core.stages.captions.prompt_template import DEFAULT_PROMPT_PATH, load_prompt_template
@@ -31,6 +31,7 @@ LATENT_BYTES = 4 * 16 * 21 * (480 // 8) * (832 // 8)
 """fp32, channels x frames x height x width of Wan's VAE for 81 frames of 832x480."""
 
 REQUESTS_A_MINUTE = 600
+LORA = LoraSettings(epochs=EPOCHS)
 MODEL = "gpt-4o"
 
 
@@ -131,6 +132,12 @@ def lines() -> list[Line]:
         Line(
             f"training, {EPOCHS} epochs of the 14B",
             CLIPS * EPOCHS * train["seconds_per_step"] * train["engine_overhead"] / 3600,
+            "h of an H200",
+            f"{results}/train.json",
+        ),
+        Line(
+            f"its validations, {LORA.validation_share:.0%} of it at most",
+            CLIPS * EPOCHS * train["seconds_per_step"] / 3600 * LORA.validation_share,
             "h of an H200",
             f"{results}/train.json",
         ),

@@ -182,8 +182,15 @@ class LoraSettings(FrozenModel):
     validation_samples: int | None = Field(
         64,
         ge=1,
-        description="Maximum number of held-out samples per validation, chosen by seed, the shows "
-        "in turn. Empty: all, which can take longer than the training.",
+        description="Maximum number of held-out samples per validation, chosen by seed so that "
+        "shows, styles and characters are equally frequent. Empty: no fixed maximum.",
+    )
+    validation_share: float | None = Field(
+        0.03,
+        gt=0,
+        description="Maximum share of the training's computation that all validations take "
+        "together; fewer held-out samples are validated to stay below it, at least one of each "
+        "show. Empty: no limit, so that validations can take longer than the training.",
     )
     validation_quantiles: int = Field(
         9, ge=1, description="Number of fixed noise levels per validation sample."

@@ -7,7 +7,8 @@ Rank 0 writes to the run's folder, which survives interrupted attempts:
     to the adapter. Kinds of records, each with its ``step`` (completed optimizer steps):
     ``train_loss, grad_norm, lr, style, character``: one optimizer step;
     ``quantile, val_loss``: held-out loss at one of the fixed noise levels, lowest noise first;
-    ``held_out_loss, style, character``: mean over all levels, and means by style and character;
+    ``held_out_loss, interval, style, character``: mean over all levels, its 95 % interval for all
+    held-out samples (null for one sample), and means by style and character;
     ``preview, prompt, seed, frames, width, height``: a video, relative to the folder.
     ``style`` and ``character`` map a name to ``{"loss", "samples"}``.
 ``speed.jsonl``
@@ -169,6 +170,7 @@ class RunLogger:
             record = {
                 "step": step,
                 "held_out_loss": self.held_out_losses[step],
+                "interval": validation.mean_interval(loss_SQ.mean(dim=1)),
                 **_mean_losses_by_group(self.job.val, loss_SQ.mean(dim=1).tolist()),
             }
             self.loss_log.append(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from mimix_core import tables
-from mimix_core.domain.splits import hash_uniform
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
@@ -31,6 +28,7 @@ from mimix_core.tables import (
 )
 from mimix_core.training import previews, trackers
 from mimix_core.training.launcher import run_job
+from mimix_core.training.validation_samples import select_validation_samples, validation_share
 from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
 from mimix_core.wan import model_registry
 from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
@@ -115,6 +113,9 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
     held_out = sum(row["split"] == "val" and row["status"] == Status.OK for row in plan.rows)
     if len(job.val) < held_out:
         notes["held_out_samples"] = f"{len(job.val)} of {held_out}"
+    if job.val:
+        share = validation_share(len(job.train), len(job.val), settings)
+        notes["validation_share"] = f"{share:.1%} of the training"
     if truncated:
         notes[PROMPTS_CUT_NOTE] = truncated
     return StageReport(
@@ -123,25 +124,6 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
         notes=notes,
         files=(lora_export.ADAPTER_FILE, lora_export.EMA_ADAPTER_FILE),
     )
-
-
-def select_validation_samples(
-    samples: Sequence[TrainingSample], limit: int | None, seed: int
-) -> list[TrainingSample]:
-    """Select at most ``limit`` samples to validate on, the shows in turn, in the given order.
-
-    The choice depends on the seed and the samples' ids alone, and that of a smaller limit is part
-    of that of a larger one.
-    """
-    if limit is None or len(samples) <= limit:
-        return list(samples)
-    turns: Counter[str] = Counter()
-    ranked = []
-    for sample in sorted(samples, key=lambda s: hash_uniform(seed, "validation", s.sample_id)):
-        ranked.append((turns[sample.show], sample.show, sample.sample_id))
-        turns[sample.show] += 1
-    chosen = {sample_id for _, _, sample_id in sorted(ranked)[:limit]}
-    return [sample for sample in samples if sample.sample_id in chosen]
 
 
 def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> TrainingPlan:
@@ -169,9 +151,7 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
         settings=settings,
         transformer=inputs.transformer.path,
         train=tuple(samples["train"]),
-        val=tuple(
-            select_validation_samples(samples["val"], settings.validation_samples, settings.seed)
-        ),
+        val=tuple(select_validation_samples(samples["val"], len(samples["train"]), settings)),
         out=out,
         log_folder=None if folder is None else folder / LOG_FOLDER,
         adapter_metadata=_adapter_metadata(inputs, settings, samples["train"]),
@@ -286,7 +266,7 @@ STAGE = Stage(
     phase=Phase.TRAINING,
     upstream=("dataset", "latents", "embeddings", "backbone"),
     resources=frozenset({Resource.CPU, Resource.GPU}),
-    version=4,
+    version=5,
     inputs=LoraInputs,
     settings=LoraSettings,
     table=LORA,

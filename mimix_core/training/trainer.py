@@ -30,6 +30,7 @@ from mimix_core.training.launcher import TERMINATION_GRACE_SECONDS
 from mimix_core.training.run_logger import RunLogger
 from mimix_core.training.sample_schedule import BatchItem
 from mimix_core.training.validation import never_stop
+from mimix_core.training.validation_samples import is_due
 from mimix_core.training.worker_messages import (
     FinishedMessage,
     ProgressMessage,
@@ -74,17 +75,15 @@ def train(
         engine, ema_weights = _prepare(job, context, resumed)
         logger = RunLogger.start(job, context, engine.transformer, steps, start_step)
 
+        validated = settings.validation_interval if job.val else None
+        previewed = settings.preview_interval
+
         def evaluate(step: int) -> None:
             """Validate and write previews where they are due and not logged yet."""
-            try:
-                if step in (0, steps) or step % settings.validation_interval == 0:
-                    logger.validate(step, stop_requested)
-                interval = settings.preview_interval
-                if interval and (step in (0, steps) or step % interval == 0):
-                    logger.write_preview(step, stop_requested)
-            except TrainingStopped:
-                _save_checkpoint(job, context, engine, ema_weights, step)
-                raise
+            if is_due(step, steps, validated):
+                logger.validate(step, stop_requested)
+            if is_due(step, steps, previewed):
+                logger.write_preview(step, stop_requested)
 
         # After a stop in the middle of a validation or of previews, those of the resumed step.
         evaluate(start_step)
@@ -114,9 +113,11 @@ def train(
             if ema_weights is not None:
                 ema_weights.update(deepspeed_engine.adapter_weights(engine), done)
             note = logger.log_step(done, result, time.monotonic() - started)
-            evaluate(done)
-            if done % settings.checkpoint_interval == 0 and done < steps:
+            evaluated = is_due(done, steps, validated) or is_due(done, steps, previewed)
+            # An evaluation can take as long as many steps: one that is killed costs none of them.
+            if evaluated or (done % settings.checkpoint_interval == 0 and done < steps):
                 _save_checkpoint(job, context, engine, ema_weights, done)
+            evaluate(done)
             send(ProgressMessage(done=done, total=steps, note=note))
         _finish(job, context, engine, ema_weights, logger, send, steps)
 

@@ -33,12 +33,14 @@ def validation_losses(
 ) -> torch.Tensor:
     """Compute loss_SQ (fp64, CPU): each sample's loss at each of ``validation_quantiles`` levels.
 
-    The samples are distributed over the processes; every process gets the complete result. Raises
-    TrainingStopped before a forward pass, in all processes at the same one.
+    The samples are distributed over the processes; every process gets the complete result. A
+    forward pass takes up to ``micro_batch_size`` levels of a sample. Raises TrainingStopped before
+    a forward pass, in all processes at the same one.
     """
     from mimix_core.training.distributed import any_rank
 
     sigmas = flow_matching.validation_sigmas(settings.validation_quantiles, settings.shift)
+    size = min(settings.micro_batch_size, len(sigmas))
     loss_SQ = torch.zeros(len(samples), len(sigmas), dtype=torch.float64, device=context.device)
     transformer.eval()
     for round_index in range(math.ceil(len(samples) / context.world_size)):
@@ -49,29 +51,51 @@ def validation_losses(
         noise_CTHW = flow_matching.draw_validation_noise(
             settings.seed, sample.sample_id, latents_CTHW.shape
         )
-        latents_1CTHW = latents_CTHW[None].to(context.device)
-        noise_1CTHW = noise_CTHW[None].to(context.device)
-        text_1LD = flow_matching.pad_embeddings([text_LD]).to(context.device)
-        for level, sigma in enumerate(sigmas):
+        latents_BCTHW = _repeat(latents_CTHW.to(context.device), size)
+        noise_BCTHW = _repeat(noise_CTHW.to(context.device), size)
+        text_BLD = _repeat(flow_matching.pad_embeddings([text_LD])[0].to(context.device), size)
+        for first in range(0, len(sigmas), size):
             if any_rank(stop_requested(), context):
                 transformer.train()
                 raise TrainingStopped(
-                    f"in a validation, {round_index * len(sigmas) + level} passes done"
+                    f"in a validation, {round_index * len(sigmas) + first} levels done"
                 )
-            loss_1 = flow_matching.velocity_losses(
+            levels = list(range(first, min(first + size, len(sigmas))))
+            # Every pass has the same shape, or the compiled blocks would be compiled again.
+            padded = levels + levels[-1:] * (size - len(levels))
+            loss_B = flow_matching.velocity_losses(
                 transformer,
-                latents_1CTHW,
-                text_1LD,
-                torch.tensor([sigma], device=context.device),
-                noise_1CTHW,
+                latents_BCTHW,
+                text_BLD,
+                torch.tensor([sigmas[level] for level in padded], device=context.device),
+                noise_BCTHW,
                 context.dtype,
             )
             if index < len(samples):
-                loss_SQ[index, level] = loss_1[0].double()
+                loss_SQ[index, levels] = loss_B[: len(levels)].double()
     transformer.train()
     if context.world_size > 1:
         torch.distributed.all_reduce(loss_SQ)
     return loss_SQ.cpu()
+
+
+def _repeat(tensor: torch.Tensor, count: int) -> torch.Tensor:
+    """Return ``count`` views of the tensor along a new first dimension."""
+    return tensor[None].expand(count, *tensor.shape)
+
+
+def mean_interval(loss_S: torch.Tensor) -> tuple[float, float] | None:
+    """Compute the 95 % interval of the mean loss of all held-out samples; these are some of them.
+
+    From Student's t distribution; None for fewer than two samples.
+    """
+    from scipy import stats
+
+    if len(loss_S) < 2:
+        return None
+    error = float(loss_S.std()) / math.sqrt(len(loss_S))
+    reach = float(stats.t.ppf(0.975, len(loss_S) - 1)) * error
+    return float(loss_S.mean()) - reach, float(loss_S.mean()) + reach
 
 
 def mean_loss_by_style(

@@ -369,7 +369,7 @@ def test_a_request_to_stop_ends_a_validation_and_previews_within_one_pass(
         job(tmp_path, [], val=samples, settings=PREVIEWED, preview=preview), HERE, transformer, 6
     )
     try:
-        with pytest.raises(TrainingStopped, match="in a validation, 2 passes done"):
+        with pytest.raises(TrainingStopped, match="in a validation, 2 levels done"):
             watch.validate(0, lambda: len(passes) >= 2)
         assert len(passes) == 2
         with pytest.raises(TrainingStopped, match="in the previews, 1 denoising steps"):

@@ -273,13 +273,50 @@ def test_a_run_stopped_in_its_validation_logs_what_an_uninterrupted_one_does(
         make_job(epochs=2, validation_interval=2).model_copy(update=split) for _ in range(2)
     )
     factories.train_here(whole)
-    with pytest.raises(TrainingStopped, match="in a validation, 2 passes done"):
+    with pytest.raises(TrainingStopped, match="in a validation, 2 levels done"):
         factories.train_here(stopped, StopAfter(6 + 8 + 2))
     assert steps_kept(stopped) == [2]
     assert factories.train_here(stopped)[0] == 3
     assert digests(stopped) == digests(whole)
-    with pytest.raises(TrainingStopped, match="in a validation, 1 passes done"):
+    with pytest.raises(TrainingStopped, match="in a validation, 1 levels done"):
         factories.train_here(stopped.model_copy(update={"checkpoints": None}), StopAfter(1))
+
+
+def test_a_validation_that_is_killed_costs_no_step(
+    make_job: MakeJob, samples: tuple[TrainingSample, ...]
+) -> None:
+    """Without a request to stop nothing can be saved any more: it has been saved before."""
+    job = make_job(epochs=2, validation_interval=2, checkpoint_interval=100)
+    job = job.model_copy(update={"train": samples[:7], "val": samples[7:]})
+    asked = 0
+
+    def killed() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 6 + 8 + 2:  # as above
+            raise MemoryError
+        return False
+
+    with pytest.raises(MemoryError):
+        factories.train_here(job, killed)
+    assert steps_kept(job) == [2]
+
+
+def test_levels_of_a_validation_share_a_forward_pass(
+    make_job: MakeJob, samples: tuple[TrainingSample, ...]
+) -> None:
+    """3 levels in two passes instead of three, with the same losses."""
+    losses = []
+    for size, passes in ((1, 2), (2, 1)):
+        job = make_job(micro_batch_size=size)
+        job = job.model_copy(update={"train": samples[:7], "val": samples[7:]})
+        with pytest.raises(TrainingStopped, match="in a validation, 2 levels done"):
+            factories.train_here(job, StopAfter(passes))
+        factories.train_here(job)
+        records = [json.loads(line) for line in (job.out / "log.jsonl").read_text().splitlines()]
+        losses.append([r["val_loss"] for r in records if "val_loss" in r and r["step"] == 0])
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
 
 
 def test_the_held_out_loss_falls_at_every_noise_level(

@@ -1,24 +1,41 @@
-"""The samples of a validation: at most as many as the setting says, the shows in turn."""
+"""The samples of a validation: stratified, and no more than the training pays for."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mimix_core.settings import LoraSettings
-from mimix_core.training.stage import select_validation_samples
+from mimix_core.training.sample_schedule import count_optimizer_steps
+from mimix_core.training.validation import mean_interval
+from mimix_core.training.validation_samples import (
+    count_validations,
+    is_due,
+    select_validation_samples,
+    validation_share,
+)
 from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan.tensor_shards import TensorRef
 
+PAPER = 52_000
+"""Clips that the paper trains on."""
 
-def samples(show: str, count: int) -> list[TrainingSample]:
+
+def samples(
+    show: str, count: int, *characters: str, style: str = "cartoon"
+) -> list[TrainingSample]:
     ref = TensorRef(file=Path(), key="", shape=(1,))
     return [
         TrainingSample(
-            sample_id=f"{show}-{number}",
+            sample_id=f"{show}-{'-'.join(characters)}-{number}",
             show=show,
-            style="cartoon",
-            characters=(),
+            style=style,
+            characters=characters,
             latents=ref,
             text=ref,
         )
@@ -26,20 +43,77 @@ def samples(show: str, count: int) -> list[TrainingSample]:
     ]
 
 
-def test_a_validation_is_limited_by_default_and_shows_take_turns() -> None:
+def unlimited(**settings: object) -> LoraSettings:
+    return LoraSettings.model_validate({"validation_share": None, **settings})
+
+
+def test_shows_take_turns_and_a_smaller_choice_is_part_of_a_larger_one() -> None:
     held_out = [*samples("large", 2600), *samples("small", 20)]
-    limit = LoraSettings().validation_samples
-    assert limit == 64
-    chosen = select_validation_samples(held_out, limit, seed=0)
+    chosen = select_validation_samples(held_out, PAPER, unlimited())
     assert Counter(sample.show for sample in chosen) == {"large": 44, "small": 20}
     assert chosen == [sample for sample in held_out if sample in chosen]
-    smaller = select_validation_samples(held_out, 10, seed=0)
+    smaller = select_validation_samples(held_out, PAPER, unlimited(validation_samples=10))
     assert {s.sample_id for s in smaller} < {s.sample_id for s in chosen}
     assert Counter(sample.show for sample in smaller) == {"large": 5, "small": 5}
-    assert select_validation_samples(held_out, 10, seed=1) != smaller
+    other = select_validation_samples(held_out, PAPER, unlimited(validation_samples=10, seed=1))
+    assert other != smaller
+
+
+def test_rare_characters_are_validated_as_often_as_frequent_ones() -> None:
+    held_out = [*samples("s", 500, "Tom"), *samples("s", 12, "Spike"), *samples("s", 3, "Tyke")]
+    chosen = select_validation_samples(held_out, PAPER, unlimited(validation_samples=15))
+    names = Counter(name for sample in chosen for name in sample.characters)
+    assert names == {"Tom": 6, "Spike": 6, "Tyke": 3}
+
+
+def test_at_the_papers_size_validations_take_at_most_three_per_cent() -> None:
+    """64 samples x 9 levels x 83 validations would take 9 % of 260,000 training passes."""
+    held_out = [*samples("a", 1500), *samples("b", 1100, style="realistic")]
+    settings = LoraSettings()
+    assert validation_share(PAPER, 64, settings) == pytest.approx(64 * 9 * 83 / (2 * 260_000))
+    chosen = select_validation_samples(held_out, PAPER, settings)
+    assert len(chosen) == 20
+    assert validation_share(PAPER, len(chosen), settings) <= 0.03
+    assert validation_share(PAPER, len(chosen) + 1, settings) > 0.03
+    assert Counter(sample.style for sample in chosen) == {"cartoon": 10, "realistic": 10}
+
+
+def test_a_small_training_validates_one_sample_of_each_show() -> None:
+    held_out = [*samples("a", 5), *samples("b", 5), *samples("c", 5)]
+    chosen = select_validation_samples(held_out, 20, LoraSettings())
+    assert [sample.show for sample in chosen] == ["a", "b", "c"]
 
 
 def test_few_samples_and_no_limit_select_all() -> None:
     held_out = samples("show", 12)
-    assert select_validation_samples(held_out, 12, seed=0) == held_out
-    assert select_validation_samples(held_out, None, seed=0) == held_out
+    assert select_validation_samples(held_out, 20, unlimited(validation_samples=12)) == held_out
+    assert select_validation_samples(held_out, 20, unlimited(validation_samples=None)) == held_out
+    assert select_validation_samples([], 20, LoraSettings()) == []
+
+
+@given(
+    train=st.integers(1, 3000),
+    epochs=st.integers(1, 6),
+    batch=st.integers(1, 100),
+    interval=st.integers(1, 100),
+)
+def test_counted_validations_are_those_that_are_due(
+    train: int, epochs: int, batch: int, interval: int
+) -> None:
+    steps = count_optimizer_steps(train, epochs, batch)
+    due = sum(is_due(step, steps, interval) for step in range(steps + 1))
+    assert count_validations(steps, interval) == due
+    assert not any(is_due(step, steps, None) for step in range(steps + 1))
+
+
+def test_the_interval_of_the_mean_covers_it_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(1000):
+        low, high = mean_interval(torch.randn(8, generator=generator, dtype=torch.float64)) or (
+            0.0,
+            0.0,
+        )
+        covered += low <= 0 <= high
+    assert 930 <= covered <= 970
+    assert mean_interval(torch.zeros(1)) is None

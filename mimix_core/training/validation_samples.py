@@ -1,0 +1,95 @@
+"""Choose the held-out samples of a validation: as many as its share of the training pays for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from mimix_core.domain.splits import hash_uniform
+from mimix_core.settings import LoraSettings
+from mimix_core.training.sample_schedule import count_optimizer_steps
+from mimix_core.training.worker_messages import TrainingSample
+
+FORWARD_PASSES_OF_A_TRAINING_PASS = 2
+"""Cost of a sample's forward and backward pass in forward passes: frozen layers need no gradient of
+their weights, so that the backward pass costs about as much as the forward one. Recomputed
+activations cost more; then validations take less than their share."""
+
+
+def is_due(step: int, steps: int, interval: int | None) -> bool:
+    """Return whether an evaluation follows optimizer step ``step`` of ``steps``.
+
+    It does at both ends and every ``interval`` steps; without an interval never.
+    """
+    return interval is not None and (step in (0, steps) or step % interval == 0)
+
+
+def count_validations(steps: int, interval: int) -> int:
+    """Count the validations of a training: before the first step, every interval, at the end."""
+    return 1 + math.ceil(steps / interval)
+
+
+def validation_share(train_samples: int, val_samples: int, settings: LoraSettings) -> float:
+    """Compute the cost of all validations as a share of the training's own, by counting passes.
+
+    ``train_samples``: of the training split. ``val_samples``: of each validation.
+    """
+    training = FORWARD_PASSES_OF_A_TRAINING_PASS * train_samples * settings.epochs
+    return val_samples * _passes_per_sample(train_samples, settings) / training
+
+
+def select_validation_samples(
+    held_out: Sequence[TrainingSample], train_samples: int, settings: LoraSettings
+) -> list[TrainingSample]:
+    """Select the samples to validate on, in the given order.
+
+    At most ``settings.validation_samples``, and as many as ``settings.validation_share`` of the
+    training on ``train_samples`` samples pays for, but at least one of each show. Stratified: the
+    next sample is always of the show, style and characters that have the fewest so far; between
+    equals the seed decides. The choice of a smaller number is part of that of a larger one, unless
+    the larger one is all.
+    """
+    limit = len(held_out)
+    if settings.validation_samples is not None:
+        limit = min(limit, settings.validation_samples)
+    if settings.validation_share is not None:
+        training = FORWARD_PASSES_OF_A_TRAINING_PASS * train_samples * settings.epochs
+        passes = settings.validation_share * training
+        affordable = math.floor(passes / _passes_per_sample(train_samples, settings))
+        limit = min(limit, max(affordable, len({sample.show for sample in held_out})))
+    if limit == len(held_out):
+        return list(held_out)
+    left = sorted(
+        held_out, key=lambda sample: hash_uniform(settings.seed, "validation", sample.sample_id)
+    )
+    counts: Counter[tuple[str, str]] = Counter()
+    chosen: set[str] = set()
+    for _ in range(limit):
+        rarest = min(left, key=lambda sample: _rarity(sample, counts))
+        left.remove(rarest)
+        chosen.add(rarest.sample_id)
+        counts.update(_strata(rarest))
+    return [sample for sample in held_out if sample.sample_id in chosen]
+
+
+def _passes_per_sample(train_samples: int, settings: LoraSettings) -> int:
+    """Count the forward passes that one held-out sample costs in all validations."""
+    steps = count_optimizer_steps(train_samples, settings.epochs, settings.global_batch_size)
+    validations = count_validations(steps, settings.validation_interval)
+    return settings.validation_quantiles * validations
+
+
+def _strata(sample: TrainingSample) -> list[tuple[str, str]]:
+    characters = [("character", name) for name in sorted(set(sample.characters))]
+    return [("show", sample.show), ("style", sample.style), *characters]
+
+
+def _rarity(sample: TrainingSample, counts: Counter[tuple[str, str]]) -> tuple[int, float, int]:
+    """Return a key that is lower the fewer samples the strata have: show, characters, style."""
+    characters = [counts["character", name] for name in set(sample.characters)]
+    return (
+        counts["show", sample.show],
+        min(characters) if characters else math.inf,
+        counts["style", sample.style],
+    )
