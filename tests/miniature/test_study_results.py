@@ -31,11 +31,18 @@ def rows() -> list[VideoRow]:
     return figures.read_csv(figures.RESULTS / "miniature_videos.csv")
 
 
-def test_the_recorded_figures_are_those_of_the_recorded_videos(rows: list[VideoRow]) -> None:
+@pytest.fixture(scope="module")
+def found(rows: list[VideoRow]) -> list[figures.ArmFigures]:
+    return figures.all_figures(rows)
+
+
+def test_the_recorded_figures_are_those_of_the_recorded_videos(
+    found: list[figures.ArmFigures],
+) -> None:
     record = json.loads((figures.RESULTS / "miniature.json").read_text())["figures"]
-    found = figures.recorded_figures(figures.all_figures(rows))
-    assert {"all_kept_0", "all_kept_10", "all_kept_20", "gain_10_low"} <= found.keys()
-    assert {name: record[name] for name in found} == found
+    named = figures.recorded_figures(found)
+    assert {"all_kept_0", "all_kept_10", "all_kept_20", "gain_10_low"} <= named.keys()
+    assert {name: record[name] for name in named} == named
 
 
 def test_all_kept_is_what_its_parts_say(rows: list[VideoRow]) -> None:
@@ -45,10 +52,12 @@ def test_all_kept_is_what_its_parts_say(rows: list[VideoRow]) -> None:
         assert row["all_kept"] or not row["all_right"]
 
 
-def test_the_page_of_the_study_tells_the_shares_of_the_table(rows: list[VideoRow]) -> None:
+def test_the_page_of_the_study_tells_the_shares_of_the_table(
+    rows: list[VideoRow], found: list[figures.ArmFigures]
+) -> None:
     """docs/miniature.md and README.md say these numbers in words."""
     docs = (figures.ROOT / "docs" / "miniature.md").read_text()
-    assert figures.markdown(figures.all_figures(rows)).strip() in docs
+    assert figures.markdown(found).strip() in docs
     compared = paper_comparison.comparison_markdown(paper_comparison.compare_tables(rows))
     assert compared.strip() in docs
 
@@ -135,11 +144,11 @@ def _with_videos(rows: list[VideoRow], folder: Path) -> list[VideoRow]:
 
 
 def test_the_page_shows_every_arm_of_a_prompt_and_what_is_missed(
-    rows: list[VideoRow], tmp_path: Path
+    rows: list[VideoRow], found: list[figures.ArmFigures], tmp_path: Path
 ) -> None:
     shown = _with_videos(rows, tmp_path)
     arms = figures.arm_names(shown)
-    page.write_page(shown, figures.all_figures(shown), tmp_path / "page.html")
+    page.write_page(shown, found, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     count = sum(page.PROMPTS_SHOWN.values())
     assert len(re.findall(r"<video ", text)) == count * len(arms)
