@@ -78,6 +78,7 @@ perf: setup
 	@$(RUN)/python perf/composites.py
 	@$(RUN)/python perf/orchestration.py
 	@$(RUN)/python perf/scale.py
+	@$(RUN)/python perf/studio.py
 
 clean-demo:
 	rm -rf $(DEMO) demo/footage demo/models

@@ -15,6 +15,7 @@ from flows import (
     captions_retry_cli,
     captions_veto_cli,
     dataset_cli,
+    decisions_cli,
     deploy_cli,
     locate_cli,
     lora_cli,
@@ -24,6 +25,7 @@ from flows import (
     settings_cli,
     stages_cli,
     store_cli,
+    studio_cli,
     watch_cli,
     why_cli,
     worker_cli,
@@ -63,6 +65,7 @@ captions_cli.app.command("retry")(captions_retry_cli.retry)
 captions_cli.app.command("veto")(captions_veto_cli.veto)
 app.add_typer(captions_cli.app)
 app.add_typer(dataset_cli.app)
+app.add_typer(decisions_cli.app)
 app.add_typer(locate_cli.app)
 app.add_typer(lora_cli.app)
 app.add_typer(bench_cli.app)
@@ -73,6 +76,7 @@ app.command()(worker_cli.worker)
 app.command()(review_cli.review)
 app.command()(stages_cli.stages)
 app.command()(settings_cli.settings)
+app.command()(studio_cli.studio)
 app.command()(plan_cli.plan)
 app.command()(why_cli.why)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mimix_core.domain.ids import episode_id_of_clip, episode_id_of_composite
@@ -18,6 +19,7 @@ from mimix_core.stages.captions.overrides import read_overrides
 from mimix_core.stages.captions.prompt_template import DEFAULT_PROMPT_PATH, load_prompt_template
 from mimix_core.vlm.retries import read_retries
 from tasks.base import Run, stage_task
+from tasks.decisions import load_edited_captions
 from tasks.prefect_secrets import load_api_key
 
 captions_task = stage_task("captions")
@@ -137,30 +139,36 @@ def load_caption_overrides(
     """Load the captions written by hand: by episode and clip, by composite, and those of neither.
 
     Each episode gets only its own overrides: a change in one does not invalidate the others.
-    Nothing before the file's first import. Raises BadInput for a folder or an invalid line.
+    Those of the studio count if both have one. Nothing of the file before its first import. Raises
+    BadInput for a folder or an invalid line.
     """
     path = workspace.config.captions.overrides
-    if path is None or not path.exists():
-        # `mimix captions import` writes the file, and needs the captions of a run before it.
-        return {}, {}, []
+    written: dict[str, str] = {}
+    # `mimix captions import` writes the file, and needs the captions of a run before it.
+    if path is not None and path.exists():
+        written = _read_overrides_file(path)
+    by_episode: dict[str, dict[str, str]] = {episode.id: {} for episode in workspace.episodes}
+    composites: dict[str, str] = {}
+    unknown_clips = []
+    for name, caption in {**written, **load_edited_captions(workspace)}.items():
+        episode = episode_id_of_clip(name)
+        if episode in by_episode:
+            by_episode[episode][name] = caption
+        elif episode_id_of_composite(name, by_episode) is not None:
+            composites[name] = caption
+        elif name in written:
+            unknown_clips.append(name)
+    return by_episode, composites, unknown_clips
+
+
+def _read_overrides_file(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise BadInput(
             f"{path} is not a file",
             where="settings, key captions.overrides",
             fix="Name a file, e.g. captions.jsonl; `mimix captions import` writes it.",
         )
-    by_episode: dict[str, dict[str, str]] = {episode.id: {} for episode in workspace.episodes}
-    composites: dict[str, str] = {}
-    unknown_clips = []
-    for name, caption in read_overrides(path).items():
-        episode = episode_id_of_clip(name)
-        if episode in by_episode:
-            by_episode[episode][name] = caption
-        elif episode_id_of_composite(name, by_episode) is not None:
-            composites[name] = caption
-        else:
-            unknown_clips.append(name)
-    return by_episode, composites, unknown_clips
+    return read_overrides(path)
 
 
 def load_captioner_key(settings: CaptionSettings) -> None:

@@ -16,6 +16,7 @@ from tasks.captions import (
     load_retries,
     tokenizer_file,
 )
+from tasks.decisions import load_vetoes
 
 composites_task = stage_task("composites")
 recaptions_task = stage_task("recaptions")
@@ -49,7 +50,12 @@ def make_composites(
         captions=tuple(tables[1] for tables in used),
         cutouts=tuple(tables[2] for tables in used),
         split=config.dataset,
-        vetoes=tuple(sorted(name for name, caption in by_hand.items() if not caption)),
+        vetoes=tuple(
+            sorted(
+                {name for name, caption in by_hand.items() if not caption}
+                | {*load_vetoes(run.workspace)}
+            )
+        ),
         earlier_results=run.workspace.store.root / str(composites_task.name),
     )
     table = run.run_single(composites_task, inputs, config.composites)

@@ -21,8 +21,7 @@ from mimix_core.stages.cutouts.locate import (
     read_box_names,
 )
 from mimix_core.stages.cutouts.locate.face_encoder import face_model_paths
-from mimix_core.stages.cutouts.stage import CutoutInputs
-from mimix_core.tables import CAPTIONS, read, usable
+from mimix_core.stages.cutouts.stage import CutoutInputs, captioned_characters
 from tasks.base import Run, stage_task
 from tasks.prefect_secrets import load_api_key
 
@@ -44,30 +43,33 @@ def cut_out_characters(
             fix="Put VIDEO.masks.zip next to the videos (docs/scripts-and-boxes.md), or choose "
             "another backend.",
         )
-    inputs = [
-        CutoutInputs(
-            unit=e.name,
-            roster=e.show.roster(),
-            aliases=e.show.aliases(),
-            clips=clip_table,
-            captions=caption_table,
-            box_names=read_box_names(e.boxes, alias_map(e.show.roster(), e.show.aliases())),
-            # Composites leave crossovers out, so nobody has to be located in them.
-            boxes=None if e.show.guests else e.boxes,
-            # None if the episode has boxes: the locator is not used and not part of the key.
-            locator=None
-            if e.boxes is not None or e.show.guests
-            else build_locator_inputs(run.workspace, e.show, captioned_characters(caption_table)),
-            weights=weights,
-            masks=e.masks if uses_masks and not e.show.guests else None,
-            mask_names=read_mask_names(
-                e.masks if uses_masks else None, alias_map(e.show.roster(), e.show.aliases())
-            ),
+    inputs = []
+    for e, clip_table, caption_table in zip(run.workspace.episodes, clips, captions, strict=True):
+        names = alias_map(e.show.roster(), e.show.aliases())
+        captioned = captioned_characters(caption_table)
+        acting = {name for characters in captioned.values() for name in characters}
+        # Composites leave crossovers out, so nobody has to be located in them.
+        boxes = None if e.show.guests else e.boxes
+        masks = e.masks if uses_masks and not e.show.guests else None
+        inputs.append(
+            CutoutInputs(
+                unit=e.name,
+                roster=e.show.roster(),
+                aliases=e.show.aliases(),
+                clips=clip_table,
+                captions=caption_table,
+                captioned=captioned,
+                box_names=read_box_names(e.boxes, names),
+                boxes=boxes,
+                # None if the episode has boxes: the locator is not used and not part of the key.
+                locator=None
+                if e.boxes is not None or e.show.guests
+                else build_locator_inputs(run.workspace, e.show, acting),
+                weights=weights,
+                masks=masks,
+                mask_names=read_mask_names(e.masks if uses_masks else None, names),
+            )
         )
-        for e, clip_table, caption_table in zip(
-            run.workspace.episodes, clips, captions, strict=True
-        )
-    ]
     return run.run_units(cutouts_task, inputs, settings.effective())
 
 
@@ -75,12 +77,6 @@ def load_locator_key(settings: CutoutSettings) -> None:
     """Load the API key of a locator model before any work. Raises BadInput without one."""
     if "vlm" in (settings.locator_cartoon, settings.locator_realistic):
         load_api_key(settings.vlm.vlm, settings.vlm.vlm_secret, "cutouts.vlm.vlm_secret")
-
-
-def captioned_characters(captions: TableRef) -> set[str]:
-    """Return the characters that an episode's captions name."""
-    rows = usable(read(captions.path, CAPTIONS))
-    return {action["name"] for row in rows for action in row["actions"]}
 
 
 def show_locator(settings: CutoutSettings, show: Show) -> str:

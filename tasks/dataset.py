@@ -9,6 +9,7 @@ from mimix_core.stages.dataset.stage import (
     describe_shortfall,
 )
 from tasks.base import Run, stage_task
+from tasks.decisions import load_rejected_clips
 
 dataset_task = stage_task("dataset")
 
@@ -28,6 +29,7 @@ def assemble_dataset(
         captions=tuple(captions),
         composites=composites,
         recaptions=recaptions,
+        vetoes=load_rejected_clips(run.workspace),
     )
     ref = run.run_single(dataset_task, inputs, config.dataset)
     if not run.computes:

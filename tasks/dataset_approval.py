@@ -23,12 +23,15 @@ from pydantic import Field, ValidationError
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.text_escaping import escape_markdown
 from mimix_core.errors import BadInput
+from mimix_core.project.composite_review import CONFIDENCE, review_composites
 from mimix_core.project.dataset_review import (
     DatasetDecision,
     load_decision,
     load_decisions,
     save_decision,
 )
+from mimix_core.project.item_decisions import read_item_decisions
+from mimix_core.tables import DATASET, read, usable
 from tasks.base import Run
 from tasks.prefect_artifacts import report_link
 from tasks.server_connection import best_effort, wait_for_server
@@ -65,6 +68,8 @@ def require_approval(run: Run, dataset: TableRef) -> None:
     the commands to use. Raises DatasetNotApproved if the dataset is rejected.
     """
     config = run.workspace.config
+    if config.run.review_share:
+        _require_review(run, dataset)
     if not config.run.require_approval:
         return
     context = FlowRunContext.get()
@@ -86,6 +91,36 @@ def require_approval(run: Run, dataset: TableRef) -> None:
             where="settings, key run.require_approval",
             fix="Change the settings or the library, or approve it: "
             "mimix review SETTINGS --approve",
+        )
+
+
+def _require_review(run: Run, dataset: TableRef) -> None:
+    """Raise DatasetNotApproved unless people have looked at all composites that were drawn.
+
+    A run that computes says what their verdicts mean for the others.
+    """
+    config = run.workspace.config
+    videos = {
+        row["sample_id"]: row["sha256"]
+        for row in usable(read(dataset.path, DATASET))
+        if row["kind"] == "composite"
+    }
+    share = config.run.review_share
+    review = review_composites(videos, read_item_decisions(config.decisions), share)
+    if review.missing:
+        count = len(review.missing)
+        raise DatasetNotApproved(
+            f"{count} of the composites drawn for review {'was' if count == 1 else 'were'} not "
+            f"looked at yet, first: {review.missing[0]}",
+            where="settings, key run.review_share",
+            fix="Approve or reject them in `mimix studio SETTINGS` (Composites, filter Review), "
+            "then run the same command again.",
+        )
+    if run.computes and review.approved + review.rejected:
+        run.console.warn(
+            f"review: people have looked at {review.approved + review.rejected} composites (share "
+            f"{share}) and rejected {review.rejected}: with {CONFIDENCE:.0%} confidence they would "
+            f"reject at most {review.bound:.1%} of those that nobody has looked at"
         )
 
 

@@ -170,10 +170,12 @@ def train_lora(
         checkpoints=run.workspace.config.workspace / "checkpoints",
     )
     ref = run.run_single(lora_task, inputs, settings)
+    if not run.computes:
+        return ref
     cut = run.workspace.store.record(ref).notes.get(PROMPTS_CUT_NOTE)
     if cut:
         run.console.warn(f"lora: prompts are truncated to {TEXT_TOKENS} tokens: {cut}")
     folder = run_folder(inputs, settings)
-    if folder is not None and run.computes:
+    if folder is not None:
         checkpoint.delete_checkpoints(folder)
     return ref

@@ -103,7 +103,7 @@ def find_unused_results(
 
 def _without_side_effects(workspace: Workspace, empty: Path) -> Workspace:
     """Return the workspace for a look-up: no approval is asked, no partial result is removed."""
-    run = workspace.config.run.model_copy(update={"require_approval": False})
+    run = workspace.config.run.model_copy(update={"require_approval": False, "review_share": 0})
     config = workspace.config.model_copy(update={"workspace": empty, "run": run})
     return replace(workspace, config=config, notices=())
 

@@ -20,7 +20,7 @@ LAYERS = (
     {"settings"},
     {"media", "networks", "html"},
     {"vlm", "project"},
-    {"inbox", "stages", "wan"},
+    {"inbox", "stages", "studio", "wan"},
     {"training"},
     {"benchmark"},
     {"diagnostics"},

@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from mimix_core.engine.artifacts import FileRef, TableRef
 
@@ -20,6 +21,13 @@ class ExcludeFromKey:
     """Mark a settings field that changes how a stage runs but not its result.
 
     ``workers: Annotated[int, ExcludeFromKey()] = 2`` is not part of the stage key.
+    """
+
+
+class OmitDefault:
+    """Mark an input that is part of the stage key only while it differs from its default.
+
+    For an input that was added to a stage later: results from before it existed remain valid.
     """
 
 
@@ -40,7 +48,7 @@ def canonical_json(value: Any) -> Any:
         return {
             name: canonical_json(getattr(value, name))
             for name in sorted(fields)
-            if not any(isinstance(marker, ExcludeFromKey) for marker in fields[name].metadata)
+            if not _is_excluded(fields[name], getattr(value, name))
         }
     if isinstance(value, Enum):
         return canonical_json(value.value)
@@ -62,6 +70,14 @@ def canonical_json(value: Any) -> Any:
     if isinstance(value, PurePath):
         raise TypeError(f"{value}: a bare path cannot be part of a stage key; use a FileRef")
     raise TypeError(f"{type(value).__name__} cannot be part of a stage key")
+
+
+def _is_excluded(field: FieldInfo, value: object) -> bool:
+    """Return whether a field of a model is not part of the stage key."""
+    if any(isinstance(marker, ExcludeFromKey) for marker in field.metadata):
+        return True
+    omits_default = any(isinstance(marker, OmitDefault) for marker in field.metadata)
+    return omits_default and value == field.get_default(call_default_factory=True)
 
 
 def stage_key(stage: str, version: int, inputs: BaseModel, settings: BaseModel) -> str:

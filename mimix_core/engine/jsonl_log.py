@@ -6,11 +6,14 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from mimix_core.engine.atomic_io import atomic_write_bytes
 
 Record = Mapping[str, Any]
+
+_BLOCK = 65_536
+"""Bytes read at a time to find the last line."""
 
 
 class MalformedLog(ValueError):
@@ -32,12 +35,12 @@ class JsonlLog:
     @classmethod
     def resume(cls, path: Path) -> JsonlLog:
         """Open or create a log to append to; removes a last line that a crash left incomplete."""
-        file = path.open("a+", encoding="utf-8")
-        file.seek(0)
-        incomplete = file.read().rpartition("\n")[2]
-        if incomplete:
-            file.truncate(path.stat().st_size - len(incomplete.encode()))
-        return cls(file)
+        with path.open("ab+") as file:
+            end = file.tell()
+            complete = _end_of_last_line(file, end)
+            if complete < end:
+                file.truncate(complete)
+        return cls(path.open("a", encoding="utf-8"))
 
     def append(self, *records: Record) -> None:
         self._file.write(_to_lines(records))
@@ -63,6 +66,18 @@ def read_records(
         return [record for record in map(json.loads, lines) if select(record)]
     except (ValueError, KeyError, TypeError) as error:
         raise MalformedLog(f"{path} has a malformed line") from error
+
+
+def _end_of_last_line(file: BinaryIO, end: int) -> int:
+    """Return the offset after the last line break of a file, reading only its tail."""
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        position = file.read(end - start).rfind(b"\n")
+        if position >= 0:
+            return start + position + 1
+        end = start
+    return 0
 
 
 def _to_lines(records: Iterable[Record]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +75,13 @@ class RunSettings(FrozenModel):
         False,
         description="Pause before training until the dataset is approved with `mimix review`.",
     )
+    review_share: Decimal = Field(
+        Decimal(0),
+        ge=0,
+        le=1,
+        description="Share of the dataset's composites, drawn at random, that people must have "
+        "looked at in `mimix studio` before training. 0: none, 1: all.",
+    )
     workspace_url: str | None = Field(
         None,
         pattern=r"^https?://[^\s<>\"]+$",
@@ -90,6 +98,11 @@ class Config(FrozenModel):
     )
     workspace: Path = Field(
         Path("workspace"), description="Folder that all results are written to."
+    )
+    decisions: Path = Field(
+        Path("decisions.jsonl"),
+        description="File of people's decisions on clips, cutouts and composites, which `mimix "
+        "studio` writes and every run obeys.",
     )
     inbox: Path | None = Field(
         None,
@@ -204,6 +217,7 @@ def _resolve_paths(config: Config, base: Path) -> Config:
     changes: dict[str, object] = {
         "library": base / config.library,
         "workspace": base / config.workspace,
+        "decisions": base / config.decisions,
         "inbox": None if config.inbox is None else base / config.inbox,
     }
     for name in Config.model_fields:

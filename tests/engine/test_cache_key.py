@@ -10,9 +10,10 @@ from typing import Annotated
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from mimix_core.engine.artifacts import Counts, FileRef, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey, canonical_json, stage_key
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault, canonical_json, stage_key
 
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 paths = st.text("abcxyz", min_size=1, max_size=8).map(lambda name: Path("/somewhere", name))
@@ -107,6 +108,20 @@ def test_the_key_survives_the_way_to_another_process(inputs: Inputs, settings: S
     there = Inputs.model_validate(inputs.model_dump(mode="json"))
     with_settings = Settings.model_validate_json(settings.model_dump_json())
     assert stage_key("s", 1, there, with_settings) == stage_key("s", 1, inputs, settings)
+
+
+def test_an_input_that_was_added_later_leaves_earlier_keys_as_they_were() -> None:
+    class Before(FrozenModel):
+        show: str
+
+    class Now(Before):
+        vetoes: Annotated[dict[str, str], OmitDefault()] = Field(default_factory=dict)
+        wanted: Annotated[tuple[str, ...], OmitDefault()] = ()
+
+    before = stage_key("s", 1, Before(show="a"), Before(show="b"))
+    assert stage_key("s", 1, Now(show="a"), Before(show="b")) == before
+    for changed in (Now(show="a", vetoes={"one": ""}), Now(show="a", wanted=("one",))):
+        assert stage_key("s", 1, changed, Before(show="b")) != before
 
 
 @given(files, paths, st.integers(0, 10**6))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,21 @@ from typer.testing import CliRunner
 from flows.augment import augment_stages
 from flows.cli import app
 from flows.curate import curate_stages
+from mimix_core import tables
 from mimix_core.engine import registry
 from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.stage import run_stage
+from mimix_core.project.item_decisions import (
+    DecisionAction,
+    DecisionLog,
+    ItemDecision,
+    ItemKind,
+)
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import load_config
+from mimix_core.tables import Row
 from tasks.base import Run
+from tasks.cached_run import ReadOnlyRun
 from tests.media_factory import Shot, write_video
 
 SETTINGS = """\
@@ -172,6 +181,61 @@ def test_a_changed_setting_is_named_with_its_values(project: Project) -> None:
     assert "settings.min_motion 0.0 -> 0.25" in output
     assert re.search(r"\d+ units to compute.* about \d+ s", output)
     assert project.run() == set(), "a plan computes nothing and removes nothing"
+
+
+@pytest.fixture
+def decisions(project: Project) -> Iterator[DecisionLog]:
+    """The file of decisions, empty before and after."""
+    project.run()
+    log = DecisionLog(load_config(project.settings).decisions)
+    yield log
+    log.path.unlink()
+
+
+def decide(log: DecisionLog, kind: ItemKind, item: str, action: str, **more: str) -> ItemDecision:
+    decision = ItemDecision(
+        reviewer="anna", kind=kind, item=item, action=DecisionAction(action), **more
+    )
+    return log.append([decision])[0]
+
+
+def rows_of(project: Project, stage: str) -> list[Row]:
+    """Return the newest rows of a stage."""
+    run = ReadOnlyRun(open_workspace(load_config(project.settings)))
+    augment_stages(run, curate_stages(run))
+    table = registry.get_stage(stage).table
+    return [row for ref in run.refs[stage] for row in tables.read(ref.path, table)]
+
+
+def test_an_edited_caption_is_used_and_cuts_nothing_out_again(
+    project: Project, decisions: DecisionLog
+) -> None:
+    clip = next(row["clip_id"] for row in rows_of(project, "captions") if row["caption"])
+    written = "[Character: Tom], dances. [scene-style:cartoon]"
+    edit = decide(decisions, ItemKind.CLIP, clip, "edit", caption=written)
+    assert project.run() == {"captions toons", "composites all", "dataset all"}
+    rows = {row["sample_id"]: row for row in rows_of(project, "dataset")}
+    assert (rows[clip]["caption"], rows[clip]["caption_backend"]) == (written, "hand")
+    decide(decisions, ItemKind.CLIP, clip, "undo", undoes=edit.decision_id)
+    assert project.run() == set(), "what was computed before the edit is there still"
+
+
+def test_a_rejected_clip_leaves_the_dataset_and_nothing_before_is_computed_again(
+    project: Project, decisions: DecisionLog
+) -> None:
+    clip = next(row["clip_id"] for row in rows_of(project, "captions") if row["caption"])
+    decide(decisions, ItemKind.CLIP, clip, "reject", reason="a logo")
+    assert project.run() == {"composites all", "dataset all"}
+    row = next(row for row in rows_of(project, "dataset") if row["sample_id"] == clip)
+    assert (row["reason"], row["detail"]) == ("left_out_by_hand", "left out by hand: a logo")
+    made = [row for row in rows_of(project, "composites") if row["status"] == "ok"]
+    assert not any(clip in (r["source_clip_id"], r["background_clip_id"]) for r in made)
+
+
+def test_an_approval_computes_nothing(project: Project, decisions: DecisionLog) -> None:
+    clip = rows_of(project, "clips")[0]["clip_id"]
+    decide(decisions, ItemKind.CLIP, clip, "approve")
+    assert project.run() == set()
 
 
 def test_an_empty_validation_split_is_said_once_with_what_to_do(

@@ -26,8 +26,8 @@ from mimix_core.tables import CaptionRow, CutoutRow
 class CompositeInputs(FrozenModel):
     """The clips, captions and cutouts of all episodes, and how episodes are split.
 
-    ``vetoes``: ids of composites that a person left out. ``earlier_results``: folder of the stage's
-    results, from which renders are reused.
+    ``vetoes``: ids of composites, cutouts and clips that people left out. ``earlier_results``:
+    folder of the stage's results, from which renders are reused.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -52,7 +52,8 @@ class CompositeSources:
     ``train_clips``: the clips of the training split. ``cutout_rows``: all rows of cutouts, rejected
     ones included, by clip. ``absent_partners``: characters that a cutout's actions mention and
     that would be missing from the composite, by cutout. ``absent_things``: things without which
-    nothing is said of what the character does, by cutout. ``vetoes``: composites left out by hand.
+    nothing is said of what the character does, by cutout. ``vetoes``: composites, cutouts and clips
+    left out by hand; a clip among them is not in ``train_clips``.
     """
 
     clips: Mapping[str, StoredClip]
@@ -68,6 +69,7 @@ class CompositeSources:
         """Whether a cutout of the training split has an action of its own, and so can be pasted."""
         return (
             self.cutouts[name].row["clip_id"] in self.train_clips
+            and name not in self.vetoes
             and not (settings.solo_actions_only and self.absent_partners[name])
             and not self.absent_things[name]
         )
@@ -96,7 +98,9 @@ def load_sources(inputs: CompositeInputs, settings: CompositeSettings) -> Compos
     train_clips = {
         clip_id: clip
         for clip_id, clip in sorted(clips.items())
-        if clip_id in names and splits[clip.row["episode_id"]] is Split.TRAIN
+        if clip_id in names
+        and splits[clip.row["episode_id"]] is Split.TRAIN
+        and clip_id not in inputs.vetoes
     }
     cutouts = dict(sorted(cutouts.items()))
     backgrounds = [

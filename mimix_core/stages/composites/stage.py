@@ -297,6 +297,10 @@ def _untried_row(
     """
     cutout = sources.cutouts[name]
     values = base_columns(cutout, sources.clips[cutout.row["clip_id"]], None)
+    if name in sources.vetoes:
+        return tables.rejected(Reason.LEFT_OUT_BY_HAND, "its mask was left out by hand", **values)
+    if cutout.row["clip_id"] in sources.vetoes:
+        return tables.rejected(Reason.LEFT_OUT_BY_HAND, "its clip was left out by hand", **values)
     if cutout.row["clip_id"] not in sources.train_clips:
         detail = "its episode is not in the training split"
         return tables.rejected(Reason.HELD_OUT, detail, **values)

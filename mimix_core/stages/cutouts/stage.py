@@ -35,15 +35,17 @@ from mimix_core.stages.cutouts.mask_holes import close_holes
 from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejection_reason
 from mimix_core.stages.cutouts.segmenter import CharacterMatte, LocatedClip, Segmenter
 from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
-from mimix_core.tables import CaptionRow, ClipRow, Reason, Row
+from mimix_core.tables import ClipRow, Reason, Row
 
 # A character located in a smaller share of a clip's frames is rejected as not located.
 MIN_LOCATED_SHARE = 0.80
 
 
 class CutoutInputs(FrozenModel):
-    """The clips and captions of one episode, and how to locate its characters.
+    """The clips of one episode, who is in them, and how to locate these characters.
 
+    ``captioned``: the characters that each clip's caption names, from ``captions``: with another
+    caption of the same characters nothing is cut out again.
     ``boxes``: manual box annotations; they take precedence over ``locator``. ``box_names``: the
     roster name of each name in them, which is all that the rows depend on of ``roster`` and
     ``aliases``: a new character of the show does not change an episode that does not name it.
@@ -56,7 +58,8 @@ class CutoutInputs(FrozenModel):
     aliases: Annotated[dict[str, str], ExcludeFromKey()] = Field(default_factory=dict)
     box_names: dict[str, str] = Field(default_factory=dict)
     clips: TableRef
-    captions: TableRef
+    captions: Annotated[TableRef, ExcludeFromKey()]
+    captioned: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     boxes: FileRef | None = None
     locator: LocatorInputs | None = None
     weights: FileRef | None = None
@@ -71,14 +74,10 @@ def run(inputs: CutoutInputs, settings: CutoutSettings, out: Path) -> StageRepor
     unreadable boxes file, masks file or reference image, MissingModel without the weights,
     Transient when the device runs out of memory.
     """
-    captions = {
-        row["clip_id"]: row
-        for row in tables.usable(tables.read(inputs.captions.path, tables.CAPTIONS))
-    }
     requests = [
-        (clip, _caption_characters(captions[clip["clip_id"]]))
+        (clip, list(inputs.captioned[clip["clip_id"]]))
         for clip in tables.usable(tables.read(inputs.clips.path, tables.CLIPS))
-        if clip["clip_id"] in captions
+        if clip["clip_id"] in inputs.captioned
     ]
     folder = inputs.clips.folder
     names = alias_map(inputs.roster, inputs.aliases)
@@ -121,8 +120,12 @@ def _lease_device(settings: CutoutSettings) -> Iterator[None]:
         yield
 
 
-def _caption_characters(caption: CaptionRow) -> list[str]:
-    return list(dict.fromkeys(action["name"] for action in caption["actions"]))
+def captioned_characters(captions: TableRef) -> dict[str, tuple[str, ...]]:
+    """Return the characters that the caption of each captioned clip names."""
+    return {
+        row["clip_id"]: tuple(dict.fromkeys(action["name"] for action in row["actions"]))
+        for row in tables.usable(tables.read(captions.path, tables.CAPTIONS))
+    }
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from mimix_core import tables
 from mimix_core.domain.splits import Split, assign_splits, captioned_episodes, composite_count
 from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.settings import DatasetSettings
 from mimix_core.stages.dataset.dataset_card import CARD_FILE, render_dataset_card
@@ -22,13 +24,17 @@ from mimix_core.tables import CaptionRow, ClipRow, CompositeRow, Reason, Row, St
 
 
 class DatasetInputs(FrozenModel):
-    """All clips with their captions, and the composites with theirs (``recaptions``)."""
+    """All clips with their captions, and the composites with theirs (``recaptions``).
+
+    ``vetoes``: clips that people left out, with the reason that they gave.
+    """
 
     unit: Annotated[str, ExcludeFromKey()]
     clips: tuple[TableRef, ...]
     captions: tuple[TableRef, ...]
     composites: TableRef
     recaptions: TableRef
+    vetoes: Annotated[dict[str, str], OmitDefault()] = Field(default_factory=dict)
 
 
 def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageReport:
@@ -52,7 +58,8 @@ def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageRep
         test_share=settings.test_share,
     )
     rows: list[Row] = [
-        _clip_row(ref, clip, captions.get(clip["clip_id"]), splits) for ref, clip in clips
+        _clip_row(ref, clip, captions.get(clip["clip_id"]), splits, inputs.vetoes)
+        for ref, clip in clips
     ]
     originals = sum(row["split"] == Split.TRAIN and row["status"] == Status.OK for row in rows)
     remaining = len(composites)
@@ -83,7 +90,11 @@ def _load_captions(refs: Iterable[TableRef]) -> dict[str, CaptionRow]:
 
 
 def _clip_row(
-    ref: TableRef, clip: ClipRow, caption: CaptionRow | None, splits: dict[str, Split]
+    ref: TableRef,
+    clip: ClipRow,
+    caption: CaptionRow | None,
+    splits: Mapping[str, Split],
+    vetoes: Mapping[str, str],
 ) -> Row:
     values = _base_columns(clip["clip_id"], "original", ref, clip, caption) | {
         "episode_id": clip["episode_id"],
@@ -94,6 +105,9 @@ def _clip_row(
     }
     if caption is None:
         return tables.rejected(Reason.NO_CAPTION, "the clip has no caption", **values)
+    if (why := vetoes.get(clip["clip_id"])) is not None:
+        detail = "left out by hand" + (f": {why}" if why else "")
+        return tables.rejected(Reason.LEFT_OUT_BY_HAND, detail, **values)
     return tables.ok(**values | {"split": splits[clip["episode_id"]].value})
 
 

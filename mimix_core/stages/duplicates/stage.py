@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from mimix_core import tables
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import Counts, FrozenModel, TableRef, digest_file
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media import fingerprint
@@ -44,10 +44,14 @@ _PAIR_BLOCK = 1024
 
 
 class DuplicateInputs(FrozenModel):
-    """The clips of all episodes, in the order of the library."""
+    """The clips of all episodes, in the order of the library.
+
+    ``wanted``: clips that people want although they are duplicates.
+    """
 
     unit: Annotated[str, ExcludeFromKey()]
     clips: tuple[TableRef, ...]
+    wanted: Annotated[tuple[str, ...], OmitDefault()] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def run(inputs: DuplicateInputs, settings: DuplicateSettings, out: Path) -> Stag
     Raises BadInput when a clip has no comparable fingerprint.
     """
     clips = _read_clips(inputs.clips)
-    unique, matches = find_duplicates(clips, settings)
+    unique, matches = find_duplicates(clips, settings, frozenset(inputs.wanted))
     verdicts: dict[str, Row] = {}
     for index, name in enumerate(clips.ids):
         match = matches.get(index)
@@ -222,9 +226,12 @@ def _parse_fingerprints(rows: Sequence[ClipRow], ref: TableRef) -> NDArray[np.ui
 
 
 def find_duplicates(
-    clips: FingerprintedClips, settings: DuplicateSettings
+    clips: FingerprintedClips, settings: DuplicateSettings, wanted: Collection[str] = ()
 ) -> tuple[NDArray[np.bool_], dict[int, DuplicateMatch]]:
-    """Return which clips pass [N], and by clip index the most similar earlier clip that passed."""
+    """Return which clips pass [N], and by clip index the most similar earlier clip that passed.
+
+    ``wanted``: ids of clips that pass in any case.
+    """
     total = len(clips.ids)
     unique = np.ones(total, bool)
     matches: dict[int, DuplicateMatch] = {}
@@ -247,7 +254,8 @@ def find_duplicates(
             if remaining:
                 best = max(remaining, key=lambda match: (match.motion, -match.index))
                 matches[index] = best
-                unique[index] = best.motion < settings.min_motion_similarity
+                is_duplicate = best.motion >= settings.min_motion_similarity
+                unique[index] = not is_duplicate or clips.ids[index] in wanted
         progress.report_progress(int(later[-1]) + 1, total, "clips compared")
     return unique, matches
 

@@ -466,3 +466,21 @@ def test_a_damaged_earlier_video_is_rendered_again(store: Store, footage: Source
     again = run_composites(store, inputs, "0.2")
     assert again.computed
     assert {row["composite_id"]: row["sha256"] for row in ok_rows(again)} == digests
+
+
+def test_a_rejected_mask_or_clip_is_in_no_composite_and_the_ratio_is_that_of_the_rest(
+    store: Store, footage: SourceTables
+) -> None:
+    plain = ok_rows(run_composites(store, footage.inputs(val_share=0), "0.3"))
+    mask, source = plain[0]["cutout_id"], plain[1]["source_clip_id"]
+    inputs = footage.inputs(val_share=0).model_copy(update={"vetoes": (mask, source)})
+    run = run_composites(store, inputs, "0.3")
+    made = ok_rows(run)
+    assert made
+    for row in made:
+        assert row["cutout_id"] != mask
+        assert source not in (row["source_clip_id"], row["background_clip_id"])
+    assert store.record(run.ref).notes["originals"] == 11, "one of twelve clips was rejected"
+    by_cutout = {row["cutout_id"]: row for row in read_rows(run)}
+    assert by_cutout[mask]["reason"] == "left_out_by_hand"
+    assert len(by_cutout) == 12, "what is left out remains as a row"

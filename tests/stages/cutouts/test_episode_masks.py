@@ -21,7 +21,7 @@ from mimix_core.errors import BadInput
 from mimix_core.media.masks import read_masks
 from mimix_core.settings import CutoutSettings
 from mimix_core.stages.cutouts.backends.episode_masks import load_episode_masks, read_mask_names
-from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs
+from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs, captioned_characters
 from tests.factories import caption, clip, table_ref, video
 
 NAMES = {"tom": "Tom", "the cat": "Tom", "jerry": "Jerry"}
@@ -71,7 +71,8 @@ def run(store: Store, folder: Path, masks: Path | None, **row: Any) -> StageRun:
         clips=table_ref(
             folder / "in", tables.CLIPS, [clip("a", sha256=digest, frames=FRAMES, **times | row)]
         ),
-        captions=table_ref(folder / "captions", tables.CAPTIONS, [caption("a")]),
+        captions=(captions := table_ref(folder / "captions", tables.CAPTIONS, [caption("a")])),
+        captioned=captioned_characters(captions),
         boxes=file_ref(write_boxes(folder)),
         masks=None if masks is None else file_ref(masks),
     )

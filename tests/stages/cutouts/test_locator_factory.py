@@ -29,7 +29,7 @@ from mimix_core.stages.cutouts.locate import (
     create_locator,
     load_locations,
 )
-from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs
+from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs, captioned_characters
 from tasks.cutouts import build_locator_inputs, load_locator_key
 from tests.factories import caption, clip, table_ref, video
 from tests.paths import DEMO
@@ -45,7 +45,8 @@ def episode(folder: Path, **values: Any) -> CutoutInputs:
         unit="pilot",
         roster=("Tom", "Jerry"),
         clips=table_ref(folder / "in", tables.CLIPS, [clip("a", sha256=digest)]),
-        captions=table_ref(folder / "captions", tables.CAPTIONS, [caption("a")]),
+        captions=(captions := table_ref(folder / "captions", tables.CAPTIONS, [caption("a")])),
+        captioned=captioned_characters(captions),
         **values,
     )
 

@@ -13,7 +13,7 @@ from mimix_core.engine.store import Store
 from mimix_core.media.masks import read_masks, write_masks
 from mimix_core.settings import CutoutSettings
 from mimix_core.settings.segmenter_settings import Sam2Settings
-from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs
+from mimix_core.stages.cutouts.stage import STAGE, CutoutInputs, captioned_characters
 from tests.factories import caption, clip, table_ref, video
 
 BOXES = """\
@@ -71,15 +71,14 @@ def run(
     folder.mkdir(exist_ok=True)
     boxes = folder / "boxes.yaml"
     boxes.write_text(BOXES)
+    rows = [caption(name, text) for name, text in captioned.items()]
+    captions = table_ref(folder / "captions", tables.CAPTIONS, rows)
     inputs = CutoutInputs(
         unit="pilot",
         roster=("Tom", "Jerry"),
         clips=walking(folder / "in"),
-        captions=table_ref(
-            folder / "captions",
-            tables.CAPTIONS,
-            [caption(name, text) for name, text in captioned.items()],
-        ),
+        captions=captions,
+        captioned=captioned_characters(captions),
         boxes=file_ref(boxes),
         weights=weights,
     )

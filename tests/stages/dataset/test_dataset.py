@@ -132,6 +132,19 @@ def test_smaller_sets_are_subsets_of_larger_ones(store: Store, material: InputTa
     assert "x39" in sets[0]
 
 
+def test_a_rejected_clip_is_left_out_with_the_reason_and_the_ratio_follows(
+    store: Store, material: InputTables
+) -> None:
+    names = [f"{TRAINED[1]}-{number:02}" for number in range(3, 6)]
+    inputs = material.inputs().model_copy(update={"vetoes": dict.fromkeys(names, "a logo")})
+    run = run_stage(store, STAGE, inputs, DatasetSettings(ratio="0.1"))
+    rows = {row["sample_id"]: row for row in tables.read(run.ref.path, tables.DATASET)}
+    assert {rows[name]["reason"] for name in names} == {"left_out_by_hand"}
+    assert rows[names[0]]["detail"] == "left out by hand: a logo"
+    originals = len(TRAINED) * PER_EPISODE - 1 - len(names)
+    assert len(included_composites(rows)) == composite_count(originals, Fraction("0.1"))
+
+
 def test_the_manifest_is_one_plain_parquet_file(store: Store, material: InputTables) -> None:
     run = run_stage(store, STAGE, material.inputs(), DatasetSettings())
     columns = set(pq.read_table(run.ref.path).column_names)

@@ -230,6 +230,17 @@ def test_the_first_clip_passes_and_later_ones_name_it(tmp_path: Path, store: Sto
     assert (lost["file"], lost["reason"]) == ("", "encode_failed")
 
 
+def test_a_duplicate_that_a_person_wants_passes(store: Store) -> None:
+    one = episode(store.root, "a-one", [prints()[2]])
+    two = episode(store.root, "a-two", [prints()[2], prints()[2]])
+    wanted = tables.read(two.path, tables.CLIPS)[1]["clip_id"]
+    inputs = DuplicateInputs(unit="all", clips=(one, two), wanted=(wanted,))
+    ref = run_stage(store, duplicates.STAGE, inputs, DuplicateSettings()).ref
+    rows = tables.read(ref.path, tables.DUPLICATES)
+    assert [row["status"] for row in rows] == ["ok", "rejected", "ok"]
+    assert [ref.counts.ok for ref in deduplicated_clip_tables(ref, (one, two))] == [1, 1]
+
+
 def test_an_added_episode_changes_no_other_episodes_table(tmp_path: Path, store: Store) -> None:
     one = episode(store.root, "a-one", [prints()[0], prints()[2]])
     two = episode(store.root, "a-two", [prints()[1], prints()[2]])

@@ -1,0 +1,75 @@
+"""``mimix decisions``: list, export and import what people decided in the studio."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from flows.console import SettingsArgument, console, print_line, user_errors
+from mimix_core.engine.atomic_io import atomic_write_bytes
+from mimix_core.errors import BadInput
+from mimix_core.project.item_decisions import (
+    DecisionLog,
+    format_decision_lines,
+    parse_decision_lines,
+    read_item_decisions,
+)
+from mimix_core.settings import load_config
+
+app = typer.Typer(
+    name="decisions",
+    help="List, export and import the decisions made in the studio.",
+    no_args_is_help=True,
+)
+
+
+@app.command("list")
+def list_decisions(settings: SettingsArgument) -> None:
+    """Count the decisions that count now, by kind and by person."""
+    with user_errors():
+        config = load_config(settings)
+        ledger = read_item_decisions(config.decisions)
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for (kind, _), state in ledger.states().items():
+        for one in (state.verdict, state.edit):
+            if one is not None:
+                counts[kind.value, one.action.value, one.reviewer] += 1
+    for (name, action, reviewer), count in sorted(counts.items()):
+        print_line(f"  {name:<10} {action:<8} {count:>6}  {escape(reviewer)}")
+    disputed = sum(state.disputed for state in ledger.states().values())
+    print_line(f"{len(ledger.by_id)} lines in {escape(str(config.decisions))}")
+    if disputed:
+        print_line(f"{disputed} items on which people disagree: `mimix studio` shows them")
+
+
+@app.command("export")
+def export_decisions(
+    settings: SettingsArgument,
+    target: Annotated[Path, typer.Argument(help="File to write, in JSON lines.")],
+) -> None:
+    """Write all decisions to a file, the earliest first."""
+    with user_errors():
+        ledger = read_item_decisions(load_config(settings).decisions)
+        atomic_write_bytes(target, format_decision_lines(ledger.by_id.values()).encode())
+    print_line(f"{len(ledger.by_id)} decisions written to {escape(str(target))}")
+
+
+@app.command("import")
+def import_decisions(
+    settings: SettingsArgument,
+    sources: Annotated[list[Path], typer.Argument(help="Exported files, or those of others.")],
+) -> None:
+    """Add the decisions of other files; of two on one item, the later one counts."""
+    with user_errors():
+        decisions = []
+        for source in sources:
+            if not source.is_file():
+                raise BadInput("no such file", where=str(source))
+            decisions += parse_decision_lines(source.read_text(encoding="utf-8"), source)
+        log = DecisionLog(load_config(settings).decisions)
+        added = log.import_lines(decisions)
+    console.print(f"{added} decisions added, {len(decisions) - added} were there already.")

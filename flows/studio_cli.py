@@ -1,0 +1,181 @@
+"""``mimix studio``: look at all results in the browser, and decide on them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from flows.console import (
+    SettingsArgument,
+    WorkspaceOption,
+    console,
+    load_settings,
+    print_line,
+    user_errors,
+)
+from mimix_core.errors import BadInput
+from mimix_core.project.dataset_review import current_user
+from mimix_core.settings import Config
+
+DEFAULT_PORT = 8765
+POLL_SECONDS = 3.0
+"""Time between two looks whether a run has committed results."""
+
+SETTLE_SECONDS = 20.0
+"""Least time between two indexes while a run commits one result after another."""
+
+
+def studio(
+    settings: SettingsArgument,
+    workspace: WorkspaceOption = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. Any other than 127.0.0.1 can be opened from other machines "
+            "with the token that is printed."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
+    ] = DEFAULT_PORT,
+    reviewer: Annotated[
+        str, typer.Option(help="Who decides, unless the page says. Default: your user name.")
+    ] = "",
+) -> None:
+    """Open a page to look at clips, captions, masks and composites, and to decide on them."""
+    with user_errors():
+        config = load_settings(settings, workspace)
+        listener = _listen(host, port)
+        with console.status("Reading the results"):
+            index = read_index(settings, workspace)
+        from flows.studio_captions import CaptionChecker
+        from mimix_core.studio.preview_cache import PreviewCache
+        from mimix_core.studio.server import create_app
+        from mimix_core.studio.studio_session import StudioSession
+
+        session = StudioSession(
+            index,
+            config.decisions,
+            config.workspace / "store",
+            check_caption=CaptionChecker(config.captions),
+            reviewer=reviewer or current_user(),
+        )
+        token = None if _is_local(host) else secrets.token_urlsafe(24)
+        previews = PreviewCache(config.workspace)
+        address = f"http://{_printable_host(host)}:{listener.getsockname()[1]}/"
+        if token is not None:
+            address += f"?token={token}"
+        print_line(f"MiMix Studio: {escape(address)}")
+        print_line(f"Decisions are saved in {escape(str(config.decisions))}. Ctrl+C ends.")
+        watcher = StoreWatcher(
+            config,
+            lambda: read_index(settings, workspace),
+            session.open_index,
+        )
+        watcher.start()
+        try:
+            _serve(create_app(session, previews, token), listener)
+        finally:
+            watcher.stop()
+            previews.close()
+
+
+def read_index(settings: Path, workspace: Path | None) -> Path:
+    """Have the index of these settings written, if it is not there; return its path."""
+    command = [sys.executable, "-m", "flows.studio_tables", str(settings)]
+    if workspace is not None:
+        command.append(str(workspace))
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode != 0:
+        message = done.stderr.decode(errors="replace").strip()
+        raise BadInput(message.removeprefix("error ") or "the results cannot be read")
+    return Path(json.loads(done.stdout.splitlines()[-1])["index"])
+
+
+class StoreWatcher:
+    """A thread that has the index written again after a run has committed results."""
+
+    def __init__(
+        self, config: Config, read: Callable[[], Path], show: Callable[[Path], object]
+    ) -> None:
+        self._store = config.workspace / "store"
+        self._read, self._show = read, show
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="store-watcher", daemon=True)
+
+    def start(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching; an index that is being written is not waited for."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        seen = self._state()
+        while not self._stopped.wait(POLL_SECONDS):
+            state = self._state()
+            if state == seen:
+                continue
+            seen = state
+            try:
+                self._show(self._read())
+            except BadInput as error:
+                console.print(f"The page shows earlier results: {escape(str(error))}")
+            self._stopped.wait(SETTLE_SECONDS)
+
+    def _state(self) -> dict[str, int]:
+        """Return when each stage has committed or discarded a result last."""
+        try:
+            return {
+                entry.name: entry.stat().st_mtime_ns
+                for entry in self._store.iterdir()
+                if not entry.name.startswith(".")
+            }
+        except FileNotFoundError:
+            return {}
+
+
+def _is_local(host: str) -> bool:
+    return host in ("127.0.0.1", "localhost", "::1")
+
+
+def _printable_host(host: str) -> str:
+    if host in ("0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the port before anything else. Raises BadInput if that is not possible."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise BadInput(
+            f"cannot listen on {host}, port {port} ({getattr(error, 'strerror', error)})",
+            fix="Choose another --port or --host; another studio may be running.",
+        ) from error
+    return listener
+
+
+def _serve(app: Any, listener: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_level="warning", lifespan="off", server_header=False, timeout_graceful_shutdown=2
+    )
+    uvicorn.Server(config).run(sockets=[listener])

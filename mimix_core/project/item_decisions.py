@@ -1,0 +1,316 @@
+"""People's decisions on clips, cutouts and composites: an append-only file of JSON lines.
+
+A decision names its item by an id that is derived from content (``mimix_core/domain/ids.py``), so
+it outlives re-runs and changed settings, and says what its author saw: the digests of the video and
+of the caption. Nothing is ever removed: undoing a decision is another line.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from threading import Lock
+
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
+
+from mimix_core.domain.caption_grammar import BadCaption, parse_caption
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.atomic_io import fsync_path
+from mimix_core.engine.jsonl_log import JsonlLog
+from mimix_core.engine.locks import exclusive_lock
+from mimix_core.errors import BadInput
+
+_TICK = timedelta(microseconds=1)
+
+
+class ItemKind(StrEnum):
+    """What can be decided on."""
+
+    CLIP = "clip"
+    CUTOUT = "cutout"
+    COMPOSITE = "composite"
+
+
+class DecisionAction(StrEnum):
+    """What a person decided. ``keep``: use a clip although it is a duplicate."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    KEEP = "keep"
+    EDIT = "edit"
+    UNDO = "undo"
+
+
+class ItemDecision(FrozenModel):
+    """One decision of one person on one item.
+
+    ``seen`` and ``seen_caption``: SHA-256 of the video and of the caption that were looked at.
+    ``caption``: the new caption of an edit. ``undoes``: id of the decision that is taken back.
+    ``batch``: common to the decisions that were made at once on a selection.
+    """
+
+    decision_id: str = Field(default_factory=lambda: uuid.uuid4().hex, pattern=r"^[0-9a-f]{32}$")
+    decided_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    reviewer: str = Field(min_length=1, max_length=80)
+    kind: ItemKind
+    item: str = Field(min_length=1, max_length=400)
+    action: DecisionAction
+    reason: str = Field("", max_length=500)
+    caption: str = Field("", max_length=8000)
+    seen: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    seen_caption: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    undoes: str = Field("", pattern=r"^([0-9a-f]{32})?$")
+    batch: str = Field("", max_length=32)
+
+    @model_validator(mode="after")
+    def _fits_the_action(self) -> ItemDecision:
+        if (self.action is DecisionAction.EDIT) != bool(self.caption):
+            raise ValueError("a caption belongs to the action edit, and only to it")
+        if (self.action is DecisionAction.UNDO) != bool(self.undoes):
+            raise ValueError("undoes belongs to the action undo, and only to it")
+        if self.action is DecisionAction.KEEP and self.kind is not ItemKind.CLIP:
+            raise ValueError("only a clip can be kept although it is a duplicate")
+        if self.action is DecisionAction.EDIT:
+            if self.kind is ItemKind.CUTOUT:
+                raise ValueError("a cutout has no caption")
+            try:
+                parse_caption(self.caption)
+            except BadCaption as error:
+                raise ValueError(error.what) from error
+        return self
+
+    @property
+    def is_verdict(self) -> bool:
+        """Return whether it says if the item is used, as opposed to an edit or an undo."""
+        return self.action not in (DecisionAction.EDIT, DecisionAction.UNDO)
+
+
+class ItemState(FrozenModel):
+    """What counts for an item: its latest verdict and its latest caption.
+
+    ``disputed``: the latest verdicts of two people differ.
+    """
+
+    verdict: ItemDecision | None = None
+    edit: ItemDecision | None = None
+    disputed: bool = False
+
+    @property
+    def rejected(self) -> bool:
+        """Return whether the item is left out."""
+        return self.verdict is not None and self.verdict.action is DecisionAction.REJECT
+
+
+ItemKey = tuple[ItemKind, str]
+
+
+class DecisionLedger:
+    """All decisions, and what follows from them: of each item the latest one that was not undone.
+
+    Decisions of several files may be added in any order: their time counts.
+    """
+
+    def __init__(self, decisions: Iterable[ItemDecision] = ()) -> None:
+        self.by_id: dict[str, ItemDecision] = {}
+        self._of_item: dict[ItemKey, list[ItemDecision]] = {}
+        self._undone: set[str] = set()
+        for decision in decisions:
+            self.add(decision)
+
+    def add(self, decision: ItemDecision) -> bool:
+        """Add a decision; return False if it is there already."""
+        if decision.decision_id in self.by_id:
+            return False
+        self.by_id[decision.decision_id] = decision
+        if decision.action is DecisionAction.UNDO:
+            self._undone.add(decision.undoes)
+        self._of_item.setdefault((decision.kind, decision.item), []).append(decision)
+        return True
+
+    def items(self) -> list[ItemKey]:
+        """Return all items that anything was decided on."""
+        return list(self._of_item)
+
+    def history(self, kind: ItemKind, item: str) -> list[ItemDecision]:
+        """Return all decisions on an item, the earliest first; undone ones and undoes included."""
+        return sorted(self._of_item.get((kind, item), ()), key=_age)
+
+    def is_undone(self, decision: ItemDecision) -> bool:
+        """Return whether a decision was taken back."""
+        return decision.decision_id in self._undone
+
+    def state(self, kind: ItemKind, item: str) -> ItemState:
+        """Return what counts for an item now."""
+        valid = [one for one in self.history(kind, item) if not self.is_undone(one)]
+        verdicts = [one for one in valid if one.is_verdict]
+        edits = [one for one in valid if one.action is DecisionAction.EDIT]
+        latest_of = {one.reviewer: one.action for one in verdicts}
+        return ItemState(
+            verdict=verdicts[-1] if verdicts else None,
+            edit=edits[-1] if edits else None,
+            disputed=len(set(latest_of.values())) > 1,
+        )
+
+    def states(self) -> dict[ItemKey, ItemState]:
+        """Return what counts for every item with decisions."""
+        return {key: self.state(*key) for key in self._of_item}
+
+    def edited_captions(self) -> dict[str, str]:
+        """Return the captions that people wrote, by clip or composite."""
+        return {
+            item: state.edit.caption
+            for (_, item), state in self.states().items()
+            if state.edit is not None
+        }
+
+    def rejections(self, *kinds: ItemKind) -> dict[str, str]:
+        """Return the items of these kinds that people left out, each with the reason."""
+        return {
+            item: state.verdict.reason
+            for (kind, item), state in self.states().items()
+            if kind in kinds and state.verdict is not None and state.rejected
+        }
+
+    def duplicates_to_keep(self) -> tuple[str, ...]:
+        """Return the clips that people want although they are duplicates, sorted."""
+        return tuple(
+            sorted(
+                item
+                for (_, item), state in self.states().items()
+                if state.verdict is not None and state.verdict.action is DecisionAction.KEEP
+            )
+        )
+
+
+class DecisionLog:
+    """The file of decisions. Any number of processes may append to it and read it at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger = DecisionLedger()
+        self._lock = Lock()
+        self._offset = 0
+        self._file_id: tuple[int, int] | None = None
+        self._latest = datetime.min.replace(tzinfo=UTC)
+
+    def refresh(self) -> list[ItemDecision]:
+        """Read what other processes have appended; return it. Raises BadInput for a bad line."""
+        with self._lock:
+            return self._read_new()
+
+    def append(self, decisions: Sequence[ItemDecision]) -> list[ItemDecision]:
+        """Append decisions and return them with their final times; they are on disk on return.
+
+        A decision that the file has already is not added again. Times increase within the file,
+        even if the clocks of two machines differ.
+        """
+        with self._lock, exclusive_lock(self.path.with_name(f".{self.path.name}.lock")):
+            self._read_new()
+            added = []
+            for decision in decisions:
+                if decision.decision_id in self.ledger.by_id:
+                    continue
+                at = max(decision.decided_at, self._latest + _TICK)
+                stamped = decision.model_copy(update={"decided_at": at})
+                self._latest = at
+                added.append(stamped)
+            self._write(added)
+            self._read_new()
+        return added
+
+    def import_lines(self, decisions: Sequence[ItemDecision]) -> int:
+        """Add decisions of another file with their own times; return how many were new."""
+        with self._lock, exclusive_lock(self.path.with_name(f".{self.path.name}.lock")):
+            self._read_new()
+            by_id = {one.decision_id: one for one in decisions}
+            new = [one for name, one in by_id.items() if name not in self.ledger.by_id]
+            self._write(new)
+            self._read_new()
+        return len(new)
+
+    def _write(self, decisions: Sequence[ItemDecision]) -> None:
+        if not decisions:
+            return
+        is_new = not self.path.exists()
+        log = JsonlLog.resume(self.path)
+        try:
+            log.append(*(one.model_dump(mode="json", exclude_defaults=True) for one in decisions))
+        finally:
+            log.close()
+        if is_new:
+            fsync_path(self.path.parent)
+
+    def _read_new(self) -> list[ItemDecision]:
+        """Read complete lines from where the last read ended; all of them from another file."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            self._start_over()
+            return []
+        with file:
+            stats = self.path.stat()
+            file_id = (stats.st_dev, stats.st_ino)
+            if file_id != self._file_id or stats.st_size < self._offset:
+                self._start_over()
+                self._file_id = file_id
+            file.seek(self._offset)
+            complete, newline, _ = file.read().rpartition(b"\n")
+        decisions = _parse_lines(complete.decode(errors="replace"), self.path)
+        self._offset += len(complete) + len(newline)
+        for decision in decisions:
+            self._latest = max(self._latest, decision.decided_at)
+        return [decision for decision in decisions if self.ledger.add(decision)]
+
+    def _start_over(self) -> None:
+        self.ledger = DecisionLedger()
+        self._offset, self._file_id = 0, None
+        self._latest = datetime.min.replace(tzinfo=UTC)
+
+
+def read_item_decisions(path: Path) -> DecisionLedger:
+    """Read a file of decisions; empty if it does not exist. Raises BadInput for a bad line."""
+    log = DecisionLog(path)
+    log.refresh()
+    return log.ledger
+
+
+def parse_decision_lines(text: str, source: Path) -> list[ItemDecision]:
+    """Parse an exported file of decisions. Raises BadInput naming every bad line."""
+    return _parse_lines(text, source)
+
+
+def format_decision_lines(decisions: Iterable[ItemDecision]) -> str:
+    """Format decisions as JSON lines, the earliest first."""
+    return "".join(
+        one.model_dump_json(exclude_defaults=True) + "\n" for one in sorted(decisions, key=_age)
+    )
+
+
+def _parse_lines(text: str, source: Path) -> list[ItemDecision]:
+    decisions, problems = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            decisions.append(ItemDecision.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            message = first["msg"].removeprefix("Value error, ")
+            problems.append(f"line {number}: {f'{place}: ' if place else ''}{message}")
+    if problems:
+        shown = "; ".join(problems[:5])
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise BadInput(
+            f"{len(problems)} of its lines are not decisions: {shown}{more}",
+            where=str(source),
+            fix="Correct these lines, or restore the file from a backup.",
+        )
+    return decisions
+
+
+def _age(decision: ItemDecision) -> tuple[datetime, str]:
+    return decision.decided_at, decision.decision_id

@@ -1,0 +1,1 @@
+"""MiMix Studio: a local web page to look at all results, and to decide on them."""

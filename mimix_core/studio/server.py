@@ -1,0 +1,380 @@
+"""The studio's HTTP server: its page, its items, its media and the decisions of people.
+
+Files are named by the ids of items only, and looked up in the index: no path comes from a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from pydantic import Field, ValidationError
+
+from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.errors import BadInput, is_disk_full
+from mimix_core.project.item_decisions import (
+    DecisionAction,
+    ItemDecision,
+    ItemKind,
+    format_decision_lines,
+)
+from mimix_core.studio.access_guard import AccessGuard
+from mimix_core.studio.item_index import FACETS, ItemQuery
+from mimix_core.studio.preview_cache import MASK_COLUMNS, SPRITE_FRAMES, PreviewCache
+from mimix_core.studio.studio_session import DECIDABLE, StudioSession
+from mimix_core.tables import Reason
+
+PAGE_SIZE_LIMIT = 500
+BATCH_LIMIT = 100_000
+
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+_MEDIA_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4a": "audio/mp4",
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+_UNCHANGING = {"cache-control": "private, max-age=31536000, immutable"}
+_FRESH = {"cache-control": "no-store"}
+
+
+class DecisionRequest(FrozenModel):
+    """One decision of the page.
+
+    ``seen`` and ``seen_caption``: digests of what the page showed; empty: as it is now.
+    ``expected``: id of the decision on the item that the page showed.
+    """
+
+    kind: ItemKind
+    item: str = Field(max_length=400)
+    action: Literal["approve", "reject", "keep", "edit"]
+    reason: str = Field("", max_length=500)
+    caption: str = Field("", max_length=8000)
+    seen: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    seen_caption: str = Field("", pattern=r"^([0-9a-f]{64})?$")
+    expected: str = Field("", max_length=32)
+
+
+class DecisionBatch(FrozenModel):
+    """The decisions of one key press, on one item or on a selection."""
+
+    reviewer: str = Field("", max_length=80)
+    batch: str = Field("", max_length=32)
+    decisions: tuple[DecisionRequest, ...] = Field(min_length=1, max_length=BATCH_LIMIT)
+
+
+class UndoRequest(FrozenModel):
+    """Decisions to take back, by id."""
+
+    reviewer: str = Field("", max_length=80)
+    ids: tuple[str, ...] = Field(min_length=1, max_length=BATCH_LIMIT)
+
+
+class CaptionDraft(FrozenModel):
+    """A caption that is being written for an item."""
+
+    kind: str
+    id: str
+    caption: str = Field(max_length=8000)
+
+
+def create_app(session: StudioSession, previews: PreviewCache, token: str | None) -> AccessGuard:
+    """Build the application. ``token``: what to open the page with; None for this machine only."""
+    app = FastAPI(title="MiMix Studio", docs_url=None, redoc_url=None, openapi_url=None)
+    _add_page(app)
+    _add_items(app, session)
+    _add_decisions(app, session)
+    _add_media(app, session, previews)
+    return AccessGuard(app, token)
+
+
+def _add_page(app: FastAPI) -> None:
+    files = {
+        entry.name: entry.read_bytes()
+        for entry in resources.files("mimix_core.studio").joinpath("static").iterdir()
+        if Path(entry.name).suffix in _TYPES
+    }
+
+    def serve(name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404, "no such file")
+        media_type = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
+        return Response(files[name], media_type=media_type, headers={"cache-control": "no-cache"})
+
+    @app.get("/")
+    async def page() -> Response:
+        return serve("index.html")
+
+    @app.get("/favicon.ico")
+    async def icon() -> Response:
+        return serve("icon.svg")
+
+    @app.get("/static/{name}")
+    async def static(name: str) -> Response:
+        return serve(name)
+
+
+def parse_query(request: Request) -> ItemQuery:
+    """Build the query from the address: facets, ``min_``/``max_`` of numbers, q, sort, desc."""
+    params = request.query_params
+    ranges: dict[str, tuple[float, float]] = {}
+    for name in params:
+        for edge, prefix in ((0, "min_"), (1, "max_")):
+            if name.startswith(prefix):
+                try:
+                    value = float(params[name])
+                except ValueError as error:
+                    raise HTTPException(422, f"{name} is not a number") from error
+                pair = list(ranges.get(name[4:], (-float("inf"), float("inf"))))
+                pair[edge] = value
+                ranges[name[4:]] = (pair[0], pair[1])
+    return ItemQuery(
+        kind=params.get("kind", "clip"),
+        values={name: frozenset(params.getlist(name)) for name in FACETS if name in params},
+        ranges=ranges,
+        text=params.get("q", ""),
+        sort=params.get("sort", "library"),
+        descending="desc" in params,
+    )
+
+
+def _add_items(app: FastAPI, session: StudioSession) -> None:
+    @app.get("/api/project")
+    async def project() -> Response:
+        index = session.index
+        counts = index.counts()
+        return _json(
+            {
+                **index.meta,
+                "counts": counts,
+                "numbers": {kind: index.number_ranges(kind) for kind in counts},
+                "reviewer": session.reviewer,
+                "version": session.version,
+                "index": index.path.stem,
+                "sprite_frames": SPRITE_FRAMES,
+                "mask_columns": MASK_COLUMNS,
+            }
+        )
+
+    @app.get("/api/items")
+    async def items(
+        request: Request,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=PAGE_SIZE_LIMIT)] = 60,
+    ) -> Response:
+        text = session.item_page(parse_query(request), offset, limit)
+        return Response(text, media_type="application/json", headers=_FRESH)
+
+    @app.get("/api/facets")
+    async def facets(request: Request) -> Response:
+        return _json(session.index.facets(parse_query(request)))
+
+    @app.get("/api/ids")
+    async def ids(request: Request) -> Response:
+        index = session.index
+        return _json(index.ids(list(index.select(parse_query(request)))))
+
+    @app.get("/api/place")
+    async def place(request: Request, id: str) -> Response:
+        """Return where an item is among those that fit; -1 if it does not."""
+        query = parse_query(request)
+        position = session.index.position(query.kind, id)
+        found = session.index.select(query)
+        places = [] if position is None else (found == position).nonzero()[0].tolist()
+        return _json(places[0] if places else -1)
+
+    @app.get("/api/item")
+    async def item(kind: str, id: str) -> Response:
+        shown = session.index.item(kind, id)
+        if shown is None:
+            raise HTTPException(404, "no such item")
+        history = []
+        if kind in DECIDABLE:
+            ledger = session.log.ledger
+            history = [
+                {**json.loads(one.model_dump_json()), "undone": ledger.is_undone(one)}
+                for one in ledger.history(ItemKind(kind), id)
+            ]
+        details = session.index.details(kind, id)
+        return _json(
+            {
+                "item": shown,
+                "state": session.state(kind, id),
+                "details": details,
+                "history": history,
+            }
+        )
+
+
+def _add_decisions(app: FastAPI, session: StudioSession) -> None:
+    @app.post("/api/decisions")
+    def decide(batch: DecisionBatch) -> Response:
+        reviewer = batch.reviewer.strip() or session.reviewer
+        decisions = []
+        for one in batch.decisions:
+            shown = session.index.item(one.kind, one.item)
+            if shown is None:
+                raise HTTPException(404, f"no such {one.kind.value}: {one.item}")
+            if one.action == "edit":
+                problems = session.caption_problems(shown, one.caption)
+                if problems:
+                    raise HTTPException(422, "; ".join(problems))
+            try:
+                decisions.append(_decision(one, shown, session, reviewer, batch.batch))
+            except ValidationError as error:
+                raise HTTPException(422, error.errors()[0]["msg"]) from error
+        expected = [one.expected for one in batch.decisions]
+        added, conflicts = session.decide(decisions, expected)
+        return _json(
+            {
+                "ids": [one.decision_id for one in added],
+                "states": [
+                    {"kind": one.kind, "id": one.item, "state": session.state(one.kind, one.item)}
+                    for one in added
+                ],
+                "conflicts": [vars(conflict) for conflict in conflicts],
+            }
+        )
+
+    @app.post("/api/undo")
+    def undo(request: UndoRequest) -> Response:
+        added = session.undo(request.ids, request.reviewer.strip() or session.reviewer)
+        return _json(
+            {
+                "states": [
+                    {"kind": one.kind, "id": one.item, "state": session.state(one.kind, one.item)}
+                    for one in added
+                ]
+            }
+        )
+
+    @app.post("/api/check")
+    def check(draft: CaptionDraft) -> Response:
+        shown = session.index.item(draft.kind, draft.id)
+        if shown is None:
+            raise HTTPException(404, "no such item")
+        return _json(session.caption_problems(shown, draft.caption))
+
+    @app.get("/api/changes")
+    def changes(since: int) -> Response:
+        session.refresh()
+        return _json(
+            {
+                "version": session.version,
+                "index": session.index.path.stem,
+                "states": [
+                    {"kind": kind, "id": item, "state": session.state(kind, item)}
+                    for kind, item in session.changes_since(since)
+                ],
+            }
+        )
+
+    @app.get("/api/decisions.jsonl")
+    def export() -> Response:
+        session.refresh()
+        return PlainTextResponse(
+            format_decision_lines(session.log.ledger.by_id.values()),
+            media_type="application/x-ndjson",
+            headers={"content-disposition": 'attachment; filename="decisions.jsonl"', **_FRESH},
+        )
+
+    @app.exception_handler(BadInput)
+    async def bad_input(_: Request, error: BadInput) -> Response:
+        return JSONResponse({"detail": str(error)}, 500)
+
+    @app.exception_handler(OSError)
+    async def not_written(_: Request, error: OSError) -> Response:
+        reason = "the disk is full" if is_disk_full(error) else str(error.strerror or error)
+        return JSONResponse({"detail": f"not saved: {reason}"}, 500)
+
+
+def _decision(
+    request: DecisionRequest,
+    shown: dict[str, Any],
+    session: StudioSession,
+    reviewer: str,
+    batch: str,
+) -> ItemDecision:
+    """Build the decision to save. To approve a duplicate is to want it although it is one."""
+    action = DecisionAction(request.action)
+    if action is DecisionAction.APPROVE and shown["reason"] == Reason.NEAR_DUPLICATE:
+        action = DecisionAction.KEEP
+    state = session.state(request.kind, request.item) or {}
+    caption = (state.get("edit") or {}).get("caption") or shown["caption"]
+    return ItemDecision(
+        reviewer=reviewer,
+        kind=request.kind,
+        item=request.item,
+        action=action,
+        reason=request.reason,
+        caption=request.caption,
+        seen=request.seen or shown["digest"],
+        seen_caption=request.seen_caption or hashlib.sha256(caption.encode()).hexdigest(),
+        batch=batch,
+    )
+
+
+def _add_media(app: FastAPI, session: StudioSession, previews: PreviewCache) -> None:
+    def require(kind: str, name: str, role: str) -> Path:
+        path = session.file(kind, name, role)
+        if path is None:
+            raise HTTPException(404, f"no {role} of this item")
+        return path
+
+    @app.get("/media/{role}")
+    async def media(role: Literal["video", "audio", "frame"], kind: str, id: str) -> Response:
+        path = require(kind, id, role)
+        media_type = _MEDIA_TYPES.get(path.suffix)
+        if media_type is None:
+            raise HTTPException(404, "not a file that the page shows")
+        return FileResponse(path, media_type=media_type, headers=_UNCHANGING)
+
+    @app.get("/preview/sprite")
+    async def sprite(kind: str, id: str) -> Response:
+        video = require(kind, id, "video")
+        shown = session.index.item(kind, id) or {}
+        frames = int(shown.get("frames") or 81)
+        return await _when_made(*previews.sprite(_digest(shown, "digest"), video, frames))
+
+    @app.get("/preview/masks")
+    async def masks(kind: str, id: str) -> Response:
+        path = require(kind, id, "masks")
+        shown = session.index.item(kind, id) or {}
+        return await _when_made(*previews.mask_sheet(_digest(shown, "masks_digest"), path))
+
+
+def _digest(shown: dict[str, Any], name: str) -> str:
+    digest = str(shown.get(name, ""))
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise HTTPException(404, "the file has no digest")
+    return digest
+
+
+async def _when_made(path: Path, pending: Future[None] | None) -> Response:
+    if pending is not None:
+        try:
+            await asyncio.shield(asyncio.wrap_future(pending))
+        except (BadInput, BrokenProcessPool) as error:
+            raise HTTPException(422, f"no preview: {error}") from error
+    return FileResponse(path, media_type="image/webp", headers=_UNCHANGING)
+
+
+def _json(value: object) -> Response:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return Response(text, media_type="application/json", headers=_FRESH)

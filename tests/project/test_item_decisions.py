@@ -1,0 +1,136 @@
+"""The file of decisions: nothing is lost, the latest counts, undoing is another line."""
+
+from __future__ import annotations
+
+import multiprocessing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimix_core.errors import BadInput
+from mimix_core.project.item_decisions import (
+    DecisionAction,
+    DecisionLog,
+    ItemDecision,
+    ItemKind,
+    format_decision_lines,
+    parse_decision_lines,
+    read_item_decisions,
+)
+
+CAPTION = "[Character: Tom], runs. [scene-style:cartoon]"
+
+
+def decide(item: str, action: str = "approve", by: str = "anna", **more: Any) -> ItemDecision:
+    return ItemDecision(
+        reviewer=by, kind=ItemKind.CLIP, item=item, action=DecisionAction(action), **more
+    )
+
+
+def append_many(path: str, name: str, count: int) -> None:
+    log = DecisionLog(Path(path))
+    for number in range(count):
+        log.append([decide(f"clip-{number}", "reject", name, reason=name)])
+
+
+def test_two_writers_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    context = multiprocessing.get_context("fork")
+    writers = [
+        context.Process(target=append_many, args=(str(path), name, 25)) for name in ("anna", "ben")
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    ledger = read_item_decisions(path)
+    assert len(ledger.by_id) == 50
+    times = [one.decided_at for one in ledger.by_id.values()]
+    assert times == sorted(set(times)), "times increase in the file, so that one is the latest"
+    for number in range(25):
+        history = ledger.history(ItemKind.CLIP, f"clip-{number}")
+        assert {one.reviewer for one in history} == {"anna", "ben"}
+
+
+def test_a_crash_in_the_middle_of_a_line_loses_that_line_only(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    DecisionLog(path).append([decide("one")])
+    with path.open("a") as file:
+        file.write('{"decision_id": "0123')
+    reader = DecisionLog(path)
+    assert [one.item for one in reader.refresh()] == ["one"]
+    DecisionLog(path).append([decide("two")])
+    assert [one.item for one in reader.refresh()] == ["two"], "only what is new is read"
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_the_latest_decision_counts_and_undoing_brings_the_one_before_back(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    first, second = log.append([decide("one"), decide("one", "reject", "ben", reason="blurred")])
+    state = log.ledger.state(ItemKind.CLIP, "one")
+    assert state.rejected
+    assert state.disputed
+    assert log.ledger.rejections(ItemKind.CLIP) == {"one": "blurred"}
+    assert log.ledger.rejections(ItemKind.CUTOUT) == {}
+    log.append([decide("one", "undo", undoes=second.decision_id)])
+    state = log.ledger.state(ItemKind.CLIP, "one")
+    assert state.verdict == first
+    assert not state.disputed
+    assert len(log.ledger.by_id) == 3, "nothing is removed"
+
+
+def test_a_verdict_and_an_edit_of_one_clip_both_count(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    log.append([decide("one", "edit", caption=CAPTION), decide("one"), decide("two", "keep")])
+    assert log.ledger.edited_captions() == {"one": CAPTION}
+    assert log.ledger.duplicates_to_keep() == ("two",)
+    assert log.ledger.state(ItemKind.CLIP, "one").verdict is not None
+
+
+def test_decisions_of_two_machines_merge_by_their_time(tmp_path: Path) -> None:
+    earlier = datetime(2026, 1, 1, tzinfo=UTC)
+    mine = DecisionLog(tmp_path / "mine.jsonl")
+    mine.append([decide("one", "reject", decided_at=earlier + timedelta(hours=1))])
+    theirs = [decide("one", "approve", "ben", decided_at=earlier), decide("two", by="ben")]
+    text = format_decision_lines(theirs)
+    parsed = parse_decision_lines(text, tmp_path / "theirs.jsonl")
+    assert mine.import_lines(parsed) == 2
+    assert mine.import_lines(parsed) == 0, "a second time adds nothing"
+    assert mine.ledger.state(ItemKind.CLIP, "one").rejected, "the later one counts"
+    assert read_item_decisions(mine.path).states() == mine.ledger.states()
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("nonsense", "line 2"),
+        ('{"reviewer":"a","kind":"clip","item":"x","action":"edit"}', "line 2: a caption belongs"),
+        (
+            '{"reviewer":"a","kind":"clip","item":"x","action":"edit","caption":"Tom runs"}',
+            "does not end with",
+        ),
+        ('{"reviewer":"a","kind":"show","item":"x","action":"approve"}', "line 2: kind"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str, problem: str) -> None:
+    path = tmp_path / "decisions.jsonl"
+    path.write_text(format_decision_lines([decide("one")]) + line + "\n")
+    with pytest.raises(BadInput, match=problem):
+        read_item_decisions(path)
+
+
+def test_a_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    log = DecisionLog(path)
+    log.append([decide("one"), decide("two")])
+    other = tmp_path / "other"
+    other.write_text(format_decision_lines([decide("three", "reject")]))
+    other.replace(path)
+    log.refresh()
+    assert set(log.ledger.states()) == {(ItemKind.CLIP, "three")}
+    path.unlink()
+    log.refresh()
+    assert log.ledger.states() == {}

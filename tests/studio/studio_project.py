@@ -1,0 +1,154 @@
+"""A studio over a made-up run, served as ``mimix studio`` serves it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.testclient import TestClient
+
+from mimix_core.project.item_decisions import ItemDecision, read_item_decisions
+from mimix_core.studio.index_file import write_index
+from mimix_core.studio.preview_cache import PreviewCache
+from mimix_core.studio.server import create_app
+from mimix_core.studio.studio_items import ItemReader
+from mimix_core.studio.studio_session import StudioSession
+from tests.paths import ROOT
+from tests.stages.report.fake_run import EPISODES, SHOWS
+from tests.stages.report.fake_videos import draw_discs
+from tests.stages.report.training_tables import build_complete_run
+
+META = {
+    "title": "A made-up library",
+    "shows": {show.id: {"title": show.title, "style": show.style.value} for show in SHOWS},
+    "casts": {
+        show.id: {"roster": [one.name for one in show.characters], "aliases": {}} for show in SHOWS
+    },
+    "episode_casts": {
+        name: {"roster": [one.name for one in found.characters], "aliases": {}}
+        for show_id, name in EPISODES
+        for found in SHOWS
+        if found.id == show_id
+    },
+    "stages": {"clips": "Clips", "captions": "Captions"},
+    "reasons": {"scene_too_short": "too short for a clip"},
+}
+
+
+def check_nothing(_meta: Mapping[str, Any], _item: Mapping[str, Any], caption: str) -> list[str]:
+    """Check a caption: everything is fine that the grammar allows."""
+    from mimix_core.domain.caption_grammar import BadCaption, parse_caption
+
+    try:
+        parse_caption(caption)
+    except BadCaption as error:
+        return [error.what]
+    return []
+
+
+def draw_small_discs(show: str, number: int) -> list[NDArray[np.uint8]]:
+    return draw_discs(show, number, 104, 60)
+
+
+@dataclass
+class StudioProject:
+    """The folders of a studio. ``workspace/store`` holds the made-up run."""
+
+    folder: Path
+
+    @property
+    def workspace(self) -> Path:
+        return self.folder / "workspace"
+
+    @property
+    def decisions(self) -> Path:
+        return self.folder / "decisions.jsonl"
+
+    @property
+    def index(self) -> Path:
+        return self.workspace / "studio" / "index-test.sqlite"
+
+    def session(self, reviewer: str = "anna") -> StudioSession:
+        return StudioSession(
+            self.index,
+            self.decisions,
+            self.workspace / "store",
+            check_caption=check_nothing,
+            reviewer=reviewer,
+        )
+
+    def client(self, token: str | None = None) -> TestClient:
+        """A client of the application, without a socket in between."""
+        app = create_app(self.session(), PreviewCache(self.workspace, workers=1), token)
+        base = "http://127.0.0.1:8765"
+        return TestClient(app, base_url=base, headers={"origin": base}, follow_redirects=False)
+
+    def decided(self) -> list[ItemDecision]:
+        return list(read_item_decisions(self.decisions).by_id.values())
+
+
+def build_project(folder: Path, *, hostile: str = "") -> StudioProject:
+    """Make the made-up run, and the index over it."""
+    project = StudioProject(folder)
+    root = project.workspace / "store"
+    run = build_complete_run(root, hostile=hostile, paint=draw_small_discs)
+    refs: dict[str, list[Any]] = {}
+    for stage, unit, _, _, ref in run.units:
+        refs.setdefault(stage, []).append(ref)
+        files = [
+            {"path": row["file"], "sha256": "ab" * 32} for row in run.rows(stage) if row.get("file")
+        ]
+        (root / stage / unit / "stage.json").write_text(json.dumps({"files": files}))
+    write_index(project.index, ItemReader(root.resolve(), refs).items(), META)
+    return project
+
+
+@contextmanager
+def serve(project: StudioProject, *arguments: str) -> Iterator[str]:
+    """Serve a project in a process of its own; yield the address that it printed."""
+    server = start_server(project, *arguments)
+    try:
+        yield address_of(server)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+def start_server(project: StudioProject, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.studio.studio_project", str(project.folder), *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def address_of(server: subprocess.Popen[str]) -> str:
+    assert server.stdout is not None
+    return server.stdout.readline().strip()
+
+
+def main(folder: str, port: str = "0") -> None:
+    import uvicorn
+
+    project = StudioProject(Path(folder))
+    listener = socket.create_server(("127.0.0.1", int(port)))
+    previews = PreviewCache(project.workspace)
+    app = create_app(project.session(), previews, None)
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}/", flush=True)
+    config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+    previews.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
