@@ -32,6 +32,8 @@ DECISIONS = ("undecided", "approved", "rejected", "kept", "edited", "disputed", 
 RANDOM, LIBRARY, DECIDED = "random", "library", "decided"
 """Orders besides those by a number."""
 
+SAVED_SEARCHES = 16
+
 _VERDICTS = {DecisionAction.APPROVE: 1, DecisionAction.REJECT: 2, DecisionAction.KEEP: 3}
 
 Mask = NDArray[np.bool_]
@@ -98,6 +100,7 @@ class ItemIndex:
         self._decided = np.zeros(size, np.float64)
         self._flags = {name: np.zeros(size, bool) for name in ("edited", "disputed", "changed")}
         self._edited: dict[int, str] = {}
+        self._found: dict[str, NDArray[np.int64]] = {}
         self._random = np.random.default_rng(0).permutation(size)
 
     def counts(self) -> dict[str, int]:
@@ -274,6 +277,22 @@ class ItemIndex:
             masks["text"] = self._text_mask(query.text, span)
         return masks
 
+    def _search(self, match: str) -> NDArray[np.int64]:
+        """Return the positions of all items that a full-text query finds; the last ones are saved.
+
+        A page and its facets ask for the same.
+        """
+        found = self._found.get(match)
+        if found is None:
+            query = "SELECT rowid FROM search WHERE search MATCH ?"
+            with self._lock:
+                rows = self._database.execute(query, (match,)).fetchall()
+            found = np.fromiter((seq for (seq,) in rows), np.int64, len(rows))
+            self._found[match] = found
+            while len(self._found) > SAVED_SEARCHES:
+                self._found.pop(next(iter(self._found)), None)
+        return found
+
     def _decision_mask(self, name: str, span: slice) -> Mask:
         if name in self._flags:
             return self._flags[name][span]
@@ -306,13 +325,8 @@ class ItemIndex:
         mask = np.zeros(span.stop - span.start, bool)
         if not words:
             return mask
-        match = " ".join(f'"{word}"*' for word in words)
-        with self._lock:
-            rows = self._database.execute(
-                "SELECT rowid FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ?",
-                (match, span.start, span.stop - 1),
-            ).fetchall()
-        mask[np.array([seq for (seq,) in rows], np.int64) - span.start] = True
+        found = self._search(" ".join(f'"{word}"*' for word in words))
+        mask[found[(found >= span.start) & (found < span.stop)] - span.start] = True
         for position, caption in self._edited.items():
             if span.start <= position < span.stop and all(word in caption for word in words):
                 mask[position - span.start] = True

@@ -91,7 +91,9 @@ class Page:
 
 
 @contextmanager
-def browsing(folder: Path, size: tuple[int, int] = (1400, 1000)) -> Iterator[Page]:
+def browsing(
+    folder: Path, size: tuple[int, int] = (1400, 1000), *, webgl: bool = True
+) -> Iterator[Page]:
     """Start the browser with a separate profile below ``folder`` and yield its tab."""
     command = chromium()
     assert command is not None
@@ -101,8 +103,9 @@ def browsing(folder: Path, size: tuple[int, int] = (1400, 1000)) -> Iterator[Pag
             command,
             "--headless=new",
             "--no-sandbox",
-            "--use-angle=swiftshader",  # the graph of a run is drawn by WebGL
-            "--enable-unsafe-swiftshader",
+            # The graph of a run is drawn by WebGL.
+            *(("--use-angle=swiftshader", "--enable-unsafe-swiftshader") if webgl else ()),
+            *(() if webgl else ("--disable-gpu",)),
             "--disable-dev-shm-usage",
             "--no-first-run",
             "--disable-background-networking",

@@ -46,6 +46,7 @@ export class Grid {
   }
 
   draw() {
+    if (!project.counts) return;
     this.layout();
     const empty = this.list.loaded && this.list.total === 0;
     $("#empty")?.remove();

@@ -17,11 +17,24 @@ export class ItemList {
 
   // Start over with the filters of now; resolves when the first page is there.
   async reset(around = 0) {
+    if (this.early === String(queryParams())) {
+      // Its first page was asked for while the page was being put together.
+      this.early = null;
+      await this.load(Math.floor(around / PAGE));
+      return;
+    }
+    this.early = null;
     this.aborter.abort();
     this.aborter = new AbortController();
     this.pages = new Map();
     this.loaded = false;
     await this.load(Math.floor(around / PAGE));
+  }
+
+  // Ask for the first page before anything can be drawn.
+  begin() {
+    this.early = String(queryParams());
+    this.load(0).catch(() => {});
   }
 
   async load(page) {

@@ -19,15 +19,21 @@ let viewer;
 let version = 0;
 let following = Promise.resolve();
 
-list.onload = () => {
+function drawLoaded() {
   grid.draw();
   drawHead();
   // Read by perf/studio.py.
   if (performance.getEntriesByName("first-items").length === 0) performance.mark("first-items");
-};
+}
 
 async function start() {
-  setProject(await get("project"));
+  const described = get("project");
+  if (location.search) {
+    readAddress();
+    list.begin();
+  }
+  setProject(await described);
+  list.onload = drawLoaded;
   setCast(Object.values(project.casts).flatMap((cast) => cast.roster));
   version = project.version;
   viewer = new Viewer(list, { approve, reject, undo: takeBack });
@@ -60,6 +66,7 @@ async function follow(queryChanged) {
       return;
     }
     grid.reset();
+    drawLoaded();
   }
   drawHead();
   if (!state.item) {
@@ -180,7 +187,7 @@ function drawBar() {
   }
   search.value = state.q;
   fill($("#bar"),
-    h("a", { class: "brand", href: "/", onclick: (event) => { event.preventDefault(); goKind("clip"); } },
+    h("a", { class: "brand", href: "/", "aria-label": `${project.title}: all clips`, onclick: (event) => { event.preventDefault(); goKind("clip"); } },
       h("span", { class: "dots", "aria-hidden": "true" }), h("span", { class: "wide" }, project.title)),
     h("nav", { "aria-label": "Kinds of items" }, kinds.map((kind) => h("a", {
       href: `?kind=${kind}`, "data-kind": kind, "aria-current": kind === state.kind ? "page" : null,
@@ -328,7 +335,12 @@ const ACTIONS = {
   v: () => (viewer.open ? viewer.nextView() : false),
   s: () => (viewer.open ? viewer.toggleSound() : false),
   x: () => { const entry = current(); if (entry && !viewer.open) selection.toggle(entry.item.id); },
-  "/": () => { $("#search").focus(); $("#search").select(); },
+  "/": () => {
+    if (viewer.open) return false;
+    $("#search").focus();
+    $("#search").select();
+    return true;
+  },
   "?": () => help(),
 };
 for (let digit = 1; digit <= 9; digit += 1) {

@@ -96,6 +96,8 @@ export class Viewer {
     this.details = null;
     this.history = [];
     this.node.hidden = false;
+    $("#bar").inert = true;
+    $("#body").inert = true;
     document.body.classList.add("viewing");
     this.title.textContent = titleOf(item);
     document.title = `${titleOf(item)} · MiMix Studio`;
@@ -135,6 +137,8 @@ export class Viewer {
     this.player.stop();
     this.stopSound();
     this.node.hidden = true;
+    $("#bar").inert = false;
+    $("#body").inert = false;
     this.entry = null;
     fill(this.stage);
     document.body.classList.remove("viewing");
