@@ -14,6 +14,7 @@ from flows import (
     captions_cli,
     captions_retry_cli,
     captions_veto_cli,
+    characters_cli,
     dataset_cli,
     decisions_cli,
     deploy_cli,
@@ -65,6 +66,7 @@ captions_cli.app.command("retry")(captions_retry_cli.retry)
 captions_cli.app.command("veto")(captions_veto_cli.veto)
 app.add_typer(captions_cli.app)
 app.add_typer(dataset_cli.app)
+app.add_typer(characters_cli.app)
 app.add_typer(decisions_cli.app)
 app.add_typer(locate_cli.app)
 app.add_typer(lora_cli.app)

@@ -113,10 +113,18 @@ def _thresholds(
     workspace: Workspace, show: Show, name: str, distances: ReferenceDistances
 ) -> MachineCheck:
     cutouts = workspace.config.cutouts
+    value: float | None
     if name == "face":
         setting, value = "cutouts.face.max_distance", cutouts.face.max_distance
     else:
         setting, value = "cutouts.embedding.min_similarity", cutouts.embedding.min_similarity
+    if value is None:
+        return MachineCheck(
+            name=f"thresholds of {show.id}",
+            state="ok",
+            finding=f"{distances.describe()}; {setting} is calibrated from the exemplars "
+            "(mimix characters show)",
+        )
     proposed = distances.proposed_threshold()
     text = f"{distances.describe()}; {setting} is {value:g}"
     if proposed is not None:

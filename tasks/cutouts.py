@@ -1,12 +1,14 @@
 """Task ``cutouts``: cut the characters out of every clip."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from mimix_core.domain.character_names import alias_map
 from mimix_core.domain.library import Show, Style
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
 from mimix_core.errors import BadInput
+from mimix_core.project.named_tracks import named_exemplars
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import CutoutSettings
 from mimix_core.settings.locator_settings import choose_locator
@@ -79,13 +81,19 @@ def load_locator_key(settings: CutoutSettings) -> None:
         load_api_key(settings.vlm.vlm, settings.vlm.vlm_secret, "cutouts.vlm.vlm_secret")
 
 
-def show_locator(settings: CutoutSettings, show: Show) -> str:
-    """Return the locator of a show's episodes without a boxes file."""
+def show_locator(
+    settings: CutoutSettings, show: Show, named: Mapping[str, Sequence[Path]] | None = None
+) -> str:
+    """Return the locator of a show's episodes without a boxes file.
+
+    ``named``: the exemplars of named tracks by character, which count like reference images.
+    """
     realistic = show.style is not Style.CARTOON
     return choose_locator(
         settings.locator_realistic if realistic else settings.locator_cartoon,
         realistic=realistic,
-        has_references=any(character.references for character in show.characters),
+        has_references=any(character.references for character in show.characters)
+        or any((named or {}).values()),
     )
 
 
@@ -99,14 +107,21 @@ def build_locator_inputs(
     names. Raises MissingModel if the locator's models are not installed.
     """
     settings = workspace.config.cutouts
-    name = show_locator(settings, show)
+    exemplars = named_exemplars(workspace.config.workspace, show.id)
+    name = show_locator(settings, show, exemplars)
     if name == "boxes" or not names:
         return None
+    # Only this locator compares whole figures on this machine: a face has other references, and
+    # another picture in a request to a model would be paid again.
+    named = exemplars if name == "embedding" else {}
     characters = tuple(
         CharacterReference(
             name=character.name,
             description=character.description if name == "vlm" or is_module_name(name) else "",
-            references=tuple(workspace.store.source_ref(path) for path in character.references),
+            references=tuple(
+                workspace.store.source_ref(path)
+                for path in (*character.references, *named.get(character.name, ()))
+            ),
         )
         for character in show.characters
         if character.name in names

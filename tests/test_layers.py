@@ -19,7 +19,7 @@ LAYERS = (
     {"domain"},
     {"settings"},
     {"media", "networks", "html"},
-    {"vlm", "project"},
+    {"vlm", "project", "characters"},
     {"inbox", "stages", "studio", "wan"},
     {"training"},
     {"benchmark"},

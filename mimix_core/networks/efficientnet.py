@@ -50,3 +50,19 @@ def extract_features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray[np.f
         features_HWC = network.extract_features(batch_NCHW)[0].permute(1, 2, 0)
     result: NDArray[np.float32] = features_HWC.contiguous().numpy()
     return result
+
+
+def typical_features(network: Any) -> NDArray[np.float32]:
+    """Return the mean of each channel over ImageNet, which the last batch normalization implies.
+
+    Before the activation, a channel has the learned mean ``bias`` and deviation ``weight``.
+    """
+    import torch
+
+    deviations = torch.linspace(-4, 4, 401)
+    density = torch.exp(-(deviations**2) / 2)
+    norm = network._bn1
+    with torch.no_grad():
+        values = network._swish(norm.bias[:, None] + norm.weight[:, None] * deviations)
+        means: NDArray[np.float32] = (values @ (density / density.sum())).numpy()
+    return means

@@ -64,11 +64,15 @@ class EmbeddingLocatorSettings(FrozenModel):
     """Compare windows of a frame with the reference images by image embeddings."""
 
     frame_stride: int = Field(8, ge=1, le=40, description="Analyze every n-th frame.")
-    min_similarity: float = Field(
-        0.55, gt=0, lt=1, description="Minimum cosine similarity of a window and a reference image."
+    min_similarity: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Minimum similarity of a window and an exemplar. If empty, it is calibrated "
+        "for each character from its exemplars, by leaving each of them out in turn.",
     )
     min_margin: float = Field(
-        0.06, ge=0, description="Minimum lead in similarity over any other character."
+        0.0, ge=0, description="Minimum lead in similarity over any other character."
     )
     max_gap: int = Field(
         24, ge=1, description="Maximum frames between two detections that are joined into a track."

@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
+from mimix_core.characters.bank import UNCALIBRATED_LIMIT
 from mimix_core.domain.library import load_library
 from mimix_core.settings import CutoutSettings
 from mimix_core.settings.locator_settings import FaceLocatorSettings
@@ -81,7 +82,7 @@ def test_doctor_says_what_will_not_be_located(project: Path) -> None:
     assert "Add reference images" in rows["locator of people"]
     assert "embedding; 1 of 1" in rows["locator of toons"]
     assert "Cat" in rows["frames of toons"]
-    assert "cutouts.embedding.min_similarity is 0.55" in rows["thresholds of toons"]
+    assert "is calibrated from the exemplars" in rows["thresholds of toons"]
     assert not (project.parent / "workspace").exists(), "doctor writes nothing"
 
 
@@ -98,7 +99,7 @@ def test_the_preview_shows_boxes_and_similarities(project: Path, tmp_path: Path)
     assert result.exit_code == 0, result.output
     found = re.findall(r"Cat (0\.\d\d)(?=;|$)", result.output, re.MULTILINE)
     assert len(found) == 2, result.output
-    assert all(float(value) >= 0.55 for value in found)
+    assert all(float(value) >= UNCALIBRATED_LIMIT for value in found)
     assert "Dog" in result.output
     assert "wanted (cutouts.embedding." in result.output, "and by how much the others miss"
     assert "b.mp4" in result.output

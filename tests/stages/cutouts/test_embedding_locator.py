@@ -9,8 +9,9 @@ import pytest
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.settings.locator_settings import EmbeddingLocatorSettings
 from mimix_core.stages.cutouts.locate import CharacterReference, EmbeddingLocatorInputs
-from mimix_core.stages.cutouts.locate.box_track import BoxDetection, box_iou
+from mimix_core.stages.cutouts.locate.box_track import box_iou
 from mimix_core.stages.cutouts.locate.embedding_locator import (
+    Candidate,
     EmbeddingLocator,
     WindowSimilarities,
     build_window_grid,
@@ -20,7 +21,7 @@ from tests.factories import clip, video
 from tests.paths import DEMO
 
 REFERENCES = DEMO / "references"
-SETTINGS = EmbeddingLocatorSettings(min_similarity=0.5, min_margin=0.1)
+SETTINGS = EmbeddingLocatorSettings(min_margin=0.1)
 
 
 def test_windows_have_all_sizes_and_reach_all_borders() -> None:
@@ -37,25 +38,31 @@ def test_windows_have_all_sizes_and_reach_all_borders() -> None:
     assert grid.mean_WN[window] @ cells.reshape(-1) == pytest.approx(cells[b:d, a:c].mean())
 
 
-def test_a_window_as_similar_to_another_character_matches_neither() -> None:
-    cells = np.array([[0, 0, 4, 4], [10, 0, 14, 4], [20, 0, 24, 4]])
+def test_a_part_as_similar_to_another_character_shows_neither() -> None:
+    """Two windows side by side; in the first lies a smaller one that looks like Tom."""
+    cells = np.array([[0, 0, 6, 6], [10, 0, 16, 6], [1, 1, 4, 4]])
     similarities = WindowSimilarities(
-        {"Tom": np.array([0.8, 0.7, 0.4]), "Jerry": np.array([0.6, 0.65, 0.2])},
-        cells,
-        (32.0, 32.0),
-        (832, 480),
+        similarity={"Tom": np.array([0.4, 0.7, 0.8]), "Jerry": np.array([0.1, 0.65, 0.2])},
+        figure={"Tom": np.array([0.6, 0.5, 0.3]), "Jerry": np.array([0.1, 0.2, 0.1])},
+        limits={"Tom": 0.5, "Jerry": 0.7},
+        cells_W4=cells,
+        cell=(32.0, 32.0),
+        size=(832, 480),
     )
-    assert [one.box for one in similarities.candidates("Tom", SETTINGS)] == [(0, 0, 128, 128)]
-    assert similarities.candidates("Jerry", SETTINGS) == []
+    assert similarities.candidates("Tom")[0].window == 0, "the whole figure decides where it is"
+    tom = similarities.judge("Tom", 0, SETTINGS)
+    assert (tom.problem, tom.value) == ("", 0.8), "and its most similar part who it is"
+    assert "compared with Jerry" in similarities.judge("Tom", 1, SETTINGS).problem
+    assert "0.70 wanted" in similarities.judge("Jerry", 1, SETTINGS).problem
 
 
-def test_the_path_prefers_static_over_jumping_detections() -> None:
+def test_the_path_prefers_static_over_jumping_windows() -> None:
     here, there = (0.0, 0.0, 100.0, 100.0), (600.0, 0.0, 700.0, 100.0)
-    steady = [BoxDetection(here, 0.70)]
-    jumpy = [BoxDetection(there, 0.72), BoxDetection(here, 0.68)]
-    path = find_best_path([steady, jumpy, steady, []], SETTINGS)
-    assert [one.box if one else None for one in path] == [here, here, here, None]
-    assert find_best_path([[], []], SETTINGS) == [None, None]
+    steady = [Candidate(1, here, 0.70)]
+    jumpy = [Candidate(2, there, 0.72), Candidate(1, here, 0.68)]
+    assert find_best_path([steady, jumpy, steady]) == [1, 1, 1]
+    assert find_best_path([jumpy]) == [2]
+    assert find_best_path([steady, [Candidate(2, there, 0.95), *steady], steady]) == [1, 2, 1]
 
 
 def inputs(*names: str) -> EmbeddingLocatorInputs:

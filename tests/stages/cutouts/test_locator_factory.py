@@ -146,10 +146,10 @@ def test_each_style_has_its_own_locator(tmp_path: Path) -> None:
     )
     assert isinstance(bunny, EmbeddingLocatorInputs)
     assert {one.name: len(one.references) for one in bunny.characters} == {
-        "Bunny": 1,
-        "Frank": 1,
-        "Rinky": 1,
-        "Gamera": 1,
+        "Bunny": 7,
+        "Frank": 7,
+        "Rinky": 6,
+        "Gamera": 6,
     }
     assert street is None
     asking = workspace(

@@ -1,12 +1,15 @@
-"""Backend ``embedding``: windows of a frame whose features match a reference image. For cartoons.
+"""Backend ``embedding``: windows of a frame that look like a character's exemplars. For cartoons.
 
 No face detector handles cartoon faces and no detector proposes cartoon figures, so all windows are
 proposals: the network processes a frame once, and the features of every window of several sizes
 are the mean of its cells (integral pooling as in R-MAC: Tolias, Sicre, Jegou, "Particular object
 retrieval with integral max-pooling of CNN activations", ICLR 2016, with means instead of maxima).
-A window matches a character if its features are similar to those of a reference image of it and
-clearly less similar to those of every other character. Over the frames, the best path of windows
-is selected.
+
+Where and how large a figure is, and who it is, are two questions. The character's first exemplar
+shows the whole figure: the path of windows through the clip that are most like it is the track. All
+exemplars together decide in which frames of the track the character is: there, a part of the
+window must be at least as similar to one of them as the bank's calibrated limit
+(mimix_core/characters/bank.py), and not less than to an exemplar of any other character.
 
 The network (EfficientNet-Lite0) was trained on photographs for ImageNet's classes: it separates a
 white rabbit from a gray chinchilla, but not twins in two shirts. Boxes end on windows, whose grid
@@ -18,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +29,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mimix_core.characters.bank import (
+    CharacterBank,
+    Floats,
+    build_bank,
+    encode_exemplar,
+    normalize,
+)
 from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.media import UnreadableVideo, read_rgb
-from mimix_core.media.images import GRAY, RgbImage, load_reference_image
-from mimix_core.networks.efficientnet import STRIDE, extract_features, load_network
+from mimix_core.media.images import RgbImage
+from mimix_core.networks.efficientnet import (
+    STRIDE,
+    extract_features,
+    load_network,
+    typical_features,
+)
 from mimix_core.settings.locator_settings import EmbeddingLocatorSettings
 from mimix_core.stages.cutouts.locate.box_track import (
     Box,
@@ -36,7 +52,6 @@ from mimix_core.stages.cutouts.locate.box_track import (
     BoxTrack,
     FrameMatch,
     box_area,
-    box_iou,
     clip_box,
     empty_track,
     interpolate_detections,
@@ -49,20 +64,25 @@ from mimix_core.stages.cutouts.locate.reference_bank import (
 )
 from mimix_core.tables import ClipRow
 
-Floats = NDArray[np.float32]
-
-_REFERENCE_SIZE = 224
 _ROWS = 15
 _HEIGHTS = (4, 5, 6, 8, 10, 12, 14, 15)
 _ASPECTS = (0.5, 0.7, 1.0, 1.4)
-_MAX_CANDIDATES = 48
-# Value for a path of two identical neighboring boxes, added to cosine similarities.
-_OVERLAP_WEIGHT = 0.3
-# Windows within this similarity of the best one and with this overlap are averaged to the box.
-_SIMILARITY_TOLERANCE, _MIN_OVERLAP = 0.03, 0.5
+_MAX_CANDIDATES = 40
+# Value for a path of two identical neighboring boxes, added to similarities.
+_OVERLAP_WEIGHT = 0.1
+# Value of twice the area: of two windows that are as similar, the larger shows more of a figure.
+_AREA_WEIGHT = 0.005
+# Similarity to another character above this counts against a window.
+_RIVAL_ALLOWANCE = 0.45
+# Windows that lie in the track's window by this share of their area decide who it shows.
+_MIN_INSIDE = 0.75
+# Windows whose value is this close to the best one's and with this overlap are averaged to the box.
+_VALUE_TOLERANCE, _MIN_OVERLAP = 0.03, 0.5
 # The most similar windows lie inside a figure, not around it: expand by this share on each side
 # (tuned on the demo's manual boxes).
 _EXPANSION = 0.1
+# The share of a clip's windows, those least like anybody, that stands for its background.
+_BACKGROUND_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,11 +90,12 @@ class WindowGrid:
     """All W windows of a grid of N cells, and a matrix that averages features over each window.
 
     ``cells_W4``: [x0, y0, x1, y1] in cells. ``mean_WN`` times the features of all cells, in row
-    order, is the features of all windows.
+    order, is the features of all windows. ``shape``: rows and columns of the grid.
     """
 
     cells_W4: NDArray[np.int64]
     mean_WN: Floats
+    shape: tuple[int, int]
 
 
 def build_window_grid(rows: int, columns: int) -> WindowGrid:
@@ -89,7 +110,7 @@ def build_window_grid(rows: int, columns: int) -> WindowGrid:
     means = np.zeros((len(cells), rows, columns), np.float32)
     for mean, (x0, y0, x1, y1) in zip(means, cells, strict=True):
         mean[y0:y1, x0:x1] = 1 / ((x1 - x0) * (y1 - y0))
-    return WindowGrid(np.array(cells), means.reshape(len(cells), rows * columns))
+    return WindowGrid(np.array(cells), means.reshape(len(cells), rows * columns), (rows, columns))
 
 
 def _window_starts(side: int, total: int) -> list[int]:
@@ -98,7 +119,7 @@ def _window_starts(side: int, total: int) -> list[int]:
 
 
 class EmbeddingLocator:
-    """Locate characters by the similarity of window features to reference images.
+    """Locate characters by the similarity of window features to exemplars.
 
     The network processes every ``frame_stride``-th frame of a clip.
     """
@@ -110,17 +131,18 @@ class EmbeddingLocator:
         self._settings: EmbeddingLocatorSettings = inputs.settings
         self._folder = folder
         self._network: Any = load_network()
-        self._reference_features = {
-            character.name: np.stack(
-                [self._encode_reference(file.path) for file in character.references]
-            )
+        self._exemplars: dict[str, list[Floats]] = {
+            character.name: [
+                encode_exemplar(self._network, file.path) for file in character.references
+            ]
             for character in inputs.characters
             if character.references
         }
+        self._typical: Floats = typical_features(self._network)
         self._grids: dict[tuple[int, int], WindowGrid] = {}
 
     def locate(self, clip: ClipRow, characters: Sequence[str]) -> dict[str, BoxTrack]:
-        comparable = [name for name in characters if name in self._reference_features]
+        comparable = [name for name in characters if name in self._exemplars]
         tracks = {
             name: empty_track(
                 clip["frames"],
@@ -135,74 +157,109 @@ class EmbeddingLocator:
         except UnreadableVideo as error:
             return {name: empty_track(clip["frames"], str(error)) for name in characters}
         numbers = strided_frame_indices(len(frames_NHWC), self._settings.frame_stride)
-        similarities = [self._compare_windows(frames_NHWC[number]) for number in numbers]
+        frames = self._compare_frames([frames_NHWC[number] for number in numbers])
         for name in comparable:
-            candidates = [frame.candidates(name, self._settings) for frame in similarities]
-            path = find_best_path(candidates, self._settings)
+            seen = _follow(frames, name, self._settings)
             detections = {
-                number: frame.refine_box(detection, name)
-                for number, frame, detection in zip(numbers, similarities, path, strict=True)
-                if detection is not None
+                number: BoxDetection(match.box, match.value)
+                for number, match in zip(numbers, seen, strict=True)
+                if not match.problem
             }
             track = interpolate_detections(detections, len(frames_NHWC), self._settings.max_gap)
-            tracks[name] = replace(track, evidence=self._evidence(name, similarities))
+            tracks[name] = replace(track, evidence=_describe_best(seen))
         return tracks
+
+    def propose(self, frames_NHWC: Sequence[RgbImage], name: str) -> list[FrameMatch]:
+        """Return the most likely track of a character, one match a frame, accepted or not."""
+        return _follow(self._compare_frames(frames_NHWC), name, self._settings)
 
     def inspect_frame(self, frame_HWC: RgbImage) -> list[FrameMatch]:
         """Return the best window of each character in one frame, accepted or not."""
-        frame = self._compare_windows(frame_HWC)
-        return [frame.best_match(name, self._settings) for name in self._reference_features]
+        return [self.propose([frame_HWC], name)[0] for name in self._exemplars]
 
     def reference_distances(self) -> ReferenceDistances:
         """Measure how similar references of one character and of different ones are."""
         return measure_references(
-            self._reference_features, lambda one, two: float(one @ two), similarity=True
+            build_bank(self._exemplars, self._typical).vectors,
+            lambda one, two: float(one @ two),
+            similarity=True,
         )
 
-    def _evidence(self, name: str, frames: Sequence[WindowSimilarities]) -> str:
-        """Say how similar the best window of all frames is, and what it lacks."""
-        best = max(
-            (frame.best_match(name, self._settings) for frame in frames),
-            key=lambda match: (not match.problem, match.value),
-        )
-        text = f"the most similar window at {best.shown}"
-        return f"{text}: {best.problem}" if best.problem else text
+    def limits(self) -> dict[str, float]:
+        """Return the minimum similarity of each character, relative to typical features."""
+        bank = build_bank(self._exemplars, self._typical)
+        return {name: _limit(bank, name, self._settings) for name in bank.vectors}
 
-    def _encode_reference(self, path: Path) -> Floats:
-        size = (_REFERENCE_SIZE, _REFERENCE_SIZE)
-        square = cv2.resize(load_reference_image(path, GRAY), size, interpolation=cv2.INTER_AREA)
-        return _normalize(
-            extract_features(self._network, square.astype(np.uint8)).mean(axis=(0, 1))
-        )
+    def _compare_frames(self, frames_NHWC: Sequence[RgbImage]) -> list[WindowSimilarities]:
+        """Compare the windows of a clip's frames with a bank centered on its background."""
+        pooled = [self._pool_windows(frame) for frame in frames_NHWC]
+        rough = build_bank(self._exemplars, self._typical)
+        background = []
+        for features_WC, _ in pooled:
+            unit_WC = normalize(features_WC - self._typical)
+            nearest = np.max([rough.similarity(name, unit_WC) for name in rough.vectors], axis=0)
+            background.append(features_WC[nearest <= np.quantile(nearest, _BACKGROUND_SHARE)])
+        center: Floats = np.concatenate(background).mean(axis=0)
+        bank = build_bank(self._exemplars, center)
+        similarities = []
+        for frame_HWC, (features_WC, grid) in zip(frames_NHWC, pooled, strict=True):
+            unit_WC = normalize(features_WC - center)
+            height, width = frame_HWC.shape[:2]
+            rows, columns = grid.shape
+            similarities.append(
+                WindowSimilarities(
+                    similarity={name: bank.similarity(name, unit_WC) for name in bank.vectors},
+                    figure={name: bank.figure_similarity(name, unit_WC) for name in bank.vectors},
+                    limits={name: _limit(bank, name, self._settings) for name in bank.vectors},
+                    cells_W4=grid.cells_W4,
+                    cell=(width / columns, height / rows),
+                    size=(width, height),
+                )
+            )
+        return similarities
 
-    def _compare_windows(self, frame_HWC: RgbImage) -> WindowSimilarities:
+    def _pool_windows(self, frame_HWC: RgbImage) -> tuple[Floats, WindowGrid]:
         height, width = frame_HWC.shape[:2]
         columns = max(3, round(width / height * _ROWS))
         size = (columns * STRIDE, _ROWS * STRIDE)
         resized = cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
         cells = extract_features(self._network, resized)
         grid = self._grids.setdefault((_ROWS, columns), build_window_grid(_ROWS, columns))
-        pooled_WC = _normalize(grid.mean_WN @ cells.reshape(_ROWS * columns, -1))
-        return WindowSimilarities(
-            similarity={
-                # Rounded, so sums in another order on another processor give the same value.
-                name: np.round((pooled_WC @ vectors.T).max(axis=1).astype(np.float64), 4)
-                for name, vectors in self._reference_features.items()
-            },
-            cells_W4=grid.cells_W4,
-            cell=(width / columns, height / _ROWS),
-            size=(width, height),
-        )
+        pooled_WC: Floats = grid.mean_WN @ cells.reshape(_ROWS * columns, -1)
+        return pooled_WC, grid
+
+
+def _limit(bank: CharacterBank, name: str, settings: EmbeddingLocatorSettings) -> float:
+    return bank.limit(name) if settings.min_similarity is None else settings.min_similarity
+
+
+def _follow(
+    frames: Sequence[WindowSimilarities], name: str, settings: EmbeddingLocatorSettings
+) -> list[FrameMatch]:
+    """Follow a character through the frames: where it would be, and whether it is there."""
+    path = find_best_path([frame.candidates(name) for frame in frames])
+    return [frame.judge(name, window, settings) for frame, window in zip(frames, path, strict=True)]
+
+
+def _describe_best(seen: Sequence[FrameMatch]) -> str:
+    """Say how similar the best window of all frames is, and what it lacks."""
+    best = max(seen, key=lambda match: (not match.problem, match.value))
+    text = f"the most similar window at {best.shown}"
+    return f"{text}: {best.problem}" if best.problem else text
 
 
 @dataclass(frozen=True)
 class WindowSimilarities:
     """Similarity of each window of one frame to each character.
 
-    ``cell``: width and height of a cell in pixels of the frame; ``size``: those of the frame.
+    ``similarity``: to its most similar exemplar; ``figure``: to its first one. ``limits``: the
+    minimum similarity of each. ``cell``: width and height of a cell in pixels of the frame;
+    ``size``: those of the frame.
     """
 
     similarity: Mapping[str, NDArray[np.float64]]
+    figure: Mapping[str, NDArray[np.float64]]
+    limits: Mapping[str, float]
     cells_W4: NDArray[np.int64]
     cell: tuple[float, float]
     size: tuple[int, int]
@@ -213,91 +270,92 @@ class WindowSimilarities:
         boxes: NDArray[np.float64] = self.cells_W4 * scale
         return boxes
 
-    def candidates(self, name: str, settings: EmbeddingLocatorSettings) -> list[BoxDetection]:
-        """Return the windows that match the character, the most similar first."""
-        own = self.similarity[name]
-        others = [other for character, other in self.similarity.items() if character != name]
-        runner_up = np.max(others, axis=0) if others else np.zeros_like(own)
-        matches = (own >= settings.min_similarity) & (own - runner_up >= settings.min_margin)
-        order = np.argsort(-own, kind="stable")
+    def values(self, name: str) -> NDArray[np.float64]:
+        """Return how likely each window is to hold the whole figure of a character."""
+        others = [other for character, other in self.figure.items() if character != name]
+        rival = np.max(others, axis=0) if others else np.full_like(self.figure[name], -1.0)
+        sides = self.boxes_W4[:, 2:] - self.boxes_W4[:, :2]
+        area = np.log2(sides.prod(axis=1) / (self.size[0] * self.size[1]))
+        values: NDArray[np.float64] = (
+            self.figure[name] - np.maximum(rival - _RIVAL_ALLOWANCE, 0) + _AREA_WEIGHT * area
+        )
+        return values
+
+    def candidates(self, name: str) -> list[Candidate]:
+        """Return the windows that are most likely to hold the figure, the best first."""
+        values = self.values(name)
+        best = np.argsort(-values, kind="stable")[:_MAX_CANDIDATES]
         return [
-            BoxDetection(_to_box(self.boxes_W4[window]), float(own[window]))
-            for window in order[matches[order]][:_MAX_CANDIDATES]
+            Candidate(int(window), _to_box(self.boxes_W4[window]), float(values[window]))
+            for window in best
         ]
 
-    def best_match(self, name: str, settings: EmbeddingLocatorSettings) -> FrameMatch:
-        """Return the character's best window: an accepted one if any, else the most similar."""
-        accepted = self.candidates(name, settings)
-        if accepted:
-            box, score = self.refine_box(accepted[0], name).box, accepted[0].score
-            return FrameMatch(name, box, score, f"{score:.2f}")
-        window = int(np.argmax(self.similarity[name]))
-        value = float(self.similarity[name][window])
-        shown, wanted = format_beside_limit(value, settings.min_similarity)
-        problem = f"at least {wanted} wanted (cutouts.embedding.min_similarity)"
-        if value >= settings.min_similarity:
-            others = {
-                other: float(values[window])
-                for other, values in self.similarity.items()
-                if other != name
-            }
+    def judge(self, name: str, window: int, settings: EmbeddingLocatorSettings) -> FrameMatch:
+        """Say whether a window shows the character, by its parts and by all exemplars."""
+        own = self.similarity[name]
+        inside = np.flatnonzero(_shares_inside(self.boxes_W4, self.boxes_W4[window]) >= _MIN_INSIDE)
+        part = int(inside[np.argmax(own[inside])])
+        value = float(own[part])
+        shown, wanted = format_beside_limit(value, self.limits[name])
+        problem = ""
+        others = {o: float(values[part]) for o, values in self.similarity.items() if o != name}
+        if value < self.limits[name]:
+            problem = f"at least {wanted} wanted (cutouts.embedding.min_similarity)"
+        elif others:
             rival = max(others, key=lambda other: (others[other], other))
             margin, wanted = format_beside_limit(value - others[rival], settings.min_margin, "+.2f")
-            problem = (
-                f"{margin} compared with {rival}, at least {wanted} wanted "
-                "(cutouts.embedding.min_margin)"
-            )
-        return FrameMatch(name, _to_box(self.boxes_W4[window]), value, shown, problem)
+            if value - others[rival] < settings.min_margin:
+                problem = (
+                    f"{margin} compared with {rival}, at least {wanted} wanted "
+                    "(cutouts.embedding.min_margin)"
+                )
+        return FrameMatch(name, self.refine_box(name, window), value, shown, problem)
 
-    def refine_box(self, detection: BoxDetection, name: str) -> BoxDetection:
-        """Average the box over windows of about the same similarity and position."""
-        similar = self.boxes_W4[self.similarity[name] >= detection.score - _SIMILARITY_TOLERANCE]
-        near = similar[_box_ious(similar, detection.box) >= _MIN_OVERLAP]
+    def refine_box(self, name: str, window: int) -> Box:
+        """Average the box over windows of about the same value and position."""
+        values, box = self.values(name), _to_box(self.boxes_W4[window])
+        similar = self.boxes_W4[values >= values[window] - _VALUE_TOLERANCE]
+        near = similar[_box_ious(similar, box) >= _MIN_OVERLAP]
         x0, y0, x1, y1 = _to_box(near.mean(axis=0))
         dx, dy = _EXPANSION * (x1 - x0), _EXPANSION * (y1 - y0)
-        box = clip_box((x0 - dx, y0 - dy, x1 + dx, y1 + dy), *self.size)
-        assert box is not None
-        return BoxDetection(box, detection.score)
+        expanded = clip_box((x0 - dx, y0 - dy, x1 + dx, y1 + dy), *self.size)
+        assert expanded is not None
+        return expanded
 
 
-def find_best_path(
-    candidates: Sequence[Sequence[BoxDetection]], settings: EmbeddingLocatorSettings
-) -> list[BoxDetection | None]:
-    """Select one detection or none per frame by similarity and overlap between frames.
+@dataclass(frozen=True)
+class Candidate:
+    """A window that may hold a figure: its index, box and value."""
 
-    A detection has the value of its similarity, none that of ``min_similarity``; overlap of
-    neighbors adds value. Viterbi's algorithm.
-    """
-    states: list[list[BoxDetection | None]] = [[None, *detections] for detections in candidates]
-    best: list[list[float]] = []
-    back: list[list[int]] = []
-    for number, frame_states in enumerate(states):
-        totals, sources = [], []
-        for detection in frame_states:
-            value = settings.min_similarity if detection is None else detection.score
-            if number == 0:
-                totals.append(value)
-                sources.append(0)
-                continue
-            path_values = [
-                before + _overlap_value(previous, detection)
-                for before, previous in zip(best[-1], states[number - 1], strict=True)
-            ]
-            source = max(range(len(path_values)), key=path_values.__getitem__)
-            totals.append(value + path_values[source])
-            sources.append(source)
-        best.append(totals)
-        back.append(sources)
-    path: list[BoxDetection | None] = []
-    state = max(range(len(best[-1])), key=best[-1].__getitem__) if best else 0
-    for number in range(len(states) - 1, -1, -1):
-        path.append(states[number][state])
-        state = back[number][state]
+    window: int
+    box: Box
+    value: float
+
+
+def find_best_path(candidates: Sequence[Sequence[Candidate]]) -> list[int]:
+    """Select one window per frame by value and overlap between frames. Viterbi's algorithm."""
+    best = [np.array([one.value for one in candidates[0]])]
+    back: list[NDArray[np.int64]] = []
+    for before, frame in pairwise(candidates):
+        earlier = np.array([one.box for one in before])
+        overlaps = np.stack([_box_ious(earlier, one.box) for one in frame])
+        totals = _OVERLAP_WEIGHT * overlaps + best[-1]
+        back.append(totals.argmax(axis=1))
+        best.append(np.array([one.value for one in frame]) + totals.max(axis=1))
+    state = int(best[-1].argmax())
+    path = [candidates[-1][state].window]
+    for sources, frame in zip(reversed(back), reversed(candidates[:-1]), strict=True):
+        state = int(sources[state])
+        path.append(frame[state].window)
     return path[::-1]
 
 
-def _overlap_value(one: BoxDetection | None, two: BoxDetection | None) -> float:
-    return 0.0 if one is None or two is None else _OVERLAP_WEIGHT * box_iou(one.box, two.box)
+def _shares_inside(boxes_W4: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the area of each of W boxes that lies in ``box``."""
+    low = np.maximum(boxes_W4[:, :2], box[:2])
+    inside = np.clip(np.minimum(boxes_W4[:, 2:], box[2:]) - low, 0, None).prod(axis=1)
+    shares: NDArray[np.float64] = inside / (boxes_W4[:, 2:] - boxes_W4[:, :2]).prod(axis=1)
+    return shares
 
 
 def _box_ious(boxes_W4: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
@@ -312,9 +370,3 @@ def _box_ious(boxes_W4: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
 def _to_box(sides: NDArray[np.float64]) -> Box:
     x0, y0, x1, y1 = (float(side) for side in sides)
     return x0, y0, x1, y1
-
-
-def _normalize(vectors: Floats) -> Floats:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: Floats = vectors / np.maximum(lengths, 1e-12)
-    return unit

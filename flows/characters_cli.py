@@ -1,0 +1,196 @@
+"""``mimix characters``: who is who: the bank of exemplars, look-alikes, and tracks to name."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from flows import prefect_environment
+from flows.console import SettingsArgument, WorkspaceOption, load_settings, print_line, user_errors
+from mimix_core.errors import BadInput
+
+if TYPE_CHECKING:
+    from mimix_core.characters.bank import CharacterBank
+    from mimix_core.project.workspace import Workspace
+
+app = typer.Typer(
+    name="characters",
+    help="Show who looks like whom, and name tracks that the locator is not sure of.",
+    no_args_is_help=True,
+)
+
+
+@app.callback()
+def main() -> None:
+    """Show who looks like whom, and name tracks that the locator is not sure of."""
+
+
+@app.command()
+def show(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
+    """Show the exemplars of each character and the limits calibrated from them."""
+    with user_errors():
+        prefect_environment.configure_prefect()
+        from flows.locator_trial import trial_workspace
+
+        with trial_workspace(load_settings(settings, workspace)) as trial:
+            for one in trial.library.shows:
+                print_line(f"[bold]{escape(one.title)}[/bold]")
+                _print_bank(_load_bank(trial, [one.id]))
+
+
+@app.command("look-alikes")
+def look_alikes(
+    settings: SettingsArgument,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="Also write all pairs to this CSV file.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Compare the characters of all shows, and name pairs nearer than one is to itself."""
+    with user_errors():
+        prefect_environment.configure_prefect()
+        from flows.locator_trial import trial_workspace
+
+        with trial_workspace(load_settings(settings, workspace)) as trial:
+            pairs = _load_bank(trial, [one.id for one in trial.library.shows]).look_alikes()
+        if table is not None:
+            with table.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(
+                    ["first", "second", "similarity", "own_first", "own_second", "alarm"]
+                )
+                for pair in pairs:
+                    own = ["" if value is None else value for value in pair.own]
+                    row = [pair.first, pair.second, pair.similarity, *own, int(pair.alarming)]
+                    writer.writerow(row)
+        for pair in pairs:
+            text = f"{pair.first} and {pair.second}: {pair.similarity:.2f}"
+            print_line(f"[red]{escape(text)}[/red]" if pair.alarming else escape(text))
+        alarms = [pair for pair in pairs if pair.alarming]
+        if alarms:
+            print_line(
+                "In red: two exemplars of different characters are more alike than two of one. "
+                "Give both more exemplars of the whole figure, name in the captions' descriptions "
+                "what tells them apart, and make more composites of the pair (docs/characters.md)."
+            )
+
+
+@app.command()
+def propose(
+    settings: SettingsArgument,
+    places: Annotated[
+        int, typer.Option(min=1, max=500, help="Places looked at in each episode.")
+    ] = 24,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Write pictures of tracks that are nearly somebody, grouped by looks, for naming."""
+    with user_errors():
+        prefect_environment.configure_prefect()
+        from flows.character_proposals import propose_tracks
+        from flows.locator_trial import trial_workspace
+        from mimix_core.characters.proposals import save_proposals
+        from mimix_core.project.named_tracks import characters_folder
+
+        config = load_settings(settings, workspace)
+        out = characters_folder(config.workspace) / "proposals"
+        tracks = []
+        with trial_workspace(config) as trial:
+            for one in trial.library.shows:
+                found = propose_tracks(trial, one, places, out)
+                if found is None:
+                    print_line(
+                        f"{escape(one.title)}: not searched, its locator is not embedding "
+                        "(docs/characters.md)"
+                    )
+                    continue
+                tracks += found
+        out.mkdir(parents=True, exist_ok=True)
+        save_proposals(out, tracks)
+        for track in tracks:
+            reason = f": {track.problem}" if track.problem else ""
+            print_line(
+                f"{escape(track.show)}/{track.group}  {escape(track.track_id)}  "
+                f"{escape(track.guess)}? {track.similarity:.2f}{escape(reason)}"
+            )
+        print_line(f"{len(tracks)} tracks; their pictures are in {escape(str(out))}")
+
+
+@app.command()
+def name(
+    settings: SettingsArgument,
+    tracks: Annotated[list[str], typer.Argument(help="Ids of tracks, or groups as SHOW/NUMBER.")],
+    character: Annotated[str, typer.Option("--as", help="Whom they show.")] = "",
+    no_one: Annotated[
+        bool, typer.Option("--no-one", help="They show none of the cast; withdraws a name.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Record whom proposed tracks show: their crops become exemplars of the character."""
+    with user_errors():
+        if bool(character) == no_one:
+            raise BadInput("say whom the tracks show", fix="Give --as NAME, or --no-one.")
+        prefect_environment.configure_prefect()
+        from flows.locator_trial import trial_workspace
+        from mimix_core.characters.proposals import load_proposals, select_tracks
+        from mimix_core.domain.character_names import alias_map
+        from mimix_core.project.named_tracks import characters_folder, name_tracks
+
+        config = load_settings(settings, workspace)
+        folder = characters_folder(config.workspace) / "proposals"
+        selected = select_tracks(load_proposals(folder), tracks)
+        with trial_workspace(config) as trial:
+            shows = {one.id: one for one in trial.library.shows}
+        for show_id in sorted({track.show for track in selected}):
+            if show_id not in shows:
+                raise BadInput(f"the library has no show {show_id}", fix="Propose tracks again.")
+            names = alias_map(shows[show_id].roster(), shows[show_id].aliases())
+            known = names.get(character.casefold(), "")
+            if character and not known:
+                raise BadInput(
+                    f"{show_id} has no character {character!r}",
+                    fix=f"Known: {', '.join(sorted(set(names.values())))}.",
+                )
+            crops = {
+                track.track_id: [folder / crop for crop in track.crops]
+                for track in selected
+                if track.show == show_id
+            }
+            name_tracks(config.workspace, show_id, crops, known)
+            whom = escape(known) if known else "none of the cast"
+            print_line(
+                f"{len(crops)} tracks of {escape(show_id)} show {whom}; only cutouts of episodes "
+                "that name the character are made again"
+            )
+
+
+def _load_bank(trial: Workspace, show_ids: list[str]) -> CharacterBank:
+    """Encode the exemplars of shows: reference images and the crops of named tracks."""
+    from mimix_core.characters.bank import build_bank, encode_exemplar
+    from mimix_core.networks.efficientnet import load_network, typical_features
+    from mimix_core.project.named_tracks import named_exemplars
+
+    network = load_network()
+    features = {}
+    for one in trial.library.shows:
+        if one.id not in show_ids:
+            continue
+        named = named_exemplars(trial.config.workspace, one.id)
+        for character in one.characters:
+            label = character.name if len(show_ids) == 1 else f"{character.name} ({one.id})"
+            paths = (*character.references, *named.get(character.name, ()))
+            features[label] = [encode_exemplar(network, path) for path in paths]
+    return build_bank(features, typical_features(network))
+
+
+def _print_bank(bank: CharacterBank) -> None:
+    for character, vectors in bank.vectors.items():
+        own = bank.leave_one_out(character)
+        alike = f", alike {min(own):.2f} to {max(own):.2f}" if own else ""
+        count = f"{len(vectors)} exemplar{'s' if len(vectors) > 1 else ''}"
+        print_line(f"  {escape(character)}: {count}{alike}, limit {bank.limit(character):.2f}")
+    if not bank.vectors:
+        print_line("  no exemplars: add reference images (docs/characters.md)")

@@ -1,0 +1,1 @@
+"""What identifies a character: exemplars, how alike they are, and limits calibrated from them."""
