@@ -71,7 +71,7 @@ def main() -> None:
         "filter_ms": "ms from the click to captions and counts of the filtered clips (bar 300)",
         "search_ms": "ms from the last letter to the captions found, without the pause of 120 ms",
         "next_ms": "ms from the key to the first frame of the next clip on the screen (bar 100)",
-        "decide_ms": "ms from the key to the saved decision, fsync included (bar 50)",
+        "decide_ms": "ms of the request that saves a decision, fsync included (bar 50)",
         "first_page_worst_ms": "ms, the worst of all rounds",
         "filter_worst_ms": "ms, the worst of all rounds",
         "next_worst_ms": "ms, the worst of all rounds",
