@@ -209,7 +209,7 @@ def _find_segments(
             settings.dissolve_max_contrast_residual,
         )
     if "wipes" in settings.detectors:
-        transitions += detect_wipes(distances, cuts)
+        transitions += detect_wipes(distances, cuts, transitions)
     segments = tile_segments(
         len(distances), cuts, transitions + detect_blended_neighbors(distances, cuts)
     )

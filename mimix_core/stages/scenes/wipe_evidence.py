@@ -50,6 +50,10 @@ _MIN_CHANGED = 0.6
 _MIN_SWEPT, _MAX_MISFIT, _MIN_CONCENTRATION, _MIN_ORDER, _MIN_SPREAD = 0.8, 0.12, 0.78, 0.8, 0.05
 """Limits of a wipe; see ``WipeEvidence``. ``perf/wipes.py`` measures what they find."""
 
+_MIN_QUIET_CHANGED, _MAX_QUIET_MISFIT = 0.85, 0.06
+_MIN_QUIET_CONCENTRATION, _MIN_QUIET_ORDER = 0.75, 0.65
+"""The same between two quiet shots, which leave less doubt. A fast wipe has few times of change."""
+
 _MIN_SURE = 0.5
 """Least share of blocks whose change is concentrated: only these count for the order."""
 
@@ -319,10 +323,17 @@ def _speaks_for_wipe(evidence: WipeEvidence) -> bool:
         and evidence.order >= _MIN_ORDER
         and evidence.spread >= _MIN_SPREAD
     )
+    sweeps_quietly = (
+        evidence.changed >= _MIN_QUIET_CHANGED
+        and evidence.misfit <= _MAX_QUIET_MISFIT
+        and evidence.concentration >= _MIN_QUIET_CONCENTRATION
+        and evidence.order >= _MIN_QUIET_ORDER
+        and evidence.spread >= _MIN_SPREAD
+    )
     slides = (
         evidence.edge_misfit <= _MAX_EDGE_MISFIT
         and evidence.seam >= _MIN_SEAM
         and evidence.unrest <= _MAX_UNREST
     )
     closes = evidence.changed >= _MIN_CLOSED and evidence.contrast <= _MAX_PLAIN_CONTRAST
-    return sweeps or slides or closes
+    return sweeps or sweeps_quietly or slides or closes

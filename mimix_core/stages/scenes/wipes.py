@@ -6,7 +6,8 @@ afterwards most blocks show something else. A moving object changes few blocks f
 camera that moves steadily changes each block as much before and after as in between. In a slide
 blocks change for as long as it takes, and hardly before and after.
 
-Windows of frames in which that holds are candidates, which ``wipe_evidence`` examines.
+Windows of frames in which that holds are candidates, which ``wipe_evidence`` examines. Boundaries
+that other detectors find within a wipe are extended to its ends by ``unsure_boundaries``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mimix_core.stages.scenes.frame_distances import (
     FrameDistances,
     Transition,
 )
+from mimix_core.stages.scenes.unsure_boundaries import extend_boundaries
 from mimix_core.stages.scenes.wipe_evidence import (
     BLOCK_PIXELS,
     LAG,
@@ -61,13 +63,29 @@ may have the same color in both shots."""
 _Marks = NDArray[np.bool_]
 
 
-def detect_wipes(distances: FrameDistances, cuts: Sequence[int]) -> list[Transition]:
-    """Detect wipes, in order. ``cuts``: those found already; none is part of a wipe."""
+def detect_wipes(
+    distances: FrameDistances, cuts: Sequence[int], transitions: Sequence[Transition]
+) -> list[Transition]:
+    """Detect wipes, and frames around ``cuts`` and ``transitions`` that are parts of one; in order.
+
+    ``cuts`` and ``transitions``: those found already. They may be parts of a wipe.
+    """
     changes = measure_block_changes(distances.thumbnails)
     if len(changes) < 2:
         return []
-    cuts = _keep_single_cuts(cuts)
-    jumps = _find_jumps(changes, cuts)
+    jumps = _find_jumps(changes)
+    wipes = _find_wipes(distances, changes, jumps, _keep_single_cuts(cuts))
+    extensions = extend_boundaries(jumps, cuts, [*transitions, *wipes])
+    return sorted(wipes + extensions, key=lambda transition: transition.start)
+
+
+def _find_wipes(
+    distances: FrameDistances, changes: BlockChanges, jumps: _Marks, cuts: Sequence[int]
+) -> list[Transition]:
+    """Find wipes; none contains one of ``cuts``."""
+    jumps = jumps.copy()
+    for cut in cuts:
+        jumps[max(0, cut - LAG) : cut] = False
     windows = np.concatenate(
         [np.zeros((0, 2), np.int64), *(_fit_windows(distances, jumps, w, cuts) for w in _WIDTHS)]
     )
@@ -90,7 +108,7 @@ def detect_wipes(distances: FrameDistances, cuts: Sequence[int]) -> list[Transit
             # Its windows of other widths.
             same = (windows[:, 0] < transition.end) & (windows.sum(1) > transition.start)
         windows = windows[~same]
-    return sorted(transitions, key=lambda transition: transition.start)
+    return transitions
 
 
 def _keep_single_cuts(cuts: Sequence[int]) -> list[int]:
@@ -107,7 +125,7 @@ def _cuts_around(frame: int, cuts: Sequence[int], frames: int) -> tuple[int, int
     return before, after
 
 
-def _find_jumps(changes: BlockChanges, cuts: Sequence[int]) -> _Marks:
+def _find_jumps(changes: BlockChanges) -> _Marks:
     """Return for each frame which blocks change far more than in general: [frames, blocks]."""
     sparse = changes[::_GENERAL_STEP]
     reach = min(_GENERAL_REACH // _GENERAL_STEP, len(sparse) - 1)
@@ -116,8 +134,6 @@ def _find_jumps(changes: BlockChanges, cuts: Sequence[int]) -> _Marks:
     general = np.partition(around, reach, axis=2)[..., reach]
     general = np.repeat(general, _GENERAL_STEP, axis=0)[: len(changes)]
     jumps: _Marks = changes > np.maximum(_MIN_JUMP * general, _MIN_JUMP_CHANGE * BLOCK_PIXELS)
-    for cut in cuts:
-        jumps[max(0, cut - LAG) : cut] = False
     return jumps
 
 

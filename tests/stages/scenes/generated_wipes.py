@@ -77,7 +77,8 @@ def join_shots(folder: Path, one: Images, other: Images, kind: str, frames: int)
 def find_transitions(distances: FrameDistances) -> list[Transition]:
     """Return what the detectors of dissolves and of wipes find with the default settings."""
     cuts = drop_false_cuts(distances, detect_low_contrast_cuts(distances))
-    return detect_wipes(distances, cuts) + detect_transitions(distances, 0.35, 1.0)
+    gradual = detect_transitions(distances, 0.35, 1.0)
+    return detect_wipes(distances, cuts, gradual) + gradual
 
 
 def covered_frames(transitions: Iterable[Transition], frames: int) -> np.ndarray:

@@ -110,3 +110,15 @@ def test_most_kinds_of_wipes_are_found_at_every_length(tmp_path: Path) -> None:
             print(f"{name}, pan {pan}: {sum(some)}/{len(some)}")
     still = [value for key, value in found.items() if key[2] == 0]
     assert sum(still) >= 0.8 * len(still), found
+
+
+def test_fast_wipes_that_are_found_as_cuts_are_found_to_their_ends(tmp_path: Path) -> None:
+    reel, mixed = Reel(), []
+    for number, kind in enumerate(("rectcrop", "circlecrop", "slidedown")):
+        wipe = make_wipe(tmp_path, kind, 12, 0, 21 + 2 * number)
+        reel.cut(wipe.images)
+        mixed += list(wipe.mixed)
+    used = used_frames(reel.write(tmp_path / "v.mp4"), len(mixed))
+    assert sum(mixed) >= 30
+    assert not (np.array(mixed) & used).any()
+    assert used.sum() >= 0.6 * len(mixed)
