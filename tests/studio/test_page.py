@@ -203,6 +203,7 @@ def test_what_another_person_decides_appears(
     hand.until("document.querySelector('.mark.reject')")
 
 
+@pytest.mark.drill
 def test_five_hundred_decisions_outlive_twenty_kills(tmp_path: Path, hand: Hand) -> None:
     """Decide by keyboard while the server is killed and started again."""
     project = build_project(tmp_path)
