@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mimix_core.project.item_decisions import (
     parse_decision_lines,
     read_item_decisions,
 )
+from tests.paths import ROOT
 
 CAPTION = "[Character: Tom], runs. [scene-style:cartoon]"
 
@@ -29,23 +31,34 @@ def decide(item: str, action: str = "approve", by: str = "anna", **more: Any) ->
     )
 
 
-def append_many(path: str, name: str, count: int) -> None:
-    log = DecisionLog(Path(path))
-    for number in range(count):
-        log.append([decide(f"clip-{number}", "reject", name, reason=name)])
+APPEND = """
+import sys
+from pathlib import Path
+from mimix_core.project.item_decisions import DecisionAction, DecisionLog, ItemDecision, ItemKind
+
+path, name, count = sys.argv[1:]
+log = DecisionLog(Path(path))
+for number in range(int(count)):
+    item = f"clip-{number}"
+    log.append([ItemDecision(reviewer=name, kind=ItemKind.CLIP, item=item,
+                             action=DecisionAction.REJECT, reason=name)])
+"""
 
 
 def test_two_writers_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
-    context = multiprocessing.get_context("fork")
     writers = [
-        context.Process(target=append_many, args=(str(path), name, 25)) for name in ("anna", "ben")
+        subprocess.Popen(
+            [sys.executable, "-c", APPEND, str(path), name, "25"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("anna", "ben")
     ]
     for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
+        _, printed = writer.communicate()
+        assert writer.returncode == 0, printed
     ledger = read_item_decisions(path)
     assert len(ledger.by_id) == 50
     times = [one.decided_at for one in ledger.by_id.values()]
