@@ -108,10 +108,8 @@ def test_most_kinds_of_wipes_are_found_at_every_length(tmp_path: Path) -> None:
         for pan in (0, 1):
             some = [value for key, value in found.items() if key[0] in kinds and key[2] == pan]
             print(f"{name}, pan {pan}: {sum(some)}/{len(some)}")
-    # By this detector alone; what it misses is mostly found as cuts and extended from there
-    # (perf/wipes.py measures the complete stage).
     still = [value for key, value in found.items() if key[2] == 0]
-    assert sum(still) >= 0.75 * len(still), found
+    assert sum(still) >= 0.8 * len(still), found
 
 
 def test_fast_wipes_that_are_found_as_cuts_are_found_to_their_ends(tmp_path: Path) -> None:
