@@ -17,6 +17,7 @@ from mimix_core.domain.library import Show
 from mimix_core.media.container import open_container
 from mimix_core.media.images import RgbImage
 from mimix_core.networks.efficientnet import load_network, typical_features
+from mimix_core.project.named_tracks import load_decisions_on_tracks, named_exemplars
 from mimix_core.project.workspace import Workspace
 from mimix_core.stages.cutouts.locate.box_track import FrameMatch
 from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
@@ -51,8 +52,6 @@ def propose_tracks(
     Returns None if the show's locator is not ``embedding``. Raises BadInput, MissingModel,
     UnreadableVideo.
     """
-    from mimix_core.project.named_tracks import load_decisions_on_tracks, named_exemplars
-
     named = named_exemplars(workspace.config.workspace, show.id)
     if show_locator(workspace.config.cutouts, show, named) != "embedding":
         return None
