@@ -68,8 +68,11 @@ class SourceFiles:
     secret: Path
 
     def good(self, path: Path, first_shot: int = 0, **options: object) -> Path:
-        """Write two shots with motion; a different ``first_shot`` gives different images."""
-        shots = [Shot(1)] * first_shot + [Shot(130), Shot(FRAMES - 130)]
+        """Write two shots with motion; a different ``first_shot`` gives different images.
+
+        The shots before them are too short for a clip, but not as short as the cuts of a fast wipe.
+        """
+        shots = [Shot(20)] * first_shot + [Shot(130), Shot(FRAMES - 130)]
         return write_video(path, shots, **options).path  # type: ignore[arg-type]
 
     def remux(self, source: Path, name: str, *options: str) -> bytes:
