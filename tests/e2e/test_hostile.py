@@ -29,10 +29,10 @@ from tests.hostile_files import (
     ODD_NAMES,
     WITH_CLIPS,
     WITHOUT_CLIPS,
-    SourceFiles,
     detect_outside_access,
     write_corpus,
 )
+from tests.hostile_sources import SourceFiles
 
 pytestmark = pytest.mark.e2e
 

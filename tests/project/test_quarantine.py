@@ -21,7 +21,8 @@ from mimix_core.settings import load_config
 from mimix_core.stages import scenes
 from mimix_core.tables import Reason
 from tasks.subprocess_runner import run_in_subprocess, stop_idle_units
-from tests.hostile_files import SourceFiles, detect_outside_access, write_corpus
+from tests.hostile_files import detect_outside_access, write_corpus
+from tests.hostile_sources import SourceFiles
 
 HERE = (
     "cut-at-50-percent.mp4",

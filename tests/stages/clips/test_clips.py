@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mimix_core import media, tables
@@ -25,161 +16,28 @@ from mimix_core.domain import ids
 from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import grid_times, preceding_frame_indices
 from mimix_core.engine.artifacts import digest_file, file_ref
-from mimix_core.engine.stage import StageReport, run_stage
+from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import StageFailed
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
 from mimix_core.stages import clips, overlays, scenes
 from mimix_core.stages.clips import encode_clips
-from mimix_core.stages.clips.frame_reader import (
-    MIN_SEEK_GAP,
-    SelectiveFrameReader,
-    plan_seek_segments,
-)
-from mimix_core.stages.clips.planning import FrameIndex, read_frame_index
 from tests.media.test_audio import (
     click_track,
-    corrupt_audio_packet,
     write_audio,
-    write_languages,
-    write_switching_broadcast,
 )
 from tests.media_factory import (
-    GroundTruth,
     Shot,
-    commit_table,
     read_counter,
-    read_ground_truth,
-    write_sound,
     write_video,
 )
+from tests.stages.clips.clips_runner import (
+    EPISODE,
+    SMALL,
+    ClipsRunner,
+    write_with_sound,
+)
 from tests.stages.scenes.test_scenes import vfr
-
-SMALL = {"width": 160, "height": 96, "preset": "ultrafast", "crf": 10}
-EPISODE = "demo-0000000000"
-
-
-def frame_rows(truth: GroundTruth, **columns: list[Any]) -> pa.Table:
-    """Build the frames file of a video, with the keyframes stated by its decoder."""
-    with av.open(str(truth.path)) as container:
-        keys = [frame.key_frame for frame in container.decode(video=0)]
-    count = len(truth.pts)
-    values = {
-        "pts": truth.pts,
-        "keyframe": keys,
-        "difference": [0.05] * count,
-        "sharpness": [100.0] * count,
-        "black": [False] * count,
-        "still": [False] * count,
-        "repeat": [False] * count,
-        "damaged": [False] * count,
-    }
-    return pa.table(values | columns, schema=tables.FRAMES)
-
-
-def scene_rows(truth: GroundTruth, **changes: Any) -> list[tables.Row]:
-    return [
-        tables.ok(
-            scene_id=ids.scene_id(EPISODE, start),
-            episode_id=EPISODE,
-            show="demo",
-            style="cartoon",
-            origin_pts=truth.pts[0],
-            start_pts=start,
-            end_pts=end,
-            time_base_num=truth.time_base.numerator,
-            time_base_den=truth.time_base.denominator,
-            frames=0,
-            width=320,
-            height=192,
-            fields="progressive",
-            seekable=True,
-            motion=0.0,
-            sharpness=0.0,
-            black_share=0.0,
-            frozen_share=0.0,
-            repeat_share=0.0,
-            frames_file="frames.parquet",
-        )
-        | changes
-        for start, end in truth.spans()
-    ]
-
-
-def overlay_row(scene_id: str, **changes: Any) -> tables.Row:
-    return (
-        tables.ok(
-            scene_id=scene_id,
-            episode_id=EPISODE,
-            backend="none",
-            width=320,
-            height=192,
-            sampled_pts=[],
-            boxes=[],
-            crop_x=0,
-            crop_y=0,
-            crop_width=320,
-            crop_height=192,
-            remaining_boxes=[],
-            text_remains="",
-            frame_file="",
-        )
-        | changes
-    )
-
-
-@dataclass(frozen=True)
-class ClipsRunner:
-    """Runs the clips stage on given scenes of a generated video."""
-
-    folder: Path
-
-    def inputs(
-        self,
-        truth: GroundTruth,
-        *,
-        scene: dict[str, Any] | None = None,
-        overlays: Sequence[dict[str, Any]] = (),
-        frame_columns: dict[str, list[Any]] | None = None,
-    ) -> clips.ClipInputs:
-        """``overlays``: changes to the scenes' overlay rows, in order; the last one is repeated."""
-        rows = scene_rows(truth, **(scene or {}))
-        changes = [*overlays, *[overlays[-1] if overlays else {}] * len(rows)]
-        found = commit_table(self.folder / "scenes", tables.SCENES, rows)
-        pq.write_table(frame_rows(truth, **(frame_columns or {})), found.folder / "frames.parquet")
-        crops = [
-            overlay_row(row["scene_id"], **change)
-            for row, change in zip(rows, changes, strict=False)
-        ]
-        return clips.ClipInputs(
-            unit="v",
-            video=file_ref(truth.path),
-            scenes=found,
-            overlays=commit_table(self.folder / "overlays", tables.OVERLAYS, crops),
-        )
-
-    def run(
-        self,
-        truth: GroundTruth,
-        *,
-        scene: dict[str, Any] | None = None,
-        overlays: Sequence[dict[str, Any]] = (),
-        frame_columns: dict[str, list[Any]] | None = None,
-        out: str = "out",
-        **settings: Any,
-    ) -> StageReport:
-        inputs = self.inputs(truth, scene=scene, overlays=overlays, frame_columns=frame_columns)
-        (self.folder / out).mkdir()
-        report = clips.run(inputs, ClipSettings(**{**SMALL, **settings}), self.folder / out)
-        tables.validate(tables.CLIPS, report.rows)
-        assert report.rows_in == len(report.rows)
-        return report
-
-
-@pytest.fixture
-def runner(tmp_path: Path) -> ClipsRunner:
-    return ClipsRunner(tmp_path)
-
 
 CASES: dict[str, dict[str, Any]] = {
     "24.mp4": {},
@@ -256,23 +114,6 @@ def test_clips_of_fewer_frames_use_shorter_shots(
 def test_a_length_that_the_vae_cannot_take_is_refused(frames: int) -> None:
     with pytest.raises(ValidationError, match=r"4k \+ 1|greater than|less than"):
         ClipSettings(frames=frames)
-
-
-@given(
-    st.lists(st.integers(0, 400), min_size=1, max_size=40, unique=True),
-    st.lists(st.integers(0, 400), max_size=12, unique=True),
-)
-def test_seek_segments_cover_every_wanted_frame_once_from_a_preceding_keyframe(
-    wanted: list[int], keys: list[int]
-) -> None:
-    # Some decoders mark no keyframe at all.
-    wanted, keys = sorted(wanted), sorted({0, *keys} if keys else ())
-    parts = list(plan_seek_segments(wanted, keys))
-    assert [number for _, part in parts for number in part] == wanted
-    for key, part in parts:
-        assert key in [*keys, 0] and key <= part[0]
-    for (_, before), (key, _) in pairwise(parts):
-        assert key - before[-1] >= MIN_SEEK_GAP
 
 
 def test_overlapping_clips_come_from_one_decode(runner: ClipsRunner) -> None:
@@ -422,50 +263,6 @@ def test_scenes_of_other_footage_are_rejected(runner: ClipsRunner) -> None:
         runner.run(truth, scene={"start_pts": truth.pts[10] + 100}, scene_margin_seconds="0")
 
 
-SEEK_CASES: dict[str, dict[str, Any]] = {
-    "h264.mp4": {"b_frames": 3},
-    "h264.mkv": {"b_frames": 3},
-    "h264-late-start.ts": {"b_frames": 3},
-    "mpeg4.avi": {"codec": "mpeg4", "b_frames": 0},
-    "mpeg2.mpg": {"codec": "mpeg2video", "rate": Fraction(25)},
-}
-
-
-@pytest.mark.parametrize("name", SEEK_CASES)
-def test_selective_reading_gives_the_pixels_of_a_sequential_decode(
-    runner: ClipsRunner, name: str
-) -> None:
-    truth = write_video(
-        runner.folder / name, [Shot(120), Shot(120), Shot(120)], gop=40, **SEEK_CASES[name]
-    )
-    pq.write_table(frame_rows(truth), runner.folder / "frames.parquet")
-    frames = read_frame_index(runner.folder / "frames.parquet")
-    decoded: list[int] = []
-
-    def read_selected(
-        wanted: Sequence[int], index: FrameIndex
-    ) -> tuple[SelectiveFrameReader, list[Any]]:
-        reader = SelectiveFrameReader(
-            truth.path,
-            media.ScanType.PROGRESSIVE,
-            index,
-            threads=2,
-            on_frame=lambda: decoded.append(1),
-        )
-        return reader, [
-            (number, frame.pts, frame.to_ndarray().tobytes())
-            for number, frame in reader.read_frames(wanted)
-        ]
-
-    wanted = [*range(90, 110, 2), *range(240, 300, 3), 355]
-    sequential_reader, sequential = read_selected(range(len(truth.pts)), frames)
-    assert [pts for _, pts, _ in sequential] == truth.pts and sequential_reader.seeks <= 1
-    decoded.clear()
-    reader, selected = read_selected(wanted, frames)
-    assert selected == [sequential[number] for number in wanted]
-    assert len(decoded) < 200 and not reader.sequential_fallback
-
-
 def test_filters_reject_a_clip_before_encoding(runner: ClipsRunner) -> None:
     truth = write_video(runner.folder / "v.mp4", [Shot(130)] * 5)
     count = len(truth.pts)
@@ -530,106 +327,6 @@ def test_frames_of_a_low_rate_source_are_repeated(runner: ClipsRunner) -> None:
     (row,) = runner.run(truth, scene_margin_seconds="0").rows
     assert row["status"] == "ok" and len(set(row["source_pts"])) < 81
     assert (row["start_num"], row["start_den"]) == (0, 1)
-
-
-def test_the_audio_of_a_clip_is_written_next_to_it(runner: ClipsRunner) -> None:
-    path = write_sound(runner.folder / "v.mkv", 12, beep_at=6.0, video=True)
-    shots = [Shot(96)]
-    seen = read_ground_truth(path, shots)
-    whole = [{"crop_width": 64, "crop_height": 64}]
-    rows = runner.run(
-        seen, overlays=whole, scene_margin_seconds="0.5", min_source_width=0, min_source_height=0
-    ).rows
-    rows = sorted(rows, key=lambda row: row["clip_id"])
-    assert [row["status"] for row in rows] == ["ok", "ok"]
-    for row in rows:
-        sound = runner.folder / "out" / row["audio_file"]
-        assert row["audio_sha256"] == digest_file(sound)
-        with av.open(str(sound)) as container:
-            samples = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
-        assert len(samples) == 48_000 * 81 // 16
-        begin = Fraction(row["start_num"], row["start_den"])
-        beep = np.flatnonzero(np.abs(samples.astype(int)) > 3000)
-        if row is rows[0]:
-            # 0.5 s .. 5.5625 s
-            assert len(beep) == 0
-        else:
-            assert beep[0] / 48_000 == pytest.approx(float(6 - begin), abs=0.001)
-    without = runner.run(
-        seen, overlays=whole, out="silent", audio="none", min_source_width=0, min_source_height=0
-    ).rows
-    assert [row["audio_file"] for row in without] == ["", ""]
-
-
-def write_with_sound(
-    runner: ClipsRunner,
-    sound: Path,
-    name: str,
-    shots: Sequence[Shot] = (Shot(132), Shot(132)),
-) -> GroundTruth:
-    """Write shots of 24 frames/s with the sound of another file."""
-    silent = write_video(runner.folder / "silent.mp4", shots, b_frames=0).path
-    path = runner.folder / name
-    command = [media.find_ffmpeg(), "-v", "error", "-i", str(silent), "-i", str(sound)]
-    streams = ["-map", "0:v", "-map", "1:a", "-c", "copy"]
-    subprocess.run([*command, *streams, str(path)], check=True)
-    return read_ground_truth(path, shots)
-
-
-def test_a_bad_audio_packet_costs_its_own_length(runner: ClipsRunner) -> None:
-    sound = write_audio(runner.folder / "s.mp4", click_track(11), "aac")
-    truth = write_with_sound(runner, sound, "v.mp4")
-    broken = corrupt_audio_packet(truth.path, 100)
-    rows = runner.run(replace(truth, path=broken)).rows
-    rows = sorted(rows, key=lambda row: Fraction(row["start_num"], row["start_den"]))
-    assert [row["status"] for row in rows] == ["ok", "ok"]
-    # 1024 samples at 48 kHz, 2.1 s into the video.
-    assert [row["lost_audio_ms"] for row in rows] == [21, 0]
-    assert all(row["audio_file"] for row in rows)
-
-
-def test_a_clip_without_most_of_its_audio_fails_with_a_reason(runner: ClipsRunner) -> None:
-    sound = write_audio(runner.folder / "s.mp4", click_track(11), "aac")
-    truth = write_with_sound(runner, sound, "v.mp4")
-    with av.open(str(truth.path)) as container:
-        packets = [(p.pos, p.size) for p in container.demux(audio=0) if p.size]
-    data = bytearray(truth.path.read_bytes())
-    for place, size in packets[300:]:
-        data[place : place + size] = b"\xff" * size
-    truth.path.write_bytes(data)
-    rows = runner.run(truth).rows
-    rows = sorted(rows, key=lambda row: Fraction(row["start_num"], row["start_den"]))
-    assert [row["status"] for row in rows] == ["ok", "failed"]
-    assert rows[1]["reason"] == "unreadable_video" and rows[1]["file"] == ""
-    assert "cannot be decoded" in rows[1]["detail"] and "clips.audio: none" in rows[1]["detail"]
-    made = {path.name for path in (runner.folder / "out" / "clips").iterdir()}
-    assert made == {f"{rows[0]['clip_id']}.mp4", f"{rows[0]['clip_id']}.flac"}
-
-
-def test_a_change_of_the_sample_rate_fails_the_later_clips(runner: ClipsRunner) -> None:
-    sound = write_switching_broadcast(runner.folder / "s.ts", rate=44_100)
-    rows = runner.run(write_with_sound(runner, sound, "v.ts")).rows
-    assert {row["reason"] for row in rows} <= {None, "unreadable_video"}
-    failed = [row for row in rows if row["status"] == "failed"]
-    assert failed and all("from 48000 to 44100 Hz" in row["detail"] for row in failed)
-
-
-def test_the_audio_track_is_that_in_the_language(runner: ClipsRunner) -> None:
-    sound = write_languages(runner.folder / "s.mkv", "ger", "eng", disposition=["default"])
-    shots = [Shot(132)]
-    silent = write_video(runner.folder / "silent.mp4", shots).path
-    path = runner.folder / "v.mkv"
-    command = [media.find_ffmpeg(), "-v", "error", "-i", str(silent), "-i", str(sound)]
-    subprocess.run([*command, "-map", "0:v", "-map", "1:a", "-c", "copy", str(path)], check=True)
-    inputs = runner.inputs(read_ground_truth(path, shots))
-    for language, level in (("en", 2000), ("de", 1000), ("", 1000)):
-        out = runner.folder / f"out-{level}-{language}"
-        out.mkdir()
-        asked = inputs.model_copy(update={"language": language})
-        (row,) = clips.run(asked, ClipSettings(**SMALL), out).rows
-        with av.open(str(out / row["audio_file"])) as container:
-            samples = next(container.decode(audio=0)).to_ndarray()
-        assert np.median(samples) == level
 
 
 def test_a_failed_unit_has_a_row_for_each_scene(runner: ClipsRunner) -> None:

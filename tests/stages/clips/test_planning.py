@@ -22,7 +22,7 @@ from mimix_core.stages.clips.planning import (
 )
 from mimix_core.tables import Reason
 from tests.media_factory import GroundTruth
-from tests.stages.clips.test_clips import EPISODE, scene_rows
+from tests.stages.clips.clips_runner import EPISODE, scene_rows
 
 TICK = Fraction(1, 16)
 

@@ -15,7 +15,7 @@ from mimix_core.settings import OverlaySettings
 from mimix_core.stages.overlays.remaining_text import crop_around_text
 from mimix_core.stages.overlays.scene_crop import choose_scene_crop
 from tests.media_factory import Shot, write_video
-from tests.stages.overlays.test_overlays import LONG, SIZE, font, rows_of, samples, write
+from tests.stages.overlays.overlays_runner import LONG, SIZE, font, rows_of, samples, write
 
 WIDTH, HEIGHT = SIZE
 
