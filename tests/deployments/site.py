@@ -102,13 +102,19 @@ class Site:
     def ask(self, method: str, path: str, **body: Any) -> Any:
         """Send a request to the server's API; retry while its SQLite is locked (503).
 
-        So do Prefect's own clients.
+        So do Prefect's own clients. What only reads is also asked again after an error of the
+        server's own (500), which a busy one answers when it has no connection to its database left.
         """
+        busy = {httpx.codes.SERVICE_UNAVAILABLE}
+        if method == "GET":
+            busy.add(httpx.codes.INTERNAL_SERVER_ERROR)
         for _ in range(ATTEMPTS):
             reply = httpx.request(method, self.url + path, json=body or None, timeout=180)
-            if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            if reply.status_code not in busy:
                 break
             time.sleep(1)
+        if reply.is_error:
+            print(f"{method} {path}: {reply.status_code} {reply.text[:1000]}")
         reply.raise_for_status()
         return reply.json() if reply.content else None
 

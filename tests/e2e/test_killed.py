@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.e2e.demo import Demo, prefect_server
 # Over within milliseconds: no kill can be aimed at them.
 INSTANT = ("duplicates", "transcripts", "captions", "recaptions", "dataset", "samples")
 # Latents, embeddings and videos lie elsewhere, and come into the staging folder when all are there.
-ONLY_A_TABLE = ("scenes", "latents", "embeddings", "videos")
+ONLY_A_TABLE = ("scenes", "latents", "embeddings", "videos", "scores")
 # No model that judges can be asked in the demo; tests/benchmark/judge has that drill.
 NOT_IN_THE_DEMO = ("judgements", "duels")
 # A minute each: one that makes files of its rows, and one that keeps what a killed attempt made.
@@ -52,14 +53,27 @@ def test_killed_in_the_middle_it_finishes_with_the_same_digests(
     demo = finished.demo.copy(tmp_path / "copy", server=server)
     shutil.rmtree(demo.store.root / name)
     process = demo.start()
-    half_done = wait_until_in_the_middle(demo, name)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    half_done = kill_in_the_middle(demo, process, name)
     assert half_done.exists(), "the killed run had no chance to tidy up"
     assert len(demo.records(name)) < len(finished.demo.records(name))
     demo.run()
     assert demo.digests() == expected
     assert demo.staging(name) == []
+
+
+def kill_in_the_middle(demo: Demo, process: subprocess.Popen[bytes], name: str) -> Path:
+    """Kill the run while it has a staging folder of the stage; return that folder.
+
+    It is stopped first: what it finished in the meantime was no middle, and it may go on.
+    """
+    while True:
+        half_done = wait_until_in_the_middle(demo, name)
+        os.kill(process.pid, signal.SIGSTOP)
+        if half_done.exists():
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            return half_done
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def wait_until_in_the_middle(demo: Demo, name: str, seconds: float = 120) -> Path:
