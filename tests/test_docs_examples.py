@@ -117,11 +117,11 @@ def unknown_words(command: Any, words: list[str]) -> list[str]:
     return [name for name in given if name not in {*options, "--help", "-"}]
 
 
+BEGINS_LIKE_YAML = re.compile(r"[a-z_]+:( |\n|$)")
 YAML_BLOCKS = [
     block
     for block in BLOCKS
-    if block.language == "yaml"
-    or (not block.language and re.match(r"[a-z_]+:( |\n|$)", block.text))
+    if block.language == "yaml" or (not block.language and BEGINS_LIKE_YAML.match(block.text))
 ]
 
 
