@@ -22,6 +22,7 @@ from flows import (
     lora_cli,
     plan_cli,
     prefect_environment,
+    reasons_cli,
     review_cli,
     settings_cli,
     stages_cli,
@@ -77,6 +78,7 @@ app.command()(watch_cli.watch)
 app.command()(worker_cli.worker)
 app.command()(review_cli.review)
 app.command()(stages_cli.stages)
+app.command()(reasons_cli.reasons)
 app.command()(settings_cli.settings)
 app.command()(studio_cli.studio)
 app.command()(plan_cli.plan)

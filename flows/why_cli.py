@@ -17,7 +17,7 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.registry import get_stage, stage_names
 from mimix_core.engine.row_reasons import summarize_reasons
 from mimix_core.errors import BadInput
-from mimix_core.tables import Row, Status
+from mimix_core.tables import Reason, Row, Status
 from tasks.console_progress import format_reasons
 from tasks.run_summary import sum_counts
 
@@ -83,6 +83,9 @@ def _print_stages(refs: Mapping[str, Sequence[TableRef]], *, show_all: bool) -> 
         reasons = summarize_reasons(found)
         for line in format_reasons(reasons, len(reasons) if show_all else 3):
             print_line(escape(line))
+        if show_all and reasons:
+            known = dict.fromkeys(one.reason for one in reasons if one.reason in set(Reason))
+            print_line(f"What they mean and what to do: mimix reasons {' '.join(known)}")
         if show_all and len(found) > 1:
             _print_units(found)
 
