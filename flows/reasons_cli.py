@@ -47,7 +47,7 @@ def format_reasons_page() -> str:
     lines = [
         "# Reasons",
         "",
-        "Every row that was rejected or failed has one of these reasons, and figures in its `detail`.",
+        "Every row that was rejected or failed has one of these reasons; its `detail` has figures.",
         "`mimix why mimix.yaml` counts them, and `mimix reasons` prints this list in the shell.",
         "This page is generated from the code:",
         "",
