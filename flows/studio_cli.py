@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,14 +52,42 @@ def studio(
     reviewer: Annotated[
         str, typer.Option(help="Who decides, unless the page says. Default: your user name.")
     ] = "",
+    system: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--system",
+            help="Compare with a system, NAME=FOLDER with its videos <prompt id>.mp4; repeatable.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prompt file of the systems (YAML). Default: samples.prompts of the settings."
+        ),
+    ] = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scores",
+            help="Scores of a system as NAME=TABLE, written by `mimix bench vbench`; repeatable.",
+        ),
+    ] = None,
+    judgements: Annotated[
+        list[Path] | None,
+        typer.Option(help="Table of ratings, written by `mimix bench judge`; repeatable."),
+    ] = None,
 ) -> None:
-    """Open a page to look at clips, captions, masks and composites, and to decide on them."""
+    """Open a page to look at all results, to decide on them, and to compare videos."""
     with user_errors():
         config = load_settings(settings, workspace)
         listener = _listen(host, port)
         with console.status("Reading the results"):
             index = read_index(settings, workspace)
+            comparison = read_comparison(
+                settings, workspace, system or [], prompts, scores or [], judgements or []
+            )
         from flows.studio_captions import CaptionChecker
+        from mimix_core.studio.comparison_server import ComparisonWalls, add_comparison
         from mimix_core.studio.preview_cache import PreviewCache
         from mimix_core.studio.server import create_app
         from mimix_core.studio.studio_session import StudioSession
@@ -83,8 +112,10 @@ def studio(
             session.open_index,
         )
         watcher.start()
+        walls = ComparisonWalls(config.workspace, comparison)
+        pages = [partial(add_comparison, walls=walls, previews=previews)]
         try:
-            _serve(create_app(session, previews, token), listener)
+            serve_app(create_app(session, previews, token, pages), listener)
         finally:
             watcher.stop()
             previews.close()
@@ -100,6 +131,41 @@ def read_index(settings: Path, workspace: Path | None) -> Path:
         message = done.stderr.decode(errors="replace").strip()
         raise BadInput(message.removeprefix("error ") or "the results cannot be read")
     return Path(json.loads(done.stdout.splitlines()[-1])["index"])
+
+
+def read_comparison(
+    settings: Path,
+    workspace: Path | None,
+    systems: Sequence[str],
+    prompts: Path | None,
+    scores: Sequence[str],
+    judgements: Sequence[Path],
+) -> Path | None:
+    """Have the walls of these systems written; return the path of the file, None without any."""
+    if not systems:
+        if prompts or scores or judgements:
+            raise BadInput(
+                "no systems to compare",
+                where="--prompts, --scores, --judgements",
+                fix="Name each system with --system NAME=FOLDER.",
+            )
+        return None
+    request = {
+        "settings": str(settings),
+        "workspace": None if workspace is None else str(workspace),
+        "systems": list(systems),
+        "prompts": None if prompts is None else str(prompts),
+        "scores": list(scores),
+        "judgements": [str(path) for path in judgements],
+    }
+    command = [sys.executable, "-m", "flows.studio_comparison"]
+    done = subprocess.run(
+        command, input=json.dumps(request).encode(), capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        message = done.stderr.decode(errors="replace").strip()
+        raise BadInput(message.removeprefix("error ") or "the systems cannot be compared")
+    return Path(done.stdout.decode().splitlines()[-1])
 
 
 class StoreWatcher:
@@ -172,7 +238,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _serve(app: Any, listener: socket.socket) -> None:
+def serve_app(app: Any, listener: socket.socket) -> None:
+    """Serve an application on an open port until Ctrl+C."""
     import uvicorn
 
     config = uvicorn.Config(

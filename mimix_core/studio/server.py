@@ -5,12 +5,9 @@ Files are named by the ids of items only, and looked up in the index: no path co
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
-from importlib import resources
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +25,11 @@ from mimix_core.project.item_decisions import (
 )
 from mimix_core.studio.access_guard import AccessGuard
 from mimix_core.studio.item_index import FACETS, ItemQuery
+from mimix_core.studio.page_files import FRESH as _FRESH
+from mimix_core.studio.page_files import UNCHANGING as _UNCHANGING
+from mimix_core.studio.page_files import json_response as _json
+from mimix_core.studio.page_files import serve_page
+from mimix_core.studio.page_files import when_made as _when_made
 from mimix_core.studio.preview_cache import MASK_COLUMNS, SPRITE_FRAMES, PreviewCache
 from mimix_core.studio.studio_session import DECIDABLE, StudioSession
 from mimix_core.tables import Reason
@@ -35,12 +37,6 @@ from mimix_core.tables import Reason
 PAGE_SIZE_LIMIT = 500
 BATCH_LIMIT = 100_000
 
-_TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
 _MEDIA_TYPES = {
     ".mp4": "video/mp4",
     ".m4a": "audio/mp4",
@@ -50,8 +46,6 @@ _MEDIA_TYPES = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-_UNCHANGING = {"cache-control": "private, max-age=31536000, immutable"}
-_FRESH = {"cache-control": "no-store"}
 
 
 class DecisionRequest(FrozenModel):
@@ -94,40 +88,38 @@ class CaptionDraft(FrozenModel):
     caption: str = Field(max_length=8000)
 
 
-def create_app(session: StudioSession, previews: PreviewCache, token: str | None) -> AccessGuard:
-    """Build the application. ``token``: what to open the page with; None for this machine only."""
+def create_app(
+    session: StudioSession,
+    previews: PreviewCache,
+    token: str | None,
+    pages: Sequence[Callable[[FastAPI], None]] = (),
+) -> AccessGuard:
+    """Build the application. ``token``: what to open the page with; None for this machine only.
+
+    ``pages``: add further pages to it, with their own routes.
+    """
     app = FastAPI(title="MiMix Studio", docs_url=None, redoc_url=None, openapi_url=None)
     _add_page(app)
     _add_items(app, session)
     _add_decisions(app, session)
     _add_media(app, session, previews)
+    for add_page in pages:
+        add_page(app)
     return AccessGuard(app, token)
 
 
 def _add_page(app: FastAPI) -> None:
-    files = {
-        entry.name: entry.read_bytes()
-        for entry in resources.files("mimix_core.studio").joinpath("static").iterdir()
-        if Path(entry.name).suffix in _TYPES
-    }
-
-    def serve(name: str) -> Response:
-        if name not in files:
-            raise HTTPException(404, "no such file")
-        media_type = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
-        return Response(files[name], media_type=media_type, headers={"cache-control": "no-cache"})
-
     @app.get("/")
     async def page() -> Response:
-        return serve("index.html")
+        return serve_page("index.html")
 
     @app.get("/favicon.ico")
     async def icon() -> Response:
-        return serve("icon.svg")
+        return serve_page("icon.svg")
 
     @app.get("/static/{name}")
     async def static(name: str) -> Response:
-        return serve(name)
+        return serve_page(name)
 
 
 def parse_query(request: Request) -> ItemQuery:
@@ -364,17 +356,3 @@ def _digest(shown: dict[str, Any], name: str) -> str:
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise HTTPException(404, "the file has no digest")
     return digest
-
-
-async def _when_made(path: Path, pending: Future[None] | None) -> Response:
-    if pending is not None:
-        try:
-            await asyncio.shield(asyncio.wrap_future(pending))
-        except (BadInput, BrokenProcessPool) as error:
-            raise HTTPException(422, f"no preview: {error}") from error
-    return FileResponse(path, media_type="image/webp", headers=_UNCHANGING)
-
-
-def _json(value: object) -> Response:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return Response(text, media_type="application/json", headers=_FRESH)

@@ -8,17 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastapi import FastAPI
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 from mimix_core.project.item_decisions import ItemDecision, read_item_decisions
+from mimix_core.studio.comparison_server import ComparisonWalls, add_comparison
 from mimix_core.studio.index_file import write_index
 from mimix_core.studio.preview_cache import PreviewCache
 from mimix_core.studio.server import create_app
@@ -79,6 +82,18 @@ class StudioProject:
     def index(self) -> Path:
         return self.workspace / "studio" / "index-test.sqlite"
 
+    @property
+    def comparison(self) -> Path:
+        """The walls of systems, where a test has written them."""
+        return self.workspace / "studio" / "comparison-test.json"
+
+    def pages(self, previews: PreviewCache) -> list[Callable[[FastAPI], None]]:
+        """The further pages of the application."""
+        walls = ComparisonWalls(
+            self.workspace, self.comparison if self.comparison.exists() else None
+        )
+        return [partial(add_comparison, walls=walls, previews=previews)]
+
     def session(self, reviewer: str = "anna") -> StudioSession:
         return StudioSession(
             self.index,
@@ -90,7 +105,8 @@ class StudioProject:
 
     def client(self, token: str | None = None) -> TestClient:
         """A client of the application, without a socket in between."""
-        app = create_app(self.session(), PreviewCache(self.workspace, workers=1), token)
+        previews = PreviewCache(self.workspace, workers=1)
+        app = create_app(self.session(), previews, token, self.pages(previews))
         base = "http://127.0.0.1:8765"
         return TestClient(app, base_url=base, headers={"origin": base}, follow_redirects=False)
 
@@ -143,7 +159,7 @@ def main(folder: str, port: str = "0") -> None:
     project = StudioProject(Path(folder))
     listener = socket.create_server(("127.0.0.1", int(port)))
     previews = PreviewCache(project.workspace)
-    app = create_app(project.session(), previews, None)
+    app = create_app(project.session(), previews, None, project.pages(previews))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}/", flush=True)
     config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])

@@ -6,6 +6,7 @@ import { $, fill, h, key, setCast, toast } from "./dom.js";
 import { characterKeys, refreshFilters, showRail } from "./filters.js";
 import { Grid, openFocused, Selection } from "./grid.js";
 import { ItemList } from "./list.js";
+import { pageLinks } from "./pages.js";
 import { change, firstValues, onChange, project, queryParams, readAddress, setProject, state, toggleValue } from "./state.js";
 import { Viewer } from "./viewer.js";
 import { DECIDABLE, KINDS, NUMBERS, numberLabel } from "./words.js";
@@ -193,6 +194,7 @@ function drawBar() {
       href: `?kind=${kind}`, "data-kind": kind, "aria-current": kind === state.kind ? "page" : null,
       onclick: (event) => { event.preventDefault(); goKind(kind); } },
     KINDS[kind], h("span", { class: "count" }, project.counts[kind].toLocaleString("en"))))),
+    pageLinks("/"),
     h("div", { class: "search" }, search, key("/")),
     h("button", { type: "button", class: "who", title: "Who decides", onclick: askName }, reviewer() || project.reviewer),
     h("button", { type: "button", class: "icon", "aria-label": "Keys and help", onclick: help }, "?"));
