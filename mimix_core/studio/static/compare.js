@@ -108,6 +108,7 @@ function drawWall() {
   cells.clear();
   shown.clear();
   player.clear();
+  player.length = Math.max(0, ...wall.rows.flatMap((row) => row.videos.map((video) => (video ? video.frames / video.rate : 0))));
   wallNode.style.setProperty("--columns", wall.columns.length);
   ranking = drawRanking($("#ranking"), wall, address().get("measure"), {
     onmeasure: (measure) => { remember({ measure }); drawWall(); },
@@ -290,7 +291,7 @@ async function openWall(id) {
   if (params.get("wall") !== id) remember({ wall: id, row: null, column: null, measure: null, open: null });
   focus = [Number(address().get("row") ?? 0), Number(address().get("column") ?? 0)];
   drawWall();
-  moveTo(...focus);
+  if (address().has("row")) moveTo(...focus);
   if (address().has("open")) openBig();
   performance.mark("wall-drawn");
 }

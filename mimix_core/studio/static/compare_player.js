@@ -12,8 +12,11 @@ export class WallPlayer {
     this.playing = false;
     this.speed = 1;
     this.waited = 0;
-    this.duration = 1 / RATE;
+    this.base = this.duration = 1 / RATE;
   }
+
+  // The length in seconds before any video says its own.
+  set length(seconds) { this.base = this.duration = Math.max(1 / RATE, seconds); }
 
   get frames() { return Math.max(1, Math.round(this.duration * RATE)); }
 
@@ -39,7 +42,7 @@ export class WallPlayer {
 
   clear() {
     for (const video of [...this.videos.keys()]) this.remove(video);
-    this.duration = 1 / RATE;
+    this.duration = this.base;
   }
 
   // A shorter video holds its last frame until the longest one is over.

@@ -2,10 +2,12 @@
 
 import { $, fill, h } from "./dom.js";
 
-const PAGES = [["/", "Data"], ["/compare", "Compare"]];
+const PAGES = [["/", "Data"], ["/compare", "Compare"], ["/live", "Live"]];
 
 export function pageLinks(current) {
-  return h("nav", { "aria-label": "Pages", class: "pages" }, PAGES.map(([href, text]) =>
+  // The kinds of items are tabs of their own on the page of the data.
+  const shown = PAGES.filter(([href]) => href !== "/" || current !== "/");
+  return h("nav", { "aria-label": "Pages", class: "pages" }, shown.map(([href, text]) =>
     h("a", { href, "aria-current": href === current ? "page" : null }, text)));
 }
 

@@ -1,0 +1,47 @@
+"""The walls of systems, from folders and tables as ``mimix studio --system`` gets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.studio_cli import read_comparison
+from mimix_core.errors import BadInput
+from mimix_core.studio.comparison_wall import ComparisonFile
+from tests.benchmark.tables import factories
+from tests.benchmark.tables.factories import QUALITY
+from tests.deployments.project_factory import write_project
+from tests.media_factory import Shot, write_video
+
+
+def test_systems_become_a_wall_with_scores_and_a_ranking(tmp_path: Path) -> None:
+    settings = write_project(tmp_path / "project")
+    systems, scores = [], []
+    for number, name in enumerate(("base", "tuned")):
+        (tmp_path / name).mkdir()
+        write_video(tmp_path / name / "tom-runs.mp4", [Shot(16)])
+        table = factories.scores(
+            tmp_path / f"{name}.parquet", {QUALITY: {"tom-runs": 40.0 + number}}
+        )
+        systems.append(f"{name}={tmp_path / name}")
+        scores.append(f"{name}={table}")
+    path = read_comparison(settings, None, systems, None, scores, [])
+    assert path is not None
+    assert path.parent == tmp_path / "project" / "workspace" / "studio"
+    [wall] = ComparisonFile.model_validate_json(path.read_bytes()).walls
+    assert [column.title for column in wall.columns] == ["base", "tuned"]
+    [row] = wall.rows
+    assert row.id == "tom-runs"
+    assert row.prompt.startswith("[Character: Tom], runs")
+    assert [video and video.scores for video in row.videos] == [{QUALITY: 40.0}, {QUALITY: 41.0}]
+    assert row.videos[0] is not None
+    assert row.videos[0].frames == 16
+    [ranking] = wall.rankings
+    assert [one.column for one in ranking.columns] == [1, 0]
+    assert ranking.columns[1].within_noise, "one prompt tells nothing"
+    with pytest.raises(BadInput, match="no such folder"):
+        read_comparison(settings, None, ["x=/nowhere"], None, [], [])
+    with pytest.raises(BadInput, match="no systems to compare"):
+        read_comparison(settings, None, [], None, scores, [])
+    assert read_comparison(settings, None, [], None, [], []) is None
