@@ -14,6 +14,7 @@ from flows import (
     bench_judge_retry_cli,
     bench_metrics_cli,
     bench_prompts_cli,
+    bench_rate_cli,
     bench_report_cli,
 )
 from flows.console import console, user_errors
@@ -95,3 +96,4 @@ bench_judge_cli.register(app)
 bench_judge_retry_cli.register(app)
 bench_prompts_cli.register(app)
 bench_report_cli.register(app)
+bench_rate_cli.register(app)

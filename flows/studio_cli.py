@@ -80,7 +80,7 @@ def studio(
     """Open a page to look at all results, to decide on them, and to compare videos."""
     with user_errors():
         config = load_settings(settings, workspace)
-        listener = _listen(host, port)
+        listener = listen(host, port)
         with console.status("Reading the results"):
             index = read_index(settings, workspace)
             comparison = read_comparison(
@@ -99,12 +99,9 @@ def studio(
             check_caption=CaptionChecker(config.captions),
             reviewer=reviewer or current_user(),
         )
-        token = None if _is_local(host) else secrets.token_urlsafe(24)
+        token = None if is_local(host) else secrets.token_urlsafe(24)
         previews = PreviewCache(config.workspace)
-        address = f"http://{_printable_host(host)}:{listener.getsockname()[1]}/"
-        if token is not None:
-            address += f"?token={token}"
-        print_line(f"MiMix Studio: {escape(address)}")
+        print_line(f"MiMix Studio: {escape(page_address(host, listener, token))}")
         print_line(f"Decisions are saved in {escape(str(config.decisions))}. Ctrl+C ends.")
         watcher = StoreWatcher(
             config,
@@ -212,8 +209,15 @@ class StoreWatcher:
             return {}
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Return whether only this machine reaches that address."""
     return host in ("127.0.0.1", "localhost", "::1")
+
+
+def page_address(host: str, listener: socket.socket, token: str | None) -> str:
+    """Return the address to open the page with."""
+    address = f"http://{_printable_host(host)}:{listener.getsockname()[1]}/"
+    return address if token is None else f"{address}?token={token}"
 
 
 def _printable_host(host: str) -> str:
@@ -222,7 +226,7 @@ def _printable_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Open the port before anything else. Raises BadInput if that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -12,16 +12,13 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from threading import Lock
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from mimix_core.domain.caption_grammar import BadCaption, parse_caption
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.atomic_io import fsync_path
-from mimix_core.engine.jsonl_log import JsonlLog
-from mimix_core.engine.locks import exclusive_lock
 from mimix_core.errors import BadInput
+from mimix_core.project.shared_log import SharedLog
 
 _TICK = timedelta(microseconds=1)
 
@@ -185,21 +182,11 @@ class DecisionLedger:
         )
 
 
-class DecisionLog:
+class DecisionLog(SharedLog[ItemDecision]):
     """The file of decisions. Any number of processes may append to it and read it at once."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.ledger = DecisionLedger()
-        self._lock = Lock()
-        self._offset = 0
-        self._file_id: tuple[int, int] | None = None
-        self._latest = datetime.min.replace(tzinfo=UTC)
-
-    def refresh(self) -> list[ItemDecision]:
-        """Read what other processes have appended; return it. Raises BadInput for a bad line."""
-        with self._lock:
-            return self._read_new()
+    ledger: DecisionLedger
+    _latest: datetime
 
     def append(self, decisions: Sequence[ItemDecision]) -> list[ItemDecision]:
         """Append decisions and return them with their final times; they are on disk on return.
@@ -207,8 +194,7 @@ class DecisionLog:
         A decision that the file has already is not added again. Times increase within the file,
         even if the clocks of two machines differ.
         """
-        with self._lock, exclusive_lock(self.path.with_name(f".{self.path.name}.lock")):
-            self._read_new()
+        with self._exclusive():
             added = []
             for decision in decisions:
                 if decision.decision_id in self.ledger.by_id:
@@ -218,56 +204,26 @@ class DecisionLog:
                 self._latest = at
                 added.append(stamped)
             self._write(added)
-            self._read_new()
         return added
 
     def import_lines(self, decisions: Sequence[ItemDecision]) -> int:
         """Add decisions of another file with their own times; return how many were new."""
-        with self._lock, exclusive_lock(self.path.with_name(f".{self.path.name}.lock")):
-            self._read_new()
+        with self._exclusive():
             by_id = {one.decision_id: one for one in decisions}
             new = [one for name, one in by_id.items() if name not in self.ledger.by_id]
             self._write(new)
-            self._read_new()
         return len(new)
 
-    def _write(self, decisions: Sequence[ItemDecision]) -> None:
-        if not decisions:
-            return
-        is_new = not self.path.exists()
-        log = JsonlLog.resume(self.path)
-        try:
-            log.append(*(one.model_dump(mode="json", exclude_defaults=True) for one in decisions))
-        finally:
-            log.close()
-        if is_new:
-            fsync_path(self.path.parent)
-
-    def _read_new(self) -> list[ItemDecision]:
-        """Read complete lines from where the last read ended; all of them from another file."""
-        try:
-            file = self.path.open("rb")
-        except FileNotFoundError:
-            self._start_over()
-            return []
-        with file:
-            stats = self.path.stat()
-            file_id = (stats.st_dev, stats.st_ino)
-            if file_id != self._file_id or stats.st_size < self._offset:
-                self._start_over()
-                self._file_id = file_id
-            file.seek(self._offset)
-            complete, newline, _ = file.read().rpartition(b"\n")
-        decisions = _parse_lines(complete.decode(errors="replace"), self.path)
-        self._offset += len(complete) + len(newline)
-        for decision in decisions:
-            self._latest = max(self._latest, decision.decided_at)
-        return [decision for decision in decisions if self.ledger.add(decision)]
-
-    def _start_over(self) -> None:
+    def _forget(self) -> None:
         self.ledger = DecisionLedger()
-        self._offset, self._file_id = 0, None
         self._latest = datetime.min.replace(tzinfo=UTC)
+
+    def _parse(self, text: str) -> list[ItemDecision]:
+        return _parse_lines(text, self.path)
+
+    def _accept(self, record: ItemDecision) -> bool:
+        self._latest = max(self._latest, record.decided_at)
+        return self.ledger.add(record)
 
 
 def read_item_decisions(path: Path) -> DecisionLedger:
