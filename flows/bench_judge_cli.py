@@ -28,6 +28,7 @@ from mimix_core.benchmark.judge.judge_retries import with_comparison_retries, wi
 from mimix_core.benchmark.judge.pairwise import STAGE as DUELS_STAGE
 from mimix_core.benchmark.judge.stage import STAGE
 from mimix_core.benchmark.judge.statistics import ConfidenceInterval
+from mimix_core.benchmark.judge.strengths import BradleyTerryStrength, estimate_strengths
 from mimix_core.benchmark.tables.pairwise_tables import (
     DISCONNECTED_NOTE,
     judge_bias_notes,
@@ -108,7 +109,7 @@ def judge(
             refs.append(ref)
             comparisons = tables.read(ref.path, DUELS)
             _print_pairs(comparisons)
-            _print_strengths(judge_results.estimate_strengths(comparisons))
+            _print_strengths(estimate_strengths(comparisons))
         _fail_if_most_rows_failed(store, refs)
 
 
@@ -308,7 +309,7 @@ def _print_pairs(comparisons: Sequence[PairwiseRow]) -> None:
         console.print(escape(note), style="red")
 
 
-def _print_strengths(lines: Sequence[judge_results.BradleyTerryStrength]) -> None:
+def _print_strengths(lines: Sequence[BradleyTerryStrength]) -> None:
     table = Table(title="Bradley-Terry strengths (log, mean zero)")
     table.add_column("aspect")
     table.add_column("system", overflow="fold")

@@ -44,6 +44,10 @@ def report(
         list[Path] | None,
         typer.Option("--duels", help="Table written by `mimix bench judge --duels`; repeatable."),
     ] = None,
+    ratings: Annotated[
+        list[Path] | None,
+        typer.Option("--ratings", help="Ratings of people, by `mimix bench rate`; repeatable."),
+    ] = None,
     mode: Annotated[
         JudgeMode | None,
         typer.Option(help="Mode of the judgements to use, if the tables contain several."),
@@ -78,6 +82,7 @@ def report(
             judgements or [],
             duels or [],
             mode,
+            ratings or [],
         )
         result_tables = build_all_tables(
             results,

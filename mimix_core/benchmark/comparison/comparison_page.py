@@ -164,7 +164,11 @@ def _describe_evaluation(results: BenchmarkResults) -> str:
     """Describe how the values were obtained; empty if there are none."""
     measured = any(not metric.startswith("judge/") for metric in results.metrics())
     rated = results.judge is not None or bool(results.comparisons)
-    methods = (("measured", measured), ("judged by a model", rated))
+    methods = (
+        ("measured", measured),
+        ("judged by a model", rated),
+        ("rated by people", bool(results.ratings)),
+    )
     return " and ".join(method for method, used in methods if used)
 
 

@@ -1,4 +1,4 @@
-"""Summarize the judge's tables: mean ratings, win rates, strengths and negative controls.
+"""Summarize the judge's tables: mean ratings, win rates and negative controls.
 
 Missing answers are counted separately, never as a low score or a tie.
 """
@@ -11,12 +11,10 @@ from itertools import groupby
 from math import nan
 from statistics import fmean
 
-import numpy as np
-
 from mimix_core.benchmark.judge import statistics
 from mimix_core.benchmark.judge.negative_controls import CONTROL_ASPECTS, CONTROLS, Control
 from mimix_core.benchmark.judge.rubric import ASPECTS, MAX_SCORE, MIN_SCORE, Aspect
-from mimix_core.benchmark.judge.statistics import ConfidenceInterval, Floats
+from mimix_core.benchmark.judge.statistics import ConfidenceInterval
 from mimix_core.settings.judge_settings import JudgeMode
 from mimix_core.tables import JudgementRow, PairwiseRow
 
@@ -257,35 +255,19 @@ class PairSummary:
     position_biased: bool = False
 
 
-@dataclass(frozen=True)
-class BradleyTerryStrength:
-    """A system's Bradley-Terry strength (log, mean zero over the systems) in one aspect.
-
-    All three values are None when the complete comparisons do not connect all systems, because the
-    strengths of separate groups are not comparable. The bounds are None when no bootstrap sample
-    connects them.
-    """
-
-    aspect: str
-    system: str
-    strength: float | None
-    low: float | None
-    high: float | None
-
-
 def summarize_pairs(comparisons: Sequence[PairwiseRow]) -> list[PairSummary]:
     """Compute win rates of each pair of systems in each aspect, with intervals over prompts.
 
     Only comparisons answered in both orders count: position bias cancels out.
     """
     summaries = []
-    ordered = sorted(comparisons, key=_pair_key)
-    for (aspect, left, right), group in groupby(ordered, key=_pair_key):
+    ordered = sorted(comparisons, key=pair_key)
+    for (aspect, left, right), group in groupby(ordered, key=pair_key):
         rows = list(group)
-        complete = _complete_comparisons(rows)
+        complete = complete_comparisons(rows)
         scores: dict[str, list[float]] = {}
         for one, other in complete:
-            score = fmean([_left_score(one), _left_score(other)])
+            score = fmean([left_score(one), left_score(other)])
             scores.setdefault(one["prompt_id"], []).append(score)
         share = first_position_share(rows)
         summaries.append(
@@ -318,77 +300,21 @@ def is_position_biased(share: ConfidenceInterval) -> bool:
     return share.low > MAX_POSITION_SHARE or share.high < 1 - MAX_POSITION_SHARE
 
 
-def estimate_strengths(comparisons: Sequence[PairwiseRow]) -> list[BradleyTerryStrength]:
-    """Estimate Bradley-Terry strengths in each aspect, with bootstrap bounds over prompts.
-
-    Aspects without any comparison are omitted.
-    """
-    strengths = []
-    for aspect in ASPECTS:
-        rows = sorted((row for row in comparisons if row["aspect"] == aspect), key=_pair_key)
-        systems = sorted(
-            {name for row in rows for name in (row["left_system"], row["right_system"])}
-        )
-        if not rows:
-            continue
-        wins_PNN = _count_wins(rows, systems)
-        try:
-            point = statistics.bradley_terry(wins_PNN.sum(0))
-        except ValueError:
-            strengths += [
-                BradleyTerryStrength(aspect, system, None, None, None) for system in systems
-            ]
-            continue
-        draws = _bootstrap_strengths(wins_PNN)
-        for number, system in enumerate(systems):
-            low = high = None
-            if len(draws):
-                low, high = statistics.percentile_bounds(draws[:, number])
-            strengths.append(BradleyTerryStrength(aspect, system, float(point[number]), low, high))
-    return strengths
-
-
-STRENGTH_BOOTSTRAP_DRAWS = 500
-
-
-def _bootstrap_strengths(wins_PNN: Floats) -> Floats:
-    """Compute strengths [draws, N] of resampled prompts; skips draws with unconnected systems."""
-    draws = []
-    for indices in statistics.bootstrap_indices(len(wins_PNN), draws=STRENGTH_BOOTSTRAP_DRAWS):
-        try:
-            draws.append(statistics.bradley_terry(wins_PNN[indices].sum(0)))
-        except ValueError:
-            continue
-    return np.reshape(draws, (-1, wins_PNN.shape[1]))
-
-
-def _count_wins(rows: Sequence[PairwiseRow], systems: Sequence[str]) -> Floats:
-    """Count wins [prompts, N, N] of each system over each other in complete comparisons."""
-    prompts = sorted({row["prompt_id"] for row in rows})
-    wins_PNN = np.zeros((len(prompts), len(systems), len(systems)))
-    for pair in _complete_comparisons(rows):
-        for row in pair:
-            prompt = prompts.index(row["prompt_id"])
-            left, right = systems.index(row["left_system"]), systems.index(row["right_system"])
-            wins_PNN[prompt, left, right] += _left_score(row)
-            wins_PNN[prompt, right, left] += 1 - _left_score(row)
-    return wins_PNN
-
-
-def _complete_comparisons(rows: Sequence[PairwiseRow]) -> list[tuple[PairwiseRow, PairwiseRow]]:
+def complete_comparisons(rows: Sequence[PairwiseRow]) -> list[tuple[PairwiseRow, PairwiseRow]]:
     """Pair the two orders of each comparison that is answered in both."""
     orders: dict[tuple[str, str, str, str, int], dict[int, PairwiseRow]] = {}
     for row in rows:
         if row["winner"] is not None:
-            key = (row["prompt_id"], *_pair_key(row), row["sample"] // 2)
+            key = (row["prompt_id"], *pair_key(row), row["sample"] // 2)
             orders.setdefault(key, {})[row["sample"] % 2] = row
     return [(both[0], both[1]) for both in orders.values() if len(both) == 2]
 
 
-def _left_score(row: PairwiseRow) -> float:
+def left_score(row: PairwiseRow) -> float:
     """Score the left system of an answered comparison: 1 for a win, 0.5 for a tie."""
     return {"left": 1.0, "tie": 0.5, "right": 0.0, None: nan}[row["winner"]]
 
 
-def _pair_key(row: PairwiseRow) -> tuple[str, str, str]:
+def pair_key(row: PairwiseRow) -> tuple[str, str, str]:
+    """Return aspect and systems of a comparison."""
     return row["aspect"], row["left_system"], row["right_system"]

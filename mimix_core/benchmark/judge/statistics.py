@@ -186,8 +186,19 @@ def quadratic_kappa(x: Sequence[int], y: Sequence[int], lowest: int, highest: in
     size = highest - lowest + 1
     observed: Any = np.zeros((size, size))
     np.add.at(observed, (a - lowest, b - lowest), 1.0)
-    chance = np.outer(observed.sum(1), observed.sum(0)) / observed.sum()
-    steps = np.arange(size)
+    return kappa_from_counts(observed)
+
+
+def kappa_from_counts(counts_CC: Floats) -> float | None:
+    """Compute Cohen's kappa with quadratic weights from counts [category, category].
+
+    None without counts, or when all are of one category.
+    """
+    total = float(counts_CC.sum())
+    if not total:
+        return None
+    chance = np.outer(counts_CC.sum(1), counts_CC.sum(0)) / total
+    steps = np.arange(len(counts_CC))
     weights = (steps[:, None] - steps[None, :]) ** 2
     expected = float((weights * chance).sum())
-    return 1.0 - float((weights * observed).sum()) / expected if expected else None
+    return 1.0 - float((weights * counts_CC).sum()) / expected if expected else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mimix_core.benchmark.tables import breakdowns, pairwise_tables, paper_tables
+from mimix_core.benchmark.tables import breakdowns, human_tables, pairwise_tables, paper_tables
 from mimix_core.benchmark.tables.load_results import BenchmarkResults
 from mimix_core.benchmark.tables.table_model import ResultTable
 
@@ -31,5 +31,11 @@ def build_all_tables(
         pairwise_tables.build_win_rate_table(results),
         pairwise_tables.build_strength_table(results),
         pairwise_tables.build_control_table(results),
+        *human_tables.build_human_tables(
+            results.ratings,
+            results.comparisons,
+            results.judgements,
+            None if results.judge is None else results.judge.mode,
+        ),
     ]
     return tuple(table for table in candidates if table.rows and table.columns)

@@ -20,6 +20,7 @@ from mimix_core.benchmark.judge.judge_results import mean_ratings
 from mimix_core.benchmark.systems import System, missing_prompts, unmatched_videos
 from mimix_core.domain.prompts import PromptFile
 from mimix_core.errors import BadInput
+from mimix_core.project.pair_ratings import PairRating, read_pair_ratings
 from mimix_core.settings.judge_settings import JudgeMode
 from mimix_core.tables import SCORES, BaseRow, JudgementRow, PairwiseRow, Status
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
@@ -31,7 +32,7 @@ class JudgeInfo:
 
     model: str
     rubric: str
-    mode: str
+    mode: JudgeMode
     first_date: str
     last_date: str
 
@@ -51,7 +52,8 @@ class BenchmarkResults:
     """All values of all systems. ``values``: (system, metric) -> prompt id -> value.
 
     ``judgements`` and ``comparisons``: the judge's rows of these systems and prompts, including
-    negative controls. ``ignored_rows``: rows of other systems or prompts, by file.
+    negative controls. ``ratings``: people's, of pairs of these systems. ``ignored_rows``: rows of
+    other systems or prompts, by file.
     ``missing_videos``: prompts without a video, by system; ``unmatched_videos``: videos without a
     prompt, by system. Both contain only systems that have any.
     """
@@ -66,6 +68,7 @@ class BenchmarkResults:
     ignored_rows: Mapping[str, int]
     missing_videos: Mapping[str, tuple[str, ...]]
     unmatched_videos: Mapping[str, tuple[str, ...]]
+    ratings: tuple[PairRating, ...] = ()
 
     def metrics(self) -> tuple[str, ...]:
         """Return all metrics with a value or a missing value, sorted."""
@@ -80,6 +83,7 @@ def load_results(
     judgements: Sequence[Path],
     comparisons: Sequence[Path],
     mode: JudgeMode | None,
+    ratings: Sequence[Path] = (),
 ) -> BenchmarkResults:
     """Load all tables. ``scores``: system -> its tables; ``mode``: the judge's, if there are both.
 
@@ -100,9 +104,10 @@ def load_results(
     for name, paths in scores.items():
         for path in paths:
             collector.add_scores(name, path)
-    ratings = [row for path in judgements for row in collector.load_judgements(path)]
-    judge = collector.add_judgements(ratings, mode)
+    rated = [row for path in judgements for row in collector.load_judgements(path)]
+    judge = collector.add_judgements(rated, mode)
     pairs = [row for path in comparisons for row in collector.load_comparisons(path)]
+    people = collector.load_ratings(ratings)
     missing_videos = {
         system.name: ids for system in systems if (ids := missing_prompts(system, prompts.prompts))
     }
@@ -112,7 +117,7 @@ def load_results(
         values=collector.values,
         missing_values=tuple(_missing_values(prompts, names, collector, missing_videos)),
         judge=judge,
-        judgements=tuple(ratings),
+        judgements=tuple(rated),
         comparisons=tuple(pairs),
         ignored_rows=dict(collector.ignored_rows),
         missing_videos=missing_videos,
@@ -121,6 +126,7 @@ def load_results(
             for system in systems
             if (files := unmatched_videos(system, prompts.prompts))
         },
+        ratings=tuple(people),
     )
 
 
@@ -178,6 +184,18 @@ class _ResultCollector:
             and {row["left_system"], row["right_system"]} <= self.systems
         ]
         self._check_selection(path, DUELS.name, len(rows), len(selected))
+        return selected
+
+    def load_ratings(self, paths: Sequence[Path]) -> list[PairRating]:
+        """Load what people said about pairs of these prompts and systems."""
+        ratings = read_pair_ratings(paths)
+        selected = [
+            one
+            for one in ratings
+            if one.prompt_id in self.ids and {one.left, one.right} <= self.systems
+        ]
+        for path in paths[:1]:
+            self._check_selection(path, "ratings", len(ratings), len(selected))
         return selected
 
     def _check_selection(self, path: Path, table: str, total: int, selected: int) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from mimix_core.benchmark.judge.judge_results import (
     PairSummary,
-    estimate_strengths,
     first_position_share,
     is_position_biased,
     summarize_controls,
     summarize_pairs,
 )
+from mimix_core.benchmark.judge.strengths import estimate_strengths
 from mimix_core.benchmark.tables.load_results import BenchmarkResults
 from mimix_core.benchmark.tables.metric_columns import MetricColumn
 from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow

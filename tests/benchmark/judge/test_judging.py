@@ -15,11 +15,11 @@ from mimix_core.benchmark.judge.judge_client import require_judge_vlm
 from mimix_core.benchmark.judge.judge_cost import estimate_judge_cost
 from mimix_core.benchmark.judge.judge_inputs import JudgeInputs
 from mimix_core.benchmark.judge.judge_results import (
-    estimate_strengths,
     summarize_controls,
     summarize_pairs,
     summarize_ratings,
 )
+from mimix_core.benchmark.judge.strengths import estimate_strengths
 from mimix_core.engine.artifacts import digest_file, file_ref
 from mimix_core.engine.stage import Stage, run_stage
 from mimix_core.engine.store import Store
