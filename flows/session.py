@@ -14,6 +14,7 @@ from mimix_core.diagnostics.preflight import check_before_run
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import StageFailed
+from mimix_core.project.live_status import live_status
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config, with_absolute_paths
 from tasks.base import Run
@@ -48,8 +49,14 @@ def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
     _load_api_keys(config, flow_name)
     run = Run(open_workspace(config))
     store = run.workspace.store
+    live = live_status(config.workspace, flow_name, _flow_run_id())
     try:
-        with task_runner(config.run), watched_run(store), store.in_use() as run.store_use:
+        with (
+            task_runner(config.run),
+            watched_run(store),
+            store.in_use() as run.store_use,
+            live as run.console.live,
+        ):
             yield run
     except (Exception, Pause):
         _publish(run, flow_name, watch)
@@ -78,6 +85,12 @@ def _load_api_keys(config: Config, flow_name: str) -> None:
         load_locator_key(config.cutouts)
     if Phase.EVALUATION in phases:
         load_judge_key(config.judge)
+
+
+def _flow_run_id() -> str:
+    """Return the id of this run on the server; empty outside of a run."""
+    context = FlowRunContext.get()
+    return "" if context is None or context.flow_run is None else str(context.flow_run.id)
 
 
 def _check_attempt_count() -> None:

@@ -87,7 +87,9 @@ def studio(
                 settings, workspace, system or [], prompts, scores or [], judgements or []
             )
         from flows.studio_captions import CaptionChecker
+        from flows.studio_prefect import PrefectControl, find_server
         from mimix_core.studio.comparison_server import ComparisonWalls, add_comparison
+        from mimix_core.studio.live_server import add_live
         from mimix_core.studio.preview_cache import PreviewCache
         from mimix_core.studio.server import create_app
         from mimix_core.studio.studio_session import StudioSession
@@ -110,7 +112,12 @@ def studio(
         )
         watcher.start()
         walls = ComparisonWalls(config.workspace, comparison)
-        pages = [partial(add_comparison, walls=walls, previews=previews)]
+        server = find_server()
+        control = PrefectControl(server, config) if server.api else None
+        pages = [
+            partial(add_comparison, walls=walls, previews=previews),
+            partial(add_live, workspace=config.workspace, control=control),
+        ]
         try:
             serve_app(create_app(session, previews, token, pages), listener)
         finally:

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from mimix_core.engine.row_reasons import ReasonSummary
+from mimix_core.project.live_status import LiveStatusWriter
 from tasks.run_summary import StageTotals
 from tasks.safe_console import SafeConsole
 
@@ -35,6 +36,9 @@ class ConsoleProgress:
 
     console: SafeConsole = field(default_factory=SafeConsole)
     finished_stages: list[StageTotals] = field(default_factory=list)
+    live: LiveStatusWriter | None = None
+    """Where the progress is published for other processes; None in short uses."""
+
     _bars: Progress | None = None
     _unit_fractions: dict[tuple[str, str], float] = field(default_factory=dict)
     _tasks: dict[str, TaskID] = field(default_factory=dict)
@@ -61,10 +65,14 @@ class ConsoleProgress:
             self._started = self._printed = time.monotonic()
             self._units = units
             self._bars = bars
+            if self.live is not None:
+                self.live.begin(name, units)
             try:
                 yield
             finally:
                 self._bars = None
+                if self.live is not None:
+                    self.live.end(name)
 
     def update(self, stage: str, unit: str, done: int, total: int, note: str) -> None:
         """Update the bar with the progress of one unit."""
@@ -73,6 +81,8 @@ class ConsoleProgress:
             if self._bars is not None and stage in self._tasks:
                 completed = sum(v for (name, _), v in self._unit_fractions.items() if name == stage)
                 self._print_time_left(stage, completed)
+                if self.live is not None:
+                    self.live.advance(stage, completed, f"{unit} {note}".strip())
                 self._bars.update(
                     self._tasks[stage], completed=completed, note=escape(f"{unit} {note}".strip())
                 )

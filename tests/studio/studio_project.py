@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 from mimix_core.project.item_decisions import ItemDecision, read_item_decisions
 from mimix_core.studio.comparison_server import ComparisonWalls, add_comparison
 from mimix_core.studio.index_file import write_index
+from mimix_core.studio.live_server import add_live
 from mimix_core.studio.preview_cache import PreviewCache
 from mimix_core.studio.server import create_app
 from mimix_core.studio.studio_items import ItemReader
@@ -92,7 +93,10 @@ class StudioProject:
         walls = ComparisonWalls(
             self.workspace, self.comparison if self.comparison.exists() else None
         )
-        return [partial(add_comparison, walls=walls, previews=previews)]
+        return [
+            partial(add_comparison, walls=walls, previews=previews),
+            partial(add_live, workspace=self.workspace, control=None),
+        ]
 
     def session(self, reviewer: str = "anna") -> StudioSession:
         return StudioSession(
