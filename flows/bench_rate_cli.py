@@ -74,7 +74,8 @@ def rate(
             print_line(f"[yellow]{escape(f'left out: {name}, {prompt_id}: {reason}')}[/yellow]")
         token = None if is_local(host) else secrets.token_urlsafe(24)
         pairs = len(setup.plan.pairs())
-        print_line(f"Rate {pairs} pairs: {escape(page_address(host, listener, token))}")
+        address = escape(page_address(host, listener, token))
+        print_line(f"{pairs} {'pair' if pairs == 1 else 'pairs'} to rate: {address}")
         print_line(f"Ratings are saved in {escape(str(ratings))}. Ctrl+C ends.")
         serve_app(create_rating_app(setup.plan, log, token), listener)
 

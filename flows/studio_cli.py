@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,13 +82,15 @@ def studio(
     with user_errors():
         config = load_settings(settings, workspace)
         listener = listen(host, port)
-        with console.status("Reading the results"):
+        from flows.studio_prefect import PrefectControl, find_server
+
+        with console.status("Reading the results"), ThreadPoolExecutor(1) as side:
+            found_server = side.submit(find_server)
             index = read_index(settings, workspace)
             comparison = read_comparison(
                 settings, workspace, system or [], prompts, scores or [], judgements or []
             )
         from flows.studio_captions import CaptionChecker
-        from flows.studio_prefect import PrefectControl, find_server
         from mimix_core.studio.comparison_server import ComparisonWalls, add_comparison
         from mimix_core.studio.live_server import add_live
         from mimix_core.studio.preview_cache import PreviewCache
@@ -112,7 +115,7 @@ def studio(
         )
         watcher.start()
         walls = ComparisonWalls(config.workspace, comparison)
-        server = find_server()
+        server = found_server.result()
         control = PrefectControl(server, config) if server.api else None
         pages = [
             partial(add_comparison, walls=walls, previews=previews),
@@ -240,6 +243,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Whoever opens the printed address at once waits, instead of being refused.
+        listener.listen()
     except (OSError, OverflowError) as error:
         listener.close()
         raise BadInput(

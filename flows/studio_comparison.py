@@ -43,6 +43,9 @@ from mimix_core.studio.index_file import FOLDER
 OWN_SYSTEM = "ours"
 """Name of the videos of the settings' own run, as the judge of a run names them."""
 
+RETAINED_FILES = 5
+"""Comparison files that remain: the newest, which studios that start now may still read."""
+
 _EXPLANATION = (
     "Means over the prompts that all these systems have a value of, with 95 % intervals over "
     "prompts. A system is within noise of the best one if the difference, prompt by prompt, may be "
@@ -86,6 +89,9 @@ def write_comparison_file(request: ComparisonRequest) -> Path:
     path = workspace.config.workspace / FOLDER / name
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(path, text.encode(), durable=False)
+    written = sorted(path.parent.glob("comparison-*.json"), key=lambda one: one.stat().st_mtime_ns)
+    for older in written[:-RETAINED_FILES]:
+        older.unlink(missing_ok=True)
     return path
 
 

@@ -22,7 +22,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import Config
 from mimix_core.studio.live_server import ServerRun, ServerState
 
-REQUEST_SECONDS = 10.0
+REQUEST_SECONDS = 30.0
 MAX_RUNS = 20
 STATE_SECONDS = 2.0
 """An answer of the server is used for this long, by all open pages together."""

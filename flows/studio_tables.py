@@ -97,7 +97,7 @@ def describe_project(workspace: Workspace) -> dict[str, Any]:
             for episode in workspace.episodes
         },
         "stages": {name: registry.get_stage(name).title for name in registry.stage_names()},
-        "reasons": {reason.value: text for reason, text in REASONS.items()},  # type: ignore[attr-defined]
+        "reasons": dict(REASONS),
     }
 
 

@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -95,7 +95,9 @@ class LiveStatusWriter:
     def _write(self) -> None:
         self._written = time.monotonic()
         run = self._run.model_copy(update={"stages": tuple(self._stages.values())})
-        atomic_write_bytes(self._path, run.model_dump_json().encode(), durable=False)
+        # What is only shown must not end a run: with a full disk the page shows an earlier state.
+        with suppress(OSError):
+            atomic_write_bytes(self._path, run.model_dump_json().encode(), durable=False)
 
 
 @contextmanager
@@ -103,10 +105,19 @@ def live_status(workspace: Path, flow: str, flow_run_id: str) -> Iterator[LiveSt
     """Publish the progress of a run in this context."""
     path = workspace / FOLDER / f"{uuid.uuid4().hex}.json"
     lock = path.with_suffix(".lock")
+    _remove_status_of_killed_runs(workspace)
     with exclusive_lock(lock):
         try:
             yield LiveStatusWriter(path, flow, flow_run_id)
         finally:
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+
+
+def _remove_status_of_killed_runs(workspace: Path) -> None:
+    for path in workspace.glob(f"{FOLDER}/*.json"):
+        lock = path.with_suffix(".lock")
+        if not is_locked(lock):
             path.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
 

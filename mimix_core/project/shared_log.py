@@ -38,7 +38,7 @@ class SharedLog(ABC, Generic[RecordT]):
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Let nobody else write in this context, which starts with all lines read."""
+        """Keep all others from writing in this context, which starts with all lines read."""
         with self._lock, exclusive_lock(self.path.with_name(f".{self.path.name}.lock")):
             self._read_new()
             yield

@@ -50,12 +50,14 @@ class AccessGuard:
     Without a token only requests to a name of this machine are answered, so that a web page which
     points its own name here (DNS rebinding) reads nothing. With a token, its holder opens
     ``/?token=...`` once and gets a cookie; everything else is refused. A request that changes
-    anything must come from the page itself.
+    anything must come from the page itself. ``cookie``: its name; two servers of one machine need
+    different names, because cookies do not know ports.
     """
 
-    def __init__(self, app: AsgiApp, token: str | None) -> None:
+    def __init__(self, app: AsgiApp, token: str | None, cookie: str = COOKIE) -> None:
         self._app = app
         self._token = token
+        self._cookie = cookie
         self._session = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -83,7 +85,7 @@ class AccessGuard:
 
     def _has_cookie(self, text: str) -> bool:
         try:
-            found = SimpleCookie(text).get(COOKIE)
+            found = SimpleCookie(text).get(self._cookie)
         except CookieError:
             return False
         return found is not None and _equal(found.value, self._session)
@@ -96,7 +98,9 @@ class AccessGuard:
         if scope["path"] != "/" or not _equal(given, self._token):
             await _refuse(send, 401, "Open the address with the token that `mimix studio` printed.")
             return
-        cookie = f"{COOKIE}={self._session}; Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000"
+        cookie = (
+            f"{self._cookie}={self._session}; Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000"
+        )
         start: Message = {
             "type": "http.response.start",
             "status": 303,

@@ -18,10 +18,12 @@ from pydantic import Field, StringConstraints
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput, is_disk_full
 from mimix_core.project.pair_ratings import Answer, PairRating, RatingLog, Side
+from mimix_core.project.rating_plan import RatingPlan, RatingTask
 from mimix_core.studio.access_guard import AccessGuard
 from mimix_core.studio.comparison_server import VIDEO_TYPES
 from mimix_core.studio.page_files import json_response, serve_page
-from mimix_core.studio.rating_plan import RatingPlan, RatingTask
+
+COOKIE = "mimix-rating"
 
 RaterName = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80, pattern=r"^[^\n]*$")
@@ -139,7 +141,7 @@ def create_rating_app(plan: RatingPlan, log: RatingLog, token: str | None) -> Ac
         response.headers["cache-control"] = "private, max-age=3600"
         return response
 
-    return AccessGuard(app, token)
+    return AccessGuard(app, token, COOKIE)
 
 
 def _add_page(app: FastAPI, desk: RatingDesk) -> None:

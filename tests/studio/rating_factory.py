@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mimix_core.project.pair_ratings import RatingLog
-from mimix_core.studio.rating_plan import AspectQuestion, NoiseControl, RatedPrompt, RatingPlan
+from mimix_core.project.rating_plan import AspectQuestion, NoiseControl, RatedPrompt, RatingPlan
 from mimix_core.studio.rating_server import create_rating_app
 from tests.paths import ROOT
 from tests.studio.comparison_factory import write_numbered_video

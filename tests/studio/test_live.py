@@ -63,6 +63,9 @@ def test_a_killed_run_is_not_at_work(tmp_path: Path) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert read_live_status(tmp_path) == []
+    # The next run clears up.
+    with live_status(tmp_path, "train", ""):
+        assert len(list((tmp_path / "live").iterdir())) == 2
 
 
 def test_the_time_left_follows_from_the_time_so_far() -> None:

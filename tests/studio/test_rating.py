@@ -22,7 +22,7 @@ from mimix_core.project.pair_ratings import (
     RatingLog,
     read_pair_ratings,
 )
-from mimix_core.studio.rating_plan import RatingPlan
+from mimix_core.project.rating_plan import RatingPlan
 from mimix_core.studio.rating_server import create_rating_app
 from tests.paths import ROOT
 from tests.studio.rating_factory import ASPECTS, SECRETS, make_plan, start_rating
@@ -103,10 +103,17 @@ def test_nothing_that_a_rater_receives_names_a_system_or_a_file(
         assert set(replies[0]["tasks"][0]) == {"id", "prompt", "single"}
     for secret in (*SECRETS, "noise", str(folder), ".mp4", "p0", "p3"):
         assert secret not in seen, secret
+    guarded = create_rating_app(plan, RatingLog(tmp_path / "r.jsonl"), "secret-token")
+    with TestClient(guarded, base_url="http://rating.example", follow_redirects=False) as page:
+        assert page.get("/").status_code == 401
+        assert page.post("/api/rate/next", json={"rater": "anna"}).status_code == 401
+        assert "mimix-rating=" in page.get("/?token=secret-token").headers["set-cookie"]
+        assert page.get("/").status_code == 200
     ratings = read_pair_ratings([tmp_path / "r.jsonl"])
     assert {one.left for one in ratings} <= set(SECRETS)
 
 
+@pytest.mark.e2e
 def test_a_rater_goes_on_after_the_server_was_killed_with_nothing_lost(tmp_path: Path) -> None:
     saved = 0
     while True:

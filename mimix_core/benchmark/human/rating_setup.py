@@ -11,10 +11,10 @@ import numpy as np
 from mimix_core.benchmark.judge.rubric import ASPECTS, DEFAULT_RUBRIC, load_rubric
 from mimix_core.benchmark.systems import System, find_videos
 from mimix_core.domain.prompts import PromptFile
+from mimix_core.engine.artifacts import digest_file
 from mimix_core.errors import BadInput
 from mimix_core.media import ClipWriter, UnreadableVideo, open_container, open_video
-from mimix_core.studio.comparison_wall import file_version
-from mimix_core.studio.rating_plan import (
+from mimix_core.project.rating_plan import (
     PAIRS_BETWEEN_CHECKS,
     AspectQuestion,
     NoiseControl,
@@ -38,7 +38,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class RatingSetup:
-    """A plan, and the videos that nobody can be shown: (system, prompt, why)."""
+    """A plan, and the videos that cannot be shown: (system, prompt, why)."""
 
     plan: RatingPlan
     left_out: tuple[tuple[str, str, str], ...]
@@ -84,7 +84,7 @@ def prepare_ratings(
     count = min(MAX_CONTROLS, -(-pairs // PAIRS_BETWEEN_CHECKS))
     controls = []
     for prompt_id, system, path in select_controls(rated, seed, count):
-        noise = controls_folder / f"{file_version(path)[:24]}.mp4"
+        noise = controls_folder / f"{digest_file(path)[:24]}.mp4"
         if not noise.exists():
             write_noise_video(path, noise)
         controls.append(NoiseControl(prompt_id=prompt_id, system=system, noise=noise.resolve()))

@@ -87,9 +87,9 @@ function scoresOf(video) {
 
 function drawCell(row, column) {
   const video = wall.rows[row].videos[column];
-  const cell = h("div", { class: "wall-cell", role: "gridcell", id: `cell-${row}-${column}`,
-    "aria-label": `${wall.columns[column].title}, prompt ${row + 1}${video ? "" : ": no video"}` },
-  h("span", { class: "only-phone name" }, wall.columns[column].title),
+  const cell = h("div", { class: "wall-cell", role: "gridcell", id: `cell-${row}-${column}` },
+  h("span", { class: "sr" }, `Prompt ${row + 1}, ${wall.columns[column].title}`),
+  h("span", { class: "only-phone name", "aria-hidden": "true" }, wall.columns[column].title),
   h("div", { class: `frame ${video ? "" : "blank"}` }, video ? null : h("span", null, "no video")),
   video && scoresOf(video));
   if (video?.width) cell.querySelector(".frame").style.setProperty("aspect-ratio", `${video.width} / ${video.height}`);

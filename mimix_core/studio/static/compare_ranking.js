@@ -60,7 +60,7 @@ export function drawRanking(node, wall, chosen, { onmeasure, oncolumn }) {
     h("p", { class: "verdict" }, verdict(ranking, wall.columns)),
     h("table", null,
       h("thead", { class: "sr" }, h("tr", null,
-        ["Name", "Value", "Interval", "", "Against the best"].map((text) => h("th", { scope: "col" }, text)))),
+        ["Name", "Value", "Interval", "Picture of the interval", "Against the best"].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", null, ranking.columns.map((one) => {
         const found = standing(ranking, one.column);
         return h("tr", { class: found.replace(" ", "-") },

@@ -63,17 +63,29 @@ async function drawTrainings(trainings) {
 
 function drawTraining(card, training) {
   const held = training.held_out.at(-1);
-  fill(card,
+  // Videos that play go on while the curve grows.
+  if (training.wall && card.previewed !== training.preview_step) {
+    card.previewed = training.preview_step;
+    card.previews = h("div", null,
+      h("p", null, `Previews after step ${training.preview_step} `, h("a", { href: `/compare?wall=${training.wall}` }, "Compare all checkpoints")),
+      h("div", { class: "previews" }, Array.from({ length: Math.min(PREVIEWS, training.previews) }, (_, row) => preview(training, row))));
+  }
+  const head = h("div", null,
     h("header", null, h("strong", null, training.title),
       h("span", { class: "soft" }, training.finished ? "finished" : "not finished", `, step ${training.step}`,
         training.seconds_per_step !== null && `, ${training.seconds_per_step.toFixed(1)} s a step`),
       held && h("span", { class: "soft" }, `held-out loss ${held[1].toFixed(4)}`, held[2] !== null && ` (${held[2].toFixed(4)} to ${held[3].toFixed(4)})`)),
     drawCurve(training),
     h("p", { class: "legend soft" }, h("span", { class: "key-train" }, "each step"), h("span", { class: "key-smooth" }, "smoothed"),
-      h("span", { class: "key-held" }, "held out, with its 95 % interval")),
-    training.wall && h("div", null,
-      h("p", null, `Previews after step ${training.preview_step} `, h("a", { href: `/compare?wall=${training.wall}` }, "Compare all checkpoints")),
-      h("div", { class: "previews" }, Array.from({ length: Math.min(PREVIEWS, training.previews) }, (_, row) => preview(training, row)))));
+      h("span", { class: "key-held" }, "held out, with its 95 % interval")));
+  if (card.head) card.head.replaceWith(head);
+  else card.append(head);
+  card.head = head;
+  if (card.previews && !card.contains(card.previews)) {
+    card.querySelector(":scope > .shown")?.remove();
+    card.previews.classList.add("shown");
+    card.append(card.previews);
+  }
 }
 
 function preview(training, row) {

@@ -47,7 +47,8 @@ function askName() {
     "Who made them, and which side they are on, means nothing. Every answer is saved at once: stop whenever you like, ",
     "and go on later under the same name."),
   h("label", { for: "rater" }, "Your name"), input,
-  h("button", { type: "submit", class: "approve" }, "Start")));
+  h("button", { type: "submit", class: "approve" }, "Start"),
+  h("dl", null, aspects.map((aspect) => h("div", null, h("dt", null, aspect.title), h("dd", null, aspect.question))))));
   input.focus();
 }
 
@@ -86,7 +87,7 @@ function show(found) {
     h("div", { class: "aspects" }, aspects.map((aspect, index) => h("div", { class: "aspect", role: "radiogroup", "data-aspect": aspect.name,
       "aria-label": aspect.title, onclick: () => focusOn(index) },
     h("div", { class: "ask-line" }, h("strong", null, aspect.title),
-      h("p", { class: "soft" }, task.single ? aspect.single_question : aspect.question)),
+      h("p", { class: "soft", title: task.single ? aspect.single_question : aspect.question }, task.single ? aspect.single_question : aspect.question)),
     h("div", { class: "choices" }, Object.entries(SIDES).map(([value, text]) =>
       h("button", { type: "button", role: "radio", "aria-checked": "false", "data-value": value, disabled: true,
         onclick: (event) => { event.stopPropagation(); current = index; answer(value); } }, text)))))),

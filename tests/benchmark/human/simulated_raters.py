@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mimix_core.project.pair_ratings import Answer, PairKind, PairRating
-from mimix_core.studio.rating_plan import (
+from mimix_core.project.rating_plan import (
     AspectQuestion,
     NoiseControl,
     RatedPrompt,

@@ -52,7 +52,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Over 40 studies: nominally 95 % of 120 intervals; fewer than 85 % would be a bug."""
-    monkeypatch.setattr(strengths_module, "STRENGTH_BOOTSTRAP_DRAWS", 150)
+    monkeypatch.setattr(strengths_module, "STRENGTH_BOOTSTRAP_DRAWS", 100)
     monkeypatch.setattr(preferences, "ASPECTS", ())
     covered = total = 0
     for study in range(40):

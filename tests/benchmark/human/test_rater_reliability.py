@@ -7,7 +7,7 @@ import pytest
 
 from mimix_core.benchmark.human.rater_reliability import assess_raters, usable_ratings
 from mimix_core.project.pair_ratings import Answer
-from mimix_core.studio.rating_plan import RatingTask
+from mimix_core.project.rating_plan import RatingTask
 from tests.benchmark.human.simulated_raters import honest, plan_pairs, rate_all
 
 SYSTEMS = {"one": 0.4, "two": -0.4}

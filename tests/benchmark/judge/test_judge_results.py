@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from mimix_core.benchmark.judge.judge_results import (
     OVERALL,
     PAPER_WEIGHTS,
-    estimate_strengths,
     mean_ratings,
     summarize_controls,
     summarize_differences,
@@ -20,6 +19,7 @@ from mimix_core.benchmark.judge.judge_results import (
 )
 from mimix_core.benchmark.judge.rubric import ASPECTS
 from mimix_core.benchmark.judge.statistics import mean_interval
+from mimix_core.benchmark.judge.strengths import estimate_strengths
 from mimix_core.benchmark.tables.pairwise_tables import judge_bias_notes, position_bias_notes
 
 Rows = list[dict[str, Any]]

@@ -21,7 +21,7 @@ from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.project.pair_ratings import PairKey, PairKind, Side
 
 PAIRS_BETWEEN_CHECKS = 8
-"""After this many pairs come a control and a repeated pair, at places that nobody can guess."""
+"""After this many pairs come a control and a repeated pair, at places that cannot be guessed."""
 
 MIN_DISTANCE = 3
 """A pair is repeated after at least this many others."""
