@@ -16,6 +16,7 @@ from tasks.training import (
     PreparedBackbone,
     embed_captions,
     encode_latents,
+    find_regions,
     prepare_backbone,
     train_lora,
 )
@@ -38,7 +39,12 @@ def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -
     model = prepare_backbone(run, captions)
     latent_tables = encode_latents(run, [*curated.clips, augmented.composites], model)
     embedding_tables = embed_captions(run, captions, model)
-    adapter = train_lora(run, augmented.dataset, latent_tables, embedding_tables, model)
+    region_tables = find_regions(
+        run, curated.clips, augmented.composites, augmented.cutouts, latent_tables
+    )
+    adapter = train_lora(
+        run, augmented.dataset, latent_tables, embedding_tables, model, region_tables
+    )
     return TrainedTables(model, latent_tables, embedding_tables, adapter)
 
 

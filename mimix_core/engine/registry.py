@@ -24,6 +24,7 @@ OTHER_MODULES = {
     "backbone": "mimix_core.wan.backbone_stage",
     "latents": "mimix_core.wan.latents_stage",
     "embeddings": "mimix_core.wan.text_embeddings",
+    "regions": "mimix_core.wan.regions_stage",
     "lora": "mimix_core.training.stage",
     "videos": "mimix_core.wan.videos_stage",
     "samples": "mimix_core.wan.samples_stage",

@@ -59,10 +59,12 @@ from mimix_core.tables.training_tables import (
     EMBEDDINGS,
     LATENTS,
     LORA,
+    REGIONS,
     BackboneRow,
     EmbeddingRow,
     LatentRow,
     LoraRow,
+    RegionRow,
 )
 
 __all__ = [
@@ -81,6 +83,7 @@ __all__ = [
     "LORA",
     "MASKS",
     "OVERLAYS",
+    "REGIONS",
     "REPORT",
     "SAMPLES",
     "SCENES",
@@ -103,6 +106,7 @@ __all__ = [
     "OverlayRow",
     "PairwiseRow",
     "Reason",
+    "RegionRow",
     "ReportRow",
     "Row",
     "SampleRow",

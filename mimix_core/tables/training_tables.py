@@ -32,6 +32,22 @@ class LatentRow(BaseRow):
 LATENTS = table("latents", 2, LatentRow, id="sample_id", parent="sample_id")
 
 
+class RegionRow(BaseRow):
+    """One row of the table ``regions``."""
+
+    sample_id: str
+    backbone: str
+    characters: list[str]  # with at least one cell, in the order of the tensor
+    areas: list[float]  # share of the sample's cells that each takes up
+    file: str  # a shard: safetensors of many samples
+    key: str  # name of this sample's tensor in the file
+    shape: list[int]  # characters, frames, rows, columns of the latents; 1: the character is there
+    sha256: str  # of the tensor's stored bytes
+
+
+REGIONS = table("regions", 1, RegionRow, id="sample_id", parent="sample_id")
+
+
 class EmbeddingRow(BaseRow):
     """One row of the table ``embeddings``."""
 
