@@ -11,6 +11,7 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.dataset_approval import require_approval
+from tasks.evaluation import LayoutSources
 from tasks.run_summary import RunSummary
 from tasks.training import (
     PreparedBackbone,
@@ -24,12 +25,16 @@ from tasks.training import (
 
 @dataclass(frozen=True)
 class TrainedTables:
-    """Tables of training; ``latents`` and ``embeddings``: of episodes first, composites last."""
+    """Tables of training; ``latents`` and ``embeddings``: of episodes first, composites last.
+
+    ``layout_sources``: what videos that start from cutouts are laid out with.
+    """
 
     backbone: PreparedBackbone
     latents: list[TableRef]
     embeddings: list[TableRef]
     lora: TableRef
+    layout_sources: LayoutSources
 
 
 def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -> TrainedTables:
@@ -45,7 +50,8 @@ def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -
     adapter = train_lora(
         run, augmented.dataset, latent_tables, embedding_tables, model, region_tables
     )
-    return TrainedTables(model, latent_tables, embedding_tables, adapter)
+    sources = LayoutSources(curated.clips, augmented.cutouts, augmented.dataset)
+    return TrainedTables(model, latent_tables, embedding_tables, adapter, sources)
 
 
 @flow(name="train")

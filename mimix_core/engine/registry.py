@@ -26,6 +26,7 @@ OTHER_MODULES = {
     "embeddings": "mimix_core.wan.text_embeddings",
     "regions": "mimix_core.wan.regions_stage",
     "lora": "mimix_core.training.stage",
+    "layouts": "mimix_core.wan.layouts_stage",
     "videos": "mimix_core.wan.videos_stage",
     "samples": "mimix_core.wan.samples_stage",
     "scores": "mimix_core.benchmark.scores_stage",

@@ -67,6 +67,23 @@ class EmbeddingRow(BaseRow):
 EMBEDDINGS = table("embeddings", 2, EmbeddingRow, id="sample_id", parent="sample_id")
 
 
+class LayoutRow(BaseRow):
+    """One row of the table ``layouts``."""
+
+    prompt_id: str
+    backbone: str
+    characters: list[str]  # from left to right
+    cutouts: list[str]  # the cutout of each
+    places: list[list[float]]  # scale, x, y of each one's clip in the frame
+    file: str  # a shard: safetensors of many layouts
+    key: str  # name of this layout's latents in the file
+    shape: list[int]  # channels, frames, height, width
+    sha256: str  # of the tensor's stored bytes
+
+
+LAYOUTS = table("layouts", 1, LayoutRow, id="prompt_id")
+
+
 class LoraRow(BaseRow):
     """One row of the table ``lora``."""
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.locks import exclusive_lock, try_exclusive_lock
 from mimix_core.errors import BadInput
-from mimix_core.tables import EmbeddingRow, LatentRow, RegionRow, Row
+from mimix_core.tables import EmbeddingRow, LatentRow, LayoutRow, RegionRow, Row
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +46,11 @@ class TensorRef(FrozenModel):
     shape: tuple[int, ...]
 
 
-def tensor_ref(table: TableRef, row: LatentRow | EmbeddingRow | RegionRow) -> TensorRef:
-    """Return the reference in a row of the latents, the embeddings or the regions table."""
+TensorRow = LatentRow | EmbeddingRow | RegionRow | LayoutRow
+
+
+def tensor_ref(table: TableRef, row: TensorRow) -> TensorRef:
+    """Return the reference in a row of a table with tensors."""
     return TensorRef(file=table.folder / row["file"], key=row["key"], shape=tuple(row["shape"]))
 
 
