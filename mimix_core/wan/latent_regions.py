@@ -1,8 +1,8 @@
 """Find the latent cells that a character's mask touches, and weigh a sample's loss by them.
 
-A cell of Wan's latents stands for a block of pixels: the first latent frame for the first frame of
-the video, each further one for the next 4 frames (1 + 4k frames give 1 + k), and each row and
-column for 8 of the video's. Other backbones have other strides (``Backbone.vae_stride``), and
+A cell of Wan's latents encodes a block of pixels: the first latent frame the first frame of the
+video, each further one the next 4 frames (1 + 4k frames give 1 + k), and each row and
+column 8 of the video's. Other backbones have other strides (``Backbone.vae_stride``), and
 latents can be of a resized video, so rows and columns are taken from the sizes of both.
 """
 
@@ -35,7 +35,7 @@ def touched_cells(
     latent_shape: tuple[int, int, int],
     frame_stride: int,
 ) -> Cells:
-    """Return cells_THW: which latent cells stand for a pixel of the mask.
+    """Return cells_THW: which latent cells contain a pixel of the mask.
 
     ``path``: the place of each frame of the mask in the video, one transform for all if it has
     one. ``video_size``: width and height of the video, before it was resized for the latents.

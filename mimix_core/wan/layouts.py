@@ -97,7 +97,7 @@ def place_side_by_side(
     order = rng.permutation(len(characters))
     for slot, index in enumerate(order):
         known = cutouts[characters[index]]
-        cutout = known[rng.integers(min(len(known), _BEST))]
+        cutout = known[int(rng.integers(min(len(known), _BEST)))]
         learned = float(np.median([one.height_share for one in known]))
         placed.append(_place(cutout, learned, slot, len(characters), size, height_limits))
     return placed

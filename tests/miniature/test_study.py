@@ -89,6 +89,15 @@ def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path:
     assert _differences(zero, joint) == set()
     assert joint["library"].endswith("library-joint-renders.yaml")
     assert _differences(ten, settings["own-segmenter", 0]) == {"cutouts.backend"}
+    region, start = settings["region-10", 0], settings["cutout-start-50", 0]
+    assert _differences(region, ten | {"lora": ten["lora"] | {"region_weight": 0.0}}) == {
+        "lora.region_weight"
+    }
+    plain = {"start": "noise", "start_strength": 0.0}
+    assert _differences(start, ten | {"samples": ten["samples"] | plain}) == {
+        "samples.start",
+        "samples.start_strength",
+    }
     shorter = _differences(ten, settings["checkpoint-5", 0])
     assert shorter == {"lora.epochs", "samples.prompts"}
     assert len(load_prompts(project / "arms" / "prompts-fewer.yaml", roster)) == 48

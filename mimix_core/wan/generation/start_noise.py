@@ -38,8 +38,10 @@ def mix_layout(
     layout_CTHW = torch.fft.fftn(layout_CTHW.double(), dim=_AXES)
     share_CTHW = amplitude_THW.expand(layout_CTHW.shape).clone()
     shells_THW = (distance_THW / distance_THW.max() * _SHELLS).long().clamp(max=_SHELLS - 1)
-    for shell in shells_THW.unique().tolist():
+    for shell in range(_SHELLS):
         inside_THW = shells_THW == shell
+        if not bool(inside_THW.any()):
+            continue
         weight_N = amplitude_THW[inside_THW] ** 2
         power_CN = layout_CTHW[:, inside_THW].abs() ** 2
         total_C = (power_CN * weight_N).sum(dim=1)
@@ -52,7 +54,8 @@ def mix_layout(
     mixed_CTHW = share_CTHW * layout_CTHW
     rest_CTHW = (1 - share_CTHW**2).sqrt()
     mixed_CTHW += rest_CTHW * torch.fft.fftn(noise_CTHW.double(), dim=_AXES)
-    return torch.fft.ifftn(mixed_CTHW, dim=_AXES).real.float()
+    start_CTHW: torch.Tensor = torch.fft.ifftn(mixed_CTHW, dim=_AXES).real.float()
+    return start_CTHW
 
 
 def _frequency_distance(shape: torch.Size) -> torch.Tensor:
