@@ -15,7 +15,6 @@ from mimix_core.errors import BadInput
 
 if TYPE_CHECKING:
     from mimix_core.characters.bank import CharacterBank
-    from mimix_core.project.workspace import Workspace
 
 app = typer.Typer(
     name="characters",
@@ -35,11 +34,12 @@ def show(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     with user_errors():
         prefect_environment.configure_prefect()
         from flows.locator_trial import trial_workspace
+        from mimix_core.diagnostics.look_alikes import load_library_bank
 
         with trial_workspace(load_settings(settings, workspace)) as trial:
             for one in trial.library.shows:
                 print_line(f"[bold]{escape(one.title)}[/bold]")
-                _print_bank(_load_bank(trial, [one.id]))
+                _print_bank(load_library_bank(trial.library, trial.config.workspace, [one.id]))
 
 
 @app.command("look-alikes")
@@ -54,9 +54,10 @@ def look_alikes(
     with user_errors():
         prefect_environment.configure_prefect()
         from flows.locator_trial import trial_workspace
+        from mimix_core.diagnostics.look_alikes import ADVICE, load_library_bank
 
         with trial_workspace(load_settings(settings, workspace)) as trial:
-            pairs = _load_bank(trial, [one.id for one in trial.library.shows]).look_alikes()
+            pairs = load_library_bank(trial.library, trial.config.workspace).look_alikes()
         if table is not None:
             with table.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
@@ -73,9 +74,8 @@ def look_alikes(
         alarms = [pair for pair in pairs if pair.alarming]
         if alarms:
             print_line(
-                "In red: two exemplars of different characters are more alike than two of one. "
-                "Give both more exemplars of the whole figure, name in the captions' descriptions "
-                "what tells them apart, and make more composites of the pair (docs/characters.md)."
+                f"In red: two exemplars of different characters are more alike than two of one. "
+                f"{ADVICE}"
             )
 
 
@@ -165,25 +165,6 @@ def name(
                 f"{len(crops)} tracks of {escape(show_id)} show {whom}; only cutouts of episodes "
                 "that name the character are made again"
             )
-
-
-def _load_bank(trial: Workspace, show_ids: list[str]) -> CharacterBank:
-    """Encode the exemplars of shows: reference images and the crops of named tracks."""
-    from mimix_core.characters.bank import build_bank, encode_exemplar
-    from mimix_core.networks.efficientnet import load_network, typical_features
-    from mimix_core.project.named_tracks import named_exemplars
-
-    network = load_network()
-    features = {}
-    for one in trial.library.shows:
-        if one.id not in show_ids:
-            continue
-        named = named_exemplars(trial.config.workspace, one.id)
-        for character in one.characters:
-            label = character.name if len(show_ids) == 1 else f"{character.name} ({one.id})"
-            paths = (*character.references, *named.get(character.name, ()))
-            features[label] = [encode_exemplar(network, path) for path in paths]
-    return build_bank(features, typical_features(network))
 
 
 def _print_bank(bank: CharacterBank) -> None:

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimix_core import tables
+from mimix_core.diagnostics.look_alikes import (
+    ADVICE,
+    alarming_pairs,
+    describe_pair,
+    load_library_bank,
+)
 from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
+from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
 from mimix_core.training import checkpoint
+from mimix_core.training.stage import STAGE as LORA_STAGE
 from mimix_core.training.stage import LoraInputs, PreviewComponents, run_folder
 from mimix_core.wan.backbone_stage import BackboneInputs, load_components, resolve_weights_folder
 from mimix_core.wan.latents_stage import LatentInputs
@@ -100,6 +108,19 @@ def split_latent_units(table: TableRef) -> list[tuple[str, tuple[int, int] | Non
     return [
         (f"{table.unit} {part + 1}/{count}", (ends[part], ends[part + 1])) for part in range(count)
     ]
+
+
+def _warn_of_look_alikes(run: Run) -> None:
+    """Warn about characters that a model trained on this library is likely to mix."""
+    try:
+        bank = load_library_bank(run.workspace.library, run.workspace.config.workspace)
+    except BadInput as error:
+        run.console.warn(f"characters are not compared with each other: {error}")
+        return
+    for pair in alarming_pairs(bank):
+        run.console.warn(
+            f"look-alikes: {describe_pair(pair)}: nearer to the other than to itself. {ADVICE}"
+        )
 
 
 def find_regions(
@@ -225,6 +246,9 @@ def train_lora(
         else None,
         checkpoints=run.workspace.config.workspace / "checkpoints",
     )
+    key = LORA_STAGE.key(inputs, settings)
+    if run.computes and run.workspace.store.lookup(LORA_STAGE.name, key) is None:
+        _warn_of_look_alikes(run)
     ref = run.run_single(lora_task, inputs, settings)
     if not run.computes:
         return ref

@@ -57,6 +57,16 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "400"})
 
 
+def test_doctor_has_the_alarm_for_look_alikes(project: Path) -> None:
+    shown = call("doctor", project)
+    [line] = [text for text in shown.output.splitlines() if "look-alikes" in text]
+    assert "limited" in line
+    # Two of the exemplars are one picture, and Twin's own two are unlike.
+    assert "Dog and Twin 1.00 (Twin to itself 0." in line
+    assert "more composites of the pair" in line
+    assert "Cat and Dog" not in line
+
+
 def test_a_named_track_becomes_exemplars_of_its_character_alone(project: Path) -> None:
     shown = call("characters", "show", project)
     assert "Cat: 1 exemplar, limit 0.40" in shown.output
@@ -108,3 +118,17 @@ def locator_files(project: Path, name: str) -> list[str]:
         inputs = build_locator_inputs(trial, trial.library.shows[0], {name})
     assert inputs is not None
     return [file.sha256 for one in inputs.characters for file in one.references]
+
+
+def test_a_training_warns_of_look_alikes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import training
+    from tasks.base import Run
+
+    said: list[str] = []
+    with trial_workspace(load_config(project)) as trial:
+        run = Run(trial)
+        monkeypatch.setattr(run.console, "warn", said.append)
+        training._warn_of_look_alikes(run)
+    assert said[0].startswith("look-alikes: Dog and Twin 1.00 (Twin to itself 0.")
+    assert not any("Cat and Dog" in text for text in said)
+    assert "more composites of the pair" in said[0]
