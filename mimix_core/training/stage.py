@@ -140,7 +140,7 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
     regions = _rows_by_sample(inputs.regions, REGIONS, inputs.backbone_name)
     if settings.uses_regions and not inputs.regions:
         raise BadInput(
-            "the loss is weighted by regions, but there is no table of them",
+            "the loss is weighted by regions, but their table is missing",
             where=f"stage lora ({inputs.unit})",
             fix="Set lora.region_weight and lora.region_preservation to 0, or run the stage "
             "regions.",

@@ -82,7 +82,7 @@ def run(inputs: LayoutInputs, settings: LayoutSettings, out: Path) -> StageRepor
             lacking = sorted(name for name in prompt.characters if name not in cutouts)
             detail = f"the training split has no cutout of {', '.join(lacking)}"
             rows.append(
-                tables.rejected(Reason.MASK_ABSENT, detail, **shared, **tensor_shards.NO_TENSOR)
+                tables.rejected(Reason.NO_MASK, detail, **shared, **tensor_shards.NO_TENSOR)
             )
     return StageReport(rows, rows_in=len(inputs.prompts))
 

@@ -169,7 +169,7 @@ def _region_row(
     if name in locations:
         return tables.ok(**shared, **locations[name].columns())
     detail = "no character of it has a usable mask"
-    return tables.rejected(Reason.MASK_ABSENT, detail, **shared, **tensor_shards.NO_TENSOR)
+    return tables.rejected(Reason.NO_MASK, detail, **shared, **tensor_shards.NO_TENSOR)
 
 
 STAGE = Stage(

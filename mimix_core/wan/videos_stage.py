@@ -145,13 +145,13 @@ def _read_layouts(
 ) -> dict[str, tuple[tensor_shards.TensorRef, str]]:
     """Return the layout of each prompt that has one, with its digest.
 
-    Raises BadInput if videos shall start from cutouts and there is no table of layouts.
+    Raises BadInput if videos shall start from cutouts and the table of layouts is missing.
     """
     if settings.start == "noise":
         return {}
     if inputs.layouts is None:
         raise BadInput(
-            "videos shall start from cutouts, but there is no table of layouts",
+            "videos shall start from cutouts, but the table of layouts is missing",
             where=f"stage videos ({inputs.unit})",
             fix="Set samples.start to noise, or run the stage layouts.",
         )

@@ -316,7 +316,7 @@ def test_the_stage_reads_regions_and_names_a_missing_table(
     inputs = factories.stage_inputs(tmp_path / "inputs", transformer_folder)
     on = SHORT.model_copy(update={"region_weight": 1.0})
     key = stage.STAGE.key(inputs, SHORT)
-    with pytest.raises(BadInput, match="there is no table of them"):
+    with pytest.raises(BadInput, match="their table is missing"):
         stage.plan_training(inputs, on, tmp_path)
     row = ok(
         sample_id="clip00",

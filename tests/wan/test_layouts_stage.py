@@ -204,5 +204,5 @@ def test_a_video_starts_from_its_layout_and_one_without_from_noise(
 @pytest.mark.slow
 def test_a_missing_table_of_layouts_is_an_error(tmp_path: Path, pipeline_folder: Path) -> None:
     settings = SETTINGS.model_copy(update={"start": "cutouts"})
-    with pytest.raises(BadInput, match="no table of layouts"):
+    with pytest.raises(BadInput, match="the table of layouts is missing"):
         frames_of(tmp_path, pipeline_folder, adapter(pipeline_folder), settings)

@@ -97,8 +97,8 @@ def test_every_character_of_a_clip_has_its_cells(tmp_path: Path, cutouts: TableR
     assert {name: (row["status"], row["reason"]) for name, row in rows.items()} == {
         "two": ("ok", None),
         "source": ("ok", None),
-        "spoilt": ("rejected", "mask_absent"),
-        "nobody": ("rejected", "mask_absent"),
+        "spoilt": ("rejected", "no_mask"),
+        "nobody": ("rejected", "no_mask"),
     }
     assert cells(ref, rows["two"]) == {"Jerry": {(1, 2)}, "Tom": {(1, 0)}}
     assert rows["two"]["areas"] == [1 / 24, 1 / 24]
