@@ -90,7 +90,7 @@ def place_side_by_side(
 ) -> list[PlacedCutout]:
     """Place one of each character's best cutouts in a frame of this width and height.
 
-    Each has an equal part of the width, in an order drawn by ``rng``, and the median height of
+    Each has an equal part of the width, around which it moves, in an order drawn by ``rng``, and the median height of
     all its cutouts, within ``height_limits`` (shares of the frame's height).
     """
     placed = []
@@ -120,8 +120,11 @@ def _place(
     if "bottom" in border:
         feet = height
     y = max(feet - scale * bottom, -scale * top)
-    middle = float(np.mean((boxes_N4[:, 0] + boxes_N4[:, 2]) / 2))
-    x = (slot + 0.5) / slots * width - scale * middle
+    # All places that it moves to are in its part of the width, or at least in the frame.
+    left, right = float(boxes_N4[:, 0].min()), float(boxes_N4[:, 2].max())
+    x = (slot + 0.5) / slots * width - scale * (left + right) / 2
+    if scale * (right - left) <= width:
+        x = min(max(x, -scale * left), width - scale * right)
     return PlacedCutout(cutout, scale, x, y)
 
 

@@ -59,6 +59,14 @@ def test_figures_stand_side_by_side_at_the_height_of_their_clips() -> None:
     assert firsts == {"Tom", "Jerry"}
 
 
+def test_a_figure_that_moves_stays_in_the_frame() -> None:
+    walking = cutout(boxes=[[0, 24, 20, 54], [30, 24, 50, 54], [40, 24, 60, 54]])
+    placed = place(walking, cutout("b", "Jerry"))
+    [walker] = [one for one in placed if one.cutout is walking]
+    edges = (walker.scale * 0 + walker.x, walker.scale * 60 + walker.x)
+    assert edges in ((0, 120), (40, 160))
+
+
 def test_a_figure_is_as_high_as_its_character_usually_is_within_limits() -> None:
     tall = cutout("tall", boxes=[[10, 0, 30, 60]] * 3, presence=0.5)
     low = cutout("low", boxes=[[10, 44, 30, 54]] * 3, presence=0.5)
