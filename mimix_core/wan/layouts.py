@@ -90,8 +90,8 @@ def place_side_by_side(
 ) -> list[PlacedCutout]:
     """Place one of each character's best cutouts in a frame of this width and height.
 
-    Each has an equal part of the width, around which it moves, in an order drawn by ``rng``, and the median height of
-    all its cutouts, within ``height_limits`` (shares of the frame's height).
+    Each has an equal part of the width, around which it moves, in an order drawn by ``rng``, and
+    the median height of all its cutouts, within ``height_limits`` (shares of the frame's height).
     """
     placed = []
     order = rng.permutation(len(characters))
