@@ -35,9 +35,8 @@ def list_decisions(settings: SettingsArgument) -> None:
         ledger = read_item_decisions(config.decisions)
     counts: Counter[tuple[str, str, str]] = Counter()
     for (kind, _), state in ledger.states().items():
-        for one in (state.verdict, state.edit):
-            if one is not None:
-                counts[kind.value, one.action.value, one.reviewer] += 1
+        for one in state.decisions:
+            counts[kind.value, one.action.value, one.reviewer] += 1
     for (name, action, reviewer), count in sorted(counts.items()):
         print_line(f"  {name:<10} {action:<8} {count:>6}  {escape(reviewer)}")
     disputed = sum(state.disputed for state in ledger.states().values())

@@ -96,6 +96,7 @@ def describe_project(workspace: Workspace) -> dict[str, Any]:
             episode.name: {"roster": episode.show.roster(), "aliases": episode.show.aliases()}
             for episode in workspace.episodes
         },
+        "sources": {episode.name: str(episode.video.path) for episode in workspace.episodes},
         "stages": {name: registry.get_stage(name).title for name in registry.stage_names()},
         "reasons": dict(REASONS),
     }

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
@@ -32,21 +33,35 @@ class ItemKind(StrEnum):
 
 
 class DecisionAction(StrEnum):
-    """What a person decided. ``keep``: use a clip although it is a duplicate."""
+    """What a person decided. ``keep``: use a clip although it is a duplicate.
+
+    ``crop``: cut a clip from another part of the source.
+    """
 
     APPROVE = "approve"
     REJECT = "reject"
     KEEP = "keep"
     EDIT = "edit"
+    CROP = "crop"
     UNDO = "undo"
+
+
+CropBox = tuple[
+    Annotated[int, Field(ge=0)],
+    Annotated[int, Field(ge=0)],
+    Annotated[int, Field(ge=1)],
+    Annotated[int, Field(ge=1)],
+]
+"""x, y, width and height of a crop in pixels of the source as displayed."""
 
 
 class ItemDecision(FrozenModel):
     """One decision of one person on one item.
 
     ``seen`` and ``seen_caption``: SHA-256 of the video and of the caption that were looked at.
-    ``caption``: the new caption of an edit. ``undoes``: id of the decision that is taken back.
-    ``batch``: common to the decisions that were made at once on a selection.
+    ``caption``: the new caption of an edit. ``crop``: where a clip is cut from the source.
+    ``undoes``: id of the decision that is taken back. ``batch``: common to the decisions that were
+    made at once on a selection.
     """
 
     decision_id: str = Field(default_factory=lambda: uuid.uuid4().hex, pattern=r"^[0-9a-f]{32}$")
@@ -57,6 +72,7 @@ class ItemDecision(FrozenModel):
     action: DecisionAction
     reason: str = Field("", max_length=500)
     caption: str = Field("", max_length=8000)
+    crop: CropBox | None = None
     seen: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     seen_caption: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     undoes: str = Field("", pattern=r"^([0-9a-f]{32})?$")
@@ -66,6 +82,10 @@ class ItemDecision(FrozenModel):
     def _fits_the_action(self) -> ItemDecision:
         if (self.action is DecisionAction.EDIT) != bool(self.caption):
             raise ValueError("a caption belongs to the action edit, and only to it")
+        if (self.action is DecisionAction.CROP) != (self.crop is not None):
+            raise ValueError("a crop belongs to the action crop, and only to it")
+        if self.action is DecisionAction.CROP and self.kind is not ItemKind.CLIP:
+            raise ValueError("only a clip has a crop that can be moved")
         if (self.action is DecisionAction.UNDO) != bool(self.undoes):
             raise ValueError("undoes belongs to the action undo, and only to it")
         if self.action is DecisionAction.KEEP and self.kind is not ItemKind.CLIP:
@@ -81,19 +101,31 @@ class ItemDecision(FrozenModel):
 
     @property
     def is_verdict(self) -> bool:
-        """Return whether it says if the item is used, as opposed to an edit or an undo."""
-        return self.action not in (DecisionAction.EDIT, DecisionAction.UNDO)
+        """Return whether it says if the item is used, as opposed to how, or to an undo."""
+        return self.action in (DecisionAction.APPROVE, DecisionAction.REJECT, DecisionAction.KEEP)
 
 
 class ItemState(FrozenModel):
-    """What counts for an item: its latest verdict and its latest caption.
+    """What counts for an item: its latest verdict, its latest caption and its latest crop.
 
     ``disputed``: the latest verdicts of two people differ.
     """
 
     verdict: ItemDecision | None = None
     edit: ItemDecision | None = None
+    crop: ItemDecision | None = None
     disputed: bool = False
+
+    @property
+    def decisions(self) -> tuple[ItemDecision, ...]:
+        """Return all decisions that count."""
+        return tuple(one for one in (self.verdict, self.edit, self.crop) if one is not None)
+
+    def counterpart(self, decision: ItemDecision) -> ItemDecision | None:
+        """Return the decision that counts now where ``decision`` would count."""
+        if decision.action is DecisionAction.EDIT:
+            return self.edit
+        return self.crop if decision.action is DecisionAction.CROP else self.verdict
 
     @property
     def rejected(self) -> bool:
@@ -144,10 +176,12 @@ class DecisionLedger:
         valid = [one for one in self.history(kind, item) if not self.is_undone(one)]
         verdicts = [one for one in valid if one.is_verdict]
         edits = [one for one in valid if one.action is DecisionAction.EDIT]
+        crops = [one for one in valid if one.action is DecisionAction.CROP]
         latest_of = {one.reviewer: one.action for one in verdicts}
         return ItemState(
             verdict=verdicts[-1] if verdicts else None,
             edit=edits[-1] if edits else None,
+            crop=crops[-1] if crops else None,
             disputed=len(set(latest_of.values())) > 1,
         )
 
@@ -161,6 +195,14 @@ class DecisionLedger:
             item: state.edit.caption
             for (_, item), state in self.states().items()
             if state.edit is not None
+        }
+
+    def moved_crops(self) -> dict[str, CropBox]:
+        """Return where people want clips to be cut from the source, by clip."""
+        return {
+            item: state.crop.crop
+            for (_, item), state in self.states().items()
+            if state.crop is not None and state.crop.crop is not None
         }
 
     def rejections(self, *kinds: ItemKind) -> dict[str, str]:

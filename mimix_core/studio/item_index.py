@@ -27,7 +27,11 @@ FACETS = (
     *("show", "episode", "character", "split", "style"),
 )
 DECISIONS = ("undecided", "approved", "rejected", "kept", "edited", "disputed", "changed")
-"""Values of the facet ``decision``. ``changed``: the video is another one than was decided on."""
+"""Values of the facet ``decision``.
+
+``edited``: has another caption or another crop. ``changed``: the video is another one than was
+decided on.
+"""
 
 RANDOM, LIBRARY, DECIDED = "random", "library", "decided"
 """Orders besides those by a number."""
@@ -212,9 +216,9 @@ class ItemIndex:
             return
         verdict = state.verdict
         self._verdict[position] = 0 if verdict is None else _VERDICTS[verdict.action]
-        latest = [one.decided_at.timestamp() for one in (verdict, state.edit) if one is not None]
+        latest = [one.decided_at.timestamp() for one in state.decisions]
         self._decided[position] = max(latest, default=0.0)
-        self._flags["edited"][position] = state.edit is not None
+        self._flags["edited"][position] = state.edit is not None or state.crop is not None
         self._flags["disputed"][position] = state.disputed
         self._edited.pop(position, None)
         if state.edit is not None:

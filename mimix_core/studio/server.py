@@ -18,12 +18,14 @@ from pydantic import Field, ValidationError
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput, is_disk_full
 from mimix_core.project.item_decisions import (
+    CropBox,
     DecisionAction,
     ItemDecision,
     ItemKind,
     format_decision_lines,
 )
 from mimix_core.studio.access_guard import AccessGuard
+from mimix_core.studio.clip_source import crop_problem, source_moment
 from mimix_core.studio.item_index import FACETS, ItemQuery
 from mimix_core.studio.page_files import FRESH as _FRESH
 from mimix_core.studio.page_files import UNCHANGING as _UNCHANGING
@@ -57,9 +59,10 @@ class DecisionRequest(FrozenModel):
 
     kind: ItemKind
     item: str = Field(max_length=400)
-    action: Literal["approve", "reject", "keep", "edit"]
+    action: Literal["approve", "reject", "keep", "edit", "crop"]
     reason: str = Field("", max_length=500)
     caption: str = Field("", max_length=8000)
+    crop: CropBox | None = None
     seen: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     seen_caption: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     expected: str = Field("", max_length=32)
@@ -153,7 +156,7 @@ def _add_items(app: FastAPI, session: StudioSession) -> None:
         counts = index.counts()
         return _json(
             {
-                **index.meta,
+                **{name: value for name, value in index.meta.items() if name != "sources"},
                 "counts": counts,
                 "numbers": {kind: index.number_ranges(kind) for kind in counts},
                 "reviewer": session.reviewer,
@@ -227,6 +230,8 @@ def _add_decisions(app: FastAPI, session: StudioSession) -> None:
                 problems = session.caption_problems(shown, one.caption)
                 if problems:
                     raise HTTPException(422, "; ".join(problems))
+            if one.crop is not None and (problem := crop_problem(shown, one.crop)):
+                raise HTTPException(422, problem)
             try:
                 decisions.append(_decision(one, shown, session, reviewer, batch.batch))
             except ValidationError as error:
@@ -316,6 +321,7 @@ def _decision(
         action=action,
         reason=request.reason,
         caption=request.caption,
+        crop=request.crop,
         seen=request.seen or shown["digest"],
         seen_caption=request.seen_caption or hashlib.sha256(caption.encode()).hexdigest(),
         batch=batch,
@@ -343,6 +349,15 @@ def _add_media(app: FastAPI, session: StudioSession, previews: PreviewCache) -> 
         shown = session.index.item(kind, id) or {}
         frames = int(shown.get("frames") or 81)
         return await _when_made(*previews.sprite(_digest(shown, "digest"), video, frames))
+
+    @app.get("/preview/source")
+    async def source(kind: str, id: str) -> Response:
+        shown = session.index.item(kind, id) or {}
+        video = session.source(shown) if shown.get("crop") else None
+        if video is None:
+            raise HTTPException(404, "no source of this item")
+        moment = source_moment(shown)
+        return await _when_made(*previews.source_frame(_digest(shown, "digest"), video, moment))
 
     @app.get("/preview/masks")
     async def masks(kind: str, id: str) -> Response:

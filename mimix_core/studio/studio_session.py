@@ -150,7 +150,7 @@ class StudioSession:
         if kind not in DECIDABLE:
             return None
         state = self.log.ledger.state(ItemKind(kind), item)
-        if state.verdict is None and state.edit is None:
+        if not state.decisions:
             return None
         return self._describe(kind, item, state)
 
@@ -169,6 +169,11 @@ class StudioSession:
         head = {"total": len(positions), "offset": offset, "version": self.version}
         return f'{json.dumps(head)[:-1]},"items":[{",".join(items)}]}}'
 
+    def source(self, item: Mapping[str, Any]) -> Path | None:
+        """Return the video of the episode that an item comes from; None if it is not there."""
+        path = self.index.meta.get("sources", {}).get(item["episode"])
+        return Path(path) if path is not None and Path(path).is_file() else None
+
     def file(self, kind: str, name: str, role: str) -> Path | None:
         """Return the path of an item's file: one that the index names, inside of the store."""
         relative = self.index.file(kind, name, role)
@@ -178,14 +183,14 @@ class StudioSession:
         return path if path.is_relative_to(self.store) and path.is_file() else None
 
     def _current(self, decision: ItemDecision) -> ItemDecision | None:
-        state = self.log.ledger.state(decision.kind, decision.item)
-        return state.edit if decision.action is DecisionAction.EDIT else state.verdict
+        return self.log.ledger.state(decision.kind, decision.item).counterpart(decision)
 
     def _describe(self, kind: str, item: str, state: ItemState) -> dict[str, Any]:
         position = self.index.position(kind, item)
         return {
             "verdict": None if state.verdict is None else _describe(state.verdict),
             "edit": None if state.edit is None else _describe(state.edit),
+            "crop": None if state.crop is None else _describe(state.crop),
             "disputed": state.disputed,
             "changed": position is not None and self.index.is_changed(position),
         }
@@ -197,7 +202,7 @@ class StudioSession:
             self._changes += keys
 
 
-def _describe(decision: ItemDecision) -> dict[str, str]:
+def _describe(decision: ItemDecision) -> dict[str, Any]:
     return {
         "id": decision.decision_id,
         "action": decision.action.value,
@@ -205,4 +210,5 @@ def _describe(decision: ItemDecision) -> dict[str, str]:
         "at": decision.decided_at.isoformat(timespec="seconds"),
         "reason": decision.reason,
         "caption": decision.caption,
+        "crop": decision.crop,
     }

@@ -20,13 +20,14 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from mimix_core.media import ClipWriter
 from mimix_core.project.item_decisions import ItemDecision, read_item_decisions
 from mimix_core.studio.comparison_server import ComparisonWalls, add_comparison
 from mimix_core.studio.index_file import write_index
 from mimix_core.studio.live_server import add_live
 from mimix_core.studio.preview_cache import PreviewCache
 from mimix_core.studio.server import create_app
-from mimix_core.studio.studio_items import ItemReader
+from mimix_core.studio.studio_items import ItemReader, StudioItem
 from mimix_core.studio.studio_session import StudioSession
 from tests.paths import ROOT
 from tests.stages.report.fake_run import EPISODES, SHOWS
@@ -130,8 +131,30 @@ def build_project(folder: Path, *, hostile: str = "") -> StudioProject:
             {"path": row["file"], "sha256": "ab" * 32} for row in run.rows(stage) if row.get("file")
         ]
         (root / stage / unit / "stage.json").write_text(json.dumps({"files": files}))
-    write_index(project.index, ItemReader(root.resolve(), refs).items(), META)
+    source = write_source(folder / "source.mp4")
+    meta = {**META, "sources": {name: str(source) for _, name in EPISODES}}
+    items = (with_crop(item) for item in ItemReader(root.resolve(), refs).items())
+    write_index(project.index, items, meta)
     return project
+
+
+SOURCE, CROP = [208, 120], [52, 30, 104, 60]
+"""Size of the episodes, and where clips are cut from them."""
+
+
+def write_source(path: Path) -> Path:
+    """Write the video that all episodes are, a few seconds long."""
+    with ClipWriter(path, *SOURCE, crf=18, preset="ultrafast") as writer:
+        for frame in draw_discs("meadow", 1, *SOURCE):
+            writer.write_rgb(frame)
+    return path
+
+
+def with_crop(item: StudioItem) -> StudioItem:
+    """The made-up clips are cut from the middle of their source."""
+    if item.kind == "clip" and item.files.get("video"):
+        item.data |= {"crop": CROP, "source": SOURCE}
+    return item
 
 
 @contextmanager

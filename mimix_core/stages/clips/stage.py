@@ -10,18 +10,22 @@ Source: paper, section 3.3 (81 frames, 16 fps, scene by scene).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import Field
+
 from mimix_core import tables
 from mimix_core.domain.timeline import clip_duration
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import StageFailed
-from mimix_core.media import CropResize, Rect, ScanType, plan_crop_resize
+from mimix_core.media import CropResize, Rect, ScanType, move_crop, plan_crop_resize
 from mimix_core.settings import ClipSettings, exact_seconds
 from mimix_core.stages.clips.encode_clips import EpisodeSource, encode_clips
 from mimix_core.stages.clips.planning import (
@@ -38,6 +42,7 @@ class ClipInputs(FrozenModel):
     """One episode, its scenes, and the rectangle that each scene is cropped to.
 
     ``language``: of the audio track to prefer; empty: the one that players would choose.
+    ``moved_crops``: x, y, width and height in source pixels by clip, where a person has moved them.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -45,6 +50,9 @@ class ClipInputs(FrozenModel):
     scenes: TableRef
     overlays: TableRef
     language: str = ""
+    moved_crops: Annotated[dict[str, tuple[int, int, int, int]], OmitDefault()] = Field(
+        default_factory=dict
+    )
 
 
 def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
@@ -78,6 +86,7 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
             rows_in += 1
             continue
         planned = _plan_scene(scene, overlay, crop_resize, frames, settings)
+        planned = [_move_crop(clip_plan, inputs.moved_crops) for clip_plan in planned]
         if not planned:
             rows.append(_too_short_row(scene, settings))
         plans += planned
@@ -126,6 +135,15 @@ STAGE = Stage(
 def _plan_crop(overlay: OverlayRow, settings: ClipSettings) -> CropResize:
     area = Rect(overlay["crop_x"], overlay["crop_y"], overlay["crop_width"], overlay["crop_height"])
     return plan_crop_resize(area, settings.width, settings.height, settings.fit)
+
+
+def _move_crop(clip_plan: ClipPlan, moved: Mapping[str, tuple[int, int, int, int]]) -> ClipPlan:
+    """Return the plan with the crop where a person has moved it, in the size that it has."""
+    wanted = moved.get(clip_plan.clip_id)
+    if wanted is None:
+        return clip_plan
+    frame = (clip_plan.scene["width"], clip_plan.scene["height"])
+    return replace(clip_plan, crop_resize=move_crop(clip_plan.crop_resize, Rect(*wanted), *frame))
 
 
 def _check_source_size(crop: Rect, settings: ClipSettings) -> str | None:

@@ -269,7 +269,7 @@ function popup(title, ...content) {
 const KEYS = [
   ["Enter", "open the focused item"], ["Esc", "back to the grid, clear the selection"],
   ["J K", "next, previous"], ["← → ↑ ↓", "move in the grid; frame by frame in an opened item"],
-  ["Space", "play and pause"], ["V", "next view: outline, cut out, wipe, crop"],
+  ["Space", "play and pause"], ["V", "next view: outline, cut out, wipe, crop"], ["M", "move the crop of a clip: arrows, Shift for small steps"],
   ["A", "approve; use a duplicate anyway"], ["R", "reject, then a digit for the reason"],
   ["E", "edit the caption"], ["U", "undo your last decision"],
   ["X", "select; Shift+click selects a range"], ["1 – 9", "only items with this character"],
@@ -334,6 +334,7 @@ const ACTIONS = {
     }
   },
   u: () => { takeBack(); },
+  m: () => { if (viewer.open) viewer.moveCrop(); },
   v: () => (viewer.open ? viewer.nextView() : false),
   s: () => (viewer.open ? viewer.toggleSound() : false),
   x: () => { const entry = current(); if (entry && !viewer.open) selection.toggle(entry.item.id); },

@@ -162,6 +162,15 @@ export class Viewer {
     this.choose(views[(views.indexOf(this.view()) + 1) % views.length]);
   }
 
+  // Show where a clip is cut from, ready to be moved.
+  async moveCrop() {
+    if (this.entry?.item.kind !== "clip" || !viewsOf(this.entry.item).includes("Crop")) return;
+    this.chosenView.clip = "Crop";
+    this.drawTabs();
+    await this.drawStage();
+    this.stage.querySelector(".mover")?.focus();
+  }
+
   drawTabs() {
     const views = viewsOf(this.entry.item);
     this.tabs.hidden = views.length < 2;
@@ -179,7 +188,7 @@ export class Viewer {
     this.player.stop();
     let nodes;
     try {
-      nodes = await buildView(this.view(), item, this.details ?? {}, this.player);
+      nodes = await buildView(this.view(), entry, this.details ?? {}, this.player);
     } catch (error) {
       nodes = [h("p", { class: "empty" }, `This view cannot be shown: ${error.message}`)];
     }
@@ -187,6 +196,7 @@ export class Viewer {
     fill(this.stage, nodes);
     this.stage.dataset.parts = nodes.length;
     this.stage.dataset.item = item.id;
+    this.stage.dataset.crop = cropOf(entry);
     const hasVideo = this.player.videos.length > 0;
     this.node.querySelector(".transport").hidden = !hasVideo;
     this.soundButton.hidden = !item.has.includes("audio");
@@ -291,6 +301,8 @@ export class Viewer {
       if (this.entry !== entry) return;
       if (found) this.history = found.history;
       if (!this.editing) this.drawPanel();
+      // Not whenever the server says so again: what is being moved would be lost.
+      if (this.view() === "Crop" && this.stage.dataset.crop !== cropOf(entry)) await this.drawStage();
     }
     if (this.open && this.index >= 0) this.drawStrip();
   }
@@ -326,6 +338,10 @@ export class Viewer {
   }
 }
 
+function cropOf(entry) {
+  return entry.state?.crop?.id ?? "";
+}
+
 function decisionBox(item, decided) {
   const notes = [];
   if (item.status !== "ok") {
@@ -338,6 +354,10 @@ function decisionBox(item, decided) {
     notes.push(h("p", { class: `note by ${verdict.action}` },
       h("strong", null, `${VERDICTS[verdict.action]} by ${verdict.by}`),
       verdict.reason && h("span", null, verdict.reason)));
+  }
+  if (decided?.crop) {
+    notes.push(h("p", { class: "note by" }, h("strong", null, `crop moved by ${decided.crop.by}`),
+      h("span", null, "The next run cuts the clip there.")));
   }
   if (decided?.disputed) notes.push(h("p", { class: "note warn" }, "People have decided differently on this one: see below."));
   if (decided?.changed) notes.push(h("p", { class: "note warn" }, "The video is another one than was decided on: look again."));
@@ -384,7 +404,7 @@ function factsBox(item) {
 
 function historyBox(history, item) {
   if (history.length === 0) return null;
-  const ACTIONS = { ...VERDICTS, edit: "edited", undo: "taken back" };
+  const ACTIONS = { ...VERDICTS, edit: "edited", crop: "crop moved", undo: "taken back" };
   return h("section", { class: "history" }, h("h2", null, "Decisions"),
     h("ol", null, [...history].reverse().map((one) => h("li", { class: one.undone ? "undone" : "" },
       h("span", null, `${one.reviewer}: ${ACTIONS[one.action]}`, one.reason ? ` (${one.reason})` : ""),
