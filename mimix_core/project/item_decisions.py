@@ -1,4 +1,4 @@
-"""People's decisions on clips, cutouts and composites: an append-only file of JSON lines.
+"""People's decisions on clips, cutouts, composites and tracks: an append-only file of JSON lines.
 
 A decision names its item by an id that is derived from content (``mimix_core/domain/ids.py``), so
 it outlives re-runs and changed settings, and says what its author saw: the digests of the video and
@@ -25,17 +25,18 @@ _TICK = timedelta(microseconds=1)
 
 
 class ItemKind(StrEnum):
-    """What can be decided on."""
+    """What can be decided on. ``track``: a figure in an episode that nobody has named yet."""
 
     CLIP = "clip"
     CUTOUT = "cutout"
     COMPOSITE = "composite"
+    TRACK = "track"
 
 
 class DecisionAction(StrEnum):
     """What a person decided. ``keep``: use a clip although it is a duplicate.
 
-    ``crop``: cut a clip from another part of the source.
+    ``crop``: cut a clip from another part of the source. ``name``: say whom a track shows.
     """
 
     APPROVE = "approve"
@@ -43,6 +44,7 @@ class DecisionAction(StrEnum):
     KEEP = "keep"
     EDIT = "edit"
     CROP = "crop"
+    NAME = "name"
     UNDO = "undo"
 
 
@@ -55,13 +57,17 @@ CropBox = tuple[
 """x, y, width and height of a crop in pixels of the source as displayed."""
 
 
+ExemplarName = Annotated[str, Field(pattern=r"^[0-9a-f]{20}\.[a-z]{3,4}$")]
+
+
 class ItemDecision(FrozenModel):
     """One decision of one person on one item.
 
     ``seen`` and ``seen_caption``: SHA-256 of the video and of the caption that were looked at.
     ``caption``: the new caption of an edit. ``crop``: where a clip is cut from the source.
-    ``undoes``: id of the decision that is taken back. ``batch``: common to the decisions that were
-    made at once on a selection.
+    ``character``: whom a track shows; empty: none of the cast. ``exemplars``: the pictures of a
+    named track (``named_tracks``). ``undoes``: id of the decision that is taken back. ``batch``:
+    common to the decisions that were made at once on a selection.
     """
 
     decision_id: str = Field(default_factory=lambda: uuid.uuid4().hex, pattern=r"^[0-9a-f]{32}$")
@@ -73,6 +79,8 @@ class ItemDecision(FrozenModel):
     reason: str = Field("", max_length=500)
     caption: str = Field("", max_length=8000)
     crop: CropBox | None = None
+    character: str = Field("", max_length=200)
+    exemplars: tuple[ExemplarName, ...] = Field((), max_length=64)
     seen: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     seen_caption: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     undoes: str = Field("", pattern=r"^([0-9a-f]{32})?$")
@@ -86,6 +94,7 @@ class ItemDecision(FrozenModel):
             raise ValueError("a crop belongs to the action crop, and only to it")
         if self.action is DecisionAction.CROP and self.kind is not ItemKind.CLIP:
             raise ValueError("only a clip has a crop that can be moved")
+        self._check_name()
         if (self.action is DecisionAction.UNDO) != bool(self.undoes):
             raise ValueError("undoes belongs to the action undo, and only to it")
         if self.action is DecisionAction.KEEP and self.kind is not ItemKind.CLIP:
@@ -99,6 +108,16 @@ class ItemDecision(FrozenModel):
                 raise ValueError(error.what) from error
         return self
 
+    def _check_name(self) -> None:
+        if self.action is DecisionAction.UNDO:
+            return
+        if (self.action is DecisionAction.NAME) != (self.kind is ItemKind.TRACK):
+            raise ValueError("a track is named, and nothing else is")
+        if self.kind is not ItemKind.TRACK and (self.character or self.exemplars):
+            raise ValueError("character and exemplars belong to the action name, and only to it")
+        if bool(self.character) != bool(self.exemplars):
+            raise ValueError("a track that shows a character has exemplars, any other has none")
+
     @property
     def is_verdict(self) -> bool:
         """Return whether it says if the item is used, as opposed to how, or to an undo."""
@@ -106,7 +125,7 @@ class ItemDecision(FrozenModel):
 
 
 class ItemState(FrozenModel):
-    """What counts for an item: its latest verdict, its latest caption and its latest crop.
+    """What counts for an item: its latest verdict, caption, crop and name.
 
     ``disputed``: the latest verdicts of two people differ.
     """
@@ -114,18 +133,23 @@ class ItemState(FrozenModel):
     verdict: ItemDecision | None = None
     edit: ItemDecision | None = None
     crop: ItemDecision | None = None
+    name: ItemDecision | None = None
     disputed: bool = False
 
     @property
     def decisions(self) -> tuple[ItemDecision, ...]:
         """Return all decisions that count."""
-        return tuple(one for one in (self.verdict, self.edit, self.crop) if one is not None)
+        found = (self.verdict, self.edit, self.crop, self.name)
+        return tuple(one for one in found if one is not None)
 
     def counterpart(self, decision: ItemDecision) -> ItemDecision | None:
         """Return the decision that counts now where ``decision`` would count."""
-        if decision.action is DecisionAction.EDIT:
-            return self.edit
-        return self.crop if decision.action is DecisionAction.CROP else self.verdict
+        others = {
+            DecisionAction.EDIT: self.edit,
+            DecisionAction.CROP: self.crop,
+            DecisionAction.NAME: self.name,
+        }
+        return others.get(decision.action, self.verdict)
 
     @property
     def rejected(self) -> bool:
@@ -175,13 +199,13 @@ class DecisionLedger:
         """Return what counts for an item now."""
         valid = [one for one in self.history(kind, item) if not self.is_undone(one)]
         verdicts = [one for one in valid if one.is_verdict]
-        edits = [one for one in valid if one.action is DecisionAction.EDIT]
-        crops = [one for one in valid if one.action is DecisionAction.CROP]
+        latest = {one.action: one for one in valid}
         latest_of = {one.reviewer: one.action for one in verdicts}
         return ItemState(
             verdict=verdicts[-1] if verdicts else None,
-            edit=edits[-1] if edits else None,
-            crop=crops[-1] if crops else None,
+            edit=latest.get(DecisionAction.EDIT),
+            crop=latest.get(DecisionAction.CROP),
+            name=latest.get(DecisionAction.NAME),
             disputed=len(set(latest_of.values())) > 1,
         )
 
@@ -203,6 +227,12 @@ class DecisionLedger:
             item: state.crop.crop
             for (_, item), state in self.states().items()
             if state.crop is not None and state.crop.crop is not None
+        }
+
+    def named_tracks(self) -> dict[str, ItemDecision]:
+        """Return the decision that counts on each track that was named, or is nobody's."""
+        return {
+            item: state.name for (_, item), state in self.states().items() if state.name is not None
         }
 
     def rejections(self, *kinds: ItemKind) -> dict[str, str]:
