@@ -13,23 +13,27 @@ SOURCE_WIDTH = 960
 """Greatest width of a source picture, in pixels."""
 
 
-def crop_problem(item: Mapping[str, Any], crop: tuple[int, int, int, int]) -> str:
-    """Say why a clip cannot be cut from there; empty if it can.
+def crop_problems(item: Mapping[str, Any], crop: tuple[int, int, int, int]) -> list[str]:
+    """List why a clip cannot be cut from there.
 
     ``item``: the clip as the page shows it. Its crop has the aspect ratio of clips, so that it can
     be moved, but not be given another size.
     """
     if not item.get("crop") or not item.get("source"):
-        return "this item has no crop"
+        return ["this item has no crop"]
     x, y, width, height = crop
-    if [width, height] != item["crop"][2:]:
-        return f"the crop is {item['crop'][2]}x{item['crop'][3]} pixels and can only be moved"
-    if x % 2 or y % 2:
-        return "the crop must begin at even pixels"
     source_width, source_height = item["source"]
+    problems = []
+    if [width, height] != item["crop"][2:]:
+        size = f"{item['crop'][2]}x{item['crop'][3]}"
+        problems.append(f"the crop is {size} pixels and can only be moved")
+    if x % 2 or y % 2:
+        problems.append("the crop must begin at even pixels")
     if x + width > source_width or y + height > source_height:
-        return f"the crop must lie within the {source_width}x{source_height} pixels of the source"
-    return ""
+        problems.append(
+            f"the crop must lie within the {source_width}x{source_height} pixels of the source"
+        )
+    return problems
 
 
 def source_moment(item: Mapping[str, Any]) -> Fraction:

@@ -19,6 +19,7 @@ from mimix_core.project.item_decisions import (
     ItemState,
 )
 from mimix_core.studio.item_index import ItemIndex, ItemQuery
+from mimix_core.studio.track_items import proposals_folder
 
 DECIDABLE = frozenset(kind.value for kind in ItemKind)
 
@@ -54,6 +55,8 @@ class StudioSession:
         reviewer: str,
     ) -> None:
         self.store = store.resolve()
+        self.workspace = self.store.parent
+        self._proposals = proposals_folder(self.workspace)
         self.reviewer = reviewer
         self._check_caption = check_caption
         self.log = DecisionLog(decisions)
@@ -175,12 +178,13 @@ class StudioSession:
         return Path(path) if path is not None and Path(path).is_file() else None
 
     def file(self, kind: str, name: str, role: str) -> Path | None:
-        """Return the path of an item's file: one that the index names, inside of the store."""
+        """Return the path of an item's file: one that the index names, inside of its folder."""
         relative = self.index.file(kind, name, role)
         if relative is None:
             return None
-        path = Path(os.path.normpath(self.store / relative))
-        return path if path.is_relative_to(self.store) and path.is_file() else None
+        root = self._proposals if kind == ItemKind.TRACK else self.store
+        path = Path(os.path.normpath(root / relative))
+        return path if path.is_relative_to(root) and path.is_file() else None
 
     def _current(self, decision: ItemDecision) -> ItemDecision | None:
         return self.log.ledger.state(decision.kind, decision.item).counterpart(decision)
@@ -191,6 +195,7 @@ class StudioSession:
             "verdict": None if state.verdict is None else _describe(state.verdict),
             "edit": None if state.edit is None else _describe(state.edit),
             "crop": None if state.crop is None else _describe(state.crop),
+            "name": None if state.name is None else _describe(state.name),
             "disputed": state.disputed,
             "changed": position is not None and self.index.is_changed(position),
         }
@@ -211,4 +216,5 @@ def _describe(decision: ItemDecision) -> dict[str, Any]:
         "reason": decision.reason,
         "caption": decision.caption,
         "crop": decision.crop,
+        "character": decision.character,
     }

@@ -7,6 +7,7 @@ import { buildEditor } from "./editor.js";
 import { thumb } from "./grid.js";
 import { Player, preload, RATE } from "./player.js";
 import { change } from "./state.js";
+import { nameBox } from "./tracks.js";
 import { DECIDABLE, format, label, numberLabel, time, titleOf, VERDICTS } from "./words.js";
 import { buildView, viewsOf } from "./views.js";
 
@@ -103,8 +104,9 @@ export class Viewer {
     document.title = `${titleOf(item)} · MiMix Studio`;
     this.place.textContent = this.index < 0 ? "not among the filtered items"
       : `${(this.index + 1).toLocaleString("en")} of ${this.list.total.toLocaleString("en")}`;
-    this.buttons.hidden = !DECIDABLE.has(item.kind);
-    this.buttons.querySelector(".edit").hidden = item.kind === "cutout";
+    this.buttons.hidden = !DECIDABLE.has(item.kind) && item.kind !== "track";
+    for (const name of ["approve", "reject"]) this.buttons.querySelector(`.${name}`).hidden = item.kind === "track";
+    this.buttons.querySelector(".edit").hidden = ["cutout", "track"].includes(item.kind);
     this.drawTabs();
     this.drawPanel();
     if (!wasOpen) this.title.focus({ preventScroll: true });
@@ -312,6 +314,7 @@ export class Viewer {
     this.spoken = [];
     fill(this.panel,
       decisionBox(item, decided),
+      item.kind === "track" && nameBox(this.entry, (name) => this.actions.name(name)),
       h("div", { class: "caption-box" }, captionBox(item, decided)),
       this.dialogueBox(item),
       factsBox(item),
@@ -365,7 +368,7 @@ function decisionBox(item, decided) {
 }
 
 function captionBox(item, decided) {
-  if (item.kind === "scene" || item.kind === "cutout") return [];
+  if (["scene", "cutout", "track"].includes(item.kind)) return [];
   const edited = decided?.edit;
   const text = edited?.caption || item.caption;
   return [
@@ -404,10 +407,10 @@ function factsBox(item) {
 
 function historyBox(history, item) {
   if (history.length === 0) return null;
-  const ACTIONS = { ...VERDICTS, edit: "edited", crop: "crop moved", undo: "taken back" };
+  const ACTIONS = { ...VERDICTS, edit: "edited", crop: "crop moved", name: "named", undo: "taken back" };
   return h("section", { class: "history" }, h("h2", null, "Decisions"),
     h("ol", null, [...history].reverse().map((one) => h("li", { class: one.undone ? "undone" : "" },
-      h("span", null, `${one.reviewer}: ${ACTIONS[one.action]}`, one.reason ? ` (${one.reason})` : ""),
+      h("span", null, `${one.reviewer}: ${ACTIONS[one.action]}`, one.reason || one.character ? ` (${one.reason || one.character})` : ""),
       h("time", { datetime: one.decided_at, class: "soft" }, new Date(one.decided_at).toLocaleString()),
       one.action !== "undo" && !one.undone
         && h("button", { type: "button", class: "link", onclick: () => undoOne(one.decision_id) }, "Take back")))));

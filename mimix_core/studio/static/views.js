@@ -4,10 +4,12 @@ import { get, loadPreview, mediaUrl, previewUrl } from "./api.js";
 import { cropEditor } from "./crop.js";
 import { h, svg } from "./dom.js";
 import { project } from "./state.js";
+import { trackView } from "./tracks.js";
 
 const ACCENT = "#ff3d81";
 
 export function viewsOf(item) {
+  if (item.kind === "track") return ["Track"];
   const views = [];
   if (item.kind === "cutout" && item.has.includes("masks")) views.push("Outline", "Cut out", "Side by side");
   if (item.has.includes("video") && item.kind !== "scene") views.push("Video");
@@ -43,6 +45,7 @@ export async function buildView(view, entry, details, player) {
   if (view === "Sheet") {
     return [h("img", { class: "whole", alt: "Source, mask, background and result", src: mediaUrl("frame", item) })];
   }
+  if (view === "Track") return [trackView(item)];
   if (view === "Nothing") return [h("p", { class: "empty" }, "There is no video of it.")];
   if (view === "Duplicates") {
     const { item: twin } = await get("item", new URLSearchParams({ kind: "clip", id: item.twin }));
