@@ -25,7 +25,7 @@ _TICK = timedelta(microseconds=1)
 
 
 class ItemKind(StrEnum):
-    """What can be decided on. ``track``: a figure in an episode that nobody has named yet."""
+    """What can be decided on. ``track``: a figure in an episode, not named yet."""
 
     CLIP = "clip"
     CUTOUT = "cutout"
@@ -230,7 +230,7 @@ class DecisionLedger:
         }
 
     def named_tracks(self) -> dict[str, ItemDecision]:
-        """Return the decision that counts on each track that was named, or is nobody's."""
+        """Return the name that counts of each track; it may be none of the cast."""
         return {
             item: state.name for (_, item), state in self.states().items() if state.name is not None
         }

@@ -29,7 +29,7 @@ FACETS = (
 DECISIONS = ("undecided", "approved", "rejected", "kept", "edited", "named", "disputed", "changed")
 """Values of the facet ``decision``.
 
-``edited``: has another caption or another crop. ``named``: a track that shows somebody or nobody.
+``edited``: has another caption or another crop. ``named``: a track with a name.
 ``changed``: the video is another one than was decided on.
 """
 
