@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -231,9 +232,9 @@ class DecisionLedger:
 
     def named_tracks(self) -> dict[str, ItemDecision]:
         """Return the name that counts of each track; it may be none of the cast."""
-        return {
-            item: state.name for (_, item), state in self.states().items() if state.name is not None
-        }
+        tracks = [item for kind, item in self._of_item if kind is ItemKind.TRACK]
+        names = {item: self.state(ItemKind.TRACK, item).name for item in tracks}
+        return {item: name for item, name in names.items() if name is not None}
 
     def rejections(self, *kinds: ItemKind) -> dict[str, str]:
         """Return the items of these kinds that people left out, each with the reason."""
@@ -291,7 +292,7 @@ class DecisionLog(SharedLog[ItemDecision]):
         self._latest = datetime.min.replace(tzinfo=UTC)
 
     def _parse(self, text: str) -> list[ItemDecision]:
-        return _parse_lines(text, self.path)
+        return parse_decision_lines(text, self.path)
 
     def _accept(self, record: ItemDecision) -> bool:
         self._latest = max(self._latest, record.decided_at)
@@ -299,15 +300,22 @@ class DecisionLog(SharedLog[ItemDecision]):
 
 
 def read_item_decisions(path: Path) -> DecisionLedger:
-    """Read a file of decisions; empty if it does not exist. Raises BadInput for a bad line."""
+    """Read a file of decisions; empty if it does not exist. Raises BadInput for a bad line.
+
+    An unchanged file is not parsed again: a run asks for each episode. Do not add to the result.
+    """
+    try:
+        stats = path.stat()
+    except FileNotFoundError:
+        return DecisionLedger()
+    return _read_version(path, (stats.st_dev, stats.st_ino, stats.st_size, stats.st_mtime_ns))
+
+
+@lru_cache(maxsize=2)
+def _read_version(path: Path, _version: tuple[int, ...]) -> DecisionLedger:
     log = DecisionLog(path)
     log.refresh()
     return log.ledger
-
-
-def parse_decision_lines(text: str, source: Path) -> list[ItemDecision]:
-    """Parse an exported file of decisions. Raises BadInput naming every bad line."""
-    return _parse_lines(text, source)
 
 
 def format_decision_lines(decisions: Iterable[ItemDecision]) -> str:
@@ -317,7 +325,8 @@ def format_decision_lines(decisions: Iterable[ItemDecision]) -> str:
     )
 
 
-def _parse_lines(text: str, source: Path) -> list[ItemDecision]:
+def parse_decision_lines(text: str, source: Path) -> list[ItemDecision]:
+    """Parse decisions in JSON lines. Raises BadInput naming the bad lines of ``source``."""
     decisions, problems = [], []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():

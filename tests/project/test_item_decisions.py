@@ -167,3 +167,14 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
     path.unlink()
     log.refresh()
     assert log.ledger.states() == {}
+
+
+def test_an_unchanged_file_is_parsed_once_and_a_changed_one_again(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    assert read_item_decisions(log.path).items() == []
+    log.append([decide("a")])
+    first = read_item_decisions(log.path)
+    assert read_item_decisions(log.path) is first
+    log.append([decide("b")])
+    assert {item for _, item in read_item_decisions(log.path).items()} == {"a", "b"}
+    assert {item for _, item in first.items()} == {"a"}
