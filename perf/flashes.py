@@ -98,10 +98,8 @@ def generate(
     parameters: FlashSet, count: int, folder: Path
 ) -> Iterator[tuple[str, dict[str, Iterator[FlashCase]]]]:
     """Yield for each kind of source its flashes within shots, and cuts behind flashes."""
-    for source, shots in (
-        ("drawn", DrawnShots(parameters)),
-        ("footage", FilmedShots(parameters, folder)),
-    ):
+    for source in ("drawn", "footage"):
+        shots = DrawnShots(parameters) if source == "drawn" else FilmedShots(parameters, folder)
         yield (
             source,
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,7 @@ from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings import SceneSettings
 from mimix_core.stages.scenes.color_share import measure_color_share
 from mimix_core.stages.scenes.content_detectors import ContentCutDetector
-from mimix_core.stages.scenes.flashes import join_flashes
+from mimix_core.stages.scenes.flashes import find_flashes, outside_flashes, remove_flashes
 from mimix_core.stages.scenes.frame_distances import (
     FrameDistanceBuilder,
     FrameDistances,
@@ -125,10 +125,8 @@ def analyze_episode(path: Path, settings: SceneSettings) -> EpisodeAnalysis:
             if len(frames) % _PROGRESS_INTERVAL == 0:
                 progress.report_progress(len(frames), info.expected_frames, "frames analyzed")
         damaged, repairs = frozenset(video.damage.pts), video.repairs
-    distances = distance_builder.finish()
-    cuts = drop_false_cuts(distances, cut_detector.finish())
     segments = isolate_breaks(
-        _find_segments(distances, cuts, network, settings),
+        _find_segments(distance_builder.finish(), cut_detector.finish(), network, settings),
         _locate_breaks([frame.pts for frame in frames], repairs),
         [frame.pts in damaged for frame in frames],
     )
@@ -192,17 +190,20 @@ def _locate_breaks(pts: Sequence[int], repairs: TimestampRepairs) -> dict[int, i
 
 def _find_segments(
     distances: FrameDistances,
-    cuts: list[int],
+    content_cuts: Iterable[int],
     network: TransNetV2Detector | None,
     settings: SceneSettings,
 ) -> list[Segment]:
+    flashes = find_flashes(distances)
+    distances = remove_flashes(distances, flashes)
+    cuts = drop_false_cuts(distances, outside_flashes(content_cuts, flashes))
     transitions: list[Transition] = []
     if network is not None:
         detections = network.finish(distances)
-        cuts += detections.cuts
+        cuts += outside_flashes(detections.cuts, flashes)
         transitions += detections.transitions
     if "gradual" in settings.detectors:
-        cuts += detect_low_contrast_cuts(distances)
+        cuts += outside_flashes(detect_low_contrast_cuts(distances), flashes)
         transitions += detect_transitions(
             distances,
             settings.dissolve_max_residual,
@@ -210,10 +211,9 @@ def _find_segments(
         )
     if "wipes" in settings.detectors:
         transitions += detect_wipes(distances, cuts, transitions)
-    segments = tile_segments(
+    return tile_segments(
         len(distances), cuts, transitions + detect_blended_neighbors(distances, cuts)
     )
-    return join_flashes(distances, segments)
 
 
 class _StillDetector:
