@@ -174,7 +174,9 @@ def read_shot(name: str, row: Row, frames: int, width: int) -> Images:
     return np.frombuffer(content, np.uint8).reshape(-1, height, width, 3)
 
 
-def flashes(parameters: FlashSet, shots: DrawnShots | FilmedShots, count: int) -> Iterator[FlashCase]:
+def flashes(
+    parameters: FlashSet, shots: DrawnShots | FilmedShots, count: int
+) -> Iterator[FlashCase]:
     chance = random.Random(parameters.seed)
     for number in range(count):
         look = list(LOOKS)[number % len(LOOKS)]
@@ -193,7 +195,9 @@ def hidden_cuts(
         if number % 4 == 3:
             color = chance.choice(((255.0,) * 3, (0.0,) * 3))
             frames = chance.choice((2, 4, 8))
-            yield fade_through(f"{number} fade through {color[0]:.0f} {frames}", parts, color, frames)
+            yield fade_through(
+                f"{number} fade through {color[0]:.0f} {frames}", parts, color, frames
+            )
             continue
         frames = chance.choice([n for n in parameters.frames if n > 2 or "fade" not in look])
         yield flash_between(f"{number} cut behind {look} {frames}", parts, look, frames)

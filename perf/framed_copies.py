@@ -50,7 +50,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mimix-perf-") as name:
         folder = Path(name)
         clips = cut_clips(
-            {film: tables.usable(run_stage(SOURCES / f"{film}.mp4", folder / film)) for film in FILMS}
+            {
+                film: tables.usable(run_stage(SOURCES / f"{film}.mp4", folder / film))
+                for film in FILMS
+            }
         )
         figures = measure(clips, count, folder)
     units = dict.fromkeys(figures, "share found") | {

@@ -66,7 +66,9 @@ def find_inset(images: Sequence[NDArray[np.uint8]]) -> Inset | None:
         return None
     columns = _count_edges(small)
     rows = _count_edges(small.transpose(0, 2, 1))
-    lefts, tops = (_candidates(total, round(_MIN_SIDE * (len(total) - 1))) for total in (columns, rows))
+    lefts, tops = (
+        _candidates(total, round(_MIN_SIDE * (len(total) - 1))) for total in (columns, rows)
+    )
     if len(lefts) < 2 or len(tops) < 2:
         return None
     left, right = _pairs(lefts, _MIN_SIDE * width)

@@ -19,7 +19,12 @@ from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings import SceneSettings
 from mimix_core.stages.scenes.color_share import measure_color_share
 from mimix_core.stages.scenes.content_detectors import ContentCutDetector
-from mimix_core.stages.scenes.flashes import find_flashes, outside_flashes, remove_flashes
+from mimix_core.stages.scenes.flashes import (
+    Flash,
+    find_flashes,
+    outside_flashes,
+    remove_flashes,
+)
 from mimix_core.stages.scenes.frame_distances import (
     FrameDistanceBuilder,
     FrameDistances,
@@ -38,7 +43,7 @@ from mimix_core.stages.scenes.gradual_transitions import (
     detect_transitions,
     drop_false_cuts,
 )
-from mimix_core.stages.scenes.transnetv2 import TransNetV2Detector
+from mimix_core.stages.scenes.transnetv2 import TransNetDetections, TransNetV2Detector
 from mimix_core.stages.scenes.wipes import detect_wipes
 
 _MAX_BLACK_LUMA = 20
@@ -125,8 +130,10 @@ def analyze_episode(path: Path, settings: SceneSettings) -> EpisodeAnalysis:
             if len(frames) % _PROGRESS_INTERVAL == 0:
                 progress.report_progress(len(frames), info.expected_frames, "frames analyzed")
         damaged, repairs = frozenset(video.damage.pts), video.repairs
+    distances = distance_builder.finish()
+    detections = TransNetDetections([], []) if network is None else network.finish(distances)
     segments = isolate_breaks(
-        _find_segments(distance_builder.finish(), cut_detector.finish(), network, settings),
+        _find_segments(distances, cut_detector.finish(), detections, settings),
         _locate_breaks([frame.pts for frame in frames], repairs),
         [frame.pts in damaged for frame in frames],
     )
@@ -191,17 +198,33 @@ def _locate_breaks(pts: Sequence[int], repairs: TimestampRepairs) -> dict[int, i
 def _find_segments(
     distances: FrameDistances,
     content_cuts: Iterable[int],
-    network: TransNetV2Detector | None,
+    network: TransNetDetections,
     settings: SceneSettings,
 ) -> list[Segment]:
-    flashes = find_flashes(distances)
-    distances = remove_flashes(distances, flashes)
-    cuts = drop_false_cuts(distances, outside_flashes(content_cuts, flashes))
-    transitions: list[Transition] = []
-    if network is not None:
-        detections = network.finish(distances)
-        cuts += outside_flashes(detections.cuts, flashes)
-        transitions += detections.transitions
+    """Find all boundaries, and again without the flashes that are the reason for some of them."""
+    cuts = [*drop_false_cuts(distances, content_cuts), *network.cuts]
+    segments = _detect_segments(distances, cuts, network.transitions, [], settings)
+    flashes = find_flashes(distances, segments)
+    if not flashes:
+        return segments
+    return _detect_segments(
+        remove_flashes(distances, flashes),
+        outside_flashes(cuts, flashes),
+        network.transitions,
+        flashes,
+        settings,
+    )
+
+
+def _detect_segments(
+    distances: FrameDistances,
+    known_cuts: Sequence[int],
+    known_transitions: Sequence[Transition],
+    flashes: Sequence[Flash],
+    settings: SceneSettings,
+) -> list[Segment]:
+    """Partition the frames by the detectors that need only distances, and by what is known."""
+    cuts, transitions = [*known_cuts], [*known_transitions]
     if "gradual" in settings.detectors:
         cuts += outside_flashes(detect_low_contrast_cuts(distances), flashes)
         transitions += detect_transitions(

@@ -2,8 +2,8 @@
 
 To the detectors of boundaries a flash is a cut to white and back, or a cut to white and a fade back,
 or a fade. What tells it apart is that the same shot goes on afterwards, and where its motion has led
-to by then. So flashes are searched for first, and the detectors then see the frames before and
-after in place of them.
+to by then. So what may be a flash near a boundary is examined; and with frames of the shot in place of
+the flashes found, all boundaries are detected again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.stages.scenes.alignment import Alignment, align_thumbnails
+from mimix_core.stages.scenes.alignment import (
+    STILL,
+    Alignment,
+    align_thumbnails,
+    interpolate_motion,
+)
 from mimix_core.stages.scenes.frame_distances import (
     THUMBNAIL_VALUES,
     Floats,
     FrameDistanceBuilder,
     FrameDistances,
+    Segment,
 )
 from mimix_core.stages.scenes.frame_downscale import THUMBNAIL_SIZE
 
@@ -46,9 +52,9 @@ _MAX_HARD_STEP = 0.75
 """A dip to a plain frame with a larger share of its depth in one step is no fade, but a blank
 frame, which ends a scene."""
 
-_MAX_OPPOSITE, _MAX_OPPOSITE_PIXELS = 10, 0.15
-"""A frame shows the shot, brightened, when no more than this share of its pixels are darker by so
-many levels than around it; and the reverse for a dip."""
+_MAX_NOISE, _MAX_OPPOSITE_PIXELS, _MIN_UNCHANGED_PIXELS = 10, 0.15, 0.3
+"""A frame shows the shot with a part of it lit when hardly any pixels are darker by so many levels
+than before and after, and many are as they are then; and the reverse for a dip."""
 
 _MIN_CORRELATION = 0.7
 """Minimum correlation of the frames before and after a flash; see ``alignment``. Of two shots, one
@@ -68,34 +74,52 @@ the same shot, in which hardly anything moves."""
 
 @dataclass(frozen=True)
 class Flash:
-    """Frames [start, end) of a flash within a shot."""
+    """Frames [start, end) of a flash within a shot, and how the shot moves in this time."""
 
     start: int
     end: int
+    motion: Alignment = STILL
 
 
-def find_flashes(distances: FrameDistances) -> list[Flash]:
-    """Find flashes and short fades after which the same shot goes on; in order."""
+def find_flashes(distances: FrameDistances, segments: Sequence[Segment]) -> list[Flash]:
+    """Find flashes and short fades after which the same shot goes on; in order.
+
+    ``segments``: what has been found without regard to flashes. Only flashes that may be the reason
+    for a boundary or a transition matter.
+    """
+    is_boundary = np.zeros(len(distances), bool)
+    for segment in segments:
+        is_boundary[segment.start] = segment.start > 0
+        if segment.transition:
+            is_boundary[segment.start : segment.end] = True
+    if not is_boundary.any():
+        return []
     luma = distances.sums[:, 0] / _PIXELS
     contrast = np.sqrt(np.maximum(_luma_variances(distances), 0))
     found: list[Flash] = []
     for flash in sorted(set(_candidates(luma, contrast)), key=lambda each: (each.start, -each.end)):
         if found and flash.start < found[-1].end:
             continue
-        if _shows_the_shot(distances, luma, contrast, flash) and _is_same_shot(distances, flash):
-            found.append(flash)
+        if (
+            is_boundary[flash.start - 1 : flash.end + 2].any()
+            and not _is_blank(luma, contrast, flash)
+            and (motion := _find_motion(distances, flash)) is not None
+            and _shows_the_shot(distances, contrast, flash, motion)
+        ):
+            found.append(Flash(flash.start, flash.end, motion))
     return found
 
 
 def remove_flashes(distances: FrameDistances, flashes: Sequence[Flash]) -> FrameDistances:
-    """Return the distances with the frames before and after each flash in place of its own."""
-    if not flashes:
-        return distances
+    """Return the distances with frames in place of each flash that go on from before to after it."""
     thumbnails = distances.thumbnails.copy()
     for flash in flashes:
-        middle = (flash.start + flash.end) // 2
-        thumbnails[flash.start : middle] = thumbnails[flash.start - 1]
-        thumbnails[middle : flash.end] = thumbnails[flash.end]
+        thumbnails[flash.start : flash.end] = interpolate_motion(
+            thumbnails[flash.start - 1],
+            thumbnails[flash.end],
+            flash.motion,
+            flash.end - flash.start,
+        )
     builder = FrameDistanceBuilder()
     for thumbnail in thumbnails:
         builder.add(thumbnail)
@@ -149,56 +173,82 @@ def _open(values: Floats) -> Floats:
     return values
 
 
+def _is_blank(luma: Floats, contrast: Floats, flash: Flash) -> bool:
+    """Return whether frames are black, or darker and plain, from one frame to the next."""
+    before, after = flash.start - 1, flash.end
+    darkest = flash.start + int(luma[flash.start : flash.end].argmin())
+    depth = (luma[before] + luma[after]) / 2 - luma[darkest]
+    steps = np.diff(luma[before : after + 1])
+    return bool(
+        depth >= _MIN_PEAK
+        and contrast[darkest] <= _MAX_PLAIN_CONTRAST * min(contrast[before], contrast[after])
+        and max(-steps.min(), steps.max()) > _MAX_HARD_STEP * depth
+    )
+
+
 def _shows_the_shot(
-    distances: FrameDistances, luma: Floats, contrast: Floats, flash: Flash
+    distances: FrameDistances, contrast: Floats, flash: Flash, motion: Alignment
 ) -> bool:
     """Return whether each frame of a flash is plain, or the shot in another light.
 
-    Others are of another shot, inserted for a moment. So are blank frames: black from one frame to
-    the next.
+    Others are of another shot, inserted for a moment.
     """
     before, after = flash.start - 1, flash.end
-    frames = np.arange(flash.start, flash.end)
+    thumbnails = distances.thumbnails
+    around = thumbnails[[before, after], :_PIXELS].astype(np.int16)
+    low, high = around.min(0) - _MAX_NOISE, around.max(0) + _MAX_NOISE
     usual = min(contrast[before], contrast[after])
-    plain = contrast[frames] <= _MAX_PLAIN_CONTRAST * usual
-    around = distances.thumbnails[[before, after], :_PIXELS].astype(np.int16)
-    low, high = around.min(0) - _MAX_OPPOSITE, around.max(0) + _MAX_OPPOSITE
-    shown = distances.thumbnails[frames, :_PIXELS]
-    mean = (luma[before] + luma[after]) / 2
-    darker = luma[frames] < mean
-    opposite = np.where(darker[:, None], shown > high, shown < low).mean(1)
-    steps = np.diff(luma[before : after + 1])
-    depth = mean - luma[frames].min()
-    is_blank = (
-        depth >= _MIN_PEAK
-        and plain[luma[frames].argmin()]
-        and max(-steps.min(), steps.max()) > _MAX_HARD_STEP * depth
+    for frame in range(flash.start, flash.end):
+        shown = thumbnails[frame, :_PIXELS]
+        darker, brighter = float((shown < low).mean()), float((shown > high).mean())
+        if (
+            contrast[frame] <= _MAX_PLAIN_CONTRAST * usual
+            or (
+                min(darker, brighter) <= _MAX_OPPOSITE_PIXELS
+                and darker + brighter <= 1 - _MIN_UNCHANGED_PIXELS
+            )
+            or any(
+                _is_on_the_way(align_thumbnails(thumbnails[end], thumbnails[frame]), motion)
+                for end in (before, after)
+            )
+        ):
+            continue
+        return False
+    return True
+
+
+def _is_on_the_way(alignment: Alignment, motion: Alignment) -> bool:
+    """Return whether a frame within a flash matches one beside it, moved no more than this far."""
+    return bool(
+        alignment.correlation >= _MIN_CORRELATION
+        and np.hypot(*alignment.shift) <= _MAX_DEVIATION + np.hypot(*motion.shift)
+        and max(alignment.scale, 1 / alignment.scale) <= _MAX_SCALE_RATIO
     )
-    return not is_blank and bool((plain | (opposite <= _MAX_OPPOSITE_PIXELS)).all())
 
 
-def _is_same_shot(distances: FrameDistances, flash: Flash) -> bool:
-    """Return whether the frames before and after a flash are of one shot, which may be moving."""
+def _find_motion(distances: FrameDistances, flash: Flash) -> Alignment | None:
+    """Return how a shot moves during a flash; None: the frames beside it are not of one shot."""
     before, after = flash.start - 1, flash.end
     lag = after - before
     chroma = distances.sums[[before, after], 1:] * 4 / _PIXELS
     if np.abs(chroma[0] - chroma[1]).max() > _MAX_TINT:
-        return False
+        return None
     if (
         distances.decorrelation(np.array([before]), lag)[0] <= _MAX_STILL_DECORRELATION
         and distances.distance(before, after) <= _MAX_STILL_DIFFERENCE * THUMBNAIL_VALUES
     ):
-        return True
+        return STILL
     frames: NDArray[np.uint8] = distances.thumbnails
     over = align_thumbnails(frames[before], frames[after])
     if over.correlation < _MIN_CORRELATION:
-        return False
+        return None
     pairs = ((before - lag, before), (after, after + lag))
-    return any(
+    continues = any(
         _is_continued(align_thumbnails(frames[first], frames[last]), over)
         for first, last in pairs
         if first >= 0 and last < len(distances)
     )
+    return over if continues else None
 
 
 def _is_continued(motion: Alignment, over: Alignment) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -164,7 +165,7 @@ def flash_within(name: str, shots: Sequence[Images], look: str, frames: int) -> 
         name,
         np.concatenate([before, flashed, after]),
         np.concatenate(shots),
-        tuple(zip(ends[:-1], ends[1:], strict=True)),
+        tuple(pairwise(ends)),
     )
 
 
