@@ -1,9 +1,9 @@
 """Find flashes within shots, and take them out of the footage: lightning, a camera's flash, a fade.
 
-To the detectors of boundaries a flash is a cut to white and back, or a cut to white and a fade back,
-or a fade. What tells it apart is that the same shot goes on afterwards, and where its motion has led
-to by then. So what may be a flash near a boundary is examined; and with frames of the shot in place of
-the flashes found, all boundaries are detected again.
+To the detectors of boundaries a flash is a cut to white and back, or a cut to white and a fade
+back, or a fade. What tells it apart is that the same shot goes on afterwards, and where its motion
+has led to by then. So what may be a flash near a boundary is examined; and with frames of the shot
+in place of the flashes found, all boundaries are detected again.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _MAX_GAP = 3
 """Frames of nearly normal light within a flash."""
 
 _MIN_CHANGE, _MIN_PEAK = 6, 12
-"""Levels of mean luma by which each frame of a flash differs from the frames around it, and by which
-at least one does."""
+"""Levels of mean luma by which each frame of a flash differs from the frames around it, and by
+which at least one does."""
 
 _MIN_STEP = 5
-"""Levels by which mean luma or contrast change from one frame to the next at least once: what passes
-by changes them more slowly."""
+"""Levels by which mean luma or contrast change from one frame to the next at least once: what
+passes by changes them more slowly."""
 
 _MAX_PLAIN_CONTRAST = 0.5
 """A frame is plain when it has this share of the contrast around it (root mean square)."""
@@ -111,7 +111,7 @@ def find_flashes(distances: FrameDistances, segments: Sequence[Segment]) -> list
 
 
 def remove_flashes(distances: FrameDistances, flashes: Sequence[Flash]) -> FrameDistances:
-    """Return the distances with frames in place of each flash that go on from before to after it."""
+    """Return the distances with frames that lead on from before to after it in place of a flash."""
     thumbnails = distances.thumbnails.copy()
     for flash in flashes:
         thumbnails[flash.start : flash.end] = interpolate_motion(
