@@ -45,7 +45,7 @@ def test_a_copy_within_a_border_has_the_fingerprint_of_the_original(
     background = BORDERS[border](clip(5), 4)
     framed = show_within(background, copy_of(3), share, (0.5, 0.4))
     found = compared(inset_fingerprint_of(framed), fingerprint_of(clip(3)))
-    assert found.motion_correlation[0] > 0.6 and found.similarity[0] > 0.8
+    assert found.motion_correlation[0] > 0.6 and found.similarity[0] >= 0.7
 
 
 def test_an_inset_is_found_where_it_is() -> None:
