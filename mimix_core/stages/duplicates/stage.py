@@ -314,7 +314,8 @@ def _comparable(
     allowed: NDArray[np.bool_] = clips.episode[later] != clips.episode[earlier]
     if settings.within_episode:
         allowed |= clips.span[later, 0] > clips.span[earlier, 1]
-    return allowed & (earlier < later)
+    allowed &= earlier < later
+    return allowed
 
 
 def _compare_pairs(

@@ -101,7 +101,8 @@ def _blend_moved(
     )
     weight = np.where(inside_one, np.where(inside_other, share, 0.0), 1.0)
     blended = np.rint(from_one * (1 - weight) + from_other * weight)
-    return blended.clip(0, 255).astype(np.uint8).ravel()
+    result: ByteArray = blended.clip(0, 255).astype(np.uint8).ravel()
+    return result
 
 
 def _sample(
