@@ -10,7 +10,8 @@ import typer
 from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
 from mimix_core.domain.splits import Split
-from mimix_core.stages.dataset.dataset_export import SampleKind, export_dataset
+from mimix_core.stages.dataset.dataset_export import VideoTransfer, export_dataset
+from mimix_core.stages.dataset.trainer_layouts import ExportFormat, SampleKind
 
 app = typer.Typer(
     name="dataset", help="Export the dataset for other programs.", no_args_is_help=True
@@ -24,8 +25,11 @@ def dataset() -> None:
 
 @app.command()
 def export(
+    export_format: Annotated[
+        ExportFormat, typer.Argument(metavar="FORMAT", help="Program that will read the folder.")
+    ],
     settings: SettingsArgument,
-    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write: a new or an empty one.")],
     split: Annotated[
         list[Split] | None, typer.Option(help="Split to export; repeatable. Default: all.")
     ] = None,
@@ -33,9 +37,13 @@ def export(
         list[SampleKind] | None,
         typer.Option(help="Kind of samples to export; repeatable. Default: both."),
     ] = None,
+    videos: Annotated[
+        VideoTransfer,
+        typer.Option(help="copy, or hard links to the store: no space, but the same disk."),
+    ] = VideoTransfer.COPY,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Copy the videos of the dataset, by split, with a metadata file of their captions."""
+    """Write videos and captions of the dataset as another trainer reads them."""
     with user_errors():
         prefect_environment.configure_prefect()
         config = load_settings(settings, workspace)
@@ -50,13 +58,16 @@ def export(
             manifest,
             run.workspace.store.root,
             folder,
+            export_format=export_format,
+            transfer=videos,
             splits=split or list(Split),
             kinds=kind or list(SampleKind),
         )
     for (name, kind_name), count in sorted(made.counts.items()):
         console.print(f"  {name:<6} {kind_name:<10} {count}", highlight=False)
     console.print(
-        f"{made.videos} videos ({made.size / 1e9:.1f} GB) with metadata.jsonl in {folder}",
+        f"{made.videos} videos ({made.size / 1e9:.1f} GB) for {export_format} in {folder}; "
+        "README.md there says how to start",
         highlight=False,
         soft_wrap=True,
     )
