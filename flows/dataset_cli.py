@@ -1,4 +1,4 @@
-"""``mimix dataset``: export the dataset as a folder of videos with their captions."""
+"""``mimix dataset``: export the dataset for other programs, and import clips of others."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import typer
 
 from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
+from flows.dataset_import_cli import import_dataset
 from mimix_core.domain.splits import Split
 from mimix_core.stages.dataset.dataset_export import VideoTransfer, export_dataset
 from mimix_core.stages.dataset.trainer_layouts import ExportFormat, SampleKind
 
 app = typer.Typer(
-    name="dataset", help="Export the dataset for other programs.", no_args_is_help=True
+    name="dataset",
+    help="Exchange the dataset with other programs.",
+    no_args_is_help=True,
 )
 
 
-@app.callback()
-def dataset() -> None:
-    """Keep ``export`` a command of its own: Typer runs a single command without its name."""
+app.command("import")(import_dataset)
 
 
 @app.command()

@@ -22,6 +22,7 @@ def cut_clips(run: Run, scenes: Sequence[TableRef], overlays: Sequence[TableRef]
             overlays=overlay_table,
             language=e.show.language or language,
             moved_crops=moved.get(e.id, {}),
+            whole=e.imported is not None,
         )
         for e, scene_table, overlay_table in zip(
             run.workspace.episodes, scenes, overlays, strict=True

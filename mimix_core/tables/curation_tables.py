@@ -195,7 +195,7 @@ class CaptionRow(BaseRow):
     """One row of the table ``captions``."""
 
     clip_id: str
-    # script | script-composed | vlm/<its backend> | hand
+    # script | script-composed | vlm/<its backend> | hand | imported
     backend: str
     model: str  # the provider's name of it; empty if no model was used
     caption: str

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +44,8 @@ class ClipInputs(FrozenModel):
 
     ``language``: of the audio track to prefer; empty: the one that players would choose.
     ``moved_crops``: x, y, width and height in source pixels by clip, where a person has moved them.
+    ``language``: of the audio track to prefer; empty: the one that players would choose. ``whole``:
+    the video is a clip that was made elsewhere, without frames of other shots to keep away from.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -53,6 +56,7 @@ class ClipInputs(FrozenModel):
     moved_crops: Annotated[dict[str, tuple[int, int, int, int]], OmitDefault()] = Field(
         default_factory=dict
     )
+    whole: Annotated[bool, OmitDefault()] = False
 
 
 def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
@@ -60,6 +64,8 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
 
     Raises StageFailed when the tables do not belong together.
     """
+    if inputs.whole:
+        settings = settings.model_copy(update={"scene_margin_seconds": Decimal(0)})
     scenes = list(tables.usable(tables.read(inputs.scenes.path, tables.SCENES)))
     # Tables are sorted by the text of their ids, in which a PTS may be negative or long.
     scenes.sort(key=lambda scene: int(scene["start_pts"]))
