@@ -11,7 +11,8 @@ from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
 from flows.dataset_import_cli import import_dataset
 from mimix_core.domain.splits import Split
-from mimix_core.stages.dataset.dataset_export import VideoTransfer, export_dataset
+from mimix_core.engine.folder_export import FileTransfer
+from mimix_core.stages.dataset.dataset_export import export_dataset
 from mimix_core.stages.dataset.trainer_layouts import ExportFormat, SampleKind
 
 app = typer.Typer(
@@ -39,9 +40,9 @@ def export(
         typer.Option(help="Kind of samples to export; repeatable. Default: both."),
     ] = None,
     videos: Annotated[
-        VideoTransfer,
+        FileTransfer,
         typer.Option(help="copy, or hard links to the store: no space, but the same disk."),
-    ] = VideoTransfer.COPY,
+    ] = FileTransfer.COPY,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Write videos and captions of the dataset as another trainer reads them."""

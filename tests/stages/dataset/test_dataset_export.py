@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from mimix_core import tables
+from mimix_core.engine import folder_export
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.folder_export import FileTransfer, StoredFile
 from mimix_core.engine.locks import exclusive_lock
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, StageFailed
 from mimix_core.settings import DatasetSettings
-from mimix_core.stages.dataset import dataset_export
 from mimix_core.stages.dataset.dataset_card import CARD_FILE
-from mimix_core.stages.dataset.dataset_export import VideoTransfer, export_dataset
+from mimix_core.stages.dataset.dataset_export import export_dataset
 from mimix_core.stages.dataset.stage import STAGE, DatasetInputs
 from mimix_core.stages.dataset.trainer_layouts import ExportFormat
 from tests.factories import caption, clip, table_ref
@@ -143,28 +144,29 @@ def test_a_changed_or_missing_video_is_never_exported(
     assert not (tmp_path / ".out.part").exists()
 
 
-@pytest.mark.parametrize("transfer", VideoTransfer)
+@pytest.mark.parametrize("transfer", FileTransfer)
 def test_an_interrupted_export_goes_on(
     store: Store,
     dataset: TableRef,
     tmp_path: Path,
-    transfer: VideoTransfer,
+    transfer: FileTransfer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed in the middle of the third video, it takes the two that are whole, and no other."""
-    whole = dataset_export._transfer_video
+    whole = folder_export._transfer_file
     transferred: list[str] = []
 
-    def die_at_the_third(source: Path, target: Path, *rest: object) -> None:
+    def die_at_the_third(file: StoredFile, target: Path, how: FileTransfer) -> None:
         if len(transferred) == 2:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.with_name(target.name + ".unfinished").write_bytes(source.read_bytes()[:5])
+            half = file.path.read_bytes()[:5]
+            target.with_name(target.name + ".unfinished").write_bytes(half)
             target.with_name("of-another-dataset.mp4").write_bytes(b"old")
             raise KeyboardInterrupt
-        whole(source, target, *rest)
+        whole(file, target, how)
         transferred.append(target.name)
 
-    monkeypatch.setattr(dataset_export, "_transfer_video", die_at_the_third)
+    monkeypatch.setattr(folder_export, "_transfer_file", die_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         export_dataset(dataset, store.root, tmp_path / "out", transfer=transfer)
     assert not (tmp_path / "out").exists()
@@ -172,12 +174,12 @@ def test_an_interrupted_export_goes_on(
     first.unlink()
     first.write_bytes(b"torn")
 
-    def count(source: Path, target: Path, *rest: object) -> None:
-        whole(source, target, *rest)
+    def count(file: StoredFile, target: Path, how: FileTransfer) -> None:
+        whole(file, target, how)
         again.append(target.name)
 
     again: list[str] = []
-    monkeypatch.setattr(dataset_export, "_transfer_video", count)
+    monkeypatch.setattr(folder_export, "_transfer_file", count)
     made = export_dataset(dataset, store.root, tmp_path / "out", transfer=transfer)
     assert transferred[0] in again and transferred[1] not in again
     assert len(again) == made.videos - 1
@@ -185,7 +187,7 @@ def test_an_interrupted_export_goes_on(
     assert len(files) == made.videos
     assert all(path.read_bytes() == content(path.stem) for path in files)
     linked = {path.stat().st_nlink > 1 for path in files}
-    assert linked == {transfer is VideoTransfer.LINK}
+    assert linked == {transfer is FileTransfer.LINK}
 
 
 def test_the_same_export_again_is_there_already(
