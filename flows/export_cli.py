@@ -16,7 +16,7 @@ from flows.console import (
     print_line,
     user_errors,
 )
-from mimix_core.engine.folder_export import FileTransfer, StoredFile, export_folder
+from mimix_core.engine.folder_export import ExportedFile, FileTransfer, export_folder
 from mimix_core.errors import BadInput
 from mimix_core.studio.tool_layouts import ToolFormat, tool_files
 from mimix_core.studio.tool_samples import collect_samples
@@ -53,7 +53,7 @@ def export(
                 fix=f"Run them first: mimix curate {settings}",
             )
         folder = folder.absolute()
-        files = {sample.file: StoredFile(sample.video, sample.sha256) for sample in samples}
+        files = {sample.file: ExportedFile(sample.video, sample.sha256) for sample in samples}
         size = export_folder(folder, tool, files, tool_files(tool, samples, folder), videos)
     print_line(
         f"{len(samples)} videos ({size / 1e9:.1f} GB) for {tool} in {escape(str(folder))}; "

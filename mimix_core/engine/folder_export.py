@@ -39,7 +39,7 @@ class FileTransfer(StrEnum):
 
 
 @dataclass(frozen=True)
-class StoredFile:
+class ExportedFile:
     """A file of the store with the digest that it must have."""
 
     path: Path
@@ -49,7 +49,7 @@ class StoredFile:
 def export_folder(
     folder: Path,
     export_format: str,
-    files: Mapping[str, StoredFile],
+    files: Mapping[str, ExportedFile],
     texts: Mapping[str, str],
     transfer: FileTransfer = FileTransfer.COPY,
 ) -> int:
@@ -113,7 +113,7 @@ def _holds_export(folder: Path, record: str) -> bool:
     return False
 
 
-def _total_size(files: Collection[StoredFile]) -> int:
+def _total_size(files: Collection[ExportedFile]) -> int:
     """Return the size of the files in bytes. Raises StageFailed if one is missing."""
     size = 0
     for file in files:
@@ -124,7 +124,7 @@ def _total_size(files: Collection[StoredFile]) -> int:
     return size
 
 
-def _check_space(files: Collection[StoredFile], folder: Path) -> None:
+def _check_space(files: Collection[ExportedFile], folder: Path) -> None:
     """Raise BadInput when the files do not fit on the disk."""
     size = _total_size(files)
     free = shutil.disk_usage(folder.parent).free
@@ -147,7 +147,7 @@ def _remove_others(part: Path, names: set[str]) -> None:
             path.rmdir()
 
 
-def _transfer_file(file: StoredFile, target: Path, transfer: FileTransfer) -> None:
+def _transfer_file(file: ExportedFile, target: Path, transfer: FileTransfer) -> None:
     """Copy or link a file; its name appears when its bytes are complete and verified."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(target.name + _UNFINISHED)

@@ -13,7 +13,7 @@ from pathlib import Path
 from mimix_core import tables
 from mimix_core.domain.splits import Split
 from mimix_core.engine.artifacts import TableRef
-from mimix_core.engine.folder_export import FileTransfer, StoredFile, export_folder
+from mimix_core.engine.folder_export import ExportedFile, FileTransfer, export_folder
 from mimix_core.errors import BadInput
 from mimix_core.stages.dataset.dataset_card import CARD_FILE
 from mimix_core.stages.dataset.trainer_layouts import (
@@ -73,7 +73,9 @@ def export_dataset(
     if card.is_file():
         body = card.read_text(encoding="utf-8")
         texts[CARD_FILE] = _export_card(body, rows, export_format, folder)
-    files = {video_path(row): StoredFile(store_root / row["video"], row["sha256"]) for row in rows}
+    files = {
+        video_path(row): ExportedFile(store_root / row["video"], row["sha256"]) for row in rows
+    }
     size = export_folder(folder, export_format, files, texts, transfer)
     return DatasetExport(folder, Counter((row["split"], row["kind"]) for row in rows), size)
 

@@ -11,7 +11,7 @@ import pytest
 from mimix_core import tables
 from mimix_core.engine import folder_export
 from mimix_core.engine.artifacts import TableRef
-from mimix_core.engine.folder_export import FileTransfer, StoredFile
+from mimix_core.engine.folder_export import ExportedFile, FileTransfer
 from mimix_core.engine.locks import exclusive_lock
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
@@ -156,7 +156,7 @@ def test_an_interrupted_export_goes_on(
     whole = folder_export._transfer_file
     transferred: list[str] = []
 
-    def die_at_the_third(file: StoredFile, target: Path, how: FileTransfer) -> None:
+    def die_at_the_third(file: ExportedFile, target: Path, how: FileTransfer) -> None:
         if len(transferred) == 2:
             target.parent.mkdir(parents=True, exist_ok=True)
             half = file.path.read_bytes()[:5]
@@ -174,7 +174,7 @@ def test_an_interrupted_export_goes_on(
     first.unlink()
     first.write_bytes(b"torn")
 
-    def count(file: StoredFile, target: Path, how: FileTransfer) -> None:
+    def count(file: ExportedFile, target: Path, how: FileTransfer) -> None:
         whole(file, target, how)
         again.append(target.name)
 
