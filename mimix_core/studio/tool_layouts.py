@@ -41,7 +41,8 @@ def _lightly_files(samples: Sequence[ToolSample], folder: Path) -> dict[str, str
     """Return YouTube-VIS annotations, what it has no place for, and the script that loads both."""
     names = sorted({track.character for sample in samples for track in sample.tracks})
     categories = {name: number for number, name in enumerate(names, 1)}
-    videos, annotations = [], []
+    videos: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, sample in enumerate(samples, 1):
         size = {"width": sample.width, "height": sample.height, "length": sample.frames}
         # The importer takes the folder of the first frame as the name of the video.

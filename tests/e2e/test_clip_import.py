@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mimix_core.media import verify_clip
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import load_config
 from tests.factories import video
-from tests.flows.test_invalidation import Counting, walker
+from tests.flows.test_invalidation import Counting
 from tests.media_factory import Shot, write_video
 
 pytestmark = pytest.mark.slow
@@ -40,6 +41,18 @@ shows:
     clips: clips/toons
 """
 SIZE = (160, 96)
+
+
+def walker(seed: int) -> Callable[[np.ndarray, int], None]:
+    """Draw a figure that sways before a wall; each seed has its own wall and pace."""
+    wall = np.random.default_rng(seed).integers(40, 160, (6, 10, 3)).repeat(16, 0).repeat(16, 1)
+
+    def draw(image: np.ndarray, number: int) -> None:
+        image[:] = wall
+        left = round(68 + 40 * np.sin(number / (4 + 3 * seed)))
+        image[24:92, left : left + 24] = (230, 80 + 20 * seed, 50)
+
+    return draw
 
 
 def moving(frames: int, seed: int) -> np.ndarray:
