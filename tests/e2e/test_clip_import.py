@@ -21,8 +21,6 @@ from tests.factories import video
 from tests.flows.test_invalidation import Counting
 from tests.media_factory import Shot, write_video
 
-pytestmark = pytest.mark.slow
-
 SETTINGS = """\
 library: library.yaml
 workspace: workspace
@@ -100,6 +98,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.e2e
 def test_clips_made_elsewhere_are_curated_like_ours(folder: Path) -> None:
     command = ["dataset", "import", str(folder / "mimix.yaml"), str(folder / "made")]
     result = CliRunner().invoke(app, [*command, "--show", "toons"])
@@ -149,8 +148,14 @@ def test_clips_made_elsewhere_are_curated_like_ours(folder: Path) -> None:
     splits = {names[row["episode_id"]]: row["split"] for row in rows if row["status"] == "ok"}
     assert set(splits) == {"exact 🎬.mp4", "faster.mp4"}
     assert set(splits.values()) == {"train", "val"}
+    for command, tool, videos in (("dataset export", "musubi", 2), ("export", "labelstudio", 6)):
+        asked = [*command.split(), tool, str(folder / "mimix.yaml"), str(folder / tool)]
+        result = CliRunner().invoke(app, asked)
+        assert result.exit_code == 0, result.output
+        assert len(list((folder / tool).rglob("*.mp4"))) == videos
 
 
+@pytest.mark.slow
 def test_one_more_clip_computes_only_itself(folder: Path) -> None:
     """Append-only: what was imported before keeps its ids and its results."""
     made = folder / "made"
