@@ -144,6 +144,25 @@ def test_an_imported_clip_is_an_episode_of_its_show(config: Config, tmp_path: Pa
     assert any("is not the clip that was imported" in notice for notice in workspace.notices)
 
 
+def test_an_exported_dataset_can_be_imported(config: Config, tmp_path: Path) -> None:
+    """A line as ``mimix dataset export hf`` writes it, with the episode as the group."""
+    (tmp_path / "in/original").mkdir()
+    (tmp_path / "in/original/toons-0-c1.mp4").write_bytes(b"a")
+    line = {
+        "file_name": "original/toons-0-c1.mp4",
+        "text": "[Character: Jürgen Öß], waves. [scene-style:cartoon]",
+        "show": "toons",
+        "characters": ["Jürgen Öß"],
+        "episode_id": "toons-0",
+    }
+    (tmp_path / "in/metadata.jsonl").write_text(json.dumps(line))
+    sources = read_clip_sources(tmp_path / "in", "episode_id")
+    (result,) = import_clips(config.library, sources, ClipDefaults())
+    assert result.outcome is IngestOutcome.ADDED
+    clip = imported(tmp_path)["toons-0-c1.mp4"]
+    assert (clip.caption, clip.group, clip.characters) == (line["text"], "toons-0", ("Jürgen Öß",))
+
+
 def test_importing_again_adds_nothing_and_renews_captions(config: Config, tmp_path: Path) -> None:
     (tmp_path / "in/a.mp4").write_bytes(b"a")
     text = tmp_path / "in/a.txt"
