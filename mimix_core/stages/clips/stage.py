@@ -44,8 +44,8 @@ class ClipInputs(FrozenModel):
 
     ``language``: of the audio track to prefer; empty: the one that players would choose.
     ``moved_crops``: x, y, width and height in source pixels by clip, where a person has moved them.
-    ``language``: of the audio track to prefer; empty: the one that players would choose. ``whole``:
-    the video is a clip that was made elsewhere, without frames of other shots to keep away from.
+    ``whole``: the video is a clip that was made elsewhere, without frames of other shots to keep
+    away from.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
