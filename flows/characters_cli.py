@@ -93,10 +93,10 @@ def propose(
         from flows.character_proposals import propose_tracks
         from flows.locator_trial import trial_workspace
         from mimix_core.characters.proposals import save_proposals
-        from mimix_core.project.named_tracks import characters_folder
+        from mimix_core.project.named_tracks import PROPOSALS, characters_folder
 
         config = load_settings(settings, workspace)
-        out = characters_folder(config.workspace) / "proposals"
+        out = characters_folder(config.workspace) / PROPOSALS
         tracks = []
         with trial_workspace(config) as trial:
             for one in trial.library.shows:
@@ -137,10 +137,16 @@ def name(
         from flows.locator_trial import trial_workspace
         from mimix_core.characters.proposals import load_proposals, select_tracks
         from mimix_core.domain.character_names import alias_map
-        from mimix_core.project.named_tracks import characters_folder, name_tracks
+        from mimix_core.project.item_decisions import DecisionLog
+        from mimix_core.project.named_tracks import (
+            PROPOSALS,
+            characters_folder,
+            name_decision,
+            track_item,
+        )
 
         config = load_settings(settings, workspace)
-        folder = characters_folder(config.workspace) / "proposals"
+        folder = characters_folder(config.workspace) / PROPOSALS
         selected = select_tracks(load_proposals(folder), tracks)
         with trial_workspace(config) as trial:
             shows = {one.id: one for one in trial.library.shows}
@@ -154,19 +160,46 @@ def name(
                     f"{show_id} has no character {character!r}",
                     fix=f"Known: {', '.join(sorted(set(names.values())))}.",
                 )
-            crops = {
-                track.track_id: [folder / crop for crop in track.crops]
+            named = [
+                name_decision(
+                    config.workspace,
+                    track_item(show_id, track.track_id),
+                    [folder / crop for crop in track.crops],
+                    known,
+                )
                 for track in selected
                 if track.show == show_id
-            }
-            name_tracks(config.workspace, show_id, crops, known)
+            ]
+            DecisionLog(config.decisions).append(named)
             whom = escape(known) if known else "none of the cast"
             print_line(
-                f"{len(crops)} tracks of {escape(show_id)} show {whom}; only cutouts of episodes "
+                f"{len(named)} tracks of {escape(show_id)} show {whom}; only cutouts of episodes "
                 "that name the character are made again"
             )
 
 
+<<<<<<< HEAD
+=======
+def _load_bank(trial: Workspace, show_ids: list[str]) -> CharacterBank:
+    """Encode the exemplars of shows: reference images and the crops of named tracks."""
+    from mimix_core.characters.bank import build_bank, encode_exemplar
+    from mimix_core.networks.efficientnet import load_network, typical_features
+    from mimix_core.project.named_tracks import named_exemplars
+
+    network = load_network()
+    features = {}
+    for one in trial.library.shows:
+        if one.id not in show_ids:
+            continue
+        named = named_exemplars(trial.config.decisions, trial.config.workspace, one.id)
+        for character in one.characters:
+            label = character.name if len(show_ids) == 1 else f"{character.name} ({one.id})"
+            paths = (*character.references, *named.get(character.name, ()))
+            features[label] = [encode_exemplar(network, path) for path in paths]
+    return build_bank(features, typical_features(network))
+
+
+>>>>>>> main
 def _print_bank(bank: CharacterBank) -> None:
     for character, vectors in bank.vectors.items():
         own = bank.leave_one_out(character)

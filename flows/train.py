@@ -41,7 +41,7 @@ def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -
     """Wait for approval if required, then run all stages of training."""
     require_approval(run, augmented.dataset)
     captions = [*curated.captions, augmented.recaptions]
-    model = prepare_backbone(run, captions)
+    model = prepare_backbone(run)
     latent_tables = encode_latents(run, [*curated.clips, augmented.composites], model)
     embedding_tables = embed_captions(run, captions, model)
     region_tables = find_regions(

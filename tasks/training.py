@@ -55,13 +55,11 @@ class PreparedBackbone:
     source: FileRef | None = None
 
 
-def prepare_backbone(run: Run, captions: Sequence[TableRef]) -> PreparedBackbone:
-    """Check the folder of the real model, or build a stand-in for these captions."""
+def prepare_backbone(run: Run) -> PreparedBackbone:
+    """Check the folder of the real model, or build a stand-in."""
     settings = run.workspace.config.backbone
     weights = run.workspace.file_ref(resolve_weights_folder(settings), "backbone.path")
-    # Only a stand-in is built from the captions.
-    needed = tuple(captions) if weights is None else ()
-    inputs = BackboneInputs(unit="all", captions=needed, weights=weights)
+    inputs = BackboneInputs(unit="all", weights=weights)
     table = run.run_single(backbone_task, inputs, settings)
     source = extension_source(settings.name) if is_module_name(settings.name) else None
     return PreparedBackbone(
@@ -184,6 +182,7 @@ def embed_captions(
             text_encoder=model.components["text_encoder"],
             tokenizer=model.components["tokenizer"],
             partial_results=_parts_folder(run),
+            earlier_results=run.workspace.store.root / str(embeddings_task.name),
         )
         for table in captions
     ]

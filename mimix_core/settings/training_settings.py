@@ -72,11 +72,6 @@ class EmbeddingSettings(FrozenModel):
         le=512,
         description="Maximum tokens of a caption; longer ones are truncated, as in Wan.",
     )
-    batch_tokens: int = Field(
-        8192,
-        ge=1,
-        description="Maximum tokens of a forward pass, including padding; affects the last bits.",
-    )
     threads: int = Field(
         2,
         ge=1,

@@ -107,7 +107,7 @@ NO_TENSOR: Row = {"file": "", "key": "", "shape": [], "sha256": ""}
 
 @dataclass(frozen=True)
 class PartialResult:
-    """A finished tensor of a running unit."""
+    """A finished tensor: in a file of its own, or in a shard of an earlier result."""
 
     path: Path
     shape: tuple[int, ...]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from flows.locator_trial import trial_workspace
-from mimix_core.project.named_tracks import load_decisions_on_tracks
+from mimix_core.project.item_decisions import read_item_decisions
 from mimix_core.settings.config import load_config
 from tasks.cutouts import build_locator_inputs
 from tests.media_factory import Shot, write_video
@@ -96,7 +96,9 @@ def test_a_named_track_becomes_exemplars_of_its_character_alone(project: Path) -
     assert f"Cat: {1 + len(pictures)} exemplars" in shown.output
     again = call("characters", "propose", project, "--places", "1")
     assert cat["track_id"] not in again.output, "what was decided is not asked again"
-    assert len(load_decisions_on_tracks(project.parent / "workspace")) == 1
+    config = load_config(project)
+    [decision] = read_item_decisions(config.decisions).by_id.values()
+    assert (decision.kind, decision.action, decision.character) == ("track", "name", "Cat")
 
 
 def test_look_alikes_are_named_before_training(project: Path, tmp_path: Path) -> None:
