@@ -111,7 +111,9 @@ def split_latent_units(table: TableRef) -> list[tuple[str, tuple[int, int] | Non
 def _warn_of_look_alikes(run: Run) -> None:
     """Warn about characters that a model trained on this library is likely to mix."""
     try:
-        bank = load_library_bank(run.workspace.library, run.workspace.config.workspace)
+        bank = load_library_bank(
+            run.workspace.library, run.workspace.config.decisions, run.workspace.config.workspace
+        )
     except BadInput as error:
         run.console.warn(f"characters are not compared with each other: {error}")
         return

@@ -24,9 +24,9 @@ def load_library_bank(
 ) -> CharacterBank:
     """Encode the exemplars of shows: reference images and the crops of named tracks.
 
-    ``decisions`` and ``workspace``: where named tracks and their crops are. ``show_ids``: None for all shows. With several
-    shows a character's name is followed by its show's id. Raises BadInput for an image that cannot
-    be read, and MissingModel.
+    ``decisions`` and ``workspace``: where named tracks and their crops are. ``show_ids``: None for
+    all shows. With several shows a character's name is followed by its show's id. Raises BadInput
+    for an image that cannot be read, and MissingModel.
     """
     shows = [show for show in library.shows if show_ids is None or show.id in show_ids]
     exemplars = {}
