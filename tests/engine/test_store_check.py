@@ -102,7 +102,8 @@ def test_bit_rot_of_the_model_is_found(project: Path) -> None:
     weights.write_bytes(b"weights")
     settings = project / "wan.yaml"
     text = (project / "seed-1.yaml").read_text()
-    settings.write_text(f"{text}\nbackbone: {{name: wan2.1-t2v-14b, path: wan}}\n")
+    model = "{name: wan2.1-t2v-14b, path: wan}"
+    settings.write_text(text.replace("{name: tiny-random-wan}", model))
     open_workspace(load_config(settings)).store.source_ref(project / "wan")
     assert runner.invoke(app, ["store", "verify", str(settings)]).exit_code == 0
     rot(weights)
