@@ -34,7 +34,7 @@ demo: setup
 	@$(RUN)/python -m miniature.demo $(DEMO)/miniature
 
 # The whole study of docs/miniature.md; needs a GPU. On two H200s: 40 s of drawing, 2 minutes of
-# curation, 4 of latents, then about 2 minutes of both GPUs for each of 45 arms and seeds. What is
+# curation, 4 of latents, then about 2 minutes of both GPUs for each of 54 arms and seeds. What is
 # finished is not computed again.
 MINIATURE := demo/miniature
 miniature: setup

@@ -108,7 +108,9 @@ def _own_judgements(settings: Path, workspace: Path | None) -> tuple[Path, Path]
         raise BadInput("no judge is configured", where=f"{settings}, key judge.vlm")
     curated = curate_stages(run)
     trained = train_stages(run, curated, augment_stages(run, curated))
-    ref = judge_samples(run, generate_samples(run, trained.backbone, trained.lora))
+    ref = judge_samples(
+        run, generate_samples(run, trained.backbone, trained.lora, trained.layout_sources)
+    )
     assert ref is not None, "a judge is configured"
     return ref.path, run.workspace.config.workspace
 

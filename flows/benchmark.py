@@ -28,7 +28,7 @@ class BenchmarkTables:
 
 def benchmark_stages(run: Run, curated: CuratedTables, trained: TrainedTables) -> BenchmarkTables:
     """Generate samples, score and judge them, and publish the paper's tables."""
-    sample_table = generate_samples(run, trained.backbone, trained.lora)
+    sample_table = generate_samples(run, trained.backbone, trained.lora, trained.layout_sources)
     score_table = score_samples(run, sample_table, curated.clips)
     judgement_table = judge_samples(run, sample_table)
     publish_paper_tables(run, sample_table, score_table, judgement_table)
@@ -41,7 +41,7 @@ def generate(config: Config) -> RunSummary:
     with flow_session(config, "generate") as run:
         curated = curate_stages(run)
         trained = train_stages(run, curated, augment_stages(run, curated))
-        generate_samples(run, trained.backbone, trained.lora)
+        generate_samples(run, trained.backbone, trained.lora, trained.layout_sources)
         return run.summary()
 
 

@@ -68,7 +68,7 @@ def walk_stages(run: Run, phases: Collection[Phase] = tuple(Phase)) -> None:
     trained = train_stages(run, curated, augmented)
     if Phase.GENERATION not in phases:
         return
-    samples = generate_samples(run, trained.backbone, trained.lora)
+    samples = generate_samples(run, trained.backbone, trained.lora, trained.layout_sources)
     if Phase.EVALUATION not in phases:
         return
     score_samples(run, samples, curated.clips)

@@ -15,7 +15,6 @@ from mimix_core.errors import BadInput
 
 if TYPE_CHECKING:
     from mimix_core.characters.bank import CharacterBank
-    from mimix_core.project.workspace import Workspace
 
 app = typer.Typer(
     name="characters",
@@ -35,11 +34,12 @@ def show(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
     with user_errors():
         prefect_environment.configure_prefect()
         from flows.locator_trial import trial_workspace
+        from mimix_core.diagnostics.look_alikes import load_library_bank
 
         with trial_workspace(load_settings(settings, workspace)) as trial:
             for one in trial.library.shows:
                 print_line(f"[bold]{escape(one.title)}[/bold]")
-                _print_bank(_load_bank(trial, [one.id]))
+                _print_bank(load_library_bank(trial.library, trial.config.workspace, [one.id]))
 
 
 @app.command("look-alikes")
@@ -54,9 +54,10 @@ def look_alikes(
     with user_errors():
         prefect_environment.configure_prefect()
         from flows.locator_trial import trial_workspace
+        from mimix_core.diagnostics.look_alikes import ADVICE, load_library_bank
 
         with trial_workspace(load_settings(settings, workspace)) as trial:
-            pairs = _load_bank(trial, [one.id for one in trial.library.shows]).look_alikes()
+            pairs = load_library_bank(trial.library, trial.config.workspace).look_alikes()
         if table is not None:
             with table.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
@@ -73,9 +74,8 @@ def look_alikes(
         alarms = [pair for pair in pairs if pair.alarming]
         if alarms:
             print_line(
-                "In red: two exemplars of different characters are more alike than two of one. "
-                "Give both more exemplars of the whole figure, name in the captions' descriptions "
-                "what tells them apart, and make more composites of the pair (docs/characters.md)."
+                f"In red: two exemplars of different characters are more alike than two of one. "
+                f"{ADVICE}"
             )
 
 
@@ -93,10 +93,10 @@ def propose(
         from flows.character_proposals import propose_tracks
         from flows.locator_trial import trial_workspace
         from mimix_core.characters.proposals import save_proposals
-        from mimix_core.project.named_tracks import characters_folder
+        from mimix_core.project.named_tracks import PROPOSALS, characters_folder
 
         config = load_settings(settings, workspace)
-        out = characters_folder(config.workspace) / "proposals"
+        out = characters_folder(config.workspace) / PROPOSALS
         tracks = []
         with trial_workspace(config) as trial:
             for one in trial.library.shows:
@@ -137,10 +137,16 @@ def name(
         from flows.locator_trial import trial_workspace
         from mimix_core.characters.proposals import load_proposals, select_tracks
         from mimix_core.domain.character_names import alias_map
-        from mimix_core.project.named_tracks import characters_folder, name_tracks
+        from mimix_core.project.item_decisions import DecisionLog
+        from mimix_core.project.named_tracks import (
+            PROPOSALS,
+            characters_folder,
+            name_decision,
+            track_item,
+        )
 
         config = load_settings(settings, workspace)
-        folder = characters_folder(config.workspace) / "proposals"
+        folder = characters_folder(config.workspace) / PROPOSALS
         selected = select_tracks(load_proposals(folder), tracks)
         with trial_workspace(config) as trial:
             shows = {one.id: one for one in trial.library.shows}
@@ -154,19 +160,26 @@ def name(
                     f"{show_id} has no character {character!r}",
                     fix=f"Known: {', '.join(sorted(set(names.values())))}.",
                 )
-            crops = {
-                track.track_id: [folder / crop for crop in track.crops]
+            named = [
+                name_decision(
+                    config.workspace,
+                    track_item(show_id, track.track_id),
+                    [folder / crop for crop in track.crops],
+                    known,
+                )
                 for track in selected
                 if track.show == show_id
-            }
-            name_tracks(config.workspace, show_id, crops, known)
+            ]
+            DecisionLog(config.decisions).append(named)
             whom = escape(known) if known else "none of the cast"
             print_line(
-                f"{len(crops)} tracks of {escape(show_id)} show {whom}; only cutouts of episodes "
+                f"{len(named)} tracks of {escape(show_id)} show {whom}; only cutouts of episodes "
                 "that name the character are made again"
             )
 
 
+<<<<<<< HEAD
+=======
 def _load_bank(trial: Workspace, show_ids: list[str]) -> CharacterBank:
     """Encode the exemplars of shows: reference images and the crops of named tracks."""
     from mimix_core.characters.bank import build_bank, encode_exemplar
@@ -178,7 +191,7 @@ def _load_bank(trial: Workspace, show_ids: list[str]) -> CharacterBank:
     for one in trial.library.shows:
         if one.id not in show_ids:
             continue
-        named = named_exemplars(trial.config.workspace, one.id)
+        named = named_exemplars(trial.config.decisions, trial.config.workspace, one.id)
         for character in one.characters:
             label = character.name if len(show_ids) == 1 else f"{character.name} ({one.id})"
             paths = (*character.references, *named.get(character.name, ()))
@@ -186,6 +199,7 @@ def _load_bank(trial: Workspace, show_ids: list[str]) -> CharacterBank:
     return build_bank(features, typical_features(network))
 
 
+>>>>>>> main
 def _print_bank(bank: CharacterBank) -> None:
     for character, vectors in bank.vectors.items():
         own = bank.leave_one_out(character)

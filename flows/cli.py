@@ -18,6 +18,7 @@ from flows import (
     dataset_cli,
     decisions_cli,
     deploy_cli,
+    export_cli,
     locate_cli,
     lora_cli,
     plan_cli,
@@ -81,6 +82,7 @@ app.command()(stages_cli.stages)
 app.command()(reasons_cli.reasons)
 app.command()(settings_cli.settings)
 app.command()(studio_cli.studio)
+app.command()(export_cli.export)
 app.command()(plan_cli.plan)
 app.command()(why_cli.why)
 

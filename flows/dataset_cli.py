@@ -1,4 +1,4 @@
-"""``mimix dataset``: export the dataset as a folder of videos with their captions."""
+"""``mimix dataset``: export the dataset for other programs, and import clips of others."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ import typer
 
 from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
+from flows.dataset_import_cli import import_dataset
 from mimix_core.domain.splits import Split
-from mimix_core.stages.dataset.dataset_export import SampleKind, export_dataset
+from mimix_core.engine.folder_export import FileTransfer
+from mimix_core.stages.dataset.dataset_export import export_dataset
+from mimix_core.stages.dataset.trainer_layouts import ExportFormat, SampleKind
 
 app = typer.Typer(
-    name="dataset", help="Export the dataset for other programs.", no_args_is_help=True
+    name="dataset",
+    help="Exchange the dataset with other programs.",
+    no_args_is_help=True,
 )
 
 
-@app.callback()
-def dataset() -> None:
-    """Keep ``export`` a command of its own: Typer runs a single command without its name."""
+app.command("import")(import_dataset)
 
 
 @app.command()
 def export(
+    export_format: Annotated[
+        ExportFormat, typer.Argument(metavar="FORMAT", help="Program that will read the folder.")
+    ],
     settings: SettingsArgument,
-    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write: a new or an empty one.")],
     split: Annotated[
         list[Split] | None, typer.Option(help="Split to export; repeatable. Default: all.")
     ] = None,
@@ -33,9 +39,13 @@ def export(
         list[SampleKind] | None,
         typer.Option(help="Kind of samples to export; repeatable. Default: both."),
     ] = None,
+    videos: Annotated[
+        FileTransfer,
+        typer.Option(help="copy, or hard links to the store: no space, but the same disk."),
+    ] = FileTransfer.COPY,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Copy the videos of the dataset, by split, with a metadata file of their captions."""
+    """Write videos and captions of the dataset as another trainer reads them."""
     with user_errors():
         prefect_environment.configure_prefect()
         config = load_settings(settings, workspace)
@@ -50,13 +60,16 @@ def export(
             manifest,
             run.workspace.store.root,
             folder,
+            export_format=export_format,
+            transfer=videos,
             splits=split or list(Split),
             kinds=kind or list(SampleKind),
         )
     for (name, kind_name), count in sorted(made.counts.items()):
         console.print(f"  {name:<6} {kind_name:<10} {count}", highlight=False)
     console.print(
-        f"{made.videos} videos ({made.size / 1e9:.1f} GB) with metadata.jsonl in {folder}",
+        f"{made.videos} videos ({made.size / 1e9:.1f} GB) for {export_format} in {folder}; "
+        "README.md there says how to start",
         highlight=False,
         soft_wrap=True,
     )

@@ -18,6 +18,7 @@ from mimix_core.project.item_decisions import (
     parse_decision_lines,
     read_item_decisions,
 )
+from mimix_core.project.named_tracks import convert_old_names, is_old_table
 from mimix_core.settings import load_config
 
 app = typer.Typer(
@@ -35,9 +36,8 @@ def list_decisions(settings: SettingsArgument) -> None:
         ledger = read_item_decisions(config.decisions)
     counts: Counter[tuple[str, str, str]] = Counter()
     for (kind, _), state in ledger.states().items():
-        for one in (state.verdict, state.edit):
-            if one is not None:
-                counts[kind.value, one.action.value, one.reviewer] += 1
+        for one in state.decisions:
+            counts[kind.value, one.action.value, one.reviewer] += 1
     for (name, action, reviewer), count in sorted(counts.items()):
         print_line(f"  {name:<10} {action:<8} {count:>6}  {escape(reviewer)}")
     disputed = sum(state.disputed for state in ledger.states().values())
@@ -69,7 +69,12 @@ def import_decisions(
         for source in sources:
             if not source.is_file():
                 raise BadInput("no such file", where=str(source))
-            decisions += parse_decision_lines(source.read_text(encoding="utf-8"), source)
+            text = source.read_text(encoding="utf-8")
+            decisions += (
+                convert_old_names(source)
+                if is_old_table(text)
+                else parse_decision_lines(text, source)
+            )
         log = DecisionLog(load_config(settings).decisions)
         added = log.import_lines(decisions)
     console.print(f"{added} decisions added, {len(decisions) - added} were there already.")

@@ -10,9 +10,15 @@ from flows.locator_trial import (
     show_frame_locator,
     trial_workspace,
 )
+from mimix_core.diagnostics.look_alikes import (
+    ADVICE,
+    alarming_pairs,
+    describe_pair,
+    load_library_bank,
+)
 from mimix_core.diagnostics.machine_check import MachineCheck, failed_check
 from mimix_core.domain.library import Episode, Show
-from mimix_core.errors import BadInput
+from mimix_core.errors import BadInput, MissingModel
 from mimix_core.media import UnreadableVideo
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config
@@ -47,6 +53,32 @@ def _checks(workspace: Workspace) -> Iterator[MachineCheck]:
         yield _locator(workspace, show)
         if show_locator(workspace.config.cutouts, show) in INSPECTABLE:
             yield from _trial(workspace, show)
+    yield from _look_alikes(workspace)
+
+
+def _look_alikes(workspace: Workspace) -> Iterator[MachineCheck]:
+    """Compare the characters of all shows; nothing to say for fewer than two with exemplars."""
+    try:
+        bank = load_library_bank(workspace.library, workspace.config.workspace)
+    except MissingModel as error:
+        yield MachineCheck(name="look-alikes", state="limited", finding=error.what, fix=error.fix)
+        return
+    except BadInput as error:
+        yield failed_check("look-alikes", error)
+        return
+    if len(bank.vectors) < 2:
+        return
+    alarms = alarming_pairs(bank)
+    if not alarms:
+        finding = f"none of {len(bank.vectors)} characters is nearer to another than to itself"
+        yield MachineCheck(name="look-alikes", state="ok", finding=finding)
+        return
+    yield MachineCheck(
+        name="look-alikes",
+        state="limited",
+        finding="nearer to another than to itself: " + "; ".join(map(describe_pair, alarms)),
+        fix=ADVICE,
+    )
 
 
 def _references(show: Show) -> MachineCheck:

@@ -138,7 +138,7 @@ def _walk_stages(run: Run) -> None:
 
     curated = curate_stages(run)
     trained = train_stages(run, curated, augment_stages(run, curated))
-    samples = generate_samples(run, trained.backbone, trained.lora)
+    samples = generate_samples(run, trained.backbone, trained.lora, trained.layout_sources)
     score_samples(run, samples, curated.clips)
     judge_samples(run, samples)
 

@@ -24,6 +24,7 @@ from mimix_core.project.workspace import Workspace, open_workspace
 from mimix_core.stages.report.labels import REASONS
 from mimix_core.studio.index_file import index_path, write_index
 from mimix_core.studio.studio_items import ItemReader
+from mimix_core.studio.track_items import read_proposals
 from tasks.base import Run
 from tasks.planned_run import PlannedRun, plan_run
 
@@ -96,6 +97,7 @@ def describe_project(workspace: Workspace) -> dict[str, Any]:
             episode.name: {"roster": episode.show.roster(), "aliases": episode.show.aliases()}
             for episode in workspace.episodes
         },
+        "sources": {episode.name: str(episode.video.path) for episode in workspace.episodes},
         "stages": {name: registry.get_stage(name).title for name in registry.stage_names()},
         "reasons": dict(REASONS),
     }
@@ -109,13 +111,14 @@ def main(arguments: Sequence[str]) -> None:
         prefect_environment.configure_prefect()
         workspace = open_workspace(load_settings(settings, folder))
         refs, to_compute = collect_newest(workspace)
-        meta = describe_project(workspace)
+        tracks, proposals = read_proposals(workspace.config.workspace)
+        meta = {**describe_project(workspace), "proposals": proposals}
         path = index_path(workspace.config.workspace, refs, meta)
         if path.exists():
             path.touch()
         else:
             share = workspace.config.run.review_share
-            items = ItemReader(workspace.store.root.resolve(), refs, share).items()
+            items = ItemReader(workspace.store.root.resolve(), refs, share, tracks).items()
             write_index(path, items, meta)
     sys.stdout.write(IndexReply(index=path, to_compute=to_compute).model_dump_json() + "\n")
 

@@ -11,11 +11,13 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
 from tasks.dataset_approval import require_approval
+from tasks.evaluation import LayoutSources
 from tasks.run_summary import RunSummary
 from tasks.training import (
     PreparedBackbone,
     embed_captions,
     encode_latents,
+    find_regions,
     prepare_backbone,
     train_lora,
 )
@@ -23,23 +25,33 @@ from tasks.training import (
 
 @dataclass(frozen=True)
 class TrainedTables:
-    """Tables of training; ``latents`` and ``embeddings``: of episodes first, composites last."""
+    """Tables of training; ``latents`` and ``embeddings``: of episodes first, composites last.
+
+    ``layout_sources``: what videos that start from cutouts are laid out with.
+    """
 
     backbone: PreparedBackbone
     latents: list[TableRef]
     embeddings: list[TableRef]
     lora: TableRef
+    layout_sources: LayoutSources
 
 
 def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -> TrainedTables:
     """Wait for approval if required, then run all stages of training."""
     require_approval(run, augmented.dataset)
     captions = [*curated.captions, augmented.recaptions]
-    model = prepare_backbone(run, captions)
+    model = prepare_backbone(run)
     latent_tables = encode_latents(run, [*curated.clips, augmented.composites], model)
     embedding_tables = embed_captions(run, captions, model)
-    adapter = train_lora(run, augmented.dataset, latent_tables, embedding_tables, model)
-    return TrainedTables(model, latent_tables, embedding_tables, adapter)
+    region_tables = find_regions(
+        run, curated.clips, augmented.composites, augmented.cutouts, latent_tables
+    )
+    adapter = train_lora(
+        run, augmented.dataset, latent_tables, embedding_tables, model, region_tables
+    )
+    sources = LayoutSources(curated.clips, augmented.cutouts, augmented.dataset)
+    return TrainedTables(model, latent_tables, embedding_tables, adapter, sources)
 
 
 @flow(name="train")

@@ -56,6 +56,7 @@ def caption_clips(
             script=e.script,
             plot=e.plot,
             overrides=overrides.get(e.id, {}),
+            imported="" if e.imported is None else e.imported.caption,
             tokenizer=tokenizer_file(workspace),
             captioner_source=captioner_source(workspace),
             show=build_show_profile(workspace.store, e.show) if shows_needed else None,

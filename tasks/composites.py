@@ -39,16 +39,18 @@ def make_composites(
     # An episode without captioned clips contributes nothing: adding it must not change the key.
     # Nor does a crossover, whose guests are not in the style of the show.
     used = [
-        tables
-        for episode, *tables in zip(run.workspace.episodes, clips, captions, cutouts, strict=True)
-        if tables[0].counts.ok and tables[1].counts.ok and not episode.show.guests
+        (episode, clip_table, caption_table, cutout_table)
+        for episode, clip_table, caption_table, cutout_table in zip(
+            run.workspace.episodes, clips, captions, cutouts, strict=True
+        )
+        if clip_table.counts.ok and caption_table.counts.ok and not episode.show.guests
     ]
     _, by_hand, _ = load_caption_overrides(run.workspace)
     inputs = CompositeInputs(
         unit="all",
-        clips=tuple(tables[0] for tables in used),
-        captions=tuple(tables[1] for tables in used),
-        cutouts=tuple(tables[2] for tables in used),
+        clips=tuple(one[1] for one in used),
+        captions=tuple(one[2] for one in used),
+        cutouts=tuple(one[3] for one in used),
         split=config.dataset,
         vetoes=tuple(
             sorted(
@@ -56,6 +58,7 @@ def make_composites(
                 | {*load_vetoes(run.workspace)}
             )
         ),
+        groups=run.workspace.split_groups({one[0].id for one in used}),
         earlier_results=run.workspace.store.root / str(composites_task.name),
     )
     table = run.run_single(composites_task, inputs, config.composites)

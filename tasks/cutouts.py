@@ -107,7 +107,8 @@ def build_locator_inputs(
     names. Raises MissingModel if the locator's models are not installed.
     """
     settings = workspace.config.cutouts
-    exemplars = named_exemplars(workspace.config.workspace, show.id)
+    config = workspace.config
+    exemplars = named_exemplars(config.decisions, config.workspace, show.id)
     name = show_locator(settings, show, exemplars)
     if name == "boxes" or not names:
         return None

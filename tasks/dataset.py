@@ -30,6 +30,7 @@ def assemble_dataset(
         composites=composites,
         recaptions=recaptions,
         vetoes=load_rejected_clips(run.workspace),
+        groups=run.workspace.split_groups({episode.id for episode in run.workspace.episodes}),
     )
     ref = run.run_single(dataset_task, inputs, config.dataset)
     if not run.computes:

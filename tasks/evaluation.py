@@ -1,18 +1,22 @@
 """Tasks ``videos``, ``samples`` and ``scores``: generate videos of the prompts, measure them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mimix_core.benchmark.scores_stage import ScoreInputs, extension_files, required_weights
 from mimix_core.domain.prompts import VideoPrompt, load_prompts
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
+from mimix_core.wan.layouts_stage import LayoutInputs, LayoutSettings
 from mimix_core.wan.samples_stage import SampleInputs
 from mimix_core.wan.tensor_shards import remove_stale_results
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE, TEXT_TOKENS
 from mimix_core.wan.videos_stage import VideoInputs
 from tasks.base import Run, stage_task
+from tasks.decisions import load_vetoes
 from tasks.training import PreparedBackbone
 
+layouts_task = stage_task("layouts")
 videos_task = stage_task("videos")
 samples_task = stage_task("samples")
 scores_task = stage_task("scores")
@@ -22,8 +26,22 @@ MAX_VIDEOS_PER_UNIT = 8
 (``run.max_workers`` at a time); loading the model is a small part of a unit's time."""
 
 
-def generate_samples(run: Run, model: PreparedBackbone, lora: TableRef) -> TableRef:
-    """Generate one video per prompt, in units, and join their tables into one."""
+@dataclass(frozen=True)
+class LayoutSources:
+    """What layouts are made of: clips and cutouts by episode, and the dataset with its split."""
+
+    clips: Sequence[TableRef]
+    cutouts: Sequence[TableRef]
+    dataset: TableRef
+
+
+def generate_samples(
+    run: Run, model: PreparedBackbone, lora: TableRef, sources: LayoutSources | None = None
+) -> TableRef:
+    """Generate one video per prompt, in units, and join their tables into one.
+
+    ``sources``: needed if videos start from cutouts.
+    """
     settings = run.workspace.config.samples
     prompts = run.workspace.file_ref(settings.prompts, "samples.prompts")
     if prompts is None:
@@ -34,6 +52,10 @@ def generate_samples(run: Run, model: PreparedBackbone, lora: TableRef) -> Table
         )
     roster = [character.name for character in run.workspace.library.characters()]
     parts = run.workspace.config.workspace / "parts"
+    units = split_prompt_units(load_prompts(prompts.path, roster))
+    layouts: Sequence[TableRef | None] = [None] * len(units)
+    if settings.start == "cutouts" and sources is not None:
+        layouts = _lay_out_cutouts(run, model, units, sources)
     inputs = [
         VideoInputs(
             unit=unit,
@@ -46,9 +68,10 @@ def generate_samples(run: Run, model: PreparedBackbone, lora: TableRef) -> Table
             tokenizer=model.components["tokenizer"],
             scheduler=model.components["scheduler"],
             lora=lora,
+            layouts=layout,
             partial_results=parts,
         )
-        for unit, unit_prompts in split_prompt_units(load_prompts(prompts.path, roster))
+        for (unit, unit_prompts), layout in zip(units, layouts, strict=True)
     ]
     videos = run.run_units(videos_task, inputs, settings)
     if run.computes:
@@ -60,6 +83,52 @@ def generate_samples(run: Run, model: PreparedBackbone, lora: TableRef) -> Table
                 f"videos ({ref.unit}): prompts are truncated to {TEXT_TOKENS} tokens: {cut}"
             )
     return run.run_single(samples_task, SampleInputs(unit="all", videos=tuple(videos)), settings)
+
+
+def _lay_out_cutouts(
+    run: Run,
+    model: PreparedBackbone,
+    units: Sequence[tuple[str, tuple[VideoPrompt, ...]]],
+    sources: LayoutSources,
+) -> list[TableRef]:
+    """Place the cutouts of each unit's prompts; warn about prompts that lack one."""
+    config = run.workspace.config
+    samples, parts = config.samples, config.workspace / "parts"
+    settings = LayoutSettings(
+        width=samples.width,
+        height=samples.height,
+        num_frames=samples.num_frames,
+        seed=samples.seed,
+        min_height=config.composites.min_height,
+        max_height=config.composites.max_height,
+        threads=samples.threads,
+        device=samples.device,
+    )
+    inputs = [
+        LayoutInputs(
+            unit=unit,
+            prompts=prompts,
+            clips=tuple(sources.clips),
+            cutouts=tuple(sources.cutouts),
+            dataset=sources.dataset,
+            vetoes=load_vetoes(run.workspace),
+            backbone_name=model.name,
+            backbone_source=model.source,
+            vae=model.components["vae"],
+            partial_results=parts,
+        )
+        for unit, prompts in units
+    ]
+    refs = run.run_units(layouts_task, inputs, settings)
+    if run.computes:
+        remove_stale_results(parts, str(layouts_task.name))
+        without = sum(ref.counts.rejected for ref in refs)
+        if without:
+            run.console.warn(
+                f"layouts: {without} prompts ask for a character without a cutout in the training "
+                "split; their videos start from noise alone"
+            )
+    return refs
 
 
 def split_prompt_units(prompts: Sequence[VideoPrompt]) -> list[tuple[str, tuple[VideoPrompt, ...]]]:

@@ -6,13 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimix_core import tables
+from mimix_core.diagnostics.look_alikes import (
+    ADVICE,
+    alarming_pairs,
+    describe_pair,
+    load_library_bank,
+)
 from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
+from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
 from mimix_core.training import checkpoint
+from mimix_core.training.stage import STAGE as LORA_STAGE
 from mimix_core.training.stage import LoraInputs, PreviewComponents, run_folder
 from mimix_core.wan.backbone_stage import BackboneInputs, load_components, resolve_weights_folder
 from mimix_core.wan.latents_stage import LatentInputs
+from mimix_core.wan.regions_stage import RegionInputs, RegionSettings
 from mimix_core.wan.tensor_shards import remove_stale_results
 from mimix_core.wan.text_embeddings import (
     PROMPTS_CUT_NOTE,
@@ -21,10 +30,12 @@ from mimix_core.wan.text_embeddings import (
     describe_truncated,
 )
 from tasks.base import Run, stage_task
+from tasks.decisions import load_vetoes
 
 backbone_task = stage_task("backbone")
 latents_task = stage_task("latents")
 embeddings_task = stage_task("embeddings")
+regions_task = stage_task("regions")
 lora_task = stage_task("lora")
 
 MAX_LATENTS_PER_UNIT = 512
@@ -44,13 +55,11 @@ class PreparedBackbone:
     source: FileRef | None = None
 
 
-def prepare_backbone(run: Run, captions: Sequence[TableRef]) -> PreparedBackbone:
-    """Check the folder of the real model, or build a stand-in for these captions."""
+def prepare_backbone(run: Run) -> PreparedBackbone:
+    """Check the folder of the real model, or build a stand-in."""
     settings = run.workspace.config.backbone
     weights = run.workspace.file_ref(resolve_weights_folder(settings), "backbone.path")
-    # Only a stand-in is built from the captions.
-    needed = tuple(captions) if weights is None else ()
-    inputs = BackboneInputs(unit="all", captions=needed, weights=weights)
+    inputs = BackboneInputs(unit="all", weights=weights)
     table = run.run_single(backbone_task, inputs, settings)
     source = extension_source(settings.name) if is_module_name(settings.name) else None
     return PreparedBackbone(
@@ -99,6 +108,67 @@ def split_latent_units(table: TableRef) -> list[tuple[str, tuple[int, int] | Non
     ]
 
 
+def _warn_of_look_alikes(run: Run) -> None:
+    """Warn about characters that a model trained on this library is likely to mix."""
+    try:
+        bank = load_library_bank(run.workspace.library, run.workspace.config.workspace)
+    except BadInput as error:
+        run.console.warn(f"characters are not compared with each other: {error}")
+        return
+    for pair in alarming_pairs(bank):
+        run.console.warn(
+            f"look-alikes: {describe_pair(pair)}: nearer to the other than to itself. {ADVICE}"
+        )
+
+
+def find_regions(
+    run: Run,
+    clips: Sequence[TableRef],
+    composites: TableRef,
+    cutouts: Sequence[TableRef],
+    latents: Sequence[TableRef],
+) -> list[TableRef]:
+    """Find the characters' cells in all latents; none if the loss does not depend on them.
+
+    ``cutouts``: of the same episodes as ``clips``. ``latents``: of the clips, then the composites.
+    """
+    if not run.workspace.config.lora.uses_regions:
+        return []
+    sources: list[tuple[TableRef, tuple[TableRef, ...], TableRef | None]] = [
+        *((table, (own,), None) for table, own in zip(clips, cutouts, strict=True)),
+        (composites, tuple(cutouts), composites),
+    ]
+    per_unit = [
+        (unit, masks, pasted)
+        for table, masks, pasted in sources
+        for unit, _ in split_latent_units(table)
+    ]
+    vetoes = load_vetoes(run.workspace)
+    inputs = [
+        RegionInputs(
+            unit=unit,
+            latents=table,
+            cutouts=masks,
+            composites=pasted,
+            vetoes=_own_vetoes(vetoes, masks),
+            partial_results=_parts_folder(run),
+        )
+        for (unit, masks, pasted), table in zip(per_unit, latents, strict=True)
+    ]
+    refs = run.run_units(regions_task, inputs, RegionSettings())
+    if run.computes:
+        remove_stale_results(_parts_folder(run), str(regions_task.name))
+    return refs
+
+
+def _own_vetoes(vetoes: Sequence[str], cutouts: Sequence[TableRef]) -> tuple[str, ...]:
+    """Return the vetoes of these cutouts alone: another episode's must not change the key."""
+    if not vetoes:
+        return ()
+    known = {row["cutout_id"] for ref in cutouts for row in tables.read(ref.path, tables.CUTOUTS)}
+    return tuple(name for name in vetoes if name in known)
+
+
 def embed_captions(
     run: Run, captions: Sequence[TableRef], model: PreparedBackbone
 ) -> list[TableRef]:
@@ -112,6 +182,7 @@ def embed_captions(
             text_encoder=model.components["text_encoder"],
             tokenizer=model.components["tokenizer"],
             partial_results=_parts_folder(run),
+            earlier_results=run.workspace.store.root / str(embeddings_task.name),
         )
         for table in captions
     ]
@@ -153,14 +224,19 @@ def train_lora(
     latents: Sequence[TableRef],
     embeddings: Sequence[TableRef],
     model: PreparedBackbone,
+    regions: Sequence[TableRef] = (),
 ) -> TableRef:
-    """Train one adapter with DeepSpeed; an interrupted run resumes from its checkpoint."""
+    """Train one adapter with DeepSpeed; an interrupted run resumes from its checkpoint.
+
+    ``regions``: of the latents, if the loss depends on them.
+    """
     settings = run.workspace.config.lora
     inputs = LoraInputs(
         unit="all",
         dataset=dataset,
         latents=tuple(latents),
         embeddings=tuple(embeddings),
+        regions=tuple(regions),
         backbone_name=model.name,
         backbone_source=model.source,
         transformer=model.components["transformer"],
@@ -169,6 +245,9 @@ def train_lora(
         else None,
         checkpoints=run.workspace.config.workspace / "checkpoints",
     )
+    key = LORA_STAGE.key(inputs, settings)
+    if run.computes and run.workspace.store.lookup(LORA_STAGE.name, key) is None:
+        _warn_of_look_alikes(run)
     ref = run.run_single(lora_task, inputs, settings)
     if not run.computes:
         return ref

@@ -70,6 +70,7 @@ def clip(name: str, *, start: int = 0, **values: Any) -> Row:
         "lost_audio_ms": 0,
         "text_remains": "",
         "fingerprint": b"",
+        "inset_fingerprint": b"",
     }
     return tables.ok(**row | values)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mimix_core.domain.character_names import validate_character_name
 from mimix_core.domain.episode_files import ComposedNames, find_episode_files, find_file, is_glob
+from mimix_core.domain.imported_clips import ImportedClip, read_imported_clips
 from mimix_core.domain.language_codes import LANGUAGE_PATTERN
 from mimix_core.domain.sidecar_index import (
     BOXES_ENDINGS,
@@ -132,6 +133,12 @@ class Episode(FrozenModel):
         return value
 
 
+class ClipEpisode(Episode):
+    """A clip that was made elsewhere, which the pipeline takes like an episode of that length."""
+
+    imported: ImportedClip
+
+
 class Show(FrozenModel):
     """A series or a film: one style and one cast."""
 
@@ -154,7 +161,18 @@ class Show(FrozenModel):
         description="Names of characters of other shows who appear in this one as well: a "
         "crossover. Its clips are trained on as they are; composites leave them out.",
     )
-    episodes: tuple[Episode, ...] = Field(min_length=1)
+    episodes: tuple[Episode, ...] = ()
+    clips: Path | None = Field(
+        None, description="A folder of clips made elsewhere; `mimix dataset import` fills it."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_footage(cls, value: object) -> object:
+        """Check what is written: with its patterns expanded, a show may wait for its videos."""
+        if isinstance(value, dict) and not value.get("episodes") and not value.get("clips"):
+            raise ValueError("neither episodes nor clips: name at least one of them")
+        return value
 
     @model_validator(mode="after")
     def _has_a_cast(self) -> Show:
@@ -174,6 +192,13 @@ class Show(FrozenModel):
         """Return the show with only the characters that can appear in an episode."""
         cast = tuple(c for c in self.characters if c.can_appear_in(file_name))
         return self if cast == self.characters else self.model_copy(update={"characters": cast})
+
+    def with_cast(self, names: Collection[str]) -> Show:
+        """Return the show with only the characters of these names; with all if there are none."""
+        if not names:
+            return self
+        cast = tuple(c for c in self.characters if c.name in names)
+        return self.model_copy(update={"characters": cast})
 
     def roster(self) -> tuple[str, ...]:
         """Return the names of all characters, as captions write them."""
@@ -317,6 +342,8 @@ def _resolve_paths(
                 }
                 update = {"path": video, **found, **declared}
                 episodes.append(episode.model_copy(update=update))
+        if show.clips is not None:
+            episodes += _clip_episodes(base / show.clips, sidecars)
         counts = Counter(episode.path for episode in episodes)
         for video in sorted(path for path, count in counts.items() if count > 1):
             problems.append(f"{source}: show {show.id}: {video} is listed twice")
@@ -329,6 +356,22 @@ def _resolve_paths(
         message = join_problems(problems, len(problems))
         raise BadInput(message, fix="Correct the paths or put the files there.")
     return Library(shows=tuple(shows))
+
+
+def _clip_episodes(folder: Path, sidecars: SidecarIndex) -> list[ClipEpisode]:
+    """Return the clips that were imported into a folder, with their sidecars."""
+    return [
+        ClipEpisode(
+            path=video,
+            imported=clip,
+            subtitles=find_sidecar_subtitles(video, "", sidecars),
+            script=sidecars.find_companion(video, SCRIPT_ENDINGS),
+            boxes=sidecars.find_companion(video, BOXES_ENDINGS),
+            masks=sidecars.find_companion(video, MASKS_ENDINGS),
+        )
+        for clip in read_imported_clips(folder)
+        for video in [folder / clip.file]
+    ]
 
 
 def declared_videos(path: Path) -> frozenset[Path]:

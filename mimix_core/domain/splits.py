@@ -41,19 +41,25 @@ def captioned_episodes(
 
 
 def assign_splits(
-    episodes: Mapping[str, Collection[str]], *, seed: int, val_share: float, test_share: float
+    episodes: Mapping[str, Collection[str]],
+    *,
+    seed: int,
+    val_share: float,
+    test_share: float,
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, Split]:
     """Assign a split to each episode id of ``episodes`` (show -> episode ids).
 
     Each episode is hashed independently, so a new episode does not reshuffle the others. Two
     guarantees come on top, and may move one episode each: a show with two episodes or more has
     one in train, and one in val when ``val_share`` is positive. A single episode is in train.
+    ``groups``: the group of some episodes; a group is split like a single episode of its name.
     """
+    groups = groups or {}
     splits: dict[str, Split] = {}
     for show, episode_ids in episodes.items():
-        ranked = sorted(
-            (hash_uniform(seed, "split", show, episode), episode) for episode in episode_ids
-        )
+        names = {groups.get(episode, episode) for episode in episode_ids}
+        ranked = sorted((hash_uniform(seed, "split", show, name), name) for name in names)
         show_splits = {
             episode: _split_at(position, val_share, test_share) for position, episode in ranked
         }
@@ -64,7 +70,7 @@ def assign_splits(
             train = [episode for episode in order if show_splits[episode] is Split.TRAIN]
             movable = train if len(train) > 1 else [e for e in order if e not in train]
             show_splits[movable[0]] = Split.VAL
-        splits.update(show_splits)
+        splits |= {episode: show_splits[groups.get(episode, episode)] for episode in episode_ids}
     return splits
 
 

@@ -25,9 +25,9 @@ class ExcludeFromKey:
 
 
 class OmitDefault:
-    """Mark an input that is part of the stage key only while it differs from its default.
+    """Mark an input or a setting that is in the stage key only while it is not its default.
 
-    For an input that was added to a stage later: results from before it existed remain valid.
+    For one that was added to a stage later: results from before it existed remain valid.
     """
 
 
@@ -48,7 +48,7 @@ def canonical_json(value: Any) -> Any:
         return {
             name: canonical_json(getattr(value, name))
             for name in sorted(fields)
-            if not _is_excluded(fields[name], getattr(value, name))
+            if not is_excluded(fields[name], getattr(value, name))
         }
     if isinstance(value, Enum):
         return canonical_json(value.value)
@@ -72,8 +72,8 @@ def canonical_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be part of a stage key")
 
 
-def _is_excluded(field: FieldInfo, value: object) -> bool:
-    """Return whether a field of a model is not part of the stage key."""
+def is_excluded(field: FieldInfo, value: object) -> bool:
+    """Return whether a field of a model with this value is not part of the stage key."""
     if any(isinstance(marker, ExcludeFromKey) for marker in field.metadata):
         return True
     omits_default = any(isinstance(marker, OmitDefault) for marker in field.metadata)

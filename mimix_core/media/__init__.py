@@ -6,7 +6,13 @@ pixels are processed. "As displayed" means after rotation and sample aspect rati
 
 from mimix_core.media.audio import AudioSegment, LostAudio, extract_audio_segments, read_audio
 from mimix_core.media.container import open_container
-from mimix_core.media.crop_resize import CropResize, FrameResizer, plan_crop_resize, to_display_rgb
+from mimix_core.media.crop_resize import (
+    CropResize,
+    FrameResizer,
+    move_crop,
+    plan_crop_resize,
+    to_display_rgb,
+)
 from mimix_core.media.decode import VideoReader, open_video, read_rgb
 from mimix_core.media.encode import (
     ClipWriter,
@@ -52,6 +58,7 @@ __all__ = [
     "detect_scan_type",
     "extract_audio_segments",
     "find_ffmpeg",
+    "move_crop",
     "open_container",
     "open_video",
     "plan_crop_resize",

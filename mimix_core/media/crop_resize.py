@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -66,6 +66,22 @@ def plan_crop_resize(
         width,
         height,
     )
+
+
+def move_crop(
+    crop_resize: CropResize, wanted: Rect, frame_width: int, frame_height: int
+) -> CropResize:
+    """Move a crop to the center of ``wanted``, in its own size and within the frame.
+
+    Position and size are as even as ``plan_crop_resize`` makes them.
+    """
+    size = (crop_resize.crop.width, crop_resize.crop.height)
+    centers = (Fraction(2 * wanted.x + wanted.width, 2), Fraction(2 * wanted.y + wanted.height, 2))
+    x, y = (
+        min(max(0, _floor_to_even(center - Fraction(side, 2))), _floor_to_even(frame - side))
+        for center, side, frame in zip(centers, size, (frame_width, frame_height), strict=True)
+    )
+    return replace(crop_resize, crop=Rect(x, y, *size))
 
 
 class FrameResizer:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.domain.timeline import CLIP_RATE
+from mimix_core.media.inset import find_inset
 
 VERSION = 1
 FRAME_STEP = 4
@@ -41,23 +42,52 @@ as black ones, are not similar to any other."""
 _VECTOR_LENGTH = 127
 
 
+_INSET_LINES = 50
+"""Chroma planes are halved to at least so many lines for the search of an inset, luma to twice."""
+
+
 class FingerprintBuilder:
-    """Builds the fingerprint of one clip from its frames, ``av.VideoFrame`` yuv420p."""
+    """Builds the fingerprints of one clip from its frames, ``av.VideoFrame`` yuv420p."""
 
     def __init__(self) -> None:
         self._thumbnails: list[bytes] = []
+        self._small: list[list[NDArray[np.uint8]]] = []
 
     def add(self, number: int, frame: Any) -> None:
         """Add frame ``number``, counted from 0; call it for all frames in order."""
         if number % FRAME_STEP == 0:
-            planes = zip(frame.planes, (LUMA, CHROMA, CHROMA), strict=True)
-            self._thumbnails.append(
-                b"".join(_cell_means(_pixels(p), cells).tobytes() for p, cells in planes)
-            )
+            planes = [_pixels(plane) for plane in frame.planes]
+            self._thumbnails.append(_thumbnail(planes))
+            self._small.append(_halve_planes(planes))
 
     def finish(self) -> bytes:
         """Return the fingerprint of the frames added."""
         return bytes([VERSION]) + b"".join(self._thumbnails)
+
+    def finish_inset(self) -> bytes:
+        """Return the fingerprint of the image within the frames added; empty if there is none."""
+        inset = find_inset([planes[0] for planes in self._small])
+        if inset is None:
+            return b""
+        thumbnails = (_thumbnail([inset.crop(p) for p in planes]) for planes in self._small)
+        return bytes([VERSION]) + b"".join(thumbnails)
+
+
+def _thumbnail(planes: Sequence[NDArray[np.uint8]]) -> bytes:
+    sides = zip(planes, (LUMA, CHROMA, CHROMA), strict=True)
+    return b"".join(_cell_means(plane, cells).tobytes() for plane, cells in sides)
+
+
+def _halve_planes(planes: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Halve all planes by averaging, in integers, while they have more lines than needed."""
+    halved = [plane.copy() for plane in planes]
+    while halved[1].shape[0] >= 2 * _INSET_LINES:
+        for number, plane in enumerate(halved):
+            high, wide = plane.shape[0] // 2, plane.shape[1] // 2
+            halved[number] = cv2.resize(
+                plane[: 2 * high, : 2 * wide], (wide, high), interpolation=cv2.INTER_AREA
+            ).astype(np.uint8, copy=False)
+    return halved
 
 
 def _pixels(plane: Any) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""People's decisions on clips, cutouts and composites: an append-only file of JSON lines.
+"""People's decisions on clips, cutouts, composites and tracks: an append-only file of JSON lines.
 
 A decision names its item by an id that is derived from content (``mimix_core/domain/ids.py``), so
 it outlives re-runs and changed settings, and says what its author saw: the digests of the video and
@@ -11,7 +11,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
@@ -24,29 +26,49 @@ _TICK = timedelta(microseconds=1)
 
 
 class ItemKind(StrEnum):
-    """What can be decided on."""
+    """What can be decided on. ``track``: a figure in an episode, not named yet."""
 
     CLIP = "clip"
     CUTOUT = "cutout"
     COMPOSITE = "composite"
+    TRACK = "track"
 
 
 class DecisionAction(StrEnum):
-    """What a person decided. ``keep``: use a clip although it is a duplicate."""
+    """What a person decided. ``keep``: use a clip although it is a duplicate.
+
+    ``crop``: cut a clip from another part of the source. ``name``: say whom a track shows.
+    """
 
     APPROVE = "approve"
     REJECT = "reject"
     KEEP = "keep"
     EDIT = "edit"
+    CROP = "crop"
+    NAME = "name"
     UNDO = "undo"
+
+
+CropBox = tuple[
+    Annotated[int, Field(ge=0)],
+    Annotated[int, Field(ge=0)],
+    Annotated[int, Field(ge=1)],
+    Annotated[int, Field(ge=1)],
+]
+"""x, y, width and height of a crop in pixels of the source as displayed."""
+
+
+ExemplarName = Annotated[str, Field(pattern=r"^[0-9a-f]{20}\.[a-z]{3,4}$")]
 
 
 class ItemDecision(FrozenModel):
     """One decision of one person on one item.
 
     ``seen`` and ``seen_caption``: SHA-256 of the video and of the caption that were looked at.
-    ``caption``: the new caption of an edit. ``undoes``: id of the decision that is taken back.
-    ``batch``: common to the decisions that were made at once on a selection.
+    ``caption``: the new caption of an edit. ``crop``: where a clip is cut from the source.
+    ``character``: whom a track shows; empty: none of the cast. ``exemplars``: the pictures of a
+    named track (``named_tracks``). ``undoes``: id of the decision that is taken back. ``batch``:
+    common to the decisions that were made at once on a selection.
     """
 
     decision_id: str = Field(default_factory=lambda: uuid.uuid4().hex, pattern=r"^[0-9a-f]{32}$")
@@ -57,6 +79,9 @@ class ItemDecision(FrozenModel):
     action: DecisionAction
     reason: str = Field("", max_length=500)
     caption: str = Field("", max_length=8000)
+    crop: CropBox | None = None
+    character: str = Field("", max_length=200)
+    exemplars: tuple[ExemplarName, ...] = Field((), max_length=64)
     seen: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     seen_caption: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     undoes: str = Field("", pattern=r"^([0-9a-f]{32})?$")
@@ -66,6 +91,11 @@ class ItemDecision(FrozenModel):
     def _fits_the_action(self) -> ItemDecision:
         if (self.action is DecisionAction.EDIT) != bool(self.caption):
             raise ValueError("a caption belongs to the action edit, and only to it")
+        if (self.action is DecisionAction.CROP) != (self.crop is not None):
+            raise ValueError("a crop belongs to the action crop, and only to it")
+        if self.action is DecisionAction.CROP and self.kind is not ItemKind.CLIP:
+            raise ValueError("only a clip has a crop that can be moved")
+        self._check_name()
         if (self.action is DecisionAction.UNDO) != bool(self.undoes):
             raise ValueError("undoes belongs to the action undo, and only to it")
         if self.action is DecisionAction.KEEP and self.kind is not ItemKind.CLIP:
@@ -79,21 +109,48 @@ class ItemDecision(FrozenModel):
                 raise ValueError(error.what) from error
         return self
 
+    def _check_name(self) -> None:
+        if self.action is DecisionAction.UNDO:
+            return
+        if (self.action is DecisionAction.NAME) != (self.kind is ItemKind.TRACK):
+            raise ValueError("a track is named, and nothing else is")
+        if self.kind is not ItemKind.TRACK and (self.character or self.exemplars):
+            raise ValueError("character and exemplars belong to the action name, and only to it")
+        if bool(self.character) != bool(self.exemplars):
+            raise ValueError("a track that shows a character has exemplars, any other has none")
+
     @property
     def is_verdict(self) -> bool:
-        """Return whether it says if the item is used, as opposed to an edit or an undo."""
-        return self.action not in (DecisionAction.EDIT, DecisionAction.UNDO)
+        """Return whether it says if the item is used, as opposed to how, or to an undo."""
+        return self.action in (DecisionAction.APPROVE, DecisionAction.REJECT, DecisionAction.KEEP)
 
 
 class ItemState(FrozenModel):
-    """What counts for an item: its latest verdict and its latest caption.
+    """What counts for an item: its latest verdict, caption, crop and name.
 
     ``disputed``: the latest verdicts of two people differ.
     """
 
     verdict: ItemDecision | None = None
     edit: ItemDecision | None = None
+    crop: ItemDecision | None = None
+    name: ItemDecision | None = None
     disputed: bool = False
+
+    @property
+    def decisions(self) -> tuple[ItemDecision, ...]:
+        """Return all decisions that count."""
+        found = (self.verdict, self.edit, self.crop, self.name)
+        return tuple(one for one in found if one is not None)
+
+    def counterpart(self, decision: ItemDecision) -> ItemDecision | None:
+        """Return the decision that counts now where ``decision`` would count."""
+        others = {
+            DecisionAction.EDIT: self.edit,
+            DecisionAction.CROP: self.crop,
+            DecisionAction.NAME: self.name,
+        }
+        return others.get(decision.action, self.verdict)
 
     @property
     def rejected(self) -> bool:
@@ -143,11 +200,13 @@ class DecisionLedger:
         """Return what counts for an item now."""
         valid = [one for one in self.history(kind, item) if not self.is_undone(one)]
         verdicts = [one for one in valid if one.is_verdict]
-        edits = [one for one in valid if one.action is DecisionAction.EDIT]
+        latest = {one.action: one for one in valid}
         latest_of = {one.reviewer: one.action for one in verdicts}
         return ItemState(
             verdict=verdicts[-1] if verdicts else None,
-            edit=edits[-1] if edits else None,
+            edit=latest.get(DecisionAction.EDIT),
+            crop=latest.get(DecisionAction.CROP),
+            name=latest.get(DecisionAction.NAME),
             disputed=len(set(latest_of.values())) > 1,
         )
 
@@ -162,6 +221,20 @@ class DecisionLedger:
             for (_, item), state in self.states().items()
             if state.edit is not None
         }
+
+    def moved_crops(self) -> dict[str, CropBox]:
+        """Return where people want clips to be cut from the source, by clip."""
+        return {
+            item: state.crop.crop
+            for (_, item), state in self.states().items()
+            if state.crop is not None and state.crop.crop is not None
+        }
+
+    def named_tracks(self) -> dict[str, ItemDecision]:
+        """Return the name that counts of each track; it may be none of the cast."""
+        tracks = [item for kind, item in self._of_item if kind is ItemKind.TRACK]
+        names = {item: self.state(ItemKind.TRACK, item).name for item in tracks}
+        return {item: name for item, name in names.items() if name is not None}
 
     def rejections(self, *kinds: ItemKind) -> dict[str, str]:
         """Return the items of these kinds that people left out, each with the reason."""
@@ -219,7 +292,7 @@ class DecisionLog(SharedLog[ItemDecision]):
         self._latest = datetime.min.replace(tzinfo=UTC)
 
     def _parse(self, text: str) -> list[ItemDecision]:
-        return _parse_lines(text, self.path)
+        return parse_decision_lines(text, self.path)
 
     def _accept(self, record: ItemDecision) -> bool:
         self._latest = max(self._latest, record.decided_at)
@@ -227,15 +300,22 @@ class DecisionLog(SharedLog[ItemDecision]):
 
 
 def read_item_decisions(path: Path) -> DecisionLedger:
-    """Read a file of decisions; empty if it does not exist. Raises BadInput for a bad line."""
+    """Read a file of decisions; empty if it does not exist. Raises BadInput for a bad line.
+
+    An unchanged file is not parsed again: a run asks for each episode. Do not add to the result.
+    """
+    try:
+        stats = path.stat()
+    except FileNotFoundError:
+        return DecisionLedger()
+    return _read_version(path, (stats.st_dev, stats.st_ino, stats.st_size, stats.st_mtime_ns))
+
+
+@lru_cache(maxsize=2)
+def _read_version(path: Path, _version: tuple[int, ...]) -> DecisionLedger:
     log = DecisionLog(path)
     log.refresh()
     return log.ledger
-
-
-def parse_decision_lines(text: str, source: Path) -> list[ItemDecision]:
-    """Parse an exported file of decisions. Raises BadInput naming every bad line."""
-    return _parse_lines(text, source)
 
 
 def format_decision_lines(decisions: Iterable[ItemDecision]) -> str:
@@ -245,7 +325,8 @@ def format_decision_lines(decisions: Iterable[ItemDecision]) -> str:
     )
 
 
-def _parse_lines(text: str, source: Path) -> list[ItemDecision]:
+def parse_decision_lines(text: str, source: Path) -> list[ItemDecision]:
+    """Parse decisions in JSON lines. Raises BadInput naming the bad lines of ``source``."""
     decisions, problems = [], []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():

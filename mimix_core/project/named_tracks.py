@@ -1,90 +1,136 @@
-"""Keep people's decisions on who a track shows: a table that is only ever appended to.
+"""Name the tracks that were proposed: decisions of kind ``track``, and the pictures they keep.
 
-The last decision on a track counts. The pictures of a named track (crops of its box in several
-frames) are exemplars of the character: they are compared with windows like reference images. A
-decision costs no request to a model, and changes only the cutouts of episodes that name the
-character.
+The pictures of a named track (crops of its box in several frames) are exemplars of the character:
+they are compared with windows like reference images. A decision costs no request to a model, and
+changes only the cutouts of episodes that name the character.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.jsonl_log import JsonlLog, MalformedLog, read_records
-from mimix_core.engine.locks import exclusive_lock
+from mimix_core.engine.jsonl_log import MalformedLog, read_records
 from mimix_core.errors import BadInput
 from mimix_core.project.dataset_review import current_user
+from mimix_core.project.item_decisions import (
+    DecisionAction,
+    DecisionLedger,
+    ItemDecision,
+    ItemKind,
+    read_item_decisions,
+)
 
 FOLDER = "characters"
-TABLE = "named-tracks.jsonl"
+PROPOSALS = "proposals"
 EXEMPLARS = "exemplars"
-_LOCK_FILE = ".lock"
+
+OLD_TABLE = "named-tracks.jsonl"
+"""The table of names before they were decisions, see ``convert_old_names``."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
+def characters_folder(workspace: Path) -> Path:
+    """Return the folder of proposals and exemplars."""
+    return workspace / FOLDER
 
 
-class NamedTrack(FrozenModel):
-    """A decision on who a track shows.
+def track_item(show: str, track_id: str) -> str:
+    """Return the id under which a track is decided on."""
+    return f"{show}/{track_id}"
+
+
+def name_decision(
+    workspace: Path,
+    item: str,
+    crops: Sequence[Path],
+    character: str,
+    reviewer: str = "",
+    batch: str = "",
+) -> ItemDecision:
+    """Build the decision that a track shows ``character``, and keep its crops as exemplars.
 
     ``character``: empty if it shows none of the cast, which also withdraws an earlier name.
-    ``exemplars``: file names below ``characters/exemplars``, which contain their digest.
     """
+    folder = characters_folder(workspace) / EXEMPLARS
+    folder.mkdir(parents=True, exist_ok=True)
+    return ItemDecision(
+        reviewer=reviewer or current_user(),
+        kind=ItemKind.TRACK,
+        item=item,
+        action=DecisionAction.NAME,
+        character=character,
+        exemplars=tuple(_keep(folder, path) for path in crops) if character else (),
+        batch=batch,
+    )
+
+
+def decided_tracks(decisions: Path, workspace: Path) -> frozenset[str]:
+    """Return the tracks on which somebody has decided, as items. Raises BadInput."""
+    return frozenset(_names(decisions, workspace))
+
+
+def named_exemplars(decisions: Path, workspace: Path, show: str) -> dict[str, tuple[Path, ...]]:
+    """Return the exemplar files of each character of a show, by the decisions that count.
+
+    ``decisions``: the file of decisions. Raises BadInput for a damaged one, for names of before
+    that it does not have, or for a missing exemplar.
+    """
+    folder = characters_folder(workspace) / EXEMPLARS
+    files: dict[str, list[Path]] = {}
+    for item, decision in sorted(_names(decisions, workspace).items()):
+        if not item.startswith(f"{show}/"):
+            continue
+        for name in decision.exemplars:
+            if not (folder / name).is_file():
+                raise BadInput(
+                    f"the exemplar {name} of {decision.character} is missing",
+                    where=str(folder),
+                    fix="Restore it from a backup, or name the track "
+                    f"{item.partition('/')[2]} again (mimix characters name).",
+                )
+            files.setdefault(decision.character, []).append(folder / name)
+    return {name: tuple(dict.fromkeys(paths)) for name, paths in files.items()}
+
+
+def _names(decisions: Path, workspace: Path) -> Mapping[str, ItemDecision]:
+    ledger = read_item_decisions(decisions)
+    _require_old_names(ledger, workspace)
+    return ledger.named_tracks()
+
+
+class _OldName(FrozenModel):
+    """A line of the table of before."""
 
     show: str
     track_id: str
     character: str
     exemplars: tuple[str, ...] = ()
-    reviewer: str = Field(default_factory=current_user)
-    decided_at: datetime = Field(default_factory=_now)
+    reviewer: str
+    decided_at: datetime
 
 
-def characters_folder(workspace: Path) -> Path:
-    """Return the folder of proposals, exemplars and decisions."""
-    return workspace / FOLDER
+_OLD_NAMES = TypeAdapter(list[_OldName])
 
 
-def name_tracks(
-    workspace: Path, show: str, crops: Mapping[str, Sequence[Path]], character: str
-) -> list[NamedTrack]:
-    """Append the decision that these tracks show ``character``, and keep their crops.
-
-    ``crops``: the pictures of each track, by its id. Raises BadInput for a damaged table.
-    """
-    folder = characters_folder(workspace)
-    (folder / EXEMPLARS).mkdir(parents=True, exist_ok=True)
-    decisions = [
-        NamedTrack(
-            show=show,
-            track_id=track_id,
-            character=character,
-            exemplars=tuple(_keep(folder / EXEMPLARS, path) for path in paths) if character else (),
-        )
-        for track_id, paths in crops.items()
-    ]
-    with exclusive_lock(folder / _LOCK_FILE):
-        load_decisions_on_tracks(workspace)  # refuses to append to a table that is damaged
-        log = JsonlLog.resume(folder / TABLE)
-        try:
-            log.append(*(decision.model_dump(mode="json") for decision in decisions))
-        finally:
-            log.close()
-    return decisions
+def is_old_table(text: str) -> bool:
+    """Return whether a text is a table of names of before they were decisions."""
+    first = text.lstrip().partition("\n")[0]
+    return '"track_id"' in first and '"decision_id"' not in first
 
 
-def load_decisions_on_tracks(workspace: Path) -> list[NamedTrack]:
-    """Load all decisions, the earliest first. Raises BadInput for a damaged table."""
-    path = characters_folder(workspace) / TABLE
+def convert_old_names(path: Path) -> list[ItemDecision]:
+    """Convert the table of before to decisions: the same ones each time. Raises BadInput."""
     try:
-        return [NamedTrack.model_validate(record) for record in read_records(path)]
+        old = _OLD_NAMES.validate_python(read_records(path))
+        return [_convert(one) for one in old]
     except (MalformedLog, ValidationError) as error:
         raise BadInput(
             f"is not a table of named tracks ({str(error).splitlines()[0]})",
@@ -93,32 +139,32 @@ def load_decisions_on_tracks(workspace: Path) -> list[NamedTrack]:
         ) from error
 
 
-def named_exemplars(workspace: Path, show: str) -> dict[str, tuple[Path, ...]]:
-    """Return the exemplar files of each character of a show, by the decisions that count.
-
-    Raises BadInput for a damaged table or a missing exemplar.
-    """
-    folder = characters_folder(workspace) / EXEMPLARS
-    files: dict[str, list[Path]] = {}
-    for decision in _last_of_each_track(load_decisions_on_tracks(workspace)):
-        if decision.show != show or not decision.character:
-            continue
-        for name in decision.exemplars:
-            if not (folder / name).is_file():
-                raise BadInput(
-                    f"the exemplar {name} of {decision.character} is missing",
-                    where=str(folder),
-                    fix="Restore it from a backup, or name the track "
-                    f"{decision.track_id} again (mimix characters name).",
-                )
-            files.setdefault(decision.character, []).append(folder / name)
-    return {name: tuple(dict.fromkeys(paths)) for name, paths in files.items()}
+def _convert(old: _OldName) -> ItemDecision:
+    content = json.dumps(old.model_dump(mode="json"), sort_keys=True)
+    return ItemDecision(
+        decision_id=uuid.uuid5(uuid.NAMESPACE_OID, content).hex,
+        decided_at=old.decided_at,
+        reviewer=old.reviewer,
+        kind=ItemKind.TRACK,
+        item=track_item(old.show, old.track_id),
+        action=DecisionAction.NAME,
+        character=old.character,
+        exemplars=old.exemplars,
+    )
 
 
-def _last_of_each_track(decisions: Iterable[NamedTrack]) -> list[NamedTrack]:
-    """Return the decisions that count, sorted by track."""
-    last = {(decision.show, decision.track_id): decision for decision in decisions}
-    return [last[key] for key in sorted(last)]
+def _require_old_names(ledger: DecisionLedger, workspace: Path) -> None:
+    """Raise BadInput if there is a table of before with names that are no decisions yet."""
+    path = characters_folder(workspace) / OLD_TABLE
+    if not path.exists():
+        return
+    missing = [one for one in convert_old_names(path) if one.decision_id not in ledger.by_id]
+    if missing:
+        raise BadInput(
+            f"{len(missing)} names of tracks are in the table of an earlier version",
+            where=str(path),
+            fix=f"Run `mimix decisions import SETTINGS {path}` once; the file may stay or go.",
+        )
 
 
 def _keep(folder: Path, crop: Path) -> str:

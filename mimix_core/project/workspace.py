@@ -6,12 +6,14 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mimix_core.domain import ids
+from mimix_core.domain.imported_clips import ImportedClip
 from mimix_core.domain.library import (
+    ClipEpisode,
     Episode,
     Library,
     Show,
@@ -30,7 +32,8 @@ from mimix_core.settings import Config
 class SourceEpisode:
     """An episode with the digests of all its files; ``name`` is unique in the library.
 
-    ``show``: with only the characters that can appear in the episode.
+    ``show``: with only the characters that can appear in the episode. ``imported``: what is known
+    of a clip that was made elsewhere; None for an episode.
     """
 
     name: str
@@ -41,6 +44,12 @@ class SourceEpisode:
     boxes: FileRef | None
     masks: FileRef | None
     plot: str
+    imported: ImportedClip | None = None
+
+    @property
+    def was_replaced(self) -> bool:
+        """Return whether the video is not the one that was imported."""
+        return self.imported is not None and self.imported.sha256 != self.video.sha256
 
     @property
     def id(self) -> str:
@@ -60,6 +69,14 @@ class Workspace:
     store: Store
     episodes: tuple[SourceEpisode, ...]
     notices: tuple[str, ...] = ()
+
+    def split_groups(self, episode_ids: Collection[str]) -> dict[str, str]:
+        """Map the ids of imported clips to the group that is in one split with them."""
+        return {
+            episode.id: f"{episode.show.id}/{episode.imported.group}"
+            for episode in self.episodes
+            if episode.imported is not None and episode.id in episode_ids
+        }
 
     def file_ref(self, path: Path | None, key: str) -> FileRef | None:
         """Reference the file or folder at ``path``, the value of the settings key ``key``.
@@ -98,6 +115,8 @@ def open_workspace(config: Config) -> Workspace:
                 if error.errno not in _FILE_ERRNOS:
                     raise
                 problem = f"cannot be read ({error.strerror or error})"
+            if source is not None and source.was_replaced:
+                problem = "is not the clip that was imported: import it again"
             if source is not None and not problem:
                 episodes.append(source)
             elif episode.path in named:
@@ -153,15 +172,18 @@ def _reference_episode(store: Store, show: Show, episode: Episode) -> SourceEpis
     def reference(path: Path | None) -> FileRef | None:
         return None if path is None else store.source_ref(path)
 
+    imported = episode.imported if isinstance(episode, ClipEpisode) else None
+    cast = show.with_cast_of(episode.path.name)
     return SourceEpisode(
         name=episode.path.stem,
-        show=show.with_cast_of(episode.path.name),
+        show=cast if imported is None else cast.with_cast(imported.characters),
         video=store.source_ref(episode.path),
         subtitles=reference(episode.subtitles),
         script=reference(episode.script),
         boxes=reference(episode.boxes),
         masks=reference(episode.masks),
         plot=episode.plot,
+        imported=imported,
     )
 
 

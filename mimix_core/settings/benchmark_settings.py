@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 
 NEGATIVE_PROMPT = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
@@ -77,6 +77,24 @@ class SampleSettings(FrozenModel):
         "auto",
         description="Offload the transformer to CPU memory and load its blocks on demand; auto "
         "does so if it does not fit on the GPU.",
+    )
+    start: Annotated[Literal["noise", "cutouts"], OmitDefault()] = Field(
+        "noise",
+        description="What a video starts from: noise, or noise whose low frequencies come from "
+        "cutouts of the characters asked for, placed side by side.",
+    )
+    start_strength: Annotated[float, OmitDefault()] = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Amplitude of the cutouts at the lowest frequencies of the noise, for "
+        "start: cutouts.",
+    )
+    start_frequency: Annotated[float, OmitDefault()] = Field(
+        0.25,
+        gt=0,
+        description="Width of the frequencies that come from the cutouts, as a share of the "
+        "highest, for start: cutouts.",
     )
     seed: int = Field(0, description="Random seed of the videos.")
     threads: int = Field(

@@ -257,6 +257,11 @@ class DuplicateSettings(FrozenModel):
     mirrored: bool = Field(
         True, description="Also find footage that is mirrored left to right in the other clip."
     )
+    framed: bool = Field(
+        True,
+        description="Also find footage that one of the clips shows smaller: within a decorative "
+        "frame or border, or as a picture-in-picture.",
+    )
 
 
 class TranscriptSettings(FrozenModel):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.extensions import ModuleName
 
 
@@ -72,11 +72,6 @@ class EmbeddingSettings(FrozenModel):
         le=512,
         description="Maximum tokens of a caption; longer ones are truncated, as in Wan.",
     )
-    batch_tokens: int = Field(
-        8192,
-        ge=1,
-        description="Maximum tokens of a forward pass, including padding; affects the last bits.",
-    )
     threads: int = Field(
         2,
         ge=1,
@@ -130,6 +125,25 @@ class LoraSettings(FrozenModel):
     )
     loss_weighting: Literal["none", "gaussian"] = Field(
         "gaussian", description="Weight of the loss by noise level; gaussian is DiffSynth-Studio's."
+    )
+    region_weight: Annotated[float, OmitDefault()] = Field(
+        0.0,
+        ge=0,
+        description="How much the characters' areas count in the loss besides the whole clip, "
+        "which counts 1; each character of a clip counts alike, however small it is. 0: off, every "
+        "latent cell counts alike.",
+    )
+    region_weight_limit: Annotated[float, OmitDefault()] = Field(
+        50.0,
+        gt=1,
+        description="Maximum weight of a latent cell with a character, relative to one without, "
+        "so that a figure of a few cells cannot dominate the loss.",
+    )
+    region_preservation: Annotated[float, OmitDefault()] = Field(
+        0.0,
+        ge=0,
+        description="Weight of the squared difference to the frozen backbone's prediction outside "
+        "of the characters' areas, which costs one more forward pass. 0: off.",
     )
     ema_decay: float | None = Field(
         None,
@@ -228,6 +242,11 @@ class LoraSettings(FrozenModel):
     device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
         "auto", description="Device of the training; auto uses GPUs if there are any."
     )
+
+    @property
+    def uses_regions(self) -> bool:
+        """Whether the loss depends on where the characters are."""
+        return self.region_weight > 0 or self.region_preservation > 0
 
     @model_validator(mode="after")
     def _validate_previews(self) -> LoraSettings:

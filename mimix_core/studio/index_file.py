@@ -17,12 +17,12 @@ from typing import Any
 
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.engine.atomic_io import fsync_path
-from mimix_core.studio.studio_items import StudioItem
+from mimix_core.studio.studio_item import StudioItem
 
 FOLDER = "studio"
 """Folder of the index and of the previews, below the workspace."""
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same tables give another index."""
 
 RETAINED_FILES = 2

@@ -26,8 +26,12 @@ FACETS = (
     *("decision", "review", "status", "stage", "reason"),
     *("show", "episode", "character", "split", "style"),
 )
-DECISIONS = ("undecided", "approved", "rejected", "kept", "edited", "disputed", "changed")
-"""Values of the facet ``decision``. ``changed``: the video is another one than was decided on."""
+DECISIONS = ("undecided", "approved", "rejected", "kept", "edited", "named", "disputed", "changed")
+"""Values of the facet ``decision``.
+
+``edited``: has another caption or another crop. ``named``: a track with a name.
+``changed``: the video is another one than was decided on.
+"""
 
 RANDOM, LIBRARY, DECIDED = "random", "library", "decided"
 """Orders besides those by a number."""
@@ -98,7 +102,9 @@ class ItemIndex:
         }
         self._verdict = np.zeros(size, np.uint8)
         self._decided = np.zeros(size, np.float64)
-        self._flags = {name: np.zeros(size, bool) for name in ("edited", "disputed", "changed")}
+        self._flags = {
+            name: np.zeros(size, bool) for name in ("edited", "named", "disputed", "changed")
+        }
         self._edited: dict[int, str] = {}
         self._found: dict[str, NDArray[np.int64]] = {}
         self._random = np.random.default_rng(0).permutation(size)
@@ -212,9 +218,10 @@ class ItemIndex:
             return
         verdict = state.verdict
         self._verdict[position] = 0 if verdict is None else _VERDICTS[verdict.action]
-        latest = [one.decided_at.timestamp() for one in (verdict, state.edit) if one is not None]
+        latest = [one.decided_at.timestamp() for one in state.decisions]
         self._decided[position] = max(latest, default=0.0)
-        self._flags["edited"][position] = state.edit is not None
+        self._flags["edited"][position] = state.edit is not None or state.crop is not None
+        self._flags["named"][position] = state.name is not None
         self._flags["disputed"][position] = state.disputed
         self._edited.pop(position, None)
         if state.edit is not None:
@@ -299,7 +306,9 @@ class ItemIndex:
         verdicts = ("undecided", "approved", "rejected", "kept")
         code = verdicts.index(name) if name in verdicts else -1
         mask: Mask = self._verdict[span] == code
-        return mask & ~self._flags["edited"][span] if name == "undecided" else mask
+        if name == "undecided":
+            mask &= ~self._flags["edited"][span] & ~self._flags["named"][span]
+        return mask
 
     def _character_mask(self, allowed: Iterable[str], span: slice) -> Mask:
         """Return the items in which all of these characters are."""

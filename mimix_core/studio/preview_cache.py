@@ -6,17 +6,19 @@ video that crashes the decoder costs only its own preview.
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import os
 import signal
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from fractions import Fraction
 from pathlib import Path
 from threading import Lock, Thread
 
+from mimix_core.studio.clip_source import render_source_frame
 from mimix_core.studio.index_file import FOLDER
+from mimix_core.studio.webp_images import encode_webp
 
 SPRITE_FRAMES = 8
 SPRITE_WIDTH = 240
@@ -25,8 +27,6 @@ SPRITE_WIDTH = 240
 MASK_COLUMNS = 9
 MASK_WIDTH = 240
 """A mask sheet has the masks of all frames in rows of this many, each this many pixels wide."""
-
-_WEBP_QUALITY, _WEBP_METHOD = 70, 2
 
 
 def render_sprite(video: Path, frames: int, target: Path) -> None:
@@ -54,7 +54,7 @@ def render_sprite(video: Path, frames: int, target: Path) -> None:
                 break
     if sheet is None:
         raise UnreadableVideo("has no frames", where=video.name)
-    atomic_write_bytes(target, _encode(sheet), durable=False)
+    atomic_write_bytes(target, encode_webp(sheet), durable=False)
 
 
 def render_mask_sheet(masks: Path, target: Path) -> None:
@@ -75,13 +75,7 @@ def render_mask_sheet(masks: Path, target: Path) -> None:
         sheet.paste(tile, (column * size[0], row * size[1]))
     black = Image.new("RGBA", sheet.size, (0, 0, 0, 0))
     black.putalpha(sheet)
-    atomic_write_bytes(target, _encode(black), durable=False)
-
-
-def _encode(image: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=_WEBP_QUALITY, method=_WEBP_METHOD)  # type: ignore[attr-defined]
-    return buffer.getvalue()
+    atomic_write_bytes(target, encode_webp(black), durable=False)
 
 
 def _start_worker() -> None:
@@ -118,6 +112,13 @@ class PreviewCache:
         """Return where the sheet of a masks file is, and what to wait for until it is there."""
         target = self._path(digest, "masks")
         return target, self._request(target, render_mask_sheet, masks, target)
+
+    def source_frame(
+        self, digest: str, video: Path, moment: Fraction
+    ) -> tuple[Path, Future[None] | None]:
+        """Return where the source picture of a clip is, and what to wait for until it is there."""
+        target = self._path(digest, "source")
+        return target, self._request(target, render_source_frame, video, moment, target)
 
     def close(self) -> None:
         """End the processes, after the previews that they are making; waiting ones are dropped."""

@@ -5,25 +5,29 @@ Files are named by the ids of items only, and looked up in the index: no path co
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput, is_disk_full
 from mimix_core.project.item_decisions import (
-    DecisionAction,
-    ItemDecision,
     ItemKind,
     format_decision_lines,
 )
 from mimix_core.studio.access_guard import AccessGuard
+from mimix_core.studio.clip_source import source_moment
+from mimix_core.studio.decision_requests import (
+    DecisionBatch,
+    RefusedDecision,
+    UndoRequest,
+    build_decision,
+)
 from mimix_core.studio.item_index import FACETS, ItemQuery
 from mimix_core.studio.page_files import FRESH as _FRESH
 from mimix_core.studio.page_files import UNCHANGING as _UNCHANGING
@@ -32,10 +36,9 @@ from mimix_core.studio.page_files import serve_page
 from mimix_core.studio.page_files import when_made as _when_made
 from mimix_core.studio.preview_cache import MASK_COLUMNS, SPRITE_FRAMES, PreviewCache
 from mimix_core.studio.studio_session import DECIDABLE, StudioSession
-from mimix_core.tables import Reason
+from mimix_core.studio.track_items import CROP_ROLES
 
 PAGE_SIZE_LIMIT = 500
-BATCH_LIMIT = 100_000
 
 _MEDIA_TYPES = {
     ".mp4": "video/mp4",
@@ -46,38 +49,6 @@ _MEDIA_TYPES = {
     ".png": "image/png",
     ".webp": "image/webp",
 }
-
-
-class DecisionRequest(FrozenModel):
-    """One decision of the page.
-
-    ``seen`` and ``seen_caption``: digests of what the page showed; empty: as it is now.
-    ``expected``: id of the decision on the item that the page showed.
-    """
-
-    kind: ItemKind
-    item: str = Field(max_length=400)
-    action: Literal["approve", "reject", "keep", "edit"]
-    reason: str = Field("", max_length=500)
-    caption: str = Field("", max_length=8000)
-    seen: str = Field("", pattern=r"^([0-9a-f]{64})?$")
-    seen_caption: str = Field("", pattern=r"^([0-9a-f]{64})?$")
-    expected: str = Field("", max_length=32)
-
-
-class DecisionBatch(FrozenModel):
-    """The decisions of one key press, on one item or on a selection."""
-
-    reviewer: str = Field("", max_length=80)
-    batch: str = Field("", max_length=32)
-    decisions: tuple[DecisionRequest, ...] = Field(min_length=1, max_length=BATCH_LIMIT)
-
-
-class UndoRequest(FrozenModel):
-    """Decisions to take back, by id."""
-
-    reviewer: str = Field("", max_length=80)
-    ids: tuple[str, ...] = Field(min_length=1, max_length=BATCH_LIMIT)
 
 
 class CaptionDraft(FrozenModel):
@@ -153,7 +124,7 @@ def _add_items(app: FastAPI, session: StudioSession) -> None:
         counts = index.counts()
         return _json(
             {
-                **index.meta,
+                **{name: value for name, value in index.meta.items() if name != "sources"},
                 "counts": counts,
                 "numbers": {kind: index.number_ranges(kind) for kind in counts},
                 "reviewer": session.reviewer,
@@ -223,14 +194,10 @@ def _add_decisions(app: FastAPI, session: StudioSession) -> None:
             shown = session.index.item(one.kind, one.item)
             if shown is None:
                 raise HTTPException(404, f"no such {one.kind.value}: {one.item}")
-            if one.action == "edit":
-                problems = session.caption_problems(shown, one.caption)
-                if problems:
-                    raise HTTPException(422, "; ".join(problems))
             try:
-                decisions.append(_decision(one, shown, session, reviewer, batch.batch))
-            except ValidationError as error:
-                raise HTTPException(422, error.errors()[0]["msg"]) from error
+                decisions.append(build_decision(one, shown, session, reviewer, batch.batch))
+            except RefusedDecision as error:
+                raise HTTPException(422, str(error)) from error
         expected = [one.expected for one in batch.decisions]
         added, conflicts = session.decide(decisions, expected)
         return _json(
@@ -296,32 +263,6 @@ def _add_decisions(app: FastAPI, session: StudioSession) -> None:
         return JSONResponse({"detail": f"not saved: {reason}"}, 500)
 
 
-def _decision(
-    request: DecisionRequest,
-    shown: dict[str, Any],
-    session: StudioSession,
-    reviewer: str,
-    batch: str,
-) -> ItemDecision:
-    """Build the decision to save. To approve a duplicate is to want it although it is one."""
-    action = DecisionAction(request.action)
-    if action is DecisionAction.APPROVE and shown["reason"] == Reason.NEAR_DUPLICATE:
-        action = DecisionAction.KEEP
-    state = session.state(request.kind, request.item) or {}
-    caption = (state.get("edit") or {}).get("caption") or shown["caption"]
-    return ItemDecision(
-        reviewer=reviewer,
-        kind=request.kind,
-        item=request.item,
-        action=action,
-        reason=request.reason,
-        caption=request.caption,
-        seen=request.seen or shown["digest"],
-        seen_caption=request.seen_caption or hashlib.sha256(caption.encode()).hexdigest(),
-        batch=batch,
-    )
-
-
 def _add_media(app: FastAPI, session: StudioSession, previews: PreviewCache) -> None:
     def require(kind: str, name: str, role: str) -> Path:
         path = session.file(kind, name, role)
@@ -330,7 +271,9 @@ def _add_media(app: FastAPI, session: StudioSession, previews: PreviewCache) -> 
         return path
 
     @app.get("/media/{role}")
-    async def media(role: Literal["video", "audio", "frame"], kind: str, id: str) -> Response:
+    async def media(role: str, kind: str, id: str) -> Response:
+        if role not in ("video", "audio", "frame", *CROP_ROLES):
+            raise HTTPException(404, "no such file")
         path = require(kind, id, role)
         media_type = _MEDIA_TYPES.get(path.suffix)
         if media_type is None:
@@ -343,6 +286,15 @@ def _add_media(app: FastAPI, session: StudioSession, previews: PreviewCache) -> 
         shown = session.index.item(kind, id) or {}
         frames = int(shown.get("frames") or 81)
         return await _when_made(*previews.sprite(_digest(shown, "digest"), video, frames))
+
+    @app.get("/preview/source")
+    async def source(kind: str, id: str) -> Response:
+        shown = session.index.item(kind, id) or {}
+        video = session.source(shown) if shown.get("crop") else None
+        if video is None:
+            raise HTTPException(404, "no source of this item")
+        moment = source_moment(shown)
+        return await _when_made(*previews.source_frame(_digest(shown, "digest"), video, moment))
 
     @app.get("/preview/masks")
     async def masks(kind: str, id: str) -> Response:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from mimix_core.characters.proposals import ProposedTrack
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
 from mimix_core.project.composite_review import drawn_composites
+from mimix_core.studio.studio_item import StudioItem
+from mimix_core.studio.track_items import track_to_item
 from mimix_core.tables import Row, Status
 
 Refs = Mapping[str, Sequence[TableRef]]
 """The newest tables of each stage."""
 
-KINDS = ("clip", "cutout", "composite", "scene", "video")
+KINDS = ("clip", "cutout", "composite", "track", "scene", "video")
 
 _CLIP_COLUMNS = (
     *("clip_id", "scene_id", "episode_id", "show", "style", "start_num", "start_den", "origin_pts"),
@@ -30,48 +33,18 @@ _CLIP_COLUMNS = (
 )
 
 
-@dataclass
-class StudioItem:
-    """One thing to look at.
-
-    ``stage``, ``status``, ``reason`` and ``detail``: of the last stage that judged it. ``numbers``:
-    measures to filter and sort by. ``data``: what the page shows at once; ``details``: what it
-    shows of the opened item only. ``files``: by role (video, audio, masks, frame), the path
-    relative to the store. ``digest``: of the video; ``masks_digest``: of the masks file.
-    """
-
-    kind: str
-    id: str
-    show: str = ""
-    episode: str = ""
-    style: str = ""
-    stage: str = ""
-    status: str = ""
-    reason: str = ""
-    detail: str = ""
-    split: str = ""
-    review: str = ""
-    characters: tuple[str, ...] = ()
-    caption: str = ""
-    dialogue: str = ""
-    digest: str = ""
-    masks_digest: str = ""
-    numbers: dict[str, float] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class ItemReader:
     """Read the items of all kinds from the tables of a store.
 
-    ``review_share``: of the composites that people must look at before training.
+    ``review_share``: of the composites that people must look at before training. ``tracks``: those
+    that were proposed for naming.
     """
 
     root: Path
     refs: Refs
     review_share: Decimal = Decimal(0)
+    tracks: Sequence[ProposedTrack] = ()
 
     def items(self) -> Iterator[StudioItem]:
         """Yield all items: kind by kind, each in the order of the library."""
@@ -80,6 +53,7 @@ class ItemReader:
         yield from self._clips(outcomes, clips)
         yield from self._cutouts(clips)
         yield from self._composites(outcomes, clips)
+        yield from map(track_to_item, self.tracks)
         yield from self._scenes(clips)
         yield from self._videos()
 

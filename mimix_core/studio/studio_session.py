@@ -19,6 +19,7 @@ from mimix_core.project.item_decisions import (
     ItemState,
 )
 from mimix_core.studio.item_index import ItemIndex, ItemQuery
+from mimix_core.studio.track_items import proposals_folder
 
 DECIDABLE = frozenset(kind.value for kind in ItemKind)
 
@@ -54,6 +55,8 @@ class StudioSession:
         reviewer: str,
     ) -> None:
         self.store = store.resolve()
+        self.workspace = self.store.parent
+        self._proposals = proposals_folder(self.workspace)
         self.reviewer = reviewer
         self._check_caption = check_caption
         self.log = DecisionLog(decisions)
@@ -150,7 +153,7 @@ class StudioSession:
         if kind not in DECIDABLE:
             return None
         state = self.log.ledger.state(ItemKind(kind), item)
-        if state.verdict is None and state.edit is None:
+        if not state.decisions:
             return None
         return self._describe(kind, item, state)
 
@@ -169,23 +172,30 @@ class StudioSession:
         head = {"total": len(positions), "offset": offset, "version": self.version}
         return f'{json.dumps(head)[:-1]},"items":[{",".join(items)}]}}'
 
+    def source(self, item: Mapping[str, Any]) -> Path | None:
+        """Return the video of the episode that an item comes from; None if it is not there."""
+        path = self.index.meta.get("sources", {}).get(item["episode"])
+        return Path(path) if path is not None and Path(path).is_file() else None
+
     def file(self, kind: str, name: str, role: str) -> Path | None:
-        """Return the path of an item's file: one that the index names, inside of the store."""
+        """Return the path of an item's file: one that the index names, inside of its folder."""
         relative = self.index.file(kind, name, role)
         if relative is None:
             return None
-        path = Path(os.path.normpath(self.store / relative))
-        return path if path.is_relative_to(self.store) and path.is_file() else None
+        root = self._proposals if kind == ItemKind.TRACK else self.store
+        path = Path(os.path.normpath(root / relative))
+        return path if path.is_relative_to(root) and path.is_file() else None
 
     def _current(self, decision: ItemDecision) -> ItemDecision | None:
-        state = self.log.ledger.state(decision.kind, decision.item)
-        return state.edit if decision.action is DecisionAction.EDIT else state.verdict
+        return self.log.ledger.state(decision.kind, decision.item).counterpart(decision)
 
     def _describe(self, kind: str, item: str, state: ItemState) -> dict[str, Any]:
         position = self.index.position(kind, item)
         return {
             "verdict": None if state.verdict is None else _describe(state.verdict),
             "edit": None if state.edit is None else _describe(state.edit),
+            "crop": None if state.crop is None else _describe(state.crop),
+            "name": None if state.name is None else _describe(state.name),
             "disputed": state.disputed,
             "changed": position is not None and self.index.is_changed(position),
         }
@@ -197,7 +207,7 @@ class StudioSession:
             self._changes += keys
 
 
-def _describe(decision: ItemDecision) -> dict[str, str]:
+def _describe(decision: ItemDecision) -> dict[str, Any]:
     return {
         "id": decision.decision_id,
         "action": decision.action.value,
@@ -205,4 +215,6 @@ def _describe(decision: ItemDecision) -> dict[str, str]:
         "at": decision.decided_at.isoformat(timespec="seconds"),
         "reason": decision.reason,
         "caption": decision.caption,
+        "crop": decision.crop,
+        "character": decision.character,
     }

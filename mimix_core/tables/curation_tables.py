@@ -153,9 +153,12 @@ class ClipRow(BaseRow):
     lost_audio_ms: int
     # Perceptual fingerprint of the frames: see ``mimix_core.stages.duplicates``.
     fingerprint: bytes
+    # The same of an image within the image (in a decorative frame, picture-in-picture); empty if
+    # none was found.
+    inset_fingerprint: bytes
 
 
-CLIPS = table("clips", 4, ClipRow, id="clip_id", parent="scene_id")
+CLIPS = table("clips", 5, ClipRow, id="clip_id", parent="scene_id")
 
 
 class DuplicateRow(BaseRow):
@@ -192,7 +195,7 @@ class CaptionRow(BaseRow):
     """One row of the table ``captions``."""
 
     clip_id: str
-    # script | script-composed | vlm/<its backend> | hand
+    # script | script-composed | vlm/<its backend> | hand | imported
     backend: str
     model: str  # the provider's name of it; empty if no model was used
     caption: str

@@ -302,6 +302,13 @@ REASON_GUIDES: Mapping[Reason, ReasonGuide] = {
     Reason.NO_LATENT: ReasonGuide(
         "has no latent", "The row of the latents stage says why; its detail has the error."
     ),
+    Reason.NO_MASK: ReasonGuide(
+        "no usable mask",
+        "Its characters lack cutouts that passed the checks. The loss of such a sample is not "
+        "weighted, and such a video starts from noise; the rows of the cutouts say why masks are "
+        "missing.",
+        ("lora.region_weight", "samples.start"),
+    ),
     Reason.SIZE_DOES_NOT_FIT: ReasonGuide(
         "unsuitable size for the model",
         "Width, height or number of frames is none that the model takes.",

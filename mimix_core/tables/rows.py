@@ -93,6 +93,7 @@ class Reason(StrEnum):
     NO_BACKGROUND = "no_background"
     NO_CAPTION = "no_caption"
     NO_LATENT = "no_latent"
+    NO_MASK = "no_mask"
     SIZE_DOES_NOT_FIT = "size_does_not_fit"
     GENERATION_FAILED = "generation_failed"
     METRIC_FAILED = "metric_failed"

@@ -32,6 +32,22 @@ class LatentRow(BaseRow):
 LATENTS = table("latents", 2, LatentRow, id="sample_id", parent="sample_id")
 
 
+class RegionRow(BaseRow):
+    """One row of the table ``regions``."""
+
+    sample_id: str
+    backbone: str
+    characters: list[str]  # with at least one cell, in the order of the tensor
+    areas: list[float]  # share of the sample's cells that each takes up
+    file: str  # a shard: safetensors of many samples
+    key: str  # name of this sample's tensor in the file
+    shape: list[int]  # characters, frames, rows, columns of the latents; 1: the character is there
+    sha256: str  # of the tensor's stored bytes
+
+
+REGIONS = table("regions", 1, RegionRow, id="sample_id", parent="sample_id")
+
+
 class EmbeddingRow(BaseRow):
     """One row of the table ``embeddings``."""
 
@@ -49,6 +65,23 @@ class EmbeddingRow(BaseRow):
 
 
 EMBEDDINGS = table("embeddings", 2, EmbeddingRow, id="sample_id", parent="sample_id")
+
+
+class LayoutRow(BaseRow):
+    """One row of the table ``layouts``."""
+
+    prompt_id: str
+    backbone: str
+    characters: list[str]  # from left to right
+    cutouts: list[str]  # the cutout of each
+    places: list[list[float]]  # scale, x, y of each one's clip in the frame
+    file: str  # a shard: safetensors of many layouts
+    key: str  # name of this layout's latents in the file
+    shape: list[int]  # channels, frames, height, width
+    sha256: str  # of the tensor's stored bytes
+
+
+LAYOUTS = table("layouts", 1, LayoutRow, id="prompt_id")
 
 
 class LoraRow(BaseRow):

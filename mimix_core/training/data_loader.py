@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,7 +13,7 @@ from mimix_core.settings import LoraSettings
 from mimix_core.training import sample_schedule
 from mimix_core.training.sample_schedule import BatchItem
 from mimix_core.training.worker_messages import TrainingSample
-from mimix_core.wan import flow_matching
+from mimix_core.wan import flow_matching, latent_regions, tensor_shards
 
 PREFETCH = 2
 """Maximum of micro batches loaded ahead."""
@@ -23,13 +23,20 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Inputs of one forward pass, fp32; ``weight_B`` is each sample's share of the step's loss."""
+    """Inputs of one forward pass, fp32; ``weight_B`` is each sample's share of the step's loss.
+
+    ``cell_weight_BTHW`` and ``inside_BTHW``: the weight of each latent cell, of mean 1 in every
+    sample, and 1 where a character is, else 0; None if the loss does not depend on regions. A
+    sample without masks has the weights 1 and is all inside.
+    """
 
     latents_BCTHW: torch.Tensor
     text_BLD: torch.Tensor
     noise_BCTHW: torch.Tensor
     sigma_B: torch.Tensor
     weight_B: torch.Tensor
+    cell_weight_BTHW: torch.Tensor | None = None
+    inside_BTHW: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
         """Copy to ``device``, asynchronously from pinned memory."""
@@ -40,7 +47,8 @@ class MicroBatch:
         return self._map(torch.Tensor.pin_memory)
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> MicroBatch:
-        return MicroBatch(*(change(tensor) for tensor in vars(self).values()))
+        tensors = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
 
 
 def noise_levels(settings: LoraSettings) -> flow_matching.NoiseLevelDistribution:
@@ -74,7 +82,29 @@ def load_micro_batch(items: Sequence[BatchItem], settings: LoraSettings) -> Micr
         noise_BCTHW=torch.stack(noise),
         sigma_B=torch.tensor(sigmas),
         weight_B=torch.tensor(weights),
+        **(_load_regions(items, settings) if settings.uses_regions else {}),
     )
+
+
+def _load_regions(items: Sequence[BatchItem], settings: LoraSettings) -> dict[str, torch.Tensor]:
+    """Load the items' regions as the tensors of a ``MicroBatch``, computed for each item alone."""
+    weights, inside = [], []
+    for item in items:
+        shape = item.sample.shape[1:]
+        if item.sample.regions is None:
+            weights.append(torch.ones(shape))
+            inside.append(torch.ones(shape))
+            continue
+        regions_KTHW = tensor_shards.read_regions(item.sample.regions)
+        weights.append(
+            torch.from_numpy(
+                latent_regions.cell_weights(
+                    regions_KTHW.numpy(), settings.region_weight, settings.region_weight_limit
+                )
+            )
+        )
+        inside.append(regions_KTHW.any(dim=0).float())
+    return {"cell_weight_BTHW": torch.stack(weights), "inside_BTHW": torch.stack(inside)}
 
 
 class PrefetchLoader:

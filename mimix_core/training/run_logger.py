@@ -5,7 +5,8 @@ Rank 0 writes to the run's folder, which survives interrupted attempts:
 ``log.jsonl``
     Losses, which are part of the result: equal runs give equal bytes. At the end it is copied next
     to the adapter. Kinds of records, each with its ``step`` (completed optimizer steps):
-    ``train_loss, grad_norm, lr, style, character``: one optimizer step;
+    ``train_loss, grad_norm, lr, style, character``: one optimizer step, with ``region_share`` if
+    the loss is weighted by regions: the share of it in the characters' cells;
     ``quantile, val_loss``: held-out loss at one of the fixed noise levels, lowest noise first;
     ``held_out_loss, interval, style, character``: mean over all levels, its 95 % interval for all
     held-out samples (null for one sample), and means by style and character;
@@ -58,6 +59,8 @@ class StepMetrics(Protocol):
     def learning_rate(self) -> float: ...
     @property
     def losses(self) -> Sequence[tuple[str, float, float]]: ...
+    @property
+    def region_share(self) -> float | None: ...
 
 
 @dataclass
@@ -132,6 +135,7 @@ class RunLogger:
                 "train_loss": result.train_loss,
                 "grad_norm": result.grad_norm,
                 "lr": result.learning_rate,
+                **({} if result.region_share is None else {"region_share": result.region_share}),
                 **_mean_losses_by_group(samples, losses),
             }
             self.loss_log.append(record)
@@ -141,6 +145,8 @@ class RunLogger:
                 "learning rate": result.learning_rate,
                 **_group_scalars("train", record),
             }
+            if result.region_share is not None:
+                scalars["loss/share in regions"] = result.region_share
             if self.speed_log is not None:
                 speed = self._measure_speed(samples, seconds)
                 self.speed_log.append({"step": step, **speed})

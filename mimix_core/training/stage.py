@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 from mimix_core import tables
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
@@ -18,10 +18,12 @@ from mimix_core.tables import (
     EMBEDDINGS,
     LATENTS,
     LORA,
+    REGIONS,
     DatasetRow,
     EmbeddingRow,
     LatentRow,
     Reason,
+    RegionRow,
     Row,
     Status,
     Table,
@@ -35,7 +37,7 @@ from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
 from mimix_core.wan.tensor_shards import tensor_ref
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE
 
-TensorRow = TypeVar("TensorRow", LatentRow, EmbeddingRow)
+TensorRow = TypeVar("TensorRow", LatentRow, EmbeddingRow, RegionRow)
 
 PROCESS_LOG = "train.log"
 LOG_FOLDER = "journal"
@@ -68,13 +70,15 @@ class LoraInputs(FrozenModel):
     """The dataset, its precomputed tensors, and the transformer to adapt.
 
     ``preview``: set if and only if the settings enable previews. ``checkpoints``: parent folder of
-    each run's checkpoints, which are deleted at the end, and logs.
+    each run's checkpoints, which are deleted at the end, and logs. ``regions``: of the latents, if
+    and only if the loss depends on them.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
     dataset: TableRef
     latents: tuple[TableRef, ...]
     embeddings: tuple[TableRef, ...]
+    regions: Annotated[tuple[TableRef, ...], OmitDefault()] = ()
     backbone_name: str
     backbone_source: FileRef | None = None
     transformer: FileRef
@@ -110,6 +114,9 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
     job = plan.job.model_copy(update={"preview": preview})
     finished = run_job(job, out / PROCESS_LOG, progress.report_progress)
     notes = dict(finished.notes)
+    if settings.uses_regions:
+        with_regions = sum(sample.regions is not None for sample in job.train)
+        notes["samples_with_regions"] = f"{with_regions} of {len(job.train)}"
     held_out = sum(row["split"] == "val" and row["status"] == Status.OK for row in plan.rows)
     if len(job.val) < held_out:
         notes["held_out_samples"] = f"{len(job.val)} of {held_out}"
@@ -130,10 +137,18 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
     """Plan the training job for these inputs, which writes to ``out``. Raises BadInput."""
     latents = _rows_by_sample(inputs.latents, LATENTS, inputs.backbone_name)
     embeddings = _rows_by_sample(inputs.embeddings, EMBEDDINGS, inputs.backbone_name)
+    regions = _rows_by_sample(inputs.regions, REGIONS, inputs.backbone_name)
+    if settings.uses_regions and not inputs.regions:
+        raise BadInput(
+            "the loss is weighted by regions, but their table is missing",
+            where=f"stage lora ({inputs.unit})",
+            fix="Set lora.region_weight and lora.region_preservation to 0, or run the stage "
+            "regions.",
+        )
     samples: dict[str, list[TrainingSample]] = {"train": [], "val": [], "test": []}
     rows: list[Row] = []
     for row in tables.usable(tables.read(inputs.dataset.path, DATASET)):
-        sample = _training_sample(row, latents, embeddings)
+        sample = _training_sample(row, latents, embeddings, regions)
         if isinstance(sample, TrainingSample):
             samples[row["split"]].append(sample)
             seen = settings.epochs if row["split"] == "train" else 0
@@ -236,8 +251,9 @@ def _training_sample(
     row: DatasetRow,
     latents: dict[str, tuple[TableRef, LatentRow]],
     embeddings: dict[str, tuple[TableRef, EmbeddingRow]],
+    regions: dict[str, tuple[TableRef, RegionRow]],
 ) -> TrainingSample | Row:
-    """Return the sample of a dataset row, or a failed row if its tensors are missing."""
+    """Return the sample of a dataset row, or a failed row if latents or embedding are missing."""
     sample_id = row["sample_id"]
     unused: Row = {"sample_id": sample_id, "split": row["split"], "seen": 0}
     if sample_id not in latents:
@@ -255,6 +271,7 @@ def _training_sample(
         characters=tuple(row["characters"]),
         latents=tensor_ref(latent_table, latent),
         text=tensor_ref(embedding_table, embedding),
+        regions=tensor_ref(*regions[sample_id]) if sample_id in regions else None,
     )
 
 
@@ -264,7 +281,7 @@ STAGE = Stage(
     description="Train low-rank adapters (LoRA) on the dataset; the backbone stays frozen.",
     row_noun="samples",
     phase=Phase.TRAINING,
-    upstream=("dataset", "latents", "embeddings", "backbone"),
+    upstream=("dataset", "latents", "embeddings", "regions", "backbone"),
     resources=frozenset({Resource.CPU, Resource.GPU}),
     version=5,
     inputs=LoraInputs,

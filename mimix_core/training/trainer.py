@@ -14,9 +14,9 @@ import torch.distributed
 
 from mimix_core.errors import StageFailed
 from mimix_core.settings import LoraSettings
-from mimix_core.training import checkpoint, deepspeed_engine, ema, sample_schedule
+from mimix_core.training import checkpoint, deepspeed_engine, ema, objective, sample_schedule
 from mimix_core.training.checkpoint import Checkpoint
-from mimix_core.training.data_loader import MicroBatch, PrefetchLoader, micro_batch_schedule
+from mimix_core.training.data_loader import PrefetchLoader, micro_batch_schedule
 from mimix_core.training.deepspeed_engine import TrainingEngine
 from mimix_core.training.distributed import (
     DistributedContext,
@@ -37,7 +37,7 @@ from mimix_core.training.worker_messages import (
     TrainingJob,
     TrainingStopped,
 )
-from mimix_core.wan import fast, flow_matching, lora, lora_export, model_registry
+from mimix_core.wan import fast, lora, lora_export, model_registry
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,15 @@ class StepResult:
     """Metrics of one optimizer step over all processes.
 
     ``train_loss``: the weighted loss that is minimized. ``losses``: each sample's id, noise level
-    and unweighted loss.
+    and unweighted loss. ``region_share``: the share of the minimized loss that is in characters'
+    cells, over the samples with regions; None without any.
     """
 
     train_loss: float
     grad_norm: float
     learning_rate: float
     losses: tuple[tuple[str, float, float], ...]
+    region_share: float | None = None
 
 
 def train(
@@ -219,45 +221,46 @@ def optimizer_step(
                 f"in step {step + 1}, {number} of {len(own_share)} micro batches done"
             )
         batch = loader.next_batch(micro).to(context.device)
-        loss_B = micro_batch_losses(engine, batch, context)
+        computed = objective.sample_losses(engine, batch, settings, context)
         # DeepSpeed averages over the processes; the weights sum to 1 over all of them.
-        loss = (batch.weight_B * loss_B).sum() * context.world_size
+        loss = (batch.weight_B * computed.objective_B).sum() * context.world_size
         deepspeed_engine.backward_pass(engine, loss, last=number == len(own_share) - 1)
-        losses.append(torch.stack([loss_B.detach(), batch.sigma_B, batch.weight_B]))
+        losses.append(
+            torch.stack(
+                [
+                    computed.loss_B.detach(),
+                    batch.sigma_B,
+                    batch.weight_B,
+                    computed.objective_B.detach(),
+                    computed.inside_B,
+                ]
+            )
+        )
     rate = warmup_learning_rate(step, settings)
     norm = deepspeed_engine.apply_gradients(engine, rate)
     return _result(shares, all_gather(torch.stack(losses), context), float(norm), rate, step)
 
 
-def micro_batch_losses(
-    engine: TrainingEngine, batch: MicroBatch, context: DistributedContext
-) -> torch.Tensor:
-    """Compute the unweighted loss_B of a micro batch by a forward pass of the engine."""
-    return flow_matching.velocity_losses(
-        engine.deepspeed,
-        batch.latents_BCTHW,
-        batch.text_BLD,
-        batch.sigma_B,
-        batch.noise_BCTHW,
-        context.dtype,
-    )
-
-
 def _result(
     shares: Sequence[Sequence[Sequence[BatchItem]]],
-    gathered_M3B: Sequence[torch.Tensor],
+    gathered_M5B: Sequence[torch.Tensor],
     norm: float,
     rate: float,
     step: int,
 ) -> StepResult:
     """Combine the losses, noise levels and weights of all processes' micro batches."""
     losses, weighted = [], []
-    for share, values_M3B in zip(shares, gathered_M3B, strict=True):
-        for micro, values_3B in zip(share, values_M3B.double().unbind(), strict=True):
-            for item, (loss, sigma, weight) in zip(micro, values_3B.T.tolist(), strict=True):
+    inside, with_regions = [], []
+    for share, values_M5B in zip(shares, gathered_M5B, strict=True):
+        for micro, values_5B in zip(share, values_M5B.double().unbind(), strict=True):
+            for item, values in zip(micro, values_5B.T.tolist(), strict=True):
+                loss, sigma, weight, minimized, minimized_inside = values
                 if item.weight:
                     losses.append((item.sample.sample_id, sigma, loss))
-                    weighted.append(weight * loss)
+                    weighted.append(weight * minimized)
+                    if item.sample.regions is not None:
+                        inside.append(weight * minimized_inside)
+                        with_regions.append(weight * minimized)
     non_finite = sorted(sample_id for sample_id, _, loss in losses if not math.isfinite(loss))
     if non_finite or not math.isfinite(norm):
         where = (
@@ -269,7 +272,10 @@ def _result(
             f"step {step + 1}: non-finite loss (NaN or Inf){where}; gradient norm {norm}. Check "
             "the sample, or lower lora.learning_rate or lora.max_grad_norm"
         )
-    return StepResult(math.fsum(weighted), norm, rate, tuple(losses))
+    # An unweighted loss has no part inside.
+    total_inside = math.fsum(inside)
+    region_share = total_inside / math.fsum(with_regions) if total_inside > 0 else None
+    return StepResult(math.fsum(weighted), norm, rate, tuple(losses), region_share)
 
 
 def _finish(

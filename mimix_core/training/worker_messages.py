@@ -18,7 +18,10 @@ class TrainingStopped(Exception):
 
 
 class TrainingSample(FrozenModel):
-    """One sample: its metadata and references to its precomputed tensors."""
+    """One sample: its metadata and references to its precomputed tensors.
+
+    ``regions``: the cells of its characters; None if none has a mask, or the loss is not weighted.
+    """
 
     sample_id: str
     show: str
@@ -26,6 +29,7 @@ class TrainingSample(FrozenModel):
     characters: tuple[str, ...]
     latents: TensorRef
     text: TensorRef
+    regions: TensorRef | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from mimix_core import __version__
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import is_excluded
 
 CAPTION_GRAMMAR = "[Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]"
 """Syntax in which a prompt names characters and style, as in training (paper, section 3.1)."""
@@ -43,11 +43,7 @@ class AdapterMetadata(FrozenModel):
 
 
 def result_settings(settings: FrozenModel) -> dict[str, Any]:
-    """Return the settings that affect the result, as plain JSON."""
+    """Return the settings that affect the result, as plain JSON: those of the stage key."""
     fields = type(settings).model_fields
-    excluded = {
-        name
-        for name, info in fields.items()
-        if any(isinstance(marker, ExcludeFromKey) for marker in info.metadata)
-    }
+    excluded = {name for name, info in fields.items() if is_excluded(info, getattr(settings, name))}
     return settings.model_dump(mode="json", exclude=excluded)

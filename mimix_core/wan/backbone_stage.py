@@ -16,7 +16,7 @@ from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import BadInput, MissingModel
 from mimix_core.settings import BackboneSettings
-from mimix_core.tables import BACKBONE, CAPTIONS, Row
+from mimix_core.tables import BACKBONE, Row
 from mimix_core.wan import model_registry
 from mimix_core.wan.model_folder import COMPONENTS, NETWORKS, check_backbone_folder
 from mimix_core.wan.weight_files import check_finite_weights
@@ -36,10 +36,9 @@ _BUILT = "pipeline"
 
 
 class BackboneInputs(FrozenModel):
-    """Captions to build the random model's tokenizer from, or the folder of a published Wan."""
+    """The folder of a published Wan; None for a model that is built here."""
 
     unit: Annotated[str, ExcludeFromKey()]
-    captions: tuple[TableRef, ...] = ()
     weights: FileRef | None = None
 
 
@@ -97,9 +96,7 @@ def run(inputs: BackboneInputs, settings: BackboneSettings, out: Path) -> StageR
             )
         from mimix_core.wan import random_backbone
 
-        random_backbone.build_random_backbone(
-            _captions(inputs.captions), settings.seed, out / _BUILT, backbone
-        )
+        random_backbone.build_random_backbone(settings.seed, out / _BUILT, backbone)
         base, prefix = out, f"{_BUILT}/"
     else:
         if inputs.weights is None:
@@ -110,11 +107,6 @@ def run(inputs: BackboneInputs, settings: BackboneSettings, out: Path) -> StageR
         base, prefix = inputs.weights.path, ""
     rows = [_component_row(base, prefix + name, name, backbone.name) for name in COMPONENTS]
     return StageReport(rows=rows, rows_in=len(COMPONENTS))
-
-
-def _captions(refs: tuple[TableRef, ...]) -> list[str]:
-    rows = (row for ref in refs for row in tables.usable(tables.read(ref.path, CAPTIONS)))
-    return sorted({row["caption"] for row in rows})
 
 
 def _component_row(base: Path, folder: str, component: str, backbone: str) -> Row:
@@ -140,8 +132,7 @@ STAGE = Stage(
     description="Check the text-to-video model that the LoRA adapts.",
     row_noun="model components",
     phase=Phase.TRAINING,
-    upstream=("captions", "recaptions"),
-    version=2,
+    version=3,
     inputs=BackboneInputs,
     settings=BackboneSettings,
     table=BACKBONE,

@@ -105,17 +105,35 @@ def velocity_losses(
 ) -> torch.Tensor:
     """Compute each sample's mean squared error of the predicted velocity, fp32 [B].
 
+    Arguments as of ``predict_velocity``.
+    """
+    velocity_BCTHW = predict_velocity(
+        transformer, latents_BCTHW, text_BLD, sigma_B, noise_BCTHW, dtype
+    )
+    error_BCTHW = velocity_BCTHW - (noise_BCTHW - latents_BCTHW)
+    loss_B: torch.Tensor = error_BCTHW.square().flatten(1).mean(dim=1)
+    return loss_B
+
+
+def predict_velocity(
+    transformer: Any,
+    latents_BCTHW: torch.Tensor,
+    text_BLD: torch.Tensor,
+    sigma_B: torch.Tensor,
+    noise_BCTHW: torch.Tensor,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Predict velocity_BCTHW, fp32, of latents that are noised to level sigma.
+
     Latents, noise and sigma are fp32. Only the network's inputs are cast to ``dtype``, except the
     timestep: bf16 represents 294 of its 1000 levels.
     """
     sigma_B1111 = sigma_B.view(-1, 1, 1, 1, 1)
     noised_BCTHW = (1 - sigma_B1111) * latents_BCTHW + sigma_B1111 * noise_BCTHW
-    velocity_BCTHW = transformer(
+    velocity_BCTHW: torch.Tensor = transformer(
         hidden_states=noised_BCTHW.to(dtype),
         timestep=1000 * sigma_B,
         encoder_hidden_states=text_BLD.to(dtype),
         return_dict=False,
     )[0]
-    error_BCTHW = velocity_BCTHW.float() - (noise_BCTHW - latents_BCTHW)
-    loss_B: torch.Tensor = error_BCTHW.square().flatten(1).mean(dim=1)
-    return loss_B
+    return velocity_BCTHW.float()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,25 @@ def attach_adapter(
             if "lora_A" in name:
                 uniform = torch.rand(weight.shape, generator=seeded_generator(seed, name))
                 weight.copy_((2 * uniform - 1) / math.sqrt(weight.shape[1]))
+
+
+@contextmanager
+def without_adapter(transformer: Any) -> Iterator[None]:
+    """Let the transformer predict as the frozen model does, inside of a ``with`` block.
+
+    peft's own ``disable_adapters`` also turns the adapter's gradients off and on, which DeepSpeed's
+    hooks do not expect; the layers read this attribute alone.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [layer for layer in transformer.modules() if isinstance(layer, BaseTunerLayer)]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def adapter_parameters(transformer: Any) -> list[tuple[str, torch.nn.Parameter]]:

@@ -7,8 +7,7 @@ where no weights are available, under a separate name.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,29 @@ from mimix_core.engine.torch_runtime import seeded_generator
 from mimix_core.wan import model_registry
 from mimix_core.wan.model_registry import Backbone
 
-VOCABULARY_SIZE = 512
+_TAGS = "[Character: [scene-style:cartoon] [scene-style:realistic]"
+_FUNCTION_WORDS = """
+a an and are as at away back before behind beside by down for from front her his in inside into is
+it its left near no off on one onto out over past right the their them then they through to toward
+towards two under up while who with
+"""
+_CONTENT_WORDS = """
+air arm arms black blue body close dark door eyes face fast feet figure floor forest grass green
+ground hand hands head house light little long looks lies man mouth moves open opens path picks
+plays points red road rock room round runs sees shakes shouts sits sky slowly small smiles speaks
+stands stops street table takes talks throws tree trees turns waits walks wall watches water waves
+white window woman wood yellow
+"""
+_WORDS = tuple(f"{_TAGS} {_FUNCTION_WORDS} {_CONTENT_WORDS}".split())
+"""Words that captions often have; all others are spelled."""
 
 
 def build_random_backbone(
-    captions: Iterable[str], seed: int, folder: Path, backbone: Backbone = model_registry.TINY
+    seed: int, folder: Path, backbone: Backbone = model_registry.TINY
 ) -> None:
     """Write a complete pipeline folder for diffusers with a backbone's classes and sizes.
 
-    Transformer, VAE and text encoder depend on ``seed`` alone and the tokenizer on ``captions``
-    alone: new captions do not change the bytes of the other components.
+    Transformer, VAE and text encoder depend on ``seed`` alone; the tokenizer is always the same.
     """
     import diffusers
     import transformers
@@ -41,7 +53,7 @@ def build_random_backbone(
         randomize_weights(model, seed, name)
     pipeline = getattr(diffusers, backbone.pipeline_class)(
         tokenizer=transformers.T5Tokenizer(
-            vocab=build_vocabulary(captions), extra_ids=0, model_max_length=512
+            vocab=build_vocabulary(), extra_ids=0, model_max_length=512
         ),
         text_encoder=text_encoder,
         vae=vae,
@@ -76,34 +88,18 @@ def randomize_weights(model: Any, seed: int, name: str) -> None:
                 weight.copy_(values / math.sqrt(fan_in))
 
 
-def build_vocabulary(captions: Iterable[str]) -> list[tuple[str, float]]:
+def build_vocabulary() -> list[tuple[str, float]]:
     """Build the pieces and log-probabilities of a Unigram tokenizer: words and single characters.
 
-    They are counted, not fitted: the scores of ``tokenizers``' Unigram trainer differ between
-    processes. Ids 0, 1, 2 are padding, end and unknown, as in T5; at most VOCABULARY_SIZE pieces.
+    They are a constant: a vocabulary of the captions would change with each of them, and with it
+    the embeddings of all others. Every printable ASCII character is a piece, so that names and
+    new words are spelled. Ids 0, 1, 2 are padding, end and unknown, as in T5.
     """
-    words = Counter(word for caption in captions for word in caption.split())
-    character_counts = Counter(
-        character for word, count in words.items() for character in word * count
-    )
-    # Every printable ASCII character: prompts with new words have no unknown pieces.
-    character_counts.update(chr(code) for code in range(33, 127))
-    character_counts["▁"] += sum(words.values()) + 1
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    characters = _ranked(character_counts)[: VOCABULARY_SIZE - len(special)]
-    word_pieces = [("▁" + word, count) for word, count in _ranked(words)]
-    return [
-        *special,
-        *_scored(characters),
-        *_scored(word_pieces[: VOCABULARY_SIZE - len(special) - len(characters)]),
-    ]
+    characters = ["▁", *(chr(code) for code in range(33, 127))]
+    return [*special, *_scored(characters), *_scored(["▁" + word for word in _WORDS])]
 
 
-def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _scored(pieces: list[tuple[str, int]]) -> list[tuple[str, float]]:
-    """Return log-probabilities; these pieces share half of the total probability."""
-    total = 2 * sum(count for _, count in pieces)
-    return [(piece, round(math.log(count / total), 6)) for piece, count in pieces]
+def _scored(pieces: Sequence[str]) -> list[tuple[str, float]]:
+    """Return log-probabilities; these pieces share half of the total probability equally."""
+    return [(piece, round(-math.log(2 * len(pieces)), 6)) for piece in pieces]

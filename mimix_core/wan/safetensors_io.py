@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,9 +32,9 @@ def write_tensors(
 
 
 def merge_tensor_files(path: Path, parts: Mapping[str, Path]) -> None:
-    """Merge files of one tensor each into one file; ``parts`` maps new tensor names to files.
+    """Write the tensors of several files into one file; ``parts`` maps each name to its file.
 
-    Tensors are sorted by name and copied in chunks, byte for byte.
+    A part may have other tensors too. Tensors are sorted by name and copied byte for byte.
     """
     entries: dict[str, Any] = {}
     begins = {}
@@ -43,17 +42,18 @@ def merge_tensor_files(path: Path, parts: Mapping[str, Path]) -> None:
     for name in sorted(parts):
         with parts[name].open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            [(_, entry)] = _entries(json.loads(stream.read(size))).items()
-        length = entry["data_offsets"][1] - entry["data_offsets"][0]
-        entries[name] = {**entry, "data_offsets": [end, end + length]}
-        begins[name] = 8 + size
-        end += length
+            entry = json.loads(stream.read(size))[name]
+        begin, behind = entry["data_offsets"]
+        entries[name] = {**entry, "data_offsets": [end, end + behind - begin]}
+        begins[name] = 8 + size + begin
+        end += behind - begin
     with path.open("wb") as merged:
         merged.write(_header(entries, None))
         for name, begin in begins.items():
+            first, last = entries[name]["data_offsets"]
             with parts[name].open("rb") as stream:
                 stream.seek(begin)
-                shutil.copyfileobj(stream, merged, 1 << 20)
+                _copy(stream, merged, last - first)
 
 
 def digest_tensor(tensor: torch.Tensor) -> str:
@@ -91,6 +91,16 @@ def count_parameters(path: Path) -> int:
     with path.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     return sum(math.prod(entry["shape"]) for entry in _entries(header).values())
+
+
+def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
+    """Copy ``size`` bytes in chunks."""
+    while size > 0:
+        chunk = source.read(min(size, 1 << 20))
+        if not chunk:
+            raise EOFError("the file ends before its tensor does")
+        target.write(chunk)
+        size -= len(chunk)
 
 
 def _parse(blob: bytes) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.locks import exclusive_lock, try_exclusive_lock
 from mimix_core.errors import BadInput
-from mimix_core.tables import EmbeddingRow, LatentRow, Row
+from mimix_core.tables import EmbeddingRow, LatentRow, LayoutRow, RegionRow, Row
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +46,11 @@ class TensorRef(FrozenModel):
     shape: tuple[int, ...]
 
 
-def tensor_ref(table: TableRef, row: LatentRow | EmbeddingRow) -> TensorRef:
-    """Return the reference in a row of the latents or the embeddings table."""
+TensorRow = LatentRow | EmbeddingRow | RegionRow | LayoutRow
+
+
+def tensor_ref(table: TableRef, row: TensorRow) -> TensorRef:
+    """Return the reference in a row of a table with tensors."""
     return TensorRef(file=table.folder / row["file"], key=row["key"], shape=tuple(row["shape"]))
 
 
@@ -62,6 +65,14 @@ def read_text(ref: TensorRef) -> torch.Tensor:
     Raises BadInput if it is missing or damaged.
     """
     return _read(ref, 2)
+
+
+def read_regions(ref: TensorRef) -> torch.Tensor:
+    """Read regions_KTHW of a sample, bool on the CPU: the cells of each of its characters.
+
+    Raises BadInput if they are missing or damaged.
+    """
+    return _read(ref, 4).bool()
 
 
 def _read(ref: TensorRef, axes: int) -> torch.Tensor:
@@ -96,7 +107,7 @@ NO_TENSOR: Row = {"file": "", "key": "", "shape": [], "sha256": ""}
 
 @dataclass(frozen=True)
 class PartialResult:
-    """A finished tensor of a running unit."""
+    """A finished tensor: in a file of its own, or in a shard of an earlier result."""
 
     path: Path
     shape: tuple[int, ...]

@@ -7,7 +7,7 @@ the output is stored without padding and later padded with zeros to 512.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +15,13 @@ from mimix_core import tables
 from mimix_core.domain.caption_grammar import CaptionVariant, caption_from_row, render_caption
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, key_parts
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings import EmbeddingSettings
 from mimix_core.tables import CAPTIONS, EMBEDDINGS, CaptionRow, Reason, Row
 from mimix_core.wan import model_registry, tensor_shards
+from mimix_core.wan.earlier_embeddings import find_earlier_embeddings
 from mimix_core.wan.model_registry import BackboneInterface
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 class EmbeddingInputs(FrozenModel):
     """Captions, and the two components that embed them.
 
-    ``partial_results``: folder of finished embeddings of interrupted units.
+    ``partial_results``: folder of finished embeddings of interrupted units. ``earlier_results``:
+    the store's folder of this stage, in which equal texts are found.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -40,13 +42,16 @@ class EmbeddingInputs(FrozenModel):
     text_encoder: FileRef
     tokenizer: FileRef
     partial_results: Annotated[Path, ExcludeFromKey()]
+    earlier_results: Annotated[Path | None, ExcludeFromKey()] = None
 
 
 def run(inputs: EmbeddingInputs, settings: EmbeddingSettings, out: Path) -> StageReport:
     """Embed the variant of every usable caption; equal texts share one tensor.
 
-    Notes: the number of captions that were truncated to ``max_tokens``. Raises BadInput for a text
-    encoder that gives NaN or Inf, and Transient when the device is out of memory.
+    Notes: the number of captions that were truncated to ``max_tokens``. Runtime stats: the numbers
+    of texts encoded, reused from earlier results, and found as parts of an interrupted attempt.
+    Raises BadInput for a text encoder that gives NaN or Inf, and Transient when the device is out
+    of memory.
     """
     interface = model_registry.load_interface(model_registry.get_backbone(inputs.backbone_name))
     captions = list(tables.usable(tables.read(inputs.captions.path, CAPTIONS)))
@@ -60,7 +65,7 @@ def run(inputs: EmbeddingInputs, settings: EmbeddingSettings, out: Path) -> Stag
     ) as results:
         full = _tokenize(interface, inputs.tokenizer.path, unique_texts)
         ids = {text: truncate_tokens(tokens, settings.max_tokens) for text, tokens in full.items()}
-        done = _embed_texts(interface, inputs, settings, ids, results)
+        done, stats = _embed_texts(interface, inputs, settings, ids, results)
         locations = tensor_shards.write_shards(out, "embeddings", done)
     rows: list[Row] = []
     for row in captions:
@@ -80,7 +85,9 @@ def run(inputs: EmbeddingInputs, settings: EmbeddingSettings, out: Path) -> Stag
         counts = {"tokens": len(ids[text]), "tokens_cut": len(full[text]) - len(ids[text])}
         rows.append(tables.ok(**shared, **counts, **locations[_key(text)].columns()))
     truncated = sum(row["tokens_cut"] > 0 for row in rows)
-    return StageReport(rows, rows_in=len(captions), notes={"captions_cut": truncated})
+    return StageReport(
+        rows, rows_in=len(captions), notes={"captions_cut": truncated}, runtime_stats=stats
+    )
 
 
 def caption_text(row: CaptionRow, variant: CaptionVariant) -> str | None:
@@ -94,22 +101,6 @@ def truncate_tokens(ids: Sequence[int], max_tokens: int) -> tuple[int, ...]:
     if len(ids) <= max_tokens:
         return tuple(ids)
     return (*ids[: max_tokens - 1], ids[-1])
-
-
-def batch_by_length(texts: Mapping[str, Sequence[int]], batch_tokens: int) -> Iterator[list[str]]:
-    """Batch texts of similar length, at most ``batch_tokens`` per batch including padding.
-
-    Batches depend on the texts alone; a text longer than ``batch_tokens`` is a batch by itself.
-    """
-    batch: list[str] = []
-    for text in sorted(texts, key=lambda text: (len(texts[text]), text)):
-        # Texts are sorted by length, so this one is the longest and the others are padded to it.
-        if batch and (len(batch) + 1) * len(texts[text]) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(text)
-    if batch:
-        yield batch
 
 
 def _tokenize(
@@ -128,42 +119,52 @@ def _embed_texts(
     settings: EmbeddingSettings,
     ids: Mapping[str, Sequence[int]],
     results: tensor_shards.PartialResults,
+) -> tuple[dict[str, tensor_shards.PartialResult], dict[str, str | int | float]]:
+    """Return each text's embedding by key, with the numbers of those encoded and reused."""
+    finished = {_key(text): results.get(_key(text)) for text in ids}
+    done = {key: result for key, result in finished.items() if result is not None}
+    found = len(done)
+    if inputs.earlier_results is not None:
+        done |= find_earlier_embeddings(
+            inputs.earlier_results,
+            STAGE.version,
+            key_parts(inputs, settings),
+            {_key(text): text for text in ids if _key(text) not in done},
+        )
+    missing = [text for text in ids if _key(text) not in done]
+    stats: dict[str, str | int | float] = {
+        "encoded": len(missing),
+        "reused": len(done) - found,
+        "found": found,
+    }
+    if missing:
+        done |= _encode_texts(
+            interface, inputs, settings, {text: ids[text] for text in missing}, results
+        )
+    return done, stats
+
+
+def _encode_texts(
+    interface: BackboneInterface,
+    inputs: EmbeddingInputs,
+    settings: EmbeddingSettings,
+    ids: Mapping[str, Sequence[int]],
+    results: tensor_shards.PartialResults,
 ) -> dict[str, tensor_shards.PartialResult]:
-    """Return each text's embedding by key: from an earlier attempt, or computed now."""
+    """Encode texts one by one: in a batch, the last bits of one would depend on the others."""
     from mimix_core.engine.gpu_lease import acquire_device
     from mimix_core.engine.torch_runtime import set_num_threads
 
-    finished = {_key(text): results.get(_key(text)) for text in ids}
-    done = {key: result for key, result in finished.items() if result is not None}
-    # Batches are formed over the complete unit: no value depends on where it was interrupted.
-    missing = [
-        batch
-        for batch in batch_by_length(ids, settings.batch_tokens)
-        if any(_key(text) not in done for text in batch)
-    ]
-    if not missing:
-        return done
     set_num_threads(settings.threads)
-    progress.report_progress(len(done), len(ids), "waiting for a free device")
+    progress.report_progress(0, len(ids), "waiting for a free device")
+    done = {}
     with acquire_device(settings.device) as device:
         encoder = interface.load_text_encoder(inputs.text_encoder.path, device)
-        for key, result in _embed_batches(interface, encoder, ids, missing, results):
-            done[key] = result
+        for text, tokens in ids.items():
+            [text_LD] = interface.embed_tokens(encoder, [tokens])
+            done[_key(text)] = results.put(_key(text), check_finite_embedding(text_LD, text))
             progress.report_progress(len(done), len(ids))
     return done
-
-
-def _embed_batches(
-    interface: BackboneInterface,
-    encoder: Any,
-    ids: Mapping[str, Sequence[int]],
-    batches: Sequence[Sequence[str]],
-    results: tensor_shards.PartialResults,
-) -> Iterator[tuple[str, tensor_shards.PartialResult]]:
-    for batch in batches:
-        embedded = interface.embed_tokens(encoder, [ids[text] for text in batch])
-        for text, text_LD in zip(batch, embedded, strict=True):
-            yield _key(text), results.put(_key(text), check_finite_embedding(text_LD, text))
 
 
 def _key(text: str) -> str:
@@ -281,7 +282,7 @@ STAGE = Stage(
     phase=Phase.TRAINING,
     upstream=("captions", "recaptions", "backbone"),
     resources=frozenset({Resource.CPU, Resource.GPU}),
-    version=2,
+    version=3,
     inputs=EmbeddingInputs,
     settings=EmbeddingSettings,
     table=EMBEDDINGS,

@@ -22,12 +22,12 @@ from mimix_core.domain.caption_grammar import CaptionVariant
 from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef, digest_file
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media.encode import EncodeFailed
 from mimix_core.settings import SampleSettings
-from mimix_core.tables import SAMPLES, Reason, Row
+from mimix_core.tables import LAYOUTS, SAMPLES, Reason, Row
 from mimix_core.wan import model_registry, tensor_shards
 from mimix_core.wan.generation.partial_videos import PartialVideos
 from mimix_core.wan.generation.provenance import VideoProvenance, write_video
@@ -49,7 +49,8 @@ _NO_VIDEO: Row = {"file": "", "sha256": "", "frames": 0, "width": 0, "height": 0
 class VideoInputs(FrozenModel):
     """Prompts, the backbone's components and the adapter.
 
-    ``partial_results``: folder of finished videos of interrupted units.
+    ``partial_results``: folder of finished videos of interrupted units. ``layouts``: of the
+    prompts, if videos start from cutouts.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -62,13 +63,15 @@ class VideoInputs(FrozenModel):
     tokenizer: FileRef
     scheduler: FileRef
     lora: TableRef
+    layouts: Annotated[TableRef | None, OmitDefault()] = None
     partial_results: Annotated[Path, ExcludeFromKey()]
 
 
 def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport:
     """Generate a video for every prompt; a prompt that fails becomes a failed row.
 
-    Notes: the prompts that were truncated to the length of the text encoder, if any.
+    Notes: the prompts that were truncated to the length of the text encoder, if any, and with
+    layouts the number of prompts that have one; the others start from noise alone.
     Runtime stats: the numbers of videos generated and found, the seconds per video and for loading,
     and the execution choices for this machine. Raises BadInput, before any model is loaded, for a
     size that the backbone does not support and for an adapter of another base model; Transient
@@ -76,29 +79,40 @@ def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport
     """
     _check_size(inputs, settings)
     adapter, lora_sha256 = _load_adapter(inputs)
+    layouts = _read_layouts(inputs, settings)
     provenance = {
-        prompt.id: video_provenance(prompt, inputs, settings, lora_sha256)
+        prompt.id: video_provenance(
+            prompt, inputs, settings, lora_sha256, layouts.get(prompt.id, (None, ""))[1]
+        )
         for prompt in inputs.prompts
     }
     (out / VIDEO_FOLDER).mkdir()
     key = STAGE.key(inputs, settings)
     with tensor_shards.open_partial_results(inputs.partial_results, STAGE.name, key) as results:
-        unit = _VideoUnit(inputs, settings, provenance, PartialVideos(results.folder))
+        refs = {name: ref for name, (ref, _) in layouts.items()}
+        unit = _VideoUnit(inputs, settings, provenance, refs, PartialVideos(results.folder))
         unit.load_finished()
         if len(unit.done) < len(provenance):
             unit.generate(adapter)
         rows = [_video_row(unit, prompt, out) for prompt in inputs.prompts]
     truncated = _describe_truncated_prompts(inputs, provenance)
+    notes = {PROMPTS_CUT_NOTE: truncated} if truncated else {}
+    if inputs.layouts is not None:
+        notes["started_from_cutouts"] = f"{len(layouts)} of {len(inputs.prompts)}"
     return StageReport(
         rows=rows,
         rows_in=len(inputs.prompts),
-        notes={PROMPTS_CUT_NOTE: truncated} if truncated else {},
+        notes=notes,
         runtime_stats=unit.runtime_stats,
     )
 
 
 def video_provenance(
-    prompt: VideoPrompt, inputs: VideoInputs, settings: SampleSettings, lora_sha256: str
+    prompt: VideoPrompt,
+    inputs: VideoInputs,
+    settings: SampleSettings,
+    lora_sha256: str,
+    layout_sha256: str = "",
 ) -> VideoProvenance:
     """Return everything that a prompt's video depends on."""
     from mimix_core.engine.torch_runtime import derive_seed
@@ -120,7 +134,32 @@ def video_provenance(
         backbone=inputs.backbone_name,
         base_sha256=inputs.transformer.sha256,
         lora_sha256=lora_sha256,
+        start_sha256=layout_sha256,
+        start_strength=settings.start_strength if layout_sha256 else 0.0,
+        start_frequency=settings.start_frequency if layout_sha256 else 0.0,
     )
+
+
+def _read_layouts(
+    inputs: VideoInputs, settings: SampleSettings
+) -> dict[str, tuple[tensor_shards.TensorRef, str]]:
+    """Return the layout of each prompt that has one, with its digest.
+
+    Raises BadInput if videos shall start from cutouts and the table of layouts is missing.
+    """
+    if settings.start == "noise":
+        return {}
+    if inputs.layouts is None:
+        raise BadInput(
+            "videos shall start from cutouts, but the table of layouts is missing",
+            where=f"stage videos ({inputs.unit})",
+            fix="Set samples.start to noise, or run the stage layouts.",
+        )
+    rows = tables.usable(tables.read(inputs.layouts.path, LAYOUTS))
+    return {
+        row["prompt_id"]: (tensor_shards.tensor_ref(inputs.layouts, row), row["sha256"])
+        for row in rows
+    }
 
 
 def generate_video(pipeline: Any, seed: int, **call: Any) -> NDArray[np.uint8]:
@@ -176,6 +215,7 @@ class _VideoUnit:
     inputs: VideoInputs
     settings: SampleSettings
     provenance: dict[str, VideoProvenance]
+    layouts: Mapping[str, tensor_shards.TensorRef]
     partial_videos: PartialVideos
     done: dict[str, Path] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -235,15 +275,17 @@ class _VideoUnit:
     ) -> None:
         import torch
 
+        layout = self.layouts.get(prompt_id)
         try:
             frames_THWC = generator.generate(
                 provenance.prompt,
                 provenance.seed,
                 lambda step: self._report_progress(step, prompt_id),
+                None if layout is None else tensor_shards.read_latents(layout),
             )
             self.done[prompt_id] = self.partial_videos.put(
                 provenance,
-                lambda path: write_video(path, frames_THWC, provenance.model_dump_json()),
+                lambda path: write_video(path, frames_THWC, provenance.to_json()),
             )
         except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise  # a fault of the device, not of this prompt
@@ -299,7 +341,7 @@ STAGE = Stage(
     description="Generate a video for each prompt with the trained adapter.",
     row_noun="prompts",
     phase=Phase.GENERATION,
-    upstream=("backbone", "lora"),
+    upstream=("backbone", "lora", "layouts"),
     resources=frozenset({Resource.CPU, Resource.GPU}),
     version=2,
     inputs=VideoInputs,

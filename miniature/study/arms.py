@@ -31,8 +31,9 @@ class Arm:
 
     ``same_style``: the control in which pasted characters stay in scenes of their own style.
     ``crossovers``: a kind of ``miniature.crossovers``, whose films are added to the episodes.
-    ``segmenter``: the backend of cutouts. ``epochs``: of a shorter training, else as all others;
-    then only every ``CHECKPOINT_EVERY``-th prompt is generated.
+    ``segmenter``: the backend of cutouts. ``region_weight``: of the loss that looks at characters.
+    ``start_strength``: of cutouts in the noise that videos start from. ``epochs``: of a shorter
+    training, else as all others; then only every ``CHECKPOINT_EVERY``-th prompt is generated.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Arm:
     same_style: bool = False
     crossovers: str = ""
     segmenter: str = "masks"
+    region_weight: float = 0.0
+    start_strength: float = 0.0
     epochs: int | None = None
 
 
@@ -59,6 +62,10 @@ ARMS = (
     Arm("joint-renders", "0", crossovers=RENDERS),
     Arm("joint-meetings", "0", crossovers=MEETINGS),
     Arm("own-segmenter", "0.10", segmenter="grabcut"),
+    Arm("region-10", "0.10", region_weight=1.0),
+    # The adapter of composites-10, and other noise.
+    Arm("cutout-start-50", "0.10", start_strength=0.5),
+    Arm("cutout-start-100", "0.10", start_strength=1.0),
     # The rate is constant, so a shorter training is a checkpoint of the arm with 10 %.
     Arm("checkpoint-1", "0.10", epochs=1),
     Arm("checkpoint-2", "0.10", epochs=2),
@@ -139,6 +146,8 @@ def arm_prompts(arm: Arm, prompts: Sequence[StudyPrompt]) -> list[StudyPrompt]:
 
 
 def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
+    region = {"region_weight": arm.region_weight} if arm.region_weight else {}
+    start = {"start": "cutouts", "start_strength": arm.start_strength} if arm.start_strength else {}
     return {
         "composites": {
             "ratio": RENDERED_SHARE,
@@ -161,6 +170,7 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
             "checkpoint_interval": 200,
             "validation_interval": 200,
             "seed": seed,
+            **region,
         },
         "samples": {
             # The same noise in every arm of a seed.
@@ -175,6 +185,7 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
             "batched_guidance": True,
             "compile": "off",  # 8 small blocks, loaded again for every 8 prompts
             "shift": FLOW_SHIFT,
+            **start,
         },
     }
 

@@ -170,6 +170,10 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "In place of composites, as many",
         (REFERENCE, "own-segmenter", "same-style-composites", "joint-renders", "joint-meetings"),
     ),
+    (
+        "Looking at the characters, at 10 %",
+        (REFERENCE, "region-10", "cutout-start-50", "cutout-start-100"),
+    ),
     ("Epochs of training, at 10 %", (*_CHECKPOINTS, LAST_CHECKPOINT)),
 )
 """The tables of the study: a title, and the arms that are compared."""

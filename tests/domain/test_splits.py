@@ -113,3 +113,16 @@ def test_a_position_on_a_bound_belongs_to_the_next_split() -> None:
     assert _split_at(Fraction(1, 4), 0.25, 0.25) is Split.VAL
     assert _split_at(Fraction(1, 2), 0.25, 0.25) is Split.TRAIN
     assert _split_at(Fraction(0), 0.25, 0.0) is Split.VAL
+
+
+@given(SEEDS, SHARES, SHARES, NAMES)
+def test_a_group_is_in_one_split_and_the_others_do_not_move(
+    seed: int, val: float, test: float, names: set[str]
+) -> None:
+    groups = {name: f"g{int(name[1:]) % 3}" for name in names if int(name[1:]) % 2}
+    by_group = {groups.get(name, name) for name in names}
+    alone = assign_splits({"show": by_group}, seed=seed, val_share=val, test_share=test)
+    splits = assign_splits(
+        {"show": names}, seed=seed, val_share=val, test_share=test, groups=groups
+    )
+    assert splits == {name: alone[groups.get(name, name)] for name in names}

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from flows.locator_trial import trial_workspace
-from mimix_core.project.named_tracks import load_decisions_on_tracks
+from mimix_core.project.item_decisions import read_item_decisions
 from mimix_core.settings.config import load_config
 from tasks.cutouts import build_locator_inputs
 from tests.media_factory import Shot, write_video
@@ -57,6 +57,16 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "400"})
 
 
+def test_doctor_has_the_alarm_for_look_alikes(project: Path) -> None:
+    shown = call("doctor", project)
+    [line] = [text for text in shown.output.splitlines() if "look-alikes" in text]
+    assert "limited" in line
+    # Two of the exemplars are one picture, and Twin's own two are unlike.
+    assert "Dog and Twin 1.00 (Twin to itself 0." in line
+    assert "more composites of the pair" in line
+    assert "Cat and Dog" not in line
+
+
 def test_a_named_track_becomes_exemplars_of_its_character_alone(project: Path) -> None:
     shown = call("characters", "show", project)
     assert "Cat: 1 exemplar, limit 0.40" in shown.output
@@ -86,7 +96,9 @@ def test_a_named_track_becomes_exemplars_of_its_character_alone(project: Path) -
     assert f"Cat: {1 + len(pictures)} exemplars" in shown.output
     again = call("characters", "propose", project, "--places", "1")
     assert cat["track_id"] not in again.output, "what was decided is not asked again"
-    assert len(load_decisions_on_tracks(project.parent / "workspace")) == 1
+    config = load_config(project)
+    [decision] = read_item_decisions(config.decisions).by_id.values()
+    assert (decision.kind, decision.action, decision.character) == ("track", "name", "Cat")
 
 
 def test_look_alikes_are_named_before_training(project: Path, tmp_path: Path) -> None:
@@ -108,3 +120,17 @@ def locator_files(project: Path, name: str) -> list[str]:
         inputs = build_locator_inputs(trial, trial.library.shows[0], {name})
     assert inputs is not None
     return [file.sha256 for one in inputs.characters for file in one.references]
+
+
+def test_a_training_warns_of_look_alikes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import training
+    from tasks.base import Run
+
+    said: list[str] = []
+    with trial_workspace(load_config(project)) as trial:
+        run = Run(trial)
+        monkeypatch.setattr(run.console, "warn", said.append)
+        training._warn_of_look_alikes(run)
+    assert said[0].startswith("look-alikes: Dog and Twin 1.00 (Twin to itself 0.")
+    assert not any("Cat and Dog" in text for text in said)
+    assert "more composites of the pair" in said[0]

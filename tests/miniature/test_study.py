@@ -89,6 +89,15 @@ def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path:
     assert _differences(zero, joint) == set()
     assert joint["library"].endswith("library-joint-renders.yaml")
     assert _differences(ten, settings["own-segmenter", 0]) == {"cutouts.backend"}
+    region, start = settings["region-10", 0], settings["cutout-start-50", 0]
+    assert _differences(region, ten | {"lora": ten["lora"] | {"region_weight": 0.0}}) == {
+        "lora.region_weight"
+    }
+    plain = {"start": "noise", "start_strength": 0.0}
+    assert _differences(start, ten | {"samples": ten["samples"] | plain}) == {
+        "samples.start",
+        "samples.start_strength",
+    }
     shorter = _differences(ten, settings["checkpoint-5", 0])
     assert shorter == {"lora.epochs", "samples.prompts"}
     assert len(load_prompts(project / "arms" / "prompts-fewer.yaml", roster)) == 48
@@ -210,28 +219,29 @@ def test_a_gain_is_paired_and_a_missing_video_is_an_error() -> None:
 
 
 @pytest.mark.e2e
-def test_two_arms_run_through_mimix_and_a_second_run_computes_nothing(
+def test_arms_run_through_mimix_and_a_second_run_computes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     folder = tmp_path / "project"
     episodes.write_project(folder, episodes=3, shots=4)
-    arguments = [str(folder), "--arms", "composites-0", "composites-20", "--seeds", "0"]
+    arms = ["composites-0", "composites-20", "region-10", "cutout-start-100"]
+    arguments = [str(folder), "--arms", *arms, "--seeds", "0"]
     arguments += ["--epochs", "1", "--micro-batch-size", "4", "--steps", "1", "--every", "32"]
     with pytest.raises(SystemExit) as not_run:
         study_run.main([*arguments, "--verify"])
     assert not_run.value.code == 1
-    assert "of which 2 would compute something" in capsys.readouterr().out
+    assert "of which 4 would compute something" in capsys.readouterr().out
     study_run.main(arguments)
     capsys.readouterr()
     rows = json.loads((folder / "arms" / "videos.json").read_text())
-    assert len(rows) == 2 * 6
+    assert len(rows) == 4 * 6
     files = {path: path.stat().st_mtime_ns for path in (folder / "workspace").rglob("*.mp4")}
     with pytest.raises(SystemExit) as finished:
         study_run.main([*arguments, "--verify"])
     assert finished.value.code == 0
-    assert capsys.readouterr().out.count("nothing to compute") == 2
+    assert capsys.readouterr().out.count("nothing to compute") == 4
     study_run.main(arguments)
-    assert "0 units were computed in 2 runs" in capsys.readouterr().out
+    assert "0 units were computed in 4 runs" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert json.loads((folder / "arms" / "videos.json").read_text()) == rows

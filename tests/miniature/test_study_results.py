@@ -114,7 +114,7 @@ def test_arms_with_fewer_seeds_or_prompts_are_compared_on_what_they_share(
     assert last.all_kept.mean == pytest.approx(kept(fewer, (0, 1)))
     text = figures.markdown(list(found.values()))
     assert "joint-renders (1)" in text
-    assert re.search(r"Not run: no-tags, .*own-segmenter, checkpoint-1, ", text)
+    assert re.search(r"Not run: no-tags, .*own-segmenter, .*checkpoint-1, ", text)
     with pytest.raises(ValueError, match="videos of 128 prompts and 2 seeds"):
         figures.all_figures(more[1:])
 

@@ -103,6 +103,26 @@ def test_a_verdict_and_an_edit_of_one_clip_both_count(tmp_path: Path) -> None:
     assert log.ledger.state(ItemKind.CLIP, "one").verdict is not None
 
 
+def test_a_moved_crop_counts_beside_verdict_and_edit(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    log.append([decide("a"), decide("a", "edit", caption=CAPTION)])
+    log.append([decide("a", "crop", crop=(0, 2, 40, 30))])
+    [last] = log.append([decide("a", "crop", crop=(8, 2, 40, 30))])
+    ledger = read_item_decisions(log.path)
+    assert ledger.moved_crops() == {"a": (8, 2, 40, 30)}
+    assert len(ledger.state(ItemKind.CLIP, "a").decisions) == 3
+    log.append([decide("a", "undo", undoes=last.decision_id)])
+    assert log.ledger.moved_crops() == {"a": (0, 2, 40, 30)}
+    with pytest.raises(ValueError, match="only a clip has a crop"):
+        ItemDecision(
+            reviewer="a",
+            kind=ItemKind.CUTOUT,
+            item="c",
+            action=DecisionAction.CROP,
+            crop=(0, 0, 2, 2),
+        )
+
+
 def test_decisions_of_two_machines_merge_by_their_time(tmp_path: Path) -> None:
     earlier = datetime(2026, 1, 1, tzinfo=UTC)
     mine = DecisionLog(tmp_path / "mine.jsonl")
@@ -147,3 +167,14 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
     path.unlink()
     log.refresh()
     assert log.ledger.states() == {}
+
+
+def test_an_unchanged_file_is_parsed_once_and_a_changed_one_again(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    assert read_item_decisions(log.path).items() == []
+    log.append([decide("a")])
+    first = read_item_decisions(log.path)
+    assert read_item_decisions(log.path) is first
+    log.append([decide("b")])
+    assert {item for _, item in read_item_decisions(log.path).items()} == {"a", "b"}
+    assert {item for _, item in first.items()} == {"a"}

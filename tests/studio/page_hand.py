@@ -18,6 +18,7 @@ _CODES = {
     "ArrowRight": 39,
     "ArrowLeft": 37,
     "ArrowDown": 40,
+    "ArrowUp": 38,
     " ": 32,
     "Tab": 9,
 }
@@ -54,6 +55,19 @@ class Hand:
         where = {"x": x, "y": y, "button": "left", "clickCount": 1, "modifiers": modifiers}
         for kind in ("mousePressed", "mouseReleased"):
             self.tab.ask("Input.dispatchMouseEvent", type=kind, **where)
+
+    def drag(self, selector: str, by: tuple[float, float]) -> None:
+        """Drag an element with the mouse by so many pixels of the screen."""
+        self.until(f"document.querySelector({json.dumps(selector)})?.getClientRects().length > 0")
+        x, y = self.tab.value(
+            f"(() => {{ const box = document.querySelector({json.dumps(selector)})"
+            ".getBoundingClientRect(); return [box.left + box.width / 2, box.top + box.height / 2];"
+            " })()"
+        )
+        steps = [(0.0, "mousePressed"), (0.5, "mouseMoved"), (1.0, "mouseMoved")]
+        for share, kind in [*steps, (1.0, "mouseReleased")]:
+            where = {"x": x + by[0] * share, "y": y + by[1] * share, "button": "left"}
+            self.tab.ask("Input.dispatchMouseEvent", type=kind, clickCount=1, **where)
 
     def press(self, key: str, *, modifiers: int = 0) -> None:
         """Press a key: 1 Alt, 2 Ctrl, 8 Shift."""

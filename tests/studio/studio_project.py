@@ -18,16 +18,21 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI
 from numpy.typing import NDArray
+from PIL import Image
 from starlette.testclient import TestClient
 
+from mimix_core.characters.proposals import ProposedTrack, load_proposals, save_proposals
+from mimix_core.media import ClipWriter
 from mimix_core.project.item_decisions import ItemDecision, read_item_decisions
 from mimix_core.studio.comparison_server import ComparisonWalls, add_comparison
 from mimix_core.studio.index_file import write_index
 from mimix_core.studio.live_server import add_live
 from mimix_core.studio.preview_cache import PreviewCache
 from mimix_core.studio.server import create_app
+from mimix_core.studio.studio_item import StudioItem
 from mimix_core.studio.studio_items import ItemReader
 from mimix_core.studio.studio_session import StudioSession
+from mimix_core.studio.track_items import proposals_folder
 from tests.paths import ROOT
 from tests.stages.report.fake_run import EPISODES, SHOWS
 from tests.stages.report.fake_videos import draw_discs
@@ -118,9 +123,10 @@ class StudioProject:
         return list(read_item_decisions(self.decisions).by_id.values())
 
 
-def build_project(folder: Path, *, hostile: str = "") -> StudioProject:
-    """Make the made-up run, and the index over it."""
+def build_project(folder: Path, *, hostile: str = "", tracks: bool = False) -> StudioProject:
+    """Make the made-up run, and the index over it. ``tracks``: with four to name."""
     project = StudioProject(folder)
+    proposed = propose_tracks(project.workspace) if tracks else ()
     root = project.workspace / "store"
     run = build_complete_run(root, hostile=hostile, paint=draw_small_discs)
     refs: dict[str, list[Any]] = {}
@@ -130,8 +136,59 @@ def build_project(folder: Path, *, hostile: str = "") -> StudioProject:
             {"path": row["file"], "sha256": "ab" * 32} for row in run.rows(stage) if row.get("file")
         ]
         (root / stage / unit / "stage.json").write_text(json.dumps({"files": files}))
-    write_index(project.index, ItemReader(root.resolve(), refs).items(), META)
+    source = write_source(folder / "source.mp4")
+    meta = {**META, "sources": {name: str(source) for _, name in EPISODES}}
+    reader = ItemReader(root.resolve(), refs, tracks=proposed)
+    items = (with_crop(item) for item in reader.items())
+    write_index(project.index, items, meta)
     return project
+
+
+def propose_tracks(workspace: Path) -> tuple[ProposedTrack, ...]:
+    """Write proposals as ``mimix characters propose`` does: three crops and a picture each."""
+    folder = proposals_folder(workspace)
+    folder.mkdir(parents=True)
+    tracks = []
+    for number in range(4):
+        frames = draw_discs("meadow", number, *SOURCE)
+        name = f"meadow-one-{number}000-rinky"
+        crops = tuple(f"{name}-{k}.png" for k in range(3))
+        for k, crop in enumerate(crops):
+            Image.fromarray(frames[20 * k][20:100, 60:140]).save(folder / crop)
+        Image.fromarray(frames[0]).save(folder / f"{name}.jpg")
+        tracks.append(
+            ProposedTrack(
+                show="meadow",
+                track_id=name,
+                group=1 + number // 2,
+                guess="Rinky",
+                similarity=0.4,
+                problem="at least 0.45 wanted",
+                crops=crops,
+                picture=f"{name}.jpg",
+            )
+        )
+    save_proposals(folder, tracks)
+    return load_proposals(folder)
+
+
+SOURCE, CROP = [208, 120], [52, 30, 104, 60]
+"""Size of the episodes, and where clips are cut from them."""
+
+
+def write_source(path: Path) -> Path:
+    """Write the video that all episodes are, a few seconds long."""
+    with ClipWriter(path, *SOURCE, crf=18, preset="ultrafast") as writer:
+        for frame in draw_discs("meadow", 1, *SOURCE):
+            writer.write_rgb(frame)
+    return path
+
+
+def with_crop(item: StudioItem) -> StudioItem:
+    """The made-up clips are cut from the middle of their source."""
+    if item.kind == "clip" and item.files.get("video"):
+        item.data |= {"crop": CROP, "source": SOURCE}
+    return item
 
 
 @contextmanager

@@ -24,6 +24,12 @@ from mimix_core.project.dataset_review import (
     load_decision,
     save_decision,
 )
+from mimix_core.project.item_decisions import (
+    DecisionAction,
+    DecisionLog,
+    ItemDecision,
+    ItemKind,
+)
 from mimix_core.project.workspace import Workspace, open_workspace
 from mimix_core.settings import Config, RunSettings, load_config
 from tasks.base import Run
@@ -62,6 +68,98 @@ def test_a_run_from_the_shell_ends_with_instructions_instead_of_waiting(tmp_path
     save_decision(tmp_path, dataset.key, DatasetDecision(approved=False, note="too dark"))
     with pytest.raises(DatasetNotApproved, match=r"rejected at .* UTC: too dark"):
         require_approval(run, dataset)
+
+
+def reviewed_run(folder: Path, share: str) -> Run:
+    config = Config(
+        library=folder / "library.yaml",
+        workspace=folder,
+        decisions=folder / "decisions.jsonl",
+        run=RunSettings.model_validate({"review_share": share}),
+    )
+    return Run(Workspace(config, Library.model_construct(shows=()), Store(folder / "store"), ()))
+
+
+def composite_dataset(folder: Path, videos: dict[str, str]) -> TableRef:
+    """A dataset of these composites, with the digests of their videos."""
+    return table_ref(
+        folder,
+        tables.DATASET,
+        [
+            tables.ok(**{**DATASET_ROW, "sample_id": name, "sha256": digest})
+            for name, digest in videos.items()
+        ],
+    )
+
+
+DATASET_ROW: dict[str, object] = {
+    "kind": "composite",
+    "split": "train",
+    "show": "toons",
+    "style": "cartoon",
+    "characters": [],
+    "caption": "",
+    "caption_backend": "",
+    "video": "",
+    "frames": 81,
+    "rate_num": 16,
+    "rate_den": 1,
+    "width": 64,
+    "height": 32,
+    "episode_id": "toons-1",
+    "source_episode_id": "people-1",
+    "pasted": "Clara",
+    "pasted_style": "realistic",
+    "rank": 0,
+}
+VIDEOS = {f"composite-{number}": f"{number:064x}" for number in range(4)}
+
+
+def look_at(log: DecisionLog, name: str, action: str, seen: str) -> None:
+    decision = ItemDecision(
+        reviewer="anna",
+        kind=ItemKind.COMPOSITE,
+        item=name,
+        action=DecisionAction(action),
+        seen=seen,
+    )
+    log.append([decision])
+
+
+def test_no_training_starts_before_the_drawn_composites_were_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = composite_dataset(tmp_path / "dataset", VIDEOS)
+    run, log = reviewed_run(tmp_path, "1"), DecisionLog(tmp_path / "decisions.jsonl")
+    with pytest.raises(DatasetNotApproved, match="4 of the composites drawn for review were not"):
+        require_approval(run, dataset)
+    for name, digest in list(VIDEOS.items())[:3]:
+        look_at(log, name, "approve", digest)
+    last = list(VIDEOS)[3]
+    look_at(log, last, "approve", "f" * 64)
+    with pytest.raises(DatasetNotApproved, match=rf"review_share: 1 of .* first: {last}"):
+        require_approval(run, dataset)
+    assert "review:" not in capsys.readouterr().out, (
+        "of a video that nobody has seen no more is said"
+    )
+    look_at(log, last, "approve", VIDEOS[last])
+    require_approval(run, dataset)
+    assert "looked at 4 composites (share 1) and rejected 0" in capsys.readouterr().out
+    require_approval(reviewed_run(tmp_path, "0"), dataset)
+
+
+def test_rejected_composites_count_as_looked_at_when_they_are_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = DecisionLog(tmp_path / "decisions.jsonl")
+    gone, *rest = VIDEOS
+    look_at(log, gone, "reject", VIDEOS[gone])
+    for name in rest:
+        look_at(log, name, "approve", VIDEOS[name])
+    left = {name: VIDEOS[name] for name in rest}
+    require_approval(reviewed_run(tmp_path, "1"), composite_dataset(tmp_path / "dataset", left))
+    said = capsys.readouterr().out
+    assert "looked at 4 composites (share 1) and rejected 1" in " ".join(said.split())
 
 
 class InProcess(Run):

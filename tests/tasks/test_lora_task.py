@@ -50,7 +50,7 @@ def kill_after_a_checkpoint(checkpoints: Path, killed: list[int]) -> None:
 
 
 def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
-    random_backbone.build_random_backbone([factories.CAPTION], 0, tmp_path / "pipeline")
+    random_backbone.build_random_backbone(0, tmp_path / "pipeline")
     inputs = factories.stage_inputs(tmp_path / "inputs", tmp_path / "pipeline" / "transformer")
     config = Config(
         library=tmp_path / "library.yaml",

@@ -14,8 +14,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 @pytest.fixture(scope="session")
 def transformer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mimix_core.wan import random_backbone
-    from tests.training.factories import CAPTION
 
     folder = tmp_path_factory.mktemp("lora") / "pipeline"
-    random_backbone.build_random_backbone([CAPTION], 0, folder)
+    random_backbone.build_random_backbone(0, folder)
     return folder / "transformer"

@@ -57,6 +57,7 @@ class Step:
     grad_norm: float
     learning_rate: float
     losses: tuple[tuple[str, float, float], ...]
+    region_share: float | None = None
 
 
 def step_of(number: int, samples: tuple[TrainingSample, ...]) -> Step:

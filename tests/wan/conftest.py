@@ -17,5 +17,5 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mimix_core.wan import random_backbone
 
     folder = tmp_path_factory.mktemp("wan") / "pipeline"
-    random_backbone.build_random_backbone(CAPTIONS, 0, folder)
+    random_backbone.build_random_backbone(0, folder)
     return folder

@@ -91,7 +91,7 @@ def test_wan_2_2_with_its_own_vae_is_encoded_trained_and_sampled(
     captions = caption_table(tmp_path / "captions", {"a": CAPTIONS[0]})
     clips = made(tmp_path / "clips", {"a": (5, 96, 64)})
     settings = BackboneSettings.model_construct(name=SMALL_5B.name, path=None, seed=0)
-    inputs = backbone_stage.BackboneInputs(unit="all", captions=(captions,))
+    inputs = backbone_stage.BackboneInputs(unit="all")
     parts = backbone_stage.load_components(
         run_stage(store, backbone_stage.STAGE, inputs, settings).ref, None
     )

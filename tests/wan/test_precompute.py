@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,6 +243,92 @@ def test_an_embedding_matches_the_pipelines(
     assert store.record(done.ref).notes["captions_cut"] == 1
 
 
+def embed(store: Store, inputs: text_embeddings.EmbeddingInputs, **settings: Any) -> TableRef:
+    """Run the stage with what the store has of it."""
+    folders = {
+        "earlier_results": store.root / "embeddings",
+        "partial_results": store.root / "parts",
+    }
+    inputs = inputs.model_copy(update=folders)
+    return run_stage(store, text_embeddings.STAGE, inputs, EmbeddingSettings(**settings)).ref
+
+
+def stats_of(store: Store, ref: TableRef) -> dict[str, Any]:
+    return dict(store.record(ref).runtime_stats)
+
+
+def shards(ref: TableRef) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((ref.folder / "embeddings").iterdir())]
+
+
+def many_texts(count: int) -> dict[str, str]:
+    text = "[Character: Bunny], jumps {} times. [scene-style:cartoon]"
+    return {f"c{number}": text.format(number) for number in range(count)}
+
+
+EDITED = "[Character: Clara], looks down and cries. [scene-style:realistic]"
+
+
+def test_only_an_edited_caption_is_encoded_again(
+    store: Store, tmp_path: Path, pipeline_folder: Path
+) -> None:
+    texts = many_texts(70)
+    first = embed(store, text_inputs(caption_table(tmp_path / "one", texts), pipeline_folder))
+    assert stats_of(store, first) == {"encoded": 70, "reused": 0, "found": 0}
+    edited = {**texts, "c3": EDITED}
+    inputs = text_inputs(caption_table(tmp_path / "two", edited), pipeline_folder)
+    second = embed(store, inputs)
+    assert stats_of(store, second) == {"encoded": 1, "reused": 69, "found": 0}
+    alone = embed(Store(tmp_path / "elsewhere"), inputs)
+    assert stats_of(Store(tmp_path / "elsewhere"), alone)["encoded"] == 70
+    assert shards(second) == shards(alone), "wherever a text was encoded, it has the same bytes"
+    assert second.content == alone.content
+    before, after = (
+        {row["sample_id"]: row["sha256"] for row in tables.read(ref.path, EMBEDDINGS)}
+        for ref in (first, second)
+    )
+    assert [name for name in before if before[name] != after[name]] == ["c3"]
+
+
+def test_a_text_that_was_encoded_otherwise_or_is_damaged_is_encoded_again(
+    store: Store, tmp_path: Path, pipeline_folder: Path
+) -> None:
+    inputs = text_inputs(caption_table(tmp_path / "one", {"a": TEXTS[0]}), pipeline_folder)
+    first = embed(store, inputs)
+    assert stats_of(store, embed(store, inputs, max_tokens=8))["encoded"] == 1
+    more = text_inputs(
+        caption_table(tmp_path / "two", {"a": TEXTS[0], "b": TEXTS[1]}), pipeline_folder
+    )
+    shard = first.folder / "embeddings" / "00000.safetensors"
+    content, times = shard.read_bytes(), shard.stat()
+    shard.write_bytes(content[:-4] + b"\0\0\0\7")
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert stats_of(store, embed(store, more))["encoded"] == 2
+
+
+def test_an_interrupted_unit_of_embeddings_resumes(
+    store: Store, tmp_path: Path, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = many_texts(5)
+    inputs = text_inputs(caption_table(tmp_path / "captions", texts), pipeline_folder)
+    original, calls = text_embeddings.check_finite_embedding, 0
+
+    def interrupt(text_LD: torch.Tensor, text: str) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return original(text_LD, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(text_embeddings, "check_finite_embedding", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            embed(store, inputs)
+    ref = embed(store, inputs)
+    assert stats_of(store, ref) == {"encoded": 2, "reused": 0, "found": 3}
+    assert shards(ref) == shards(embed(Store(tmp_path / "elsewhere"), inputs))
+
+
 def test_a_variant_recomputes_embeddings_only(
     store: Store, tmp_path: Path, clips: TableRef, pipeline_folder: Path
 ) -> None:
@@ -258,20 +346,6 @@ def test_a_variant_recomputes_embeddings_only(
     # Captions and latents are given no setting of the embeddings, so their keys cannot change.
     assert "variant" not in LatentSettings.model_fields
     assert "variant" not in latents_stage.LatentInputs.model_fields
-
-
-tokens = st.lists(st.integers(1, 5), min_size=1, max_size=12)
-
-
-@given(st.dictionaries(st.text(max_size=4), tokens, max_size=30), st.integers(1, 40))
-def test_batches_have_every_text_once_and_respect_the_token_limit(texts, batch_tokens) -> None:
-    batches = list(text_embeddings.batch_by_length(texts, batch_tokens))
-    assert sorted(name for batch in batches for name in batch) == sorted(texts)
-    for batch in batches:
-        longest = max(len(texts[name]) for name in batch)
-        assert len(batch) == 1 or len(batch) * longest <= batch_tokens
-    shuffled = dict(reversed(texts.items()))
-    assert list(text_embeddings.batch_by_length(shuffled, batch_tokens)) == batches
 
 
 def test_a_batch_matches_its_captions_alone(pipeline_folder: Path) -> None:

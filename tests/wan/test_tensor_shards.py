@@ -43,8 +43,9 @@ def test_a_merged_file_contains_each_tensor(contents, tmp_path_factory) -> None:
     parts = {}
     for number, (name, tensor) in enumerate(whole.items()):
         parts[name] = folder / str(number)
-        # Its name in the part and what else stands there do not matter.
-        safetensors_io.write_tensors(parts[name], {"x": tensor}, {"note": "n"})
+        # What else is in the part does not matter.
+        other = {"another tensor": numbers([3]), "a third one": numbers([2])}
+        safetensors_io.write_tensors(parts[name], {name: tensor, **other}, {"note": "n"})
     safetensors_io.merge_tensor_files(folder / "joined", parts)
     found = safetensors_io.read_tensors(folder / "joined")
     assert set(found) == set(whole)

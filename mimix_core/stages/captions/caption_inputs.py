@@ -10,7 +10,7 @@ from pydantic import Field
 from mimix_core import tables
 from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.tables import TranscriptRow
 
 
@@ -40,7 +40,8 @@ class CaptionInputs(FrozenModel):
     """One episode's clips, and everything known about what happens in them.
 
     ``roster``: the show's characters. ``aliases``: alias -> name in the roster. ``overrides``:
-    clip_id -> caption written by hand, or ``""`` to leave the clip out. ``show``, ``prompt`` and
+    clip_id -> caption written by hand, or ``""`` to leave the clip out. ``imported``: the caption
+    that came with a clip made elsewhere. ``show``, ``prompt`` and
     ``response_cache`` (the show's description, the prompt file, the folder of paid responses) are
     for backend vlm alone: the captions of a script do not depend on them. ``captioner_source``:
     the source file of a captioner from outside MiMix. ``retries``: clip_id -> how often a person
@@ -62,6 +63,7 @@ class CaptionInputs(FrozenModel):
     prompt: FileRef | None = None
     response_cache: Annotated[Path | None, ExcludeFromKey()] = None
     retries: dict[str, int] = Field(default_factory=dict)
+    imported: Annotated[str, OmitDefault()] = ""
 
 
 TimedLine = tuple[int, int, str]

@@ -29,6 +29,7 @@ from mimix_core.stages.captions.custom_captioner import (
     load_captioner,
 )
 from mimix_core.stages.captions.hand_captions import HAND, hand_caption_row
+from mimix_core.stages.captions.imported_captions import imported_caption_row
 from mimix_core.stages.captions.prompt_template import load_prompt_template
 from mimix_core.stages.captions.token_count import load_token_counter
 from mimix_core.stages.captions.vlm_captioner import CaptionTask, VlmCaptioner
@@ -45,9 +46,10 @@ from mimix_core.vlm import ChatMessage
 def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageReport:
     """Return one row per ok clip: a checked caption, or the reason why there is none.
 
-    A caption written by hand replaces any other. Notes: the most common caption and its count, and
-    the unit in which the length was checked. Raises BadInput when the script or the prompt is not
-    readable, the script names an unknown character, or the budget is spent.
+    A caption written by hand replaces any other, and one that came with the clip all but that.
+    Notes: the most common caption and its count, and the unit in which the length was checked.
+    Raises BadInput when the script or the prompt is not readable, the script names an unknown
+    character, or the budget is spent.
     """
     names = alias_map(inputs.roster, inputs.aliases)
     script = load_action_script(
@@ -63,7 +65,10 @@ def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageRep
     remaining = []
     for clip in clips:
         override = inputs.overrides.get(clip["clip_id"])
-        if override is None:
+        if override is None and inputs.imported:
+            row = imported_caption_row(clip["clip_id"], inputs.imported, rules, names, len(clips))
+            rows.append(row)
+        elif override is None:
             remaining.append(clip)
         else:
             rows.append(hand_caption_row(clip["clip_id"], override, rules, names))

@@ -217,6 +217,7 @@ def _encode_clip(
         "file": path.relative_to(out).as_posix(),
         "sha256": digest_file(path),
         "fingerprint": fingerprint_builder.finish(),
+        "inset_fingerprint": fingerprint_builder.finish_inset(),
     }
     return tables.ok(**values)
 
@@ -289,7 +290,7 @@ def _add_audio_columns(
     else:
         return row
     (out / row["file"]).unlink()
-    values = row | {"file": "", "sha256": "", "fingerprint": b""}
+    values = row | {"file": "", "sha256": "", "fingerprint": b"", "inset_fingerprint": b""}
     for column in ("status", "reason", "detail"):
         del values[column]
     detail += "; with the setting clips.audio: none, clips have no audio"

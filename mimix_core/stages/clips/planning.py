@@ -189,6 +189,7 @@ def base_columns(scene: SceneRow, start: Fraction | None = None, text_remains: s
         "audio_sha256": "",
         "lost_audio_ms": 0,
         "fingerprint": b"",
+        "inset_fingerprint": b"",
     }
 
 

@@ -10,18 +10,23 @@ Source: paper, section 3.3 (81 frames, 16 fps, scene by scene).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import Field
+
 from mimix_core import tables
 from mimix_core.domain.timeline import clip_duration
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import StageFailed
-from mimix_core.media import CropResize, Rect, ScanType, plan_crop_resize
+from mimix_core.media import CropResize, Rect, ScanType, move_crop, plan_crop_resize
 from mimix_core.settings import ClipSettings, exact_seconds
 from mimix_core.stages.clips.encode_clips import EpisodeSource, encode_clips
 from mimix_core.stages.clips.planning import (
@@ -38,6 +43,9 @@ class ClipInputs(FrozenModel):
     """One episode, its scenes, and the rectangle that each scene is cropped to.
 
     ``language``: of the audio track to prefer; empty: the one that players would choose.
+    ``moved_crops``: x, y, width and height in source pixels by clip, where a person has moved them.
+    ``whole``: the video is a clip that was made elsewhere, without frames of other shots to keep
+    away from.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -45,6 +53,10 @@ class ClipInputs(FrozenModel):
     scenes: TableRef
     overlays: TableRef
     language: str = ""
+    moved_crops: Annotated[dict[str, tuple[int, int, int, int]], OmitDefault()] = Field(
+        default_factory=dict
+    )
+    whole: Annotated[bool, OmitDefault()] = False
 
 
 def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
@@ -52,6 +64,8 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
 
     Raises StageFailed when the tables do not belong together.
     """
+    if inputs.whole:
+        settings = settings.model_copy(update={"scene_margin_seconds": Decimal(0)})
     scenes = list(tables.usable(tables.read(inputs.scenes.path, tables.SCENES)))
     # Tables are sorted by the text of their ids, in which a PTS may be negative or long.
     scenes.sort(key=lambda scene: int(scene["start_pts"]))
@@ -78,6 +92,7 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
             rows_in += 1
             continue
         planned = _plan_scene(scene, overlay, crop_resize, frames, settings)
+        planned = [_move_crop(clip_plan, inputs.moved_crops) for clip_plan in planned]
         if not planned:
             rows.append(_too_short_row(scene, settings))
         plans += planned
@@ -114,7 +129,7 @@ STAGE = Stage(
     row_noun="clips, and shots without one",
     phase=Phase.CURATION,
     upstream=("scenes", "overlays"),
-    version=6,
+    version=7,
     inputs=ClipInputs,
     settings=ClipSettings,
     table=tables.CLIPS,
@@ -126,6 +141,15 @@ STAGE = Stage(
 def _plan_crop(overlay: OverlayRow, settings: ClipSettings) -> CropResize:
     area = Rect(overlay["crop_x"], overlay["crop_y"], overlay["crop_width"], overlay["crop_height"])
     return plan_crop_resize(area, settings.width, settings.height, settings.fit)
+
+
+def _move_crop(clip_plan: ClipPlan, moved: Mapping[str, tuple[int, int, int, int]]) -> ClipPlan:
+    """Return the plan with the crop where a person has moved it, in the size that it has."""
+    wanted = moved.get(clip_plan.clip_id)
+    if wanted is None:
+        return clip_plan
+    frame = (clip_plan.scene["width"], clip_plan.scene["height"])
+    return replace(clip_plan, crop_resize=move_crop(clip_plan.crop_resize, Rect(*wanted), *frame))
 
 
 def _check_source_size(crop: Rect, settings: ClipSettings) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from mimix_core import tables
 from mimix_core.domain.co_actors import find_absent_co_actors
@@ -15,7 +15,7 @@ from mimix_core.domain.guest_actions import find_absent_things
 from mimix_core.domain.library import Style
 from mimix_core.domain.splits import Split, assign_splits, captioned_episodes
 from mimix_core.engine.artifacts import FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.settings import CompositeSettings, DatasetSettings
 from mimix_core.stages.composites.composite_rows import StoredClip, StoredCutout
 from mimix_core.stages.composites.pairing import BackgroundClip
@@ -27,7 +27,7 @@ class CompositeInputs(FrozenModel):
     """The clips, captions and cutouts of all episodes, and how episodes are split.
 
     ``vetoes``: ids of composites, cutouts and clips that people left out. ``earlier_results``:
-    folder of the stage's results, from which renders are reused.
+    folder of the stage's results, from which renders are reused. ``groups``: as in the dataset.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -36,6 +36,7 @@ class CompositeInputs(FrozenModel):
     cutouts: tuple[TableRef, ...]
     split: DatasetSettings
     vetoes: tuple[str, ...] = ()
+    groups: Annotated[dict[str, str], OmitDefault()] = Field(default_factory=dict)
     earlier_results: Annotated[Path | None, ExcludeFromKey()] = None
 
     @field_validator("split")
@@ -94,6 +95,7 @@ def load_sources(inputs: CompositeInputs, settings: CompositeSettings) -> Compos
         seed=split.seed,
         val_share=split.val_share,
         test_share=split.test_share,
+        groups=inputs.groups,
     )
     train_clips = {
         clip_id: clip

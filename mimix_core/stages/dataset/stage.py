@@ -26,7 +26,8 @@ from mimix_core.tables import CaptionRow, ClipRow, CompositeRow, Reason, Row, St
 class DatasetInputs(FrozenModel):
     """All clips with their captions, and the composites with theirs (``recaptions``).
 
-    ``vetoes``: clips that people left out, with the reason that they gave.
+    ``vetoes``: clips that people left out, with the reason that they gave. ``groups``: the group of
+    episodes that must be in one split.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -35,6 +36,7 @@ class DatasetInputs(FrozenModel):
     composites: TableRef
     recaptions: TableRef
     vetoes: Annotated[dict[str, str], OmitDefault()] = Field(default_factory=dict)
+    groups: Annotated[dict[str, str], OmitDefault()] = Field(default_factory=dict)
 
 
 def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageReport:
@@ -56,6 +58,7 @@ def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageRep
         seed=settings.seed,
         val_share=settings.val_share,
         test_share=settings.test_share,
+        groups=inputs.groups,
     )
     rows: list[Row] = [
         _clip_row(ref, clip, captions.get(clip["clip_id"]), splits, inputs.vetoes)

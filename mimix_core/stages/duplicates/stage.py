@@ -1,7 +1,8 @@
 """Stage ``duplicates``: reject clips with footage of an earlier episode (openings, recaps, reuse).
 
 The fingerprints of all episodes' clips are searched for common footage at any shift in time, as
-each episode is cut on a different grid. The first clip in the order of the library, then of time,
+each episode is cut on a different grid. A clip that shows another image within its own (in a frame,
+picture-in-picture) is searched for both. The first clip in the order of the library, then of time,
 passes; later ones with the same footage are rejected.
 
 In addition to its table the stage writes each episode's clips table again, with the verdicts, for
@@ -56,10 +57,11 @@ class DuplicateInputs(FrozenModel):
 
 @dataclass(frozen=True)
 class FingerprintedClips:
-    """All N usable clips, in order.
+    """All N usable clips, in order, and V views of them: whole frames, and insets where found.
 
     ``episode``: index of the clip's table [N]. ``span``: first and last source PTS [N, 2].
-    ``thumbs``: thumbnails, uint8 [N, thumbnails, values].
+    ``thumbs``: thumbnails of the views, uint8 [V, thumbnails, values]. ``clip``: index of each
+    view's clip [V], ascending. ``inset``: whether it is an image within the clip's [V].
     """
 
     ids: Sequence[str]
@@ -67,6 +69,8 @@ class FingerprintedClips:
     episode: NDArray[np.int64]
     span: NDArray[np.int64]
     thumbs: NDArray[np.uint8]
+    clip: NDArray[np.int64]
+    inset: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,15 @@ class DuplicateMatch:
     """The most similar earlier clip that passed. ``index``: its position in the clips.
 
     ``motion``: correlation of the common motion. ``shift``: thumbnails by which it starts later.
-    ``mirrored``: whether it is the mirror image.
+    ``mirrored``: whether it is the mirror image. ``framed``: whether it is, or has, a smaller image
+    within its frame.
     """
 
     index: int
     motion: float
     shift: int
     mirrored: bool
+    framed: bool
 
 
 def run(inputs: DuplicateInputs, settings: DuplicateSettings, out: Path) -> StageReport:
@@ -88,7 +94,7 @@ def run(inputs: DuplicateInputs, settings: DuplicateSettings, out: Path) -> Stag
 
     Raises BadInput when a clip has no comparable fingerprint.
     """
-    clips = _read_clips(inputs.clips)
+    clips = _read_clips(inputs.clips, with_insets=settings.framed)
     unique, matches = find_duplicates(clips, settings, frozenset(inputs.wanted))
     verdicts: dict[str, Row] = {}
     for index, name in enumerate(clips.ids):
@@ -100,8 +106,9 @@ def run(inputs: DuplicateInputs, settings: DuplicateSettings, out: Path) -> Stag
             continue
         original = clips.ids[match.index]
         seconds = float(match.shift * fingerprint.THUMBNAIL_INTERVAL)
+        how = ", mirrored" * match.mirrored + ", in a frame" * match.framed
         detail = (
-            f"the footage of {original}{', mirrored' if match.mirrored else ''}, {seconds:+.2f} s; "
+            f"the footage of {original}{how}, {seconds:+.2f} s; "
             f"{match.motion:.2f} of the motion common"
         )
         verdicts[name] = tables.rejected(
@@ -124,7 +131,7 @@ STAGE = Stage(
     row_noun="clips",
     phase=Phase.CURATION,
     upstream=("clips",),
-    version=2,
+    version=3,
     inputs=DuplicateInputs,
     settings=DuplicateSettings,
     table=tables.DUPLICATES,
@@ -183,40 +190,53 @@ def _with_verdict(row: ClipRow, verdicts: Mapping[str, Row], ref: TableRef, path
     return result
 
 
-def _read_clips(refs: Sequence[TableRef]) -> FingerprintedClips:
+def _read_clips(refs: Sequence[TableRef], *, with_insets: bool) -> FingerprintedClips:
     ids: list[str] = []
     episode_ids: list[str] = []
     episode: list[int] = []
     span: list[tuple[int, int]] = []
-    thumbs: list[NDArray[np.uint8]] = []
+    thumbs = [np.zeros((0, 2, fingerprint.THUMBNAIL_VALUES), np.uint8)]
+    clip: list[int] = []
+    inset: list[bool] = []
     for number, ref in enumerate(refs):
         rows = list(tables.usable(tables.read(ref.path, tables.CLIPS)))
         rows.sort(key=lambda row: row["source_pts"][0])
-        ids += [row["clip_id"] for row in rows]
-        episode_ids += [row["episode_id"] for row in rows]
-        episode += [number] * len(rows)
-        span += [(row["source_pts"][0], row["source_pts"][-1]) for row in rows]
-        if rows:
-            thumbs.append(_parse_fingerprints(rows, ref))
-            if thumbs[-1].shape[1] != thumbs[0].shape[1]:
+        views: list[bytes] = []
+        for index, row in enumerate(rows, len(ids)):
+            own = [row["fingerprint"]]
+            if with_insets and row["inset_fingerprint"]:
+                own.append(row["inset_fingerprint"])
+            views += own
+            clip += [index] * len(own)
+            inset += [False, True][: len(own)]
+        if views:
+            parsed = _parse_fingerprints(views, ref)
+            if len(thumbs) > 1 and parsed.shape[1] != thumbs[-1].shape[1]:
                 raise BadInput(
                     "clips of different lengths cannot be compared",
                     where=str(ref.path),
                     fix="Cut all clips with the same clips.frames.",
                 )
+            thumbs.append(parsed)
+        ids += [row["clip_id"] for row in rows]
+        episode_ids += [row["episode_id"] for row in rows]
+        episode += [number] * len(rows)
+        span += [(row["source_pts"][0], row["source_pts"][-1]) for row in rows]
         progress.report_progress(number + 1, len(refs), "episodes read")
     return FingerprintedClips(
         ids,
         episode_ids,
         np.array(episode, np.int64),
         np.array(span, np.int64).reshape(-1, 2),
-        np.concatenate(thumbs or [np.zeros((0, 2, fingerprint.THUMBNAIL_VALUES), np.uint8)]),
+        np.concatenate(thumbs[1:] or thumbs),
+        np.array(clip, np.int64),
+        np.array(inset, bool),
     )
 
 
-def _parse_fingerprints(rows: Sequence[ClipRow], ref: TableRef) -> NDArray[np.uint8]:
+def _parse_fingerprints(views: Sequence[bytes], ref: TableRef) -> NDArray[np.uint8]:
     try:
-        return fingerprint.parse_fingerprints([row["fingerprint"] for row in rows])
+        return fingerprint.parse_fingerprints(views)
     except ValueError as error:
         raise BadInput(
             f"clips cannot be compared ({error})",
@@ -238,7 +258,8 @@ def find_duplicates(
     vectors = fingerprint.build_search_vectors(clips.thumbs)
     orientations = (False, True) if settings.mirrored else (False,)
     for start in range(0, total, _LATER_BLOCK):
-        later = np.arange(start, min(start + _LATER_BLOCK, total))
+        stop = min(start + _LATER_BLOCK, total)
+        later = np.arange(*np.searchsorted(clips.clip, (start, stop)))
         candidates: dict[int, list[DuplicateMatch]] = {}
         for mirrored in orientations:
             thumbs = clips.thumbs[later]
@@ -256,7 +277,7 @@ def find_duplicates(
                 matches[index] = best
                 is_duplicate = best.motion >= settings.min_motion_similarity
                 unique[index] = not is_duplicate or clips.ids[index] in wanted
-        progress.report_progress(int(later[-1]) + 1, total, "clips compared")
+        progress.report_progress(stop, total, "clips compared")
     return unique, matches
 
 
@@ -268,32 +289,33 @@ def _search_pairs(
     clips: FingerprintedClips,
     settings: DuplicateSettings,
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield pairs (later, earlier) [pairs, 2] that the search does not rule out."""
+    """Yield pairs of views (later, earlier) [pairs, 2] that the search does not rule out."""
     min_product = fingerprint.MIN_SEARCH_PRODUCT * fingerprint.SEARCH_VECTOR_LENGTH**2
     positions, width = vectors.shape[1:]
     query_positions = fingerprint.query_positions(positions)
     query_rows = queries[:, query_positions].reshape(-1, width).astype(np.float32)
-    unique_indices = np.flatnonzero(unique[: later[-1] + 1])
-    for start in range(0, len(unique_indices), _EARLIER_BLOCK):
-        earlier = unique_indices[start : start + _EARLIER_BLOCK]
+    searchable = np.flatnonzero(unique[clips.clip[: later[-1] + 1]])
+    for start in range(0, len(searchable), _EARLIER_BLOCK):
+        earlier = searchable[start : start + _EARLIER_BLOCK]
         searched = vectors[earlier].reshape(-1, width).astype(np.float32)
         hits = np.flatnonzero(query_rows @ searched.T >= min_product)
         rows, columns = np.divmod(hits, len(searched))
         codes = np.unique((rows // len(query_positions)) * len(earlier) + columns // positions)
         pairs = np.stack([later[codes // len(earlier)], earlier[codes % len(earlier)]], axis=1)
         yield pairs[_comparable(clips, pairs, settings)]
-        progress.report_progress(int(later[0]), len(vectors), "clips compared")
+        progress.report_progress(int(clips.clip[later[0]]), len(clips.ids), "clips compared")
 
 
 def _comparable(
     clips: FingerprintedClips, pairs: NDArray[np.int64], settings: DuplicateSettings
 ) -> NDArray[np.bool_]:
     """Return which pairs are of two episodes, or of one without overlap if settings allow it."""
-    later, earlier = pairs[:, 0], pairs[:, 1]
+    later, earlier = clips.clip[pairs].T
     allowed: NDArray[np.bool_] = clips.episode[later] != clips.episode[earlier]
     if settings.within_episode:
         allowed |= clips.span[later, 0] > clips.span[earlier, 1]
-    return allowed & (earlier < later)
+    allowed &= earlier < later
+    return allowed
 
 
 def _compare_pairs(
@@ -302,7 +324,10 @@ def _compare_pairs(
     settings: DuplicateSettings,
     mirrored: bool,
 ) -> Iterator[tuple[int, DuplicateMatch]]:
-    """Yield each later clip, or its mirror image, that has motion in common with an earlier one."""
+    """Yield each later clip of which a view has motion in common with one of an earlier clip.
+
+    ``pairs``: of views; those of the later clips are mirrored first if ``mirrored``.
+    """
     overlap = fingerprint.min_overlap_thumbnails(
         exact_seconds(settings.min_overlap_seconds), clips.thumbs.shape[1]
     )
@@ -318,7 +343,11 @@ def _compare_pairs(
         motion, shift = comparison.motion_correlation, comparison.shift
         for index in np.flatnonzero(motion > 0):
             match = DuplicateMatch(
-                int(earlier[index]), float(motion[index]), int(shift[index]), mirrored
+                int(clips.clip[earlier[index]]),
+                float(motion[index]),
+                int(shift[index]),
+                mirrored,
+                bool(clips.inset[later[index]] or clips.inset[earlier[index]]),
             )
-            yield int(later[index]), match
+            yield int(clips.clip[later[index]]), match
         progress.report_progress(start, len(pairs), "candidate pairs compared")

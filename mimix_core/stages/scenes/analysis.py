@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,12 @@ from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings import SceneSettings
 from mimix_core.stages.scenes.color_share import measure_color_share
 from mimix_core.stages.scenes.content_detectors import ContentCutDetector
-from mimix_core.stages.scenes.flashes import join_flashes
+from mimix_core.stages.scenes.flashes import (
+    Flash,
+    find_flashes,
+    outside_flashes,
+    remove_flashes,
+)
 from mimix_core.stages.scenes.frame_distances import (
     FrameDistanceBuilder,
     FrameDistances,
@@ -38,7 +43,7 @@ from mimix_core.stages.scenes.gradual_transitions import (
     detect_transitions,
     drop_false_cuts,
 )
-from mimix_core.stages.scenes.transnetv2 import TransNetV2Detector
+from mimix_core.stages.scenes.transnetv2 import TransNetDetections, TransNetV2Detector
 from mimix_core.stages.scenes.wipes import detect_wipes
 
 _MAX_BLACK_LUMA = 20
@@ -126,9 +131,9 @@ def analyze_episode(path: Path, settings: SceneSettings) -> EpisodeAnalysis:
                 progress.report_progress(len(frames), info.expected_frames, "frames analyzed")
         damaged, repairs = frozenset(video.damage.pts), video.repairs
     distances = distance_builder.finish()
-    cuts = drop_false_cuts(distances, cut_detector.finish())
+    detections = TransNetDetections([], []) if network is None else network.finish(distances)
     segments = isolate_breaks(
-        _find_segments(distances, cuts, network, settings),
+        _find_segments(distances, cut_detector.finish(), detections, settings),
         _locate_breaks([frame.pts for frame in frames], repairs),
         [frame.pts in damaged for frame in frames],
     )
@@ -192,17 +197,36 @@ def _locate_breaks(pts: Sequence[int], repairs: TimestampRepairs) -> dict[int, i
 
 def _find_segments(
     distances: FrameDistances,
-    cuts: list[int],
-    network: TransNetV2Detector | None,
+    content_cuts: Iterable[int],
+    network: TransNetDetections,
     settings: SceneSettings,
 ) -> list[Segment]:
-    transitions: list[Transition] = []
-    if network is not None:
-        detections = network.finish(distances)
-        cuts += detections.cuts
-        transitions += detections.transitions
+    """Find all boundaries, and again without the flashes that are the reason for some of them."""
+    cuts = [*drop_false_cuts(distances, content_cuts), *network.cuts]
+    segments = _detect_segments(distances, cuts, network.transitions, [], settings)
+    flashes = find_flashes(distances, segments)
+    if not flashes:
+        return segments
+    return _detect_segments(
+        remove_flashes(distances, flashes),
+        outside_flashes(cuts, flashes),
+        network.transitions,
+        flashes,
+        settings,
+    )
+
+
+def _detect_segments(
+    distances: FrameDistances,
+    known_cuts: Sequence[int],
+    known_transitions: Sequence[Transition],
+    flashes: Sequence[Flash],
+    settings: SceneSettings,
+) -> list[Segment]:
+    """Partition the frames by the detectors that need only distances, and by what is known."""
+    cuts, transitions = [*known_cuts], [*known_transitions]
     if "gradual" in settings.detectors:
-        cuts += detect_low_contrast_cuts(distances)
+        cuts += outside_flashes(detect_low_contrast_cuts(distances), flashes)
         transitions += detect_transitions(
             distances,
             settings.dissolve_max_residual,
@@ -210,10 +234,9 @@ def _find_segments(
         )
     if "wipes" in settings.detectors:
         transitions += detect_wipes(distances, cuts, transitions)
-    segments = tile_segments(
+    return tile_segments(
         len(distances), cuts, transitions + detect_blended_neighbors(distances, cuts)
     )
-    return join_flashes(distances, segments)
 
 
 class _StillDetector:

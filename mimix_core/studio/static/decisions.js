@@ -16,7 +16,7 @@ export function reviewer() {
 }
 
 // Decide on entries ({item, state}); resolves with true when it is saved.
-export async function decide(entries, action, { reason = "", caption = "" } = {}) {
+export async function decide(entries, action, { reason = "", caption = "", crop = null, character = "" } = {}) {
   const batch = entries.length > 1 ? crypto.getRandomValues(new Uint32Array(3)).join("").slice(0, 30) : "";
   const decisions = await Promise.all(entries.map(async ({ item, state }) => ({
     kind: item.kind,
@@ -24,9 +24,11 @@ export async function decide(entries, action, { reason = "", caption = "" } = {}
     action,
     reason,
     caption,
+    crop,
+    character,
     seen: item.digest ?? "",
     seen_caption: item.digest === undefined ? "" : await sha256(state?.edit?.caption ?? item.caption),
-    expected: (action === "edit" ? state?.edit?.id : state?.verdict?.id) ?? "",
+    expected: (["edit", "crop", "name"].includes(action) ? state?.[action]?.id : state?.verdict?.id) ?? "",
   })));
   let saved;
   try {
@@ -43,7 +45,7 @@ export async function decide(entries, action, { reason = "", caption = "" } = {}
       { kind: "warn", action: "Undo", onaction: undo });
   }
   if (entries.length > 1) {
-    toast(`${entries.length} ${action === "reject" ? "rejected" : "approved"}`, { action: "Undo", onaction: undo });
+    toast(`${entries.length} ${{ reject: "rejected", name: "named" }[action] ?? "approved"}`, { action: "Undo", onaction: undo });
   }
   return true;
 }

@@ -3,6 +3,7 @@
 import { loadPreview, isLoaded, mediaUrl, previewUrl } from "./api.js";
 import { $, captionNodes, fill, h } from "./dom.js";
 import { change, isFiltered, project } from "./state.js";
+import { trackThumb } from "./tracks.js";
 import { DECIDABLE, label, titleOf, VERDICTS, verdictOf } from "./words.js";
 
 const GAP = 10;
@@ -175,6 +176,11 @@ export function thumb(item, extra = "") {
     node.style.setProperty("background-size", "cover");
     return node;
   }
+  if (item.kind === "track") {
+    node.style.setProperty("background-image", `url("${trackThumb(item)}")`);
+    node.classList.add("whole");
+    return node;
+  }
   if (!item.has.includes("video")) {
     node.classList.add("blank");
     node.append(h("span", null, "no video"));
@@ -197,7 +203,7 @@ function cellContent(entry) {
   const { item, state: decided } = entry;
   const verdict = verdictOf(decided);
   const picture = thumb(item);
-  if (DECIDABLE.has(item.kind)) picture.append(h("span", { class: "pick", title: "Select (X)" }));
+  if (DECIDABLE.has(item.kind) || item.kind === "track") picture.append(h("span", { class: "pick", title: "Select (X)" }));
   const marks = h("span", { class: "marks" });
   if (verdict) marks.append(h("span", { class: `mark ${verdict}` }, verdict === "reject" ? "✕" : "✓"));
   if (decided?.edit) marks.append(h("span", { class: "mark edit" }, "✎"));
@@ -206,6 +212,7 @@ function cellContent(entry) {
   if (item.status !== "ok") {
     picture.append(h("span", { class: `why ${item.status}` }, label("reason", item.reason)));
   }
+  if (decided?.name) picture.append(h("span", { class: "why named" }, decided.name.character || "none of the cast"));
   const text = decided?.edit?.caption || item.caption;
   return [
     picture,

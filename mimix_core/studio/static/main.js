@@ -8,6 +8,7 @@ import { Grid, openFocused, Selection } from "./grid.js";
 import { ItemList } from "./list.js";
 import { pageLinks } from "./pages.js";
 import { change, firstValues, onChange, project, queryParams, readAddress, setProject, state, toggleValue } from "./state.js";
+import { nameOfKey, nameTracks, NOBODY } from "./tracks.js";
 import { Viewer } from "./viewer.js";
 import { DECIDABLE, KINDS, NUMBERS, numberLabel } from "./words.js";
 
@@ -37,7 +38,7 @@ async function start() {
   list.onload = drawLoaded;
   setCast(Object.values(project.casts).flatMap((cast) => cast.roster));
   version = project.version;
-  viewer = new Viewer(list, { approve, reject, undo: takeBack });
+  viewer = new Viewer(list, { approve, reject, undo: takeBack, name: nameThem });
   readAddress();
   onChange((queryChanged) => { following = follow(queryChanged); });
   onDecided((states) => { list.update(states); grid.draw(); viewer.update(states); drawHead(); facetsSoon(); });
@@ -113,18 +114,22 @@ function current() {
   return list.peek(grid.focus);
 }
 
+function isDecidable(kind) {
+  return DECIDABLE.has(kind) || kind === "track";
+}
+
 // What a decision is about: the opened item, else the selection, else the focused one.
 async function targets() {
   if (viewer.open || selection.size === 0) {
     const entry = current();
-    return entry && DECIDABLE.has(entry.item.kind) ? [entry] : [];
+    return entry && isDecidable(entry.item.kind) ? [entry] : [];
   }
   const loaded = new Map();
   for (const promise of list.pages.values()) {
     for (const entry of promise.items ?? []) loaded.set(entry.item.id, entry);
   }
   const unknown = (id) => ({ item: { kind: state.kind, id, caption: "" }, state: null });
-  return DECIDABLE.has(state.kind) ? [...selection.ids].map((id) => loaded.get(id) ?? unknown(id)) : [];
+  return isDecidable(state.kind) ? [...selection.ids].map((id) => loaded.get(id) ?? unknown(id)) : [];
 }
 
 async function settle(entries, action, more) {
@@ -133,7 +138,8 @@ async function settle(entries, action, more) {
     return;
   }
   const bulk = !viewer.open && selection.size > 0;
-  if (!(await decide(entries, action, more))) return;
+  const saved = action === "name" ? await nameTracks(entries, more.character) : await decide(entries, action, more);
+  if (!saved) return;
   if (bulk) selection.clear();
   else if (viewer.open && localStorage.getItem("mimix-stay") !== "yes") {
     if (viewer.index >= 0 && viewer.index + 1 < list.total) viewer.step(1);
@@ -149,15 +155,35 @@ function inTurn(work) {
 }
 
 function approve() {
-  return inTurn(async () => settle(await targets(), "approve"));
+  return inTurn(async () => judge("approve"));
+}
+
+// Tracks are named, not approved or rejected.
+async function judge(action, more) {
+  if (state.kind === "track") toast("Say whom it shows: a digit, 0 for none of the cast.");
+  else await settle(await targets(), action, more);
+}
+
+function nameThem(character) {
+  return inTurn(async () => settle(await targets(), "name", { character }));
+}
+
+// Whether a digit names the opened track, or the selected ones.
+function nameByKey(digit) {
+  if (state.kind !== "track" || (!viewer.open && selection.size === 0)) return false;
+  const about = viewer.open ? viewer.entry : current();
+  const name = about && nameOfKey(about.item, digit);
+  if (name === undefined || name === null) return false;
+  nameThem(name);
+  return true;
 }
 
 function reject() {
   return inTurn(async () => {
     const entries = await targets();
-    if (entries.length === 0) return;
+    if (entries.length === 0 || state.kind === "track") return judge("reject");
     const reason = await askReason(entries[0].item.kind, entries.length);
-    if (reason !== null) await settle(entries, "reject", { reason });
+    return reason === null ? undefined : settle(entries, "reject", { reason });
   });
 }
 
@@ -269,9 +295,10 @@ function popup(title, ...content) {
 const KEYS = [
   ["Enter", "open the focused item"], ["Esc", "back to the grid, clear the selection"],
   ["J K", "next, previous"], ["← → ↑ ↓", "move in the grid; frame by frame in an opened item"],
-  ["Space", "play and pause"], ["V", "next view: outline, cut out, wipe, crop"],
+  ["Space", "play and pause"], ["V", "next view: outline, cut out, wipe, crop"], ["M", "move the crop of a clip: arrows, Shift for small steps"],
   ["A", "approve; use a duplicate anyway"], ["R", "reject, then a digit for the reason"],
   ["E", "edit the caption"], ["U", "undo your last decision"],
+  ["0 – 9", "name an opened track, or the selected ones: 0 for none of the cast"],
   ["X", "select; Shift+click selects a range"], ["1 – 9", "only items with this character"],
   ["/", "search"], ["S", "sound"], ["?", "this help"],
 ];
@@ -334,6 +361,7 @@ const ACTIONS = {
     }
   },
   u: () => { takeBack(); },
+  m: () => { if (viewer.open) viewer.moveCrop(); },
   v: () => (viewer.open ? viewer.nextView() : false),
   s: () => (viewer.open ? viewer.toggleSound() : false),
   x: () => { const entry = current(); if (entry && !viewer.open) selection.toggle(entry.item.id); },
@@ -347,12 +375,15 @@ const ACTIONS = {
 };
 for (let digit = 1; digit <= 9; digit += 1) {
   ACTIONS[digit] = () => {
+    if (nameByKey(String(digit))) return true;
     const name = characterKeys()[digit - 1];
     if (!name || viewer.open) return false;
     toggleValue("character", name);
     return true;
   };
 }
+
+ACTIONS[NOBODY] = () => nameByKey(NOBODY);
 
 // Take over what others decide, and say when a run has made new results.
 async function poll() {

@@ -7,6 +7,7 @@ import { buildEditor } from "./editor.js";
 import { thumb } from "./grid.js";
 import { Player, preload, RATE } from "./player.js";
 import { change } from "./state.js";
+import { nameBox } from "./tracks.js";
 import { DECIDABLE, format, label, numberLabel, time, titleOf, VERDICTS } from "./words.js";
 import { buildView, viewsOf } from "./views.js";
 
@@ -103,8 +104,9 @@ export class Viewer {
     document.title = `${titleOf(item)} · MiMix Studio`;
     this.place.textContent = this.index < 0 ? "not among the filtered items"
       : `${(this.index + 1).toLocaleString("en")} of ${this.list.total.toLocaleString("en")}`;
-    this.buttons.hidden = !DECIDABLE.has(item.kind);
-    this.buttons.querySelector(".edit").hidden = item.kind === "cutout";
+    this.buttons.hidden = !DECIDABLE.has(item.kind) && item.kind !== "track";
+    for (const name of ["approve", "reject"]) this.buttons.querySelector(`.${name}`).hidden = item.kind === "track";
+    this.buttons.querySelector(".edit").hidden = ["cutout", "track"].includes(item.kind);
     this.drawTabs();
     this.drawPanel();
     if (!wasOpen) this.title.focus({ preventScroll: true });
@@ -162,6 +164,15 @@ export class Viewer {
     this.choose(views[(views.indexOf(this.view()) + 1) % views.length]);
   }
 
+  // Show where a clip is cut from, ready to be moved.
+  async moveCrop() {
+    if (this.entry?.item.kind !== "clip" || !viewsOf(this.entry.item).includes("Crop")) return;
+    this.chosenView.clip = "Crop";
+    this.drawTabs();
+    await this.drawStage();
+    this.stage.querySelector(".mover")?.focus();
+  }
+
   drawTabs() {
     const views = viewsOf(this.entry.item);
     this.tabs.hidden = views.length < 2;
@@ -179,7 +190,7 @@ export class Viewer {
     this.player.stop();
     let nodes;
     try {
-      nodes = await buildView(this.view(), item, this.details ?? {}, this.player);
+      nodes = await buildView(this.view(), entry, this.details ?? {}, this.player);
     } catch (error) {
       nodes = [h("p", { class: "empty" }, `This view cannot be shown: ${error.message}`)];
     }
@@ -187,6 +198,7 @@ export class Viewer {
     fill(this.stage, nodes);
     this.stage.dataset.parts = nodes.length;
     this.stage.dataset.item = item.id;
+    this.stage.dataset.crop = cropOf(entry);
     const hasVideo = this.player.videos.length > 0;
     this.node.querySelector(".transport").hidden = !hasVideo;
     this.soundButton.hidden = !item.has.includes("audio");
@@ -291,6 +303,8 @@ export class Viewer {
       if (this.entry !== entry) return;
       if (found) this.history = found.history;
       if (!this.editing) this.drawPanel();
+      // Not whenever the server says so again: what is being moved would be lost.
+      if (this.view() === "Crop" && this.stage.dataset.crop !== cropOf(entry)) await this.drawStage();
     }
     if (this.open && this.index >= 0) this.drawStrip();
   }
@@ -300,6 +314,7 @@ export class Viewer {
     this.spoken = [];
     fill(this.panel,
       decisionBox(item, decided),
+      item.kind === "track" && nameBox(this.entry, (name) => this.actions.name(name)),
       h("div", { class: "caption-box" }, captionBox(item, decided)),
       this.dialogueBox(item),
       factsBox(item),
@@ -326,6 +341,10 @@ export class Viewer {
   }
 }
 
+function cropOf(entry) {
+  return entry.state?.crop?.id ?? "";
+}
+
 function decisionBox(item, decided) {
   const notes = [];
   if (item.status !== "ok") {
@@ -339,13 +358,17 @@ function decisionBox(item, decided) {
       h("strong", null, `${VERDICTS[verdict.action]} by ${verdict.by}`),
       verdict.reason && h("span", null, verdict.reason)));
   }
+  if (decided?.crop) {
+    notes.push(h("p", { class: "note by" }, h("strong", null, `crop moved by ${decided.crop.by}`),
+      h("span", null, "The next run cuts the clip there.")));
+  }
   if (decided?.disputed) notes.push(h("p", { class: "note warn" }, "People have decided differently on this one: see below."));
   if (decided?.changed) notes.push(h("p", { class: "note warn" }, "The video is another one than was decided on: look again."));
   return h("div", { class: "notes", role: "status" }, notes);
 }
 
 function captionBox(item, decided) {
-  if (item.kind === "scene" || item.kind === "cutout") return [];
+  if (["scene", "cutout", "track"].includes(item.kind)) return [];
   const edited = decided?.edit;
   const text = edited?.caption || item.caption;
   return [
@@ -384,10 +407,10 @@ function factsBox(item) {
 
 function historyBox(history, item) {
   if (history.length === 0) return null;
-  const ACTIONS = { ...VERDICTS, edit: "edited", undo: "taken back" };
+  const ACTIONS = { ...VERDICTS, edit: "edited", crop: "crop moved", name: "named", undo: "taken back" };
   return h("section", { class: "history" }, h("h2", null, "Decisions"),
     h("ol", null, [...history].reverse().map((one) => h("li", { class: one.undone ? "undone" : "" },
-      h("span", null, `${one.reviewer}: ${ACTIONS[one.action]}`, one.reason ? ` (${one.reason})` : ""),
+      h("span", null, `${one.reviewer}: ${ACTIONS[one.action]}`, one.reason || one.character ? ` (${one.reason || one.character})` : ""),
       h("time", { datetime: one.decided_at, class: "soft" }, new Date(one.decided_at).toLocaleString()),
       one.action !== "undo" && !one.undone
         && h("button", { type: "button", class: "link", onclick: () => undoOne(one.decision_id) }, "Take back")))));

@@ -1,19 +1,22 @@
 // The ways to look at an item: its video, its crop, its masks, its sources, its twin.
 
 import { get, loadPreview, mediaUrl, previewUrl } from "./api.js";
+import { cropEditor } from "./crop.js";
 import { h, svg } from "./dom.js";
 import { project } from "./state.js";
+import { trackView } from "./tracks.js";
 
 const ACCENT = "#ff3d81";
 
 export function viewsOf(item) {
+  if (item.kind === "track") return ["Track"];
   const views = [];
   if (item.kind === "cutout" && item.has.includes("masks")) views.push("Outline", "Cut out", "Side by side");
   if (item.has.includes("video") && item.kind !== "scene") views.push("Video");
   if (item.kind === "composite" && item.has.includes("video")) views.push("Wipe", "Sources");
   if (item.twin) views.unshift("Duplicates");
   if (item.kind === "composite" && item.has.includes("frame")) views.push("Sheet");
-  if (item.crop && item.source) views.push("Crop");
+  if (item.crop?.length === 4 && item.source) views.push("Crop");
   return views.length ? views : ["Nothing"];
 }
 
@@ -33,14 +36,16 @@ function canvasFor(item) {
 }
 
 // Build the stage of a view. Returns nodes; videos are given to the player.
-export async function buildView(view, item, details, player) {
+export async function buildView(view, entry, details, player) {
+  const { item } = entry;
   const size = [item.width ?? item.source?.[0] ?? 16, item.height ?? item.source?.[1] ?? 9];
   const frames = item.frames ?? 81;
   const own = item.has.includes("video") ? mediaUrl("video", item) : null;
-  if (view === "Crop") return [cropView(item, details, player, own, frames)];
+  if (view === "Crop") return [item.kind === "clip" ? await cropEditor(entry, details) : cropView(item, details, player, own, frames)];
   if (view === "Sheet") {
     return [h("img", { class: "whole", alt: "Source, mask, background and result", src: mediaUrl("frame", item) })];
   }
+  if (view === "Track") return [trackView(item)];
   if (view === "Nothing") return [h("p", { class: "empty" }, "There is no video of it.")];
   if (view === "Duplicates") {
     const { item: twin } = await get("item", new URLSearchParams({ kind: "clip", id: item.twin }));

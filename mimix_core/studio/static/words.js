@@ -2,7 +2,7 @@
 
 import { project } from "./state.js";
 
-export const KINDS = { clip: "Clips", cutout: "Masks", composite: "Composites", scene: "Scenes", video: "Videos" };
+export const KINDS = { clip: "Clips", cutout: "Masks", composite: "Composites", track: "Tracks", scene: "Scenes", video: "Videos" };
 
 export const DECIDABLE = new Set(["clip", "cutout", "composite"]);
 
@@ -53,6 +53,7 @@ export function time(seconds) {
 
 export function titleOf(item) {
   if (item.kind === "video") return item.id;
+  if (item.kind === "track") return `${item.guess}? · ${item.id.slice(item.id.indexOf("/") + 1)}`;
   if (item.kind === "composite") return `${item.character} in ${item.episode || item.show}`;
   if (item.kind === "cutout") return `${item.characters[0] ?? ""} · ${item.episode}`;
   return `${item.episode} · ${time(item.start ?? 0)}`;

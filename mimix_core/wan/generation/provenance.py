@@ -26,6 +26,8 @@ class VideoProvenance(FrozenModel):
     """Everything that a video depends on; it does not vary between runs.
 
     ``base_sha256``: digest of the transformer's folder. ``lora_sha256``: of the adapter file.
+    ``start_sha256``: of the layout whose low frequencies the noise has, with ``start_strength`` and
+    ``start_frequency``; left out for a video that starts from noise alone.
     """
 
     prompt: str
@@ -42,10 +44,17 @@ class VideoProvenance(FrozenModel):
     backbone: str
     base_sha256: str
     lora_sha256: str
+    start_sha256: str = ""
+    start_strength: float = 0.0
+    start_frequency: float = 0.0
+
+    def to_json(self) -> str:
+        """Format as JSON, as it is written into the video."""
+        return self.model_dump_json(exclude_defaults=True)
 
     def digest(self) -> str:
         """Compute 32 hex digits that identify the provenance."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]
 
 
 def read_provenance(path: Path) -> VideoProvenance:

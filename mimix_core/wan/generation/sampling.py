@@ -24,6 +24,13 @@ def denoise(pipeline: Any, seed: int, **call: Any) -> torch.Tensor:
     return latents_BCTHW
 
 
+def draw_noise(seed: int, shape: torch.Size) -> torch.Tensor:
+    """Draw the noise_CTHW, fp32 on the CPU, that a pipeline starts from with this seed."""
+    import torch
+
+    return torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))[0]
+
+
 def decode_latents(vae: Any, latents_BCTHW: torch.Tensor) -> NDArray[np.uint8]:
     """Decode the first of normalized latents to RGB frames_THWC.
 

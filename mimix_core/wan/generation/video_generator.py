@@ -53,13 +53,19 @@ class VideoGenerator:
     runtime_stats: Mapping[str, str | int | float]
 
     def generate(
-        self, prompt: str, seed: int, on_step: Callable[[int], None] = lambda _: None
+        self,
+        prompt: str,
+        seed: int,
+        on_step: Callable[[int], None] = lambda _: None,
+        layout_CTHW: torch.Tensor | None = None,
     ) -> NDArray[np.uint8]:
         """Generate a video, uint8 RGB frames_THWC; ``on_step(n)`` is called after step n.
 
-        ``prompt`` is one of the embedded texts. Raises ValueError for non-finite values.
+        ``prompt`` is one of the embedded texts. ``layout_CTHW``: normalized latents from which the
+        low frequencies of the noise come, as the settings say. Raises ValueError for non-finite
+        values.
         """
-        from mimix_core.wan.generation import sampling
+        from mimix_core.wan.generation import sampling, start_noise
 
         if not bool(self.embeddings[prompt].isfinite().all()):
             raise ValueError("the prompt's embedding contains non-finite values (NaN or Inf)")
@@ -76,6 +82,13 @@ class VideoGenerator:
         }
         if not uses_batched_guidance(settings):
             call["negative_prompt_embeds"] = self.embeddings[settings.negative_prompt].to(device)
+        if layout_CTHW is not None:
+            call["latents"] = start_noise.mix_layout(
+                sampling.draw_noise(seed, layout_CTHW.shape),
+                layout_CTHW,
+                settings.start_strength,
+                settings.start_frequency,
+            )[None]
         latents_BCTHW = sampling.denoise(
             self.pipeline,
             seed,

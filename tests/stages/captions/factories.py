@@ -36,6 +36,7 @@ def clip(name: str, *, start: int = 0, **values: Any) -> Row:
         "lost_audio_ms": 0,
         "text_remains": "",
         "fingerprint": b"",
+        "inset_fingerprint": b"",
     }
     return factories.clip(name, start=start, **{**more, **values})
 

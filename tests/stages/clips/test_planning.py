@@ -213,6 +213,7 @@ def test_the_columns_of_a_plan_and_of_a_scene_without_a_clip() -> None:
         "audio_sha256": "",
         "lost_audio_ms": 0,
         "fingerprint": b"",
+        "inset_fingerprint": b"",
     }
     assert first.clip_id == ids.clip_id(EPISODE, 10)
     assert plan(frames, 10, 100)[0].columns()["text_remains"] == ""

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from mimix_core import tables
+from mimix_core.engine import folder_export
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.folder_export import ExportedFile, FileTransfer
+from mimix_core.engine.locks import exclusive_lock
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, StageFailed
@@ -17,6 +20,7 @@ from mimix_core.settings import DatasetSettings
 from mimix_core.stages.dataset.dataset_card import CARD_FILE
 from mimix_core.stages.dataset.dataset_export import export_dataset
 from mimix_core.stages.dataset.stage import STAGE, DatasetInputs
+from mimix_core.stages.dataset.trainer_layouts import ExportFormat
 from tests.factories import caption, clip, table_ref
 from tests.stages.captions.test_recaption import composite
 from tests.stages.dataset.test_dataset import EPISODES, HELD_OUT, TRAINED
@@ -117,12 +121,12 @@ def test_the_same_dataset_gives_the_same_bytes(
     for name in ("a", "b"):
         export_dataset(dataset, store.root, tmp_path / name)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.*"))
-    assert len(files) == 2 * len(EPISODES) + 3 + 3
+    assert len(files) == 2 * len(EPISODES) + 3 + 4  # two metadata files, card and record
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_a_changed_or_missing_video_leaves_nothing_behind(
+def test_a_changed_or_missing_video_is_never_exported(
     store: Store, dataset: TableRef, tmp_path: Path
 ) -> None:
     rows = {row["sample_id"]: row for row in tables.read(dataset.path, tables.DATASET)}
@@ -133,13 +137,92 @@ def test_a_changed_or_missing_video_leaves_nothing_behind(
     video.unlink()
     with pytest.raises(StageFailed, match=r"x1.mp4 is missing. Run `mimix augment` again"):
         export_dataset(dataset, store.root, tmp_path / "out")
-    assert not list(tmp_path.glob("*out*"))
+    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / ".out.part").rglob("x1.mp4*"))
+    video.write_bytes(content("x1"))
+    assert export_dataset(dataset, store.root, tmp_path / "out").videos == len(rows)
+    assert not (tmp_path / ".out.part").exists()
 
 
-def test_an_existing_folder_is_never_written_to(
+@pytest.mark.parametrize("transfer", FileTransfer)
+def test_an_interrupted_export_goes_on(
+    store: Store,
+    dataset: TableRef,
+    tmp_path: Path,
+    transfer: FileTransfer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed in the middle of the third video, it takes the two that are whole, and no other."""
+    whole = folder_export._transfer_file
+    transferred: list[str] = []
+
+    def die_at_the_third(file: ExportedFile, target: Path, how: FileTransfer) -> None:
+        if len(transferred) == 2:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            half = file.path.read_bytes()[:5]
+            target.with_name(target.name + ".unfinished").write_bytes(half)
+            target.with_name("of-another-dataset.mp4").write_bytes(b"old")
+            raise KeyboardInterrupt
+        whole(file, target, how)
+        transferred.append(target.name)
+
+    monkeypatch.setattr(folder_export, "_transfer_file", die_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        export_dataset(dataset, store.root, tmp_path / "out", transfer=transfer)
+    assert not (tmp_path / "out").exists()
+    first = next((tmp_path / ".out.part").rglob(transferred[0]))
+    first.unlink()
+    first.write_bytes(b"torn")
+
+    def count(file: ExportedFile, target: Path, how: FileTransfer) -> None:
+        whole(file, target, how)
+        again.append(target.name)
+
+    again: list[str] = []
+    monkeypatch.setattr(folder_export, "_transfer_file", count)
+    made = export_dataset(dataset, store.root, tmp_path / "out", transfer=transfer)
+    assert transferred[0] in again and transferred[1] not in again
+    assert len(again) == made.videos - 1
+    files = list((tmp_path / "out").rglob("*.mp4*"))
+    assert len(files) == made.videos
+    assert all(path.read_bytes() == content(path.stem) for path in files)
+    linked = {path.stat().st_nlink > 1 for path in files}
+    assert linked == {transfer is FileTransfer.LINK}
+
+
+def test_the_same_export_again_is_there_already(
+    store: Store, dataset: TableRef, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    first = export_dataset(dataset, store.root, out)
+    (out / "cache").mkdir()  # of a trainer
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    assert export_dataset(dataset, store.root, out) == first
+    assert times == {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    for other in ({"splits": ["train"]}, {"export_format": ExportFormat.MUSUBI}):
+        with pytest.raises(BadInput, match="already exists and holds another export"):
+            export_dataset(dataset, store.root, out, **other)
+
+
+def test_a_foreign_folder_is_never_written_to(
     store: Store, dataset: TableRef, tmp_path: Path
 ) -> None:
     (tmp_path / "mine").mkdir()
-    with pytest.raises(BadInput, match="already exists"):
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(BadInput, match="already exists and holds other files"):
         export_dataset(dataset, store.root, tmp_path / "mine")
-    assert list((tmp_path / "mine").iterdir()) == []
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    with pytest.raises(BadInput, match="is not a folder"):
+        export_dataset(dataset, store.root, tmp_path / "mine" / "thesis.txt")
+
+
+def test_two_exports_into_one_folder_exclude_each_other(
+    store: Store, dataset: TableRef, tmp_path: Path
+) -> None:
+    with (
+        exclusive_lock(tmp_path / ".out.part" / ".lock"),
+        pytest.raises(BadInput, match="another export writes to it"),
+    ):
+        export_dataset(dataset, store.root, tmp_path / "out")
+    assert export_dataset(dataset, store.root, tmp_path / "out").videos

@@ -324,6 +324,8 @@ def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPat
         np.arange(12) // 3,
         np.zeros((12, 2), np.int64),
         thumbs,
+        np.arange(12),
+        np.zeros(12, bool),
     )
     in_one_block = duplicates_stage.find_duplicates(clips, DuplicateSettings())
     monkeypatch.setattr(duplicates_stage, "_LATER_BLOCK", 2)

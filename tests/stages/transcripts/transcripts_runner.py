@@ -75,6 +75,7 @@ def clip(start: int = 2000, *, origin: int = 0, **changes: Any) -> tables.Row:
         "rate_num": 16,
         "rate_den": 1,
         "fingerprint": b"",
+        "inset_fingerprint": b"",
     }
     values = {k: v for k, v in row.items() if k not in ("status", "reason", "detail")}
     return tables.ok(**values) | changes

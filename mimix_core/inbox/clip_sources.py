@@ -1,0 +1,185 @@
+"""Read clips and captions made elsewhere: a folder, or a metadata file in JSON lines, CSV, Parquet.
+
+A folder's videos have their captions in ``.txt`` files of the same name, unless the folder has a
+``metadata.jsonl``, ``.csv`` or ``.parquet``. Rows name videos relative to the metadata file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mimix_core.errors import BadInput
+
+VIDEO_COLUMNS = ("file_name", "video", "video_path", "path", "file", "media", "media_path")
+CAPTION_COLUMNS = ("caption", "text", "prompt", "description")
+CHARACTER_COLUMNS = ("characters", "character")
+METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"),
+    *(".gif", ".ogv"),
+)
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """A clip as its source states it; ``problem``: why it cannot be imported, if so.
+
+    ``show``, ``characters`` and ``group`` are empty where the source does not state them.
+    """
+
+    path: Path
+    caption: str = ""
+    show: str = ""
+    characters: tuple[str, ...] = ()
+    group: str = ""
+    problem: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+def read_clip_sources(source: Path, group_column: str = "group") -> list[ClipSource]:
+    """Return all clips of a folder or a metadata file, in its order; none is left out silently.
+
+    Raises BadInput when there is no such file, or when its rows name no videos.
+    """
+    if source.is_dir():
+        found = [name for name in METADATA_FILES if (source / name).is_file()]
+        if len(found) > 1:
+            raise BadInput(
+                f"has {' and '.join(found)}", where=str(source), fix="Name one of these files."
+            )
+        if not found:
+            return list(_pair_files(source))
+        source = source / found[0]
+    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    reader = readers.get(source.suffix.lower())
+    if not source.is_file() or reader is None:
+        problem = "no such file or folder" if not source.exists() else "no metadata file"
+        raise BadInput(
+            problem,
+            where=str(source),
+            fix="Name a folder, or a file that ends with .jsonl, .csv or .parquet.",
+        )
+    clips = []
+    for number, row in enumerate(reader(source), start=1):
+        if isinstance(row, str):
+            clips.append(ClipSource(source, problem=f"row {number}: {row}"))
+        else:
+            clips.append(_clip_of_row(row, number, source, group_column))
+    return clips
+
+
+def _pair_files(folder: Path) -> Iterator[ClipSource]:
+    """Pair the videos below a folder with the text files of their names."""
+    texts: set[Path] = set()
+    videos: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent) / name
+            if name.startswith("."):
+                continue
+            if path.suffix.lower() in VIDEO_EXTENSIONS:
+                videos.append(path)
+            elif path.suffix.lower() == ".txt":
+                texts.add(path)
+    for video in videos:
+        text = video.with_suffix(".txt")
+        texts.discard(text)
+        if not text.is_file():
+            yield ClipSource(video)
+            continue
+        try:
+            yield ClipSource(video, caption=text.read_text(encoding="utf-8-sig").strip())
+        except (UnicodeDecodeError, OSError) as error:
+            yield ClipSource(video, problem=f"{text.name} cannot be read as UTF-8 ({error})")
+    for text in sorted(texts):
+        yield ClipSource(text, problem="a caption without a video of its name beside it")
+
+
+def _clip_of_row(row: Mapping[str, Any], number: int, source: Path, group: str) -> ClipSource:
+    name = _first_text(row, VIDEO_COLUMNS)
+    if not name:
+        problem = f"row {number} names no video: none of {', '.join(VIDEO_COLUMNS)} has a value"
+        return ClipSource(source, problem=problem, columns=row)
+    if "\0" in name:
+        return ClipSource(source, problem=f"row {number}: a path with a NUL", columns=row)
+    return ClipSource(
+        source.parent / name,
+        caption=_first_text(row, CAPTION_COLUMNS),
+        show=_text(row.get("show")),
+        characters=_names(next((row[c] for c in CHARACTER_COLUMNS if row.get(c)), ())),
+        group=_text(row.get(group)),
+        columns=row,
+    )
+
+
+def _first_text(row: Mapping[str, Any], columns: Sequence[str]) -> str:
+    return next((text for column in columns if (text := _text(row.get(column)))), "")
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text: a video of ``datasets`` is ``{"path": ..., "bytes": ...}``."""
+    if isinstance(value, Mapping):
+        value = value.get("path")
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value).strip()
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Return the names of a list, or of a text that separates them by semicolons or commas."""
+    if isinstance(value, str):
+        value = value.replace(";", ",").split(",")
+    elif not isinstance(value, Sequence):
+        value = [value]
+    return tuple(dict.fromkeys(name for name in map(_text, value) if name))
+
+
+def _read_jsonl(path: Path) -> Iterator[dict[str, Any] | str]:
+    for line in _read_text(path).split("\n"):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            yield f"is not JSON ({error})"
+            continue
+        yield row if isinstance(row, dict) else "is not a JSON object"
+
+
+def _read_csv(path: Path) -> Iterator[dict[str, Any] | str]:
+    # Captions may be longer than the module's limit of 131,072 characters.
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    for row in csv.DictReader(io.StringIO(_read_text(path), newline="")):
+        yield "has more cells than the header" if None in row else row
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any] | str]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"is not a Parquet file ({error})", where=str(path)) from error
+    yield from table.to_pylist()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"is not UTF-8 ({error.reason} at byte {error.start})",
+            where=str(path),
+            fix="Save it as UTF-8.",
+        ) from error
