@@ -39,7 +39,11 @@ def show(settings: SettingsArgument, workspace: WorkspaceOption = None) -> None:
         with trial_workspace(load_settings(settings, workspace)) as trial:
             for one in trial.library.shows:
                 print_line(f"[bold]{escape(one.title)}[/bold]")
-                _print_bank(load_library_bank(trial.library, trial.config.workspace, [one.id]))
+                _print_bank(
+                    load_library_bank(
+                        trial.library, trial.config.decisions, trial.config.workspace, [one.id]
+                    )
+                )
 
 
 @app.command("look-alikes")
@@ -57,7 +61,9 @@ def look_alikes(
         from mimix_core.diagnostics.look_alikes import ADVICE, load_library_bank
 
         with trial_workspace(load_settings(settings, workspace)) as trial:
-            pairs = load_library_bank(trial.library, trial.config.workspace).look_alikes()
+            pairs = load_library_bank(
+                trial.library, trial.config.decisions, trial.config.workspace
+            ).look_alikes()
         if table is not None:
             with table.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
@@ -178,28 +184,6 @@ def name(
             )
 
 
-<<<<<<< HEAD
-=======
-def _load_bank(trial: Workspace, show_ids: list[str]) -> CharacterBank:
-    """Encode the exemplars of shows: reference images and the crops of named tracks."""
-    from mimix_core.characters.bank import build_bank, encode_exemplar
-    from mimix_core.networks.efficientnet import load_network, typical_features
-    from mimix_core.project.named_tracks import named_exemplars
-
-    network = load_network()
-    features = {}
-    for one in trial.library.shows:
-        if one.id not in show_ids:
-            continue
-        named = named_exemplars(trial.config.decisions, trial.config.workspace, one.id)
-        for character in one.characters:
-            label = character.name if len(show_ids) == 1 else f"{character.name} ({one.id})"
-            paths = (*character.references, *named.get(character.name, ()))
-            features[label] = [encode_exemplar(network, path) for path in paths]
-    return build_bank(features, typical_features(network))
-
-
->>>>>>> main
 def _print_bank(bank: CharacterBank) -> None:
     for character, vectors in bank.vectors.items():
         own = bank.leave_one_out(character)

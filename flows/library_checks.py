@@ -59,7 +59,9 @@ def _checks(workspace: Workspace) -> Iterator[MachineCheck]:
 def _look_alikes(workspace: Workspace) -> Iterator[MachineCheck]:
     """Compare the characters of all shows; nothing to say for fewer than two with exemplars."""
     try:
-        bank = load_library_bank(workspace.library, workspace.config.workspace)
+        bank = load_library_bank(
+            workspace.library, workspace.config.decisions, workspace.config.workspace
+        )
     except MissingModel as error:
         yield MachineCheck(name="look-alikes", state="limited", finding=error.what, fix=error.fix)
         return

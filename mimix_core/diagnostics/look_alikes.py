@@ -17,18 +17,21 @@ ADVICE = (
 
 
 def load_library_bank(
-    library: Library, workspace: Path, show_ids: Collection[str] | None = None
+    library: Library,
+    decisions: Path,
+    workspace: Path,
+    show_ids: Collection[str] | None = None,
 ) -> CharacterBank:
     """Encode the exemplars of shows: reference images and the crops of named tracks.
 
-    ``workspace``: folder with the named tracks. ``show_ids``: None for all shows. With several
+    ``decisions`` and ``workspace``: where named tracks and their crops are. ``show_ids``: None for all shows. With several
     shows a character's name is followed by its show's id. Raises BadInput for an image that cannot
     be read, and MissingModel.
     """
     shows = [show for show in library.shows if show_ids is None or show.id in show_ids]
     exemplars = {}
     for show in shows:
-        named = named_exemplars(workspace, show.id)
+        named = named_exemplars(decisions, workspace, show.id)
         for character in show.characters:
             label = character.name if len(shows) == 1 else f"{character.name} ({show.id})"
             exemplars[label] = (*character.references, *named.get(character.name, ()))
