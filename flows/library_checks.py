@@ -10,13 +10,13 @@ from flows.locator_trial import (
     show_frame_locator,
     trial_workspace,
 )
-from mimix_core.diagnostics.doctor import MachineCheck, failed_check
 from mimix_core.diagnostics.look_alikes import (
     ADVICE,
     alarming_pairs,
     describe_pair,
     load_library_bank,
 )
+from mimix_core.diagnostics.machine_check import MachineCheck, failed_check
 from mimix_core.domain.library import Episode, Show
 from mimix_core.errors import BadInput, MissingModel
 from mimix_core.media import UnreadableVideo

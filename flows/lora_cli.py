@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_environment
-from flows.console import WorkspaceOption, console, load_settings, user_errors
+from flows.console import FAILED, WorkspaceOption, console, load_settings, user_errors
 from mimix_core.errors import BadInput
 from mimix_core.wan.lora_formats import AdapterLayout
 
@@ -63,9 +63,20 @@ def export(
         bool,
         typer.Option("--ema", help="Export the EMA weights, which lora.ema_decay enables."),
     ] = False,
+    base: Annotated[
+        Path | None,
+        typer.Option("--base", help="Folder of the base model: also write a proof for verify."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="Prompt of the proof, instead of a default.")
+    ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Export a trained adapter for ComfyUI, kohya's tools (musubi-tuner) or diffusers."""
+    """Export a trained adapter for ComfyUI, kohya's tools (musubi-tuner) or diffusers.
+
+    With --base it also generates a short video with the adapter, and writes beside the file what
+    another program must get for the same prompt and seed (NAME.proof.safetensors).
+    """
     with user_errors():
         if ema and run.suffix == _SUFFIX:
             raise BadInput(
@@ -73,8 +84,48 @@ def export(
                 where=str(run),
                 fix="Give the settings file of the run, or leave out --ema.",
             )
+        if prompt is not None and base is None:
+            raise BadInput(
+                "--prompt is the proof's, and a proof needs the base model",
+                fix="Give its folder with --base, or leave out --prompt.",
+            )
         source = run if run.suffix == _SUFFIX else _find_adapter(run, workspace, ema=ema)
+        if base is not None:
+            from mimix_core.wan import export_proof
+
+            export_proof.check_base_folder(source, base)
         _convert(source, layout, to)
+        if base is not None:
+            _write_proof(to, base, prompt)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="Exported adapter with a proof beside it.")],
+    base: Annotated[Path, typer.Option("--base", help="Folder of the base model.")],
+) -> None:
+    """Load an export with diffusers' own loader and compare what it generates with its proof.
+
+    The exit code is 1 if it differs. Pipelines that were loaded otherwise are compared in Python
+    (docs/lora.md).
+    """
+    with user_errors():
+        from mimix_core.wan import export_proof
+
+        proof, expected = export_proof.read_proof(export_proof.proof_path(file))
+        export_proof.check_base_folder(file, base)
+        pipeline = export_proof.load_base_pipeline(base, proof.settings.precision)
+        pipeline.load_lora_weights(file.parent, weight_name=file.name)
+        result = export_proof.compare_with_proof(pipeline, proof, expected)
+    console.print(
+        f"velocity of the first step: relative error {result.velocity_error:.1e} (allowed "
+        f"{result.max_velocity_error:.0e}); frames: {result.pixel_error} of 255 (allowed "
+        f"{result.max_pixel_error}): {'equal' if result.passed else 'different'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not result.passed:
+        raise typer.Exit(FAILED)
 
 
 @app.command("import")
@@ -113,6 +164,19 @@ def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _write_proof(exported: Path, base: Path, prompt: str | None) -> None:
+    from mimix_core.engine.torch_runtime import select_device
+    from mimix_core.wan import export_proof
+
+    settings = export_proof.ProofSettings(
+        prompt=prompt or export_proof.default_prompt(exported),
+        precision="bf16" if select_device("auto").type == "cuda" else "fp32",
+    )
+    path = export_proof.proof_path(exported)
+    export_proof.write_proof(path, exported, base, settings)
+    console.print(f"proof: {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
 def _find_adapter(settings: Path, workspace: Path | None, *, ema: bool) -> Path:

@@ -11,6 +11,7 @@ from prefect.exceptions import Pause
 from flows.run_watchdog import watched_run
 from flows.shutdown import terminate_units
 from mimix_core.diagnostics.preflight import check_before_run
+from mimix_core.diagnostics.run_estimates import estimate_run, find_gpu
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import StageFailed
@@ -48,6 +49,9 @@ def flow_session(config: Config, flow_name: str) -> Iterator[Run]:
     wait_for_server(print)
     _load_api_keys(config, flow_name)
     run = Run(open_workspace(config))
+    for check in estimate_run(config, flow_name, find_gpu()):
+        if check.state != "ok":
+            run.console.warn(f"{check.name}: {check.finding}. {check.fix}")
     store = run.workspace.store
     live = live_status(config.workspace, flow_name, _flow_run_id())
     try:

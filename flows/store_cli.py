@@ -44,8 +44,8 @@ def verify(
     """Read every file of every result and compare it with the digest it was stored with.
 
     Finds what size and time of a file do not show: a disk that returns other bytes. Source files
-    of the library are compared with the digest of their first reading. The exit code is 1 if
-    anything is damaged.
+    of the library and of the model folder are compared with the digest of their first reading. The
+    exit code is 1 if anything is damaged.
     """
     with user_errors():
         opened = open_workspace(load_settings(settings, workspace))
@@ -144,7 +144,10 @@ def _walk_stages(run: Run) -> None:
 
 
 def _sources(workspace: Workspace) -> list[tuple[str, Path]]:
-    return [
+    """List the files of the library and of the model folder."""
+    model = workspace.config.backbone.path
+    members = sorted(model.rglob("*")) if model is not None else []
+    return [("backbone", path.resolve()) for path in members if path.is_file()] + [
         (episode.name, file.path)
         for episode in workspace.episodes
         for file in (

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
+from mimix_core.diagnostics.machine_check import MachineCheck, failed_check
 from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.diagnostics.preflight import find_problems
-from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.errors import BadInput, MimixError
+from mimix_core.diagnostics.run_estimates import estimate_run, find_gpu
+from mimix_core.errors import MimixError
 from mimix_core.settings import Config
 
 # A clip of 81 x 480 x 832 over all stages: video about 0.7 MB, latents of 16 x 21 x 60 x 104 fp32
@@ -32,21 +32,6 @@ PACKAGES = {
 
 
 _SETTINGS_CHECK = "settings and files"
-
-
-class MachineCheck(FrozenModel):
-    """Result of one check; ``limited`` means usable, but not for everything."""
-
-    name: str
-    state: Literal["ok", "limited", "no"]
-    finding: str
-    fix: str = ""
-
-
-def failed_check(name: str, problem: BadInput) -> MachineCheck:
-    """Build the result of a check that found a problem with the input."""
-    finding = f"{problem.where}: {problem.what}" if problem.where else problem.what
-    return MachineCheck(name=name, state="no", finding=finding, fix=problem.fix)
 
 
 def drop_repeated(checks: Sequence[MachineCheck]) -> list[MachineCheck]:
@@ -77,6 +62,7 @@ def _checks(config: Config | None) -> Iterator[MachineCheck]:
             )
         for problem in find_problems(config, "mimix", with_models=False):
             yield failed_check(_SETTINGS_CHECK, problem)
+        yield from estimate_run(config, "mimix", find_gpu())
 
 
 def _python() -> MachineCheck:

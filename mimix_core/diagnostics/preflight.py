@@ -18,7 +18,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import Config
 from mimix_core.training import trackers
 from mimix_core.wan.backbone_stage import resolve_weights_folder
-from mimix_core.wan.model_folder import check_backbone_folder, list_tensors
+from mimix_core.wan.model_folder import check_backbone_folder
 from mimix_core.wan.model_registry import get_backbone
 
 
@@ -81,8 +81,7 @@ def _check_backbone(config: Config) -> None:
     folder = resolve_weights_folder(config.backbone)
     if folder is None:
         return
-    check_backbone_folder(folder, backbone)
-    tensors = list_tensors(folder / "transformer")
+    tensors = check_backbone_folder(folder, backbone)["transformer"]
     for target in config.lora.target_modules or backbone.lora_targets:
         name = f"{target}.weight"
         if name not in tensors and not any(tensor.endswith(f".{name}") for tensor in tensors):

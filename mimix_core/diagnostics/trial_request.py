@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from mimix_core.diagnostics.doctor import MachineCheck
+from mimix_core.diagnostics.machine_check import MachineCheck
 from mimix_core.errors import MimixError
 from mimix_core.settings import Config
 from mimix_core.settings.vlm_settings import VlmSettings

@@ -18,12 +18,8 @@ from mimix_core.errors import BadInput, MissingModel
 from mimix_core.settings import BackboneSettings
 from mimix_core.tables import BACKBONE, Row
 from mimix_core.wan import model_registry
-from mimix_core.wan.model_folder import (
-    COMPONENTS,
-    NETWORKS,
-    check_backbone_folder,
-    check_finite_weights,
-)
+from mimix_core.wan.model_folder import COMPONENTS, NETWORKS, check_backbone_folder
+from mimix_core.wan.weight_files import check_finite_weights
 
 __all__ = [
     "COMPONENTS",

@@ -1,165 +1,97 @@
 """Check a folder in diffusers layout before any work: the model in it, and that it is complete.
 
-Only configs, indexes and the headers of the weight files are read. ``check_finite_weights`` reads
-the weights as well.
+Only configs, indexes, the headers of the weight files and samples of their values are read.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mimix_core.errors import BadInput
+from mimix_core.wan.expected_tensors import expected_tensors
+from mimix_core.wan.model_files import describe_replacement, list_folder, read_config, read_json
 from mimix_core.wan.model_registry import Backbone, NetworkSpec
-from mimix_core.wan.safetensors_header import read_header
+from mimix_core.wan.weight_files import (
+    StoredTensor,
+    check_blocks,
+    check_sampled_values,
+    check_tensors,
+    list_tensors,
+)
 
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 NETWORKS = ("transformer", "vae", "text_encoder")
 
-_MAX_JSON_BYTES = 32_000_000
-# No size, count or id in the config of a network is near it.
-_MAX_CONFIG_NUMBER = 2**31
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
-_BLOCK = re.compile(r"(?P<blocks>(?:.+\.)?(?:blocks|block|layers))\.(?P<number>\d+)\..+")
-_VALUES_PER_CHECK = 1 << 24
+_TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+_SCHEDULER = {
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+    "num_train_timesteps": 1000,
+}
+"""What generation reads from the scheduler's config, whose defaults are another objective's."""
 
 
-def check_backbone_folder(folder: Path, backbone: Backbone) -> None:
+def check_backbone_folder(folder: Path, backbone: Backbone) -> dict[str, dict[str, StoredTensor]]:
     """Raise BadInput unless ``folder`` holds a complete backbone in diffusers layout.
 
-    Each network's configuration is compared with its entry in ``model_registry``, and its weight
-    files with their index and with the lengths in their headers.
+    Each network's configuration is compared with its entry in ``model_registry``, its weight files
+    with their index and with their headers, and its tensors with its configuration. Returns the
+    tensors of each network.
     """
     fix = f"Get it again with `{backbone.folder_command(str(folder))}`."
+    present = {path.name for path in list_folder(folder, fix)}
     for part in ("model_index.json", *COMPONENTS):
-        if not (folder / part).exists():
+        if part not in present:
             raise BadInput(f"{part} is missing", where=str(folder), fix=fix)
     _check_pipeline(folder, backbone, fix)
-    for name, network in zip(
-        NETWORKS, (backbone.transformer, backbone.vae, backbone.text_encoder), strict=True
-    ):
-        config = read_config(folder / name / "config.json", fix)
-        differences = _config_differences(config, network)
-        if differences:
-            raise BadInput(
-                f"this {name} is not that of {backbone.name}: {'; '.join(differences)}",
-                where=str(folder / name / "config.json"),
-                fix="Set backbone.name to the model in this folder, or backbone.path to the folder "
-                f"of {backbone.name}.",
-            )
-    for name in NETWORKS:
-        _check_blocks(folder / name, list_tensors(folder / name, fix), fix)
+    _check_scheduler(folder / "scheduler" / "scheduler_config.json", fix)
+    networks = dict(
+        zip(NETWORKS, (backbone.transformer, backbone.vae, backbone.text_encoder), strict=True)
+    )
+    configs = {
+        name: _check_config(folder / name / "config.json", network, backbone, fix)
+        for name, network in networks.items()
+    }
+    _check_tokenizer(folder / "tokenizer", configs["text_encoder"].get("vocab_size"), fix)
+    return {
+        name: _check_network(folder / name, network, configs[name], fix)
+        for name, network in networks.items()
+    }
 
 
-def list_tensors(folder: Path, fix: str = "") -> dict[str, Path]:
-    """Return the file of each tensor of a network, by the tensor's name.
-
-    Raises BadInput for missing, incomplete or additional weight files, and for an index that does
-    not match them.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    indexes = sorted(folder.glob("*.safetensors.index.json"))
-    if not files and not indexes:
-        raise BadInput(
-            "no safetensors file",
-            where=str(folder),
-            fix="Only safetensors weights are supported; download the model in this format.",
-        )
-    if len(indexes) > 1:
-        names = ", ".join(path.name for path in indexes)
-        raise BadInput(f"has several indexes: {names}", where=str(folder), fix="Keep one of them.")
-    if indexes:
-        return _indexed_tensors(folder, files, indexes[0], fix)
-    for path in files:
-        shard = _SHARD.fullmatch(path.name)
-        if shard is not None:
-            raise BadInput(
-                f"{path.name} is one of {int(shard['count'])} files, but their index "
-                f"{shard['stem']}.safetensors.index.json is missing",
-                where=str(folder),
-                fix=fix,
-            )
-    if len(files) > 1:
-        raise BadInput(
-            f"has {len(files)} weight files and no index: {', '.join(path.name for path in files)}",
-            where=str(folder),
-            fix="Keep the one that belongs to the model.",
-        )
-    return dict.fromkeys(read_header(files[0], fix), files[0])
-
-
-def check_finite_weights(folder: Path) -> None:
-    """Raise BadInput if a network's weights contain NaN or Inf; reads all weights."""
-    import torch
-    from safetensors import safe_open
-
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                tensor = file.get_tensor(name)
-                if not tensor.is_floating_point():
-                    continue
-                if tensor.element_size() == 1:
-                    tensor = tensor.to(torch.bfloat16)
-                for part in tensor.flatten().split(_VALUES_PER_CHECK):
-                    if not bool(part.isfinite().all()):
-                        raise BadInput(
-                            f"the weights contain non-finite values (NaN or Inf) in {name}",
-                            where=str(path),
-                            fix="Download or convert the model again.",
-                        )
-
-
-def read_config(path: Path, fix: str = "") -> dict[str, Any]:
-    """Read a JSON file of a model that holds an object. Raises BadInput for anything else.
-
-    Numbers that are not finite, or larger than any size can be, are refused as well.
-    """
+def _check_network(
+    folder: Path, network: NetworkSpec, config: Mapping[str, Any], fix: str
+) -> dict[str, StoredTensor]:
+    """Check the weights of a network against its config, and return its tensors."""
+    tensors = list_tensors(folder, fix)
+    check_blocks(folder, tensors, config, fix)
     try:
-        size = path.stat().st_size
-        if size > _MAX_JSON_BYTES:
-            raise ValueError(f"{size} bytes")
-        config = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"cannot be read as JSON: {error}", where=str(path), fix=fix) from error
-    if not isinstance(config, dict):
+        expected = expected_tensors(network.class_name, {**config, **network.config})
+    except (KeyError, TypeError, ValueError) as error:
         raise BadInput(
-            f"contains a {type(config).__name__}, not an object", where=str(path), fix=fix
-        )
-    for key, value in _numbers(config):
-        if abs(value) > _MAX_CONFIG_NUMBER:
-            what = f"{key} is {str(value)[:20]}, which is no size"
-            raise BadInput(what, where=str(path), fix=fix)
-    return config
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
-
-
-def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _numbers(item, f"{key}.{name}" if key else name)
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _numbers(item, f"{key}[{number}]")
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield key, value
+            f"does not define the size of {network.class_name} ({type(error).__name__}: {error})",
+            where=str(folder / "config.json"),
+            fix=fix,
+        ) from error
+    if expected is not None:
+        check_tensors(folder, tensors, expected, fix)
+    check_sampled_values(tensors, fix)
+    return tensors
 
 
 def _check_pipeline(folder: Path, backbone: Backbone, fix: str) -> None:
-    """Raise BadInput for a pipeline of another class, or one with two transformers."""
+    """Raise BadInput for a pipeline of another class, or with other components."""
     path = folder / "model_index.json"
     index = read_config(path, fix)
+    instead = f"Set backbone.path to the folder of {backbone.name} (`{backbone.folder_command()}`)."
     second = index.get("transformer_2")
     found = []
     if (folder / "transformer_2").exists():
         found.append("a folder transformer_2")
-    if second and any(second):
+    if second and second != [None, None]:
         found.append("transformer_2 in model_index.json")
     if index.get("boundary_ratio") is not None:
         found.append(f"boundary_ratio {index['boundary_ratio']} in model_index.json")
@@ -168,23 +100,55 @@ def _check_pipeline(folder: Path, backbone: Backbone, fix: str) -> None:
             f"holds a model of two transformers, as Wan2.2-T2V-A14B, not {backbone.name}: it has "
             f"{' and '.join(found)}",
             where=str(folder),
-            fix="Models of two transformers are not supported yet. Set backbone.path to the folder "
-            f"of {backbone.name} (`{backbone.folder_command()}`).",
+            fix=f"Models of two transformers are not supported yet. {instead}",
         )
+    differences = []
     if index.get("_class_name") != backbone.pipeline_class:
+        differences.append(
+            f"its class is {index.get('_class_name')}, not {backbone.pipeline_class}"
+        )
+    if index.get("expand_timesteps") and not backbone.expand_timesteps:
+        differences.append("it has a timestep per token (expand_timesteps), as Wan2.2-TI2V-5B")
+    for name, network in (
+        ("transformer", backbone.transformer),
+        ("vae", backbone.vae),
+        ("text_encoder", backbone.text_encoder),
+    ):
+        component = index.get(name)
+        if component and component != [None, None] and network.class_name not in component:
+            differences.append(f"its {name} is {component}, not {network.class_name}")
+    if differences:
         raise BadInput(
-            f"this pipeline is not that of {backbone.name}: its class is "
-            f"{index.get('_class_name')}, not {backbone.pipeline_class}",
+            f"this pipeline is not that of {backbone.name}: {'; '.join(differences)}",
             where=str(path),
-            fix=f"Set backbone.path to the folder of {backbone.name} "
-            f"(`{backbone.folder_command()}`).",
+            fix=instead,
         )
 
 
-def _config_differences(config: Mapping[str, Any], network: NetworkSpec) -> list[str]:
-    """Describe where a folder's config differs from the registry's entry."""
+def _check_scheduler(path: Path, fix: str) -> None:
+    """Raise BadInput for a scheduler that is not one of flow matching."""
+    config = read_config(path, fix)
+    differences = [
+        f"{key} is {config.get(key)}, not {value}"
+        for key, value in _SCHEDULER.items()
+        if config.get(key) != value
+    ]
+    if differences:
+        raise BadInput(
+            f"is not a scheduler of flow matching: {'; '.join(differences)}",
+            where=str(path),
+            fix=fix,
+        )
+
+
+def _check_config(
+    path: Path, network: NetworkSpec, backbone: Backbone, fix: str
+) -> Mapping[str, Any]:
+    """Read a network's config. Raises BadInput where it differs from the registry's entry."""
+    config = read_config(path, fix)
     # diffusers writes the first key, transformers the second.
-    class_name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
+    names = [config.get("_class_name"), *(config.get("architectures") or [])]
+    class_name = next((name for name in names if name), None)
     differences = []
     if class_name != network.class_name:
         differences.append(f"its class is {class_name}, not {network.class_name}")
@@ -192,80 +156,84 @@ def _config_differences(config: Mapping[str, Any], network: NetworkSpec) -> list
         expected = list(value) if isinstance(value, tuple) else value
         if config.get(key) != expected:
             differences.append(f"{key} is {config.get(key)}, not {expected}")
-    return differences
-
-
-def _indexed_tensors(folder: Path, files: list[Path], index: Path, fix: str) -> dict[str, Path]:
-    """Return the file of each tensor by an index, compared with the headers of its files."""
-    weights = read_index(index, fix)
-    shards = {folder / file for file in weights.values()}
-    missing = sorted(path.name for path in shards if not path.is_file())
-    if missing:
+    if differences:
         raise BadInput(
-            f"{len(missing)} of {len(shards)} weight files of its index are missing: "
-            f"{', '.join(missing)}",
-            where=str(folder),
-            fix=fix,
+            f"this {path.parent.name} is not that of {backbone.name}: {'; '.join(differences)}",
+            where=str(path),
+            fix="Set backbone.name to the model in this folder, or backbone.path to the folder "
+            f"of {backbone.name}.",
         )
-    extra = sorted(path.name for path in files if path not in shards)
-    if extra:
+    return config
+
+
+def _check_tokenizer(folder: Path, vocabulary_size: Any, fix: str) -> None:
+    """Raise BadInput unless the tokenizer can be loaded and its ids are those of the encoder."""
+    present = {path.name: path for path in list_folder(folder, fix)}
+    if not present:
+        raise BadInput("the folder is empty", where=str(folder), fix=fix)
+    for name, path in present.items():
+        if name.endswith(".json"):
+            read_json(path, fix)
+    pieces = present.get("spiece.model")
+    if pieces is not None:
+        _check_sentencepiece(pieces, fix)
+    if not isinstance(vocabulary_size, int):
+        return  # An encoder of another kind, which has a tokenizer of its own.
+    if not any(name in present for name in _TOKENIZER_FILES):
         raise BadInput(
-            f"has weight files that are not in its index {index.name}: {', '.join(extra)}",
-            where=str(folder),
-            fix="Remove them, or download the model again.",
+            f"neither {' nor '.join(_TOKENIZER_FILES)} is there", where=str(folder), fix=fix
         )
-    stored = {path: set(read_header(path, fix)) for path in sorted(shards)}
-    for name, file in sorted(weights.items()):
-        if name not in stored[folder / file]:
-            raise BadInput(
-                f"the index expects {name} in {file}, which does not hold it",
-                where=str(index),
-                fix=fix,
-            )
-    for path, names in stored.items():
-        unlisted = sorted(name for name in names if weights.get(name) != path.name)
-        if unlisted:
-            raise BadInput(
-                f"{path.name} holds {unlisted[0]}, which the index does not expect in it",
-                where=str(index),
-                fix=fix,
-            )
-    return {name: folder / file for name, file in weights.items()}
+    if "tokenizer.json" not in present or find_spec("tokenizers") is None:
+        return
+    from tokenizers import Tokenizer
 
+    path = present["tokenizer.json"]
 
-def read_index(path: Path, fix: str) -> dict[str, str]:
-    """Read which file holds each tensor. Raises BadInput."""
     try:
-        weights = json.loads(path.read_bytes())["weight_map"]
-        valid = all(isinstance(file, str) and Path(file).name == file for file in weights.values())
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        size = Tokenizer.from_file(str(path)).get_vocab_size()
+    except Exception as error:  # The library raises nothing more specific.
         raise BadInput(
-            f"cannot be read as an index of weight files ({type(error).__name__}: {error})",
+            f"is not a tokenizer ({str(error)[:200]})", where=str(path), fix=fix
+        ) from error
+    if size > vocabulary_size:
+        raise BadInput(
+            f"has {size} tokens, but the text encoder only {vocabulary_size}: it is the tokenizer "
+            "of another model",
             where=str(path),
             fix=fix,
-        ) from error
-    if not valid or not weights:
-        raise BadInput("names no files next to it", where=str(path), fix=fix)
-    return dict(weights)
+        )
 
 
-def _check_blocks(folder: Path, tensors: Mapping[str, Path], fix: str) -> None:
-    """Raise BadInput if the weights lack a block in the middle or at the end."""
-    config = read_config(folder / "config.json", fix)
-    numbers: dict[str, set[int]] = {}
-    for name in tensors:
-        match = _BLOCK.fullmatch(name)
-        if match is not None:
-            numbers.setdefault(match["blocks"], set()).add(int(match["number"]))
-    for blocks, found in sorted(numbers.items()):
-        count = max(found) + 1
-        if blocks in ("blocks", "transformer_blocks", "encoder.block"):
-            count = max(count, int(config.get("num_layers", 0)))
-        missing = sorted(set(range(count)) - found)
-        if missing:
-            raise BadInput(
-                f"the weights lack {len(missing)} of {count} {blocks}, first: "
-                f"{blocks}.{missing[0]}",
-                where=str(folder),
-                fix=fix,
-            )
+def _check_sentencepiece(path: Path, fix: str) -> None:
+    """Raise BadInput unless a file is a complete protobuf message, as SentencePiece's models are.
+
+    Only the lengths of its fields are read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot be read ({error.strerror})", where=str(path), fix=fix) from error
+    replacement = describe_replacement(content[:256])
+    if replacement is None and not _is_message(content):
+        replacement = f"is not a complete SentencePiece model ({len(content)} bytes)"
+    if replacement is not None:
+        raise BadInput(replacement, where=str(path), fix=fix)
+
+
+def _is_message(content: bytes) -> bool:
+    """Return whether bytes are a sequence of length-delimited protobuf fields up to their end."""
+    place = 0
+    while place < len(content):
+        if content[place] & 7 != 2:
+            return False
+        place, length, shift = place + 1, 0, 0
+        while True:
+            if place >= len(content) or shift > 28:
+                return False
+            byte = content[place]
+            length |= (byte & 127) << shift
+            place, shift = place + 1, shift + 7
+            if byte < 128:
+                break
+        place += length
+    return 0 < place == len(content)

@@ -47,7 +47,8 @@ class Backbone:
     built with random weights.
     ``vae_stride``: frames, rows and columns of video per latent. ``flow_shift``: the timestep shift
     that it was trained for. ``lora_targets``: the linear layers of each block that LoRA adapts.
-    ``interface_module``: the module that defines its ``INTERFACE``.
+    ``interface_module``: the module that defines its ``INTERFACE``. ``expand_timesteps``: its
+    published pipeline has a timestep per token.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Backbone:
     interface_module: str
     pipeline_class: str
     make_command: str | None = None
+    expand_timesteps: bool = False
 
     def folder_command(self, folder: str = "FOLDER") -> str | None:
         """Return the command that gets the model's folder; None for one with random weights."""
@@ -151,6 +153,7 @@ def _wan(
     vae: Mapping[str, Any],
     side: int = 8,
     text: Mapping[str, Any],
+    expand_timesteps: bool = False,
 ) -> Backbone:
     """Build the entry for a size of Wan; the defaults are those of all published sizes."""
     return Backbone(
@@ -177,6 +180,7 @@ def _wan(
         lora_targets=("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"),
         interface_module="mimix_core.wan.wan_interface",
         pipeline_class="WanPipeline",
+        expand_timesteps=expand_timesteps,
     )
 
 
@@ -254,6 +258,7 @@ BACKBONES: Mapping[str, Backbone] = {
             vae=_VAE_2_2,
             side=16,
             text=_UMT5_XXL,
+            expand_timesteps=True,
         ),
         TINY,
     )

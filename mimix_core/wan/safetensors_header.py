@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimix_core.errors import BadInput
+from mimix_core.wan.model_files import describe_replacement
 
 # The limit of the safetensors library itself.
 _MAX_HEADER_BYTES = 100_000_000
@@ -33,10 +34,15 @@ _BITS = {
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """A tensor of a safetensors file: its dtype's name, such as BF16, and its shape."""
+    """A tensor of a safetensors file: its dtype's name, such as BF16, its shape and its place.
+
+    ``begin`` and ``end``: the half-open range of its bytes in the file.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    begin: int
+    end: int
 
 
 def read_header(path: Path, fix: str = "") -> dict[str, TensorEntry]:
@@ -47,28 +53,28 @@ def read_header(path: Path, fix: str = "") -> dict[str, TensorEntry]:
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
-            head = stream.read(8)
-            length = int.from_bytes(head, "little")
-            if head.startswith(b"version "):
-                raise BadInput(
-                    "is a pointer of Git LFS, not the weights themselves", where=str(path), fix=fix
-                )
-            if len(head) < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
+            start = stream.read(256)
+            length = int.from_bytes(start[:8], "little")
+            replacement = describe_replacement(start)
+            if replacement is not None:
+                raise BadInput(replacement, where=str(path), fix=fix)
+            if len(start) < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
                 raise BadInput(
                     f"is not a complete safetensors file: {size} bytes, and a header of {length}",
                     where=str(path),
                     fix=fix,
                 )
+            stream.seek(8)
             text = stream.read(length)
     except OSError as error:
         raise BadInput(f"cannot be read ({error.strerror})", where=str(path), fix=fix) from error
     try:
-        entries, end = _parse_entries(json.loads(text))
+        entries, end = _parse_entries(json.loads(text), 8 + length)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadInput(
             f"has an invalid safetensors header ({error})", where=str(path), fix=fix
         ) from error
-    missing = 8 + length + end - size
+    missing = end - size
     if missing > 0:
         raise BadInput(
             f"is incomplete: {missing} of {size + missing} bytes are missing",
@@ -82,8 +88,8 @@ def read_header(path: Path, fix: str = "") -> dict[str, TensorEntry]:
     return entries
 
 
-def _parse_entries(header: object) -> tuple[dict[str, TensorEntry], int]:
-    """Return the tensors of a parsed header and the number of bytes of their weights."""
+def _parse_entries(header: object, start: int) -> tuple[dict[str, TensorEntry], int]:
+    """Return the tensors of a parsed header, whose weights begin at ``start``, and their end."""
     if not isinstance(header, Mapping):
         raise TypeError(f"it is a {type(header).__name__}, not an object")
     entries: dict[str, TensorEntry] = {}
@@ -92,7 +98,7 @@ def _parse_entries(header: object) -> tuple[dict[str, TensorEntry], int]:
         if name == "__metadata__":
             continue
         begin, end = entry["data_offsets"]
-        tensor = TensorEntry(entry["dtype"], tuple(entry["shape"]))
+        tensor = TensorEntry(entry["dtype"], tuple(entry["shape"]), start + begin, start + end)
         if not all(type(value) is int and value >= 0 for value in (begin, end, *tensor.shape)):
             raise ValueError(f"shape or offsets of {name} are not whole numbers")
         bits = _BITS.get(tensor.dtype)
@@ -101,8 +107,8 @@ def _parse_entries(header: object) -> tuple[dict[str, TensorEntry], int]:
                 f"{name} is {tensor.dtype} of {list(tensor.shape)}, but has {end - begin} bytes"
             )
         entries[name] = tensor
-        spans.append((begin, end, name))
-    position = 0
+        spans.append((tensor.begin, tensor.end, name))
+    position = start
     for begin, end, name in sorted(spans):
         if begin != position:
             raise ValueError(f"the weights of {name} do not follow those before")

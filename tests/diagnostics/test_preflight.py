@@ -17,7 +17,7 @@ from mimix_core.project.templates import write_project_templates
 from mimix_core.settings import load_config
 from mimix_core.wan import model_registry
 from tests.flows.test_commands import project
-from tests.wan.test_backbone_stage import real_folder
+from tests.wan.published_folder import published_folder
 
 PROMPT = {
     "id": "one",
@@ -107,16 +107,22 @@ def test_later_phases_are_checked_before_the_first(
 
 def published(folder: Path, name: str, more: str = "") -> Path:
     """Settings of a published backbone, whose folder lies next to them."""
-    real_folder(folder / "wan", model_registry.get_backbone(name))
+    published_folder(folder / "wan", model_registry.get_backbone(name))
+    return published_project(folder, name, more)
+
+
+def published_project(folder: Path, name: str, more: str = "") -> Path:
+    """Settings of a published backbone whose folder will be next to them."""
     text = TINY.replace("{name: tiny-random-wan}", f"{{name: {name}, path: wan}}")
     return project(folder, text + more)
 
 
 @pytest.mark.parametrize("command", ["run", "train", "generate", "score"])
 def test_a_damaged_backbone_stops_a_run_before_any_work(tmp_path: Path, command: str) -> None:
-    path = published(tmp_path, "wan2.1-t2v-14b", "lora: {target_modules: [w]}\n")
-    index = tmp_path / "wan" / "transformer" / "model.safetensors.index.json"
-    shards = {"w": "model.safetensors", "x": "model-00002-of-00002.safetensors"}
+    path = published(tmp_path, "wan2.1-t2v-14b")
+    index = tmp_path / "wan" / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    first = index.name.removesuffix(".index.json")
+    shards = {"w": first, "x": "model-00002-of-00002.safetensors"}
     index.write_text(json.dumps({"weight_map": shards}))
     result = CliRunner().invoke(app, [command, str(path)], env={"COLUMNS": "2000"})
     assert result.exit_code == 2
@@ -139,13 +145,13 @@ def test_sizes_and_layers_that_the_backbone_lacks_are_found(tmp_path: Path) -> N
     path = published(
         tmp_path,
         "wan2.2-ti2v-5b",
-        "clips: {width: 624, height: 624}\nlora: {target_modules: [to_q]}\n",
+        "clips: {width: 624, height: 624}\nlora: {target_modules: [to_qkv]}\n",
     )
     with pytest.raises(BadInput) as caught:
         check_before_run(load_config(path), "train")
     message = str(caught.value)
     assert "clips.width and clips.height: 624x624: wan2.2-ti2v-5b takes multiples of 32" in message
-    assert "lora.target_modules: the transformer has no layer to_q" in message
+    assert "lora.target_modules: the transformer has no layer to_qkv" in message
 
 
 def test_doctor_tells_the_same(tmp_path: Path) -> None:

@@ -96,6 +96,22 @@ def test_bit_rot_is_found_although_size_and_time_are_unchanged(project: Path) ->
     assert str(film) in again.output
 
 
+def test_bit_rot_of_the_model_is_found(project: Path) -> None:
+    weights = project / "wan" / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    settings = project / "wan.yaml"
+    text = (project / "seed-1.yaml").read_text()
+    model = "{name: wan2.1-t2v-14b, path: wan}"
+    settings.write_text(text.replace("{name: tiny-random-wan}", model))
+    open_workspace(load_config(settings)).store.source_ref(project / "wan")
+    assert runner.invoke(app, ["store", "verify", str(settings)]).exit_code == 0
+    rot(weights)
+    said = runner.invoke(app, ["store", "verify", str(settings)])
+    assert said.exit_code == 1
+    assert f"{weights} has other content than when it was first read" in said.output
+
+
 def test_unused_results_are_listed_first_and_removed_on_request(project: Path) -> None:
     one, two = (str(project / f"seed-{seed}.yaml") for seed in (1, 2))
     before = results(project, "dataset")

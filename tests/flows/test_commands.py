@@ -34,6 +34,7 @@ def test_init_never_writes_over_a_file(tmp_path: Path) -> None:
 
 
 def project(folder: Path, settings: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("a.mp4", "b.mp4"):
         (folder / name).write_text(name)
     (folder / "library.yaml").write_text(

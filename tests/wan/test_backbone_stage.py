@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import get_args
 
 import pytest
-import torch
 
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, MissingModel
 from mimix_core.settings import BackboneSettings, LoraSettings
-from mimix_core.wan import backbone_stage, model_registry, safetensors_io
+from mimix_core.wan import backbone_stage, model_registry
+from mimix_core.wan.expected_tensors import expected_tensors
+from tests.wan import published_tiny
+from tests.wan.published_folder import published_folder
 
 REAL = BackboneSettings(name="wan2.1-t2v-1.3b")
 SMALL = model_registry.get_backbone(REAL.name)
-
-
-def real_folder(folder: Path, of: model_registry.Backbone = SMALL) -> Path:
-    """A folder as the hub has it: every config, and weights of a few numbers."""
-    for name in backbone_stage.COMPONENTS:
-        (folder / name).mkdir(parents=True)
-        (folder / name / "config.json").write_text("{}")
-    index = {"_class_name": of.pipeline_class, "transformer_2": [None, None]}
-    (folder / "model_index.json").write_text(json.dumps(index | {"boundary_ratio": None}))
-    write_config(
-        folder, "transformer", {"_class_name": of.transformer.class_name, **of.transformer.config}
-    )
-    write_config(folder, "vae", {"_class_name": of.vae.class_name, **of.vae.config})
-    text = {"architectures": [of.text_encoder.class_name], **of.text_encoder.config}
-    write_config(folder, "text_encoder", text)
-    for name in ("transformer", "vae", "text_encoder"):
-        safetensors_io.write_tensors(folder / name / "model.safetensors", {"w": torch.zeros(3, 5)})
-    return folder
 
 
 def write_config(folder: Path, name: str, config: dict[str, object]) -> None:
@@ -55,9 +40,10 @@ def test_the_random_backbone_is_built_below_the_table(store: Store, tmp_path: Pa
 
 
 def test_a_published_backbone_is_not_copied(store: Store, tmp_path: Path) -> None:
-    weights = file_ref(real_folder(tmp_path / "wan"))
+    weights = file_ref(published_folder(tmp_path / "wan", published_tiny.BACKBONE))
     inputs = backbone_stage.BackboneInputs(unit="all", weights=weights)
-    ref = run_stage(store, backbone_stage.STAGE, inputs, REAL).ref
+    settings = BackboneSettings(name=published_tiny.BACKBONE.name)
+    ref = run_stage(store, backbone_stage.STAGE, inputs, settings).ref
     found = backbone_stage.load_components(ref, weights)
     assert found["vae"].path == weights.path / "vae"
     assert found["vae"].sha256 == file_ref(weights.path / "vae").sha256
@@ -65,14 +51,16 @@ def test_a_published_backbone_is_not_copied(store: Store, tmp_path: Path) -> Non
         row["component"]: row
         for row in backbone_stage.tables.read(ref.path, backbone_stage.BACKBONE)
     }
-    assert rows["transformer"]["parameters"] == 15
-    assert {row["backbone"] for row in rows.values()} == {"wan2.1-t2v-1.3b"}
+    shapes = expected_tensors("WanTransformer3DModel", published_tiny.BACKBONE.transformer.config)
+    assert shapes is not None
+    assert rows["transformer"]["parameters"] == sum(map(math.prod, shapes.values()))
+    assert {row["backbone"] for row in rows.values()} == {published_tiny.BACKBONE.name}
     assert [path.name for path in ref.folder.iterdir() if path.is_dir()] == []
 
 
 @pytest.mark.parametrize("name", [name for name, b in model_registry.BACKBONES.items() if b.hub_id])
 def test_a_folder_is_accepted_only_as_its_own_model(tmp_path: Path, name: str) -> None:
-    folder = real_folder(tmp_path / "wan", model_registry.get_backbone(name))
+    folder = published_folder(tmp_path / "wan", model_registry.get_backbone(name))
     for other in model_registry.BACKBONES.values():
         if other.name == name:
             backbone_stage.check_backbone_folder(folder, other)
@@ -82,7 +70,7 @@ def test_a_folder_is_accepted_only_as_its_own_model(tmp_path: Path, name: str) -
 
 
 def test_the_error_for_another_size_lists_the_numbers(tmp_path: Path) -> None:
-    folder = real_folder(tmp_path / "wan", model_registry.get_backbone("wan2.1-t2v-14b"))
+    folder = published_folder(tmp_path / "wan", model_registry.get_backbone("wan2.1-t2v-14b"))
     with pytest.raises(BadInput) as caught:
         backbone_stage.check_backbone_folder(folder, SMALL)
     assert "num_layers is 40, not 30; num_attention_heads is 40, not 12" in str(caught.value)
@@ -90,7 +78,7 @@ def test_the_error_for_another_size_lists_the_numbers(tmp_path: Path) -> None:
 
 
 def test_another_vae_or_class_is_rejected(tmp_path: Path) -> None:
-    folder = real_folder(tmp_path / "wan")
+    folder = published_folder(tmp_path / "wan", SMALL)
     write_config(folder, "vae", {"_class_name": "AutoencoderKLWan", "z_dim": 48, "base_dim": 96})
     with pytest.raises(BadInput, match=r"this vae is not .* z_dim is 48, not 16"):
         backbone_stage.check_backbone_folder(folder, SMALL)
@@ -101,7 +89,7 @@ def test_another_vae_or_class_is_rejected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["model_index.json", "vae"])
 def test_a_missing_part_is_named(tmp_path: Path, part: str) -> None:
-    folder = real_folder(tmp_path / "wan")
+    folder = published_folder(tmp_path / "wan", SMALL)
     (folder / part).rename(tmp_path / "gone")
     with pytest.raises(BadInput, match=f"{part} is missing"):
         backbone_stage.check_backbone_folder(folder, SMALL)

@@ -17,6 +17,9 @@ from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora
 from mimix_core.wan.fast import fp8, layers
 from mimix_core.wan.fast.activation_budget import (
+    ADAPTER_COPIES,
+    RESERVED_SHARE,
+    WORKING_BLOCKS,
     ActivationPlan,
     BlockShape,
     block_activations,
@@ -27,13 +30,6 @@ from mimix_core.wan.fast.activation_checkpoint import checkpointed_block
 from mimix_core.wan.fast.attention import select_kernel
 
 _GB = 1e9
-# Working memory of a block's backward pass besides saved activations, in units of all activations
-# of one block.
-_WORKING_BLOCKS = 2.0
-# fp32 copies of the adapters: gradients, AdamW's two moments, DeepSpeed's copies of both, and its
-# buffer for gradients.
-_ADAPTER_COPIES = 6
-_RESERVED_SHARE = 0.03
 
 
 def accelerate_training(transformer: Any, settings: LoraSettings) -> None:
@@ -141,6 +137,6 @@ class CheckpointedBlocks:
         reserved = torch.cuda.memory_reserved(hidden_BLD.device)
         allocated = torch.cuda.memory_allocated(hidden_BLD.device)
         inputs = len(self._index) * hidden_BLD.numel() * hidden_BLD.element_size()
-        state = _ADAPTER_COPIES * self._adapter_bytes
-        work = _WORKING_BLOCKS * block_bytes + _RESERVED_SHARE * total
+        state = ADAPTER_COPIES * self._adapter_bytes
+        work = WORKING_BLOCKS * block_bytes + RESERVED_SHARE * total
         return free + reserved - allocated - inputs - state - work

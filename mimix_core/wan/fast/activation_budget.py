@@ -20,6 +20,15 @@ _ATTENTION_FLOPS = 570e12
 _MEMORY_BANDWIDTH = 4.3e12
 _STATISTICS_BYTES = 4
 
+WORKING_BLOCKS = 2.0
+"""Working memory of a block's backward pass besides saved activations, in units of all activations
+of one block."""
+ADAPTER_COPIES = 6
+"""fp32 copies of the adapters: gradients, AdamW's two moments, DeepSpeed's copies of both, and its
+buffer for gradients."""
+RESERVED_SHARE = 0.03
+"""Share of a GPU's memory for libraries and fragmentation."""
+
 
 @dataclass(frozen=True)
 class BlockShape:

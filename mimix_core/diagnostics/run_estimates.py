@@ -1,0 +1,270 @@
+"""Estimate what a run will need: GPU memory, disk, and tokens of its prompts.
+
+Estimates warn and do not refuse: the machine that runs a stage may not be this one.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mimix_core.diagnostics.machine_check import MachineCheck
+from mimix_core.domain.caption_grammar import CaptionVariant
+from mimix_core.domain.library import load_library
+from mimix_core.domain.prompts import load_prompts
+from mimix_core.engine.flow_phases import phases_of_flow
+from mimix_core.engine.stage import Phase
+from mimix_core.errors import BadInput
+from mimix_core.settings import Config
+from mimix_core.wan.expected_tensors import Shapes, expected_tensors
+from mimix_core.wan.model_registry import Backbone, get_backbone
+from mimix_core.wan.text_embeddings import TEXT_TOKENS, describe_truncated
+
+if TYPE_CHECKING:
+    from mimix_core.wan.generation.device_plan import DevicePlan, MemoryEstimate
+
+_GB = 1e9
+_CLIPS_OF_A_UNIT = 64
+# fp32: the adapter, and AdamW's two moments.
+_CHECKPOINT_COPIES = 3
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """A GPU's name and its memory in bytes."""
+
+    name: str
+    free: int
+    total: int
+
+
+def estimate_run(config: Config, flow_name: str, gpu: GpuMemory | None) -> list[MachineCheck]:
+    """Estimate what a flow needs with these settings; ``gpu``: the GPU to run on, if any.
+
+    Settings and files that are wrong themselves are left to ``preflight.find_problems``.
+    """
+    return list(_estimates(config, phases_of_flow(flow_name), gpu))
+
+
+def find_gpu() -> GpuMemory | None:
+    """Return the GPU with the most free memory; None without one or without torch."""
+    if not Path("/dev/nvidiactl").exists() or find_spec("torch") is None:
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    free, total, name = max(
+        (*torch.cuda.mem_get_info(index), torch.cuda.get_device_name(index))
+        for index in range(torch.cuda.device_count())
+    )
+    return GpuMemory(name, free, total)
+
+
+def _estimates(
+    config: Config, phases: tuple[Phase, ...], gpu: GpuMemory | None
+) -> Iterator[MachineCheck]:
+    try:
+        backbone = get_backbone(config.backbone.name)
+        networks = {
+            "transformer": backbone.transformer,
+            "vae": backbone.vae,
+            "text_encoder": backbone.text_encoder,
+        }
+        shapes = {
+            name: expected_tensors(network.class_name, network.config)
+            for name, network in networks.items()
+        }
+    except (BadInput, KeyError, TypeError, ValueError):
+        return
+    transformer = shapes["transformer"]
+    if Phase.TRAINING in phases:
+        if backbone.text_encoder.config.get("d_model"):
+            yield _training_disk(config, backbone, transformer)
+        if gpu is not None and config.lora.device != "cpu" and transformer is not None:
+            yield _training_memory(config, backbone, transformer, gpu)
+    if Phase.GENERATION in phases:
+        if gpu is not None and config.samples.device != "cpu":
+            yield from _generation_memory(config, backbone, gpu)
+        yield from _prompt_tokens(config)
+
+
+def adapter_parameters(config: Config, backbone: Backbone, transformer: Shapes) -> int:
+    """Count the adapter's parameters: rank times inputs plus outputs of each adapted layer."""
+    targets = config.lora.target_modules or backbone.lora_targets
+    return sum(
+        config.lora.rank * (shape[0] + shape[1])
+        for name, shape in transformer.items()
+        if len(shape) == 2 and any(f".{name}".endswith(f".{target}.weight") for target in targets)
+    )
+
+
+def _training_disk(config: Config, backbone: Backbone, transformer: Shapes | None) -> MachineCheck:
+    """Estimate the disk for latents, embeddings and checkpoints."""
+    existing = next(path for path in (config.workspace, *config.workspace.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    clip = 4 * math.prod(_latent_shape(config, backbone))
+    clip += 2 * TEXT_TOKENS * int(backbone.text_encoder.config["d_model"])
+    checkpoint = 0
+    if transformer is not None:
+        copies = _CHECKPOINT_COPIES + (config.lora.ema_decay is not None)
+        checkpoint = 4 * copies * adapter_parameters(config, backbone, transformer)
+    checkpoints = checkpoint * (config.lora.keep_checkpoints + 1)
+    finding = (
+        f"latents and embeddings take up to {1000 * clip / _GB:.1f} GB per 1,000 clips, "
+        f"checkpoints up to {checkpoints / _GB:.2f} GB; {free / _GB:.0f} GB are free at {existing}"
+    )
+    fits = checkpoints + _CLIPS_OF_A_UNIT * clip <= free
+    return MachineCheck(
+        name="disk for training",
+        state="ok" if fits else "limited",
+        finding=finding,
+        fix="" if fits else "Move the workspace to a larger disk, or free some space.",
+    )
+
+
+def _latent_shape(config: Config, backbone: Backbone) -> tuple[int, int, int, int]:
+    """Return the shape CTHW of a clip's latents."""
+    width = config.latents.width or config.clips.width
+    height = config.latents.height or config.clips.height
+    in_time, rows, columns = backbone.vae_stride
+    channels = int(backbone.transformer.config.get("in_channels", 16))
+    return channels, (config.clips.frames - 1) // in_time + 1, height // rows, width // columns
+
+
+def _training_memory(
+    config: Config, backbone: Backbone, transformer: Shapes, gpu: GpuMemory
+) -> MachineCheck:
+    """Estimate the least memory of a training step: only the blocks' inputs are saved."""
+    from mimix_core.wan.fast import activation_budget
+
+    lora, sizes = config.lora, backbone.transformer.config
+    _, frames, rows, columns = _latent_shape(config, backbone)
+    element_bytes = 4 if lora.precision == "fp32" else 2
+    shape = activation_budget.BlockShape(
+        tokens=frames * rows * columns // math.prod(sizes["patch_size"]),
+        text_tokens=TEXT_TOKENS,
+        samples=lora.micro_batch_size,
+        width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
+        heads=sizes["num_attention_heads"],
+        ffn_width=sizes["ffn_dim"],
+        element_bytes=element_bytes,
+        fp8=lora.fp8,
+    )
+    weights = element_bytes * sum(map(math.prod, transformer.values()))
+    if lora.zero_stage == 3:
+        weights //= lora.num_processes
+    activations = activation_budget.total_bytes(activation_budget.block_activations(shape))
+    inputs = shape.samples * shape.tokens * shape.width * element_bytes * sizes["num_layers"]
+    state = 4 * adapter_parameters(config, backbone, transformer)
+    needed = (
+        weights
+        + inputs
+        + activation_budget.WORKING_BLOCKS * activations
+        + (1 + activation_budget.ADAPTER_COPIES) * state
+        + activation_budget.RESERVED_SHARE * gpu.total
+    )
+    everything = needed + activations * sizes["num_layers"]
+    finding = f"at least {needed / _GB:.0f} GB of {_free(gpu)}: "
+    if needed > gpu.free:
+        finding += "does not fit"
+    elif everything > gpu.free:
+        finding += "fits; part of the activations is recomputed"
+    else:
+        finding += f"fits; all activations are saved ({everything / _GB:.0f} GB)"
+    return MachineCheck(
+        name="GPU memory for training",
+        state="ok" if needed <= gpu.free else "limited",
+        finding=finding,
+        fix=""
+        if needed <= gpu.free
+        else "Use a GPU with more memory, several with lora.zero_stage 3, a smaller "
+        "latents.width and latents.height, or a smaller backbone.",
+    )
+
+
+def _generation_memory(
+    config: Config, backbone: Backbone, gpu: GpuMemory
+) -> Iterator[MachineCheck]:
+    from mimix_core.wan.generation import device_plan
+
+    folder = config.backbone.path
+    if folder is None or not all((folder / name).is_dir() for name in ("transformer", "vae")):
+        return
+    try:
+        estimate = device_plan.estimate_memory(
+            backbone,
+            config.samples,
+            text_encoder=folder / "text_encoder",
+            transformer=folder / "transformer",
+            vae=folder / "vae",
+        )
+    except (OSError, ValueError, KeyError):
+        return  # A damaged folder, which is refused with its file.
+    samples = config.samples
+    plan = device_plan.plan_device(estimate, gpu.free, samples.offload, samples.vae_tiling)
+    for name, (needed, choice) in _plan_needs(estimate, plan).items():
+        fits = needed <= gpu.free
+        yield MachineCheck(
+            name=f"GPU memory for {name}",
+            state="ok" if fits else "limited",
+            finding=f"about {needed / _GB:.0f} GB of {_free(gpu)}: "
+            + (f"fits; {choice}" if fits else "does not fit"),
+            fix=""
+            if fits
+            else "Use a GPU with more memory, set samples.offload and samples.vae_tiling to auto, "
+            "or lower samples.width and samples.height.",
+        )
+
+
+def _plan_needs(estimate: MemoryEstimate, plan: DevicePlan) -> Mapping[str, tuple[float, str]]:
+    """Return the memory of generating and of decoding by a plan, and what it chose."""
+    weights = estimate.vae + (0 if plan.streamed else estimate.transformer)
+    decoding = estimate.decoding_tiled if plan.tiled else estimate.decoding
+    blocks = "are copied from main memory" if plan.streamed else "stay on the GPU"
+    return {
+        "generation": (weights + estimate.denoising, f"the transformer's blocks {blocks}"),
+        "the VAE": (
+            weights + decoding,
+            "it decodes in tiles" if plan.tiled else "it decodes whole frames",
+        ),
+    }
+
+
+def _free(gpu: GpuMemory) -> str:
+    return f"{gpu.free / _GB:.0f} GB free ({gpu.name})"
+
+
+def _prompt_tokens(config: Config) -> Iterator[MachineCheck]:
+    """Count the tokens of the prompts with the tokenizer of the model's folder."""
+    folder, prompts = config.backbone.path, config.samples.prompts
+    file = None if folder is None else folder / "tokenizer" / "tokenizer.json"
+    if file is None or prompts is None or find_spec("tokenizers") is None or not file.is_file():
+        return
+    from tokenizers import Tokenizer
+
+    try:
+        library = load_library(config.library, language=config.transcripts.language)
+        loaded = load_prompts(prompts, [character.name for character in library.characters()])
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception:  # tokenizers raises nothing more specific; find_problems names the file.
+        return
+    texts = {prompt.id: prompt.render(CaptionVariant(config.samples.variant)) for prompt in loaded}
+    texts["samples.negative_prompt"] = config.samples.negative_prompt
+    texts |= {f"lora.preview_prompts {n}": t for n, t in enumerate(config.lora.preview_prompts)}
+    lengths = [(name, len(tokenizer.encode(text).ids)) for name, text in texts.items()]
+    cut = describe_truncated(lengths, TEXT_TOKENS)
+    longest = max(length for _, length in lengths)
+    yield MachineCheck(
+        name="length of the prompts",
+        state="limited" if cut else "ok",
+        finding=f"longer than the {TEXT_TOKENS} tokens that the text encoder reads: {cut}"
+        if cut
+        else f"{len(texts)} texts, at most {longest} of {TEXT_TOKENS} tokens",
+        fix="Shorten them: what comes after that is not read." if cut else "",
+    )

@@ -1,0 +1,109 @@
+"""Estimates of memory, disk and tokens: they follow the settings, and warn where it is too much."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows.cli import app
+from mimix_core.diagnostics.machine_check import MachineCheck
+from mimix_core.diagnostics.run_estimates import GpuMemory, adapter_parameters, estimate_run
+from mimix_core.settings import load_config
+from mimix_core.wan.expected_tensors import expected_tensors
+from mimix_core.wan.model_registry import get_backbone
+from tests.diagnostics.test_preflight import PROMPT, published
+
+LARGE = "wan2.1-t2v-14b"
+SIZE = "clips: {width: 832, height: 480}\n"
+Usage = namedtuple("Usage", "total used free")
+
+
+def estimates(
+    folder: Path, more: str = SIZE, *, flow: str = "generate", gb: float | None = 80
+) -> dict[str, MachineCheck]:
+    path = published(folder, LARGE, f"samples: {{prompts: prompts.yaml}}\n{more}")
+    (folder / "prompts.yaml").write_text(yaml.safe_dump({"prompts": [PROMPT]}))
+    gpu = None if gb is None else GpuMemory("H100", int(gb * 1e9), int(gb * 1e9))
+    return {check.name: check for check in estimate_run(load_config(path), flow, gpu)}
+
+
+@pytest.mark.parametrize(
+    ("gb", "training", "generation", "vae"),
+    [
+        (141, "fits; part of", "blocks stay on the GPU", "whole frames"),
+        (80, "fits; part of", "blocks stay on the GPU", "whole frames"),
+        (24, "does not fit", "blocks are copied from main memory", "whole frames"),
+        (6, "does not fit", "blocks are copied from main memory", "decodes in tiles"),
+        (2, "does not fit", "does not fit", "does not fit"),
+    ],
+)
+def test_the_plan_follows_the_memory(
+    tmp_path: Path, gb: float, training: str, generation: str, vae: str
+) -> None:
+    """Measured at 832 x 480 x 81: a step of training needs 53 GB at most, generation 31 GB."""
+    checks = estimates(tmp_path, gb=gb)
+    for name, expected in (("training", training), ("generation", generation), ("the VAE", vae)):
+        check = checks[f"GPU memory for {name}"]
+        assert expected in check.finding
+        assert (check.state == "limited") == ("does not fit" in expected) == bool(check.fix)
+
+
+def test_the_adapter_of_the_14b_has_the_parameters_that_peft_gives_it() -> None:
+    backbone = get_backbone(LARGE)
+    shapes = expected_tensors("WanTransformer3DModel", backbone.transformer.config)
+    assert shapes is not None
+    width, ffn = 5120, 13824
+    expected = 40 * 32 * (8 * 2 * width + 2 * (width + ffn))
+    assert adapter_parameters(load_like(rank=32), backbone, shapes) == expected
+
+
+def load_like(rank: int):
+    from mimix_core.settings import Config
+
+    return Config.model_validate({"library": "library.yaml", "lora": {"rank": rank}})
+
+
+def test_a_full_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = estimates(tmp_path / "a", gb=None)
+    assert checks["disk for training"].state == "ok"
+    assert "latents and embeddings take up to 12.6 GB per 1,000 clips" in (
+        checks["disk for training"].finding
+    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, 10**8))
+    assert estimates(tmp_path / "b", gb=None)["disk for training"].state == "limited"
+
+
+def test_only_what_the_flow_does_is_estimated(tmp_path: Path) -> None:
+    assert "GPU memory for generation" not in estimates(tmp_path / "a", flow="train")
+    assert estimates(tmp_path / "b", flow="curate") == {}
+    on_cpu = estimates(tmp_path / "c", SIZE + "lora: {device: cpu}\n")
+    assert "GPU memory for training" not in on_cpu
+
+
+def test_prompts_that_will_be_truncated_are_named(tmp_path: Path) -> None:
+    assert estimates(tmp_path / "a")["length of the prompts"].state == "ok"
+    words = " ".join(["runs"] * 600)
+    prompts = [PROMPT, PROMPT | {"id": "long", "actions": [{"name": "Tom", "action": words}]}]
+    path = published(tmp_path / "b", LARGE, f"samples: {{prompts: prompts.yaml}}\n{SIZE}")
+    (tmp_path / "b" / "prompts.yaml").write_text(yaml.safe_dump({"prompts": prompts}))
+    [check] = [
+        check
+        for check in estimate_run(load_config(path), "generate", None)
+        if check.name == "length of the prompts"
+    ]
+    assert check.state == "limited"
+    assert "long (" in check.finding
+    assert "one (" not in check.finding
+
+
+def test_doctor_tells_the_same(tmp_path: Path) -> None:
+    estimates(tmp_path)
+    command = ["doctor", str(tmp_path / "mimix.yaml")]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "2000"})
+    assert "disk for training" in result.output
+    assert "length of the prompts" in result.output

@@ -1,0 +1,94 @@
+"""Proofs of exports: another loader's pipeline passes, one with another adapter does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from mimix_core.engine.artifacts import file_ref
+from mimix_core.errors import BadInput
+from mimix_core.wan import export_proof, lora, lora_export
+from mimix_core.wan.export_proof import ProofSettings
+from mimix_core.wan.lora_formats import Adapter, AdapterLayout
+from tests.wan.test_lora import adapted, trained
+from tests.wan.test_lora_export import ALL, card
+
+pytestmark = pytest.mark.slow
+
+runner = CliRunner(env={"COLUMNS": "200"})
+SMALL = ProofSettings(
+    prompt="[Character: Bunny], smiles.", width=32, height=32, num_frames=5, num_inference_steps=2
+)
+
+
+@pytest.fixture(scope="module")
+def adapter(pipeline_folder: Path) -> Adapter:
+    transformer = adapted(pipeline_folder, alpha=6, targets=ALL)
+    trained(transformer)
+    return lora_export.build_adapter(dict(lora.adapter_parameters(transformer)), 6.0)
+
+
+@pytest.fixture
+def source(adapter: Adapter, pipeline_folder: Path, tmp_path: Path) -> Path:
+    digest = file_ref(pipeline_folder / "transformer").sha256
+    path = tmp_path / lora_export.ADAPTER_FILE
+    lora_export.write_adapter(path, adapter, card(alpha=6, base_sha256=digest))
+    return path
+
+
+@pytest.mark.parametrize("layout", AdapterLayout)
+def test_an_export_is_verified_with_the_loader_of_diffusers(
+    source: Path, pipeline_folder: Path, layout: AdapterLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(**changes: object) -> ProofSettings:
+        return SMALL.model_copy(update=changes)
+
+    monkeypatch.setattr(export_proof, "ProofSettings", small)
+    file, base = source.parent / "export.safetensors", ["--base", str(pipeline_folder)]
+    words = ["lora", "export", str(source), "--format", layout.value, "--to", str(file), *base]
+    done = runner.invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "export.proof.safetensors" in done.output
+    proof, values = export_proof.read_proof(export_proof.proof_path(file))
+    assert proof.settings.prompt == "[Character: Bunny], waves at the camera. [scene-style:cartoon]"
+    assert tuple(values.velocity_CTHW.shape) == (16, 2, 4, 4)
+    assert tuple(values.thumbnails_THWC.shape) == (3, 64, 64, 3)
+    done = runner.invoke(app, ["lora", "verify", str(file), *base])
+    assert done.exit_code == 0, done.output
+    assert done.output.strip().endswith("equal")
+
+
+def test_a_missing_adapter_and_another_scale_are_noticed(
+    source: Path, pipeline_folder: Path
+) -> None:
+    path = export_proof.proof_path(source)
+    export_proof.write_proof(path, source, pipeline_folder, SMALL)
+    proof, expected = export_proof.read_proof(path)
+    pipeline = export_proof.load_base_pipeline(pipeline_folder, "fp32")
+    bare = export_proof.compare_with_proof(pipeline, proof, expected)
+    assert not bare.passed
+    pipeline.load_lora_weights(source.parent, weight_name=source.name)
+    assert export_proof.compare_with_proof(pipeline, proof, expected).passed
+    # As a loader that takes alpha for the rank does: 4 instead of 6.
+    pipeline.set_adapters(pipeline.get_active_adapters(), [4 / 6])
+    assert not export_proof.compare_with_proof(pipeline, proof, expected).passed
+
+
+def test_a_proof_needs_its_base_and_its_file(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "other" / "transformer").mkdir(parents=True)
+    with pytest.raises(BadInput, match="was trained on tiny-random-wan"):
+        export_proof.check_base_folder(source, tmp_path / "other")
+    with pytest.raises(BadInput, match="holds no folder transformer"):
+        export_proof.check_base_folder(source, tmp_path)
+    with pytest.raises(BadInput, match="there is no proof beside the adapter"):
+        export_proof.read_proof(export_proof.proof_path(source))
+    (tmp_path / "x.safetensors").write_bytes(b"no")
+    with pytest.raises(BadInput, match="is not a proof"):
+        export_proof.read_proof(tmp_path / "x.safetensors")
+    words = ["lora", "export", str(source), "--to", str(tmp_path / "e.safetensors")]
+    done = runner.invoke(app, [*words, "--prompt", "x"])
+    assert done.exit_code == 2
+    assert "a proof needs the base model" in " ".join(done.output.split())
