@@ -112,7 +112,7 @@ class ComparisonFile(FrozenModel):
 
 
 def file_version(path: Path) -> str:
-    """Return a digest of a file's path, size and time: it names previews, and is no checksum."""
+    """Return a digest of a file's path, size and time: it names previews and is not a checksum."""
     stats = path.stat()
     text = f"{path.resolve()}\n{stats.st_size}\n{stats.st_mtime_ns}"
     return hashlib.sha256(text.encode()).hexdigest()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mimix_core.studio.studio_items import StudioItem
+from mimix_core.studio.studio_item import StudioItem
 
 Box = tuple[float, float, float, float]
 """x, y, width and height in pixels."""

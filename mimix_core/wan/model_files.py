@@ -70,7 +70,7 @@ def read_config(path: Path, fix: str = "") -> dict[str, Any]:
         )
     for key, value in _numbers(config):
         if abs(value) > _MAX_CONFIG_NUMBER:
-            what = f"{key} is {str(value)[:20]}, which is no size"
+            what = f"{key} is {str(value)[:20]}, which is not a size"
             raise BadInput(what, where=str(path), fix=fix)
     return config
 
