@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mimix_core.media.masks import write_masks
-from mimix_core.studio.studio_items import StudioItem
+from mimix_core.studio.studio_item import StudioItem
 from mimix_core.studio.tool_layouts import ToolFormat, run_lengths, tool_files
 from mimix_core.studio.tool_samples import ToolSample, collect_samples
 
