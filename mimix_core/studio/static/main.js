@@ -146,11 +146,14 @@ async function settle(entries, action, more) {
   } else if (!viewer.open) grid.moveTo(grid.focus + 1);
 }
 
-// One after the other: a key that is pressed while the last decision is being saved is about the
-// item that opens then.
+// One after the other: a key that is pressed while the last decision is being saved, or while
+// another item is being opened, is about the item that opens then.
 let last = Promise.resolve();
+let waiting = 0;
 function inTurn(work) {
-  last = last.then(work).then(() => following).catch((error) => toast(error.message, { kind: "bad" }));
+  waiting += 1;
+  last = last.then(() => following).then(work).then(() => following)
+    .catch((error) => toast(error.message, { kind: "bad" })).finally(() => { waiting -= 1; });
   return last;
 }
 
@@ -333,7 +336,9 @@ function moveBy(columns, rows) {
 }
 
 function step(by) {
-  if (viewer.open) viewer.step(by);
+  // An undo that is being saved goes to its item first; otherwise holding a key must not queue steps.
+  if (viewer.open && waiting > 0) inTurn(async () => viewer.step(by));
+  else if (viewer.open) viewer.step(by);
   else grid.moveTo(grid.focus + by);
 }
 
@@ -354,7 +359,7 @@ const ACTIONS = {
   a: () => { approve(); },
   r: () => { reject(); },
   e: () => {
-    if (viewer.open) viewer.edit();
+    if (viewer.open) inTurn(async () => viewer.edit());
     else {
       viewer.editNext = true;
       openFocused(grid);
