@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -166,20 +166,19 @@ class Show(FrozenModel):
         None, description="A folder of clips made elsewhere; `mimix dataset import` fills it."
     )
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _has_footage(cls, value: object) -> object:
+    def _has_footage(cls, value: object, handler: Callable[[object], Show]) -> Show:
         """Check what is written: with its patterns expanded, a show may wait for its videos."""
-        if isinstance(value, dict) and not value.get("episodes") and not value.get("clips"):
+        show = handler(value)
+        if isinstance(value, dict) and not (value.get("episodes") or value.get("clips")):
             raise ValueError("neither episodes nor clips: name at least one of them")
-        return value
+        return show
 
     @model_validator(mode="after")
     def _has_a_cast(self) -> Show:
         if not self.characters and not self.guests:
-            raise ValueError(
-                f"show {self.id}: neither characters nor guests: name at least one of them"
-            )
+            raise ValueError(f"show {self.id}: name at least one of characters and guests")
         return self
 
     @field_validator("title", mode="after")

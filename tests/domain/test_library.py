@@ -452,7 +452,7 @@ def test_a_guest_is_in_the_roster_and_stays_a_character_of_its_own_show(folder: 
     [
         ("[Tom, Mr. Been]", "the guest 'Mr. Been' of the-meeting is no character of another show"),
         ("[tom]", "the guest 'tom' of the-meeting"),
-        ("[]", "neither characters nor guests"),
+        ("[]", "name at least one of characters and guests"),
     ],
 )
 def test_a_guest_must_be_a_character_of_another_show(folder: Path, guests: str, words: str) -> None:

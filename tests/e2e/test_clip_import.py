@@ -18,7 +18,7 @@ from mimix_core.media import verify_clip
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import load_config
 from tests.factories import video
-from tests.flows.test_invalidation import Counting
+from tests.flows.small_project import Counting
 from tests.media_factory import Shot, write_video
 
 SETTINGS = """\

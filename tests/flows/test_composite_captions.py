@@ -17,7 +17,7 @@ from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import load_config
 from mimix_core.tables import Row
 from tasks.cached_run import ReadOnlyRun
-from tests.flows.test_invalidation import SETTINGS, Project
+from tests.flows.small_project import SETTINGS, Project
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from mimix_core.stages.cutouts.locate.box_annotations import load_box_annotation
 from miniature import episode_files, episode_plan, episodes, renderer, scenes
 from miniature.figures import CASTS, STYLES
 from miniature.scenes import ALONE, FRAMES, TOGETHER
-from tests.flows.test_invalidation import Counting
+from tests.flows.small_project import Counting
 
 
 def plans(style: str, count: int = 8, shots: int = 24, seed: int = 0) -> list[list[Any]]:
