@@ -19,6 +19,9 @@ def worker(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of runs at the same time.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the worker in Prefect's UI. Default: a unique one.")
+    ] = None,
 ) -> None:
     """Start a worker that takes runs from the server, until SIGTERM or Ctrl-C ends it.
 
@@ -30,4 +33,4 @@ def worker(
         require_server_url("mimix worker")
     from flows.worker_process import run_worker
 
-    raise typer.Exit(run_worker(pool, queue or [], limit))
+    raise typer.Exit(run_worker(pool, queue or [], limit, name))

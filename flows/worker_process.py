@@ -33,20 +33,22 @@ ENDED = "Its worker was ended; another one continues from the results in the sto
 _HEARTBEAT_SECONDS = "30"
 
 
-def run_worker(pool: str, queues: Sequence[str], limit: int | None) -> int:
+def run_worker(pool: str, queues: Sequence[str], limit: int | None, name: str | None) -> int:
     """Run Prefect's worker until it ends, or until SIGTERM or SIGINT; return the exit code."""
-    words = ["worker", "start", "--pool", pool, "--type", "process"]
-    words += [word for name in queues for word in ("--work-queue", name)]
+    words = ["--pool", pool, *(word for queue in queues for word in ("--queue", queue))]
     words += [] if limit is None else ["--limit", str(limit)]
+    words += [] if name is None else ["--name", name]
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     environment = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": _HEARTBEAT_SECONDS, **os.environ}
     # prefect_environment silences Prefect for runs from the shell; a worker's log is its output.
-    for name in ("PREFECT_LOGGING_LEVEL", "PREFECT_SERVER_LOGGING_LEVEL"):
-        environment.pop(name, None)
+    for variable in ("PREFECT_LOGGING_LEVEL", "PREFECT_SERVER_LOGGING_LEVEL"):
+        environment.pop(variable, None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", *words], env=environment, start_new_session=True
+        [sys.executable, "-m", "flows.process_worker", *words],
+        env=environment,
+        start_new_session=True,
     )
     # A daemon: a request that hangs must not hold the worker's end up.
     threading.Thread(target=sweep_until, args=(stopping,), daemon=True).start()

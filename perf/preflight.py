@@ -82,7 +82,7 @@ def main() -> int:
 def _build(folder: Path) -> Path:
     from mimix_core.wan.random_backbone import build_random_backbone
 
-    build_random_backbone(["a b"], 0, folder)
+    build_random_backbone(0, folder)
     split_transformer(folder)
     return folder
 

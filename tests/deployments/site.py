@@ -24,6 +24,7 @@ from tests.e2e.demo import ROOT, wait_for_server
 
 POOL = "mimix-process"
 START = f"-m prefect worker start --pool {POOL}"
+PROCESS_WORKER = f"-m flows.process_worker --pool {POOL}"
 MIMIX_WORKER = f"-m flows.cli worker --pool {POOL}"
 ATTEMPTS = 20
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}

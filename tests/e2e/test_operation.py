@@ -23,7 +23,7 @@ from mimix_core.tables import Status
 from tasks.dataset_approval import SERVER_FAILED
 from tests.deployments.browser import browsing, chromium
 from tests.deployments.project_factory import write_episode, write_project
-from tests.deployments.site import POOL, Site, Worker, marked, rows, site
+from tests.deployments.site import POOL, PROCESS_WORKER, Site, Worker, marked, rows, site
 from tests.e2e.demo import ROOT
 
 pytestmark = pytest.mark.e2e
@@ -50,9 +50,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def worker(server: Site, settings: Path) -> Worker:
-    """A worker that takes one run at a time, on a server that ``mimix deploy`` has set up."""
+    """What ``mimix worker --limit 1`` watches, on a server that ``mimix deploy`` has set up."""
     server.deploy(settings)
-    return server.worker("one", "--limit", "1")
+    return server.worker("one", "--limit", "1", command=PROCESS_WORKER)
 
 
 def test_the_plain_yaml_deploys_and_every_flow_completes(
