@@ -3,15 +3,14 @@
 A run that is resumed within seconds, e.g. because a reviewer answers at once, is scheduled while
 its suspended process still holds its place under ``--limit``. Prefect 3.8's worker then takes the
 run a second time and ends with "this borrower is already holding one of this CapacityLimiter's
-tokens"
-(github.com/PrefectHQ/prefect/issues/11224).
+tokens" (github.com/PrefectHQ/prefect/issues/11224).
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
-import anyio
 import typer
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import WorkerFlowRunResponse
@@ -46,7 +45,7 @@ def main(
     """Take runs from a work pool of type process until SIGINT."""
     worker = PatientProcessWorker(work_pool_name=pool, work_queues=queue, limit=limit, name=name)
     try:
-        anyio.run(worker.start)
+        asyncio.run(worker.start())
     except KeyboardInterrupt:
         typer.echo(f"Worker {worker.name!r} stopped.")
 
