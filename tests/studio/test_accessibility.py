@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.deployments.browser import browsing, chromium
+from tests.studio.comparison_factory import system_wall, write_comparison, write_training_run
 from tests.studio.page_hand import DESKTOP, PHONE, Hand
+from tests.studio.rating_factory import serve_rating
 from tests.studio.studio_project import StudioProject, build_project, serve
 
 axe_core = pytest.importorskip("axe_core_python", reason="needs pip install 'mimix[dev]'")
@@ -39,7 +42,12 @@ VIEWS: dict[str, tuple[str, list[str], str]] = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> StudioProject:
-    return build_project(tmp_path_factory.mktemp("studio"), tracks=True)
+    found = build_project(tmp_path_factory.mktemp("studio"), tracks=True)
+    prompts = {f"p{number}": f"[Character: Rinky], digs hole {number}." for number in range(3)}
+    wall = system_wall(found.folder / "videos", ("ours", "base"), prompts, missing="p1")
+    write_comparison(found.comparison, wall)
+    write_training_run(found.workspace, (0, 10), ["[Character: Rinky], waves."])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +89,44 @@ def test_no_serious_fault(address: str, hand: Hand, view: str, device: dict[str,
             hand.until("document.querySelector('#viewer:not([hidden]) .panel .facts')")
     hand.until(ready)
     assert faults(hand) == []
+
+
+@pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_no_serious_fault_where_videos_are_compared(
+    address: str, hand: Hand, device: dict[str, Any]
+) -> None:
+    hand.size(device)
+    hand.open(f"{address}compare?wall=systems")
+    hand.until("document.querySelector('.wall-cell video')?.readyState >= 2")
+    assert faults(hand) == []
+    hand.press("Enter")
+    hand.until("document.querySelector('.big-stage video.here')?.readyState >= 2")
+    assert faults(hand) == []
+
+
+@pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_no_serious_fault_where_runs_are_shown(
+    address: str, hand: Hand, device: dict[str, Any]
+) -> None:
+    hand.size(device)
+    hand.open(f"{address}live")
+    hand.until("document.querySelector('.preview video')")
+    assert faults(hand) == []
+
+
+@pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_no_serious_fault_where_people_rate(
+    hand: Hand, tmp_path: Path, device: dict[str, Any]
+) -> None:
+    with serve_rating(tmp_path) as address:
+        hand.size(device)
+        hand.open(address)
+        hand.until("document.activeElement.id === 'rater'")
+        assert faults(hand) == []
+        hand.write("anna")
+        hand.click(".welcome button")
+        hand.until("document.querySelector('.choices button:not(:disabled)')")
+        assert faults(hand) == []
 
 
 def test_a_serious_fault_is_found(address: str, hand: Hand) -> None:

@@ -185,6 +185,11 @@ def traversals(project: StudioProject) -> list[str]:
     urls += [f"/media/video?kind=clip&id={name}" for name in names]
     urls += [f"/media/{name}" for name in names[:12]]
     urls += [f"/preview/sprite?kind={name}&id=x" for name in names[:12]]
+    for page in ("compare/video", "compare/sprite"):
+        urls += [f"/{page}?id={name}&row=0&column=0" for name in names[:12]]
+    for page in ("preview/source", "preview/masks"):
+        urls += [f"/{page}?kind=clip&id={name}" for name in names[:12]]
+    urls += [f"/api/wall?id={name}" for name in names[:12]]
     urls += [f"/media/video?kind=clip&id={secret}", "/media/table?kind=clip&id=x", "/../secret.txt"]
     return urls
 

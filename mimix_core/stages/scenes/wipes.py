@@ -60,6 +60,10 @@ _MARGIN, _MARGIN_PART = 3, 8
 """Frames added on both sides, absolute and as a part of the length: the first and the last blocks
 may have the same color in both shots."""
 
+_PAUSE_PART = 6
+"""Within a wipe, no block jumps for at most so large a part of its length: where both shots look
+alike, an edge leaves no trace."""
+
 _Marks = NDArray[np.bool_]
 
 
@@ -102,6 +106,7 @@ def _find_wipes(
         inside = ends not in examined and before <= first and last < after
         examined.add(ends)
         if inside and is_wipe(distances, changes, ends, (before, after)):
+            first, last = _extend_over_pauses(jumps, first, last)
             margin = _MARGIN + (last - first) // _MARGIN_PART
             transition = Transition(max(before, first + 1 - margin), min(after, last + margin))
             transitions.append(transition)
@@ -183,3 +188,19 @@ def _find_extent(jumps: _Marks, first: int, last: int) -> tuple[int, int]:
         end -= 1
     # The jump of frame k is seen in frames k + 1 to k + lag.
     return start, end - 1 + LAG
+
+
+def _extend_over_pauses(jumps: _Marks, first: int, last: int) -> tuple[int, int]:
+    """Extend a wipe from frame ``first`` to frame ``last`` by what jumps after a pause.
+
+    At most by a pause's length at either end, since the shots' own motion makes blocks jump too.
+    """
+    pause = max(_MARGIN, (last - first) // _PAUSE_PART)
+    active = jumps.any(1)
+    earlier = np.flatnonzero(active[max(0, first - pause) : first])
+    later = np.flatnonzero(active[last - LAG + 1 : last - LAG + 1 + pause])
+    if len(earlier):
+        first = max(0, first - pause) + int(earlier[0])
+    if len(later):
+        last += 1 + int(later[-1])
+    return first, last
