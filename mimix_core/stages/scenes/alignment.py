@@ -61,10 +61,14 @@ def align_thumbnails(first: ByteArray, second: ByteArray) -> Alignment:
     return max((_align(one, other, s) for s in _SCALES), key=lambda each: each.correlation)
 
 
-def interpolate_motion(
+def continue_motion(
     first: ByteArray, second: ByteArray, motion: Alignment, count: int
 ) -> ByteArray:
-    """Make ``count`` thumbnails between two that move from one to the other: [count, values]."""
+    """Make ``count`` thumbnails between two that move from one to the other: [count, values].
+
+    Each is the one nearer in time, moved by whole pixels; beyond its border, the other one. Blended
+    or interpolated pixels would have less contrast, as in a dissolve.
+    """
     result = np.empty((count, first.size), np.uint8)
     for number in range(count):
         share = (number + 1) / (count + 1)
@@ -73,23 +77,17 @@ def interpolate_motion(
         for divisor in (1, 2, 2):
             shape = _HEIGHT // divisor, _WIDTH // divisor
             stop = start + shape[0] * shape[1]
-            one, other = (
-                each[start:stop].reshape(shape).astype(np.float64) for each in (first, second)
-            )
-            planes.append(_blend_moved(one, other, motion, share, divisor))
+            one, other = (each[start:stop].reshape(shape) for each in (first, second))
+            planes.append(_move_nearer(one, other, motion, share, divisor))
             start = stop
         result[number] = np.concatenate(planes)
     return result
 
 
-def _blend_moved(
-    one: NDArray[np.float64],
-    other: NDArray[np.float64],
-    motion: Alignment,
-    share: float,
-    divisor: int,
+def _move_nearer(
+    one: ByteArray, other: ByteArray, motion: Alignment, share: float, divisor: int
 ) -> ByteArray:
-    """Return the values of a plane at ``share`` of the way; where one frame ends, of the other."""
+    """Return the values of a plane at ``share`` of the way."""
     places: list[list[NDArray[np.float64]]] = [[], []]
     for size, shift in zip(one.shape, motion.shift, strict=True):
         middle, whole = (size - 1) / 2, shift / divisor
@@ -99,27 +97,23 @@ def _blend_moved(
     (from_one, inside_one), (from_other, inside_other) = (
         _sample(plane, *at) for plane, at in zip((one, other), places, strict=True)
     )
-    weight = np.where(inside_one, np.where(inside_other, share, 0.0), 1.0)
-    blended = np.rint(from_one * (1 - weight) + from_other * weight)
-    result: ByteArray = blended.clip(0, 255).astype(np.uint8).ravel()
-    return result
+    use_other = ~inside_one | inside_other if share > 0.5 else ~inside_one
+    moved: ByteArray = np.where(use_other, from_other, from_one).ravel()
+    return moved
 
 
 def _sample(
-    plane: NDArray[np.float64], rows: NDArray[np.float64], columns: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return bilinear samples at all rows and columns, and which of them are within the plane."""
+    plane: ByteArray, rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> tuple[ByteArray, NDArray[np.bool_]]:
+    """Return the nearest pixels to all rows and columns, and which places are within the plane."""
     inside = np.ones(plane.shape, bool)
+    nearest = []
     for axis, at in enumerate((rows, columns)):
         last = plane.shape[axis] - 1
-        is_within = (at >= 0) & (at <= last)
+        is_within = (at >= -0.5) & (at <= last + 0.5)
         inside &= is_within[:, None] if axis == 0 else is_within[None, :]
-        clamped = at.clip(0, last)
-        low = np.minimum(clamped.astype(np.int64), last - 1)
-        share = clamped - low
-        share = share[:, None] if axis == 0 else share[None, :]
-        plane = plane.take(low, axis) * (1 - share) + plane.take(low + 1, axis) * share
-    return plane, inside
+        nearest.append(np.rint(at).clip(0, last).astype(np.int64))
+    return plane[np.ix_(*nearest)], inside
 
 
 def _align(one: ByteArray, other: ByteArray, scale: float) -> Alignment:

@@ -18,7 +18,7 @@ from mimix_core.stages.scenes.alignment import (
     STILL,
     Alignment,
     align_thumbnails,
-    interpolate_motion,
+    continue_motion,
 )
 from mimix_core.stages.scenes.frame_distances import (
     THUMBNAIL_VALUES,
@@ -114,7 +114,7 @@ def remove_flashes(distances: FrameDistances, flashes: Sequence[Flash]) -> Frame
     """Return the distances with frames that lead on from before to after it in place of a flash."""
     thumbnails = distances.thumbnails.copy()
     for flash in flashes:
-        thumbnails[flash.start : flash.end] = interpolate_motion(
+        thumbnails[flash.start : flash.end] = continue_motion(
             thumbnails[flash.start - 1],
             thumbnails[flash.end],
             flash.motion,

@@ -196,7 +196,7 @@ def _extend_over_pauses(jumps: _Marks, first: int, last: int) -> tuple[int, int]
     At most by a pause's length at either end, since the shots' own motion makes blocks jump too.
     """
     pause = max(_MARGIN, (last - first) // _PAUSE_PART)
-    active = jumps.any(1)
+    active = jumps.sum(1) >= 1
     earlier = np.flatnonzero(active[max(0, first - pause) : first])
     later = np.flatnonzero(active[last - LAG + 1 : last - LAG + 1 + pause])
     if len(earlier):
