@@ -129,6 +129,8 @@ def deploy(
     # Prefect's own worker for containers: they end with the run that they were started for.
     command = "mimix worker" if target.pool_type == "process" else "prefect worker start"
     _print(f"Start a worker: {command} --pool {target.pool}")
+    if target.pool_type != "process":
+        _print("Keep `mimix watch` running as well: it schedules runs again that were killed.")
 
 
 def _print(line: str) -> None:

@@ -220,6 +220,10 @@ def set_gpu_limit(client: SyncPrefectClient, pool: str, gpus: int) -> None:
     client.update_work_queue(queue.id, concurrency_limit=gpus)
 
 
+REPLACED_AUTOMATIONS = ("mimix-silent-run-crashed", "mimix-run-not-started-crashed")
+"""Automations of earlier versions; ``flows/stranded_runs.py`` does their work."""
+
+
 def install_automations(
     client: SyncPrefectClient,
     notify: UUID | None,
@@ -227,9 +231,14 @@ def install_automations(
 ) -> dict[str, str]:
     """Create or update each automation of automations.yaml; return the action taken for each.
 
-    ``announce`` is called with each value that changes, before it does.
+    ``announce`` is called with each value that changes, before it does. Automations of earlier
+    versions that nothing needs any more are deleted.
     """
     actions = {}
+    for name in REPLACED_AUTOMATIONS:
+        for replaced in client.read_automations_by_name(name):
+            client.request("DELETE", "/automations/{id}", path_params={"id": replaced.id})
+            actions[name] = "deleted: mimix worker and mimix watch find such runs"
     for spec in read_deployment_file("automations.yaml")["automations"]:
         name = spec["name"]
         if notify is None and any(

@@ -1,9 +1,8 @@
-"""Take up runs that the automations of deployments/automations.yaml have missed.
+"""Find runs that were killed or never started, and schedule them again.
 
-Prefect's automations see events, and an event can be lost: the server was killed before it looked
-at it, or its SQLite was busy at four attempts. A run that depends on a lost event would wait
-forever and keep its slot. `mimix worker` therefore looks at the states themselves, which are in the
-database.
+`mimix worker` and `mimix watch` look at the states of all runs. Prefect's automations see events
+instead, and an event can be lost: the server was killed before it looked at it, or its SQLite was
+busy at four attempts. A run that depends on a lost event would wait forever and keep its slot.
 """
 
 from __future__ import annotations
@@ -32,15 +31,18 @@ from flows.deployed_state import MIMIX_TAG
 from flows.deployment import read_deployment_file
 from tasks.server_connection import few_retries
 
-SWEEP_SECONDS = 30.0
+SWEEP_SECONDS = 20.0
 """Interval of looks at all runs."""
 
 GRACE = timedelta(seconds=30)
-"""Time that the automations have before a sweep does their work."""
+"""Time that others have before a sweep does their work: the automation mimix-killed-run-again, and
+a run that was cancelled."""
 
 START_LIMIT = timedelta(seconds=180)
+"""Time from a worker's taking a run to the run's start."""
+
 HEARTBEAT_LIMIT = timedelta(seconds=90)
-"""The limits of the automations mimix-run-not-started-crashed and mimix-silent-run-crashed."""
+"""A run sends a heartbeat every 30 s."""
 
 MAX_AGE = timedelta(days=1)
 """Runs that were killed longer ago are not taken up: somebody may have given them up."""
@@ -61,15 +63,19 @@ def killed_messages() -> tuple[str, ...]:
 
 @dataclass
 class Sweeper:
-    """Looks at runs again and again; remembers since when each has been silent."""
+    """Looks at runs again and again.
 
-    silent_since: dict[UUID, float] = field(default_factory=dict)
+    ``listening_since``: since when the server has been reachable (``time.monotonic``). Before, no
+    heartbeat could arrive.
+    """
+
+    listening_since: float = field(default_factory=time.monotonic)
     killed: tuple[str, ...] = field(default_factory=killed_messages)
 
     def sweep(self, client: SyncPrefectClient, grace: timedelta = GRACE) -> None:
         """Set stuck runs to Crashed or Cancelled, and killed ones to AwaitingRetry.
 
-        ``grace``: the time that the automations and the runs themselves have before.
+        ``grace``: the time that an automation and the runs themselves have before.
         """
         now = datetime.now(UTC)
         for run in _runs_in(client, StateType.CRASHED):
@@ -78,27 +84,20 @@ class Sweeper:
                     run.id, AwaitingRetry(scheduled_time=now, message="Taken up by a sweep")
                 )
         for run in _runs_in(client, StateType.PENDING):
-            if _age(run, now) >= START_LIMIT + grace:
+            if _age(run, now) >= START_LIMIT:
                 client.set_flow_run_state(run.id, Crashed(message=NOT_STARTED), force=True)
         for run in _runs_in(client, StateType.CANCELLING):
             # A live run has ended itself by now (flows/run_watchdog.py).
             if _age(run, now) >= HEARTBEAT_LIMIT + grace:
                 client.set_flow_run_state(run.id, Cancelled(message=GONE), force=True)
-        silent = [
-            run.id
-            for run in _runs_in(client, StateType.RUNNING)
-            if _age(run, now) >= HEARTBEAT_LIMIT and not _has_heartbeat(client, run.id, now)
-        ]
-        # A silence is only judged after the server was reachable all along: see forget().
-        since = {run: self.silent_since.get(run, time.monotonic()) for run in silent}
-        self.silent_since = since
-        for silent_run, start in since.items():
-            if time.monotonic() - start >= HEARTBEAT_LIMIT.total_seconds():
-                client.set_flow_run_state(silent_run, Crashed(message=SILENT), force=True)
+        if time.monotonic() - self.listening_since >= HEARTBEAT_LIMIT.total_seconds():
+            for run in _runs_in(client, StateType.RUNNING):
+                if _age(run, now) >= HEARTBEAT_LIMIT and not _has_heartbeat(client, run.id, now):
+                    client.set_flow_run_state(run.id, Crashed(message=SILENT), force=True)
 
     def forget(self) -> None:
         """Start anew after an outage of the server: heartbeats could not arrive."""
-        self.silent_since.clear()
+        self.listening_since = time.monotonic()
 
     def _was_killed(self, run: FlowRun) -> bool:
         message = (run.state and run.state.message) or ""
@@ -106,7 +105,7 @@ class Sweeper:
 
 
 def sweep_until(stopping: threading.Event) -> None:
-    """Sweep every 30 s until the event is set; outages of the server are waited out."""
+    """Sweep every 20 s until the event is set; outages of the server are waited out."""
     sweeper = Sweeper()
     while not stopping.wait(SWEEP_SECONDS):
         try:
@@ -114,6 +113,11 @@ def sweep_until(stopping: threading.Event) -> None:
                 sweeper.sweep(client)
         except (httpx.HTTPError, PrefectException):
             sweeper.forget()
+
+
+def sweep_in_background(stopping: threading.Event) -> None:
+    """Sweep in a thread of its own, which does not hold the end of the process up."""
+    threading.Thread(target=sweep_until, args=(stopping,), daemon=True).start()
 
 
 def _runs_in(client: SyncPrefectClient, state: StateType) -> Iterator[FlowRun]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Annotated
 
@@ -28,7 +29,8 @@ def watch(
     """Watch the inbox and notify the Prefect server of each completely copied episode.
 
     The deployment `inbox` then ingests it. While an episode stays in the inbox the event is
-    repeated at growing intervals, so that a lost event only costs time.
+    repeated at growing intervals, so that a lost event only costs time. As `mimix worker` does,
+    it also schedules runs again that were killed.
     """
     with user_errors():
         config = load_settings(settings, workspace)
@@ -39,6 +41,10 @@ def watch(
         if problem is not None and (once or config.inbox is None):
             raise problem
         last_message = ""
+        if not once:
+            from flows.stranded_runs import sweep_in_background
+
+            sweep_in_background(threading.Event())
         while not once:
             message = "" if problem is None else str(problem)
             if message and message != last_message:

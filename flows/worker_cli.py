@@ -25,8 +25,8 @@ def worker(
 ) -> None:
     """Start a worker that takes runs from the server, until SIGTERM or Ctrl-C ends it.
 
-    Its runs end with it; another worker continues them. It also takes up killed runs of which
-    Prefect's automations have missed the death.
+    Its runs end with it; another worker continues them. It also schedules runs again that were
+    killed with their worker or machine, and runs that a worker took and never started.
     """
     with user_errors():
         prefect_environment.configure_prefect()

@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import AwaitingRetry
 
 from flows.console import console
-from flows.stranded_runs import sweep_until
+from flows.stranded_runs import sweep_in_background
 from tasks.server_connection import best_effort
 
 REPORT_SECONDS = 20.0
@@ -50,8 +50,7 @@ def run_worker(pool: str, queues: Sequence[str], limit: int | None, name: str | 
         env=environment,
         start_new_session=True,
     )
-    # A daemon: a request that hangs must not hold the worker's end up.
-    threading.Thread(target=sweep_until, args=(stopping,), daemon=True).start()
+    sweep_in_background(stopping)
     while process.poll() is None and not stopping.wait(0.2):
         pass
     if process.poll() is None:

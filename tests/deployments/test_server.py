@@ -23,12 +23,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import stranded_runs
 from flows.deployment import (
+    REPLACED_AUTOMATIONS,
     DeploymentTarget,
     build_job_template,
     create_work_pool,
     find_notification_block,
     install_automations,
-    read_deployment_file,
 )
 from mimix_core.errors import BadInput
 from mimix_core.inbox import PendingFile
@@ -92,8 +92,6 @@ def test_pool_queue_deployments_and_automations_are_there(server: Site) -> None:
     assert {q["name"]: q["concurrency_limit"] for q in queues} == {"default": None, "gpu": 1}
     assert set(automations(server)) == {
         "mimix-episode-arrived-tiny",
-        "mimix-silent-run-crashed",
-        "mimix-run-not-started-crashed",
         "mimix-killed-run-again",
     }
 
@@ -101,7 +99,7 @@ def test_pool_queue_deployments_and_automations_are_there(server: Site) -> None:
 def test_deploying_again_doubles_nothing_and_keeps_what_a_person_switched_off(
     server: Site, client: SyncPrefectClient
 ) -> None:
-    name = "mimix-silent-run-crashed"
+    name = "mimix-killed-run-again"
     assert set(install_automations(client, None).values()) == {"unchanged"}
     [one] = automations(server)[name]
     known = {k: v for k, v in one.items() if k not in ("id", "created", "updated")}
@@ -114,6 +112,7 @@ def test_deploying_again_doubles_nothing_and_keeps_what_a_person_switched_off(
     [kept] = automations(server)[name]
     assert not kept["enabled"]
     assert kept["description"] == one["description"]
+    server.ask("PATCH", f"/automations/{kept['id']}", enabled=True)
     assert set(install_automations(client, None).values()) == {"unchanged"}
     assert not create_work_pool(client, DeploymentTarget(POOL, "process", Path()))
     with pytest.raises(BadInput, match="is of type process"):
@@ -212,28 +211,34 @@ def test_a_second_report_of_the_same_death_does_not_end_the_run(server: Site) ->
 
 
 def test_a_run_that_its_worker_never_starts_is_taken_up_again(
+    server: Site, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deaths at each of a worker's three steps."""
+    monkeypatch.setattr(stranded_runs, "START_LIMIT", timedelta(seconds=10))
+    runs = [flow_run(server, "train") for _ in range(3)]
+    for run, name in zip(runs, ("Pending", "Submitting", "InfrastructurePending"), strict=True):
+        state = {"type": "PENDING", "name": name}
+        server.ask("POST", f"/flow_runs/{run}/set_state", state=state, force=True)
+    sweeper = stranded_runs.Sweeper()
+    sweeper.sweep(client)
+    assert {server.state(run) for run in runs} == {"PENDING"}, "they have ten seconds"
+    deadline = time.monotonic() + 120
+    while {server.state(run) for run in runs} != {"SCHEDULED"}:
+        assert time.monotonic() < deadline, [server.state(run) for run in runs]
+        time.sleep(2)
+        sweeper.sweep(client)
+
+
+def test_automations_of_earlier_versions_are_deleted(
     server: Site, client: SyncPrefectClient
 ) -> None:
-    """Deaths at each of a worker's three steps; the same automation with 10 s instead of 180."""
-    sweeper = stranded_runs.Sweeper()
-    automations = read_deployment_file("automations.yaml")["automations"]
-    [spec] = [one for one in automations if one["name"] == "mimix-run-not-started-crashed"]
-    spec["name"] = "sooner"
-    spec["trigger"]["within"] = 10
-    made = server.ask("POST", "/automations/", **spec)
-    try:
-        time.sleep(3)  # until the server has loaded it
-        runs = [flow_run(server, "train") for _ in range(3)]
-        for run, name in zip(runs, ("Pending", "Submitting", "InfrastructurePending"), strict=True):
-            state = {"type": "PENDING", "name": name}
-            server.ask("POST", f"/flow_runs/{run}/set_state", state=state, force=True)
-        deadline = time.monotonic() + 120
-        while {server.state(run) for run in runs} != {"SCHEDULED"}:
-            assert time.monotonic() < deadline, [server.state(run) for run in runs]
-            time.sleep(2)
-            sweeper.sweep(client)  # as a worker does: a busy server loses events
-    finally:
-        server.ask("DELETE", f"/automations/{made['id']}")
+    [one] = automations(server)["mimix-killed-run-again"]
+    known = {k: v for k, v in one.items() if k not in ("id", "created", "updated")}
+    for name in REPLACED_AUTOMATIONS:
+        server.ask("POST", "/automations/", **(known | {"name": name, "enabled": False}))
+    done = install_automations(client, None)
+    assert all(done[name].startswith("deleted") for name in REPLACED_AUTOMATIONS)
+    assert set(automations(server)).isdisjoint(REPLACED_AUTOMATIONS)
 
 
 def test_a_sweep_takes_up_runs_whose_events_were_lost(

@@ -11,7 +11,7 @@ import pytest
 
 from mimix_core.settings import load_config
 from tests.deployments.project_factory import write_project
-from tests.deployments.site import rows, site
+from tests.deployments.site import MIMIX_WORKER, rows, site
 
 pytestmark = pytest.mark.drill
 
@@ -31,7 +31,7 @@ def test_a_killed_worker_is_detected_and_its_run_started_again(tmp_path: Path) -
         for pid in doomed.descendants():
             os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
-        heir = server.worker("heir", "--limit", "1")
+        heir = server.worker("heir", "--limit", "1", command=MIMIX_WORKER)
         server.wait_for(run, "CRASHED", "SCHEDULED", "PENDING", seconds=150)
         assert time.monotonic() - killed < 120
         while server.state(run) == "CRASHED":  # for a moment
