@@ -32,6 +32,10 @@ _MIN_CONTRAST = 16.0
 """Minimum mean squared contrast of both frames where they overlap, levels^2."""
 
 
+_SURROUNDINGS = 7
+"""Width and height of a pixel's surroundings."""
+
+
 @dataclass(frozen=True)
 class Alignment:
     """How the first frame has to be moved to match the second one best.
@@ -59,6 +63,19 @@ def align_thumbnails(first: ByteArray, second: ByteArray) -> Alignment:
         thumbnail[: _WIDTH * _HEIGHT].reshape(_HEIGHT, _WIDTH) for thumbnail in (first, second)
     )
     return max((_align(one, other, s) for s in _SCALES), key=lambda each: each.correlation)
+
+
+def keep_details(thumbnail: ByteArray) -> ByteArray:
+    """Return the luma of a thumbnail less its surroundings, around 128: [height * width].
+
+    A light that falls on a part of the frame changes the surroundings.
+    """
+    luma = thumbnail[: _WIDTH * _HEIGHT].reshape(_HEIGHT, _WIDTH).astype(np.int32)
+    padded = np.pad(luma, _SURROUNDINGS // 2, "reflect")
+    around = np.lib.stride_tricks.sliding_window_view(padded, (_SURROUNDINGS, _SURROUNDINGS))
+    means = around.sum((2, 3)) // _SURROUNDINGS**2
+    details: ByteArray = (luma - means + 128).clip(0, 255).astype(np.uint8).ravel()
+    return details
 
 
 def continue_motion(

@@ -19,6 +19,7 @@ from mimix_core.stages.scenes.alignment import (
     Alignment,
     align_thumbnails,
     continue_motion,
+    keep_details,
 )
 from mimix_core.stages.scenes.frame_distances import (
     THUMBNAIL_VALUES,
@@ -27,7 +28,7 @@ from mimix_core.stages.scenes.frame_distances import (
     FrameDistances,
     Segment,
 )
-from mimix_core.stages.scenes.frame_downscale import THUMBNAIL_SIZE
+from mimix_core.stages.scenes.frame_downscale import THUMBNAIL_SIZE, ByteArray
 
 _PIXELS = THUMBNAIL_SIZE[0] * THUMBNAIL_SIZE[1]
 
@@ -59,6 +60,10 @@ than before and after, and many are as they are then; and the reverse for a dip.
 _MIN_CORRELATION = 0.7
 """Minimum correlation of the frames before and after a flash; see ``alignment``. Of two shots, one
 pair in ten has as much at some shift, but not at one that fits their motion."""
+
+_MIN_DETAIL_CORRELATION = 0.55
+"""The same without what a light changes; generated shots lit by a spot have 0.57 to 0.85, and
+unrelated ones at most 0.46."""
 
 _MAX_DEVIATION, _MAX_RELATIVE_DEVIATION, _MAX_SCALE_RATIO = 3.0, 0.5, 1.25
 """The shift over a flash is that over as much time before or after it, within this many pixels of
@@ -208,8 +213,9 @@ def _shows_the_shot(
                 and darker + brighter <= 1 - _MIN_UNCHANGED_PIXELS
             )
             or any(
-                _is_on_the_way(align_thumbnails(thumbnails[end], thumbnails[frame]), motion)
+                _is_on_the_way(alignment, motion, least)
                 for end in (before, after)
+                for alignment, least in _align_in_any_light(thumbnails[end], thumbnails[frame])
             )
         ):
             continue
@@ -217,10 +223,16 @@ def _shows_the_shot(
     return True
 
 
-def _is_on_the_way(alignment: Alignment, motion: Alignment) -> bool:
+def _align_in_any_light(one: ByteArray, other: ByteArray) -> Iterator[tuple[Alignment, float]]:
+    """Yield how two frames match, as they are and by their details, and the least correlation."""
+    yield align_thumbnails(one, other), _MIN_CORRELATION
+    yield align_thumbnails(keep_details(one), keep_details(other)), _MIN_DETAIL_CORRELATION
+
+
+def _is_on_the_way(alignment: Alignment, motion: Alignment, least: float) -> bool:
     """Return whether a frame within a flash matches one beside it, moved no more than this far."""
     return bool(
-        alignment.correlation >= _MIN_CORRELATION
+        alignment.correlation >= least
         and np.hypot(*alignment.shift) <= _MAX_DEVIATION + np.hypot(*motion.shift)
         and max(alignment.scale, 1 / alignment.scale) <= _MAX_SCALE_RATIO
     )
