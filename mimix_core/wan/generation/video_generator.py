@@ -205,13 +205,13 @@ def load_adapted_transformer(
     adapter_merging.check_adapter(transformer, adapter, where)
     if not plan.streamed:
         transformer.to(device)
+    stored = adapter_merging.StoredWeights(components.transformer)
+    adapter_merging.apply_changes(transformer, stored, adapter)
     mode = settings.adapter_mode
     if mode == "auto":
         mode = adapter_merging.select_adapter_mode(components.transformer, adapter, dtype)
     if mode == "merged":
-        adapter_merging.merge_adapter(
-            transformer, adapter_merging.StoredWeights(components.transformer), adapter
-        )
+        adapter_merging.merge_adapter(transformer, stored, adapter)
     else:
         adapter_merging.attach_trained_adapter(transformer, adapter)
     kernel, compiled = accelerate_inference(transformer, settings, device, streamed=plan.streamed)
