@@ -102,7 +102,7 @@ def _write_inputs(work: Path) -> tuple[dict[str, torch.Tensor], dict[str, float]
     random_backbone.build_random_backbone(0, work / "wan")
     folder = work / "wan" / "transformer"
     transformer = lora.load_transformer(folder, torch.float32)
-    base = dict(transformer.state_dict())
+    base = {name: weight.clone() for name, weight in transformer.state_dict().items()}
     inside = [name for name in _linear_layers(transformer) if name.endswith(TARGETS)]
     adapters = {"": _random_adapter(transformer, inside)}
     adapters[OUTSIDE] = _random_adapter(transformer, [*inside, *OUTSIDE_TARGETS])
@@ -212,10 +212,9 @@ def _compare_file(
     layers: list[str],
 ) -> float | str:
     """Return the error of a layout, or in words why there is none."""
-    problem = work / f"problem-{layout}.txt"
-    if (work / f"{_stem(peer)}-{layout}.txt").exists():
-        problem = work / f"{_stem(peer)}-{layout}.txt"
-        return f"refused: {problem.read_text()[:120]}"
+    refusal = work / f"{_stem(peer)}-{layout}.txt"
+    if refusal.exists():
+        return f"refused: {refusal.read_text()[:120]}"
     merged = _read_merged(work, peer, layout)
     base = safetensors_io.read_tensors(work / "base.safetensors")
     changed = [

@@ -8,6 +8,9 @@ None of the programs' code is part of MiMix: FOLDER is where it was fetched to.
 
 from __future__ import annotations
 
+import ast
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -25,7 +28,43 @@ Loader = Callable[[Path, Path], Weights]
 """Merge the adapter at the first path into the weights of the work folder at the second."""
 
 
+UNUSED = frozenset(
+    {"alembic", "comfy", "comfy_aimdo", "comfy_api", "comfy_kitchen", "imageio", "kornia"}
+    | {"moviepy", "remote_pdb", "spandrel", "torchaudio", "torchsde", "torchvision"}
+)
+"""Packages that the programs import beside their loaders: where one is missing, names of it are
+placeholders, so that a loader can run without the program's whole environment."""
+
+
+class _Placeholder(types.ModuleType):
+    """A module in which every name is a class or a module of its own."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+class _PlaceholderFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Find what no other finder has found, if it belongs to ``UNUSED``."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
+        if name.partition(".")[0] in UNUSED:
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec: Any) -> types.ModuleType:
+        return _Placeholder(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass
+
+
 def main(name: str, folder: str, work: Path) -> None:
+    # It looks for packages when it is imported, and must not find placeholders.
+    from transformers import PreTrainedModel  # noqa: F401
+
+    sys.meta_path.append(_PlaceholderFinder())
     load = LOADERS[name](Path(folder))
     stem = name.replace(", ", "-")
     for path in sorted(work.glob("adapter-*.safetensors")):
@@ -151,25 +190,24 @@ def musubi_converter(folder: Path) -> Loader:
 def diffusion_pipe(folder: Path) -> Loader:
     """``BasePipeline.load_adapter_weights`` into a model that peft has prepared, then merged."""
     sys.path[:0] = [str(folder), str(folder / "submodules" / "ComfyUI")]
+    import models.base
     import peft
-    from models.base import BasePipeline
+
+    # It asks DeepSpeed, only to print from one process.
+    models.base.is_main_process = lambda: False
 
     def load(path: Path, work: Path) -> Weights:
         base, single = _base(work), work / "single"
         single.mkdir(exist_ok=True)
         (single / "adapter.safetensors").write_bytes(path.read_bytes())
         transformer = own_modules(base)
-        tensors = load_file(path)
-        layers = [
-            n.removesuffix(".weight")
-            for n in base
-            if f"diffusion_model.{n[:-7]}" in {key.rsplit(".lora_", 1)[0] for key in tensors}
-        ]
-        rank = min(min(tensor.shape) for tensor in tensors.values() if tensor.ndim)
+        # The rank is in its training's settings, not in the file.
+        rank = min(min(tensor.shape) for tensor in load_file(path).values() if tensor.ndim)
+        layers = [name.removesuffix(".weight") for name in base]
         config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=layers)
         model = peft.get_peft_model(transformer, config)
         pipeline = types.SimpleNamespace(transformer=transformer)
-        BasePipeline.load_adapter_weights(pipeline, single)
+        models.base.BasePipeline.load_adapter_weights(pipeline, single)
         merged = model.merge_and_unload()
         return {name: merged.get_submodule(name[:-7]).weight for name in base}
 
@@ -200,13 +238,14 @@ def lightx2v(folder: Path) -> Loader:
     return load
 
 
-def fastvideo(folder: Path) -> Loader:
+def fast_video(folder: Path) -> Loader:
     """``LoRAPipeline.set_lora_adapter`` into its linear layers, named by its own mapping."""
     sys.path.insert(0, str(folder))
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1"}
     torch.distributed.init_process_group(
         "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
     )
+    import fastvideo.layers.lora.linear
     from fastvideo.configs.models.dits.wanvideo import (
         WanVideoArchConfig,
     )
@@ -216,13 +255,24 @@ def fastvideo(folder: Path) -> Loader:
     )
     from fastvideo.pipelines.lora_pipeline import LoRAPipeline
 
+    from mimix_core.wan.lora_formats import diffusers_layer_name
+
+    # It knows GPUs only.
+    fastvideo.layers.lora.linear.get_local_torch_device = lambda: torch.device("cpu")
+
+    class Pipeline(LoRAPipeline):
+        def create_pipeline_stages(self, fastvideo_args: object) -> None:
+            """Nothing is generated."""
+
     arch = WanVideoArchConfig()
-    to_diffusers = get_param_names_mapping(arch.lora_param_names_mapping)
     to_theirs = get_param_names_mapping(arch.param_names_mapping)
 
     def load(path: Path, work: Path) -> Weights:
         base = _base(work)
-        theirs = {name: to_theirs(to_diffusers(name)[0])[0] for name in base}
+        theirs = {
+            name: to_theirs(f"{diffusers_layer_name(name.removesuffix('.weight'))}.weight")[0]
+            for name in base
+        }
         transformer = own_modules({theirs[name]: weight for name, weight in base.items()})
         for name, module in list(transformer.named_modules()):
             if isinstance(module, nn.Linear):
@@ -232,9 +282,11 @@ def fastvideo(folder: Path) -> Loader:
                 transformer.set_submodule(name, layer)
         transformer.param_names_mapping = arch.param_names_mapping
         transformer.lora_param_names_mapping = arch.lora_param_names_mapping
-        pipeline = LoRAPipeline.__new__(LoRAPipeline)
+        pipeline = Pipeline.__new__(Pipeline)
         pipeline.__dict__ |= {
             "modules": {"transformer": transformer},
+            "training_mode": False,
+            "lora_target_modules": None,
             "trainable_transformer_modules": {"transformer": transformer},
             "fastvideo_args": types.SimpleNamespace(
                 training_mode=False, dit_layerwise_offload=False
@@ -258,12 +310,25 @@ def fastvideo(folder: Path) -> Loader:
 def wan2gp(folder: Path) -> Loader:
     """``mmgp.offload.load_loras_into_model``, after ``WanModel.preprocess_loras``.
 
-    FOLDER has both ``Wan2GP`` and the package ``mmgp``. The change of a weight is what its layers
-    add to the output for each unit vector of the input.
+    FOLDER has both ``Wan2GP`` and the package ``mmgp``. The method is taken out of its module,
+    which needs CUDA to be imported; the pair and scale that mmgp keeps for each layer are merged
+    here, because it applies them only while a model runs on a GPU.
     """
-    sys.path[:0] = [str(folder / "mmgp"), str(folder / "Wan2GP")]
+    sys.path.insert(0, str(folder / "mmgp"))
     from mmgp import offload
-    from models.wan.modules.model import WanModel
+
+    source = (folder / "Wan2GP" / "models" / "wan" / "modules" / "model.py").read_text()
+    [method] = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and node.name == "preprocess_loras"
+    ]
+    # The method asks the program's main module whether the model is an image-to-video one.
+    main_module = types.ModuleType("wgp")
+    main_module.test_class_i2v = lambda _: False
+    sys.modules["wgp"] = main_module
+    theirs: dict[str, Any] = {}
+    exec(ast.unparse(method), theirs)
 
     def load(path: Path, work: Path) -> Weights:
         base = _base(work)
@@ -275,7 +340,7 @@ def wan2gp(folder: Path) -> Loader:
             model,
             str(path),
             activate_all_loras=False,
-            preprocess_sd=lambda sd: WanModel.preprocess_loras(model, "t2v", sd),
+            preprocess_sd=lambda tensors: theirs["preprocess_loras"](model, "t2v", tensors),
         )
         if model._loras_errors:
             raise ValueError(model._loras_errors)
@@ -306,7 +371,7 @@ LOADERS: dict[str, Callable[[Path], Loader]] = {
     "musubi-tuner, convert_lora": musubi_converter,
     "diffusion-pipe": diffusion_pipe,
     "diffsynth-studio": diffsynth_studio,
-    "fastvideo": fastvideo,
+    "fastvideo": fast_video,
     "lightx2v": lightx2v,
     "wan2gp": wan2gp,
 }

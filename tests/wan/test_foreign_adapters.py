@@ -98,7 +98,7 @@ LAYOUTS = {
 
 
 def write(path: Path, tensors: Tensors, metadata: dict[str, str] | None = None) -> Path:
-    save_file(tensors, path, metadata)
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, path, metadata)
     return path
 
 

@@ -122,8 +122,8 @@ def test_an_alpha_in_the_weights_changes_the_weights_as_an_alpha_beside_them(ran
 def test_a_bf16_file_rounds_each_weight_once_and_no_alpha(
     tmp_path: Path, layout: AdapterLayout
 ) -> None:
-    adapter, path = some_adapter(in_blocks, alpha=4.1), tmp_path / "lora.safetensors"
-    lora_export.write_adapter(path, adapter, card(alpha=4.1), layout, torch.bfloat16)
+    adapter, path = some_adapter(in_blocks, alpha=6.0), tmp_path / "lora.safetensors"
+    lora_export.write_adapter(path, adapter, card(alpha=6.0), layout, torch.bfloat16)
     read, _ = lora_export.read_adapter(path)
     exact = lora_formats.fold_alpha(adapter) if layout is AdapterLayout.COMFYUI else adapter
     assert read.alpha == pytest.approx(exact.alpha, rel=1e-7)
