@@ -24,9 +24,10 @@ app = typer.Typer(
 
 To = Annotated[Path, typer.Option("--to", help="File to write; it must not exist.")]
 _SUFFIX = ".safetensors"
-_LEAVE_OUT = {
-    AdapterLayout.DIFFUSERS: "XXX",
-    AdapterLayout.COMFYUI: "XXX",
+# By perf/lora_loaders.py; an export for kohya's tools refuses such layers.
+_READERS_OF_BLOCKS = {
+    AdapterLayout.DIFFUSERS: "a program that reads only the blocks leaves",
+    AdapterLayout.COMFYUI: "FastVideo, which reads only the blocks, leaves",
 }
 
 
@@ -209,7 +210,7 @@ def _convert(
     if outside:
         console.print(
             f"{len(outside)} layers are outside the blocks: {', '.join(outside)}. They are in the "
-            f"file, but {_LEAVE_OUT[layout]} without a word.",
+            f"file, but {_READERS_OF_BLOCKS[layout]} them out without a message.",
             highlight=False,
             soft_wrap=True,
         )
