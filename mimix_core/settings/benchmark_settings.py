@@ -59,6 +59,11 @@ class SampleSettings(FrozenModel):
         False,
         description="Run both passes of the guidance as a batch of two, which takes more memory.",
     )
+    solver: Annotated[Literal["unipc", "euler"], OmitDefault()] = Field(
+        "unipc",
+        description="Solver of the denoising steps: UniPC as in Wan2.1, or Euler in equal steps of "
+        "unshifted time, for few steps with a distilled adapter (docs/generation.md).",
+    )
     shift: float = Field(5.0, description="Timestep shift of the scheduler.")
     precision: Literal["bf16", "fp32"] = Field(
         "bf16", description="Floating-point precision of the transformer."

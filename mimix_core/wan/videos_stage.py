@@ -140,6 +140,7 @@ def video_provenance(
             (file.sha256, chosen.weight)
             for file, chosen in zip(inputs.adapters, settings.adapters, strict=True)
         ),
+        solver=settings.solver,
         start_sha256=layout_sha256,
         start_strength=settings.start_strength if layout_sha256 else 0.0,
         start_frequency=settings.start_frequency if layout_sha256 else 0.0,

@@ -47,6 +47,7 @@ class VideoProvenance(FrozenModel):
     lora_sha256: str
     lora_weight: float = 1.0
     adapters: tuple[tuple[str, float], ...] = ()
+    solver: str = "unipc"
     start_sha256: str = ""
     start_strength: float = 0.0
     start_frequency: float = 0.0

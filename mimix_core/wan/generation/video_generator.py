@@ -297,10 +297,21 @@ def build_pipeline(
         tokenizer=None,
         text_encoder=None,
         vae=vae,
-        scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(
-            components.scheduler, flow_shift=settings.shift
-        ),
+        scheduler=load_scheduler(components, settings),
         transformer=transformer,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def load_scheduler(components: ComponentFolders, settings: SampleSettings) -> Any:
+    """Load the scheduler of the settings' solver; UniPC's is the backbone's own."""
+    import diffusers
+
+    from mimix_core.wan.generation.euler_scheduler import EqualStepsEulerScheduler
+
+    if settings.solver == "euler":
+        return EqualStepsEulerScheduler(shift=settings.shift)
+    return diffusers.UniPCMultistepScheduler.from_pretrained(
+        components.scheduler, flow_shift=settings.shift
+    )
