@@ -11,10 +11,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 class EqualStepsEulerScheduler(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
     """Euler scheduler whose noise levels are 1, 1 - 1/n, ... 1/n before the timestep shift.
 
-    diffusers' own spaces them between 1 and the smallest trained level. A model that is distilled to
-    few steps knows only its own levels: with 4 steps and shift 5 they are those of timesteps 1000,
-    750, 500 and 250, as LightX2V's step-distilled adapters of Wan (its
-    ``WanStepDistillScheduler``).
+    diffusers' own spaces them between 1 and the smallest trained level. A model that is distilled
+    to few steps knows only its own levels: with 4 steps they are those of timesteps 1000, 750, 500
+    and 250 of step-distilled adapters of Wan (LightX2V, ``WanStepDistillScheduler``).
     """
 
     def set_timesteps(
