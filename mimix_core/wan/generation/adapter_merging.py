@@ -94,7 +94,7 @@ def check_adapter(transformer: Any, adapter: Adapter, where: str) -> None:
 def apply_changes(transformer: Any, stored: StoredWeights, adapter: Adapter) -> None:
     """Add the adapter's changes of whole parameters, in place, each rounded once.
 
-    There is no separate form of them: a parameter of few values is added to in either mode.
+    In either mode: only pairs can stay beside the weights.
     """
     parameters = dict(transformer.named_parameters())
     for name, change in adapter.changes.items():
