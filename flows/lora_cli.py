@@ -71,7 +71,7 @@ def _describe_trained(file: Path) -> list[tuple[str, str]]:
 
 
 def _describe_foreign(file: AdapterFile) -> list[tuple[str, str]]:
-    """List what is known of another program's adapter, whose file does not say how it was trained."""
+    """List what the file of another program's adapter says: nothing of its training."""
     from mimix_core.wan import foreign_adapters
     from mimix_core.wan.lora_formats import split_layer
 
