@@ -214,7 +214,7 @@ def _compare_file(
     """Return the error of a layout, or in words why there is none."""
     refusal = work / f"{_stem(peer)}-{layout}.txt"
     if refusal.exists():
-        return f"refused: {refusal.read_text()[:120]}"
+        return f"refused: {refusal.read_text().replace(f'{work}/', '')[:120]}"
     merged = _read_merged(work, peer, layout)
     base = safetensors_io.read_tensors(work / "base.safetensors")
     changed = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,22 @@ def test_a_bf16_file_from_elsewhere_keeps_its_dtype() -> None:
     pairs = {layer: (a.bfloat16(), b.bfloat16()) for layer, (a, b) in adapter.pairs.items()}
     written = lora_formats.adapter_to_tensors(Adapter(pairs, 4.0), AdapterLayout.KOHYA)
     assert same(lora_formats.adapter_from_tensors(written, None, "x"), Adapter(pairs, 4.0))
+
+
+def test_a_comfyui_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """It has alpha as a tensor beside lora_down and lora_up."""
+    adapter, path = some_adapter(in_blocks, alpha=6.0), tmp_path / "lora.safetensors"
+    flat = lora_formats.adapter_to_tensors(adapter, AdapterLayout.KOHYA)
+    earlier = {}
+    for name, tensor in flat.items():
+        layer, _, part = name.removeprefix("lora_unet_").partition(".")
+        dotted = re.sub(r"_(\d+)_", r".\1.", layer, count=1)
+        dotted = re.sub(r"(attn|ffn)_", r"\1.", dotted)
+        earlier[f"diffusion_model.{dotted}.{part}"] = tensor
+    assert "diffusion_model.blocks.13.cross_attn.o.lora_down.weight" in earlier
+    safetensors_io.write_tensors(path, earlier, {"mimix": card(alpha=6).model_dump_json()})
+    read, _ = lora_export.read_adapter(path)
+    assert same(read, adapter)
 
 
 def spoiled(folder: Path, change) -> Path:
