@@ -223,7 +223,9 @@ def _resolve_paths(config: Config, base: Path) -> Config:
     for name in Config.model_fields:
         section = getattr(config, name)
         if isinstance(section, FrozenModel):
-            changes[name] = _resolve_section_paths(section, base)
+            resolved = _resolve_section_paths(section, base)
+            if resolved is not section:  # a default that is set counts as written by the user
+                changes[name] = resolved
     return config.model_copy(update=changes)
 
 
