@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -14,25 +15,47 @@ from flows.console import FAILED, WorkspaceOption, console, load_settings, user_
 from mimix_core.errors import BadInput
 from mimix_core.wan.lora_formats import AdapterLayout
 
+if TYPE_CHECKING:
+    from mimix_core.wan.foreign_adapters import AdapterFile
+
 app = typer.Typer(
     name="lora", help="Show, export and import trained adapters.", no_args_is_help=True
 )
 
 To = Annotated[Path, typer.Option("--to", help="File to write; it must not exist.")]
 _SUFFIX = ".safetensors"
+# By perf/lora_loaders.py; an export for kohya's tools refuses such layers.
+_READERS_OF_BLOCKS = {
+    AdapterLayout.DIFFUSERS: "a program that reads only the blocks leaves",
+    AdapterLayout.COMFYUI: "FastVideo, which reads only the blocks, leaves",
+}
 
 
 @app.command()
-def show(file: Annotated[Path, typer.Argument(help="MiMix adapter in any layout.")]) -> None:
-    """Show what an adapter was trained from."""
-    from mimix_core.wan import lora_export
+def show(file: Annotated[Path, typer.Argument(help="LoRA of Wan, of any program.")]) -> None:
+    """Show what an adapter was trained from, or for another program's: layout, sizes and fit."""
+    from mimix_core.wan import foreign_adapters, lora_export
 
     with user_errors():
-        metadata, layout = lora_export.read_metadata(file)
+        read = foreign_adapters.read_adapter_file(file)
+        if lora_export.is_mimix_metadata(read.metadata):
+            rows = _describe_trained(file)
+        else:
+            rows = _describe_foreign(read)
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in (
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
+    console.print(table)
+
+
+def _describe_trained(file: Path) -> list[tuple[str, str]]:
+    """List the metadata of a MiMix adapter."""
+    from mimix_core.wan import lora_export
+
+    metadata, layout = lora_export.read_metadata(file)
+    return [
         ("base", f"{metadata.base}, sha256 {metadata.base_sha256}"),
         ("weights", "EMA of the training" if metadata.weights == "ema" else "as trained"),
         ("rank, alpha", f"{metadata.rank}, {metadata.alpha:g}"),
@@ -44,9 +67,31 @@ def show(file: Annotated[Path, typer.Argument(help="MiMix adapter in any layout.
         ("layout", layout.value),
         ("MiMix", metadata.mimix),
         *((name, str(value)) for name, value in sorted(metadata.settings.items())),
-    ):
-        table.add_row(escape(name), escape(value))
-    console.print(table)
+    ]
+
+
+def _describe_foreign(file: AdapterFile) -> list[tuple[str, str]]:
+    """List what the file of another program's adapter says: nothing of its training."""
+    from mimix_core.wan import foreign_adapters
+    from mimix_core.wan.lora_formats import split_layer
+
+    def number(values: Iterable[float]) -> str:
+        some = sorted(set(values))
+        return f"{some[0]:g}" if len(some) == 1 else f"{some[0]:g} to {some[-1]:g}"
+
+    blocks = {block for block, _ in map(split_layer, file.layers) if block}
+    outside = sorted(layer for layer in file.layers if not split_layer(layer)[0])
+    return [
+        ("layout", foreign_adapters.describe_layout(file)),
+        ("data type", ", ".join(file.dtypes)),
+        ("rank", number(map(file.rank, file.layers))),
+        ("alpha", number(foreign_adapters.read_alphas(file).values())),
+        ("layers", ", ".join(sorted({tail for _, tail in map(split_layer, file.layers)}))),
+        ("blocks", str(len(blocks))),
+        ("outside blocks", ", ".join(outside) or "none"),
+        ("also changes", f"{len(file.changes)} whole parameters" if file.changes else "nothing"),
+        ("fits", ", ".join(foreign_adapters.fitting_backbones(file)) or "no backbone of MiMix"),
+    ]
 
 
 @app.command()
@@ -59,6 +104,10 @@ def export(
     layout: Annotated[
         AdapterLayout, typer.Option("--format", help="Program to write for.")
     ] = AdapterLayout.COMFYUI,
+    dtype: Annotated[
+        Literal["bf16", "fp32"],
+        typer.Option("--dtype", help="Data type of the weights; fp32 is exactly as trained."),
+    ] = "bf16",
     ema: Annotated[
         bool,
         typer.Option("--ema", help="Export the EMA weights, which lora.ema_decay enables."),
@@ -94,7 +143,7 @@ def export(
             from mimix_core.wan import export_proof
 
             export_proof.check_base_folder(source, base)
-        _convert(source, layout, to)
+        _convert(source, layout, to, dtype)
         if base is not None:
             _write_proof(to, base, prompt)
 
@@ -135,10 +184,15 @@ def import_(
 ) -> None:
     """Convert an exported adapter back to the layout of MiMix and diffusers."""
     with user_errors():
-        _convert(file, AdapterLayout.DIFFUSERS, to)
+        _convert(file, AdapterLayout.DIFFUSERS, to, None)
 
 
-def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
+def _convert(
+    source: Path, layout: AdapterLayout, to: Path, dtype: Literal["bf16", "fp32"] | None
+) -> None:
+    """Write an adapter in a layout; without a ``dtype``, its weights stay as they are."""
+    import torch
+
     from mimix_core.wan import lora_export
 
     if to.exists():
@@ -150,17 +204,20 @@ def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
             fix=f"Give the path of a new {_SUFFIX} file in an existing folder.",
         )
     adapter, metadata = lora_export.read_adapter(source)
-    lora_export.write_adapter(to, adapter, metadata, layout)
+    stored = {"bf16": torch.bfloat16, "fp32": torch.float32, None: None}[dtype]
+    lora_export.write_adapter(to, adapter, metadata, layout, stored)
     outside = adapter.outside_blocks
     if outside:
         console.print(
             f"{len(outside)} layers are outside the blocks: {', '.join(outside)}. They are in the "
-            "file; a program that reads only the blocks leaves them out.",
+            f"file, but {_READERS_OF_BLOCKS[layout]} them out without a message.",
             highlight=False,
             soft_wrap=True,
         )
+    stated = f"in {dtype}, " if dtype else ""
     console.print(
-        f"rank {adapter.rank}, {len(adapter.pairs)} layers, for {layout.value}: {escape(str(to))}",
+        f"rank {adapter.rank}, {len(adapter.pairs)} layers, {stated}for {layout.value}: "
+        f"{escape(str(to))}",
         highlight=False,
         soft_wrap=True,
     )

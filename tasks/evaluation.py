@@ -56,6 +56,9 @@ def generate_samples(
     layouts: Sequence[TableRef | None] = [None] * len(units)
     if settings.start == "cutouts" and sources is not None:
         layouts = _lay_out_cutouts(run, model, units, sources)
+    adapters = [
+        run.workspace.file_ref(adapter.path, "samples.adapters") for adapter in settings.adapters
+    ]
     inputs = [
         VideoInputs(
             unit=unit,
@@ -69,6 +72,7 @@ def generate_samples(
             scheduler=model.components["scheduler"],
             lora=lora,
             layouts=layout,
+            adapters=tuple(file for file in adapters if file is not None),
             partial_results=parts,
         )
         for (unit, unit_prompts), layout in zip(units, layouts, strict=True)

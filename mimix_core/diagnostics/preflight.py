@@ -18,6 +18,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import Config
 from mimix_core.training import trackers
 from mimix_core.wan.backbone_stage import resolve_weights_folder
+from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
 from mimix_core.wan.model_registry import get_backbone
 
@@ -121,6 +122,24 @@ def _check_sample_size(config: Config) -> None:
     _check_size(problem, "samples.num_frames, .width and .height")
 
 
+def _check_adapters(config: Config) -> None:
+    """Check that every adapter to generate with can be read, is finite and fits the backbone.
+
+    Raises BadInput with the problem of each adapter.
+    """
+    backbone = get_backbone(config.backbone.name)
+    problems = []
+    for adapter in config.samples.adapters:
+        try:
+            read_any_adapter(adapter.path, backbone)
+        except BadInput as problem:
+            problems.append(problem)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise BadInput("\n".join(map(str, problems)))
+
+
 def _check_size(problem: str | None, keys: str) -> None:
     if problem is not None:
         raise BadInput(problem, where=f"settings, keys {keys}")
@@ -153,6 +172,6 @@ def prompts_file(config: Config) -> Path:
 _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     Phase.AUGMENTATION: (_check_held_out_pairs,),
     Phase.TRAINING: (_check_backbone, _check_training_sizes, _check_trackers),
-    Phase.GENERATION: (_check_sample_size, _check_prompts),
+    Phase.GENERATION: (_check_sample_size, _check_prompts, _check_adapters),
 }
 """The checks of each phase, in addition to the models that it requires."""

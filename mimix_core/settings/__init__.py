@@ -12,7 +12,12 @@ from mimix_core.settings.augmentation_settings import (
     CutoutSettings,
     DatasetSettings,
 )
-from mimix_core.settings.benchmark_settings import ReportSettings, SampleSettings, ScoreSettings
+from mimix_core.settings.benchmark_settings import (
+    AdapterSettings,
+    ReportSettings,
+    SampleSettings,
+    ScoreSettings,
+)
 from mimix_core.settings.caption_settings import CaptionSettings
 from mimix_core.settings.config import Config, RunSettings, load_config, with_absolute_paths
 from mimix_core.settings.curation_settings import (
@@ -31,6 +36,7 @@ from mimix_core.settings.training_settings import (
 )
 
 __all__ = [
+    "AdapterSettings",
     "BackboneSettings",
     "CaptionSettings",
     "ClipSettings",

@@ -223,11 +223,19 @@ def _resolve_paths(config: Config, base: Path) -> Config:
     for name in Config.model_fields:
         section = getattr(config, name)
         if isinstance(section, FrozenModel):
-            paths = {
-                field: base / value
-                for field in type(section).model_fields
-                if isinstance(value := getattr(section, field), Path)
-            }
-            if paths:
-                changes[name] = section.model_copy(update=paths)
+            resolved = _resolve_section_paths(section, base)
+            if resolved is not section:  # a default that is set counts as written by the user
+                changes[name] = resolved
     return config.model_copy(update=changes)
+
+
+def _resolve_section_paths(section: FrozenModel, base: Path) -> FrozenModel:
+    """Resolve the relative paths of a section, and those in its lists of models."""
+    changes: dict[str, object] = {}
+    for field in type(section).model_fields:
+        value = getattr(section, field)
+        if isinstance(value, Path):
+            changes[field] = base / value
+        elif isinstance(value, tuple) and any(isinstance(item, FrozenModel) for item in value):
+            changes[field] = tuple(_resolve_section_paths(item, base) for item in value)
+    return section.model_copy(update=changes) if changes else section

@@ -19,6 +19,7 @@ from mimix_core.wan.lora_formats import (
     adapter_from_tensors,
     adapter_to_tensors,
     detect_layout,
+    fold_alpha,
 )
 from mimix_core.wan.safetensors_header import read_header
 
@@ -56,11 +57,20 @@ def write_adapter(
     adapter: Adapter,
     metadata: AdapterMetadata,
     layout: AdapterLayout = AdapterLayout.DIFFUSERS,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write an adapter and its metadata atomically; equal arguments give equal bytes.
 
-    Raises BadInput for a layer that has no name in the layout.
+    ``dtype``: of the stored weights; None stores them as they are. Raises BadInput for a layer
+    that has no name in the layout.
     """
+    if layout is AdapterLayout.COMFYUI:
+        adapter = fold_alpha(adapter)
+        metadata = metadata.model_copy(update={"alpha": adapter.alpha})
+    tensors = adapter_to_tensors(adapter, layout)
+    if dtype is not None:
+        # An alpha has no shape, and stays as precise as it is.
+        tensors = {name: t.to(dtype) if t.ndim else t for name, t in tensors.items()}
     header = {"format": "pt", _METADATA_KEY: metadata.model_dump_json()}
     if layout is AdapterLayout.DIFFUSERS:
         diffusers_metadata = {
@@ -76,7 +86,7 @@ def write_adapter(
             "ss_network_alpha": str(adapter.alpha),
         }
     part = path.with_name(f".{path.name}.part")
-    safetensors_io.write_tensors(part, adapter_to_tensors(adapter, layout), header)
+    safetensors_io.write_tensors(part, tensors, header)
     part.replace(path)
 
 
@@ -104,6 +114,11 @@ def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:
                 fix="Train it again; docs/training.md describes what to check.",
             )
     return adapter, metadata
+
+
+def is_mimix_metadata(header: Mapping[str, str]) -> bool:
+    """Return whether the metadata of a file's header says that MiMix wrote it."""
+    return _METADATA_KEY in header
 
 
 def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:

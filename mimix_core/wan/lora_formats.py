@@ -1,8 +1,8 @@
 """Layouts of LoRA files: how each program names layers and stores alpha.
 
 ``diffusers``: ``transformer.blocks.0.attn1.to_q.lora_A.weight``; alpha in the file's metadata.
-``comfyui``: ``diffusion_model.blocks.0.self_attn.q.lora_down.weight``, layers named as in Wan's own
-code; alpha as a tensor ``.alpha`` (ComfyUI, comfy/lora.py and comfy/weight_adapter/lora.py).
+``comfyui``: ``diffusion_model.blocks.0.self_attn.q.lora_A.weight``, layers named as in Wan's own
+code, without an alpha: what ComfyUI, diffusion-pipe, DiffSynth-Studio, FastVideo and LightX2V read.
 ``kohya``: ``lora_unet_blocks_0_self_attn_q.lora_down.weight`` and ``.alpha``, as musubi-tuner's
 networks/lora.py writes and reads it.
 """
@@ -10,8 +10,8 @@ networks/lora.py writes and reads it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -63,17 +63,21 @@ _BLOCK = re.compile(r"(blocks\.\d+\.)?(.+)")
 _BLOCK_FLAT = re.compile(r"(?:blocks_(\d+)_)?(.+)")
 _PART = re.compile(r"(?P<layer>.+)\.(?P<part>lora_A|lora_B|lora_down|lora_up|alpha)(\.weight)?")
 _DOWN, _UP = ("lora_A", "lora_down"), ("lora_B", "lora_up")
+_DOWN_UP = (_DOWN[1], _UP[1])
 
 
 @dataclass(frozen=True)
 class Adapter:
     """A LoRA as pairs (down [R, inputs], up [outputs, R]) by layer, named as in diffusers.
 
-    Its output is scaled by alpha / rank; all layers have the same rank.
+    Its output is scaled by alpha / rank; all layers have the same rank. ``changes``: tensors that
+    are added to whole parameters, such as biases and norms; MiMix trains none, but distilled
+    adapters of other programs have them.
     """
 
     pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     alpha: float
+    changes: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -82,21 +86,33 @@ class Adapter:
     @property
     def outside_blocks(self) -> list[str]:
         """Return the layers that belong to no block."""
-        return [layer for layer in sorted(self.pairs) if not _split_layer(layer)[0]]
+        return [layer for layer in sorted(self.pairs) if not split_layer(layer)[0]]
 
     @property
     def targets(self) -> list[str]:
         """Return the layer names without block numbers."""
-        return sorted({_split_layer(layer)[1] for layer in self.pairs})
+        return sorted({split_layer(layer)[1] for layer in self.pairs})
+
+
+def fold_alpha(adapter: Adapter) -> Adapter:
+    """Multiply each ``up`` by alpha / rank, so that alpha is the rank.
+
+    The product changes by the rounding of fp32 alone, and not at all for a power of two.
+    """
+    scale = adapter.alpha / adapter.rank
+    if scale == 1:
+        return adapter
+    pairs = {layer: (down, up.float() * scale) for layer, (down, up) in adapter.pairs.items()}
+    return Adapter(pairs, float(adapter.rank))
 
 
 def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file in that layout, with unchanged weights.
+    """Return the tensors of a file in that layout.
 
-    Without an alpha, ComfyUI and diffusers assume the rank; diffusers' reader of ComfyUI files
-    rejects alpha outside the blocks. ComfyUI files therefore have alpha only where it differs from
-    the rank. Raises BadInput for a layer that Wan's own code does not have, and for one outside the
-    blocks in kohya's layout, whose readers drop it.
+    The weights are unchanged, except that ComfyUI's layout has alpha in them (``fold_alpha``): of
+    its readers FastVideo ignores an alpha, diffusion-pipe refuses it, and diffusers refuses it
+    outside the blocks. Raises BadInput for a layer that Wan's own code does not have, and for one
+    outside the blocks in kohya's layout, whose readers drop it.
     """
     import torch
 
@@ -109,19 +125,16 @@ def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, tor
             where="settings, key lora.target_modules",
             fix="Export it for comfyui or diffusers, or train without these layers.",
         )
+    if layout is AdapterLayout.COMFYUI:
+        adapter = fold_alpha(adapter)
+    first, second = _DOWN_UP if layout is AdapterLayout.KOHYA else ("lora_A", "lora_B")
     for layer, (down, up) in adapter.pairs.items():
         name = PREFIX[layout] + _layout_name(layer, layout)
-        first, second = ("lora_A", "lora_B") if layout is AdapterLayout.DIFFUSERS else _DOWN_UP
         tensors[f"{name}.{first}.weight"] = down
         tensors[f"{name}.{second}.weight"] = up
-        if layout is AdapterLayout.KOHYA or (
-            layout is AdapterLayout.COMFYUI and adapter.alpha != adapter.rank
-        ):
+        if layout is AdapterLayout.KOHYA:
             tensors[f"{name}.alpha"] = torch.tensor(float(adapter.alpha))
     return tensors
-
-
-_DOWN_UP = ("lora_down", "lora_up")
 
 
 def detect_layout(names: Mapping[str, object], where: str) -> AdapterLayout:
@@ -172,7 +185,7 @@ def adapter_from_tensors(
     return Adapter(pairs, scales.pop())
 
 
-def _split_layer(layer: str) -> tuple[str, str]:
+def split_layer(layer: str) -> tuple[str, str]:
     """Split a layer's name into its block, such as ``blocks.0.`` or empty, and the rest."""
     match = _BLOCK.fullmatch(layer)
     assert match is not None
@@ -183,7 +196,7 @@ def _layout_name(layer: str, layout: AdapterLayout) -> str:
     """Return a layer's name in a layout. Raises BadInput."""
     if layout is AdapterLayout.DIFFUSERS:
         return layer
-    block, tail = _split_layer(layer)
+    block, tail = split_layer(layer)
     if tail not in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS):
         raise BadInput(
             f"layer {layer} has no name in Wan's own code",
@@ -194,10 +207,60 @@ def _layout_name(layer: str, layout: AdapterLayout) -> str:
     return name.replace(".", "_") if layout is AdapterLayout.KOHYA else name
 
 
+def adapter_from_pairs(pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Adapter:
+    """Build an adapter from pairs of any ranks whose products are the changes of the weights.
+
+    Smaller ranks are filled up with zeros, because all layers of an adapter have the same rank.
+    """
+    import torch.nn.functional
+
+    rank = max(len(down) for down, _ in pairs.values())
+    pad = torch.nn.functional.pad
+    same_rank = {
+        layer: (pad(down, (0, 0, 0, rank - len(down))), pad(up, (0, rank - len(down))))
+        for layer, (down, up) in sorted(pairs.items())
+    }
+    return Adapter(same_rank, float(rank))
+
+
+def sum_adapters(parts: Sequence[tuple[Adapter, float]]) -> Adapter:
+    """Return one adapter, in fp32, that changes the weights by the weighted sum of the parts.
+
+    Its rank is the largest sum of ranks that a layer has: the parts' matrices are put side by side.
+    """
+    import torch
+
+    halves: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    changes: dict[str, torch.Tensor] = {}
+    for adapter, weight in parts:
+        scale = weight * adapter.alpha / adapter.rank
+        for layer, (down, up) in adapter.pairs.items():
+            halves.setdefault(layer, []).append((down.float(), up.float() * scale))
+        for name, change in adapter.changes.items():
+            changes[name] = changes.get(name, 0.0) + weight * change.float()
+    summed = adapter_from_pairs(
+        {
+            layer: (torch.cat([down for down, _ in some]), torch.cat([up for _, up in some], dim=1))
+            for layer, some in halves.items()
+        }
+    )
+    return replace(summed, changes=changes)
+
+
+def diffusers_layer_name(name: str) -> str | None:
+    """Return diffusers' name of a layer that any program's file names; None if Wan has none.
+
+    ``name`` has no prefix: ``blocks.0.attn1.to_q``, ``blocks.0.self_attn.q`` or
+    ``blocks_0_self_attn_q``.
+    """
+    found = (_diffusers_name(name, layout) for layout in AdapterLayout)
+    return next((layer for layer in found if layer is not None), None)
+
+
 def _diffusers_name(name: str, layout: AdapterLayout) -> str | None:
     """Return diffusers' name of a layer; None for a layer that Wan does not have."""
     if layout is AdapterLayout.DIFFUSERS:
-        block, tail = _split_layer(name)
+        block, tail = split_layer(name)
         return name if tail in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS) else None
     if layout is AdapterLayout.KOHYA:
         match = _BLOCK_FLAT.fullmatch(name)
@@ -205,7 +268,7 @@ def _diffusers_name(name: str, layout: AdapterLayout) -> str | None:
         block = "" if match[1] is None else f"blocks.{match[1]}."
         diffusers = _DIFFUSERS_NAMES_FLAT.get(match[2])
     else:
-        block, tail = _split_layer(name)
+        block, tail = split_layer(name)
         diffusers = _DIFFUSERS_NAMES.get(tail)
     if diffusers is None or diffusers not in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS):
         return None

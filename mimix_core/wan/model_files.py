@@ -10,6 +10,7 @@ from typing import Any
 from mimix_core.errors import BadInput
 
 _MAX_JSON_BYTES = 64_000_000
+_PICKLES = (b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
 # No size, count or id in the config of a network is near it.
 _MAX_CONFIG_NUMBER = 2**31
 
@@ -17,13 +18,16 @@ _MAX_CONFIG_NUMBER = 2**31
 def describe_replacement(head: bytes) -> str | None:
     """Say what a file is that begins with ``head``, if it only takes the place of another file.
 
-    These are pointers of Git LFS, and web pages of errors that were saved under the file's name.
+    These are pointers of Git LFS, web pages of errors that were saved under the file's name, and
+    pickles, of PyTorch's two formats.
     """
     if head.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the file itself"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return "is a web page, not the file itself"
+    if head.startswith(_PICKLES):
+        return "is a pickle (.pt, .bin), which can run any code when it is loaded"
     return None
 
 

@@ -50,7 +50,7 @@ class VideoInputs(FrozenModel):
     """Prompts, the backbone's components and the adapter.
 
     ``partial_results``: folder of finished videos of interrupted units. ``layouts``: of the
-    prompts, if videos start from cutouts.
+    prompts, if videos start from cutouts. ``adapters``: the files that samples.adapters names.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -64,6 +64,7 @@ class VideoInputs(FrozenModel):
     scheduler: FileRef
     lora: TableRef
     layouts: Annotated[TableRef | None, OmitDefault()] = None
+    adapters: Annotated[tuple[FileRef, ...], OmitDefault()] = ()
     partial_results: Annotated[Path, ExcludeFromKey()]
 
 
@@ -74,11 +75,11 @@ def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport
     layouts the number of prompts that have one; the others start from noise alone.
     Runtime stats: the numbers of videos generated and found, the seconds per video and for loading,
     and the execution choices for this machine. Raises BadInput, before any model is loaded, for a
-    size that the backbone does not support and for an adapter of another base model; Transient
-    when the device is out of memory.
+    size that the backbone does not support and for an adapter of another base model or shape;
+    Transient when the device is out of memory.
     """
     _check_size(inputs, settings)
-    adapter, lora_sha256 = _load_adapter(inputs)
+    adapter, lora_sha256 = _load_adapter(inputs, settings)
     layouts = _read_layouts(inputs, settings)
     provenance = {
         prompt.id: video_provenance(
@@ -134,6 +135,12 @@ def video_provenance(
         backbone=inputs.backbone_name,
         base_sha256=inputs.transformer.sha256,
         lora_sha256=lora_sha256,
+        lora_weight=settings.adapter_weight,
+        adapters=tuple(
+            (file.sha256, chosen.weight)
+            for file, chosen in zip(inputs.adapters, settings.adapters, strict=True)
+        ),
+        solver=settings.solver,
         start_sha256=layout_sha256,
         start_strength=settings.start_strength if layout_sha256 else 0.0,
         start_frequency=settings.start_frequency if layout_sha256 else 0.0,
@@ -185,13 +192,24 @@ def _describe_truncated_prompts(
     return describe_truncated(zip(texts, map(len, ids), strict=True), TEXT_TOKENS)
 
 
-def _load_adapter(inputs: VideoInputs) -> tuple[Adapter, str]:
-    """Load the adapter with its file's digest. Raises BadInput for another base model."""
-    from mimix_core.wan import lora_export
+def _load_adapter(inputs: VideoInputs, settings: SampleSettings) -> tuple[Adapter, str]:
+    """Load the adapter to generate with, and the digest of the trained one's file.
+
+    It is the trained adapter itself, or the weighted sum with those that the settings name. Raises
+    BadInput for one of another base model, or that does not fit the backbone.
+    """
+    from mimix_core.wan import generation_adapters, lora_export
 
     path = _adapter_file(inputs)
     lora_export.check_base_model(path, inputs.backbone_name, inputs.transformer.sha256)
-    adapter, _ = lora_export.read_adapter(path)
+    trained, _ = lora_export.read_adapter(path)
+    backbone = model_registry.get_backbone(inputs.backbone_name)
+    others = [
+        generation_adapters.read_any_adapter(file.path, backbone, inputs.transformer.sha256)
+        for file in inputs.adapters
+    ]
+    weights = [settings.adapter_weight, *(chosen.weight for chosen in settings.adapters)]
+    adapter = generation_adapters.weighted_adapter([trained, *others], weights)
     return adapter, digest_file(path)
 
 
@@ -254,7 +272,9 @@ class _VideoUnit:
         generator = video_generator.load_generator(
             _component_folders(self.inputs),
             adapter,
-            str(_adapter_file(self.inputs)),
+            ", ".join(
+                map(str, (_adapter_file(self.inputs), *(f.path for f in self.inputs.adapters)))
+            ),
             sorted({provenance.prompt for provenance in missing.values()}),
             self.settings,
             device,

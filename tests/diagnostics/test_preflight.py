@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -79,6 +81,53 @@ def test_unusable_prompts_stop_a_run_before_any_work(
     assert message in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "workspace").exists()
+
+
+def adapter_settings(folder: Path, *names: str) -> Path:
+    chosen = ", ".join(f"{{path: {name}}}" for name in names)
+    return settings(folder, f"samples: {{prompts: prompts.yaml, adapters: [{chosen}]}}\n")
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "value", "message"),
+    [
+        (("x.lora_A.weight", "x.lora_B.weight"), (96, 96), 1.0, "are not a LoRA of Wan"),
+        (("{q}.lora_A.weight", "{q}.lora_B.weight"), (64, 64), 1.0, "does not fit the backbone"),
+        (("{q}.lora_A.weight", "{q}.lora_B.weight"), (96, 96), float("nan"), "non-finite values"),
+        (("{q}.lora_A.weight",), (96, 96), 1.0, "only one half of its pair"),
+        (("{q}.dora_scale",), (96, 96), 1.0, "it has DoRA"),
+    ],
+)
+def test_an_unusable_adapter_stops_a_run_before_any_work(
+    tmp_path: Path, names: tuple[str, ...], shape: tuple[int, int], value: float, message: str
+) -> None:
+    path = adapter_settings(tmp_path, "bad.safetensors")
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    save_file(
+        {name.format(q=layer): torch.full(shape, value) for name in names},
+        tmp_path / "bad.safetensors",
+    )
+    result = CliRunner().invoke(app, ["generate", str(path)], env={"COLUMNS": "2000"})
+    assert result.exit_code == 2
+    assert message in result.output
+    assert str(tmp_path / "bad.safetensors") in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_adapters_are_found_beside_the_settings_and_all_are_checked(tmp_path: Path) -> None:
+    path = adapter_settings(tmp_path, "good.safetensors", "no.safetensors", "pickle.pt")
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    halves = {f"{layer}.lora_A.weight": torch.ones(2, 96)}
+    halves[f"{layer}.lora_B.weight"] = torch.ones(96, 2)
+    save_file(halves, tmp_path / "good.safetensors")
+    torch.save(halves, tmp_path / "pickle.pt")
+    config = load_config(path)
+    assert [one.path.parent for one in config.samples.adapters] == [tmp_path] * 3
+    [problem] = map(str, find_problems(config, "benchmark", with_models=False))
+    assert "no.safetensors: the file does not exist" in problem
+    assert "pickle.pt: is a pickle" in problem
+    assert "good.safetensors" not in problem
 
 
 def test_a_training_needs_no_prompts(tmp_path: Path) -> None:

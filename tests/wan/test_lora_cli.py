@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from flows.cli import app
 from mimix_core.engine.artifacts import digest_file
 from mimix_core.wan import lora_export
+from mimix_core.wan.foreign_adapters import read_adapter_file
 from mimix_core.wan.lora_formats import AdapterLayout
 from tests.wan.test_lora_export import card, in_blocks, some_adapter
 
@@ -27,17 +30,38 @@ def trained(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("layout", AdapterLayout)
 def test_an_adapter_survives_a_round_trip_through_any_layout(
+    tmp_path: Path, layout: AdapterLayout
+) -> None:
+    trained = tmp_path / lora_export.ADAPTER_FILE
+    # ComfyUI's layout has alpha / rank in the weights: exact, because it is a power of two.
+    lora_export.write_adapter(trained, some_adapter(in_blocks, alpha=8.0), card(alpha=8))
+    there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
+    asked = ["lora", "export", str(trained), "--format", layout.value, "--to", str(there)]
+    done = runner.invoke(app, [*asked, "--dtype", "fp32"])
+    assert done.exit_code == 0, done.output
+    assert f"rank 4, {len(in_blocks)} layers, in fp32, for {layout.value}" in done.output
+    alpha = 4.0 if layout is AdapterLayout.COMFYUI else 8.0
+    assert lora_export.read_metadata(there) == (card(alpha=alpha), layout)
+    done = runner.invoke(app, ["lora", "import", str(there), "--to", str(back)])
+    assert done.exit_code == 0, done.output
+    if layout is not AdapterLayout.COMFYUI:
+        assert digest_file(back) == digest_file(trained)
+    before, after = (lora_export.read_adapter(path)[0] for path in (trained, back))
+    for layer, (down, up) in before.pairs.items():
+        assert torch.equal(after.pairs[layer][0], down)
+        assert torch.equal(after.pairs[layer][1] * (after.alpha / after.rank), up * 2)
+
+
+@pytest.mark.parametrize("layout", AdapterLayout)
+def test_exports_are_in_bf16_by_default(
     trained: Path, tmp_path: Path, layout: AdapterLayout
 ) -> None:
-    there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
+    there = tmp_path / "there.safetensors"
     asked = ["lora", "export", str(trained), "--format", layout.value, "--to", str(there)]
     done = runner.invoke(app, asked)
     assert done.exit_code == 0, done.output
-    assert f"rank 4, {len(in_blocks)} layers, for {layout.value}" in done.output
-    assert lora_export.read_metadata(there) == (card(alpha=6, weights="ema"), layout)
-    done = runner.invoke(app, ["lora", "import", str(there), "--to", str(back)])
-    assert done.exit_code == 0, done.output
-    assert digest_file(back) == digest_file(trained)
+    assert "in bf16" in done.output
+    assert read_adapter_file(there).dtypes == ["BF16"]
 
 
 def test_layers_outside_the_blocks_are_exported_or_refused_but_never_dropped(
@@ -60,6 +84,7 @@ def test_layers_outside_the_blocks_are_exported_or_refused_but_never_dropped(
     )
     assert done.exit_code == 0, done.output
     assert "2 layers are outside the blocks" in done.output
+    assert "FastVideo" in done.output
     read, _ = lora_export.read_adapter(new)
     assert set(read.pairs) == set(layers)
 
@@ -76,12 +101,43 @@ def test_show_prints_the_metadata(trained: Path) -> None:
     assert "prompts [Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]" in shown
 
 
+def test_show_describes_the_file_of_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "peer.safetensors"
+    layers = {"blocks_0_self_attn_q": (96, 4), "blocks_1_ffn_2": (96, 2), "head_head": (64, 4)}
+    tensors = {}
+    for layer, (outputs, rank) in layers.items():
+        inputs = 192 if "ffn" in layer else 96
+        tensors[f"lora_unet_{layer}.lora_down.weight"] = torch.ones(rank, inputs).bfloat16()
+        tensors[f"lora_unet_{layer}.lora_up.weight"] = torch.ones(outputs, rank).bfloat16()
+        tensors[f"lora_unet_{layer}.alpha"] = torch.tensor(2.0)
+    save_file(tensors, path)
+    done = runner.invoke(app, ["lora", "show", str(path)])
+    assert done.exit_code == 0, done.output
+    shown = {" ".join(line.replace("│", " ").split()) for line in done.output.splitlines()}
+    example = "lora_unet_blocks_0_self_attn_q.lora_down.weight"
+    assert {
+        f"layout kohya, musubi-tuner: {example}",
+        "data type BF16",
+        "rank 2 to 4",
+        "alpha 2",
+        "layers attn1.to_q, ffn.net.2, proj_out",
+        "blocks 2",
+        "outside blocks proj_out",
+        "fits tiny-random-wan",
+    } <= shown
+    tensors["lora_unet_blocks_0_self_attn_q.dora_scale"] = torch.ones(96, 1)
+    save_file(tensors, path)
+    done = runner.invoke(app, ["lora", "show", str(path)])
+    assert done.exit_code == 2
+    assert "DoRA (1 tensors)" in done.output
+
+
 def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"no")
     new = str(tmp_path / "new.safetensors")
     for asked, said in (
-        (["show", str(other)], "not a safetensors file"),
+        (["show", str(other)], "is not a complete safetensors file"),
         (["import", str(other), "--to", new], "not a safetensors file"),
         (["export", str(trained), "--to", str(other)], "already exists"),
         (["export", str(trained), "--ema", "--to", new], "--ema selects an adapter of a run"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -96,10 +97,46 @@ def test_every_layout_preserves_every_bit(layers, rank, alpha, layout) -> None:
         return
     adapter = some_adapter(layers, rank=rank, alpha=alpha)
     written = lora_formats.adapter_to_tensors(adapter, layout)
+    if layout is AdapterLayout.COMFYUI:
+        adapter = lora_formats.fold_alpha(adapter)
     assert lora_formats.detect_layout(written, "x") is layout
     # Only diffusers' layout has nowhere to write alpha but beside the weights.
     told = alpha if layout is AdapterLayout.DIFFUSERS else None
     assert same(lora_formats.adapter_from_tensors(written, told, "x"), adapter)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rank=st.integers(1, 6), alpha=st.sampled_from([0.5, 1.0, 4.0, 7.0]))
+def test_an_alpha_in_the_weights_changes_the_weights_as_an_alpha_beside_them(rank, alpha) -> None:
+    adapter = some_adapter(in_blocks[:3], rank=rank, alpha=alpha)
+    folded = lora_formats.fold_alpha(adapter)
+    assert folded.alpha == folded.rank == rank
+    for layer, (down, up) in adapter.pairs.items():
+        expected = up.double() @ down.double() * (alpha / rank)
+        found = folded.pairs[layer][1].double() @ folded.pairs[layer][0].double()
+        assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
+    if alpha == rank:
+        assert folded is adapter
+
+
+@pytest.mark.parametrize("layout", AdapterLayout)
+def test_a_bf16_file_rounds_each_weight_once_and_no_alpha(
+    tmp_path: Path, layout: AdapterLayout
+) -> None:
+    adapter, path = some_adapter(in_blocks, alpha=6.0), tmp_path / "lora.safetensors"
+    lora_export.write_adapter(path, adapter, card(alpha=6.0), layout, torch.bfloat16)
+    read, _ = lora_export.read_adapter(path)
+    exact = lora_formats.fold_alpha(adapter) if layout is AdapterLayout.COMFYUI else adapter
+    assert read.alpha == pytest.approx(exact.alpha, rel=1e-7)
+    for layer, pair in exact.pairs.items():
+        for found, expected in zip(read.pairs[layer], pair, strict=True):
+            assert torch.equal(found, expected.bfloat16())
+    error = sum(
+        float((exact.pairs[n][1] @ exact.pairs[n][0] - b.float() @ a.float()).square().sum())
+        for n, (a, b) in read.pairs.items()
+    )
+    total = sum(float((b @ a).square().sum()) for a, b in exact.pairs.values())
+    assert 1e-4 < (error / total) ** 0.5 < 8e-3
 
 
 @pytest.fixture(scope="module")
@@ -156,12 +193,10 @@ def test_diffusers_reads_a_comfyui_file_of_layers_outside_the_blocks() -> None:
 def test_names_are_those_that_comfyui_and_musubi_tuner_expect() -> None:
     adapter = some_adapter(["blocks.3.attn2.to_out.0", "blocks.3.ffn.net.0.proj"], alpha=2.0)
     assert sorted(lora_formats.adapter_to_tensors(adapter, AdapterLayout.COMFYUI)) == [
-        "diffusion_model.blocks.3.cross_attn.o.alpha",
-        "diffusion_model.blocks.3.cross_attn.o.lora_down.weight",
-        "diffusion_model.blocks.3.cross_attn.o.lora_up.weight",
-        "diffusion_model.blocks.3.ffn.0.alpha",
-        "diffusion_model.blocks.3.ffn.0.lora_down.weight",
-        "diffusion_model.blocks.3.ffn.0.lora_up.weight",
+        "diffusion_model.blocks.3.cross_attn.o.lora_A.weight",
+        "diffusion_model.blocks.3.cross_attn.o.lora_B.weight",
+        "diffusion_model.blocks.3.ffn.0.lora_A.weight",
+        "diffusion_model.blocks.3.ffn.0.lora_B.weight",
     ]
     kohya = lora_formats.adapter_to_tensors(adapter, AdapterLayout.KOHYA)
     assert sorted(kohya) == [
@@ -173,11 +208,6 @@ def test_names_are_those_that_comfyui_and_musubi_tuner_expect() -> None:
         "lora_unet_blocks_3_ffn_0.lora_up.weight",
     ]
     assert kohya["lora_unet_blocks_3_ffn_0.alpha"].item() == 2.0
-    # Left out where it is the rank: both then scale by 1.
-    even = lora_formats.adapter_to_tensors(
-        some_adapter(["blocks.0.attn1.to_q"]), AdapterLayout.COMFYUI
-    )
-    assert not any(name.endswith("alpha") for name in even)
 
 
 @pytest.mark.parametrize("layout", AdapterLayout)
@@ -204,6 +234,22 @@ def test_a_bf16_file_from_elsewhere_keeps_its_dtype() -> None:
     pairs = {layer: (a.bfloat16(), b.bfloat16()) for layer, (a, b) in adapter.pairs.items()}
     written = lora_formats.adapter_to_tensors(Adapter(pairs, 4.0), AdapterLayout.KOHYA)
     assert same(lora_formats.adapter_from_tensors(written, None, "x"), Adapter(pairs, 4.0))
+
+
+def test_a_comfyui_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """It has alpha as a tensor beside lora_down and lora_up."""
+    adapter, path = some_adapter(in_blocks, alpha=6.0), tmp_path / "lora.safetensors"
+    flat = lora_formats.adapter_to_tensors(adapter, AdapterLayout.KOHYA)
+    earlier = {}
+    for name, tensor in flat.items():
+        layer, _, part = name.removeprefix("lora_unet_").partition(".")
+        dotted = re.sub(r"_(\d+)_", r".\1.", layer, count=1)
+        dotted = re.sub(r"(attn|ffn)_", r"\1.", dotted)
+        earlier[f"diffusion_model.{dotted}.{part}"] = tensor
+    assert "diffusion_model.blocks.13.cross_attn.o.lora_down.weight" in earlier
+    safetensors_io.write_tensors(path, earlier, {"mimix": card(alpha=6).model_dump_json()})
+    read, _ = lora_export.read_adapter(path)
+    assert same(read, adapter)
 
 
 def spoiled(folder: Path, change) -> Path:

@@ -12,17 +12,18 @@ from prefect.testing.utilities import prefect_test_harness
 
 from mimix_core import tables
 from mimix_core.domain.library import Character, Library, Show
-from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.artifacts import TableRef, file_ref
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
 from mimix_core.project.workspace import Workspace
-from mimix_core.settings import Config, RunSettings
+from mimix_core.settings import AdapterSettings, Config, RunSettings, SampleSettings
 from mimix_core.tables import SAMPLES
 from mimix_core.wan import videos_stage
 from tasks import evaluation
 from tasks.base import Run
 from tasks.training import PreparedBackbone
+from tests.wan.test_sample_adapters import peer_adapter
 from tests.wan.video_inputs import COMPONENTS, NAME, SETTINGS, adapter, inputs, prompt
 
 pytestmark = pytest.mark.e2e
@@ -36,12 +37,12 @@ def prefect_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield
 
 
-def workspace(folder: Path, prompts: Path) -> Workspace:
+def workspace(folder: Path, samples: SampleSettings) -> Workspace:
     config = Config(
         library=folder / "library.yaml",
         workspace=folder,
         run=RunSettings(max_workers=2),
-        samples=SETTINGS.model_copy(update={"prompts": prompts}),
+        samples=samples,
     )
     show = Show.model_construct(
         id="toons", title="T", style="cartoon", characters=(Character(name="Bunny"),), episodes=()
@@ -55,13 +56,23 @@ def test_units_of_prompts_give_the_same_table_as_one_unit(
     pipeline_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation, "VIDEOS_A_UNIT", 2)
+    monkeypatch.setattr(evaluation, "MAX_VIDEOS_PER_UNIT", 2)
     prompts = tuple(prompt(f"p{number}") for number in range(3))
     path = tmp_path / "prompts.yaml"
     path.write_text(yaml.safe_dump({"prompts": [one.model_dump(mode="json") for one in prompts]}))
-    alone = inputs(pipeline_folder, tmp_path / "alone", adapter(pipeline_folder), prompts=prompts)
+    peer = peer_adapter(tmp_path / "peer.safetensors")
+    alone = inputs(
+        pipeline_folder,
+        tmp_path / "alone",
+        adapter(pipeline_folder),
+        prompts=prompts,
+        adapters=(file_ref(peer),),
+    )
     model = PreparedBackbone(NAME, alone.lora, {name: getattr(alone, name) for name in COMPONENTS})
-    work = workspace(tmp_path, path)
+    chosen = SETTINGS.model_copy(
+        update={"prompts": path, "adapters": (AdapterSettings(path=peer, weight=0.5),)}
+    )
+    work = workspace(tmp_path, chosen)
 
     @flow
     def generating() -> TableRef:
@@ -72,7 +83,7 @@ def test_units_of_prompts_give_the_same_table_as_one_unit(
 
     ref = generating()
     assert not list((tmp_path / "parts" / "videos").iterdir()), "swept when all is committed"
-    whole = run_stage(Store(tmp_path / "whole"), videos_stage.STAGE, alone, SETTINGS).ref
+    whole = run_stage(Store(tmp_path / "whole"), videos_stage.STAGE, alone, chosen).ref
     assert tables.read(ref.path, SAMPLES) == tables.read(whole.path, SAMPLES)
     assert ref.counts.ok == 3
     for row in tables.read(ref.path, SAMPLES):

@@ -79,16 +79,41 @@ def check_adapter(transformer: Any, adapter: Adapter, where: str) -> None:
                 where=where,
                 fix="Train it again; docs/training.md describes what to check.",
             )
+    parameters = dict(transformer.named_parameters())
+    for name, change in adapter.changes.items():
+        if name not in parameters or parameters[name].shape != change.shape:
+            raise BadInput(
+                f"the adapter does not fit this transformer: it changes {name}, of shape "
+                f"{tuple(change.shape)}",
+                where=where,
+                fix=fix,
+            )
+
+
+@torch.no_grad()
+def apply_changes(transformer: Any, stored: StoredWeights, adapter: Adapter) -> None:
+    """Add the adapter's changes of whole parameters, in place, each rounded once.
+
+    In either mode: only pairs can stay beside the weights.
+    """
+    parameters = dict(transformer.named_parameters())
+    for name, change in adapter.changes.items():
+        parameter = parameters[name]
+        parameter.copy_(
+            stored.read(name).to(parameter.device, torch.float32) + change.to(parameter.device)
+        )
 
 
 @torch.no_grad()
 def merge_adapter(transformer: Any, stored: StoredWeights, adapter: Adapter) -> None:
-    """Merge the adapter into the weights, in place, on their device."""
+    """Merge the adapter's pairs into the weights, in place, on their device."""
     layers: Mapping[str, Any] = dict(transformer.named_modules())
     scale = adapter.alpha / adapter.rank
     for name, (down_RI, up_OR) in adapter.pairs.items():
         weight_OI = layers[name].weight
         wide_OI = stored.read(f"{name}.weight").to(weight_OI.device, torch.float32)
+        if f"{name}.weight" in adapter.changes:
+            wide_OI += adapter.changes[f"{name}.weight"].to(wide_OI)
         added = torch.addmm(wide_OI, up_OR.to(wide_OI), down_RI.to(wide_OI), alpha=scale)
         weight_OI.copy_(added)
 

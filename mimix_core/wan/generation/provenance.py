@@ -25,7 +25,8 @@ _CRF, _PRESET = 16, "fast"
 class VideoProvenance(FrozenModel):
     """Everything that a video depends on; it does not vary between runs.
 
-    ``base_sha256``: digest of the transformer's folder. ``lora_sha256``: of the adapter file.
+    ``base_sha256``: digest of the transformer's folder. ``lora_sha256``: of the adapter file, whose
+    strength is ``lora_weight``. ``adapters``: digest and strength of each further adapter.
     ``start_sha256``: of the layout whose low frequencies the noise has, with ``start_strength`` and
     ``start_frequency``; left out for a video that starts from noise alone.
     """
@@ -44,6 +45,9 @@ class VideoProvenance(FrozenModel):
     backbone: str
     base_sha256: str
     lora_sha256: str
+    lora_weight: float = 1.0
+    adapters: tuple[tuple[str, float], ...] = ()
+    solver: str = "unipc"
     start_sha256: str = ""
     start_strength: float = 0.0
     start_frequency: float = 0.0

@@ -205,13 +205,13 @@ def load_adapted_transformer(
     adapter_merging.check_adapter(transformer, adapter, where)
     if not plan.streamed:
         transformer.to(device)
+    stored = adapter_merging.StoredWeights(components.transformer)
+    adapter_merging.apply_changes(transformer, stored, adapter)
     mode = settings.adapter_mode
     if mode == "auto":
         mode = adapter_merging.select_adapter_mode(components.transformer, adapter, dtype)
     if mode == "merged":
-        adapter_merging.merge_adapter(
-            transformer, adapter_merging.StoredWeights(components.transformer), adapter
-        )
+        adapter_merging.merge_adapter(transformer, stored, adapter)
     else:
         adapter_merging.attach_trained_adapter(transformer, adapter)
     kernel, compiled = accelerate_inference(transformer, settings, device, streamed=plan.streamed)
@@ -297,10 +297,21 @@ def build_pipeline(
         tokenizer=None,
         text_encoder=None,
         vae=vae,
-        scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(
-            components.scheduler, flow_shift=settings.shift
-        ),
+        scheduler=load_scheduler(components, settings),
         transformer=transformer,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def load_scheduler(components: ComponentFolders, settings: SampleSettings) -> Any:
+    """Load the scheduler of the settings' solver; UniPC's is the backbone's own."""
+    import diffusers
+
+    from mimix_core.wan.generation.euler_scheduler import EqualStepsEulerScheduler
+
+    if settings.solver == "euler":
+        return EqualStepsEulerScheduler(shift=settings.shift)
+    return diffusers.UniPCMultistepScheduler.from_pretrained(
+        components.scheduler, flow_shift=settings.shift
+    )
