@@ -103,6 +103,11 @@ class LoraSettings(FrozenModel):
     warmup_steps: int = Field(
         0, ge=0, description="Optimizer steps of linear learning rate warmup."
     )
+    schedule: Annotated[Literal["constant", "cosine", "linear"], OmitDefault()] = Field(
+        "constant",
+        description="Learning rate after the warmup: constant, or falling to 0 at the end of the "
+        "training, in a straight line (linear) or along half a cosine wave (cosine).",
+    )
     max_grad_norm: float = Field(
         1.0, gt=0, description="Maximum norm of the gradients; larger gradients are clipped."
     )

@@ -30,6 +30,8 @@ from mimix_core.tables import (
 )
 from mimix_core.training import previews, trackers
 from mimix_core.training.launcher import run_job
+from mimix_core.training.learning_rate import check_schedule
+from mimix_core.training.sample_schedule import count_optimizer_steps
 from mimix_core.training.validation_samples import select_validation_samples, validation_share
 from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
 from mimix_core.wan import model_registry
@@ -161,6 +163,10 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
             where=f"stage lora ({inputs.unit})",
             fix="Check the reasons in the dataset, latents and embeddings tables.",
         )
+    check_schedule(
+        count_optimizer_steps(len(samples["train"]), settings.epochs, settings.global_batch_size),
+        settings,
+    )
     folder = run_folder(inputs, settings)
     job = TrainingJob(
         settings=settings,

@@ -27,6 +27,7 @@ from mimix_core.training.distributed import (
 )
 from mimix_core.training.ema import EmaWeights
 from mimix_core.training.launcher import TERMINATION_GRACE_SECONDS
+from mimix_core.training.learning_rate import learning_rate_at
 from mimix_core.training.run_logger import RunLogger
 from mimix_core.training.sample_schedule import BatchItem
 from mimix_core.training.validation import never_stop
@@ -105,8 +106,9 @@ def train(
             )
             started = time.monotonic()
             try:
+                rate = learning_rate_at(step, steps, settings)
                 result = optimizer_step(
-                    engine, items, step, settings, context, loader, stop_requested
+                    engine, items, step, rate, settings, context, loader, stop_requested
                 )
             except TrainingStopped:
                 _save_checkpoint(job, context, engine, ema_weights, step)
@@ -188,17 +190,11 @@ def _save_checkpoint(
         checkpoint.write_checkpoint(job.checkpoints, step, tensors, job.settings.keep_checkpoints)
 
 
-def warmup_learning_rate(step: int, settings: LoraSettings) -> float:
-    """Return the learning rate of optimizer step ``step`` (from 0): linear warm-up, constant."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    return settings.learning_rate
-
-
 def optimizer_step(
     engine: TrainingEngine,
     items: Sequence[BatchItem],
     step: int,
+    rate: float,
     settings: LoraSettings,
     context: DistributedContext,
     loader: PrefetchLoader,
@@ -206,6 +202,7 @@ def optimizer_step(
 ) -> StepResult:
     """Run optimizer step ``step`` (from 0) on this process's share of a global batch.
 
+    ``rate``: its learning rate.
     It synchronizes with the GPU once, after all work is queued. Raises TrainingStopped before a
     micro batch, with the adapters unchanged by this step, and StageFailed for a non-finite loss.
     """
@@ -236,7 +233,6 @@ def optimizer_step(
                 ]
             )
         )
-    rate = warmup_learning_rate(step, settings)
     norm = deepspeed_engine.apply_gradients(engine, rate)
     return _result(shares, all_gather(torch.stack(losses), context), float(norm), rate, step)
 
