@@ -35,6 +35,7 @@ def show(file: Annotated[Path, typer.Argument(help="MiMix adapter in any layout.
     for name, value in (
         ("base", f"{metadata.base}, sha256 {metadata.base_sha256}"),
         ("weights", "EMA of the training" if metadata.weights == "ema" else "as trained"),
+        ("epoch", "final" if metadata.epoch is None else str(metadata.epoch)),
         ("rank, alpha", f"{metadata.rank}, {metadata.alpha:g}"),
         ("layers", ", ".join(metadata.targets)),
         ("prompts", metadata.grammar),
@@ -63,6 +64,13 @@ def export(
         bool,
         typer.Option("--ema", help="Export the EMA weights, which lora.ema_decay enables."),
     ] = False,
+    epoch: Annotated[
+        int | None,
+        typer.Option(
+            "--epoch",
+            help="Export the adapter of this epoch (lora.epoch_adapter_interval).",
+        ),
+    ] = None,
     base: Annotated[
         Path | None,
         typer.Option("--base", help="Folder of the base model: also write a proof for verify."),
@@ -78,18 +86,22 @@ def export(
     another program must get for the same prompt and seed (NAME.proof.safetensors).
     """
     with user_errors():
-        if ema and run.suffix == _SUFFIX:
-            raise BadInput(
-                "--ema selects an adapter of a run, but this is an adapter file",
-                where=str(run),
-                fix="Give the settings file of the run, or leave out --ema.",
-            )
+        for option, given in (("--ema", ema), ("--epoch", epoch is not None)):
+            if given and run.suffix == _SUFFIX:
+                raise BadInput(
+                    f"{option} selects an adapter of a run, but this is an adapter file",
+                    where=str(run),
+                    fix=f"Give the settings file of the run, or leave out {option}.",
+                )
         if prompt is not None and base is None:
             raise BadInput(
                 "--prompt is the proof's, and a proof needs the base model",
                 fix="Give its folder with --base, or leave out --prompt.",
             )
-        source = run if run.suffix == _SUFFIX else _find_adapter(run, workspace, ema=ema)
+        if run.suffix == _SUFFIX:
+            source = run
+        else:
+            source = _find_adapter(_find_result(run, workspace), ema=ema, epoch=epoch)
         if base is not None:
             from mimix_core.wan import export_proof
 
@@ -97,6 +109,34 @@ def export(
         _convert(source, layout, to)
         if base is not None:
             _write_proof(to, base, prompt)
+
+
+@app.command()
+def epochs(
+    run: Annotated[Path, typer.Argument(help="Settings file of a completed run.")],
+    workspace: WorkspaceOption = None,
+) -> None:
+    """List the adapters that a run kept after its epochs, with their losses and previews."""
+    from mimix_core.training.epoch_summary import summarize_epochs
+
+    with user_errors():
+        summaries = summarize_epochs(_find_result(run, workspace))
+    if not summaries:
+        console.print("none: lora.epoch_adapter_interval was not set, or is the last epoch")
+        return
+    table = Table()
+    for column in ("epoch", "step", "training loss", "held-out loss", "previews"):
+        table.add_column(column, overflow="fold")
+    for summary in summaries:
+        held_out = summary.held_out_loss
+        table.add_row(
+            str(summary.epoch),
+            str(summary.step),
+            f"{summary.train_loss:.4f}",
+            "" if held_out is None else f"{held_out:.4f}",
+            escape("\n".join(map(str, summary.previews))),
+        )
+    console.print(table)
 
 
 @app.command()
@@ -179,25 +219,45 @@ def _write_proof(exported: Path, base: Path, prompt: str | None) -> None:
     console.print(f"proof: {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
-def _find_adapter(settings: Path, workspace: Path | None, *, ema: bool) -> Path:
-    """Find the adapter of the completed run with these settings. Raises BadInput if missing."""
+def _find_result(settings: Path, workspace: Path | None) -> Path:
+    """Find the result of the completed run with these settings. Raises BadInput if missing."""
     prefect_environment.configure_prefect()
     config = load_settings(settings, workspace)
     from flows.augment import augment_stages
     from flows.curate import curate_stages
     from flows.train import train_stages
     from mimix_core.project.workspace import open_workspace
-    from mimix_core.wan import lora_export
     from tasks.cached_run import ReadOnlyRun
 
     run = ReadOnlyRun(open_workspace(config))
     curated = curate_stages(run)
-    folder = train_stages(run, curated, augment_stages(run, curated)).lora.folder
-    path = folder / (lora_export.EMA_ADAPTER_FILE if ema else lora_export.ADAPTER_FILE)
+    return train_stages(run, curated, augment_stages(run, curated)).lora.folder
+
+
+def _find_adapter(result: Path, *, ema: bool, epoch: int | None) -> Path:
+    """Find an adapter in a run's result: the final one, or an epoch's. Raises BadInput."""
+    from mimix_core.training.epoch_adapters import epoch_adapter_path
+    from mimix_core.training.epoch_summary import summarize_epochs
+    from mimix_core.wan import lora_export
+
+    kept = [summary.epoch for summary in summarize_epochs(result)]
+    if epoch is not None and epoch not in kept:
+        raise BadInput(
+            f"the run kept no adapter of epoch {epoch}",
+            where=str(result),
+            fix=f"It kept those of {', '.join(map(str, kept))}."
+            if kept
+            else "Train with lora.epoch_adapter_interval, or leave out --epoch.",
+        )
+    path = (
+        result / (lora_export.EMA_ADAPTER_FILE if ema else lora_export.ADAPTER_FILE)
+        if epoch is None
+        else result / epoch_adapter_path(epoch, ema=ema)
+    )
     if not path.is_file():
         raise BadInput(
             "the run has no EMA weights",
-            where=str(folder),
+            where=str(result),
             fix="Train with lora.ema_decay, or leave out --ema.",
         )
     return path

@@ -18,6 +18,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import Config
 from mimix_core.training import trackers
 from mimix_core.wan.backbone_stage import resolve_weights_folder
+from mimix_core.wan.expected_tensors import expected_tensors
 from mimix_core.wan.model_folder import check_backbone_folder
 from mimix_core.wan.model_registry import get_backbone
 
@@ -92,6 +93,37 @@ def _check_backbone(config: Config) -> None:
             )
 
 
+def _check_show_repeats(config: Config) -> None:
+    """Check that the shows whose clips are repeated are those of the library."""
+    if not config.lora.show_repeats:
+        return
+    library = load_library(config.library, language=config.transcripts.language)
+    known = [show.id for show in library.shows]
+    unknown = sorted(config.lora.show_repeats.keys() - set(known))
+    if unknown:
+        raise BadInput(
+            f"no show has the id {unknown[0]!r}",
+            where="settings, key lora.show_repeats",
+            fix=f"The library has {', '.join(sorted(known))}.",
+        )
+
+
+def _check_initial_adapter(config: Config) -> None:
+    """Check that the adapter to start from can be read, and fits the settings and the backbone."""
+    path = config.lora.initial_adapter
+    if path is None:
+        return
+    from mimix_core.training import initial_adapter
+
+    backbone = get_backbone(config.backbone.name)
+    network = backbone.transformer
+    shapes = expected_tensors(network.class_name, network.config)
+    if shapes is None:
+        return  # Another family's layers are known only from its weights.
+    targets = config.lora.target_modules or backbone.lora_targets
+    initial_adapter.check_initial_adapter(path, config.lora, targets, shapes)
+
+
 def _check_training_sizes(config: Config) -> None:
     """Check that the backbone supports the sizes of latents and previews."""
     backbone = get_backbone(config.backbone.name)
@@ -152,7 +184,13 @@ def prompts_file(config: Config) -> Path:
 
 _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     Phase.AUGMENTATION: (_check_held_out_pairs,),
-    Phase.TRAINING: (_check_backbone, _check_training_sizes, _check_trackers),
+    Phase.TRAINING: (
+        _check_backbone,
+        _check_initial_adapter,
+        _check_show_repeats,
+        _check_training_sizes,
+        _check_trackers,
+    ),
     Phase.GENERATION: (_check_sample_size, _check_prompts),
 }
 """The checks of each phase, in addition to the models that it requires."""

@@ -94,7 +94,17 @@ class LoraSettings(FrozenModel):
         description="Linear layers with an adapter, as diffusers names or suffixes of them. "
         "Empty: the backbone's default.",
     )
+    initial_adapter: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None,
+        description="Adapter file to start from, of the same rank, alpha and layers: MiMix's own, "
+        "or one in diffusers' layout. Empty: a new adapter, which begins as the bare backbone.",
+    )
     epochs: int = Field(5, ge=1, description="Passes over the training split.")
+    show_repeats: Annotated[dict[str, Annotated[int, Field(ge=1)]], OmitDefault()] = Field(
+        default_factory=dict,
+        description="How often an epoch has each clip of a show, by the show's id; once if it is not "
+        "named. Composites are repeated as well, so that their share stays that of the dataset.",
+    )
     global_batch_size: int = Field(
         64, ge=1, description="Samples per optimizer step, over all GPUs."
     )
@@ -173,6 +183,12 @@ class LoraSettings(FrozenModel):
     )
     keep_checkpoints: Annotated[int, ExcludeFromKey()] = Field(
         2, ge=1, description="Number of latest checkpoints that are kept."
+    )
+    epoch_adapter_interval: Annotated[int | None, OmitDefault()] = Field(
+        None,
+        ge=1,
+        description="Epochs between two adapters that are kept besides the final one, each with "
+        "a validation and previews if they are enabled. Empty: only the final one.",
     )
     activation_budget_gb: Annotated[float | None, ExcludeFromKey()] = Field(
         None,

@@ -30,9 +30,9 @@ EMA_ADAPTER_FILE = "pytorch_lora_weights_ema.safetensors"
 _FIX = "Give an adapter that MiMix trained or exported."
 
 # Key of MiMix's metadata in the file's header.
-_METADATA_KEY = "mimix"
+METADATA_KEY = "mimix"
 # Key of diffusers' own metadata (loaders/lora_base.py).
-_DIFFUSERS_METADATA = "lora_adapter_metadata"
+DIFFUSERS_METADATA = "lora_adapter_metadata"
 
 
 def build_adapter(parameters: Mapping[str, torch.Tensor], alpha: float) -> Adapter:
@@ -61,14 +61,14 @@ def write_adapter(
 
     Raises BadInput for a layer that has no name in the layout.
     """
-    header = {"format": "pt", _METADATA_KEY: metadata.model_dump_json()}
+    header = {"format": "pt", METADATA_KEY: metadata.model_dump_json()}
     if layout is AdapterLayout.DIFFUSERS:
         diffusers_metadata = {
             "transformer.r": adapter.rank,
             "transformer.lora_alpha": adapter.alpha,
             "transformer.target_modules": adapter.targets,
         }
-        header[_DIFFUSERS_METADATA] = json.dumps(diffusers_metadata, sort_keys=True)
+        header[DIFFUSERS_METADATA] = json.dumps(diffusers_metadata, sort_keys=True)
     elif layout is AdapterLayout.KOHYA:
         header |= {
             "ss_network_module": "networks.lora_wan",
@@ -119,12 +119,12 @@ def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:
             header, names = file.metadata() or {}, dict.fromkeys(file.keys())
     except (OSError, SafetensorError) as error:
         raise BadInput(f"not a safetensors file ({error})", where=str(path), fix=fix) from error
-    if _METADATA_KEY not in header:
+    if METADATA_KEY not in header:
         raise BadInput(
             "not a MiMix adapter: its header has no MiMix metadata", where=str(path), fix=fix
         )
     try:
-        metadata = AdapterMetadata.model_validate_json(header[_METADATA_KEY])
+        metadata = AdapterMetadata.model_validate_json(header[METADATA_KEY])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

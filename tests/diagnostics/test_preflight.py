@@ -90,6 +90,11 @@ def test_a_training_needs_no_prompts(tmp_path: Path) -> None:
     [
         ("samples: {width: 480, height: 272}\n", "generate", "no prompts to generate from"),
         (
+            "lora: {show_repeats: {tm: 2}}\n",
+            "train",
+            "lora.show_repeats: no show has the id 'tm'. The library has ",
+        ),
+        (
             "lora: {trackers: [wandb]}\n",
             "train",
             r"lora.trackers: wandb (is not installed|needs a key)",
