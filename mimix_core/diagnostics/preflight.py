@@ -141,6 +141,14 @@ def _check_training_sizes(config: Config) -> None:
         _check_size(problem, "lora.preview_num_frames, .preview_width and .preview_height")
 
 
+def _check_optimizer(config: Config) -> None:
+    if config.lora.optimizer == "adamw":
+        return
+    from mimix_core.training.optimizers import check_optimizer
+
+    check_optimizer(config.lora)
+
+
 def _check_trackers(config: Config) -> None:
     trackers.check_trackers(config.lora.trackers)
 
@@ -187,6 +195,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     Phase.TRAINING: (
         _check_backbone,
         _check_initial_adapter,
+        _check_optimizer,
         _check_show_repeats,
         _check_training_sizes,
         _check_trackers,

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 _GB = 1e9
 _CLIPS_OF_A_UNIT = 64
-# fp32: the adapter, and AdamW's two moments.
-_CHECKPOINT_COPIES = 3
+# Of an adapter in fp32, the state of its optimizer: AdamW's two moments, in fp32 or in bytes with a
+# scale per 256 of them; Prodigy's also the initial weights and the numerator of its estimate.
+_OPTIMIZER_COPIES = {"adamw": 2.0, "adamw8bit": 2 * (1 / 4 + 1 / 256), "prodigy": 4.0}
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ def _training_disk(config: Config, backbone: Backbone, transformer: Shapes | Non
     clip += 2 * TEXT_TOKENS * int(backbone.text_encoder.config["d_model"])
     checkpoint, kept = 0, 0
     if transformer is not None:
-        copies = _CHECKPOINT_COPIES + (config.lora.ema_decay is not None)
+        copies = 1 + _OPTIMIZER_COPIES[config.lora.optimizer] + (config.lora.ema_decay is not None)
         adapter = 4 * adapter_parameters(config, backbone, transformer)
-        checkpoint = copies * adapter
+        checkpoint = round(copies * adapter)
         kept = adapter * _kept_adapters(config.lora)
     checkpoints = checkpoint * (config.lora.keep_checkpoints + 1)
     finding = (
@@ -177,6 +178,7 @@ def _training_memory(
         + inputs
         + activation_budget.WORKING_BLOCKS * activations
         + (1 + activation_budget.ADAPTER_COPIES) * state
+        + max(0.0, _OPTIMIZER_COPIES[lora.optimizer] - _OPTIMIZER_COPIES["adamw"]) * state
         + activation_budget.RESERVED_SHARE * gpu.total
     )
     everything = needed + activations * sizes["num_layers"]

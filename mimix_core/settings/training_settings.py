@@ -11,6 +11,9 @@ from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.extensions import ModuleName
 
+_MIN_PRODIGY_FACTOR = 0.01
+"""Less is a learning rate of AdamW: Prodigy's estimate times it would be no training at all."""
+
 
 class BackboneSettings(FrozenModel):
     """The text-to-video model. Each alternative has its own name."""
@@ -102,14 +105,25 @@ class LoraSettings(FrozenModel):
     epochs: int = Field(5, ge=1, description="Passes over the training split.")
     show_repeats: Annotated[dict[str, Annotated[int, Field(ge=1)]], OmitDefault()] = Field(
         default_factory=dict,
-        description="How often an epoch has each clip of a show, by the show's id; once if it is not "
-        "named. Composites are repeated as well, so that their share stays that of the dataset.",
+        description="How often an epoch has each clip of a show, by the show's id; once if it is "
+        "not named. Composites are repeated too, so that their share stays that of the dataset.",
     )
     global_batch_size: int = Field(
         64, ge=1, description="Samples per optimizer step, over all GPUs."
     )
     micro_batch_size: int = Field(1, ge=1, description="Samples per forward pass on each GPU.")
-    learning_rate: float = Field(1e-4, gt=0, description="Learning rate of AdamW after warmup.")
+    optimizer: Annotated[Literal["adamw", "adamw8bit", "prodigy"], OmitDefault()] = Field(
+        "adamw",
+        description="adamw: torch's AdamW. adamw8bit: AdamW with moments in 8 bits (bitsandbytes). "
+        "prodigy: AdamW that estimates its learning rate (prodigyopt). The latter two need "
+        "mimix[optimizers] and zero_stage 0.",
+    )
+    learning_rate: float = Field(
+        1e-4,
+        gt=0,
+        description="Learning rate of AdamW after warmup. With prodigy: the factor of its own "
+        "estimate, usually 1.",
+    )
     warmup_steps: int = Field(
         0, ge=0, description="Optimizer steps of linear learning rate warmup."
     )
@@ -268,6 +282,20 @@ class LoraSettings(FrozenModel):
     def uses_regions(self) -> bool:
         """Whether the loss depends on where the characters are."""
         return self.region_weight > 0 or self.region_preservation > 0
+
+    @model_validator(mode="after")
+    def _validate_optimizer(self) -> LoraSettings:
+        if self.optimizer != "adamw" and self.zero_stage != 0:
+            raise ValueError(
+                f"optimizer {self.optimizer} keeps its state whole: set zero_stage to 0, not "
+                f"{self.zero_stage}"
+            )
+        if self.optimizer == "prodigy" and self.learning_rate < _MIN_PRODIGY_FACTOR:
+            raise ValueError(
+                f"with optimizer prodigy, learning_rate is the factor of its own estimate: set it "
+                f"to 1, not {self.learning_rate:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _validate_previews(self) -> LoraSettings:

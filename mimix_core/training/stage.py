@@ -115,6 +115,9 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
 
     Raises BadInput when no sample is left or inputs were made with another backbone.
     """
+    from mimix_core.training.optimizers import check_optimizer
+
+    check_optimizer(settings)
     trackers.check_trackers(settings.trackers)
     plan = plan_training(inputs, settings, out)
     preview, truncated = _prepare_preview(inputs, settings, out)

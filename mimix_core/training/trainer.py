@@ -189,7 +189,7 @@ def _prepare(
     fast.accelerate_training(transformer, settings)
     engine = deepspeed_engine.init_engine(transformer, settings, context)
     if resumed:
-        deepspeed_engine.load_moments(engine, tensors, resumed.step)
+        deepspeed_engine.load_optimizer_state(engine, tensors, resumed.step)
     if settings.ema_decay is None:
         return engine, None
     adapters = deepspeed_engine.adapter_weights(engine)
