@@ -12,7 +12,7 @@ from rich.table import Table
 from flows import prefect_environment
 from flows.console import FAILED, WorkspaceOption, console, load_settings, user_errors
 from mimix_core.errors import BadInput
-from mimix_core.wan.lora_formats import AdapterLayout
+from mimix_core.wan.lora_formats import AdapterDtype, AdapterLayout
 
 app = typer.Typer(
     name="lora", help="Show, export and import trained adapters.", no_args_is_help=True
@@ -60,6 +60,9 @@ def export(
     layout: Annotated[
         AdapterLayout, typer.Option("--format", help="Program to write for.")
     ] = AdapterLayout.COMFYUI,
+    dtype: Annotated[
+        AdapterDtype, typer.Option("--dtype", help="Data type of the weights in the file.")
+    ] = AdapterDtype.BF16,
     ema: Annotated[
         bool,
         typer.Option("--ema", help="Export the EMA weights, which lora.ema_decay enables."),
@@ -106,7 +109,7 @@ def export(
             from mimix_core.wan import export_proof
 
             export_proof.check_base_folder(source, base)
-        _convert(source, layout, to)
+        _convert(source, layout, to, dtype)
         if base is not None:
             _write_proof(to, base, prompt)
 
@@ -178,7 +181,10 @@ def import_(
         _convert(file, AdapterLayout.DIFFUSERS, to)
 
 
-def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
+def _convert(
+    source: Path, layout: AdapterLayout, to: Path, dtype: AdapterDtype | None = None
+) -> None:
+    """Write an adapter in another layout and data type; without one that of the file."""
     from mimix_core.wan import lora_export
 
     if to.exists():
@@ -190,6 +196,8 @@ def _convert(source: Path, layout: AdapterLayout, to: Path) -> None:
             fix=f"Give the path of a new {_SUFFIX} file in an existing folder.",
         )
     adapter, metadata = lora_export.read_adapter(source)
+    if dtype is not None:
+        adapter = lora_export.cast_adapter(adapter, dtype)
     lora_export.write_adapter(to, adapter, metadata, layout)
     outside = adapter.outside_blocks
     if outside:

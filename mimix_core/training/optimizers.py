@@ -1,7 +1,8 @@
-"""Optimizers besides torch's AdamW, by library: 8-bit AdamW (bitsandbytes) and Prodigy (prodigyopt).
+"""Optimizers by library: torch's AdamW, 8-bit AdamW (bitsandbytes) and Prodigy (prodigyopt).
 
-They keep their state per adapter, as each library defines it, so they run without partitioned state
-(ZeRO stage 0). A checkpoint has all of it, named ``state/<key>/<parameter>`` and ``group/<key>``.
+The latter two keep their state per adapter, as each library defines it, so they run without
+partitions (ZeRO stage 0). A checkpoint has all of their state, named ``state/<key>/<parameter>``
+and ``group/<key>``.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from mimix_core.settings import LoraSettings
 _PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 _STATE, _GROUP = "state", "group"
 _STEP = "step"
-# What Prodigy carries from step to step for all parameters together: its estimate of the distance to
-# the solution, the largest one, the numerator of the next, and the number of steps.
+# What Prodigy carries from step to step for all parameters together: its estimate of the distance
+# to the solution, the largest one, the numerator of the next, and the number of steps.
 _GROUP_STATE = {"d": float, "d_max": float, "d_numerator": float, "k": int}
 
 NamedParameters = Sequence[tuple[str, torch.nn.Parameter]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from mimix_core.wan import safetensors_io
 from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.lora_formats import (
     Adapter,
+    AdapterDtype,
     AdapterLayout,
     adapter_from_tensors,
     adapter_to_tensors,
@@ -26,6 +28,13 @@ ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 """The name that ``WanPipeline.load_lora_weights`` expects."""
 
 EMA_ADAPTER_FILE = "pytorch_lora_weights_ema.safetensors"
+
+
+_DTYPES = {
+    AdapterDtype.BF16: torch.bfloat16,
+    AdapterDtype.FP16: torch.float16,
+    AdapterDtype.FP32: torch.float32,
+}
 
 _FIX = "Give an adapter that MiMix trained or exported."
 
@@ -49,6 +58,20 @@ def build_adapter(parameters: Mapping[str, torch.Tensor], alpha: float) -> Adapt
         },
         alpha,
     )
+
+
+def cast_adapter(adapter: Adapter, dtype: AdapterDtype) -> Adapter:
+    """Return the adapter with its weights in ``dtype``. Raises BadInput for one too large."""
+    pairs = {}
+    for layer, pair in adapter.pairs.items():
+        down, up = (weight.to(_DTYPES[dtype]) for weight in pair)
+        if not bool(down.isfinite().all() and up.isfinite().all()):
+            raise BadInput(
+                f"a weight of {layer} is too large for {dtype.value}",
+                fix="Export it with --dtype bf16 or fp32.",
+            )
+        pairs[layer] = (down, up)
+    return replace(adapter, pairs=pairs)
 
 
 def write_adapter(

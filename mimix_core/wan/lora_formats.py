@@ -29,6 +29,14 @@ class AdapterLayout(StrEnum):
     KOHYA = "kohya"
 
 
+class AdapterDtype(StrEnum):
+    """The data type of an exported adapter's weights."""
+
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FP32 = "fp32"
+
+
 PREFIX = {
     AdapterLayout.DIFFUSERS: "transformer.",
     AdapterLayout.COMFYUI: "diffusion_model.",

@@ -1,4 +1,4 @@
-"""Optimizers by library: they train, an interrupted run has the same bytes, and they are checked."""
+"""Optimizers by library: they train, resume with the same bytes, and are checked."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -31,6 +32,7 @@ def test_an_adapter_survives_a_round_trip_through_any_layout(
 ) -> None:
     there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
     asked = ["lora", "export", str(trained), "--format", layout.value, "--to", str(there)]
+    asked += ["--dtype", "fp32"]
     done = runner.invoke(app, asked)
     assert done.exit_code == 0, done.output
     assert f"rank 4, {len(in_blocks)} layers, for {layout.value}" in done.output
@@ -38,6 +40,48 @@ def test_an_adapter_survives_a_round_trip_through_any_layout(
     done = runner.invoke(app, ["lora", "import", str(there), "--to", str(back)])
     assert done.exit_code == 0, done.output
     assert digest_file(back) == digest_file(trained)
+
+
+@pytest.mark.parametrize("layout", AdapterLayout)
+@pytest.mark.parametrize(
+    ("options", "dtype", "rounding"),
+    [
+        ([], torch.bfloat16, 2**-8),
+        (["--dtype", "fp16"], torch.float16, 2**-11),
+        (["--dtype", "fp32"], torch.float32, 0.0),
+    ],
+)
+def test_weights_are_written_in_the_data_type_that_was_asked_for(
+    trained: Path,
+    tmp_path: Path,
+    layout: AdapterLayout,
+    options: list[str],
+    dtype: torch.dtype,
+    rounding: float,
+) -> None:
+    to = tmp_path / "there.safetensors"
+    asked = ["lora", "export", str(trained), "--format", layout.value, "--to", str(to)]
+    done = runner.invoke(app, [*asked, *options])
+    assert done.exit_code == 0, done.output
+    exact, (found, _) = lora_export.read_adapter(trained)[0], lora_export.read_adapter(to)
+    assert (found.rank, found.alpha) == (exact.rank, exact.alpha)
+    for layer, pair in exact.pairs.items():
+        for whole, rounded in zip(pair, found.pairs[layer], strict=True):
+            assert rounded.dtype == dtype
+            assert torch.allclose(rounded.float(), whole, rtol=rounding, atol=1e-6 * (rounding > 0))
+
+
+def test_a_weight_too_large_for_its_data_type_is_refused(tmp_path: Path) -> None:
+    source, to = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    large = some_adapter(in_blocks)
+    large.pairs[in_blocks[0]][0][0, 0] = 1e5
+    lora_export.write_adapter(source, large, card())
+    asked = ["lora", "export", str(source), "--to", str(to), "--dtype"]
+    done = runner.invoke(app, [*asked, "fp16"])
+    assert done.exit_code == 2
+    assert f"a weight of {in_blocks[0]} is too large for fp16" in " ".join(done.output.split())
+    assert not to.exists()
+    assert runner.invoke(app, [*asked, "bf16"]).exit_code == 0
 
 
 def test_layers_outside_the_blocks_are_exported_or_refused_but_never_dropped(
@@ -85,6 +129,7 @@ def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
         (["import", str(other), "--to", new], "not a safetensors file"),
         (["export", str(trained), "--to", str(other)], "already exists"),
         (["export", str(trained), "--ema", "--to", new], "--ema selects an adapter of a run"),
+        (["export", str(trained), "--epoch", "2", "--to", new], "--epoch selects an adapter of"),
         (
             ["export", str(trained), "--to", str(tmp_path / "x.bin")],
             "is not a path for a .safetensors file",
