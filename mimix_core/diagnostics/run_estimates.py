@@ -96,10 +96,13 @@ def _estimates(
 
 
 def adapter_parameters(config: Config, backbone: Backbone, transformer: Shapes) -> int:
-    """Count the adapter's parameters: rank times inputs plus outputs of each adapted layer."""
+    """Count the adapter's parameters: rank times inputs plus outputs of each adapted layer.
+
+    A DoRA also has a magnitude for each output.
+    """
     targets = config.lora.target_modules or backbone.lora_targets
     return sum(
-        config.lora.rank * (shape[0] + shape[1])
+        config.lora.rank * (shape[0] + shape[1]) + config.lora.use_dora * shape[0]
         for name, shape in transformer.items()
         if len(shape) == 2 and any(f".{name}".endswith(f".{target}.weight") for target in targets)
     )

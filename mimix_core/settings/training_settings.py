@@ -97,6 +97,11 @@ class LoraSettings(FrozenModel):
         description="Linear layers with an adapter, as diffusers names or suffixes of them. "
         "Empty: the backbone's default.",
     )
+    use_dora: Annotated[bool, OmitDefault()] = Field(
+        False,
+        description="Train a DoRA: also a magnitude for each output of an adapted layer. Slower; "
+        "only diffusers' layout can carry it.",
+    )
     initial_adapter: Annotated[Path | None, ExcludeFromKey()] = Field(
         None,
         description="Adapter file to start from, of the same rank, alpha and layers: MiMix's own, "
@@ -282,6 +287,15 @@ class LoraSettings(FrozenModel):
     def uses_regions(self) -> bool:
         """Whether the loss depends on where the characters are."""
         return self.region_weight > 0 or self.region_preservation > 0
+
+    @model_validator(mode="after")
+    def _validate_dora(self) -> LoraSettings:
+        if self.use_dora and (self.fp8 or self.zero_stage == 3):
+            other = "fp8 to false" if self.fp8 else "zero_stage to 0, 1 or 2"
+            raise ValueError(
+                f"use_dora computes norms of the frozen weights, which must be whole: set {other}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _validate_optimizer(self) -> LoraSettings:

@@ -41,7 +41,8 @@ def read_initial_adapter(path: Path) -> tuple[Adapter, AdapterMetadata | None]:
     alpha = _stated_alpha(header.get(lora_export.DIFFUSERS_METADATA, "{}"), path)
     adapter = adapter_from_tensors(safetensors_io.read_tensors(path), alpha, str(path))
     for layer, pair in adapter.pairs.items():
-        if not all(bool(weight.isfinite().all()) for weight in pair):
+        weights = [*pair, *(adapter.magnitudes[layer],) * (layer in adapter.magnitudes)]
+        if not all(bool(weight.isfinite().all()) for weight in weights):
             raise BadInput(
                 f"the adapter contains non-finite values (NaN or Inf) in {layer}",
                 where=str(path),
@@ -72,6 +73,13 @@ def check_initial_adapter(
                 where=str(path),
                 fix=f"Set lora.{name} to {found:g}, or start from another adapter.",
             )
+    if bool(adapter.magnitudes) != settings.use_dora:
+        found, wanted = ("DoRA", False) if adapter.magnitudes else ("LoRA", True)
+        raise BadInput(
+            f"lora.initial_adapter is a {found}, but lora.use_dora is {str(wanted).lower()}",
+            where=str(path),
+            fix=f"Set lora.use_dora to {str(not wanted).lower()}, or start from another adapter.",
+        )
     layers = {
         name.removesuffix(".weight"): tuple(shape)
         for name, shape in shapes.items()
@@ -90,7 +98,8 @@ def check_initial_adapter(
             )
     for layer, (down_RI, up_OR) in adapter.pairs.items():
         fitting = (up_OR.shape[0], down_RI.shape[1])
-        if fitting != layers[layer]:
+        magnitudes = adapter.magnitudes.get(layer, up_OR)
+        if fitting != layers[layer] or len(magnitudes) != len(up_OR):
             raise BadInput(
                 f"lora.initial_adapter does not fit the backbone: {layer} is {layers[layer]}, not "
                 f"{fitting}",
@@ -111,8 +120,7 @@ def check_initial_base(path: Path, base: str, base_sha256: str) -> None:
 def load_initial_adapter(transformer: Any, adapter: Adapter) -> None:
     """Set attached adapters (``lora.attach_adapter``) to the values of one that was checked."""
     for name, weight in lora.adapter_parameters(transformer):
-        layer, part = name.rsplit(".lora_", 1)
-        weight.copy_(adapter.pairs[layer][part.startswith("B")])
+        weight.copy_(adapter.parameter(name))
 
 
 def _stated_alpha(text: str, path: Path) -> float | None:

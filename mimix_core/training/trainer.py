@@ -177,7 +177,12 @@ def _prepare(
             job.initial_adapter, settings, job.adapter_metadata.targets, shapes
         )
     lora.attach_adapter(
-        transformer, settings.rank, settings.alpha, job.adapter_metadata.targets, settings.seed
+        transformer,
+        settings.rank,
+        settings.alpha,
+        job.adapter_metadata.targets,
+        settings.seed,
+        use_dora=settings.use_dora,
     )
     tensors = resumed.load_tensors() if resumed else {}
     if initial is not None:

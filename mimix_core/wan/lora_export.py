@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from mimix_core.errors import BadInput
-from mimix_core.wan import safetensors_io
+from mimix_core.wan import lora, safetensors_io
 from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.lora_formats import (
     Adapter,
@@ -57,21 +57,34 @@ def build_adapter(parameters: Mapping[str, torch.Tensor], alpha: float) -> Adapt
             for layer in layers
         },
         alpha,
+        {
+            layer: named[f"{layer}.{lora.MAGNITUDE}.weight"]
+            for layer in layers
+            if f"{layer}.{lora.MAGNITUDE}.weight" in named
+        },
     )
 
 
 def cast_adapter(adapter: Adapter, dtype: AdapterDtype) -> Adapter:
     """Return the adapter with its weights in ``dtype``. Raises BadInput for one too large."""
-    pairs = {}
-    for layer, pair in adapter.pairs.items():
-        down, up = (weight.to(_DTYPES[dtype]) for weight in pair)
-        if not bool(down.isfinite().all() and up.isfinite().all()):
+
+    def cast(layer: str, weight: torch.Tensor) -> torch.Tensor:
+        converted = weight.to(_DTYPES[dtype])
+        if not bool(converted.isfinite().all()):
             raise BadInput(
                 f"a weight of {layer} is too large for {dtype.value}",
                 fix="Export it with --dtype bf16 or fp32.",
             )
-        pairs[layer] = (down, up)
-    return replace(adapter, pairs=pairs)
+        return converted
+
+    return replace(
+        adapter,
+        pairs={
+            layer: (cast(layer, down), cast(layer, up))
+            for layer, (down, up) in adapter.pairs.items()
+        },
+        magnitudes={layer: cast(layer, value) for layer, value in adapter.magnitudes.items()},
+    )
 
 
 def write_adapter(
@@ -90,6 +103,7 @@ def write_adapter(
             "transformer.r": adapter.rank,
             "transformer.lora_alpha": adapter.alpha,
             "transformer.target_modules": adapter.targets,
+            **({"transformer.use_dora": True} if adapter.magnitudes else {}),
         }
         header[DIFFUSERS_METADATA] = json.dumps(diffusers_metadata, sort_keys=True)
     elif layout is AdapterLayout.KOHYA:
@@ -119,8 +133,9 @@ def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:
             where=str(path),
             fix=_FIX,
         )
-    for layer, (down, up) in adapter.pairs.items():
-        if not bool(down.isfinite().all() and up.isfinite().all()):
+    for layer, pair in adapter.pairs.items():
+        weights = [*pair, *(adapter.magnitudes[layer],) * (layer in adapter.magnitudes)]
+        if not all(bool(weight.isfinite().all()) for weight in weights):
             raise BadInput(
                 f"the adapter contains non-finite values (NaN or Inf) in {layer}",
                 where=str(path),

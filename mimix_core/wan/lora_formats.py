@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,9 @@ _DIFFUSERS_NAMES_FLAT = {wan.replace(".", "_"): diffusers for diffusers, wan in 
 
 _BLOCK = re.compile(r"(blocks\.\d+\.)?(.+)")
 _BLOCK_FLAT = re.compile(r"(?:blocks_(\d+)_)?(.+)")
-_PART = re.compile(r"(?P<layer>.+)\.(?P<part>lora_A|lora_B|lora_down|lora_up|alpha)(\.weight)?")
+_MAGNITUDE = "lora_magnitude_vector"
+_PARTS = f"lora_A|lora_B|lora_down|lora_up|alpha|{_MAGNITUDE}"
+_PART = re.compile(rf"(?P<layer>.+)\.(?P<part>{_PARTS})(\.weight)?")
 _DOWN, _UP = ("lora_A", "lora_down"), ("lora_B", "lora_up")
 
 
@@ -77,15 +79,24 @@ _DOWN, _UP = ("lora_A", "lora_down"), ("lora_B", "lora_up")
 class Adapter:
     """A LoRA as pairs (down [R, inputs], up [outputs, R]) by layer, named as in diffusers.
 
-    Its output is scaled by alpha / rank; all layers have the same rank.
+    Its output is scaled by alpha / rank; all layers have the same rank. ``magnitudes``: of a DoRA,
+    for each output of each layer ([outputs]); a LoRA has none.
     """
 
     pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     alpha: float
+    magnitudes: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
         return min(len(down) for down, _ in self.pairs.values())
+
+    def parameter(self, name: str) -> torch.Tensor:
+        """Return the value of a model's adapter parameter, by peft's name."""
+        layer, _, part = name.rpartition(".lora_")
+        if part.startswith("magnitude"):
+            return self.magnitudes[layer]
+        return self.pairs[layer][part.startswith("B")]
 
     @property
     def outside_blocks(self) -> list[str]:
@@ -117,6 +128,13 @@ def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, tor
             where="settings, key lora.target_modules",
             fix="Export it for comfyui or diffusers, or train without these layers.",
         )
+    if adapter.magnitudes and layout is not AdapterLayout.DIFFUSERS:
+        raise BadInput(
+            f"it is a DoRA, whose magnitudes have no name in the layout {layout.value} that its "
+            "readers agree on",
+            where="settings, key lora.use_dora",
+            fix="Export it with --format diffusers, or train without lora.use_dora.",
+        )
     for layer, (down, up) in adapter.pairs.items():
         name = PREFIX[layout] + _layout_name(layer, layout)
         first, second = ("lora_A", "lora_B") if layout is AdapterLayout.DIFFUSERS else _DOWN_UP
@@ -126,6 +144,8 @@ def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, tor
             layout is AdapterLayout.COMFYUI and adapter.alpha != adapter.rank
         ):
             tensors[f"{name}.alpha"] = torch.tensor(float(adapter.alpha))
+        if layer in adapter.magnitudes:
+            tensors[f"{name}.{_MAGNITUDE}"] = adapter.magnitudes[layer]
     return tensors
 
 
@@ -156,6 +176,7 @@ def adapter_from_tensors(
     downs: dict[str, torch.Tensor] = {}
     ups: dict[str, torch.Tensor] = {}
     alphas: dict[str, float] = {}
+    magnitudes: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         match = _PART.fullmatch(name.removeprefix(PREFIX[layout]))
         layer = match and _diffusers_name(match["layer"], layout)
@@ -165,8 +186,16 @@ def adapter_from_tensors(
             downs[layer] = tensor
         elif match["part"] in _UP:
             ups[layer] = tensor
+        elif match["part"] == _MAGNITUDE:
+            magnitudes[layer] = tensor
         else:
             alphas[layer] = float(tensor)
+    if magnitudes and set(magnitudes) != set(downs):
+        layer = min(set(magnitudes) ^ set(downs))
+        raise BadInput(
+            f"layer {layer} has only one of a pair and a magnitude, but others have both",
+            where=where,
+        )
     if set(downs) != set(ups) or not set(alphas) <= set(downs):
         layer = min(set(downs) ^ set(ups) | (set(alphas) - set(downs)))
         raise BadInput(f"layer {layer} has only one half of its pair", where=where)
@@ -177,7 +206,7 @@ def adapter_from_tensors(
             f"its layers differ in rank ({sorted(ranks)}) or alpha ({sorted(scales)})", where=where
         )
     pairs = {layer: (downs[layer], ups[layer]) for layer in sorted(downs)}
-    return Adapter(pairs, scales.pop())
+    return Adapter(pairs, scales.pop(), {layer: magnitudes[layer] for layer in sorted(magnitudes)})
 
 
 def _split_layer(layer: str) -> tuple[str, str]:
