@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from flows import lora_cli
 from flows.cli import app
 from mimix_core.engine.artifacts import digest_file
+from mimix_core.training.epoch_adapters import epoch_adapter_path
 from mimix_core.wan import lora_export
 from mimix_core.wan.lora_formats import AdapterLayout
-from tests.wan.test_lora_export import card, in_blocks, some_adapter
+from tests.wan.test_lora_export import card, in_blocks, same, some_adapter
 
 runner = CliRunner(env={"COLUMNS": "200"})
 
@@ -145,3 +148,58 @@ def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
         assert said in done.output
         assert "Traceback" not in done.output
     assert not Path(new).exists()
+
+
+@pytest.fixture
+def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The result of a run of 4 epochs that kept the second one's adapter, without EMA weights."""
+    folder = tmp_path / "result"
+    for number, name in enumerate((lora_export.ADAPTER_FILE, epoch_adapter_path(2))):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        adapter = some_adapter(in_blocks, seed=number)
+        lora_export.write_adapter(folder / name, adapter, card(epoch=2 if number else None))
+    records = [
+        {"step": 1, "train_loss": 0.5},
+        {"step": 2, "train_loss": 0.3},
+        {"step": 2, "epoch": 2, "adapter": epoch_adapter_path(2), "epoch_loss": 0.4},
+        {"step": 2, "held_out_loss": 0.45},
+        {"step": 2, "preview": "previews/step-000002/0.mp4", "prompt": "p", "seed": 1},
+        {"step": 4, "held_out_loss": 0.2},
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    monkeypatch.setattr(lora_cli, "_find_result", lambda _settings, _workspace: folder)
+    return folder
+
+
+def test_an_epoch_of_a_run_is_exported_and_listed(result: Path, tmp_path: Path) -> None:
+    to = tmp_path / "two.safetensors"
+    asked = ["lora", "export", "mimix.yaml", "--epoch", "2", "--dtype", "fp32", "--to", str(to)]
+    done = runner.invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    found, metadata = lora_export.read_adapter(to)
+    assert metadata.epoch == 2
+    assert same(found, some_adapter(in_blocks, seed=1))
+    shown = runner.invoke(app, ["lora", "show", str(to)]).output.splitlines()
+    assert "epoch 2" in {" ".join(line.replace("│", " ").split()) for line in shown}
+    listed = runner.invoke(app, ["lora", "epochs", "mimix.yaml"])
+    assert listed.exit_code == 0, listed.output
+    [row] = [line for line in listed.output.splitlines() if "0.4000" in line]
+    assert "0.4500" in row
+    assert "step-000002" in listed.output
+
+
+def test_epochs_that_were_not_kept_are_refused(result: Path, tmp_path: Path) -> None:
+    to = str(tmp_path / "new.safetensors")
+    asked = ["lora", "export", "mimix.yaml", "--to", to]
+    done = runner.invoke(app, [*asked, "--epoch", "3"])
+    assert done.exit_code == 2
+    assert "the run kept no adapter of epoch 3" in done.output
+    assert "It kept those of 2." in done.output
+    done = runner.invoke(app, [*asked, "--epoch", "2", "--ema"])
+    assert done.exit_code == 2
+    assert "the run has no EMA weights" in done.output
+    (result / "log.jsonl").write_text("")
+    done = runner.invoke(app, [*asked, "--epoch", "1"])
+    assert done.exit_code == 2
+    assert "Train with lora.epoch_adapter_interval" in done.output
+    assert "none" in runner.invoke(app, ["lora", "epochs", "mimix.yaml"]).output
