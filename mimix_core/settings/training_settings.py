@@ -119,9 +119,9 @@ class LoraSettings(FrozenModel):
     micro_batch_size: int = Field(1, ge=1, description="Samples per forward pass on each GPU.")
     optimizer: Annotated[Literal["adamw", "adamw8bit", "prodigy"], OmitDefault()] = Field(
         "adamw",
-        description="adamw: torch's AdamW. adamw8bit: AdamW with moments in 8 bits (bitsandbytes). "
-        "prodigy: AdamW that estimates its learning rate (prodigyopt). The latter two need "
-        "mimix[optimizers] and zero_stage 0.",
+        description="adamw: torch's AdamW. adamw8bit: AdamW with moments in 8 bits (bitsandbytes, "
+        "pip install 'mimix[adamw8bit]'). prodigy: AdamW that estimates its learning rate. The "
+        "latter two need zero_stage 0.",
     )
     learning_rate: float = Field(
         1e-4,

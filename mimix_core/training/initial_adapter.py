@@ -40,9 +40,8 @@ def read_initial_adapter(path: Path) -> tuple[Adapter, AdapterMetadata | None]:
         return lora_export.read_adapter(path)
     alpha = _stated_alpha(header.get(lora_export.DIFFUSERS_METADATA, "{}"), path)
     adapter = adapter_from_tensors(safetensors_io.read_tensors(path), alpha, str(path))
-    for layer, pair in adapter.pairs.items():
-        weights = [*pair, *(adapter.magnitudes[layer],) * (layer in adapter.magnitudes)]
-        if not all(bool(weight.isfinite().all()) for weight in weights):
+    for layer in adapter.pairs:
+        if not adapter.is_finite(layer):
             raise BadInput(
                 f"the adapter contains non-finite values (NaN or Inf) in {layer}",
                 where=str(path),

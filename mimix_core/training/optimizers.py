@@ -15,7 +15,9 @@ import torch
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 
-_PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
+_PACKAGES = {"adamw8bit": ("bitsandbytes", "adamw8bit"), "prodigy": ("prodigyopt", "train")}
+"""The package of each optimizer, and the extra of MiMix that installs it."""
+
 _STATE, _GROUP = "state", "group"
 _STEP = "step"
 # What Prodigy carries from step to step for all parameters together: its estimate of the distance
@@ -27,12 +29,14 @@ NamedParameters = Sequence[tuple[str, torch.nn.Parameter]]
 
 def check_optimizer(settings: LoraSettings) -> None:
     """Raise BadInput if the optimizer's package is not installed."""
-    package = _PACKAGES.get(settings.optimizer)
-    if package is not None and find_spec(package) is None:
+    if settings.optimizer not in _PACKAGES:
+        return
+    package, extra = _PACKAGES[settings.optimizer]
+    if find_spec(package) is None:
         raise BadInput(
             f"{settings.optimizer} needs the package {package}, which is not installed",
             where="settings, key lora.optimizer",
-            fix="pip install 'mimix[optimizers]', or set lora.optimizer to adamw.",
+            fix=f"pip install 'mimix[{extra}]', or set lora.optimizer to adamw.",
         )
 
 

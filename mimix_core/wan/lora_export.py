@@ -133,9 +133,8 @@ def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:
             where=str(path),
             fix=_FIX,
         )
-    for layer, pair in adapter.pairs.items():
-        weights = [*pair, *(adapter.magnitudes[layer],) * (layer in adapter.magnitudes)]
-        if not all(bool(weight.isfinite().all()) for weight in weights):
+    for layer in adapter.pairs:
+        if not adapter.is_finite(layer):
             raise BadInput(
                 f"the adapter contains non-finite values (NaN or Inf) in {layer}",
                 where=str(path),

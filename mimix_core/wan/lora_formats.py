@@ -91,6 +91,13 @@ class Adapter:
     def rank(self) -> int:
         return min(len(down) for down, _ in self.pairs.values())
 
+    def is_finite(self, layer: str) -> bool:
+        """Return whether no weight of a layer is NaN or Inf."""
+        weights = [*self.pairs[layer]]
+        if layer in self.magnitudes:
+            weights.append(self.magnitudes[layer])
+        return all(bool(weight.isfinite().all()) for weight in weights)
+
     def parameter(self, name: str) -> torch.Tensor:
         """Return the value of a model's adapter parameter, by peft's name."""
         layer, _, part = name.rpartition(".lora_")

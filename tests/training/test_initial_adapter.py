@@ -162,7 +162,7 @@ LORA = (
     [
         (lambda pairs: pairs.pop("blocks.1.ffn.net.2"), "lacks 1 layers .* first: blocks.1.ffn"),
         (
-            lambda pairs: pairs.update({"proj_out": pairs["blocks.0.ffn.net.2"]}),
+            lambda pairs: pairs.update({"proj_out": (torch.ones(RANK, 64), torch.ones(16, RANK))}),
             "has 1 layers that lora.target_modules does not, first: proj_out",
         ),
         (
@@ -199,6 +199,7 @@ def test_an_adapter_that_does_not_fit_is_refused_before_any_work(
     check_before_run(config, "train")
     pairs = dict(adapter.pairs)
     change(pairs)
+    pairs = {name: (down.clone(), up.contiguous()) for name, (down, up) in pairs.items()}
     write(path, Adapter(pairs, float(min(len(down) for down, _ in pairs.values()))))
     with pytest.raises(BadInput, match=message):
         check_before_run(config, "train")

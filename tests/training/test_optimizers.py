@@ -32,7 +32,7 @@ RANK = 64
 
 def choice(optimizer: str) -> dict[str, object]:
     if optimizer in PACKAGES:
-        pytest.importorskip(PACKAGES[optimizer], reason="part of mimix[optimizers]")
+        pytest.importorskip(PACKAGES[optimizer], reason="installed with an extra of MiMix")
     return {"optimizer": optimizer, "learning_rate": RATES[optimizer], "zero_stage": 0}
 
 
@@ -76,7 +76,7 @@ def test_an_interrupted_run_has_the_bytes_of_an_undisturbed_one(
     if optimizer == "adamw8bit":
         assert {v.dtype for k, v in kept.items() if k.startswith("state/state1/")} >= {torch.uint8}
     else:
-        assert kept["group/d"] > 1e-6, "its estimate has grown"
+        assert kept["group/d_numerator"] > 0, "what its estimate grows from"
         assert kept["group/k"] == 3
     factories.train_here(stopped)
     assert digests(stopped) == digests(straight)
@@ -150,7 +150,7 @@ def test_a_package_that_is_not_installed_is_named_before_any_work(
     config = load_config(
         project_settings(tmp_path, "lora: {optimizer: adamw8bit, zero_stage: 0}\n")
     )
-    with pytest.raises(BadInput, match=r"needs the package bitsandbytes.*mimix\[optimizers\]"):
+    with pytest.raises(BadInput, match=r"needs the package bitsandbytes.*mimix\[adamw8bit\]"):
         check_before_run(config, "train")
     inputs = factories.stage_inputs(tmp_path / "inputs", transformer_folder)
     with pytest.raises(BadInput, match="needs the package prodigyopt"):

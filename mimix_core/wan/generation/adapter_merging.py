@@ -82,7 +82,7 @@ def check_adapter(transformer: Any, adapter: Adapter, where: str) -> None:
                 where=where,
                 fix=fix,
             )
-        if not all(half.isfinite().all() for half in (down_RI, up_OR, magnitude_O)):
+        if not adapter.is_finite(name):
             raise BadInput(
                 f"the adapter contains non-finite values (NaN or Inf) in {name}",
                 where=where,
