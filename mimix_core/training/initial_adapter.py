@@ -73,11 +73,11 @@ def check_initial_adapter(
                 fix=f"Set lora.{name} to {found:g}, or start from another adapter.",
             )
     if bool(adapter.magnitudes) != settings.use_dora:
-        found, wanted = ("DoRA", False) if adapter.magnitudes else ("LoRA", True)
+        kind, setting = ("DoRA", "true") if adapter.magnitudes else ("LoRA", "false")
         raise BadInput(
-            f"lora.initial_adapter is a {found}, but lora.use_dora is {str(wanted).lower()}",
+            f"lora.initial_adapter is a {kind}, which lora.use_dora does not say",
             where=str(path),
-            fix=f"Set lora.use_dora to {str(not wanted).lower()}, or start from another adapter.",
+            fix=f"Set lora.use_dora to {setting}, or start from another adapter.",
         )
     layers = {
         name.removesuffix(".weight"): tuple(shape)

@@ -25,6 +25,9 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # In fp32 the order of sums alone differs; in bf16 each weight and each sum is rounded.
 _MAX_VELOCITY_ERROR = {"fp32": 1e-3, "bf16": 5e-2}
 _MAX_PIXEL_ERROR = {"fp32": 2, "bf16": 24}
+# Loaders may compute an adapter in its own dtype within a model in fp32, where MiMix uses fp32:
+# diffusers does, and differs by 1.4e-3 with a random adapter as strong as the model.
+_MAX_ADAPTER_VELOCITY_ERROR, _MAX_ADAPTER_PIXEL_ERROR = 1e-2, 4
 
 
 class ProofSettings(FrozenModel):
@@ -42,11 +45,15 @@ class ProofSettings(FrozenModel):
 
 
 class ExportProof(FrozenModel):
-    """The settings of a proof, and the digest of the base model's transformer."""
+    """The settings of a proof, and the digest of the base model's transformer.
+
+    ``rounded_adapter``: whether the adapter's weights have fewer bits than fp32.
+    """
 
     base: str
     base_sha256: str
     settings: ProofSettings
+    rounded_adapter: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,12 @@ def write_proof(path: Path, adapter_file: Path, base: Path, settings: ProofSetti
     adapter_merging.check_adapter(pipeline.transformer, adapter, str(adapter_file))
     adapter_merging.attach_trained_adapter(pipeline.transformer, adapter)
     values = generate_values(pipeline, settings)
-    proof = ExportProof(base=metadata.base, base_sha256=metadata.base_sha256, settings=settings)
+    proof = ExportProof(
+        base=metadata.base,
+        base_sha256=metadata.base_sha256,
+        settings=settings,
+        rounded_adapter=any(down.dtype != torch.float32 for down, _ in adapter.pairs.values()),
+    )
     safetensors_io.write_tensors(
         path,
         {"velocity": values.velocity_CTHW, "thumbnails": values.thumbnails_THWC},
@@ -152,8 +164,14 @@ def compare_with_proof(pipeline: Any, proof: ExportProof, expected: ProofValues)
     return ProofComparison(
         velocity_error=float(error / expected.velocity_CTHW.abs().max()),
         pixel_error=int(pixels),
-        max_velocity_error=_MAX_VELOCITY_ERROR[precision],
-        max_pixel_error=_MAX_PIXEL_ERROR[precision],
+        max_velocity_error=max(
+            _MAX_VELOCITY_ERROR[precision],
+            _MAX_ADAPTER_VELOCITY_ERROR if proof.rounded_adapter else 0.0,
+        ),
+        max_pixel_error=max(
+            _MAX_PIXEL_ERROR[precision],
+            _MAX_ADAPTER_PIXEL_ERROR if proof.rounded_adapter else 0,
+        ),
     )
 
 
