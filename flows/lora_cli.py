@@ -119,7 +119,7 @@ def epochs(
     run: Annotated[Path, typer.Argument(help="Settings file of a completed run.")],
     workspace: WorkspaceOption = None,
 ) -> None:
-    """List the adapters that a run kept after its epochs, with their losses and previews."""
+    """List the adapters that a run saved after its epochs, with their losses and previews."""
     from mimix_core.training.epoch_summary import summarize_epochs
 
     with user_errors():
@@ -248,13 +248,13 @@ def _find_adapter(result: Path, *, ema: bool, epoch: int | None) -> Path:
     from mimix_core.training.epoch_summary import summarize_epochs
     from mimix_core.wan import lora_export
 
-    kept = [summary.epoch for summary in summarize_epochs(result)]
-    if epoch is not None and epoch not in kept:
+    saved = [summary.epoch for summary in summarize_epochs(result)]
+    if epoch is not None and epoch not in saved:
         raise BadInput(
-            f"the run kept no adapter of epoch {epoch}",
+            f"the run saved no adapter of epoch {epoch}",
             where=str(result),
-            fix=f"It kept those of {', '.join(map(str, kept))}."
-            if kept
+            fix=f"It saved those of {', '.join(map(str, saved))}."
+            if saved
             else "Train with lora.epoch_adapter_interval, or leave out --epoch.",
         )
     path = (

@@ -114,19 +114,19 @@ def _training_disk(config: Config, backbone: Backbone, transformer: Shapes | Non
     free = shutil.disk_usage(existing).free
     clip = 4 * math.prod(_latent_shape(config, backbone))
     clip += 2 * TEXT_TOKENS * int(backbone.text_encoder.config["d_model"])
-    checkpoint, kept = 0, 0
+    checkpoint, saved = 0, 0
     if transformer is not None:
         copies = 1 + _OPTIMIZER_COPIES[config.lora.optimizer] + (config.lora.ema_decay is not None)
         adapter = 4 * adapter_parameters(config, backbone, transformer)
         checkpoint = round(copies * adapter)
-        kept = adapter * _kept_adapters(config.lora)
+        saved = adapter * _saved_adapters(config.lora)
     checkpoints = checkpoint * (config.lora.keep_checkpoints + 1)
     finding = (
         f"latents and embeddings take up to {1000 * clip / _GB:.1f} GB per 1,000 clips, "
-        f"checkpoints up to {checkpoints / _GB:.2f} GB, the adapters that are kept "
-        f"{kept / _GB:.2f} GB; {free / _GB:.0f} GB are free at {existing}"
+        f"checkpoints up to {checkpoints / _GB:.2f} GB, the adapters that are saved "
+        f"{saved / _GB:.2f} GB; {free / _GB:.0f} GB are free at {existing}"
     )
-    fits = checkpoints + kept + _CLIPS_OF_A_UNIT * clip <= free
+    fits = checkpoints + saved + _CLIPS_OF_A_UNIT * clip <= free
     return MachineCheck(
         name="disk for training",
         state="ok" if fits else "limited",
@@ -135,7 +135,7 @@ def _training_disk(config: Config, backbone: Backbone, transformer: Shapes | Non
     )
 
 
-def _kept_adapters(lora: LoraSettings) -> int:
+def _saved_adapters(lora: LoraSettings) -> int:
     """Count the adapters on disk at the end: those of epochs also lie beside the checkpoints."""
     interval = lora.epoch_adapter_interval
     epochs = 0 if interval is None else (lora.epochs - 1) // interval

@@ -206,7 +206,7 @@ class LoraSettings(FrozenModel):
     epoch_adapter_interval: Annotated[int | None, OmitDefault()] = Field(
         None,
         ge=1,
-        description="Epochs between two adapters that are kept besides the final one, each with "
+        description="Epochs between two adapters that are saved besides the final one, each with "
         "a validation and previews if they are enabled. Empty: only the final one.",
     )
     activation_budget_gb: Annotated[float | None, ExcludeFromKey()] = Field(

@@ -61,9 +61,9 @@ def build_checkpoint_wall(run: TrainingRun) -> ComparisonWall | None:
     )
 
 
-def _title(step: int, kept_epoch: int | None) -> str:
-    kept = "" if kept_epoch is None else f" (adapter of epoch {kept_epoch})"
-    return f"Step {step}{kept}" if step else "Before training"
+def _title(step: int, saved_epoch: int | None) -> str:
+    saved = "" if saved_epoch is None else f" (adapter of epoch {saved_epoch})"
+    return f"Step {step}{saved}" if step else "Before training"
 
 
 def _note(record: dict[str, Any] | None) -> str:

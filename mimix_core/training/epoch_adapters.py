@@ -38,7 +38,7 @@ def write_adapters(
 ) -> None:
     """Write the adapter and, if there is one, its moving average into ``folder``.
 
-    ``epoch``: the number of the epoch after which they are kept; None for the final ones.
+    ``epoch``: the number of the epoch after which they are saved; None for the final ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     versions = [(lora_export.ADAPTER_FILE, "trained", adapters)]

@@ -1,4 +1,4 @@
-"""Summarize the epochs of a completed run whose adapters were kept, from its log."""
+"""Summarize the epochs of a completed run whose adapters were saved, from its log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOG_FILE = "log.jsonl"
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """An adapter that was kept after an epoch.
+    """An adapter that was saved after an epoch.
 
     ``step``: optimizer steps completed by then. ``train_loss``: mean over the epoch's steps.
     ``held_out_loss`` and ``previews`` (videos): of that step, where the run made them.
@@ -26,7 +26,7 @@ class EpochSummary:
 
 
 def summarize_epochs(folder: Path) -> list[EpochSummary]:
-    """Summarize the kept epochs of the run whose result is in ``folder``, the first one first."""
+    """Summarize the saved epochs of the run whose result is in ``folder``, the first one first."""
     records = read_records(folder / _LOG_FILE, lambda record: isinstance(record["step"], int))
     held_out = {r["step"]: float(r["held_out_loss"]) for r in records if "held_out_loss" in r}
     return [

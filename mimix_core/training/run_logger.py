@@ -10,7 +10,7 @@ Rank 0 writes to the run's folder, which survives interrupted attempts:
     ``quantile, val_loss``: held-out loss at one of the fixed noise levels, lowest noise first;
     ``held_out_loss, interval, style, character``: mean over all levels, its 95 % interval for all
     held-out samples (null for one sample), and means by style and character;
-    ``epoch, adapter, epoch_loss``: an adapter that is kept (relative to the result), and the mean
+    ``epoch, adapter, epoch_loss``: an adapter that is saved (relative to the result), and the mean
     training loss of its epoch's steps;
     ``preview, prompt, seed, frames, width, height``: a video, relative to the folder.
     ``style`` and ``character`` map a name to ``{"loss", "samples"}``.
@@ -160,7 +160,7 @@ class RunLogger:
         return self._progress_text(step, result.train_loss)
 
     def log_epoch(self, epoch: int, steps: range, adapter: str) -> None:
-        """Log an adapter that is kept after ``epoch``, whose optimizer steps are ``steps``."""
+        """Log an adapter that is saved after ``epoch``, whose optimizer steps are ``steps``."""
         if self.loss_log is not None:
             loss = statistics.fmean(self._train_losses[step] for step in steps)
             record = {"step": steps[-1], "epoch": epoch, "adapter": adapter, "epoch_loss": loss}

@@ -56,16 +56,16 @@ def count_optimizer_steps(samples: int, epochs: int, batch_size: int) -> int:
 
 
 def epoch_steps(samples: int, settings: LoraSettings) -> dict[int, int]:
-    """Return the epochs after which an adapter is kept, with the steps completed by then.
+    """Return the epochs after which an adapter is saved, with the steps completed by then.
 
     The final epoch is not among them. A step that begins the next epoch counts: it is the first
     one after which every sample of the epoch was used.
     """
     if settings.epoch_adapter_interval is None:
         return {}
-    kept = range(settings.epoch_adapter_interval, settings.epochs, settings.epoch_adapter_interval)
+    saved = range(settings.epoch_adapter_interval, settings.epochs, settings.epoch_adapter_interval)
     return {
-        epoch: count_optimizer_steps(samples, epoch, settings.global_batch_size) for epoch in kept
+        epoch: count_optimizer_steps(samples, epoch, settings.global_batch_size) for epoch in saved
     }
 
 

@@ -150,12 +150,12 @@ def _adapter_files(samples: Sequence[TrainingSample], settings: LoraSettings) ->
     from mimix_core.training.epoch_adapters import epoch_adapter_path
     from mimix_core.wan import lora_export
 
-    kept = (
+    saved = (
         epoch_adapter_path(epoch, ema=ema)
         for epoch in epoch_steps(epoch_length(samples, settings.show_repeats), settings)
         for ema in (False, True)
     )
-    return (lora_export.ADAPTER_FILE, lora_export.EMA_ADAPTER_FILE, *kept)
+    return (lora_export.ADAPTER_FILE, lora_export.EMA_ADAPTER_FILE, *saved)
 
 
 def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> TrainingPlan:

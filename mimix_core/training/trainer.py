@@ -87,12 +87,12 @@ def train(
         engine, ema_weights = _prepare(job, context, resumed)
         logger = RunLogger.start(job, context, engine.transformer, steps, start_step)
 
-        kept = sample_schedule.epoch_steps(length, settings)
+        saved = sample_schedule.epoch_steps(length, settings)
         if context.rank == 0:
-            epoch_adapters.check_epoch_adapters(job, [e for e in kept if kept[e] <= start_step])
+            epoch_adapters.check_epoch_adapters(job, [e for e in saved if saved[e] <= start_step])
         interval = settings.validation_interval if job.val else None
-        validated = evaluation_steps(steps, interval, kept.values())
-        previewed = evaluation_steps(steps, settings.preview_interval, kept.values())
+        validated = evaluation_steps(steps, interval, saved.values())
+        previewed = evaluation_steps(steps, settings.preview_interval, saved.values())
 
         def evaluate(step: int) -> None:
             """Validate and write previews where they are due and not logged yet."""
@@ -131,7 +131,7 @@ def train(
             if ema_weights is not None:
                 ema_weights.update(deepspeed_engine.adapter_weights(engine), done)
             note = logger.log_step(done, result, time.monotonic() - started)
-            for epoch in (epoch for epoch, last in kept.items() if last == done):
+            for epoch in (epoch for epoch, last in saved.items() if last == done):
                 _keep_epoch(job, context, engine, ema_weights, logger, epoch, done)
             evaluated = done in validated or done in previewed
             # An evaluation can take as long as many steps: one that is killed costs none of them.
@@ -139,7 +139,7 @@ def train(
                 _save_checkpoint(job, context, engine, ema_weights, done)
             evaluate(done)
             send(ProgressMessage(done=done, total=steps, note=note))
-        _finish(job, context, engine, ema_weights, logger, send, steps, kept)
+        _finish(job, context, engine, ema_weights, logger, send, steps, saved)
 
 
 def _find_checkpoint(
@@ -331,14 +331,14 @@ def _finish(
     logger: RunLogger,
     send: Callable[[ProgressMessage | FinishedMessage], None],
     steps: int,
-    kept: Iterable[int],
+    saved: Iterable[int],
 ) -> None:
-    """Write adapters and logs in rank 0, with those of the epochs ``kept``; a collective call."""
+    """Write adapters and logs in rank 0, with those of the epochs ``saved``; a collective call."""
     adapters = deepspeed_engine.adapter_weights(engine)
     notes = logger.finish()
     if context.rank == 0:
         epoch_adapters.write_adapters(job, job.out, adapters, ema_weights)
-        epoch_adapters.collect_epoch_adapters(job, kept)
+        epoch_adapters.collect_epoch_adapters(job, saved)
         parameters = sum(weight.numel() for weight in adapters.values())
         send(FinishedMessage(notes={"steps": steps, "adapter_parameters": parameters, **notes}))
     any_rank(False, context)

@@ -23,7 +23,7 @@ def evaluation_steps(
     """Return the numbers of completed optimizer steps at which a training of ``steps`` evaluates.
 
     It does at both ends, every ``interval`` steps, and after ``epoch_steps``, at which adapters are
-    kept; without an interval never.
+    saved; without an interval never.
     """
     if interval is None:
         return frozenset()
@@ -76,8 +76,8 @@ def select_validation_samples(
 def _passes_per_sample(train_samples: int, settings: LoraSettings) -> int:
     """Count the forward passes that one held-out sample costs in all validations."""
     steps = count_optimizer_steps(train_samples, settings.epochs, settings.global_batch_size)
-    kept = epoch_steps(train_samples, settings)
-    validations = evaluation_steps(steps, settings.validation_interval, kept.values())
+    saved = epoch_steps(train_samples, settings)
+    validations = evaluation_steps(steps, settings.validation_interval, saved.values())
     return settings.validation_quantiles * len(validations)
 
 

@@ -26,7 +26,7 @@ class AdapterMetadata(FrozenModel):
     """Provenance of an adapter, stored in its file.
 
     ``settings``: the training settings that affect the result. ``epoch``: the number of the epoch
-    after which it was kept; None for the final one.
+    after which it was saved; None for the final one.
     """
 
     mimix: ShortText = __version__

@@ -193,8 +193,8 @@ def test_epochs_that_were_not_kept_are_refused(result: Path, tmp_path: Path) -> 
     asked = ["lora", "export", "mimix.yaml", "--to", to]
     done = runner.invoke(app, [*asked, "--epoch", "3"])
     assert done.exit_code == 2
-    assert "the run kept no adapter of epoch 3" in done.output
-    assert "It kept those of 2." in done.output
+    assert "the run saved no adapter of epoch 3" in done.output
+    assert "It saved those of 2." in done.output
     done = runner.invoke(app, [*asked, "--epoch", "2", "--ema"])
     assert done.exit_code == 2
     assert "the run has no EMA weights" in done.output
