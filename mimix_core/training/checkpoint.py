@@ -144,7 +144,7 @@ def latest_checkpoint(root: Path, warn: Callable[[str], None]) -> Checkpoint | N
 
 
 def delete_checkpoints(root: Path) -> None:
-    """Delete a run's checkpoints and epochs' adapters after its result is committed, not its logs."""
+    """Delete a run's checkpoints and epochs' adapters once its result is committed; logs stay."""
     for folder in [*_folders(root), *root.glob(".step-*"), *root.glob(EPOCH_FOLDER)]:
         shutil.rmtree(folder)
 
