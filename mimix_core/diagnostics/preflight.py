@@ -115,11 +115,15 @@ def _check_initial_adapter(config: Config) -> None:
         return
     from mimix_core.training import initial_adapter
 
+    initial_adapter.read_initial_adapter(path)
     backbone = get_backbone(config.backbone.name)
     network = backbone.transformer
-    shapes = expected_tensors(network.class_name, network.config)
+    try:
+        shapes = expected_tensors(network.class_name, network.config)
+    except (KeyError, TypeError, ValueError):
+        shapes = None
     if shapes is None:
-        return  # Another family's layers are known only from its weights.
+        return  # Its layers are known only from its weights; the training compares them.
     targets = config.lora.target_modules or backbone.lora_targets
     initial_adapter.check_initial_adapter(path, config.lora, targets, shapes)
 

@@ -76,10 +76,12 @@ def epoch_length(samples: Sequence[TrainingSample], show_repeats: Mapping[str, i
     composites' number is the one whose share comes nearest to that among ``samples``, which
     differs by less than one composite per epoch.
     """
-    originals = [sample for sample in samples if not sample.composite]
-    repeated = sum(show_repeats.get(sample.show, 1) for sample in originals)
-    if repeated == len(originals):
+    if not show_repeats:
         return len(samples)
+    originals = [sample for sample in samples if not sample.composite]
+    if not originals:
+        return len(samples)
+    repeated = sum(show_repeats.get(sample.show, 1) for sample in originals)
     share = Fraction(len(samples) - len(originals), len(samples))
     return repeated + composite_count(repeated, share)
 
@@ -117,6 +119,8 @@ def _epoch_counts(
     Composites occur equally often, or some once more than others. These change from epoch to
     epoch: they are the next ones of an order that depends on the seed.
     """
+    if not show_repeats:
+        return dict.fromkeys((sample.sample_id for sample in samples), 1)
     counts = {
         sample.sample_id: 1 if sample.composite else show_repeats.get(sample.show, 1)
         for sample in samples
