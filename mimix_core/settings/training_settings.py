@@ -119,9 +119,9 @@ class LoraSettings(FrozenModel):
     micro_batch_size: int = Field(1, ge=1, description="Samples per forward pass on each GPU.")
     optimizer: Annotated[Literal["adamw", "adamw8bit", "prodigy"], OmitDefault()] = Field(
         "adamw",
-        description="Optimizer of the adapter: adamw is torch's AdamW; adamw8bit has its moments in "
-        "8 bits (pip install 'mimix[adamw8bit]'); prodigy estimates its learning rate itself. The "
-        "latter two need zero_stage 0.",
+        description="Optimizer of the adapter: adamw is torch's AdamW; adamw8bit has its moments "
+        "in 8 bits (pip install 'mimix[adamw8bit]'); prodigy estimates its learning rate itself. "
+        "The latter two need zero_stage 0.",
     )
     learning_rate: float = Field(
         1e-4,
