@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -13,7 +13,7 @@ from rich.table import Table
 from flows import prefect_environment
 from flows.console import FAILED, WorkspaceOption, console, load_settings, user_errors
 from mimix_core.errors import BadInput
-from mimix_core.wan.lora_formats import AdapterLayout
+from mimix_core.wan.lora_formats import AdapterDtype, AdapterLayout
 
 if TYPE_CHECKING:
     from mimix_core.wan.foreign_adapters import AdapterFile
@@ -58,6 +58,7 @@ def _describe_trained(file: Path) -> list[tuple[str, str]]:
     return [
         ("base", f"{metadata.base}, sha256 {metadata.base_sha256}"),
         ("weights", "EMA of the training" if metadata.weights == "ema" else "as trained"),
+        ("epoch", "final" if metadata.epoch is None else str(metadata.epoch)),
         ("rank, alpha", f"{metadata.rank}, {metadata.alpha:g}"),
         ("layers", ", ".join(metadata.targets)),
         ("prompts", metadata.grammar),
@@ -105,13 +106,20 @@ def export(
         AdapterLayout, typer.Option("--format", help="Program to write for.")
     ] = AdapterLayout.COMFYUI,
     dtype: Annotated[
-        Literal["bf16", "fp32"],
+        AdapterDtype,
         typer.Option("--dtype", help="Data type of the weights; fp32 is exactly as trained."),
-    ] = "bf16",
+    ] = AdapterDtype.BF16,
     ema: Annotated[
         bool,
         typer.Option("--ema", help="Export the EMA weights, which lora.ema_decay enables."),
     ] = False,
+    epoch: Annotated[
+        int | None,
+        typer.Option(
+            "--epoch",
+            help="Export the adapter of this epoch (lora.epoch_adapter_interval).",
+        ),
+    ] = None,
     base: Annotated[
         Path | None,
         typer.Option("--base", help="Folder of the base model: also write a proof for verify."),
@@ -127,18 +135,22 @@ def export(
     another program must get for the same prompt and seed (NAME.proof.safetensors).
     """
     with user_errors():
-        if ema and run.suffix == _SUFFIX:
-            raise BadInput(
-                "--ema selects an adapter of a run, but this is an adapter file",
-                where=str(run),
-                fix="Give the settings file of the run, or leave out --ema.",
-            )
+        for option, given in (("--ema", ema), ("--epoch", epoch is not None)):
+            if given and run.suffix == _SUFFIX:
+                raise BadInput(
+                    f"{option} selects an adapter of a run, but this is an adapter file",
+                    where=str(run),
+                    fix=f"Give the settings file of the run, or leave out {option}.",
+                )
         if prompt is not None and base is None:
             raise BadInput(
                 "--prompt is the proof's, and a proof needs the base model",
                 fix="Give its folder with --base, or leave out --prompt.",
             )
-        source = run if run.suffix == _SUFFIX else _find_adapter(run, workspace, ema=ema)
+        if run.suffix == _SUFFIX:
+            source = run
+        else:
+            source = _find_adapter(_find_result(run, workspace), ema=ema, epoch=epoch)
         if base is not None:
             from mimix_core.wan import export_proof
 
@@ -146,6 +158,34 @@ def export(
         _convert(source, layout, to, dtype)
         if base is not None:
             _write_proof(to, base, prompt)
+
+
+@app.command()
+def epochs(
+    run: Annotated[Path, typer.Argument(help="Settings file of a completed run.")],
+    workspace: WorkspaceOption = None,
+) -> None:
+    """List the adapters that a run saved after its epochs, with their losses and previews."""
+    from mimix_core.training.epoch_summary import summarize_epochs
+
+    with user_errors():
+        summaries = summarize_epochs(_find_result(run, workspace))
+    if not summaries:
+        console.print("none: lora.epoch_adapter_interval was not set, or is the last epoch")
+        return
+    table = Table()
+    for column in ("epoch", "step", "training loss", "held-out loss", "previews"):
+        table.add_column(column, overflow="fold")
+    for summary in summaries:
+        held_out = summary.held_out_loss
+        table.add_row(
+            str(summary.epoch),
+            str(summary.step),
+            f"{summary.train_loss:.4f}",
+            "" if held_out is None else f"{held_out:.4f}",
+            escape("\n".join(map(str, summary.previews))),
+        )
+    console.print(table)
 
 
 @app.command()
@@ -188,11 +228,9 @@ def import_(
 
 
 def _convert(
-    source: Path, layout: AdapterLayout, to: Path, dtype: Literal["bf16", "fp32"] | None
+    source: Path, layout: AdapterLayout, to: Path, dtype: AdapterDtype | None = None
 ) -> None:
-    """Write an adapter in a layout; without a ``dtype``, its weights stay as they are."""
-    import torch
-
+    """Write an adapter in another layout and data type; without one that of the file."""
     from mimix_core.wan import lora_export
 
     if to.exists():
@@ -204,8 +242,7 @@ def _convert(
             fix=f"Give the path of a new {_SUFFIX} file in an existing folder.",
         )
     adapter, metadata = lora_export.read_adapter(source)
-    stored = {"bf16": torch.bfloat16, "fp32": torch.float32, None: None}[dtype]
-    lora_export.write_adapter(to, adapter, metadata, layout, stored)
+    lora_export.write_adapter(to, adapter, metadata, layout, dtype)
     outside = adapter.outside_blocks
     if outside:
         console.print(
@@ -236,25 +273,45 @@ def _write_proof(exported: Path, base: Path, prompt: str | None) -> None:
     console.print(f"proof: {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
-def _find_adapter(settings: Path, workspace: Path | None, *, ema: bool) -> Path:
-    """Find the adapter of the completed run with these settings. Raises BadInput if missing."""
+def _find_result(settings: Path, workspace: Path | None) -> Path:
+    """Find the result of the completed run with these settings. Raises BadInput if missing."""
     prefect_environment.configure_prefect()
     config = load_settings(settings, workspace)
     from flows.augment import augment_stages
     from flows.curate import curate_stages
     from flows.train import train_stages
     from mimix_core.project.workspace import open_workspace
-    from mimix_core.wan import lora_export
     from tasks.cached_run import ReadOnlyRun
 
     run = ReadOnlyRun(open_workspace(config))
     curated = curate_stages(run)
-    folder = train_stages(run, curated, augment_stages(run, curated)).lora.folder
-    path = folder / (lora_export.EMA_ADAPTER_FILE if ema else lora_export.ADAPTER_FILE)
+    return train_stages(run, curated, augment_stages(run, curated)).lora.folder
+
+
+def _find_adapter(result: Path, *, ema: bool, epoch: int | None) -> Path:
+    """Find an adapter in a run's result: the final one, or an epoch's. Raises BadInput."""
+    from mimix_core.training.epoch_adapters import epoch_adapter_path
+    from mimix_core.training.epoch_summary import summarize_epochs
+    from mimix_core.wan import lora_export
+
+    saved = [summary.epoch for summary in summarize_epochs(result)]
+    if epoch is not None and epoch not in saved:
+        raise BadInput(
+            f"the run saved no adapter of epoch {epoch}",
+            where=str(result),
+            fix=f"It saved those of {', '.join(map(str, saved))}."
+            if saved
+            else "Train with lora.epoch_adapter_interval, or leave out --epoch.",
+        )
+    path = (
+        result / (lora_export.EMA_ADAPTER_FILE if ema else lora_export.ADAPTER_FILE)
+        if epoch is None
+        else result / epoch_adapter_path(epoch, ema=ema)
+    )
     if not path.is_file():
         raise BadInput(
             "the run has no EMA weights",
-            where=str(folder),
+            where=str(result),
             fix="Train with lora.ema_decay, or leave out --ema.",
         )
     return path

@@ -29,7 +29,7 @@ import torch
 
 from mimix_core.wan import lora, lora_export, lora_formats, random_backbone, safetensors_io
 from mimix_core.wan.generation import adapter_merging
-from mimix_core.wan.lora_formats import Adapter, AdapterLayout
+from mimix_core.wan.lora_formats import Adapter, AdapterDtype, AdapterLayout
 from perf.record import ROOT, record
 from tests.wan.test_lora_export import card
 
@@ -119,7 +119,7 @@ def _write_inputs(work: Path) -> tuple[dict[str, torch.Tensor], dict[str, float]
     )
     bf16 = work / "bf16.safetensors"
     lora_export.write_adapter(
-        bf16, adapters[""], card(rank=RANK, alpha=ALPHA), AdapterLayout.COMFYUI, torch.bfloat16
+        bf16, adapters[""], card(rank=RANK, alpha=ALPHA), AdapterLayout.COMFYUI, AdapterDtype.BF16
     )
     stored = adapter_merging.StoredWeights(folder)
     adapter_merging.merge_adapter(transformer, stored, adapters[OUTSIDE])

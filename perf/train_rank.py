@@ -19,6 +19,7 @@ from train_models import attach, wan
 
 from mimix_core.training import deepspeed_engine, distributed, sample_schedule, trainer
 from mimix_core.training.data_loader import PrefetchLoader, load_micro_batch, micro_batch_schedule
+from mimix_core.training.learning_rate import learning_rate_at
 from mimix_core.training.worker_messages import FinishedMessage, TrainingJob
 from mimix_core.wan import fast, flow_matching, lora
 
@@ -71,7 +72,8 @@ def main(job_file: Path, messages: int) -> None:
         )
         distributed.any_rank(False, here)
         begin = synchronised()
-        results.append(trainer.optimizer_step(running, items, step, settings, here, loader))
+        rate = learning_rate_at(step, steps, settings)
+        results.append(trainer.optimizer_step(running, items, step, rate, settings, here, loader))
         whole.append((synchronised() - begin) / micros)
     loader.close()
     if here.rank == 0:

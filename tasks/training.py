@@ -242,6 +242,7 @@ def train_lora(
         backbone_name=model.name,
         backbone_source=model.source,
         transformer=model.components["transformer"],
+        initial_adapter=run.workspace.file_ref(settings.initial_adapter, "lora.initial_adapter"),
         preview=_preview_components(model, run.workspace.config.samples)
         if settings.preview_interval
         else None,

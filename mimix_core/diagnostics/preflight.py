@@ -18,6 +18,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import Config
 from mimix_core.training import trackers
 from mimix_core.wan.backbone_stage import resolve_weights_folder
+from mimix_core.wan.expected_tensors import expected_tensors
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
 from mimix_core.wan.model_registry import get_backbone
@@ -93,6 +94,41 @@ def _check_backbone(config: Config) -> None:
             )
 
 
+def _check_show_repeats(config: Config) -> None:
+    """Check that the shows whose clips are repeated are those of the library."""
+    if not config.lora.show_repeats:
+        return
+    library = load_library(config.library, language=config.transcripts.language)
+    known = [show.id for show in library.shows]
+    unknown = sorted(config.lora.show_repeats.keys() - set(known))
+    if unknown:
+        raise BadInput(
+            f"no show has the id {unknown[0]!r}",
+            where="settings, key lora.show_repeats",
+            fix=f"The library has {', '.join(sorted(known))}.",
+        )
+
+
+def _check_initial_adapter(config: Config) -> None:
+    """Check that the adapter to start from can be read, and fits the settings and the backbone."""
+    path = config.lora.initial_adapter
+    if path is None:
+        return
+    from mimix_core.training import initial_adapter
+
+    initial_adapter.read_initial_adapter(path)
+    backbone = get_backbone(config.backbone.name)
+    network = backbone.transformer
+    try:
+        shapes = expected_tensors(network.class_name, network.config)
+    except (KeyError, TypeError, ValueError):
+        shapes = None
+    if shapes is None:
+        return  # Its layers are known only from its weights; the training compares them.
+    targets = config.lora.target_modules or backbone.lora_targets
+    initial_adapter.check_initial_adapter(path, config.lora, targets, shapes)
+
+
 def _check_training_sizes(config: Config) -> None:
     """Check that the backbone supports the sizes of latents and previews."""
     backbone = get_backbone(config.backbone.name)
@@ -110,6 +146,14 @@ def _check_training_sizes(config: Config) -> None:
         _check_size(problem, "lora.preview_num_frames, .preview_width and .preview_height")
 
 
+def _check_optimizer(config: Config) -> None:
+    if config.lora.optimizer == "adamw":
+        return
+    from mimix_core.training.optimizers import check_optimizer
+
+    check_optimizer(config.lora)
+
+
 def _check_trackers(config: Config) -> None:
     trackers.check_trackers(config.lora.trackers)
 
@@ -125,8 +169,14 @@ def _check_sample_size(config: Config) -> None:
 def _check_adapters(config: Config) -> None:
     """Check that every adapter to generate with can be read, is finite and fits the backbone.
 
-    Raises BadInput with the problem of each adapter.
+    Raises BadInput with the problem of each adapter, and for a DoRA that is not used by itself.
     """
+    if config.lora.use_dora and (config.samples.adapters or config.samples.adapter_weight != 1):
+        raise BadInput(
+            "a DoRA cannot be added to other adapters, nor used at another strength than 1",
+            where="settings, keys samples.adapters and samples.adapter_weight",
+            fix="Leave them out, or train without lora.use_dora.",
+        )
     backbone = get_backbone(config.backbone.name)
     problems = []
     for adapter in config.samples.adapters:
@@ -171,7 +221,14 @@ def prompts_file(config: Config) -> Path:
 
 _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     Phase.AUGMENTATION: (_check_held_out_pairs,),
-    Phase.TRAINING: (_check_backbone, _check_training_sizes, _check_trackers),
+    Phase.TRAINING: (
+        _check_backbone,
+        _check_initial_adapter,
+        _check_optimizer,
+        _check_show_repeats,
+        _check_training_sizes,
+        _check_trackers,
+    ),
     Phase.GENERATION: (_check_sample_size, _check_prompts, _check_adapters),
 }
 """The checks of each phase, in addition to the models that it requires."""

@@ -20,7 +20,7 @@ from mimix_core.domain.prompts import load_prompts
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
-from mimix_core.settings import Config
+from mimix_core.settings import Config, LoraSettings
 from mimix_core.wan.expected_tensors import Shapes, expected_tensors
 from mimix_core.wan.model_registry import Backbone, get_backbone
 from mimix_core.wan.text_embeddings import TEXT_TOKENS, describe_truncated
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 _GB = 1e9
 _CLIPS_OF_A_UNIT = 64
-# fp32: the adapter, and AdamW's two moments.
-_CHECKPOINT_COPIES = 3
+# Of an adapter in fp32, the state of its optimizer: AdamW's two moments, in fp32 or in bytes with a
+# scale per 256 of them; Prodigy's also the initial weights and the numerator of its estimate.
+_OPTIMIZER_COPIES = {"adamw": 2.0, "adamw8bit": 2 * (1 / 4 + 1 / 256), "prodigy": 4.0}
 
 
 @dataclass(frozen=True)
@@ -95,37 +96,50 @@ def _estimates(
 
 
 def adapter_parameters(config: Config, backbone: Backbone, transformer: Shapes) -> int:
-    """Count the adapter's parameters: rank times inputs plus outputs of each adapted layer."""
+    """Count the adapter's parameters: rank times inputs plus outputs of each adapted layer.
+
+    A DoRA also has a magnitude for each output.
+    """
     targets = config.lora.target_modules or backbone.lora_targets
     return sum(
-        config.lora.rank * (shape[0] + shape[1])
+        config.lora.rank * (shape[0] + shape[1]) + config.lora.use_dora * shape[0]
         for name, shape in transformer.items()
         if len(shape) == 2 and any(f".{name}".endswith(f".{target}.weight") for target in targets)
     )
 
 
 def _training_disk(config: Config, backbone: Backbone, transformer: Shapes | None) -> MachineCheck:
-    """Estimate the disk for latents, embeddings and checkpoints."""
+    """Estimate the disk for latents, embeddings, checkpoints and adapters."""
     existing = next(path for path in (config.workspace, *config.workspace.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     clip = 4 * math.prod(_latent_shape(config, backbone))
     clip += 2 * TEXT_TOKENS * int(backbone.text_encoder.config["d_model"])
-    checkpoint = 0
+    checkpoint, saved = 0, 0
     if transformer is not None:
-        copies = _CHECKPOINT_COPIES + (config.lora.ema_decay is not None)
-        checkpoint = 4 * copies * adapter_parameters(config, backbone, transformer)
+        copies = 1 + _OPTIMIZER_COPIES[config.lora.optimizer] + (config.lora.ema_decay is not None)
+        adapter = 4 * adapter_parameters(config, backbone, transformer)
+        checkpoint = round(copies * adapter)
+        saved = adapter * _saved_adapters(config.lora)
     checkpoints = checkpoint * (config.lora.keep_checkpoints + 1)
     finding = (
         f"latents and embeddings take up to {1000 * clip / _GB:.1f} GB per 1,000 clips, "
-        f"checkpoints up to {checkpoints / _GB:.2f} GB; {free / _GB:.0f} GB are free at {existing}"
+        f"checkpoints up to {checkpoints / _GB:.2f} GB, the adapters that are saved "
+        f"{saved / _GB:.2f} GB; {free / _GB:.0f} GB are free at {existing}"
     )
-    fits = checkpoints + _CLIPS_OF_A_UNIT * clip <= free
+    fits = checkpoints + saved + _CLIPS_OF_A_UNIT * clip <= free
     return MachineCheck(
         name="disk for training",
         state="ok" if fits else "limited",
         finding=finding,
         fix="" if fits else "Move the workspace to a larger disk, or free some space.",
     )
+
+
+def _saved_adapters(lora: LoraSettings) -> int:
+    """Count the adapters on disk at the end: those of epochs also lie beside the checkpoints."""
+    interval = lora.epoch_adapter_interval
+    epochs = 0 if interval is None else (lora.epochs - 1) // interval
+    return (1 + 2 * epochs) * (1 if lora.ema_decay is None else 2)
 
 
 def _latent_shape(config: Config, backbone: Backbone) -> tuple[int, int, int, int]:
@@ -167,6 +181,7 @@ def _training_memory(
         + inputs
         + activation_budget.WORKING_BLOCKS * activations
         + (1 + activation_budget.ADAPTER_COPIES) * state
+        + max(0.0, _OPTIMIZER_COPIES[lora.optimizer] - _OPTIMIZER_COPIES["adamw"]) * state
         + activation_budget.RESERVED_SHARE * gpu.total
     )
     everything = needed + activations * sizes["num_layers"]

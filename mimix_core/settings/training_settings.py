@@ -11,6 +11,9 @@ from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.extensions import ModuleName
 
+_MIN_PRODIGY_FACTOR = 0.01
+"""Less is a learning rate of AdamW: Prodigy's estimate times it would be no training at all."""
+
 
 class BackboneSettings(FrozenModel):
     """The text-to-video model. Each alternative has its own name."""
@@ -94,14 +97,45 @@ class LoraSettings(FrozenModel):
         description="Linear layers with an adapter, as diffusers names or suffixes of them. "
         "Empty: the backbone's default.",
     )
+    use_dora: Annotated[bool, OmitDefault()] = Field(
+        False,
+        description="Train a DoRA: also a magnitude for each output of an adapted layer. Slower; "
+        "only diffusers' layout can carry it.",
+    )
+    initial_adapter: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None,
+        description="Adapter file to start from, of the same rank, alpha and layers: MiMix's own, "
+        "or one in diffusers' layout. Empty: a new adapter, which begins as the bare backbone.",
+    )
     epochs: int = Field(5, ge=1, description="Passes over the training split.")
+    show_repeats: Annotated[dict[str, Annotated[int, Field(ge=1)]], OmitDefault()] = Field(
+        default_factory=dict,
+        description="How often an epoch has each clip of a show, by the show's id; once if it is "
+        "not named. Composites are repeated too, so that their share stays that of the dataset.",
+    )
     global_batch_size: int = Field(
         64, ge=1, description="Samples per optimizer step, over all GPUs."
     )
     micro_batch_size: int = Field(1, ge=1, description="Samples per forward pass on each GPU.")
-    learning_rate: float = Field(1e-4, gt=0, description="Learning rate of AdamW after warmup.")
+    optimizer: Annotated[Literal["adamw", "adamw8bit", "prodigy"], OmitDefault()] = Field(
+        "adamw",
+        description="Optimizer of the adapter: adamw is torch's AdamW; adamw8bit has its moments "
+        "in 8 bits (pip install 'mimix[adamw8bit]'); prodigy estimates its learning rate itself. "
+        "The latter two need zero_stage 0.",
+    )
+    learning_rate: float = Field(
+        1e-4,
+        gt=0,
+        description="Learning rate of AdamW after warmup. With prodigy: the factor of its own "
+        "estimate, usually 1.",
+    )
     warmup_steps: int = Field(
         0, ge=0, description="Optimizer steps of linear learning rate warmup."
+    )
+    schedule: Annotated[Literal["constant", "cosine", "linear"], OmitDefault()] = Field(
+        "constant",
+        description="Learning rate after the warmup: constant, or falling to 0 at the end of the "
+        "training, in a straight line (linear) or along half a cosine wave (cosine).",
     )
     max_grad_norm: float = Field(
         1.0, gt=0, description="Maximum norm of the gradients; larger gradients are clipped."
@@ -168,6 +202,12 @@ class LoraSettings(FrozenModel):
     )
     keep_checkpoints: Annotated[int, ExcludeFromKey()] = Field(
         2, ge=1, description="Number of latest checkpoints that are kept."
+    )
+    epoch_adapter_interval: Annotated[int | None, OmitDefault()] = Field(
+        None,
+        ge=1,
+        description="Epochs between two adapters that are saved besides the final one, each with "
+        "a validation and previews if they are enabled. Empty: only the final one.",
     )
     activation_budget_gb: Annotated[float | None, ExcludeFromKey()] = Field(
         None,
@@ -247,6 +287,29 @@ class LoraSettings(FrozenModel):
     def uses_regions(self) -> bool:
         """Whether the loss depends on where the characters are."""
         return self.region_weight > 0 or self.region_preservation > 0
+
+    @model_validator(mode="after")
+    def _validate_dora(self) -> LoraSettings:
+        if self.use_dora and (self.fp8 or self.zero_stage == 3):
+            other = "fp8 to false" if self.fp8 else "zero_stage to 0, 1 or 2"
+            raise ValueError(
+                f"use_dora computes norms of the frozen weights, which must be whole: set {other}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validate_optimizer(self) -> LoraSettings:
+        if self.optimizer != "adamw" and self.zero_stage != 0:
+            raise ValueError(
+                f"optimizer {self.optimizer} keeps its state whole: set zero_stage to 0, not "
+                f"{self.zero_stage}"
+            )
+        if self.optimizer == "prodigy" and self.learning_rate < _MIN_PRODIGY_FACTOR:
+            raise ValueError(
+                f"with optimizer prodigy, learning_rate is the factor of its own estimate: set it "
+                f"to 1, not {self.learning_rate:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _validate_previews(self) -> LoraSettings:

@@ -40,12 +40,14 @@ def build_checkpoint_wall(run: TrainingRun) -> ComparisonWall | None:
         return None
     steps = sorted({step for _, step in previews})
     losses = {record["step"]: record for record in records if "held_out_loss" in record}
+    epochs = {record["step"]: record["epoch"] for record in records if "adapter" in record}
     return ComparisonWall(
         id=f"training-{run.key[:16]}",
         title=run.title,
         noise="Each row starts from the same noise.",
         columns=tuple(
-            WallColumn(title=_title(step), note=_note(losses.get(step))) for step in steps
+            WallColumn(title=_title(step, epochs.get(step)), note=_note(losses.get(step)))
+            for step in steps
         ),
         rows=tuple(
             WallRow(
@@ -59,8 +61,9 @@ def build_checkpoint_wall(run: TrainingRun) -> ComparisonWall | None:
     )
 
 
-def _title(step: int) -> str:
-    return f"Step {step}" if step else "Before training"
+def _title(step: int, saved_epoch: int | None) -> str:
+    saved = "" if saved_epoch is None else f" (adapter of epoch {saved_epoch})"
+    return f"Step {step}{saved}" if step else "Before training"
 
 
 def _note(record: dict[str, Any] | None) -> str:

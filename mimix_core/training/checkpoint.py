@@ -5,6 +5,7 @@ Layout below the run's folder::
     step-000010/state.safetensors    adapters, AdamW's moments, and the EMA weights if enabled
     step-000010/checkpoint.json      written last: step, and digest of the tensors
     .step-000020.<random>/           incomplete: being written, or left by a process that died
+    epochs/                          adapters of earlier epochs (``epoch_adapters``)
     .lock                            locked by the process that writes here
     journal/                         the files of ``run_logger``
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 STATE_FILE = "state.safetensors"
 RECORD_FILE = "checkpoint.json"
+EPOCH_FOLDER = "epochs"
 _LOCK_FILE = ".lock"
 _POLL_SECONDS = 0.2
 
@@ -142,8 +144,8 @@ def latest_checkpoint(root: Path, warn: Callable[[str], None]) -> Checkpoint | N
 
 
 def delete_checkpoints(root: Path) -> None:
-    """Delete a run's checkpoints after its result is committed; its logs stay."""
-    for folder in [*_folders(root), *root.glob(".step-*")]:
+    """Delete a run's checkpoints and epochs' adapters once its result is committed; logs stay."""
+    for folder in [*_folders(root), *root.glob(".step-*"), *root.glob(EPOCH_FOLDER)]:
         shutil.rmtree(folder)
 
 

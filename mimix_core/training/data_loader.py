@@ -66,9 +66,7 @@ def load_micro_batch(items: Sequence[BatchItem], settings: LoraSettings) -> Micr
     distribution = noise_levels(settings)
     latents, texts = zip(*(sample_schedule.load_sample(item.sample) for item in items), strict=True)
     noise = [
-        flow_matching.draw_training_noise(
-            settings.seed, item.epoch, item.sample.sample_id, clean.shape
-        )
+        flow_matching.draw_training_noise(settings.seed, item.epoch, item.occurrence, clean.shape)
         for item, clean in zip(items, latents, strict=True)
     ]
     sigmas = [distribution.sigma_at(item.quantile) for item in items]
@@ -171,6 +169,7 @@ def micro_batch_schedule(
             epochs=settings.epochs,
             batch_size=settings.global_batch_size,
             seed=settings.seed,
+            show_repeats=settings.show_repeats,
         )
         yield from sample_schedule.split_micro_batches(
             items, settings.num_processes, settings.micro_batch_size

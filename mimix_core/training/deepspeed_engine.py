@@ -1,4 +1,4 @@
-"""Train the adapters with DeepSpeed: gradients reduced over processes, clipped, applied by AdamW.
+"""Train the adapters with DeepSpeed: gradients reduced over processes, clipped, then applied.
 
 Only the adapters are trained. DeepSpeed partitions their optimizer state and gradients (ZeRO stages
 1 and 2) and, with stage 3, also the frozen weights. Checkpoint tensors are not partitioned, so
@@ -22,6 +22,7 @@ from deepspeed.utils import (
 
 from mimix_core.errors import StageFailed
 from mimix_core.settings import LoraSettings
+from mimix_core.training import optimizers
 from mimix_core.training.distributed import DistributedContext
 from mimix_core.wan import lora
 
@@ -42,12 +43,17 @@ class TrainingEngine:
     max_grad_norm: float
 
     @property
-    def _adamw(self) -> torch.optim.AdamW:
+    def inner_optimizer(self) -> torch.optim.Optimizer:
         """Return the inner optimizer; with ZeRO it holds this process's partition."""
         optimizer = self.deepspeed.optimizer
-        adamw = optimizer if self.zero_stage == 0 else optimizer.optimizer
-        assert isinstance(adamw, torch.optim.AdamW)
-        return adamw
+        inner = optimizer if self.zero_stage == 0 else optimizer.optimizer
+        assert isinstance(inner, torch.optim.Optimizer)
+        return inner
+
+    @property
+    def _adamw(self) -> torch.optim.AdamW:
+        assert isinstance(self.inner_optimizer, torch.optim.AdamW)
+        return self.inner_optimizer
 
 
 def init_engine(
@@ -62,11 +68,7 @@ def init_engine(
     """
     dtypes_before = {name: weight.dtype for name, weight in transformer.named_parameters()}
     adapters = tuple(lora.adapter_parameters(transformer))
-    optimizer = torch.optim.AdamW(
-        [weight for _, weight in adapters],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = optimizers.build_optimizer(adapters, settings)
     config = {
         "train_micro_batch_size_per_gpu": settings.micro_batch_size,
         # The number of micro batches can differ between steps; ``backward_pass`` sets boundaries.
@@ -111,7 +113,7 @@ def _check_dtypes(engine: TrainingEngine, before: Mapping[str, torch.dtype]) -> 
     assert {weight.dtype for _, weight in engine.adapters} == {torch.float32}
     masters = _masters(engine)
     assert {weight.dtype for weight in masters} == {torch.float32}
-    assert len(engine._adamw.param_groups) == 1
+    assert len(engine.inner_optimizer.param_groups) == 1
 
 
 def _masters(engine: TrainingEngine) -> list[torch.Tensor]:
@@ -119,7 +121,7 @@ def _masters(engine: TrainingEngine) -> list[torch.Tensor]:
     if engine.zero_stage == 3:
         # DeepSpeed puts them into the optimizer only during the update.
         return list(engine.deepspeed.optimizer.fp32_partitioned_groups_flat)
-    return [weight for group in engine._adamw.param_groups for weight in group["params"]]
+    return [weight for group in engine.inner_optimizer.param_groups for weight in group["params"]]
 
 
 def backward_pass(engine: TrainingEngine, loss: torch.Tensor, *, last: bool) -> None:
@@ -156,9 +158,12 @@ def adapter_weights(engine: TrainingEngine) -> dict[str, torch.Tensor]:
 def checkpoint_tensors(engine: TrainingEngine) -> dict[str, torch.Tensor]:
     """Return unpartitioned adapters and moments on the CPU, named ``weight/...``, ``exp_avg/...``.
 
-    A collective call, possible after the first step: before it, AdamW has no moments.
+    Other optimizers than AdamW have a state of their own (``optimizers.state_tensors``). A
+    collective call, possible after the first step: before it there is no state.
     """
     tensors = {f"{_WEIGHT}/{name}": value.cpu() for name, value in adapter_weights(engine).items()}
+    if not isinstance(engine.inner_optimizer, torch.optim.AdamW):
+        return tensors | optimizers.state_tensors(engine.inner_optimizer, engine.adapters)
     for name, weight in engine.adapters:
         for key in MOMENTS:
             if engine.zero_stage == 0:
@@ -180,8 +185,13 @@ def load_adapters(transformer: Any, tensors: Mapping[str, torch.Tensor]) -> None
             weight.copy_(tensors[f"{_WEIGHT}/{name}"])
 
 
-def load_moments(engine: TrainingEngine, tensors: Mapping[str, torch.Tensor], steps: int) -> None:
-    """Set AdamW's state to that after ``steps`` steps; call it before the engine's first step."""
+def load_optimizer_state(
+    engine: TrainingEngine, tensors: Mapping[str, torch.Tensor], steps: int
+) -> None:
+    """Set the optimizer's state to that after ``steps`` steps; call it before the first step."""
+    if not isinstance(engine.inner_optimizer, torch.optim.AdamW):
+        optimizers.load_state(engine.inner_optimizer, engine.adapters, tensors)
+        return
     adamw = engine._adamw
     if engine.zero_stage == 0:
         for name, weight in engine.adapters:

@@ -10,6 +10,8 @@ Rank 0 writes to the run's folder, which survives interrupted attempts:
     ``quantile, val_loss``: held-out loss at one of the fixed noise levels, lowest noise first;
     ``held_out_loss, interval, style, character``: mean over all levels, its 95 % interval for all
     held-out samples (null for one sample), and means by style and character;
+    ``epoch, adapter, epoch_loss``: an adapter that is saved (relative to the result), and the mean
+    training loss of its epoch's steps;
     ``preview, prompt, seed, frames, width, height``: a video, relative to the folder.
     ``style`` and ``character`` map a name to ``{"loss", "samples"}``.
 ``speed.jsonl``
@@ -79,6 +81,7 @@ class RunLogger:
     speed_log: JsonlLog | None
     trackers: Sequence[Tracker]
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_STEPS))
+    _train_losses: dict[int, float] = field(default_factory=dict)
     _pipeline: Any = None
     _samples: dict[str, TrainingSample] = field(init=False)
 
@@ -122,12 +125,14 @@ class RunLogger:
             loss_log,
             speed_log,
             active_trackers,
+            _train_losses={r["step"]: r["train_loss"] for r in records if "train_loss" in r},
         )
 
     def log_step(self, step: int, result: StepMetrics, seconds: float) -> str:
         """Log optimizer step number ``step``; return the text for the progress display."""
         self._recent.append(seconds)
         if self.loss_log is not None:
+            self._train_losses[step] = result.train_loss
             samples = [self._samples[sample_id] for sample_id, _, _ in result.losses]
             losses = [loss for _, _, loss in result.losses]
             record = {
@@ -153,6 +158,13 @@ class RunLogger:
                 scalars |= {f"speed/{name}": value for name, value in speed.items()}
             self._track(step, scalars)
         return self._progress_text(step, result.train_loss)
+
+    def log_epoch(self, epoch: int, steps: range, adapter: str) -> None:
+        """Log an adapter that is saved after ``epoch``, whose optimizer steps are ``steps``."""
+        if self.loss_log is not None:
+            loss = statistics.fmean(self._train_losses[step] for step in steps)
+            record = {"step": steps[-1], "epoch": epoch, "adapter": adapter, "epoch_loss": loss}
+            self.loss_log.append(record)
 
     def validate(
         self, step: int, stop_requested: Callable[[], bool] = validation.never_stop

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from mimix_core.domain.splits import composite_count
+from mimix_core.settings import LoraSettings
 from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan import tensor_shards
 
@@ -20,6 +25,9 @@ if TYPE_CHECKING:
 
 _FRACTION_BITS = 53
 
+NO_REPEATS: Mapping[str, int] = MappingProxyType({})
+"""Every sample occurs once per epoch."""
+
 
 @dataclass(frozen=True)
 class BatchItem:
@@ -27,12 +35,19 @@ class BatchItem:
 
     ``weight``: its share of the step's loss; 0 for an item that only pads a micro batch.
     ``quantile``: quantile of its noise level in the distribution of noise levels, in (0, 1).
+    ``repetition``: its number among the sample's occurrences in the epoch, from 0.
     """
 
     sample: TrainingSample
     epoch: int
     weight: float
     quantile: float
+    repetition: int = 0
+
+    @property
+    def occurrence(self) -> str:
+        """Return what its draws are named by: the sample's id and, after the first, its number."""
+        return _occurrence(self.sample, self.repetition)
 
 
 def count_optimizer_steps(samples: int, epochs: int, batch_size: int) -> int:
@@ -40,13 +55,96 @@ def count_optimizer_steps(samples: int, epochs: int, batch_size: int) -> int:
     return math.ceil(samples * epochs / batch_size)
 
 
-def shuffle_epoch(samples: Sequence[TrainingSample], epoch: int, seed: int) -> list[TrainingSample]:
-    """Return the samples in the epoch's order, which depends on seed, epoch and ids alone."""
-    return sorted(samples, key=lambda sample: _digest(seed, epoch, sample.sample_id))
+def epoch_steps(samples: int, settings: LoraSettings) -> dict[int, int]:
+    """Return the epochs after which an adapter is saved, with the steps completed by then.
+
+    The final epoch is not among them. A step that begins the next epoch counts: it is the first
+    one after which every sample of the epoch was used.
+    """
+    if settings.epoch_adapter_interval is None:
+        return {}
+    saved = range(settings.epoch_adapter_interval, settings.epochs, settings.epoch_adapter_interval)
+    return {
+        epoch: count_optimizer_steps(samples, epoch, settings.global_batch_size) for epoch in saved
+    }
+
+
+def epoch_length(samples: Sequence[TrainingSample], show_repeats: Mapping[str, int]) -> int:
+    """Count the occurrences of samples in each epoch.
+
+    Originals occur as often as ``show_repeats`` says for their show, by default once. The
+    composites' number is the one whose share comes nearest to that among ``samples``, which
+    differs by less than one composite per epoch.
+    """
+    if not show_repeats:
+        return len(samples)
+    originals = [sample for sample in samples if not sample.composite]
+    if not originals:
+        return len(samples)
+    repeated = sum(show_repeats.get(sample.show, 1) for sample in originals)
+    share = Fraction(len(samples) - len(originals), len(samples))
+    return repeated + composite_count(repeated, share)
+
+
+def order_epoch(
+    samples: Sequence[TrainingSample],
+    epoch: int,
+    seed: int,
+    show_repeats: Mapping[str, int] = NO_REPEATS,
+) -> list[tuple[TrainingSample, int]]:
+    """Return the samples in the epoch's order, each with the number of its repetition (from 0).
+
+    The order depends on seed, epoch, ids and repetitions alone.
+    """
+    times = _epoch_counts(samples, epoch, seed, show_repeats)
+    return sorted(
+        ((sample, number) for sample in samples for number in range(times[sample.sample_id])),
+        key=lambda one: _digest(seed, epoch, _occurrence(*one)),
+    )
+
+
+def count_occurrences(samples: Sequence[TrainingSample], settings: LoraSettings) -> Counter[str]:
+    """Count how often a run uses each sample, by id."""
+    total: Counter[str] = Counter()
+    for epoch in range(settings.epochs):
+        total.update(_epoch_counts(samples, epoch, settings.seed, settings.show_repeats))
+    return total
+
+
+def _epoch_counts(
+    samples: Sequence[TrainingSample], epoch: int, seed: int, show_repeats: Mapping[str, int]
+) -> dict[str, int]:
+    """Return how often an epoch has each sample, by id.
+
+    Composites occur equally often, or some once more than others. These change from epoch to
+    epoch: they are the next ones of an order that depends on the seed.
+    """
+    if not show_repeats:
+        return dict.fromkeys((sample.sample_id for sample in samples), 1)
+    counts = {
+        sample.sample_id: 1 if sample.composite else show_repeats.get(sample.show, 1)
+        for sample in samples
+    }
+    extra = epoch_length(samples, show_repeats) - sum(counts.values())
+    if extra == 0:
+        return counts
+    composites = sorted(
+        (sample.sample_id for sample in samples if sample.composite),
+        key=lambda name: _digest(seed, "composite", name),
+    )
+    for position in range(epoch * extra, (epoch + 1) * extra):
+        counts[composites[position % len(composites)]] += 1
+    return counts
 
 
 def plan_global_batch(
-    samples: Sequence[TrainingSample], step: int, *, epochs: int, batch_size: int, seed: int
+    samples: Sequence[TrainingSample],
+    step: int,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    show_repeats: Mapping[str, int] = NO_REPEATS,
 ) -> list[BatchItem]:
     """Plan the items of optimizer step ``step`` (from 0); their weights sum to 1.
 
@@ -55,30 +153,31 @@ def plan_global_batch(
     and each item draws from a different part. A single level is distributed as if drawn
     independently, but the batch covers the range, which reduces the variance of loss and gradient.
     """
+    length = epoch_length(samples, show_repeats)
     begin = step * batch_size
-    positions = range(begin, min(begin + batch_size, len(samples) * epochs))
+    positions = range(begin, min(begin + batch_size, length * epochs))
     orders = {
-        epoch: shuffle_epoch(samples, epoch, seed)
-        for epoch in sorted({position // len(samples) for position in positions})
+        epoch: order_epoch(samples, epoch, seed, show_repeats)
+        for epoch in sorted({position // length for position in positions})
     }
-    selected = [
-        (orders[position // len(samples)][position % len(samples)], position // len(samples))
-        for position in positions
-    ]
+    selected = []
+    for position in positions:
+        epoch, place = divmod(position, length)
+        sample, repetition = orders[epoch][place]
+        selected.append(BatchItem(sample, epoch, 1 / len(positions), 0.0, repetition))
     strata = sorted(
         range(len(selected)),
         key=lambda index: _digest(
-            seed, "stratum", selected[index][1], selected[index][0].sample_id
+            seed, "stratum", selected[index].epoch, selected[index].occurrence
         ),
     )
     quantiles = [0.0] * len(selected)
     for stratum, index in enumerate(strata):
-        sample, epoch = selected[index]
-        offset = _fraction(seed, "level", epoch, sample.sample_id)
+        item = selected[index]
+        offset = _fraction(seed, "level", item.epoch, item.occurrence)
         quantiles[index] = (stratum + offset) / len(selected)
     return [
-        BatchItem(sample, epoch, 1 / len(selected), quantile)
-        for (sample, epoch), quantile in zip(selected, quantiles, strict=True)
+        replace(item, quantile=quantile) for item, quantile in zip(selected, quantiles, strict=True)
     ]
 
 
@@ -110,6 +209,10 @@ def _padding_item(item: BatchItem) -> BatchItem:
 def load_sample(sample: TrainingSample) -> tuple[torch.Tensor, torch.Tensor]:
     """Load latents_CTHW and text_LD of a sample, in fp32."""
     return tensor_shards.read_latents(sample.latents), tensor_shards.read_text(sample.text).float()
+
+
+def _occurrence(sample: TrainingSample, repetition: int) -> str:
+    return f"{sample.sample_id}\0{repetition}" if repetition else sample.sample_id
 
 
 def _digest(*key: str | int) -> bytes:

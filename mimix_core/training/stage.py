@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -30,6 +31,13 @@ from mimix_core.tables import (
 )
 from mimix_core.training import previews, trackers
 from mimix_core.training.launcher import run_job
+from mimix_core.training.learning_rate import check_schedule
+from mimix_core.training.sample_schedule import (
+    count_occurrences,
+    count_optimizer_steps,
+    epoch_length,
+    epoch_steps,
+)
 from mimix_core.training.validation_samples import select_validation_samples, validation_share
 from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
 from mimix_core.wan import model_registry
@@ -71,7 +79,7 @@ class LoraInputs(FrozenModel):
 
     ``preview``: set if and only if the settings enable previews. ``checkpoints``: parent folder of
     each run's checkpoints, which are deleted at the end, and logs. ``regions``: of the latents, if
-    and only if the loss depends on them.
+    and only if the loss depends on them. ``initial_adapter``: the one to start from, if any.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -82,6 +90,7 @@ class LoraInputs(FrozenModel):
     backbone_name: str
     backbone_source: FileRef | None = None
     transformer: FileRef
+    initial_adapter: Annotated[FileRef | None, OmitDefault()] = None
     preview: PreviewComponents | None = None
     checkpoints: Annotated[Path | None, ExcludeFromKey()] = None
 
@@ -106,8 +115,9 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
 
     Raises BadInput when no sample is left or inputs were made with another backbone.
     """
-    from mimix_core.wan import lora_export
+    from mimix_core.training.optimizers import check_optimizer
 
+    check_optimizer(settings)
     trackers.check_trackers(settings.trackers)
     plan = plan_training(inputs, settings, out)
     preview, truncated = _prepare_preview(inputs, settings, out)
@@ -121,7 +131,9 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
     if len(job.val) < held_out:
         notes["held_out_samples"] = f"{len(job.val)} of {held_out}"
     if job.val:
-        share = validation_share(len(job.train), len(job.val), settings)
+        share = validation_share(
+            epoch_length(job.train, settings.show_repeats), len(job.val), settings
+        )
         notes["validation_share"] = f"{share:.1%} of the training"
     if truncated:
         notes[PROMPTS_CUT_NOTE] = truncated
@@ -129,8 +141,21 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
         rows=plan.rows,
         rows_in=len(plan.rows),
         notes=notes,
-        files=(lora_export.ADAPTER_FILE, lora_export.EMA_ADAPTER_FILE),
+        files=_adapter_files(job.train, settings),
     )
+
+
+def _adapter_files(samples: Sequence[TrainingSample], settings: LoraSettings) -> tuple[str, ...]:
+    """Return the paths of all adapters in the result, whether the run has EMA weights or not."""
+    from mimix_core.training.epoch_adapters import epoch_adapter_path
+    from mimix_core.wan import lora_export
+
+    saved = (
+        epoch_adapter_path(epoch, ema=ema)
+        for epoch in epoch_steps(epoch_length(samples, settings.show_repeats), settings)
+        for ema in (False, True)
+    )
+    return (lora_export.ADAPTER_FILE, lora_export.EMA_ADAPTER_FILE, *saved)
 
 
 def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> TrainingPlan:
@@ -151,8 +176,7 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
         sample = _training_sample(row, latents, embeddings, regions)
         if isinstance(sample, TrainingSample):
             samples[row["split"]].append(sample)
-            seen = settings.epochs if row["split"] == "train" else 0
-            rows.append(tables.ok(sample_id=row["sample_id"], split=row["split"], seen=seen))
+            rows.append(tables.ok(sample_id=row["sample_id"], split=row["split"], seen=0))
         else:
             rows.append(sample)
     if not samples["train"]:
@@ -161,12 +185,25 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
             where=f"stage lora ({inputs.unit})",
             fix="Check the reasons in the dataset, latents and embeddings tables.",
         )
+    seen = count_occurrences(samples["train"], settings)
+    rows = [row | {"seen": seen[row["sample_id"]]} for row in rows]
+    length = epoch_length(samples["train"], settings.show_repeats)
+    check_schedule(
+        count_optimizer_steps(length, settings.epochs, settings.global_batch_size), settings
+    )
+    if inputs.initial_adapter is not None:
+        from mimix_core.training.initial_adapter import check_initial_base
+
+        check_initial_base(
+            inputs.initial_adapter.path, inputs.backbone_name, inputs.transformer.sha256
+        )
     folder = run_folder(inputs, settings)
     job = TrainingJob(
         settings=settings,
         transformer=inputs.transformer.path,
+        initial_adapter=inputs.initial_adapter.path if inputs.initial_adapter else None,
         train=tuple(samples["train"]),
-        val=tuple(select_validation_samples(samples["val"], len(samples["train"]), settings)),
+        val=tuple(select_validation_samples(samples["val"], length, settings)),
         out=out,
         log_folder=None if folder is None else folder / LOG_FOLDER,
         adapter_metadata=_adapter_metadata(inputs, settings, samples["train"]),
@@ -217,6 +254,9 @@ def _prepare_preview(
 def _adapter_metadata(
     inputs: LoraInputs, settings: LoraSettings, train: list[TrainingSample]
 ) -> AdapterMetadata:
+    initial = (
+        {"initial_adapter_sha256": inputs.initial_adapter.sha256} if inputs.initial_adapter else {}
+    )
     return AdapterMetadata(
         base=inputs.backbone_name,
         base_sha256=inputs.transformer.sha256,
@@ -227,7 +267,7 @@ def _adapter_metadata(
         characters=tuple(sorted({name for sample in train for name in sample.characters})),
         styles=tuple(sorted({sample.style for sample in train})),
         dataset_sha256=inputs.dataset.sha256,
-        settings=result_settings(settings),
+        settings=result_settings(settings) | initial,
     )
 
 
@@ -272,6 +312,7 @@ def _training_sample(
         latents=tensor_ref(latent_table, latent),
         text=tensor_ref(embedding_table, embedding),
         regions=tensor_ref(*regions[sample_id]) if sample_id in regions else None,
+        composite=row["kind"] == "composite",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -14,7 +14,14 @@ import torch.distributed
 
 from mimix_core.errors import StageFailed
 from mimix_core.settings import LoraSettings
-from mimix_core.training import checkpoint, deepspeed_engine, ema, objective, sample_schedule
+from mimix_core.training import (
+    checkpoint,
+    deepspeed_engine,
+    ema,
+    epoch_adapters,
+    objective,
+    sample_schedule,
+)
 from mimix_core.training.checkpoint import Checkpoint
 from mimix_core.training.data_loader import PrefetchLoader, micro_batch_schedule
 from mimix_core.training.deepspeed_engine import TrainingEngine
@@ -26,18 +33,20 @@ from mimix_core.training.distributed import (
     seed_generators,
 )
 from mimix_core.training.ema import EmaWeights
+from mimix_core.training.initial_adapter import check_initial_adapter, load_initial_adapter
 from mimix_core.training.launcher import TERMINATION_GRACE_SECONDS
+from mimix_core.training.learning_rate import learning_rate_at
 from mimix_core.training.run_logger import RunLogger
 from mimix_core.training.sample_schedule import BatchItem
 from mimix_core.training.validation import never_stop
-from mimix_core.training.validation_samples import is_due
+from mimix_core.training.validation_samples import evaluation_steps
 from mimix_core.training.worker_messages import (
     FinishedMessage,
     ProgressMessage,
     TrainingJob,
     TrainingStopped,
 )
-from mimix_core.wan import fast, lora, lora_export, model_registry
+from mimix_core.wan import fast, lora, model_registry
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,9 @@ def train(
     written.
     """
     settings, context = job.settings, init_distributed(job)
+    length = sample_schedule.epoch_length(job.train, settings.show_repeats)
     steps = sample_schedule.count_optimizer_steps(
-        len(job.train), settings.epochs, settings.global_batch_size
+        length, settings.epochs, settings.global_batch_size
     )
     with ExitStack() as resources:
         resumed = _find_checkpoint(job, context, resources)
@@ -77,14 +87,18 @@ def train(
         engine, ema_weights = _prepare(job, context, resumed)
         logger = RunLogger.start(job, context, engine.transformer, steps, start_step)
 
-        validated = settings.validation_interval if job.val else None
-        previewed = settings.preview_interval
+        saved = sample_schedule.epoch_steps(length, settings)
+        if context.rank == 0:
+            epoch_adapters.check_epoch_adapters(job, [e for e in saved if saved[e] <= start_step])
+        interval = settings.validation_interval if job.val else None
+        validated = evaluation_steps(steps, interval, saved.values())
+        previewed = evaluation_steps(steps, settings.preview_interval, saved.values())
 
         def evaluate(step: int) -> None:
             """Validate and write previews where they are due and not logged yet."""
-            if is_due(step, steps, validated):
+            if step in validated:
                 logger.validate(step, stop_requested)
-            if is_due(step, steps, previewed):
+            if step in previewed:
                 logger.write_preview(step, stop_requested)
 
         # After a stop in the middle of a validation or of previews, those of the resumed step.
@@ -102,11 +116,13 @@ def train(
                 epochs=settings.epochs,
                 batch_size=settings.global_batch_size,
                 seed=settings.seed,
+                show_repeats=settings.show_repeats,
             )
             started = time.monotonic()
             try:
+                rate = learning_rate_at(step, steps, settings)
                 result = optimizer_step(
-                    engine, items, step, settings, context, loader, stop_requested
+                    engine, items, step, rate, settings, context, loader, stop_requested
                 )
             except TrainingStopped:
                 _save_checkpoint(job, context, engine, ema_weights, step)
@@ -115,13 +131,15 @@ def train(
             if ema_weights is not None:
                 ema_weights.update(deepspeed_engine.adapter_weights(engine), done)
             note = logger.log_step(done, result, time.monotonic() - started)
-            evaluated = is_due(done, steps, validated) or is_due(done, steps, previewed)
+            for epoch in (epoch for epoch, last in saved.items() if last == done):
+                _keep_epoch(job, context, engine, ema_weights, logger, epoch, done)
+            evaluated = done in validated or done in previewed
             # An evaluation can take as long as many steps: one that is killed costs none of them.
             if evaluated or (done % settings.checkpoint_interval == 0 and done < steps):
                 _save_checkpoint(job, context, engine, ema_weights, done)
             evaluate(done)
             send(ProgressMessage(done=done, total=steps, note=note))
-        _finish(job, context, engine, ema_weights, logger, send, steps)
+        _finish(job, context, engine, ema_weights, logger, send, steps, saved)
 
 
 def _find_checkpoint(
@@ -152,10 +170,23 @@ def _prepare(
         model_registry.get_backbone(job.adapter_metadata.base)
     )
     transformer = interface.load_transformer(job.transformer, context.dtype)
+    initial = None
+    if job.initial_adapter is not None:
+        shapes = {name: weight.shape for name, weight in transformer.named_parameters()}
+        initial = check_initial_adapter(
+            job.initial_adapter, settings, job.adapter_metadata.targets, shapes
+        )
     lora.attach_adapter(
-        transformer, settings.rank, settings.alpha, job.adapter_metadata.targets, settings.seed
+        transformer,
+        settings.rank,
+        settings.alpha,
+        job.adapter_metadata.targets,
+        settings.seed,
+        use_dora=settings.use_dora,
     )
     tensors = resumed.load_tensors() if resumed else {}
+    if initial is not None:
+        load_initial_adapter(transformer, initial)
     if resumed:
         deepspeed_engine.load_adapters(transformer, tensors)
     if settings.zero_stage < 3:
@@ -163,13 +194,33 @@ def _prepare(
     fast.accelerate_training(transformer, settings)
     engine = deepspeed_engine.init_engine(transformer, settings, context)
     if resumed:
-        deepspeed_engine.load_moments(engine, tensors, resumed.step)
+        deepspeed_engine.load_optimizer_state(engine, tensors, resumed.step)
     if settings.ema_decay is None:
         return engine, None
     adapters = deepspeed_engine.adapter_weights(engine)
     if resumed:
         return engine, ema.resume_ema(settings.ema_decay, adapters, tensors)
     return engine, ema.start_ema(settings.ema_decay, adapters)
+
+
+def _keep_epoch(
+    job: TrainingJob,
+    context: DistributedContext,
+    engine: TrainingEngine,
+    ema_weights: EmaWeights | None,
+    logger: RunLogger,
+    epoch: int,
+    done: int,
+) -> None:
+    """Keep and log the adapter after an epoch, which step ``done`` completed; a collective call."""
+    adapters = deepspeed_engine.adapter_weights(engine)
+    if context.rank == 0:
+        epoch_adapters.keep_epoch_adapters(job, epoch, adapters, ema_weights)
+    settings = job.settings
+    length = sample_schedule.epoch_length(job.train, settings.show_repeats)
+    before = sample_schedule.count_optimizer_steps(length, epoch - 1, settings.global_batch_size)
+    steps = range(min(before + 1, done), done + 1)
+    logger.log_epoch(epoch, steps, epoch_adapters.epoch_adapter_path(epoch))
 
 
 def _save_checkpoint(
@@ -188,17 +239,11 @@ def _save_checkpoint(
         checkpoint.write_checkpoint(job.checkpoints, step, tensors, job.settings.keep_checkpoints)
 
 
-def warmup_learning_rate(step: int, settings: LoraSettings) -> float:
-    """Return the learning rate of optimizer step ``step`` (from 0): linear warm-up, constant."""
-    if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
-    return settings.learning_rate
-
-
 def optimizer_step(
     engine: TrainingEngine,
     items: Sequence[BatchItem],
     step: int,
+    rate: float,
     settings: LoraSettings,
     context: DistributedContext,
     loader: PrefetchLoader,
@@ -206,6 +251,7 @@ def optimizer_step(
 ) -> StepResult:
     """Run optimizer step ``step`` (from 0) on this process's share of a global batch.
 
+    ``rate``: its learning rate.
     It synchronizes with the GPU once, after all work is queued. Raises TrainingStopped before a
     micro batch, with the adapters unchanged by this step, and StageFailed for a non-finite loss.
     """
@@ -236,7 +282,6 @@ def optimizer_step(
                 ]
             )
         )
-    rate = warmup_learning_rate(step, settings)
     norm = deepspeed_engine.apply_gradients(engine, rate)
     return _result(shares, all_gather(torch.stack(losses), context), float(norm), rate, step)
 
@@ -286,24 +331,14 @@ def _finish(
     logger: RunLogger,
     send: Callable[[ProgressMessage | FinishedMessage], None],
     steps: int,
+    saved: Iterable[int],
 ) -> None:
-    """Write adapter, EMA adapter and logs in rank 0; a collective call."""
+    """Write adapters and logs in rank 0, with those of the epochs ``saved``; a collective call."""
     adapters = deepspeed_engine.adapter_weights(engine)
     notes = logger.finish()
     if context.rank == 0:
-        alpha = job.settings.alpha
-        lora_export.write_adapter(
-            job.out / lora_export.ADAPTER_FILE,
-            lora_export.build_adapter(adapters, alpha),
-            job.adapter_metadata,
-        )
-        if ema_weights is not None:
-            metadata = job.adapter_metadata.model_copy(update={"weights": "ema"})
-            lora_export.write_adapter(
-                job.out / lora_export.EMA_ADAPTER_FILE,
-                lora_export.build_adapter(ema_weights.weights, alpha),
-                metadata,
-            )
+        epoch_adapters.write_adapters(job, job.out, adapters, ema_weights)
+        epoch_adapters.collect_epoch_adapters(job, saved)
         parameters = sum(weight.numel() for weight in adapters.values())
         send(FinishedMessage(notes={"steps": steps, "adapter_parameters": parameters, **notes}))
     any_rank(False, context)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mimix_core.domain.splits import hash_uniform
 from mimix_core.settings import LoraSettings
-from mimix_core.training.sample_schedule import count_optimizer_steps
+from mimix_core.training.sample_schedule import count_optimizer_steps, epoch_steps
 from mimix_core.training.worker_messages import TrainingSample
 
 FORWARD_PASSES_OF_A_TRAINING_PASS = 2
@@ -17,17 +17,17 @@ their weights, so that the backward pass costs about as much as the forward one.
 activations cost more; then validations take less than their share."""
 
 
-def is_due(step: int, steps: int, interval: int | None) -> bool:
-    """Return whether an evaluation follows optimizer step ``step`` of ``steps``.
+def evaluation_steps(
+    steps: int, interval: int | None, epoch_steps: Iterable[int] = ()
+) -> frozenset[int]:
+    """Return the numbers of completed optimizer steps at which a training of ``steps`` evaluates.
 
-    It does at both ends and every ``interval`` steps; without an interval never.
+    It does at both ends, every ``interval`` steps, and after ``epoch_steps``, at which adapters are
+    saved; without an interval never.
     """
-    return interval is not None and (step in (0, steps) or step % interval == 0)
-
-
-def count_validations(steps: int, interval: int) -> int:
-    """Count the validations of a training: before the first step, every interval, at the end."""
-    return 1 + math.ceil(steps / interval)
+    if interval is None:
+        return frozenset()
+    return frozenset({*range(0, steps, interval), steps, *epoch_steps})
 
 
 def validation_share(train_samples: int, val_samples: int, settings: LoraSettings) -> float:
@@ -76,8 +76,9 @@ def select_validation_samples(
 def _passes_per_sample(train_samples: int, settings: LoraSettings) -> int:
     """Count the forward passes that one held-out sample costs in all validations."""
     steps = count_optimizer_steps(train_samples, settings.epochs, settings.global_batch_size)
-    validations = count_validations(steps, settings.validation_interval)
-    return settings.validation_quantiles * validations
+    saved = epoch_steps(train_samples, settings)
+    validations = evaluation_steps(steps, settings.validation_interval, saved.values())
+    return settings.validation_quantiles * len(validations)
 
 
 def _strata(sample: TrainingSample) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ class TrainingSample(FrozenModel):
     """One sample: its metadata and references to its precomputed tensors.
 
     ``regions``: the cells of its characters; None if none has a mask, or the loss is not weighted.
+    ``composite``: whether a character was pasted into it.
     """
 
     sample_id: str
@@ -30,6 +31,7 @@ class TrainingSample(FrozenModel):
     latents: TensorRef
     text: TensorRef
     regions: TensorRef | None = None
+    composite: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,6 +58,8 @@ class TrainingJob(FrozenModel):
 
     settings: LoraSettings
     transformer: Path
+    # Adapter to start from; None: a new one.
+    initial_adapter: Path | None = None
     train: tuple[TrainingSample, ...]
     val: tuple[TrainingSample, ...]
     out: Path

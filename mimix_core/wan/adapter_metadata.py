@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from mimix_core import __version__
 from mimix_core.engine.artifacts import FrozenModel
@@ -25,7 +25,8 @@ ShortText = Annotated[str, StringConstraints(max_length=1000)]
 class AdapterMetadata(FrozenModel):
     """Provenance of an adapter, stored in its file.
 
-    ``settings``: the training settings that affect the result.
+    ``settings``: the training settings that affect the result. ``epoch``: the number of the epoch
+    after which it was saved; None for the final one.
     """
 
     mimix: ShortText = __version__
@@ -40,6 +41,13 @@ class AdapterMetadata(FrozenModel):
     dataset_sha256: ShortText
     settings: dict[str, Any]
     weights: Literal["trained", "ema"] = "trained"
+    epoch: int | None = Field(None, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _omit_final_epoch(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``epoch`` in a final adapter, whose bytes are those from before it existed."""
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if (name, value) != ("epoch", None)}
 
 
 def result_settings(settings: FrozenModel) -> dict[str, Any]:

@@ -70,9 +70,12 @@ def _mean_gaussian(distribution: NoiseLevelDistribution) -> float:
     return math.fsum(_gaussian(distribution.sigma_at(midpoint)) for midpoint in midpoints) / _LEVELS
 
 
-def draw_training_noise(seed: int, epoch: int, sample_id: str, shape: torch.Size) -> torch.Tensor:
-    """Draw noise_CTHW of a sample in an epoch; it depends on the arguments alone."""
-    return torch.randn(shape, generator=seeded_generator(seed, _TRAINING, epoch, sample_id))
+def draw_training_noise(seed: int, epoch: int, occurrence: str, shape: torch.Size) -> torch.Tensor:
+    """Draw noise_CTHW of a sample in an epoch; it depends on the arguments alone.
+
+    ``occurrence``: the sample's id, or the name of its repetition in the epoch.
+    """
+    return torch.randn(shape, generator=seeded_generator(seed, _TRAINING, epoch, occurrence))
 
 
 def validation_sigmas(count: int, shift: float) -> list[float]:

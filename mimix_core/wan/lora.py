@@ -13,6 +13,9 @@ import torch
 from mimix_core.engine.torch_runtime import seeded_generator
 from mimix_core.errors import BadInput
 
+MAGNITUDE = "lora_magnitude_vector"
+"""peft's name of DoRA's magnitudes."""
+
 
 def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
     """Load Wan's transformer, frozen; diffusers leaves its norms and time embedding in fp32."""
@@ -22,12 +25,20 @@ def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
 
 
 def attach_adapter(
-    transformer: Any, rank: int, alpha: int, targets: Sequence[str], seed: int
+    transformer: Any,
+    rank: int,
+    alpha: int,
+    targets: Sequence[str],
+    seed: int,
+    *,
+    use_dora: bool = False,
 ) -> None:
     """Add fp32 adapters of ``rank`` to every linear layer that a target names, fully or by suffix.
 
     A is initialized uniformly in +-1/sqrt(inputs), seeded by seed and layer, and B with 0, so the
-    initial output is the frozen model's. Raises BadInput for a target that matches no layer.
+    initial output is the frozen model's. ``use_dora``: also a magnitude for each output of a layer
+    (DoRA, arXiv 2402.09353), initially that of the frozen weights. Raises BadInput for a target
+    that matches no layer.
     """
     from peft import LoraConfig
 
@@ -39,7 +50,9 @@ def attach_adapter(
                 where="settings, key lora.target_modules",
                 fix="Name linear layers as diffusers does, e.g. to_q or ffn.net.2.",
             )
-    transformer.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets)))
+    transformer.add_adapter(
+        LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), use_dora=use_dora)
+    )
     with torch.no_grad():
         for name, weight in adapter_parameters(transformer):
             # peft creates adapters in the dtype of the layer that they adapt.
@@ -47,6 +60,10 @@ def attach_adapter(
             if "lora_A" in name:
                 uniform = torch.rand(weight.shape, generator=seeded_generator(seed, name))
                 weight.copy_((2 * uniform - 1) / math.sqrt(weight.shape[1]))
+            elif MAGNITUDE in name:
+                # peft computes it in the dtype of the layer, but compares it in fp32.
+                layer = transformer.get_submodule(name.partition(f".{MAGNITUDE}")[0])
+                weight.copy_(torch.linalg.norm(layer.base_layer.weight.float(), dim=1))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,10 +12,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from mimix_core.errors import BadInput
-from mimix_core.wan import safetensors_io
+from mimix_core.wan import lora, safetensors_io
 from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.lora_formats import (
     Adapter,
+    AdapterDtype,
     AdapterLayout,
     adapter_from_tensors,
     adapter_to_tensors,
@@ -28,12 +30,19 @@ ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 
 EMA_ADAPTER_FILE = "pytorch_lora_weights_ema.safetensors"
 
+
+_DTYPES = {
+    AdapterDtype.BF16: torch.bfloat16,
+    AdapterDtype.FP16: torch.float16,
+    AdapterDtype.FP32: torch.float32,
+}
+
 _FIX = "Give an adapter that MiMix trained or exported."
 
 # Key of MiMix's metadata in the file's header.
-_METADATA_KEY = "mimix"
+METADATA_KEY = "mimix"
 # Key of diffusers' own metadata (loaders/lora_base.py).
-_DIFFUSERS_METADATA = "lora_adapter_metadata"
+DIFFUSERS_METADATA = "lora_adapter_metadata"
 
 
 def build_adapter(parameters: Mapping[str, torch.Tensor], alpha: float) -> Adapter:
@@ -49,6 +58,33 @@ def build_adapter(parameters: Mapping[str, torch.Tensor], alpha: float) -> Adapt
             for layer in layers
         },
         alpha,
+        magnitudes={
+            layer: named[f"{layer}.{lora.MAGNITUDE}.weight"]
+            for layer in layers
+            if f"{layer}.{lora.MAGNITUDE}.weight" in named
+        },
+    )
+
+
+def cast_adapter(adapter: Adapter, dtype: AdapterDtype) -> Adapter:
+    """Return the adapter with its weights in ``dtype``. Raises BadInput for one too large."""
+
+    def cast(layer: str, weight: torch.Tensor) -> torch.Tensor:
+        converted = weight.to(_DTYPES[dtype])
+        if not bool(converted.isfinite().all()):
+            raise BadInput(
+                f"a weight of {layer} is too large for {dtype.value}",
+                fix="Export it with --dtype bf16 or fp32.",
+            )
+        return converted
+
+    return replace(
+        adapter,
+        pairs={
+            layer: (cast(layer, down), cast(layer, up))
+            for layer, (down, up) in adapter.pairs.items()
+        },
+        magnitudes={layer: cast(layer, value) for layer, value in adapter.magnitudes.items()},
     )
 
 
@@ -57,28 +93,28 @@ def write_adapter(
     adapter: Adapter,
     metadata: AdapterMetadata,
     layout: AdapterLayout = AdapterLayout.DIFFUSERS,
-    dtype: torch.dtype | None = None,
+    dtype: AdapterDtype | None = None,
 ) -> None:
     """Write an adapter and its metadata atomically; equal arguments give equal bytes.
 
     ``dtype``: of the stored weights; None stores them as they are. Raises BadInput for a layer
-    that has no name in the layout.
+    that has no name in the layout, and for a weight too large for the data type.
     """
-    if layout is AdapterLayout.COMFYUI:
+    if layout is AdapterLayout.COMFYUI and not adapter.magnitudes:
         adapter = fold_alpha(adapter)
         metadata = metadata.model_copy(update={"alpha": adapter.alpha})
-    tensors = adapter_to_tensors(adapter, layout)
     if dtype is not None:
-        # An alpha has no shape, and stays as precise as it is.
-        tensors = {name: t.to(dtype) if t.ndim else t for name, t in tensors.items()}
-    header = {"format": "pt", _METADATA_KEY: metadata.model_dump_json()}
+        adapter = cast_adapter(adapter, dtype)
+    tensors = adapter_to_tensors(adapter, layout)
+    header = {"format": "pt", METADATA_KEY: metadata.model_dump_json()}
     if layout is AdapterLayout.DIFFUSERS:
         diffusers_metadata = {
             "transformer.r": adapter.rank,
             "transformer.lora_alpha": adapter.alpha,
             "transformer.target_modules": adapter.targets,
+            **({"transformer.use_dora": True} if adapter.magnitudes else {}),
         }
-        header[_DIFFUSERS_METADATA] = json.dumps(diffusers_metadata, sort_keys=True)
+        header[DIFFUSERS_METADATA] = json.dumps(diffusers_metadata, sort_keys=True)
     elif layout is AdapterLayout.KOHYA:
         header |= {
             "ss_network_module": "networks.lora_wan",
@@ -106,8 +142,8 @@ def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:
             where=str(path),
             fix=_FIX,
         )
-    for layer, (down, up) in adapter.pairs.items():
-        if not bool(down.isfinite().all() and up.isfinite().all()):
+    for layer in adapter.pairs:
+        if not adapter.is_finite(layer):
             raise BadInput(
                 f"the adapter contains non-finite values (NaN or Inf) in {layer}",
                 where=str(path),
@@ -118,7 +154,7 @@ def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:
 
 def is_mimix_metadata(header: Mapping[str, str]) -> bool:
     """Return whether the metadata of a file's header says that MiMix wrote it."""
-    return _METADATA_KEY in header
+    return METADATA_KEY in header
 
 
 def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:
@@ -134,12 +170,12 @@ def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:
             header, names = file.metadata() or {}, dict.fromkeys(file.keys())
     except (OSError, SafetensorError) as error:
         raise BadInput(f"not a safetensors file ({error})", where=str(path), fix=fix) from error
-    if _METADATA_KEY not in header:
+    if METADATA_KEY not in header:
         raise BadInput(
             "not a MiMix adapter: its header has no MiMix metadata", where=str(path), fix=fix
         )
     try:
-        metadata = AdapterMetadata.model_validate_json(header[_METADATA_KEY])
+        metadata = AdapterMetadata.model_validate_json(header[METADATA_KEY])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

@@ -29,6 +29,14 @@ class AdapterLayout(StrEnum):
     KOHYA = "kohya"
 
 
+class AdapterDtype(StrEnum):
+    """The data type of an exported adapter's weights."""
+
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FP32 = "fp32"
+
+
 PREFIX = {
     AdapterLayout.DIFFUSERS: "transformer.",
     AdapterLayout.COMFYUI: "diffusion_model.",
@@ -61,7 +69,9 @@ _DIFFUSERS_NAMES_FLAT = {wan.replace(".", "_"): diffusers for diffusers, wan in 
 
 _BLOCK = re.compile(r"(blocks\.\d+\.)?(.+)")
 _BLOCK_FLAT = re.compile(r"(?:blocks_(\d+)_)?(.+)")
-_PART = re.compile(r"(?P<layer>.+)\.(?P<part>lora_A|lora_B|lora_down|lora_up|alpha)(\.weight)?")
+_MAGNITUDE = "lora_magnitude_vector"
+_PARTS = f"lora_A|lora_B|lora_down|lora_up|alpha|{_MAGNITUDE}"
+_PART = re.compile(rf"(?P<layer>.+)\.(?P<part>{_PARTS})(\.weight)?")
 _DOWN, _UP = ("lora_A", "lora_down"), ("lora_B", "lora_up")
 _DOWN_UP = (_DOWN[1], _UP[1])
 
@@ -70,18 +80,34 @@ _DOWN_UP = (_DOWN[1], _UP[1])
 class Adapter:
     """A LoRA as pairs (down [R, inputs], up [outputs, R]) by layer, named as in diffusers.
 
-    Its output is scaled by alpha / rank; all layers have the same rank. ``changes``: tensors that
-    are added to whole parameters, such as biases and norms; MiMix trains none, but distilled
-    adapters of other programs have them.
+    Its output is scaled by alpha / rank; all layers have the same rank. ``magnitudes``: of a DoRA,
+    for each output of each layer ([outputs]); a LoRA has none. ``changes``: tensors that are added
+    to whole parameters, such as biases and norms; MiMix trains none, but distilled adapters of
+    other programs have them.
     """
 
     pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     alpha: float
+    magnitudes: Mapping[str, torch.Tensor] = field(default_factory=dict)
     changes: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
         return min(len(down) for down, _ in self.pairs.values())
+
+    def is_finite(self, layer: str) -> bool:
+        """Return whether no weight of a layer is NaN or Inf."""
+        weights = [*self.pairs[layer]]
+        if layer in self.magnitudes:
+            weights.append(self.magnitudes[layer])
+        return all(bool(weight.isfinite().all()) for weight in weights)
+
+    def parameter(self, name: str) -> torch.Tensor:
+        """Return the value of a model's adapter parameter, by peft's name."""
+        layer, _, part = name.rpartition(".lora_")
+        if part.startswith("magnitude"):
+            return self.magnitudes[layer]
+        return self.pairs[layer][part.startswith("B")]
 
     @property
     def outside_blocks(self) -> list[str]:
@@ -125,6 +151,13 @@ def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, tor
             where="settings, key lora.target_modules",
             fix="Export it for comfyui or diffusers, or train without these layers.",
         )
+    if adapter.magnitudes and layout is not AdapterLayout.DIFFUSERS:
+        raise BadInput(
+            f"it is a DoRA, whose magnitudes have no name in the layout {layout.value} that its "
+            "readers agree on",
+            where="settings, key lora.use_dora",
+            fix="Export it with --format diffusers, or train without lora.use_dora.",
+        )
     if layout is AdapterLayout.COMFYUI:
         adapter = fold_alpha(adapter)
     first, second = _DOWN_UP if layout is AdapterLayout.KOHYA else ("lora_A", "lora_B")
@@ -134,6 +167,8 @@ def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, tor
         tensors[f"{name}.{second}.weight"] = up
         if layout is AdapterLayout.KOHYA:
             tensors[f"{name}.alpha"] = torch.tensor(float(adapter.alpha))
+        if layer in adapter.magnitudes:
+            tensors[f"{name}.{_MAGNITUDE}"] = adapter.magnitudes[layer]
     return tensors
 
 
@@ -161,6 +196,7 @@ def adapter_from_tensors(
     downs: dict[str, torch.Tensor] = {}
     ups: dict[str, torch.Tensor] = {}
     alphas: dict[str, float] = {}
+    magnitudes: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         match = _PART.fullmatch(name.removeprefix(PREFIX[layout]))
         layer = match and _diffusers_name(match["layer"], layout)
@@ -170,8 +206,16 @@ def adapter_from_tensors(
             downs[layer] = tensor
         elif match["part"] in _UP:
             ups[layer] = tensor
+        elif match["part"] == _MAGNITUDE:
+            magnitudes[layer] = tensor
         else:
             alphas[layer] = float(tensor)
+    if magnitudes and set(magnitudes) != set(downs):
+        layer = min(set(magnitudes) ^ set(downs))
+        raise BadInput(
+            f"layer {layer} has only one of a pair and a magnitude, but others have both",
+            where=where,
+        )
     if set(downs) != set(ups) or not set(alphas) <= set(downs):
         layer = min(set(downs) ^ set(ups) | (set(alphas) - set(downs)))
         raise BadInput(f"layer {layer} has only one half of its pair", where=where)
@@ -182,7 +226,8 @@ def adapter_from_tensors(
             f"its layers differ in rank ({sorted(ranks)}) or alpha ({sorted(scales)})", where=where
         )
     pairs = {layer: (downs[layer], ups[layer]) for layer in sorted(downs)}
-    return Adapter(pairs, scales.pop())
+    magnitudes = {layer: magnitudes[layer] for layer in sorted(magnitudes)}
+    return Adapter(pairs, scales.pop(), magnitudes=magnitudes)
 
 
 def split_layer(layer: str) -> tuple[str, str]:
@@ -227,8 +272,16 @@ def sum_adapters(parts: Sequence[tuple[Adapter, float]]) -> Adapter:
     """Return one adapter, in fp32, that changes the weights by the weighted sum of the parts.
 
     Its rank is the largest sum of ranks that a layer has: the parts' matrices are put side by side.
+    Raises BadInput for a DoRA, whose magnitudes scale the weights as a whole.
     """
     import torch
+
+    if any(adapter.magnitudes for adapter, _ in parts):
+        raise BadInput(
+            "a DoRA cannot be added to other adapters, nor used at another strength than 1",
+            where="settings, keys samples.adapters and samples.adapter_weight",
+            fix="Leave them out, or train without lora.use_dora.",
+        )
 
     halves: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
     changes: dict[str, torch.Tensor] = {}

@@ -139,6 +139,16 @@ def test_a_training_needs_no_prompts(tmp_path: Path) -> None:
     [
         ("samples: {width: 480, height: 272}\n", "generate", "no prompts to generate from"),
         (
+            "lora: {show_repeats: {tm: 2}}\n",
+            "train",
+            "lora.show_repeats: no show has the id 'tm'. The library has ",
+        ),
+        (
+            "lora: {use_dora: true}\nsamples: {adapter_weight: 0.5}\n",
+            "generate",
+            "a DoRA cannot be added to other adapters, nor used at another strength than 1",
+        ),
+        (
             "lora: {trackers: [wandb]}\n",
             "train",
             r"lora.trackers: wandb (is not installed|needs a key)",

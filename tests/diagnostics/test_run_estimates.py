@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -76,6 +77,28 @@ def test_a_full_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, 10**8))
     assert estimates(tmp_path / "b", gb=None)["disk for training"].state == "limited"
+
+
+@pytest.mark.parametrize(
+    ("lora", "checkpoints", "adapters"),
+    [
+        # 153 million parameters of 4 bytes: 0.613 GB, with AdamW's moments 1.84 GB.
+        ("", 5.52, 0.61),
+        ("epoch_adapter_interval: 1", 5.52, 9 * 0.6134),
+        ("epoch_adapter_interval: 2, ema_decay: 0.9", 7.36, 2 * 5 * 0.6134),
+        ("optimizer: adamw8bit, zero_stage: 0", 3 * 0.6134 * 1.508, 0.61),
+        ("optimizer: prodigy, zero_stage: 0, learning_rate: 1", 9.20, 0.61),
+    ],
+)
+def test_the_disk_for_checkpoints_and_adapters_follows_the_settings(
+    tmp_path: Path, lora: str, checkpoints: float, adapters: float
+) -> None:
+    finding = estimates(tmp_path, f"{SIZE}lora: {{{lora}}}\n", gb=None)["disk for training"].finding
+    found = re.search(
+        r"checkpoints up to ([\d.]+) GB, the adapters that are saved ([\d.]+) GB", finding
+    )
+    assert found is not None
+    assert [float(n) for n in found.groups()] == pytest.approx([checkpoints, adapters], abs=0.02)
 
 
 def test_only_what_the_flow_does_is_estimated(tmp_path: Path) -> None:

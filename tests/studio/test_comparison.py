@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ def test_a_training_is_a_wall_of_its_checkpoints_and_grows(tmp_path: Path) -> No
     assert [video is not None for video in grown.rows[1].videos] == [True, True, False]
     [ranking] = grown.rankings
     assert [one.column for one in ranking.columns] == [2, 1, 0], "the least loss first"
+
+
+def test_a_checkpoint_whose_adapter_is_kept_says_so(tmp_path: Path) -> None:
+    folder = write_training_run(tmp_path, (0, 10), PROMPTS)
+    kept = {"step": 10, "epoch": 2, "adapter": "epochs/epoch-0002/a.safetensors", "epoch_loss": 0.1}
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps(kept) + "\n")
+    [run] = find_training_runs(tmp_path)
+    wall = build_checkpoint_wall(run)
+    assert wall is not None
+    titles = [column.title for column in wall.columns]
+    assert titles == ["Before training", "Step 10 (adapter of epoch 2)"]
 
 
 def test_checkpoints_with_overlapping_intervals_are_within_noise() -> None:

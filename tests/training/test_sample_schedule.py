@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimix_core.training import sample_schedule
+from mimix_core.settings import LoraSettings
+from mimix_core.training import data_loader, sample_schedule
 from mimix_core.training.sample_schedule import BatchItem
 from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan.tensor_shards import TensorRef
+from tests.training import factories
 
 SHAPES = ((16, 3, 4, 6), (16, 3, 6, 4), (16, 3, 4, 4))
 
@@ -100,11 +104,89 @@ def test_splitting_a_batch_preserves_its_items(run) -> None:
         assert len(shares[0]) == -(-fewest // run["processes"])
 
 
+repeated_runs = st.fixed_dictionaries(
+    {
+        "originals": st.integers(1, 12),
+        "composites": st.integers(0, 9),
+        "repeats": st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 4)),
+        "epochs": st.integers(1, 5),
+        "batch": st.integers(1, 9),
+        "seed": st.integers(0, 3),
+    }
+)
+
+
+@given(repeated_runs)
+def test_repeats_of_shows_keep_the_share_of_composites_in_every_epoch(run) -> None:
+    known = [
+        sample.model_copy(
+            update={"show": "abc"[number % 3], "composite": number >= run["originals"]}
+        )
+        for number, sample in enumerate(samples(run["originals"] + run["composites"]))
+    ]
+    used = LoraSettings(
+        epochs=run["epochs"],
+        global_batch_size=run["batch"],
+        show_repeats=run["repeats"],
+        seed=run["seed"],
+    )
+    length = sample_schedule.epoch_length(known, used.show_repeats)
+    steps = sample_schedule.count_optimizer_steps(length, used.epochs, run["batch"])
+    items = [
+        item
+        for step in range(steps)
+        for item in sample_schedule.plan_global_batch(
+            known[:: 1 if step % 2 else -1],
+            step,
+            epochs=used.epochs,
+            batch_size=run["batch"],
+            seed=run["seed"],
+            show_repeats=used.show_repeats,
+        )
+    ]
+    assert len({(item.epoch, item.occurrence) for item in items}) == len(items), "own draws each"
+    share = Fraction(run["composites"], len(known))
+    total: Counter[str] = Counter()
+    for epoch in range(used.epochs):
+        counts = Counter(item.sample.sample_id for item in items if item.epoch == epoch)
+        total.update(counts)
+        assert counts.total() == length
+        for sample in known:
+            if not sample.composite:
+                assert counts[sample.sample_id] == run["repeats"].get(sample.show, 1)
+        pasted = [counts[sample.sample_id] for sample in known if sample.composite]
+        originals = length - sum(pasted)
+        off = abs(Fraction(sum(pasted), length) - share)
+        for other in (sum(pasted) - 1, sum(pasted) + 1):
+            assert other < 0 or off <= abs(Fraction(other, originals + other) - share)
+        assert not pasted or max(pasted) - min(pasted) <= 1
+    pasted = [total[sample.sample_id] for sample in known if sample.composite]
+    assert not pasted or max(pasted) - min(pasted) <= 1, "none is preferred over the epochs"
+    assert sample_schedule.count_occurrences(known, used) == total
+
+
+def test_a_sample_is_repeated_with_other_noise_and_its_first_time_is_as_without_repeats(
+    tmp_path: Path,
+) -> None:
+    [one] = factories.write_samples(tmp_path, [factories.WIDE])
+    used = factories.SETTINGS.model_copy(update={"epochs": 1, "show_repeats": {"show": 3}})
+    items = sample_schedule.plan_global_batch(
+        [one], 0, epochs=1, batch_size=3, seed=0, show_repeats=used.show_repeats
+    )
+    noise = {
+        item.repetition: data_loader.load_micro_batch([item], used).noise_BCTHW for item in items
+    }
+    [alone] = sample_schedule.plan_global_batch([one], 0, epochs=1, batch_size=1, seed=0)
+    assert torch.equal(noise[0], data_loader.load_micro_batch([alone], used).noise_BCTHW)
+    assert not torch.equal(noise[0], noise[1])
+    assert not torch.equal(noise[1], noise[2])
+
+
 def test_order_and_levels_depend_on_epoch_and_seed_but_not_on_the_order_of_the_list() -> None:
-    first = sample_schedule.shuffle_epoch(samples(20), 0, 0)
-    assert sample_schedule.shuffle_epoch(samples(20)[::-1], 0, 0) == first
-    assert sample_schedule.shuffle_epoch(samples(20), 1, 0) != first
-    assert sample_schedule.shuffle_epoch(samples(20), 0, 1) != first
+    first = sample_schedule.order_epoch(samples(20), 0, 0)
+    assert sample_schedule.order_epoch(samples(20)[::-1], 0, 0) == first
+    assert sample_schedule.order_epoch(samples(20), 1, 0) != first
+    assert sample_schedule.order_epoch(samples(20), 0, 1) != first
 
     def batch(step: int = 0, seed: int = 0, turn: int = 1) -> dict[str, float]:
         items = sample_schedule.plan_global_batch(

@@ -22,6 +22,7 @@ from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, Transient
 from mimix_core.tables import LORA
 from mimix_core.training import checkpoint, sample_schedule, stage
+from mimix_core.training.epoch_adapters import epoch_adapter_path
 from mimix_core.training.launcher import run_job
 from mimix_core.wan import safetensors_io
 from tests.training import factories
@@ -135,7 +136,14 @@ def test_an_adapter_trained_otherwise_is_another_result_though_its_rows_are_the_
 def test_two_processes_train_as_one_does(
     inputs: stage.LoraInputs, tmp_path: Path, zero_stage: int
 ) -> None:
-    alone = factories.SETTINGS.model_copy(update={"epochs": 2, "validation_interval": 3})
+    alone = factories.SETTINGS.model_copy(
+        update={
+            "epochs": 2,
+            "validation_interval": 3,
+            "schedule": "cosine",
+            "epoch_adapter_interval": 1,
+        }
+    )
     planned = stage.plan_training(inputs, alone, tmp_path / "one")
     one = planned.job.model_copy(update={"rendezvous": tmp_path / "rendezvous"})
     factories.train_here(one)
@@ -143,6 +151,10 @@ def test_two_processes_train_as_one_does(
     settings = alone.model_copy(update=shared)
     two = run_stage(Store(tmp_path / "store"), stage.STAGE, inputs, settings).ref
     assert_same_training(one.out, two.folder)
+    kept = Path(epoch_adapter_path(1)).parent
+    assert_same_weights(one.out / kept, two.folder / kept)
+    rates = [record["lr"] for record in log(two.folder) if "lr" in record]
+    assert rates == pytest.approx([0.005, 0.01, 0.01, 0.0075, 0.0025], rel=1e-9)
 
 
 @pytest.mark.e2e
@@ -216,6 +228,10 @@ def assert_same_training(one: Path, two: Path) -> None:
         for name in ("train_loss", "grad_norm", "lr", "val_loss", "held_out_loss"):
             if name in ours:
                 assert theirs[name] == pytest.approx(ours[name], rel=1e-3), (ours["step"], name)
+    assert_same_weights(one, two)
+
+
+def assert_same_weights(one: Path, two: Path) -> None:
     weights = [safetensors_io.read_tensors(folder / ADAPTER) for folder in (one, two)]
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor, weights[1][name], atol=2e-3), name

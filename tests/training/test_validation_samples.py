@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimix_core.settings import LoraSettings
-from mimix_core.training.sample_schedule import count_optimizer_steps
+from mimix_core.training.sample_schedule import count_optimizer_steps, epoch_steps
 from mimix_core.training.validation import mean_interval
 from mimix_core.training.validation_samples import (
-    count_validations,
-    is_due,
+    evaluation_steps,
     select_validation_samples,
     validation_share,
 )
@@ -96,14 +95,30 @@ def test_few_samples_and_no_limit_select_all() -> None:
     epochs=st.integers(1, 6),
     batch=st.integers(1, 100),
     interval=st.integers(1, 100),
+    kept=st.integers(1, 6) | st.none(),
 )
-def test_counted_validations_are_those_that_are_due(
-    train: int, epochs: int, batch: int, interval: int
+def test_validations_are_at_both_ends_at_intervals_and_where_adapters_are_kept(
+    train: int, epochs: int, batch: int, interval: int, kept: int | None
 ) -> None:
-    steps = count_optimizer_steps(train, epochs, batch)
-    due = sum(is_due(step, steps, interval) for step in range(steps + 1))
-    assert count_validations(steps, interval) == due
-    assert not any(is_due(step, steps, None) for step in range(steps + 1))
+    settings = LoraSettings(
+        epochs=epochs,
+        global_batch_size=batch,
+        validation_interval=interval,
+        epoch_adapter_interval=kept,
+    )
+    steps, after = count_optimizer_steps(train, epochs, batch), epoch_steps(train, settings)
+    assert list(after) == [e for e in range(1, epochs) if kept is not None and e % kept == 0]
+    # The first step with which a sample of the next epoch could have begun.
+    assert all((step - 1) * batch < train * e <= step * batch for e, step in after.items())
+    due = evaluation_steps(steps, interval, after.values())
+    assert due == {
+        step
+        for step in range(steps + 1)
+        if step in (0, steps) or step % interval == 0 or step in after.values()
+    }
+    assert evaluation_steps(steps, None, after.values()) == frozenset()
+    passes = settings.validation_quantiles * len(due)
+    assert validation_share(train, 1, settings) == passes / (2 * train * epochs)
 
 
 def test_the_interval_of_the_mean_covers_it_as_often_as_it_says() -> None:

@@ -12,7 +12,7 @@ from mimix_core.engine.artifacts import file_ref
 from mimix_core.errors import BadInput
 from mimix_core.wan import export_proof, lora, lora_export
 from mimix_core.wan.export_proof import ProofSettings
-from mimix_core.wan.lora_formats import Adapter, AdapterLayout
+from mimix_core.wan.lora_formats import Adapter, AdapterDtype, AdapterLayout
 from tests.wan.test_lora import adapted, trained
 from tests.wan.test_lora_export import ALL, card
 
@@ -39,9 +39,21 @@ def source(adapter: Adapter, pipeline_folder: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("layout", AdapterLayout)
+@pytest.mark.parametrize(
+    ("layout", "dtype", "allowed"),
+    [
+        (AdapterLayout.DIFFUSERS, "fp32", "allowed 1e-03"),
+        (AdapterLayout.COMFYUI, "bf16", "allowed 1e-02"),
+        (AdapterLayout.KOHYA, "fp32", "allowed 1e-03"),
+    ],
+)
 def test_an_export_is_verified_with_the_loader_of_diffusers(
-    source: Path, pipeline_folder: Path, layout: AdapterLayout, monkeypatch: pytest.MonkeyPatch
+    source: Path,
+    pipeline_folder: Path,
+    layout: AdapterLayout,
+    dtype: str,
+    allowed: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def small(**changes: object) -> ProofSettings:
         return SMALL.model_copy(update=changes)
@@ -49,6 +61,7 @@ def test_an_export_is_verified_with_the_loader_of_diffusers(
     monkeypatch.setattr(export_proof, "ProofSettings", small)
     file, base = source.parent / "export.safetensors", ["--base", str(pipeline_folder)]
     words = ["lora", "export", str(source), "--format", layout.value, "--to", str(file), *base]
+    words += ["--dtype", dtype]
     done = runner.invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "export.proof.safetensors" in done.output
@@ -59,11 +72,15 @@ def test_an_export_is_verified_with_the_loader_of_diffusers(
     done = runner.invoke(app, ["lora", "verify", str(file), *base])
     assert done.exit_code == 0, done.output
     assert done.output.strip().endswith("equal")
+    assert allowed in done.output
 
 
+@pytest.mark.parametrize("dtype", [AdapterDtype.FP32, AdapterDtype.BF16])
 def test_a_missing_adapter_and_another_scale_are_noticed(
-    source: Path, pipeline_folder: Path
+    source: Path, pipeline_folder: Path, dtype: AdapterDtype
 ) -> None:
+    found, metadata = lora_export.read_adapter(source)
+    lora_export.write_adapter(source, lora_export.cast_adapter(found, dtype), metadata)
     path = export_proof.proof_path(source)
     export_proof.write_proof(path, source, pipeline_folder, SMALL)
     proof, expected = export_proof.read_proof(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from flows import lora_cli
 from flows.cli import app
 from mimix_core.engine.artifacts import digest_file
+from mimix_core.training.epoch_adapters import epoch_adapter_path
 from mimix_core.wan import lora_export
-from mimix_core.wan.foreign_adapters import read_adapter_file
-from mimix_core.wan.lora_formats import AdapterLayout
-from tests.wan.test_lora_export import card, in_blocks, some_adapter
+from mimix_core.wan.lora_formats import AdapterLayout, fold_alpha
+from tests.wan.test_lora_export import card, in_blocks, same, some_adapter
 
 runner = CliRunner(env={"COLUMNS": "200"})
 
@@ -53,15 +55,47 @@ def test_an_adapter_survives_a_round_trip_through_any_layout(
 
 
 @pytest.mark.parametrize("layout", AdapterLayout)
-def test_exports_are_in_bf16_by_default(
-    trained: Path, tmp_path: Path, layout: AdapterLayout
+@pytest.mark.parametrize(
+    ("options", "dtype", "rounding"),
+    [
+        ([], torch.bfloat16, 2**-8),
+        (["--dtype", "fp16"], torch.float16, 2**-11),
+        (["--dtype", "fp32"], torch.float32, 0.0),
+    ],
+)
+def test_weights_are_written_in_the_data_type_that_was_asked_for(
+    trained: Path,
+    tmp_path: Path,
+    layout: AdapterLayout,
+    options: list[str],
+    dtype: torch.dtype,
+    rounding: float,
 ) -> None:
-    there = tmp_path / "there.safetensors"
-    asked = ["lora", "export", str(trained), "--format", layout.value, "--to", str(there)]
-    done = runner.invoke(app, asked)
+    to = tmp_path / "there.safetensors"
+    asked = ["lora", "export", str(trained), "--format", layout.value, "--to", str(to)]
+    done = runner.invoke(app, [*asked, *options])
     assert done.exit_code == 0, done.output
-    assert "in bf16" in done.output
-    assert read_adapter_file(there).dtypes == ["BF16"]
+    exact, (found, _) = lora_export.read_adapter(trained)[0], lora_export.read_adapter(to)
+    if layout is AdapterLayout.COMFYUI:
+        exact = fold_alpha(exact)
+    assert (found.rank, found.alpha) == (exact.rank, exact.alpha)
+    for layer, pair in exact.pairs.items():
+        for whole, rounded in zip(pair, found.pairs[layer], strict=True):
+            assert rounded.dtype == dtype
+            assert torch.allclose(rounded.float(), whole, rtol=rounding, atol=1e-6 * (rounding > 0))
+
+
+def test_a_weight_too_large_for_its_data_type_is_refused(tmp_path: Path) -> None:
+    source, to = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    large = some_adapter(in_blocks)
+    large.pairs[in_blocks[0]][0][0, 0] = 1e5
+    lora_export.write_adapter(source, large, card())
+    asked = ["lora", "export", str(source), "--to", str(to), "--dtype"]
+    done = runner.invoke(app, [*asked, "fp16"])
+    assert done.exit_code == 2
+    assert f"a weight of {in_blocks[0]} is too large for fp16" in " ".join(done.output.split())
+    assert not to.exists()
+    assert runner.invoke(app, [*asked, "bf16"]).exit_code == 0
 
 
 def test_layers_outside_the_blocks_are_exported_or_refused_but_never_dropped(
@@ -141,6 +175,7 @@ def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
         (["import", str(other), "--to", new], "not a safetensors file"),
         (["export", str(trained), "--to", str(other)], "already exists"),
         (["export", str(trained), "--ema", "--to", new], "--ema selects an adapter of a run"),
+        (["export", str(trained), "--epoch", "2", "--to", new], "--epoch selects an adapter of"),
         (
             ["export", str(trained), "--to", str(tmp_path / "x.bin")],
             "is not a path for a .safetensors file",
@@ -156,3 +191,58 @@ def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
         assert said in done.output
         assert "Traceback" not in done.output
     assert not Path(new).exists()
+
+
+@pytest.fixture
+def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The result of a run of 4 epochs that kept the second one's adapter, without EMA weights."""
+    folder = tmp_path / "result"
+    for number, name in enumerate((lora_export.ADAPTER_FILE, epoch_adapter_path(2))):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        adapter = some_adapter(in_blocks, seed=number)
+        lora_export.write_adapter(folder / name, adapter, card(epoch=2 if number else None))
+    records = [
+        {"step": 1, "train_loss": 0.5},
+        {"step": 2, "train_loss": 0.3},
+        {"step": 2, "epoch": 2, "adapter": epoch_adapter_path(2), "epoch_loss": 0.4},
+        {"step": 2, "held_out_loss": 0.45},
+        {"step": 2, "preview": "previews/step-000002/0.mp4", "prompt": "p", "seed": 1},
+        {"step": 4, "held_out_loss": 0.2},
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    monkeypatch.setattr(lora_cli, "_find_result", lambda _settings, _workspace: folder)
+    return folder
+
+
+def test_an_epoch_of_a_run_is_exported_and_listed(result: Path, tmp_path: Path) -> None:
+    to = tmp_path / "two.safetensors"
+    asked = ["lora", "export", "mimix.yaml", "--epoch", "2", "--dtype", "fp32", "--to", str(to)]
+    done = runner.invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    found, metadata = lora_export.read_adapter(to)
+    assert metadata.epoch == 2
+    assert same(found, some_adapter(in_blocks, seed=1))
+    shown = runner.invoke(app, ["lora", "show", str(to)]).output.splitlines()
+    assert "epoch 2" in {" ".join(line.replace("│", " ").split()) for line in shown}
+    listed = runner.invoke(app, ["lora", "epochs", "mimix.yaml"])
+    assert listed.exit_code == 0, listed.output
+    [row] = [line for line in listed.output.splitlines() if "0.4000" in line]
+    assert "0.4500" in row
+    assert "step-000002" in listed.output
+
+
+def test_epochs_that_were_not_kept_are_refused(result: Path, tmp_path: Path) -> None:
+    to = str(tmp_path / "new.safetensors")
+    asked = ["lora", "export", "mimix.yaml", "--to", to]
+    done = runner.invoke(app, [*asked, "--epoch", "3"])
+    assert done.exit_code == 2
+    assert "the run saved no adapter of epoch 3" in done.output
+    assert "It saved those of 2." in done.output
+    done = runner.invoke(app, [*asked, "--epoch", "2", "--ema"])
+    assert done.exit_code == 2
+    assert "the run has no EMA weights" in done.output
+    (result / "log.jsonl").write_text("")
+    done = runner.invoke(app, [*asked, "--epoch", "1"])
+    assert done.exit_code == 2
+    assert "Train with lora.epoch_adapter_interval" in done.output
+    assert "none" in runner.invoke(app, ["lora", "epochs", "mimix.yaml"]).output

@@ -16,7 +16,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora, lora_export, lora_formats, safetensors_io
 from mimix_core.wan.adapter_metadata import CAPTION_GRAMMAR, AdapterMetadata, result_settings
-from mimix_core.wan.lora_formats import Adapter, AdapterLayout
+from mimix_core.wan.lora_formats import Adapter, AdapterDtype, AdapterLayout
 from tests.wan.test_lora import adapted, answer, trained
 
 pytestmark = pytest.mark.slow
@@ -124,7 +124,7 @@ def test_a_bf16_file_rounds_each_weight_once_and_no_alpha(
     tmp_path: Path, layout: AdapterLayout
 ) -> None:
     adapter, path = some_adapter(in_blocks, alpha=6.0), tmp_path / "lora.safetensors"
-    lora_export.write_adapter(path, adapter, card(alpha=6.0), layout, torch.bfloat16)
+    lora_export.write_adapter(path, adapter, card(alpha=6.0), layout, AdapterDtype.BF16)
     read, _ = lora_export.read_adapter(path)
     exact = lora_formats.fold_alpha(adapter) if layout is AdapterLayout.COMFYUI else adapter
     assert read.alpha == pytest.approx(exact.alpha, rel=1e-7)

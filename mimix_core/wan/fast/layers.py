@@ -117,7 +117,12 @@ def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bo
 
     Raises BadInput for an adapter that ``lora.attach_adapter`` did not attach.
     """
-    adapted = {name: layer for name, layer in block.named_modules() if type(layer) is LoraLinear}
+    # peft computes DoRA's layers itself, from the same parameters.
+    adapted = {
+        name: layer
+        for name, layer in block.named_modules()
+        if type(layer) is LoraLinear and ADAPTER_NAME not in layer.lora_variant
+    }
     for name, layer in adapted.items():
         _check_adapter(name, layer)
         layer.__class__ = AdaptedLinear

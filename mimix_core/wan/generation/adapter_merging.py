@@ -1,10 +1,11 @@
 """Apply a trained adapter to the transformer: merged into its weights, or as separate layers.
 
 A merged adapter has no runtime cost: W' = W + (alpha / rank) B A, summed in fp32 from the stored
-weights and rounded once. This is as exact as the base itself when the stored weights have a wider
-dtype than the computation: both are then rounded alike. Weights that are stored in bf16 already lie
-on its grid, and a sum is rounded back to the old weight where the adapter's part is less than half
-a step. A weak adapter would be lost in part or completely, so it stays separate, as in training.
+weights and rounded once; a DoRA then scales each row of W' to its magnitude. This is as exact as
+the base itself when the stored weights have a wider dtype than the computation: both are then
+rounded alike. Weights that are stored in bf16 already lie on its grid, and a sum is rounded back to
+the old weight where the adapter's part is less than half a step. A weak adapter would be lost in
+part or completely, so it stays separate, as in training.
 """
 
 from __future__ import annotations
@@ -73,7 +74,15 @@ def check_adapter(transformer: Any, adapter: Adapter, where: str) -> None:
                 where=where,
                 fix=fix,
             )
-        if not (down_RI.isfinite().all() and up_OR.isfinite().all()):
+        magnitude_O = adapter.magnitudes.get(name, up_OR.new_ones(len(up_OR)))
+        if magnitude_O.shape != (len(up_OR),):
+            raise BadInput(
+                f"the adapter does not fit this transformer: {name} has {magnitude_O.numel()} "
+                f"magnitudes for {len(up_OR)} outputs",
+                where=where,
+                fix=fix,
+            )
+        if not adapter.is_finite(name):
             raise BadInput(
                 f"the adapter contains non-finite values (NaN or Inf) in {name}",
                 where=where,
@@ -115,6 +124,9 @@ def merge_adapter(transformer: Any, stored: StoredWeights, adapter: Adapter) -> 
         if f"{name}.weight" in adapter.changes:
             wide_OI += adapter.changes[f"{name}.weight"].to(wide_OI)
         added = torch.addmm(wide_OI, up_OR.to(wide_OI), down_RI.to(wide_OI), alpha=scale)
+        if name in adapter.magnitudes:
+            magnitude_O = adapter.magnitudes[name].to(added)
+            added *= (magnitude_O / torch.linalg.norm(added, dim=1)).unsqueeze(1)
         weight_OI.copy_(added)
 
 
@@ -125,9 +137,13 @@ def attach_trained_adapter(transformer: Any, adapter: Adapter) -> None:
 
     transformer.add_adapter(
         # peft declares rank and alpha as integers, but uses only their quotient.
-        LoraConfig(r=adapter.rank, lora_alpha=adapter.alpha, target_modules=list(adapter.pairs))
+        LoraConfig(
+            r=adapter.rank,
+            lora_alpha=adapter.alpha,
+            target_modules=list(adapter.pairs),
+            use_dora=bool(adapter.magnitudes),
+        )
     )
     for name, weight in lora.adapter_parameters(transformer):
-        layer, part = name.rsplit(".lora_", 1)
-        weight.data = adapter.pairs[layer][part.startswith("B")].to(weight.device, torch.float32)
+        weight.data = adapter.parameter(name).to(weight.device, torch.float32)
     transformer.requires_grad_(False)
