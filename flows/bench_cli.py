@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import (
+    bench_characters_cli,
     bench_judge_cli,
     bench_judge_retry_cli,
     bench_metrics_cli,
@@ -92,6 +93,7 @@ def vbench(
 
 
 bench_metrics_cli.register(app)
+bench_characters_cli.register(app)
 bench_judge_cli.register(app)
 bench_judge_retry_cli.register(app)
 bench_prompts_cli.register(app)

@@ -31,7 +31,9 @@ def report(
     scores: Annotated[
         list[str] | None,
         typer.Option(
-            "--scores", help="Scores as NAME=TABLE, written by `mimix bench vbench`; repeatable."
+            "--scores",
+            help="Scores as NAME=TABLE, written by `mimix bench vbench` or `mimix bench "
+            "characters`; repeatable.",
         ),
     ] = None,
     judgements: Annotated[

@@ -11,6 +11,7 @@ from flows.train import TrainedTables, train_stages
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.settings import Config
 from tasks.base import Run
+from tasks.character_scores import score_characters_of_samples
 from tasks.evaluation import generate_samples, score_samples
 from tasks.judgements import judge_samples
 from tasks.run_summary import RunSummary
@@ -19,10 +20,14 @@ from tasks.tables_artifact import publish_paper_tables
 
 @dataclass(frozen=True)
 class BenchmarkTables:
-    """Tables of the benchmark; ``judgements`` is None if no judge is configured."""
+    """Tables of the benchmark.
+
+    ``character_scores`` and ``judgements``: None if the settings ask for none.
+    """
 
     samples: TableRef
     scores: TableRef
+    character_scores: TableRef | None
     judgements: TableRef | None
 
 
@@ -30,9 +35,10 @@ def benchmark_stages(run: Run, curated: CuratedTables, trained: TrainedTables) -
     """Generate samples, score and judge them, and publish the paper's tables."""
     sample_table = generate_samples(run, trained.backbone, trained.lora, trained.layout_sources)
     score_table = score_samples(run, sample_table, curated.clips)
+    character_table = score_characters_of_samples(run, sample_table, trained.layout_sources)
     judgement_table = judge_samples(run, sample_table)
     publish_paper_tables(run, sample_table, score_table, judgement_table)
-    return BenchmarkTables(sample_table, score_table, judgement_table)
+    return BenchmarkTables(sample_table, score_table, character_table, judgement_table)
 
 
 @flow(name="generate")

@@ -19,6 +19,7 @@ from mimix_core.stages.duplicates.stage import deduplicated_clip_tables
 from mimix_core.stages.report.report_inputs import ReportInputs
 from tasks.base import Run
 from tasks.cached_run import ReadOnlyRun
+from tasks.character_scores import score_characters_of_samples
 from tasks.evaluation import generate_samples, score_samples
 from tasks.judgements import judge_samples
 
@@ -72,4 +73,5 @@ def walk_stages(run: Run, phases: Collection[Phase] = tuple(Phase)) -> None:
     if Phase.EVALUATION not in phases:
         return
     score_samples(run, samples, curated.clips)
+    score_characters_of_samples(run, samples, trained.layout_sources)
     judge_samples(run, samples)

@@ -133,6 +133,7 @@ def _walk_stages(run: Run) -> None:
     from flows.augment import augment_stages
     from flows.curate import curate_stages
     from flows.train import train_stages
+    from tasks.character_scores import score_characters_of_samples
     from tasks.evaluation import generate_samples, score_samples
     from tasks.judgements import judge_samples
 
@@ -140,6 +141,7 @@ def _walk_stages(run: Run) -> None:
     trained = train_stages(run, curated, augment_stages(run, curated))
     samples = generate_samples(run, trained.backbone, trained.lora, trained.layout_sources)
     score_samples(run, samples, curated.clips)
+    score_characters_of_samples(run, samples, trained.layout_sources)
     judge_samples(run, samples)
 
 

@@ -80,7 +80,9 @@ def write_comparison_file(request: ComparisonRequest) -> Path:
     own = refs.get("samples", ())
     if own and all(system.name.casefold() != OWN_SYSTEM for system in systems):
         systems.insert(0, System(OWN_SYSTEM, own[0].folder))
-        scores[OWN_SYSTEM] = [ref.path for ref in refs.get("scores", ())]
+        scores[OWN_SYSTEM] = [
+            ref.path for stage in ("scores", "character_scores") for ref in refs.get(stage, ())
+        ]
     prompts = request.prompts or workspace.config.samples.prompts or MIXING_100
     results = load_results(read_prompt_file(prompts), systems, scores, request.judgements, (), None)
     wall = build_system_wall(results, systems)

@@ -30,6 +30,7 @@ OTHER_MODULES = {
     "videos": "mimix_core.wan.videos_stage",
     "samples": "mimix_core.wan.samples_stage",
     "scores": "mimix_core.benchmark.scores_stage",
+    "character_scores": "mimix_core.benchmark.characters.character_scores_stage",
     "judgements": "mimix_core.benchmark.judge.stage",
     "duels": "mimix_core.benchmark.judge.pairwise",
 }

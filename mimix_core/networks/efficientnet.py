@@ -52,6 +52,46 @@ def extract_features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray[np.f
     return result
 
 
+CELL = 16
+"""Side of the image area of one cell of ``extract_cell_features``, pixels."""
+
+_TAPPED_BLOCKS = (2, 4, 7, 10, 15)
+"""Blocks whose outputs describe a cell: strokes and texture first, parts of figures last."""
+
+
+def extract_cell_features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Extract features_HWC of an RGB image from five depths: 640 channels in cells of CELL pixels.
+
+    Of the two depths that are finer than a cell, mean and deviation within the cell. The image's
+    height and width must be multiples of STRIDE.
+    """
+    import torch
+    from torch.nn import functional
+
+    pixels_HWC = (image_HWC.astype(np.float32) - MEAN) / STD
+    values = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None].contiguous()
+    rows, columns = (side // CELL for side in image_HWC.shape[:2])
+    maps = []
+    with torch.no_grad():
+        values = network._swish(network._bn0(network._conv_stem(values)))
+        for number, block in enumerate(network._blocks):
+            values = block(values)
+            if number not in _TAPPED_BLOCKS:
+                continue
+            finer = values.shape[2] // rows
+            if finer > 1:
+                mean = functional.avg_pool2d(values, finer)
+                variance = functional.avg_pool2d(values**2, finer) - mean**2
+                maps += [mean, variance.clamp(min=0).sqrt()]
+            elif finer == 1:
+                maps.append(values)
+            else:
+                maps.append(functional.interpolate(values, (rows, columns), mode="bilinear"))
+        features_HWC = torch.cat(maps, dim=1)[0].permute(1, 2, 0)
+    result: NDArray[np.float32] = features_HWC.contiguous().numpy()
+    return result
+
+
 def typical_features(network: Any) -> NDArray[np.float32]:
     """Return the mean of each channel over ImageNet, which the last batch normalization implies.
 

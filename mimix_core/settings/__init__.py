@@ -14,6 +14,7 @@ from mimix_core.settings.augmentation_settings import (
 )
 from mimix_core.settings.benchmark_settings import (
     AdapterSettings,
+    CharacterScoreSettings,
     ReportSettings,
     SampleSettings,
     ScoreSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "AdapterSettings",
     "BackboneSettings",
     "CaptionSettings",
+    "CharacterScoreSettings",
     "ClipSettings",
     "CompositeSettings",
     "Config",

@@ -167,6 +167,32 @@ class ScoreSettings(FrozenModel):
     )
 
 
+class CharacterScoreSettings(FrozenModel):
+    """Scores of each asked-for character: whether it is itself, in its own style, and moves."""
+
+    backend: Literal["none", "efficientnet-lite0", "dinov2"] = Field(
+        "none",
+        description="Network whose features tell characters and styles apart: efficientnet-lite0 "
+        "ships in a package, dinov2 needs weights. none: characters are not scored.",
+    )
+    weights: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None, description="Model folder of the backend dinov2, as transformers saves it."
+    )
+    max_clips: int = Field(
+        40,
+        ge=4,
+        description="Maximum number of training clips of each character that it is compared with.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Device of the backend dinov2; auto uses a GPU if there is one."
+    )
+    threads: int = Field(
+        2,
+        ge=1,
+        description="Number of CPU threads without a GPU; affects the order of sums.",
+    )
+
+
 class ReportSettings(FrozenModel):
     """The HTML report of a run. The limits bound its size, not what is counted."""
 

@@ -16,7 +16,12 @@ from mimix_core.settings.augmentation_settings import (
     CutoutSettings,
     DatasetSettings,
 )
-from mimix_core.settings.benchmark_settings import ReportSettings, SampleSettings, ScoreSettings
+from mimix_core.settings.benchmark_settings import (
+    CharacterScoreSettings,
+    ReportSettings,
+    SampleSettings,
+    ScoreSettings,
+)
 from mimix_core.settings.caption_settings import CaptionSettings
 from mimix_core.settings.curation_settings import (
     ClipSettings,
@@ -161,6 +166,10 @@ class Config(FrozenModel):
     )
     scores: ScoreSettings = Field(
         ScoreSettings(), description="Automatic metrics of the generated videos."
+    )
+    character_scores: CharacterScoreSettings = Field(
+        CharacterScoreSettings(),
+        description="Scores of each asked-for character of the generated videos.",
     )
     judge: JudgeSettings = Field(
         JudgeSettings(), description="Ratings of the generated videos by a vision-language model."

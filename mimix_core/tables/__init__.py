@@ -15,9 +15,11 @@ from mimix_core.tables.augmentation_tables import (
     DatasetRow,
 )
 from mimix_core.tables.benchmark_tables import (
+    CHARACTER_SCORES,
     REPORT,
     SAMPLES,
     SCORES,
+    CharacterScoreRow,
     ReportRow,
     SampleRow,
     ScoreRow,
@@ -72,6 +74,7 @@ from mimix_core.tables.training_tables import (
 __all__ = [
     "BACKBONE",
     "CAPTIONS",
+    "CHARACTER_SCORES",
     "CLIPS",
     "COMPOSITES",
     "CUTOUTS",
@@ -97,6 +100,7 @@ __all__ = [
     "BaseRow",
     "CaptionRow",
     "CharacterActionValue",
+    "CharacterScoreRow",
     "ClipRow",
     "CompositeRow",
     "CutoutRow",

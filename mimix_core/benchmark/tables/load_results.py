@@ -16,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimix_core import tables
+from mimix_core.benchmark.characters.video_metrics import video_metrics
 from mimix_core.benchmark.judge.judge_results import mean_ratings
 from mimix_core.benchmark.systems import System, missing_prompts, unmatched_videos
 from mimix_core.domain.prompts import PromptFile
 from mimix_core.errors import BadInput
 from mimix_core.project.pair_ratings import PairRating, read_pair_ratings
 from mimix_core.settings.judge_settings import JudgeMode
-from mimix_core.tables import SCORES, BaseRow, JudgementRow, PairwiseRow, Status
+from mimix_core.tables import CHARACTER_SCORES, SCORES, BaseRow, JudgementRow, PairwiseRow, Status
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS
 
 
@@ -259,14 +260,17 @@ class _ResultCollector:
 
 
 def _read_scores(path: Path) -> Iterable[tuple[str, str, float | None, str]]:
-    """Yield (prompt id, metric, value or None, missing reason) of either kind of score table."""
+    """Yield (prompt id, metric, value or None, missing reason) of any kind of score table."""
     from mimix_core.benchmark.vbench.evaluate import VBENCH
 
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowInvalid) as error:
         raise BadInput(f"not a readable table ({error})", where=str(path)) from error
-    if metadata.get(b"mimix.table") == SCORES.name.encode():
+    kind = metadata.get(b"mimix.table", b"").decode()
+    if kind == CHARACTER_SCORES.name:
+        yield from video_metrics(tables.read(path, CHARACTER_SCORES))
+    elif kind == SCORES.name:
         for row in tables.read(path, SCORES):
             if row["kind"] == "sample":
                 value = row["value"] if row["status"] == Status.OK else None

@@ -1,0 +1,95 @@
+"""Compare a figure with the training frames of its character: has a frame been copied?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mimix_core.benchmark.characters.discriminant import Floats
+
+_GRID = 4
+"""A pose is the features of a figure's box in so many rows and columns."""
+
+Window = tuple[int, int, int, int]
+
+
+def pose_features(cells_YXD: Floats, window: Window) -> Floats:
+    """Describe what is where in a figure's box: features of a coarse grid, in one vector."""
+    x0, y0, x1, y1 = window
+    box = cells_YXD[y0:y1, x0:x1]
+    planes = [
+        cv2.resize(box[..., start : start + 256], (_GRID, _GRID), interpolation=cv2.INTER_AREA)
+        for start in range(0, box.shape[2], 256)
+    ]
+    grid: Floats = np.concatenate([p.reshape(_GRID * _GRID, -1) for p in planes], axis=1).ravel()
+    return grid.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class TrainingPose:
+    """A character's pose in a training frame."""
+
+    clip_id: str
+    frame: int
+    features_D: Floats
+
+
+@dataclass(frozen=True)
+class NearestFrame:
+    """The training frame that a figure is most like, and whether it is a copy of it."""
+
+    clip_id: str
+    frame: int
+    similarity: float
+    copied: bool
+
+
+@dataclass(frozen=True)
+class PoseIndex:
+    """The poses of one character, centered and of unit length.
+
+    ``limit``: similarity that no frame of one clip has to a frame of another; None with one clip.
+    """
+
+    clip_ids: tuple[str, ...]
+    frames: tuple[int, ...]
+    center_D: Floats
+    unit_ND: Floats
+    limit: float | None
+
+    def nearest(self, features_D: Floats) -> NearestFrame:
+        """Return the most similar training frame."""
+        similarities = self.unit_ND @ _unit(features_D - self.center_D)
+        best = int(similarities.argmax())
+        value = round(float(similarities[best]), 4)
+        copied = self.limit is not None and value > self.limit
+        return NearestFrame(self.clip_ids[best], self.frames[best], value, copied)
+
+
+def index_poses(poses: Mapping[str, Sequence[TrainingPose]]) -> dict[str, PoseIndex]:
+    """Index the poses of each character, with a limit calibrated from clip against clip."""
+    return {name: _index(own) for name, own in poses.items() if own}
+
+
+def _index(poses: Sequence[TrainingPose]) -> PoseIndex:
+    stacked = np.stack([pose.features_D for pose in poses])
+    center: Floats = stacked.mean(axis=0)
+    unit_ND = np.stack([_unit(features_D - center) for features_D in stacked])
+    clips = np.array([pose.clip_id for pose in poses])
+    similarities = unit_ND @ unit_ND.T
+    across = similarities[clips[:, None] != clips[None]]
+    return PoseIndex(
+        tuple(pose.clip_id for pose in poses),
+        tuple(pose.frame for pose in poses),
+        center,
+        unit_ND,
+        round(float(across.max()), 4) if across.size else None,
+    )
+
+
+def _unit(features_D: Floats) -> Floats:
+    unit: Floats = features_D / max(float(np.linalg.norm(features_D)), 1e-9)
+    return unit

@@ -1,0 +1,272 @@
+"""The bank that figures of generated videos are compared with, learned from training clips.
+
+Three linear discriminants of the same cell features: which cells show whom or nobody, whom a whole
+figure shows, and in which style it is drawn. Limits are calibrated by leaving clips out: every
+figure of a clip is compared with a bank that never saw the clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mimix_core.benchmark.characters.cell_features import ROWS, CellEncoder
+from mimix_core.benchmark.characters.character_verdicts import FigureLook
+from mimix_core.benchmark.characters.discriminant import (
+    Discriminant,
+    Doubles,
+    Floats,
+    fit_discriminant,
+)
+from mimix_core.benchmark.characters.figure_tracks import FigureSize
+from mimix_core.benchmark.characters.training_figures import TrainingFrame, mask_box
+from mimix_core.errors import BadInput
+
+NOBODY = ""
+"""The class of cells that show no character; sorts first."""
+
+FOLDS = 5
+"""Parts of the clips that are left out in turn."""
+
+_FIGURE_COVER, _NOBODY_COVER = 0.6, 0.05
+_NOBODY_STEP = 7
+_NUISANCE_WEIGHT = 3.0
+_LIMIT_SHARE = 0.98
+"""Share of a character's own left-out figures within its limit."""
+
+_MARGIN_SHARE = 0.02
+"""Share of its own left-out figures whose lead over others is smaller than the margin."""
+
+Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class FigureFeatures:
+    """What a figure looks like: features_D of its cells, and where it comes from."""
+
+    character: str
+    style: str
+    clip_id: str
+    frame: int
+    features_D: Floats
+    pasted: bool = False
+
+
+@dataclass(frozen=True)
+class LookBank:
+    """Discriminants, limits and sizes of the characters. ``styles``: of each by name."""
+
+    cells: Discriminant
+    looks: Discriminant
+    style: Discriminant | None
+    limits: Mapping[str, float]
+    margins: Mapping[str, float]
+    sizes: Mapping[str, FigureSize]
+    styles: Mapping[str, str]
+    figures: tuple[FigureFeatures, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All characters of the bank."""
+        return self.looks.names
+
+    def compare(self, features_ND: Floats) -> FigureLook:
+        """Compare a figure, seen in N frames, with each character: its mean over the frames."""
+        distances = self.looks.distances(features_ND.mean(axis=0, keepdims=True))[0]
+        return FigureLook(
+            {name: round(float(d), 4) for name, d in zip(self.names, distances, strict=True)},
+            self.limits,
+            self.margins,
+        )
+
+    def style_shares(self, features_ND: Floats) -> dict[str, float]:
+        """Return how likely a figure is drawn in each style; empty if all clips have one."""
+        if self.style is None:
+            return {}
+        shares = self.style.posteriors(features_ND.mean(axis=0, keepdims=True))[0]
+        return {
+            name: round(float(share), 4)
+            for name, share in zip(self.style.names, shares, strict=True)
+        }
+
+
+def pool_figure(cells_YXD: Floats, weights_YX: Doubles, window: Window) -> Floats:
+    """Average the cells of a window, each counting as much as it shows a figure: features_D.
+
+    Mean and deviation of each feature: 2 D values.
+    """
+    x0, y0, x1, y1 = window
+    features = cells_YXD[y0:y1, x0:x1].reshape(-1, cells_YXD.shape[2]).astype(np.float64)
+    weights = weights_YX[y0:y1, x0:x1].reshape(-1, 1) + 1e-6
+    weights = weights / weights.sum()
+    mean = (features * weights).sum(axis=0)
+    variance = (features**2 * weights).sum(axis=0) - mean**2
+    pooled: Floats = np.concatenate([mean, np.sqrt(np.maximum(variance, 0))]).astype(np.float32)
+    return pooled
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """A training frame's cells_YXD, and the share of each cell that each character covers."""
+
+    source: TrainingFrame
+    cells_YXD: Floats
+    covers: Mapping[str, Doubles]
+
+    @property
+    def boxes(self) -> dict[str, Window]:
+        """The window of cells of each visible character."""
+        rows, columns = self.cells_YXD.shape[:2]
+        windows: dict[str, Window] = {}
+        for name, alpha_HW in self.source.alphas.items():
+            box = mask_box(alpha_HW)
+            if box is None:
+                continue
+            height, width = alpha_HW.shape
+            scale_x, scale_y = columns / width, rows / height
+            x0, y0 = int(box[0] * scale_x), int(box[1] * scale_y)
+            x1, y1 = int(np.ceil(box[2] * scale_x)), int(np.ceil(box[3] * scale_y))
+            windows[name] = (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+        return windows
+
+
+def encode_frame(frame: TrainingFrame, encoder: CellEncoder) -> EncodedFrame:
+    """Encode a training frame."""
+    cells = encoder.encode(frame.image_HWC)
+    size = (cells.shape[1], cells.shape[0])
+    covers = {
+        name: cv2.resize(alpha, size, interpolation=cv2.INTER_AREA).astype(np.float64) / 255
+        for name, alpha in frame.alphas.items()
+    }
+    return EncodedFrame(frame, cells.astype(np.float16).astype(np.float32), covers)
+
+
+def build_look_bank(frames: Sequence[EncodedFrame], styles: Mapping[str, str]) -> LookBank:
+    """Build a bank from frames of training clips.
+
+    ``styles``: of each character's show. Raises BadInput for fewer than two characters.
+    """
+    names = sorted({name for frame in frames for name in frame.boxes})
+    if len(names) < 2:
+        raise BadInput(
+            f"{len(names)} character has cutouts, and a figure is compared with at least two",
+            where="the cutouts of the training clips",
+            fix="Cut out more characters (mimix augment), or do not score characters.",
+        )
+    own = {name: styles[name] for name in names}
+    limits, margins = _calibrate(frames, own)
+    cells, looks, style, figures = _fit(frames, own)
+    sizes = {name: _figure_size(frames, name) for name in names}
+    return LookBank(cells, looks, style, limits, margins, sizes, own, tuple(figures))
+
+
+def _fit(
+    frames: Sequence[EncodedFrame], styles: Mapping[str, str]
+) -> tuple[Discriminant, Discriminant, Discriminant | None, list[FigureFeatures]]:
+    features_ND, labels, scene_styles = _labelled_cells(frames)
+    cells = fit_discriminant(features_ND, labels)
+    figures = [figure for frame in frames for figure in frame_figures(frame, cells, styles)]
+    stacked = np.stack([figure.features_D for figure in figures])
+    looks = fit_discriminant(stacked, [figure.character for figure in figures])
+    style = None
+    if len(set(styles.values())) > 1:
+        style = fit_discriminant(stacked, [styles[figure.character] for figure in figures])
+    return cells, looks, style, figures
+
+
+def _labelled_cells(frames: Sequence[EncodedFrame]) -> tuple[Floats, list[str], list[str]]:
+    """Return the cells that show one character or surely nobody, with their labels."""
+    features, labels, styles = [], [], []
+    for frame in frames:
+        total = sum(frame.covers.values(), np.zeros(frame.cells_YXD.shape[:2]))
+        for name, cover_YX in frame.covers.items():
+            chosen = frame.cells_YXD[cover_YX > _FIGURE_COVER]
+            features.append(chosen)
+            labels += [name] * len(chosen)
+            styles += [frame.source.styles.get(name, frame.source.style)] * len(chosen)
+        if frame.source.complete:
+            nobody = frame.cells_YXD[total < _NOBODY_COVER][::_NOBODY_STEP]
+            features.append(nobody)
+            labels += [NOBODY] * len(nobody)
+            styles += [frame.source.style] * len(nobody)
+    return np.concatenate(features), labels, styles
+
+
+def figure_weights(posteriors_YXC: Doubles) -> Doubles:
+    """Return how likely each cell shows anybody. Nobody is the first class."""
+    weights: Doubles = 1 - posteriors_YXC[..., 0]
+    return weights
+
+
+def cell_posteriors(cells: Discriminant, cells_YXD: Floats) -> Doubles:
+    """Return posteriors_YXC of a frame's cells."""
+    flat = cells.posteriors(cells_YXD.reshape(-1, cells_YXD.shape[2]))
+    return flat.reshape(*cells_YXD.shape[:2], -1)
+
+
+def frame_figures(
+    frame: EncodedFrame, cells: Discriminant, styles: Mapping[str, str]
+) -> list[FigureFeatures]:
+    """Describe the figures of a training frame as those of a generated video are."""
+    weights_YX = figure_weights(cell_posteriors(cells, frame.cells_YXD))
+    source = frame.source
+    return [
+        FigureFeatures(
+            name,
+            styles[name],
+            source.clip_id,
+            source.frame,
+            pool_figure(frame.cells_YXD, weights_YX, window),
+            source.pasted,
+        )
+        for name, window in frame.boxes.items()
+    ]
+
+
+def _calibrate(
+    frames: Sequence[EncodedFrame], styles: Mapping[str, str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return limit and margin of each character, from figures of clips that are left out."""
+    clips = sorted({frame.source.clip_id for frame in frames})
+    own: dict[str, list[float]] = {name: [] for name in styles}
+    leads: dict[str, list[float]] = {name: [] for name in styles}
+    for fold in range(min(FOLDS, len(clips))):
+        left_out = set(clips[fold::FOLDS])
+        kept = [frame for frame in frames if frame.source.clip_id not in left_out]
+        if {name for frame in kept for name in frame.boxes} != set(styles):
+            continue
+        cells, looks, _, _ = _fit(kept, styles)
+        by_clip: dict[tuple[str, str], list[Floats]] = {}
+        for frame in frames:
+            if frame.source.clip_id in left_out:
+                for figure in frame_figures(frame, cells, styles):
+                    key = (figure.character, figure.clip_id)
+                    by_clip.setdefault(key, []).append(figure.features_D)
+        for (name, _), features in by_clip.items():
+            mean = np.mean(features, axis=0, keepdims=True)
+            found = dict(zip(looks.names, looks.distances(mean)[0], strict=True))
+            own[name].append(found[name])
+            leads[name].append(min(d for other, d in found.items() if other != name) - found[name])
+    limits = {name: _quantile(values, _LIMIT_SHARE, 1.0) for name, values in own.items()}
+    margins = {name: max(0.0, _quantile(v, _MARGIN_SHARE, 0.0)) for name, v in leads.items()}
+    return limits, margins
+
+
+def _quantile(values: Sequence[float], share: float, default: float) -> float:
+    return round(float(np.quantile(values, share)), 4) if values else default
+
+
+def _figure_size(frames: Sequence[EncodedFrame], name: str) -> FigureSize:
+    """Return the median size of a character's figures, as shares of the frame's height."""
+    heights, widths, fills = [], [], []
+    for frame in frames:
+        window = frame.boxes.get(name)
+        if window is not None:
+            x0, y0, x1, y1 = window
+            heights.append((y1 - y0) / ROWS)
+            widths.append((x1 - x0) / ROWS)
+            fills.append(frame.covers[name][y0:y1, x0:x1].mean())
+    return FigureSize(*(float(np.median(values)) for values in (heights, widths, fills)))
