@@ -55,12 +55,15 @@ def extract_features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray[np.f
 CELL = 16
 """Side of the image area of one cell of ``extract_cell_features``, pixels."""
 
-_TAPPED_BLOCKS = (2, 4, 7, 10, 15)
-"""Blocks whose outputs describe a cell: strokes and texture first, parts of figures last."""
+_TAPPED_BLOCKS = (2, 4, 7, 10)
+"""Blocks whose outputs describe a cell: strokes and texture first, parts of figures last.
+
+The blocks after them tell ImageNet's classes apart, and drawn characters no better.
+"""
 
 
 def extract_cell_features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Extract features_HWC of an RGB image from five depths: 640 channels in cells of CELL pixels.
+    """Extract features_HWC of an RGB image from four depths: 320 channels in cells of CELL pixels.
 
     Of the two depths that are finer than a cell, mean and deviation within the cell. The image's
     height and width must be multiples of STRIDE.
@@ -70,11 +73,11 @@ def extract_cell_features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray
 
     pixels_HWC = (image_HWC.astype(np.float32) - MEAN) / STD
     values = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None].contiguous()
-    rows, columns = (side // CELL for side in image_HWC.shape[:2])
+    rows = image_HWC.shape[0] // CELL
     maps = []
     with torch.no_grad():
         values = network._swish(network._bn0(network._conv_stem(values)))
-        for number, block in enumerate(network._blocks):
+        for number, block in enumerate(network._blocks[: _TAPPED_BLOCKS[-1] + 1]):
             values = block(values)
             if number not in _TAPPED_BLOCKS:
                 continue
@@ -83,10 +86,8 @@ def extract_cell_features(network: Any, image_HWC: NDArray[np.uint8]) -> NDArray
                 mean = functional.avg_pool2d(values, finer)
                 variance = functional.avg_pool2d(values**2, finer) - mean**2
                 maps += [mean, variance.clamp(min=0).sqrt()]
-            elif finer == 1:
-                maps.append(values)
             else:
-                maps.append(functional.interpolate(values, (rows, columns), mode="bilinear"))
+                maps.append(values)
         features_HWC = torch.cat(maps, dim=1)[0].permute(1, 2, 0)
     result: NDArray[np.float32] = features_HWC.contiguous().numpy()
     return result

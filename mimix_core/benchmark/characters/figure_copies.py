@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from mimix_core.benchmark.characters.discriminant import Floats
@@ -19,13 +18,18 @@ Window = tuple[int, int, int, int]
 def pose_features(cells_YXD: Floats, window: Window) -> Floats:
     """Describe what is where in a figure's box: features of a coarse grid, in one vector."""
     x0, y0, x1, y1 = window
-    box = cells_YXD[y0:y1, x0:x1]
-    planes = [
-        cv2.resize(box[..., start : start + 256], (_GRID, _GRID), interpolation=cv2.INTER_AREA)
-        for start in range(0, box.shape[2], 256)
-    ]
-    grid: Floats = np.concatenate([p.reshape(_GRID * _GRID, -1) for p in planes], axis=1).ravel()
-    return grid.astype(np.float32)
+    rows, columns = _parts(y0, y1), _parts(x0, x1)
+    grid = [cells_YXD[top:low, left:right].mean((0, 1)) for top, low in rows for left, right in columns]
+    pose: Floats = np.concatenate(grid).astype(np.float32)
+    return pose
+
+
+def _parts(start: int, end: int) -> list[tuple[int, int]]:
+    """Split a side into ``_GRID`` parts of at least a cell, which overlap if there are too few."""
+    borders = np.linspace(start, end, _GRID + 1)
+    lows = np.minimum(np.floor(borders[:-1]).astype(int), end - 1)
+    highs = np.maximum(np.ceil(borders[1:]).astype(int), lows + 1)
+    return [(int(low), int(high)) for low, high in zip(lows, highs, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The bank that figures of generated videos are compared with, learned from training clips.
 
-Three linear discriminants of the same cell features: which cells show whom or nobody, whom a whole
-figure shows, and in which style it is drawn. Limits are calibrated by leaving clips out: every
+Three linear discriminants: which cells show whom or nobody, whom a whole figure shows (both of a
+network's features), and in which style it is drawn (of its texture alone). Limits are calibrated by leaving clips out: every
 figure of a clip is compared with a bank that never saw the clip.
 """
 
@@ -9,31 +9,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mimix_core.benchmark.characters.cell_features import ROWS, CellEncoder
 from mimix_core.benchmark.characters.character_verdicts import FigureLook
 from mimix_core.benchmark.characters.discriminant import (
+    ClassMoments,
     Discriminant,
     Doubles,
     Floats,
+    class_moments,
     fit_discriminant,
+    fit_labelled,
 )
 from mimix_core.benchmark.characters.figure_tracks import FigureSize
+from mimix_core.benchmark.characters.style_texture import texture_features
 from mimix_core.benchmark.characters.training_figures import TrainingFrame, mask_box
 from mimix_core.errors import BadInput
 
 NOBODY = ""
 """The class of cells that show no character; sorts first."""
 
-FOLDS = 5
+FOLDS = 3
 """Parts of the clips that are left out in turn."""
 
 _FIGURE_COVER, _NOBODY_COVER = 0.6, 0.05
 _NOBODY_STEP = 7
-_NUISANCE_WEIGHT = 3.0
+_LOOK_SHRINKAGE = 0.2
+"""There are fewer figures than features, and those of one clip are much alike."""
+
 _LIMIT_SHARE = 0.98
 """Share of a character's own left-out figures within its limit."""
 
@@ -45,12 +53,10 @@ Window = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class FigureFeatures:
-    """What a figure looks like: features_D of its cells, and where it comes from."""
+    """What a figure looks like: features_D of its cells, and where it is from."""
 
     character: str
-    style: str
     clip_id: str
-    frame: int
     features_D: Floats
     pasted: bool = False
 
@@ -66,7 +72,6 @@ class LookBank:
     margins: Mapping[str, float]
     sizes: Mapping[str, FigureSize]
     styles: Mapping[str, str]
-    figures: tuple[FigureFeatures, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,11 +87,11 @@ class LookBank:
             self.margins,
         )
 
-    def style_shares(self, features_ND: Floats) -> dict[str, float]:
+    def style_shares(self, textures_NF: Floats) -> dict[str, float]:
         """Return how likely a figure is drawn in each style; empty if all clips have one."""
         if self.style is None:
             return {}
-        shares = self.style.posteriors(features_ND.mean(axis=0, keepdims=True))[0]
+        shares = self.style.posteriors(textures_NF.mean(axis=0, keepdims=True))[0]
         return {
             name: round(float(share), 4)
             for name, share in zip(self.style.names, shares, strict=True)
@@ -99,12 +104,12 @@ def pool_figure(cells_YXD: Floats, weights_YX: Doubles, window: Window) -> Float
     Mean and deviation of each feature: 2 D values.
     """
     x0, y0, x1, y1 = window
-    features = cells_YXD[y0:y1, x0:x1].reshape(-1, cells_YXD.shape[2]).astype(np.float64)
-    weights = weights_YX[y0:y1, x0:x1].reshape(-1, 1) + 1e-6
-    weights = weights / weights.sum()
-    mean = (features * weights).sum(axis=0)
-    variance = (features**2 * weights).sum(axis=0) - mean**2
-    pooled: Floats = np.concatenate([mean, np.sqrt(np.maximum(variance, 0))]).astype(np.float32)
+    features = cells_YXD[y0:y1, x0:x1].reshape(-1, cells_YXD.shape[2])
+    weights = weights_YX[y0:y1, x0:x1].ravel() + 1e-6
+    weights = (weights / weights.sum()).astype(np.float32)
+    mean = weights @ features
+    variance = weights @ (features - mean) ** 2
+    pooled: Floats = np.concatenate([mean, np.sqrt(variance)]).astype(np.float32)
     return pooled
 
 
@@ -116,7 +121,7 @@ class EncodedFrame:
     cells_YXD: Floats
     covers: Mapping[str, Doubles]
 
-    @property
+    @cached_property
     def boxes(self) -> dict[str, Window]:
         """The window of cells of each visible character."""
         rows, columns = self.cells_YXD.shape[:2]
@@ -157,42 +162,78 @@ def build_look_bank(frames: Sequence[EncodedFrame], styles: Mapping[str, str]) -
             fix="Cut out more characters (mimix augment), or do not score characters.",
         )
     own = {name: styles[name] for name in names}
-    limits, margins = _calibrate(frames, own)
-    cells, looks, style, figures = _fit(frames, own)
+    folds = _split_by_clip(frames)
+    moments = _cell_moments(folds, (NOBODY, *names))
+    cells = fit_discriminant(sum(moments[1:], moments[0]))
+    figures = [figure for frame in frames for figure in frame_figures(frame, cells)]
+    limits, margins = _calibrate(folds, moments, own)
     sizes = {name: _figure_size(frames, name) for name in names}
-    return LookBank(cells, looks, style, limits, margins, sizes, own, tuple(figures))
-
-
-def _fit(
-    frames: Sequence[EncodedFrame], styles: Mapping[str, str]
-) -> tuple[Discriminant, Discriminant, Discriminant | None, list[FigureFeatures]]:
-    features_ND, labels, scene_styles = _labelled_cells(frames)
-    cells = fit_discriminant(features_ND, labels)
-    figures = [figure for frame in frames for figure in frame_figures(frame, cells, styles)]
-    stacked = np.stack([figure.features_D for figure in figures])
-    looks = fit_discriminant(stacked, [figure.character for figure in figures])
+    looks = _fit_looks(figures)
     style = None
-    if len(set(styles.values())) > 1:
-        style = fit_discriminant(stacked, [styles[figure.character] for figure in figures])
-    return cells, looks, style, figures
+    if len(set(own.values())) > 1:
+        textures = [one for frame in frames for one in _frame_textures(frame, cells)]
+        style = fit_labelled(
+            np.stack([texture_F for _, texture_F in textures]),
+            [own[name] for name, _ in textures],
+        )
+    return LookBank(cells, looks, style, limits, margins, sizes, own)
 
 
-def _labelled_cells(frames: Sequence[EncodedFrame]) -> tuple[Floats, list[str], list[str]]:
-    """Return the cells that show one character or surely nobody, with their labels."""
-    features, labels, styles = [], [], []
+def _fit_looks(figures: Sequence[FigureFeatures]) -> Discriminant:
+    return fit_labelled(
+        np.stack([figure.features_D for figure in figures]),
+        [figure.character for figure in figures],
+        _LOOK_SHRINKAGE,
+    )
+
+
+def _split_by_clip(frames: Sequence[EncodedFrame]) -> list[list[EncodedFrame]]:
+    """Split frames into parts, so that all of a clip are in one."""
+    clips = sorted({frame.source.clip_id for frame in frames})
+    parts = {clip_id: number % FOLDS for number, clip_id in enumerate(clips)}
+    folds: list[list[EncodedFrame]] = [[] for _ in range(min(FOLDS, len(clips)))]
+    for frame in frames:
+        folds[parts[frame.source.clip_id]].append(frame)
+    return folds
+
+
+def _cell_moments(
+    folds: Sequence[Sequence[EncodedFrame]], names: tuple[str, ...]
+) -> list[ClassMoments]:
+    """Add up, for each part, the cells that show one character or surely nobody.
+
+    All classes weigh the same over all parts together. Raises BadInput if nobody's cells are
+    missing: then no clip has masks of all its characters.
+    """
+    labelled = [_labelled_cells(frames, names) for frames in folds]
+    counts = np.bincount(np.concatenate([classes for _, classes in labelled]), minlength=len(names))
+    if not counts[0]:
+        raise BadInput(
+            "no clip has a mask of every character that its caption names",
+            where="the cutouts of the training clips",
+            fix="Look at the rejected cutouts (mimix reasons cutouts), or do not score characters.",
+        )
+    weights = 1 / np.maximum(counts, 1)
+    return [class_moments(cells, classes, names, weights) for cells, classes in labelled]
+
+
+def _labelled_cells(
+    frames: Sequence[EncodedFrame], names: tuple[str, ...]
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the cells that show one character or surely nobody, with the number of the name."""
+    features: list[Floats] = []
+    classes: list[int] = []
     for frame in frames:
         total = sum(frame.covers.values(), np.zeros(frame.cells_YXD.shape[:2]))
         for name, cover_YX in frame.covers.items():
             chosen = frame.cells_YXD[cover_YX > _FIGURE_COVER]
             features.append(chosen)
-            labels += [name] * len(chosen)
-            styles += [frame.source.styles.get(name, frame.source.style)] * len(chosen)
+            classes += [names.index(name)] * len(chosen)
         if frame.source.complete:
             nobody = frame.cells_YXD[total < _NOBODY_COVER][::_NOBODY_STEP]
             features.append(nobody)
-            labels += [NOBODY] * len(nobody)
-            styles += [frame.source.style] * len(nobody)
-    return np.concatenate(features), labels, styles
+            classes += [0] * len(nobody)
+    return np.concatenate(features), np.array(classes)
 
 
 def figure_weights(posteriors_YXC: Doubles) -> Doubles:
@@ -207,18 +248,14 @@ def cell_posteriors(cells: Discriminant, cells_YXD: Floats) -> Doubles:
     return flat.reshape(*cells_YXD.shape[:2], -1)
 
 
-def frame_figures(
-    frame: EncodedFrame, cells: Discriminant, styles: Mapping[str, str]
-) -> list[FigureFeatures]:
+def frame_figures(frame: EncodedFrame, cells: Discriminant) -> list[FigureFeatures]:
     """Describe the figures of a training frame as those of a generated video are."""
     weights_YX = figure_weights(cell_posteriors(cells, frame.cells_YXD))
     source = frame.source
     return [
         FigureFeatures(
             name,
-            styles[name],
             source.clip_id,
-            source.frame,
             pool_figure(frame.cells_YXD, weights_YX, window),
             source.pasted,
         )
@@ -226,26 +263,40 @@ def frame_figures(
     ]
 
 
+def _frame_textures(frame: EncodedFrame, cells: Discriminant) -> list[tuple[str, Floats]]:
+    """Describe how each figure of a training frame is drawn."""
+    weights_YX = figure_weights(cell_posteriors(cells, frame.cells_YXD))
+    image_HWC = frame.source.image_HWC
+    return [
+        (name, texture_features(image_HWC, inside_window(weights_YX, window)))
+        for name, window in frame.boxes.items()
+    ]
+
+
+def inside_window(weights_YX: Doubles, window: Window) -> Doubles:
+    """Return the weights of a window's cells, zero outside of it."""
+    x0, y0, x1, y1 = window
+    inside = np.zeros_like(weights_YX)
+    inside[y0:y1, x0:x1] = weights_YX[y0:y1, x0:x1]
+    return inside
+
+
 def _calibrate(
-    frames: Sequence[EncodedFrame], styles: Mapping[str, str]
+    folds: Sequence[Sequence[EncodedFrame]],
+    moments: Sequence[ClassMoments],
+    styles: Mapping[str, str],
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return limit and margin of each character, from figures of clips that are left out."""
-    clips = sorted({frame.source.clip_id for frame in frames})
     own: dict[str, list[float]] = {name: [] for name in styles}
     leads: dict[str, list[float]] = {name: [] for name in styles}
-    for fold in range(min(FOLDS, len(clips))):
-        left_out = set(clips[fold::FOLDS])
-        kept = [frame for frame in frames if frame.source.clip_id not in left_out]
+    for left_out, frames in enumerate(folds):
+        rest = [number for number in range(len(folds)) if number != left_out]
+        kept = [frame for number in rest for frame in folds[number]]
         if {name for frame in kept for name in frame.boxes} != set(styles):
             continue
-        cells, looks, _, _ = _fit(kept, styles)
-        by_clip: dict[tuple[str, str], list[Floats]] = {}
-        for frame in frames:
-            if frame.source.clip_id in left_out:
-                for figure in frame_figures(frame, cells, styles):
-                    key = (figure.character, figure.clip_id)
-                    by_clip.setdefault(key, []).append(figure.features_D)
-        for (name, _), features in by_clip.items():
+        cells = fit_discriminant(sum((moments[n] for n in rest[1:]), moments[rest[0]]))
+        looks = _fit_looks([figure for frame in kept for figure in frame_figures(frame, cells)])
+        for (name, *_), features in _by_clip(frames, cells).items():
             mean = np.mean(features, axis=0, keepdims=True)
             found = dict(zip(looks.names, looks.distances(mean)[0], strict=True))
             own[name].append(found[name])
@@ -253,6 +304,18 @@ def _calibrate(
     limits = {name: _quantile(values, _LIMIT_SHARE, 1.0) for name, values in own.items()}
     margins = {name: max(0.0, _quantile(v, _MARGIN_SHARE, 0.0)) for name, v in leads.items()}
     return limits, margins
+
+
+def _by_clip(
+    frames: Sequence[EncodedFrame], cells: Discriminant
+) -> dict[tuple[str, str, bool], list[Floats]]:
+    """Return the features of each figure of each clip, and of what was pasted from it."""
+    features: dict[tuple[str, str, bool], list[Floats]] = {}
+    for frame in frames:
+        for figure in frame_figures(frame, cells):
+            key = (figure.character, figure.clip_id, figure.pasted)
+            features.setdefault(key, []).append(figure.features_D)
+    return features
 
 
 def _quantile(values: Sequence[float], share: float, default: float) -> float:

@@ -15,11 +15,13 @@ from mimix_core.benchmark.characters.look_bank import (
     LookBank,
     cell_posteriors,
     figure_weights,
+    inside_window,
     pool_figure,
 )
+from mimix_core.benchmark.characters.style_texture import texture_features
 from mimix_core.media.images import RgbImage, evenly_spaced_indices
 
-SAMPLED_FRAMES = 7
+SAMPLED_FRAMES = 5
 """Frames of a video that are looked at, evenly spaced."""
 
 MIN_PRESENCE = 0.4
@@ -33,12 +35,13 @@ _SPARE = 2
 class VideoFigure:
     """One figure of a video: its track, and features_ND in the N frames that show it.
 
-    ``poses``: what is where in its box, in each of these frames.
+    ``textures_NF``: how it is drawn, and ``poses``: what is where in its box, in each of these frames.
     ``boxes``: [x0, y0, x1, y1] as shares of the frame, in each sampled frame; None if not visible.
     """
 
     track: FigureTrack
     features_ND: Floats
+    textures_NF: Floats
     poses: tuple[Floats, ...]
     boxes: tuple[tuple[float, float, float, float] | None, ...]
 
@@ -59,15 +62,16 @@ def find_video_figures(
     """Find the figures in sampled frames of a video that asks for ``asked`` characters."""
     cells_TYXD = [encoder.encode(frame) for frame in frames_NHWC]
     posteriors_TYXC = np.stack([cell_posteriors(bank.cells, cells) for cells in cells_TYXD])
+    weights_TYX = figure_weights(posteriors_TYXC)
     names = bank.cells.names[1:]
     rows, columns = posteriors_TYXC.shape[1:3]
     scale = np.array([columns, rows, columns, rows], float)
     figures = []
     for track in find_figures(posteriors_TYXC[..., 1:], names, bank.sizes, asked + _SPARE):
-        features = [
-            pool_figure(cells, figure_weights(posteriors), window)
-            for cells, posteriors, window in zip(
-                cells_TYXD, posteriors_TYXC, track.windows, strict=True
+        seen = [
+            (frame, cells, weights, window)
+            for frame, cells, weights, window in zip(
+                frames_NHWC, cells_TYXD, weights_TYX, track.windows, strict=True
             )
             if window is not None
         ]
@@ -75,13 +79,21 @@ def find_video_figures(
             None if window is None else _as_shares(np.array(window) / scale)
             for window in track.windows
         )
-        if features and len(features) >= MIN_PRESENCE * len(boxes):
-            poses = tuple(
-                pose_features(cells, window)
-                for cells, window in zip(cells_TYXD, track.windows, strict=True)
-                if window is not None
+        if seen and len(seen) >= MIN_PRESENCE * len(boxes):
+            figures.append(
+                VideoFigure(
+                    track,
+                    np.stack([pool_figure(cells, weights, w) for _, cells, weights, w in seen]),
+                    np.stack(
+                        [
+                            texture_features(frame, inside_window(weights, window))
+                            for frame, _, weights, window in seen
+                        ]
+                    ),
+                    tuple(pose_features(cells, window) for _, cells, _, window in seen),
+                    boxes,
+                )
             )
-            figures.append(VideoFigure(track, np.stack(features), poses, boxes))
     return figures
 
 

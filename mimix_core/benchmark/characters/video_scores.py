@@ -86,7 +86,7 @@ def score_characters(
 
 
 def _style(name: str, figure: VideoFigure, looks: TrainedLooks) -> dict[str, Any]:
-    shares = looks.bank.style_shares(figure.features_ND)
+    shares = looks.bank.style_shares(figure.textures_NF)
     if not shares:
         return {}
     share = shares[looks.bank.styles[name]]

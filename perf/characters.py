@@ -1,0 +1,399 @@
+"""Measure how well the scores of characters agree with the truth, in the miniature world.
+
+    python perf/characters.py [--videos FOLDER] [--renders 120] [--generated 112]
+
+The bank is built from clips of the two shows, as a project has them: nobody is drawn in another
+style or meets the other show there. All limits come from these clips. What is tested was rendered
+from other seeds, or generated on the CPU with the published weights: held-out joint scenes with
+styles kept and exchanged; 100 renders and composites in which characters were exchanged on
+purpose; generated videos, labelled by the judge that knows, which never saw a generated video
+either; and clips of the bank themselves, softened, which are copies.
+
+Design choices (which features, sizes of windows) were made while looking at other seeds and other
+prompts than those measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mimix_core.benchmark.characters.cell_features import PACKAGED, CellEncoder, load_cell_encoder
+from mimix_core.benchmark.characters.figure_motion import STEP, figure_motion
+from mimix_core.benchmark.characters.trained_looks import TrainedLooks, looks_of_frames
+from mimix_core.benchmark.characters.training_figures import TrainingFrame, mask_box
+from mimix_core.benchmark.characters.video_scores import CharacterScore, score_characters
+from mimix_core.media.decode import read_rgb
+from miniature import demo, figures, judge, renderer, scenes
+from miniature.figures import CASTS, NAMED_FIGURES, STYLES, Figure
+from miniature.judge import Judge
+from miniature.judge_training import load_judge
+from miniature.scenes import FRAMES, HEIGHT, WIDTH, Scene
+from miniature.sizes import Sizes
+from miniature.study.prompts import StudyPrompt, fewer_prompts, study_prompts
+from miniature.training_run import Run
+from miniature.unpack_weights import WEIGHTS
+from perf.record import record
+
+Frames = NDArray[np.uint8]
+BANK_CLIPS = 10
+"""Clips of each show: so many times four pairs of its own, and so many alone."""
+
+SWAPS = 100
+DEVELOPMENT_EVERY = 8
+"""One prompt in so many was looked at while this was written, and is not measured."""
+
+OWN_STYLE = {figure.name: figure.style for figure in NAMED_FIGURES}
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A scene with its frames and masks_FTHW, 0..1."""
+
+    scene: Scene
+    frames_THWC: Frames
+    masks_FTHW: NDArray[np.float32]
+
+
+def render(drawn: Sequence[Scene]) -> list[Rendered]:
+    """Render scenes."""
+    rendered = []
+    for start in range(0, len(drawn), 8):
+        group = drawn[start : start + 8]
+        with torch.inference_mode():
+            video = renderer.render(scenes.to_tensors(group))
+        frames = (video.frames_BCTHW.permute(0, 2, 3, 4, 1).numpy() * 255).round()
+        for number, scene in enumerate(group):
+            masks = video.masks_BFTHW[number].numpy()
+            rendered.append(Rendered(scene, frames[number].astype(np.uint8), masks))
+    return rendered
+
+
+def bank_scenes(seed: str) -> list[Scene]:
+    """Draw scenes of the two shows: pairs of one show, and everybody alone."""
+    drawn = []
+    for style in STYLES:
+        rng = random.Random(f"{seed} {style}")
+        pairs = list(combinations(CASTS[style], 2))
+        for number in range(2 * BANK_CLIPS):
+            pair = list(pairs[number % len(pairs)])
+            rng.shuffle(pair)
+            drawn.append(scenes.draw_scene(rng, pair, style))
+        for number in range(BANK_CLIPS):
+            drawn.append(scenes.draw_scene(rng, [CASTS[style][number % 4]], style))
+    return drawn
+
+
+def build_looks(clips: Sequence[Rendered], encoder: CellEncoder) -> TrainedLooks:
+    """Build the bank from rendered clips, as the stage does from clips and cutouts."""
+    frames: list[TrainingFrame] = []
+    motions: dict[str, list[float]] = {}
+    for number, clip in enumerate(clips):
+        indices = [(2 * part + 1) * FRAMES // 6 for part in range(3)]
+        alphas = {
+            figure.name: (clip.masks_FTHW[place] * 255).round().astype(np.uint8)
+            for place, figure in enumerate(clip.scene.cast)
+        }
+        for index in indices:
+            own = {name: alpha[index] for name, alpha in alphas.items()}
+            image = clip.frames_THWC[index]
+            clip_id = f"clip-{number:03}"
+            frames.append(TrainingFrame(clip_id, clip.scene.style, index, image, own, True))
+        for name, alpha in alphas.items():
+            pairs: list[Any] = [
+                (clip.frames_THWC[i], clip.frames_THWC[i + STEP], _shares(box))
+                for i in indices
+                if (box := mask_box(alpha[i])) is not None and i + STEP < FRAMES
+            ]
+            speed = figure_motion(pairs)
+            if speed is not None:
+                motions.setdefault(name, []).append(speed)
+    return looks_of_frames(frames, motions, OWN_STYLE, encoder)
+
+
+def _shares(box: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
+    return box[0] / WIDTH, box[1] / HEIGHT, box[2] / WIDTH, box[3] / HEIGHT
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A video and what was asked for. ``exchanged``: asked-for character -> who is there instead.
+
+    ``styles``: in which style each asked-for character that is there is drawn.
+    """
+
+    frames_THWC: Frames
+    names: tuple[str, ...]
+    styles: dict[str, str]
+    exchanged: dict[str, str]
+
+
+def joint_scenes(count: int, seed: str) -> list[Asked]:
+    """Render characters of any show together, in any style; a quarter of those asked are absent."""
+    rng = random.Random(seed)
+    drawn, asked = [], []
+    for number in range(count):
+        cast = rng.sample(NAMED_FIGURES, 2)
+        if number % 2:
+            cast = [replace(figure, style=rng.choice(STYLES)) for figure in cast]
+        names = tuple(figure.name for figure in cast)
+        if number % 4 == 3:
+            cast = cast[:1]
+        drawn.append(scenes.draw_scene(rng, cast, rng.choice(STYLES)))
+        asked.append(names)
+    return [
+        Asked(one.frames_THWC, names, {f.name: f.style for f in one.scene.cast}, {})
+        for one, names in zip(render(drawn), asked, strict=True)
+    ]
+
+
+def exchanged_scenes(count: int, seed: str, *, exchange: bool) -> list[Asked]:
+    """Render or composite pairs of two shows; with ``exchange``, characters are exchanged.
+
+    In turn: another character of either show stands for the first one; both are the second one;
+    each is another one. Half are renders, half composites: the first one cut out of a clip of
+    its own and pasted into a clip of the second one.
+    """
+    rng = random.Random(seed)
+    plans: list[tuple[tuple[str, str], list[Figure], dict[str, str], bool]] = []
+    for number in range(count):
+        first, second = rng.choice(CASTS[STYLES[0]]), rng.choice(CASTS[STYLES[1]])
+        if rng.random() < 0.5:
+            first, second = second, first
+        others = [one for one in NAMED_FIGURES if one not in (first, second)]
+        kind = number // 2 % 3
+        cast = [first, second]
+        if exchange:
+            third, fourth = rng.sample(others, 2)
+            cast = [[third, second], [second, second], [third, fourth]][kind]
+        asked = (first.name, second.name)
+        changed = {a: f.name for a, f in zip(asked, cast, strict=True) if a != f.name}
+        plans.append((asked, cast, changed, bool(number % 2)))
+    drawn: list[Scene] = []
+    for _, cast, _, composite in plans:
+        if composite:
+            drawn += [scenes.draw_scene(rng, [figure], figure.style) for figure in cast]
+        else:
+            drawn.append(scenes.draw_scene(rng, cast, cast[1].style))
+    rendered = iter(render(drawn))
+    videos = []
+    for asked, cast, changed, composite in plans:
+        one = next(rendered)
+        frames = _paste(one, next(rendered)) if composite else one.frames_THWC
+        styles = {figure.name: figure.style for figure in cast}
+        videos.append(Asked(frames, asked, styles, changed))
+    return videos
+
+
+def _paste(guest: Rendered, host: Rendered) -> Frames:
+    """Paste the figure of one clip beside that of another."""
+    free = _center(host) < WIDTH / 2
+    shift = round((WIDTH * (0.75 if free else 0.25)) - _center(guest))
+    alpha = np.roll(guest.masks_FTHW[0], shift, axis=2)
+    if shift > 0:
+        alpha[:, :, :shift] = 0
+    elif shift < 0:
+        alpha[:, :, shift:] = 0
+    moved = np.roll(guest.frames_THWC, shift, axis=2)
+    mixed = host.frames_THWC * (1 - alpha[..., None]) + moved * alpha[..., None]
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _center(one: Rendered) -> float:
+    return float((one.masks_FTHW[0].sum((0, 1)) * np.arange(WIDTH)).sum() / one.masks_FTHW[0].sum())
+
+
+def score(videos: Iterable[Asked], looks: TrainedLooks, encoder: CellEncoder) -> list[Any]:
+    """Score videos: pairs of a video and the scores of its characters."""
+    return [(one, score_characters(one.frames_THWC, one.names, looks, encoder)) for one in videos]
+
+
+class Tally:
+    """Counts of agreeing pairs by name."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[str, list[tuple[bool, bool]]] = {}
+
+    def add(self, name: str, ours: bool, truth: bool) -> None:
+        self.pairs.setdefault(name, []).append((ours, truth))
+
+    def figures(self, name: str) -> dict[str, float]:
+        """Return agreement, precision and recall, and the number of pairs."""
+        pairs = self.pairs.get(name, [])
+        both = sum(ours and truth for ours, truth in pairs)
+        said, there = sum(ours for ours, _ in pairs), sum(truth for _, truth in pairs)
+        return {
+            f"{name}_agreement": sum(a == b for a, b in pairs) / max(1, len(pairs)),
+            f"{name}_precision": both / max(1, said),
+            f"{name}_recall": both / max(1, there),
+            f"{name}_pairs": len(pairs),
+        }
+
+
+def judge_renders(scored: Sequence[Any], tally: Tally) -> None:
+    """Compare scores of held-out renders with what was drawn."""
+    for video, scores in scored:
+        for name in video.names:
+            own: CharacterScore = scores[name]
+            there = name in video.styles
+            tally.add("render_present", own.identity == "right", there)
+            if own.identity == "right" and there:
+                kept = video.styles[name] == OWN_STYLE[name]
+                tally.add("render_style", bool(own.style_kept), kept)
+
+
+def judge_swaps(scored: Sequence[Any], tally: Tally, label: str) -> dict[str, float]:
+    """Count the exchanged videos in which every exchanged character is called swapped."""
+    called = named = 0
+    for video, scores in scored:
+        swapped = {n: scores[n].looks_like for n in video.names if scores[n].identity == "swapped"}
+        tally.add(f"{label}_any", bool(swapped), bool(video.exchanged))
+        called += bool(video.exchanged) and set(video.exchanged) <= set(swapped)
+        named += swapped == video.exchanged
+    return {f"{label}_called": called, f"{label}_named": named}
+
+
+def judge_generated(
+    folder: Path, count: int, looks: TrainedLooks, encoder: CellEncoder, tally: Tally, dev: bool
+) -> None:
+    """Compare scores of generated videos with the judge that knows."""
+    model, threshold = load_judge(Run(torch.device("cpu"), WEIGHTS, WEIGHTS, Sizes()))
+    every = study_prompts()
+    seen = fewer_prompts(every, DEVELOPMENT_EVERY)
+    measured = fewer_prompts([one for one in every if one not in seen], 3)
+    prompts = seen if dev else measured
+    for arm in demo.ARMS:
+        own = prompts[: count // len(demo.ARMS)]
+        videos = demo.generate(folder, arm, own)
+        for prompt in own:
+            frames = read_rgb(videos[prompt.id])
+            names = tuple(figure.name for figure in prompt.scene.cast)
+            scores = score_characters(frames, names, looks, encoder)
+            _judge_video(prompt, frames, scores, model, threshold, tally)
+
+
+def _judge_video(
+    prompt: StudyPrompt,
+    frames: Frames,
+    scores: dict[str, CharacterScore],
+    model: Judge,
+    threshold: float,
+    tally: Tally,
+) -> None:
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(frames[None]).permute(0, 4, 1, 2, 3).float() / 255)
+    actions = [0] * len(NAMED_FIGURES)
+    alike = {name: value.expand(len(actions), *value.shape[1:]) for name, value in outputs.items()}
+    verdict = judge.verdict(alike, NAMED_FIGURES, actions)
+    cells = dict(zip((f.name for f in NAMED_FIGURES), verdict.cells.tolist(), strict=True))
+    shares = dict(zip(cells, verdict.style_share.tolist(), strict=True))
+    for figure in prompt.scene.cast:
+        own = scores[figure.name]
+        there = cells[figure.name] >= threshold
+        tally.add("present", own.identity == "right", there)
+        if there and own.identity == "right":
+            tally.add("style", bool(own.style_kept), shares[figure.name] > 0.5)
+        shown = figure.name if own.identity == "right" else own.looks_like
+        seen = _named_by_judge(outputs, own)
+        if own.identity in ("right", "swapped") and seen:
+            tally.add("identity", shown == seen, True)
+
+
+def _named_by_judge(outputs: dict[str, torch.Tensor], own: CharacterScore) -> str:
+    """Return whom the judge sees in the boxes of a figure; empty for none of the cast."""
+    votes = np.zeros(len(NAMED_FIGURES) + 1)
+    weight = outputs["figure"].softmax(1)[0, 1]
+    names = outputs["name"].softmax(1)[0]
+    steps, rows, columns = judge.CELLS
+    for index, box in zip(own.frames, own.boxes, strict=True):
+        if box:
+            t = min(steps - 1, index * steps // FRAMES)
+            x0, y0, x1, y1 = (
+                round(side * size)
+                for side, size in zip(box, (columns, rows, columns, rows), strict=True)
+            )
+            part = (names[:, t, y0:y1, x0:x1] * weight[None, t, y0:y1, x0:x1]).flatten(1).sum(1)
+            votes += part.numpy()
+    best = int(votes.argmax())
+    sure = votes[best] > 0.5 * votes.sum()
+    return NAMED_FIGURES[best].name if best < len(NAMED_FIGURES) and sure else ""
+
+
+def judge_copies(
+    clips: Sequence[Rendered], fresh: Sequence[Any], looks: TrainedLooks, encoder: CellEncoder
+) -> Tally:
+    """Clips of the bank, softened, are copies; held-out renders are not."""
+    tally = Tally()
+    for clip in clips:
+        soft = np.stack([cv2.GaussianBlur(frame, (0, 0), 0.5) for frame in clip.frames_THWC])
+        names = tuple(figure.name for figure in clip.scene.cast)
+        for own in score_characters(soft, names, looks, encoder).values():
+            if own.identity == "right":
+                tally.add("copied", bool(own.copied), True)
+    for video, scores in fresh:
+        for name in video.names:
+            if scores[name].identity == "right" and video.styles.get(name) == OWN_STYLE[name]:
+                tally.add("copied", bool(scores[name].copied), False)
+    return tally
+
+
+def main() -> None:
+    """Measure everything and record it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--videos", type=Path, help="keep generated videos here")
+    parser.add_argument("--renders", type=int, default=120)
+    parser.add_argument("--generated", type=int, default=112)
+    parser.add_argument("--development", action="store_true", help="other seeds; records nothing")
+    options = parser.parse_args()
+    seed = "development" if options.development else "measured"
+    torch.set_num_threads(2)
+    encoder = load_cell_encoder(PACKAGED, None)
+    clips = render(bank_scenes("bank"))
+    looks = build_looks(clips, encoder)
+    tally = Tally()
+    started = time.monotonic()
+    fresh = score(joint_scenes(options.renders, f"{seed} joint"), looks, encoder)
+    seconds = (time.monotonic() - started) / options.renders
+    judge_renders(fresh, tally)
+    exchanged = exchanged_scenes(SWAPS, f"{seed} exchanged", exchange=True)
+    plain = exchanged_scenes(SWAPS // 2, f"{seed} plain", exchange=False)
+    swaps = judge_swaps(
+        [*score(exchanged, looks, encoder), *score(plain, looks, encoder)], tally, "swaps"
+    )
+    copies = judge_copies(clips[:: len(clips) // 20], fresh, looks, encoder)
+    with tempfile.TemporaryDirectory() as folder:
+        where = options.videos or Path(folder)
+        judge_generated(where, options.generated, looks, encoder, tally, options.development)
+    figures_: dict[str, float] = {"seconds_per_video": round(seconds, 3), **swaps}
+    for name in ("present", "identity", "style", "render_present", "render_style", "swaps_any"):
+        figures_ |= {key: round(value, 4) for key, value in tally.figures(name).items()}
+    figures_ |= {key: round(value, 4) for key, value in copies.figures("copied").items()}
+    for key, value in figures_.items():
+        print(f"{key:28} {value}", flush=True)  # noqa: T201
+    if not options.development:
+        units = {key: _unit(key) for key in figures_}
+        record("characters", figures_, units, note="In the miniature world (docs/miniature.md).")
+
+
+def _unit(key: str) -> str:
+    if key in ("swaps_called", "swaps_named"):
+        return f"of {SWAPS} videos with exchanged characters"
+    if key.endswith("_pairs"):
+        return "figures compared"
+    return "s of two cores" if key.startswith("seconds") else "share"
+
+
+if __name__ == "__main__":
+    main()
