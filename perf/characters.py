@@ -36,7 +36,7 @@ from mimix_core.benchmark.characters.trained_looks import TrainedLooks, looks_of
 from mimix_core.benchmark.characters.training_figures import TrainingFrame, mask_box
 from mimix_core.benchmark.characters.video_scores import CharacterScore, score_characters
 from mimix_core.media.decode import read_rgb
-from miniature import demo, figures, judge, renderer, scenes
+from miniature import demo, judge, renderer, scenes
 from miniature.figures import CASTS, NAMED_FIGURES, STYLES, Figure
 from miniature.judge import Judge
 from miniature.judge_training import load_judge
@@ -208,7 +208,8 @@ def _paste(guest: Rendered, host: Rendered) -> Frames:
         alpha[:, :, shift:] = 0
     moved = np.roll(guest.frames_THWC, shift, axis=2)
     mixed = host.frames_THWC * (1 - alpha[..., None]) + moved * alpha[..., None]
-    return np.rint(mixed).astype(np.uint8)
+    pasted: Frames = np.rint(mixed).astype(np.uint8)
+    return pasted
 
 
 def _center(one: Rendered) -> float:
@@ -381,7 +382,7 @@ def main() -> None:
         figures_ |= {key: round(value, 4) for key, value in tally.figures(name).items()}
     figures_ |= {key: round(value, 4) for key, value in copies.figures("copied").items()}
     for key, value in figures_.items():
-        print(f"{key:28} {value}", flush=True)  # noqa: T201
+        print(f"{key:28} {value}", flush=True)
     if not options.development:
         units = {key: _unit(key) for key in figures_}
         record("characters", figures_, units, note="In the miniature world (docs/miniature.md).")

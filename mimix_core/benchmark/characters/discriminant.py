@@ -38,7 +38,8 @@ class Discriminant:
         projected_NK = features_ND @ self.projection_DK.astype(features_ND.dtype)
         differences_NCK = projected_NK.astype(np.float64)[:, None] - self.means_CK[None]
         squares: Doubles = (differences_NCK**2).sum(axis=2)
-        return squares / self.projection_DK.shape[1]
+        squares /= self.projection_DK.shape[1]
+        return squares
 
     def posteriors(self, features_ND: Floats | Doubles) -> Doubles:
         """Return the probability_NC of each class, all classes equally likely before."""
@@ -89,7 +90,7 @@ def class_moments(
         sums_CD[one] = features_ND[classes_N == one].sum(axis=0, dtype=np.float64)
     return ClassMoments(
         names,
-        np.bincount(classes_N, sample_weights_N, len(names)),
+        np.bincount(classes_N, sample_weights_N, len(names)).astype(np.float64),
         sums_CD * weights_C[:, None],
         (scaled_ND.T @ scaled_ND).astype(np.float64),
     )

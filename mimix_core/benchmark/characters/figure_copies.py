@@ -19,9 +19,24 @@ def pose_features(cells_YXD: Floats, window: Window) -> Floats:
     """Describe what is where in a figure's box: features of a coarse grid, in one vector."""
     x0, y0, x1, y1 = window
     rows, columns = _parts(y0, y1), _parts(x0, x1)
-    grid = [cells_YXD[top:low, left:right].mean((0, 1)) for top, low in rows for left, right in columns]
+    grid = [
+        cells_YXD[top:low, left:right].mean((0, 1)) for top, low in rows for left, right in columns
+    ]
     pose: Floats = np.concatenate(grid).astype(np.float32)
     return pose
+
+
+def shifted_poses(cells_YXD: Floats, window: Window) -> Floats:
+    """Describe the boxes at and around a figure's own: features_SD. No box is exact to a cell."""
+    height, width = cells_YXD.shape[:2]
+    x0, y0, x1, y1 = window
+    poses = []
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            left, top = min(max(0, x0 + dx), width - 2), min(max(0, y0 + dy), height - 2)
+            right, low = max(left + 1, min(width, x1 + dx)), max(top + 1, min(height, y1 + dy))
+            poses.append(pose_features(cells_YXD, (left, top, right, low)))
+    return np.stack(poses)
 
 
 def _parts(start: int, end: int) -> list[tuple[int, int]]:
@@ -34,11 +49,12 @@ def _parts(start: int, end: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class TrainingPose:
-    """A character's pose in a training frame."""
+    """A character's pose in a training frame: features_D, and those of boxes around it."""
 
     clip_id: str
     frame: int
     features_D: Floats
+    shifted_SD: Floats
 
 
 @dataclass(frozen=True)
@@ -64,9 +80,9 @@ class PoseIndex:
     unit_ND: Floats
     limit: float | None
 
-    def nearest(self, features_D: Floats) -> NearestFrame:
-        """Return the most similar training frame."""
-        similarities = self.unit_ND @ _unit(features_D - self.center_D)
+    def nearest(self, shifted_SD: Floats) -> NearestFrame:
+        """Return the training frame that is most similar to one of a figure's boxes."""
+        similarities = (self.unit_ND @ _unit(shifted_SD - self.center_D).T).max(axis=1)
         best = int(similarities.argmax())
         value = round(float(similarities[best]), 4)
         copied = self.limit is not None and value > self.limit
@@ -81,9 +97,11 @@ def index_poses(poses: Mapping[str, Sequence[TrainingPose]]) -> dict[str, PoseIn
 def _index(poses: Sequence[TrainingPose]) -> PoseIndex:
     stacked = np.stack([pose.features_D for pose in poses])
     center: Floats = stacked.mean(axis=0)
-    unit_ND = np.stack([_unit(features_D - center) for features_D in stacked])
+    unit_ND = _unit(stacked - center)
     clips = np.array([pose.clip_id for pose in poses])
-    similarities = unit_ND @ unit_ND.T
+    similarities = np.stack(
+        [(unit_ND @ _unit(pose.shifted_SD - center).T).max(axis=1) for pose in poses]
+    )
     across = similarities[clips[:, None] != clips[None]]
     return PoseIndex(
         tuple(pose.clip_id for pose in poses),
@@ -94,6 +112,7 @@ def _index(poses: Sequence[TrainingPose]) -> PoseIndex:
     )
 
 
-def _unit(features_D: Floats) -> Floats:
-    unit: Floats = features_D / max(float(np.linalg.norm(features_D)), 1e-9)
+def _unit(features_ND: Floats) -> Floats:
+    lengths = np.linalg.norm(features_ND, axis=-1, keepdims=True)
+    unit: Floats = features_ND / np.maximum(lengths, 1e-9)
     return unit

@@ -3,6 +3,7 @@
 A figure is a path of windows through the frames. Windows have the sizes of the character's own
 figures in its clips; of all paths of all characters the most certain one is taken first, and what
 it covers is nobody's afterwards, so that a second figure of the same character is found as well.
+In the end, figures are looked for whose cells are somebody's, but of no one in particular.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class FigureSize:
 class FigureTrack:
     """One figure: a window [x0, y0, x1, y1] in cells per frame, None where it is not visible.
 
-    ``character``: whose cells it was found by. ``value``: how certain it is.
+    ``character``: whose cells it was found by; empty for nobody's in particular. ``value``: how
+    certain it is.
     """
 
     character: str
@@ -65,10 +67,10 @@ def find_figures(
     sizes: Mapping[str, FigureSize],
     most: int,
 ) -> list[FigureTrack]:
-    """Return up to ``most`` figures, the most certain first.
+    """Return up to ``most`` figures, the most certain first, and last those of no one.
 
-    ``posteriors_TYXC``: of each cell of T frames; the last class is nobody, the others are
-    ``names``. ``sizes``: of the figures of each name.
+    ``posteriors_TYXC``: of each cell of T frames, for each of ``names``; what is missing to 1 is
+    nobody's. ``sizes``: of the figures of each name.
     """
     left_TYX = np.ones(posteriors_TYXC.shape[:3])
     tracks: list[FigureTrack] = []
@@ -80,6 +82,10 @@ def find_figures(
                 paths[name] = _best_path(gains_TYX, name, sizes[name])
         found = [path for path in paths.values() if path is not None]
         if not found:
+            gains_TYX = posteriors_TYXC.sum(axis=3) * left_TYX - _CELL_COST
+            anybody = _best_path(gains_TYX, "", _mean_size(sizes))
+            found = [] if anybody is None else [anybody]
+        if not found:
             break
         best = max(found, key=lambda path: path.value)
         tracks.append(best)
@@ -90,6 +96,11 @@ def find_figures(
         # A path that shares no cell with the one taken is the best one still.
         paths = {name: path for name, path in paths.items() if not _touches(path, best)}
     return tracks
+
+
+def _mean_size(sizes: Mapping[str, FigureSize]) -> FigureSize:
+    values = np.mean([(one.height, one.width, one.fill) for one in sizes.values()], axis=0)
+    return FigureSize(*(float(value) for value in values))
 
 
 def _touches(path: FigureTrack | None, taken: FigureTrack) -> bool:

@@ -1,8 +1,8 @@
 """The bank that figures of generated videos are compared with, learned from training clips.
 
 Three linear discriminants: which cells show whom or nobody, whom a whole figure shows (both of a
-network's features), and in which style it is drawn (of its texture alone). Limits are calibrated by leaving clips out: every
-figure of a clip is compared with a bank that never saw the clip.
+network's features), and in which style it is drawn (of its texture alone). Limits are calibrated by
+leaving clips out: every figure of a clip is compared with a bank that never saw the clip.
 """
 
 from __future__ import annotations

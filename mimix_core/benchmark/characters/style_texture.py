@@ -37,7 +37,8 @@ def texture_features(image_HWC: RgbImage, weights_YX: Doubles) -> Floats:
         scaled = cv2.resize(lab_HWC, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         size = (scaled.shape[1], scaled.shape[0])
         weights = cv2.resize(weights_YX.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-        histograms += [_histogram(values, weights) for values in _differences(scaled)]
+        inside = cv2.erode(np.clip(2 * weights - 1, 0, 1), np.ones((3, 3)))
+        histograms += [_histogram(values, inside) for values in _differences(scaled)]
     features: Floats = np.concatenate(histograms).astype(np.float32)
     return features
 

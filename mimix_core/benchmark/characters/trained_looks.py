@@ -11,6 +11,7 @@ from mimix_core.benchmark.characters.figure_copies import (
     TrainingPose,
     index_poses,
     pose_features,
+    shifted_poses,
 )
 from mimix_core.benchmark.characters.look_bank import (
     EncodedFrame,
@@ -75,7 +76,11 @@ def _poses(frames: Sequence[EncodedFrame]) -> dict[str, list[TrainingPose]]:
     poses: dict[str, list[TrainingPose]] = {}
     for frame in frames:
         for name, window in frame.boxes.items():
-            features = pose_features(frame.cells_YXD, window)
-            pose = TrainingPose(frame.source.clip_id, frame.source.frame, features)
+            pose = TrainingPose(
+                frame.source.clip_id,
+                frame.source.frame,
+                pose_features(frame.cells_YXD, window),
+                shifted_poses(frame.cells_YXD, window),
+            )
             poses.setdefault(name, []).append(pose)
     return poses

@@ -9,7 +9,7 @@ import numpy as np
 
 from mimix_core.benchmark.characters.cell_features import CellEncoder
 from mimix_core.benchmark.characters.discriminant import Doubles, Floats
-from mimix_core.benchmark.characters.figure_copies import pose_features
+from mimix_core.benchmark.characters.figure_copies import shifted_poses
 from mimix_core.benchmark.characters.figure_tracks import FigureTrack, find_figures
 from mimix_core.benchmark.characters.look_bank import (
     LookBank,
@@ -35,7 +35,7 @@ _SPARE = 2
 class VideoFigure:
     """One figure of a video: its track, and features_ND in the N frames that show it.
 
-    ``textures_NF``: how it is drawn, and ``poses``: what is where in its box, in each of these frames.
+    ``textures_NF``: how it is drawn, and ``poses``: what is where in its box, in these frames.
     ``boxes``: [x0, y0, x1, y1] as shares of the frame, in each sampled frame; None if not visible.
     """
 
@@ -90,7 +90,7 @@ def find_video_figures(
                             for frame, _, weights, window in seen
                         ]
                     ),
-                    tuple(pose_features(cells, window) for _, cells, _, window in seen),
+                    tuple(shifted_poses(cells, window) for _, cells, _, window in seen),
                     boxes,
                 )
             )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mimix_core.benchmark.characters.cell_features import CellEncoder
 from mimix_core.benchmark.characters.character_verdicts import CharacterVerdict, judge_characters
@@ -18,7 +19,6 @@ from mimix_core.benchmark.characters.video_figures import (
     find_video_figures,
     sampled_frame_indices,
 )
-from mimix_core.media.images import RgbImage
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class CharacterScore:
 
 
 def score_characters(
-    frames_THWC: Sequence[RgbImage],
+    frames_THWC: NDArray[np.uint8],
     asked: Sequence[str],
     looks: TrainedLooks,
     encoder: CellEncoder,
@@ -63,7 +63,9 @@ def score_characters(
     scores = {}
     for name, verdict in judge_characters(asked, compared).items():
         if verdict.figure is None:
-            scores[name] = CharacterScore(verdict.identity.value, "", 0, indices, [[]] * len(indices))
+            scores[name] = CharacterScore(
+                verdict.identity.value, "", 0, indices, [[]] * len(indices)
+            )
             continue
         figure, look = figures[verdict.figure], compared[verdict.figure]
         other = look.nearest_but(name)
@@ -113,12 +115,12 @@ def _copy(
 def _motion(
     name: str,
     figure: VideoFigure,
-    frames_THWC: Sequence[RgbImage],
+    frames_THWC: NDArray[np.uint8],
     indices: Sequence[int],
     looks: TrainedLooks,
 ) -> dict[str, Any]:
     pairs = [
-        (np.asarray(frames_THWC[index]), np.asarray(frames_THWC[index + STEP]), box)
+        (frames_THWC[index], frames_THWC[index + STEP], box)
         for index, box in zip(indices, figure.boxes, strict=True)
         if box is not None and index + STEP < len(frames_THWC)
     ]

@@ -210,4 +210,3 @@ def test_one_character_is_too_few(inputs: CharacterScoreInputs, tmp_path: Path) 
 def test_a_model_folder_is_asked_for_by_its_setting() -> None:
     with pytest.raises(BadInput, match=r"character_scores\.weights"):
         character_scores_stage.model_files(CharacterScoreSettings(backend="dinov2"))
-

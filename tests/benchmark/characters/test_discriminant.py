@@ -48,7 +48,10 @@ def test_moments_add_up_to_those_of_all_samples() -> None:
     classes = np.array([("a", "b").index(label) for label in labels])
     weights = np.array([0.5, 0.25])
     whole = class_moments(features, classes, ("a", "b"), weights)
-    parts = [class_moments(features[s], classes[s], ("a", "b"), weights) for s in (np.s_[:150], np.s_[150:])]
+    parts = [
+        class_moments(features[s], classes[s], ("a", "b"), weights)
+        for s in (np.s_[:150], np.s_[150:])
+    ]
     added = parts[0] + parts[1]
     assert np.allclose(added.outer_DD, whole.outer_DD, atol=0.01)
     assert np.allclose(added.sums_CD, whole.sums_CD, rtol=1e-6)

@@ -21,7 +21,9 @@ def draw(boxes: dict[str, list[tuple[int, int]]], frames: int = 4) -> np.ndarray
 
 
 def test_each_figure_is_followed_as_it_moves() -> None:
-    found = find_figures(draw({"Tom": [(2, 5)], "Jerry": [(25, 8)]}), NAMES, dict.fromkeys(NAMES, SIZE), 4)
+    found = find_figures(
+        draw({"Tom": [(2, 5)], "Jerry": [(25, 8)]}), NAMES, dict.fromkeys(NAMES, SIZE), 4
+    )
     assert sorted(track.character for track in found) == ["Jerry", "Tom"]
     tom = next(track for track in found if track.character == "Tom")
     assert tom.windows == ((2, 5, 8, 15), (3, 5, 9, 15), (4, 5, 10, 15), (5, 5, 11, 15))
