@@ -152,15 +152,9 @@ def encode_frame(frame: TrainingFrame, encoder: CellEncoder) -> EncodedFrame:
 def build_look_bank(frames: Sequence[EncodedFrame], styles: Mapping[str, str]) -> LookBank:
     """Build a bank from frames of training clips.
 
-    ``styles``: of each character's show. Raises BadInput for fewer than two characters.
+    ``styles``: of each character's show. Raises BadInput if no clip is fit to show nobody.
     """
     names = sorted({name for frame in frames for name in frame.boxes})
-    if len(names) < 2:
-        raise BadInput(
-            f"{len(names)} character has cutouts, and a figure is compared with at least two",
-            where="the cutouts of the training clips",
-            fix="Cut out more characters (mimix augment), or do not score characters.",
-        )
     own = {name: styles[name] for name in names}
     folds = _split_by_clip(frames)
     moments = _cell_moments(folds, (NOBODY, *names))
@@ -287,6 +281,8 @@ def _calibrate(
     styles: Mapping[str, str],
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return limit and margin of each character, from figures of clips that are left out."""
+    from scipy.stats import chi2
+
     own: dict[str, list[float]] = {name: [] for name in styles}
     leads: dict[str, list[float]] = {name: [] for name in styles}
     for left_out, frames in enumerate(folds):
@@ -301,7 +297,12 @@ def _calibrate(
             found = dict(zip(looks.names, looks.distances(mean)[0], strict=True))
             own[name].append(found[name])
             leads[name].append(min(d for other, d in found.items() if other != name) - found[name])
-    limits = {name: _quantile(values, _LIMIT_SHARE, 1.0) for name, values in own.items()}
+    # Few figures that are much alike would give a limit that no other figure meets.
+    expected = float(chi2.ppf(_LIMIT_SHARE, len(styles) - 1)) / (len(styles) - 1)
+    limits = {
+        name: max(_quantile(values, _LIMIT_SHARE, expected), round(expected, 4))
+        for name, values in own.items()
+    }
     margins = {name: max(0.0, _quantile(v, _MARGIN_SHARE, 0.0)) for name, v in leads.items()}
     return limits, margins
 

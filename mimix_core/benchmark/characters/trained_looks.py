@@ -21,6 +21,7 @@ from mimix_core.benchmark.characters.look_bank import (
 )
 from mimix_core.benchmark.characters.training_clips import MaskedClip, read_training_frames
 from mimix_core.benchmark.characters.training_figures import TrainingFrame, paste_figures
+from mimix_core.errors import BadInput
 
 _PASTE_SEED = 0
 
@@ -62,7 +63,17 @@ def looks_of_frames(
     styles: Mapping[str, str],
     encoder: CellEncoder,
 ) -> TrainedLooks:
-    """Build everything from frames of clips; figures pasted into other clips are added here."""
+    """Build everything from frames of clips; figures pasted into other clips are added here.
+
+    Raises BadInput for fewer than two characters.
+    """
+    names = sorted({name for frame in frames for name in frame.alphas})
+    if len(names) < 2:
+        raise BadInput(
+            f"{len(names)} character has cutouts, and a figure is compared with at least two",
+            where="the cutouts of the training clips",
+            fix="Cut out more characters (mimix augment), or do not score characters.",
+        )
     encoded = [encode_frame(frame, encoder) for frame in frames]
     pasted = [encode_frame(frame, encoder) for frame in paste_figures(frames, _PASTE_SEED)]
     return TrainedLooks(
