@@ -252,7 +252,7 @@ def judge_renders(scored: Sequence[Any], tally: Tally) -> None:
             tally.add("render_present", own.identity == "right", there)
             if own.identity == "right" and there:
                 kept = video.styles[name] == OWN_STYLE[name]
-                tally.add("render_style", bool(own.style_kept), kept)
+                tally.add("render_style", bool(own.in_own_style), kept)
 
 
 def judge_swaps(scored: Sequence[Any], tally: Tally, label: str) -> dict[str, float]:
@@ -305,7 +305,7 @@ def _judge_video(
         there = cells[figure.name] >= threshold
         tally.add("present", own.identity == "right", there)
         if there and own.identity == "right":
-            tally.add("style", bool(own.style_kept), shares[figure.name] > 0.5)
+            tally.add("style", bool(own.in_own_style), shares[figure.name] > 0.5)
         shown = figure.name if own.identity == "right" else own.looks_like
         seen = _named_by_judge(outputs, own)
         if own.identity in ("right", "swapped") and seen:

@@ -52,7 +52,7 @@ class CharacterScoreRow(BaseRow):
     limit: float | None  # distance up to which it is the character
     other: str  # the nearest other character, and its distance
     other_distance: float | None
-    style_kept: bool | None  # None if it is absent, or all shows have one style
+    in_own_style: bool | None  # None if it is absent, or all shows have one style
     style_share: float | None  # how likely its figure has the character's own style
     count: int  # figures that clearly are this character
     presence: float  # share of the sampled frames that show its figure

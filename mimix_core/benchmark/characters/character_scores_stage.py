@@ -111,7 +111,7 @@ class _Asked:
             "limit": None,
             "other": "",
             "other_distance": None,
-            "style_kept": None,
+            "in_own_style": None,
             "style_share": None,
             "count": 0,
             "presence": 0.0,

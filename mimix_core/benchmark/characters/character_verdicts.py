@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Identity(StrEnum):
-    """Who the figure is that stands for an asked-for character.
+    """Who the figure is that an asked-for character got.
 
     ``right``: the character. ``swapped``: clearly another one of the library. ``mixed``: a figure
     that is neither clearly this one nor another. ``absent``: no figure is left for it.
@@ -59,7 +59,7 @@ class FigureLook:
 class CharacterVerdict:
     """What became of one asked-for character.
 
-    ``figure``: number of the figure that stands for it; None if absent. ``looks_like``: the other
+    ``figure``: number of its figure; None if absent. ``looks_like``: the other
     character whose looks it has, for swapped and mixed. ``count``: figures that clearly are it.
     """
 
@@ -74,7 +74,7 @@ def judge_characters(
 ) -> dict[str, CharacterVerdict]:
     """Give each asked-for character its figure: first those that clearly are it.
 
-    The figures that are left stand for the characters that are left, so that the sum of their
+    The characters that are left get the figures that are left, so that the sum of their
     distances is smallest.
     """
     names = [figure.name for figure in figures]

@@ -2,7 +2,7 @@
 
 A figure is a path of windows through the frames. Windows have the sizes of the character's own
 figures in its clips; of all paths of all characters the most certain one is taken first, and what
-it covers is nobody's afterwards, so that a second figure of the same character is found as well.
+it covers counts as background afterwards, so that a second figure of a character is found as well.
 In the end, figures are looked for whose cells are somebody's, but of no one in particular.
 """
 
@@ -52,7 +52,7 @@ class FigureSize:
 class FigureTrack:
     """One figure: a window [x0, y0, x1, y1] in cells per frame, None where it is not visible.
 
-    ``character``: whose cells it was found by; empty for nobody's in particular. ``value``: how
+    ``character``: whose cells it was found by; empty for no one in particular. ``value``: how
     certain it is.
     """
 
@@ -70,7 +70,7 @@ def find_figures(
     """Return up to ``most`` figures, the most certain first, and last those of no one.
 
     ``posteriors_TYXC``: of each cell of T frames, for each of ``names``; what is missing to 1 is
-    nobody's. ``sizes``: of the figures of each name.
+    background. ``sizes``: of the figures of each name.
     """
     left_TYX = np.ones(posteriors_TYXC.shape[:3])
     tracks: list[FigureTrack] = []

@@ -1,6 +1,6 @@
 """The bank that figures of generated videos are compared with, learned from training clips.
 
-Three linear discriminants: which cells show whom or nobody, whom a whole figure shows (both of a
+Three linear discriminants: which cells show whom or background, whom a figure shows (both of a
 network's features), and in which style it is drawn (of its texture alone). Limits are calibrated by
 leaving clips out: every figure of a clip is compared with a bank that never saw the clip.
 """
@@ -31,14 +31,14 @@ from mimix_core.benchmark.characters.style_texture import texture_features
 from mimix_core.benchmark.characters.training_figures import TrainingFrame, mask_box
 from mimix_core.errors import BadInput
 
-NOBODY = ""
+BACKGROUND = ""
 """The class of cells that show no character; sorts first."""
 
 FOLDS = 3
 """Parts of the clips that are left out in turn."""
 
-_FIGURE_COVER, _NOBODY_COVER = 0.6, 0.05
-_NOBODY_STEP = 7
+_FIGURE_COVER, _BACKGROUND_COVER = 0.6, 0.05
+_BACKGROUND_STEP = 7
 _LOOK_SHRINKAGE = 0.2
 """There are fewer figures than features, and those of one clip are much alike."""
 
@@ -152,12 +152,12 @@ def encode_frame(frame: TrainingFrame, encoder: CellEncoder) -> EncodedFrame:
 def build_look_bank(frames: Sequence[EncodedFrame], styles: Mapping[str, str]) -> LookBank:
     """Build a bank from frames of training clips.
 
-    ``styles``: of each character's show. Raises BadInput if no clip is fit to show nobody.
+    ``styles``: of each character's show. Raises BadInput if no clip shows sure background.
     """
     names = sorted({name for frame in frames for name in frame.boxes})
     own = {name: styles[name] for name in names}
     folds = _split_by_clip(frames)
-    moments = _cell_moments(folds, (NOBODY, *names))
+    moments = _cell_moments(folds, (BACKGROUND, *names))
     cells = fit_discriminant(sum(moments[1:], moments[0]))
     figures = [figure for frame in frames for figure in frame_figures(frame, cells)]
     limits, margins = _calibrate(folds, moments, own)
@@ -194,9 +194,9 @@ def _split_by_clip(frames: Sequence[EncodedFrame]) -> list[list[EncodedFrame]]:
 def _cell_moments(
     folds: Sequence[Sequence[EncodedFrame]], names: tuple[str, ...]
 ) -> list[ClassMoments]:
-    """Add up, for each part, the cells that show one character or surely nobody.
+    """Add up, for each part, the cells that show one character or surely background.
 
-    All classes weigh the same over all parts together. Raises BadInput if nobody's cells are
+    All classes weigh the same over all parts together. Raises BadInput if background is
     missing: then no clip has masks of all its characters.
     """
     labelled = [_labelled_cells(frames, names) for frames in folds]
@@ -214,7 +214,7 @@ def _cell_moments(
 def _labelled_cells(
     frames: Sequence[EncodedFrame], names: tuple[str, ...]
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the cells that show one character or surely nobody, with the number of the name."""
+    """Return cells that show one character or surely background, with the name's number."""
     features: list[Floats] = []
     classes: list[int] = []
     for frame in frames:
@@ -224,14 +224,14 @@ def _labelled_cells(
             features.append(chosen)
             classes += [names.index(name)] * len(chosen)
         if frame.source.complete:
-            nobody = frame.cells_YXD[total < _NOBODY_COVER][::_NOBODY_STEP]
-            features.append(nobody)
-            classes += [0] * len(nobody)
+            background = frame.cells_YXD[total < _BACKGROUND_COVER][::_BACKGROUND_STEP]
+            features.append(background)
+            classes += [0] * len(background)
     return np.concatenate(features), np.array(classes)
 
 
 def figure_weights(posteriors_YXC: Doubles) -> Doubles:
-    """Return how likely each cell shows anybody. Nobody is the first class."""
+    """Return how likely each cell shows a figure. Background is the first class."""
     weights: Doubles = 1 - posteriors_YXC[..., 0]
     return weights
 
@@ -287,11 +287,13 @@ def _calibrate(
     leads: dict[str, list[float]] = {name: [] for name in styles}
     for left_out, frames in enumerate(folds):
         rest = [number for number in range(len(folds)) if number != left_out]
-        kept = [frame for number in rest for frame in folds[number]]
-        if {name for frame in kept for name in frame.boxes} != set(styles):
+        remaining = [frame for number in rest for frame in folds[number]]
+        if {name for frame in remaining for name in frame.boxes} != set(styles):
             continue
         cells = fit_discriminant(sum((moments[n] for n in rest[1:]), moments[rest[0]]))
-        looks = _fit_looks([figure for frame in kept for figure in frame_figures(frame, cells)])
+        looks = _fit_looks(
+            [figure for frame in remaining for figure in frame_figures(frame, cells)]
+        )
         for (name, *_), features in _by_clip(frames, cells).items():
             mean = np.mean(features, axis=0, keepdims=True)
             found = dict(zip(looks.names, looks.distances(mean)[0], strict=True))

@@ -2,7 +2,7 @@
 
 A cartoon is flat areas and hard outlines, a photograph shading, texture and noise. Histograms of
 gradient and Laplacian know nothing of shapes and colors, so that a style learned from some
-characters holds for others. They stand in for a learned style embedding such as CSD.
+characters holds for others. They replace a learned style embedding such as CSD.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class TrainingFrame:
     """One frame of a clip, with the masks of its figures.
 
     ``alphas``: by character, uint8 [height, width]. ``complete``: all characters of the caption
-    have a mask, so that what no mask covers shows nobody. ``pasted``: made from two clips.
+    have a mask, so that what no mask covers is background. ``pasted``: made from two clips.
     """
 
     clip_id: str

@@ -25,8 +25,8 @@ def video_metrics(
         backend = own[0]["backend"].replace("/", "-")
         missing = [row for row in own if row["status"] != Status.OK]
         right = [row for row in own if row["identity"] == Identity.RIGHT]
-        kept = [row for row in right if row["style_kept"] is not False]
-        for metric, found in ((IDENTITY_METRIC, right), (STYLE_METRIC, kept)):
+        styled = [row for row in right if row["in_own_style"] is not False]
+        for metric, found in ((IDENTITY_METRIC, right), (STYLE_METRIC, styled)):
             name = f"{metric}/{backend}"
             if missing:
                 yield video_id, name, None, str(missing[0]["reason"]).replace("_", " ")

@@ -35,7 +35,7 @@ class CharacterScore:
     limit: float | None = None
     other: str = ""
     other_distance: float | None = None
-    style_kept: bool | None = None
+    in_own_style: bool | None = None
     style_share: float | None = None
     nearest_clip: str = ""
     nearest_frame: int | None = None
@@ -92,7 +92,7 @@ def _style(name: str, figure: VideoFigure, looks: TrainedLooks) -> dict[str, Any
     if not shares:
         return {}
     share = shares[looks.bank.styles[name]]
-    return {"style_share": share, "style_kept": share > 0.5}
+    return {"style_share": share, "in_own_style": share > 0.5}
 
 
 def _copy(

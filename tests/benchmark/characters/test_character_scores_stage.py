@@ -154,7 +154,7 @@ def rows(
 
 def test_characters_that_are_there_are_right(rows: dict[str, CharacterScoreRow]) -> None:
     assert rows["both/dot"]["identity"] == rows["both/bar"]["identity"] == "right"
-    assert rows["both/dot"]["style_kept"]
+    assert rows["both/dot"]["in_own_style"]
     assert rows["both/dot"]["count"] == 1
     boxes = [box for box in rows["both/dot"]["boxes"] if box]
     assert len(boxes) >= 4
@@ -175,7 +175,7 @@ def test_a_missing_figure_is_absent(rows: dict[str, CharacterScoreRow]) -> None:
 def test_a_figure_in_the_other_style_is_itself_in_another_style(
     rows: dict[str, CharacterScoreRow],
 ) -> None:
-    assert rows["noisy/dot"]["style_kept"] is False
+    assert rows["noisy/dot"]["in_own_style"] is False
     assert rows["noisy/dot"]["style_share"] < rows["both/dot"]["style_share"]  # type: ignore[operator]
 
 
