@@ -1,6 +1,6 @@
 """Measure how well the scores of characters agree with the truth, in the miniature world.
 
-    python perf/characters.py [--videos FOLDER] [--renders 120] [--generated 112]
+    python perf/characters.py [--videos FOLDER] [--renders 60] [--generated 28]
 
 The bank is built from clips of the two shows, as a project has them: nobody is drawn in another
 style or meets the other show there. All limits come from these clips. What is tested was rendered
@@ -273,7 +273,7 @@ def judge_generated(
     model, threshold = load_judge(Run(torch.device("cpu"), WEIGHTS, WEIGHTS, Sizes()))
     every = study_prompts()
     seen = fewer_prompts(every, DEVELOPMENT_EVERY)
-    measured = fewer_prompts([one for one in every if one not in seen], 3)
+    measured = fewer_prompts([one for one in every if one not in seen], 6)
     prompts = seen if dev else measured
     for arm in demo.ARMS:
         own = prompts[: count // len(demo.ARMS)]
@@ -354,8 +354,8 @@ def main() -> None:
     """Measure everything and record it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--videos", type=Path, help="keep generated videos here")
-    parser.add_argument("--renders", type=int, default=120)
-    parser.add_argument("--generated", type=int, default=112)
+    parser.add_argument("--renders", type=int, default=60)
+    parser.add_argument("--generated", type=int, default=28)
     parser.add_argument("--development", action="store_true", help="other seeds; records nothing")
     options = parser.parse_args()
     seed = "development" if options.development else "measured"
