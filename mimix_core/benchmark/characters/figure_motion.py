@@ -42,5 +42,5 @@ def _speed(before_HWC: RgbImage, after_HWC: RgbImage, box: Box) -> float:
     inside = flow_HW2[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)]
     lengths = np.linalg.norm(inside.reshape(-1, 2), axis=1)
     seconds = STEP / float(CLIP_RATE)
-    mean = float(lengths.mean())
-    return mean / max(1, y1 - y0) / seconds
+    mean = lengths.mean()
+    return float(mean / max(1, y1 - y0) / seconds)
