@@ -35,7 +35,9 @@ from mimix_core.benchmark.characters.figure_motion import STEP, figure_motion
 from mimix_core.benchmark.characters.trained_looks import TrainedLooks, looks_of_frames
 from mimix_core.benchmark.characters.training_figures import TrainingFrame, mask_box
 from mimix_core.benchmark.characters.video_scores import CharacterScore, score_characters
+from mimix_core.media import ClipWriter
 from mimix_core.media.decode import read_rgb
+from mimix_core.settings import ClipSettings
 from miniature import demo, judge, renderer, scenes
 from miniature.figures import CASTS, NAMED_FIGURES, STYLES, Figure
 from miniature.judge import Judge
@@ -51,6 +53,7 @@ Frames = NDArray[np.uint8]
 BANK_CLIPS = 10
 """Clips of each show: so many times four pairs of its own, and so many alone."""
 
+CRF = ClipSettings().crf
 SWAPS = 100
 DEVELOPMENT_EVERY = 8
 """One prompt in so many was looked at while this was written, and is not measured."""
@@ -68,7 +71,7 @@ class Rendered:
 
 
 def render(drawn: Sequence[Scene]) -> list[Rendered]:
-    """Render scenes."""
+    """Render scenes; their frames pass through a video file, as those of clips do."""
     rendered = []
     for start in range(0, len(drawn), 8):
         group = drawn[start : start + 8]
@@ -77,8 +80,18 @@ def render(drawn: Sequence[Scene]) -> list[Rendered]:
         frames = (video.frames_BCTHW.permute(0, 2, 3, 4, 1).numpy() * 255).round()
         for number, scene in enumerate(group):
             masks = video.masks_BFTHW[number].numpy()
-            rendered.append(Rendered(scene, frames[number].astype(np.uint8), masks))
+            rendered.append(Rendered(scene, _encoded(frames[number].astype(np.uint8)), masks))
     return rendered
+
+
+def _encoded(frames_THWC: Frames) -> Frames:
+    """Return frames as they come out of a video file of the quality of clips."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        with ClipWriter(path, WIDTH, HEIGHT, crf=CRF, preset="fast") as writer:
+            for frame in frames_THWC:
+                writer.write_rgb(frame)
+        return read_rgb(path)
 
 
 def bank_scenes(seed: str) -> list[Scene]:
