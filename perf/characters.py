@@ -402,8 +402,10 @@ def main() -> None:
 
 
 def _unit(key: str) -> str:
-    if key in ("swaps_called", "swaps_named"):
+    if key == "swaps_called":
         return f"of {SWAPS} videos with exchanged characters"
+    if key == "swaps_named":
+        return f"of {SWAPS + SWAPS // 2} videos, exchanged or not: who is who is right"
     if key.endswith("_pairs"):
         return "figures compared"
     return "s of two cores" if key.startswith("seconds") else "share"
