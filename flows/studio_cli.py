@@ -239,7 +239,9 @@ def _printable_host(host: str) -> str:
 def listen(host: str, port: int) -> socket.socket:
     """Open the port before anything else. Raises BadInput if that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is stated: otherwise
+    # each waits 40 ms for the acknowledgement of its header.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.studio_cli import listen, serve_app
 from mimix_core.project.pair_ratings import RatingLog
 from mimix_core.project.rating_plan import AspectQuestion, NoiseControl, RatedPrompt, RatingPlan
 from mimix_core.studio.rating_server import create_rating_app
@@ -77,14 +77,11 @@ def serve_rating(folder: Path, prompts: int = 10) -> Iterator[str]:
 
 
 def main(folder: str, port: str, prompts: str) -> None:
-    import uvicorn
-
     plan = make_plan(Path(folder) / "videos", int(prompts))
     app = create_rating_app(plan, RatingLog(Path(folder) / "ratings.jsonl"), None)
-    listener = socket.create_server(("127.0.0.1", int(port)))
+    listener = listen("127.0.0.1", int(port))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}/", flush=True)
-    config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listener])
+    serve_app(app, listener)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
+from flows.studio_cli import listen, serve_app
 from mimix_core.characters.proposals import ProposedTrack, load_proposals, save_proposals
 from mimix_core.media import ClipWriter
 from mimix_core.project.item_decisions import ItemDecision, read_item_decisions
@@ -215,15 +215,12 @@ def address_of(server: subprocess.Popen[str]) -> str:
 
 
 def main(folder: str, port: str = "0") -> None:
-    import uvicorn
-
     project = StudioProject(Path(folder))
-    listener = socket.create_server(("127.0.0.1", int(port)))
+    listener = listen("127.0.0.1", int(port))
     previews = PreviewCache(project.workspace)
     app = create_app(project.session(), previews, None, project.pages(previews))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}/", flush=True)
-    config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listener])
+    serve_app(app, listener)
     previews.close()
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from flows.studio_cli import listen
 from mimix_core.project.item_decisions import DecisionAction, DecisionLog, ItemDecision, ItemKind
 from mimix_core.studio.access_guard import COOKIE
 from tests.studio.studio_project import StudioProject, build_project
@@ -268,3 +271,22 @@ def test_the_page_may_run_and_load_only_its_own(client: TestClient) -> None:
         assert "http://" not in text, file.name
         assert "https://" not in text, file.name
         assert "innerHTML" not in text, file.name
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """Without TCP_NODELAY an answer's body waits for the acknowledgement of its header, 40 ms."""
+
+    async def ask() -> int:
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            writer.write(bytes([connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)]))
+            writer.close()
+
+        listener = listen("127.0.0.1", 0)
+        async with await asyncio.start_server(answer, sock=listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            [value] = await reader.read()
+            writer.close()
+        return value
+
+    assert asyncio.run(ask()) == 1
