@@ -102,7 +102,7 @@ class Disturbances:
 
 def is_of_worker(words: str) -> bool:
     """Return whether a command line is that of `mimix worker` or of its Prefect worker."""
-    return "flows.cli worker" in words or "worker start" in words
+    return "flows.cli worker" in words or "flows.process_worker" in words
 
 
 def say(text: str) -> None:
