@@ -20,8 +20,8 @@ from tests.e2e.demo import Demo, prefect_server
 INSTANT = ("duplicates", "transcripts", "captions", "recaptions", "dataset", "samples")
 # Latents, embeddings and videos lie elsewhere, and come into the staging folder when all are there.
 ONLY_A_TABLE = ("scenes", "latents", "embeddings", "videos", "scores")
-# No model that judges can be asked in the demo; tests/benchmark/judge has that drill. The others are
-# off by default.
+# No model that judges can be asked in the demo; tests/benchmark/judge has that drill. The other
+# stages are off by default.
 NOT_IN_THE_DEMO = ("judgements", "duels", "regions", "layouts", "character_scores")
 # A minute each: one that makes files of its rows, and one that keeps what a killed attempt made.
 ALWAYS = ("clips", "videos")
