@@ -237,8 +237,9 @@ def install_automations(
     actions = {}
     for name in REPLACED_AUTOMATIONS:
         for replaced in client.read_automations_by_name(name):
+            announce(f"automation {name}: is not needed any more, see mimix worker --help")
             client.request("DELETE", "/automations/{id}", path_params={"id": replaced.id})
-            actions[name] = "deleted: mimix worker and mimix watch find such runs"
+            actions[name] = "deleted"
     for spec in read_deployment_file("automations.yaml")["automations"]:
         name = spec["name"]
         if notify is None and any(

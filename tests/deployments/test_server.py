@@ -236,8 +236,10 @@ def test_automations_of_earlier_versions_are_deleted(
     known = {k: v for k, v in one.items() if k not in ("id", "created", "updated")}
     for name in REPLACED_AUTOMATIONS:
         server.ask("POST", "/automations/", **(known | {"name": name, "enabled": False}))
-    done = install_automations(client, None)
-    assert all(done[name].startswith("deleted") for name in REPLACED_AUTOMATIONS)
+    said: list[str] = []
+    done = install_automations(client, None, said.append)
+    assert {done[name] for name in REPLACED_AUTOMATIONS} == {"deleted"}
+    assert [line.split()[1] for line in said] == [f"{name}:" for name in REPLACED_AUTOMATIONS]
     assert set(automations(server)).isdisjoint(REPLACED_AUTOMATIONS)
 
 
