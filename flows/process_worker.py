@@ -9,12 +9,19 @@ tokens" (github.com/PrefectHQ/prefect/issues/11224).
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+import time
 from typing import Annotated
 
 import typer
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.workers.process import ProcessWorker
+
+from flows.process_tree import descendants, kill
+
+_POLL_SECONDS = 0.5
 
 
 class PatientProcessWorker(ProcessWorker):
@@ -41,13 +48,31 @@ def main(
         int | None, typer.Option(help="Maximum number of runs at the same time.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the worker.")] = None,
+    parent: Annotated[
+        int | None, typer.Option(help="PID of the parent process: end when it ends.")
+    ] = None,
 ) -> None:
     """Take runs from a work pool of type process until SIGINT."""
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     worker = PatientProcessWorker(work_pool_name=pool, work_queues=queue, limit=limit, name=name)
     try:
         asyncio.run(worker.start())
     except KeyboardInterrupt:
         typer.echo(f"Worker {worker.name!r} stopped.")
+
+
+def _end_with(parent: int) -> None:
+    """Kill this worker and its runs as soon as the parent has ended, e.g. by SIGKILL.
+
+    Otherwise a worker that nobody watches would go on beside its successor. Its runs fall silent
+    as they do when a machine loses power, and another worker continues them.
+    """
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    for pid in descendants(os.getpid()):
+        kill(pid)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import AwaitingRetry
 
 from flows.console import console
+from flows.process_tree import descendants, kill
 from flows.stranded_runs import sweep_in_background
 from tasks.server_connection import best_effort
 
@@ -35,7 +36,8 @@ _HEARTBEAT_SECONDS = "30"
 
 def run_worker(pool: str, queues: Sequence[str], limit: int | None, name: str | None) -> int:
     """Run Prefect's worker until it ends, or until SIGTERM or SIGINT; return the exit code."""
-    words = ["--pool", pool, *(word for queue in queues for word in ("--queue", queue))]
+    words = ["--pool", pool, "--parent", str(os.getpid())]
+    words += [word for queue in queues for word in ("--queue", queue)]
     words += [] if limit is None else ["--limit", str(limit)]
     words += [] if name is None else ["--name", name]
     stopping = threading.Event()
@@ -66,12 +68,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGINT)
     deadline = time.monotonic() + REPORT_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        for child in _descendants(process.pid):
+        for child in descendants(process.pid):
             runs |= _run_of(child)
-            _kill(child)
+            kill(child)
         time.sleep(0.5)
-    for child in (*_descendants(process.pid), process.pid):
-        _kill(child)
+    for child in (*descendants(process.pid), process.pid):
+        kill(child)
     process.wait()
     with best_effort("the end of this worker's runs", retries=2):
         _schedule_again(runs)
@@ -98,29 +100,3 @@ def _schedule_again(runs: set[UUID]) -> None:
             if state is not None and (state.is_running() or state.is_pending()):
                 again: State[Any] = AwaitingRetry(scheduled_time=datetime.now(UTC), message=ENDED)
                 client.set_flow_run_state(run, again, force=True)
-
-
-def _descendants(parent: int) -> list[int]:
-    """Return the processes that a process started, directly or not (Linux)."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            # pid (name) state ppid ...; the name may contain anything, even brackets.
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended a moment ago
-        children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found: list[int] = []
-    left = [parent]
-    while left:
-        direct = children.get(left.pop(), [])
-        found += direct
-        left += direct
-    return found
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

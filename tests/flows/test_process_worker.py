@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from uuid import uuid4
 
 import anyio
@@ -12,6 +14,19 @@ from prefect.client.schemas.responses import WorkerFlowRunResponse
 from prefect.workers.process import ProcessWorker
 
 from flows.process_worker import PatientProcessWorker
+
+PARENT_OF_A_WORKER = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())])
+os.kill(os.getpid(), 9)
+"""
+WORKER = """
+import subprocess, sys, time
+from flows.process_worker import _end_with
+run = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(run.pid, flush=True)
+_end_with(int(sys.argv[1]))
+"""
 
 
 async def resume_early(worker: ProcessWorker) -> list[FlowRun]:
@@ -31,3 +46,15 @@ def test_prefects_own_worker_ends_then() -> None:
     """As soon as this fails, Prefect has mended it and PatientProcessWorker can go."""
     with pytest.raises(RuntimeError, match="already holding"):
         asyncio.run(resume_early(ProcessWorker("pool")))
+
+
+def test_it_ends_with_its_runs_as_soon_as_its_parent_is_killed() -> None:
+    # Standard output reaches its end only when the last process that holds it has ended.
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT_OF_A_WORKER, WORKER],
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -9
+    assert int(done.stdout) > 0

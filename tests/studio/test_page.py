@@ -156,6 +156,14 @@ def test_a_selection_is_decided_at_once(project: StudioProject, address: str, ha
         time.sleep(0.03)
 
 
+LATE_FRAME = """(() => {
+  const video = document.querySelector('.stage video');
+  Object.defineProperty(video, 'currentTime', { get: () => 1.5 / 16, configurable: true });
+  video.dispatchEvent(new Event('seeked'));
+  delete video.currentTime;
+})()"""
+
+
 def test_frames_are_stepped_exactly(address: str, hand: Hand) -> None:
     hand.size(DESKTOP)
     hand.open(f"{address}?kind=clip&status=ok")
@@ -172,6 +180,10 @@ def test_frames_are_stepped_exactly(address: str, hand: Hand) -> None:
         assert int(shown * 16) == frame
     hand.press("ArrowLeft")
     hand.until("document.querySelector('.frame-text').textContent.startsWith('5 / 81')")
+    # A slow browser reports frame 2 only now: the next step goes on from 5 all the same.
+    hand.tab.value(LATE_FRAME)
+    hand.press("ArrowRight")
+    hand.until("document.querySelector('.frame-text').textContent.startsWith('6 / 81')")
     hand.press("Escape")
 
 

@@ -38,6 +38,7 @@ export class Player {
     this.videos = [];
     this.frame = 0;
     this.frames = 81;
+    this.target = null; // the frame that was asked for, while paused there
     this.wanted = localStorage.getItem("mimix-autoplay") !== "no";
     this.speed = 1;
     this.draw = null;
@@ -48,6 +49,7 @@ export class Player {
     this.stop();
     this.frames = frames;
     this.frame = 0;
+    this.target = null;
     this.videos = urls.map(take);
     const [master] = this.videos;
     if (!master) return [];
@@ -70,6 +72,8 @@ export class Player {
 
   seen(seconds) {
     const frame = Math.min(this.frames - 1, Math.max(0, Math.floor(seconds * RATE + 0.02)));
+    // A frame that was on its way when another one was asked for: the next step would go on from it.
+    if (this.target !== null && frame !== this.target) return;
     this.frame = frame;
     for (const video of this.videos.slice(1)) {
       if (Math.abs(video.currentTime - this.videos[0].currentTime) > 1.5 / RATE) {
@@ -85,6 +89,7 @@ export class Player {
   }
 
   play() {
+    this.target = null;
     for (const video of this.videos) video.play().catch(() => {});
   }
 
@@ -105,6 +110,7 @@ export class Player {
     this.pause();
     const target = (frame + this.frames) % this.frames;
     this.frame = target;
+    this.target = target;
     for (const video of this.videos) video.currentTime = (target + 0.5) / RATE;
     this.onframe(target);
   }
