@@ -40,6 +40,8 @@ FLOOR = 2 * STEPS * PASS_FLOPS / MATMUL
 
 SIZE = {"width": 832, "height": 480, "num_frames": 81}
 WHOLE_STEPS = 8
+FEW_STEPS = 4
+"""Steps of an adapter distilled to few steps, without guidance (docs/generation.md)."""
 
 # Figure: the keys of its value in OUT/generate.json, its unit.
 FIGURES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -57,6 +59,7 @@ FIGURES: dict[str, tuple[tuple[str, ...], str]] = {
     "peak_gb_batched": (("steps", "batched", "peak_gb"), "GB"),
     "whole_seconds": (("whole", "seconds"), f"s, {WHOLE_STEPS} steps and decoding"),
     "whole_seconds_by_arithmetic": (("whole", "by_arithmetic"), "s"),
+    "few_step_seconds": (("few", "seconds"), f"s, {FEW_STEPS} Euler steps, no guidance, decoding"),
     "prompt_seconds": (("text", "seconds"), "s"),
     "decoding_seconds": (("decoding", "mimix_fp32", "seconds"), "s"),
     "decoding_seconds_bf16": (("decoding", "mimix_bf16", "seconds"), "s"),
@@ -122,6 +125,41 @@ def measure_whole(measurements: Measurements, passes: Passes) -> None:
     measurements.record("whole", "by_arithmetic", arithmetic)
     measurements.record("whole", "frames", list(frames.shape))
     measurements.record("whole", "peak_gb", torch.cuda.max_memory_allocated() / 1e9)
+
+
+def measure_few(measurements: Measurements, passes: Passes) -> None:
+    """Time whole videos of few steps without guidance, by the scheduler of distilled adapters."""
+    import diffusers
+    import torch
+
+    from mimix_core.wan.generation import sampling
+    from mimix_core.wan.generation.euler_scheduler import EqualStepsEulerScheduler
+
+    clear()
+    numbers = torch.Generator("cuda").manual_seed(1)
+    words = torch.randn(1, 512, 4096, generator=numbers, device="cuda", dtype=torch.bfloat16)
+    pipeline = diffusers.WanPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=random_vae(),
+        scheduler=EqualStepsEulerScheduler(shift=5.0),
+        transformer=passes.model,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+
+    def generate() -> None:
+        latents = sampling.denoise(
+            pipeline,
+            0,
+            prompt_embeds=words,
+            num_inference_steps=FEW_STEPS,
+            guidance_scale=1.0,
+            **SIZE,
+        )
+        sampling.decode_latents(pipeline.vae, latents)
+
+    for name, value in seconds_of(generate, 2).items():
+        measurements.record("few", name, value)
 
 
 def random_vae() -> Any:
@@ -210,7 +248,7 @@ def measure_text(measurements: Measurements) -> None:
     measurements.record("text", "seconds", seconds_of(embed, 3)["seconds"])
 
 
-PARTS = ("decoding", "text", "steps", "whole", "batched", "adapter", "beside")
+PARTS = ("decoding", "text", "steps", "whole", "few", "batched", "adapter", "beside")
 """Parts in the order they run; ``whole`` also needs the results of ``decoding`` and ``steps``."""
 
 
@@ -222,7 +260,12 @@ def main(out: Path, arguments: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     measurements = Measurements(out)
     alone = {"decoding": measure_decoding, "text": measure_text, "adapter": measure_adapter}
-    with_model = {"whole": measure_whole, "batched": measure_batched, "beside": measure_unmerged}
+    with_model = {
+        "whole": measure_whole,
+        "few": measure_few,
+        "batched": measure_batched,
+        "beside": measure_unmerged,
+    }
     passes: Passes | None = None
     for part in [name for name in PARTS if name in asked]:
         if part in alone:
@@ -245,12 +288,17 @@ def video_seconds(found: dict[str, Any]) -> dict[str, float]:
 
 
 def record(out: Path) -> Path:
-    """Write the figures in ``out`` to perf/results/generate.json and the page."""
+    """Write the figures in ``out`` to perf/results/generate.json and the page.
+
+    Figures of parts that were not run keep what was recorded before.
+    """
     from perf import record as results
 
     found = json.loads((out / "generate.json").read_text())
-    found["video"] = video_seconds(found)
-    figures, units = {}, {}
+    if {"steps", "decoding", "text"} <= found.keys():
+        found["video"] = video_seconds(found)
+    before = json.loads((results.RESULTS / "generate.json").read_text())
+    figures, units = before["figures"], before["units"]
     for name, (keys, unit) in FIGURES.items():
         value: Any = found
         for key in keys:

@@ -23,6 +23,7 @@ from miniature.study.paper_comparison import compare_tables, comparison_markdown
 from miniature.study.scoring import VideoRow
 from miniature.study.statistics import (
     Estimate,
+    Value,
     gain,
     grid,
     product_of_parts,
@@ -46,7 +47,8 @@ class ArmFigures:
     """Shares of one arm; None where it has no such videos.
 
     ``gain``: of ``all_kept`` against the arm without composites; ``over_reference``: against that
-    with 10 % of composites and both tags. Both are of the prompts and seeds that the arms share.
+    with 10 % of composites and both tags; ``presence_over_reference``: of both being there. They
+    are of the prompts and seeds that the arms share.
     """
 
     arm: str
@@ -59,6 +61,7 @@ class ArmFigures:
     held_out_pairs: Estimate | None
     gain: Estimate | None
     over_reference: Estimate | None
+    presence_over_reference: Estimate | None
     product_of_parts: float
     both_present: float
     same_show: Estimate | None
@@ -73,6 +76,10 @@ def all_kept(row: VideoRow) -> float:
 
 def all_right(row: VideoRow) -> float:
     return row["all_right"]
+
+
+def both_present(row: VideoRow) -> float:
+    return all(row["present"])
 
 
 def is_cross(row: VideoRow) -> bool:
@@ -104,11 +111,11 @@ def arm_figures(rows: Sequence[VideoRow], arm: str) -> ArmFigures:
     def of(condition: Condition, source: Sequence[VideoRow] = ours) -> list[VideoRow]:
         return [row for row in source if condition(row)]
 
-    def against(other: str) -> Estimate | None:
+    def against(other: str, value: Value = all_kept) -> Estimate | None:
         ours_too, theirs = shared_videos(
             cross, of(is_cross, [r for r in rows if r["arm"] == other])
         )
-        return gain(ours_too, theirs, all_kept) if theirs else None
+        return gain(ours_too, theirs, value) if theirs else None
 
     cross = of(is_cross)
     same_show = of(lambda row: row["kind"] == "same-show")
@@ -123,8 +130,9 @@ def arm_figures(rows: Sequence[VideoRow], arm: str) -> ArmFigures:
         held_out_pairs=share(of(lambda row: row["held_out"], cross), all_kept),
         gain=against(BASELINE),
         over_reference=against(REFERENCE),
+        presence_over_reference=against(REFERENCE, both_present),
         product_of_parts=product_of_parts(cross),
-        both_present=float(grid(cross, lambda row: all(row["present"])).mean()),
+        both_present=float(grid(cross, both_present).mean()),
         same_show=share(same_show, all_kept),
         same_show_right=share(same_show, all_right),
         single=share(of(lambda row: row["kind"] == "single"), all_kept),
@@ -150,6 +158,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("cartoon_scene", "cartoon scene"),
     ("realistic_scene", "realistic scene"),
     ("both_present", "both present"),
+    ("presence_over_reference", "both present: difference to 10 %"),
     ("product_of_parts", "product of parts"),
     ("all_right", "two shows: and actions right"),
     ("same_show", "one show: all kept"),
