@@ -13,7 +13,7 @@ from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
-from mimix_core.settings import LoraSettings
+from mimix_core.settings import ExpertName, LoraSettings
 from mimix_core.tables import (
     DATASET,
     EMBEDDINGS,
@@ -42,6 +42,7 @@ from mimix_core.training.validation_samples import select_validation_samples, va
 from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
 from mimix_core.wan import model_registry
 from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
+from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
 from mimix_core.wan.tensor_shards import tensor_ref
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE
 
@@ -63,7 +64,7 @@ class PreviewComponents(FrozenModel):
     """The backbone's other components, and what previews have in common with samples.
 
     ``negative_prompt`` and ``shift``: those of ``SampleSettings``, so that a preview shows what the
-    adapter will generate.
+    adapter will generate. ``other_expert``: the transformer of the expert that is not trained.
     """
 
     vae: FileRef
@@ -72,6 +73,7 @@ class PreviewComponents(FrozenModel):
     scheduler: FileRef
     negative_prompt: str
     shift: float
+    other_expert: Annotated[FileRef | None, OmitDefault()] = None
 
 
 class LoraInputs(FrozenModel):
@@ -80,6 +82,7 @@ class LoraInputs(FrozenModel):
     ``preview``: set if and only if the settings enable previews. ``checkpoints``: parent folder of
     each run's checkpoints, which are deleted at the end, and logs. ``regions``: of the latents, if
     and only if the loss depends on them. ``initial_adapter``: the one to start from, if any.
+    ``expert``: which of the backbone's experts ``transformer`` is; None for one transformer.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -90,6 +93,7 @@ class LoraInputs(FrozenModel):
     backbone_name: str
     backbone_source: FileRef | None = None
     transformer: FileRef
+    expert: Annotated[ExpertName | None, OmitDefault()] = None
     initial_adapter: Annotated[FileRef | None, OmitDefault()] = None
     preview: PreviewComponents | None = None
     checkpoints: Annotated[Path | None, ExcludeFromKey()] = None
@@ -205,11 +209,19 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
         train=tuple(samples["train"]),
         val=tuple(select_validation_samples(samples["val"], length, settings)),
         out=out,
+        levels=_noise_range(inputs),
         log_folder=None if folder is None else folder / LOG_FOLDER,
         adapter_metadata=_adapter_metadata(inputs, settings, samples["train"]),
         checkpoints=folder,
     )
     return TrainingPlan(job, tuple(rows))
+
+
+def _noise_range(inputs: LoraInputs) -> NoiseRange:
+    """Return the noise levels at which the transformer predicts."""
+    if inputs.expert is None:
+        return FULL_RANGE
+    return model_registry.get_backbone(inputs.backbone_name).expert(inputs.expert).levels
 
 
 def _prepare_preview(
@@ -247,6 +259,8 @@ def _prepare_preview(
         vae=components.vae.path,
         scheduler=components.scheduler.path,
         shift=components.shift,
+        expert=inputs.expert,
+        other_expert=components.other_expert.path if components.other_expert else None,
     )
     return config, truncated
 
@@ -268,6 +282,7 @@ def _adapter_metadata(
         styles=tuple(sorted({sample.style for sample in train})),
         dataset_sha256=inputs.dataset.sha256,
         settings=result_settings(settings) | initial,
+        expert=inputs.expert,
     )
 
 
