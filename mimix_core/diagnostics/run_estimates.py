@@ -239,11 +239,14 @@ def _generation_memory(
 
 def _plan_needs(estimate: MemoryEstimate, plan: DevicePlan) -> Mapping[str, tuple[float, str]]:
     """Return the memory of generating and of decoding by a plan, and what it chose."""
-    weights = estimate.vae + (0 if plan.streamed else estimate.transformer)
+    weights = estimate.vae + plan.resident_transformers(estimate)
     decoding = estimate.decoding_tiled if plan.tiled else estimate.decoding
     blocks = "are copied from main memory" if plan.streamed else "stay on the GPU"
+    choice = f"the transformer's blocks {blocks}"
+    if plan.swapped:
+        choice = "the experts take turns on the GPU"
     return {
-        "generation": (weights + estimate.denoising, f"the transformer's blocks {blocks}"),
+        "generation": (weights + estimate.denoising, choice),
         "the VAE": (
             weights + decoding,
             "it decodes in tiles" if plan.tiled else "it decodes whole frames",

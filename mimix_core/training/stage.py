@@ -48,6 +48,9 @@ from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE
 
 TensorRow = TypeVar("TensorRow", LatentRow, EmbeddingRow, RegionRow)
 
+_MIN_SHARE_OF_LEVELS = 1e-3
+"""Below it the quantiles of an expert's levels would differ in their last bits alone."""
+
 PROCESS_LOG = "train.log"
 LOG_FOLDER = "journal"
 
@@ -195,6 +198,8 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
     check_schedule(
         count_optimizer_steps(length, settings.epochs, settings.global_batch_size), settings
     )
+    levels = _noise_range(inputs)
+    _check_levels(settings, levels, inputs.unit)
     if inputs.initial_adapter is not None:
         from mimix_core.training.initial_adapter import check_initial_base
 
@@ -209,7 +214,7 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
         train=tuple(samples["train"]),
         val=tuple(select_validation_samples(samples["val"], length, settings)),
         out=out,
-        levels=_noise_range(inputs),
+        levels=levels,
         log_folder=None if folder is None else folder / LOG_FOLDER,
         adapter_metadata=_adapter_metadata(inputs, settings, samples["train"]),
         checkpoints=folder,
@@ -222,6 +227,23 @@ def _noise_range(inputs: LoraInputs) -> NoiseRange:
     if inputs.expert is None:
         return FULL_RANGE
     return model_registry.get_backbone(inputs.backbone_name).expert(inputs.expert).levels
+
+
+def _check_levels(settings: LoraSettings, levels: NoiseRange, unit: str) -> None:
+    """Raise BadInput if the settings' distribution of noise levels has next to none in a range."""
+    if levels == FULL_RANGE:
+        return
+    from mimix_core.training.data_loader import noise_levels
+
+    share = noise_levels(settings, levels).share
+    if share < _MIN_SHARE_OF_LEVELS:
+        raise BadInput(
+            f"only {share:.1g} of the noise levels that the settings draw are between "
+            f"{levels[0]:g} and {levels[1]:g}, where this expert predicts",
+            where=f"stage lora ({unit})",
+            fix="Set lora.timestep_sampling to uniform, or change lora.shift, .logit_mean and "
+            ".logit_std.",
+        )
 
 
 def _prepare_preview(

@@ -46,7 +46,7 @@ class NoiseLevelDistribution:
     def sigma_at(self, quantile: float) -> float:
         """Return the level s' at a quantile in (0, 1), the inverse of the distribution function."""
         lowest, highest = self.levels
-        first, last = self._quantile_of(lowest), self._quantile_of(highest)
+        first, last = (self._quantile_of(level) for level in self.levels)
         # A quantile just below 1 can be rounded to 1, where the logit is infinite.
         untruncated = min(first + quantile * (last - first), _LARGEST_QUANTILE)
         if self.sampling == "uniform":
@@ -55,6 +55,12 @@ class NoiseLevelDistribution:
             logit = NormalDist(self.logit_mean, self.logit_std).inv_cdf(untruncated)
             sigma = shift_sigma(1 / (1 + math.exp(-logit)), self.shift)
         return min(max(sigma, lowest), highest)
+
+    @property
+    def share(self) -> float:
+        """Return the share of the distribution without the truncation that is at these levels."""
+        first, last = (self._quantile_of(level) for level in self.levels)
+        return last - first
 
     def _quantile_of(self, sigma: float) -> float:
         """Return the share of levels below s' without the truncation."""

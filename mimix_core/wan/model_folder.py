@@ -5,7 +5,7 @@ Only configs, indexes, the headers of the weight files and samples of their valu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,10 @@ def check_backbone_folder(folder: Path, backbone: Backbone) -> dict[str, dict[st
     """
     fix = f"Get it again with `{backbone.folder_command(str(folder))}`."
     present = {path.name for path in list_folder(folder, fix)}
-    for part in ("model_index.json", *backbone.components):
-        if part not in present:
-            raise BadInput(f"{part} is missing", where=str(folder), fix=fix)
+    _check_present("model_index.json", present, folder, fix)
     _check_pipeline(folder, backbone, fix)
+    for component in backbone.components:
+        _check_present(component, present, folder, fix)
     _check_scheduler(folder / "scheduler" / "scheduler_config.json", fix)
     networks = backbone.networks
     configs = {
@@ -55,6 +55,11 @@ def check_backbone_folder(folder: Path, backbone: Backbone) -> dict[str, dict[st
         name: _check_network(folder / name, network, configs[name], fix)
         for name, network in networks.items()
     }
+
+
+def _check_present(part: str, present: Collection[str], folder: Path, fix: str) -> None:
+    if part not in present:
+        raise BadInput(f"{part} is missing", where=str(folder), fix=fix)
 
 
 def _check_network(
