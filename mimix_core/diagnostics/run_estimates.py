@@ -72,18 +72,10 @@ def _estimates(
 ) -> Iterator[MachineCheck]:
     try:
         backbone = get_backbone(config.backbone.name)
-        networks = {
-            "transformer": backbone.transformer,
-            "vae": backbone.vae,
-            "text_encoder": backbone.text_encoder,
-        }
-        shapes = {
-            name: expected_tensors(network.class_name, network.config)
-            for name, network in networks.items()
-        }
+        network = backbone.transformer
+        transformer = expected_tensors(network.class_name, network.config)
     except (BadInput, KeyError, TypeError, ValueError):
         return
-    transformer = shapes["transformer"]
     if Phase.TRAINING in phases:
         if backbone.text_encoder.config.get("d_model"):
             yield _training_disk(config, backbone, transformer)
@@ -92,6 +84,7 @@ def _estimates(
     if Phase.GENERATION in phases:
         if gpu is not None and config.samples.device != "cpu":
             yield from _generation_memory(config, backbone, gpu)
+        yield from _published_shift(config, backbone)
         yield from _prompt_tokens(config)
 
 
@@ -119,7 +112,8 @@ def _training_disk(config: Config, backbone: Backbone, transformer: Shapes | Non
         copies = 1 + _OPTIMIZER_COPIES[config.lora.optimizer] + (config.lora.ema_decay is not None)
         adapter = 4 * adapter_parameters(config, backbone, transformer)
         checkpoint = round(copies * adapter)
-        saved = adapter * _saved_adapters(config.lora)
+        trained = sum(expert.name in config.lora.experts for expert in backbone.experts)
+        saved = adapter * _saved_adapters(config.lora) * max(1, trained)
     checkpoints = checkpoint * (config.lora.keep_checkpoints + 1)
     finding = (
         f"latents and embeddings take up to {1000 * clip / _GB:.1f} GB per 1,000 clips, "
@@ -256,6 +250,22 @@ def _plan_needs(estimate: MemoryEstimate, plan: DevicePlan) -> Mapping[str, tupl
 
 def _free(gpu: GpuMemory) -> str:
     return f"{gpu.free / _GB:.0f} GB free ({gpu.name})"
+
+
+def _published_shift(config: Config, backbone: Backbone) -> Iterator[MachineCheck]:
+    """Say where videos are sampled with another timestep shift than the model's.
+
+    Distilled adapters, for which the solver euler is, have a shift of their own.
+    """
+    shift = config.samples.shift
+    if config.samples.solver == "unipc" and shift != backbone.flow_shift:
+        yield MachineCheck(
+            name="timestep shift",
+            state="limited",
+            finding=f"samples.shift is {shift:g}, but {backbone.name} is published with "
+            f"{backbone.flow_shift:g}",
+            fix=f"Set samples.shift to {backbone.flow_shift:g}.",
+        )
 
 
 def _prompt_tokens(config: Config) -> Iterator[MachineCheck]:

@@ -199,7 +199,7 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
         count_optimizer_steps(length, settings.epochs, settings.global_batch_size), settings
     )
     levels = _noise_range(inputs)
-    _check_levels(settings, levels, inputs.unit)
+    check_levels(settings, levels, f"stage lora ({inputs.unit})")
     if inputs.initial_adapter is not None:
         from mimix_core.training.initial_adapter import check_initial_base
 
@@ -229,7 +229,7 @@ def _noise_range(inputs: LoraInputs) -> NoiseRange:
     return model_registry.get_backbone(inputs.backbone_name).expert(inputs.expert).levels
 
 
-def _check_levels(settings: LoraSettings, levels: NoiseRange, unit: str) -> None:
+def check_levels(settings: LoraSettings, levels: NoiseRange, where: str) -> None:
     """Raise BadInput if the settings' distribution of noise levels has next to none in a range."""
     if levels == FULL_RANGE:
         return
@@ -240,7 +240,7 @@ def _check_levels(settings: LoraSettings, levels: NoiseRange, unit: str) -> None
         raise BadInput(
             f"only {share:.1g} of the noise levels that the settings draw are between "
             f"{levels[0]:g} and {levels[1]:g}, where this expert predicts",
-            where=f"stage lora ({unit})",
+            where=where,
             fix="Set lora.timestep_sampling to uniform, or change lora.shift, .logit_mean and "
             ".logit_std.",
         )

@@ -7,17 +7,25 @@ from pathlib import Path
 
 from mimix_core.engine.artifacts import digest_file
 from mimix_core.errors import BadInput
+from mimix_core.settings import ExpertName
 from mimix_core.wan import foreign_adapters
 from mimix_core.wan.lora_formats import Adapter, sum_adapters
 from mimix_core.wan.model_registry import Backbone
 
 
-def read_any_adapter(path: Path, backbone: Backbone, base_sha256: str | None = None) -> Adapter:
+def read_any_adapter(
+    path: Path,
+    backbone: Backbone,
+    base_sha256: str | None = None,
+    *,
+    expert: ExpertName | None = None,
+) -> Adapter:
     """Read a LoRA file that MiMix or another program wrote, for a backbone.
 
     ``base_sha256``: digest of the transformer, if a MiMix adapter's base model shall be compared
-    with it. Raises BadInput for a file that is not a LoRA of Wan, that does not fit the backbone,
-    that has tensors which cannot be applied, or NaN or Inf.
+    with it; without it only its name and ``expert``, the one of two that it is for. Raises BadInput
+    for a file that is not a LoRA of Wan, that does not fit the backbone, that has tensors which
+    cannot be applied, or NaN or Inf.
     """
     from mimix_core.wan import lora_export
 
@@ -32,6 +40,12 @@ def read_any_adapter(path: Path, backbone: Backbone, base_sha256: str | None = N
                 f"was trained on {metadata.base}, not on {backbone.name}",
                 where=str(path),
                 fix="Leave it out, or set backbone.name to the model that it was trained on.",
+            )
+        if metadata.expert != expert:
+            raise BadInput(
+                f"was trained for the {metadata.expert} expert alone",
+                where=str(path),
+                fix=f"Give it with expert: {metadata.expert}.",
             )
     else:
         lora_export.check_base_model(path, backbone.name, base_sha256)

@@ -32,6 +32,13 @@ NoiseRange = tuple[float, float]
 FULL_RANGE: NoiseRange = (0.0, 1.0)
 
 
+EXPERT_COMPONENTS: Mapping[ExpertName, str] = {
+    "high-noise": "transformer",
+    "low-noise": "transformer_2",
+}
+"""The folder of each expert's weights, and its name in diffusers' pipeline."""
+
+
 @dataclass(frozen=True)
 class NetworkSpec:
     """A network of a backbone: its class in diffusers or transformers, and its size.
@@ -90,9 +97,9 @@ class Backbone:
         """Return its experts, in the order in which they denoise; none for one transformer."""
         if self.boundary is None:
             return ()
-        return (
-            Expert("high-noise", "transformer", (self.boundary, 1.0)),
-            Expert("low-noise", "transformer_2", (0.0, self.boundary)),
+        levels = {"high-noise": (self.boundary, 1.0), "low-noise": (0.0, self.boundary)}
+        return tuple(
+            Expert(name, component, levels[name]) for name, component in EXPERT_COMPONENTS.items()
         )
 
     def expert(self, name: str) -> Expert:
