@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mimix_core import tables
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import digest_file, file_ref
 from mimix_core.engine.cache_key import key_parts
@@ -17,12 +16,10 @@ from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, Transient
 from mimix_core.media.decode import read_rgb
 from mimix_core.settings import LoraSettings
-from mimix_core.tables import LATENTS
 from mimix_core.training import checkpoint, data_loader, previews, sample_schedule, stage
 from mimix_core.training.worker_messages import PreviewConfig, TrainingStopped
 from mimix_core.wan import flow_matching, lora_export, random_backbone
 from mimix_core.wan.model_registry import TINY_EXPERTS, Expert
-from tests.factories import table_ref
 from tests.training import factories
 from tests.training.test_stage import killed_at
 
@@ -45,23 +42,13 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def inputs(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, stage.LoraInputs]:
     """The inputs of each expert's training."""
-    folder = tmp_path_factory.mktemp("inputs")
-    shared = factories.stage_inputs(folder, pipeline / "transformer")
-    changed = {}
-    for name in ("latents", "embeddings"):
-        [ref] = getattr(shared, name)
-        table = LATENTS if name == "latents" else tables.EMBEDDINGS
-        rows = [{**row, "backbone": TINY_EXPERTS.name} for row in tables.read(ref.path, table)]
-        other = table_ref(folder / f"{name}-experts", table, rows)
-        path = folder / f"{name}-experts.parquet"
-        other.path.rename(path)
-        changed[name] = (other.model_copy(update={"path": path}),)
+    shared = factories.stage_inputs(
+        tmp_path_factory.mktemp("inputs"), pipeline / "transformer", TINY_EXPERTS.name
+    )
     return {
         name: shared.model_copy(
             update={
-                **changed,
                 "unit": name,
-                "backbone_name": TINY_EXPERTS.name,
                 "transformer": file_ref(pipeline / expert.component),
                 "expert": name,
             }
