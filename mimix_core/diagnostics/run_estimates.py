@@ -17,6 +17,7 @@ from mimix_core.diagnostics.machine_check import MachineCheck
 from mimix_core.domain.caption_grammar import CaptionVariant
 from mimix_core.domain.library import load_library
 from mimix_core.domain.prompts import load_prompts
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
@@ -77,6 +78,7 @@ def _estimates(
     except (BadInput, KeyError, TypeError, ValueError):
         return
     if Phase.TRAINING in phases:
+        yield from _frame_rate(backbone)
         if backbone.text_encoder.config.get("d_model"):
             yield _training_disk(config, backbone, transformer)
         if gpu is not None and config.lora.device != "cpu" and transformer is not None:
@@ -250,6 +252,21 @@ def _plan_needs(estimate: MemoryEstimate, plan: DevicePlan) -> Mapping[str, tupl
 
 def _free(gpu: GpuMemory) -> str:
     return f"{gpu.free / _GB:.0f} GB free ({gpu.name})"
+
+
+def _frame_rate(backbone: Backbone) -> Iterator[MachineCheck]:
+    """Say where a model was trained on videos of another frame rate than the clips'."""
+    rate = backbone.frame_rate
+    if rate != CLIP_RATE:
+        yield MachineCheck(
+            name="frame rate",
+            state="limited",
+            finding=f"clips and generated videos have {CLIP_RATE} frames per second, but "
+            f"{backbone.name} was trained on {rate}: to it, everything moves "
+            f"{float(rate / CLIP_RATE):g} times as fast",
+            fix=f"Use a backbone that was trained on {CLIP_RATE} frames per second, such as "
+            "wan2.2-t2v-a14b, or expect that the adapter has to learn the speed as well.",
+        )
 
 
 def _published_shift(config: Config, backbone: Backbone) -> Iterator[MachineCheck]:

@@ -75,7 +75,8 @@ class Backbone:
     ``interface_module``: the module that defines its ``INTERFACE``. ``expand_timesteps``: its
     published pipeline has a timestep per token. ``boundary``: the noise level from which on
     ``transformer`` predicts, while ``transformer_2`` predicts below it (diffusers'
-    ``boundary_ratio``); None for a model of one transformer.
+    ``boundary_ratio``); None for a model of one transformer. ``frame_rate``: frames per second of
+    the videos that it was trained on, as published.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Backbone:
     make_command: str | None = None
     expand_timesteps: bool = False
     boundary: float | None = None
+    frame_rate: int = 16
 
     @property
     def experts(self) -> tuple[Expert, ...]:
@@ -214,6 +216,7 @@ def _wan(
     flow_shift: float = 5.0,
     expand_timesteps: bool = False,
     boundary: float | None = None,
+    frame_rate: int = 16,
 ) -> Backbone:
     """Build the entry for a size of Wan; the defaults are those of all published sizes."""
     return Backbone(
@@ -242,6 +245,7 @@ def _wan(
         pipeline_class="WanPipeline",
         expand_timesteps=expand_timesteps,
         boundary=boundary,
+        frame_rate=frame_rate,
     )
 
 
@@ -312,6 +316,7 @@ BACKBONES: Mapping[str, Backbone] = {
         ),
         # Text-to-video and image-to-video. Without a first frame, its per-token timesteps are all
         # equal, which is equivalent to a single timestep: it trains and samples like the others.
+        # Wan's wan/configs/wan_ti2v_5B.py: sample_fps 24, frame_num 121.
         _wan(
             "wan2.2-ti2v-5b",
             "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
@@ -323,6 +328,7 @@ BACKBONES: Mapping[str, Backbone] = {
             side=16,
             text=_UMT5_XXL,
             expand_timesteps=True,
+            frame_rate=24,
         ),
         # Two transformers of the 14B's size (Wan's wan/configs/wan_t2v_A14B.py: boundary 0.875,
         # sample_shift 12).

@@ -74,6 +74,20 @@ def test_two_experts_take_turns_and_their_shift_is_named(tmp_path: Path) -> None
     assert "that are saved 1.23 GB" in checks(80)["disk for training"].finding
 
 
+def test_a_model_of_another_frame_rate_is_named(tmp_path: Path) -> None:
+    """Wan2.2-TI2V-5B is published with 24 frames per second; clips have 16."""
+    size = "clips: {width: 832, height: 480}\n"
+    path = published(tmp_path, "wan2.2-ti2v-5b", size)
+    [check] = [
+        check
+        for check in estimate_run(load_config(path), "train", None)
+        if check.name == "frame rate"
+    ]
+    assert check.state == "limited"
+    assert "wan2.2-ti2v-5b was trained on 24: to it, everything moves 1.5 times" in check.finding
+    assert "frame rate" not in estimates(tmp_path / "other", flow="train")
+
+
 def test_the_adapter_of_the_14b_has_the_parameters_that_peft_gives_it() -> None:
     backbone = get_backbone(LARGE)
     shapes = expected_tensors("WanTransformer3DModel", backbone.transformer.config)

@@ -54,9 +54,11 @@ def test_each_of_two_experts_has_its_own_curves(run: FakeRun, tmp_path: Path) ->
             "other_lora": (ref.model_copy(update={"unit": "low-noise"}),),
         }
     )
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
     one = render_report(build_template_values(run.inputs(), SETTINGS, tmp_path / "one"))
     page = render_report(build_template_values(two, SETTINGS, tmp_path / "two"))
-    assert "expert" not in one
+    assert "noise expert" not in one
     assert "The high-noise expert" in page
     assert "The low-noise expert" in page
     label = "Loss over"
