@@ -239,7 +239,8 @@ def train_lora(
     its expert. ``regions``: of the latents, if the loss depends on them.
     """
     settings = run.workspace.config.lora
-    trained = [one for one in get_backbone(model.name).experts if one.name in settings.experts]
+    experts = get_backbone(model.name).experts
+    trained: Sequence[Expert | None] = [one for one in experts if one.name in settings.experts]
     return tuple(
         _train_adapter(
             run, _lora_inputs(run, dataset, latents, embeddings, model, regions, expert), settings
