@@ -25,8 +25,8 @@ from tests.training.test_stage import killed_at
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = factories.SETTINGS.model_copy(update={"epochs": 4, "checkpoint_interval": 3})
-"""With 9 samples 9 steps."""
+SETTINGS = factories.SETTINGS.model_copy(update={"epochs": 2, "checkpoint_interval": 2})
+"""With 9 samples 5 steps."""
 
 EXPERTS: dict[str, Expert] = {expert.name: expert for expert in TINY_EXPERTS.experts}
 RESULTS = (lora_export.ADAPTER_FILE, "log.jsonl")
@@ -76,9 +76,9 @@ def test_an_expert_is_trained_and_validated_at_its_own_noise_levels(
         job = stage.plan_training(inputs[name], SETTINGS, tmp_path).job
         assert job.levels == expert.levels
         sigmas = []
-        for step in range(9):
+        for step in range(5):
             items = sample_schedule.plan_global_batch(
-                job.train, step, epochs=4, batch_size=4, seed=0
+                job.train, step, epochs=2, batch_size=4, seed=0
             )
             for item in items:
                 batch = data_loader.load_micro_batch([item], SETTINGS, job.levels)
@@ -111,7 +111,7 @@ def test_resumed_trainings_of_both_experts_have_the_same_bytes(
                 kept[name],
                 SETTINGS,
                 tmp_path / f"{name}-stopped",
-                lambda asked=asked, last=20 + 10 * number: next(asked) > last,
+                lambda asked=asked, last=14 + 5 * number: next(asked) > last,
             )
     folders = {name: stage.run_folder(kept[name], SETTINGS) for name in EXPERTS}
     assert folders["high-noise"] != folders["low-noise"]
@@ -119,7 +119,7 @@ def test_resumed_trainings_of_both_experts_have_the_same_bytes(
         assert folder is not None
         found = checkpoint.latest_checkpoint(folder, pytest.fail)
         assert found is not None
-        assert 0 < found.step < 9
+        assert 0 < found.step < 5
     # The other way round: the low-noise expert first.
     for name in reversed(EXPERTS):
         out = train(kept[name], SETTINGS, tmp_path / f"{name}-resumed")
@@ -151,7 +151,7 @@ def test_a_run_killed_in_the_second_expert_keeps_the_first_and_resumes_the_secon
     }
     first = run_stage(store, stage.STAGE, kept["high-noise"], SETTINGS).ref
     with (
-        progress.progress_listener(killed_at(5)),
+        progress.progress_listener(killed_at(3)),
         pytest.raises(Transient, match=r"was killed by SIGKILL"),
     ):
         run_stage(store, stage.STAGE, kept["low-noise"], SETTINGS)
@@ -160,7 +160,9 @@ def test_a_run_killed_in_the_second_expert_keeps_the_first_and_resumes_the_secon
     heard: list[int] = []
     with progress.progress_listener(lambda done, *_: heard.append(done)):
         second = run_stage(store, stage.STAGE, kept["low-noise"], SETTINGS).ref
-    assert heard == list(range(4, 10))
+    # It may have written another checkpoint before it was killed.
+    assert 1 < heard[0] <= 5
+    assert heard == list(range(heard[0], 6))
     for file in RESULTS:
         assert digest_file(second.folder / file) == digest_file(straight / file), file
 
