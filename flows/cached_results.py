@@ -44,6 +44,8 @@ class CachedResults:
         for name, field in ReportInputs.model_fields.items():
             if name in refs:
                 found[name] = refs[name] if field.default == () else refs[name][0]
+        if "lora" in refs:
+            found["other_lora"] = refs["lora"][1:]
         return found
 
 

@@ -57,6 +57,7 @@ def _describe_trained(file: Path) -> list[tuple[str, str]]:
     metadata, layout = lora_export.read_metadata(file)
     return [
         ("base", f"{metadata.base}, sha256 {metadata.base_sha256}"),
+        *((("expert", metadata.expert),) if metadata.expert else ()),
         ("weights", "EMA of the training" if metadata.weights == "ema" else "as trained"),
         ("epoch", "final" if metadata.epoch is None else str(metadata.epoch)),
         ("rank, alpha", f"{metadata.rank}, {metadata.alpha:g}"),
@@ -131,6 +132,7 @@ def export(
 ) -> None:
     """Export a trained adapter for ComfyUI, kohya's tools (musubi-tuner) or diffusers.
 
+    A run that trained two experts gives two files: NAME_high_noise and NAME_low_noise.
     With --base it also generates a short video with the adapter, and writes beside the file what
     another program must get for the same prompt and seed (NAME.proof.safetensors).
     """
@@ -148,16 +150,21 @@ def export(
                 fix="Give its folder with --base, or leave out --prompt.",
             )
         if run.suffix == _SUFFIX:
-            source = run
+            sources = [run]
         else:
-            source = _find_adapter(_find_result(run, workspace), ema=ema, epoch=epoch)
-        if base is not None:
-            from mimix_core.wan import export_proof
+            results = _find_results(run, workspace)
+            sources = [_find_adapter(result, ema=ema, epoch=epoch) for result in results]
+        targets = _name_exports(sources, to)
+        for source, target in targets.items():
+            _check_new_file(target)
+            if base is not None:
+                from mimix_core.wan import export_proof
 
-            export_proof.check_base_folder(source, base)
-        _convert(source, layout, to, dtype)
-        if base is not None:
-            _write_proof(to, base, prompt)
+                export_proof.check_base_folder(source, base)
+        for source, target in targets.items():
+            _convert(source, layout, target, dtype)
+            if base is not None:
+                _write_proof(target, base, prompt)
 
 
 @app.command()
@@ -169,16 +176,22 @@ def epochs(
     from mimix_core.training.epoch_summary import summarize_epochs
 
     with user_errors():
-        summaries = summarize_epochs(_find_result(run, workspace))
+        results = _find_results(run, workspace)
+        summaries = [
+            (_expert(result), one) for result in results for one in summarize_epochs(result)
+        ]
     if not summaries:
         console.print("none: lora.epoch_adapter_interval was not set, or is the last epoch")
         return
     table = Table()
-    for column in ("epoch", "step", "training loss", "held-out loss", "previews"):
+    experts = any(expert for expert, _ in summaries)
+    columns = ("epoch", "step", "training loss", "held-out loss", "previews")
+    for column in ("expert", *columns) if experts else columns:
         table.add_column(column, overflow="fold")
-    for summary in summaries:
+    for expert, summary in summaries:
         held_out = summary.held_out_loss
         table.add_row(
+            *((expert,) if experts else ()),
             str(summary.epoch),
             str(summary.step),
             f"{summary.train_loss:.4f}",
@@ -204,7 +217,7 @@ def verify(
         proof, expected = export_proof.read_proof(export_proof.proof_path(file))
         export_proof.check_base_folder(file, base)
         pipeline = export_proof.load_base_pipeline(base, proof.settings.precision)
-        pipeline.load_lora_weights(file.parent, weight_name=file.name)
+        export_proof.load_adapter_into(pipeline, file, proof)
         result = export_proof.compare_with_proof(pipeline, proof, expected)
     console.print(
         f"velocity of the first step: relative error {result.velocity_error:.1e} (allowed "
@@ -224,15 +237,31 @@ def import_(
 ) -> None:
     """Convert an exported adapter back to the layout of MiMix and diffusers."""
     with user_errors():
+        _check_new_file(to)
         _convert(file, AdapterLayout.DIFFUSERS, to, None)
 
 
-def _convert(
-    source: Path, layout: AdapterLayout, to: Path, dtype: AdapterDtype | None = None
-) -> None:
-    """Write an adapter in another layout and data type; without one that of the file."""
+def _name_exports(sources: list[Path], to: Path) -> dict[Path, Path]:
+    """Return the file to write for each adapter: those of two experts are named by them."""
     from mimix_core.wan import lora_export
 
+    if len(sources) == 1:
+        return {sources[0]: to}
+    experts = {source: lora_export.read_metadata(source)[0].expert for source in sources}
+    return {
+        source: to.with_stem(f"{to.stem}_{str(expert).replace('-', '_')}")
+        for source, expert in experts.items()
+    }
+
+
+def _expert(result: Path) -> str:
+    """Return the expert that a result's adapter is for; empty for a model of one transformer."""
+    from mimix_core.wan import lora_export
+
+    return lora_export.read_metadata(result / lora_export.ADAPTER_FILE)[0].expert or ""
+
+
+def _check_new_file(to: Path) -> None:
     if to.exists():
         raise BadInput("already exists", where=str(to), fix="Give the path of a new file.")
     if to.suffix != _SUFFIX or not to.parent.is_dir():
@@ -241,6 +270,14 @@ def _convert(
             where=str(to),
             fix=f"Give the path of a new {_SUFFIX} file in an existing folder.",
         )
+
+
+def _convert(
+    source: Path, layout: AdapterLayout, to: Path, dtype: AdapterDtype | None = None
+) -> None:
+    """Write an adapter in another layout and data type; without one that of the file."""
+    from mimix_core.wan import lora_export
+
     adapter, metadata = lora_export.read_adapter(source)
     lora_export.write_adapter(to, adapter, metadata, layout, dtype)
     outside = adapter.outside_blocks
@@ -273,8 +310,11 @@ def _write_proof(exported: Path, base: Path, prompt: str | None) -> None:
     console.print(f"proof: {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
-def _find_result(settings: Path, workspace: Path | None) -> Path:
-    """Find the result of the completed run with these settings. Raises BadInput if missing."""
+def _find_results(settings: Path, workspace: Path | None) -> list[Path]:
+    """Find the results of the completed run with these settings, one of each trained expert.
+
+    Raises BadInput if one is missing.
+    """
     prefect_environment.configure_prefect()
     config = load_settings(settings, workspace)
     from flows.augment import augment_stages
@@ -285,7 +325,8 @@ def _find_result(settings: Path, workspace: Path | None) -> Path:
 
     run = ReadOnlyRun(open_workspace(config))
     curated = curate_stages(run)
-    return train_stages(run, curated, augment_stages(run, curated)).lora.folder
+    trained = train_stages(run, curated, augment_stages(run, curated))
+    return [ref.folder for ref in trained.lora]
 
 
 def _find_adapter(result: Path, *, ema: bool, epoch: int | None) -> Path:

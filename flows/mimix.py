@@ -35,7 +35,8 @@ def mimix_stages(run: Run) -> Path:
         backbone=trained.backbone.table,
         latents=trained.latents,
         embeddings=trained.embeddings,
-        lora=trained.lora,
+        lora=trained.lora[0],
+        other_lora=trained.lora[1:],
         samples=benchmarked.samples,
         scores=benchmarked.scores,
     )

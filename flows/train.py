@@ -27,13 +27,14 @@ from tasks.training import (
 class TrainedTables:
     """Tables of training; ``latents`` and ``embeddings``: of episodes first, composites last.
 
+    ``lora``: one table, or one of each expert that was trained.
     ``layout_sources``: what videos that start from cutouts are laid out with.
     """
 
     backbone: PreparedBackbone
     latents: list[TableRef]
     embeddings: list[TableRef]
-    lora: TableRef
+    lora: tuple[TableRef, ...]
     layout_sources: LayoutSources
 
 
@@ -47,11 +48,11 @@ def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -
     region_tables = find_regions(
         run, curated.clips, augmented.composites, augmented.cutouts, latent_tables
     )
-    adapter = train_lora(
+    adapters = train_lora(
         run, augmented.dataset, latent_tables, embedding_tables, model, region_tables
     )
     sources = LayoutSources(curated.clips, augmented.cutouts, augmented.dataset)
-    return TrainedTables(model, latent_tables, embedding_tables, adapter, sources)
+    return TrainedTables(model, latent_tables, embedding_tables, adapters, sources)
 
 
 @flow(name="train")

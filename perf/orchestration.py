@@ -268,9 +268,9 @@ def _commit(asked: Any) -> Any:
                 )
                 pq.write_table(verdicts, out / "episodes" / f"{clips.key}.parquet")
         if stage.name == "backbone":
-            from mimix_core.wan.backbone_stage import COMPONENTS
+            from mimix_core.wan.model_registry import TINY
 
-            for name in COMPONENTS:
+            for name in TINY.components:
                 (out / name).mkdir()
                 row = tables.ok(
                     component=name, backbone="stub", folder=name, sha256=name, parameters=0

@@ -45,7 +45,7 @@ def main(job_file: Path, messages: int) -> None:
     micros = settings.global_batch_size // settings.num_processes
     # Forward and backward alone, on a micro batch that is already loaded.
     first = next(micro_batch_schedule(job.train, range(1), settings, here.rank))
-    given = load_micro_batch(first, settings).to(here.device)
+    given = load_micro_batch(first, settings, job.levels).to(here.device)
     bare = []
     for _ in range(3):
         begin = synchronised()
@@ -58,7 +58,10 @@ def main(job_file: Path, messages: int) -> None:
     gc.collect()
     running = deepspeed_engine.init_engine(model, settings, here)
     loader = PrefetchLoader(
-        micro_batch_schedule(job.train, range(steps), settings, here.rank), settings, here.device
+        micro_batch_schedule(job.train, range(steps), settings, here.rank),
+        settings,
+        here.device,
+        job.levels,
     )
     whole = []
     results: list[Any] = []

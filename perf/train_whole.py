@@ -21,6 +21,7 @@ from mimix_core.training.launcher import run_job
 from mimix_core.training.worker_messages import TrainingJob, TrainingSample
 from mimix_core.wan import safetensors_io
 from mimix_core.wan.adapter_metadata import AdapterMetadata
+from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
 from mimix_core.wan.tensor_shards import TensorRef
 
 PROGRAM = (sys.executable, str(Path(__file__).resolve().with_name("train_rank.py")))
@@ -57,7 +58,9 @@ def whole(
     model: dict[str, Any],
     latents: tuple[int, ...],
     width: int,
+    levels: NoiseRange = FULL_RANGE,
 ) -> dict[str, Any]:
+    """Time training steps; ``levels``: the range of noise levels, for one of two experts."""
     batch = MICROS * processes
     settings = LoraSettings(
         global_batch_size=batch, epochs=STEPS, num_processes=processes, zero_stage=2, threads=4
@@ -71,6 +74,7 @@ def whole(
             train=samples(folder, batch, latents, width),
             val=(),
             out=folder,
+            levels=levels,
             adapter_metadata=AdapterMetadata(
                 base="random",
                 base_sha256="",

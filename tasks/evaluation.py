@@ -8,10 +8,11 @@ from mimix_core.domain.prompts import VideoPrompt, load_prompts
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
 from mimix_core.wan.layouts_stage import LayoutInputs, LayoutSettings
+from mimix_core.wan.model_registry import get_backbone
 from mimix_core.wan.samples_stage import SampleInputs
 from mimix_core.wan.tensor_shards import remove_stale_results
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE, TEXT_TOKENS
-from mimix_core.wan.videos_stage import VideoInputs
+from mimix_core.wan.videos_stage import LowNoiseExpert, VideoInputs
 from tasks.base import Run, stage_task
 from tasks.decisions import load_vetoes
 from tasks.training import PreparedBackbone
@@ -36,11 +37,15 @@ class LayoutSources:
 
 
 def generate_samples(
-    run: Run, model: PreparedBackbone, lora: TableRef, sources: LayoutSources | None = None
+    run: Run,
+    model: PreparedBackbone,
+    lora: Sequence[TableRef],
+    sources: LayoutSources | None = None,
 ) -> TableRef:
     """Generate one video per prompt, in units, and join their tables into one.
 
-    ``sources``: needed if videos start from cutouts.
+    ``lora``: the trained adapter, or one of each trained expert, named by its unit. ``sources``:
+    needed if videos start from cutouts.
     """
     settings = run.workspace.config.samples
     prompts = run.workspace.file_ref(settings.prompts, "samples.prompts")
@@ -59,6 +64,7 @@ def generate_samples(
     adapters = [
         run.workspace.file_ref(adapter.path, "samples.adapters") for adapter in settings.adapters
     ]
+    trained, low_noise = _split_experts(model, lora)
     inputs = [
         VideoInputs(
             unit=unit,
@@ -70,7 +76,8 @@ def generate_samples(
             text_encoder=model.components["text_encoder"],
             tokenizer=model.components["tokenizer"],
             scheduler=model.components["scheduler"],
-            lora=lora,
+            lora=trained,
+            low_noise=low_noise,
             layouts=layout,
             adapters=tuple(file for file in adapters if file is not None),
             partial_results=parts,
@@ -87,6 +94,21 @@ def generate_samples(
                 f"videos ({ref.unit}): prompts are truncated to {TEXT_TOKENS} tokens: {cut}"
             )
     return run.run_single(samples_task, SampleInputs(unit="all", videos=tuple(videos)), settings)
+
+
+def _split_experts(
+    model: PreparedBackbone, lora: Sequence[TableRef]
+) -> tuple[TableRef | None, LowNoiseExpert | None]:
+    """Return the adapter of ``transformer``, and the low-noise expert of a backbone of two."""
+    experts = get_backbone(model.name).experts
+    if not experts:
+        return lora[0], None
+    by_expert = {ref.unit: ref for ref in lora}
+    high, low = experts
+    second = LowNoiseExpert(
+        transformer=model.components[low.component], lora=by_expert.get(low.name)
+    )
+    return by_expert.get(high.name), second
 
 
 def _lay_out_cutouts(

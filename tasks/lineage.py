@@ -67,8 +67,13 @@ def _asset(run: Run, path: str, name: str = "") -> Asset:
 
 
 def _table_metadata(refs: Sequence[TableRef]) -> dict[str, Any]:
-    [ref] = refs
-    return {"key": ref.key, "sha256": ref.sha256, **ref.counts.model_dump()}
+    """Describe an asset's table, or each of them by its unit: adapters of two experts."""
+    metadata: dict[str, Any] = {}
+    for ref in refs:
+        prefix = "" if len(refs) == 1 else f"{ref.unit} "
+        values = {"key": ref.key, "sha256": ref.sha256, **ref.counts.model_dump()}
+        metadata |= {f"{prefix}{name}": value for name, value in values.items()}
+    return metadata
 
 
 def _materialize(asset: Asset, parents: Sequence[Asset], metadata: dict[str, Any]) -> None:

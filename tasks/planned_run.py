@@ -23,7 +23,7 @@ from mimix_core.stages.duplicates.stage import (
     deduplicated_clip_tables,
 )
 from mimix_core.tables import Row
-from mimix_core.wan.backbone_stage import COMPONENTS
+from mimix_core.wan.model_registry import get_backbone
 from tasks.base import Run
 
 _EXPECTED = "expected-"
@@ -121,9 +121,15 @@ class PlannedRun(Run):
         ref = None
         if last is not None and last.version == stage.version:
             ref = store.lookup(stage.name, last.key)
+        if ref is not None and stage.name == "backbone":
+            found = {row["component"] for row in tables.read(ref.path, tables.BACKBONE)}
+            ref = ref if found == set(self._components()) else None
         if ref is None or isinstance(inputs, DuplicateInputs):
             ref = self._scratch_table(stage, inputs, ref)
         return ref
+
+    def _components(self) -> tuple[str, ...]:
+        return get_backbone(self.workspace.config.backbone.name).components
 
     def _scratch_table(
         self, stage: Stage[Any, Any], inputs: FrozenModel, last: TableRef | None
@@ -132,7 +138,7 @@ class PlannedRun(Run):
         key = f"{_EXPECTED}{len(self.units)}"
         folder = self.scratch / stage.name / key
         folder.mkdir(parents=True)
-        rows = _backbone_rows() if stage.name == "backbone" else []
+        rows = _backbone_rows(self._components()) if stage.name == "backbone" else []
         path = folder / Store.TABLE
         tables.write(path, stage.table, rows, stage_key=key)
         if isinstance(inputs, DuplicateInputs):
@@ -199,10 +205,10 @@ def _expect_verdicts(clips: Sequence[TableRef], folder: Path, last: TableRef | N
         shutil.copyfile(before if before.exists() else ref.path, folder / EPISODES_FOLDER / name)
 
 
-def _backbone_rows() -> list[Row]:
+def _backbone_rows(components: Sequence[str]) -> list[Row]:
     return [
         tables.ok(
             component=name, backbone="", folder=name, sha256=f"{_EXPECTED}{name}", parameters=0
         )
-        for name in COMPONENTS
+        for name in components
     ]

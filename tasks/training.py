@@ -15,12 +15,13 @@ from mimix_core.diagnostics.look_alikes import (
 from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
 from mimix_core.errors import BadInput
-from mimix_core.settings import SampleSettings
+from mimix_core.settings import LoraSettings, SampleSettings
 from mimix_core.training import checkpoint
 from mimix_core.training.stage import STAGE as LORA_STAGE
 from mimix_core.training.stage import LoraInputs, PreviewComponents, run_folder
 from mimix_core.wan.backbone_stage import BackboneInputs, load_components, resolve_weights_folder
 from mimix_core.wan.latents_stage import LatentInputs
+from mimix_core.wan.model_registry import Expert, get_backbone
 from mimix_core.wan.regions_stage import RegionInputs, RegionSettings
 from mimix_core.wan.tensor_shards import remove_stale_results
 from mimix_core.wan.text_embeddings import (
@@ -211,12 +212,16 @@ def _parts_folder(run: Run) -> Path:
     return run.workspace.config.workspace / "parts"
 
 
-def _preview_components(model: PreparedBackbone, samples: SampleSettings) -> PreviewComponents:
+def _preview_components(
+    model: PreparedBackbone, samples: SampleSettings, expert: Expert | None
+) -> PreviewComponents:
     names = ("vae", "text_encoder", "tokenizer", "scheduler")
+    others = [one for one in get_backbone(model.name).experts if expert not in (None, one)]
     return PreviewComponents(
         **{name: model.components[name] for name in names},
         negative_prompt=samples.negative_prompt,
         shift=samples.shift,
+        other_expert=model.components[others[0].component] if others else None,
     )
 
 
@@ -227,27 +232,56 @@ def train_lora(
     embeddings: Sequence[TableRef],
     model: PreparedBackbone,
     regions: Sequence[TableRef] = (),
-) -> TableRef:
-    """Train one adapter with DeepSpeed; an interrupted run resumes from its checkpoint.
+) -> tuple[TableRef, ...]:
+    """Train an adapter with DeepSpeed, or one of each expert that the settings name.
 
-    ``regions``: of the latents, if the loss depends on them.
+    Experts are trained one after the other, so that a GPU holds one of them; each table's unit is
+    its expert. ``regions``: of the latents, if the loss depends on them.
     """
     settings = run.workspace.config.lora
-    inputs = LoraInputs(
-        unit="all",
+    experts = get_backbone(model.name).experts
+    trained: Sequence[Expert | None] = [one for one in experts if one.name in settings.experts]
+    return tuple(
+        _train_adapter(
+            run, _lora_inputs(run, dataset, latents, embeddings, model, regions, expert), settings
+        )
+        for expert in trained or [None]
+    )
+
+
+def _lora_inputs(
+    run: Run,
+    dataset: TableRef,
+    latents: Sequence[TableRef],
+    embeddings: Sequence[TableRef],
+    model: PreparedBackbone,
+    regions: Sequence[TableRef],
+    expert: Expert | None,
+) -> LoraInputs:
+    config = run.workspace.config
+    initial, setting = config.lora.initial_adapter, "lora.initial_adapter"
+    if expert is not None and expert.name == "low-noise":
+        initial, setting = config.lora.initial_adapter_low_noise, f"{setting}_low_noise"
+    return LoraInputs(
+        unit="all" if expert is None else expert.name,
         dataset=dataset,
         latents=tuple(latents),
         embeddings=tuple(embeddings),
         regions=tuple(regions),
         backbone_name=model.name,
         backbone_source=model.source,
-        transformer=model.components["transformer"],
-        initial_adapter=run.workspace.file_ref(settings.initial_adapter, "lora.initial_adapter"),
-        preview=_preview_components(model, run.workspace.config.samples)
-        if settings.preview_interval
+        transformer=model.components["transformer" if expert is None else expert.component],
+        expert=None if expert is None else expert.name,
+        initial_adapter=run.workspace.file_ref(initial, setting),
+        preview=_preview_components(model, config.samples, expert)
+        if config.lora.preview_interval
         else None,
-        checkpoints=run.workspace.config.workspace / "checkpoints",
+        checkpoints=config.workspace / "checkpoints",
     )
+
+
+def _train_adapter(run: Run, inputs: LoraInputs, settings: LoraSettings) -> TableRef:
+    """Train one adapter; an interrupted run resumes from its checkpoint."""
     key = LORA_STAGE.key(inputs, settings)
     if run.computes and run.workspace.store.lookup(LORA_STAGE.name, key) is None:
         _warn_of_look_alikes(run)

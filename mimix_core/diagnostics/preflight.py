@@ -17,11 +17,12 @@ from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
 from mimix_core.settings import Config
 from mimix_core.training import trackers
+from mimix_core.training.stage import check_levels
 from mimix_core.wan.backbone_stage import resolve_weights_folder
 from mimix_core.wan.expected_tensors import expected_tensors
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
-from mimix_core.wan.model_registry import get_backbone
+from mimix_core.wan.model_registry import Backbone, get_backbone
 
 
 def check_before_run(config: Config, flow_name: str) -> None:
@@ -109,14 +110,29 @@ def _check_show_repeats(config: Config) -> None:
         )
 
 
-def _check_initial_adapter(config: Config) -> None:
-    """Check that the adapter to start from can be read, and fits the settings and the backbone."""
-    path = config.lora.initial_adapter
-    if path is None:
-        return
+def _check_initial_adapters(config: Config) -> None:
+    """Check that adapters to start from can be read, and fit the settings and the backbone."""
+    experts = get_backbone(config.backbone.name).experts
+    first = experts[0].name if experts else None
+    lora = config.lora
+    for path, expert in (
+        (lora.initial_adapter, first),
+        (lora.initial_adapter_low_noise, "low-noise"),
+    ):
+        if path is not None:
+            _check_initial_adapter(config, path, expert)
+
+
+def _check_initial_adapter(config: Config, path: Path, expert: str | None) -> None:
     from mimix_core.training import initial_adapter
 
-    initial_adapter.read_initial_adapter(path)
+    _, metadata = initial_adapter.read_initial_adapter(path)
+    if metadata is not None and metadata.expert != expert:
+        raise BadInput(
+            f"is {_for_expert(metadata.expert)}, not {_for_expert(expert)}",
+            where=str(path),
+            fix="Start from an adapter of the same transformer.",
+        )
     backbone = get_backbone(config.backbone.name)
     network = backbone.transformer
     try:
@@ -127,6 +143,42 @@ def _check_initial_adapter(config: Config) -> None:
         return  # Its layers are known only from its weights; the training compares them.
     targets = config.lora.target_modules or backbone.lora_targets
     initial_adapter.check_initial_adapter(path, config.lora, targets, shapes)
+
+
+def _for_expert(expert: str | None) -> str:
+    return f"for the {expert} expert" if expert else "for a model of one transformer"
+
+
+def _check_trained_experts(config: Config) -> None:
+    """Check that experts are named only for a backbone of two, each with noise levels to draw."""
+    backbone, lora = get_backbone(config.backbone.name), config.lora
+    defaults = type(lora).model_fields
+    named = [
+        f"lora.{name}"
+        for name in ("experts", "initial_adapter_low_noise")
+        if getattr(lora, name) != defaults[name].default
+    ]
+    _check_has_experts(backbone, named)
+    for expert in backbone.experts:
+        if expert.name in lora.experts:
+            check_levels(lora, expert.levels, "settings, section lora")
+
+
+def _check_generating_experts(config: Config) -> None:
+    samples = config.samples
+    named = ["samples.guidance_scale_low_noise"] * (samples.guidance_scale_low_noise is not None)
+    named += ["samples.adapters"] * any(adapter.expert for adapter in samples.adapters)
+    _check_has_experts(get_backbone(config.backbone.name), named)
+
+
+def _check_has_experts(backbone: Backbone, named: list[str]) -> None:
+    """Raise BadInput for settings of experts with a backbone of one transformer."""
+    if named and not backbone.experts:
+        raise BadInput(
+            f"names an expert, but {backbone.name} has one transformer",
+            where=f"settings, key {' and '.join(named)}",
+            fix="Leave it out, or set backbone.name to a model of two experts (wan2.2-t2v-a14b).",
+        )
 
 
 def _check_training_sizes(config: Config) -> None:
@@ -181,7 +233,7 @@ def _check_adapters(config: Config) -> None:
     problems = []
     for adapter in config.samples.adapters:
         try:
-            read_any_adapter(adapter.path, backbone)
+            read_any_adapter(adapter.path, backbone, expert=adapter.expert)
         except BadInput as problem:
             problems.append(problem)
     if len(problems) == 1:
@@ -223,12 +275,18 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     Phase.AUGMENTATION: (_check_held_out_pairs,),
     Phase.TRAINING: (
         _check_backbone,
-        _check_initial_adapter,
+        _check_initial_adapters,
+        _check_trained_experts,
         _check_optimizer,
         _check_show_repeats,
         _check_training_sizes,
         _check_trackers,
     ),
-    Phase.GENERATION: (_check_sample_size, _check_prompts, _check_adapters),
+    Phase.GENERATION: (
+        _check_sample_size,
+        _check_prompts,
+        _check_generating_experts,
+        _check_adapters,
+    ),
 }
 """The checks of each phase, in addition to the models that it requires."""

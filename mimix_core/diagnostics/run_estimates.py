@@ -17,6 +17,7 @@ from mimix_core.diagnostics.machine_check import MachineCheck
 from mimix_core.domain.caption_grammar import CaptionVariant
 from mimix_core.domain.library import load_library
 from mimix_core.domain.prompts import load_prompts
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
@@ -72,19 +73,12 @@ def _estimates(
 ) -> Iterator[MachineCheck]:
     try:
         backbone = get_backbone(config.backbone.name)
-        networks = {
-            "transformer": backbone.transformer,
-            "vae": backbone.vae,
-            "text_encoder": backbone.text_encoder,
-        }
-        shapes = {
-            name: expected_tensors(network.class_name, network.config)
-            for name, network in networks.items()
-        }
+        network = backbone.transformer
+        transformer = expected_tensors(network.class_name, network.config)
     except (BadInput, KeyError, TypeError, ValueError):
         return
-    transformer = shapes["transformer"]
     if Phase.TRAINING in phases:
+        yield from _frame_rate(backbone)
         if backbone.text_encoder.config.get("d_model"):
             yield _training_disk(config, backbone, transformer)
         if gpu is not None and config.lora.device != "cpu" and transformer is not None:
@@ -92,6 +86,7 @@ def _estimates(
     if Phase.GENERATION in phases:
         if gpu is not None and config.samples.device != "cpu":
             yield from _generation_memory(config, backbone, gpu)
+        yield from _published_shift(config, backbone)
         yield from _prompt_tokens(config)
 
 
@@ -119,7 +114,8 @@ def _training_disk(config: Config, backbone: Backbone, transformer: Shapes | Non
         copies = 1 + _OPTIMIZER_COPIES[config.lora.optimizer] + (config.lora.ema_decay is not None)
         adapter = 4 * adapter_parameters(config, backbone, transformer)
         checkpoint = round(copies * adapter)
-        saved = adapter * _saved_adapters(config.lora)
+        trained = sum(expert.name in config.lora.experts for expert in backbone.experts)
+        saved = adapter * _saved_adapters(config.lora) * max(1, trained)
     checkpoints = checkpoint * (config.lora.keep_checkpoints + 1)
     finding = (
         f"latents and embeddings take up to {1000 * clip / _GB:.1f} GB per 1,000 clips, "
@@ -239,11 +235,14 @@ def _generation_memory(
 
 def _plan_needs(estimate: MemoryEstimate, plan: DevicePlan) -> Mapping[str, tuple[float, str]]:
     """Return the memory of generating and of decoding by a plan, and what it chose."""
-    weights = estimate.vae + (0 if plan.streamed else estimate.transformer)
+    weights = estimate.vae + plan.resident_transformers(estimate)
     decoding = estimate.decoding_tiled if plan.tiled else estimate.decoding
     blocks = "are copied from main memory" if plan.streamed else "stay on the GPU"
+    choice = f"the transformer's blocks {blocks}"
+    if plan.swapped:
+        choice = "the experts take turns on the GPU"
     return {
-        "generation": (weights + estimate.denoising, f"the transformer's blocks {blocks}"),
+        "generation": (weights + estimate.denoising, choice),
         "the VAE": (
             weights + decoding,
             "it decodes in tiles" if plan.tiled else "it decodes whole frames",
@@ -253,6 +252,37 @@ def _plan_needs(estimate: MemoryEstimate, plan: DevicePlan) -> Mapping[str, tupl
 
 def _free(gpu: GpuMemory) -> str:
     return f"{gpu.free / _GB:.0f} GB free ({gpu.name})"
+
+
+def _frame_rate(backbone: Backbone) -> Iterator[MachineCheck]:
+    """Say where a model was trained on videos of another frame rate than the clips'."""
+    rate = backbone.frame_rate
+    if rate != CLIP_RATE:
+        yield MachineCheck(
+            name="frame rate",
+            state="limited",
+            finding=f"clips and generated videos have {CLIP_RATE} frames per second, but "
+            f"{backbone.name} was trained on {rate}: to it, everything moves "
+            f"{float(rate / CLIP_RATE):g} times as fast",
+            fix=f"Use a backbone that was trained on {CLIP_RATE} frames per second, such as "
+            "wan2.2-t2v-a14b, or expect that the adapter has to learn the speed as well.",
+        )
+
+
+def _published_shift(config: Config, backbone: Backbone) -> Iterator[MachineCheck]:
+    """Say where videos are sampled with another timestep shift than the model's.
+
+    Distilled adapters, for which the solver euler is, have a shift of their own.
+    """
+    shift = config.samples.shift
+    if config.samples.solver == "unipc" and shift != backbone.flow_shift:
+        yield MachineCheck(
+            name="timestep shift",
+            state="limited",
+            finding=f"samples.shift is {shift:g}, but {backbone.name} is published with "
+            f"{backbone.flow_shift:g}",
+            fix=f"Set samples.shift to {backbone.flow_shift:g}.",
+        )
 
 
 def _prompt_tokens(config: Config) -> Iterator[MachineCheck]:

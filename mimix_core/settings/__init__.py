@@ -32,6 +32,7 @@ from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.settings.training_settings import (
     BackboneSettings,
     EmbeddingSettings,
+    ExpertName,
     LatentSettings,
     LoraSettings,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "DatasetSettings",
     "DuplicateSettings",
     "EmbeddingSettings",
+    "ExpertName",
     "JudgeSettings",
     "LatentSettings",
     "LoraSettings",

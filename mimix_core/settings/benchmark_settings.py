@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
+from mimix_core.settings.training_settings import ExpertName
 
 NEGATIVE_PROMPT = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
@@ -27,6 +28,11 @@ class AdapterSettings(FrozenModel):
     )
     weight: float = Field(
         1.0, ge=-10, le=10, description="Strength: its changes of the weights are multiplied by it."
+    )
+    expert: Annotated[ExpertName | None, OmitDefault()] = Field(
+        None,
+        description="Expert that it is for, if the backbone has two (wan2.2-t2v-a14b). Empty: "
+        "both.",
     )
 
 
@@ -54,6 +60,11 @@ class SampleSettings(FrozenModel):
         5.0,
         description="Classifier-free guidance scale; at 1 or less guidance is off, and "
         "each step is a single forward pass.",
+    )
+    guidance_scale_low_noise: Annotated[float | None, OmitDefault()] = Field(
+        None,
+        description="Guidance scale of the low-noise expert, if the backbone has two "
+        "(wan2.2-t2v-a14b). Empty: that of guidance_scale.",
     )
     batched_guidance: bool = Field(
         False,
@@ -132,6 +143,22 @@ class SampleSettings(FrozenModel):
     device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
         "auto", description="Device of the models; auto uses a GPU if there is one."
     )
+
+    @property
+    def low_noise_guidance(self) -> float:
+        """The guidance scale of the low-noise expert."""
+        if self.guidance_scale_low_noise is None:
+            return self.guidance_scale
+        return self.guidance_scale_low_noise
+
+    @model_validator(mode="after")
+    def _validate_guidance(self) -> SampleSettings:
+        if (self.guidance_scale > 1) != (self.low_noise_guidance > 1):
+            raise ValueError(
+                "guidance is either on for both experts or off: set guidance_scale and "
+                "guidance_scale_low_noise both above 1, or neither"
+            )
+        return self
 
     @model_validator(mode="after")
     def _validate_num_frames(self) -> SampleSettings:

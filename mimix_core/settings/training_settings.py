@@ -11,6 +11,9 @@ from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.extensions import ModuleName
 
+ExpertName = Literal["high-noise", "low-noise"]
+"""Names of the two transformers of a backbone of experts (Wan2.2-T2V-A14B)."""
+
 _MIN_PRODIGY_FACTOR = 0.01
 """Less is a learning rate of AdamW: Prodigy's estimate times it would be no training at all."""
 
@@ -19,7 +22,14 @@ class BackboneSettings(FrozenModel):
     """The text-to-video model. Each alternative has its own name."""
 
     name: (
-        Literal["wan2.1-t2v-14b", "wan2.1-t2v-1.3b", "wan2.2-ti2v-5b", "tiny-random-wan"]
+        Literal[
+            "wan2.1-t2v-14b",
+            "wan2.1-t2v-1.3b",
+            "wan2.2-t2v-a14b",
+            "wan2.2-ti2v-5b",
+            "tiny-random-wan",
+            "tiny-random-wan-experts",
+        ]
         | ModuleName
     ) = Field(
         "wan2.1-t2v-14b",
@@ -28,7 +38,7 @@ class BackboneSettings(FrozenModel):
     path: Annotated[Path | None, ExcludeFromKey()] = Field(
         None, description="Folder of the model in diffusers layout (WanPipeline)."
     )
-    seed: int = Field(0, description="Random seed of the weights of tiny-random-wan.")
+    seed: int = Field(0, description="Random seed of the weights of the models with random ones.")
 
 
 class LatentSettings(FrozenModel):
@@ -105,7 +115,18 @@ class LoraSettings(FrozenModel):
     initial_adapter: Annotated[Path | None, ExcludeFromKey()] = Field(
         None,
         description="Adapter file to start from, of the same rank, alpha and layers: MiMix's own, "
-        "or one in diffusers' layout. Empty: a new adapter, which begins as the bare backbone.",
+        "or one in diffusers' layout. Empty: a new adapter, which begins as the bare backbone. Of "
+        "two experts it is the high-noise one's.",
+    )
+    initial_adapter_low_noise: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None,
+        description="Adapter file to start from for the low-noise expert of a backbone of two.",
+    )
+    experts: Annotated[tuple[ExpertName, ...], ExcludeFromKey()] = Field(
+        ("high-noise", "low-noise"),
+        min_length=1,
+        description="Experts to train an adapter for, one after the other, if the backbone has two "
+        "(wan2.2-t2v-a14b); the other one then generates as it is.",
     )
     epochs: int = Field(5, ge=1, description="Passes over the training split.")
     show_repeats: Annotated[dict[str, Annotated[int, Field(ge=1)]], OmitDefault()] = Field(

@@ -14,6 +14,7 @@ from mimix_core.training import sample_schedule
 from mimix_core.training.sample_schedule import BatchItem
 from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan import flow_matching, latent_regions, tensor_shards
+from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
 
 PREFETCH = 2
 """Maximum of micro batches loaded ahead."""
@@ -51,19 +52,23 @@ class MicroBatch:
         return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
 
 
-def noise_levels(settings: LoraSettings) -> flow_matching.NoiseLevelDistribution:
-    """Return the distribution of noise levels in the settings."""
+def noise_levels(
+    settings: LoraSettings, levels: NoiseRange = FULL_RANGE
+) -> flow_matching.NoiseLevelDistribution:
+    """Return the distribution of noise levels in the settings, truncated to ``levels``."""
     return flow_matching.NoiseLevelDistribution(
-        settings.timestep_sampling, settings.shift, settings.logit_mean, settings.logit_std
+        settings.timestep_sampling, settings.shift, settings.logit_mean, settings.logit_std, levels
     )
 
 
-def load_micro_batch(items: Sequence[BatchItem], settings: LoraSettings) -> MicroBatch:
+def load_micro_batch(
+    items: Sequence[BatchItem], settings: LoraSettings, levels: NoiseRange = FULL_RANGE
+) -> MicroBatch:
     """Load the items' samples, which have one shape, and draw their noise, on the CPU.
 
-    Raises BadInput when a sample cannot be read.
+    ``levels``: range of the noise levels. Raises BadInput when a sample cannot be read.
     """
-    distribution = noise_levels(settings)
+    distribution = noise_levels(settings, levels)
     latents, texts = zip(*(sample_schedule.load_sample(item.sample) for item in items), strict=True)
     noise = [
         flow_matching.draw_training_noise(settings.seed, item.epoch, item.occurrence, clean.shape)
@@ -109,10 +114,15 @@ class PrefetchLoader:
     """Load micro batches in a background thread, in the order of a schedule."""
 
     def __init__(
-        self, schedule: Iterable[Sequence[BatchItem]], settings: LoraSettings, device: torch.device
+        self,
+        schedule: Iterable[Sequence[BatchItem]],
+        settings: LoraSettings,
+        device: torch.device,
+        levels: NoiseRange = FULL_RANGE,
     ) -> None:
         self._schedule = iter(schedule)
         self._settings = settings
+        self._levels = levels
         self._pin = device.type == "cuda"
         self._queue: queue.Queue[tuple[Sequence[BatchItem], MicroBatch] | BaseException] = (
             queue.Queue(PREFETCH)
@@ -140,7 +150,7 @@ class PrefetchLoader:
     def _load_all(self) -> None:
         try:
             for items in self._schedule:
-                batch = load_micro_batch(items, self._settings)
+                batch = load_micro_batch(items, self._settings, self._levels)
                 if not self._put((items, batch.pinned() if self._pin else batch)):
                     return
             self._put(LookupError("more micro batches were requested than scheduled"))

@@ -75,12 +75,24 @@ def preview_seed(settings: LoraSettings, number: int) -> int:
 
 
 def build_preview_pipeline(transformer: Any, preview: PreviewConfig, device: torch.device) -> Any:
-    """Build the backbone's pipeline around the transformer in training, without a text encoder."""
+    """Build the backbone's pipeline around the transformer in training, without a text encoder.
+
+    The other expert of two stays in main memory: its blocks are copied to the GPU one by one.
+    """
     import diffusers
 
     from mimix_core.wan import model_registry
+    from mimix_core.wan.generation.video_generator import stream_blocks
 
     backbone = model_registry.get_backbone(preview.backbone)
+    experts: dict[str, Any] = {_trained_component(preview): transformer}
+    if preview.other_expert is not None:
+        interface = model_registry.load_interface(backbone)
+        other = interface.load_transformer(preview.other_expert, transformer.dtype).eval()
+        if device.type == "cuda":
+            stream_blocks(other, device)
+        [component] = {expert.component for expert in backbone.experts} - experts.keys()
+        experts |= {component: other, "boundary_ratio": backbone.boundary}
     pipeline = getattr(diffusers, backbone.pipeline_class)(
         tokenizer=None,
         text_encoder=None,
@@ -88,10 +100,19 @@ def build_preview_pipeline(transformer: Any, preview: PreviewConfig, device: tor
         scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(
             preview.scheduler, flow_shift=preview.shift
         ),
-        transformer=transformer,
+        **experts,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _trained_component(preview: PreviewConfig) -> str:
+    """Return the pipeline's name of the transformer in training."""
+    from mimix_core.wan import model_registry
+
+    if preview.expert is None:
+        return "transformer"
+    return model_registry.get_backbone(preview.backbone).expert(preview.expert).component
 
 
 def write_previews(
@@ -123,7 +144,7 @@ def write_previews(
         for name, text_LD in safetensors_io.read_tensors(preview.prompts).items()
     }
     count = len(settings.preview_prompts)
-    with _eval_mode(pipeline.transformer):
+    with _eval_mode(getattr(pipeline, _trained_component(preview))):
         for turn in range(math.ceil(count / context.world_size)):
             number = turn * context.world_size + context.rank
             # With ZeRO 3 a forward pass needs all processes; spare ones repeat the last prompt.

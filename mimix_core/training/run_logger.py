@@ -178,7 +178,7 @@ class RunLogger:
             return self.held_out_losses.get(step)
         settings, context = self.job.settings, self.context
         loss_SQ = validation.validation_losses(
-            self.transformer, self.job.val, settings, context, stop_requested
+            self.transformer, self.job.val, settings, context, stop_requested, self.job.levels
         )
         if not torch.isfinite(loss_SQ).all():
             raise StageFailed(f"non-finite held-out loss (NaN or Inf) after {step} steps")

@@ -13,7 +13,7 @@ from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
-from mimix_core.settings import LoraSettings
+from mimix_core.settings import ExpertName, LoraSettings
 from mimix_core.tables import (
     DATASET,
     EMBEDDINGS,
@@ -42,10 +42,14 @@ from mimix_core.training.validation_samples import select_validation_samples, va
 from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
 from mimix_core.wan import model_registry
 from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
+from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
 from mimix_core.wan.tensor_shards import tensor_ref
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE
 
 TensorRow = TypeVar("TensorRow", LatentRow, EmbeddingRow, RegionRow)
+
+_MIN_SHARE_OF_LEVELS = 1e-3
+"""Below it the quantiles of an expert's levels would differ in their last bits alone."""
 
 PROCESS_LOG = "train.log"
 LOG_FOLDER = "journal"
@@ -63,7 +67,7 @@ class PreviewComponents(FrozenModel):
     """The backbone's other components, and what previews have in common with samples.
 
     ``negative_prompt`` and ``shift``: those of ``SampleSettings``, so that a preview shows what the
-    adapter will generate.
+    adapter will generate. ``other_expert``: the transformer of the expert that is not trained.
     """
 
     vae: FileRef
@@ -72,6 +76,7 @@ class PreviewComponents(FrozenModel):
     scheduler: FileRef
     negative_prompt: str
     shift: float
+    other_expert: Annotated[FileRef | None, OmitDefault()] = None
 
 
 class LoraInputs(FrozenModel):
@@ -80,6 +85,7 @@ class LoraInputs(FrozenModel):
     ``preview``: set if and only if the settings enable previews. ``checkpoints``: parent folder of
     each run's checkpoints, which are deleted at the end, and logs. ``regions``: of the latents, if
     and only if the loss depends on them. ``initial_adapter``: the one to start from, if any.
+    ``expert``: which of the backbone's experts ``transformer`` is; None for one transformer.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -90,6 +96,7 @@ class LoraInputs(FrozenModel):
     backbone_name: str
     backbone_source: FileRef | None = None
     transformer: FileRef
+    expert: Annotated[ExpertName | None, OmitDefault()] = None
     initial_adapter: Annotated[FileRef | None, OmitDefault()] = None
     preview: PreviewComponents | None = None
     checkpoints: Annotated[Path | None, ExcludeFromKey()] = None
@@ -191,6 +198,8 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
     check_schedule(
         count_optimizer_steps(length, settings.epochs, settings.global_batch_size), settings
     )
+    levels = _noise_range(inputs)
+    check_levels(settings, levels, f"stage lora ({inputs.unit})")
     if inputs.initial_adapter is not None:
         from mimix_core.training.initial_adapter import check_initial_base
 
@@ -205,11 +214,36 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
         train=tuple(samples["train"]),
         val=tuple(select_validation_samples(samples["val"], length, settings)),
         out=out,
+        levels=levels,
         log_folder=None if folder is None else folder / LOG_FOLDER,
         adapter_metadata=_adapter_metadata(inputs, settings, samples["train"]),
         checkpoints=folder,
     )
     return TrainingPlan(job, tuple(rows))
+
+
+def _noise_range(inputs: LoraInputs) -> NoiseRange:
+    """Return the noise levels at which the transformer predicts."""
+    if inputs.expert is None:
+        return FULL_RANGE
+    return model_registry.get_backbone(inputs.backbone_name).expert(inputs.expert).levels
+
+
+def check_levels(settings: LoraSettings, levels: NoiseRange, where: str) -> None:
+    """Raise BadInput if the settings' distribution of noise levels has next to none in a range."""
+    if levels == FULL_RANGE:
+        return
+    from mimix_core.training.data_loader import noise_levels
+
+    share = noise_levels(settings, levels).share
+    if share < _MIN_SHARE_OF_LEVELS:
+        raise BadInput(
+            f"only {share:.1g} of the noise levels that the settings draw are between "
+            f"{levels[0]:g} and {levels[1]:g}, where this expert predicts",
+            where=where,
+            fix="Set lora.timestep_sampling to uniform, or change lora.shift, .logit_mean and "
+            ".logit_std.",
+        )
 
 
 def _prepare_preview(
@@ -247,6 +281,8 @@ def _prepare_preview(
         vae=components.vae.path,
         scheduler=components.scheduler.path,
         shift=components.shift,
+        expert=inputs.expert,
+        other_expert=components.other_expert.path if components.other_expert else None,
     )
     return config, truncated
 
@@ -268,6 +304,7 @@ def _adapter_metadata(
         styles=tuple(sorted({sample.style for sample in train})),
         dataset_sha256=inputs.dataset.sha256,
         settings=result_settings(settings) | initial,
+        expert=inputs.expert,
     )
 
 

@@ -107,6 +107,7 @@ def train(
             micro_batch_schedule(job.train, range(start_step, steps), settings, context.rank),
             settings,
             context.device,
+            job.levels,
         )
         resources.callback(loader.close)
         for step in range(start_step, steps):

@@ -13,6 +13,7 @@ from mimix_core.settings import LoraSettings
 from mimix_core.training.sample_schedule import load_sample
 from mimix_core.training.worker_messages import TrainingSample, TrainingStopped
 from mimix_core.wan import flow_matching
+from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
 
 if TYPE_CHECKING:
     from mimix_core.training.distributed import DistributedContext
@@ -30,23 +31,24 @@ def validation_losses(
     settings: LoraSettings,
     context: DistributedContext,
     stop_requested: Callable[[], bool] = never_stop,
+    levels: NoiseRange = FULL_RANGE,
 ) -> torch.Tensor:
     """Compute loss_SQ (fp64, CPU): each sample's loss at each of ``validation_quantiles`` levels.
 
-    The samples are distributed over the processes; every process gets the complete result. A
-    forward pass takes up to ``micro_batch_size`` levels of a sample. Raises TrainingStopped before
-    a forward pass, in all processes at the same one.
+    ``levels``: the range that they are in. The samples are distributed over the processes; every
+    process gets the complete result. A forward pass takes up to ``micro_batch_size`` levels of a
+    sample. Raises TrainingStopped before a forward pass, in all processes at the same one.
     """
     from mimix_core.training.distributed import any_rank
 
-    sigmas = flow_matching.validation_sigmas(settings.validation_quantiles, settings.shift)
+    sigmas = flow_matching.validation_sigmas(settings.validation_quantiles, settings.shift, levels)
     size = min(settings.micro_batch_size, len(sigmas))
     loss_SQ = torch.zeros(len(samples), len(sigmas), dtype=torch.float64, device=context.device)
     transformer.eval()
     for round_index in range(math.ceil(len(samples) / context.world_size)):
-        index = round_index * context.world_size + context.rank
+        number = round_index * context.world_size + context.rank
         # With ZeRO 3 a forward pass needs all processes; spare ones repeat the last sample.
-        sample = samples[min(index, len(samples) - 1)]
+        sample = samples[min(number, len(samples) - 1)]
         latents_CTHW, text_LD = load_sample(sample)
         noise_CTHW = flow_matching.draw_validation_noise(
             settings.seed, sample.sample_id, latents_CTHW.shape
@@ -60,19 +62,19 @@ def validation_losses(
                 raise TrainingStopped(
                     f"in a validation, {round_index * len(sigmas) + first} levels done"
                 )
-            levels = list(range(first, min(first + size, len(sigmas))))
+            indices = list(range(first, min(first + size, len(sigmas))))
             # Every pass has the same shape, or the compiled blocks would be compiled again.
-            padded = levels + levels[-1:] * (size - len(levels))
+            padded = indices + indices[-1:] * (size - len(indices))
             loss_B = flow_matching.velocity_losses(
                 transformer,
                 latents_BCTHW,
                 text_BLD,
-                torch.tensor([sigmas[level] for level in padded], device=context.device),
+                torch.tensor([sigmas[index] for index in padded], device=context.device),
                 noise_BCTHW,
                 context.dtype,
             )
-            if index < len(samples):
-                loss_SQ[index, levels] = loss_B[: len(levels)].double()
+            if number < len(samples):
+                loss_SQ[number, indices] = loss_B[: len(indices)].double()
     transformer.train()
     if context.world_size > 1:
         torch.distributed.all_reduce(loss_SQ)

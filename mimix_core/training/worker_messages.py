@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.settings import LoraSettings
+from mimix_core.settings import ExpertName, LoraSettings
 from mimix_core.wan.adapter_metadata import AdapterMetadata
+from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
 from mimix_core.wan.tensor_shards import TensorRef
 
 
@@ -43,7 +44,8 @@ class PreviewConfig(FrozenModel):
     """The inputs for generating videos of ``LoraSettings.preview_prompts``.
 
     ``prompts``: safetensors file with a text_LD per prompt, named by its number, and ``negative``.
-    ``shift``: timestep shift of the scheduler.
+    ``shift``: timestep shift of the scheduler. ``expert``: which of two is trained; then
+    ``other_expert`` is the other one's transformer, which has no adapter in the videos.
     """
 
     backbone: str
@@ -51,6 +53,8 @@ class PreviewConfig(FrozenModel):
     vae: Path
     scheduler: Path
     shift: float
+    expert: ExpertName | None = None
+    other_expert: Path | None = None
 
 
 class TrainingJob(FrozenModel):
@@ -63,6 +67,8 @@ class TrainingJob(FrozenModel):
     train: tuple[TrainingSample, ...]
     val: tuple[TrainingSample, ...]
     out: Path
+    # The noise levels at which the transformer predicts: an expert's, or all.
+    levels: NoiseRange = FULL_RANGE
     # Metadata to write into the adapter file.
     adapter_metadata: AdapterMetadata
     # Folder of the run's log, which survives interrupted attempts. Without one the log is written

@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, mo
 from mimix_core import __version__
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.cache_key import is_excluded
+from mimix_core.settings import ExpertName
 
 CAPTION_GRAMMAR = "[Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]"
 """Syntax in which a prompt names characters and style, as in training (paper, section 3.1)."""
@@ -26,7 +27,8 @@ class AdapterMetadata(FrozenModel):
     """Provenance of an adapter, stored in its file.
 
     ``settings``: the training settings that affect the result. ``epoch``: the number of the epoch
-    after which it was saved; None for the final one.
+    after which it was saved; None for the final one. ``expert``: the one of the base model's two
+    transformers that it is for; None for a model of one.
     """
 
     mimix: ShortText = __version__
@@ -42,12 +44,13 @@ class AdapterMetadata(FrozenModel):
     settings: dict[str, Any]
     weights: Literal["trained", "ema"] = "trained"
     epoch: int | None = Field(None, ge=1)
+    expert: ExpertName | None = None
 
     @model_serializer(mode="wrap")
-    def _omit_final_epoch(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out ``epoch`` in a final adapter, whose bytes are those from before it existed."""
+    def _omit_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is None, so that an adapter's bytes are those from before it existed."""
         fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if (name, value) != ("epoch", None)}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 def result_settings(settings: FrozenModel) -> dict[str, Any]:

@@ -18,11 +18,10 @@ from mimix_core.errors import BadInput, MissingModel
 from mimix_core.settings import BackboneSettings
 from mimix_core.tables import BACKBONE, Row
 from mimix_core.wan import model_registry
-from mimix_core.wan.model_folder import COMPONENTS, NETWORKS, check_backbone_folder
+from mimix_core.wan.model_folder import check_backbone_folder
 from mimix_core.wan.weight_files import check_finite_weights
 
 __all__ = [
-    "COMPONENTS",
     "STAGE",
     "BackboneInputs",
     "check_backbone_folder",
@@ -102,11 +101,13 @@ def run(inputs: BackboneInputs, settings: BackboneSettings, out: Path) -> StageR
         if inputs.weights is None:
             raise MissingModel(f"no folder of {backbone.name} is given", where="stage backbone")
         check_backbone_folder(inputs.weights.path, backbone)
-        for name in NETWORKS:
+        for name in backbone.networks:
             check_finite_weights(inputs.weights.path / name)
         base, prefix = inputs.weights.path, ""
-    rows = [_component_row(base, prefix + name, name, backbone.name) for name in COMPONENTS]
-    return StageReport(rows=rows, rows_in=len(COMPONENTS))
+    rows = [
+        _component_row(base, prefix + name, name, backbone.name) for name in backbone.components
+    ]
+    return StageReport(rows=rows, rows_in=len(rows))
 
 
 def _component_row(base: Path, folder: str, component: str, backbone: str) -> Row:

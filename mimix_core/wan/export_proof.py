@@ -17,7 +17,9 @@ from safetensors import SafetensorError, safe_open
 
 from mimix_core.engine.artifacts import FrozenModel, file_ref
 from mimix_core.errors import BadInput
+from mimix_core.settings import ExpertName
 from mimix_core.wan import lora_export, safetensors_io
+from mimix_core.wan.model_registry import EXPERT_COMPONENTS
 
 _METADATA_KEY = "mimix_proof"
 _THUMBNAIL_SIDE = 64
@@ -48,13 +50,20 @@ class ProofSettings(FrozenModel):
 class ExportProof(FrozenModel):
     """The settings of a proof, and the digest of the base model's transformer.
 
-    ``rounded_adapter``: whether the adapter's weights have fewer bits than fp32.
+    ``expert``: the one of the base model's two that the adapter is for; the other one generates as
+    it is. ``rounded_adapter``: whether the adapter's weights have fewer bits than fp32.
     """
 
     base: str
     base_sha256: str
     settings: ProofSettings
     rounded_adapter: bool = False
+    expert: ExpertName | None = None
+
+    @property
+    def component(self) -> str:
+        """Return the pipeline's name of the adapted transformer."""
+        return _component(self.expert)
 
 
 @dataclass(frozen=True)
@@ -93,19 +102,26 @@ def proof_path(adapter: Path) -> Path:
 
 def check_base_folder(adapter: Path, base: Path) -> None:
     """Raise BadInput unless ``base`` has the transformer that the adapter was trained on."""
-    transformer = base / "transformer"
+    metadata, _ = lora_export.read_metadata(adapter)
+    transformer = base / _component(metadata.expert)
     if not transformer.is_dir():
         raise BadInput(
-            "holds no folder transformer",
+            f"holds no folder {transformer.name}",
             where=str(base),
             fix="Give the folder of the base model in diffusers layout.",
         )
-    metadata, _ = lora_export.read_metadata(adapter)
     lora_export.check_base_model(adapter, metadata.base, file_ref(transformer).sha256)
 
 
+def _component(expert: ExpertName | None) -> str:
+    return "transformer" if expert is None else EXPERT_COMPONENTS[expert]
+
+
 def load_base_pipeline(base: Path, precision: Literal["fp32", "bf16"]) -> Any:
-    """Load the base model's pipeline, on a GPU if there is one; its VAE is in fp32."""
+    """Load the base model's pipeline, on a GPU if there is one; its VAE is in fp32.
+
+    Two experts are on the GPU one at a time.
+    """
     import diffusers
 
     from mimix_core.engine.torch_runtime import select_device
@@ -115,7 +131,17 @@ def load_base_pipeline(base: Path, precision: Literal["fp32", "bf16"]) -> Any:
         base, vae=vae, torch_dtype=_DTYPES[precision]
     )
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(select_device("auto"))
+    device = select_device("auto")
+    if device.type == "cuda" and getattr(pipeline, "transformer_2", None) is not None:
+        pipeline.enable_model_cpu_offload(device=device)
+        return pipeline
+    return pipeline.to(device)
+
+
+def load_adapter_into(pipeline: Any, file: Path, proof: ExportProof) -> None:
+    """Load an exported adapter with diffusers' own loader, for the expert of its proof."""
+    into = {"load_into_transformer_2": True} if proof.component == "transformer_2" else {}
+    pipeline.load_lora_weights(file.parent, weight_name=file.name, **into)
 
 
 def write_proof(path: Path, adapter_file: Path, base: Path, settings: ProofSettings) -> None:
@@ -127,19 +153,22 @@ def write_proof(path: Path, adapter_file: Path, base: Path, settings: ProofSetti
 
     adapter, metadata = lora_export.read_adapter(adapter_file)
     pipeline = load_base_pipeline(base, settings.precision)
-    adapter_merging.check_adapter(pipeline.transformer, adapter, str(adapter_file))
-    adapter_merging.attach_trained_adapter(pipeline.transformer, adapter)
-    values = generate_values(pipeline, settings)
+    component = _component(metadata.expert)
+    transformer = getattr(pipeline, component)
+    adapter_merging.check_adapter(transformer, adapter, str(adapter_file))
+    adapter_merging.attach_trained_adapter(transformer, adapter)
+    values = generate_values(pipeline, settings, component)
     proof = ExportProof(
         base=metadata.base,
         base_sha256=metadata.base_sha256,
         settings=settings,
         rounded_adapter=any(down.dtype != torch.float32 for down, _ in adapter.pairs.values()),
+        expert=metadata.expert,
     )
     safetensors_io.write_tensors(
         path,
         {"velocity": values.velocity_CTHW, "thumbnails": values.thumbnails_THWC},
-        {"format": "pt", _METADATA_KEY: proof.model_dump_json()},
+        {"format": "pt", _METADATA_KEY: proof.model_dump_json(exclude_none=True)},
     )
 
 
@@ -159,7 +188,8 @@ def read_proof(path: Path) -> tuple[ExportProof, ProofValues]:
 
 def compare_with_proof(pipeline: Any, proof: ExportProof, expected: ProofValues) -> ProofComparison:
     """Generate what a proof says with a pipeline that has the adapter loaded, and compare."""
-    found, precision = generate_values(pipeline, proof.settings), proof.settings.precision
+    found = generate_values(pipeline, proof.settings, proof.component)
+    precision = proof.settings.precision
     error = (found.velocity_CTHW - expected.velocity_CTHW).abs().max()
     pixels = (found.thumbnails_THWC.int() - expected.thumbnails_THWC.int()).abs().max()
     return ProofComparison(
@@ -176,10 +206,13 @@ def compare_with_proof(pipeline: Any, proof: ExportProof, expected: ProofValues)
     )
 
 
-def generate_values(pipeline: Any, settings: ProofSettings) -> ProofValues:
+def generate_values(
+    pipeline: Any, settings: ProofSettings, component: str = "transformer"
+) -> ProofValues:
     """Generate with a diffusers pipeline of Wan, and keep the first velocity and three frames.
 
-    The noise is drawn on the CPU. Raises BadInput if a value is not finite.
+    ``component``: the transformer whose first velocity it is. The noise is drawn on the CPU. Raises
+    BadInput if a value is not finite.
     """
     velocities: list[torch.Tensor] = []
 
@@ -187,7 +220,7 @@ def generate_values(pipeline: Any, settings: ProofSettings) -> ProofValues:
         if not velocities:
             velocities.append(output[0][0].detach().float().cpu())
 
-    hook = pipeline.transformer.register_forward_hook(keep_first)
+    hook = getattr(pipeline, component).register_forward_hook(keep_first)
     try:
         frames_TCHW = pipeline(
             prompt=settings.prompt,

@@ -19,34 +19,68 @@ from typing import Any, Literal
 import torch
 
 from mimix_core.engine.torch_runtime import seeded_generator
+from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
 from mimix_core.wan.text_embeddings import TEXT_TOKENS
 
 _VALIDATION = "validation"
 _TRAINING = "training"
+_LARGEST_QUANTILE = math.nextafter(1.0, 0.0)
 # Noise levels over which a loss weighting is averaged: the number of Wan's timesteps.
 _LEVELS = 1000
 
 
 @dataclass(frozen=True)
 class NoiseLevelDistribution:
-    """Distribution of the noise levels in training: a distribution of s, then the shift."""
+    """Distribution of the noise levels in training: a distribution of s, then the shift.
+
+    ``levels``: the distribution is truncated to these levels s' and renormalized: within them,
+    levels are as frequent relative to each other as without the truncation.
+    """
 
     sampling: Literal["uniform", "logit_normal"]
     shift: float
     logit_mean: float = 0.0
     logit_std: float = 1.0
+    levels: NoiseRange = FULL_RANGE
 
     def sigma_at(self, quantile: float) -> float:
         """Return the level s' at a quantile in (0, 1), the inverse of the distribution function."""
+        lowest, highest = self.levels
+        first, last = (self._quantile_of(level) for level in self.levels)
+        # A quantile just below 1 can be rounded to 1, where the logit is infinite.
+        untruncated = min(first + quantile * (last - first), _LARGEST_QUANTILE)
         if self.sampling == "uniform":
-            return shift_sigma(quantile, self.shift)
-        logit = NormalDist(self.logit_mean, self.logit_std).inv_cdf(quantile)
-        return shift_sigma(1 / (1 + math.exp(-logit)), self.shift)
+            sigma = shift_sigma(untruncated, self.shift)
+        else:
+            logit = NormalDist(self.logit_mean, self.logit_std).inv_cdf(untruncated)
+            sigma = shift_sigma(1 / (1 + math.exp(-logit)), self.shift)
+        return min(max(sigma, lowest), highest)
+
+    @property
+    def share(self) -> float:
+        """Return the share of the distribution without the truncation that is at these levels."""
+        first, last = (self._quantile_of(level) for level in self.levels)
+        return last - first
+
+    def _quantile_of(self, sigma: float) -> float:
+        """Return the share of levels below s' without the truncation."""
+        if sigma in FULL_RANGE:
+            return sigma
+        unshifted = unshift_sigma(sigma, self.shift)
+        if self.sampling == "uniform":
+            return unshifted
+        logit = math.log(unshifted / (1 - unshifted))
+        return NormalDist(self.logit_mean, self.logit_std).cdf(logit)
 
 
 def shift_sigma(sigma: float, shift: float) -> float:
     """Shift a level s in 0..1 to s'; a shift above 1 moves it towards pure noise."""
     return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def unshift_sigma(sigma: float, shift: float) -> float:
+    """Return the level s in 0..1 that ``shift_sigma`` shifts to s'."""
+    return sigma / (shift - (shift - 1) * sigma)
 
 
 def loss_weight(
@@ -78,12 +112,14 @@ def draw_training_noise(seed: int, epoch: int, occurrence: str, shape: torch.Siz
     return torch.randn(shape, generator=seeded_generator(seed, _TRAINING, epoch, occurrence))
 
 
-def validation_sigmas(count: int, shift: float) -> list[float]:
+def validation_sigmas(count: int, shift: float, levels: NoiseRange = FULL_RANGE) -> list[float]:
     """Return fixed noise levels: the shifted midpoints of ``count`` equal intervals of 0..1.
 
-    They do not depend on the training distribution, so runs with different ones stay comparable.
+    With ``levels``: of the part of 0..1 that is shifted to them. They do not depend on the training
+    distribution, so runs with different ones stay comparable.
     """
-    return [shift_sigma((index + 0.5) / count, shift) for index in range(count)]
+    distribution = NoiseLevelDistribution("uniform", shift, levels=levels)
+    return [distribution.sigma_at((index + 0.5) / count) for index in range(count)]
 
 
 def draw_validation_noise(seed: int, sample_id: str, shape: torch.Size) -> torch.Tensor:

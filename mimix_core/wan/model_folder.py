@@ -5,7 +5,7 @@ Only configs, indexes, the headers of the weight files and samples of their valu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,6 @@ from mimix_core.wan.weight_files import (
     check_tensors,
     list_tensors,
 )
-
-COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-NETWORKS = ("transformer", "vae", "text_encoder")
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 _SCHEDULER = {
@@ -43,14 +40,12 @@ def check_backbone_folder(folder: Path, backbone: Backbone) -> dict[str, dict[st
     """
     fix = f"Get it again with `{backbone.folder_command(str(folder))}`."
     present = {path.name for path in list_folder(folder, fix)}
-    for part in ("model_index.json", *COMPONENTS):
-        if part not in present:
-            raise BadInput(f"{part} is missing", where=str(folder), fix=fix)
+    _check_present("model_index.json", present, folder, fix)
     _check_pipeline(folder, backbone, fix)
+    for component in backbone.components:
+        _check_present(component, present, folder, fix)
     _check_scheduler(folder / "scheduler" / "scheduler_config.json", fix)
-    networks = dict(
-        zip(NETWORKS, (backbone.transformer, backbone.vae, backbone.text_encoder), strict=True)
-    )
+    networks = backbone.networks
     configs = {
         name: _check_config(folder / name / "config.json", network, backbone, fix)
         for name, network in networks.items()
@@ -60,6 +55,11 @@ def check_backbone_folder(folder: Path, backbone: Backbone) -> dict[str, dict[st
         name: _check_network(folder / name, network, configs[name], fix)
         for name, network in networks.items()
     }
+
+
+def _check_present(part: str, present: Collection[str], folder: Path, fix: str) -> None:
+    if part not in present:
+        raise BadInput(f"{part} is missing", where=str(folder), fix=fix)
 
 
 def _check_network(
@@ -87,6 +87,37 @@ def _check_pipeline(folder: Path, backbone: Backbone, fix: str) -> None:
     path = folder / "model_index.json"
     index = read_config(path, fix)
     instead = f"Set backbone.path to the folder of {backbone.name} (`{backbone.folder_command()}`)."
+    if backbone.boundary is None:
+        _check_one_transformer(folder, index, backbone, instead)
+    differences = []
+    if backbone.boundary is not None and index.get("boundary_ratio") != backbone.boundary:
+        differences.append(
+            f"its boundary_ratio is {index.get('boundary_ratio')}, not {backbone.boundary}"
+        )
+    if index.get("_class_name") != backbone.pipeline_class:
+        differences.append(
+            f"its class is {index.get('_class_name')}, not {backbone.pipeline_class}"
+        )
+    if index.get("expand_timesteps") and not backbone.expand_timesteps:
+        differences.append("it has a timestep per token (expand_timesteps), as Wan2.2-TI2V-5B")
+    for name, network in backbone.networks.items():
+        component = index.get(name)
+        if name == "transformer_2" and component in (None, [None, None]):
+            differences.append("it has no transformer_2")
+        elif component and component != [None, None] and network.class_name not in component:
+            differences.append(f"its {name} is {component}, not {network.class_name}")
+    if differences:
+        raise BadInput(
+            f"this pipeline is not that of {backbone.name}: {'; '.join(differences)}",
+            where=str(path),
+            fix=instead,
+        )
+
+
+def _check_one_transformer(
+    folder: Path, index: Mapping[str, Any], backbone: Backbone, instead: str
+) -> None:
+    """Raise BadInput for a pipeline of two transformers."""
     second = index.get("transformer_2")
     found = []
     if (folder / "transformer_2").exists():
@@ -100,28 +131,8 @@ def _check_pipeline(folder: Path, backbone: Backbone, fix: str) -> None:
             f"holds a model of two transformers, as Wan2.2-T2V-A14B, not {backbone.name}: it has "
             f"{' and '.join(found)}",
             where=str(folder),
-            fix=f"Models of two transformers are not supported yet. {instead}",
-        )
-    differences = []
-    if index.get("_class_name") != backbone.pipeline_class:
-        differences.append(
-            f"its class is {index.get('_class_name')}, not {backbone.pipeline_class}"
-        )
-    if index.get("expand_timesteps") and not backbone.expand_timesteps:
-        differences.append("it has a timestep per token (expand_timesteps), as Wan2.2-TI2V-5B")
-    for name, network in (
-        ("transformer", backbone.transformer),
-        ("vae", backbone.vae),
-        ("text_encoder", backbone.text_encoder),
-    ):
-        component = index.get(name)
-        if component and component != [None, None] and network.class_name not in component:
-            differences.append(f"its {name} is {component}, not {network.class_name}")
-    if differences:
-        raise BadInput(
-            f"this pipeline is not that of {backbone.name}: {'; '.join(differences)}",
-            where=str(path),
-            fix=instead,
+            fix=f"Set backbone.name to the model in this folder, e.g. wan2.2-t2v-a14b. Or: "
+            f"{instead}",
         )
 
 

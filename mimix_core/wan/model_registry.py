@@ -9,7 +9,7 @@ encoder embeds captions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,11 +19,24 @@ from numpy.typing import NDArray
 
 from mimix_core.engine.extensions import is_module_name, load_extension
 from mimix_core.errors import BadInput
+from mimix_core.settings.training_settings import ExpertName
 
 if TYPE_CHECKING:
     import torch
 
 Precision = Literal["fp32", "bf16"]
+
+NoiseRange = tuple[float, float]
+"""The lowest and the highest noise level at which a transformer predicts, in 0..1."""
+
+FULL_RANGE: NoiseRange = (0.0, 1.0)
+
+
+EXPERT_COMPONENTS: Mapping[ExpertName, str] = {
+    "high-noise": "transformer",
+    "low-noise": "transformer_2",
+}
+"""The folder of each expert's weights, and its name in diffusers' pipeline."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,18 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True)
+class Expert:
+    """One of a backbone's two transformers, which predicts at a range of noise levels.
+
+    ``component``: the folder of its weights.
+    """
+
+    name: ExpertName
+    component: str
+    levels: NoiseRange
+
+
+@dataclass(frozen=True)
 class Backbone:
     """A text-to-video model.
 
@@ -48,7 +73,10 @@ class Backbone:
     ``vae_stride``: frames, rows and columns of video per latent. ``flow_shift``: the timestep shift
     that it was trained for. ``lora_targets``: the linear layers of each block that LoRA adapts.
     ``interface_module``: the module that defines its ``INTERFACE``. ``expand_timesteps``: its
-    published pipeline has a timestep per token.
+    published pipeline has a timestep per token. ``boundary``: the noise level from which on
+    ``transformer`` predicts, while ``transformer_2`` predicts below it (diffusers'
+    ``boundary_ratio``); None for a model of one transformer. ``frame_rate``: frames per second of
+    the videos that it was trained on, as published.
     """
 
     name: str
@@ -63,6 +91,38 @@ class Backbone:
     pipeline_class: str
     make_command: str | None = None
     expand_timesteps: bool = False
+    boundary: float | None = None
+    frame_rate: int = 16
+
+    @property
+    def experts(self) -> tuple[Expert, ...]:
+        """Return its experts, in the order in which they denoise; none for one transformer."""
+        if self.boundary is None:
+            return ()
+        levels = {"high-noise": (self.boundary, 1.0), "low-noise": (0.0, self.boundary)}
+        return tuple(
+            Expert(name, component, levels[name]) for name, component in EXPERT_COMPONENTS.items()
+        )
+
+    def expert(self, name: str) -> Expert:
+        """Return an expert by its name. Raises KeyError for a model without it."""
+        experts: dict[str, Expert] = {expert.name: expert for expert in self.experts}
+        return experts[name]
+
+    @property
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return the class and size of each network, by the name of its folder."""
+        transformers = [expert.component for expert in self.experts] or ["transformer"]
+        return {
+            **dict.fromkeys(transformers, self.transformer),
+            "vae": self.vae,
+            "text_encoder": self.text_encoder,
+        }
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Return the names of all folders of the model, sorted."""
+        return tuple(sorted({*self.networks, "scheduler", "tokenizer"}))
 
     def folder_command(self, folder: str = "FOLDER") -> str | None:
         """Return the command that gets the model's folder; None for one with random weights."""
@@ -153,7 +213,10 @@ def _wan(
     vae: Mapping[str, Any],
     side: int = 8,
     text: Mapping[str, Any],
+    flow_shift: float = 5.0,
     expand_timesteps: bool = False,
+    boundary: float | None = None,
+    frame_rate: int = 16,
 ) -> Backbone:
     """Build the entry for a size of Wan; the defaults are those of all published sizes."""
     return Backbone(
@@ -176,11 +239,13 @@ def _wan(
         vae=NetworkSpec("AutoencoderKLWan", {"z_dim": channels, **vae}),
         text_encoder=NetworkSpec("UMT5EncoderModel", text),
         vae_stride=(4, side, side),
-        flow_shift=5.0,
+        flow_shift=flow_shift,
         lora_targets=("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"),
         interface_module="mimix_core.wan.wan_interface",
         pipeline_class="WanPipeline",
         expand_timesteps=expand_timesteps,
+        boundary=boundary,
+        frame_rate=frame_rate,
     )
 
 
@@ -225,6 +290,9 @@ TINY = _wan(
     text=_TINY_TEXT,
 )
 
+TINY_EXPERTS = replace(TINY, name="tiny-random-wan-experts", flow_shift=12.0, boundary=0.875)
+"""Two experts of the tiny model's size."""
+
 BACKBONES: Mapping[str, Backbone] = {
     backbone.name: backbone
     for backbone in (
@@ -248,6 +316,7 @@ BACKBONES: Mapping[str, Backbone] = {
         ),
         # Text-to-video and image-to-video. Without a first frame, its per-token timesteps are all
         # equal, which is equivalent to a single timestep: it trains and samples like the others.
+        # Wan's wan/configs/wan_ti2v_5B.py: sample_fps 24, frame_num 121.
         _wan(
             "wan2.2-ti2v-5b",
             "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
@@ -259,7 +328,22 @@ BACKBONES: Mapping[str, Backbone] = {
             side=16,
             text=_UMT5_XXL,
             expand_timesteps=True,
+            frame_rate=24,
+        ),
+        # Two transformers of the 14B's size (Wan's wan/configs/wan_t2v_A14B.py: boundary 0.875,
+        # sample_shift 12).
+        _wan(
+            "wan2.2-t2v-a14b",
+            "Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+            layers=40,
+            heads=40,
+            ffn=13824,
+            vae=_VAE_2_1,
+            text=_UMT5_XXL,
+            flow_shift=12.0,
+            boundary=0.875,
         ),
         TINY,
+        TINY_EXPERTS,
     )
 }

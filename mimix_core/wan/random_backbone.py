@@ -39,17 +39,21 @@ def build_random_backbone(
 ) -> None:
     """Write a complete pipeline folder for diffusers with a backbone's classes and sizes.
 
-    Transformer, VAE and text encoder depend on ``seed`` alone; the tokenizer is always the same.
+    Transformers, VAE and text encoder depend on ``seed`` alone; the tokenizer is always the same.
     """
     import diffusers
     import transformers
 
-    transformer = getattr(diffusers, backbone.transformer.class_name)(**backbone.transformer.config)
+    transformers_by_component = {
+        name: getattr(diffusers, network.class_name)(**network.config)
+        for name, network in backbone.networks.items()
+        if name.startswith("transformer")
+    }
     vae = getattr(diffusers, backbone.vae.class_name)(**backbone.vae.config)
     text_encoder = getattr(transformers, backbone.text_encoder.class_name)(
         transformers.UMT5Config(dropout_rate=0.0, **backbone.text_encoder.config)
     )
-    for name, model in (("transformer", transformer), ("vae", vae), ("text", text_encoder)):
+    for name, model in {**transformers_by_component, "vae": vae, "text": text_encoder}.items():
         randomize_weights(model, seed, name)
     pipeline = getattr(diffusers, backbone.pipeline_class)(
         tokenizer=transformers.T5Tokenizer(
@@ -63,7 +67,9 @@ def build_random_backbone(
             num_train_timesteps=1000,
             flow_shift=backbone.flow_shift,
         ),
-        transformer=transformer,
+        **transformers_by_component,
+        # Another architecture's pipeline does not know it.
+        **({} if backbone.boundary is None else {"boundary_ratio": backbone.boundary}),
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ from mimix_core import tables
 from mimix_core.domain.caption_grammar import CaptionVariant
 from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.engine import progress
-from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef, digest_file
-from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
+from mimix_core.engine.artifacts import digest_file
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media.encode import EncodeFailed
@@ -34,8 +33,17 @@ from mimix_core.wan.generation.provenance import VideoProvenance, write_video
 from mimix_core.wan.generation.video_generator import ComponentFolders
 from mimix_core.wan.samples_stage import VIDEO_FOLDER
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE, TEXT_TOKENS, describe_truncated
+from mimix_core.wan.videos_inputs import LowNoiseExpert, VideoInputs, adapter_files, load_adapters
 
-__all__ = ["STAGE", "VideoInputs", "generate_video", "run", "video_provenance", "write_video"]
+__all__ = [
+    "STAGE",
+    "LowNoiseExpert",
+    "VideoInputs",
+    "generate_video",
+    "run",
+    "video_provenance",
+    "write_video",
+]
 
 if TYPE_CHECKING:
     import torch
@@ -44,28 +52,6 @@ if TYPE_CHECKING:
     from mimix_core.wan.lora_formats import Adapter
 
 _NO_VIDEO: Row = {"file": "", "sha256": "", "frames": 0, "width": 0, "height": 0}
-
-
-class VideoInputs(FrozenModel):
-    """Prompts, the backbone's components and the adapter.
-
-    ``partial_results``: folder of finished videos of interrupted units. ``layouts``: of the
-    prompts, if videos start from cutouts. ``adapters``: the files that samples.adapters names.
-    """
-
-    unit: Annotated[str, ExcludeFromKey()]
-    prompts: tuple[VideoPrompt, ...]
-    backbone_name: str
-    backbone_source: FileRef | None = None
-    transformer: FileRef
-    vae: FileRef
-    text_encoder: FileRef
-    tokenizer: FileRef
-    scheduler: FileRef
-    lora: TableRef
-    layouts: Annotated[TableRef | None, OmitDefault()] = None
-    adapters: Annotated[tuple[FileRef, ...], OmitDefault()] = ()
-    partial_results: Annotated[Path, ExcludeFromKey()]
 
 
 def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport:
@@ -79,11 +65,11 @@ def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport
     Transient when the device is out of memory.
     """
     _check_size(inputs, settings)
-    adapter, lora_sha256 = _load_adapter(inputs, settings)
+    adapters, lora_sha256s = load_adapters(inputs, settings)
     layouts = _read_layouts(inputs, settings)
     provenance = {
         prompt.id: video_provenance(
-            prompt, inputs, settings, lora_sha256, layouts.get(prompt.id, (None, ""))[1]
+            prompt, inputs, settings, lora_sha256s, layouts.get(prompt.id, (None, ""))[1]
         )
         for prompt in inputs.prompts
     }
@@ -94,7 +80,7 @@ def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport
         unit = _VideoUnit(inputs, settings, provenance, refs, PartialVideos(results.folder))
         unit.load_finished()
         if len(unit.done) < len(provenance):
-            unit.generate(adapter)
+            unit.generate(adapters)
         rows = [_video_row(unit, prompt, out) for prompt in inputs.prompts]
     truncated = _describe_truncated_prompts(inputs, provenance)
     notes = {PROMPTS_CUT_NOTE: truncated} if truncated else {}
@@ -112,12 +98,22 @@ def video_provenance(
     prompt: VideoPrompt,
     inputs: VideoInputs,
     settings: SampleSettings,
-    lora_sha256: str,
+    lora_sha256s: Sequence[str],
     layout_sha256: str = "",
 ) -> VideoProvenance:
-    """Return everything that a prompt's video depends on."""
+    """Return everything that a prompt's video depends on.
+
+    ``lora_sha256s``: digest of the adapter file of each transformer, "" without one.
+    """
     from mimix_core.engine.torch_runtime import derive_seed
 
+    low_noise: dict[str, Any] = {}
+    if inputs.low_noise is not None:
+        low_noise = {
+            "low_noise_base_sha256": inputs.low_noise.transformer.sha256,
+            "low_noise_lora_sha256": lora_sha256s[1],
+            "low_noise_guidance": settings.low_noise_guidance,
+        }
     return VideoProvenance(
         prompt=prompt.render(CaptionVariant(settings.variant)),
         negative_prompt=settings.negative_prompt,
@@ -134,12 +130,15 @@ def video_provenance(
         vae_precision=settings.vae_precision,
         backbone=inputs.backbone_name,
         base_sha256=inputs.transformer.sha256,
-        lora_sha256=lora_sha256,
+        lora_sha256=lora_sha256s[0],
         lora_weight=settings.adapter_weight,
         adapters=tuple(
-            (file.sha256, chosen.weight)
+            (file.sha256, chosen.weight, chosen.expert)
+            if chosen.expert
+            else (file.sha256, chosen.weight)
             for file, chosen in zip(inputs.adapters, settings.adapters, strict=True)
         ),
+        **low_noise,
         solver=settings.solver,
         start_sha256=layout_sha256,
         start_strength=settings.start_strength if layout_sha256 else 0.0,
@@ -192,33 +191,6 @@ def _describe_truncated_prompts(
     return describe_truncated(zip(texts, map(len, ids), strict=True), TEXT_TOKENS)
 
 
-def _load_adapter(inputs: VideoInputs, settings: SampleSettings) -> tuple[Adapter, str]:
-    """Load the adapter to generate with, and the digest of the trained one's file.
-
-    It is the trained adapter itself, or the weighted sum with those that the settings name. Raises
-    BadInput for one of another base model, or that does not fit the backbone.
-    """
-    from mimix_core.wan import generation_adapters, lora_export
-
-    path = _adapter_file(inputs)
-    lora_export.check_base_model(path, inputs.backbone_name, inputs.transformer.sha256)
-    trained, _ = lora_export.read_adapter(path)
-    backbone = model_registry.get_backbone(inputs.backbone_name)
-    others = [
-        generation_adapters.read_any_adapter(file.path, backbone, inputs.transformer.sha256)
-        for file in inputs.adapters
-    ]
-    weights = [settings.adapter_weight, *(chosen.weight for chosen in settings.adapters)]
-    adapter = generation_adapters.weighted_adapter([trained, *others], weights)
-    return adapter, digest_file(path)
-
-
-def _adapter_file(inputs: VideoInputs) -> Path:
-    from mimix_core.wan import lora_export
-
-    return inputs.lora.folder / lora_export.ADAPTER_FILE
-
-
 def _check_size(inputs: VideoInputs, settings: SampleSettings) -> None:
     backbone = model_registry.get_backbone(inputs.backbone_name)
     problem = backbone.size_error(settings.num_frames, settings.width, settings.height)
@@ -247,7 +219,7 @@ class _VideoUnit:
                 self.done[prompt_id] = path
         self.runtime_stats["found"] = len(self.done)
 
-    def generate(self, adapter: Adapter) -> None:
+    def generate(self, adapters: Sequence[Adapter | None]) -> None:
         """Generate the missing videos."""
         from mimix_core.engine.gpu_lease import acquire_device
         from mimix_core.engine.torch_runtime import set_num_threads
@@ -255,11 +227,11 @@ class _VideoUnit:
         set_num_threads(self.settings.threads)
         self._report_progress(0, "waiting for a free device")
         with acquire_device(self.settings.device) as device:
-            self._generate(adapter, device)
+            self._generate(adapters, device)
             # The pipeline and its hooks form a reference cycle, which holds GPU memory.
             gc.collect()
 
-    def _generate(self, adapter: Adapter, device: torch.device) -> None:
+    def _generate(self, adapters: Sequence[Adapter | None], device: torch.device) -> None:
         from mimix_core.wan.generation import video_generator
 
         missing = {
@@ -271,13 +243,12 @@ class _VideoUnit:
         self._report_progress(0, "loading the model")
         generator = video_generator.load_generator(
             _component_folders(self.inputs),
-            adapter,
-            ", ".join(
-                map(str, (_adapter_file(self.inputs), *(f.path for f in self.inputs.adapters)))
-            ),
+            adapters[0],
+            ", ".join(map(str, adapter_files(self.inputs))),
             sorted({provenance.prompt for provenance in missing.values()}),
             self.settings,
             device,
+            *adapters[1:],
         )
         loaded = time.monotonic()
         for prompt_id, provenance in missing.items():
@@ -326,6 +297,7 @@ def _component_folders(inputs: VideoInputs) -> ComponentFolders:
         text_encoder=inputs.text_encoder.path,
         tokenizer=inputs.tokenizer.path,
         scheduler=inputs.scheduler.path,
+        transformer_2=inputs.low_noise.transformer.path if inputs.low_noise else None,
     )
 
 

@@ -17,9 +17,11 @@ from mimix_core.diagnostics.preflight import check_before_run, find_problems
 from mimix_core.errors import BadInput
 from mimix_core.project.templates import write_project_templates
 from mimix_core.settings import load_config
-from mimix_core.wan import model_registry
+from mimix_core.wan import lora_export, model_registry
+from mimix_core.wan.lora_formats import Adapter
 from tests.flows.test_commands import project
 from tests.wan.published_folder import published_folder
+from tests.wan.test_lora_export import card
 
 PROMPT = {
     "id": "one",
@@ -211,6 +213,61 @@ def test_sizes_and_layers_that_the_backbone_lacks_are_found(tmp_path: Path) -> N
     message = str(caught.value)
     assert "clips.width and clips.height: 624x624: wan2.2-ti2v-5b takes multiples of 32" in message
     assert "lora.target_modules: the transformer has no layer to_qkv" in message
+
+
+EXPERTS = TINY.replace("tiny-random-wan", "tiny-random-wan-experts")
+
+
+def test_settings_of_experts_are_refused_for_one_transformer_alone(tmp_path: Path) -> None:
+    more = (
+        "samples: {prompts: prompts.yaml, guidance_scale_low_noise: 3}\n"
+        "lora: {experts: [low-noise]}\n"
+    )
+    with pytest.raises(BadInput) as caught:
+        check_before_run(load_config(settings(tmp_path, more)), "generate")
+    for key in ("lora.experts", "samples.guidance_scale_low_noise"):
+        assert f"key {key}: names an expert, but tiny-random-wan has one transformer" in str(
+            caught.value
+        )
+    check_before_run(load_config(project(tmp_path, EXPERTS + more)), "generate")
+
+
+def test_noise_levels_that_an_expert_would_never_see_are_found(tmp_path: Path) -> None:
+    lora = "lora: {timestep_sampling: logit_normal, shift: 1, logit_mean: -2, logit_std: 0.5}\n"
+    path = project(tmp_path, EXPERTS + lora)
+    with pytest.raises(BadInput, match=r"between 0\.875 and 1, where this expert predicts"):
+        check_before_run(load_config(path), "train")
+    path = project(tmp_path, EXPERTS + lora.replace("{", "{experts: [low-noise], "))
+    check_before_run(load_config(path), "train")
+
+
+@pytest.mark.parametrize("expert", ["high-noise", "low-noise"])
+def test_an_adapter_of_one_expert_is_not_used_for_the_other(tmp_path: Path, expert: str) -> None:
+    path = tmp_path / "adapter.safetensors"
+    layers = [f"blocks.{n}.{attention}.to_q" for n in (0, 1) for attention in ("attn1", "attn2")]
+    adapter = Adapter({layer: (torch.ones(4, 96), torch.ones(96, 4)) for layer in layers}, 4.0)
+    lora_export.write_adapter(path, adapter, card(base="tiny-random-wan-experts", expert=expert))
+    [other] = {"high-noise", "low-noise"} - {expert}
+    (tmp_path / "prompts.yaml").write_text(yaml.safe_dump({"prompts": [PROMPT]}))
+
+    def problems(more: str, flow: str) -> str:
+        config = load_config(project(tmp_path, EXPERTS + more))
+        return " ".join(str(problem) for problem in find_problems(config, flow))
+
+    adapters = (
+        "samples: {prompts: prompts.yaml, adapters: [{path: adapter.safetensors, expert: X}]}"
+    )
+    assert problems(adapters.replace("X", expert), "generate") == ""
+    assert f"was trained for the {expert} expert alone" in problems(
+        adapters.replace("X", other), "generate"
+    )
+    assert "expert alone" in problems(adapters.replace(", expert: X", ""), "generate")
+    settings_ = {"high-noise": "initial_adapter", "low-noise": "initial_adapter_low_noise"}
+    start = f"lora: {{rank: 4, alpha: 4, target_modules: [to_q], {settings_[expert]}: {path}}}"
+    assert problems(start, "train") == ""
+    assert f"is for the {expert} expert, not for the {other} expert" in problems(
+        start.replace(settings_[expert] + ":", settings_[other] + ":"), "train"
+    )
 
 
 def test_doctor_tells_the_same(tmp_path: Path) -> None:

@@ -54,6 +54,40 @@ def test_the_plan_follows_the_memory(
         assert (check.state == "limited") == ("does not fit" in expected) == bool(check.fix)
 
 
+def test_two_experts_take_turns_and_their_shift_is_named(tmp_path: Path) -> None:
+    path = published(tmp_path, "wan2.2-t2v-a14b", f"samples: {{prompts: prompts.yaml}}\n{SIZE}")
+    (tmp_path / "prompts.yaml").write_text(yaml.safe_dump({"prompts": [PROMPT]}))
+
+    def checks(gb: int) -> dict[str, MachineCheck]:
+        gpu = GpuMemory("H100", gb * 10**9, gb * 10**9)
+        return {check.name: check for check in estimate_run(load_config(path), "generate", gpu)}
+
+    assert "blocks stay on the GPU" in checks(80)["GPU memory for generation"].finding
+    assert "experts take turns" in checks(48)["GPU memory for generation"].finding
+    assert "copied from main memory" in checks(24)["GPU memory for generation"].finding
+    # Training has one of them at a time: the same as of Wan2.1-T2V-14B.
+    one = estimates(tmp_path / "one", gb=80)
+    assert checks(80)["GPU memory for training"] == one["GPU memory for training"]
+    assert "timestep shift" not in one
+    assert "published with 12" in checks(80)["timestep shift"].finding
+    assert checks(80)["timestep shift"].state == "limited"
+    assert "that are saved 1.23 GB" in checks(80)["disk for training"].finding
+
+
+def test_a_model_of_another_frame_rate_is_named(tmp_path: Path) -> None:
+    """Wan2.2-TI2V-5B is published with 24 frames per second; clips have 16."""
+    size = "clips: {width: 832, height: 480}\n"
+    path = published(tmp_path, "wan2.2-ti2v-5b", size)
+    [check] = [
+        check
+        for check in estimate_run(load_config(path), "train", None)
+        if check.name == "frame rate"
+    ]
+    assert check.state == "limited"
+    assert "wan2.2-ti2v-5b was trained on 24: to it, everything moves 1.5 times" in check.finding
+    assert "frame rate" not in estimates(tmp_path / "other", flow="train")
+
+
 def test_the_adapter_of_the_14b_has_the_parameters_that_peft_gives_it() -> None:
     backbone = get_backbone(LARGE)
     shapes = expected_tensors("WanTransformer3DModel", backbone.transformer.config)

@@ -6,6 +6,8 @@ The whole demo is checked by test_demo.py (`make e2e`).
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import yaml
 
 from mimix_core import tables
 from mimix_core.engine.registry import get_stage
+from mimix_core.wan import lora_export
+from mimix_core.wan.generation import provenance
 from tests.e2e.conftest import FinishedDemo
 from tests.e2e.demo import ROOT, Demo, stage_lines
 from tests.e2e.test_demo import STAGES
@@ -84,6 +88,44 @@ def test_a_second_run_computes_nothing_and_reports_it(
     assert all("cached" in line for line in lines.values())
     assert "Nothing to compute: every stage was cached." in printed
     assert demo.digests() == before
+
+
+@pytest.mark.e2e
+def test_a_backbone_of_two_experts_runs_to_the_report(
+    short_run: FinishedDemo, tmp_path: Path
+) -> None:
+    """Both are trained, videos are made with both, and both are exported."""
+    shutil.copytree(short_run.demo.workspace, tmp_path / "workspace", symlinks=True)
+    path = short_run.demo.folder / "experts.yaml"
+    settings = yaml.safe_load(short_run.demo.settings.read_text())
+    settings["backbone"]["name"] = "tiny-random-wan-experts"
+    settings["samples"] |= {"num_inference_steps": 4, "guidance_scale_low_noise": 3.0}
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    demo = Demo(tmp_path, settings=path)
+    before = {record.key for record in demo.records("lora")}
+    printed, _ = demo.run()
+    units = {record.unit: record for record in demo.records("lora") if record.key not in before}
+    assert set(units) == {"high-noise", "low-noise"}
+    for unit, record in units.items():
+        adapter = demo.store.folder("lora", record.key) / lora_export.ADAPTER_FILE
+        assert lora_export.read_metadata(adapter)[0].expert == unit
+    page = (demo.workspace / "report" / "index.html").read_text()
+    assert "The high-noise expert" in page
+    assert "The low-noise expert" in page
+    videos = list(demo.workspace.glob("store/samples/*/samples/*.mp4"))
+    made = [provenance.read_provenance(video) for video in videos]
+    both = [one for one in made if one.low_noise_lora_sha256]
+    assert len(both) == len(PROMPTS)
+    words = [sys.executable, "-m", "flows.cli", "lora", "export", str(path), "--to"]
+    words += [str(tmp_path / "x.safetensors"), "--workspace", str(demo.workspace)]
+    done = subprocess.run(words, cwd=ROOT, env=demo.environment(), check=False)
+    assert done.returncode == 0
+    assert {one.name for one in tmp_path.glob("x*")} == {
+        "x_high_noise.safetensors",
+        "x_low_noise.safetensors",
+    }
+    printed, _ = demo.run()
+    assert "Nothing to compute: every stage was cached." in printed
 
 
 def _usable(demo: Demo, name: str) -> list[tables.Row]:

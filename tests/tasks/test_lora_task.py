@@ -19,8 +19,9 @@ from mimix_core.engine.store import Store
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, RunSettings
 from mimix_core.tables import LORA
-from mimix_core.wan import random_backbone
-from tasks import training
+from mimix_core.wan import lora_export, random_backbone
+from mimix_core.wan.model_registry import TINY_EXPERTS
+from tasks import evaluation, training
 from tasks.base import Run
 from tests.training import factories
 
@@ -67,9 +68,10 @@ def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) ->
 
     @flow
     def train() -> TableRef:
-        return training.train_lora(
+        [ref] = training.train_lora(
             Run(work), inputs.dataset, inputs.latents, inputs.embeddings, model
         )
+        return ref
 
     killer = threading.Thread(target=kill_after_a_checkpoint, args=(checkpoints, killed))
     killer.start()
@@ -84,3 +86,48 @@ def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) ->
     assert (folder / "journal" / "log.jsonl").read_bytes() == (
         ref.folder / "log.jsonl"
     ).read_bytes()
+
+
+def test_experts_are_trained_one_after_the_other_and_generate_together(tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline"
+    random_backbone.build_random_backbone(0, pipeline, TINY_EXPERTS)
+    inputs = factories.stage_inputs(
+        tmp_path / "inputs", pipeline / "transformer", TINY_EXPERTS.name
+    )
+    few = factories.SETTINGS.model_copy(update={"epochs": 1})
+    components = {name: file_ref(pipeline / name) for name in TINY_EXPERTS.components}
+    model = training.PreparedBackbone(TINY_EXPERTS.name, inputs.dataset, components)
+    (tmp_path / "workspace").mkdir()
+
+    def trained(*experts: str) -> tuple[TableRef, ...]:
+        config = Config(
+            library=tmp_path / "library.yaml",
+            workspace=tmp_path / "workspace",
+            lora=few.model_copy(update={"experts": experts}),
+        )
+        store = Store(tmp_path / "workspace" / "store")
+        work = Workspace(config, Library.model_construct(shows=()), store, ())
+
+        @flow
+        def train() -> tuple[TableRef, ...]:
+            return training.train_lora(
+                Run(work), inputs.dataset, inputs.latents, inputs.embeddings, model
+            )
+
+        return train()
+
+    [low] = trained("low-noise")
+    both = trained("high-noise", "low-noise")
+    assert [ref.unit for ref in both] == ["high-noise", "low-noise"]
+    # What was trained alone before is what the training of both has.
+    assert both[1].key == low.key
+    for ref, component in zip(both, ("transformer", "transformer_2"), strict=True):
+        metadata, _ = lora_export.read_metadata(ref.folder / lora_export.ADAPTER_FILE)
+        assert metadata.expert == ref.unit
+        assert metadata.base_sha256 == components[component].sha256
+    high, expert = evaluation._split_experts(model, both)
+    assert high == both[0]
+    assert expert is not None
+    assert expert.lora == low
+    assert expert.transformer == components["transformer_2"]
+    assert evaluation._split_experts(model, [low])[0] is None

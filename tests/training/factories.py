@@ -91,7 +91,7 @@ CARD = AdapterMetadata(
 )
 
 
-def stage_inputs(folder: Path, transformer: Path) -> stage.LoraInputs:
+def stage_inputs(folder: Path, transformer: Path, backbone: str = NAME) -> stage.LoraInputs:
     """9 samples of two sizes to train on, 2 held out, 1 for tests, and 3 that lack something."""
     folder.mkdir(parents=True, exist_ok=True)
     splits = ["train"] * 9 + ["val"] * 2 + ["test"]
@@ -102,7 +102,7 @@ def stage_inputs(folder: Path, transformer: Path) -> stage.LoraInputs:
     for number, name in enumerate([*names, "no-text", "other-text"]):
         ref = write_latents(folder / f"{name}.latents", number, TALL if number % 3 == 0 else WIDE)
         latents.append(
-            ok(sample_id=name, backbone=NAME, sha256="", **_place(ref)),
+            ok(sample_id=name, backbone=backbone, sha256="", **_place(ref)),
         )
     text = write_text(folder / "text")
     for name in [*names, "no-latent", "other-text"]:
@@ -110,7 +110,7 @@ def stage_inputs(folder: Path, transformer: Path) -> stage.LoraInputs:
         texts.append(
             ok(
                 sample_id=name,
-                backbone=NAME,
+                backbone=backbone,
                 sha256="",
                 caption=caption,
                 variant="both",
@@ -125,7 +125,7 @@ def stage_inputs(folder: Path, transformer: Path) -> stage.LoraInputs:
         dataset=table_ref(folder / "dataset", DATASET, dataset),
         latents=(_beside(folder, "latents", LATENTS, latents),),
         embeddings=(_beside(folder, "texts", EMBEDDINGS, texts),),
-        backbone_name=NAME,
+        backbone_name=backbone,
         transformer=file_ref(transformer),
     )
 

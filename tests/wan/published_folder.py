@@ -36,15 +36,11 @@ WEIGHTS = {
 
 def published_folder(folder: Path, backbone: model_registry.Backbone) -> Path:
     """A complete folder of ``backbone`` that takes a few hundred kilobytes of disk."""
-    networks = {
-        "transformer": backbone.transformer,
-        "vae": backbone.vae,
-        "text_encoder": backbone.text_encoder,
-    }
+    networks = backbone.networks
     index = {
         "_class_name": backbone.pipeline_class,
         "transformer_2": [None, None],
-        "boundary_ratio": None,
+        "boundary_ratio": backbone.boundary,
         "expand_timesteps": backbone.expand_timesteps,
         **{name: ["library", network.class_name] for name, network in networks.items()},
     }
@@ -57,7 +53,7 @@ def published_folder(folder: Path, backbone: model_registry.Backbone) -> Path:
         write_json(folder / name / "config.json", {key: value, **network.config})
         shapes = expected_tensors(network.class_name, network.config)
         assert shapes is not None
-        write_holes(folder / name / WEIGHTS[name], shapes)
+        write_holes(folder / name / WEIGHTS[name.removesuffix("_2")], shapes)
     return folder
 
 

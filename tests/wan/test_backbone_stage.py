@@ -33,7 +33,7 @@ def test_the_random_backbone_is_built_below_the_table(store: Store, tmp_path: Pa
     settings = BackboneSettings(name="tiny-random-wan")
     ref = run_stage(store, backbone_stage.STAGE, inputs, settings).ref
     found = backbone_stage.load_components(ref, None)
-    assert set(found) == set(backbone_stage.COMPONENTS)
+    assert set(found) == {"scheduler", "text_encoder", "tokenizer", "transformer", "vae"}
     for name, part in found.items():
         assert part.path.is_relative_to(ref.folder)
         assert part.sha256 == file_ref(part.path).sha256, name
@@ -65,7 +65,7 @@ def test_a_folder_is_accepted_only_as_its_own_model(tmp_path: Path, name: str) -
         if other.name == name:
             backbone_stage.check_backbone_folder(folder, other)
         else:
-            with pytest.raises(BadInput, match=f"not that of {other.name}"):
+            with pytest.raises(BadInput, match=f"not (that of )?{other.name}"):
                 backbone_stage.check_backbone_folder(folder, other)
 
 

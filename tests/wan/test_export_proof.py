@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from flows.cli import app
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.errors import BadInput
-from mimix_core.wan import export_proof, lora, lora_export
+from mimix_core.wan import export_proof, lora, lora_export, random_backbone
 from mimix_core.wan.export_proof import ProofSettings
 from mimix_core.wan.lora_formats import Adapter, AdapterDtype, AdapterLayout
+from mimix_core.wan.model_registry import EXPERT_COMPONENTS, TINY_EXPERTS
 from tests.wan.test_lora import adapted, trained
 from tests.wan.test_lora_export import ALL, card
 
@@ -92,6 +96,45 @@ def test_a_missing_adapter_and_another_scale_are_noticed(
     # As a loader that takes alpha for the rank does: 4 instead of 6.
     pipeline.set_adapters(pipeline.get_active_adapters(), [4 / 6])
     assert not export_proof.compare_with_proof(pipeline, proof, expected).passed
+
+
+@pytest.mark.parametrize("expert", ["high-noise", "low-noise"])
+def test_an_export_for_one_of_two_experts_is_verified_on_that_one(
+    expert: Literal["high-noise", "low-noise"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base"
+    random_backbone.build_random_backbone(0, base, TINY_EXPERTS)
+    transformer = lora.load_transformer(base / EXPERT_COMPONENTS[expert], torch.float32)
+    lora.attach_adapter(transformer, 4, 6, ALL, 0)
+    trained(transformer)
+    digest = file_ref(base / EXPERT_COMPONENTS[expert]).sha256
+    source = tmp_path / lora_export.ADAPTER_FILE
+    lora_export.write_adapter(
+        source,
+        lora_export.build_adapter(dict(lora.adapter_parameters(transformer)), 6.0),
+        card(alpha=6, base=TINY_EXPERTS.name, base_sha256=digest, expert=expert),
+    )
+    small = SMALL.model_copy(update={"num_inference_steps": 4})
+    monkeypatch.setattr(export_proof, "ProofSettings", lambda **changes: small)
+    file, given = tmp_path / "export.safetensors", ["--base", str(base)]
+    done = runner.invoke(app, ["lora", "export", str(source), "--to", str(file), *given])
+    assert done.exit_code == 0, done.output
+    proof, _ = export_proof.read_proof(export_proof.proof_path(file))
+    assert proof.expert == expert
+    done = runner.invoke(app, ["lora", "verify", str(file), *given])
+    assert done.exit_code == 0, done.output
+    # Loaded into the other expert, as by mistake, it is another video.
+    pipeline = export_proof.load_base_pipeline(base, "fp32")
+    pipeline.load_lora_weights(
+        tmp_path, weight_name=file.name, load_into_transformer_2=expert == "high-noise"
+    )
+    values = export_proof.read_proof(export_proof.proof_path(file))
+    assert not export_proof.compare_with_proof(pipeline, *values).passed
+    # The other expert's folder is no base for it.
+    shutil.rmtree(base / EXPERT_COMPONENTS[expert])
+    done = runner.invoke(app, ["lora", "verify", str(file), *given])
+    assert done.exit_code == 2
+    assert f"holds no folder {EXPERT_COMPONENTS[expert]}" in done.output
 
 
 def test_a_proof_needs_its_base_and_its_file(source: Path, tmp_path: Path) -> None:

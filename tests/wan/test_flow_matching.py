@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mimix_core.engine.torch_runtime import seeded_generator
@@ -58,6 +59,46 @@ def test_the_logit_normal_matches_samples() -> None:
     drawn = sorted(flow_matching.shift_sigma(s, 3.0) for s in torch.sigmoid(logits).tolist())
     for quantile in (0.05, 0.3, 0.5, 0.8, 0.95):
         assert chosen.sigma_at(quantile) == pytest.approx(drawn[int(20000 * quantile)], abs=0.01)
+
+
+@settings(max_examples=30, deadline=None)
+@given(distributions, st.sampled_from([(0.0, 0.875), (0.875, 1.0), (0.2, 0.6)]))
+def test_a_truncated_distribution_is_what_remains_of_the_whole_one(
+    whole: NoiseLevelDistribution, levels: tuple[float, float]
+) -> None:
+    """Rejecting the levels outside gives the same quantiles: none is rejected in training."""
+    truncated = replace(whole, levels=levels)
+    assume(truncated.share > 1e-4)
+    count = 1000
+    drawn = [whole.sigma_at((index + 0.5) / count) for index in range(count)]
+    inside = [sigma for sigma in drawn if levels[0] <= sigma < levels[1]]
+    assert len(inside) / count == pytest.approx(truncated.share, abs=1.001 / count)
+    for index, sigma in enumerate(inside):
+        # One of the whole distribution's levels is a part of 1 / len(inside) of the truncated one.
+        before, after = (
+            truncated.sigma_at(min(max((index + 0.5 + step) / len(inside), 1e-9), 1 - 1e-9))
+            for step in (-1, 1)
+        )
+        assert levels[0] <= before <= sigma <= after <= levels[1]
+    ends = [truncated.sigma_at(quantile) for quantile in (2**-53, 1 - 2**-53)]
+    assert levels[0] <= ends[0] < ends[1] <= levels[1]
+    weights = [
+        flow_matching.loss_weight(truncated.sigma_at((i + 0.5) / 500), "gaussian", truncated)
+        for i in range(500)
+    ]
+    assert sum(weights) / 500 == pytest.approx(1, rel=0.02)
+
+
+@given(distributions, st.floats(1e-6, 1 - 1e-6))
+def test_all_levels_are_no_truncation(whole: NoiseLevelDistribution, quantile: float) -> None:
+    if whole.sampling == "uniform":
+        assert whole.sigma_at(quantile) == flow_matching.shift_sigma(quantile, whole.shift)
+
+
+def test_the_share_of_an_expert_is_that_of_diffsynth() -> None:
+    """Its max_timestep_boundary of Wan2.2 at boundary 0.9: 0.358 of 1000 levels with shift 5."""
+    assert 1 - flow_matching.unshift_sigma(0.9, 5.0) == pytest.approx(0.358, abs=0.001)
+    assert flow_matching.unshift_sigma(0.875, 12.0) == pytest.approx(0.3684, abs=1e-4)
 
 
 @pytest.mark.parametrize("shift", [1.0, 5.0])
@@ -169,6 +210,7 @@ def test_the_network_receives_the_text_in_its_own_precision() -> None:
 
 def test_validation_levels_are_midpoints_of_equal_parts() -> None:
     assert flow_matching.validation_sigmas(4, 1.0) == [0.125, 0.375, 0.625, 0.875]
+    assert flow_matching.validation_sigmas(2, 1.0, (0.8, 1.0)) == pytest.approx([0.85, 0.95])
     shifted = flow_matching.validation_sigmas(9, 5.0)
     assert shifted == sorted(shifted)
     assert 0 < shifted[0] < shifted[-1] < 1

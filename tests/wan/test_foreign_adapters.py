@@ -299,11 +299,16 @@ def test_fitting_backbones_are_found_by_size(tmp_path: Path) -> None:
         path = write(tmp_path / f"{width}.safetensors", tensors)
         return foreign_adapters.read_adapter_file(path)
 
-    assert foreign_adapters.fitting_backbones(of_width(5120)) == ["wan2.1-t2v-14b"]
+    # Each expert of Wan2.2 has the sizes of Wan2.1's transformer.
+    large = ["wan2.1-t2v-14b", "wan2.2-t2v-a14b"]
+    assert foreign_adapters.fitting_backbones(of_width(5120)) == large
     assert foreign_adapters.fitting_backbones(of_width(1536)) == ["wan2.1-t2v-1.3b"]
-    assert foreign_adapters.fitting_backbones(of_width(96)) == ["tiny-random-wan"]
+    assert foreign_adapters.fitting_backbones(of_width(96)) == [
+        "tiny-random-wan",
+        "tiny-random-wan-experts",
+    ]
     assert foreign_adapters.fitting_backbones(of_width(100)) == []
-    with pytest.raises(BadInput, match=r"It fits wan2.1-t2v-14b: set backbone.name"):
+    with pytest.raises(BadInput, match=r"It fits wan2.1-t2v-14b, wan2.2-t2v-a14b: set"):
         foreign_adapters.check_fits(of_width(5120), TINY)
 
 

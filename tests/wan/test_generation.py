@@ -194,7 +194,7 @@ def test_a_merged_adapter_matches_an_unmerged_one_in_bf16(
     for mode in ("merged", "unmerged"):
         settings = SETTINGS.model_copy(update={"precision": "bf16", "adapter_mode": mode})
         transformer, stats = video_generator.load_adapted_transformer(
-            parts(pipeline_folder),
+            pipeline_folder / "transformer",
             weights,
             "",
             settings,

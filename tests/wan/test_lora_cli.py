@@ -157,7 +157,7 @@ def test_show_describes_the_file_of_another_program(tmp_path: Path) -> None:
         "layers attn1.to_q, ffn.net.2, proj_out",
         "blocks 2",
         "outside blocks proj_out",
-        "fits tiny-random-wan",
+        "fits tiny-random-wan, tiny-random-wan-experts",
     } <= shown
     tensors["lora_unet_blocks_0_self_attn_q.dora_scale"] = torch.ones(96, 1)
     save_file(tensors, path)
@@ -210,7 +210,7 @@ def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"step": 4, "held_out_loss": 0.2},
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    monkeypatch.setattr(lora_cli, "_find_result", lambda _settings, _workspace: folder)
+    monkeypatch.setattr(lora_cli, "_find_results", lambda _settings, _workspace: [folder])
     return folder
 
 
@@ -229,6 +229,50 @@ def test_an_epoch_of_a_run_is_exported_and_listed(result: Path, tmp_path: Path) 
     [row] = [line for line in listed.output.splitlines() if "0.4000" in line]
     assert "0.4500" in row
     assert "step-000002" in listed.output
+
+
+def test_two_experts_are_exported_as_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ComfyUI's users have them: one for the loader before each of the two samplers."""
+    folders = []
+    for number, expert in enumerate(("high-noise", "low-noise")):
+        folder = tmp_path / expert
+        (folder / epoch_adapter_path(2)).parent.mkdir(parents=True)
+        metadata = card(base="wan2.2-t2v-a14b", expert=expert)
+        for name in (lora_export.ADAPTER_FILE, epoch_adapter_path(2)):
+            adapter = some_adapter(in_blocks, seed=number)
+            lora_export.write_adapter(folder / name, adapter, metadata)
+        record = {"step": 2, "epoch": 2, "adapter": epoch_adapter_path(2), "epoch_loss": 0.4}
+        (folder / "log.jsonl").write_text(
+            "".join(f"{json.dumps(r)}\n" for r in ({"step": 2, "train_loss": 0.4}, record))
+        )
+        folders.append(folder)
+    monkeypatch.setattr(lora_cli, "_find_results", lambda _settings, _workspace: folders)
+    to = tmp_path / "tom.safetensors"
+    asked = ["lora", "export", "mimix.yaml", "--dtype", "fp32", "--to", str(to)]
+    done = runner.invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == [
+        "tom_high_noise.safetensors",
+        "tom_low_noise.safetensors",
+    ]
+    for number, expert in enumerate(("high-noise", "low-noise")):
+        written = tmp_path / f"tom_{expert.replace('-', '_')}.safetensors"
+        found, metadata = lora_export.read_adapter(written)
+        assert metadata.expert == expert
+        assert same(found, some_adapter(in_blocks, seed=number))
+        shown = runner.invoke(app, ["lora", "show", str(written)]).output
+        assert f"expert {expert}" in " ".join(shown.replace("│", " ").split())
+    # Neither file is written if one of them is there.
+    (tmp_path / "tom_high_noise.safetensors").unlink()
+    done = runner.invoke(app, asked)
+    assert done.exit_code == 2
+    assert "tom_low_noise.safetensors: already exists" in " ".join(done.output.split())
+    assert not (tmp_path / "tom_high_noise.safetensors").exists()
+    listed = runner.invoke(app, ["lora", "epochs", "mimix.yaml"]).output
+    assert "high-noise" in listed
+    assert "low-noise" in listed
 
 
 def test_epochs_that_were_not_kept_are_refused(result: Path, tmp_path: Path) -> None:

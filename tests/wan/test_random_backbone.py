@@ -10,13 +10,13 @@ import torch
 
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.wan import model_registry, random_backbone
-from mimix_core.wan.backbone_stage import COMPONENTS
+from mimix_core.wan.model_registry import TINY
 
 pytestmark = pytest.mark.slow
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {name: file_ref(folder / name).sha256 for name in COMPONENTS}
+    return {name: file_ref(folder / name).sha256 for name in TINY.components}
 
 
 def test_the_seed_changes_the_weights_and_nothing_else(
@@ -27,7 +27,7 @@ def test_the_seed_changes_the_weights_and_nothing_else(
     assert digests(tmp_path / "again") == digests(pipeline_folder)
     random_backbone.build_random_backbone(1, tmp_path / "other")
     before, after = digests(pipeline_folder), digests(tmp_path / "other")
-    changed = {name for name in COMPONENTS if before[name] != after[name]}
+    changed = {name for name in TINY.components if before[name] != after[name]}
     assert changed == {"text_encoder", "transformer", "vae"}
 
 

@@ -259,7 +259,7 @@ def test_each_variant_of_a_prompt_has_the_same_noise_and_another_text(
     given_ = inputs(pipeline_folder, tmp_path, weights)
     made = [
         videos_stage.video_provenance(
-            PROMPTS[0], given_, SETTINGS.model_copy(update={"variant": str(variant)}), "ab"
+            PROMPTS[0], given_, SETTINGS.model_copy(update={"variant": str(variant)}), ["ab"]
         )
         for variant in CaptionVariant
     ]

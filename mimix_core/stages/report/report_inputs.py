@@ -6,7 +6,7 @@ from typing import Annotated
 
 from mimix_core.domain.library import Style
 from mimix_core.engine.artifacts import Counts, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 
 
 class CharacterSummary(FrozenModel):
@@ -39,6 +39,7 @@ class ReportInputs(FrozenModel):
     """The tables and records of a run so far.
 
     A stage that had nothing to do has an empty table; one that has not run has no table.
+    ``other_lora``: the training of the backbone's other expert, if it has two.
     """
 
     unit: Annotated[str, ExcludeFromKey()] = "all"
@@ -58,5 +59,6 @@ class ReportInputs(FrozenModel):
     dataset: TableRef | None = None
     backbone: TableRef | None = None
     lora: TableRef | None = None
+    other_lora: Annotated[tuple[TableRef, ...], OmitDefault()] = ()
     samples: TableRef | None = None
     scores: TableRef | None = None

@@ -51,8 +51,17 @@ _SECTION_STAGES = (
 
 
 @dataclass(frozen=True)
+class TrainingTables:
+    """The rows and the log of one training; ``unit``: the expert that was trained, or "all"."""
+
+    unit: str
+    lora: tuple[TableEntry[LoraRow], ...]
+    curves: TrainingCurves
+
+
+@dataclass(frozen=True)
 class RunTables:
-    """The rows of all tables of a run, and its training log."""
+    """The rows of all tables of a run; ``trainings``: one, or one of each expert."""
 
     scenes: tuple[TableEntry[SceneRow], ...]
     overlays: tuple[TableEntry[OverlayRow], ...]
@@ -64,8 +73,7 @@ class RunTables:
     recaptions: tuple[TableEntry[CaptionRow], ...]
     dataset: tuple[TableEntry[DatasetRow], ...]
     backbone: tuple[TableEntry[BackboneRow], ...]
-    lora: tuple[TableEntry[LoraRow], ...]
-    training_curves: TrainingCurves
+    trainings: tuple[TrainingTables, ...]
     samples: tuple[TableEntry[SampleRow], ...]
     scores: tuple[TableEntry[ScoreRow], ...]
 
@@ -83,10 +91,13 @@ def load_run_tables(inputs: ReportInputs) -> RunTables:
         recaptions=load_entries(_present(inputs.recaptions), tables.CAPTIONS),
         dataset=load_entries(_present(inputs.dataset), tables.DATASET),
         backbone=load_entries(_present(inputs.backbone), tables.BACKBONE),
-        lora=load_entries(_present(inputs.lora), tables.LORA),
-        training_curves=TrainingCurves((), ())
-        if inputs.lora is None
-        else load_training_curves(inputs.lora.folder),
+        trainings=tuple(
+            TrainingTables(
+                ref.unit, load_entries([ref], tables.LORA), load_training_curves(ref.folder)
+            )
+            for ref in [*_present(inputs.lora), *inputs.other_lora]
+        )
+        or (TrainingTables("all", (), TrainingCurves((), ())),),
         samples=load_entries(_present(inputs.samples), tables.SAMPLES),
         scores=load_entries(_present(inputs.scores), tables.SCORES),
     )
@@ -113,7 +124,6 @@ def build_template_values(
     gallery = Gallery(run.clips, titles, colors, settings, out)
     accepted, rejected = gallery.cutout_views(run.cutouts)
     stages = stage_summary.summarize_stages(inputs.records)
-    previews = run.training_curves.previews
     missing = _stages_not_run(inputs)
     return {
         "title": settings.title or inputs.title,
@@ -124,7 +134,7 @@ def build_template_values(
             run.clips,
             run.captions,
             run.dataset,
-            run.training_curves,
+            [training.curves for training in run.trainings],
             run.samples,
         ),
         "stages": stages,
@@ -145,9 +155,15 @@ def build_template_values(
         "composites": gallery.composite_views(run.composites, run.cutouts, run.recaptions),
         "composite_total": sum(composite.ok for composite in run.composites),
         "dataset": stage_summary.build_dataset_view(run.dataset, titles),
-        "training": result_views.build_training_view(run.lora, run.training_curves),
-        "previews": gallery.preview_views(previews),
-        "preview_total": len({(preview.prompt, preview.seed) for preview in previews}),
+        "trainings": [
+            {
+                "expert": training.unit if len(run.trainings) > 1 else "",
+                "training": result_views.build_training_view(training.lora, training.curves),
+                "previews": gallery.preview_views(training.curves.previews),
+                "preview_total": len({(one.prompt, one.seed) for one in training.curves.previews}),
+            }
+            for training in run.trainings
+        ],
         "samples": gallery.sample_views(run.samples),
         "sample_total": sum(sample.ok for sample in run.samples),
         "stand_in": result_views.find_stand_in(run.backbone),

@@ -106,7 +106,7 @@ def build_key_figures(
     clips: Sequence[TableEntry[ClipRow]],
     captions: Sequence[TableEntry[CaptionRow]],
     dataset: Sequence[TableEntry[DatasetRow]],
-    curves: TrainingCurves,
+    trainings: Sequence[TrainingCurves],
     samples: Sequence[TableEntry[SampleRow]],
 ) -> tuple[KeyFigure, ...]:
     """Build the figures of how much footage went in and what was produced from it."""
@@ -121,7 +121,7 @@ def build_key_figures(
         KeyFigure(f"{_count_ok(captions):,}", "captions"),
         KeyFigure(f"{composites:,}", "composites"),
         KeyFigure(format_share(composites, len(trained)), "of training is mixed"),
-        KeyFigure(f"{curves.steps:,}", "training steps"),
+        KeyFigure(f"{sum(curves.steps for curves in trainings):,}", "training steps"),
         KeyFigure(f"{_count_ok(samples):,}", "generated videos"),
     )
 

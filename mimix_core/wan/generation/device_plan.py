@@ -7,7 +7,7 @@ pixel: a pass of the 14B takes 3.9 GB besides its weights (estimated 4.5), decod
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +28,10 @@ _RESERVED_SHARE = 0.06
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes on a GPU: weights of the three networks, and the working memory besides them."""
+    """Bytes on a GPU: weights of the three networks, and the working memory besides them.
+
+    ``transformer``: of each of the ``transformers``, of which one predicts at a time.
+    """
 
     text_encoder: int
     transformer: int
@@ -36,6 +39,7 @@ class MemoryEstimate:
     denoising: int
     decoding: int
     decoding_tiled: int
+    transformers: int = 1
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,20 @@ class DevicePlan:
     """Where the components run.
 
     ``text_on_gpu``: prompts are embedded on the GPU. ``streamed``: the transformer's blocks are
-    copied to the GPU as they are estimate. ``tiled``: the VAE decodes in tiles.
+    copied to the GPU as they are needed. ``tiled``: the VAE decodes in tiles. ``swapped``: of two
+    transformers only the one that predicts is on the GPU.
     """
 
     text_on_gpu: bool
     streamed: bool
     tiled: bool
+    swapped: bool = False
+
+    def resident_transformers(self, estimate: MemoryEstimate) -> int:
+        """Return the bytes of the transformers that stay on the GPU."""
+        if self.streamed:
+            return 0
+        return estimate.transformer * (1 if self.swapped else estimate.transformers)
 
 
 def estimate_memory(
@@ -95,6 +107,7 @@ def estimate_memory(
         decoding=math.ceil(pixels * bytes_per_pixel) + video_bytes,
         # The decoded tiles, which overlap, stay in memory until they are blended.
         decoding_tiled=math.ceil(tile * bytes_per_pixel) + 2 * video_bytes,
+        transformers=max(1, len(backbone.experts)),
     )
 
 
@@ -103,12 +116,16 @@ def plan_device(
 ) -> DevicePlan:
     """Plan the use of ``free`` bytes of a GPU; more memory never adds streaming or tiling.
 
-    Streaming is preferred to tiling, because it does not change the result.
+    Streaming and swapping are preferred to tiling, because they do not change the result. Two
+    transformers are swapped where one fits: that copies them once a video, streaming in each step.
     """
     usable = int(free * (1 - _RESERVED_SHARE))
     decoding = estimate.decoding_tiled if tiling == "on" else estimate.decoding
     peak = estimate.transformer + estimate.vae + max(estimate.denoising, decoding)
     streamed = peak > usable if offload == "auto" else offload == "on"
-    resident = estimate.vae + (0 if streamed else estimate.transformer)
+    others = estimate.transformer * (estimate.transformers - 1)
+    swapped = offload == "auto" and not streamed and peak + others > usable
+    plan = DevicePlan(estimate.text_encoder <= usable, streamed, tiled=False, swapped=swapped)
+    resident = estimate.vae + plan.resident_transformers(estimate)
     tiled = resident + estimate.decoding > usable if tiling == "auto" else tiling == "on"
-    return DevicePlan(estimate.text_encoder <= usable, streamed, tiled)
+    return replace(plan, tiled=tiled)

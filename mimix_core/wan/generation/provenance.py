@@ -28,7 +28,8 @@ class VideoProvenance(FrozenModel):
     ``base_sha256``: digest of the transformer's folder. ``lora_sha256``: of the adapter file, whose
     strength is ``lora_weight``. ``adapters``: digest and strength of each further adapter.
     ``start_sha256``: of the layout whose low frequencies the noise has, with ``start_strength`` and
-    ``start_frequency``; left out for a video that starts from noise alone.
+    ``start_frequency``; left out for a video that starts from noise alone. ``low_noise_*``: of the
+    low-noise expert of two. An entry of ``adapters`` for one expert has its name.
     """
 
     prompt: str
@@ -46,7 +47,10 @@ class VideoProvenance(FrozenModel):
     base_sha256: str
     lora_sha256: str
     lora_weight: float = 1.0
-    adapters: tuple[tuple[str, float], ...] = ()
+    adapters: tuple[tuple[str, float] | tuple[str, float, str], ...] = ()
+    low_noise_base_sha256: str = ""
+    low_noise_lora_sha256: str = ""
+    low_noise_guidance: float | None = None
     solver: str = "unipc"
     start_sha256: str = ""
     start_strength: float = 0.0

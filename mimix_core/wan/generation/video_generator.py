@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComponentFolders:
-    """The folders of the backbone's components."""
+    """The folders of the backbone's components; ``transformer_2``: of the low-noise expert."""
 
     backbone: Backbone
     transformer: Path
@@ -37,19 +37,21 @@ class ComponentFolders:
     text_encoder: Path
     tokenizer: Path
     scheduler: Path
+    transformer_2: Path | None = None
 
 
 @dataclass(frozen=True)
 class VideoGenerator:
     """A loaded pipeline.
 
-    ``embeddings``: text_1LD by text, on the CPU. ``runtime_stats``: the execution choices for this
-    machine.
+    ``embeddings``: text_1LD by text, on the CPU. ``guidance``: the pipeline's guidance scales.
+    ``runtime_stats``: the execution choices for this machine.
     """
 
     pipeline: Any
     embeddings: Mapping[str, torch.Tensor]
     settings: SampleSettings
+    guidance: Mapping[str, float]
     runtime_stats: Mapping[str, str | int | float]
 
     def generate(
@@ -78,7 +80,7 @@ class VideoGenerator:
         device = self.pipeline.vae.device
         call: dict[str, Any] = {
             "prompt_embeds": self.embeddings[prompt].to(device),
-            "guidance_scale": 1.0 if uses_batched_guidance(settings) else settings.guidance_scale,
+            **self.guidance,
         }
         if not uses_batched_guidance(settings):
             call["negative_prompt_embeds"] = self.embeddings[settings.negative_prompt].to(device)
@@ -104,17 +106,22 @@ class VideoGenerator:
 
 def load_generator(
     components: ComponentFolders,
-    adapter: Adapter,
+    adapter: Adapter | None,
     where: str,
     prompts: Sequence[str],
     settings: SampleSettings,
     device: torch.device,
+    low_noise: Adapter | None = None,
 ) -> VideoGenerator:
     """Load everything that is needed to generate these prompts on ``device``.
 
-    ``where`` names the adapter file in errors. Raises BadInput for an adapter that does not fit
-    the transformer, and for an attention kernel or compilation that is not available.
+    ``adapter``: of the transformer, the high-noise one of two experts; ``low_noise``: of the other
+    expert. None: it generates as it is. ``where`` names the adapter files in errors. Raises
+    BadInput for an adapter that does not fit the transformer, and for an attention kernel or
+    compilation that is not available.
     """
+    from mimix_core.wan.generation.classifier_free_guidance import BatchedCFG
+    from mimix_core.wan.generation.expert_swap import ExpertSwap
     from mimix_core.wan.text_embeddings import check_finite_embedding
 
     plan = plan_components(components, settings, device)
@@ -122,17 +129,29 @@ def load_generator(
     embeddings = embed_prompts(components, [negative, *prompts], device, plan)
     check_finite_embedding(embeddings[negative], negative)
     transformer, stats = load_adapted_transformer(
-        components, adapter, where, settings, device, plan
+        components.transformer, adapter, where, settings, device, plan
     )
-    pipeline = build_pipeline(components, transformer, settings, device, plan)
-    if uses_batched_guidance(settings):
-        from mimix_core.wan.generation.classifier_free_guidance import BatchedCFG
-
-        pipeline.transformer = BatchedCFG(
-            transformer, embeddings[negative].to(device), settings.guidance_scale
+    transformers = {"transformer": transformer}
+    scales = {"transformer": settings.guidance_scale}
+    if components.transformer_2 is not None:
+        if plan.swapped:
+            transformer.to("cpu")
+        transformers["transformer_2"], more = load_adapted_transformer(
+            components.transformer_2, low_noise, where, settings, device, plan
         )
+        scales["transformer_2"] = settings.low_noise_guidance
+        stats |= {"adapter_low_noise": more["adapter"], "swapped": int(plan.swapped)}
+    if plan.swapped:
+        ExpertSwap(list(transformers.values()), device)
+    pipeline = build_pipeline(components, transformers, settings, device, plan)
+    if uses_batched_guidance(settings):
+        for name, scale in scales.items():
+            guided = BatchedCFG(transformers[name], embeddings[negative].to(device), scale)
+            setattr(pipeline, name, guided)
+        scales = dict.fromkeys(scales, 1.0)
+    guidance = {name.replace("transformer", "guidance_scale"): v for name, v in scales.items()}
     stats |= {"streamed": int(plan.streamed), "tiled": int(plan.tiled)}
-    return VideoGenerator(pipeline, embeddings, settings, stats)
+    return VideoGenerator(pipeline, embeddings, settings, guidance, stats)
 
 
 def uses_batched_guidance(settings: SampleSettings) -> bool:
@@ -187,33 +206,28 @@ def embed_prompts(
 
 
 def load_adapted_transformer(
-    components: ComponentFolders,
-    adapter: Adapter,
+    folder: Path,
+    adapter: Adapter | None,
     where: str,
     settings: SampleSettings,
     device: torch.device,
     plan: DevicePlan,
 ) -> tuple[Any, dict[str, str | int | float]]:
-    """Load the transformer with its adapter on ``device``; also return the choices made for it."""
+    """Load the transformer with its adapter on ``device``; also return the choices made for it.
+
+    Without an adapter it is as in the folder.
+    """
     import torch
 
     from mimix_core.wan import lora
-    from mimix_core.wan.generation import adapter_merging
 
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    transformer = lora.load_transformer(components.transformer, dtype).eval()
-    adapter_merging.check_adapter(transformer, adapter, where)
+    transformer = lora.load_transformer(folder, dtype).eval()
     if not plan.streamed:
         transformer.to(device)
-    stored = adapter_merging.StoredWeights(components.transformer)
-    adapter_merging.apply_changes(transformer, stored, adapter)
-    mode = settings.adapter_mode
-    if mode == "auto":
-        mode = adapter_merging.select_adapter_mode(components.transformer, adapter, dtype)
-    if mode == "merged":
-        adapter_merging.merge_adapter(transformer, stored, adapter)
-    else:
-        adapter_merging.attach_trained_adapter(transformer, adapter)
+    mode = "none"
+    if adapter is not None:
+        mode = _apply_adapter(transformer, folder, adapter, where, settings, dtype)
     kernel, compiled = accelerate_inference(transformer, settings, device, streamed=plan.streamed)
     if plan.streamed:
         stream_blocks(transformer, device)
@@ -222,6 +236,30 @@ def load_adapted_transformer(
         "attention": kernel or "PyTorch's choice",
         "compiled": int(compiled),
     }
+
+
+def _apply_adapter(
+    transformer: Any,
+    folder: Path,
+    adapter: Adapter,
+    where: str,
+    settings: SampleSettings,
+    dtype: torch.dtype,
+) -> str:
+    """Merge the adapter into the transformer of ``folder`` or attach it; return which."""
+    from mimix_core.wan.generation import adapter_merging
+
+    adapter_merging.check_adapter(transformer, adapter, where)
+    stored = adapter_merging.StoredWeights(folder)
+    adapter_merging.apply_changes(transformer, stored, adapter)
+    mode = settings.adapter_mode
+    if mode == "auto":
+        mode = adapter_merging.select_adapter_mode(folder, adapter, dtype)
+    if mode == "merged":
+        adapter_merging.merge_adapter(transformer, stored, adapter)
+    else:
+        adapter_merging.attach_trained_adapter(transformer, adapter)
+    return mode
 
 
 def accelerate_inference(
@@ -280,14 +318,15 @@ def stream_blocks(transformer: Any, device: torch.device) -> None:
 
 def build_pipeline(
     components: ComponentFolders,
-    transformer: Any,
+    transformers: Mapping[str, Any],
     settings: SampleSettings,
     device: torch.device,
     plan: DevicePlan,
 ) -> Any:
-    """Build the backbone's pipeline around a transformer, without a text encoder."""
+    """Build the backbone's pipeline around its transformers, without a text encoder."""
     import diffusers
 
+    boundary = components.backbone.boundary
     vae = model_registry.load_interface(components.backbone).load_vae(
         components.vae, device, settings.vae_precision
     )
@@ -298,7 +337,9 @@ def build_pipeline(
         text_encoder=None,
         vae=vae,
         scheduler=load_scheduler(components, settings),
-        transformer=transformer,
+        **transformers,
+        # Another architecture's pipeline does not know it.
+        **({} if boundary is None else {"boundary_ratio": boundary}),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -46,6 +46,26 @@ def page(folder: Path) -> str:
     return (folder / "index.html").read_text(encoding="utf-8")
 
 
+def test_each_of_two_experts_has_its_own_curves(run: FakeRun, tmp_path: Path) -> None:
+    [ref] = run.refs("lora")
+    two = run.inputs().model_copy(
+        update={
+            "lora": ref.model_copy(update={"unit": "high-noise"}),
+            "other_lora": (ref.model_copy(update={"unit": "low-noise"}),),
+        }
+    )
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one = render_report(build_template_values(run.inputs(), SETTINGS, tmp_path / "one"))
+    page = render_report(build_template_values(two, SETTINGS, tmp_path / "two"))
+    assert "noise expert" not in one
+    assert "The high-noise expert" in page
+    assert "The low-noise expert" in page
+    label = "Loss over"
+    assert page.count(label) == 2 * one.count(label) > 0
+    assert STAGE.key(two, SETTINGS) != STAGE.key(run.inputs(), SETTINGS)
+
+
 class Elements(HTMLParser):
     """All start tags with their attributes, and the text between them."""
 
