@@ -66,7 +66,7 @@ def main() -> None:
         "framed_copies",
         figures,
         units,
-        "Copies re-encoded, 0.4 s later; `duplicates.framed: true`.",
+        "Copies re-encoded, 0.4 s later.",
     )
 
 
@@ -107,7 +107,7 @@ def measure(clips: Sequence[tuple[str, float]], count: int, folder: Path) -> dic
         ("alarms_framed", originals),
         ("alarms", [(whole, b"") for whole, _ in originals]),
     ):
-        unique, _ = find_duplicates(as_clips(prints), DuplicateSettings(framed=True))
+        unique, _ = find_duplicates(as_clips(prints), DuplicateSettings())
         figures[name] = int((~unique).sum())
     return figures
 
@@ -154,7 +154,7 @@ def find_twin(
 ) -> int | None:
     """Return the number of the clip that ``copy`` is a duplicate of."""
     clips = as_clips([*(prints for _, prints in originals), copy])
-    unique, matches = find_duplicates(clips, DuplicateSettings(framed=True))
+    unique, matches = find_duplicates(clips, DuplicateSettings())
     last = len(originals)
     return None if unique[last] else originals[matches[last].index][0]
 

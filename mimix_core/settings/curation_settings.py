@@ -258,10 +258,9 @@ class DuplicateSettings(FrozenModel):
         True, description="Also find footage that is mirrored left to right in the other clip."
     )
     framed: bool = Field(
-        False,
+        True,
         description="Also find footage that one of the clips shows smaller: within a decorative "
-        "frame or border, or as a picture-in-picture. Drawn rectangles can be taken for frames, so "
-        "look at what it rejects.",
+        "frame or border, or as a picture-in-picture.",
     )
 
 

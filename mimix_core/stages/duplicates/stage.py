@@ -131,7 +131,7 @@ STAGE = Stage(
     row_noun="clips",
     phase=Phase.CURATION,
     upstream=("clips",),
-    version=3,
+    version=4,
     inputs=DuplicateInputs,
     settings=DuplicateSettings,
     table=tables.DUPLICATES,
@@ -309,12 +309,17 @@ def _search_pairs(
 def _comparable(
     clips: FingerprintedClips, pairs: NDArray[np.int64], settings: DuplicateSettings
 ) -> NDArray[np.bool_]:
-    """Return which pairs are of two episodes, or of one without overlap if settings allow it."""
+    """Return which pairs are of two episodes, or of one without overlap if settings allow it.
+
+    Two insets are not compared: drawn rectangles that move alike were taken for copies, and footage
+    that two clips show in a frame is mostly a third one's.
+    """
     later, earlier = clips.clip[pairs].T
     allowed: NDArray[np.bool_] = clips.episode[later] != clips.episode[earlier]
     if settings.within_episode:
         allowed |= clips.span[later, 0] > clips.span[earlier, 1]
     allowed &= earlier < later
+    allowed &= ~(clips.inset[pairs[:, 0]] & clips.inset[pairs[:, 1]])
     return allowed
 
 
