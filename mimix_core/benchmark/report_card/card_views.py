@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,35 +183,26 @@ def describe_pair(
 def describe_losses(cell: PairCell) -> list[str]:
     """Say who took whose looks or another style, who is absent and who is there twice."""
     lines = []
-    origins = (cell.first, cell.second)
-    for number, (own, other) in enumerate((origins, origins[::-1])):
+    for number, origin in enumerate((cell.first, cell.second)):
         rows = [video.scores[number] for video in cell.videos]
-        to_other = [row for row in rows if row["looks_like"] == other.name]
-        to_third = [row for row in rows if row["looks_like"] not in ("", other.name)]
-        styles = [row for row in rows if _lost_style(row)]
-        lines += [
-            f"{own.name} took {whose} looks {_times(taken)}"
-            for whose, taken in (
-                (f"{other.name}’s", to_other),
-                ("a third one’s", to_third),
-            )
-            if taken
-        ]
-        if styles:
-            lines.append(f"{own.name} lost the {own.style.value} style {_times(styles)}")
-        absent = [row for row in rows if row["identity"] == Identity.ABSENT]
-        if absent:
-            lines.append(f"{own.name} absent {_times(absent)}")
-        doubled = [row for row in rows if row["count"] > 1]
-        if doubled:
-            lines.append(f"{own.name} doubled {_times(doubled)}")
+        looks = Counter(row["looks_like"] for row in rows if row["looks_like"])
+        mixed = Counter(row["looks_like"] for row in rows if row["identity"] == Identity.MIXED)
+        for other, count in looks.most_common():
+            lines.append(f"{origin.name} took {other}’s looks {_times(count, mixed[other])}")
+        for what, count in (
+            (f"lost the {origin.style.value} style", sum(map(_lost_style, rows))),
+            ("absent", sum(row["identity"] == Identity.ABSENT for row in rows)),
+            ("doubled", sum(row["count"] > 1 for row in rows)),
+        ):
+            if count:
+                lines.append(f"{origin.name} {what} {_times(count)}")
     return lines
 
 
-def _times(rows: Sequence[CharacterScoreRow]) -> str:
-    mixed = sum(row["identity"] == Identity.MIXED for row in rows)
-    only = f" ({mixed} only in part)" if mixed and rows[0]["looks_like"] else ""
-    return f"{len(rows)}×{only}"
+def _times(count: int, in_part: int = 0) -> str:
+    if not in_part:
+        return f"{count}×"
+    return f"{count}× ({'' if in_part == count else f'{in_part} '}only in part)"
 
 
 def _lost_style(row: CharacterScoreRow) -> bool:
