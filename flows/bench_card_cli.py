@@ -13,7 +13,7 @@ from mimix_core.errors import BadInput
 
 if TYPE_CHECKING:
     from flows.cached_results import CachedResults
-    from mimix_core.benchmark.report_card.card_inputs import CardInputs
+    from mimix_core.benchmark.report_card.card_inputs import CardInputs, Resemblances
     from mimix_core.domain.prompts import VideoPrompt
     from mimix_core.engine.artifacts import TableRef
 
@@ -35,6 +35,13 @@ def card(
         Path | None,
         typer.Option(help="Scores of the other system's videos, by `mimix bench characters`."),
     ] = None,
+    look_alikes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pairs by `mimix characters look-alikes --csv`: how alike two characters are "
+            "is shown beside their videos."
+        ),
+    ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Show what became of every pair of characters, and which clips and composites taught it.
@@ -43,12 +50,14 @@ def card(
     """
     with user_errors():
         from flows.cached_results import collect_cached_results
+        from mimix_core.benchmark.report_card.card_inputs import read_resemblances
         from mimix_core.benchmark.report_card.card_page import write_report_card
         from mimix_core.engine import progress
 
+        resemblances = {} if look_alikes is None else read_resemblances(look_alikes)
         results = collect_cached_results(settings, workspace)
         if system is None and prompts is None and scores is None:
-            inputs = _own_inputs(results, settings)
+            inputs = _own_inputs(results, settings, resemblances)
         elif system is None or prompts is None or scores is None:
             raise BadInput(
                 "another system needs its videos, their prompts and their scores",
@@ -56,7 +65,7 @@ def card(
                 fix="Give all three of them, or none for the videos of the settings' own run.",
             )
         else:
-            inputs = _inputs_of_system(results, settings, system, prompts, scores)
+            inputs = _inputs_of_system(results, settings, system, prompts, scores, resemblances)
         with console.status("Writing the report card") as status:
 
             def on_progress(done: int, total: int, note: str) -> None:
@@ -75,7 +84,7 @@ def register(app: typer.Typer) -> None:
     app.command()(card)
 
 
-def _own_inputs(results: CachedResults, settings: Path) -> CardInputs:
+def _own_inputs(results: CachedResults, settings: Path, resemblances: Resemblances) -> CardInputs:
     """Load the videos of the settings' own run and their scores."""
     from mimix_core.domain.prompts import load_prompts
     from tasks.judgements import collect_sample_videos
@@ -99,11 +108,17 @@ def _own_inputs(results: CachedResults, settings: Path) -> CardInputs:
         {prompt_id: ref.path for prompt_id, ref in videos.videos.items()},
         load_prompts(config.samples.prompts, roster),
         scores.path,
+        resemblances,
     )
 
 
 def _inputs_of_system(
-    results: CachedResults, settings: Path, system: str, prompts: Path, scores: Path
+    results: CachedResults,
+    settings: Path,
+    system: str,
+    prompts: Path,
+    scores: Path,
+    resemblances: Resemblances,
 ) -> CardInputs:
     """Load the videos and scores of any system."""
     from mimix_core.benchmark.systems import find_videos, parse_system
@@ -112,7 +127,9 @@ def _inputs_of_system(
     parsed = parse_system(system)
     roster = [character.name for character in results.run.workspace.library.characters()]
     asked = load_prompts(prompts, roster)
-    return _load(results, settings, parsed.name, find_videos(parsed, asked), asked, scores)
+    return _load(
+        results, settings, parsed.name, find_videos(parsed, asked), asked, scores, resemblances
+    )
 
 
 def _load(
@@ -122,6 +139,7 @@ def _load(
     videos: dict[str, Path],
     prompts: tuple[VideoPrompt, ...],
     scores: Path,
+    resemblances: Resemblances,
 ) -> CardInputs:
     from mimix_core.benchmark.report_card.card_inputs import load_card_inputs
     from mimix_core.domain.prompts import character_origins
@@ -137,6 +155,7 @@ def _load(
         _require(results, "dataset", fix),
         _require(results, "composites", fix),
         workspace.store.root,
+        resemblances,
     )
 
 

@@ -75,6 +75,7 @@ class CardFiles:
         for request in self._stills:
             by_video.setdefault(request.video, []).append(request)
         problems: dict[str, str] = {}
+        on_progress(0, len(by_video))
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             found = pool.map(self._write_stills_of, by_video, by_video.values())
             for number, failed in enumerate(found):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mimix_core import tables
@@ -21,11 +22,23 @@ from mimix_core.tables import (
 
 
 @dataclass(frozen=True)
+class Resemblance:
+    """How alike two characters' exemplars are, and whether that is an alarm (look-alikes)."""
+
+    similarity: float
+    alarming: bool
+
+
+Resemblances = Mapping[frozenset[str], Resemblance]
+"""Resemblance of each pair of names."""
+
+
+@dataclass(frozen=True)
 class CardInputs:
     """A system's videos and scores, and the project's dataset.
 
     ``videos``: prompt id -> file. ``store``: what the dataset's videos are relative to.
-    ``sheets``: composite -> picture of how it was made.
+    ``sheets``: composite -> picture of how it was made. ``resemblances``: may be empty.
     """
 
     system: str
@@ -36,6 +49,7 @@ class CardInputs:
     dataset: tuple[DatasetRow, ...]
     sheets: Mapping[str, Path]
     store: Path
+    resemblances: Resemblances = field(default_factory=dict)
 
 
 def load_card_inputs(
@@ -47,6 +61,7 @@ def load_card_inputs(
     dataset: TableRef,
     composites: TableRef,
     store: Path,
+    resemblances: Resemblances,
 ) -> CardInputs:
     """Load the tables. Raises BadInput if no video of several characters has scores."""
     asked = tuple(prompts)
@@ -81,4 +96,28 @@ def load_card_inputs(
             if row["sheet_file"]
         },
         store,
+        resemblances,
     )
+
+
+def read_resemblances(path: Path) -> Resemblances:
+    """Read pairs written by ``mimix characters look-alikes --csv``. Raises BadInput."""
+    fix = "Write it with mimix characters look-alikes SETTINGS --csv FILE."
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        found = {
+            frozenset((row["first"], row["second"])): Resemblance(
+                float(row["similarity"]), row["alarm"] == "1"
+            )
+            for row in rows
+        }
+    except FileNotFoundError as error:
+        raise BadInput("no such file", where=str(path), fix=fix) from error
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise BadInput(
+            f"is not a table of look-alikes ({error})", where=str(path), fix=fix
+        ) from error
+    if not found:
+        raise BadInput("is not a table of look-alikes (it has no pairs)", where=str(path), fix=fix)
+    return found

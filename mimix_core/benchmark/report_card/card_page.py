@@ -98,7 +98,7 @@ def write_report_card(inputs: CardInputs, out: Path) -> ReportCard:
     traces = [
         row for _, own in described for video, found in own for row in trace_rows(video, found)
     ]
-    for table in (build_pair_table(pairs, index), build_look_table(looks)):
+    for table in (build_pair_table(pairs, index, inputs.resemblances), build_look_table(looks)):
         (out / f"{table.key}.csv").write_text(to_csv(table), encoding="utf-8")
         (out / f"{table.key}.tex").write_text(to_latex(table), encoding="utf-8")
         (out / f"{table.key}.parquet").write_bytes(to_parquet(table))

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mimix_core.benchmark.report_card.card_inputs import Resemblances
 from mimix_core.benchmark.report_card.pair_scores import (
     CRITERIA,
     LookCounts,
@@ -30,15 +31,19 @@ INTERVAL_NOTE = (
 TRIPLE_NOTE = "A video of three characters counts in each of its three pairs."
 
 
-def build_pair_table(pairs: Sequence[Pair], index: TrainingIndex) -> ResultTable:
+def build_pair_table(
+    pairs: Sequence[Pair], index: TrainingIndex, resemblances: Resemblances
+) -> ResultTable:
     """Build the table of all pairs x backgrounds: criteria, who took whose looks, training."""
-    rows = [
-        TableRow(
-            (pair.first.name, pair.second.name, cell.background.value), _pair_cells(cell, index)
-        )
-        for pair in pairs
-        for cell in pair.cells
-    ]
+    rows = []
+    for pair in pairs:
+        names = (pair.first.name, pair.second.name)
+        found = resemblances.get(frozenset(names))
+        alike = TableCell(None if found is None else found.similarity)
+        rows += [
+            TableRow((*names, cell.background.value), (*_pair_cells(cell, index), alike))
+            for cell in pair.cells
+        ]
     columns = (
         *(_share_column(key, title) for key, title in CRITERIA.items()),
         _share_column("first-like-second", "First looks like second", higher_is_better=False),
@@ -46,6 +51,7 @@ def build_pair_table(pairs: Sequence[Pair], index: TrainingIndex) -> ResultTable
         _share_column("doubled", "One of them doubled", higher_is_better=False),
         _share_column("copied", "Nearly a training frame", higher_is_better=False),
         MetricColumn("composites", "Composites in training", "", "Characters", 0, 0, 0),
+        MetricColumn("alike", "Exemplars alike", "", "Characters", 2, 0, 1, False),
     )
     return ResultTable(
         "pairs",

@@ -17,7 +17,7 @@ from mimix_core.benchmark.report_card.card_files import (
     StillRequest,
     video_still,
 )
-from mimix_core.benchmark.report_card.card_inputs import CardInputs
+from mimix_core.benchmark.report_card.card_inputs import CardInputs, Resemblance
 from mimix_core.benchmark.report_card.pair_charts import draw_meter, format_percent
 from mimix_core.benchmark.report_card.pair_scores import (
     CRITERIA,
@@ -101,13 +101,17 @@ class CellView:
 
 @dataclass(frozen=True)
 class PairView:
-    """A pair of characters with its cells; ``videos``: of all cells."""
+    """A pair of characters with its cells; ``videos``: of all cells.
+
+    ``resemblance``: of their exemplars, None if it is not known.
+    """
 
     first: str
     second: str
     first_style: str
     second_style: str
     mixes_shows: bool
+    resemblance: Resemblance | None
     videos: int
     cells: tuple[CellView, ...]
 
@@ -174,6 +178,7 @@ def describe_pair(
         pair.first.style.value,
         pair.second.style.value,
         pair.mixes_shows,
+        inputs.resemblances.get(frozenset((pair.first.name, pair.second.name))),
         sum(len(cell.videos) for cell in pair.cells),
         tuple(cells),
     )

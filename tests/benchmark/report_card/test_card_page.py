@@ -12,7 +12,12 @@ from urllib.parse import unquote
 import pyarrow.parquet as pq
 import pytest
 
-from mimix_core.benchmark.report_card.card_inputs import CardInputs, load_card_inputs
+from mimix_core.benchmark.report_card.card_inputs import (
+    CardInputs,
+    Resemblance,
+    load_card_inputs,
+    read_resemblances,
+)
 from mimix_core.benchmark.report_card.card_page import write_report_card
 from mimix_core.domain.prompts import CharacterOrigin
 from mimix_core.engine.artifacts import TableRef, digest_file
@@ -210,10 +215,50 @@ def test_tables_without_scores_of_a_pair_are_refused(inputs: CardInputs, tmp_pat
     found, store = refs(tmp_path), tmp_path
     none = table_ref(tmp_path / "scores", CHARACTER_SCORES, SCORES[-3:]).path
     with pytest.raises(BadInput, match="no video of ours with two characters has scores"):
-        load_card_inputs("ours", inputs.videos, PROMPTS, ORIGINS, none, **found, store=store)
+        load_card_inputs(
+            "ours", inputs.videos, PROMPTS, ORIGINS, none, **found, store=store, resemblances={}
+        )
     with pytest.raises(BadInput, match="no prompt has two characters"):
-        load_card_inputs("ours", inputs.videos, PROMPTS[-1:], ORIGINS, none, **found, store=store)
+        load_card_inputs(
+            "ours",
+            inputs.videos,
+            PROMPTS[-1:],
+            ORIGINS,
+            none,
+            **found,
+            store=store,
+            resemblances={},
+        )
     scores = table_ref(tmp_path / "all", CHARACTER_SCORES, SCORES).path
-    loaded = load_card_inputs("ours", inputs.videos, PROMPTS, ORIGINS, scores, **found, store=store)
+    loaded = load_card_inputs(
+        "ours", inputs.videos, PROMPTS, ORIGINS, scores, **found, store=store, resemblances={}
+    )
     assert len(loaded.scores) == len(SCORES)
     assert len(loaded.dataset) == len(factories.DATASET)
+
+
+def test_look_alikes_are_shown_beside_their_pair(inputs: CardInputs, tmp_path: Path) -> None:
+    file = tmp_path / "alike.csv"
+    header = "first,second,similarity,own_first,own_second,alarm\n"
+    file.write_text(f"{header}Mary,Tom,0.91,0.8,,1\nTom,Jerry,0.4,0.8,,0\n")
+    found = read_resemblances(file)
+    assert found[frozenset(("Tom", "Mary"))] == Resemblance(0.91, True)
+    card = write_report_card(replace(inputs, resemblances=found), tmp_path / "card").page.parent
+    rows = shown_rows(page_text(card))
+    assert any(row.startswith("Tom Mary look-alikes, 0.91 alike cartoon") for row in rows)
+    assert any(row.startswith("Tom Jerry 0.40 alike cartoon") for row in rows)
+    assert any(row.startswith("Jerry Mary cartoon") for row in rows)
+    alike = pq.read_table(card / "pairs.parquet")["Exemplars alike"].to_pylist()
+    assert sorted(alike, key=str) == [0.4, 0.4, 0.91, 0.91, None, None]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n1,2\n", "first,second,similarity,alarm\nTom,Mary,x,1\n"]
+)
+def test_a_file_without_look_alikes_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "alike.csv"
+    with pytest.raises(BadInput, match="no such file"):
+        read_resemblances(file)
+    file.write_text(text)
+    with pytest.raises(BadInput, match="is not a table of look-alikes"):
+        read_resemblances(file)
