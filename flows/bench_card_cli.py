@@ -54,16 +54,17 @@ def card(
         from mimix_core.benchmark.report_card.card_page import write_report_card
         from mimix_core.engine import progress
 
-        resemblances = {} if look_alikes is None else read_resemblances(look_alikes)
-        results = collect_cached_results(settings, workspace)
-        if system is None and prompts is None and scores is None:
-            inputs = _own_inputs(results, settings, resemblances)
-        elif system is None or prompts is None or scores is None:
+        given = [option for option in (system, prompts, scores) if option is not None]
+        if given and len(given) < 3:
             raise BadInput(
                 "another system needs its videos, their prompts and their scores",
                 where="--system, --prompts, --scores",
                 fix="Give all three of them, or none for the videos of the settings' own run.",
             )
+        resemblances = {} if look_alikes is None else read_resemblances(look_alikes)
+        results = collect_cached_results(settings, workspace)
+        if system is None or prompts is None or scores is None:
+            inputs = _own_inputs(results, settings, resemblances)
         else:
             inputs = _inputs_of_system(results, settings, system, prompts, scores, resemblances)
         with console.status("Writing the report card") as status:
@@ -73,8 +74,9 @@ def card(
 
             with progress.progress_listener(on_progress):
                 written = write_report_card(inputs, out)
+    videos = "1 video" if written.videos == 1 else f"{written.videos} videos"
     print_line(
-        f"{written.videos} videos with several characters, {written.cells - written.empty_cells} "
+        f"{videos} with several characters, {written.cells - written.empty_cells} "
         f"of {written.cells} cells with videos: {escape(str(written.page))}"
     )
 
