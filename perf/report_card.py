@@ -30,6 +30,7 @@ from mimix_core.benchmark.report_card.card_page import write_report_card
 from mimix_core.domain.prompts import VideoPrompt, read_prompt_file
 from mimix_core.engine import progress
 from mimix_core.media import ClipWriter
+from mimix_core.settings import ClipSettings
 from mimix_core.tables import CharacterScoreRow, DatasetRow
 from perf.record import record
 from tests.benchmark.report_card.factories import prompt, sample, score
@@ -118,14 +119,14 @@ def make_inputs(folder: Path, rng: random.Random) -> CardInputs:
 
 
 def write_clip(path: Path, seed: int) -> Path:
-    """Write a clip of moving blocks with noise, about as large as a real one."""
+    """Write a clip of moving blocks with grain, of the quality of clips."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 255, (HEIGHT // 32, WIDTH // 32, 3)).repeat(32, 0).repeat(32, 1)
-    with ClipWriter(path, WIDTH, HEIGHT, crf=18, preset="veryfast") as writer:
+    grainy = (blocks + rng.normal(0, 4, (HEIGHT, WIDTH, 1))).clip(0, 255).astype(np.uint8)
+    with ClipWriter(path, WIDTH, HEIGHT, crf=ClipSettings().crf, preset="fast") as writer:
         for number in range(FRAMES):
-            moved = np.roll(blocks, 3 * number, axis=1) + rng.integers(-6, 6, (HEIGHT, WIDTH, 1))
-            writer.write_rgb(moved.clip(0, 255).astype(np.uint8))
+            writer.write_rgb(np.roll(grainy, 3 * number, axis=1))
     return path
 
 

@@ -68,30 +68,34 @@ class CardFiles:
         """Ask for a still, and return the address that it will have."""
         return self._stills.setdefault(request, f"{STILLS}/{len(self._stills):04}.webp")
 
-    def write_stills(self, on_progress: Callable[[int, int], None]) -> dict[str, str]:
-        """Decode and write all stills, each video once. Returns address -> why there is none."""
+    def write_stills(self, on_progress: Callable[[int, int], None]) -> dict[str, int]:
+        """Decode and write all stills, each video once.
+
+        Returns the height of each still by address; one of a video that cannot be read has none.
+        """
         (self.out / STILLS).mkdir(parents=True, exist_ok=True)
         by_video: dict[Path, list[StillRequest]] = {}
         for request in self._stills:
             by_video.setdefault(request.video, []).append(request)
-        problems: dict[str, str] = {}
+        heights: dict[str, int] = {}
         on_progress(0, len(by_video))
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             found = pool.map(self._write_stills_of, by_video, by_video.values())
-            for number, failed in enumerate(found):
-                on_progress(number + 1, len(by_video))
-                problems |= failed
-        return problems
+            for number, written in enumerate(found, start=1):
+                on_progress(number, len(by_video))
+                heights |= written
+        return heights
 
-    def _write_stills_of(self, video: Path, requests: Sequence[StillRequest]) -> dict[str, str]:
-        frames = {request.frame for request in requests}
+    def _write_stills_of(self, video: Path, requests: Sequence[StillRequest]) -> dict[str, int]:
         try:
-            images = _read_frames(video, frames)
-        except UnreadableVideo as error:
-            return {self._stills[request]: str(error) for request in requests}
+            images = _read_frames(video, {request.frame for request in requests})
+        except UnreadableVideo:
+            return {}
+        heights = {}
         for request in requests:
-            _write_still(images[request.frame], request, self.out / self._stills[request])
-        return {}
+            address = self._stills[request]
+            heights[address] = _write_still(images[request.frame], request, self.out / address)
+        return heights
 
 
 def video_still(pair: PairVideo, video: Path) -> StillRequest:
@@ -116,7 +120,8 @@ def _box(row: CharacterScoreRow, number: int) -> tuple[float, ...]:
     return tuple(row["boxes"][number]) if number < len(row["boxes"]) else ()
 
 
-def _write_still(image: Image.Image, request: StillRequest, path: Path) -> None:
+def _write_still(image: Image.Image, request: StillRequest, path: Path) -> int:
+    """Write a still with its boxes; returns its height."""
     height = max(1, round(image.height * STILL_WIDTH / image.width))
     image = image.resize((STILL_WIDTH, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
@@ -124,6 +129,7 @@ def _write_still(image: Image.Image, request: StillRequest, path: Path) -> None:
         corners = (x0 * STILL_WIDTH, y0 * height, x1 * STILL_WIDTH - 1, y1 * height - 1)
         draw.rectangle(corners, outline=BOX_COLORS[color], width=3)
     image.save(path, "WEBP", **_WEBP)
+    return height
 
 
 def _read_frames(path: Path, indices: Collection[int]) -> dict[int, Image.Image]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from mimix_core.benchmark.report_card.card_files import FOLDERS, CardFiles
+from mimix_core.benchmark.report_card.card_files import FOLDERS, STILL_WIDTH, CardFiles
 from mimix_core.benchmark.report_card.card_inputs import CardInputs
 from mimix_core.benchmark.report_card.card_tables import (
     INTERVAL_NOTE,
@@ -25,9 +25,7 @@ from mimix_core.benchmark.report_card.card_tables import (
     video_rows,
 )
 from mimix_core.benchmark.report_card.card_views import (
-    PairView,
     ShareView,
-    VideoView,
     describe_looks,
     describe_pair,
     describe_share,
@@ -108,11 +106,14 @@ def write_report_card(inputs: CardInputs, out: Path) -> ReportCard:
     ):
         (out / f"{key}.csv").write_text(rows_to_csv(rows, schema), encoding="utf-8")
         (out / f"{key}.parquet").write_bytes(rows_to_parquet(rows, schema))
-    problems = files.write_stills(
-        lambda done, total: progress.report_progress(done, total, "stills")
-    )
-    views = [_without_stills(view, problems) for view, _ in described]
-    values = {**_summarize(inputs, pairs, looks, index), "pairs": views}
+    values = {
+        **_summarize(inputs, pairs, looks, index),
+        "pairs": [view for view, _ in described],
+        "still_width": STILL_WIDTH,
+        "still_heights": files.write_stills(
+            lambda done, total: progress.report_progress(done, total, "stills")
+        ),
+    }
     (out / PAGE_NAME).write_text(_render(values), encoding="utf-8")
     cells = [cell for pair in pairs for cell in pair.cells]
     return ReportCard(
@@ -177,25 +178,6 @@ def _total_shares(pairs: Sequence[Pair], style: Style) -> list[ShareView]:
         describe_share(title, share_cell([video.meets(key) for video in videos], expected))
         for key, title in CRITERIA.items()
     ]
-
-
-def _without_stills(view: PairView, problems: dict[str, str]) -> PairView:
-    """Leave out the stills that could not be made: the page says so in their place."""
-    if not problems:
-        return view
-
-    def mend(video: VideoView) -> VideoView:
-        samples = tuple(
-            replace(one, still="") if one.still in problems else one for one in video.samples
-        )
-        return replace(video, still="" if video.still in problems else video.still, samples=samples)
-
-    return replace(
-        view,
-        cells=tuple(
-            replace(cell, videos=tuple(mend(video) for video in cell.videos)) for cell in view.cells
-        ),
-    )
 
 
 def _remove_previous_card(out: Path) -> None:

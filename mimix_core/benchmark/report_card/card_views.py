@@ -36,7 +36,10 @@ from mimix_core.tables import CharacterScoreRow
 WORST_VIDEOS = 3
 """Videos shown behind each cell."""
 
-_STYLE_OF_BOX = ("first", "second")
+EARLY = 8
+"""A clip is shown by the frame at such a part of it: one from its middle takes longer to decode."""
+
+_SIDES = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -252,7 +255,7 @@ def _describe_video(
                 not count_faults(row) and not row["copied"],
                 describe_character(row),
             )
-            for side, row in zip(_STYLE_OF_BOX, video.scores, strict=True)
+            for side, row in zip(_SIDES, video.scores, strict=True)
         ),
         samples=tuple(_describe_sample(one, inputs, files) for one in samples),
         unpaired=unpaired,
@@ -270,7 +273,7 @@ def _describe_sample(one: TracedSample, inputs: CardInputs, files: CardFiles) ->
         return SampleView(title, "not in the dataset any more", one.sample_id, "", "", "")
     path = inputs.store / one.sample["video"]
     file = files.copy(path, TRAINING)
-    frame = one.sample["frames"] // 2 if one.frame is None else one.frame
+    frame = one.sample["frames"] // EARLY if one.frame is None else one.frame
     notes = [f"captions {one.similarity:.2f} alike"]
     if one.kind == "nearest-frame":
         notes = [f"frame {frame}, poses {one.similarity:.2f} alike"]
