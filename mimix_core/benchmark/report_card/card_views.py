@@ -64,7 +64,7 @@ class VerdictView:
 
 
 @dataclass(frozen=True)
-class SampleView:
+class TrainingSampleView:
     """A training sample behind a video. ``file``: empty if the dataset does not have it."""
 
     title: str
@@ -84,7 +84,7 @@ class VideoView:
     file: str
     still: str
     verdicts: tuple[VerdictView, ...]
-    samples: tuple[SampleView, ...]
+    samples: tuple[TrainingSampleView, ...]
     unpaired: str
 
 
@@ -262,7 +262,7 @@ def _describe_video(
     )
 
 
-def _describe_sample(one: TracedSample, inputs: CardInputs, files: CardFiles) -> SampleView:
+def _describe_sample(one: TracedSample, inputs: CardInputs, files: CardFiles) -> TrainingSampleView:
     who = " and ".join(one.characters)
     title = {
         "nearest-frame": f"Nearest training frame to {who}",
@@ -270,7 +270,7 @@ def _describe_sample(one: TracedSample, inputs: CardInputs, files: CardFiles) ->
         "clip": f"Clip of {who}",
     }[one.kind]
     if one.sample is None:
-        return SampleView(title, "not in the dataset any more", one.sample_id, "", "", "")
+        return TrainingSampleView(title, "not in the dataset any more", one.sample_id, "", "", "")
     path = inputs.store / one.sample["video"]
     file = files.copy(path, TRAINING)
     frame = one.sample["frames"] // EARLY if one.frame is None else one.frame
@@ -283,7 +283,7 @@ def _describe_sample(one: TracedSample, inputs: CardInputs, files: CardFiles) ->
     if not one.trained_on:
         notes.append(f"not trained on ({one.sample['split'] or one.sample['reason']})")
     sheet: Path | None = inputs.sheets.get(one.sample_id)
-    return SampleView(
+    return TrainingSampleView(
         title,
         ", ".join(notes),
         one.sample["caption"],
