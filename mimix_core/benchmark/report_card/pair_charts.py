@@ -11,8 +11,8 @@ from mimix_core.benchmark.tables.table_model import TableCell
 from mimix_core.domain.library import Style
 from mimix_core.html.svg_charts import format_coordinate
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _GAP = 520, 168, 52, 26, 17, 8
-_MAX_LABEL = 24
+_WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _GAP = 540, 190, 52, 26, 17, 8
+_MAX_LABEL = 22
 """Characters of a label; the tooltip has all of them."""
 
 
