@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,8 @@ class ReportCard:
 def write_report_card(inputs: CardInputs, out: Path) -> ReportCard:
     """Write the card into the folder ``out``. The same inputs produce the same bytes.
 
-    Raises BadInput if ``out`` contains anything but an earlier card, or a video of the card.
+    An earlier card is replaced once the new one is complete. Raises BadInput if ``out`` contains
+    anything but a card, or a video of the card.
     """
     if any(path.resolve().is_relative_to(out.resolve()) for path in inputs.videos.values()):
         raise BadInput(
@@ -86,8 +88,26 @@ def write_report_card(inputs: CardInputs, out: Path) -> ReportCard:
             where=str(out),
             fix="Specify another folder.",
         )
-    _remove_previous_card(out)
-    out.mkdir(parents=True, exist_ok=True)
+    _check_folder(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:80]}-") as name:
+        staging = Path(name)
+        pairs = _write_files(inputs, staging)
+        _remove_previous_card(out)
+        out.mkdir(exist_ok=True)
+        for path in sorted(staging.iterdir()):
+            path.replace(out / path.name)
+    cells = [cell for pair in pairs for cell in pair.cells]
+    return ReportCard(
+        out / PAGE_NAME,
+        len({video.prompt.id for cell in cells for video in cell.videos}),
+        len(cells),
+        sum(not cell.videos for cell in cells),
+    )
+
+
+def _write_files(inputs: CardInputs, out: Path) -> Sequence[Pair]:
+    """Write the page, its tables and its files into an empty folder. Returns the pairs."""
     index = TrainingIndex(inputs.dataset)
     pairs = group_pairs(inputs.prompts, inputs.origins, inputs.scores)
     looks = count_looks(inputs.prompts, inputs.origins, inputs.scores)
@@ -115,13 +135,7 @@ def write_report_card(inputs: CardInputs, out: Path) -> ReportCard:
         ),
     }
     (out / PAGE_NAME).write_text(_render(values), encoding="utf-8")
-    cells = [cell for pair in pairs for cell in pair.cells]
-    return ReportCard(
-        out / PAGE_NAME,
-        values["videos"],
-        len(cells),
-        sum(not cell.videos for cell in cells),
-    )
+    return pairs
 
 
 def _render(values: dict[str, Any]) -> str:
@@ -180,8 +194,8 @@ def _total_shares(pairs: Sequence[Pair], style: Style) -> list[ShareView]:
     ]
 
 
-def _remove_previous_card(out: Path) -> None:
-    """Remove an earlier card, so that its files do not mix with the new ones."""
+def _check_folder(out: Path) -> None:
+    """Raise BadInput if a folder has something in it, and no card."""
     if not out.exists():
         return
     page = out / PAGE_NAME
@@ -192,7 +206,11 @@ def _remove_previous_card(out: Path) -> None:
             where=str(out),
             fix="Specify a new folder.",
         )
-    for path in sorted(out.iterdir()):
+
+
+def _remove_previous_card(out: Path) -> None:
+    """Remove an earlier card, so that its files do not mix with the new ones."""
+    for path in sorted(out.iterdir()) if out.exists() else ():
         if path.name in FOLDERS and path.is_dir():
             shutil.rmtree(path)
         elif path.suffix in TABLE_SUFFIXES or path.name == PAGE_NAME:

@@ -189,11 +189,19 @@ def test_a_video_that_cannot_be_decoded_has_no_picture(tmp_path: Path) -> None:
     assert page.count("no picture") == 1
 
 
-def test_a_training_clip_that_is_missing_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_training_clip_is_an_error_and_leaves_an_earlier_card(tmp_path: Path) -> None:
     inputs = card_inputs(tmp_path / "in", PROMPTS[:1], SCORES[:2])
-    (inputs.store / "clips" / "running.mp4").unlink()
+    (inputs.store / "clips" / "running.mp4").rename(tmp_path / "running.mp4")
     with pytest.raises(BadInput, match=r"running\.mp4.*not there any more"):
         write_report_card(inputs, tmp_path / "card")
+    (tmp_path / "running.mp4").rename(inputs.store / "clips" / "running.mp4")
+    write_report_card(inputs, tmp_path / "card")
+    before = digests(tmp_path / "card")
+    (inputs.store / "clips" / "running.mp4").unlink()
+    with pytest.raises(BadInput, match=r"running\.mp4"):
+        write_report_card(inputs, tmp_path / "card")
+    assert digests(tmp_path / "card") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card", "in"]
 
 
 def test_other_folders_are_left_alone(inputs: CardInputs, tmp_path: Path) -> None:
