@@ -265,7 +265,7 @@ def _describe_video(
 def _describe_sample(one: TracedSample, inputs: CardInputs, files: CardFiles) -> TrainingSampleView:
     who = " and ".join(one.characters)
     title = {
-        "nearest-frame": f"Nearest training frame to {who}",
+        "nearest-frame": f"Nearest training frame to {who}’s figure",
         "composite": f"Composite of {who}",
         "clip": f"Clip of {who}",
     }[one.kind]

@@ -60,7 +60,7 @@ def test_a_cell_leads_to_its_videos_and_a_picture_plays_its_clip(opened: Hand) -
     opened.click("#tom-mary-cartoon .samples .play-clip[href^='training/running.mp4']")
     opened.until(f"{OPEN} && {PLAYER}.currentTime > 0 && !{PLAYER}.error")
     text = opened.tab.value("document.querySelector('#player .about').textContent")
-    assert "Nearest training frame to Tom" in text
+    assert "Nearest training frame to Tom’s figure" in text
     opened.press("Escape")
     opened.until(f"!{OPEN} && !{PLAYER}.hasAttribute('src')")
     focused = opened.tab.value("document.activeElement.getAttribute('href')")
