@@ -55,6 +55,9 @@ PAGE_NAME = "index.html"
 PAGE_SIGNATURE = "Made by MiMix (mimix bench card)"
 """Footer of each page; identifies folders that may be overwritten."""
 
+PAIRS_PER_CHART = 15
+"""Four charts of so many pairs fit on a sheet of A4."""
+
 TABLE_SUFFIXES = (".csv", ".parquet", ".tex")
 
 
@@ -167,11 +170,7 @@ def _summarize(
             for style in Style
             if (own := _total_shares(pairs, style))
         ],
-        "charts": [
-            CardChart(title, svg)
-            for key, title in CRITERIA.items()
-            if (svg := draw_pair_chart(pairs, key, f"{title}, by pair and background"))
-        ],
+        "charts": _draw_charts(pairs),
         "look_names": names,
         "look_rows": describe_looks(looks),
         "backgrounds": [style.value for style in Style],
@@ -180,6 +179,21 @@ def _summarize(
         "training_composites": index.composites_of(()),
         "notes": (INTERVAL_NOTE, TRIPLE_NOTE),
     }
+
+
+def _draw_charts(pairs: Sequence[Pair]) -> list[CardChart]:
+    """Draw a chart of each criterion, for so many pairs at a time that they fit on paper."""
+    shown = [pair for pair in pairs if any(cell.videos for cell in pair.cells)]
+    charts = []
+    for start in range(0, len(shown), PAIRS_PER_CHART):
+        part = shown[start : start + PAIRS_PER_CHART]
+        which = f", pairs {start + 1} to {start + len(part)}" if len(part) < len(shown) else ""
+        charts += [
+            CardChart(f"{title}{which}", svg)
+            for key, title in CRITERIA.items()
+            if (svg := draw_pair_chart(part, key, f"{title}, by pair and background{which}"))
+        ]
+    return charts
 
 
 def _total_shares(pairs: Sequence[Pair], style: Style) -> list[ShareView]:

@@ -6,6 +6,7 @@ import csv
 import html
 import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -180,6 +181,22 @@ def test_names_and_captions_are_text_on_the_page(tmp_path: Path) -> None:
     assert not any(text in page for text in (name, script, "<i>ours"))
     assert html.escape(script) in page
     assert len(list(csv.reader((card / "pairs.csv").open(newline="")))) == 3
+
+
+def test_charts_of_many_pairs_come_in_parts_that_fit_on_paper(tmp_path: Path) -> None:
+    names = [f"N{number}" for number in range(7)]
+    origins = [
+        CharacterOrigin.model_validate({"name": name, "show": "s", "style": "cartoon"})
+        for name in names
+    ]
+    pairs = list(combinations(names, 2))
+    prompts = [factories.prompt(f"p{number}", pair) for number, pair in enumerate(pairs)]
+    rows = [factories.score(one.id, name) for one in prompts for name in one.characters]
+    inputs = card_inputs(tmp_path / "in", prompts, rows, (), origins)
+    page = page_text(write_report_card(inputs, tmp_path / "card").page.parent)
+    assert "<h3>All, pairs 1 to 15</h3>" in page
+    assert "<h3>All, pairs 16 to 21</h3>" in page
+    assert page.count('<svg class="shares"') == 8
 
 
 def test_a_video_that_cannot_be_decoded_has_no_picture(tmp_path: Path) -> None:
