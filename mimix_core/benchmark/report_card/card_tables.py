@@ -28,20 +28,24 @@ INTERVAL_NOTE = (
     "Shares of videos with Wilson's 95 % intervals. They cover other videos of this kind, not the "
     "errors of the scores (docs/character-scores.md)."
 )
+_ALIKE = "Exemplars alike"
 TRIPLE_NOTE = "A video of three characters counts in each of its three pairs."
 
 
 def build_pair_table(
     pairs: Sequence[Pair], index: TrainingIndex, resemblances: Resemblances
 ) -> ResultTable:
-    """Build the table of all pairs x backgrounds: criteria, who took whose looks, training."""
+    """Build the table of all pairs x backgrounds: criteria, who took whose looks, training.
+
+    How alike the exemplars of two characters are is a column only if it is known.
+    """
     rows = []
     for pair in pairs:
         names = (pair.first.name, pair.second.name)
         found = resemblances.get(frozenset(names))
-        alike = TableCell(None if found is None else found.similarity)
+        alike = (TableCell(None if found is None else found.similarity),) if resemblances else ()
         rows += [
-            TableRow((*names, cell.background.value), (*_pair_cells(cell, index), alike))
+            TableRow((*names, cell.background.value), (*_pair_cells(cell, index), *alike))
             for cell in pair.cells
         ]
     columns = (
@@ -51,7 +55,11 @@ def build_pair_table(
         _share_column("doubled", "One of them doubled", higher_is_better=False),
         _share_column("copied", "Nearly a training frame", higher_is_better=False),
         MetricColumn("composites", "Composites in training", "", "Characters", 0, 0, 0),
-        MetricColumn("alike", "Exemplars alike", "", "Characters", 2, 0, 1, False),
+        *(
+            [MetricColumn("alike", _ALIKE, "", "Characters", 2, 0, 1, False)]
+            if resemblances
+            else []
+        ),
     )
     return ResultTable(
         "pairs",

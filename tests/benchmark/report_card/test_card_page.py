@@ -275,6 +275,8 @@ def test_look_alikes_are_shown_beside_their_pair(inputs: CardInputs, tmp_path: P
     assert any(row.startswith("Jerry Mary cartoon") for row in rows)
     alike = pq.read_table(card / "pairs.parquet")["Exemplars alike"].to_pylist()
     assert sorted(alike, key=str) == [0.4, 0.4, 0.91, 0.91, None, None]
+    without = write_report_card(inputs, tmp_path / "card").page.parent
+    assert "Exemplars alike" not in pq.read_schema(without / "pairs.parquet").names
 
 
 @pytest.mark.parametrize(
