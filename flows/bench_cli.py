@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import (
+    bench_card_cli,
     bench_characters_cli,
     bench_judge_cli,
     bench_judge_retry_cli,
@@ -94,6 +95,7 @@ def vbench(
 
 bench_metrics_cli.register(app)
 bench_characters_cli.register(app)
+bench_card_cli.register(app)
 bench_judge_cli.register(app)
 bench_judge_retry_cli.register(app)
 bench_prompts_cli.register(app)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-ColumnKind = Literal["VBench", "Judge", "Duel"]
+ColumnKind = Literal["VBench", "Judge", "Duel", "Characters"]
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
-"""Export tables as CSV, LaTeX and Markdown from the same cells."""
+"""Export tables as CSV, Parquet, LaTeX and Markdown from the same cells."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow
 from mimix_core.engine.text_escaping import escape_markdown
@@ -40,20 +44,46 @@ def to_csv(table: ResultTable) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = [
-        f"{column.title}{part}"
-        for column in table.columns
-        for part in ("", " low", " high", " n", " of")
-    ]
+    names = [name for name, _ in _number_columns(table)]
     writer.writerow([*table.label_headers, "comparable", *names])
     for row in table.rows:
-        numbers = [
-            "" if number is None else repr(number)
-            for cell in row.cells
-            for number in (cell.value, cell.low, cell.high, cell.n, cell.expected)
-        ]
+        numbers = ["" if number is None else repr(number) for number in _row_numbers(row)]
         writer.writerow([*row.labels, "no" if row.quoted else "yes", *numbers])
     return out.getvalue()
+
+
+def to_parquet(table: ResultTable) -> bytes:
+    """Export what the CSV contains, with numbers as numbers and null for what is missing."""
+    fields = [
+        *(pa.field(header, pa.string()) for header in table.label_headers),
+        pa.field("comparable", pa.bool_()),
+        *(pa.field(name, kind) for name, kind in _number_columns(table)),
+    ]
+    columns: list[Sequence[Any]] = list(
+        zip(*([*row.labels, not row.quoted, *_row_numbers(row)] for row in table.rows), strict=True)
+    ) or [()] * len(fields)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), sink, compression="zstd")
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _number_columns(table: ResultTable) -> list[tuple[str, pa.DataType]]:
+    """Return name and type of the five columns of each metric."""
+    parts = (
+        *((part, pa.float64()) for part in ("", " low", " high")),
+        *((part, pa.int64()) for part in (" n", " of")),
+    )
+    return [(f"{column.title}{part}", kind) for column in table.columns for part, kind in parts]
+
+
+def _row_numbers(row: TableRow) -> list[float | int | None]:
+    return [
+        number
+        for cell in row.cells
+        for number in (cell.value, cell.low, cell.high, cell.n, cell.expected)
+    ]
 
 
 def to_latex(table: ResultTable) -> str:
