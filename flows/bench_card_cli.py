@@ -44,7 +44,7 @@ def card(
     ] = None,
     workspace: WorkspaceOption = None,
 ) -> None:
-    """Show what became of every pair of characters, and which clips and composites taught it.
+    """Show what became of every pair of characters, and likely sources of it.
 
     Reads scores of characters and the project's dataset; runs no model. See docs/report-card.md.
     """

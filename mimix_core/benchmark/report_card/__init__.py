@@ -1,1 +1,1 @@
-"""The mixing report card: what became of each pair of characters, and what taught it."""
+"""The mixing report card: what became of each pair of characters, and what is likely behind it."""

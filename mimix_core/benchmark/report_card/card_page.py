@@ -1,4 +1,4 @@
-"""Write the report card as a folder: a page, its tables, the worst videos and what taught them."""
+"""Write the report card as a folder: a page, its tables, the worst videos, likely sources."""
 
 from __future__ import annotations
 

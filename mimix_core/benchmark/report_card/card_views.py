@@ -77,7 +77,7 @@ class TrainingSampleView:
 
 @dataclass(frozen=True)
 class VideoView:
-    """One of the worst videos of a cell, and what taught it."""
+    """One of the worst videos of a cell, and the training samples that are likely behind it."""
 
     video_id: str
     prompt: str
