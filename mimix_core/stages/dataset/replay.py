@@ -27,10 +27,10 @@ def select_replay(
     """Select the ids of samples without a new character that are trained on again.
 
     ``samples``: of the training split. Of originals and of composites without a new character the
-    number nearest to ``share`` is selected (the lower one of two), so their ratio stays. Stratified:
-    the next sample is always of the show, then of the character, that has the fewest so far;
-    between equals the seed decides. The selection of a smaller share is part of that of a larger
-    one. Raises ValueError for a share outside [0, 1].
+    number nearest to ``share`` is selected (the lower one of two), so their ratio stays.
+    Stratified: the next sample is always of the show, then of the character, that has the fewest so
+    far; between equals the seed decides. The selection of a smaller share is part of that of a
+    larger one. Raises ValueError for a share outside [0, 1].
     """
     if not 0 <= share <= 1:
         raise ValueError(f"the share of replayed samples must be in [0, 1], not {share}")
