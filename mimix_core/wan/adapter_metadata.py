@@ -26,7 +26,9 @@ class AdapterMetadata(FrozenModel):
     """Provenance of an adapter, stored in its file.
 
     ``settings``: the training settings that affect the result. ``epoch``: the number of the epoch
-    after which it was saved; None for the final one.
+    after which it was saved; None for the final one. ``forgetting``: by old character, when a new
+    one was added, the relative increase of its held-out loss. ``step``: after which it was saved,
+    if not after the last one, since that exceeded ``lora.max_forgetting``.
     """
 
     mimix: ShortText = __version__
@@ -42,12 +44,14 @@ class AdapterMetadata(FrozenModel):
     settings: dict[str, Any]
     weights: Literal["trained", "ema"] = "trained"
     epoch: int | None = Field(None, ge=1)
+    forgetting: dict[ShortText, float] | None = Field(None, max_length=MAX_NAMES)
+    step: int | None = Field(None, ge=1)
 
     @model_serializer(mode="wrap")
-    def _omit_final_epoch(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out ``epoch`` in a final adapter, whose bytes are those from before it existed."""
+    def _omit_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is None: the bytes are those from before these fields existed."""
         fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if (name, value) != ("epoch", None)}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 def result_settings(settings: FrozenModel) -> dict[str, Any]:
