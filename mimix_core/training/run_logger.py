@@ -190,10 +190,11 @@ class RunLogger:
         self.held_out_losses[step] = float(loss_SQ.mean())
         old = {}
         if self.job.new_characters:
-            old[forgetting.LOG_KEY] = validation.mean_loss_by_old_character(
+            old = validation.mean_loss_by_old_character(
                 self.job.val, loss_SQ.mean(dim=1).tolist(), self.job.new_characters
             )
-            self.old_losses[step] = forgetting.group_losses(old[forgetting.LOG_KEY])
+        if old:
+            self.old_losses[step] = forgetting.group_losses(old)
         if self.loss_log is not None:
             levels = loss_SQ.mean(dim=0).tolist()
             record = {
@@ -201,7 +202,7 @@ class RunLogger:
                 "held_out_loss": self.held_out_losses[step],
                 "interval": validation.mean_interval(loss_SQ.mean(dim=1)),
                 **_mean_losses_by_group(self.job.val, loss_SQ.mean(dim=1).tolist()),
-                **old,
+                **({forgetting.LOG_KEY: old} if old else {}),
             }
             self.loss_log.append(
                 *(
