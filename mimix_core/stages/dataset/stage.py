@@ -161,7 +161,7 @@ def _excluded_detail(values: Mapping[str, Any], excluded: Collection[str]) -> st
     return f"shows {', '.join(shown)}, which dataset.excluded_characters names" if shown else ""
 
 
-def training_samples(rows: Iterable[Row]) -> list[ReplaySample]:
+def training_samples(rows: Iterable[Mapping[str, Any]]) -> list[ReplaySample]:
     """Return the usable samples of the training split, as far as a replay depends on them."""
     return [
         ReplaySample(
