@@ -95,7 +95,7 @@ def _check_added_characters(config: Config) -> None:
     """Check that what adds characters to an adapter is set as a whole."""
     if config.dataset.new_characters and config.lora.initial_adapter is None:
         raise BadInput(
-            "characters are added, but there is no adapter to add them to",
+            "characters are added, but the adapter to add them to is not given",
             where="settings, key dataset.new_characters",
             fix="Set lora.initial_adapter, or train on all characters without new_characters.",
         )

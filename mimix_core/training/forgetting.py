@@ -40,7 +40,7 @@ def measure_forgetting(losses: LossesByStep, step: int) -> dict[str, float]:
 def last_step_within(losses: LossesByStep, bound: float) -> int:
     """Return the last validated step at which no old character is forgotten more than ``bound``.
 
-    0, the adapter that the training started from, if there is no later one.
+    0, the adapter that the training started from, if none is later.
     """
     return max(
         step

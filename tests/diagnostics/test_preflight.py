@@ -242,7 +242,7 @@ def test_doctor_says_once_what_is_left_of_the_template(tmp_path: Path) -> None:
             "dataset: {new_characters: [Jo]}\nlora: {initial_adapter: a.safetensors}\n",
             "new_characters: no character is named 'Jo'",
         ),
-        ("dataset: {new_characters: [Tom]}\n", "there is no adapter to add them to"),
+        ("dataset: {new_characters: [Tom]}\n", "the adapter to add them to is not given"),
         ("lora: {max_forgetting: 0.02}\n", "nothing measures it.*dataset.new_characters"),
         (
             "dataset: {new_characters: [Tom], val_share: 0}\n"
