@@ -122,6 +122,7 @@ def test_a_character_is_added_and_what_it_costs_is_said(project: Project) -> Non
     document["lora"]["max_forgetting"] = 5.0
     written.write_text(yaml.safe_dump(document))
     assert "lora all" in added.run(train=True)
+    assert not list(project.folder.glob("workspace/checkpoints/*/within-bound"))
     used = {row["sample_id"]: row for row in rows_of(added, "dataset") if row["split"] == "train"}
     new = {name for name, row in everything.items() if "Eve" in row["characters"]}
     assert new

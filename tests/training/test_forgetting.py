@@ -21,6 +21,7 @@ from mimix_core.training.forgetting import (
     last_step_within,
     nothing_within_bound,
 )
+from mimix_core.training.launcher import run_job
 from mimix_core.training.validation_samples import (
     SAMPLES_OF_AN_OLD_CHARACTER,
     select_validation_samples,
@@ -234,6 +235,23 @@ def test_an_interrupted_run_gives_the_same_adapter(
     saved.write_bytes(saved.read_bytes()[:-8])
     with pytest.raises(StageFailed, match="after step 2, the last one within"):
         factories.train_here(broken)
+
+
+@pytest.mark.e2e
+def test_two_processes_go_back_to_the_step_that_one_does(
+    adding: Callable[..., TrainingJob], free: TrainingJob, tmp_path: Path
+) -> None:
+    losses = old_losses(free)
+    bound = (worst(losses, 2) + worst(losses, 3)) / 2
+    two = adding("two", max_forgetting=bound, num_processes=2, zero_stage=2)
+    two.out.mkdir(parents=True)
+    finished = run_job(two, tmp_path / "train.log", lambda *_: None)
+    assert str(finished.notes[EARLIER_STEP_NOTE]).startswith("of step 2, not of the last step 4")
+    assert str(finished.notes["forgetting"]).count(" %") == 2
+    assert metadata(two).step == 2
+    for name, tensor in weights(two.out / lora_export.ADAPTER_FILE).items():
+        wanted = weights(free.out / epoch_adapter_path(2))[name]
+        assert torch.allclose(tensor, wanted, atol=2e-3), name
 
 
 def test_a_bound_that_nothing_measures_is_refused_before_the_training(
