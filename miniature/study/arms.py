@@ -102,6 +102,7 @@ class Training:
     learning_rate: float = 2e-3
     global_batch_size: int = 64
     micro_batch_size: int = 64
+    validation_quantiles: int = 9
     steps: int = 25
     guidance: float = 4.0
 
@@ -199,6 +200,7 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
             "zero_stage": 0,
             "checkpoint_interval": 200,
             "validation_interval": 200,
+            "validation_quantiles": training.validation_quantiles,
             "seed": seed,
             **region,
         },

@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     parser.add_argument("--global-batch-size", type=int, default=defaults.global_batch_size)
     parser.add_argument("--micro-batch-size", type=int, default=defaults.micro_batch_size)
+    parser.add_argument("--validation-quantiles", type=int, default=defaults.validation_quantiles)
     parser.add_argument("--steps", type=int, default=defaults.steps, help="of the sampler")
     parser.add_argument("--guidance", type=float, default=defaults.guidance)
     parser.add_argument("--every", type=int, default=1, help="take each n-th prompt only")
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.learning_rate,
         options.global_batch_size,
         options.micro_batch_size,
+        options.validation_quantiles,
         options.steps,
         options.guidance,
     )
