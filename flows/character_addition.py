@@ -32,6 +32,7 @@ from mimix_core.training.learning_rate import check_schedule
 from mimix_core.wan.adapter_metadata import AdapterMetadata
 from tasks.cached_run import MissingResult, ReadOnlyRun
 
+# As in wan.lora_export, which imports torch.
 _ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 
 
@@ -217,7 +218,7 @@ def _check_samples(
         if not counts[name]:
             raise BadInput(
                 f"no clip or composite of the training split shows {name}",
-                fix=f"Add episodes whose captions name {name}; `mimix why` says what was rejected.",
+                fix=f"Add episodes whose captions name {name}; `mimix why` says what was left out.",
             )
     if metadata is None:
         return
