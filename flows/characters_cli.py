@@ -1,8 +1,9 @@
-"""``mimix characters``: who is who: the bank of exemplars, look-alikes, and tracks to name."""
+"""``mimix characters``: who is who: exemplars, look-alikes, tracks to name, and whom to add."""
 
 from __future__ import annotations
 
 import csv
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="characters",
-    help="Show who looks like whom, and name tracks that the locator is not sure of.",
+    help="Show who looks like whom, name tracks, and add characters to an adapter.",
     no_args_is_help=True,
 )
 
 
 @app.callback()
 def main() -> None:
-    """Show who looks like whom, and name tracks that the locator is not sure of."""
+    """Show who looks like whom, name tracks, and add characters to an adapter."""
 
 
 @app.command()
@@ -182,6 +183,58 @@ def name(
                 f"{len(named)} tracks of {escape(show_id)} show {whom}; only cutouts of episodes "
                 "that name the character are made again"
             )
+
+
+@app.command()
+def add(
+    settings: SettingsArgument,
+    characters: Annotated[list[str], typer.Argument(help="Characters to add, by name.")],
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--from",
+            help="Adapter to add them to: its file, or the workspace of the run that trained it.",
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="Settings file to write; by default named by the characters."),
+    ] = None,
+    replay_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of all other samples to train on again.")
+    ] = 0.25,
+    max_steps_share: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="Most steps, as a share of training on all again."),
+    ] = 0.3,
+    max_forgetting: Annotated[
+        float,
+        typer.Option(
+            help="Most that an old character's held-out loss may rise (0.02: 2 %); -1: no bound."
+        ),
+    ] = 0.02,
+) -> None:
+    """Write the settings of a training that adds characters to an adapter, without training."""
+    with user_errors():
+        prefect_environment.configure_prefect()
+        from flows.character_addition import AdditionOptions, add_characters, describe
+        from mimix_core.domain.character_names import slugify
+
+        named = "-".join(map(slugify, characters))
+        target = to or settings.with_name(f"{settings.stem}-{named}{settings.suffix}")
+        if target.exists():
+            raise BadInput(
+                "exists already", where=str(target), fix="Remove it, or choose another with --to."
+            )
+        options = AdditionOptions(
+            Fraction(str(replay_share)),
+            max_steps_share,
+            None if max_forgetting < 0 else max_forgetting,
+        )
+        addition = add_characters(settings, characters, source, target, options)
+        for line in describe(addition):
+            print_line(escape(line))
+        print_line(f"{escape(str(target))} is written: `mimix train {escape(str(target))}` trains")
 
 
 def _print_bank(bank: CharacterBank) -> None:

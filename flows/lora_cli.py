@@ -16,6 +16,7 @@ from mimix_core.errors import BadInput
 from mimix_core.wan.lora_formats import AdapterDtype, AdapterLayout
 
 if TYPE_CHECKING:
+    from mimix_core.wan.adapter_metadata import AdapterMetadata
     from mimix_core.wan.foreign_adapters import AdapterFile
 
 app = typer.Typer(
@@ -60,6 +61,7 @@ def _describe_trained(file: Path) -> list[tuple[str, str]]:
         *((("expert", metadata.expert),) if metadata.expert else ()),
         ("weights", "EMA of the training" if metadata.weights == "ema" else "as trained"),
         ("epoch", "final" if metadata.epoch is None else str(metadata.epoch)),
+        *_describe_forgetting(metadata),
         ("rank, alpha", f"{metadata.rank}, {metadata.alpha:g}"),
         ("layers", ", ".join(metadata.targets)),
         ("prompts", metadata.grammar),
@@ -70,6 +72,19 @@ def _describe_trained(file: Path) -> list[tuple[str, str]]:
         ("MiMix", metadata.mimix),
         *((name, str(value)) for name, value in sorted(metadata.settings.items())),
     ]
+
+
+def _describe_forgetting(metadata: AdapterMetadata) -> list[tuple[str, str]]:
+    """List what adding a character cost the old ones; nothing for other adapters."""
+    from mimix_core.training.forgetting import describe_forgetting
+
+    rows = []
+    if metadata.step is not None:
+        later = "the last validation at which old characters were within lora.max_forgetting"
+        rows.append(("step", f"{metadata.step}, {later}; more were trained"))
+    if metadata.forgetting:
+        rows.append(("forgetting", describe_forgetting(metadata.forgetting)))
+    return rows
 
 
 def _describe_foreign(file: AdapterFile) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from mimix_core.engine.extensions import extension_source, is_module_name
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings, SampleSettings
 from mimix_core.training import checkpoint
+from mimix_core.training.forgetting import EARLIER_STEP_NOTE
 from mimix_core.training.stage import STAGE as LORA_STAGE
 from mimix_core.training.stage import LoraInputs, PreviewComponents, run_folder
 from mimix_core.wan.backbone_stage import BackboneInputs, load_components, resolve_weights_folder
@@ -273,6 +274,7 @@ def _lora_inputs(
         transformer=model.components["transformer" if expert is None else expert.component],
         expert=None if expert is None else expert.name,
         initial_adapter=run.workspace.file_ref(initial, setting),
+        new_characters=config.dataset.new_characters,
         preview=_preview_components(model, config.samples, expert)
         if config.lora.preview_interval
         else None,
@@ -288,9 +290,16 @@ def _train_adapter(run: Run, inputs: LoraInputs, settings: LoraSettings) -> Tabl
     ref = run.run_single(lora_task, inputs, settings)
     if not run.computes:
         return ref
-    cut = run.workspace.store.record(ref).notes.get(PROMPTS_CUT_NOTE)
-    if cut:
+    notes = run.workspace.store.record(ref).notes
+    if cut := notes.get(PROMPTS_CUT_NOTE):
         run.console.warn(f"lora: prompts are truncated to {TEXT_TOKENS} tokens: {cut}")
+    if earlier := notes.get(EARLIER_STEP_NOTE):
+        run.console.warn(f"lora: the adapter is {earlier}")
+    if unmeasured := notes.get("forgetting_not_measured"):
+        run.console.warn(
+            f"lora: no held-out sample measures whether {unmeasured} are forgotten: none shows "
+            "them without a new character"
+        )
     folder = run_folder(inputs, settings)
     if folder is not None:
         checkpoint.delete_checkpoints(folder)

@@ -74,6 +74,46 @@ def _check_held_out_pairs(config: Config) -> None:
             )
 
 
+def _check_dataset_characters(config: Config) -> None:
+    """Check that excluded and new characters are those of the library."""
+    known = {
+        character.name
+        for character in load_library(
+            config.library, language=config.transcripts.language
+        ).characters()
+    }
+    for key in ("excluded_characters", "new_characters"):
+        for name in getattr(config.dataset, key):
+            if name not in known:
+                raise BadInput(
+                    f"no character is named {name!r}",
+                    where=f"settings, key dataset.{key}",
+                    fix=f"The library has {', '.join(sorted(known))}.",
+                )
+
+
+def _check_added_characters(config: Config) -> None:
+    """Check that what adds characters to an adapter is set as a whole."""
+    if config.dataset.new_characters and config.lora.initial_adapter is None:
+        raise BadInput(
+            "characters are added, but the adapter to add them to is not given",
+            where="settings, key dataset.new_characters",
+            fix="Set lora.initial_adapter, or train on all characters without new_characters.",
+        )
+    if config.lora.max_forgetting is None:
+        return
+    for missing, fix in (
+        (not config.dataset.new_characters, "Name the added characters in dataset.new_characters"),
+        (config.dataset.val_share == 0, "Set dataset.val_share above 0"),
+    ):
+        if missing:
+            raise BadInput(
+                "forgetting is limited, but nothing measures it",
+                where="settings, key lora.max_forgetting",
+                fix=f"{fix}, or leave out the bound.",
+            )
+
+
 def _check_backbone(config: Config) -> None:
     """Check the folder of the published weights, and that they have the layers to adapt."""
     backbone, path = get_backbone(config.backbone.name), config.backbone.path
@@ -272,10 +312,11 @@ def prompts_file(config: Config) -> Path:
 
 
 _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
-    Phase.AUGMENTATION: (_check_held_out_pairs,),
+    Phase.AUGMENTATION: (_check_held_out_pairs, _check_dataset_characters),
     Phase.TRAINING: (
         _check_backbone,
         _check_initial_adapters,
+        _check_added_characters,
         _check_trained_experts,
         _check_optimizer,
         _check_show_repeats,

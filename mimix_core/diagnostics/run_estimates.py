@@ -132,10 +132,14 @@ def _training_disk(config: Config, backbone: Backbone, transformer: Shapes | Non
 
 
 def _saved_adapters(lora: LoraSettings) -> int:
-    """Count the adapters on disk at the end: those of epochs also lie beside the checkpoints."""
+    """Count the adapters on disk at the end: those of epochs also lie beside the checkpoints.
+
+    So do those within a bound on forgetting, of which one may become the result.
+    """
     interval = lora.epoch_adapter_interval
     epochs = 0 if interval is None else (lora.epochs - 1) // interval
-    return (1 + 2 * epochs) * (1 if lora.ema_decay is None else 2)
+    bounded = 0 if lora.max_forgetting is None else lora.keep_checkpoints + 1
+    return (1 + 2 * epochs + bounded) * (1 if lora.ema_decay is None else 2)
 
 
 def _latent_shape(config: Config, backbone: Backbone) -> tuple[int, int, int, int]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.settings.curation_settings import Preset
 from mimix_core.settings.locator_settings import (
     CartoonLocator,
@@ -232,9 +232,40 @@ class DatasetSettings(FrozenModel):
         description="Share of composites in the dataset; surplus composites are left out. "
         "Empty: use all composites.",
     )
+    excluded_characters: Annotated[tuple[str, ...], OmitDefault()] = Field(
+        (),
+        description="Characters that the dataset leaves out: no clip and no composite whose "
+        "caption names one of them is in any split.",
+    )
+    new_characters: Annotated[tuple[str, ...], OmitDefault()] = Field(
+        (),
+        description="Characters that are added to the adapter lora.initial_adapter. All samples "
+        "that show one of them are trained on, of the others the share replay_share. Empty: all "
+        "samples are trained on.",
+    )
+    replay_share: Annotated[Decimal, OmitDefault()] = Field(
+        Decimal(1),
+        ge=0,
+        le=1,
+        description="Share of the training samples without a new character that are trained on "
+        "again (replayed), so that old characters are not forgotten; chosen by seed so that shows "
+        "and characters are as equally frequent as possible. 1: all.",
+    )
 
     @model_validator(mode="after")
     def _validate_shares(self) -> DatasetSettings:
         if self.val_share + self.test_share >= 1:
             raise ValueError("val_share and test_share leave nothing to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _validate_replay(self) -> DatasetSettings:
+        if self.replay_share < 1 and not self.new_characters:
+            raise ValueError(
+                f"replay_share is {self.replay_share}, but new_characters names no character: "
+                "name the characters that are added, or leave replay_share out"
+            )
+        both = sorted({*self.new_characters} & {*self.excluded_characters})
+        if both:
+            raise ValueError(f"{both[0]} is in new_characters and in excluded_characters")
         return self

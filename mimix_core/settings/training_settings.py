@@ -270,6 +270,14 @@ class LoraSettings(FrozenModel):
     validation_quantiles: int = Field(
         9, ge=1, description="Number of fixed noise levels per validation sample."
     )
+    max_forgetting: Annotated[float | None, OmitDefault()] = Field(
+        None,
+        ge=0,
+        description="Bound on forgetting while characters are added (dataset.new_characters): "
+        "maximum relative increase of each old character's held-out loss, e.g. 0.02 for 2 %. The "
+        "adapter is that of the last validation within the bound; without one the training fails. "
+        "Empty: forgetting is measured, and not limited.",
+    )
     preview_interval: int | None = Field(
         None,
         ge=1,

@@ -291,6 +291,17 @@ REASON_GUIDES: Mapping[Reason, ReasonGuide] = {
         "It belongs to validation or test, or its pair of characters is held out.",
         ("dataset.val_share", "dataset.test_share", "composites.held_out_pairs"),
     ),
+    Reason.EXCLUDED_CHARACTER: ReasonGuide(
+        "shows an excluded character",
+        "Its caption names a character that the settings leave out.",
+        ("dataset.excluded_characters",),
+    ),
+    Reason.NOT_REPLAYED: ReasonGuide(
+        "not replayed",
+        "A character is added to an adapter, and of the samples without it only a share is trained "
+        "on again. Nothing to do, unless old characters are forgotten: then replay more.",
+        ("dataset.replay_share", "dataset.new_characters"),
+    ),
     Reason.NO_BACKGROUND: ReasonGuide(
         "no suitable background",
         "No clip of the other style can take this character. Add episodes of that style.",

@@ -90,6 +90,8 @@ class Reason(StrEnum):
     RENDER_FAILED = "render_failed"
     NOT_NEEDED_FOR_RATIO = "not_needed_for_ratio"
     HELD_OUT = "held_out"
+    EXCLUDED_CHARACTER = "excluded_character"
+    NOT_REPLAYED = "not_replayed"
     NO_BACKGROUND = "no_background"
     NO_CAPTION = "no_caption"
     NO_LATENT = "no_latent"

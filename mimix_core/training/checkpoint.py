@@ -6,6 +6,7 @@ Layout below the run's folder::
     step-000010/checkpoint.json      written last: step, and digest of the tensors
     .step-000020.<random>/           incomplete: being written, or left by a process that died
     epochs/                          adapters of earlier epochs (``epoch_adapters``)
+    within-bound/                    the last adapter that forgets little (``forgetting``)
     .lock                            locked by the process that writes here
     journal/                         the files of ``run_logger``
 
@@ -38,6 +39,7 @@ FORMAT = 1
 STATE_FILE = "state.safetensors"
 RECORD_FILE = "checkpoint.json"
 EPOCH_FOLDER = "epochs"
+WITHIN_BOUND_FOLDER = "within-bound"
 _LOCK_FILE = ".lock"
 _POLL_SECONDS = 0.2
 
@@ -144,8 +146,9 @@ def latest_checkpoint(root: Path, warn: Callable[[str], None]) -> Checkpoint | N
 
 
 def delete_checkpoints(root: Path) -> None:
-    """Delete a run's checkpoints and epochs' adapters once its result is committed; logs stay."""
-    for folder in [*_folders(root), *root.glob(".step-*"), *root.glob(EPOCH_FOLDER)]:
+    """Delete a run's checkpoints and earlier adapters once its result is committed; logs stay."""
+    kept = [*root.glob(EPOCH_FOLDER), *root.glob(WITHIN_BOUND_FOLDER)]
+    for folder in [*_folders(root), *root.glob(".step-*"), *kept]:
         shutil.rmtree(folder)
 
 

@@ -36,7 +36,7 @@ import torch.distributed
 from mimix_core.engine import jsonl_log
 from mimix_core.engine.jsonl_log import JsonlLog, MalformedLog, Record
 from mimix_core.errors import StageFailed
-from mimix_core.training import previews, throughput, trackers, validation
+from mimix_core.training import forgetting, previews, throughput, trackers, validation
 from mimix_core.training.trackers import Tracker
 from mimix_core.training.worker_messages import TrainingJob, TrainingSample
 from mimix_core.wan import model_registry
@@ -73,8 +73,9 @@ class RunLogger:
     context: DistributedContext
     transformer: Any
     total_steps: int
-    # Mean held-out loss by step, and the steps with previews.
+    # Mean held-out loss by step, old characters' losses by step, and the steps with previews.
     held_out_losses: dict[int, float]
+    old_losses: dict[int, dict[str, float]]
     previewed_steps: set[int]
     # None in all processes but rank 0; ``speed_log`` also without a log folder.
     loss_log: JsonlLog | None
@@ -113,15 +114,19 @@ class RunLogger:
                 speed_log = _resume_speed_log(job.log_folder, start_step)
                 active_trackers = trackers.start_trackers(job.settings, job.log_folder, start_step)
         held_out_losses = {r["step"]: r["held_out_loss"] for r in records if "held_out_loss" in r}
+        old_losses = {
+            r["step"]: forgetting.group_losses(r[forgetting.LOG_KEY])
+            for r in records
+            if forgetting.LOG_KEY in r
+        }
         previewed_steps = {r["step"] for r in records if "preview" in r}
-        held_out_losses, previewed_steps = _broadcast((held_out_losses, previewed_steps), context)
+        resumed = _broadcast((held_out_losses, old_losses, previewed_steps), context)
         return cls(
             job,
             context,
             transformer,
             total_steps,
-            held_out_losses,
-            previewed_steps,
+            *resumed,
             loss_log,
             speed_log,
             active_trackers,
@@ -183,6 +188,13 @@ class RunLogger:
         if not torch.isfinite(loss_SQ).all():
             raise StageFailed(f"non-finite held-out loss (NaN or Inf) after {step} steps")
         self.held_out_losses[step] = float(loss_SQ.mean())
+        old = {}
+        if self.job.new_characters:
+            old = validation.mean_loss_by_old_character(
+                self.job.val, loss_SQ.mean(dim=1).tolist(), self.job.new_characters
+            )
+        if old:
+            self.old_losses[step] = forgetting.group_losses(old)
         if self.loss_log is not None:
             levels = loss_SQ.mean(dim=0).tolist()
             record = {
@@ -190,6 +202,7 @@ class RunLogger:
                 "held_out_loss": self.held_out_losses[step],
                 "interval": validation.mean_interval(loss_SQ.mean(dim=1)),
                 **_mean_losses_by_group(self.job.val, loss_SQ.mean(dim=1).tolist()),
+                **({forgetting.LOG_KEY: old} if old else {}),
             }
             self.loss_log.append(
                 *(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mimix_core.domain.splits import composite_count
 from mimix_core.settings import LoraSettings
@@ -27,6 +27,15 @@ _FRACTION_BITS = 53
 
 NO_REPEATS: Mapping[str, int] = MappingProxyType({})
 """Every sample occurs once per epoch."""
+
+
+class EpochSample(Protocol):
+    """A sample, as far as the length of an epoch depends on it."""
+
+    @property
+    def show(self) -> str: ...
+    @property
+    def composite(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ def epoch_steps(samples: int, settings: LoraSettings) -> dict[int, int]:
     }
 
 
-def epoch_length(samples: Sequence[TrainingSample], show_repeats: Mapping[str, int]) -> int:
+def epoch_length(samples: Sequence[EpochSample], show_repeats: Mapping[str, int]) -> int:
     """Count the occurrences of samples in each epoch.
 
     Originals occur as often as ``show_repeats`` says for their show, by default once. The

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from mimix_core import tables
 from mimix_core.engine import progress
@@ -30,6 +30,7 @@ from mimix_core.tables import (
     Table,
 )
 from mimix_core.training import previews, trackers
+from mimix_core.training.forgetting import shows_old_characters_only
 from mimix_core.training.launcher import run_job
 from mimix_core.training.learning_rate import check_schedule
 from mimix_core.training.sample_schedule import (
@@ -86,6 +87,7 @@ class LoraInputs(FrozenModel):
     each run's checkpoints, which are deleted at the end, and logs. ``regions``: of the latents, if
     and only if the loss depends on them. ``initial_adapter``: the one to start from, if any.
     ``expert``: which of the backbone's experts ``transformer`` is; None for one transformer.
+    ``new_characters``: those that are added to it.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -98,6 +100,7 @@ class LoraInputs(FrozenModel):
     transformer: FileRef
     expert: Annotated[ExpertName | None, OmitDefault()] = None
     initial_adapter: Annotated[FileRef | None, OmitDefault()] = None
+    new_characters: Annotated[tuple[str, ...], OmitDefault()] = ()
     preview: PreviewComponents | None = None
     checkpoints: Annotated[Path | None, ExcludeFromKey()] = None
 
@@ -142,6 +145,8 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
             epoch_length(job.train, settings.show_repeats), len(job.val), settings
         )
         notes["validation_share"] = f"{share:.1%} of the training"
+    if inputs.new_characters and (unmeasured := _unmeasured_characters(inputs, job)):
+        notes["forgetting_not_measured"] = ", ".join(unmeasured)
     if truncated:
         notes[PROMPTS_CUT_NOTE] = truncated
     return StageReport(
@@ -207,12 +212,16 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
             inputs.initial_adapter.path, inputs.backbone_name, inputs.transformer.sha256
         )
     folder = run_folder(inputs, settings)
+    val = select_validation_samples(samples["val"], length, settings, inputs.new_characters)
+    if settings.max_forgetting is not None:
+        _check_bound_is_measured(inputs, val)
     job = TrainingJob(
         settings=settings,
         transformer=inputs.transformer.path,
         initial_adapter=inputs.initial_adapter.path if inputs.initial_adapter else None,
         train=tuple(samples["train"]),
-        val=tuple(select_validation_samples(samples["val"], length, settings)),
+        new_characters=inputs.new_characters,
+        val=tuple(val),
         out=out,
         levels=levels,
         log_folder=None if folder is None else folder / LOG_FOLDER,
@@ -244,6 +253,34 @@ def check_levels(settings: LoraSettings, levels: NoiseRange, where: str) -> None
             fix="Set lora.timestep_sampling to uniform, or change lora.shift, .logit_mean and "
             ".logit_std.",
         )
+
+
+def _check_bound_is_measured(inputs: LoraInputs, val: Sequence[TrainingSample]) -> None:
+    """Raise BadInput if there is nothing by which forgetting could be measured."""
+    where = f"stage lora ({inputs.unit}), setting lora.max_forgetting"
+    if not inputs.new_characters:
+        raise BadInput(
+            "forgetting is limited, but no character is added",
+            where=where,
+            fix="Name the added characters in dataset.new_characters, or leave out the bound.",
+        )
+    if not any(shows_old_characters_only(sample, inputs.new_characters) for sample in val):
+        raise BadInput(
+            "forgetting is limited, but no held-out sample shows old characters alone",
+            where=where,
+            fix="Raise dataset.val_share, add episodes of old characters, or leave out the bound.",
+        )
+
+
+def _unmeasured_characters(inputs: LoraInputs, job: TrainingJob) -> list[str]:
+    """Return the characters of the initial adapter whose forgetting no held-out sample measures."""
+    measured = {
+        name
+        for sample in job.val
+        if shows_old_characters_only(sample, inputs.new_characters)
+        for name in sample.characters
+    }
+    return sorted({*job.adapter_metadata.characters} - {*inputs.new_characters} - measured)
 
 
 def _prepare_preview(
@@ -290,9 +327,17 @@ def _prepare_preview(
 def _adapter_metadata(
     inputs: LoraInputs, settings: LoraSettings, train: list[TrainingSample]
 ) -> AdapterMetadata:
-    initial = (
+    initial: dict[str, Any] = (
         {"initial_adapter_sha256": inputs.initial_adapter.sha256} if inputs.initial_adapter else {}
     )
+    characters = {name for sample in train for name in sample.characters}
+    if inputs.initial_adapter is not None and inputs.new_characters:
+        # Old characters that are not replayed are characters of the adapter all the same.
+        from mimix_core.training.initial_adapter import read_initial_adapter
+
+        _, earlier = read_initial_adapter(inputs.initial_adapter.path)
+        initial["new_characters"] = list(inputs.new_characters)
+        characters.update(earlier.characters if earlier else ())
     return AdapterMetadata(
         base=inputs.backbone_name,
         base_sha256=inputs.transformer.sha256,
@@ -300,7 +345,7 @@ def _adapter_metadata(
         alpha=settings.alpha,
         targets=settings.target_modules
         or model_registry.get_backbone(inputs.backbone_name).lora_targets,
-        characters=tuple(sorted({name for sample in train for name in sample.characters})),
+        characters=tuple(sorted(characters)),
         styles=tuple(sorted({sample.style for sample in train})),
         dataset_sha256=inputs.dataset.sha256,
         settings=result_settings(settings) | initial,

@@ -15,10 +15,12 @@ import torch.distributed
 from mimix_core.errors import StageFailed
 from mimix_core.settings import LoraSettings
 from mimix_core.training import (
+    bounded_adapters,
     checkpoint,
     deepspeed_engine,
     ema,
     epoch_adapters,
+    forgetting,
     objective,
     sample_schedule,
 )
@@ -90,6 +92,7 @@ def train(
         saved = sample_schedule.epoch_steps(length, settings)
         if context.rank == 0:
             epoch_adapters.check_epoch_adapters(job, [e for e in saved if saved[e] <= start_step])
+            bounded_adapters.check_saved_adapters(job, logger.old_losses, start_step)
         interval = settings.validation_interval if job.val else None
         validated = evaluation_steps(steps, interval, saved.values())
         previewed = evaluation_steps(steps, settings.preview_interval, saved.values())
@@ -98,6 +101,8 @@ def train(
             """Validate and write previews where they are due and not logged yet."""
             if step in validated:
                 logger.validate(step, stop_requested)
+                if 0 < step < steps:
+                    _save_within_bound(job, context, engine, ema_weights, logger, step)
             if step in previewed:
                 logger.write_preview(step, stop_requested)
 
@@ -224,6 +229,23 @@ def _keep_epoch(
     logger.log_epoch(epoch, steps, epoch_adapters.epoch_adapter_path(epoch))
 
 
+def _save_within_bound(
+    job: TrainingJob,
+    context: DistributedContext,
+    engine: TrainingEngine,
+    ema_weights: EmaWeights | None,
+    logger: RunLogger,
+    step: int,
+) -> None:
+    """Save the adapter after ``step`` if old characters are within the bound; a collective call."""
+    bound = job.settings.max_forgetting
+    if bound is None or forgetting.last_step_within(logger.old_losses, bound) != step:
+        return
+    adapters = deepspeed_engine.adapter_weights(engine)
+    if context.rank == 0:
+        bounded_adapters.save_within_bound(job, step, adapters, ema_weights, logger.old_losses)
+
+
 def _save_checkpoint(
     job: TrainingJob,
     context: DistributedContext,
@@ -334,11 +356,24 @@ def _finish(
     steps: int,
     saved: Iterable[int],
 ) -> None:
-    """Write adapters and logs in rank 0, with those of the epochs ``saved``; a collective call."""
+    """Write adapters and logs in rank 0, with those of the epochs ``saved``; a collective call.
+
+    Raises StageFailed if no adapter is within the bound on forgetting.
+    """
     adapters = deepspeed_engine.adapter_weights(engine)
     notes = logger.finish()
+    losses, bound = logger.old_losses, job.settings.max_forgetting
+    written = steps if bound is None else forgetting.last_step_within(losses, bound)
+    if bound is not None and written == 0:
+        raise forgetting.nothing_within_bound(losses, bound)
     if context.rank == 0:
-        epoch_adapters.write_adapters(job, job.out, adapters, ema_weights)
+        if written < steps:
+            bounded_adapters.restore_within_bound(job, written)
+        else:
+            final = bounded_adapters.with_forgetting(job, steps, losses) if losses else job
+            epoch_adapters.write_adapters(final, job.out, adapters, ema_weights)
+        if losses:
+            notes |= forgetting.describe_outcome(losses, written, steps, bound)
         epoch_adapters.collect_epoch_adapters(job, saved)
         parameters = sum(weight.numel() for weight in adapters.values())
         send(FinishedMessage(notes={"steps": steps, "adapter_parameters": parameters, **notes}))

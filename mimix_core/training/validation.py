@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed
 
 from mimix_core.settings import LoraSettings
+from mimix_core.training.forgetting import shows_old_characters_only
 from mimix_core.training.sample_schedule import load_sample
 from mimix_core.training.worker_messages import TrainingSample, TrainingStopped
 from mimix_core.wan import flow_matching
@@ -115,6 +116,19 @@ def mean_loss_by_character(
     """Compute the mean loss and number of samples of each character in the samples."""
     return _mean_losses(
         [(tuple(sample.characters), loss) for sample, loss in zip(samples, losses, strict=True)]
+    )
+
+
+def mean_loss_by_old_character(
+    samples: Sequence[TrainingSample], losses: Sequence[float], new_characters: Collection[str]
+) -> dict[str, dict[str, float]]:
+    """Compute the mean loss and number of samples of each old character, without a new one."""
+    return _mean_losses(
+        [
+            (sample.characters, loss)
+            for sample, loss in zip(samples, losses, strict=True)
+            if shows_old_characters_only(sample, new_characters)
+        ]
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from mimix_core.domain.splits import hash_uniform
 from mimix_core.settings import LoraSettings
@@ -39,8 +39,15 @@ def validation_share(train_samples: int, val_samples: int, settings: LoraSetting
     return val_samples * _passes_per_sample(train_samples, settings) / training
 
 
+SAMPLES_OF_AN_OLD_CHARACTER = 4
+"""Least number of held-out samples by which the forgetting of a character is measured."""
+
+
 def select_validation_samples(
-    held_out: Sequence[TrainingSample], train_samples: int, settings: LoraSettings
+    held_out: Sequence[TrainingSample],
+    train_samples: int,
+    settings: LoraSettings,
+    new_characters: Collection[str] = (),
 ) -> list[TrainingSample]:
     """Select the samples to validate on, in the given order.
 
@@ -48,7 +55,8 @@ def select_validation_samples(
     training on ``train_samples`` samples pays for, but at least one of each show. Stratified: the
     next sample is always of the show, style and characters that have the fewest so far; between
     equals the seed decides. The choice of a smaller number is part of that of a larger one, unless
-    the larger one is all.
+    the larger one is all. With ``new_characters``, as many more as it takes until each old one is
+    in ``SAMPLES_OF_AN_OLD_CHARACTER`` samples without a new one, or in all that there are.
     """
     limit = len(held_out)
     if settings.validation_samples is not None:
@@ -65,12 +73,37 @@ def select_validation_samples(
     )
     counts: Counter[tuple[str, str]] = Counter()
     chosen: set[str] = set()
-    for _ in range(limit):
-        rarest = min(left, key=lambda sample: _rarity(sample, counts))
+    missing = _missing_old_samples(held_out, new_characters)
+    while len(chosen) < limit or missing:
+        # After the limit only samples that show what is missing.
+        wanted = left
+        if len(chosen) >= limit:
+            wanted = [sample for sample in left if missing & _old(sample, new_characters)]
+        rarest = min(wanted, key=lambda sample: _rarity(sample, counts))
         left.remove(rarest)
         chosen.add(rarest.sample_id)
         counts.update(_strata(rarest))
+        missing.subtract(_old(rarest, new_characters))
+        missing = +missing
     return [sample for sample in held_out if sample.sample_id in chosen]
+
+
+def _missing_old_samples(
+    held_out: Sequence[TrainingSample], new_characters: Collection[str]
+) -> Counter[str]:
+    """Count for each old character how many samples without a new one are to be chosen."""
+    if not new_characters:
+        return Counter()
+    available = Counter(name for sample in held_out for name in _old(sample, new_characters))
+    return Counter(
+        {name: min(count, SAMPLES_OF_AN_OLD_CHARACTER) for name, count in available.items()}
+    )
+
+
+def _old(sample: TrainingSample, new_characters: Collection[str]) -> Counter[str]:
+    """Return the characters of a sample that shows no new one; none of any other sample."""
+    names = set(sample.characters)
+    return Counter() if names & set(new_characters) else Counter(names)
 
 
 def _passes_per_sample(train_samples: int, settings: LoraSettings) -> int:

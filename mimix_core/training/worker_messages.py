@@ -64,6 +64,8 @@ class TrainingJob(FrozenModel):
     transformer: Path
     # Adapter to start from; None: a new one.
     initial_adapter: Path | None = None
+    # Characters that are added to it.
+    new_characters: tuple[str, ...] = ()
     train: tuple[TrainingSample, ...]
     val: tuple[TrainingSample, ...]
     out: Path

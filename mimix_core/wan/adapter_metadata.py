@@ -28,7 +28,9 @@ class AdapterMetadata(FrozenModel):
 
     ``settings``: the training settings that affect the result. ``epoch``: the number of the epoch
     after which it was saved; None for the final one. ``expert``: the one of the base model's two
-    transformers that it is for; None for a model of one.
+    transformers that it is for; None for a model of one. ``forgetting``: by old character, when a
+    new one was added, the relative increase of its held-out loss. ``step``: after which it was
+    saved, if not after the last one, since that exceeded ``lora.max_forgetting``.
     """
 
     mimix: ShortText = __version__
@@ -45,10 +47,12 @@ class AdapterMetadata(FrozenModel):
     weights: Literal["trained", "ema"] = "trained"
     epoch: int | None = Field(None, ge=1)
     expert: ExpertName | None = None
+    forgetting: dict[ShortText, float] | None = Field(None, max_length=MAX_NAMES)
+    step: int | None = Field(None, ge=1)
 
     @model_serializer(mode="wrap")
     def _omit_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is None, so that an adapter's bytes are those from before it existed."""
+        """Leave out what is None: the bytes are those from before these fields existed."""
         fields: dict[str, Any] = serialize(self)
         return {name: value for name, value in fields.items() if value is not None}
 

@@ -34,6 +34,9 @@ class Arm:
     ``segmenter``: the backend of cutouts. ``region_weight``: of the loss that looks at characters.
     ``start_strength``: of cutouts in the noise that videos start from. ``epochs``: of a shorter
     training, else as all others; then only every ``CHECKPOINT_EVERY``-th prompt is generated.
+    ``excluded``: a character that no sample shows. ``added_to``: the arm to whose adapter the
+    character that it excludes is added, with ``replay_share`` of the other samples and a bound on
+    what the others forget, if any.
     """
 
     name: str
@@ -45,9 +48,16 @@ class Arm:
     region_weight: float = 0.0
     start_strength: float = 0.0
     epochs: int | None = None
+    excluded: str = ""
+    added_to: str = ""
+    replay_share: str = "0"
+    max_forgetting: float | None = None
 
 
 CHECKPOINT_EVERY = 4
+
+ADDED = "Gil"
+"""The character that is added to an adapter of the other seven; it has no look-alike."""
 
 ARMS = (
     Arm("composites-0", "0"),
@@ -71,6 +81,16 @@ ARMS = (
     Arm("checkpoint-2", "0.10", epochs=2),
     Arm("checkpoint-5", "0.10", epochs=5),
     Arm("checkpoint-11", "0.10", epochs=11),
+    # Training all again is composites-10.
+    Arm("seven-of-eight", "0.10", excluded=ADDED),
+    Arm(
+        "eighth-added",
+        "0.10",
+        added_to="seven-of-eight",
+        replay_share="0.25",
+        max_forgetting=0.05,
+    ),
+    Arm("eighth-unreplayed", "0.10", added_to="seven-of-eight"),
 )
 
 
@@ -80,7 +100,9 @@ class Training:
 
     epochs: int = 24
     learning_rate: float = 2e-3
+    global_batch_size: int = 64
     micro_batch_size: int = 64
+    validation_quantiles: int = 9
     steps: int = 25
     guidance: float = 4.0
 
@@ -105,7 +127,9 @@ def write_settings(
     """Write ``<arm>-<seed>.yaml`` for each arm and seed, and the prompts beside them.
 
     ``model``: the folder that ``miniature.unpack_weights`` wrote. Returns each file by arm and
-    seed. Raises BadInput if the films of an arm were not rendered.
+    seed. Of an arm that adds a character the settings of training all again are written
+    (``all_again``); its own are written after the arm that it starts from has run. Raises
+    BadInput if the films of an arm were not rendered.
     """
     project = yaml.safe_load((place.project / "mimix.yaml").read_text())
     out = place.project / place.settings_folder
@@ -135,9 +159,15 @@ def write_settings(
             }
             settings["samples"]["prompts"] = str(prompts_file)
             path = out / f"{arm.name}-{seed}.yaml"
-            path.write_text(yaml.safe_dump(settings, sort_keys=False))
+            written_to = all_again(path) if arm.added_to else path
+            written_to.write_text(yaml.safe_dump(settings, sort_keys=False))
             files[arm.name, seed] = path
     return files
+
+
+def all_again(path: Path) -> Path:
+    """Return the settings of training all again, which those of an arm that adds are made from."""
+    return path.with_name(f"{path.stem}-all{path.suffix}")
 
 
 def arm_prompts(arm: Arm, prompts: Sequence[StudyPrompt]) -> list[StudyPrompt]:
@@ -147,6 +177,7 @@ def arm_prompts(arm: Arm, prompts: Sequence[StudyPrompt]) -> list[StudyPrompt]:
 
 def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
     region = {"region_weight": arm.region_weight} if arm.region_weight else {}
+    excluded = {"excluded_characters": [arm.excluded]} if arm.excluded else {}
     start = {"start": "cutouts", "start_strength": arm.start_strength} if arm.start_strength else {}
     return {
         "composites": {
@@ -156,19 +187,20 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
             "held_out_pairs": [list(pair) for pair in HELD_OUT_PAIRS],
         },
         "cutouts": {"backend": arm.segmenter},
-        "dataset": {"ratio": arm.share},
+        "dataset": {"ratio": arm.share, **excluded},
         "embeddings": {"variant": arm.variant},
         "lora": {
             "rank": 32,
             "alpha": 32,
             "epochs": training.epochs if arm.epochs is None else arm.epochs,
-            "global_batch_size": 64,
+            "global_batch_size": training.global_batch_size,
             "micro_batch_size": training.micro_batch_size,
             "learning_rate": training.learning_rate,
             "shift": FLOW_SHIFT,
             "zero_stage": 0,
             "checkpoint_interval": 200,
             "validation_interval": 200,
+            "validation_quantiles": training.validation_quantiles,
             "seed": seed,
             **region,
         },

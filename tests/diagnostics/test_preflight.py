@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -288,3 +289,29 @@ def test_doctor_says_once_what_is_left_of_the_template(tmp_path: Path) -> None:
     assert text.count("key shows.0.episodes.0.path: no file") == 1
     problems = find_problems(load_config(tmp_path / "mimix.yaml"), "mimix", with_models=False)
     assert [str(one).count("episodes.0.path") for one in problems] == [2], "of two shows"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("dataset: {excluded_characters: [Jo]}\n", "excluded_characters: no character .* 'Jo'"),
+        (
+            "dataset: {new_characters: [Jo]}\nlora: {initial_adapter: a.safetensors}\n",
+            "new_characters: no character is named 'Jo'",
+        ),
+        ("dataset: {new_characters: [Tom]}\n", "the adapter to add them to is not given"),
+        ("lora: {max_forgetting: 0.02}\n", "nothing measures it.*dataset.new_characters"),
+        (
+            "dataset: {new_characters: [Tom], val_share: 0}\n"
+            "lora: {max_forgetting: 0.02, initial_adapter: a.safetensors}\n",
+            "nothing measures it.*dataset.val_share",
+        ),
+    ],
+)
+def test_what_adds_a_character_is_checked_as_a_whole(
+    tmp_path: Path, more: str, message: str
+) -> None:
+    config = load_config(settings(tmp_path, more))
+    found = "\n".join(str(problem) for problem in find_problems(config, "train"))
+    assert re.search(message, found), found
+    assert not (tmp_path / "workspace").exists()

@@ -119,6 +119,7 @@ def test_a_full_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         # 153 million parameters of 4 bytes: 0.613 GB, with AdamW's moments 1.84 GB.
         ("", 5.52, 0.61),
         ("epoch_adapter_interval: 1", 5.52, 9 * 0.6134),
+        ("max_forgetting: 0.02", 5.52, 4 * 0.6134),
         ("epoch_adapter_interval: 2, ema_decay: 0.9", 7.36, 2 * 5 * 0.6134),
         ("optimizer: adamw8bit, zero_stage: 0", 3 * 0.6134 * 1.508, 0.61),
         ("optimizer: prodigy, zero_stage: 0, learning_rate: 1", 9.20, 0.61),

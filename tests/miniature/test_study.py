@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mimix_core.diagnostics.preflight import check_before_run
 from mimix_core.domain.prompts import load_prompts
 from mimix_core.media.encode import ClipWriter
 from mimix_core.settings import load_config
-from mimix_core.wan import model_registry, vae
+from mimix_core.wan import lora_export, model_registry, vae
 from mimix_core.wan.generation import sampling
 from miniature import (
     backbone,
@@ -33,7 +34,7 @@ from miniature.figures import CASTS, NAMED_FIGURES
 from miniature.sizes import TINY, Sizes
 from miniature.study import run as study_run
 from miniature.study import scoring, statistics
-from miniature.study.arms import ARMS, Place, Training, write_settings
+from miniature.study.arms import ADDED, ARMS, Place, Training, all_again, write_settings
 from miniature.study.prompts import HELD_OUT_PAIRS, StudyPrompt, fewer_prompts, study_prompts
 from miniature.training_run import Run
 from miniature.unpack_weights import WEIGHTS
@@ -72,9 +73,16 @@ def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path:
         Place(project), tmp_path / "model", ARMS, (0, 1), Training(), study_prompts()
     )
     assert len(files) == 2 * len(ARMS)
-    settings = {key: yaml.safe_load(path.read_text()) for key, path in files.items()}
+    written = {
+        (arm.name, seed): all_again(files[arm.name, seed])
+        if arm.added_to
+        else files[arm.name, seed]
+        for arm in ARMS
+        for seed in (0, 1)
+    }
+    settings = {key: yaml.safe_load(path.read_text()) for key, path in written.items()}
     for arm in ARMS:
-        load_config(files[arm.name, 0])
+        load_config(written[arm.name, 0])
     roster = [figure.name for cast in CASTS.values() for figure in cast]
     assert len(load_prompts(project / "arms" / "prompts.yaml", roster)) == 192
     zero, twenty = settings["composites-0", 0], settings["composites-20", 0]
@@ -98,6 +106,11 @@ def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path:
         "samples.start",
         "samples.start_strength",
     }
+    seven = settings["seven-of-eight", 0]
+    everyone = ten | {"dataset": ten["dataset"] | {"excluded_characters": []}}
+    assert _differences(seven, everyone) == {"dataset.excluded_characters"}
+    assert settings["eighth-added", 0] == ten, "training all again"
+    assert not files["eighth-added", 0].exists(), "written after the arm that it starts from"
     shorter = _differences(ten, settings["checkpoint-5", 0])
     assert shorter == {"lora.epochs", "samples.prompts"}
     assert len(load_prompts(project / "arms" / "prompts-fewer.yaml", roster)) == 48
@@ -245,3 +258,40 @@ def test_arms_run_through_mimix_and_a_second_run_computes_nothing(
     assert "0 units were computed in 4 runs" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert json.loads((folder / "arms" / "videos.json").read_text()) == rows
+    assert_the_eighth_is_added(folder, capsys)
+
+
+def assert_the_eighth_is_added(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Train seven, then add the eighth at no more than 30 % of the steps of all eight again."""
+    from flows.cached_results import collect_cached_results  # imports Prefect
+
+    arguments = [str(folder), "--arms", "seven-of-eight", "eighth-added", "--seeds", "0"]
+    arguments += ["--settings-folder", "added", "--epochs", "2", "--learning-rate", "1e-4"]
+    arguments += ["--global-batch-size", "2", "--micro-batch-size", "2"]
+    arguments += ["--validation-quantiles", "1", "--steps", "1", "--every", "48"]
+    with pytest.raises(SystemExit) as not_run:
+        study_run.main([*arguments, "--verify"])
+    assert not_run.value.code == 1
+    assert "of which 2 would compute something" in capsys.readouterr().out
+    study_run.main(arguments)
+    out = folder / "added"
+    trained = {row["arm"]: row for row in json.loads((out / "trainings.json").read_text())}
+    added = load_config(out / "eighth-added-0.yaml")
+    assert added.dataset.new_characters == (ADDED,)
+    assert added.lora.initial_adapter is not None
+    before, _ = lora_export.read_metadata(added.lora.initial_adapter)
+    assert ADDED not in before.characters
+    assert len(before.characters) == len(NAMED_FIGURES) - 1
+    everything = load_config(out / "eighth-added-0-all.yaml")
+    results = collect_cached_results(out / "eighth-added-0-all.yaml", None).run
+    samples = results.workspace.store.record(results.refs["dataset"][0]).notes["train"]
+    whole = math.ceil(int(samples) * everything.lora.epochs / 2)
+    assert 0 < trained["eighth-added"]["steps"] <= 0.3 * whole
+    assert trained["seven-of-eight"]["steps"] < whole
+    assert " %" in trained["eighth-added"]["forgetting"]
+    assert ADDED not in trained["eighth-added"]["forgetting"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as finished:
+        study_run.main([*arguments, "--verify"])
+    assert finished.value.code == 0
+    assert capsys.readouterr().out.count("nothing to compute") == 2

@@ -290,3 +290,16 @@ def test_epochs_that_were_not_kept_are_refused(result: Path, tmp_path: Path) -> 
     assert done.exit_code == 2
     assert "Train with lora.epoch_adapter_interval" in done.output
     assert "none" in runner.invoke(app, ["lora", "epochs", "mimix.yaml"]).output
+
+
+def test_show_says_what_adding_a_character_cost(tmp_path: Path) -> None:
+    path = tmp_path / lora_export.ADAPTER_FILE
+    lost = {"Tom": 0.012, "Bean": -0.003}
+    adapter = some_adapter(in_blocks, alpha=6.0)
+    lora_export.write_adapter(path, adapter, card(alpha=6, forgetting=lost, step=150))
+    shown = runner.invoke(app, ["lora", "show", str(path)])
+    assert shown.exit_code == 0, shown.output
+    assert "Tom +1.2 %, Bean -0.3 %" in shown.output
+    assert "150, the last validation at which old characters were within" in shown.output
+    lora_export.write_adapter(path, adapter, card(alpha=6))
+    assert "forgetting" not in runner.invoke(app, ["lora", "show", str(path)]).output

@@ -100,11 +100,21 @@ def _summary(notes: Mapping[str, str | int | float], settings: DatasetSettings) 
         f"{train} samples to train on, {composites} of them composites "
         f"(a share of {notes['composite_share']:.4f})."
     )
+    if settings.new_characters:
+        summary += (
+            f" {notes['samples_with_new_characters']} of them show "
+            f"{escape_markdown(' or '.join(settings.new_characters))}, to be added to an adapter; "
+            f"{notes['samples_replayed']} are a share of {settings.replay_share} of the others, "
+            "trained on again."
+        )
+    if settings.excluded_characters:
+        names = escape_markdown(", ".join(settings.excluded_characters))
+        summary += f" Left out: all samples that show {names}."
     if settings.ratio is None:
         return summary
     wanted = notes["composites_wanted"]
     summary += f" A share of {settings.ratio} was requested: {wanted} composites."
-    if composites != wanted:
+    if int(composites) + int(notes.get("composites_not_replayed", 0)) != wanted:
         summary += " There are not enough captioned composites for it."
     return summary
 

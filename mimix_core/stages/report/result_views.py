@@ -16,7 +16,7 @@ from mimix_core.stages.report import labels
 from mimix_core.stages.report.run_tables import TableEntry, group_entries
 from mimix_core.stages.report.stage_summary import ReasonCount
 from mimix_core.stages.report.thumbnails import spaced_indices
-from mimix_core.stages.report.training_curves import TrainingCurves
+from mimix_core.stages.report.training_curves import LossGroup, TrainingCurves
 from mimix_core.tables import BackboneRow, LoraRow, ScoreRow
 
 MAX_DOTS = 60
@@ -39,11 +39,22 @@ class LegendEntry:
 
 
 @dataclass(frozen=True)
+class ForgettingLine:
+    """An old character's held-out loss before and after the training that added another one."""
+
+    name: str
+    samples: int
+    first: str
+    last: str
+    change: str
+
+
+@dataclass(frozen=True)
 class TrainingView:
     """Training curves and sample counts. ``group_chart``: held-out loss by style and character.
 
     ``held_out_samples``: usable samples of other splits than train. ``samples_seen``: training
-    samples with repetitions.
+    samples with repetitions. ``forgetting``: of the old characters, if others were added.
     """
 
     loss_chart: Markup | None
@@ -57,6 +68,7 @@ class TrainingView:
     held_out_samples: int
     samples_seen: int
     excluded: tuple[ReasonCount, ...]
+    forgetting: tuple[ForgettingLine, ...] = ()
 
 
 def build_training_view(
@@ -102,6 +114,18 @@ def build_training_view(
         excluded=tuple(
             ReasonCount(code, labels.reason_label(code), n) for code, n in sorted(excluded.items())
         ),
+        forgetting=tuple(_forgetting_line(group) for group in curves.old_characters),
+    )
+
+
+def _forgetting_line(group: LossGroup) -> ForgettingLine:
+    first, last = group.points[0][1], group.points[-1][1]
+    return ForgettingLine(
+        group.name,
+        group.samples,
+        svg_charts.format_number(first),
+        svg_charts.format_number(last),
+        f"{last / first - 1:+.1%}".replace("%", " %"),
     )
 
 

@@ -8,7 +8,10 @@ Kinds of objects (``training/run_logger.py`` writes them):
 ``{"step": 50, "quantile": 0, "val_loss": 0.37}``
     Mean loss of all held-out samples after 50 steps at the lowest of the fixed noise levels.
 ``{"step": 50, "held_out_loss": 0.4, "style": {"cartoon": {"loss": 0.4, "samples": 9}}, ...}``
-    The mean over all levels, and means by style and by character.
+    The mean over all levels, and means by style and by character. With characters that are added
+    also ``old_character``: in clips without a new one.
+``{"step": 50, "epoch": 2, "adapter": "epochs/...", "epoch_loss": 0.4}``
+    An adapter that was saved; not part of the curves.
 ``{"step": 50, "preview": "previews/step-000050/0.mp4", "prompt": "...", ...}``
     A video of a fixed prompt generated at that step, relative to the folder.
 """
@@ -55,7 +58,8 @@ class TrainingPreview:
 class TrainingCurves:
     """Points (step, value) of training, and of each noise level from the lowest noise on.
 
-    ``groups``: styles, then characters, each with the largest groups first.
+    ``groups``: styles, then characters, each with the largest groups first. ``old_characters``: of
+    clips without a new one, if characters were added to an adapter.
     """
 
     train: CurvePoints
@@ -63,6 +67,7 @@ class TrainingCurves:
     gradient: CurvePoints = ()
     groups: tuple[LossGroup, ...] = ()
     previews: tuple[TrainingPreview, ...] = ()
+    old_characters: tuple[LossGroup, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -98,29 +103,30 @@ def _parse_log(records: list[Mapping[str, Any]], folder: Path) -> TrainingCurves
             means.append(record)
         elif "preview" in record:
             previews.append(_parse_preview(record, folder))
-        else:
+        elif "adapter" not in record:
             train.append((step, float(record["train_loss"])))
             gradient.append((step, float(record["grad_norm"])))
     return TrainingCurves(
         tuple(sorted(train)),
         tuple(tuple(sorted(points)) for _, points in sorted(levels.items())),
         tuple(sorted(gradient)),
-        (*_held_out_groups(means, "style"), *_held_out_groups(means, "character")),
+        _held_out_groups(means, "style") + _held_out_groups(means, "character"),
         tuple(previews),
+        _held_out_groups([mean for mean in means if "old_character" in mean], "old_character"),
     )
 
 
-def _held_out_groups(means: list[Mapping[str, Any]], kind: str) -> list[LossGroup]:
+def _held_out_groups(means: list[Mapping[str, Any]], kind: str) -> tuple[LossGroup, ...]:
     points: dict[str, dict[int, float]] = {}
     samples: dict[str, int] = {}
     for record in means:
         for name, values in record[kind].items():
             points.setdefault(name, {})[int(record["step"])] = float(values["loss"])
             samples[name] = int(values["samples"])
-    return [
+    return tuple(
         LossGroup(kind, name, samples[name], tuple(sorted(points[name].items())))
         for name in sorted(points, key=lambda name: (-samples[name], name))
-    ]
+    )
 
 
 def _parse_preview(record: Mapping[str, Any], folder: Path) -> TrainingPreview:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -16,9 +18,9 @@ from mimix_core.engine.artifacts import Counts, TableRef
 from mimix_core.errors import BadInput
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels, thumbnails, timelines
-from mimix_core.stages.report.result_views import build_score_views
+from mimix_core.stages.report.result_views import build_score_views, build_training_view
 from mimix_core.stages.report.run_tables import TableEntry, select_evenly
-from mimix_core.stages.report.training_curves import load_training_curves
+from mimix_core.stages.report.training_curves import TrainingCurves, load_training_curves
 from mimix_core.tables import Reason, ScoreRow, ok
 from tests.stages.report.fake_videos import FRAMES, draw_discs, encode
 
@@ -227,6 +229,32 @@ def test_the_training_log_is_parsed_by_kind_and_noise_level(tmp_path: Path) -> N
     ]
     [preview] = curves.previews
     assert (preview.step, preview.prompt, preview.path) == (2, "p", tmp_path / "previews/a.mp4")
+
+
+def test_the_log_of_an_added_character_has_what_old_ones_lose(tmp_path: Path) -> None:
+    records = [
+        {
+            "step": step,
+            "held_out_loss": 0.2,
+            "style": {},
+            "character": {"Eve": {"loss": 0.1, "samples": 4}},
+            "old_character": {"Tom": {"loss": loss, "samples": 3}},
+        }
+        for step, loss in ((0, 0.2), (5, 0.25), (9, 0.21))
+    ]
+    saved = {"step": 5, "epoch": 1, "adapter": "epochs/a.safetensors", "epoch_loss": 0.3}
+    trained = {"step": 9, "train_loss": 0.5, "grad_norm": 2.0, "lr": 0.0001}
+    text = "\n".join(json.dumps(record) for record in [*records, saved, trained])
+    (tmp_path / "log.jsonl").write_text(text)
+    curves = load_training_curves(tmp_path)
+    assert curves.train == ((9, 0.5),), "a saved adapter is no step"
+    assert [group.name for group in curves.groups] == ["Eve"]
+    view = build_training_view([], curves)
+    assert [asdict(line) for line in view.forgetting] == [
+        {"name": "Tom", "samples": 3, "first": "0.2", "last": "0.21", "change": "+5.0 %"}
+    ]
+    plain = TrainingCurves(curves.train, ())
+    assert build_training_view([], plain).forgetting == ()
 
 
 @pytest.mark.parametrize("text", ["{", '{"step": 1}', "[]"])
