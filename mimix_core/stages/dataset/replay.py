@@ -7,8 +7,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heapify, heappop, heapreplace
 
 from mimix_core.domain.splits import hash_uniform
+
+Stratum = tuple[str, tuple[str, ...]]
+"""A show and the characters of a sample."""
+
+Rarity = tuple[float, float, str]
 
 
 @dataclass(frozen=True)
@@ -40,35 +46,51 @@ def select_replay(
         pool = [sample for sample in old if sample.composite is composite]
         # Of two numbers that are equally near the lower one, as for composites (domain.splits).
         count = math.ceil(len(pool) * share - Fraction(1, 2))
-        selected.update(_stratified_order(pool, seed)[:count])
+        selected.update(_select_stratified(pool, count, seed))
     return frozenset(selected)
 
 
-def _stratified_order(samples: Iterable[ReplaySample], seed: int) -> list[str]:
-    """Order samples so that any first ones are as equally distributed as possible; return ids."""
-    strata: dict[tuple[str, tuple[str, ...]], list[tuple[Fraction, str]]] = {}
+def _select_stratified(samples: Iterable[ReplaySample], count: int, seed: int) -> list[str]:
+    """Select samples so that any first ones are as equally distributed as possible; return ids."""
+    strata: dict[Stratum, list[tuple[float, str]]] = {}
     for sample in samples:
         stratum = (sample.show, tuple(sorted(set(sample.characters))))
-        position = hash_uniform(seed, "replay", sample.sample_id)
+        # Rounded: comparing fractions of 256 bits would take most of the time.
+        position = float(hash_uniform(seed, "replay", sample.sample_id))
         strata.setdefault(stratum, []).append((position, sample.sample_id))
     for members in strata.values():
         members.sort(reverse=True)
     shows: Counter[str] = Counter()
     characters: Counter[str] = Counter()
 
-    def rarity(stratum: tuple[str, tuple[str, ...]]) -> tuple[int, float, Fraction, str]:
-        """Return a key that is lower the fewer samples show and characters have."""
-        show, names = stratum
-        fewest = min((characters[name] for name in names), default=math.inf)
-        return (shows[show], fewest, *strata[stratum][-1])
+    def rarity(stratum: Stratum) -> Rarity:
+        """Return a key that is lower the fewer samples a show's characters have; it only rises."""
+        fewest = min((characters[name] for name in stratum[1]), default=math.inf)
+        return (fewest, *strata[stratum][-1])
 
-    order = []
-    while strata:
-        rarest = min(strata, key=rarity)
-        order.append(strata[rarest].pop()[1])
-        if not strata[rarest]:
-            del strata[rarest]
-        show, names = rarest
+    heaps: dict[str, list[tuple[Rarity, Stratum]]] = {}
+    for stratum in strata:
+        heaps.setdefault(stratum[0], []).append((rarity(stratum), stratum))
+    for heap in heaps.values():
+        heapify(heap)
+
+    def rarest_of(show: str) -> tuple[Rarity, Stratum]:
+        """Return a show's rarest stratum, after updating keys that have risen since."""
+        heap = heaps[show]
+        while (current := rarity(heap[0][1])) != heap[0][0]:
+            heapreplace(heap, (current, heap[0][1]))
+        return heap[0]
+
+    selected: list[str] = []
+    while len(selected) < count:
+        fewest = min(shows[show] for show in heaps)
+        _, stratum = min(rarest_of(show) for show in heaps if shows[show] == fewest)
+        show, names = stratum
+        selected.append(strata[stratum].pop()[1])
         shows[show] += 1
         characters.update(names)
-    return order
+        if not strata[stratum]:
+            heappop(heaps[show])
+            if not heaps[show]:
+                del heaps[show]
+    return selected
