@@ -7,9 +7,9 @@ not count, since their loss falls while the new one is learned.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from mimix_core.errors import StageFailed
+from mimix_core.errors import BadInput, StageFailed
 from mimix_core.training.worker_messages import TrainingSample
 
 LOG_KEY = "old_character"
@@ -25,6 +25,40 @@ LossesByStep = Mapping[int, Losses]
 def shows_old_characters_only(sample: TrainingSample, new_characters: Collection[str]) -> bool:
     """Return whether a sample shows a character, and none of the new ones."""
     return bool(sample.characters) and not set(sample.characters) & set(new_characters)
+
+
+def check_bound_is_measured(
+    held_out: Iterable[TrainingSample], new_characters: Collection[str], where: str
+) -> None:
+    """Raise BadInput if there is nothing by which forgetting could be measured."""
+    if not new_characters:
+        raise BadInput(
+            "forgetting is limited, but no character is added",
+            where=where,
+            fix="Name the added characters in dataset.new_characters, or leave out the bound.",
+        )
+    if not any(shows_old_characters_only(sample, new_characters) for sample in held_out):
+        raise BadInput(
+            "forgetting is limited, but no held-out sample shows old characters alone",
+            where=where,
+            fix="Raise dataset.val_share, add episodes of old characters, or leave out the bound.",
+        )
+
+
+def unmeasured_characters(
+    known: Collection[str], held_out: Iterable[TrainingSample], new_characters: Collection[str]
+) -> list[str]:
+    """Return the old characters whose forgetting no held-out sample measures.
+
+    ``known``: the characters of the adapter. None if no character is added.
+    """
+    measured = {
+        name
+        for sample in held_out
+        if shows_old_characters_only(sample, new_characters)
+        for name in sample.characters
+    }
+    return sorted({*known} - {*new_characters} - measured) if new_characters else []
 
 
 def group_losses(groups: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -30,7 +30,7 @@ from mimix_core.tables import (
     Table,
 )
 from mimix_core.training import previews, trackers
-from mimix_core.training.forgetting import shows_old_characters_only
+from mimix_core.training.forgetting import check_bound_is_measured, unmeasured_characters
 from mimix_core.training.launcher import run_job
 from mimix_core.training.learning_rate import check_schedule
 from mimix_core.training.sample_schedule import (
@@ -145,7 +145,8 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
             epoch_length(job.train, settings.show_repeats), len(job.val), settings
         )
         notes["validation_share"] = f"{share:.1%} of the training"
-    if inputs.new_characters and (unmeasured := _unmeasured_characters(inputs, job)):
+    known = job.adapter_metadata.characters
+    if unmeasured := unmeasured_characters(known, job.val, inputs.new_characters):
         notes["forgetting_not_measured"] = ", ".join(unmeasured)
     if truncated:
         notes[PROMPTS_CUT_NOTE] = truncated
@@ -214,7 +215,9 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
     folder = run_folder(inputs, settings)
     val = select_validation_samples(samples["val"], length, settings, inputs.new_characters)
     if settings.max_forgetting is not None:
-        _check_bound_is_measured(inputs, val)
+        check_bound_is_measured(
+            val, inputs.new_characters, f"stage lora ({inputs.unit}), setting lora.max_forgetting"
+        )
     job = TrainingJob(
         settings=settings,
         transformer=inputs.transformer.path,
@@ -253,34 +256,6 @@ def check_levels(settings: LoraSettings, levels: NoiseRange, where: str) -> None
             fix="Set lora.timestep_sampling to uniform, or change lora.shift, .logit_mean and "
             ".logit_std.",
         )
-
-
-def _check_bound_is_measured(inputs: LoraInputs, val: Sequence[TrainingSample]) -> None:
-    """Raise BadInput if there is nothing by which forgetting could be measured."""
-    where = f"stage lora ({inputs.unit}), setting lora.max_forgetting"
-    if not inputs.new_characters:
-        raise BadInput(
-            "forgetting is limited, but no character is added",
-            where=where,
-            fix="Name the added characters in dataset.new_characters, or leave out the bound.",
-        )
-    if not any(shows_old_characters_only(sample, inputs.new_characters) for sample in val):
-        raise BadInput(
-            "forgetting is limited, but no held-out sample shows old characters alone",
-            where=where,
-            fix="Raise dataset.val_share, add episodes of old characters, or leave out the bound.",
-        )
-
-
-def _unmeasured_characters(inputs: LoraInputs, job: TrainingJob) -> list[str]:
-    """Return the characters of the initial adapter whose forgetting no held-out sample measures."""
-    measured = {
-        name
-        for sample in job.val
-        if shows_old_characters_only(sample, inputs.new_characters)
-        for name in sample.characters
-    }
-    return sorted({*job.adapter_metadata.characters} - {*inputs.new_characters} - measured)
 
 
 def _prepare_preview(
