@@ -94,11 +94,21 @@ def _check_dataset_characters(config: Config) -> None:
 
 def _check_added_characters(config: Config) -> None:
     """Check that what adds characters to an adapter is set as a whole."""
-    if config.dataset.new_characters and config.lora.initial_adapter is None:
+    lora = config.lora
+    given = {"initial_adapter": lora.initial_adapter}
+    if get_backbone(config.backbone.name).experts:
+        both = {
+            "high-noise": ("initial_adapter", lora.initial_adapter),
+            "low-noise": ("initial_adapter_low_noise", lora.initial_adapter_low_noise),
+        }
+        given = dict(both[name] for name in lora.experts)
+    missing_keys = [f"lora.{key}" for key, path in given.items() if path is None]
+    if config.dataset.new_characters and missing_keys:
         raise BadInput(
             "characters are added, but the adapter to add them to is not given",
             where="settings, key dataset.new_characters",
-            fix="Set lora.initial_adapter, or train on all characters without new_characters.",
+            fix=f"Set {' and '.join(missing_keys)}, or train on all characters without "
+            "new_characters.",
         )
     if config.lora.max_forgetting is None:
         return

@@ -299,7 +299,15 @@ def test_doctor_says_once_what_is_left_of_the_template(tmp_path: Path) -> None:
             "dataset: {new_characters: [Jo]}\nlora: {initial_adapter: a.safetensors}\n",
             "new_characters: no character is named 'Jo'",
         ),
-        ("dataset: {new_characters: [Tom]}\n", "the adapter to add them to is not given"),
+        (
+            "dataset: {new_characters: [Tom]}\n",
+            "the adapter to add them to is not given.* Set lora.initial_adapter, or",
+        ),
+        (
+            "dataset: {new_characters: [Tom]}\nlora: {initial_adapter: a.safetensors}\n"
+            "backbone: {name: tiny-random-wan-experts}\n",
+            "Set lora.initial_adapter_low_noise, or",
+        ),
         ("lora: {max_forgetting: 0.02}\n", "nothing measures it.*dataset.new_characters"),
         (
             "dataset: {new_characters: [Tom], val_share: 0}\n"
@@ -311,7 +319,10 @@ def test_doctor_says_once_what_is_left_of_the_template(tmp_path: Path) -> None:
 def test_what_adds_a_character_is_checked_as_a_whole(
     tmp_path: Path, more: str, message: str
 ) -> None:
-    config = load_config(settings(tmp_path, more))
+    path = settings(tmp_path, "" if "backbone" in more else more)
+    if "backbone" in more:
+        path.write_text(path.read_text().replace("backbone: {name: tiny-random-wan}\n", more))
+    config = load_config(path)
     found = "\n".join(str(problem) for problem in find_problems(config, "train"))
     assert re.search(message, found), found
     assert not (tmp_path / "workspace").exists()
