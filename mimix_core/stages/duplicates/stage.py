@@ -311,8 +311,8 @@ def _comparable(
 ) -> NDArray[np.bool_]:
     """Return which pairs are of two episodes, or of one without overlap if settings allow it.
 
-    Two insets are not compared: drawn rectangles that move alike were taken for copies, and footage
-    that two clips show in a frame is mostly a third one's.
+    Two insets are not compared: footage that two clips show in a frame is mostly a third one's, and
+    drawn rectangles, which may be taken for insets, are alike.
     """
     later, earlier = clips.clip[pairs].T
     allowed: NDArray[np.bool_] = clips.episode[later] != clips.episode[earlier]
