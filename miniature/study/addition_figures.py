@@ -131,7 +131,7 @@ def markdown(figures: Sequence[AdditionFigures], trainings: Sequence[TrainingRow
         f"- {row.arm}, seed {row.seed}: held-out loss {row.forgetting}"
         + (f"; the adapter is {row.adapter}" if row.adapter else "")
         for row in trainings
-        if row.arm in ADDITIONS
+        if row.arm in ADDITIONS and row.forgetting
     ]
     return "\n".join(["\n".join(lines), "", *notes]).strip() + "\n"
 
