@@ -8,6 +8,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -23,6 +24,7 @@ from mimix_core.domain.sidecar_index import (
 )
 from mimix_core.domain.subtitle_files import find_sidecar_subtitles
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.text_escaping import find_control_character
 from mimix_core.engine.yaml_files import (
     LineNumbers,
@@ -48,6 +50,8 @@ class Style(StrEnum):
 # Ids and names of clips, characters and composites go into file names of 255 bytes at most.
 _MAX_ID_LENGTH = 40
 _MAX_NAME_LENGTH = 60
+# SAM 3 reads 30 tokens of a noun: a word is one or two.
+_MAX_NOUN_LENGTH = 60
 
 
 def _reject_control_characters(texts: Iterable[str], allowed: str = "") -> None:
@@ -68,6 +72,12 @@ class Character(FrozenModel):
     aliases: tuple[str, ...] = Field((), description="Other names scripts and captions may use.")
     description: str = Field(
         "", description="The character's looks in one sentence, for captioner and judge."
+    )
+    noun: Annotated[str, ExcludeFromKey()] = Field(
+        "",
+        max_length=_MAX_NOUN_LENGTH,
+        description="What the character is in one to three words, such as gray cat or old man: "
+        "what the locator sam3 searches for. Empty: cartoon character, or person in live action.",
     )
     references: tuple[Path, ...] = Field((), description="Reference images.")
     episodes: tuple[str, ...] = Field(
@@ -93,6 +103,12 @@ class Character(FrozenModel):
         for name in names:
             validate_character_name(name)
         return value
+
+    @field_validator("noun", mode="after")
+    @classmethod
+    def _is_one_line(cls, value: str) -> str:
+        _reject_control_characters([value])
+        return value.strip()
 
     @field_validator("description", mode="after")
     @classmethod
