@@ -146,10 +146,15 @@ class Sam3LocatorSettings(FrozenModel):
         "request (docs/locating.md).",
     )
     frame_stride: int = Field(
-        1, ge=1, le=40, description="Track through every n-th frame; boxes between are interpolated."
+        1,
+        ge=1,
+        le=40,
+        description="Track through every n-th frame; boxes between are interpolated.",
     )
     num_crops: int = Field(
-        8, ge=1, description="Frames of a track that are compared with the exemplars, evenly spaced."
+        8,
+        ge=1,
+        description="Frames of a track that are compared with the exemplars, evenly spaced.",
     )
     min_votes: float = Field(
         0.5,

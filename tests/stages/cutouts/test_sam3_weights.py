@@ -140,7 +140,7 @@ def test_parameters_that_are_missing_are_not_made_up(weights: Path, tmp_path: Pa
     tensors = load_file(folder / "model.safetensors")
     del tensors["tracker_model.no_memory_embedding"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(MissingModel, match="1 parameters are missing.*no_memory_embedding"):
+    with pytest.raises(MissingModel, match=r"1 parameters are missing.*no_memory_embedding"):
         load_tracker(folder, "cutouts.weights", **CPU)
     with pytest.raises(MissingModel, match="no_memory_embedding"):
         load_concept_model(folder, "cutouts.sam3_locator.weights", **CPU)

@@ -1,4 +1,4 @@
-"""A tiny SAM 3 with random weights, from transformers' own classes, saved as a folder of weights."""
+"""A tiny SAM 3 with random weights, from transformers' own classes, saved as a folder."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def create_locator(
 
         return EmbeddingLocator(inputs, folder)
     if isinstance(inputs, Sam3LocatorInputs):
-        from mimix_core.stages.cutouts.sam3.sam3_locator import Sam3Locator
+        from mimix_core.stages.cutouts.sam3.sam3_locator import create_sam3_locator
 
-        return Sam3Locator(inputs, folder)
+        return create_sam3_locator(inputs, folder)
     return VlmLocator(inputs, folder, requests)

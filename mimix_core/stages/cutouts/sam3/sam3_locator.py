@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mimix_core.characters.bank import encode_exemplar
 from mimix_core.engine.torch_runtime import select_device
 from mimix_core.media import UnreadableVideo, read_rgb
 from mimix_core.networks.efficientnet import load_network
+from mimix_core.settings.locator_settings import Sam3LocatorSettings
 from mimix_core.stages.cutouts.locate.box_track import (
     BoxTrack,
     empty_track,
@@ -24,35 +27,31 @@ from mimix_core.stages.cutouts.sam3.track_naming import NamedTrack, TrackNaming,
 from mimix_core.tables import ClipRow
 
 
+class FigureTracker(Protocol):
+    """Track all figures that nouns name through frames, see ``ConceptTracker``."""
+
+    def track(
+        self, frames_NHWC: NDArray[np.uint8], nouns: Sequence[str], /
+    ) -> list[ConceptTrack]: ...
+
+
+@dataclass(frozen=True)
 class Sam3Locator:
     """Locate characters by their nouns; scores are SAM 3's.
 
-    One clip at a time: all nouns of its characters are searched for in one pass.
+    One clip at a time: the nouns of all its characters are searched for in one pass. ``nouns``: by
+    character.
     """
 
-    name = "sam3/efficientnet-lite0"
-
-    def __init__(self, inputs: Sam3LocatorInputs, folder: Path) -> None:
-        """Raises MissingModel without the weights, BadInput for an unreadable reference image."""
-        self._settings, self._folder = inputs.settings, folder
-        network = load_network()
-        exemplars = {
-            character.name: [encode_exemplar(network, file.path) for file in character.references]
-            for character in inputs.characters
-            if character.references
-        }
-        self._nouns = {character.name: character.noun for character in inputs.characters}
-        self._naming = TrackNaming(network, exemplars, inputs.settings)
-        model, tokenizer = load_concept_model(
-            inputs.weights.path,
-            "cutouts.sam3_locator.weights",
-            precision=inputs.settings.precision,
-            device=select_device(inputs.settings.device),
-        )
-        self._tracker = ConceptTracker(model, tokenizer)
+    tracker: FigureTracker
+    naming: TrackNaming
+    nouns: Mapping[str, str]
+    settings: Sam3LocatorSettings
+    folder: Path
+    name: str = "sam3/efficientnet-lite0"
 
     def locate(self, clip: ClipRow, characters: Sequence[str]) -> dict[str, BoxTrack]:
-        comparable = [name for name in characters if name in self._naming.exemplars]
+        comparable = [name for name in characters if name in self.naming.exemplars]
         tracks = {
             name: empty_track(
                 clip["frames"],
@@ -63,25 +62,49 @@ class Sam3Locator:
         if not comparable:
             return tracks
         try:
-            frames_NHWC = read_rgb(self._folder / clip["file"])
+            frames_NHWC = read_rgb(self.folder / clip["file"])
         except UnreadableVideo as error:
             return {name: empty_track(clip["frames"], str(error)) for name in characters}
-        numbers = strided_frame_indices(len(frames_NHWC), self._settings.frame_stride)
+        numbers = strided_frame_indices(len(frames_NHWC), self.settings.frame_stride)
         sampled_NHWC = np.ascontiguousarray(frames_NHWC[numbers])
-        nouns = list(dict.fromkeys(self._nouns[name] for name in comparable))
-        found = self._tracker.track(sampled_NHWC, nouns)
-        named = self._naming.name_tracks(sampled_NHWC, found, self._nouns)
+        nouns = list(dict.fromkeys(self.nouns[name] for name in comparable))
+        found = self.tracker.track(sampled_NHWC, nouns)
+        named = self.naming.name_tracks(list(sampled_NHWC), found, self.nouns)
         for name in comparable:
             own = [one for one in named if one.character == name]
-            track = join_tracks(own, numbers, len(frames_NHWC), self._settings.max_gap)
-            evidence = describe_tracks(self._nouns[name], found, named)
+            track = join_tracks(own, numbers, len(frames_NHWC), self.settings.max_gap)
+            evidence = describe_tracks(self.nouns[name], found, named)
             tracks[name] = replace(track, evidence=evidence)
         return tracks
 
 
-def describe_tracks(
-    noun: str, tracks: Sequence[ConceptTrack], named: Sequence[NamedTrack]
-) -> str:
+def create_sam3_locator(inputs: Sam3LocatorInputs, folder: Path) -> Sam3Locator:
+    """Create the locator of an episode; ``folder``: of the clip files.
+
+    Raises MissingModel without the weights, BadInput for an unreadable reference image.
+    """
+    network = load_network()
+    exemplars = {
+        character.name: [encode_exemplar(network, file.path) for file in character.references]
+        for character in inputs.characters
+        if character.references
+    }
+    model, tokenizer = load_concept_model(
+        inputs.weights.path,
+        "cutouts.sam3_locator.weights",
+        precision=inputs.settings.precision,
+        device=select_device(inputs.settings.device),
+    )
+    return Sam3Locator(
+        ConceptTracker(model, tokenizer),
+        TrackNaming(network, exemplars, inputs.settings),
+        {character.name: character.noun for character in inputs.characters},
+        inputs.settings,
+        folder,
+    )
+
+
+def describe_tracks(noun: str, tracks: Sequence[ConceptTrack], named: Sequence[NamedTrack]) -> str:
     """Say how many figures were found for a noun, and who they are or what they lack."""
     count = sum(track.noun == noun for track in tracks)
     text = f"{count} {'figure' if count == 1 else 'figures'} found as {noun!r}"

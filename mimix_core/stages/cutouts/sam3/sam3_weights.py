@@ -81,9 +81,7 @@ def load_concept_model(
     return model.to(device), tokenizer
 
 
-def load_tracker(
-    folder: Path, setting: str, *, precision: Precision, device: torch.device
-) -> Any:
+def load_tracker(folder: Path, setting: str, *, precision: Precision, device: torch.device) -> Any:
     """Load the tracker with the image encoder. Raises MissingModel as load_concept_model does."""
     check_sam3_folder(folder, setting)
     return _load(transformers.Sam3TrackerVideoModel, folder, setting, precision).to(device)

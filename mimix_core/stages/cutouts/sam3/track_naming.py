@@ -106,9 +106,7 @@ class TrackNaming:
             return NamedTrack(track, None, result.similarity, len(values), len(crops), problem)
         return result
 
-    def _vote(
-        self, similarity: Mapping[str, float], bank: CharacterBank
-    ) -> tuple[str, float, str]:
+    def _vote(self, similarity: Mapping[str, float], bank: CharacterBank) -> tuple[str, float, str]:
         """Return the most similar character, how similar it is, and why that is not enough."""
         ranked = sorted(similarity, key=lambda name: (-similarity[name], name))
         first, value = ranked[0], similarity[ranked[0]]
