@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from mimix_core.domain.character import Character
 from mimix_core.domain.character_names import alias_map
-from mimix_core.domain.library import Character, Show, Style
+from mimix_core.domain.library import Show, Style
 from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
 from mimix_core.errors import BadInput, MissingModel

@@ -18,8 +18,7 @@ from torch.nn import functional
 from transformers.models.sam3_video.modeling_sam3_video import Sam3VideoInferenceSession
 
 from mimix_core.stages.cutouts import matting
-from mimix_core.stages.cutouts.locate import Box
-from mimix_core.stages.cutouts.locate.box_track import BoxDetection, clip_box
+from mimix_core.stages.cutouts.locate.box_track import Box, BoxDetection, clip_box
 
 _MAX_TOKENS = 32
 """Length of a prompt that SAM 3's text encoder was trained with, start and end included."""

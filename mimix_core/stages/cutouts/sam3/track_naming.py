@@ -2,8 +2,8 @@
 
 SAM 3 knows what a figure is, not who it is, and takes no exemplar from another picture. So crops of
 the track are compared with the exemplars of the character bank: each votes for the most similar
-character if it reaches that one's limit, else for nobody. Most of the votes name the track; a track
-without such a majority is nobody.
+character if it reaches that one's limit, else it abstains. Most of the votes name the track; a
+track without such a majority has no name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SAME_FIGURE_IOU = 0.5
 
 @dataclass(frozen=True)
 class NamedTrack:
-    """A track and the character that it shows, None for nobody.
+    """A track and the character that it shows, None if it shows none of them.
 
     ``similarity``: the median of the frames that voted for the most frequent character, ``votes``
     of ``crops``; without any such vote, that of the most similar frame. ``problem``: what the most
@@ -139,8 +139,8 @@ def join_tracks(
     """Join the tracks of one character to its boxes in all ``frames`` of the clip.
 
     ``numbers``: the clip's frames that were tracked. Two tracks of one character in one frame are
-    one figure if their boxes overlap (the surer one counts), else nobody: one of them is someone
-    else.
+    one figure if their boxes overlap (the surer one counts), else none: one of them is another
+    figure.
     """
     detections: dict[int, BoxDetection] = {}
     for position, number in enumerate(numbers):
