@@ -31,7 +31,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HE
 
 FRAMES, HEIGHT, WIDTH = 81, 480, 832
 WARM_UP_FRAMES = 6
-LAST_START = 70.0
+LAST_START = 60.0
 NOTE = (
     "One clip of 81 x 480 x 832, random weights, bf16, one GPU: SAM 3 at 1008 x 1008 through "
     "transformers, SAM 2.1 large at 1024 x 1024 through MiMix's own loop, in the same run."

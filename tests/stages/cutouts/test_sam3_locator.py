@@ -267,8 +267,11 @@ def test_detections_become_tracks_of_their_nouns(
     monkeypatch.setattr(transformers.Sam3VideoModel, "run_detection", detect)
     model = tracker.model.to(dtype)
     tracks = tracker.track(noise(5), list(cells))
-    model.to(torch.float32)
     assert len(frames) == 5
+    # No later detection confirms them: with eight frames or more, the model takes them back.
+    frames.clear()
+    assert tracker.track(noise(12), list(cells)) == []
+    model.to(torch.float32)
     assert [track.noun for track in tracks] == ["rabbit", "chinchilla"]
     for track, (x0, y0, x1, y1) in zip(tracks, (cells[t.noun][0] for t in tracks), strict=True):
         first = track.detections[0]
