@@ -116,6 +116,13 @@ class SampleSettings(FrozenModel):
         description="Offload the transformer to CPU memory and load its blocks on demand; auto "
         "does so if it does not fit on the GPU.",
     )
+    gpus_per_video: Annotated[int, OmitDefault()] = Field(
+        1,
+        ge=1,
+        description="GPUs that generate one video together, for a video sooner; more videos on "
+        "one GPU each are more efficient. 2 with guidance compute one of its passes each; other "
+        "numbers split the tokens, which changes the order of sums (docs/generation.md).",
+    )
     start: Annotated[Literal["noise", "cutouts"], OmitDefault()] = Field(
         "noise",
         description="What a video starts from: noise, or noise whose low frequencies come from "

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from mimix_core.wan.fast.attention import AttentionKernel
+    from mimix_core.wan.generation.classifier_free_guidance import GuidedTransformer
+    from mimix_core.wan.generation.video_process import VideoProcess
     from mimix_core.wan.lora_formats import Adapter
 
 
@@ -44,8 +46,8 @@ class ComponentFolders:
 class VideoGenerator:
     """A loaded pipeline.
 
-    ``embeddings``: text_1LD by text, on the CPU. ``guidance``: the pipeline's guidance scales.
-    ``runtime_stats``: the execution choices for this machine.
+    ``embeddings``: text_1LD by text, on the CPU. ``guidance``: the pipeline's guidance scales, 1
+    where the transformer guides itself. ``runtime_stats``: the execution choices for this machine.
     """
 
     pipeline: Any
@@ -61,11 +63,24 @@ class VideoGenerator:
         on_step: Callable[[int], None] = lambda _: None,
         layout_CTHW: torch.Tensor | None = None,
     ) -> NDArray[np.uint8]:
-        """Generate a video, uint8 RGB frames_THWC; ``on_step(n)`` is called after step n.
+        """Generate a video, uint8 RGB frames_THWC; the arguments are those of ``denoise``.
+
+        Raises ValueError for non-finite values.
+        """
+        return self.decode(self.denoise(prompt, seed, on_step, layout_CTHW))
+
+    def denoise(
+        self,
+        prompt: str,
+        seed: int,
+        on_step: Callable[[int], None] = lambda _: None,
+        layout_CTHW: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Denoise the normalized latents_BCTHW; ``on_step(n)`` is called after step n.
 
         ``prompt`` is one of the embedded texts. ``layout_CTHW``: normalized latents from which the
-        low frequencies of the noise come, as the settings say. Raises ValueError for non-finite
-        values.
+        low frequencies of the noise come, as the settings say. Raises ValueError for an embedding
+        with non-finite values.
         """
         from mimix_core.wan.generation import sampling, start_noise
 
@@ -82,7 +97,7 @@ class VideoGenerator:
             "prompt_embeds": self.embeddings[prompt].to(device),
             **self.guidance,
         }
-        if not uses_batched_guidance(settings):
+        if max(self.guidance.values()) > 1:
             call["negative_prompt_embeds"] = self.embeddings[settings.negative_prompt].to(device)
         if layout_CTHW is not None:
             call["latents"] = start_noise.mix_layout(
@@ -91,7 +106,7 @@ class VideoGenerator:
                 settings.start_strength,
                 settings.start_frequency,
             )[None]
-        latents_BCTHW = sampling.denoise(
+        return sampling.denoise(
             self.pipeline,
             seed,
             width=settings.width,
@@ -101,6 +116,11 @@ class VideoGenerator:
             callback_on_step_end=callback,
             **call,
         )
+
+    def decode(self, latents_BCTHW: torch.Tensor) -> NDArray[np.uint8]:
+        """Decode normalized latents to frames_THWC. Raises ValueError for non-finite values."""
+        from mimix_core.wan.generation import sampling
+
         return sampling.decode_latents(self.pipeline.vae, latents_BCTHW)
 
 
@@ -112,15 +132,16 @@ def load_generator(
     settings: SampleSettings,
     device: torch.device,
     low_noise: Adapter | None = None,
+    process: VideoProcess | None = None,
 ) -> VideoGenerator:
     """Load everything that is needed to generate these prompts on ``device``.
 
     ``adapter``: of the transformer, the high-noise one of two experts; ``low_noise``: of the other
-    expert. None: it generates as it is. ``where`` names the adapter files in errors. Raises
+    expert. None: it generates as it is. ``where`` names the adapter files in errors. ``process``:
+    if several processes generate each video together; all of them call the generator alike. Raises
     BadInput for an adapter that does not fit the transformer, and for an attention kernel or
     compilation that is not available.
     """
-    from mimix_core.wan.generation.classifier_free_guidance import BatchedCFG
     from mimix_core.wan.generation.expert_swap import ExpertSwap
     from mimix_core.wan.text_embeddings import check_finite_embedding
 
@@ -144,19 +165,36 @@ def load_generator(
     if plan.swapped:
         ExpertSwap(list(transformers.values()), device)
     pipeline = build_pipeline(components, transformers, settings, device, plan)
-    if uses_batched_guidance(settings):
+    if process is not None and process.sequence_group is not None:
+        from mimix_core.wan.generation.sequence_parallel import split_sequence
+
+        for model in transformers.values():
+            split_sequence(model, process)
+    guide = _select_guidance(settings, embeddings[negative].to(device), process)
+    if guide is not None:
         for name, scale in scales.items():
-            guided = BatchedCFG(transformers[name], embeddings[negative].to(device), scale)
-            setattr(pipeline, name, guided)
+            setattr(pipeline, name, guide(transformers[name], scale))
         scales = dict.fromkeys(scales, 1.0)
     guidance = {name.replace("transformer", "guidance_scale"): v for name, v in scales.items()}
     stats |= {"streamed": int(plan.streamed), "tiled": int(plan.tiled)}
     return VideoGenerator(pipeline, embeddings, settings, guidance, stats)
 
 
-def uses_batched_guidance(settings: SampleSettings) -> bool:
-    """Return whether both passes of guidance are batched; a scale of 1 or less has one pass."""
-    return settings.batched_guidance and settings.guidance_scale > 1
+def _select_guidance(
+    settings: SampleSettings, negative_1LD: torch.Tensor, process: VideoProcess | None
+) -> Callable[[Any, float], GuidedTransformer] | None:
+    """Return how a transformer guides itself, at a scale; None if the pipeline guides.
+
+    At a scale of 1 or less there is a single pass, and nothing to guide.
+    """
+    from mimix_core.wan.generation.classifier_free_guidance import BatchedCFG, ParallelCFG
+
+    if process is not None and process.guidance_group is not None:
+        group, branch = process.guidance_group, process.branch
+        return lambda model, scale: ParallelCFG(model, negative_1LD, scale, group, branch)
+    if settings.batched_guidance and settings.guidance_scale > 1:
+        return lambda model, scale: BatchedCFG(model, negative_1LD, scale)
+    return None
 
 
 def plan_components(
