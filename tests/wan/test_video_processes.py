@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from mimix_core import tables
 from mimix_core.engine.artifacts import TableRef
@@ -63,9 +64,7 @@ def test_what_cannot_be_split_is_refused(changes: dict[str, Any], said: str) -> 
 
 def test_another_architecture_shares_guidance_alone() -> None:
     assert plan_split(SampleSettings(gpus_per_video=2), MOCHI) == VideoSplit(2, 1)
-    with pytest.raises(
-        BadInput, match="small-random-mochi cannot be split by tokens"
-    ):
+    with pytest.raises(BadInput, match="small-random-mochi cannot be split by tokens"):
         plan_split(SampleSettings(gpus_per_video=4), MOCHI)
 
 
@@ -94,7 +93,7 @@ def test_the_video_is_that_of_one_process(
     max_difference: int,
 ) -> None:
     given = inputs(pipeline_folder, tmp_path, adapter(pipeline_folder), prompts=PROMPTS[:1])
-    settings = SETTINGS.model_copy(update={"threads": 1, **changes})
+    settings = SETTINGS.model_copy(update={"threads": 1, "device": "cpu", **changes})
     alone = videos(run_stage(Store(tmp_path / "a"), videos_stage.STAGE, given, settings).ref)
     several = settings.model_copy(update={"gpus_per_video": processes})
     store = Store(tmp_path / "b")
@@ -107,9 +106,23 @@ def test_the_video_is_that_of_one_process(
 
 
 @pytest.mark.e2e
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_generate_the_video_of_one(pipeline_folder: Path, tmp_path: Path) -> None:
+    given = inputs(pipeline_folder, tmp_path, adapter(pipeline_folder), prompts=PROMPTS[:1])
+    changes = {"device": "cuda", "precision": "bf16", "compile": "off", "adapter_mode": "merged"}
+    settings = SETTINGS.model_copy(update=changes)
+    alone = run_stage(Store(tmp_path / "a"), videos_stage.STAGE, given, settings).ref
+    together = settings.model_copy(update={"gpus_per_video": 2})
+    ref = run_stage(Store(tmp_path / "b"), videos_stage.STAGE, given, together).ref
+    wanted, found = (read_rgb(videos(one)["one"]) for one in (alone, ref))
+    assert np.array_equal(found, wanted)
+
+
+@pytest.mark.e2e
 def test_an_error_of_a_process_is_that_of_the_unit(pipeline_folder: Path, tmp_path: Path) -> None:
     given = inputs(pipeline_folder, tmp_path, adapter(pipeline_folder))
-    settings = SETTINGS.model_copy(update={"gpus_per_video": 2, "attention": "cudnn"})
+    changes = {"gpus_per_video": 2, "attention": "cudnn", "device": "cpu"}
+    settings = SETTINGS.model_copy(update=changes)
     with pytest.raises(BadInput, match=r"samples\.attention.* needs a CUDA GPU"):
         run_stage(Store(tmp_path / "store"), videos_stage.STAGE, given, settings)
 
@@ -118,7 +131,8 @@ def test_an_error_of_a_process_is_that_of_the_unit(pipeline_folder: Path, tmp_pa
 @pytest.mark.parametrize("victim", ["process", "unit"])
 def test_a_kill_ends_all_processes(pipeline_folder: Path, tmp_path: Path, victim: str) -> None:
     given = inputs(pipeline_folder, tmp_path, adapter(pipeline_folder))
-    settings = SETTINGS.model_copy(update={"gpus_per_video": 2, "num_inference_steps": 10_000})
+    changes = {"gpus_per_video": 2, "num_inference_steps": 10_000, "device": "cpu"}
+    settings = SETTINGS.model_copy(update=changes)
     (tmp_path / "inputs.json").write_text(given.model_dump_json())
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
     arguments = [str(tmp_path / name) for name in ("inputs.json", "settings.json", "store")]
