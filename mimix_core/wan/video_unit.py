@@ -13,9 +13,9 @@ from mimix_core.engine import progress
 from mimix_core.media.encode import EncodeFailed
 from mimix_core.settings import SampleSettings
 from mimix_core.wan import model_registry, tensor_shards
+from mimix_core.wan.generation.component_folders import ComponentFolders
 from mimix_core.wan.generation.partial_videos import PartialVideos
 from mimix_core.wan.generation.provenance import VideoProvenance, write_video
-from mimix_core.wan.generation.video_generator import ComponentFolders
 from mimix_core.wan.videos_inputs import VideoInputs, adapter_files
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class VideoUnit:
             self._generate_one(generator, prompt_id, provenance, process)
         self.runtime_stats |= {
             **generator.runtime_stats,
+            **generator.count_passes(),
             "device": str(device),
             "generated": len(missing) - len(self.failed),
             "seconds_to_load": round(loaded - started, 3),

@@ -134,6 +134,7 @@ def video_provenance(
         ),
         **low_noise,
         solver=settings.solver,
+        step_cache=settings.step_cache,
         start_sha256=layout_sha256,
         start_strength=settings.start_strength if layout_sha256 else 0.0,
         start_frequency=settings.start_frequency if layout_sha256 else 0.0,

@@ -16,30 +16,18 @@ from numpy.typing import NDArray
 from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
 from mimix_core.wan import model_registry
-from mimix_core.wan.generation import device_plan
+from mimix_core.wan.generation import denoising_pipeline, device_plan
+from mimix_core.wan.generation.component_folders import ComponentFolders
 from mimix_core.wan.generation.device_plan import DevicePlan
-from mimix_core.wan.model_registry import Backbone
 
 if TYPE_CHECKING:
     import torch
 
     from mimix_core.wan.fast.attention import AttentionKernel
     from mimix_core.wan.generation.classifier_free_guidance import GuidedTransformer
+    from mimix_core.wan.generation.step_cache import StepCache
     from mimix_core.wan.generation.video_process import VideoProcess
     from mimix_core.wan.lora_formats import Adapter
-
-
-@dataclass(frozen=True)
-class ComponentFolders:
-    """The folders of the backbone's components; ``transformer_2``: of the low-noise expert."""
-
-    backbone: Backbone
-    transformer: Path
-    vae: Path
-    text_encoder: Path
-    tokenizer: Path
-    scheduler: Path
-    transformer_2: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +36,7 @@ class VideoGenerator:
 
     ``embeddings``: text_1LD by text, on the CPU. ``guidance``: the pipeline's guidance scales, 1
     where the transformer guides itself. ``runtime_stats``: the execution choices for this machine.
+    ``step_caches``: one of each transformer, if the settings ask for it.
     """
 
     pipeline: Any
@@ -55,6 +44,7 @@ class VideoGenerator:
     settings: SampleSettings
     guidance: Mapping[str, float]
     runtime_stats: Mapping[str, str | int | float]
+    step_caches: tuple[StepCache, ...] = ()
 
     def generate(
         self,
@@ -106,16 +96,29 @@ class VideoGenerator:
                 settings.start_strength,
                 settings.start_frequency,
             )[None]
-        return sampling.denoise(
-            self.pipeline,
-            seed,
-            width=settings.width,
-            height=settings.height,
-            num_frames=settings.num_frames,
-            num_inference_steps=settings.num_inference_steps,
-            callback_on_step_end=callback,
-            **call,
-        )
+        try:
+            return sampling.denoise(
+                self.pipeline,
+                seed,
+                width=settings.width,
+                height=settings.height,
+                num_frames=settings.num_frames,
+                num_inference_steps=settings.num_inference_steps,
+                callback_on_step_end=callback,
+                **call,
+            )
+        finally:
+            for cache in self.step_caches:
+                cache.reset()
+
+    def count_passes(self) -> dict[str, int]:
+        """Count the forward passes so far by whether they were reused; empty without a cache."""
+        if not self.step_caches:
+            return {}
+        return {
+            "passes_computed": sum(cache.computed for cache in self.step_caches),
+            "passes_reused": sum(cache.reused for cache in self.step_caches),
+        }
 
     def decode(self, latents_BCTHW: torch.Tensor) -> NDArray[np.uint8]:
         """Decode normalized latents to frames_THWC. Raises ValueError for non-finite values."""
@@ -146,6 +149,12 @@ def load_generator(
     from mimix_core.wan.text_embeddings import check_finite_embedding
 
     plan = plan_components(components, settings, device)
+    if plan.streamed and settings.step_cache is not None:
+        raise BadInput(
+            "blocks that are streamed to the GPU in turn cannot be left out by a step cache",
+            where="settings, key samples.step_cache",
+            fix="Leave it out, or set samples.offload to off on a GPU that holds the model.",
+        )
     negative = settings.negative_prompt
     embeddings = embed_prompts(components, [negative, *prompts], device, plan)
     check_finite_embedding(embeddings[negative], negative)
@@ -164,7 +173,7 @@ def load_generator(
         stats |= {"adapter_low_noise": more["adapter"], "swapped": int(plan.swapped)}
     if plan.swapped:
         ExpertSwap(list(transformers.values()), device)
-    pipeline = build_pipeline(components, transformers, settings, device, plan)
+    pipeline = denoising_pipeline.build_pipeline(components, transformers, settings, device, plan)
     if process is not None and process.sequence_group is not None:
         from mimix_core.wan.generation.sequence_parallel import split_sequence
 
@@ -177,7 +186,15 @@ def load_generator(
         scales = dict.fromkeys(scales, 1.0)
     guidance = {name.replace("transformer", "guidance_scale"): v for name, v in scales.items()}
     stats |= {"streamed": int(plan.streamed), "tiled": int(plan.tiled)}
-    return VideoGenerator(pipeline, embeddings, settings, guidance, stats)
+    caches: tuple[StepCache, ...] = ()
+    if settings.step_cache is not None:
+        from mimix_core.wan.generation.step_cache import cache_steps
+
+        passes = 2 if max(guidance.values()) > 1 else 1
+        caches = tuple(
+            cache_steps(model, settings.step_cache, passes) for model in transformers.values()
+        )
+    return VideoGenerator(pipeline, embeddings, settings, guidance, stats, caches)
 
 
 def _select_guidance(
@@ -351,46 +368,4 @@ def stream_blocks(transformer: Any, device: torch.device) -> None:
         offload_type="block_level",
         num_blocks_per_group=1,
         use_stream=device.type == "cuda",
-    )
-
-
-def build_pipeline(
-    components: ComponentFolders,
-    transformers: Mapping[str, Any],
-    settings: SampleSettings,
-    device: torch.device,
-    plan: DevicePlan,
-) -> Any:
-    """Build the backbone's pipeline around its transformers, without a text encoder."""
-    import diffusers
-
-    boundary = components.backbone.boundary
-    vae = model_registry.load_interface(components.backbone).load_vae(
-        components.vae, device, settings.vae_precision
-    )
-    if plan.tiled:
-        vae.enable_tiling()
-    pipeline = getattr(diffusers, components.backbone.pipeline_class)(
-        tokenizer=None,
-        text_encoder=None,
-        vae=vae,
-        scheduler=load_scheduler(components, settings),
-        **transformers,
-        # Another architecture's pipeline does not know it.
-        **({} if boundary is None else {"boundary_ratio": boundary}),
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def load_scheduler(components: ComponentFolders, settings: SampleSettings) -> Any:
-    """Load the scheduler of the settings' solver; UniPC's is the backbone's own."""
-    import diffusers
-
-    from mimix_core.wan.generation.euler_scheduler import EqualStepsEulerScheduler
-
-    if settings.solver == "euler":
-        return EqualStepsEulerScheduler(shift=settings.shift)
-    return diffusers.UniPCMultistepScheduler.from_pretrained(
-        components.scheduler, flow_shift=settings.shift
     )

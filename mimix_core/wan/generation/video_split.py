@@ -34,12 +34,19 @@ class VideoSplit:
 def plan_split(settings: SampleSettings, backbone: Backbone) -> VideoSplit:
     """Plan the split of a video over ``settings.gpus_per_video`` processes.
 
-    Raises BadInput if the backbone's tokens or heads cannot be shared by so many.
+    Raises BadInput if the backbone's tokens or heads cannot be shared by so many, and for a step
+    cache with tokens that are shared: each process would decide for itself what to reuse.
     """
     count = settings.gpus_per_video
     guided = settings.guidance_scale > 1 and not settings.batched_guidance
     branches = 2 if guided and count % 2 == 0 else 1
     split = VideoSplit(branches, count // branches)
+    if split.shards > 1 and settings.step_cache is not None:
+        raise BadInput(
+            "a step cache does not work with tokens that several GPUs share",
+            where="settings, keys samples.step_cache and samples.gpus_per_video",
+            fix="Leave out step_cache, or set gpus_per_video to 2 with guidance, or to 1.",
+        )
     problem = _shard_error(settings, backbone, split.shards)
     if problem is not None:
         raise BadInput(
