@@ -21,6 +21,7 @@ from mimix_core.training import trackers
 from mimix_core.training.stage import check_levels
 from mimix_core.wan.backbone_stage import resolve_weights_folder
 from mimix_core.wan.expected_tensors import expected_tensors
+from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
 from mimix_core.wan.model_registry import Backbone, get_backbone
@@ -282,6 +283,10 @@ def _check_sample_size(config: Config) -> None:
     _check_size(problem, "samples.num_frames, .width and .height")
 
 
+def _check_video_split(config: Config) -> None:
+    plan_split(config.samples, get_backbone(config.backbone.name))
+
+
 def _check_adapters(config: Config) -> None:
     """Check that every adapter to generate with can be read, is finite and fits the backbone.
 
@@ -353,6 +358,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     ),
     Phase.GENERATION: (
         _check_sample_size,
+        _check_video_split,
         _check_prompts,
         _check_generating_experts,
         _check_adapters,
