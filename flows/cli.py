@@ -364,7 +364,7 @@ def _load_quarantine(settings: Path, workspace: Path | None) -> tuple[Store, lis
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:
-    """Create a project with a template library.yaml, mimix.yaml and prompts.yaml."""
+    """Create a project: templates of library.yaml, mimix.yaml, prompts.yaml and few-steps.yaml."""
     with user_errors():
         written = write_project_templates(folder)
     for path in written:

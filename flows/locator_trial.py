@@ -33,7 +33,7 @@ from mimix_core.stages.cutouts.locate.locator_factory import create_locator
 from tasks.cutouts import build_locator_inputs, show_locator
 
 INSPECTABLE = ("face", "embedding")
-"""Locators that can be tried on single frames; a model's answers would be paid."""
+"""Locators that can be tried on single frames: no paid answers, and no model for whole clips."""
 
 
 @contextmanager

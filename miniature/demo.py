@@ -20,8 +20,9 @@ import torch
 
 from mimix_core.engine.torch_runtime import derive_seed
 from mimix_core.settings import SampleSettings
+from mimix_core.wan.generation.component_folders import ComponentFolders
 from mimix_core.wan.generation.provenance import write_video
-from mimix_core.wan.generation.video_generator import ComponentFolders, load_generator
+from mimix_core.wan.generation.video_generator import load_generator
 from miniature import miniature_wan
 from miniature.judge_training import load_judge
 from miniature.pack_adapter import load_adapter

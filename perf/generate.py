@@ -4,7 +4,8 @@ Wan2.1-T2V-14B with random weights created on the GPU and an adapter of rank 32,
 denoising steps of each variant (two passes of the transformer per step), prompts through UMT5, the
 VAE's decoding with its error and memory, the accuracy of merged adapters, and one complete video of
 few steps, which validates the arithmetic. OUT/generate.json is written after each measurement, so
-an interrupted run has its results so far. Not included: loading weights, and writing the MP4.
+an interrupted run has its results so far. Not included: loading weights, and writing the MP4. The
+part ``two_gpus`` runs only when it is named, and needs two GPUs.
 
 ``record`` writes the figures in OUT to perf/results/generate.json, on any machine.
 """
@@ -30,6 +31,7 @@ from perf.generate_steps import (
     measure_unmerged,
 )
 from perf.generate_timing import Measurements, clear, seconds_of
+from perf.generate_two_gpus import measure_two_gpus
 
 STEPS = 50
 PASS_FLOPS = 1.68e15
@@ -69,6 +71,19 @@ FIGURES: dict[str, tuple[tuple[str, ...], str]] = {
     "decoding_error_bf16": (("decoding", "mimix_bf16", "levels"), "of 255, mean"),
     "decoding_peak_gb": (("decoding", "mimix_fp32", "peak_gb"), "GB, with the weights"),
     "decoding_peak_gb_tiled": (("decoding", "tiled_fp32", "peak_gb"), "GB, with the weights"),
+    "two_gpu_efficiency": (
+        ("two_gpus", "guidance_efficiency"),
+        "of twice one GPU, two GPUs, a pass of guidance each, a video",
+    ),
+    "two_gpu_efficiency_tokens": (
+        ("two_gpus", "tokens_efficiency"),
+        "of twice one GPU, two GPUs, half of the tokens each, a video",
+    ),
+    "two_gpu_seconds_per_step": (("two_gpus", "guidance", "seconds"), "s, two GPUs"),
+    "two_gpu_seconds_per_step_tokens": (("two_gpus", "tokens", "seconds"), "s, two GPUs"),
+    "one_gpu_seconds_per_step": (("two_gpus", "one", "seconds"), "s, in the run of two GPUs"),
+    "two_gpu_difference": (("two_gpus", "guidance_difference"), "of one GPU's velocity"),
+    "two_gpu_difference_tokens": (("two_gpus", "tokens_difference"), "of one GPU's velocity"),
     "adapter_error_beside": (("adapter", "beside"), "of the velocity in fp32"),
     "adapter_error_merged": (("adapter", "merged"), "of the velocity in fp32"),
     "adapter_left_merged_from_fp32": (("adapter", "weak_left_from_fp32"), "of a weak one"),
@@ -250,6 +265,7 @@ def measure_text(measurements: Measurements) -> None:
 
 PARTS = ("decoding", "text", "steps", "whole", "few", "batched", "adapter", "beside")
 """Parts in the order they run; ``whole`` also needs the results of ``decoding`` and ``steps``."""
+TWO_GPUS = "two_gpus"
 
 
 def main(out: Path, arguments: list[str]) -> int:
@@ -259,7 +275,12 @@ def main(out: Path, arguments: list[str]) -> int:
     asked = arguments or list(PARTS)
     out.mkdir(parents=True, exist_ok=True)
     measurements = Measurements(out)
-    alone = {"decoding": measure_decoding, "text": measure_text, "adapter": measure_adapter}
+    alone = {
+        "decoding": measure_decoding,
+        "text": measure_text,
+        "adapter": measure_adapter,
+        TWO_GPUS: measure_two_gpus,
+    }
     with_model = {
         "whole": measure_whole,
         "few": measure_few,
@@ -267,7 +288,7 @@ def main(out: Path, arguments: list[str]) -> int:
         "beside": measure_unmerged,
     }
     passes: Passes | None = None
-    for part in [name for name in PARTS if name in asked]:
+    for part in [name for name in (*PARTS, TWO_GPUS) if name in asked]:
         if part in alone:
             alone[part](measurements)
         elif part == "steps":
@@ -290,7 +311,7 @@ def video_seconds(found: dict[str, Any]) -> dict[str, float]:
 def record(out: Path) -> Path:
     """Write the figures in ``out`` to perf/results/generate.json and the page.
 
-    Figures of parts that were not run keep what was recorded before.
+    Figures of parts that were not run keep what was recorded before, with its date and commit.
     """
     from perf import record as results
 
@@ -298,7 +319,8 @@ def record(out: Path) -> Path:
     if {"steps", "decoding", "text"} <= found.keys():
         found["video"] = video_seconds(found)
     before = json.loads((results.RESULTS / "generate.json").read_text())
-    figures, units = before["figures"], before["units"]
+    figures, units, measured = before["figures"], before["units"], before["measured"]
+    dates = {"video": found["dates"].get("steps"), **found["dates"]}
     for name, (keys, unit) in FIGURES.items():
         value: Any = found
         for key in keys:
@@ -306,7 +328,8 @@ def record(out: Path) -> Path:
         if isinstance(value, int | float):
             figures[name] = round(value, 6)
             units[name] = unit
-    return results.record("generate", figures, units, NOTE, "one NVIDIA H200")
+            measured[name] = f"{dates[keys[0]]}, commit {results.commit()}"
+    return results.record("generate", figures, units, NOTE, "NVIDIA H200", measured)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perf.generate_timing import Measurements, clear, seconds_of
+
+if TYPE_CHECKING:
+    from mimix_core.wan.generation.video_process import VideoProcess
 
 GUIDANCE = 5.0
 
@@ -21,19 +24,19 @@ class Passes:
     level_B: Any
 
     @classmethod
-    def create(cls) -> Passes:
+    def create(cls, device: str = "cuda") -> Passes:
         import torch
 
         from perf.train_models import WAN_14B, batch, wan
 
-        given = batch()
+        given = batch(device=device)
         text_1LD = given.text_BLD.bfloat16()
         return cls(
-            wan(WAN_14B, torch.bfloat16).eval(),
+            wan(WAN_14B, torch.bfloat16, device).eval(),
             given.latents_BCTHW.bfloat16(),
             text_1LD,
             torch.zeros_like(text_1LD),
-            torch.full((1,), 700.0, device="cuda"),
+            torch.full((1,), 700.0, device=device),
         )
 
     def two_passes(self) -> Any:
@@ -42,7 +45,12 @@ class Passes:
 
         with torch.no_grad():
             one, other = (
-                self.model(self.latents_BCTHW, self.level_B, words, return_dict=False)[0]
+                self.model(
+                    hidden_states=self.latents_BCTHW,
+                    timestep=self.level_B,
+                    encoder_hidden_states=words,
+                    return_dict=False,
+                )[0]
                 for words in (self.text_1LD, self.negative_1LD)
             )
         return other + GUIDANCE * (one - other)
@@ -55,6 +63,18 @@ class Passes:
 
         with torch.no_grad():
             guided = BatchedCFG(self.model, self.negative_1LD, GUIDANCE)
+            return guided(self.latents_BCTHW, self.level_B, self.text_1LD)[0]
+
+    def shared(self, process: VideoProcess) -> Any:
+        """Compute the guided velocity by one pass here and the other in the other process."""
+        import torch
+
+        from mimix_core.wan.generation.classifier_free_guidance import ParallelCFG
+
+        group = process.guidance_group
+        assert group is not None
+        with torch.no_grad():
+            guided = ParallelCFG(self.model, self.negative_1LD, GUIDANCE, group, process.branch)
             return guided(self.latents_BCTHW, self.level_B, self.text_1LD)[0]
 
 
@@ -88,13 +108,16 @@ def measure_steps(measurements: Measurements) -> Passes:
 
 def compiled_passes() -> Passes:
     """Create the last variant of ``measure_steps`` directly."""
-    import torch
+    return accelerated(Passes.create())
 
+
+def accelerated(passes: Passes) -> Passes:
+    """Replace the model's layers and compile its blocks, in place."""
     from mimix_core.settings import SampleSettings
     from mimix_core.wan.generation.video_generator import accelerate_inference
 
-    passes = Passes.create()
-    accelerate_inference(passes.model, SampleSettings(), torch.device("cuda"), streamed=False)
+    device = passes.latents_BCTHW.device
+    accelerate_inference(passes.model, SampleSettings(), device, streamed=False)
     return passes
 
 

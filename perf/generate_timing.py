@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gc
 import json
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 
 class Measurements:
-    """Measurements so far, written to disk after each one."""
+    """Measurements so far by part, with the date of each part, written to disk after each one."""
 
     def __init__(self, out: Path) -> None:
         self.path = out / "generate.json"
@@ -22,6 +23,8 @@ class Measurements:
 
     def record(self, part: str, name: str, value: Any) -> None:
         self.parts.setdefault(part, {})[name] = value
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        self.parts.setdefault("dates", {})[part] = today
         self.path.write_text(json.dumps(self.parts, indent=1) + "\n")
         print(part, name, json.dumps(value), flush=True)
 

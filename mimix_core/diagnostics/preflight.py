@@ -15,11 +15,13 @@ from mimix_core.domain.prompts import load_prompts
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
+from mimix_core.networks.sam3_folder import WEIGHTS, check_sam3_folder
 from mimix_core.settings import Config
 from mimix_core.training import trackers
 from mimix_core.training.stage import check_levels
 from mimix_core.wan.backbone_stage import resolve_weights_folder
 from mimix_core.wan.expected_tensors import expected_tensors
+from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
 from mimix_core.wan.model_registry import Backbone, get_backbone
@@ -72,6 +74,19 @@ def _check_held_out_pairs(config: Config) -> None:
                 where="settings, key composites.held_out_pairs",
                 fix=f"The library has {', '.join(sorted(names))}.",
             )
+
+
+def _check_sam3_folders(config: Config) -> None:
+    """Check the folders of SAM 3; one without weights is listed as a missing model."""
+    cutouts = config.cutouts
+    folders = {}
+    if cutouts.backend == "sam3":
+        folders["cutouts.weights"] = cutouts.weights
+    if "sam3" in (cutouts.locator_cartoon, cutouts.locator_realistic):
+        folders["cutouts.sam3_locator.weights"] = cutouts.sam3_locator.weights
+    for key, folder in folders.items():
+        if folder is not None and (folder / WEIGHTS).exists():
+            check_sam3_folder(folder, key)
 
 
 def _check_dataset_characters(config: Config) -> None:
@@ -268,6 +283,10 @@ def _check_sample_size(config: Config) -> None:
     _check_size(problem, "samples.num_frames, .width and .height")
 
 
+def _check_video_split(config: Config) -> None:
+    plan_split(config.samples, get_backbone(config.backbone.name))
+
+
 def _check_adapters(config: Config) -> None:
     """Check that every adapter to generate with can be read, is finite and fits the backbone.
 
@@ -322,7 +341,11 @@ def prompts_file(config: Config) -> Path:
 
 
 _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
-    Phase.AUGMENTATION: (_check_held_out_pairs, _check_dataset_characters),
+    Phase.AUGMENTATION: (
+        _check_held_out_pairs,
+        _check_sam3_folders,
+        _check_dataset_characters,
+    ),
     Phase.TRAINING: (
         _check_backbone,
         _check_initial_adapters,
@@ -335,6 +358,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     ),
     Phase.GENERATION: (
         _check_sample_size,
+        _check_video_split,
         _check_prompts,
         _check_generating_experts,
         _check_adapters,

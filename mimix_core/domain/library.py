@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mimix_core.domain.character_names import validate_character_name
+from mimix_core.domain.character import Character, reject_control_characters
 from mimix_core.domain.episode_files import ComposedNames, find_episode_files, find_file, is_glob
 from mimix_core.domain.imported_clips import ImportedClip, read_imported_clips
 from mimix_core.domain.language_codes import LANGUAGE_PATTERN
@@ -23,7 +22,6 @@ from mimix_core.domain.sidecar_index import (
 )
 from mimix_core.domain.subtitle_files import find_sidecar_subtitles
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.text_escaping import find_control_character
 from mimix_core.engine.yaml_files import (
     LineNumbers,
     format_location,
@@ -45,60 +43,8 @@ class Style(StrEnum):
         return Style.REALISTIC if self is Style.CARTOON else Style.CARTOON
 
 
-# Ids and names of clips, characters and composites go into file names of 255 bytes at most.
+# Ids of clips and composites go into file names of 255 bytes at most.
 _MAX_ID_LENGTH = 40
-_MAX_NAME_LENGTH = 60
-
-
-def _reject_control_characters(texts: Iterable[str], allowed: str = "") -> None:
-    for text in texts:
-        found = find_control_character(text, allowed)
-        if found is not None:
-            raise ValueError(f"contains the control character U+{ord(found):04X}: remove it")
-
-
-class Character(FrozenModel):
-    """A character to be recognized and generated."""
-
-    name: str = Field(
-        min_length=1,
-        max_length=_MAX_NAME_LENGTH,
-        description="The name as written in [Character: <name>] tags.",
-    )
-    aliases: tuple[str, ...] = Field((), description="Other names scripts and captions may use.")
-    description: str = Field(
-        "", description="The character's looks in one sentence, for captioner and judge."
-    )
-    references: tuple[Path, ...] = Field((), description="Reference images.")
-    episodes: tuple[str, ...] = Field(
-        (),
-        description="File names, or glob patterns of file names, of the episodes in which the "
-        "character can appear. Empty: all episodes of the show. A character added for some "
-        "episodes changes nothing in the others.",
-    )
-
-    def can_appear_in(self, file_name: str) -> bool:
-        """Return whether the character can appear in the episode with this file name."""
-        stem = Path(file_name).stem
-        return not self.episodes or any(
-            name in (file_name, stem) or fnmatchcase(file_name, name) or fnmatchcase(stem, name)
-            for name in self.episodes
-        )
-
-    @field_validator("name", "aliases", mode="after")
-    @classmethod
-    def _fits_the_tag(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        names = [value] if isinstance(value, str) else value
-        _reject_control_characters(names)
-        for name in names:
-            validate_character_name(name)
-        return value
-
-    @field_validator("description", mode="after")
-    @classmethod
-    def _is_text(cls, value: str) -> str:
-        _reject_control_characters([value], allowed="\n\t")
-        return value
 
 
 class Episode(FrozenModel):
@@ -129,7 +75,7 @@ class Episode(FrozenModel):
     @field_validator("plot", mode="after")
     @classmethod
     def _is_text(cls, value: str) -> str:
-        _reject_control_characters([value], allowed="\n\t")
+        reject_control_characters([value], allowed="\n\t")
         return value
 
 
@@ -184,7 +130,7 @@ class Show(FrozenModel):
     @field_validator("title", mode="after")
     @classmethod
     def _is_one_line(cls, value: str) -> str:
-        _reject_control_characters([value])
+        reject_control_characters([value])
         return value
 
     def with_cast_of(self, file_name: str) -> Show:

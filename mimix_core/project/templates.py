@@ -76,6 +76,18 @@ def build_settings_template() -> str:
     return _HEAD + "".join(sections) + _TAIL
 
 
+FEW_STEPS = """\
+# Videos in a twentieth of the time, to look at prompts before a full run: mimix generate
+# few-steps.yaml. All settings of mimix.yaml, except for these. It needs a step-distilled LoRA of
+# the backbone, as LightX2V publishes them, and costs something in style (docs/generation.md).
+extends: mimix.yaml
+samples:
+  adapters: [{path: models/step-distilled.safetensors}]
+  solver: euler
+  num_inference_steps: 4
+  guidance_scale: 1.0
+"""
+
 PROMPTS = """\
 prompts:
   - id: tom-and-bean
@@ -90,7 +102,7 @@ prompts:
 
 
 def write_project_templates(folder: Path) -> list[Path]:
-    """Write library.yaml, mimix.yaml and prompts.yaml into a folder.
+    """Write library.yaml, mimix.yaml, prompts.yaml and few-steps.yaml into a folder.
 
     Raises BadInput if one of them exists.
     """
@@ -98,6 +110,7 @@ def write_project_templates(folder: Path) -> list[Path]:
         "library.yaml": LIBRARY,
         "mimix.yaml": build_settings_template(),
         "prompts.yaml": PROMPTS,
+        "few-steps.yaml": FEW_STEPS,
     }
     for name in files:
         if (folder / name).exists():

@@ -16,9 +16,10 @@ from mimix_core.settings.locator_settings import (
     EmbeddingLocatorSettings,
     FaceLocatorSettings,
     RealisticLocator,
+    Sam3LocatorSettings,
     VlmLocatorSettings,
 )
-from mimix_core.settings.segmenter_settings import Sam2Settings
+from mimix_core.settings.segmenter_settings import Sam2Settings, Sam3Settings
 
 
 class CutoutSettings(FrozenModel):
@@ -47,18 +48,27 @@ class CutoutSettings(FrozenModel):
     vlm: Annotated[VlmLocatorSettings, ExcludeFromKey()] = Field(
         VlmLocatorSettings(), description="The locator that asks a vision-language model for boxes."
     )
-    backend: Literal["selfie", "grabcut", "sam2", "masks"] = Field(
+    sam3_locator: Annotated[Sam3LocatorSettings, ExcludeFromKey()] = Field(
+        Sam3LocatorSettings(),
+        description="The locator that finds figures by their nouns with SAM 3 and compares them "
+        "with the reference images.",
+    )
+    backend: Literal["selfie", "grabcut", "sam2", "sam3", "masks"] = Field(
         "selfie",
         description="Segmenter. selfie: MediaPipe's person segmentation inside the box. "
-        "grabcut: GrabCut, without weights. sam2: SAM2.1, as in the paper. masks: masks that were "
-        "made elsewhere, from the masks file of each episode.",
+        "grabcut: GrabCut, without weights. sam2: SAM2.1, as in the paper. sam3: SAM 3's tracker. "
+        "masks: masks that were made elsewhere, from the masks file of each episode.",
     )
     weights: Annotated[Path | None, ExcludeFromKey()] = Field(
         None,
-        description="Weights of the segmenter: selfie_segmentation.tflite, or a SAM2.1 checkpoint.",
+        description="Weights of the segmenter: selfie_segmentation.tflite, a SAM2.1 checkpoint, "
+        "or the folder of facebook/sam3.",
     )
     sam2: Sam2Settings = Field(
         Sam2Settings(), description="The SAM2.1 video predictor; backend sam2 only."
+    )
+    sam3: Annotated[Sam3Settings, OmitDefault()] = Field(
+        Sam3Settings(), description="The SAM 3 video tracker; backend sam3 only."
     )
     min_presence: float = Field(0.95, description="Minimum share of the frames with a mask.")
     min_area: float = Field(
@@ -111,7 +121,12 @@ class CutoutSettings(FrozenModel):
 
     def effective(self) -> CutoutSettings:
         """Reset the settings that the chosen backend ignores, to leave them out of the key."""
-        return self if self.backend == "sam2" else self.model_copy(update={"sam2": Sam2Settings()})
+        unused: dict[str, FrozenModel] = {}
+        if self.backend != "sam2":
+            unused["sam2"] = Sam2Settings()
+        if self.backend != "sam3":
+            unused["sam3"] = Sam3Settings()
+        return self.model_copy(update=unused)
 
 
 class CompositeSettings(FrozenModel):

@@ -116,6 +116,20 @@ class SampleSettings(FrozenModel):
         description="Offload the transformer to CPU memory and load its blocks on demand; auto "
         "does so if it does not fit on the GPU.",
     )
+    step_cache: Annotated[float | None, OmitDefault()] = Field(
+        None,
+        gt=0,
+        description="Reuse the change that most transformer blocks make, from step to step, while "
+        "the first block's own relative change is below this threshold, such as 0.05. Faster, and "
+        "another video. Empty: every pass is computed.",
+    )
+    gpus_per_video: Annotated[int, OmitDefault()] = Field(
+        1,
+        ge=1,
+        description="GPUs that generate one video together, for a video sooner; more videos on "
+        "one GPU each are more efficient. 2 with guidance compute one of its passes each; other "
+        "numbers split the tokens, which changes the order of sums (docs/generation.md).",
+    )
     start: Annotated[Literal["noise", "cutouts"], OmitDefault()] = Field(
         "noise",
         description="What a video starts from: noise, or noise whose low frequencies come from "
@@ -157,6 +171,15 @@ class SampleSettings(FrozenModel):
             raise ValueError(
                 "guidance is either on for both experts or off: set guidance_scale and "
                 "guidance_scale_low_noise both above 1, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validate_step_cache(self) -> SampleSettings:
+        if self.step_cache is not None and self.solver == "euler":
+            raise ValueError(
+                "step_cache reuses what hardly changes over many steps; with the few steps of "
+                "solver euler there is nothing to reuse: leave out one of them"
             )
         return self
 

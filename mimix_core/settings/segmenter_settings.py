@@ -1,4 +1,4 @@
-"""Settings of SAM2, which segments characters."""
+"""Settings of SAM 2 and SAM 3, which segment characters."""
 
 from __future__ import annotations
 
@@ -46,6 +46,26 @@ class Sam2Settings(FrozenModel):
     )
     clip_batch_size: int = Field(
         2, ge=1, description="Clips tracked at the same time; affects the last bits of the masks."
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
+        "auto", description="Device of the model; auto uses a GPU if there is one."
+    )
+    threads: Annotated[int, ExcludeFromKey()] = Field(
+        2, ge=1, description="Number of CPU threads, also when a GPU is used."
+    )
+
+
+class Sam3Settings(FrozenModel):
+    """The video tracker of SAM 3. All fields except device and threads affect the masks."""
+
+    margin: float = Field(
+        0.05,
+        ge=0,
+        le=0.5,
+        description="Padding on each side, as a share of the longer side of the frame.",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "bf16", description="Floating-point precision of the model."
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], ExcludeFromKey()] = Field(
         "auto", description="Device of the model; auto uses a GPU if there is one."

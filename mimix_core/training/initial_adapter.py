@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
-from mimix_core.wan import lora, lora_export, safetensors_io
+from mimix_core.wan import foreign_adapters, lora, lora_export
 from mimix_core.wan.adapter_metadata import AdapterMetadata
-from mimix_core.wan.lora_formats import Adapter, adapter_from_tensors
+from mimix_core.wan.lora_formats import Adapter
 from mimix_core.wan.safetensors_header import read_header
 
 _FIX = "Set lora.initial_adapter to an adapter of Wan in a safetensors file, or leave it empty."
-_ALPHA_KEY = "transformer.lora_alpha"
-_PATTERN_KEYS = ("transformer.rank_pattern", "transformer.alpha_pattern")
 
 
 def read_initial_adapter(path: Path) -> tuple[Adapter, AdapterMetadata | None]:
     """Read an adapter to start from, with its metadata if MiMix wrote it.
 
-    Other programs' files are read in any layout of ``lora_formats``; without an alpha it is the
-    rank. Raises BadInput for other files and for weights with NaN or Inf.
+    Other programs' files are read by ``foreign_adapters``; without an alpha it is the rank. Raises
+    BadInput for other files and for weights with NaN or Inf.
     """
     if not path.is_file():
         raise BadInput("the file does not exist", where=str(path), fix=_FIX)
     read_header(path, _FIX)
-    try:
-        with safe_open(path, framework="pt") as file:
-            header: Mapping[str, str] = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"not a safetensors file ({error})", where=str(path), fix=_FIX) from error
-    if lora_export.METADATA_KEY in header:
+    if lora_export.is_mimix_metadata(foreign_adapters.read_file_metadata(path)):
         return lora_export.read_adapter(path)
-    alpha = _stated_alpha(header.get(lora_export.DIFFUSERS_METADATA, "{}"), path)
-    adapter = adapter_from_tensors(safetensors_io.read_tensors(path), alpha, str(path))
-    for layer in adapter.pairs:
-        if not adapter.is_finite(layer):
-            raise BadInput(
-                f"the adapter contains non-finite values (NaN or Inf) in {layer}",
-                where=str(path),
-                fix=_FIX,
-            )
-    return adapter, None
+    return foreign_adapters.read_unscaled_adapter(path), None
 
 
 def check_initial_adapter(
@@ -120,22 +102,3 @@ def load_initial_adapter(transformer: Any, adapter: Adapter) -> None:
     """Set attached adapters (``lora.attach_adapter``) to the values of one that was checked."""
     for name, weight in lora.adapter_parameters(transformer):
         weight.copy_(adapter.parameter(name))
-
-
-def _stated_alpha(text: str, path: Path) -> float | None:
-    """Return the alpha in diffusers' metadata; None if it states none."""
-    try:
-        found = json.loads(text)
-        alpha = None if _ALPHA_KEY not in found else float(found[_ALPHA_KEY])
-        patterns = [name for name in _PATTERN_KEYS if found.get(name)]
-    except (ValueError, TypeError) as error:
-        raise BadInput(
-            f"its metadata {lora_export.DIFFUSERS_METADATA} cannot be read ({error})",
-            where=str(path),
-            fix=_FIX,
-        ) from error
-    if patterns:
-        raise BadInput(
-            f"its layers differ in rank or alpha ({', '.join(patterns)})", where=str(path), fix=_FIX
-        )
-    return alpha

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mimix_core.wan.lora_formats import diffusers_layer_name, split_layer
 
-Part = Literal["down", "up", "alpha", "change"]
+Part = Literal["down", "up", "alpha", "magnitude", "change"]
 
 # The longest first: a prefix may begin with another one.
 _PREFIXES = (
@@ -28,6 +28,9 @@ _HALVES: dict[str, Part] = {
     ".lora_B": "up",
     ".lora_up.weight": "up",
     ".lora.up.weight": "up",
+    ".lora_magnitude_vector.default.weight": "magnitude",
+    ".lora_magnitude_vector.weight": "magnitude",
+    ".lora_magnitude_vector": "magnitude",
     ".lora_alpha": "alpha",
     ".alpha": "alpha",
 }
@@ -48,8 +51,9 @@ _MODULATIONS = ("modulation.weight", "head.modulation.weight", "modulation", "he
 class TensorRole:
     """What a tensor is.
 
-    ``target``: diffusers' name of the layer that a half or an alpha belongs to, or of the parameter
-    that a change is added to. ``prefix``: what stands before the layer's name in the file.
+    ``target``: diffusers' name of the layer that a half, an alpha or the magnitudes of a DoRA
+    belong to, or of the parameter that a change is added to. ``prefix``: what comes before the
+    layer's name in the file.
     """
 
     prefix: str

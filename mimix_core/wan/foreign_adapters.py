@@ -44,14 +44,16 @@ _OTHER_KINDS = {
 
 @dataclass
 class AdapterLayer:
-    """Where a layer's halves and alpha are in a file.
+    """Where a layer's halves, alpha and magnitudes are in a file.
 
-    ``down``, ``up``, ``alpha``: names of tensors; alpha may be missing.
+    ``down``, ``up``, ``alpha``, ``magnitude``: names of tensors; alpha may be missing, and a LoRA
+    has no magnitudes, as a DoRA has.
     """
 
     down: str = ""
     up: str = ""
     alpha: str = ""
+    magnitude: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,15 @@ def read_adapter_file(path: Path) -> AdapterFile:
     Raises BadInput for anything but a LoRA of Wan's linear layers, naming what it is instead and
     the tensors that MiMix cannot apply.
     """
+    file = _read_layers(path)
+    magnitudes = [entry.magnitude for entry in file.layers.values() if entry.magnitude]
+    if magnitudes:
+        raise _describe_unknown(path, magnitudes, len(file.tensors))
+    return file
+
+
+def _read_layers(path: Path) -> AdapterFile:
+    """Read which layers a LoRA or a DoRA has; as ``read_adapter_file``."""
     if not path.is_file():
         raise BadInput("the file does not exist", where=str(path), fix=_FIX)
     tensors = read_header(path, _FIX)
@@ -114,7 +125,7 @@ def read_adapter_file(path: Path) -> AdapterFile:
             )
     if unknown or not layers:
         raise _describe_unknown(path, unknown, len(tensors))
-    metadata = _read_metadata(path)
+    metadata = read_file_metadata(path)
     file = AdapterFile(path, layers, changes, tensors, tuple(sorted(prefixes)), metadata)
     for layer in layers:
         _check_layer(file, layer)
@@ -130,16 +141,53 @@ def read_foreign_adapter(path: Path) -> Adapter:
 
     file = read_adapter_file(path)
     weights = safetensors_io.read_tensors(path)
-    scales = _scales(file, weights)
+    alphas = _alphas(file, weights)
+    _refuse_stated_dora(file)
     pairs = {}
     for layer, entry in file.layers.items():
         down, up = weights[entry.down].float(), weights[entry.up].float()
         _check_finite(file, layer, down, up)
-        pairs[layer] = (down, up * scales[layer])
+        pairs[layer] = (down, up * (alphas[layer] / file.rank(layer)))
     changes = {parameter: weights[name].float() for parameter, name in file.changes.items()}
     for parameter, change in changes.items():
         _check_finite(file, parameter, change)
     return replace(adapter_from_pairs(pairs), changes=changes)
+
+
+def read_unscaled_adapter(path: Path) -> Adapter:
+    """Read a LoRA or a DoRA of another program with its weights as they are stored.
+
+    Raises BadInput as ``read_foreign_adapter`` does, for layers that differ in rank or alpha, and
+    for changes of whole parameters.
+    """
+    from mimix_core.wan import safetensors_io
+
+    file = _read_layers(path)
+    if file.changes:
+        raise BadInput(
+            f"is not only a LoRA: it changes whole parameters, first {min(file.changes)}",
+            where=str(path),
+            fix="Give a LoRA of linear layers alone.",
+        )
+    weights = safetensors_io.read_tensors(path)
+    ranks = sorted({file.rank(layer) for layer in file.layers})
+    alphas = sorted(set(_alphas(file, weights).values()))
+    if len(ranks) > 1 or len(alphas) > 1:
+        raise BadInput(
+            f"its layers differ in rank ({ranks}) or alpha ({alphas})", where=str(path), fix=_FIX
+        )
+    entries = dict(sorted(file.layers.items()))
+    pairs = {name: (weights[entry.down], weights[entry.up]) for name, entry in entries.items()}
+    magnitudes = {n: weights[entry.magnitude] for n, entry in entries.items() if entry.magnitude}
+    if magnitudes and len(magnitudes) < len(pairs):
+        raise BadInput(
+            f"layer {min(set(pairs) - set(magnitudes))} has no magnitudes, but others have",
+            where=str(path),
+            fix=_FIX,
+        )
+    for layer, pair in pairs.items():
+        _check_finite(file, layer, *pair, *([magnitudes[layer]] if magnitudes else []))
+    return Adapter(pairs, alphas[0], magnitudes)
 
 
 def read_alphas(file: AdapterFile) -> dict[str, float]:
@@ -148,7 +196,8 @@ def read_alphas(file: AdapterFile) -> dict[str, float]:
 
     names = [entry.alpha for entry in file.layers.values() if entry.alpha]
     weights = {name: safetensors_io.read_tensor(file.path, name) for name in names}
-    return {layer: s * file.rank(layer) for layer, s in _scales(file, weights).items()}
+    _refuse_stated_dora(file)
+    return _alphas(file, weights)
 
 
 def misfit(file: AdapterFile, backbone: Backbone) -> str | None:
@@ -274,31 +323,33 @@ def _check_finite(file: AdapterFile, target: str, *weights: torch.Tensor) -> Non
         )
 
 
-def _scales(file: AdapterFile, weights: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Return alpha / rank of each layer."""
+def _alphas(file: AdapterFile, weights: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Return the alpha of each layer; it is the rank where the file states none."""
     stated = _diffusers_alphas(file)
-    scales = {}
+    alphas = {}
     for layer, entry in file.layers.items():
-        rank = file.rank(layer)
-        alpha = float(weights[entry.alpha]) if entry.alpha else stated.get(layer, float(rank))
+        rank = float(file.rank(layer))
+        alpha = float(weights[entry.alpha]) if entry.alpha else stated.get(layer, rank)
         if not 0 < alpha < 1e6:
             raise BadInput(f"alpha of {layer} is {alpha}", where=str(file.path), fix=_FIX)
-        scales[layer] = alpha / rank
-    return scales
+        alphas[layer] = alpha
+    return alphas
+
+
+def _refuse_stated_dora(file: AdapterFile) -> None:
+    """Raise BadInput for a DoRA by its metadata alone, whose magnitudes are missing."""
+    if _diffusers_metadata(file).get("transformer.use_dora"):
+        raise BadInput(
+            "is a DoRA by its metadata, which MiMix does not apply",
+            where=str(file.path),
+            fix="Give a LoRA.",
+        )
 
 
 def _diffusers_alphas(file: AdapterFile) -> dict[str, float]:
     """Return the alphas in diffusers' metadata by layer: a general one and exceptions."""
-    if _DIFFUSERS_METADATA not in file.metadata:
-        return {}
+    stated = _diffusers_metadata(file)
     try:
-        stated: dict[str, Any] = json.loads(file.metadata[_DIFFUSERS_METADATA])
-        if stated.get("transformer.use_dora"):
-            raise BadInput(
-                "is a DoRA by its metadata, which MiMix does not apply",
-                where=str(file.path),
-                fix="Give a LoRA.",
-            )
         alpha = stated.get("transformer.lora_alpha")
         patterns = dict(stated.get("transformer.alpha_pattern") or {})
         rank_stabilized = bool(stated.get("transformer.use_rslora"))
@@ -309,13 +360,29 @@ def _diffusers_alphas(file: AdapterFile) -> dict[str, float]:
             if value is not None:
                 alphas[layer] = float(value) * (file.rank(layer) ** 0.5 if rank_stabilized else 1)
     except (ValueError, TypeError, AttributeError) as error:
-        raise BadInput(
-            f"its metadata of diffusers cannot be read ({error})", where=str(file.path), fix=_FIX
-        ) from error
+        raise _unreadable_metadata(file, error) from error
     return alphas
 
 
-def _read_metadata(path: Path) -> dict[str, str]:
+def _diffusers_metadata(file: AdapterFile) -> dict[str, Any]:
+    """Return what diffusers' metadata states; empty without it."""
+    try:
+        stated = json.loads(file.metadata.get(_DIFFUSERS_METADATA, "{}"))
+    except ValueError as error:
+        raise _unreadable_metadata(file, error) from error
+    if not isinstance(stated, dict):
+        raise _unreadable_metadata(file, TypeError("not a mapping"))
+    return stated
+
+
+def _unreadable_metadata(file: AdapterFile, error: Exception) -> BadInput:
+    return BadInput(
+        f"its metadata of diffusers cannot be read ({error})", where=str(file.path), fix=_FIX
+    )
+
+
+def read_file_metadata(path: Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file's header; raises BadInput for another file."""
     from safetensors import SafetensorError, safe_open
 
     try:

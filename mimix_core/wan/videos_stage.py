@@ -1,18 +1,15 @@
 """Stage ``videos``: generate a video for each prompt of a unit with the trained adapter.
 
 A killed unit resumes with its unfinished videos. With several GPUs, each running unit has exclusive
-use of one (``engine.gpu_lease``).
+use of one, or of as many as generate a video together (``engine.gpu_lease``).
 """
 
 from __future__ import annotations
 
-import gc
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,20 +17,19 @@ from numpy.typing import NDArray
 from mimix_core import tables
 from mimix_core.domain.caption_grammar import CaptionVariant
 from mimix_core.domain.prompts import VideoPrompt
-from mimix_core.engine import progress
 from mimix_core.engine.artifacts import digest_file
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
-from mimix_core.media.encode import EncodeFailed
 from mimix_core.settings import SampleSettings
 from mimix_core.tables import LAYOUTS, SAMPLES, Reason, Row
-from mimix_core.wan import model_registry, tensor_shards
+from mimix_core.wan import model_registry, tensor_shards, video_processes
 from mimix_core.wan.generation.partial_videos import PartialVideos
 from mimix_core.wan.generation.provenance import VideoProvenance, write_video
-from mimix_core.wan.generation.video_generator import ComponentFolders
+from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.samples_stage import VIDEO_FOLDER
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE, TEXT_TOKENS, describe_truncated
-from mimix_core.wan.videos_inputs import LowNoiseExpert, VideoInputs, adapter_files, load_adapters
+from mimix_core.wan.video_unit import VideoUnit
+from mimix_core.wan.videos_inputs import LowNoiseExpert, VideoInputs, load_adapters
 
 __all__ = [
     "STAGE",
@@ -45,12 +41,6 @@ __all__ = [
     "write_video",
 ]
 
-if TYPE_CHECKING:
-    import torch
-
-    from mimix_core.wan.generation.video_generator import VideoGenerator
-    from mimix_core.wan.lora_formats import Adapter
-
 _NO_VIDEO: Row = {"file": "", "sha256": "", "frames": 0, "width": 0, "height": 0}
 
 
@@ -61,10 +51,11 @@ def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport
     layouts the number of prompts that have one; the others start from noise alone.
     Runtime stats: the numbers of videos generated and found, the seconds per video and for loading,
     and the execution choices for this machine. Raises BadInput, before any model is loaded, for a
-    size that the backbone does not support and for an adapter of another base model or shape;
-    Transient when the device is out of memory.
+    size or split that the backbone does not support, and for an adapter of another base model or
+    shape; Transient when the device is out of memory.
     """
     _check_size(inputs, settings)
+    split = plan_split(settings, model_registry.get_backbone(inputs.backbone_name))
     adapters, lora_sha256s = load_adapters(inputs, settings)
     layouts = _read_layouts(inputs, settings)
     provenance = {
@@ -77,10 +68,13 @@ def run(inputs: VideoInputs, settings: SampleSettings, out: Path) -> StageReport
     key = STAGE.key(inputs, settings)
     with tensor_shards.open_partial_results(inputs.partial_results, STAGE.name, key) as results:
         refs = {name: ref for name, (ref, _) in layouts.items()}
-        unit = _VideoUnit(inputs, settings, provenance, refs, PartialVideos(results.folder))
+        unit = VideoUnit(inputs, settings, provenance, refs, PartialVideos(results.folder))
         unit.load_finished()
         if len(unit.done) < len(provenance):
-            unit.generate(adapters)
+            if settings.gpus_per_video == 1:
+                unit.generate(adapters)
+            else:
+                video_processes.generate_together(unit, split)
         rows = [_video_row(unit, prompt, out) for prompt in inputs.prompts]
     truncated = _describe_truncated_prompts(inputs, provenance)
     notes = {PROMPTS_CUT_NOTE: truncated} if truncated else {}
@@ -140,6 +134,7 @@ def video_provenance(
         ),
         **low_noise,
         solver=settings.solver,
+        step_cache=settings.step_cache,
         start_sha256=layout_sha256,
         start_strength=settings.start_strength if layout_sha256 else 0.0,
         start_frequency=settings.start_frequency if layout_sha256 else 0.0,
@@ -198,110 +193,7 @@ def _check_size(inputs: VideoInputs, settings: SampleSettings) -> None:
         raise BadInput(problem, where="settings, keys samples.num_frames, .width and .height")
 
 
-@dataclass
-class _VideoUnit:
-    """Generates the videos of one unit: finished and failed prompts, and timings."""
-
-    inputs: VideoInputs
-    settings: SampleSettings
-    provenance: dict[str, VideoProvenance]
-    layouts: Mapping[str, tensor_shards.TensorRef]
-    partial_videos: PartialVideos
-    done: dict[str, Path] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    runtime_stats: dict[str, str | int | float] = field(default_factory=dict)
-
-    def load_finished(self) -> None:
-        """Find the videos that an earlier attempt finished."""
-        for prompt_id, provenance in self.provenance.items():
-            path = self.partial_videos.get(provenance)
-            if path is not None:
-                self.done[prompt_id] = path
-        self.runtime_stats["found"] = len(self.done)
-
-    def generate(self, adapters: Sequence[Adapter | None]) -> None:
-        """Generate the missing videos."""
-        from mimix_core.engine.gpu_lease import acquire_device
-        from mimix_core.engine.torch_runtime import set_num_threads
-
-        set_num_threads(self.settings.threads)
-        self._report_progress(0, "waiting for a free device")
-        with acquire_device(self.settings.device) as device:
-            self._generate(adapters, device)
-            # The pipeline and its hooks form a reference cycle, which holds GPU memory.
-            gc.collect()
-
-    def _generate(self, adapters: Sequence[Adapter | None], device: torch.device) -> None:
-        from mimix_core.wan.generation import video_generator
-
-        missing = {
-            prompt_id: provenance
-            for prompt_id, provenance in self.provenance.items()
-            if prompt_id not in self.done
-        }
-        started = time.monotonic()
-        self._report_progress(0, "loading the model")
-        generator = video_generator.load_generator(
-            _component_folders(self.inputs),
-            adapters[0],
-            ", ".join(map(str, adapter_files(self.inputs))),
-            sorted({provenance.prompt for provenance in missing.values()}),
-            self.settings,
-            device,
-            *adapters[1:],
-        )
-        loaded = time.monotonic()
-        for prompt_id, provenance in missing.items():
-            self._generate_one(generator, prompt_id, provenance)
-        self.runtime_stats |= {
-            **generator.runtime_stats,
-            "device": str(device),
-            "generated": len(missing) - len(self.failed),
-            "seconds_to_load": round(loaded - started, 3),
-            "seconds_per_video": round((time.monotonic() - loaded) / len(missing), 3),
-        }
-
-    def _generate_one(
-        self, generator: VideoGenerator, prompt_id: str, provenance: VideoProvenance
-    ) -> None:
-        import torch
-
-        layout = self.layouts.get(prompt_id)
-        try:
-            frames_THWC = generator.generate(
-                provenance.prompt,
-                provenance.seed,
-                lambda step: self._report_progress(step, prompt_id),
-                None if layout is None else tensor_shards.read_latents(layout),
-            )
-            self.done[prompt_id] = self.partial_videos.put(
-                provenance,
-                lambda path: write_video(path, frames_THWC, provenance.to_json()),
-            )
-        except (torch.OutOfMemoryError, torch.AcceleratorError):
-            raise  # a fault of the device, not of this prompt
-        except (RuntimeError, ValueError, EncodeFailed) as error:
-            self.failed[prompt_id] = f"{type(error).__name__}: {error}"
-
-    def _report_progress(self, step: int, note: str) -> None:
-        steps = self.settings.num_inference_steps
-        done = (len(self.done) + len(self.failed)) * steps + step
-        progress.report_progress(done, len(self.provenance) * steps, note)
-
-
-def _component_folders(inputs: VideoInputs) -> ComponentFolders:
-    return ComponentFolders(
-        backbone=model_registry.get_backbone(inputs.backbone_name),
-        transformer=inputs.transformer.path,
-        vae=inputs.vae.path,
-        text_encoder=inputs.text_encoder.path,
-        tokenizer=inputs.tokenizer.path,
-        scheduler=inputs.scheduler.path,
-        transformer_2=inputs.low_noise.transformer.path if inputs.low_noise else None,
-    )
-
-
-def _video_row(unit: _VideoUnit, prompt: VideoPrompt, out: Path) -> Row:
+def _video_row(unit: VideoUnit, prompt: VideoPrompt, out: Path) -> Row:
     provenance = unit.provenance[prompt.id]
     shared: Row = {
         "prompt_id": prompt.id,

@@ -17,7 +17,8 @@ from mimix_core.benchmark.promptsets.prompt_generator import (
     prompts_to_yaml,
 )
 from mimix_core.domain.caption_grammar import CaptionVariant, parse_caption
-from mimix_core.domain.library import Character, Episode, Library, Show, Style
+from mimix_core.domain.character import Character
+from mimix_core.domain.library import Episode, Library, Show, Style
 from mimix_core.domain.prompts import (
     PromptFile,
     character_origins,

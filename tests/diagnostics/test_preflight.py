@@ -242,6 +242,12 @@ def test_noise_levels_that_an_expert_would_never_see_are_found(tmp_path: Path) -
     check_before_run(load_config(path), "train")
 
 
+def test_a_video_that_cannot_be_split_is_refused(tmp_path: Path) -> None:
+    more = "samples: {prompts: prompts.yaml, gpus_per_video: 3}\n"
+    with pytest.raises(BadInput, match=r"samples\.gpus_per_video: 4 attention heads"):
+        check_before_run(load_config(project(tmp_path, TINY + more)), "generate")
+
+
 @pytest.mark.parametrize("expert", ["high-noise", "low-noise"])
 def test_an_adapter_of_one_expert_is_not_used_for_the_other(tmp_path: Path, expert: str) -> None:
     path = tmp_path / "adapter.safetensors"

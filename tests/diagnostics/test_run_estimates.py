@@ -54,6 +54,17 @@ def test_the_plan_follows_the_memory(
         assert (check.state == "limited") == ("does not fit" in expected) == bool(check.fix)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_video_of_more_gpus_than_there_are_is_named(tmp_path: Path, count: int) -> None:
+    more = "samples: {prompts: prompts.yaml, gpus_per_video: 2}\n"
+    config = load_config(published(tmp_path, LARGE, more + SIZE))
+    (tmp_path / "prompts.yaml").write_text(yaml.safe_dump({"prompts": [PROMPT]}))
+    gpu = GpuMemory("H100", 80 * 10**9, 80 * 10**9, count)
+    found = [check.finding for check in estimate_run(config, "generate", gpu)]
+    said = "samples.gpus_per_video is 2, and this machine has 1"
+    assert (said in found) == (count == 1)
+
+
 def test_two_experts_take_turns_and_their_shift_is_named(tmp_path: Path) -> None:
     path = published(tmp_path, "wan2.2-t2v-a14b", f"samples: {{prompts: prompts.yaml}}\n{SIZE}")
     (tmp_path / "prompts.yaml").write_text(yaml.safe_dump({"prompts": [PROMPT]}))

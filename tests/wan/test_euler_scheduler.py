@@ -12,6 +12,7 @@ from mimix_core.engine.cache_key import canonical_json
 from mimix_core.settings import SampleSettings
 from mimix_core.wan import model_registry
 from mimix_core.wan.generation import sampling, video_generator
+from mimix_core.wan.generation.component_folders import ComponentFolders
 from mimix_core.wan.generation.euler_scheduler import EqualStepsEulerScheduler
 from tests.wan.video_inputs import COMPONENTS, PROMPTS, SETTINGS, adapter
 
@@ -32,7 +33,7 @@ def test_levels_are_equal_steps_of_unshifted_time(steps: int, shift: float) -> N
 
 def test_four_steps_are_four_passes_of_eulers_method(pipeline_folder: Path) -> None:
     folders = {name: pipeline_folder / name for name in COMPONENTS}
-    components = video_generator.ComponentFolders(backbone=model_registry.TINY, **folders)
+    components = ComponentFolders(backbone=model_registry.TINY, **folders)
     few = SETTINGS.model_copy(
         update={"solver": "euler", "num_inference_steps": 4, "guidance_scale": 1.0}
     )

@@ -20,6 +20,7 @@ from mimix_core.settings import AdapterSettings, SampleSettings
 from mimix_core.tables import LORA, SAMPLES
 from mimix_core.wan import lora, lora_export, model_registry, random_backbone, videos_stage
 from mimix_core.wan.generation import provenance, video_generator
+from mimix_core.wan.generation.component_folders import ComponentFolders
 from mimix_core.wan.generation.device_plan import DevicePlan, MemoryEstimate, plan_device
 from mimix_core.wan.generation.expert_swap import ExpertSwap
 from mimix_core.wan.lora_formats import Adapter
@@ -76,9 +77,7 @@ def load(
         name: lora_export.read_adapter(path)[0] for name, path in adapters.items()
     }
     return video_generator.load_generator(
-        video_generator.ComponentFolders(
-            backbone=BACKBONE, **{name: pipeline / name for name in names}
-        ),
+        ComponentFolders(backbone=BACKBONE, **{name: pipeline / name for name in names}),
         read.get("high-noise"),
         "adapters",
         [PROMPT],

@@ -16,6 +16,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
 from mimix_core.wan import lora, model_registry
 from mimix_core.wan.generation import adapter_merging, device_plan, sampling, video_generator
+from mimix_core.wan.generation.component_folders import ComponentFolders
 from mimix_core.wan.generation.device_plan import DevicePlan, MemoryEstimate, plan_device
 from mimix_core.wan.lora_formats import Adapter
 from mimix_core.wan.vae import load_vae
@@ -39,9 +40,9 @@ def weights(pipeline_folder: Path) -> Adapter:
     return adapter(pipeline_folder)
 
 
-def parts(folder: Path) -> video_generator.ComponentFolders:
+def parts(folder: Path) -> ComponentFolders:
     folders = {name: folder / name for name in COMPONENTS}
-    return video_generator.ComponentFolders(backbone=model_registry.TINY, **folders)
+    return ComponentFolders(backbone=model_registry.TINY, **folders)
 
 
 def made(folder: Path, weights: Adapter, **changes: Any) -> video_generator.VideoGenerator:

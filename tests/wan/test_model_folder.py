@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from mimix_core.engine.artifacts import file_ref
 from mimix_core.engine.stage import run_stage
@@ -22,42 +19,38 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import BackboneSettings
 from mimix_core.wan import (
     backbone_stage,
-    expected_tensors,
     model_folder,
-    model_registry,
-    random_backbone,
     weight_files,
 )
 from tests.wan import published_tiny
-from tests.wan.published_folder import published_folder
+from tests.wan.folder_damage import (
+    INDEX,
+    PAGE,
+    POINTER,
+    QUERY,
+    TEXT,
+    VAE,
+    Spoil,
+    change,
+    cut,
+    extend,
+    move_in_index,
+    pickle_only,
+    remove,
+    replace_by_file,
+    replace_by_folder,
+    replace_by_loop,
+    retensor,
+    sentencepiece,
+    set_first_value,
+    shard,
+    split_transformer,
+    update,
+    without_block,
+    write,
+)
 
 pytestmark = pytest.mark.slow
-
-INDEX = "transformer/diffusion_pytorch_model.safetensors.index.json"
-VAE = "vae/diffusion_pytorch_model.safetensors"
-TEXT = "text_encoder/model.safetensors"
-QUERY = "blocks.1.attn1.to_q.weight"
-PAGE = "<!DOCTYPE html>\n<html><body>404: Entry not found</body></html>"
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1294992\n"
-
-
-def shard(number: int) -> str:
-    return f"transformer/diffusion_pytorch_model-{number:05d}-of-00003.safetensors"
-
-
-def split_transformer(folder: Path) -> None:
-    """Split the transformer's weights into three files with an index."""
-    single = folder / "transformer" / "diffusion_pytorch_model.safetensors"
-    tensors = load_file(single)
-    single.unlink()
-    names = sorted(tensors)
-    weights = {}
-    for number in range(3):
-        part = names[number::3]
-        save_file({name: tensors[name] for name in part}, folder / shard(number + 1))
-        weights |= dict.fromkeys(part, Path(shard(number + 1)).name)
-    index = {"metadata": {"total_size": 1}, "weight_map": weights}
-    (folder / INDEX).write_text(json.dumps(index))
 
 
 @pytest.fixture(scope="module")
@@ -72,125 +65,6 @@ def whole(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def folder(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "wan"))
-
-
-Spoil = Callable[[Path], object]
-
-
-def remove(name: str) -> Spoil:
-    return lambda folder: (
-        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
-    )
-
-
-def write(name: str, content: str | bytes) -> Spoil:
-    data = content.encode() if isinstance(content, str) else content
-    return lambda folder: (folder / name).write_bytes(data)
-
-
-def cut(name: str, missing: int) -> Spoil:
-    return lambda folder: os.truncate(folder / name, (folder / name).stat().st_size - missing)
-
-
-def extend(name: str) -> Spoil:
-    def append(folder: Path) -> None:
-        with (folder / name).open("ab") as stream:
-            stream.write(b"more")
-
-    return append
-
-
-def change(name: str, edit: Callable[[dict], object]) -> Spoil:
-    def rewrite(folder: Path) -> None:
-        document = json.loads((folder / name).read_text())
-        edit(document)
-        (folder / name).write_text(json.dumps(document))
-
-    return rewrite
-
-
-def update(name: str, **values: object) -> Spoil:
-    return change(name, lambda document: document.update(values))
-
-
-def replace_by_folder(name: str) -> Spoil:
-    def spoil(folder: Path) -> None:
-        (folder / name).unlink()
-        (folder / name).mkdir()
-
-    return spoil
-
-
-def replace_by_file(name: str) -> Spoil:
-    def spoil(folder: Path) -> None:
-        shutil.rmtree(folder / name)
-        (folder / name).write_text("x")
-
-    return spoil
-
-
-def replace_by_loop(name: str) -> Spoil:
-    def spoil(folder: Path) -> None:
-        path = folder / name
-        path.unlink()
-        path.symlink_to(path.name)
-
-    return spoil
-
-
-def retensor(name: str, edit: Callable[[dict[str, torch.Tensor]], object]) -> Spoil:
-    """Rewrite a weight file with other tensors and an intact header."""
-
-    def spoil(folder: Path) -> None:
-        tensors = load_file(folder / name)
-        edit(tensors)
-        save_file({key: value.contiguous() for key, value in tensors.items()}, folder / name)
-
-    return spoil
-
-
-def set_first_value(name: str, value: float) -> Callable[[dict[str, torch.Tensor]], object]:
-    return lambda tensors: tensors[name].view(-1)[0].fill_(value)
-
-
-def without_block(number: int) -> Spoil:
-    """Drop a block from the files and from the index alike."""
-
-    def spoil(folder: Path) -> None:
-        for path in sorted((folder / "transformer").glob("*-of-*")):
-            tensors = load_file(path)
-            save_file(
-                {n: t for n, t in tensors.items() if not n.startswith(f"blocks.{number}.")}, path
-            )
-        change(
-            INDEX,
-            lambda index: [
-                index["weight_map"].pop(name)
-                for name in list(index["weight_map"])
-                if name.startswith(f"blocks.{number}.")
-            ],
-        )(folder)
-
-    return spoil
-
-
-def move_in_index(folder: Path) -> None:
-    def move(index: dict) -> None:
-        stored = index["weight_map"][QUERY]
-        index["weight_map"][QUERY] = next(
-            other for other in index["weight_map"].values() if other != stored
-        )
-
-    change(INDEX, move)(folder)
-
-
-def pickle_only(folder: Path) -> None:
-    (folder / VAE).unlink()
-    (folder / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"PK")
-
-
-def sentencepiece(content: bytes) -> Spoil:
-    return write("tokenizer/spiece.model", content)
 
 
 DAMAGES: dict[str, tuple[Spoil, str, str]] = {
@@ -517,99 +391,6 @@ def test_nan_is_found_in_every_data_type(folder: Path, dtype: torch.dtype) -> No
         weight_files.check_finite_weights(folder / "vae")
 
 
-def test_wan_2_2_with_two_transformers_is_no_wan_2_1(tmp_path: Path) -> None:
-    """Each transformer of Wan2.2-T2V-A14B has the very config of Wan2.1-T2V-14B."""
-    large = model_registry.get_backbone("wan2.1-t2v-14b")
-    folder = published_folder(tmp_path / "wan", large)
-    model_folder.check_backbone_folder(folder, large)
-    (folder / "transformer_2").mkdir()
-    with pytest.raises(BadInput, match=r"Wan2.2-T2V-A14B, not wan2.1-t2v-14b"):
-        model_folder.check_backbone_folder(folder, large)
-
-
-SECOND = "transformer_2/diffusion_pytorch_model.safetensors"
-EXPERTS = replace(model_registry.TINY_EXPERTS, hub_id="tests/published-experts")
-
-
-@pytest.fixture(scope="module")
-def whole_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("experts") / "wan"
-    random_backbone.build_random_backbone(0, folder, EXPERTS)
-    model_folder.check_backbone_folder(folder, EXPERTS)
-    return folder
-
-
-EXPERT_DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "one transformer": (
-        update("model_index.json", transformer_2=[None, None], boundary_ratio=None),
-        "model_index.json",
-        "boundary_ratio is None, not 0.875; it has no transformer_2",
-    ),
-    "no second transformer in the index": (
-        update("model_index.json", transformer_2=None),
-        "model_index.json",
-        "it has no transformer_2",
-    ),
-    "boundary of Wan2.2-I2V-A14B": (
-        update("model_index.json", boundary_ratio=0.9),
-        "model_index.json",
-        "boundary_ratio is 0.9, not 0.875",
-    ),
-    "second transformer of another class": (
-        update("model_index.json", transformer_2=["diffusers", "WanVACETransformer3DModel"]),
-        "model_index.json",
-        "its transformer_2 is .*WanVACE",
-    ),
-    "second transformer missing": (remove("transformer_2"), "", "transformer_2 is missing"),
-    "second transformer a file": (
-        replace_by_file("transformer_2"),
-        "transformer_2/config.json",
-        "Not a directory",
-    ),
-    "second config missing": (
-        remove("transformer_2/config.json"),
-        "transformer_2/config.json",
-        "the file is missing",
-    ),
-    "second transformer of image-to-video": (
-        update("transformer_2/config.json", in_channels=36),
-        "transformer_2/config.json",
-        "this transformer_2 is not .* in_channels is 36, not 16",
-    ),
-    "second weights missing": (remove(SECOND), "transformer_2", "weight"),
-    "second weights cut": (
-        lambda f: (f / SECOND).write_bytes((f / SECOND).read_bytes()[:-100]),
-        SECOND,
-        "byte",
-    ),
-    "second layer missing": (
-        retensor(SECOND, lambda tensors: tensors.pop(QUERY)),
-        "transformer_2",
-        QUERY,
-    ),
-    "NaN in the second transformer": (
-        retensor(SECOND, set_first_value(QUERY, float("nan"))),
-        SECOND,
-        "non-finite values",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", EXPERT_DAMAGE)
-def test_a_damaged_folder_of_two_transformers_is_refused(
-    whole_experts: Path, tmp_path: Path, kind: str
-) -> None:
-    damage, file, what = EXPERT_DAMAGE[kind]
-    folder = Path(shutil.copytree(whole_experts, tmp_path / "wan"))
-    damage(folder)
-    with pytest.raises(BadInput, match=what) as caught:
-        model_folder.check_backbone_folder(folder, EXPERTS)
-    assert str(folder / file) in str(caught.value)
-    assert EXPERTS.name in str(caught.value) or "hf download tests/published-experts" in str(
-        caught.value
-    )
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("file", [shard(1), VAE, TEXT])
 def test_the_stage_finds_a_single_nan(
@@ -628,22 +409,3 @@ def test_the_stage_finds_a_single_nan(
     settings = BackboneSettings(name=published_tiny.BACKBONE.name)
     with pytest.raises(BadInput, match=r"non-finite values \(NaN or Inf\) in "):
         run_stage(Store(tmp_path / "store"), backbone_stage.STAGE, inputs, settings)
-
-
-@pytest.mark.parametrize("name", model_registry.BACKBONES)
-def test_the_expected_tensors_are_those_of_the_real_classes(name: str) -> None:
-    import diffusers
-    import transformers
-
-    backbone = model_registry.get_backbone(name)
-    text = transformers.UMT5Config(**backbone.text_encoder.config)
-    with torch.device("meta"):
-        networks = [
-            (backbone.transformer, diffusers.WanTransformer3DModel(**backbone.transformer.config)),
-            (backbone.vae, diffusers.AutoencoderKLWan(**backbone.vae.config)),
-            (backbone.text_encoder, transformers.UMT5EncoderModel(text)),
-        ]
-    for spec, network in networks:
-        shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-        shapes.pop("encoder.embed_tokens.weight", None)
-        assert expected_tensors.expected_tensors(spec.class_name, spec.config) == shapes

@@ -11,7 +11,8 @@ from prefect import flow
 from prefect.testing.utilities import prefect_test_harness
 
 from mimix_core import tables
-from mimix_core.domain.library import Character, Library, Show
+from mimix_core.domain.character import Character
+from mimix_core.domain.library import Library, Show
 from mimix_core.engine.artifacts import TableRef, file_ref
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store

@@ -9,7 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mimix_core.benchmark.systems import System, find_videos
-from mimix_core.domain.library import Character, Show, Style
+from mimix_core.domain.character import Character
+from mimix_core.domain.library import Show, Style
 from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.engine.artifacts import FileRef, FrozenModel
 from mimix_core.engine.cache_key import ExcludeFromKey

@@ -9,7 +9,11 @@ from mimix_core.settings import CutoutSettings
 from mimix_core.stages.cutouts.backends.episode_masks import EpisodeMasks, EpisodeMaskSegmenter
 from mimix_core.stages.cutouts.segmenter import Segmenter
 
-_WEIGHTS = {"selfie": "selfie_segmentation.tflite", "sam2": "a checkpoint of SAM2.1"}
+_WEIGHTS = {
+    "selfie": "selfie_segmentation.tflite",
+    "sam2": "a checkpoint of SAM2.1",
+    "sam3": "the folder of facebook/sam3",
+}
 
 
 def create_segmenter(
@@ -29,12 +33,16 @@ def create_segmenter(
         raise MissingModel(
             f"the cutout backend '{settings.backend}' needs {_WEIGHTS[settings.backend]}",
             where="settings, key cutouts.weights",
-            fix="Set it to the file, or choose the backend 'grabcut', which needs no weights.",
+            fix="Set it to the path, or choose the backend 'grabcut', which needs no weights.",
         )
     if settings.backend == "selfie":
         from mimix_core.stages.cutouts.backends.selfie import SelfieSegmenter
 
         return SelfieSegmenter(weights)
+    if settings.backend == "sam3":
+        from mimix_core.stages.cutouts.sam3.sam3_segmenter import create_sam3_segmenter
+
+        return create_sam3_segmenter(settings.sam3, weights)
     from mimix_core.stages.cutouts.sam2.sam2_segmenter import create_sam2_segmenter
 
     return create_sam2_segmenter(settings.sam2, weights)

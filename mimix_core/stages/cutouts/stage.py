@@ -27,6 +27,7 @@ from mimix_core.stages.cutouts.locate import (
     BoxTrack,
     LocationRow,
     LocatorInputs,
+    Sam3LocatorInputs,
     build_location_rows,
     create_locator,
     write_locations,
@@ -81,11 +82,11 @@ def run(inputs: CutoutInputs, settings: CutoutSettings, out: Path) -> StageRepor
     ]
     folder = inputs.clips.folder
     names = alias_map(inputs.roster, inputs.aliases)
-    locator = create_locator(inputs.boxes, inputs.locator, names, folder, requests)
     (out / "masks").mkdir()
     rows: list[Row] = []
     locations: list[LocationRow] = []
-    with _lease_device(settings):
+    with _lease_device(inputs, settings):
+        locator = create_locator(inputs.boxes, inputs.locator, names, folder, requests)
         segmenter = create_segmenter(
             settings,
             inputs.weights.path if inputs.weights else None,
@@ -109,14 +110,21 @@ def run(inputs: CutoutInputs, settings: CutoutSettings, out: Path) -> StageRepor
 
 
 @contextmanager
-def _lease_device(settings: CutoutSettings) -> Iterator[None]:
-    """Acquire a GPU exclusively for a backend that uses one."""
-    if settings.backend != "sam2":
+def _lease_device(inputs: CutoutInputs, settings: CutoutSettings) -> Iterator[None]:
+    """Acquire a GPU exclusively for a segmenter or locator that uses one."""
+    wanted = []
+    if settings.backend == "sam2":
+        wanted.append(settings.sam2.device)
+    if settings.backend == "sam3":
+        wanted.append(settings.sam3.device)
+    if inputs.boxes is None and isinstance(inputs.locator, Sam3LocatorInputs):
+        wanted.append(inputs.locator.settings.device)
+    if not wanted:
         yield
         return
     from mimix_core.engine.gpu_lease import acquire_device
 
-    with acquire_device(settings.sam2.device):
+    with acquire_device(next((device for device in wanted if device != "cpu"), "cpu")):
         yield
 
 

@@ -6,6 +6,7 @@ files are the same, and peft and DeepSpeed find their parameters.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 
 from mimix_core.errors import BadInput
 from mimix_core.wan.fast import custom_ops, fp8
+from mimix_core.wan.fast.all_to_all import gather_tokens, scatter_tokens
 from mimix_core.wan.fast.attention import AttentionKernel, attention, cross_attention_kernel
 
 ADAPTER_NAME = "default"
@@ -76,8 +78,22 @@ class AdaptedLinear(LoraLinear):  # type: ignore[misc]
         return out_NO.view(*x.shape[:-1], -1)
 
 
+@dataclass(frozen=True)
+class SequenceShards:
+    """The processes that have a part of the tokens each: their group's name, and how many."""
+
+    group_name: str
+    processes: int
+
+
 class AttentionProcessor:
-    """diffusers' ``WanAttnProcessor`` for text-to-video, by ``attention.attention``."""
+    """diffusers' ``WanAttnProcessor`` for text-to-video, by ``attention.attention``.
+
+    ``shards``: of the tokens, if this process has only a part of them
+    (``generation.sequence_parallel``).
+    """
+
+    shards: SequenceShards | None = None
 
     def __init__(self, layer_name: str, kernel: AttentionKernel) -> None:
         self.layer_name = layer_name
@@ -97,7 +113,12 @@ class AttentionProcessor:
         v = attn.to_v(source).unflatten(2, (attn.heads, -1))
         if rotary_emb is not None:
             q, k = _apply_rotary(q, *rotary_emb), _apply_rotary(k, *rotary_emb)
+        if self.shards is not None:
+            name, count = self.shards.group_name, self.shards.processes
+            q, k, v = (gather_tokens(x, name, count) for x in (q, k, v))
         out_BLHD, _ = attention(self.layer_name, self.kernel, q, k, v)
+        if self.shards is not None:
+            out_BLHD = scatter_tokens(out_BLHD, name, count)
         out: torch.Tensor = attn.to_out[0](out_BLHD.flatten(2, 3))
         return out
 

@@ -1,4 +1,7 @@
-"""Classifier-free guidance in one forward pass of two samples; diffusers runs two passes."""
+"""Classifier-free guidance within the transformer: batched, or shared by two processes.
+
+diffusers' pipeline runs its two passes one after the other.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 
-class BatchedCFG(nn.Module):
+class GuidedTransformer(nn.Module):
     """Transformer wrapper that returns the guided velocity: v = v_neg + guidance (v - v_neg).
 
     It replaces the transformer in a pipeline that runs with a guidance scale of 1, so each step has
-    one call. The arithmetic is that of WanPipeline.
+    one call. The arithmetic is that of WanPipeline. Subclasses compute the two velocities.
     """
 
     def __init__(self, transformer: Any, negative_1LD: torch.Tensor, guidance_scale: float) -> None:
@@ -49,13 +52,82 @@ class BatchedCFG(nn.Module):
         return_dict: bool = False,
     ) -> tuple[torch.Tensor]:
         """Compute the guided velocity_BCTHW for latents, timesteps [B] or [B, L] and text_BLD."""
-        text_BLD = encoder_hidden_states
-        negative_BLD = self.negative_1LD.to(text_BLD).expand_as(text_BLD)
+        velocity_BCTHW, negative_BCTHW = self.predict_both(
+            hidden_states,
+            timestep,
+            encoder_hidden_states,
+            self.negative_1LD.to(encoder_hidden_states).expand_as(encoder_hidden_states),
+            attention_kwargs,
+        )
+        return (negative_BCTHW + self.guidance_scale * (velocity_BCTHW - negative_BCTHW),)
+
+    def predict_both(
+        self,
+        latents_BCTHW: torch.Tensor,
+        timestep: torch.Tensor,
+        text_BLD: torch.Tensor,
+        negative_BLD: torch.Tensor,
+        attention_kwargs: dict[str, Any] | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the velocities_BCTHW for the text and for the negative text."""
+        raise NotImplementedError
+
+
+class BatchedCFG(GuidedTransformer):
+    """Guidance in one forward pass of two samples."""
+
+    def predict_both(
+        self,
+        latents_BCTHW: torch.Tensor,
+        timestep: torch.Tensor,
+        text_BLD: torch.Tensor,
+        negative_BLD: torch.Tensor,
+        attention_kwargs: dict[str, Any] | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         velocity_BCTHW, negative_BCTHW = self.transformer(
-            hidden_states=torch.cat([hidden_states, hidden_states]),
+            hidden_states=torch.cat([latents_BCTHW, latents_BCTHW]),
             timestep=torch.cat([timestep, timestep]),
             encoder_hidden_states=torch.cat([text_BLD, negative_BLD]),
             attention_kwargs=attention_kwargs,
             return_dict=False,
         )[0].chunk(2)
-        return (negative_BCTHW + self.guidance_scale * (velocity_BCTHW - negative_BCTHW),)
+        return velocity_BCTHW, negative_BCTHW
+
+
+class ParallelCFG(GuidedTransformer):
+    """Guidance by two processes, each of which computes one pass and gets the other's result.
+
+    ``group``: the two; ``branch``: 0 in the process that computes the prompt's velocity, 1 in the
+    one that computes the negative prompt's.
+    """
+
+    def __init__(
+        self,
+        transformer: Any,
+        negative_1LD: torch.Tensor,
+        guidance_scale: float,
+        group: distributed.ProcessGroup,
+        branch: int,
+    ) -> None:
+        super().__init__(transformer, negative_1LD, guidance_scale)
+        self.group = group
+        self.branch = branch
+
+    def predict_both(
+        self,
+        latents_BCTHW: torch.Tensor,
+        timestep: torch.Tensor,
+        text_BLD: torch.Tensor,
+        negative_BLD: torch.Tensor,
+        attention_kwargs: dict[str, Any] | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        own_BCTHW = self.transformer(
+            hidden_states=latents_BCTHW,
+            timestep=timestep,
+            encoder_hidden_states=(text_BLD, negative_BLD)[self.branch],
+            attention_kwargs=attention_kwargs,
+            return_dict=False,
+        )[0].contiguous()
+        both = [torch.empty_like(own_BCTHW) for _ in range(2)]
+        distributed.all_gather(both, own_BCTHW, group=self.group)
+        return both[0], both[1]

@@ -24,6 +24,8 @@ _DECODER_VALUES_PER_PIXEL = 4400
 TILE_SIZE = 256
 # Share of the GPU for cuDNN's and cuBLAS's workspaces and the allocator's fragmentation.
 _RESERVED_SHARE = 0.06
+# A step cache holds two tensors of the tokens for each of a step's passes.
+_CACHED_TENSORS = 2
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def estimate_memory(
     bytes_per_token = _BYTES_PER_WIDTH * width + _BYTES_PER_FFN * config["ffn_dim"]
     fp32_factor = 2 if settings.precision == "fp32" else 1
     vae_bytes = 4 if settings.vae_precision == "fp32" else 2
+    if settings.step_cache is not None:
+        bytes_per_token += (2 if settings.guidance_scale > 1 else 1) * _CACHED_TENSORS * 2 * width
     # The complete video twice: it is copied as decoded latent frames are appended.
     video_bytes = 2 * 3 * settings.num_frames * settings.width * settings.height * vae_bytes
     vae_config = backbone.vae.config

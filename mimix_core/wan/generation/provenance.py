@@ -52,6 +52,7 @@ class VideoProvenance(FrozenModel):
     low_noise_lora_sha256: str = ""
     low_noise_guidance: float | None = None
     solver: str = "unipc"
+    step_cache: float | None = None
     start_sha256: str = ""
     start_strength: float = 0.0
     start_frequency: float = 0.0

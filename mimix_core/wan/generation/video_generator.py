@@ -16,36 +16,27 @@ from numpy.typing import NDArray
 from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
 from mimix_core.wan import model_registry
-from mimix_core.wan.generation import device_plan
+from mimix_core.wan.generation import denoising_pipeline, device_plan
+from mimix_core.wan.generation.component_folders import ComponentFolders
 from mimix_core.wan.generation.device_plan import DevicePlan
-from mimix_core.wan.model_registry import Backbone
 
 if TYPE_CHECKING:
     import torch
 
     from mimix_core.wan.fast.attention import AttentionKernel
+    from mimix_core.wan.generation.classifier_free_guidance import GuidedTransformer
+    from mimix_core.wan.generation.step_cache import StepCache
+    from mimix_core.wan.generation.video_process import VideoProcess
     from mimix_core.wan.lora_formats import Adapter
-
-
-@dataclass(frozen=True)
-class ComponentFolders:
-    """The folders of the backbone's components; ``transformer_2``: of the low-noise expert."""
-
-    backbone: Backbone
-    transformer: Path
-    vae: Path
-    text_encoder: Path
-    tokenizer: Path
-    scheduler: Path
-    transformer_2: Path | None = None
 
 
 @dataclass(frozen=True)
 class VideoGenerator:
     """A loaded pipeline.
 
-    ``embeddings``: text_1LD by text, on the CPU. ``guidance``: the pipeline's guidance scales.
-    ``runtime_stats``: the execution choices for this machine.
+    ``embeddings``: text_1LD by text, on the CPU. ``guidance``: the pipeline's guidance scales, 1
+    where the transformer guides itself. ``runtime_stats``: the execution choices for this machine.
+    ``step_caches``: one of each transformer, if the settings ask for it.
     """
 
     pipeline: Any
@@ -53,6 +44,7 @@ class VideoGenerator:
     settings: SampleSettings
     guidance: Mapping[str, float]
     runtime_stats: Mapping[str, str | int | float]
+    step_caches: tuple[StepCache, ...] = ()
 
     def generate(
         self,
@@ -61,11 +53,24 @@ class VideoGenerator:
         on_step: Callable[[int], None] = lambda _: None,
         layout_CTHW: torch.Tensor | None = None,
     ) -> NDArray[np.uint8]:
-        """Generate a video, uint8 RGB frames_THWC; ``on_step(n)`` is called after step n.
+        """Generate a video, uint8 RGB frames_THWC; the arguments are those of ``denoise``.
+
+        Raises ValueError for non-finite values.
+        """
+        return self.decode(self.denoise(prompt, seed, on_step, layout_CTHW))
+
+    def denoise(
+        self,
+        prompt: str,
+        seed: int,
+        on_step: Callable[[int], None] = lambda _: None,
+        layout_CTHW: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Denoise the normalized latents_BCTHW; ``on_step(n)`` is called after step n.
 
         ``prompt`` is one of the embedded texts. ``layout_CTHW``: normalized latents from which the
-        low frequencies of the noise come, as the settings say. Raises ValueError for non-finite
-        values.
+        low frequencies of the noise come, as the settings say. Raises ValueError for an embedding
+        with non-finite values.
         """
         from mimix_core.wan.generation import sampling, start_noise
 
@@ -82,7 +87,7 @@ class VideoGenerator:
             "prompt_embeds": self.embeddings[prompt].to(device),
             **self.guidance,
         }
-        if not uses_batched_guidance(settings):
+        if max(self.guidance.values()) > 1:
             call["negative_prompt_embeds"] = self.embeddings[settings.negative_prompt].to(device)
         if layout_CTHW is not None:
             call["latents"] = start_noise.mix_layout(
@@ -91,16 +96,34 @@ class VideoGenerator:
                 settings.start_strength,
                 settings.start_frequency,
             )[None]
-        latents_BCTHW = sampling.denoise(
-            self.pipeline,
-            seed,
-            width=settings.width,
-            height=settings.height,
-            num_frames=settings.num_frames,
-            num_inference_steps=settings.num_inference_steps,
-            callback_on_step_end=callback,
-            **call,
-        )
+        try:
+            return sampling.denoise(
+                self.pipeline,
+                seed,
+                width=settings.width,
+                height=settings.height,
+                num_frames=settings.num_frames,
+                num_inference_steps=settings.num_inference_steps,
+                callback_on_step_end=callback,
+                **call,
+            )
+        finally:
+            for cache in self.step_caches:
+                cache.reset()
+
+    def count_passes(self) -> dict[str, int]:
+        """Count the forward passes so far by whether they were reused; empty without a cache."""
+        if not self.step_caches:
+            return {}
+        return {
+            "passes_computed": sum(cache.computed for cache in self.step_caches),
+            "passes_reused": sum(cache.reused for cache in self.step_caches),
+        }
+
+    def decode(self, latents_BCTHW: torch.Tensor) -> NDArray[np.uint8]:
+        """Decode normalized latents to frames_THWC. Raises ValueError for non-finite values."""
+        from mimix_core.wan.generation import sampling
+
         return sampling.decode_latents(self.pipeline.vae, latents_BCTHW)
 
 
@@ -112,19 +135,26 @@ def load_generator(
     settings: SampleSettings,
     device: torch.device,
     low_noise: Adapter | None = None,
+    process: VideoProcess | None = None,
 ) -> VideoGenerator:
     """Load everything that is needed to generate these prompts on ``device``.
 
     ``adapter``: of the transformer, the high-noise one of two experts; ``low_noise``: of the other
-    expert. None: it generates as it is. ``where`` names the adapter files in errors. Raises
+    expert. None: it generates as it is. ``where`` names the adapter files in errors. ``process``:
+    if several processes generate each video together; all of them call the generator alike. Raises
     BadInput for an adapter that does not fit the transformer, and for an attention kernel or
     compilation that is not available.
     """
-    from mimix_core.wan.generation.classifier_free_guidance import BatchedCFG
     from mimix_core.wan.generation.expert_swap import ExpertSwap
     from mimix_core.wan.text_embeddings import check_finite_embedding
 
     plan = plan_components(components, settings, device)
+    if plan.streamed and settings.step_cache is not None:
+        raise BadInput(
+            "blocks that are streamed to the GPU in turn cannot be left out by a step cache",
+            where="settings, key samples.step_cache",
+            fix="Leave it out, or set samples.offload to off on a GPU that holds the model.",
+        )
     negative = settings.negative_prompt
     embeddings = embed_prompts(components, [negative, *prompts], device, plan)
     check_finite_embedding(embeddings[negative], negative)
@@ -143,20 +173,45 @@ def load_generator(
         stats |= {"adapter_low_noise": more["adapter"], "swapped": int(plan.swapped)}
     if plan.swapped:
         ExpertSwap(list(transformers.values()), device)
-    pipeline = build_pipeline(components, transformers, settings, device, plan)
-    if uses_batched_guidance(settings):
+    pipeline = denoising_pipeline.build_pipeline(components, transformers, settings, device, plan)
+    if process is not None and process.sequence_group is not None:
+        from mimix_core.wan.generation.sequence_parallel import split_sequence
+
+        for model in transformers.values():
+            split_sequence(model, process)
+    guide = _select_guidance(settings, embeddings[negative].to(device), process)
+    if guide is not None:
         for name, scale in scales.items():
-            guided = BatchedCFG(transformers[name], embeddings[negative].to(device), scale)
-            setattr(pipeline, name, guided)
+            setattr(pipeline, name, guide(transformers[name], scale))
         scales = dict.fromkeys(scales, 1.0)
     guidance = {name.replace("transformer", "guidance_scale"): v for name, v in scales.items()}
     stats |= {"streamed": int(plan.streamed), "tiled": int(plan.tiled)}
-    return VideoGenerator(pipeline, embeddings, settings, guidance, stats)
+    caches: tuple[StepCache, ...] = ()
+    if settings.step_cache is not None:
+        from mimix_core.wan.generation.step_cache import cache_steps
+
+        passes = 2 if max(guidance.values()) > 1 else 1
+        caches = tuple(
+            cache_steps(model, settings.step_cache, passes) for model in transformers.values()
+        )
+    return VideoGenerator(pipeline, embeddings, settings, guidance, stats, caches)
 
 
-def uses_batched_guidance(settings: SampleSettings) -> bool:
-    """Return whether both passes of guidance are batched; a scale of 1 or less has one pass."""
-    return settings.batched_guidance and settings.guidance_scale > 1
+def _select_guidance(
+    settings: SampleSettings, negative_1LD: torch.Tensor, process: VideoProcess | None
+) -> Callable[[Any, float], GuidedTransformer] | None:
+    """Return how a transformer guides itself, at a scale; None if the pipeline guides.
+
+    At a scale of 1 or less there is a single pass, and nothing to guide.
+    """
+    from mimix_core.wan.generation.classifier_free_guidance import BatchedCFG, ParallelCFG
+
+    if process is not None and process.guidance_group is not None:
+        group, branch = process.guidance_group, process.branch
+        return lambda model, scale: ParallelCFG(model, negative_1LD, scale, group, branch)
+    if settings.batched_guidance and settings.guidance_scale > 1:
+        return lambda model, scale: BatchedCFG(model, negative_1LD, scale)
+    return None
 
 
 def plan_components(
@@ -313,46 +368,4 @@ def stream_blocks(transformer: Any, device: torch.device) -> None:
         offload_type="block_level",
         num_blocks_per_group=1,
         use_stream=device.type == "cuda",
-    )
-
-
-def build_pipeline(
-    components: ComponentFolders,
-    transformers: Mapping[str, Any],
-    settings: SampleSettings,
-    device: torch.device,
-    plan: DevicePlan,
-) -> Any:
-    """Build the backbone's pipeline around its transformers, without a text encoder."""
-    import diffusers
-
-    boundary = components.backbone.boundary
-    vae = model_registry.load_interface(components.backbone).load_vae(
-        components.vae, device, settings.vae_precision
-    )
-    if plan.tiled:
-        vae.enable_tiling()
-    pipeline = getattr(diffusers, components.backbone.pipeline_class)(
-        tokenizer=None,
-        text_encoder=None,
-        vae=vae,
-        scheduler=load_scheduler(components, settings),
-        **transformers,
-        # Another architecture's pipeline does not know it.
-        **({} if boundary is None else {"boundary_ratio": boundary}),
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def load_scheduler(components: ComponentFolders, settings: SampleSettings) -> Any:
-    """Load the scheduler of the settings' solver; UniPC's is the backbone's own."""
-    import diffusers
-
-    from mimix_core.wan.generation.euler_scheduler import EqualStepsEulerScheduler
-
-    if settings.solver == "euler":
-        return EqualStepsEulerScheduler(shift=settings.shift)
-    return diffusers.UniPCMultistepScheduler.from_pretrained(
-        components.scheduler, flow_shift=settings.shift
     )

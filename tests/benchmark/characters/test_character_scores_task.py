@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from flows.cli import app
 from mimix_core.benchmark.judge.judge_inputs import SystemVideos
 from mimix_core.domain.caption_grammar import CharacterAction
-from mimix_core.domain.library import Character, Library, Show, Style
+from mimix_core.domain.character import Character
+from mimix_core.domain.library import Library, Show, Style
 from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.engine.store import Store
 from mimix_core.project.workspace import Workspace

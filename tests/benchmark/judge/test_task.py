@@ -13,7 +13,8 @@ from prefect.testing.utilities import prefect_test_harness
 from mimix_core import tables
 from mimix_core.benchmark.judge import stage as judge_stage
 from mimix_core.benchmark.judge.judge_retries import with_rating_retries
-from mimix_core.domain.library import Character, Library, Show
+from mimix_core.domain.character import Character
+from mimix_core.domain.library import Library, Show
 from mimix_core.engine.artifacts import TableRef, digest_file
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store

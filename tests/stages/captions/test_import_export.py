@@ -13,7 +13,8 @@ from mimix_core.domain.caption_grammar import (
     caption_from_row,
     render_caption,
 )
-from mimix_core.domain.library import Character, Episode, Show, Style
+from mimix_core.domain.character import Character
+from mimix_core.domain.library import Episode, Show, Style
 from mimix_core.engine.artifacts import FileRef
 from mimix_core.errors import BadInput
 from mimix_core.project.workspace import SourceEpisode

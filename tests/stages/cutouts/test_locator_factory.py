@@ -11,11 +11,13 @@ import pytest
 
 from mimix_core import tables
 from mimix_core.diagnostics.model_requirements import required_models
+from mimix_core.domain.character import Character
 from mimix_core.domain.library import load_library
 from mimix_core.engine.artifacts import file_ref
+from mimix_core.engine.cache_key import canonical_json
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
-from mimix_core.errors import BadInput
+from mimix_core.errors import BadInput, MissingModel
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, CutoutSettings
 from mimix_core.settings.locator_settings import EmbeddingLocatorSettings, VlmLocatorSettings
@@ -25,6 +27,7 @@ from mimix_core.stages.cutouts.locate import (
     CharacterReference,
     EmbeddingLocatorInputs,
     LocatorInputs,
+    Sam3LocatorInputs,
     VlmLocatorInputs,
     create_locator,
     load_locations,
@@ -162,6 +165,51 @@ def test_each_style_has_its_own_locator(tmp_path: Path) -> None:
     assert isinstance(street, VlmLocatorInputs)
     assert street.settings.num_frames == 7
     assert "young woman" in street.characters[0].description
+
+
+def test_sam3_gets_nouns_and_the_folder_of_its_weights(tmp_path: Path) -> None:
+    without = workspace(tmp_path, locator_cartoon="sam3")
+    bunny, street = without.library.shows
+    with pytest.raises(MissingModel, match=r"cutouts\.sam3_locator\.weights"):
+        build_locator_inputs(without, bunny, bunny.roster())
+    elsewhere = workspace(tmp_path, locator_cartoon="sam3", sam3_locator={"weights": "nowhere"})
+    with pytest.raises(BadInput, match="no file or folder nowhere"):
+        build_locator_inputs(elsewhere, bunny, bunny.roster())
+
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    styles = {"locator_cartoon": "sam3", "locator_realistic": "sam3"}
+    given = workspace(tmp_path, **styles, sam3_locator={"weights": folder, "num_crops": 5})
+    first, *others = bunny.characters
+    rabbit = first.model_copy(update={"noun": "rabbit"})
+    named = bunny.model_copy(update={"characters": (rabbit, *others)})
+    inputs = build_locator_inputs(given, named, named.roster())
+    assert isinstance(inputs, Sam3LocatorInputs)
+    assert inputs.weights == file_ref(folder)
+    assert inputs.settings.num_crops == 5
+    nouns = {one.name: one.noun for one in inputs.characters}
+    assert nouns.pop(rabbit.name) == "rabbit"
+    assert set(nouns.values()) == {"cartoon character"}
+    assert all(one.references for one in inputs.characters)
+    inputs = build_locator_inputs(given, street, street.roster())
+    assert isinstance(inputs, Sam3LocatorInputs)
+    assert {one.noun for one in inputs.characters} == {"person"}
+
+
+def test_a_noun_and_unused_settings_of_sam3_change_no_other_result(tmp_path: Path) -> None:
+    plain, noun = Character(name="Tom"), Character(name="Tom", noun="gray cat")
+    assert canonical_json(plain) == canonical_json(noun), "the judge is not asked again"
+    assert "noun" not in canonical_json(CharacterReference(name="Tom"))
+    assert "sam3" not in canonical_json(CutoutSettings(backend="grabcut").effective())
+    other = {"sam3": {"margin": 0.1}, "sam3_locator": {"num_crops": 3}, "locator_cartoon": "sam3"}
+    one, two = (
+        STAGE.key(episode(tmp_path), CutoutSettings.model_validate(values).effective())
+        for values in ({"backend": "sam2"}, {"backend": "sam2", **other})
+    )
+    assert one == two
+    used = CutoutSettings.model_validate({"backend": "sam3", **other}).effective()
+    assert "sam3" in canonical_json(used)
 
 
 def test_requirements_of_a_locator_are_checked_first(

@@ -18,7 +18,8 @@ from mimix_core.stages.cutouts.sam2.propagate import (
     track_characters,
 )
 from mimix_core.stages.cutouts.sam2.visual_prompts import VisualPrompt
-from tests.stages.cutouts.tiny_sam2 import IMAGE_SIZE, build_tiny_sam2, moving_figures
+from tests.stages.cutouts.moving_figures import moving_figures
+from tests.stages.cutouts.tiny_sam2 import IMAGE_SIZE, build_tiny_sam2
 
 FRAMES, HEIGHT, WIDTH = 21, 48, 80
 FIT = plan_padded_resize(HEIGHT, WIDTH, 0.05, IMAGE_SIZE)

@@ -13,7 +13,8 @@ from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejecti
 from mimix_core.stages.cutouts.sam2 import model_zoo
 from mimix_core.stages.cutouts.sam2.sam2_segmenter import Sam2Segmenter, compute_soft_alphas
 from mimix_core.tables import Reason
-from tests.stages.cutouts.tiny_sam2 import IMAGE_SIZE, build_tiny_sam2, moving_figures
+from tests.stages.cutouts.moving_figures import moving_figures
+from tests.stages.cutouts.tiny_sam2 import IMAGE_SIZE, build_tiny_sam2
 
 SETTINGS = Sam2Settings(model="tiny", image_size=IMAGE_SIZE, precision="fp32")
 

@@ -30,6 +30,7 @@ from mimix_core.stages.cutouts.locate.locator_inputs import (
     EmbeddingLocatorInputs,
     FaceLocatorInputs,
     LocatorInputs,
+    Sam3LocatorInputs,
     VlmLocatorInputs,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "LocationRow",
     "Locator",
     "LocatorInputs",
+    "Sam3LocatorInputs",
     "VlmLocatorInputs",
     "build_location_rows",
     "clip_content_rect",

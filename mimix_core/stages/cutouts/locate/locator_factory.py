@@ -14,6 +14,7 @@ from mimix_core.stages.cutouts.locate.locator_inputs import (
     EmbeddingLocatorInputs,
     FaceLocatorInputs,
     LocatorInputs,
+    Sam3LocatorInputs,
 )
 from mimix_core.stages.cutouts.locate.vlm_locator import ClipCharacters, VlmLocator
 
@@ -44,4 +45,8 @@ def create_locator(
         from mimix_core.stages.cutouts.locate.embedding_locator import EmbeddingLocator
 
         return EmbeddingLocator(inputs, folder)
+    if isinstance(inputs, Sam3LocatorInputs):
+        from mimix_core.stages.cutouts.sam3.sam3_locator import create_sam3_locator
+
+        return create_sam3_locator(inputs, folder)
     return VlmLocator(inputs, folder, requests)

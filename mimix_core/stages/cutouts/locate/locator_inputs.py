@@ -8,18 +8,23 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mimix_core.engine.artifacts import FileRef, FrozenModel
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.settings.locator_settings import (
     EmbeddingLocatorSettings,
     FaceLocatorSettings,
+    Sam3LocatorSettings,
     VlmLocatorSettings,
 )
 
 
 class CharacterReference(FrozenModel):
-    """A character with the description and reference images that a locator compares with."""
+    """A character with the description and reference images that a locator compares with.
+
+    ``noun``: what it is, for a locator that searches for such figures; empty for the others.
+    """
 
     name: str
+    noun: Annotated[str, OmitDefault()] = ""
     description: str = ""
     references: tuple[FileRef, ...] = ()
 
@@ -46,6 +51,14 @@ class EmbeddingLocatorInputs(_LocatorInputs):
     settings: EmbeddingLocatorSettings
 
 
+class Sam3LocatorInputs(_LocatorInputs):
+    """``weights``: the folder of SAM 3. Each of the characters has a noun."""
+
+    backend: Literal["sam3"] = "sam3"
+    settings: Sam3LocatorSettings
+    weights: FileRef
+
+
 class VlmLocatorInputs(_LocatorInputs):
     """``response_cache``: the folder of the workspace's paid responses."""
 
@@ -63,6 +76,10 @@ class CustomLocatorInputs(_LocatorInputs):
 
 
 LocatorInputs = Annotated[
-    FaceLocatorInputs | EmbeddingLocatorInputs | VlmLocatorInputs | CustomLocatorInputs,
+    FaceLocatorInputs
+    | EmbeddingLocatorInputs
+    | Sam3LocatorInputs
+    | VlmLocatorInputs
+    | CustomLocatorInputs,
     Field(discriminator="backend"),
 ]

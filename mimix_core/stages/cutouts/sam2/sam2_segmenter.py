@@ -89,7 +89,8 @@ class Sam2Segmenter:
         for (frames_NHWC, tracks), prompted, masks, resize in zip(
             clips, prompts, tracked, resizes, strict=True
         ):
-            mattes = dict(zip(prompted, self._mattes(frames_NHWC, masks, resize), strict=True))
+            alphas = build_mattes(frames_NHWC, masks, resize, self.settings.threads)
+            mattes = dict(zip(prompted, alphas, strict=True))
             empty = CharacterMatte(
                 np.zeros(frames_NHWC.shape[:3], np.uint8), [0.0] * len(frames_NHWC)
             )
@@ -101,19 +102,6 @@ class Sam2Segmenter:
         return preprocess.plan_padded_resize(
             height, width, self.settings.margin, self.settings.image_size
         )
-
-    def _mattes(
-        self, frames_NHWC: Images, tracked: Sequence[TrackedMasks], resize: preprocess.PaddedResize
-    ) -> list[CharacterMatte]:
-        if not tracked:
-            return []
-        with torch.inference_mode():
-            masks_CNHW = _binary_masks(tracked, resize)
-            scores = [_frame_scores(each) for each in tracked]
-        alphas_CNHW = compute_soft_alphas(frames_NHWC, masks_CNHW, self.settings.threads)
-        return [
-            CharacterMatte(alpha, score) for alpha, score in zip(alphas_CNHW, scores, strict=True)
-        ]
 
 
 def create_sam2_segmenter(settings: Sam2Settings, checkpoint: Path) -> Sam2Segmenter:
@@ -135,6 +123,22 @@ def create_sam2_segmenter(settings: Sam2Settings, checkpoint: Path) -> Sam2Segme
     return Sam2Segmenter(
         model, settings, name if settings.sha256 is None else f"{name}/{settings.sha256[:8]}"
     )
+
+
+def build_mattes(
+    frames_NHWC: Images,
+    tracked: Sequence[TrackedMasks],
+    resize: preprocess.PaddedResize,
+    threads: int,
+) -> list[CharacterMatte]:
+    """Build the soft-edged mattes of a clip's characters, without overlaps, and their scores."""
+    if not tracked:
+        return []
+    with torch.inference_mode():
+        masks_CNHW = _binary_masks(tracked, resize)
+        scores = [_frame_scores(each) for each in tracked]
+    alphas_CNHW = compute_soft_alphas(frames_NHWC, masks_CNHW, threads)
+    return [CharacterMatte(alpha, score) for alpha, score in zip(alphas_CNHW, scores, strict=True)]
 
 
 def _binary_masks(
