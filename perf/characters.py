@@ -295,7 +295,7 @@ def generate_videos(folder: Path, count: int, dev: bool) -> list[GeneratedVideo]
     measured = fewer_prompts([one for one in every if one not in seen], 6)
     prompts = (seen if dev else measured)[: count // len(demo.ARMS)]
     return [
-        GeneratedVideo(prompt, files[prompt.id])
+        GeneratedVideo(arm, prompt, files[prompt.id])
         for arm in demo.ARMS
         for files in [demo.generate(folder, arm, prompts)]
         for prompt in prompts
@@ -364,7 +364,9 @@ def main() -> None:
         print(f"{key:28} {value}", flush=True)
     if not options.development:
         units = {key: _unit(key) for key in figures_}
-        record("characters", figures_, units, note="In the miniature world (docs/miniature.md).")
+        sources = ", ".join(sorted({video.source for video in videos}))
+        note = f"In the miniature world (docs/miniature.md). Generated videos: {sources}."
+        record("characters", figures_, units, note=note)
 
 
 def _unit(key: str) -> str:
@@ -378,7 +380,7 @@ def _unit(key: str) -> str:
         return "share, 95 %"
     if key == "generated_videos":
         return "videos"
-    return "s of one video" if key.startswith("seconds") else "share"
+    return "s" if key.startswith("seconds") else "share"
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ character (``judge.recognizable``), whom does a figure show, and in which style 
 stricter verdict, all five attributes at once, is compared as well, under a name of its own.
 
 The judge learned from renders, which no generated video is. How far it can be trusted here is
-measured: it judges every video a second time, mirrored, which changes no answer. Scores cannot be
-expected to agree with the judge more than it agrees with itself.
+measured: it judges every video a second time, mirrored, which should change no answer. Scores
+cannot be expected to agree with the judge more than it agrees with itself.
+
+The questions were settled on videos of the study's seed 0; what is recorded are those of others.
 """
 
 from __future__ import annotations
@@ -38,8 +40,9 @@ _RESAMPLES = 4000
 
 @dataclass(frozen=True)
 class GeneratedVideo:
-    """A generated video of a prompt of the study."""
+    """A generated video of a prompt of the study. ``source``: whose it is."""
 
+    source: str
     prompt: StudyPrompt
     file: Path
 
@@ -65,7 +68,9 @@ def listed_videos(path: Path, every: int) -> list[GeneratedVideo]:
     """
     prompts = {prompt.id: prompt for prompt in fewer_prompts(study_prompts(), every)}
     found = [
-        GeneratedVideo(prompts[row["prompt_id"]], Path(row["file"]))
+        GeneratedVideo(
+            f"{row['arm']} of seed {row['seed']}", prompts[row["prompt_id"]], Path(row["file"])
+        )
         for row in json.loads(path.read_text())
         if row["prompt_id"] in prompts
     ]
