@@ -179,6 +179,34 @@ def verdict(
     return Verdict(total, shares[0], shares[1])
 
 
+VISIBLE_ATTRIBUTES = ("form", "topper", "face", "marking")
+"""The attributes of an identity that a still shows; the gait is left."""
+
+
+@torch.no_grad()
+def recognizable(outputs: Mapping[str, Tensor]) -> Tensor:
+    """Say of each cell how surely it shows which named figure, recognizably: [B, name, ...].
+
+    Recognizable is a figure with more than half of the visible attributes of the named one (as
+    the judge expects them), and with more of them than of any other named one. ``verdict`` asks
+    for more: all attributes at once.
+    """
+    matching = torch.stack(
+        [
+            sum(
+                (outputs[name].softmax(1)[:, getattr(figure, name)] for name in VISIBLE_ATTRIBUTES),
+                torch.zeros_like(outputs["figure"][:, 1]),
+            )
+            for figure in NAMED_FIGURES
+        ],
+        1,
+    )
+    most, best = matching.max(1, keepdim=True)
+    numbers = torch.arange(len(NAMED_FIGURES), device=best.device).view(1, -1, 1, 1, 1)
+    shown = (numbers == best) & (most > len(VISIBLE_ATTRIBUTES) / 2)
+    return shown * outputs["figure"].softmax(1)[:, 1:]
+
+
 def _probability(logits_BKN: Tensor, index_B: Tensor) -> Tensor:
     """Return each cell's probability of the video's index."""
     picked = index_B.view(-1, 1, 1, 1, 1).expand(-1, 1, *logits_BKN.shape[2:])

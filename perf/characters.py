@@ -1,13 +1,14 @@
 """Measure how well the scores of characters agree with the truth, in the miniature world.
 
-    python perf/characters.py [--videos FOLDER] [--renders 60] [--generated 28]
+    python perf/characters.py [--videos VIDEOS.json ... --every 2] [--renders 60]
 
 The bank is built from clips of the two shows, as a project has them: nobody is drawn in another
 style or meets the other show there. All limits come from these clips. What is tested was rendered
 from other seeds, or generated on the CPU with the published weights: held-out joint scenes with
 styles kept and exchanged; 100 renders and composites in which characters were exchanged on
-purpose; generated videos, labelled by the judge that knows, which never saw a generated video
-either; and clips of the bank themselves, softened, which are copies.
+purpose; generated videos, labelled by the judge that knows (perf/characters_generated.py): those
+of the study, or without ``--videos`` 28 that are generated here; and clips of the bank themselves,
+softened, which are copies.
 
 Design choices (which features, sizes of windows) were made while looking at other seeds and other
 prompts than those measured here.
@@ -38,15 +39,20 @@ from mimix_core.benchmark.characters.video_scores import CharacterScore, score_c
 from mimix_core.media import ClipWriter
 from mimix_core.media.decode import read_rgb
 from mimix_core.settings import ClipSettings
-from miniature import demo, judge, renderer, scenes
+from miniature import demo, renderer, scenes
 from miniature.figures import CASTS, NAMED_FIGURES, STYLES, Figure
-from miniature.judge import Judge
 from miniature.judge_training import load_judge
 from miniature.scenes import FRAMES, HEIGHT, WIDTH, Scene
 from miniature.sizes import Sizes
-from miniature.study.prompts import StudyPrompt, fewer_prompts, study_prompts
+from miniature.study.prompts import fewer_prompts, study_prompts
 from miniature.training_run import Run
 from miniature.unpack_weights import WEIGHTS
+from perf.characters_generated import (
+    GeneratedVideo,
+    agreement_figures,
+    compare_generated,
+    listed_videos,
+)
 from perf.record import record
 
 Frames = NDArray[np.uint8]
@@ -279,70 +285,21 @@ def judge_swaps(scored: Sequence[Any], tally: Tally, label: str) -> dict[str, fl
     return {f"{label}_called": called, f"{label}_named": named}
 
 
-def judge_generated(
-    folder: Path, count: int, looks: TrainedLooks, encoder: CellEncoder, tally: Tally, dev: bool
-) -> None:
-    """Compare scores of generated videos with the judge that knows."""
-    model, threshold = load_judge(Run(torch.device("cpu"), WEIGHTS, WEIGHTS, Sizes()))
+def generate_videos(folder: Path, count: int, dev: bool) -> list[GeneratedVideo]:
+    """Generate videos of the study's prompts with the published weights, half without composites.
+
+    Every eighth prompt was looked at in development; ``dev`` takes these, else the others.
+    """
     every = study_prompts()
     seen = fewer_prompts(every, DEVELOPMENT_EVERY)
     measured = fewer_prompts([one for one in every if one not in seen], 6)
-    prompts = seen if dev else measured
-    for arm in demo.ARMS:
-        own = prompts[: count // len(demo.ARMS)]
-        videos = demo.generate(folder, arm, own)
-        for prompt in own:
-            frames = read_rgb(videos[prompt.id])
-            names = tuple(figure.name for figure in prompt.scene.cast)
-            scores = score_characters(frames, names, looks, encoder)
-            _judge_video(prompt, frames, scores, model, threshold, tally)
-
-
-def _judge_video(
-    prompt: StudyPrompt,
-    frames: Frames,
-    scores: dict[str, CharacterScore],
-    model: Judge,
-    threshold: float,
-    tally: Tally,
-) -> None:
-    with torch.no_grad():
-        outputs = model(torch.from_numpy(frames[None]).permute(0, 4, 1, 2, 3).float() / 255)
-    actions = [0] * len(NAMED_FIGURES)
-    alike = {name: value.expand(len(actions), *value.shape[1:]) for name, value in outputs.items()}
-    verdict = judge.verdict(alike, NAMED_FIGURES, actions)
-    cells = dict(zip((f.name for f in NAMED_FIGURES), verdict.cells.tolist(), strict=True))
-    shares = dict(zip(cells, verdict.style_share.tolist(), strict=True))
-    for figure in prompt.scene.cast:
-        own = scores[figure.name]
-        there = cells[figure.name] >= threshold
-        tally.add("present", own.identity == "right", there)
-        if there and own.identity == "right":
-            tally.add("style", bool(own.in_own_style), shares[figure.name] > 0.5)
-        shown = figure.name if own.identity == "right" else own.looks_like
-        seen = _named_by_judge(outputs, own)
-        if own.identity in ("right", "swapped") and seen:
-            tally.add("identity", shown == seen, True)
-
-
-def _named_by_judge(outputs: dict[str, torch.Tensor], own: CharacterScore) -> str:
-    """Return whom the judge sees in the boxes of a figure; empty for none of the cast."""
-    votes = np.zeros(len(NAMED_FIGURES) + 1)
-    weight = outputs["figure"].softmax(1)[0, 1]
-    names = outputs["name"].softmax(1)[0]
-    steps, rows, columns = judge.CELLS
-    for index, box in zip(own.frames, own.boxes, strict=True):
-        if box:
-            t = min(steps - 1, index * steps // FRAMES)
-            x0, y0, x1, y1 = (
-                round(side * size)
-                for side, size in zip(box, (columns, rows, columns, rows), strict=True)
-            )
-            part = (names[:, t, y0:y1, x0:x1] * weight[None, t, y0:y1, x0:x1]).flatten(1).sum(1)
-            votes += part.numpy()
-    best = int(votes.argmax())
-    sure = votes[best] > 0.5 * votes.sum()
-    return NAMED_FIGURES[best].name if best < len(NAMED_FIGURES) and sure else ""
+    prompts = (seen if dev else measured)[: count // len(demo.ARMS)]
+    return [
+        GeneratedVideo(arm, prompt, files[prompt.id])
+        for arm in demo.ARMS
+        for files in [demo.generate(folder, arm, prompts)]
+        for prompt in prompts
+    ]
 
 
 def judge_copies(
@@ -366,13 +323,17 @@ def judge_copies(
 def main() -> None:
     """Measure everything and record it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--videos", type=Path, help="keep generated videos here")
+    parser.add_argument(
+        "--videos", type=Path, nargs="+", default=[], help="videos.json of the study (docs)"
+    )
+    parser.add_argument("--every", type=int, default=1, help="take one of so many prompts of it")
     parser.add_argument("--renders", type=int, default=60)
-    parser.add_argument("--generated", type=int, default=28)
+    parser.add_argument("--generated", type=int, default=28, help="videos, if --videos is missing")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--development", action="store_true", help="other seeds; records nothing")
     options = parser.parse_args()
     seed = "development" if options.development else "measured"
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     encoder = load_cell_encoder(PACKAGED, None)
     clips = render(bank_scenes("bank"))
     looks = build_looks(clips, encoder)
@@ -387,18 +348,25 @@ def main() -> None:
         [*score(exchanged, looks, encoder), *score(plain, looks, encoder)], tally, "swaps"
     )
     copies = judge_copies(clips[:: len(clips) // 20], fresh, looks, encoder)
+    model, threshold = load_judge(Run(torch.device("cpu"), WEIGHTS, WEIGHTS, Sizes()))
     with tempfile.TemporaryDirectory() as folder:
-        where = options.videos or Path(folder)
-        judge_generated(where, options.generated, looks, encoder, tally, options.development)
+        videos = [one for path in options.videos for one in listed_videos(path, options.every)]
+        if not videos:
+            videos = generate_videos(Path(folder), options.generated, options.development)
+        answers = compare_generated(videos, looks, encoder, model, threshold)
     figures_: dict[str, float] = {"seconds_per_video": round(seconds, 3), **swaps}
-    for name in ("present", "identity", "style", "render_present", "render_style", "swaps_any"):
+    figures_ |= {"generated_videos": len(videos)}
+    figures_ |= {key: round(value, 4) for key, value in agreement_figures(answers).items()}
+    for name in ("render_present", "render_style", "swaps_any"):
         figures_ |= {key: round(value, 4) for key, value in tally.figures(name).items()}
     figures_ |= {key: round(value, 4) for key, value in copies.figures("copied").items()}
     for key, value in figures_.items():
         print(f"{key:28} {value}", flush=True)
     if not options.development:
         units = {key: _unit(key) for key in figures_}
-        record("characters", figures_, units, note="In the miniature world (docs/miniature.md).")
+        sources = ", ".join(sorted({video.source for video in videos}))
+        note = f"In the miniature world (docs/miniature.md). Generated videos: {sources}."
+        record("characters", figures_, units, note=note)
 
 
 def _unit(key: str) -> str:
@@ -408,7 +376,11 @@ def _unit(key: str) -> str:
         return f"of {SWAPS + SWAPS // 2} videos, exchanged or not: who is who is right"
     if key.endswith("_pairs"):
         return "figures compared"
-    return "s of two cores" if key.startswith("seconds") else "share"
+    if key.endswith(("_low", "_high")):
+        return "share, 95 %"
+    if key == "generated_videos":
+        return "videos"
+    return "s" if key.startswith("seconds") else "share"
 
 
 if __name__ == "__main__":
