@@ -2,13 +2,18 @@
 
 A run from the shell has a temporary Prefect server, which ends with it. By default, Prefect would
 report the end of the run to that server, which got the same signal, and retry for over a minute.
+If that server alone ends (killed for memory, say), Prefect would retry each event of the run for
+seven seconds, hundreds of them; the run ends instead.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
+import threading
+import time
 from types import FrameType
 from typing import NoReturn
 
@@ -18,6 +23,10 @@ from prefect.settings import get_current_settings
 from flows.console import console
 from tasks.subprocess_runner import terminate_all_units
 
+_WATCH_SECONDS = 0.5
+_FAILED = 1
+
+_ending = threading.Event()
 _server_watchdogs: list[subprocess.Popen[bytes]] = []
 
 
@@ -53,6 +62,23 @@ def start_ephemeral_server() -> None:
             start_new_session=True,
         )
     )
+    # Called before Prefect's own handler, which ends the server.
+    atexit.register(_ending.set)
+    threading.Thread(target=_end_with_server, args=(server,), daemon=True).start()
+
+
+def _end_with_server(server: subprocess.Popen[bytes]) -> None:
+    """End this process if its server ends before it."""
+    while server.poll() is None:
+        time.sleep(_WATCH_SECONDS)
+    if _ending.is_set():
+        return
+    terminate_all_units()
+    console.print(
+        "[bold red]error[/bold red] the temporary Prefect server of this run has ended "
+        f"({server.returncode}). Finished units are saved: the same command continues from here."
+    )
+    os._exit(_FAILED)
 
 
 def _own_server() -> subprocess.Popen[bytes] | None:
@@ -65,6 +91,7 @@ def _handle_signal(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _exit(number: int) -> NoReturn:
+    _ending.set()
     console.print("Interrupted. Finished units are saved: the same command continues from here.")
     SubprocessASGIServer().stop()
     os._exit(128 + number)

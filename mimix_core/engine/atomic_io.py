@@ -16,6 +16,17 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and its missing parents; their names are on disk on return."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        fsync_path(folder.parent)
+
+
 def current_umask() -> int:
     """Return the umask of this process, which POSIX can only read by setting it."""
     status = Path("/proc/self/status")
@@ -34,7 +45,7 @@ def atomic_write_bytes(path: Path, content: bytes, *, durable: bool = True) -> N
     Creates missing parent folders and replaces an existing file. ``durable`` false: for what can be
     computed again and is validated when it is read; a crash of the machine may leave it empty.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from mimix_core.engine.atomic_io import atomic_write_bytes
+from mimix_core.engine.atomic_io import atomic_write_bytes, fsync_path
 
 Record = Mapping[str, Any]
 
@@ -40,6 +40,8 @@ class JsonlLog:
             complete = _end_of_last_line(file, end)
             if complete < end:
                 file.truncate(complete)
+        if complete == 0:
+            fsync_path(path.parent)  # the file may be new
         return cls(path.open("a", encoding="utf-8"))
 
     def append(self, *records: Record) -> None:
@@ -61,9 +63,11 @@ def read_records(
     """
     if not path.exists():
         return []
-    *lines, _incomplete = path.read_text(encoding="utf-8").split("\n")
+    # Split before it is decoded: a crash may have cut a character in two.
+    *lines, _incomplete = path.read_bytes().split(b"\n")
     try:
-        return [record for record in map(json.loads, lines) if select(record)]
+        records = (json.loads(line.decode()) for line in lines)
+        return [record for record in records if select(record)]
     except (ValueError, KeyError, TypeError) as error:
         raise MalformedLog(f"{path} has a malformed line") from error
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
+from mimix_core.engine.atomic_io import make_folder
+
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[FileIO]:
@@ -24,7 +26,7 @@ def exclusive_lock(path: Path) -> Iterator[FileIO]:
     again: a lock on a removed file protects nothing.
     """
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             file = _open(path)
         except FileNotFoundError:

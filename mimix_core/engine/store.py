@@ -40,7 +40,12 @@ from mimix_core.engine.artifacts import (
     digest_file,
     file_ref,
 )
-from mimix_core.engine.atomic_io import atomic_write_bytes, current_umask, fsync_path
+from mimix_core.engine.atomic_io import (
+    atomic_write_bytes,
+    current_umask,
+    fsync_path,
+    make_folder,
+)
 from mimix_core.engine.locks import (
     exclusive_lock,
     is_locked,
@@ -178,7 +183,7 @@ class Store:
     def staging(self, stage: str, key: str) -> Iterator[Path]:
         """Create an empty folder to work in; it is removed unless ``commit`` moved it."""
         staging = self.root / ".staging"
-        staging.mkdir(parents=True, exist_ok=True)
+        make_folder(staging)
         with exclusive_lock(staging / self.LOCK):
             self._remove_abandoned(staging)
             out = Path(tempfile.mkdtemp(prefix=f"{stage}-{key[:16]}-", dir=staging))
@@ -207,7 +212,7 @@ class Store:
         (out / self.RECORD).write_text(record.model_dump_json(indent=1))
         _fsync_tree(out)
         folder = self.folder(record.stage, record.key)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         try:
             os.rename(out, folder)
         except OSError as error:
@@ -234,7 +239,7 @@ class Store:
         """
         with ExitStack() as stack:
             try:
-                self.root.mkdir(parents=True, exist_ok=True)
+                make_folder(self.root)
                 use = stack.enter_context(shared_lock(self.root / self.IN_USE))
             except OSError as error:
                 raise BadInput(

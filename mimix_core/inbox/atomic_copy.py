@@ -55,6 +55,7 @@ def transfer_file(source: Path, target: Path, sha256: str, mode: TransferMode) -
     else:
         _copy(source, target, sha256)
         if mode is TransferMode.MOVE:
+            fsync_path(target.parent)  # before the only other name is gone
             source.unlink()
     fsync_path(target.parent)
 
@@ -74,6 +75,7 @@ def _rename(source: Path, target: Path) -> bool:
         if error.errno in _NO_HARD_LINKS:
             return False
         raise
+    fsync_path(target.parent)  # before the only other name is gone
     source.unlink()
     return True
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.atomic_io import fsync_path, make_folder
 from mimix_core.engine.jsonl_log import MalformedLog, read_records
 from mimix_core.errors import BadInput
 from mimix_core.project.dataset_review import current_user
@@ -60,7 +61,7 @@ def name_decision(
     ``character``: empty if it shows none of the cast, which also withdraws an earlier name.
     """
     folder = characters_folder(workspace) / EXEMPLARS
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return ItemDecision(
         reviewer=reviewer or current_user(),
         kind=ItemKind.TRACK,
@@ -174,5 +175,7 @@ def _keep(folder: Path, crop: Path) -> str:
     if not target.exists():
         unfinished = target.with_suffix(".part")
         shutil.copyfile(crop, unfinished)
+        fsync_path(unfinished)
         unfinished.replace(target)
+        fsync_path(folder)
     return name

@@ -10,7 +10,6 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.atomic_io import fsync_path
 from mimix_core.engine.jsonl_log import JsonlLog
 from mimix_core.engine.locks import exclusive_lock
 
@@ -46,14 +45,11 @@ class SharedLog(ABC, Generic[RecordT]):
     def _write(self, records: Sequence[RecordT]) -> None:
         """Append records and read them back; only within ``_exclusive``."""
         if records:
-            is_new = not self.path.exists()
             log = JsonlLog.resume(self.path)
             try:
                 log.append(*(one.model_dump(mode="json", exclude_defaults=True) for one in records))
             finally:
                 log.close()
-            if is_new:
-                fsync_path(self.path.parent)
         self._read_new()
 
     def _read_new(self) -> list[RecordT]:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel, digest_file
-from mimix_core.engine.atomic_io import fsync_path
+from mimix_core.engine.atomic_io import fsync_path, make_folder
 from mimix_core.engine.locks import try_exclusive_lock
 from mimix_core.errors import StageFailed, Transient
 
@@ -74,7 +74,7 @@ def lock_run(root: Path, timeout_seconds: float) -> Iterator[None]:
 
     Raises Transient when another process still holds the lock after ``timeout_seconds``.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     deadline = time.monotonic() + timeout_seconds
     while (lock := try_exclusive_lock(root / _LOCK_FILE)) is None:
         if time.monotonic() > deadline:

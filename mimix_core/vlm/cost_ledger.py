@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.atomic_io import fsync_path
 from mimix_core.engine.locks import exclusive_lock
 from mimix_core.errors import BadInput
 from mimix_core.vlm.protocol import BudgetExceeded, TokenUsage
@@ -68,6 +69,9 @@ class CostLedger:
             incomplete = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             separator = b"\n" if incomplete else b""
             os.pwrite(descriptor, separator + entry.model_dump_json().encode() + b"\n", size)
+            os.fsync(descriptor)
+            if size == 0:
+                fsync_path(self.cache.root)  # the file may be new
         return total
 
     def digests(self) -> set[str]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.atomic_io import atomic_write_bytes
+from mimix_core.engine.atomic_io import atomic_write_bytes, fsync_path, make_folder
 from mimix_core.engine.locks import try_exclusive_lock
 from mimix_core.vlm.protocol import RawResponse, TokenUsage, UnusableResponse
 from mimix_core.vlm.serialized_errors import SerializedRequestError
@@ -108,13 +108,14 @@ class ResponseCache:
     def lock_request(self, digest: str) -> Iterator[RequestLock | None]:
         """Hold the exclusive right to send a request; None while another process holds it."""
         folder = self.root / "asking"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         path = folder / digest
         file = try_exclusive_lock(path)
         if file is None:
             yield None
             return
         with file:
+            fsync_path(folder)  # so that a reservation outlives a crash of the machine
             try:
                 yield RequestLock(file.fileno())
             finally:
@@ -151,17 +152,26 @@ class RequestLock:
     @property
     def reserved_usd(self) -> Decimal:
         """Return the cost that is reserved for the request in flight."""
-        return Decimal(os.pread(self.descriptor, 64, 0).decode() or "0")
+        return _parse_reserved_usd(os.pread(self.descriptor, 64, 0))
 
     def reserve_cost(self, max_usd: Decimal) -> None:
         """Reserve the maximum cost of the next attempt; 0 releases it."""
         content = str(max_usd).encode()
         os.pwrite(self.descriptor, content, 0)
         os.ftruncate(self.descriptor, len(content))
+        os.fsync(self.descriptor)
 
 
 def _read_reserved_usd(path: Path) -> Decimal:
     try:
-        return Decimal(path.read_text() or "0")
-    except (FileNotFoundError, InvalidOperation):
-        return Decimal(0)  # just finished, or just being written
+        return _parse_reserved_usd(path.read_bytes())
+    except FileNotFoundError:
+        return Decimal(0)  # just finished
+
+
+def _parse_reserved_usd(content: bytes) -> Decimal:
+    """Read a reservation; an unreadable one was never complete, so its request was not sent."""
+    try:
+        return Decimal(content.decode() or "0")
+    except (InvalidOperation, UnicodeDecodeError):
+        return Decimal(0)

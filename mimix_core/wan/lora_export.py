@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
+from mimix_core.engine.atomic_io import fsync_path
 from mimix_core.errors import BadInput
 from mimix_core.wan import lora, safetensors_io
 from mimix_core.wan.adapter_metadata import AdapterMetadata
@@ -123,7 +124,9 @@ def write_adapter(
         }
     part = path.with_name(f".{path.name}.part")
     safetensors_io.write_tensors(part, tensors, header)
+    fsync_path(part)
     part.replace(path)
+    fsync_path(path.parent)
 
 
 def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:

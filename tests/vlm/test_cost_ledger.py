@@ -131,6 +131,7 @@ def test_lost_requests_are_recorded_once_unless_their_response_is_there(tmp_path
     (tmp_path / "asking" / ("a" * 64)).write_text("0.25")
     (tmp_path / "asking" / ("b" * 64)).write_text("0.50")
     (tmp_path / "asking" / ("c" * 64)).write_text("0")
+    (tmp_path / "asking" / ("d" * 64)).write_bytes(bytes(4))  # as a power failure may leave it
     (tmp_path / "asking" / "batch-x").write_text("3")
     raw = RawResponse("{}", TokenUsage(1), "m")
     stored = create_cached_response(raw, TokenUsage(1), None, 1, None)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from mimix_core.engine.atomic_io import fsync_path, make_folder
 from mimix_core.engine.locks import try_exclusive_lock
 from mimix_core.errors import BadInput
 
@@ -48,7 +49,7 @@ def open_score_cache(path: Path) -> Iterator[ScoreCache]:
     Removes a last line that a crash cut off. Raises BadInput when another process has the file
     open, or for a file of another format.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock = try_exclusive_lock(path)
     if lock is None:
         raise BadInput(
@@ -68,4 +69,5 @@ def open_score_cache(path: Path) -> Iterator[ScoreCache]:
             ) from error
         if incomplete:
             file.truncate(path.stat().st_size - len(incomplete.encode()))
+        fsync_path(path.parent)  # the file may be new
         yield ScoreCache(file, scores)

@@ -1,0 +1,159 @@
+"""Let accidents happen to runs of the demo, and crashes to everything that writes files.
+
+``python perf/faults.py --drills 100 --seed 1`` runs a small part of the demo once undisturbed, and
+then again and again: each time some of its results are missing, and one accident of
+tests/faults/accidents.py happens at a random moment. The same command is run again, and the tables
+must be those of the undisturbed run. A seed makes one drill: ``--drills 1 --seed N`` repeats it.
+
+``--crash-points`` instead tries all writers of tests/faults/scenarios.py at each point at which the
+machine may stop. Both write their figures to perf/results/faults.json and exit with 1 if anything
+was lost; ``--dry`` writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from perf.record import RESULTS, record
+from tests.e2e.demo import Demo
+from tests.e2e.short_demo import write_short_demo
+from tests.faults.accidents import Outcome, compile_shim, drill, possible_accidents
+from tests.faults.crash_points import find_strace, try_scenario
+from tests.faults.scenarios import SCENARIOS
+
+STAGES = (
+    *("scenes", "overlays", "clips", "transcripts", "captions", "cutouts", "composites"),
+    *("dataset", "latents", "embeddings", "lora", "videos", "scores", "report"),
+)
+UNITS = {
+    "drills": "accidents at random moments",
+    "kinds": "kinds of accident",
+    "first_seed": "of the drills, one each",
+    "lost_rows": "tables missing or too many after the run was started again",
+    "wrong_digests": "tables that differ from the undisturbed run",
+    "other_problems": "runs that hang or fail again, files left or damaged",
+    "minutes": "min of drills",
+    "writers": "writers of files",
+    "crash_points": "calls behind which the machine may stop",
+    "crash_states": "states of the disk that were read",
+    "bad_states": "states that were neither the old nor the new one, or less than promised",
+}
+NOTE = (
+    "Drills: kills, stopped processes, failing calls (EIO, ENOSPC, EDQUOT), full and read-only "
+    "disks, damaged results, two runs, moved workspaces, wrong clocks."
+)
+
+
+def run_drills(folder: Path, drills: int, seed: int, seconds: float) -> list[Outcome]:
+    """Make the undisturbed run, then a drill for each seed until the time is over."""
+    (folder / "undisturbed").mkdir()
+    demo = Demo(folder / "undisturbed", settings=write_short_demo(folder / "undisturbed"))
+    _, took = demo.run()
+    expected = demo.digests()
+    shim = compile_shim(folder)
+    say(f"undisturbed: {len(expected)} tables in {took:.0f} s")
+    outcomes = []
+    begun = time.monotonic()
+    for number in range(seed, seed + drills):
+        if time.monotonic() - begun > seconds:
+            break
+        place = folder / f"drill-{number}"
+        outcome = drill(demo, expected, place, number, shim, STAGES, took)
+        outcomes.append(outcome)
+        say(f"{outcome.seed} {outcome.accident}: {outcome.what}")
+        for problem in outcome.problems:
+            say(f"    {problem}")
+        if not outcome.problems:
+            shutil.rmtree(place)
+    return outcomes
+
+
+def drill_figures(outcomes: list[Outcome], seed: int, minutes: float) -> dict[str, float]:
+    """Count what was lost."""
+    problems = Counter(
+        "wrong_digests"
+        if "another table" in problem
+        else "lost_rows"
+        if problem.endswith((" is lost", " is one too many"))
+        else "other_problems"
+        for outcome in outcomes
+        for problem in outcome.problems
+    )
+    return {
+        "drills": len(outcomes),
+        "kinds": len({outcome.accident for outcome in outcomes}),
+        "first_seed": seed,
+        "minutes": round(minutes, 1),
+        **{name: problems[name] for name in ("lost_rows", "wrong_digests", "other_problems")},
+    }
+
+
+def crash_figures(folder: Path) -> dict[str, float]:
+    """Try all writers."""
+    if not find_strace():
+        sys.exit("strace is needed: apt install strace")
+    points = states = bad = 0
+    for name, scenario in SCENARIOS.items():
+        (folder / name).mkdir()
+        trial = try_scenario(scenario, folder / name)
+        assert trial.model_is_exact, f"the calls of {name} do not explain its files"
+        say(f"{name}: {trial.points} points, {trial.states} states, {len(trial.bad)} bad")
+        for problem, times in Counter(trial.bad).most_common(5):
+            say(f"    {times} times {problem}")
+        points, states = points + trial.points, states + trial.states
+        bad += len(trial.bad)
+    return {
+        "writers": len(SCENARIOS),
+        "crash_points": points,
+        "crash_states": states,
+        "bad_states": bad,
+    }
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--drills", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=600.0, help="begin no drill after them")
+    parser.add_argument("--seed", type=int, default=1, help="of the first drill")
+    parser.add_argument("--crash-points", action="store_true")
+    parser.add_argument("--dry", action="store_true", help="do not write perf/results")
+    parser.add_argument("--folder", type=Path, help="a new folder, kept with what failed")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="mimix-faults-"))
+    folder.mkdir(exist_ok=True)
+    if options.crash_points:
+        found = crash_figures(folder)
+        bad = bool(found["bad_states"])
+    else:
+        say(f"{len(possible_accidents(compile_shim(folder)))} kinds of accident are possible here")
+        begun = time.monotonic()
+        outcomes = run_drills(folder, options.drills, options.seed, 60 * options.minutes)
+        found = drill_figures(outcomes, options.seed, (time.monotonic() - begun) / 60)
+        bad = any(outcome.problems for outcome in outcomes) or not outcomes
+    say(str(found))
+    if not options.dry:
+        path = RESULTS / "faults.json"
+        before = json.loads(path.read_text())["figures"] if path.exists() else {}
+        figures = {**before, **found}
+        record("faults", figures, {name: UNITS[name] for name in figures}, NOTE)
+    if not bad and options.folder is None:
+        shutil.rmtree(folder)
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
