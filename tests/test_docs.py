@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from mimix_core import tables
 from mimix_core.stages.captions.action_script import ActionScriptFile
 from mimix_core.stages.cutouts.locate.box_annotations import BoxesFile
 from tests.paths import ROOT
@@ -27,8 +28,8 @@ CODE_PATH = re.compile(
 )
 
 
-def architecture_picture() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("picture", DOCS / "architecture_picture.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -39,7 +40,21 @@ def architecture_picture() -> ModuleType:
 def test_the_picture_shows_the_imports_of_today() -> None:
     text = (DOCS / "architecture.md").read_text()
     fix = "run: python docs/architecture_picture.py"
-    assert architecture_picture().with_picture(text) == text, fix
+    assert script("architecture_picture").with_picture(text) == text, fix
+
+
+@pytest.mark.parametrize("name", ["tables.md", "errors.md"])
+def test_pages_of_tables_and_errors_are_those_of_the_code(name: str) -> None:
+    page: str = script("reference_pages").PAGES[name]()
+    assert (DOCS / name).read_text() == page, "run: python docs/reference_pages.py"
+
+
+def test_every_column_of_a_table_is_on_its_page() -> None:
+    page = (DOCS / "tables.md").read_text()
+    for table in (value for value in vars(tables).values() if isinstance(value, tables.Table)):
+        section = page.split(f"\n## {table.name}\n")[1].split("\n## ")[0]
+        listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+        assert [*listed, "status", "reason", "detail"] == table.schema.names
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
