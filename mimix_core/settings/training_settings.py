@@ -251,6 +251,20 @@ class LoraSettings(FrozenModel):
         description="Compute frozen layers in FP8 (e4m3); requires a GPU of compute capability "
         "8.9 or newer.",
     )
+    frozen_weights: Annotated[Literal["full", "int8", "nf4"], OmitDefault()] = Field(
+        "full",
+        description="Format of the frozen weights in memory: full as precision says; int8 takes "
+        "half of bf16's memory, nf4 (pip install 'mimix[nf4]') three tenths. A block's weights are "
+        "expanded before it computes.",
+    )
+    offload_blocks: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=0)], ExcludeFromKey()
+    ] = Field(
+        "auto",
+        description="Number of transformer blocks whose frozen weights wait in pinned main memory "
+        "and are copied while other blocks compute; the result is the same. auto: none if "
+        "the GPU's free memory suffices, else as many as make the step fastest (on a CPU: none).",
+    )
     validation_interval: int = Field(
         50, ge=1, description="Optimizer steps between two validations."
     )
@@ -323,6 +337,22 @@ class LoraSettings(FrozenModel):
             other = "fp8 to false" if self.fp8 else "zero_stage to 0, 1 or 2"
             raise ValueError(
                 f"use_dora computes norms of the frozen weights, which must be whole: set {other}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validate_frozen_weights(self) -> LoraSettings:
+        if self.frozen_weights != "full" and (self.fp8 or self.use_dora):
+            other = "fp8" if self.fp8 else "use_dora"
+            raise ValueError(
+                f"frozen_weights {self.frozen_weights} and {other} need the weights in different "
+                f"formats: set frozen_weights to full, or {other} to false"
+            )
+        moved = self.frozen_weights != "full" or self.offload_blocks not in ("auto", 0)
+        if self.zero_stage == 3 and moved:
+            raise ValueError(
+                "zero_stage 3 partitions the frozen weights itself: set zero_stage to 0, 1 or 2, "
+                "or frozen_weights to full and offload_blocks to auto"
             )
         return self
 

@@ -195,9 +195,9 @@ def _prepare(
         load_initial_adapter(transformer, initial)
     if resumed:
         deepspeed_engine.load_adapters(transformer, tensors)
-    if settings.zero_stage < 3:
-        transformer.to(context.device)
-    fast.accelerate_training(transformer, settings)
+    shapes = [sample.shape for sample in (*job.train, *job.val)]
+    largest = max(shapes, key=math.prod)
+    fast.accelerate_training(transformer, settings, context.device, largest)
     engine = deepspeed_engine.init_engine(transformer, settings, context)
     if resumed:
         deepspeed_engine.load_optimizer_state(engine, tensors, resumed.step)
