@@ -12,7 +12,8 @@ def usable_memory(device: torch.device) -> tuple[int, int]:
     as the size of the GPU.
     """
     free, total = torch.cuda.mem_get_info(device)
-    limit = int(total * torch.cuda.get_per_process_memory_fraction(device))
+    index = torch.cuda.current_device() if device.index is None else device.index
+    limit = int(total * torch.cuda.get_per_process_memory_fraction(index))
     reserved = torch.cuda.memory_reserved(device)
     available = min(free, limit - reserved) + reserved - torch.cuda.memory_allocated(device)
     return available, limit

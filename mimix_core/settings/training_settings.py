@@ -257,13 +257,13 @@ class LoraSettings(FrozenModel):
         "half of bf16's memory, nf4 (pip install 'mimix[nf4]') three tenths. A block's weights are "
         "expanded before it computes.",
     )
-    offload_blocks: Annotated[
-        Literal["auto"] | Annotated[int, Field(ge=0)], ExcludeFromKey()
-    ] = Field(
-        "auto",
-        description="Number of transformer blocks whose frozen weights wait in pinned main memory "
-        "and are copied while other blocks compute; the result is the same. auto: none if "
-        "the GPU's free memory suffices, else as many as make the step fastest (on a CPU: none).",
+    offload_blocks: Annotated[Literal["auto"] | Annotated[int, Field(ge=0)], ExcludeFromKey()] = (
+        Field(
+            "auto",
+            description="Number of transformer blocks whose frozen weights wait in pinned main memory "
+            "and are copied while other blocks compute; the result is the same. auto: none if "
+            "the GPU's free memory suffices, else as many as make the step fastest (on a CPU: none).",
+        )
     )
     validation_interval: int = Field(
         50, ge=1, description="Optimizer steps between two validations."

@@ -186,7 +186,9 @@ class CheckpointedBlocks:
         if not hidden_BLD.is_cuda:
             return float("inf")
         free, total = usable_memory(hidden_BLD.device)
-        count = min(INPUTS_ON_GPU, len(self._index)) if self.offload_plan.inputs else len(self._index)
+        count = (
+            min(INPUTS_ON_GPU, len(self._index)) if self.offload_plan.inputs else len(self._index)
+        )
         inputs = count * hidden_BLD.numel() * hidden_BLD.element_size()
         state = ADAPTER_COPIES * self._adapter_bytes
         work = WORKING_BLOCKS * block_bytes + RESERVED_SHARE * total

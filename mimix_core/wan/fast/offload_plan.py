@@ -30,6 +30,8 @@ INPUTS_ON_GPU = 3
 
 # PCIe 4.0 with 16 lanes, pinned memory; copies that take longer than the computation cost time.
 _COPY_BANDWIDTH = 20e9
+# A step that is no more than this much slower without offload runs without.
+_WORTHWHILE = 1.05
 # Time of a backward pass without recomputation, in forward passes.
 _BACKWARD = 2
 
@@ -120,19 +122,21 @@ def plan_offload(
 ) -> OffloadPlan:
     """Plan for ``usable`` bytes of a GPU: the fastest step that fits, or the smallest if none does.
 
-    Nothing is offloaded if all fits so, whatever else might be saved. ``requested``: the number of
-    blocks, unless it is to be planned.
+    Nothing is offloaded if all fits and is hardly slower so: main memory is scarce too.
+    ``requested``: the number of blocks, unless it is to be planned.
     """
     plans = list(_plans(memory.blocks, requested))
     fitting = [plan for plan in plans if memory.needed(plan) <= usable]
     if not fitting:
         return min(plans, key=memory.needed)
-    if OffloadPlan() in fitting:
+
+    def seconds(plan: OffloadPlan) -> float:
+        return _step_seconds(memory, plan, usable)
+
+    best = min(fitting, key=lambda plan: (round(seconds(plan), 2), memory.main_memory(plan)))
+    if OffloadPlan() in fitting and seconds(OffloadPlan()) <= _WORTHWHILE * seconds(best):
         return OffloadPlan()
-    return min(
-        fitting,
-        key=lambda plan: (round(_step_seconds(memory, plan, usable), 2), memory.main_memory(plan)),
-    )
+    return best
 
 
 def _plans(blocks: int, requested: Literal["auto"] | int) -> Iterator[OffloadPlan]:
