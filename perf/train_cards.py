@@ -1,7 +1,8 @@
-"""Time a step of the 14B on cards of 24, 48 and 80 GB: ``python perf/train_cards.py OUT.json [SIZE...]``.
+"""Time a step of the 14B on cards of 24, 48 and 80 GB.
 
-A SIZE is a card's memory in GB, or ``24:nf4``, ``24:int8``: the same with such frozen weights. Of
-one GPU, PyTorch gets so many GiB less one, which a card needs for CUDA itself, and MiMix plans for
+``python perf/train_cards.py OUT.json [SIZE...]``; figures of other sizes stay in OUT.json. A SIZE
+is a card's memory in GB; ``24:nf4`` or ``24:int8`` is the same with such frozen weights. Of one
+GPU, PyTorch gets so many GiB less one, which a card needs for CUDA itself, and MiMix plans for
 that. Besides, diffusers + PEFT in bf16 with its own checkpointing, in the first of its ways to fit
 that does (``WAYS``). Every measurement is a process of its own; one that fails leaves its error in
 OUT.json, the others go on, and the exit code is 1. About two minutes a size, 64 GB of main memory.

@@ -14,6 +14,8 @@ from mimix_core.engine.extensions import ModuleName
 ExpertName = Literal["high-noise", "low-noise"]
 """Names of the two transformers of a backbone of experts (Wan2.2-T2V-A14B)."""
 
+BlockCount = Annotated[int, Field(ge=0)]
+
 _MIN_PRODIGY_FACTOR = 0.01
 """Less is a learning rate of AdamW: Prodigy's estimate times it would be no training at all."""
 
@@ -257,13 +259,11 @@ class LoraSettings(FrozenModel):
         "half of bf16's memory, nf4 (pip install 'mimix[nf4]') three tenths. A block's weights are "
         "expanded before it computes.",
     )
-    offload_blocks: Annotated[Literal["auto"] | Annotated[int, Field(ge=0)], ExcludeFromKey()] = (
-        Field(
-            "auto",
-            description="Number of transformer blocks whose frozen weights wait in pinned main memory "
-            "and are copied while other blocks compute; the result is the same. auto: none if "
-            "the GPU's free memory suffices, else as many as make the step fastest (on a CPU: none).",
-        )
+    offload_blocks: Annotated[BlockCount | Literal["auto"], ExcludeFromKey()] = Field(
+        "auto",
+        description="Number of transformer blocks whose frozen weights wait in pinned main memory "
+        "and are copied while other blocks compute; the result is the same. auto: none if the "
+        "GPU's free memory suffices, else as many as make a step fastest (on a CPU: none).",
     )
     validation_interval: int = Field(
         50, ge=1, description="Optimizer steps between two validations."

@@ -195,8 +195,7 @@ def _prepare(
         load_initial_adapter(transformer, initial)
     if resumed:
         deepspeed_engine.load_adapters(transformer, tensors)
-    shapes = [sample.shape for sample in (*job.train, *job.val)]
-    largest = max(shapes, key=math.prod)
+    largest = max((sample.shape for sample in (*job.train, *job.val)), key=math.prod)
     fast.accelerate_training(transformer, settings, context.device, largest)
     engine = deepspeed_engine.init_engine(transformer, settings, context)
     if resumed:

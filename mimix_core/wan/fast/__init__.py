@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from mimix_core.engine.gpu_memory import usable_memory
-from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora
 from mimix_core.wan.fast import fp8, layers, placement
@@ -31,7 +30,7 @@ from mimix_core.wan.fast.activation_checkpoint import checkpointed_block
 from mimix_core.wan.fast.attention import select_kernel
 from mimix_core.wan.fast.offload import StreamedBlocks
 from mimix_core.wan.fast.offload_plan import INPUTS_ON_GPU, OffloadPlan
-from mimix_core.wan.fast.weight_storage import check_weight_storage
+from mimix_core.wan.frozen_weights import WAN_CLASS, check_frozen_weights
 
 _GB = 1e9
 
@@ -52,9 +51,8 @@ def accelerate_training(
     recomputed there, as for architectures other than Wan. Raises BadInput for an attention kernel,
     fp8, a format or an adapter that is not supported.
     """
-    wan = type(transformer).__name__ == "WanTransformer3DModel"
-    if not wan:
-        _check_other_architecture(type(transformer).__name__, settings)
+    wan = type(transformer).__name__ == WAN_CLASS
+    check_frozen_weights(settings, type(transformer).__name__)
     if settings.zero_stage == 3 or not wan:
         if settings.zero_stage < 3 and device is not None:
             transformer.to(device)
@@ -66,7 +64,6 @@ def accelerate_training(
     kernel = select_kernel(settings.attention, device, head_width, settings.precision)
     if settings.fp8:
         fp8.check_fp8_support(device, settings.precision)
-    check_weight_storage(settings.frozen_weights)
     compiled = settings.compile == "on" or (settings.compile == "auto" and device.type == "cuda")
     if compiled:
         # One graph per shape and set of saved activations; bucketed samples have many shapes.
@@ -85,24 +82,6 @@ def accelerate_training(
     transformer.enable_gradient_checkpointing(
         CheckpointedBlocks(transformer, settings, compiled, plan, streamed)
     )
-
-
-def _check_other_architecture(name: str, settings: LoraSettings) -> None:
-    """Raise BadInput for what is implemented for Wan alone."""
-    for key, off in (("fp8", False), ("frozen_weights", "full")):
-        if getattr(settings, key) != off:
-            value = "false" if off is False else off
-            raise BadInput(
-                f"{key} is not implemented for {name}",
-                where=f"settings, key lora.{key}",
-                fix=f"Set lora.{key} to {value}; only Wan supports it.",
-            )
-    if settings.offload_blocks not in ("auto", 0):
-        raise BadInput(
-            f"offload_blocks is not implemented for {name}",
-            where="settings, key lora.offload_blocks",
-            fix="Set lora.offload_blocks to auto or 0; only Wan supports it.",
-        )
 
 
 class CheckpointedBlocks:

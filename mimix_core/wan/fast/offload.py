@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
@@ -29,7 +30,9 @@ class CopyStream:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream: Any = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> torch.cuda.Event | None:
         """Copy after all that was queued before; return the event that ``wait`` takes."""
@@ -39,7 +42,8 @@ class CopyStream:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             target.copy_(source, non_blocking=True)
-            return self._stream.record_event()
+            copied: torch.cuda.Event = self._stream.record_event()
+            return copied
 
     def wait(self, copied: torch.cuda.Event | None) -> None:
         """Let what is queued from now on wait for a copy."""
@@ -63,7 +67,7 @@ def host_buffers(count: int, num_bytes: int, device: torch.device) -> list[torch
             memory = torch.empty(
                 number * num_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda"
             )
-            buffers.extend(memory.split(num_bytes))
+            buffers.extend(memory.view(number, num_bytes))
     except RuntimeError as error:
         raise StageFailed(
             f"{count * num_bytes / 1e9:.0f} GB of main memory for offloaded blocks cannot be "
@@ -283,7 +287,8 @@ class StreamedBlocks:
         out_BLD = block(hidden_BLD)
         if inputs is not None:
             inputs.release(index)
-        out_BLD.register_hook(lambda _: self._before_backward(index))
+        # The hook runs when the gradient of the output is there, before any of the block's.
+        out_BLD.register_hook(lambda _: self._before_backward(index))  # type: ignore[no-untyped-call]
         return out_BLD
 
     def _before_backward(self, index: int) -> None:

@@ -38,7 +38,10 @@ _BACKWARD = 2
 
 @dataclass(frozen=True)
 class OffloadPlan:
-    """``blocks``: how many blocks' frozen weights are in main memory; ``inputs``: all inputs too."""
+    """What waits in main memory.
+
+    ``blocks``: the frozen weights of so many blocks. ``inputs``: the inputs of all blocks.
+    """
 
     blocks: int = 0
     inputs: bool = False

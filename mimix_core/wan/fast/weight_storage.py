@@ -7,28 +7,15 @@ docs/decisions/0034-small-cards.md has the reasons.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
-
-from mimix_core.errors import BadInput
 
 FrozenWeights = Literal["full", "int8", "nf4"]
 
 _INT8_MAX = 127.0
 NF4_GROUP = 64
 """Values that share a scale."""
-
-
-def check_weight_storage(storage: FrozenWeights) -> None:
-    """Raise BadInput if the package for a format is not installed."""
-    if storage == "nf4" and find_spec("bitsandbytes") is None:
-        raise BadInput(
-            "nf4 needs the package bitsandbytes, which is not installed",
-            where="settings, key lora.frozen_weights",
-            fix="pip install 'mimix[nf4]', or set lora.frozen_weights to int8.",
-        )
 
 
 def stored_bytes(storage: FrozenWeights, element_bytes: int) -> float:
@@ -68,7 +55,8 @@ def expand_weight(
         # One kernel: read as fp32, multiplied, and rounded to the weights' dtype.
         torch.mul(stored[0], stored[1], out=weight_OI)
     else:
-        weight_OI.copy_(_expand_nf4(*stored, weight_OI))
+        packed, absmax = stored
+        weight_OI.copy_(_expand_nf4(packed, absmax, weight_OI))
 
 
 def _expand_nf4(packed: torch.Tensor, absmax: torch.Tensor, like_OI: torch.Tensor) -> torch.Tensor:
