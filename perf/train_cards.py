@@ -14,6 +14,7 @@ on the GPU, and pinned, each has its own.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,9 @@ SECONDS = 200
 """Limit of one measurement."""
 STEPS = 2
 
+# As in mimix_core.training.launcher: avoids fragmentation of the nearly full memory.
+ENVIRONMENT = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", **os.environ}
+
 WAYS = {
     "24": ("group_offload", "nf4_save_on_cpu"),
     "48": ("group_offload", "nf4"),
@@ -81,8 +85,7 @@ def prepare_mimix(model: Any, device: torch.device, storage: str, latents: Any) 
     """Place and accelerate as the project's training does; return what it chose."""
     settings = LoraSettings(frozen_weights=storage)  # type: ignore[arg-type]
     attach(model, torch.float32)
-    fast.accelerate_training(model, settings, device, latents)
-    plan = model._gradient_checkpointing_func.offload_plan
+    plan = fast.accelerate_training(model, settings, device, latents)
     return {"offloaded_blocks": plan.blocks, "offloaded_inputs": plan.inputs}
 
 
@@ -179,7 +182,12 @@ def in_process(size: str, name: str) -> dict[str, Any]:
         with log.open("w") as output:
             try:
                 subprocess.run(
-                    command, stdout=output, stderr=subprocess.STDOUT, timeout=SECONDS, check=True
+                    command,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=ENVIRONMENT,
+                    timeout=SECONDS,
+                    check=True,
                 )
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as failed:
                 lines = log.read_text(errors="replace").strip().splitlines()
@@ -190,19 +198,21 @@ def in_process(size: str, name: str) -> dict[str, Any]:
         return found
 
 
-def measure_size(word: str, found: dict[str, Any]) -> bool:
+def measure_size(word: str, found: dict[str, Any], save: Callable[[], None]) -> bool:
     """Fill in the figures of a card; return whether all of it could be measured."""
     size, _, storage = word.partition(":")
     own = found["mimix"] = in_process(size, f"mimix:{storage or 'full'}")
+    save()
     if storage:
         return "error" not in own
     attempts: dict[str, Any] = {}
+    found["diffusers_failed"] = attempts
     for way in WAYS[size]:
         attempts[way] = in_process(size, way)
+        save()
         if "error" not in attempts[way]:
             found["diffusers"] = attempts.pop(way)
             break
-    found["diffusers_failed"] = attempts
     if "error" in own or "diffusers" not in found:
         return False
     other = found["diffusers"]
@@ -219,8 +229,8 @@ def main(out: Path, words: list[str]) -> int:
     whole = True
     for word in words or SIZES:
         found[word] = {}
-        whole = measure_size(word, found[word]) and whole
-        write(out, found)
+        whole = measure_size(word, found[word], lambda: write(out, found)) and whole
+    write(out, found)
     return int(not whole)
 
 

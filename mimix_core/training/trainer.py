@@ -196,7 +196,9 @@ def _prepare(
     if resumed:
         deepspeed_engine.load_adapters(transformer, tensors)
     largest = max((sample.shape for sample in (*job.train, *job.val)), key=math.prod)
-    fast.accelerate_training(transformer, settings, context.device, largest)
+    plan = fast.accelerate_training(transformer, settings, context.device, largest)
+    if plan.blocks or plan.inputs:
+        _write_log(plan.describe(len(transformer.blocks)))
     engine = deepspeed_engine.init_engine(transformer, settings, context)
     if resumed:
         deepspeed_engine.load_optimizer_state(engine, tensors, resumed.step)

@@ -187,7 +187,7 @@ def test_stored_weights_take_their_share_and_compute_nearly_the_same(
         for layer in model.blocks[0].modules()
         if isinstance(layer, fast.layers.FrozenLinear)
     )
-    assert [x.nbytes for x in stored] == pytest.approx([4 * parameters * share] * BLOCKS, rel=0.25)
+    assert [x.nbytes for x in stored] == pytest.approx([4 * parameters * share] * BLOCKS, rel=0.3)
     # (Each tensor begins at a multiple of 256 bytes, which counts in so small a model.)
     # One block's weights are expanded at a time.
     homes = {layer.attn1.to_k.weight.untyped_storage().data_ptr() for layer in model.blocks}

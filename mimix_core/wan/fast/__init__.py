@@ -40,16 +40,16 @@ def accelerate_training(
     settings: LoraSettings,
     device: torch.device | None = None,
     latents_CTHW: Sequence[int] | None = None,
-) -> None:
+) -> OffloadPlan:
     """Replace layers, compile blocks, plan offload and recomputation as ``settings`` say, in place.
 
     Moves ``transformer`` to ``device`` (None: it is there), except the blocks that the plan leaves
-    in main memory, and except with ZeRO stage 3. ``latents_CTHW``: the shape of the largest sample;
-    without it nothing is offloaded that the settings do not name. Which activations are saved is
-    decided in the first training pass of each shape, when the free memory is known. ZeRO stage 3
-    gathers weights in the forward calls of diffusers' own modules, so only complete blocks are
-    recomputed there, as for architectures other than Wan. Raises BadInput for an attention kernel,
-    fp8, a format or an adapter that is not supported.
+    in main memory, and except with ZeRO stage 3. Returns the plan. ``latents_CTHW``: the shape of
+    the largest sample; without it nothing is offloaded that the settings do not name. Which
+    activations are saved is decided in the first training pass of each shape, when the free memory
+    is known. ZeRO stage 3 gathers weights in the forward calls of diffusers' own modules, so only
+    complete blocks are recomputed there, as for architectures other than Wan. Raises BadInput for
+    an attention kernel, fp8, a format of the weights or an adapter that is not supported.
     """
     wan = type(transformer).__name__ == WAN_CLASS
     check_frozen_weights(settings, type(transformer).__name__)
@@ -57,7 +57,7 @@ def accelerate_training(
         if settings.zero_stage < 3 and device is not None:
             transformer.to(device)
         transformer.enable_gradient_checkpointing()
-        return
+        return OffloadPlan()
     if device is None:
         device = next(transformer.parameters()).device
     head_width = transformer.config.attention_head_dim
@@ -82,6 +82,7 @@ def accelerate_training(
     transformer.enable_gradient_checkpointing(
         CheckpointedBlocks(transformer, settings, compiled, plan, streamed)
     )
+    return plan
 
 
 class CheckpointedBlocks:
