@@ -12,7 +12,7 @@ import torch
 
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import fast, lora
-from mimix_core.wan.fast import activation_checkpoint, offload, placement, weight_storage
+from mimix_core.wan.fast import activation_checkpoint, block_placement, offload, weight_storage
 from mimix_core.wan.fast.offload_plan import OffloadPlan
 from tests.wan.test_fast import ALPHA, RANK, TARGETS, apart, loss_of, step
 
@@ -55,7 +55,7 @@ def accelerated(folder: Path, plan: OffloadPlan, *, use_dora: bool = False, **as
                 weight.copy_(torch.randn(weight.shape, generator=numbers) * 0.1)
     settings = LoraSettings(rank=RANK, alpha=ALPHA, use_dora=use_dora, **asked)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placement, "plan_training", lambda *_: plan)
+        patch.setattr(block_placement, "plan_training", lambda *_: plan)
         fast.accelerate_training(model.train(), settings)
     return model
 

@@ -15,7 +15,7 @@ import torch
 from mimix_core.engine.gpu_memory import usable_memory
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora
-from mimix_core.wan.fast import fp8, layers, placement
+from mimix_core.wan.fast import block_placement, fp8, layers
 from mimix_core.wan.fast.activation_budget import (
     ADAPTER_COPIES,
     RESERVED_SHARE,
@@ -68,7 +68,7 @@ def accelerate_training(
     if compiled:
         # One graph per shape and set of saved activations; bucketed samples have many shapes.
         torch._dynamo.config.recompile_limit = 128
-    plan = placement.plan_training(transformer, settings, device, latents_CTHW)
+    plan = block_placement.plan_training(transformer, settings, device, latents_CTHW)
     streamed = None
     if plan == OffloadPlan() and settings.frozen_weights == "full":
         transformer.to(device)
@@ -78,7 +78,7 @@ def accelerate_training(
                 # For passes without gradients; ``CheckpointedBlocks`` compiles the others itself.
                 block.compile(dynamic=False)
     else:
-        streamed = placement.place_streamed(transformer, settings, device, plan, kernel)
+        streamed = block_placement.place_streamed(transformer, settings, device, plan, kernel)
     transformer.enable_gradient_checkpointing(
         CheckpointedBlocks(transformer, settings, compiled, plan, streamed)
     )
