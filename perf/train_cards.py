@@ -54,11 +54,11 @@ ENVIRONMENT = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", **os.envir
 
 WAYS = {
     "24": ("group_offload", "nf4_save_on_cpu"),
-    "48": ("group_offload", "nf4"),
+    "48": ("group_offload", "group_offload_no_stream", "nf4"),
     "80": ("plain",),
 }
-"""What diffusers offers, in the order that is tried: block-level group offloading with a stream,
-then nf4 by bitsandbytes, with the saved inputs of blocks in main memory by PyTorch."""
+"""What diffusers offers, in the order that is tried: block-level group offloading, with a stream and
+without; then nf4 by bitsandbytes, for 24 GB with all saved tensors in main memory by PyTorch."""
 
 
 @torch.no_grad()
@@ -95,13 +95,13 @@ def prepare_diffusers(model: Any, device: torch.device, way: str) -> dict[str, A
         quantize_blocks(model)
     attach(model, torch.bfloat16)
     model.enable_gradient_checkpointing()
-    if way == "group_offload":
+    if way.startswith("group_offload"):
         model.enable_group_offload(
             onload_device=device,
             offload_device=torch.device("cpu"),
             offload_type="block_level",
             num_blocks_per_group=1,
-            use_stream=device.type == "cuda",
+            use_stream=way == "group_offload" and device.type == "cuda",
         )
     else:
         model.to(device)
