@@ -57,8 +57,8 @@ WAYS = {
     "48": ("group_offload", "group_offload_no_stream", "nf4"),
     "80": ("plain",),
 }
-"""What diffusers offers, in the order that is tried: block-level group offloading, with a stream and
-without; then nf4 by bitsandbytes, for 24 GB with all saved tensors in main memory by PyTorch."""
+"""What diffusers offers, in the order that is tried: block-level group offloading, with and without
+a stream; then nf4 by bitsandbytes, for 24 GB with all saved tensors in main memory by PyTorch."""
 
 
 @torch.no_grad()
@@ -192,8 +192,8 @@ def in_process(size: str, name: str) -> dict[str, Any]:
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as failed:
                 lines = log.read_text(errors="replace").strip().splitlines()
                 print(size, name, "failed:", *lines[-40:], sep="\n", flush=True)
-                told = next((line for line in reversed(lines) if "Error" in line), lines[-1:])
-                return {"error": f"{failed}: {told}"[:600]}
+                last = next((line for line in reversed(lines) if "Error" in line), "no message")
+                return {"error": f"{type(failed).__name__}: {last}"[:600]}
         found: dict[str, Any] = json.loads(result.read_text())
         return found
 
