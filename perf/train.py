@@ -4,7 +4,9 @@ Each part is a script that writes OUT/PART.json: ``kernels``; ``steps``, forward
 Wan2.1-T2V-14B (random weights, created on the GPU; one sample of 81 x 480 x 832; rank 32 on q, k,
 v, o and both layers of the feed-forward) by diffusers + PEFT and by this project's variants;
 ``agreement``, whether the variants compute and learn the same; ``whole``, complete training steps,
-on one GPU and on two; ``vae``. Without arguments all parts run, in ten minutes.
+on one GPU and on two; ``vae``; ``cards``, a step on cards of 24, 48 and 80 GB (in seven minutes);
+``validation``, the share of a training that validations take. Without arguments all parts run, in
+twenty minutes.
 
 ``record`` writes the figures in OUT to perf/results/train.json, on any machine; parts that were not
 run have no figures.
@@ -29,6 +31,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "agreement": ("train_agreement.py",),
     "whole": ("train_whole.py",),
     "vae": ("train_vae.py",),
+    "cards": ("train_cards.py",),
+    "validation": ("train_validation.py",),
 }
 
 # As in mimix_core.training.launcher: avoids fragmentation of the nearly full memory.
@@ -76,6 +80,16 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
     "whole_step_seconds": ("whole", ("1", "seconds"), 1, "s a sample"),
     "engine_overhead": ("whole", ("1", "engine_overhead"), 1, "x"),
     "weak_scaling_2": ("whole", ("2", "weak_scaling"), 1, "x"),
+    **{
+        f"{name}_{size}gb": ("cards", (size, *keys), 1, unit)
+        for size in ("24", "48", "80")
+        for name, keys, unit in (
+            ("seconds", ("mimix", "seconds"), "s"),
+            ("ratio", ("ratio",), "x, diffusers' own way to fit"),
+            ("peak", ("mimix", "peak_gb"), "GB"),
+        )
+    },
+    "validation_share": ("validation", ("share",), 1, "of a training's time"),
     "vae_seconds_per_clip": ("vae", ("mimix_fp32", "ms"), 1000, "s"),
     "vae_seconds_per_clip_bf16": ("vae", ("mimix_bf16", "ms"), 1000, "s"),
     "vae_seconds_per_clip_diffusers": ("vae", ("diffusers_fp32", "ms"), 1000, "s"),
@@ -89,6 +103,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
 NOTE = (
     "Wan2.1-T2V-14B, random weights, batch 1, 81 x 480 x 832, LoRA of rank 32: forward and "
     "backward; `diffusers` is diffusers + PEFT with its own checkpointing, in the same run. "
+    "`ratio_24gb` and so on are to diffusers' own way to fit such a card. "
     "training-speed.md explains the figures."
 )
 

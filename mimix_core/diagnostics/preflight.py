@@ -21,6 +21,7 @@ from mimix_core.training import trackers
 from mimix_core.training.stage import check_levels
 from mimix_core.wan.backbone_stage import resolve_weights_folder
 from mimix_core.wan.expected_tensors import expected_tensors
+from mimix_core.wan.frozen_weights import check_frozen_weights
 from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
@@ -271,6 +272,10 @@ def _check_optimizer(config: Config) -> None:
     check_optimizer(config.lora)
 
 
+def _check_frozen_weights(config: Config) -> None:
+    check_frozen_weights(config.lora, get_backbone(config.backbone.name).transformer.class_name)
+
+
 def _check_trackers(config: Config) -> None:
     trackers.check_trackers(config.lora.trackers)
 
@@ -352,6 +357,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
         _check_added_characters,
         _check_trained_experts,
         _check_optimizer,
+        _check_frozen_weights,
         _check_show_repeats,
         _check_training_sizes,
         _check_trackers,

@@ -23,6 +23,7 @@ from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
 from mimix_core.settings import Config, LoraSettings
 from mimix_core.wan.expected_tensors import Shapes, expected_tensors
+from mimix_core.wan.frozen_weights import WAN_CLASS
 from mimix_core.wan.model_registry import Backbone, get_backbone
 from mimix_core.wan.text_embeddings import TEXT_TOKENS, describe_truncated
 
@@ -156,13 +157,14 @@ def _latent_shape(config: Config, backbone: Backbone) -> tuple[int, int, int, in
 def _training_memory(
     config: Config, backbone: Backbone, transformer: Shapes, gpu: GpuMemory
 ) -> MachineCheck:
-    """Estimate the least memory of a training step: only the blocks' inputs are saved."""
-    from mimix_core.wan.fast import activation_budget
+    """Estimate the least memory of a training step, with the plan that the training makes then."""
+    from mimix_core.wan.fast import offload_plan
+    from mimix_core.wan.fast.activation_budget import BlockShape, total_bytes
 
     lora, sizes = config.lora, backbone.transformer.config
     _, frames, rows, columns = _latent_shape(config, backbone)
     element_bytes = 4 if lora.precision == "fp32" else 2
-    shape = activation_budget.BlockShape(
+    shape = BlockShape(
         tokens=frames * rows * columns // math.prod(sizes["patch_size"]),
         text_tokens=TEXT_TOKENS,
         samples=lora.micro_batch_size,
@@ -172,21 +174,29 @@ def _training_memory(
         element_bytes=element_bytes,
         fp8=lora.fp8,
     )
-    weights = element_bytes * sum(map(math.prod, transformer.values()))
-    if lora.zero_stage == 3:
-        weights //= lora.num_processes
-    activations = activation_budget.total_bytes(activation_budget.block_activations(shape))
-    inputs = shape.samples * shape.tokens * shape.width * element_bytes * sizes["num_layers"]
-    state = 4 * adapter_parameters(config, backbone, transformer)
-    needed = (
-        weights
-        + inputs
-        + activation_budget.WORKING_BLOCKS * activations
-        + (1 + activation_budget.ADAPTER_COPIES) * state
-        + max(0.0, _OPTIMIZER_COPIES[lora.optimizer] - _OPTIMIZER_COPIES["adamw"]) * state
-        + activation_budget.RESERVED_SHARE * gpu.total
+    in_blocks = sum(
+        math.prod(matrix)
+        for name, matrix in transformer.items()
+        if name.startswith("blocks.") and len(matrix) == 2
     )
-    everything = needed + activations * sizes["num_layers"]
+    partitions = lora.num_processes if lora.zero_stage == 3 else 1
+    state = 4 * adapter_parameters(config, backbone, transformer)
+    others = sum(map(math.prod, transformer.values())) - in_blocks
+    more_state = max(0.0, _OPTIMIZER_COPIES[lora.optimizer] - _OPTIMIZER_COPIES["adamw"]) * state
+    memory = offload_plan.estimate_training(
+        shape,
+        lora,
+        blocks=sizes["num_layers"],
+        block_parameters=in_blocks // sizes["num_layers"] // partitions,
+        other_bytes=element_bytes * others / partitions + more_state,
+        adapter_bytes=state,
+        gpu_bytes=gpu.total,
+    )
+    offloads = lora.zero_stage < 3 and backbone.transformer.class_name == WAN_CLASS
+    requested = lora.offload_blocks if offloads else 0
+    plan = offload_plan.plan_offload(memory, gpu.free, requested)
+    needed = memory.needed(plan)
+    everything = needed + total_bytes(memory.activations) * memory.blocks
     finding = f"at least {needed / _GB:.0f} GB of {_free(gpu)}: "
     if needed > gpu.free:
         finding += "does not fit"
@@ -194,15 +204,29 @@ def _training_memory(
         finding += "fits; part of the activations is recomputed"
     else:
         finding += f"fits; all activations are saved ({everything / _GB:.0f} GB)"
+    if plan != offload_plan.OffloadPlan():
+        pinned = memory.main_memory(plan) * lora.num_processes / _GB
+        finding += f"; {plan.describe(memory.blocks)} ({pinned:.0f} GB, pinned)"
     return MachineCheck(
         name="GPU memory for training",
         state="ok" if needed <= gpu.free else "limited",
         finding=finding,
-        fix=""
-        if needed <= gpu.free
-        else "Use a GPU with more memory, several with lora.zero_stage 3, a smaller "
-        "latents.width and latents.height, or a smaller backbone.",
+        fix="" if needed <= gpu.free else _training_fix(lora, offloads),
     )
+
+
+def _training_fix(lora: LoraSettings, offloads: bool) -> str:
+    fixes = ["use a GPU with more memory"]
+    if offloads and lora.offload_blocks != "auto":
+        fixes.append("set lora.offload_blocks to auto")
+    if offloads and lora.frozen_weights == "full" and not (lora.fp8 or lora.use_dora):
+        fixes.append("set lora.frozen_weights to int8")
+    fixes.append(
+        "use several GPUs with lora.zero_stage 3, a smaller latents.width and latents.height, or a "
+        "smaller backbone"
+    )
+    text = ", ".join(fixes[:-1]) + f", or {fixes[-1]}."
+    return text[0].upper() + text[1:]
 
 
 def _generation_memory(

@@ -14,6 +14,8 @@ from mimix_core.engine.extensions import ModuleName
 ExpertName = Literal["high-noise", "low-noise"]
 """Names of the two transformers of a backbone of experts (Wan2.2-T2V-A14B)."""
 
+BlockCount = Annotated[int, Field(ge=0)]
+
 _MIN_PRODIGY_FACTOR = 0.01
 """Less is a learning rate of AdamW: Prodigy's estimate times it would be no training at all."""
 
@@ -251,6 +253,18 @@ class LoraSettings(FrozenModel):
         description="Compute frozen layers in FP8 (e4m3); requires a GPU of compute capability "
         "8.9 or newer.",
     )
+    frozen_weights: Annotated[Literal["full", "int8", "nf4"], OmitDefault()] = Field(
+        "full",
+        description="Format of the frozen weights in memory: full as precision says; int8 takes "
+        "half of bf16's memory, nf4 (pip install 'mimix[nf4]') three tenths. A block's weights are "
+        "expanded before it computes.",
+    )
+    offload_blocks: Annotated[BlockCount | Literal["auto"], ExcludeFromKey()] = Field(
+        "auto",
+        description="Number of transformer blocks whose frozen weights wait in pinned main memory "
+        "and are copied while other blocks compute; the result is the same. auto: none if the "
+        "GPU's free memory suffices, else as many as make a step fastest (on a CPU: none).",
+    )
     validation_interval: int = Field(
         50, ge=1, description="Optimizer steps between two validations."
     )
@@ -323,6 +337,22 @@ class LoraSettings(FrozenModel):
             other = "fp8 to false" if self.fp8 else "zero_stage to 0, 1 or 2"
             raise ValueError(
                 f"use_dora computes norms of the frozen weights, which must be whole: set {other}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validate_frozen_weights(self) -> LoraSettings:
+        if self.frozen_weights != "full" and (self.fp8 or self.use_dora):
+            other = "fp8" if self.fp8 else "use_dora"
+            raise ValueError(
+                f"frozen_weights {self.frozen_weights} and {other} need the weights in different "
+                f"formats: set frozen_weights to full, or {other} to false"
+            )
+        moved = self.frozen_weights != "full" or self.offload_blocks not in ("auto", 0)
+        if self.zero_stage == 3 and moved:
+            raise ValueError(
+                "zero_stage 3 partitions the frozen weights itself: set zero_stage to 0, 1 or 2, "
+                "or frozen_weights to full and offload_blocks to auto"
             )
         return self
 

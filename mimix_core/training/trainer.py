@@ -195,9 +195,10 @@ def _prepare(
         load_initial_adapter(transformer, initial)
     if resumed:
         deepspeed_engine.load_adapters(transformer, tensors)
-    if settings.zero_stage < 3:
-        transformer.to(context.device)
-    fast.accelerate_training(transformer, settings)
+    largest = max((sample.shape for sample in (*job.train, *job.val)), key=math.prod)
+    plan = fast.accelerate_training(transformer, settings, context.device, largest)
+    if plan.blocks or plan.inputs:
+        _write_log(plan.describe(len(transformer.blocks)))
     engine = deepspeed_engine.init_engine(transformer, settings, context)
     if resumed:
         deepspeed_engine.load_optimizer_state(engine, tensors, resumed.step)

@@ -38,7 +38,14 @@ def estimates(
     [
         (141, "fits; part of", "blocks stay on the GPU", "whole frames"),
         (80, "fits; part of", "blocks stay on the GPU", "whole frames"),
-        (24, "does not fit", "blocks are copied from main memory", "whole frames"),
+        (48, "(42 GB, pinned)", "blocks stay on the GPU", "whole frames"),
+        (
+            24,
+            "40 of 40 blocks and the inputs",
+            "blocks are copied from main memory",
+            "whole frames",
+        ),
+        (16, "fits; part of", "blocks are copied from main memory", "whole frames"),
         (6, "does not fit", "blocks are copied from main memory", "decodes in tiles"),
         (2, "does not fit", "does not fit", "does not fit"),
     ],

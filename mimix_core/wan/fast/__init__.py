@@ -7,15 +7,15 @@ the same. docs/decisions/0013-how-a-step-is-made-fast.md explains the choices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from mimix_core.errors import BadInput
+from mimix_core.engine.gpu_memory import usable_memory
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora
-from mimix_core.wan.fast import fp8, layers
+from mimix_core.wan.fast import block_placement, fp8, layers
 from mimix_core.wan.fast.activation_budget import (
     ADAPTER_COPIES,
     RESERVED_SHARE,
@@ -28,30 +28,38 @@ from mimix_core.wan.fast.activation_budget import (
 )
 from mimix_core.wan.fast.activation_checkpoint import checkpointed_block
 from mimix_core.wan.fast.attention import select_kernel
+from mimix_core.wan.fast.offload import StreamedBlocks
+from mimix_core.wan.fast.offload_plan import INPUTS_ON_GPU, OffloadPlan
+from mimix_core.wan.frozen_weights import WAN_CLASS, check_frozen_weights
 
 _GB = 1e9
 
 
-def accelerate_training(transformer: Any, settings: LoraSettings) -> None:
-    """Replace layers, compile blocks and plan recomputation as ``settings`` say, in place.
+def accelerate_training(
+    transformer: Any,
+    settings: LoraSettings,
+    device: torch.device | None = None,
+    latents_CTHW: Sequence[int] | None = None,
+) -> OffloadPlan:
+    """Replace layers, compile blocks, plan offload and recomputation as ``settings`` say, in place.
 
-    Call it when ``transformer`` is on its device. Which activations are saved is decided in the
-    first training pass of each shape, when the free memory is known. ZeRO stage 3 gathers weights
-    in the forward calls of diffusers' own modules, so only complete blocks are recomputed there,
-    as for architectures other than Wan. Raises BadInput for an attention kernel, fp8 or an adapter
-    that is not supported.
+    Moves ``transformer`` to ``device`` (None: it is there), except the blocks that the plan leaves
+    in main memory, and except with ZeRO stage 3. Returns the plan. ``latents_CTHW``: the shape of
+    the largest sample; without it nothing is offloaded that the settings do not name. Which
+    activations are saved is decided in the first training pass of each shape, when the free memory
+    is known. ZeRO stage 3 gathers weights in the forward calls of diffusers' own modules, so only
+    complete blocks are recomputed there, as for architectures other than Wan. Raises BadInput for
+    an attention kernel, fp8, a format of the weights or an adapter that is not supported.
     """
-    wan = type(transformer).__name__ == "WanTransformer3DModel"
-    if settings.fp8 and not wan:
-        raise BadInput(
-            f"fp8 is not implemented for {type(transformer).__name__}",
-            where="settings, key lora.fp8",
-            fix="Set lora.fp8 to false; only Wan supports it.",
-        )
+    wan = type(transformer).__name__ == WAN_CLASS
+    check_frozen_weights(settings, type(transformer).__name__)
     if settings.zero_stage == 3 or not wan:
+        if settings.zero_stage < 3 and device is not None:
+            transformer.to(device)
         transformer.enable_gradient_checkpointing()
-        return
-    device = next(transformer.parameters()).device
+        return OffloadPlan()
+    if device is None:
+        device = next(transformer.parameters()).device
     head_width = transformer.config.attention_head_dim
     kernel = select_kernel(settings.attention, device, head_width, settings.precision)
     if settings.fp8:
@@ -60,12 +68,21 @@ def accelerate_training(transformer: Any, settings: LoraSettings) -> None:
     if compiled:
         # One graph per shape and set of saved activations; bucketed samples have many shapes.
         torch._dynamo.config.recompile_limit = 128
-    for block in transformer.blocks:
-        layers.replace_layers(block, kernel, settings.fp8)
-        if compiled:
-            # For passes without gradients; ``CheckpointedBlocks`` compiles the others itself.
-            block.compile(dynamic=False)
-    transformer.enable_gradient_checkpointing(CheckpointedBlocks(transformer, settings, compiled))
+    plan = block_placement.plan_training(transformer, settings, device, latents_CTHW)
+    streamed = None
+    if plan == OffloadPlan() and settings.frozen_weights == "full":
+        transformer.to(device)
+        for block in transformer.blocks:
+            layers.replace_layers(block, kernel, settings.fp8)
+            if compiled:
+                # For passes without gradients; ``CheckpointedBlocks`` compiles the others itself.
+                block.compile(dynamic=False)
+    else:
+        streamed = block_placement.place_streamed(transformer, settings, device, plan, kernel)
+    transformer.enable_gradient_checkpointing(
+        CheckpointedBlocks(transformer, settings, compiled, plan, streamed)
+    )
+    return plan
 
 
 class CheckpointedBlocks:
@@ -74,7 +91,16 @@ class CheckpointedBlocks:
     State: the activation plan of each shape, and the function of each set of saved activations.
     """
 
-    def __init__(self, transformer: Any, settings: LoraSettings, compiled: bool) -> None:
+    def __init__(
+        self,
+        transformer: Any,
+        settings: LoraSettings,
+        compiled: bool,
+        plan: OffloadPlan,
+        streamed: StreamedBlocks | None,
+    ) -> None:
+        self.offload_plan = plan
+        self._streamed = streamed
         self._index = {id(block): index for index, block in enumerate(transformer.blocks)}
         self._config = transformer.config
         self._adapter_bytes = sum(
@@ -93,13 +119,19 @@ class CheckpointedBlocks:
         modulation: torch.Tensor,
         rotary: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        saved = self.activation_plan(hidden_BLD, text_BMD).saved[self._index[id(block)]]
+        index = self._index[id(block)]
+        saved = self.activation_plan(hidden_BLD, text_BMD).saved[index]
         if saved not in self._block_functions:
             self._block_functions[saved] = checkpointed_block(saved, self._compiled)
         if not hidden_BLD.requires_grad:
             # The first block's input: with a gradient, the first block shares the others' graph.
             hidden_BLD = hidden_BLD.detach().requires_grad_()
-        return self._block_functions[saved](block, hidden_BLD, text_BMD, modulation, rotary)
+        function = self._block_functions[saved]
+        if self._streamed is None:
+            return function(block, hidden_BLD, text_BMD, modulation, rotary)
+        return self._streamed.run(
+            index, lambda x_BLD: function(block, x_BLD, text_BMD, modulation, rotary), hidden_BLD
+        )
 
     def activation_plan(self, hidden_BLD: torch.Tensor, text_BMD: torch.Tensor) -> ActivationPlan:
         """Return the activation plan for a micro batch of these shapes."""
@@ -133,10 +165,11 @@ class CheckpointedBlocks:
         """
         if not hidden_BLD.is_cuda:
             return float("inf")
-        free, total = torch.cuda.mem_get_info(hidden_BLD.device)
-        reserved = torch.cuda.memory_reserved(hidden_BLD.device)
-        allocated = torch.cuda.memory_allocated(hidden_BLD.device)
-        inputs = len(self._index) * hidden_BLD.numel() * hidden_BLD.element_size()
+        free, total = usable_memory(hidden_BLD.device)
+        count = (
+            min(INPUTS_ON_GPU, len(self._index)) if self.offload_plan.inputs else len(self._index)
+        )
+        inputs = count * hidden_BLD.numel() * hidden_BLD.element_size()
         state = ADAPTER_COPIES * self._adapter_bytes
         work = WORKING_BLOCKS * block_bytes + RESERVED_SHARE * total
-        return free + reserved - allocated - inputs - state - work
+        return free - inputs - state - work

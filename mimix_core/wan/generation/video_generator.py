@@ -220,7 +220,7 @@ def plan_components(
     """Plan where the components run; on a CPU nothing is streamed."""
     if device.type == "cpu":
         return DevicePlan(text_on_gpu=False, streamed=False, tiled=settings.vae_tiling == "on")
-    import torch
+    from mimix_core.engine.gpu_memory import usable_memory
 
     estimate = device_plan.estimate_memory(
         components.backbone,
@@ -229,7 +229,7 @@ def plan_components(
         transformer=components.transformer,
         vae=components.vae,
     )
-    free, _ = torch.cuda.mem_get_info(device)
+    free, _ = usable_memory(device)
     return device_plan.plan_device(estimate, free, settings.offload, settings.vae_tiling)
 
 

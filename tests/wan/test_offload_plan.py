@@ -1,0 +1,153 @@
+"""Offload plans: what fits a card, and that nothing is moved where nothing is gained."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mimix_core.engine.cache_key import canonical_json
+from mimix_core.engine.gpu_memory import usable_memory
+from mimix_core.errors import BadInput
+from mimix_core.settings import LoraSettings
+from mimix_core.wan import frozen_weights
+from mimix_core.wan.fast.offload_plan import (
+    OffloadPlan,
+    TrainingMemory,
+    estimate_training,
+    plan_offload,
+)
+from mimix_core.wan.frozen_weights import WAN_CLASS, check_frozen_weights
+from tests.wan.test_activation_budget import WAN_14B
+
+GB = 1e9
+
+
+def memory(
+    settings: LoraSettings | None = None, gb: float = 24, frames: int = 81
+) -> TrainingMemory:
+    """A step of Wan2.1-T2V-14B with rank 32 at 480 x 832."""
+    shape = {**vars(WAN_14B), "tokens": ((frames - 1) // 4 + 1) * 30 * 52}
+    return estimate_training(
+        type(WAN_14B)(**shape),
+        settings or LoraSettings(),
+        blocks=40,
+        block_parameters=8 * 5120**2 + 2 * 5120 * 13824,
+        other_bytes=0.75 * GB,
+        adapter_bytes=0.61 * GB,
+        gpu_bytes=gb * GB,
+    )
+
+
+@pytest.mark.parametrize(
+    ("gb", "asked", "blocks", "inputs"),
+    [
+        (141, {}, 0, False),
+        # As before there was offload: without it, it would be 0.5 % slower.
+        (84, {}, 0, False),
+        (50, {}, 40, True),
+        (24, {}, 40, True),
+        (50, {"frozen_weights": "nf4"}, 0, False),
+        (24, {"frozen_weights": "int8"}, 40, True),
+    ],
+)
+def test_a_step_of_the_14b_fits_the_card(
+    gb: float, asked: dict[str, str], blocks: int, inputs: bool
+) -> None:
+    needs = memory(LoraSettings.model_validate(asked), gb)
+    plan = plan_offload(needs, gb * GB, "auto")
+    assert (plan.blocks, plan.inputs) == (blocks, inputs)
+    assert needs.needed(plan) <= gb * GB
+
+
+def test_short_clips_offload_fewer_blocks_because_copies_would_take_longer() -> None:
+    short, long = (plan_offload(memory(frames=n), 24 * GB, "auto") for n in (17, 81))
+    assert 0 < short.blocks < long.blocks == 40
+
+
+def test_too_small_a_card_gets_the_smallest_step() -> None:
+    needs = memory(gb=8)
+    plan = plan_offload(needs, 8 * GB, "auto")
+    assert plan == OffloadPlan(40, inputs=True)
+    assert needs.needed(plan) > 8 * GB
+    assert needs.main_memory(plan) == pytest.approx(41.5 * GB, rel=0.01)
+
+
+def test_a_number_of_blocks_is_taken_as_it_is() -> None:
+    assert plan_offload(memory(), 141 * GB, 7).blocks == 7
+    assert plan_offload(memory(), 24 * GB, 0) == OffloadPlan(0)
+    assert plan_offload(memory(), 24 * GB, 99).blocks == 40
+
+
+@hypothesis_settings(max_examples=50, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 40))
+def test_offloaded_blocks_are_spread_evenly(blocks: int, wanted: int) -> None:
+    offloaded = sorted(OffloadPlan(min(wanted, blocks)).offloaded(blocks))
+    assert len(offloaded) == min(wanted, blocks)
+    gaps = {b - a for a, b in pairwise(offloaded)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+    assert not offloaded or 0 <= offloaded[0] <= offloaded[-1] < blocks
+
+
+def test_a_plan_says_what_waits() -> None:
+    assert OffloadPlan().describe(40) == "all blocks stay on the GPU"
+    assert OffloadPlan(20).describe(40) == "20 of 40 blocks wait in main memory"
+    assert OffloadPlan(0, inputs=True).describe(40) == "the inputs of blocks wait in main memory"
+
+
+def test_a_limit_of_this_process_is_the_size_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_of_gpu = {
+        "mem_get_info": (100, 141),
+        "memory_reserved": 10,
+        "memory_allocated": 4,
+        "current_device": 0,
+    }
+    for name, value in memory_of_gpu.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    for fraction, expected in ((1.0, (106, 141)), (0.5, (66, 70))):
+        monkeypatch.setattr(
+            torch.cuda, "get_per_process_memory_fraction", lambda _, share=fraction: share
+        )
+        assert usable_memory(torch.device("cuda")) == expected
+
+
+def test_settings_of_before_keep_their_key_and_offload_is_in_none() -> None:
+    assert "frozen_weights" not in canonical_json(LoraSettings())
+    assert canonical_json(LoraSettings(frozen_weights="int8"))["frozen_weights"] == "int8"
+    assert canonical_json(LoraSettings(offload_blocks=3)) == canonical_json(LoraSettings())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"frozen_weights": "int8", "fp8": True}, "or fp8 to false"),
+        ({"frozen_weights": "nf4", "use_dora": True}, "or use_dora to false"),
+        ({"frozen_weights": "int8", "zero_stage": 3}, "zero_stage to 0, 1 or 2"),
+        ({"offload_blocks": 2, "zero_stage": 3}, "zero_stage to 0, 1 or 2"),
+        ({"offload_blocks": -1}, "greater than or equal to 0"),
+        ({"frozen_weights": "int4"}, "'full', 'int8' or 'nf4'"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(asked: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        LoraSettings.model_validate(asked)
+
+
+def test_what_only_wan_supports_and_a_missing_package_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = "MochiTransformer3DModel"
+    check_frozen_weights(LoraSettings(), other)
+    check_frozen_weights(LoraSettings(frozen_weights="int8", offload_blocks=3), WAN_CLASS)
+    for asked in ({"fp8": True}, {"frozen_weights": "int8"}, {"offload_blocks": 3}):
+        [key] = asked
+        with pytest.raises(BadInput, match=f"{key} is not implemented for {other}.*only Wan"):
+            check_frozen_weights(LoraSettings.model_validate(asked), other)
+    monkeypatch.setattr(frozen_weights, "find_spec", lambda _: None)
+    with pytest.raises(BadInput, match=r"nf4 needs the package bitsandbytes.*mimix\[nf4\]"):
+        check_frozen_weights(LoraSettings(frozen_weights="nf4"), WAN_CLASS)
