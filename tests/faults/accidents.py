@@ -175,7 +175,7 @@ def _failing_call(scene: Scene) -> str:
 
 
 def _full_disk(scene: Scene) -> str:
-    with_spare = _on_tmpfs(scene, scene.chance.uniform(0.2, 4.0))
+    with_spare = _on_tmpfs(scene, scene.chance.uniform(0.02, 1.0))
     end = wait(start(scene.demo))
     _mount(with_spare, "remount,size=4g")
     return f"a full disk; the run ended with {end}"
@@ -194,7 +194,7 @@ def _read_only(scene: Scene) -> str:
 def _on_tmpfs(scene: Scene, spare_megabytes: float) -> Path:
     """Move the workspace to a file system of its own with so much space left."""
     workspace = scene.demo.workspace
-    size = sum(file.stat().st_size + 8192 for file in workspace.rglob("*"))
+    size = sum(-(-file.lstat().st_size // 4096) * 4096 for file in workspace.rglob("*"))
     aside = workspace.with_name("aside")
     workspace.rename(aside)
     workspace.mkdir()

@@ -61,7 +61,12 @@ def test_the_stage_writes_previews_next_to_its_adapter(
 ) -> None:
     base = transformer_folder.parent
     parts = stage.PreviewComponents(
-        **{name: file_ref(base / name) for name in stage.PreviewComponents.model_fields}
+        **{
+            name: file_ref(base / name)
+            for name in ("vae", "text_encoder", "tokenizer", "scheduler")
+        },
+        negative_prompt="",
+        shift=5.0,
     )
     inputs = stage_inputs(tmp_path / "inputs", transformer_folder).model_copy(
         update={"preview": parts, "checkpoints": tmp_path / "checkpoints"}
@@ -94,11 +99,20 @@ def test_two_processes_log_the_same_as_one(tmp_path: Path, transformer_folder: P
             update={"preview_prompts": (*PREVIEWED.preview_prompts, "third")}
         ),
         preview=PreviewConfig(
-            backbone=NAME, prompts=prompts, vae=base / "vae", scheduler=base / "scheduler"
+            backbone=NAME,
+            prompts=prompts,
+            vae=base / "vae",
+            scheduler=base / "scheduler",
+            shift=5.0,
         ),
     ).model_copy(update={"transformer": transformer_folder})
     previews.embed_preview_prompts(
-        prompts, asked.settings.preview_prompts, NAME, base / "tokenizer", base / "text_encoder"
+        prompts,
+        asked.settings.preview_prompts,
+        "",
+        NAME,
+        base / "tokenizer",
+        base / "text_encoder",
     )
     asked.out.mkdir()
     (tmp_path / "job.json").write_text(asked.model_dump_json())
