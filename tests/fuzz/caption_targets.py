@@ -7,8 +7,8 @@ from pathlib import Path
 from random import Random
 
 from mimix_core.domain.caption_grammar import CaptionVariant, parse_caption, render_caption
-from mimix_core.domain.library import Style
 from mimix_core.domain.imported_clips import CLIPS_FILE, read_imported_clips
+from mimix_core.domain.library import Style
 from mimix_core.stages.captions.import_export import (
     find_edited_captions,
     find_edited_sidecars,
@@ -26,8 +26,31 @@ CAPTION += "[scene-style:cartoon]"
 PLAIN = "Tom chases a mouse through the kitchen. It is night, e.g. 9 p.m."
 
 _PARTS = (
-    *("[Character: ", "[Character: Tom], ", "]", "[", "], ", ". ", "...", "!", "?", " ", "Dr. ", "A. "),
-    *("[scene-style:cartoon]", " [scene-style:", "e.g. ", "\u00a0", "\u3002", '"', "'", ".)", ".\" "),
+    *(
+        "[Character: ",
+        "[Character: Tom], ",
+        "]",
+        "[",
+        "], ",
+        ". ",
+        "...",
+        "!",
+        "?",
+        " ",
+        "Dr. ",
+        "A. ",
+    ),
+    *(
+        "[scene-style:cartoon]",
+        " [scene-style:",
+        "e.g. ",
+        "\u00a0",
+        "\u3002",
+        '"',
+        "'",
+        ".)",
+        '." ',
+    ),
     *("U.S.A. ", "1. ", "\u2026", "\n", "Mr", "a.b.c."),
 )
 

@@ -16,7 +16,19 @@ _MAX_PARSED = 100_000
 """Size up to which documents are parsed to spoil them, which is slower than spoiling bytes."""
 
 ODD_TEXTS = (
-    *("", " ", "\0", "a\0b", "\ud800", "\udcff", "\ufeff", "\u202etxt", "שלום", "日本語", "e\u0301"),
+    *(
+        "",
+        " ",
+        "\0",
+        "a\0b",
+        "\ud800",
+        "\udcff",
+        "\ufeff",
+        "\u202etxt",
+        "שלום",
+        "日本語",
+        "e\u0301",
+    ),
     *("\u2028", "\x1b[31m", "\x7f", "\x85", "😀", "ﬁ", "İ", "ß", "\t", "\n", "a\nb", "\r"),
     *("..", ".", "/", "//", "../../../etc/passwd", "/etc/passwd", "/dev/zero", "/proc/self/mem"),
     *("~", "~root", "C:\\x", "\\\\server\\x", "http://127.0.0.1:1/x", "file:///etc/passwd"),
@@ -128,7 +140,19 @@ def spoil_yaml(data: bytes, rng: Random) -> bytes:
 
 _LAUGHS = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 12))
 _YAML_PARTS = (
-    *("&a ", "*a", "*b ", "<<: *a\n", "<<: {}\n", "? [a, b]\n: c\n", "- ", ": ", "\t", "|\n", ">-\n"),
+    *(
+        "&a ",
+        "*a",
+        "*b ",
+        "<<: *a\n",
+        "<<: {}\n",
+        "? [a, b]\n: c\n",
+        "- ",
+        ": ",
+        "\t",
+        "|\n",
+        ">-\n",
+    ),
     *("!!python/object/apply:os.system [id]\n", "!!binary aaa=", "!!set {a}", "!!float x", "!x "),
     *("!!timestamp 2024-02-30", "!!omap [a: 1]", "%YAML 9.9\n---\n", "---\n", "...\n", "[" * 3000),
     *("{a: " * 3000, "- " * 3000, "0x" + "f" * 300, "1:" * 300, "1e999", ".nan", ".inf", "0o7_7"),
@@ -158,7 +182,7 @@ def _line_start(data: bytes, rng: Random) -> int:
 
 def _repeat(data: bytes, place: int, part: bytes, rng: Random) -> bytes:
     most = max(1, MAX_BYTES // max(1, len(part)))
-    return data[:place] + part * min(most, int(10 ** rng.uniform(0, 6))) + data[place:]
+    return data[:place] + part * min(most, int(10 ** (6 * rng.random() ** 2))) + data[place:]
 
 
 def spoil_bytes(data: bytes, rng: Random) -> bytes:
@@ -228,7 +252,9 @@ def _swap_lines(data: bytes, rng: Random) -> bytes:
 
 def _reencode(data: bytes, rng: Random) -> bytes:
     text = data.decode("utf-8", "replace")
-    form = rng.choice(("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "cp1252", "cp037"))
+    form = rng.choice(
+        ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "cp1252", "cp037")
+    )
     return text.encode(form, "replace")
 
 

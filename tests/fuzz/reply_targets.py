@@ -119,7 +119,11 @@ def spoil_error(data: bytes, rng: Random) -> bytes:
         head = rng.choice(_TIMES)
         head = spoil_text(head, rng, ("s", "m", "h", "ms", "-", "9" * 400, "GMT", "1e999", ":"))
         return head.replace(b"\n", b"") + b"\n" + body
-    return head + b"\n" + (spoil_json(body, rng) if body[:1] == b"{" else spoil_text(body, rng, _PARTS))
+    return (
+        head
+        + b"\n"
+        + (spoil_json(body, rng) if body[:1] == b"{" else spoil_text(body, rng, _PARTS))
+    )
 
 
 def read_error(data: bytes, _: Path) -> None:

@@ -105,7 +105,13 @@ _QUERY = {
     "kind": "clip", "q": "walk hello", "sort": "frames", "desc": "1", "min_frames": "1",
     "max_frames": "90", "status": "ok", "offset": "0", "limit": "10", "show": "meadow",
 }  # fmt: skip
-_DECISION = {"kind": "clip", "item": _CLIP, "action": "reject", "reason": "a logo", "seen": "ab" * 32}
+_DECISION = {
+    "kind": "clip",
+    "item": _CLIP,
+    "action": "reject",
+    "reason": "a logo",
+    "seen": "ab" * 32,
+}
 _CROPPED = {"kind": "clip", "item": _CLIP, "action": "crop", "crop": [60, 30, 104, 60]}
 _EDITED = {"kind": "clip", "item": _CLIP, "action": "edit", "caption": _CAPTION}
 _NAMED = {"kind": "track", "item": _TRACK, "action": "name", "character": "Bunny"}
@@ -140,7 +146,14 @@ CALLS = (
 )
 _OTHERS = (
     *("/preview/sprite", "/preview/source", "/preview/masks", "/media/audio", "/compare/video"),
-    *("/compare/sprite", "/api/training", "/api/runs/start", "/api/runs/cancel", "/live", "/compare"),
+    *(
+        "/compare/sprite",
+        "/api/training",
+        "/api/runs/start",
+        "/api/runs/cancel",
+        "/live",
+        "/compare",
+    ),
 )
 
 
@@ -181,14 +194,43 @@ def _quoted(value: object, safe: str = "") -> str:
 
 
 _PARTS = (
-    *("\r\n", "\r\n\r\n", "\n", " ", "\0", "Transfer-Encoding: chunked\r\n", "ffffffffffffffff\r\n"),
-    *("0\r\n\r\n", "Content-Length: -1\r\n", "Content-Length: 99999999999999999999\r\n", "Host: x\r\n"),
-    *("Expect: 100-continue\r\n", "Upgrade: websocket\r\nConnection: Upgrade\r\n", "HTTP/1.0", "/../"),
+    *(
+        "\r\n",
+        "\r\n\r\n",
+        "\n",
+        " ",
+        "\0",
+        "Transfer-Encoding: chunked\r\n",
+        "ffffffffffffffff\r\n",
+    ),
+    *(
+        "0\r\n\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length: 99999999999999999999\r\n",
+        "Host: x\r\n",
+    ),
+    *(
+        "Expect: 100-continue\r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n",
+        "HTTP/1.0",
+        "/../",
+    ),
     *("%2e%2e%2f", "%00", "%ff", "%", "?", "#", "&", "=", "Range: bytes=0-,1-,2-\r\n", "HTTP/9.9"),
     *("Range: bytes=-1\r\n", "Range: bytes=99999999999999999999-\r\n", "If-None-Match: *\r\n", ":"),
     *("Range: bytes=" + "0-0," * 2000 + "\r\n", "Cookie: " + "a=b;" * 500 + "\r\n", "Host: [\r\n"),
-    *("Origin: http://[\r\n", "Origin: \r\n", "Content-Type: multipart/form-data\r\n", "[" * 50_000),
-    *("If-Range: x\r\n", "If-Modified-Since: x\r\n", "Content-Encoding: gzip\r\n", "\xff", "GET * "),
+    *(
+        "Origin: http://[\r\n",
+        "Origin: \r\n",
+        "Content-Type: multipart/form-data\r\n",
+        "[" * 50_000,
+    ),
+    *(
+        "If-Range: x\r\n",
+        "If-Modified-Since: x\r\n",
+        "Content-Encoding: gzip\r\n",
+        "\xff",
+        "GET * ",
+    ),
     *("Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n", "X: " + "a" * 70_000 + "\r\n"),
 )
 

@@ -7,7 +7,7 @@ than 5 seconds of work, more than 1 GB of memory or a dead process is a finding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -30,9 +30,9 @@ class Target:
     """
 
     name: str
-    seeds: Sequence[bytes]
-    mutate: Callable[[bytes, Random], bytes]
-    act: Callable[[bytes, Path], object]
+    seeds: Sequence[bytes] = field(repr=False)
+    mutate: Callable[[bytes, Random], bytes] = field(repr=False)
+    act: Callable[[bytes, Path], object] = field(repr=False)
 
 
 @st.composite
