@@ -15,8 +15,8 @@ _REASONING = r"think|thinking|thought|reasoning"
 _REASONING_START = re.compile(rf"<({_REASONING})>", re.IGNORECASE)
 # Servers that prefill the opening tag return only the closing one.
 _REASONING_END = re.compile(rf"^.*</(?:{_REASONING})>", re.DOTALL | re.IGNORECASE)
-# An escaped character outside of strings is skipped: to begin a string at each escaped quotation mark
-# would take quadratic time.
+# An escaped character outside of strings is skipped: to begin a string at each escaped quotation
+# mark would take quadratic time.
 _STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"|\\.|,(?=\s*[}\]])', re.DOTALL)
 _MAX_BRACES = 10_000
 """Number of braces that begin no object: each costs time in proportion to the text before it."""
@@ -99,7 +99,7 @@ def _top_level_objects(text: str) -> Iterator[dict[str, Any]]:
             braces += 1
             if braces > _MAX_BRACES:
                 raise UnparsableResponse(
-                    f"the response contains more than {_MAX_BRACES:,} braces that begin no object"
+                    f"{_MAX_BRACES:,} braces of the response begin no JSON object"
                 ) from None
         else:
             yield value

@@ -39,6 +39,7 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         b"boxes: [{time: [], character: Bunny, box: [0, 0, 1, 1]}]",
     ),
     "subtitles": (
+        (_CUE + b"\n\n") * 20_000,
         _CUE + b"\n\n" + b"9" * 5000,
         _CUE + b"\n" * _LONG,
         _CUE + b"<rt>" * _LONG,
@@ -49,8 +50,9 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         _EVENT + b"{}" * _LONG,
         _EVENT + b"{" * _LONG,
     ),
+    "captions": (b"A. " * _LONG, b"[Character: Tom], " + b"A." * _LONG + b" [scene-style:cartoon]"),
     "caption-files": (b"J\xff", b"O\xff", b"T\xff", b"J" + b"[" * 100_000),
-    "clip-tables": (b"J" + b"[" * 100_000, b'C"a\rb', b"Ca\n" + b"\r" * 3),
+    "clip-tables": (b"J" + b"[" * 100_000,),
     "replies": (
         b"W" + b"[" * 100_000,
         b"W" + b"{" * 1_000_000,
@@ -62,6 +64,7 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         _completion(choices=[{"message": [1]}]),
         _completion(choices=[{"message": "a"}]),
     ),
+    "studio-http": (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://[\r\n\r\n",),
     "provider-errors": (
         b"1 Oct 2222222226 8:0\n{}",
         b"9" * 400 + b"\n{}",

@@ -75,10 +75,7 @@ _TEXT_IN_JSON = json.dumps(_TEXT).encode()
 def read_reply(data: bytes, _: Path) -> None:
     """Read a reply as its backend does, then the caption in the text."""
     kind, content = data[:1], data[1:]
-    if kind == b"W":
-        text = content.decode("utf-8", "replace")
-    else:
-        text = _text_of(kind, content)
+    text = content.decode("utf-8", "replace") if kind == b"W" else _text_of(kind, content)
     try:
         value = CaptionResponse.model_validate(parse_json_object(text, SCHEMA))
     except (UnparsableResponse, ValidationError) as error:

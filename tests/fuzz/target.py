@@ -13,6 +13,8 @@ from random import Random
 
 from hypothesis import strategies as st
 
+from tests.fuzz.mutations import MAX_BYTES
+
 MAX_MUTATIONS = 4
 
 
@@ -40,5 +42,5 @@ def spoilt_inputs(draw: st.DrawFn, target: Target) -> bytes:
     """Draw a seed of the target that is spoilt up to MAX_MUTATIONS times."""
     data: bytes = draw(st.sampled_from(target.seeds))
     for number in draw(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=MAX_MUTATIONS)):
-        data = target.mutate(data, Random(number))
+        data = target.mutate(data, Random(number))[:MAX_BYTES]
     return data
