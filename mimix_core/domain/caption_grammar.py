@@ -119,8 +119,8 @@ def render_caption(caption: Caption, variant: CaptionVariant = CaptionVariant.BO
 def parse_caption(text: str) -> Caption:
     """Parse a text rendered with both tags: ``parse_caption(render_caption(c)) == c``.
 
-    Raises BadCaption for any text that ``render_caption`` cannot produce, and for one that is longer
-    than MAX_CAPTION_LENGTH.
+    Raises BadCaption for any text that ``render_caption`` cannot produce, and for one longer than
+    MAX_CAPTION_LENGTH.
     """
     if len(text) > MAX_CAPTION_LENGTH:
         raise BadCaption(

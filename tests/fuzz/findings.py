@@ -63,6 +63,12 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         _completion(usage={"prompt_tokens": -5}),
         _completion(choices=[{"message": [1]}]),
         _completion(choices=[{"message": "a"}]),
+        b'G{"candidates": [{"finish_reason": [""]}]}',
+    ),
+    "studio-api": (
+        b'{"method": "POST", "path": "/api/undo", "query": {}, "body": {"ids": Infinity}}',
+        b'{"method": "POST", "path": "/api/undo", "query": {}, "body": {"\\ud800": 1}}',
+        b'{"method": "POST", "path": "/api/undo", "query": {}, "body": {"ids": ["\\ud800"]}}',
     ),
     "studio-http": (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://[\r\n\r\n",),
     "provider-errors": (

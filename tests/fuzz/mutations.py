@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 MAX_BYTES = 1_000_000
-"""Largest size of a spoilt input: what takes quadratic time takes minutes by then, while readers that
-take time in proportion to the size, a second or two for each megabyte, stay below the limit."""
+"""Largest size of a spoilt input: what takes quadratic time takes minutes by then, and what takes
+a second or two for each megabyte stays below the limit."""
 
 _MAX_PARSED = 100_000
 """Size up to which documents are parsed to spoil them, which is slower than spoiling bytes."""

@@ -15,7 +15,7 @@ from mimix_core.stages.captions.response_schema import (
     build_response_schema,
     caption_from_response,
 )
-from mimix_core.vlm.backends.gemini import parse_response
+from mimix_core.vlm.backends.gemini import MALFORMED, parse_response
 from mimix_core.vlm.backends.openai import parse_completion
 from mimix_core.vlm.backends.provider_errors import status_error
 from mimix_core.vlm.rate_limiter import reset_after, retry_after
@@ -86,7 +86,7 @@ def read_reply(data: bytes, _: Path) -> None:
 def _text_of(kind: bytes, content: bytes) -> str:
     try:
         document = json.loads(content)
-    except ValueError as error:  # as the backends' send does
+    except (ValueError, RecursionError) as error:  # as the backends' send does
         raise Refused("not JSON") from error
     if kind == b"G":
         return parse_response(_as_google_genai_parses(document)).text
@@ -100,7 +100,7 @@ def _as_google_genai_parses(document: Any) -> dict[str, Any]:
     try:
         response = types.GenerateContentResponse.model_validate(document)
         return response.model_dump(mode="json", exclude_none=True)
-    except ValueError as error:
+    except MALFORMED as error:
         raise Refused("malformed") from error
 
 
