@@ -28,7 +28,7 @@ CAPTION_COLUMNS = ("caption", "text", "prompt", "description")
 CHARACTER_COLUMNS = ("characters", "character")
 METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 MAX_ROWS = 1_000_000
-"""Rows of one file: a table of a megabyte can have billions of equal ones."""
+"""Rows of one Parquet file, of which a megabyte can hold billions of equal ones."""
 _ROWS_AT_ONCE = 1000
 VIDEO_EXTENSIONS = (
     *(".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"),
@@ -76,12 +76,6 @@ def read_clip_sources(source: Path, group_column: str = "group") -> list[ClipSou
         )
     clips = []
     for number, row in enumerate(reader(source), start=1):
-        if number > MAX_ROWS:
-            raise BadInput(
-                f"has more than {MAX_ROWS:,} rows",
-                where=str(source),
-                fix="Split it, and import the parts one by one.",
-            )
         if isinstance(row, str):
             clips.append(ClipSource(source, problem=f"row {number}: {row}"))
         else:
@@ -181,6 +175,12 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any] | str]:
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"is not a Parquet file ({error})", where=str(path)) from error
     with file:
+        if file.metadata.num_rows > MAX_ROWS:
+            raise BadInput(
+                f"has more than {MAX_ROWS:,} rows",
+                where=str(path),
+                fix="Split it, and import the parts one by one.",
+            )
         try:
             for batch in file.iter_batches(_ROWS_AT_ONCE):
                 yield from batch.to_pylist()

@@ -74,7 +74,8 @@ def spoil_table(data: bytes, rng: Random) -> bytes:
     if rng.random() < 0.4:
         return kind + spoil_bytes(content, rng)
     try:
-        table = pq.read_table(io.BytesIO(content)).slice(0, 100)
+        first = next(pq.ParquetFile(io.BytesIO(content)).iter_batches(100))
+        table = pa.Table.from_batches([first])
         return kind + parquet_bytes(_spoil_columns(table, rng))
     except Exception:  # whatever pyarrow raises for values that it cannot write
         return kind + spoil_bytes(content, rng)
@@ -89,7 +90,7 @@ def _spoil_columns(table: pa.Table, rng: Random) -> pa.Table:
             long = pa.table(
                 {name: pa.array(["x" * 10]).take([0] * 1000) for name in ("path", "text")}
             )
-            count = rng.choice((10, 1000, 20_000))
+            count = rng.choice((10, 2000))
             return pa.concat_tables([long] * count)
         case 1:
             values = spoil_value(table.to_pylist(), rng)
@@ -105,16 +106,14 @@ def _spoil_columns(table: pa.Table, rng: Random) -> pa.Table:
 
 
 def _odd_arrays(rows: int) -> list[pa.Array]:
-    """Return columns of types that no caption has."""
+    """Return columns of types and values that no caption has."""
     moment = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
     return [
         pa.array([b"\xff\0"] * rows),
         pa.array([2**62] * rows, pa.timestamp("ns")),
         pa.array([-(2**62)] * rows, pa.timestamp("s", "Europe/Berlin")),
         pa.array([moment] * rows, pa.timestamp("us", "+99:99")),
-        pa.array([2**62] * rows, pa.time64("ns"))
-        if rows < 0
-        else pa.array([1] * rows, pa.time64("ns")),
+        pa.array([1] * rows, pa.time64("ns")),
         pa.array([2**31 - 1] * rows, pa.date32()),
         pa.array([2**62] * rows, pa.duration("ns")),
         pa.array([float("nan")] * rows),
@@ -126,11 +125,7 @@ def _odd_arrays(rows: int) -> list[pa.Array]:
         pa.array([True] * rows),
         pa.array([b"\xff\xfe"] * rows, pa.binary(2)),
         pa.array([b"\xff\xfe"] * rows).view(pa.string()),
-        pa.array([1] * rows, pa.decimal256(70, 2))
-        if rows < 0
-        else pa.array([1.5] * rows, pa.float16())
-        if rows < 0
-        else pa.array(["a\0b.mp4"] * rows),
+        pa.array(["a\0b.mp4"] * rows),
         pa.array(["../" * 2000 + "a.mp4"] * rows),
         pa.array(["/dev/zero"] * rows),
     ]

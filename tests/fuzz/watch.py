@@ -44,7 +44,8 @@ class Verdict:
 class Watch:
     """A worker process, started when an input needs one and again after it was killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_seconds: float = MAX_SECONDS) -> None:
+        self._max_seconds = max_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._stacks = Path(tempfile.mkstemp(prefix="mimix-fuzz-stacks-")[1])
 
@@ -109,7 +110,7 @@ class Watch:
         begin, used = time.monotonic(), _processor_seconds(process.pid)
         while not select.select([process.stdout], [], [], _POLL_SECONDS)[0]:
             seconds = _processor_seconds(process.pid) - used
-            if seconds > MAX_SECONDS or time.monotonic() - begin > MAX_WAIT_SECONDS:
+            if seconds > self._max_seconds or time.monotonic() - begin > MAX_WAIT_SECONDS:
                 stack = self._stack(process)
                 return Verdict("hang", stack, f"hang in {_innermost(stack)}")
         return read_frame(process.stdout)

@@ -28,7 +28,7 @@ from mimix_core.vlm.protocol import (
 )
 
 MAX_MESSAGE_CHARS = 500
-_MAX_PAGE_CHARS = 20_000
+_MAX_PAGE_CHARS = 10_000
 RESUME = "all responses so far are stored and will not be paid again"
 
 _NO_CREDIT = {
