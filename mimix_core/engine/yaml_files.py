@@ -84,6 +84,8 @@ def _read_text(path: Path) -> str:
         ) from error
     except OSError as error:
         raise BadInput(f"not readable as YAML: {error.strerror}", where=str(path)) from error
+    except ValueError as error:
+        raise BadInput(f"not the name of a file: {error}", where=repr(str(path))) from error
 
 
 @dataclass

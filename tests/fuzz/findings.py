@@ -30,6 +30,7 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         b"library: " + b"a" * 300,
         # A merged key has no line of its own.
         b"<<: {library: missing.yaml}",
+        b'extends: "\\0"',
     ),
     "scripts": (
         b"actions: [{start: null, end: 1, character: Bunny, action: runs}]",

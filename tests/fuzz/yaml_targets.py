@@ -112,6 +112,7 @@ def read_library(data: bytes, folder: Path) -> None:
 
 def read_settings(data: bytes, folder: Path) -> None:
     (folder / "library.yaml").touch()
+    (folder / "base.yaml").write_bytes(SETTINGS)
     path = folder / "mimix.yaml"
     path.write_bytes(data)
     load_config(path)
@@ -134,6 +135,11 @@ def read_script(data: bytes, folder: Path) -> None:
 
 TARGETS = (
     Target("library", (LIBRARY, LIBRARY_WITH_ANCHORS), spoil_yaml, read_library),
-    Target("settings", (SETTINGS, all_settings()), spoil_yaml, read_settings),
+    Target(
+        "settings",
+        (SETTINGS, b"extends: base.yaml\nrun: {retries: 1}\n", all_settings()),
+        spoil_yaml,
+        read_settings,
+    ),
     Target("scripts", (SCRIPT, BOXES, PROMPTS), spoil_yaml, read_script),
 )
