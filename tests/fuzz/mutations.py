@@ -16,6 +16,9 @@ a second or two for each megabyte stays below the limit."""
 _MAX_PARSED = 100_000
 """Size up to which documents are parsed to spoil them, which is slower than spoiling bytes."""
 
+_MAX_MARKS = 300
+"""Number of each mark that begins a collection, up to which YAML is parsed to spoil it."""
+
 ODD_TEXTS = (
     *(
         "",
@@ -128,7 +131,9 @@ def spoil_json(data: bytes, rng: Random) -> bytes:
 
 def spoil_yaml(data: bytes, rng: Random) -> bytes:
     """Spoil a value or the notation of a YAML document; other bytes are spoilt as text."""
-    if rng.random() < 0.4 or len(data) > _MAX_PARSED or b"*l" in data:
+    # libyaml's loader recurses for each level: a few ten thousand of them end the process.
+    is_deep = any(data.count(mark) > _MAX_MARKS for mark in (b"[", b"{", b"- ", b"? "))
+    if rng.random() < 0.4 or len(data) > _MAX_PARSED or is_deep or b"*l" in data:
         return spoil_text(data, rng, _YAML_PARTS)
     try:
         spoilt = spoil_value(yaml.load(data, Loader=_LOADER), rng)
