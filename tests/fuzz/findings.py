@@ -52,7 +52,13 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         _EVENT + b"{" * _LONG,
     ),
     "captions": (b"A. " * _LONG, b"[Character: Tom], " + b"A." * _LONG + b" [scene-style:cartoon]"),
-    "caption-files": (b"J\xff", b"O\xff", b"T\xff", b"J" + b"[" * 100_000),
+    "caption-files": (
+        b"J\xff",
+        b"O\xff",
+        b"T\xff",
+        b"C" + b"[" * 100_000 + b"\n",
+        b"J" + b"[" * 100_000,
+    ),
     "clip-tables": (b"J" + b"[" * 100_000,),
     "replies": (
         b"W" + b"[" * 100_000,

@@ -16,7 +16,7 @@ def misbehave(data: bytes, _: Path) -> None:
             while True:
                 pass
         case b"memory":
-            bytearray(1_500_000_000)
+            bytearray(4_000_000_000)
         case b"error":
             raise KeyError("x")
         case b"exit":

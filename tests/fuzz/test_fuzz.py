@@ -48,5 +48,5 @@ def test_what_was_found_is_accepted_or_refused(watch: Watch, name: str) -> None:
     ],
 )
 def test_the_watch_notices(data: str, kind: str) -> None:
-    with Watch(max_seconds=1) as watch:
+    with Watch(max_seconds=2) as watch:
         assert watch.read("misbehaving", data.encode()).kind == kind
