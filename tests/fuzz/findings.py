@@ -60,6 +60,11 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         b"J" + b"[" * 100_000,
     ),
     "clip-tables": (b"J" + b"[" * 100_000,),
+    "model-folders": (
+        b'text_encoder/config.json\n{"architectures": 2}',
+        b'model_index.json\n{"_class_name": "WanPipeline", "vae": 2}',
+        b'transformer/config.json\n{"_class_name": "WanTransformer3DModel", "num_layers": "x"}',
+    ),
     "replies": (
         b"W" + b"[" * 100_000,
         b"W" + b"{" * 1_000_000,
