@@ -30,6 +30,10 @@ _SENTENCE_START = re.compile(
 """Words that begin the context of a caption, and are no names."""
 
 
+_LONGEST_ABBREVIATION = 100
+"""Number of characters at the end of a text that are searched for an abbreviation."""
+
+
 @dataclass(frozen=True)
 class SentenceEnd:
     """A sentence without its full stop, and the position of the text that follows it."""
@@ -40,7 +44,8 @@ class SentenceEnd:
 
 def ends_with_abbreviation(text: str) -> bool:
     """Return whether a text, without its last dot, ends with an abbreviation or with initials."""
-    return any(pattern.search(text) for pattern in (_TITLE, _SUFFIX, _INITIALS))
+    end = text[-_LONGEST_ABBREVIATION:]
+    return any(pattern.search(end) for pattern in (_TITLE, _SUFFIX, _INITIALS))
 
 
 def find_sentence_end(text: str, start: int = 0) -> SentenceEnd | None:
@@ -60,7 +65,9 @@ def _sentence(before: str, following: str) -> str | None:
         return remove_full_stop(before)
     is_last = not following or following.startswith("[")
     if ends_with_abbreviation(before):
-        starts = not _TITLE.search(before) and _SENTENCE_START.match(following)
+        starts = not _TITLE.search(before[-_LONGEST_ABBREVIATION:]) and _SENTENCE_START.match(
+            following
+        )
         return f"{before}." if is_last or starts else None
     if _SINGLE_INITIAL.search(before) and not is_last and not _SENTENCE_START.match(following):
         return None

@@ -28,6 +28,9 @@ from mimix_core.engine.text_escaping import find_control_character
 from mimix_core.errors import BadInput
 from mimix_core.tables import CaptionRow
 
+MAX_CAPTION_LENGTH = 8_000
+"""Number of characters of a caption: a text encoder reads a few hundred words."""
+
 _TAG_START = "[Character: "
 _CHARACTER = re.compile(r"\[Character: ([^\[\]]*)\], ")
 _STYLE = re.compile(r"(.*\.) \[scene-style:([a-z]+)\]", re.DOTALL)
@@ -47,6 +50,8 @@ class CaptionVariant(StrEnum):
 
 
 def _validate_text(text: str) -> str:
+    if len(text) > MAX_CAPTION_LENGTH:
+        raise ValueError(f"has {len(text):,} characters, the limit is {MAX_CAPTION_LENGTH:,}")
     if text != text.strip():
         raise ValueError(f"{text!r} starts or ends with a space")
     if find_control_character(text) is not None:
@@ -114,8 +119,14 @@ def render_caption(caption: Caption, variant: CaptionVariant = CaptionVariant.BO
 def parse_caption(text: str) -> Caption:
     """Parse a text rendered with both tags: ``parse_caption(render_caption(c)) == c``.
 
-    Raises BadCaption for any text that ``render_caption`` cannot produce.
+    Raises BadCaption for any text that ``render_caption`` cannot produce, and for one longer than
+    MAX_CAPTION_LENGTH.
     """
+    if len(text) > MAX_CAPTION_LENGTH:
+        raise BadCaption(
+            f"has {len(text):,} characters, the limit is {MAX_CAPTION_LENGTH:,}",
+            where=repr(text[:80]),
+        )
     ending = _STYLE.fullmatch(text)
     if ending is None:
         raise BadCaption("does not end with '. [scene-style:<style>]'", where=repr(text))

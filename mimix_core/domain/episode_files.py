@@ -15,6 +15,7 @@ from fnmatch import translate
 from pathlib import Path
 
 from mimix_core.domain.sidecar_index import SIDECAR_EXTENSIONS
+from mimix_core.engine.input_files import file_exists
 
 
 def is_glob(path: Path) -> bool:
@@ -54,13 +55,13 @@ def find_episode_files(base: Path, pattern: Path, names: ComposedNames | None = 
 
 def find_file(base: Path, path: Path, names: ComposedNames | None = None) -> Path | None:
     """Return the existing file of a path whose accents may be spelled differently; else None."""
-    if (base / path).is_file():
+    if file_exists(base / path):
         return base / path
     names = names or ComposedNames()
     found: Path | None = Path(path.anchor) if path.anchor else base
     for part in _parts(path):
         found = None if found is None else _find_entry(found, part, names)
-    return found if found is not None and found.is_file() else None
+    return found if found is not None and file_exists(found) else None
 
 
 def _find_named(base: Path, path: Path, names: ComposedNames) -> list[Path]:

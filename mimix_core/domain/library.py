@@ -22,6 +22,7 @@ from mimix_core.domain.sidecar_index import (
 )
 from mimix_core.domain.subtitle_files import find_sidecar_subtitles
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.input_files import folder_exists
 from mimix_core.engine.yaml_files import (
     LineNumbers,
     format_location,
@@ -274,7 +275,7 @@ def _resolve_paths(
             videos = find_episode_files(base, episode.path, names)
             if not videos:
                 location = format_location(source, lines, (*key, "path"))
-                waits = is_glob(episode.path) and _glob_folder(base, episode.path).is_dir()
+                waits = is_glob(episode.path) and folder_exists(_glob_folder(base, episode.path))
                 missing = unmatched if waits else problems
                 missing.append(f"{location}: no file {base / episode.path}")
             for video in videos:

@@ -20,7 +20,7 @@ from mimix_core.domain.caption_grammar import (
 )
 from mimix_core.domain.library import Library, Style
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.yaml_files import LineNumbers, read_yaml_file, validation_error
+from mimix_core.engine.yaml_files import LineNumbers, find_line, read_yaml_file, validation_error
 from mimix_core.errors import BadInput
 
 PromptCategory = Literal["single", "inter-style", "intra-style", "inter-series", "intra-series"]
@@ -135,7 +135,8 @@ def load_prompts(path: Path, roster: Sequence[str]) -> tuple[VideoPrompt, ...]:
     """
     file, lines = _read_with_lines(path)
     unknown = [
-        f"{path}, line {lines[('prompts', index, 'characters')]}: no character is named {name!r}"
+        f"{path}, line {find_line(lines, ('prompts', index, 'characters'))}: no character is named "
+        f"{name!r}"
         for index, prompt in enumerate(file.prompts)
         for name in prompt.characters
         if name not in roster

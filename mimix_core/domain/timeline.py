@@ -19,6 +19,9 @@ CLIP_FRAMES = 81
 CLIP_RATE = Fraction(16)
 """Frames per second of a clip (paper, section 3.3)."""
 
+_MAX_TIME_LENGTH = 80
+"""Number of characters of a written time, and of digits before or after its point."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -41,19 +44,26 @@ class Span:
 def parse_seconds(text: str | int | Decimal | Fraction) -> Fraction:
     """Parse seconds from ``12``, ``"3.25"``, ``"1:02.5"`` or ``"1:02:03.5"``, exactly.
 
-    Raises ValueError for anything else; floats are rejected because they are not exact.
+    Raises ValueError for anything else, and for numbers that no video's time has, whose exact value
+    would not fit into memory; floats are rejected because they are not exact.
     """
     if isinstance(text, float):
         raise ValueError(f'write the time {text} in quotes, as "{text}": a float is not exact')
+    refusal = f"{str(text)[:_MAX_TIME_LENGTH]!r} is not a time: write seconds, m:s or h:m:s"
+    if isinstance(text, bool) or not isinstance(text, str | int | Decimal | Fraction):
+        raise ValueError(refusal)
     if not isinstance(text, str):
         return Fraction(text)
     parts = text.strip().split(":")
-    if not 1 <= len(parts) <= 3:
-        raise ValueError(f"{text!r} is not a time: write seconds, m:s or h:m:s")
+    if not 1 <= len(parts) <= 3 or len(text) > _MAX_TIME_LENGTH:
+        raise ValueError(refusal)
     try:
-        numbers = [Fraction(Decimal(part)) for part in parts]
+        decimals = [Decimal(part) for part in parts]
+        if any(abs(number.adjusted()) > _MAX_TIME_LENGTH for number in decimals):
+            raise ValueError(refusal)
+        numbers = [Fraction(number) for number in decimals]
     except (ArithmeticError, ValueError) as error:
-        raise ValueError(f"{text!r} is not a time: write seconds, m:s or h:m:s") from error
+        raise ValueError(refusal) from error
     if any(number < 0 for number in numbers):
         raise ValueError(f"{text!r} is not a time: it is negative")
     total = Fraction(0)

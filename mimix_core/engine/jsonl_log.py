@@ -68,7 +68,7 @@ def read_records(
     try:
         records = (json.loads(line.decode()) for line in lines)
         return [record for record in records if select(record)]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MalformedLog(f"{path} has a malformed line") from error
 
 

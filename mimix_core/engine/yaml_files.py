@@ -84,6 +84,8 @@ def _read_text(path: Path) -> str:
         ) from error
     except OSError as error:
         raise BadInput(f"not readable as YAML: {error.strerror}", where=str(path)) from error
+    except ValueError as error:
+        raise BadInput(f"not the name of a file: {error}", where=repr(str(path))) from error
 
 
 @dataclass
@@ -211,7 +213,7 @@ class _SafeConstructor(yaml.constructor.SafeConstructor):
         except yaml.YAMLError as error:
             problem = getattr(error, "problem", None) or error
             raise BadInput(f"not readable as YAML: {problem}", where=where) from error
-        except (ValueError, OverflowError, TypeError, KeyError) as error:
+        except (ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
             raise BadInput(
                 f"not readable as YAML: {_shorten(str(node.value))!r}: {error}",
                 where=where,
@@ -254,11 +256,16 @@ def join_problems(messages: Sequence[str], total: int) -> str:
     return "; ".join([*shown, *more])
 
 
+def find_line(lines: LineNumbers, key: KeyPath) -> int:
+    """Return the line of a key or of its nearest parent: keys that aliases merge have no line."""
+    return next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), 1)
+
+
 def format_location(path: Path, lines: LineNumbers, key: KeyPath) -> str:
     """Format ``file, line 12, key shows.0.style``, with the line of the key or its nearest parent.
 
     A document without any known line counts as line 1.
     """
-    line = next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), 1)
+    line = find_line(lines, key)
     label = ".".join(_shorten(str(part)) for part in key)
     return f"{path}, line {line}" + (f", key {label}" if label else "")

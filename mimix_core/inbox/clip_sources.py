@@ -13,19 +13,23 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mimix_core.engine.input_files import read_utf8_text
 from mimix_core.errors import BadInput
 
 VIDEO_COLUMNS = ("file_name", "video", "video_path", "path", "file", "media", "media_path")
 CAPTION_COLUMNS = ("caption", "text", "prompt", "description")
 CHARACTER_COLUMNS = ("characters", "character")
 METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+MAX_ROWS = 1_000_000
+"""Rows of one Parquet file, of which a megabyte can hold billions of equal ones."""
+_ROWS_AT_ONCE = 1000
 VIDEO_EXTENSIONS = (
     *(".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"),
     *(".gif", ".ogv"),
@@ -45,7 +49,6 @@ class ClipSource:
     characters: tuple[str, ...] = ()
     group: str = ""
     problem: str = ""
-    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def read_clip_sources(source: Path, group_column: str = "group") -> list[ClipSource]:
@@ -112,16 +115,15 @@ def _clip_of_row(row: Mapping[str, Any], number: int, source: Path, group: str) 
     name = _first_text(row, VIDEO_COLUMNS)
     if not name:
         problem = f"row {number} names no video: none of {', '.join(VIDEO_COLUMNS)} has a value"
-        return ClipSource(source, problem=problem, columns=row)
+        return ClipSource(source, problem=problem)
     if "\0" in name:
-        return ClipSource(source, problem=f"row {number}: a path with a NUL", columns=row)
+        return ClipSource(source, problem=f"row {number}: a path with a NUL")
     return ClipSource(
         source.parent / name,
         caption=_first_text(row, CAPTION_COLUMNS),
         show=_text(row.get("show")),
         characters=_names(next((row[c] for c in CHARACTER_COLUMNS if row.get(c)), ())),
         group=_text(row.get(group)),
-        columns=row,
     )
 
 
@@ -148,12 +150,12 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _read_jsonl(path: Path) -> Iterator[dict[str, Any] | str]:
-    for line in _read_text(path).split("\n"):
+    for line in read_utf8_text(path).split("\n"):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield f"is not JSON ({error})"
             continue
         yield row if isinstance(row, dict) else "is not a JSON object"
@@ -162,24 +164,27 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any] | str]:
 def _read_csv(path: Path) -> Iterator[dict[str, Any] | str]:
     # Captions may be longer than the module's limit of 131,072 characters.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    for row in csv.DictReader(io.StringIO(_read_text(path), newline="")):
+    for row in csv.DictReader(io.StringIO(read_utf8_text(path), newline="")):
         yield "has more cells than the header" if None in row else row
 
 
 def _read_parquet(path: Path) -> Iterator[dict[str, Any] | str]:
+    """Read a table part by part: a small file may have any number of rows."""
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
         raise BadInput(f"is not a Parquet file ({error})", where=str(path)) from error
-    yield from table.to_pylist()
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"is not UTF-8 ({error.reason} at byte {error.start})",
-            where=str(path),
-            fix="Save it as UTF-8.",
-        ) from error
+    with file:
+        if file.metadata.num_rows > MAX_ROWS:
+            raise BadInput(
+                f"has more than {MAX_ROWS:,} rows",
+                where=str(path),
+                fix="Split it, and import the parts one by one.",
+            )
+        try:
+            for batch in file.iter_batches(_ROWS_AT_ONCE):
+                yield from batch.to_pylist()
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise BadInput(
+                f"has values that cannot be read ({str(error)[:200]})", where=str(path)
+            ) from error

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.input_files import file_exists
 from mimix_core.engine.yaml_files import format_location, validation_error
 from mimix_core.errors import BadInput
 from mimix_core.settings.augmentation_settings import (
@@ -198,7 +199,7 @@ def load_config(path: Path) -> Config:
         config = Config.model_validate(document)
     except ValidationError as error:
         raise validation_error(path, error, lines) from error
-    if not path.resolve().parent.joinpath(config.library).is_file():
+    if not file_exists(path.resolve().parent / config.library):
         raise BadInput(
             f"{path.resolve().parent / config.library} does not exist",
             where=format_location(path, lines, ("library",)),

@@ -9,7 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib import resources
 from pathlib import Path
 
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, Response
 
 from mimix_core.errors import BadInput
@@ -47,6 +48,20 @@ def json_response(value: object) -> Response:
     """Send a value as JSON that is not cached."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return Response(text, media_type="application/json", headers=FRESH)
+
+
+def answer_invalid_requests(app: FastAPI) -> None:
+    """Answer invalid requests with the problems alone.
+
+    FastAPI repeats the values, of which not all can be written as JSON: Infinity, and half of a
+    surrogate pair.
+    """
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        problems = [{name: one[name] for name in ("type", "loc", "msg")} for one in error.errors()]
+        text = json.dumps({"detail": problems})
+        return Response(text, 422, media_type="application/json", headers=FRESH)
 
 
 async def when_made(path: Path, pending: Future[None] | None) -> Response:

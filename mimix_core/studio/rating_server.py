@@ -21,7 +21,7 @@ from mimix_core.project.pair_ratings import Answer, PairRating, RatingLog, Side
 from mimix_core.project.rating_plan import RatingPlan, RatingTask
 from mimix_core.studio.access_guard import AccessGuard
 from mimix_core.studio.comparison_server import VIDEO_TYPES
-from mimix_core.studio.page_files import json_response, serve_page
+from mimix_core.studio.page_files import answer_invalid_requests, json_response, serve_page
 
 COOKIE = "mimix-rating"
 
@@ -117,6 +117,7 @@ class RatingDesk:
 def create_rating_app(plan: RatingPlan, log: RatingLog, token: str | None) -> AccessGuard:
     """Build the application of the rating page. ``token``: as for ``create_app``."""
     app = FastAPI(title="MiMix rating", docs_url=None, redoc_url=None, openapi_url=None)
+    answer_invalid_requests(app)
     desk = RatingDesk(plan, log)
     _add_page(app, desk)
 

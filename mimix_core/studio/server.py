@@ -31,8 +31,8 @@ from mimix_core.studio.decision_requests import (
 from mimix_core.studio.item_index import FACETS, ItemQuery
 from mimix_core.studio.page_files import FRESH as _FRESH
 from mimix_core.studio.page_files import UNCHANGING as _UNCHANGING
+from mimix_core.studio.page_files import answer_invalid_requests, serve_page
 from mimix_core.studio.page_files import json_response as _json
-from mimix_core.studio.page_files import serve_page
 from mimix_core.studio.page_files import when_made as _when_made
 from mimix_core.studio.preview_cache import MASK_COLUMNS, SPRITE_FRAMES, PreviewCache
 from mimix_core.studio.studio_session import DECIDABLE, StudioSession
@@ -70,6 +70,7 @@ def create_app(
     ``pages``: add further pages to it, with their own routes.
     """
     app = FastAPI(title="MiMix Studio", docs_url=None, redoc_url=None, openapi_url=None)
+    answer_invalid_requests(app)
     _add_page(app)
     _add_items(app, session)
     _add_decisions(app, session)

@@ -29,6 +29,9 @@ from mimix_core.vlm.response_cache import ResponseCache
 WINDOW_SECONDS = 61.0
 """A minute, plus a second for variations of the network delay."""
 
+MAX_WAIT_SECONDS = 7 * 86_400.0
+"""No header makes a run wait longer, whatever it says."""
+
 MAX_LATENESS_SECONDS = 0.5
 """A request that would start later than this must acquire again."""
 
@@ -158,18 +161,18 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     lowered = {name.lower(): value.strip() for name, value in headers.items()}
     milliseconds = lowered.get("retry-after-ms", "")
     if re.fullmatch(r"\d+(\.\d+)?", milliseconds):
-        return float(milliseconds) / 1000
+        return min(float(milliseconds) / 1000, MAX_WAIT_SECONDS)
     after = lowered.get("retry-after", "")
     if re.fullmatch(r"\d+(\.\d+)?", after):
-        return float(after)
+        return min(float(after), MAX_WAIT_SECONDS)
     if after:
         try:
             date = parsedate_to_datetime(after)
-        except ValueError:
+        except (ValueError, OverflowError):
             return reset_after(headers) or None
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
-        return max(0.0, date.timestamp() - now)
+        return min(max(0.0, date.timestamp() - now), MAX_WAIT_SECONDS)
     return reset_after(headers) or None
 
 
@@ -179,9 +182,9 @@ def reset_after(headers: Mapping[str, str]) -> float:
     waits = [0.0]
     for limit in ("requests", "tokens"):
         remaining = lowered.get(f"x-ratelimit-remaining-{limit}", "")
-        if remaining.lstrip("-").isdigit() and int(remaining) <= 0:
+        if re.fullmatch(r"-[0-9]+|0+", remaining):
             waits.append(parse_duration(lowered.get(f"x-ratelimit-reset-{limit}", "")))
-    return max(waits)
+    return min(max(waits), MAX_WAIT_SECONDS)
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -12,10 +12,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _REASONING = r"think|thinking|thought|reasoning"
-_REASONING_BLOCK = re.compile(rf"<({_REASONING})>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_REASONING_START = re.compile(rf"<({_REASONING})>", re.IGNORECASE)
 # Servers that prefill the opening tag return only the closing one.
 _REASONING_END = re.compile(rf"^.*</(?:{_REASONING})>", re.DOTALL | re.IGNORECASE)
-_STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
+# An escaped character outside of strings is skipped: to begin a string at each escaped quotation
+# mark would take quadratic time.
+_STRING_OR_TRAILING_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"|\\.|,(?=\s*[}\]])', re.DOTALL)
+_MAX_BRACES = 10_000
+"""Number of braces that begin no object: each costs time in proportion to the text before it."""
 
 _decoder = json.JSONDecoder()
 
@@ -40,11 +44,14 @@ def _find_object(text: str) -> dict[str, Any]:
     text = text.lstrip("\ufeff")
     try:
         return _unwrap(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         pass  # it is not JSON as a whole
-    text = _REASONING_END.sub("", _REASONING_BLOCK.sub("", text))
+    text = _REASONING_END.sub("", _without_reasoning(text))
     text = _STRING_OR_TRAILING_COMMA.sub(lambda found: found[0].removeprefix(","), text)
-    distinct = {json.dumps(value, sort_keys=True): value for value in _top_level_objects(text)}
+    try:
+        distinct = {json.dumps(value, sort_keys=True): value for value in _top_level_objects(text)}
+    except RecursionError:
+        raise UnparsableResponse("the response's JSON object is nested too deeply") from None
     if not distinct:
         raise UnparsableResponse("the response contains no JSON object")
     if len(distinct) > 1:
@@ -65,13 +72,35 @@ def _unwrap(value: Any) -> dict[str, Any]:
             raise UnparsableResponse("the response contains no JSON object")
 
 
+def _without_reasoning(text: str) -> str:
+    """Remove the blocks of reasoning; a tag that is not closed stays."""
+    parts: list[str] = []
+    position, unclosed = 0, set[str]()
+    for start in _REASONING_START.finditer(text):
+        tag = start[1].casefold()
+        if start.start() < position or tag in unclosed:
+            continue
+        end = re.compile(f"</{tag}>", re.IGNORECASE).search(text, start.end())
+        if end is None:
+            unclosed.add(tag)
+        else:
+            parts.append(text[position : start.start()])
+            position = end.end()
+    return "".join((*parts, text[position:]))
+
+
 def _top_level_objects(text: str) -> Iterator[dict[str, Any]]:
-    position = text.find("{")
+    position, braces = text.find("{"), 0
     while position >= 0:
         try:
             value, end = _decoder.raw_decode(text, position)
         except (ValueError, RecursionError):
             end = position + 1  # a brace of the prose
+            braces += 1
+            if braces > _MAX_BRACES:
+                raise UnparsableResponse(
+                    f"{_MAX_BRACES:,} braces of the response begin no JSON object"
+                ) from None
         else:
             yield value
         position = text.find("{", end)

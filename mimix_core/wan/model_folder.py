@@ -104,7 +104,9 @@ def _check_pipeline(folder: Path, backbone: Backbone, fix: str) -> None:
         component = index.get(name)
         if name == "transformer_2" and component in (None, [None, None]):
             differences.append("it has no transformer_2")
-        elif component and component != [None, None] and network.class_name not in component:
+        elif component in (None, [], [None, None]):
+            continue
+        elif not isinstance(component, list) or network.class_name not in component:
             differences.append(f"its {name} is {component}, not {network.class_name}")
     if differences:
         raise BadInput(
@@ -158,7 +160,11 @@ def _check_config(
     """Read a network's config. Raises BadInput where it differs from the registry's entry."""
     config = read_config(path, fix)
     # diffusers writes the first key, transformers the second.
-    names = [config.get("_class_name"), *(config.get("architectures") or [])]
+    architectures = config.get("architectures")
+    names = [
+        config.get("_class_name"),
+        *(architectures if isinstance(architectures, list) else [architectures]),
+    ]
     class_name = next((name for name in names if name), None)
     differences = []
     if class_name != network.class_name:

@@ -22,7 +22,7 @@ from mimix_core.wan.safetensors_header import TensorEntry, read_header
 
 _SUFFIX, _INDEX_SUFFIX = ".safetensors", ".safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
-_BLOCK = re.compile(r"(?P<blocks>(?:.+\.)?(?:blocks|block|layers))\.(?P<number>\d+)\..+")
+_BLOCK = re.compile(r"(?P<blocks>(?:.+\.)?(?:blocks|block|layers))\.(?P<number>\d{1,9})\..+")
 _VALUES_PER_CHECK = 1 << 24
 _SAMPLED_BYTES = 16_384
 """Bytes of each tensor that are read: all of a norm or a bias, the beginning of a matrix."""
@@ -285,7 +285,14 @@ def check_blocks(folder: Path, tensors: StoredTensors, config: Mapping[str, Any]
     for blocks, found in sorted(numbers.items()):
         count = max(found) + 1
         if blocks in ("blocks", "transformer_blocks", "encoder.block"):
-            count = max(count, int(config.get("num_layers", 0)))
+            layers = config.get("num_layers", 0)
+            if type(layers) is not int:
+                raise BadInput(
+                    f"num_layers is {layers!r}, not a whole number",
+                    where=str(folder / "config.json"),
+                    fix=fix,
+                )
+            count = max(count, layers)
         if len(found) < count:
             first = next(number for number in range(count) if number not in found)
             raise BadInput(

@@ -17,7 +17,7 @@ from mimix_core.domain.imported_clips import CLIPS_FILE, ImportedClip, read_impo
 from mimix_core.errors import BadInput
 from mimix_core.inbox import IngestOutcome, IngestResult, clip_import
 from mimix_core.inbox.clip_import import REFUSED_FILE, ClipDefaults, import_clips
-from mimix_core.inbox.clip_sources import read_clip_sources
+from mimix_core.inbox.clip_sources import MAX_ROWS, read_clip_sources
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config, load_config
 
@@ -281,3 +281,20 @@ def test_the_command_prints_each_refusal_and_its_exit_code(config: Config, tmp_p
     )
     result = CliRunner().invoke(app, [*command, "--show", "toons"])
     assert result.exit_code == 2 and "clips: clips/toons" in result.output
+
+
+def test_a_table_of_very_many_rows_is_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    rows = pa.array(["a.mp4"]).take(pa.nulls(MAX_ROWS + 1, pa.int32()).fill_null(0))
+    pq.write_table(pa.table({"path": rows}), path)
+    with pytest.raises(BadInput, match="more than 1,000,000 rows"):
+        read_clip_sources(path)
+
+
+def test_values_that_python_cannot_represent_make_a_table_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    pq.write_table(
+        pa.table({"path": ["a.mp4"], "made": pa.array([2**62], pa.timestamp("us"))}), path
+    )
+    with pytest.raises(BadInput, match="values that cannot be read"):
+        read_clip_sources(path)

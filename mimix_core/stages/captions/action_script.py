@@ -21,7 +21,7 @@ from mimix_core.domain.caption_grammar import ActionText, Caption, CharacterActi
 from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import clip_duration, parse_seconds
 from mimix_core.engine.artifacts import FileRef, FrozenModel
-from mimix_core.engine.yaml_files import read_yaml_file, validation_error
+from mimix_core.engine.yaml_files import find_line, read_yaml_file, validation_error
 from mimix_core.errors import BadInput
 from mimix_core.tables import ClipRow
 
@@ -115,7 +115,7 @@ def load_action_script(
     for index, action in enumerate(script.actions):
         name = names.get(action.character.casefold())
         if name is None:
-            line = lines[("actions", index, "character")]
+            line = find_line(lines, ("actions", index, "character"))
             unknown.append(f"line {line}: no character of this show is named {action.character!r}")
         else:
             actions.append(action.model_copy(update={"character": name}))

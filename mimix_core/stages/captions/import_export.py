@@ -27,6 +27,7 @@ from mimix_core.domain.caption_grammar import (
 )
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.atomic_io import atomic_write_bytes
+from mimix_core.engine.input_files import read_utf8_text
 from mimix_core.errors import BadInput
 from mimix_core.stages.captions.overrides import format_validation_error
 from mimix_core.tables import CaptionRow, Status
@@ -84,7 +85,7 @@ def read_captions_jsonl(path: Path) -> list[ExportedCaption]:
     """Read an edited ``captions.jsonl``. Raises BadInput listing every invalid line."""
     captions, problems = [], []
     # Only a line feed ends a line: captions may contain other characters that splitlines splits at.
-    for number, text in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, text in enumerate(read_utf8_text(path).split("\n"), start=1):
         if text.strip():
             try:
                 captions.append(ExportedCaption.model_validate_json(text))
@@ -127,10 +128,7 @@ def write_caption_sidecars(folder: Path, captions: Iterable[ExportedCaption], *,
 
 def read_caption_sidecars(folder: Path) -> dict[str, str]:
     """Map clip_id to the caption of each ``.txt`` in a folder, without surrounding whitespace."""
-    return {
-        path.stem: path.read_text(encoding="utf-8-sig").strip()
-        for path in sorted(folder.glob("*.txt"))
-    }
+    return {path.stem: read_utf8_text(path).strip() for path in sorted(folder.glob("*.txt"))}
 
 
 def find_edited_captions(

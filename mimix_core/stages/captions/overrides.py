@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from mimix_core.domain.caption_grammar import BadCaption, parse_caption
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.atomic_io import atomic_write_bytes
+from mimix_core.engine.input_files import read_utf8_text
 from mimix_core.errors import BadInput
 
 
@@ -29,7 +30,7 @@ def read_overrides(path: Path) -> dict[str, str]:
     """Map each clip_id to its caption. Raises BadInput listing every invalid line."""
     captions: dict[str, str] = {}
     problems: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(read_utf8_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -132,11 +132,10 @@ def _has_near(ordered: Sequence[Fraction], time: Fraction) -> bool:
 
 def _merge_same_times(cues: Iterable[Cue]) -> list[Cue]:
     """Merge cues of the same times into one with the rows of all, in their order."""
-    merged: dict[tuple[Fraction, Fraction], tuple[str, ...]] = {}
+    merged: dict[tuple[Fraction, Fraction], list[str]] = {}
     for cue in cues:
-        times = cue.start, cue.end
-        merged[times] = merged.get(times, ()) + cue.lines
-    return [Cue(*times, lines) for times, lines in merged.items()]
+        merged.setdefault((cue.start, cue.end), []).extend(cue.lines)
+    return [Cue(*times, tuple(lines)) for times, lines in merged.items()]
 
 
 def _select_rows(cues: Sequence[Cue], language: str) -> list[Cue] | None:

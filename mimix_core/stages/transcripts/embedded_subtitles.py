@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import pysubs2
 
 from mimix_core.domain.language_codes import find_language_name, normalize_language_code
 from mimix_core.engine import progress
@@ -18,6 +17,7 @@ from mimix_core.media import open_container
 from mimix_core.stages.transcripts.bilingual import StyledCue, select_language
 from mimix_core.stages.transcripts.cues import build_cue, lines_from_cues
 from mimix_core.stages.transcripts.dialogue import DialogueLine
+from mimix_core.stages.transcripts.override_tags import is_drawing, plain_text
 from mimix_core.stages.transcripts.styled_events import StyledEvent, select_dialogue
 from mimix_core.stages.transcripts.subtitle_parser import UnreadableSubtitles
 
@@ -184,10 +184,7 @@ def _read_streams(
     for stream in streams:
         found = events[stream.index]
         spoken = select_dialogue(found)
-        styled = [
-            StyledCue(build_cue(e.start, e.end, pysubs2.SSAEvent(text=e.text).plaintext), e.style)
-            for e in spoken
-        ]
+        styled = [StyledCue(build_cue(e.start, e.end, plain_text(e.text)), e.style) for e in spoken]
         cues, left_out = select_language(styled, preferred)
         texts.append(_StreamText(stream, lines_from_cues(cues), len(found) - len(spoken), left_out))
     return texts
@@ -197,7 +194,7 @@ def _packet_events(packet: Any, begin: Fraction, end: Fraction) -> list[StyledEv
     events = []
     for rect in packet.decode():
         fields = rect.ass.decode("utf-8").split(",", _ASS_FIELDS)
-        if not pysubs2.SSAEvent(text=fields[-1]).is_drawing:
+        if not is_drawing(fields[-1]):
             events.append(StyledEvent(begin, end, fields[-1], fields[_STYLE], fields[_EFFECT]))
     return events
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
 
-import pysubs2
-
+from mimix_core.stages.transcripts.override_tags import is_drawing
 from mimix_core.stages.transcripts.subtitle_times import parse_stamp
 
 
@@ -82,7 +81,7 @@ def parse_styled_events(text: str) -> tuple[list[StyledEvent], int]:
             except (KeyError, ValueError):
                 invalid += 1
                 continue
-            if not pysubs2.SSAEvent(text=event.text).is_drawing:
+            if not is_drawing(event.text):
                 events.append(event)
     return events, invalid
 

@@ -6,24 +6,28 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import pysubs2
-
 from mimix_core.errors import BadInput
 from mimix_core.stages.transcripts.bilingual import StyledCue, select_language
 from mimix_core.stages.transcripts.cues import Cue, build_cue, lines_from_cues
 from mimix_core.stages.transcripts.dialogue import DialogueLine
+from mimix_core.stages.transcripts.override_tags import plain_text
 from mimix_core.stages.transcripts.styled_events import parse_styled_events, select_dialogue
 from mimix_core.stages.transcripts.subtitle_times import CueTimes, find_cue_times
 from mimix_core.stages.transcripts.text_encoding import DecodedText, UndecodableText, decode_text
 
 _MAX_BYTES = 64 << 20
 
-_STYLED = re.compile(r"^\s*\[(?:script info|v4\+? styles|events)\]", re.IGNORECASE | re.MULTILINE)
+_STYLED = re.compile(
+    r"^[^\S\n]*\[(?:script info|v4\+? styles|events)\]", re.IGNORECASE | re.MULTILINE
+)
 """A section of ASS or SSA."""
+
+_MAX_DIGITS = 18
+"""Number of digits of a cue's number."""
 
 _HTML_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
-_HTML_TAG = re.compile(r"<rt>.*?</rt>|< */? *[a-zA-Z][^>]*>", re.IGNORECASE)
+_HTML_TAG = re.compile(r"<rt>.{0,200}?</rt>|< *+/? *+[a-zA-Z][^>]*>", re.IGNORECASE)
 """A tag; of ruby text, which says how a word is read, all is left out."""
 
 _OTHER_FORMATS = {
@@ -166,8 +170,9 @@ def _without_dangling_number(body: list[str], own_number: str) -> list[str]:
     """Remove the number of a cue that a truncated file no longer has."""
     last = _count_without_empty_end(body)
     number = body[last - 1].strip() if last else ""
-    follows = number.isdecimal() and own_number.strip().isdecimal()
-    if follows and int(number) == int(own_number) + 1 and last > 1 and not body[last - 2].strip():
+    own = own_number.strip()
+    follows = number.isdecimal() and own.isdecimal() and max(len(number), len(own)) <= _MAX_DIGITS
+    if follows and int(number) == int(own) + 1 and last > 1 and not body[last - 2].strip():
         return body[: last - 1]
     return body
 
@@ -178,7 +183,9 @@ def _count_without_empty_end(lines: list[str]) -> int:
 
 def _plain_text(text: str) -> str:
     """Return a text without HTML tags and override tags."""
-    return str(pysubs2.SSAEvent(text=_HTML_TAG.sub("", text)).plaintext)
+    # What follows the last bracket has no tag; to search it for one would take quadratic time.
+    tagged, bracket, rest = text.rpartition(">")
+    return plain_text(_HTML_TAG.sub("", tagged + bracket) + rest)
 
 
 def _other_format(path: Path, text: str) -> UnreadableSubtitles:

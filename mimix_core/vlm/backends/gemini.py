@@ -38,6 +38,8 @@ from mimix_core.vlm.rate_limiter import parse_duration, retry_after
 
 # Always given, because the client would otherwise read an address from the environment.
 GEMINI_URL = "https://generativelanguage.googleapis.com"
+MALFORMED = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What the client raises for a body that is not JSON, or that has values of other types."""
 REFUSAL_REASONS = {
     "SAFETY",
     "RECITATION",
@@ -95,7 +97,7 @@ class GeminiBackend:
             raise Unavailable("the server did not respond in time") from None
         except httpx2.HTTPError as error:
             raise connection_error(error, self._settings.base_url or GEMINI_URL) from None
-        except ValueError as error:  # a body that is not JSON, and pydantic's errors
+        except MALFORMED as error:
             raise Unavailable(
                 f"the server's response is malformed ({type(error).__name__})"
             ) from None

@@ -63,7 +63,7 @@ class OpenAIBackend:
             raise self.translate_error(error) from None
         try:
             completion = json.loads(raw.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Unavailable("the server's response is not JSON") from None
         return parse_completion(completion, self.key, reset_after(raw.headers))
 
@@ -163,13 +163,13 @@ def parse_completion(completion: Any, key: str, pause_seconds: float = 0.0) -> R
         message = choice["message"]
         usage = parse_usage(completion["usage"]) if completion.get("usage") else None
         model = str(completion.get("model") or "")
-    except (LookupError, TypeError, AttributeError):
+        content, refused = message.get("content"), message.get("refusal")
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
         raise Unavailable("the server's response is not a chat completion") from None
     finish = choice.get("finish_reason")
-    text = _content_text(message.get("content"))
-    if message.get("refusal"):
-        refusal = str(message["refusal"])
-        raise RefusedResponse("the model refused to respond", usage, text=refusal)
+    text = _content_text(content)
+    if refused:
+        raise RefusedResponse("the model refused to respond", usage, text=str(refused))
     if finish == "content_filter":
         raise RefusedResponse(
             "the provider's content filter stopped the response", usage, text=text
@@ -190,9 +190,11 @@ def _content_text(content: Any) -> str:
 
 
 def parse_usage(usage: Mapping[str, Any]) -> TokenUsage:
-    """Parse the token counts of a completion."""
+    """Parse the token counts of a completion. Raises ValueError for a negative one."""
     details = usage.get("prompt_tokens_details") or {}
     input_tokens = int(usage.get("prompt_tokens") or 0)
+    if min(input_tokens, int(usage.get("completion_tokens") or 0)) < 0:
+        raise ValueError("a negative number of tokens")
     return TokenUsage(
         input_tokens,
         # Some servers count cached tokens beside the others and not among them.

@@ -28,6 +28,7 @@ from mimix_core.vlm.protocol import (
 )
 
 MAX_MESSAGE_CHARS = 500
+_MAX_PAGE_CHARS = 10_000
 RESUME = "all responses so far are stored and will not be paid again"
 
 _NO_CREDIT = {
@@ -58,7 +59,7 @@ def parse_error_body(body: object) -> ErrorDetails:
     if isinstance(body, str):
         try:
             return parse_error_body(json.loads(body))
-        except ValueError:
+        except (ValueError, RecursionError):
             return ErrorDetails(_plain_text(body))
     if not isinstance(body, Mapping):
         return ErrorDetails("" if body is None else _shorten(str(body)))
@@ -171,7 +172,8 @@ def _is_moderation(details: ErrorDetails) -> bool:
 
 
 def _plain_text(text: str) -> str:
-    """Reduce a page of HTML to its words."""
+    """Reduce a page of HTML to its words; of a long one, to those at its beginning."""
+    text = text[:_MAX_PAGE_CHARS]
     if re.search(r"<(?:!doctype|html|head|body|title|h1)\b", text, re.I):
         text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text, flags=re.I | re.S)
     return _shorten(text)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationError
 from mimix_core.domain.sidecar_index import BOXES_ENDINGS
 from mimix_core.domain.timeline import parse_seconds
 from mimix_core.engine.artifacts import FileRef, FrozenModel
-from mimix_core.engine.yaml_files import read_yaml_file, validation_error
+from mimix_core.engine.yaml_files import find_line, read_yaml_file, validation_error
 from mimix_core.errors import BadInput
 from mimix_core.media import Rect, plan_crop_resize
 from mimix_core.stages.cutouts.locate.box_track import Box, BoxTrack, box_area, clip_box
@@ -103,7 +103,7 @@ def load_box_annotations(file: FileRef | None, names: Mapping[str, str]) -> BoxA
         if name is None:
             raise BadInput(
                 f"this show has no character {keyframe.character!r}",
-                where=f"{file.path}, line {lines[('boxes', index)]}",
+                where=f"{file.path}, line {find_line(lines, ('boxes', index))}",
                 fix=f"Known: {', '.join(sorted(set(names.values())))}.",
             )
         tracks.setdefault(name, []).append(keyframe)

@@ -1,0 +1,1 @@
+"""Fuzzing of everything that comes from strangers: see ``tests/fuzz/target.py``."""
