@@ -121,15 +121,11 @@ def _write_tables(
         sources.append((episode, ids))
     whole = pa.concat_tables(duplicates)
     whole = whole.take(pc.sort_indices(whole["clip_id"]))
-    groups = (
-        whole.slice(start, GROUP_ROWS) for start in range(0, len(whole), GROUP_ROWS)
-    )
+    groups = (whole.slice(start, GROUP_ROWS) for start in range(0, len(whole), GROUP_ROWS))
     refs["duplicates"] = [_write(store, tables.DUPLICATES, "all", groups)]
     del whole, duplicates
     pairs = _pairs(sources, int(clips * COMPOSITE_SHARE), random)
-    refs["composites"] = [
-        _write(store, tables.COMPOSITES, "all", _composite_groups(pairs, random))
-    ]
+    refs["composites"] = [_write(store, tables.COMPOSITES, "all", _composite_groups(pairs, random))]
     names = [composite_id(f"{source}-x", background) for _, _, source, background in pairs]
     refs["recaptions"] = [
         _write(store, tables.CAPTIONS, "all", _recaption_groups(names, random), stage="recaptions")
@@ -143,9 +139,7 @@ def _episode(number: int, shows: int) -> _Episode:
     first = show % len(_NAMES)
     cast = tuple(_NAMES[(first + step) % len(_NAMES)] for step in range(4))
     name = f"show{show:05d}"
-    return _Episode(
-        episode_id(name, digest), name, "realistic" if show % 2 else "cartoon", cast
-    )
+    return _Episode(episode_id(name, digest), name, "realistic" if show % 2 else "cartoon", cast)
 
 
 def _digests(count: int, random: np.random.Generator) -> list[str]:
@@ -331,9 +325,7 @@ def _pairs(
     return [pairs[key] for key in sorted(pairs)]
 
 
-def _composite_groups(
-    pairs: Sequence[_Pair], random: np.random.Generator
-) -> Iterator[pa.Table]:
+def _composite_groups(pairs: Sequence[_Pair], random: np.random.Generator) -> Iterator[pa.Table]:
     ranks = random.permutation(len(pairs))
     for start in range(0, len(pairs), GROUP_ROWS):
         group = pairs[start : start + GROUP_ROWS]
