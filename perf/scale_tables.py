@@ -2,9 +2,10 @@
 
 ``python perf/scale_tables.py`` writes synthetic tables (``perf/synthetic_library.py``) of a few
 sizes and runs each part over them, each in a process of its own: seconds, peak memory and the
-growth exponent of the seconds of CPU (the slope over sizes, both as logarithms), which other work on
-the machine hardly affects. ``--clips N ...`` measures other sizes, ``--only PART ...`` some parts; parts that were not measured keep their figures. 5,200,000
-clips are measured on request only: ``--clips 5200000 --only planning manifest``.
+growth exponent of the seconds of CPU (the slope over sizes, both as logarithms), which other work
+on the machine hardly affects. ``--clips N ...`` measures other sizes, ``--only PART ...`` some
+parts; parts that were not measured keep their figures. 5,200,000 clips are measured on request
+only: ``--clips 5200000 --only planning manifest`` (``--folder`` keeps the tables for a next time).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def plan_composites(library: SyntheticLibrary, _out: Path) -> int:
     wanted = composite_count(len(sources.train_clips), Fraction(RATIO))
     sampler = PairSampler(
         [
-            build_candidate(cutout.row)
+            build_candidate(cutout)
             for name, cutout in sources.cutouts.items()
             if sources.is_pasted(name, settings)
         ],

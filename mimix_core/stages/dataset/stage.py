@@ -101,13 +101,13 @@ class _Sources:
 def _load_sources(inputs: DatasetInputs, settings: DatasetSettings) -> _Sources:
     captions, total = CaptionLookup(inputs.captions), 0
 
-    def clips() -> Iterator[ClipRow]:
+    def clips() -> Iterator[tuple[str, str, str]]:
         nonlocal total
         columns = ("clip_id", "episode_id", "show", "status")
         for ref in inputs.clips:
             for clip in tables.usable(tables.iterate(ref.path, tables.CLIPS, columns)):
                 total += 1
-                yield clip
+                yield clip["clip_id"], clip["show"], clip["episode_id"]
 
     splits = assign_splits(
         captioned_episodes(clips(), captions.ids),
@@ -154,9 +154,7 @@ def _composites_by_rank(ref: TableRef) -> Iterator[CompositeRow]:
     composites = pa.concat_tables(usable)
     order = pc.sort_indices(composites["rank"])
     for start in range(0, len(order), _BATCH_ROWS):
-        rows: list[CompositeRow] = composites.take(
-            order[start : start + _BATCH_ROWS]
-        ).to_pylist()
+        rows: list[CompositeRow] = composites.take(order[start : start + _BATCH_ROWS]).to_pylist()
         yield from rows
 
 
