@@ -5,7 +5,7 @@ sizes and runs each part over them, each in a process of its own: seconds, peak 
 growth exponent of the seconds of CPU (the slope over sizes, both as logarithms), which other work
 on the machine hardly affects. ``--clips N ...`` measures other sizes, ``--only PART ...`` some
 parts; parts that were not measured keep their figures. 5,200,000 clips are measured on request
-only: ``--clips 5200000 --only planning manifest`` (``--folder`` keeps the tables for a next time).
+only: ``--clips 5200000 --only planning manifest`` (tables below ``--folder`` stay for a next time).
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--only", choices=list(PARTS), nargs="+", default=list(PARTS))
-    parser.add_argument("--folder", type=Path, help="where the tables are written, and kept")
+    parser.add_argument("--folder", type=Path, help="where the tables are written, and stay")
     parser.add_argument("--run", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -42,7 +42,7 @@ _COLUMNS = {
 
 
 class SampleCounts:
-    """Counts of the rows of a dataset, kept instead of the rows.
+    """Counts of the rows of a dataset, for its card and notes.
 
     All but ``excluded`` and ``unreplayed`` are of the ok rows; names come with the row's kind.
     """
