@@ -21,7 +21,7 @@ from mimix_core.engine.artifacts import Counts, FrozenModel, TableRef
 from mimix_core.engine.cache_key import key_parts, stage_key
 from mimix_core.engine.store import StageRecord, Store
 from mimix_core.errors import StageFailed
-from mimix_core.tables import Reason, Row, Status, Table
+from mimix_core.tables import Reason, Row, SortedRows, Status, Table
 
 In = TypeVar("In", bound=FrozenModel)
 Set = TypeVar("Set", bound=FrozenModel)
@@ -36,10 +36,11 @@ class StageReport:
     the same inputs and settings. ``runtime_stats`` are of this attempt at it: seconds, the device,
     what an earlier attempt had left; no other stage may depend on them. ``files``: those of the
     result that no row names but later stages read, relative to the stage's folder; without them a
-    result with the same rows counts as the same.
+    result with the same rows counts as the same. A stage over all clips of a library adds its rows
+    to ``SortedRows``, which keeps them on disk.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[Row] | SortedRows
     rows_in: int
     notes: Mapping[str, str | int | float] = field(default_factory=dict)
     runtime_stats: Mapping[str, str | int | float] = field(default_factory=dict)
@@ -115,12 +116,15 @@ class StageRun:
 
 def count_rows(rows: Sequence[Row], rows_in: int) -> Counts:
     """Count rows by status."""
-    statuses = Counter(row["status"] for row in rows)
+    return _counts(Counter(row["status"] for row in rows), rows_in)
+
+
+def _counts(statuses: Mapping[str, int], rows_in: int) -> Counts:
     return Counts(
         rows_in=rows_in,
-        ok=statuses[Status.OK],
-        rejected=statuses[Status.REJECTED],
-        failed=statuses[Status.FAILED],
+        ok=statuses.get(Status.OK, 0),
+        rejected=statuses.get(Status.REJECTED, 0),
+        failed=statuses.get(Status.FAILED, 0),
     )
 
 
@@ -154,7 +158,7 @@ def commit_failed_unit(
 
     def answer(_inputs: FrozenModel, _settings: FrozenModel, _out: Path) -> StageReport:
         report = broken(inputs, reason, detail)
-        if any(row["status"] != Status.FAILED for row in report.rows):
+        if _statuses(report.rows) - {Status.FAILED}:
             raise StageFailed(
                 f"stage {stage.name} ({stage.unit(inputs)}): not all rows of a broken unit are "
                 "failed; this is a bug in the stage"
@@ -184,15 +188,17 @@ def _run(
                 f"stage {stage.name} ({unit}): {report.rows_in} rows went in and "
                 f"{len(report.rows)} came out; this is a bug in the stage"
             )
-        tables.write(out / store.TABLE, stage.table, report.rows, stage_key=key)
-        reasons = Counter(row["reason"] for row in report.rows if row["reason"] is not None)
+        rows = report.rows
+        if not isinstance(rows, SortedRows):
+            rows = SortedRows(stage.table, out).extend(rows)
+        tables.write(out / store.TABLE, stage.table, rows, stage_key=key)
         record = StageRecord(
             stage=stage.name,
             version=stage.version,
             unit=unit,
             key=key,
-            counts=count_rows(report.rows, report.rows_in),
-            reasons=dict(sorted(reasons.items())),
+            counts=_counts(rows.statuses, report.rows_in),
+            reasons=dict(sorted(rows.reasons.items())),
             notes=dict(report.notes),
             runtime_stats=dict(report.runtime_stats),
             seconds=round(time.monotonic() - started, 3),
@@ -200,9 +206,14 @@ def _run(
             content=tables.digest_rows(out / store.TABLE, stage.table),
             key_parts=key_parts(inputs, settings),
         )
-        texts = {value for row in report.rows for value in row.values() if isinstance(value, str)}
-        ref = store.commit(record, out, texts | set(report.files))
+        files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+        named = tables.find_texts(out / store.TABLE, files)
+        ref = store.commit(record, out, named | set(report.files))
     return StageRun(ref, computed=True)
+
+
+def _statuses(rows: Sequence[Row] | SortedRows) -> set[str]:
+    return set(rows.statuses) if isinstance(rows, SortedRows) else {row["status"] for row in rows}
 
 
 def _peak_rss_mb() -> int:

@@ -43,7 +43,16 @@ from mimix_core.tables.curation_tables import (
     TranscriptRow,
 )
 from mimix_core.tables.judge_tables import DUELS, JUDGEMENTS, AnswerRow, JudgementRow, PairwiseRow
-from mimix_core.tables.parquet_io import digest_rows, read, usable, validate, write
+from mimix_core.tables.parquet_io import (
+    digest_rows,
+    find_texts,
+    iterate,
+    read,
+    read_groups,
+    usable,
+    validate,
+    write,
+)
 from mimix_core.tables.rows import (
     BaseRow,
     Reason,
@@ -56,6 +65,7 @@ from mimix_core.tables.rows import (
     row_schema,
     table,
 )
+from mimix_core.tables.sorted_rows import SortedRows
 from mimix_core.tables.training_tables import (
     BACKBONE,
     EMBEDDINGS,
@@ -120,6 +130,7 @@ __all__ = [
     "SampleRow",
     "SceneRow",
     "ScoreRow",
+    "SortedRows",
     "Status",
     "Table",
     "TextBox",
@@ -127,8 +138,11 @@ __all__ = [
     "TranscriptRow",
     "digest_rows",
     "failed",
+    "find_texts",
+    "iterate",
     "ok",
     "read",
+    "read_groups",
     "rejected",
     "row_schema",
     "table",

@@ -4,65 +4,79 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimix_core.errors import BadInput
-from mimix_core.tables.rows import R, Reason, Status, Table
+from mimix_core.tables.rows import R, Status, Table
+from mimix_core.tables.sorted_rows import GROUP_ROWS, SortedRows, check_row
 
 
 def validate(table: Table[Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise ValueError naming the first row that violates the table's contract."""
     names = set(table.schema.names)
-    reasons = {reason.value for reason in Reason}
     seen: set[str] = set()
     for row in rows:
-        label = f"{table.name} row {row.get(table.id)!r}"
-        if set(row) != names:
-            missing, extra = sorted(names - set(row)), sorted(set(row) - names)
-            raise ValueError(f"{label}: missing columns {missing}, unknown columns {extra}")
+        check_row(table, row, names)
         if row[table.id] in seen:
-            raise ValueError(f"{label}: duplicate id")
+            raise ValueError(f"{table.name} row {row[table.id]!r}: duplicate id")
         seen.add(row[table.id])
-        status = Status(row["status"])
-        if (status is Status.OK) != (row["reason"] is None):
-            raise ValueError(f"{label}: status {status} with reason {row['reason']!r}")
-        if row["reason"] is not None and row["reason"] not in reasons:
-            raise ValueError(f"{label}: unknown reason {row['reason']!r}")
 
 
 def write(
-    path: Path, table: Table[Any], rows: Iterable[Mapping[str, Any]], *, stage_key: str
+    path: Path,
+    table: Table[Any],
+    rows: Iterable[Mapping[str, Any]] | SortedRows,
+    *,
+    stage_key: str,
 ) -> None:
     """Write rows, sorted by id, as one Parquet file: equal rows and key give equal bytes."""
-    ordered = sorted(rows, key=lambda row: str(row[table.id]))
-    validate(table, ordered)
+    if not isinstance(rows, SortedRows):
+        rows = SortedRows(table, path.parent).extend(rows)
     metadata = {
         "mimix.table": table.name,
         "mimix.schema_version": str(table.version),
         "mimix.stage_key": stage_key,
     }
-    arrow = pa.Table.from_pylist(
-        [dict(row) for row in ordered], schema=table.schema.with_metadata(metadata)
-    )
-    pq.write_table(arrow, path, compression="zstd", row_group_size=65536)
+    schema = table.schema.with_metadata(metadata)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for group in rows.groups():
+            writer.write_table(group.replace_schema_metadata(metadata), row_group_size=GROUP_ROWS)
 
 
 def digest_rows(path: Path, table: Table[Any]) -> str:
     """Compute the SHA-256 of a table's rows: without the stage key, and without ``locations``."""
-    arrow = pq.read_table(path).drop_columns(list(table.locations))
-    metadata = dict(arrow.schema.metadata or {})
-    metadata.pop(b"mimix.stage_key", None)
     digest = hashlib.sha256()
     sink = pa.PythonFile(_DigestStream(digest), mode="w")
-    arrow = arrow.replace_schema_metadata(metadata).combine_chunks()
-    with pa.ipc.new_stream(sink, arrow.schema) as writer:
-        writer.write_table(arrow, max_chunksize=65536)
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        metadata = dict(schema.metadata or {})
+        metadata.pop(b"mimix.stage_key", None)
+        fields = [field for field in schema if field.name not in table.locations]
+        schema = pa.schema(fields, metadata)
+        with pa.ipc.new_stream(sink, schema) as writer:
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number, columns=schema.names)
+                group = group.replace_schema_metadata(metadata).combine_chunks()
+                writer.write_table(group, max_chunksize=GROUP_ROWS)
     return digest.hexdigest()
+
+
+def find_texts(path: Path, wanted: Collection[str]) -> set[str]:
+    """Return those of ``wanted`` that are a value of a text column of the table at ``path``."""
+    found: set[str] = set()
+    texts = pa.array(sorted(wanted), pa.string())
+    with pq.ParquetFile(path) as file:
+        columns = [field.name for field in file.schema_arrow if field.type == pa.string()]
+        for number in range(file.num_row_groups if wanted else 0):
+            for column in file.read_row_group(number, columns=columns).columns:
+                found.update(column.filter(pc.is_in(column, value_set=texts)).to_pylist())
+    return found
 
 
 class _DigestStream:
@@ -86,15 +100,38 @@ class _DigestStream:
 
 def read(path: Path, table: Table[R]) -> list[R]:
     """Read all rows of a table. Raises BadInput if the file is another table or version."""
+    return list(iterate(path, table))
+
+
+def iterate(path: Path, table: Table[R], columns: Sequence[str] | None = None) -> Iterator[R]:
+    """Read the rows of a table in order, a row group at a time; see ``read``.
+
+    ``columns``: those that the rows have; None: all.
+    """
+    for group in read_groups(path, table, columns):
+        rows: list[R] = group.to_pylist()
+        yield from rows
+
+
+def read_groups(
+    path: Path, table: Table[Any], columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Read the row groups of a table as Arrow tables, one at a time; see ``iterate``."""
     try:
-        arrow = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            _check_table(path, table, file.schema_arrow.metadata or {})
+            names = None if columns is None else list(columns)
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, columns=names)
     except (OSError, pa.ArrowInvalid) as error:
         raise BadInput(
             f"not a readable {table.name} table ({error})",
             where=os.fspath(path),
             fix="Run the stage that writes it again.",
         ) from error
-    metadata = arrow.schema.metadata or {}
+
+
+def _check_table(path: Path, table: Table[Any], metadata: Mapping[bytes, bytes]) -> None:
     found = metadata.get(b"mimix.table", b"").decode()
     version = metadata.get(b"mimix.schema_version", b"").decode()
     if found != table.name or version != str(table.version):
@@ -104,8 +141,6 @@ def read(path: Path, table: Table[R]) -> list[R]:
             where=os.fspath(path),
             fix="Run the stage that writes it again with this version of MiMix.",
         )
-    rows: list[R] = arrow.to_pylist()
-    return rows
 
 
 def usable(rows: Iterable[R]) -> Iterator[R]:

@@ -12,6 +12,7 @@ from mimix_core.domain.splits import (
     _split_at,
     assign_splits,
     composite_count,
+    hash_order,
     hash_uniform,
 )
 
@@ -126,3 +127,9 @@ def test_a_group_is_in_one_split_and_the_others_do_not_move(
         {"show": names}, seed=seed, val_share=val, test_share=test, groups=groups
     )
     assert splits == {name: alone[groups.get(name, name)] for name in names}
+
+
+def test_the_order_of_hashes_is_that_of_their_numbers() -> None:
+    names = [f"clip-{number}" for number in range(500)]
+    by_number = sorted(names, key=lambda name: hash_uniform(3, "background", name))
+    assert sorted(names, key=lambda name: hash_order(3, "background", name)) == by_number

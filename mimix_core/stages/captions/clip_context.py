@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from mimix_core.domain.ids import episode_id_of_clip
+from mimix_core.domain.ids import episode_id_of_clip, episode_id_of_composite
 from mimix_core.project.workspace import SourceEpisode
 from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_inputs import ClipDialogue
@@ -36,8 +36,8 @@ class ClipContext:
         is_composite = episode is None
         if episode is None:
             # A composite is named after its cutout, followed by its background.
-            suffixes = ((f"-on-{name}", candidate) for name, candidate in self.episodes.items())
-            episode = next((e for suffix, e in suffixes if episode_id.endswith(suffix)), None)
+            background = episode_id_of_composite(row["clip_id"], self.episodes)
+            episode = self.episodes.get(background) if background is not None else None
         if episode is None:
             return None
         dialogue = self.dialogues.get(row["clip_id"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +18,13 @@ from mimix_core.stages.composites.placement_search import (
     PlacedPair,
 )
 from mimix_core.stages.composites.scale_translate import FrameSize, boxes_array, non_empty_mask
-from mimix_core.tables import ClipRow, CutoutRow, Row
+from mimix_core.stages.composites.stored_rows import StoredClip, StoredCutout
+from mimix_core.tables import Row
 
 
-@dataclass(frozen=True)
-class StoredClip:
-    """A row of a clip, and the path of its video."""
-
-    row: ClipRow
-    path: Path
-
-
-@dataclass(frozen=True)
-class StoredCutout:
-    """A row of a cutout, and the path of its masks."""
-
-    row: CutoutRow
-    path: Path
-
-
-def build_candidate(cutout: CutoutRow) -> CutoutCandidate:
+def build_candidate(cutout: StoredCutout) -> CutoutCandidate:
     """Build the pairing candidate of a cutout."""
-    return CutoutCandidate(
-        cutout["cutout_id"], cutout["clip_id"], cutout["character"], Style(cutout["style"])
-    )
+    return CutoutCandidate(cutout.cutout_id, cutout.clip_id, cutout.character, Style(cutout.style))
 
 
 def build_cutout_boxes(cutout: StoredCutout) -> CutoutBoxes:
@@ -53,41 +35,35 @@ def build_cutout_boxes(cutout: StoredCutout) -> CutoutBoxes:
     )
 
 
-def build_clip_geometry(
-    clip: StoredClip, rows: Iterable[CutoutRow], cutouts: Mapping[str, StoredCutout]
-) -> ClipGeometry:
+def build_clip_geometry(clip: StoredClip, cutouts: Iterable[StoredCutout]) -> ClipGeometry:
     """Build the placement input of a clip with all segmented characters.
 
-    ``rows``: of the clip's characters, rejected ones included. ``cutouts``: the usable ones of the
-    library, which have masks.
+    ``cutouts``: of the clip's characters, rejected ones included; the usable ones have masks.
     """
     characters = []
-    for row in rows:
-        boxes_N4 = boxes_array(row["boxes"])
-        usable = cutouts.get(row["cutout_id"])
+    for cutout in cutouts:
+        boxes_N4 = boxes_array(cutout.row["boxes"])
         if non_empty_mask(boxes_N4).any():
-            characters.append(LocatedCharacter(boxes_N4, None if usable is None else usable.path))
-    return ClipGeometry(
-        clip.path, FrameSize(clip.row["width"], clip.row["height"]), tuple(characters)
-    )
+            characters.append(LocatedCharacter(boxes_N4, cutout.path if cutout.usable else None))
+    row = clip.row
+    return ClipGeometry(clip.path, FrameSize(row["width"], row["height"]), tuple(characters))
 
 
 def base_columns(
     cutout: StoredCutout, source: StoredClip, background: StoredClip | None
 ) -> dict[str, Any]:
     """Build the columns of a pair before rendering; without a background, of an unused cutout."""
-    cutout_row = cutout.row
     values: dict[str, Any] = {
-        "composite_id": f"{cutout_row['cutout_id']}-unused",
-        "cutout_id": cutout_row["cutout_id"],
-        "source_clip_id": cutout_row["clip_id"],
+        "composite_id": f"{cutout.cutout_id}-unused",
+        "cutout_id": cutout.cutout_id,
+        "source_clip_id": cutout.clip_id,
         "background_clip_id": "",
-        "source_episode_id": source.row["episode_id"],
+        "source_episode_id": source.episode_id,
         "background_episode_id": "",
         "show": "",
         "style": "",
-        "character": cutout_row["character"],
-        "character_style": cutout_row["style"],
+        "character": cutout.character,
+        "character_style": cutout.style,
         "rank": -1,
         "scale": 0.0,
         "x": 0.0,
@@ -108,7 +84,7 @@ def base_columns(
         return values
     row = background.row
     return values | {
-        "composite_id": composite_id(cutout_row["cutout_id"], row["clip_id"]),
+        "composite_id": composite_id(cutout.cutout_id, row["clip_id"]),
         "background_clip_id": row["clip_id"],
         "background_episode_id": row["episode_id"],
         "show": row["show"],

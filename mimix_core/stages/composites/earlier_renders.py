@@ -17,7 +17,6 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel, digest_file
-from mimix_core.stages.composites.composite_rows import StoredClip, StoredCutout
 from mimix_core.stages.composites.compositing import PasteOptions
 from mimix_core.stages.composites.render_composite import (
     CompositeFiles,
@@ -25,6 +24,7 @@ from mimix_core.stages.composites.render_composite import (
     render_composite,
 )
 from mimix_core.stages.composites.scale_translate import ScaleTranslate
+from mimix_core.stages.composites.stored_rows import StoredClip, StoredCutout
 
 RENDERS_FILE = "renders.json"
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from mimix_core.domain.library import Style
-from mimix_core.domain.splits import hash_uniform
+from mimix_core.domain.splits import hash_order
 
 # A cutout rejected in so many backgrounds, and placed in none so far, is dropped.
 MAX_REJECTIONS = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CutoutCandidate:
     """A cutout that can be pasted."""
 
@@ -24,7 +24,7 @@ class CutoutCandidate:
     style: Style
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BackgroundClip:
     """A clip that can be pasted onto. ``characters``: those its caption names."""
 
@@ -165,13 +165,13 @@ class PairSampler:
         by_character: dict[str, dict[str, object]] = {}
         for candidate in candidates:
             orders = by_character.setdefault(candidate.character, {})
-            orders[candidate.cutout_id] = hash_uniform(seed, "cutout", candidate.cutout_id)
+            orders[candidate.cutout_id] = hash_order(seed, "cutout", candidate.cutout_id)
 
-        def background_order(name: str) -> tuple[Fraction, str]:
-            return hash_uniform(seed, "background", name), name
+        def background_order(name: str) -> tuple[bytes, str]:
+            return hash_order(seed, "background", name), name
 
         return _Direction(
-            _LeastUsedQueue({name: hash_uniform(seed, "character", name) for name in by_character}),
+            _LeastUsedQueue({name: hash_order(seed, "character", name) for name in by_character}),
             {name: _LeastUsedQueue(orders) for name, orders in by_character.items()},
             _RoundRobin(sorted(backgrounds, key=background_order)),
         )

@@ -21,8 +21,6 @@ from mimix_core.media import EncodeFailed, VerificationFailed
 from mimix_core.media.opencv_threads import opencv_single_thread
 from mimix_core.settings import CompositeSettings
 from mimix_core.stages.composites.composite_rows import (
-    StoredClip,
-    StoredCutout,
     base_columns,
     build_candidate,
     build_clip_geometry,
@@ -48,6 +46,7 @@ from mimix_core.stages.composites.pairing import (
 from mimix_core.stages.composites.placement import PlacementConstraints
 from mimix_core.stages.composites.placement_search import PairPlacer, PlacedPair, RejectedPair
 from mimix_core.stages.composites.render_composite import EncodingOptions
+from mimix_core.stages.composites.stored_rows import LazyMapping, StoredClip, StoredCutout
 from mimix_core.tables import CutoutRow, Reason, Row
 
 _MAX_CONSECUTIVE_FAILURES = 32
@@ -127,13 +126,13 @@ def _create_placer(
     sources: CompositeSources, settings: CompositeSettings, pool: Executor
 ) -> PairPlacer:
     return PairPlacer(
-        {
-            clip_id: build_clip_geometry(
-                clip, sources.cutout_rows.get(clip_id, ()), sources.cutouts
-            )
-            for clip_id, clip in sources.train_clips.items()
-        },
-        {name: build_cutout_boxes(cutout) for name, cutout in sources.cutouts.items()},
+        LazyMapping(
+            sources.train_clips,
+            lambda clip_id: build_clip_geometry(
+                sources.train_clips[clip_id], sources.cutouts_of_clips.get(clip_id, ())
+            ),
+        ),
+        LazyMapping(sources.cutouts, lambda name: build_cutout_boxes(sources.cutouts[name])),
         PlacementConstraints(
             settings.min_height, settings.max_height, settings.max_occlusion, settings.min_ground
         ),
@@ -170,7 +169,7 @@ class _CompositeRenderer:
         self._failures = self._unreadable = 0
         sampler = PairSampler(
             [
-                build_candidate(cutout.row)
+                build_candidate(cutout)
                 for name, cutout in sources.cutouts.items()
                 if sources.is_pasted(name, settings)
             ],
@@ -261,7 +260,7 @@ class _CompositeRenderer:
         cutout = self._sources.cutouts[outcome.pair.cutout_id]
         train_clips = self._sources.train_clips
         background = train_clips[outcome.pair.background_id]
-        return cutout, train_clips[cutout.row["clip_id"]], background
+        return cutout, train_clips[cutout.clip_id], background
 
 
 def _rank_composites(rendered: Mapping[bool, list[Row]], share: Fraction, out: Path) -> list[Row]:
@@ -296,25 +295,25 @@ def _untried_row(
     ``missing``: number of composites that the ratio still lacks.
     """
     cutout = sources.cutouts[name]
-    values = base_columns(cutout, sources.clips[cutout.row["clip_id"]], None)
+    values = base_columns(cutout, sources.clips[cutout.clip_id], None)
     if name in sources.vetoes:
         return tables.rejected(Reason.LEFT_OUT_BY_HAND, "its mask was left out by hand", **values)
-    if cutout.row["clip_id"] in sources.vetoes:
+    if cutout.clip_id in sources.vetoes:
         return tables.rejected(Reason.LEFT_OUT_BY_HAND, "its clip was left out by hand", **values)
-    if cutout.row["clip_id"] not in sources.train_clips:
+    if cutout.clip_id not in sources.train_clips:
         detail = "its episode is not in the training split"
         return tables.rejected(Reason.HELD_OUT, detail, **values)
-    partners = sources.absent_partners[name]
+    partners = sources.absent_partners.get(name)
     if settings.solo_actions_only and partners:
         detail = f"its caption has it act with {' and '.join(partners)}"
         return tables.rejected(Reason.ACTS_WITH_OTHERS, detail, **values)
-    if things := sources.absent_things[name]:
+    if things := sources.absent_things.get(name):
         detail = (
             f"its caption says only what it does with {', '.join(map(repr, things))}, which the "
             "cutout lacks"
         )
         return tables.rejected(Reason.ACTS_WITH_THINGS, detail, **values)
-    opposite = Style(cutout.row["style"]).opposite
+    opposite = Style(cutout.style).opposite
     if not any(background.style is opposite for background in sources.backgrounds):
         located = ""
         if settings.require_located_characters:
@@ -327,7 +326,7 @@ def _untried_row(
         )
         return tables.failed(Reason.RENDER_FAILED, detail, **values)
     if missing > 0:
-        detail = f"all {opposite.value} clips to paste onto name {cutout.row['character']} already"
+        detail = f"all {opposite.value} clips to paste onto name {cutout.character} already"
         return tables.rejected(Reason.NO_BACKGROUND, detail, **values)
     detail = "the ratio is met without it"
     return tables.rejected(Reason.NOT_NEEDED_FOR_RATIO, detail, **values)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mimix_core.domain.splits import Split
 from mimix_core.engine.text_escaping import escape_markdown
 from mimix_core.settings import DatasetSettings
-from mimix_core.tables import Row, Status
+from mimix_core.tables import Reason, Row, Status
 
 CARD_FILE = "README.md"
 """The name under which dataset tools look for a card, which points them to the manifest."""
@@ -41,11 +41,46 @@ _COLUMNS = {
 }
 
 
+class SampleCounts:
+    """Counts of the rows of a dataset, for its card and notes.
+
+    All but ``excluded`` and ``unreplayed`` are of the ok rows; names come with the row's kind.
+    """
+
+    def __init__(self, new_characters: Collection[str] = ()) -> None:
+        self._new_characters = frozenset(new_characters)
+        self.splits: Counter[tuple[str, str]] = Counter()
+        self.styles: Counter[tuple[str, str]] = Counter()
+        self.shows: Counter[tuple[str, str]] = Counter()
+        self.characters: Counter[tuple[str, str]] = Counter()
+        self.pasted: Counter[tuple[str, str]] = Counter()
+        self.excluded: Counter[tuple[str, str]] = Counter()
+        self.unreplayed: Counter[str] = Counter()
+        self.trained_with_new = 0
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        kind, split = row["kind"], row["split"]
+        if row["reason"] is not None:
+            self.excluded[kind, row["reason"]] += 1
+            self.unreplayed[kind] += row["reason"] == Reason.NOT_REPLAYED
+        if row["status"] != Status.OK:
+            return
+        self.splits[split, kind] += 1
+        self.styles[f"{split}, {row['style']}", kind] += 1
+        self.shows[f"{split}, {row['show']}", kind] += 1
+        self.characters.update((f"{split}, {name}", kind) for name in row["characters"])
+        if kind == "composite":
+            pasted = f"{row['pasted']} ({row['pasted_style']}), {row['style']}"
+            self.pasted[pasted, kind] += 1
+        if split == Split.TRAIN and not self._new_characters.isdisjoint(row["characters"]):
+            self.trained_with_new += 1
+
+
 def render_dataset_card(
-    rows: Sequence[Row], settings: DatasetSettings, notes: Mapping[str, str | int | float]
+    counts: SampleCounts, settings: DatasetSettings, notes: Mapping[str, str | int | float]
 ) -> str:
     """Render Markdown with counts of the ok rows, and of the reasons of all other rows."""
-    ok_rows = [row for row in rows if row["status"] == Status.OK]
     parts = [
         _HEAD,
         "# A MiMix dataset",
@@ -53,38 +88,21 @@ def render_dataset_card(
         "Only rows with `status` `ok` are meant for training. Episodes were split before "
         "composites were made; both sources of each composite are in train.",
         "## Splits",
-        _table(
-            ("split", "originals", "composites"),
-            _count_kinds(ok_rows, lambda row: [row["split"]], Split),
-        ),
+        _table(("split", "originals", "composites"), _list_kinds(counts.splits, Split)),
         "## Styles",
-        _table(
-            ("split, style", "originals", "composites"),
-            _count_kinds(ok_rows, lambda row: [f"{row['split']}, {row['style']}"]),
-        ),
+        _table(("split, style", "originals", "composites"), _list_kinds(counts.styles)),
         "## Shows",
-        _table(
-            ("split, show", "originals", "composites"),
-            _count_kinds(ok_rows, lambda row: [f"{row['split']}, {row['show']}"]),
-        ),
+        _table(("split, show", "originals", "composites"), _list_kinds(counts.shows)),
         "## Characters",
         "Samples whose caption names the character.",
-        _table(
-            ("split, character", "originals", "composites"),
-            _count_kinds(
-                ok_rows, lambda row: [f"{row['split']}, {name}" for name in row["characters"]]
-            ),
-        ),
+        _table(("split, character", "originals", "composites"), _list_kinds(counts.characters)),
         "## Pasted characters",
         _table(
             ("character and its style, into", "originals", "composites"),
-            _count_kinds(
-                [row for row in ok_rows if row["kind"] == "composite"],
-                lambda row: [f"{row['pasted']} ({row['pasted_style']}), {row['style']}"],
-            ),
+            _list_kinds(counts.pasted),
         ),
         "## Rejected rows",
-        _rejected_table(rows),
+        _rejected_table(counts.excluded),
         "## Columns",
         "\n".join(
             ["| column | meaning |", "| --- | --- |"]
@@ -119,13 +137,15 @@ def _summary(notes: Mapping[str, str | int | float], settings: DatasetSettings) 
     return summary
 
 
-def _count_kinds(
-    rows: Iterable[Row], names_of_row: Callable[[Row], Iterable[str]], first: Iterable[str] = ()
+def _list_kinds(
+    counts: Mapping[tuple[str, str], int], first: Iterable[str] = ()
 ) -> list[tuple[str, int, int]]:
-    """Count originals and composites per name, sorted by name, those in ``first`` at the top."""
-    counts = Counter((name, row["kind"]) for row in rows for name in names_of_row(row))
+    """List originals and composites per name, sorted by name, those in ``first`` at the top."""
     order = [*first, *sorted({name for name, _ in counts} - set(first))]
-    return [(str(name), counts[name, "original"], counts[name, "composite"]) for name in order]
+    return [
+        (str(name), counts.get((name, "original"), 0), counts.get((name, "composite"), 0))
+        for name in order
+    ]
 
 
 def _table(head: Sequence[str], lines: Iterable[tuple[str, int, int]]) -> str:
@@ -138,8 +158,7 @@ def _table(head: Sequence[str], lines: Iterable[tuple[str, int, int]]) -> str:
     )
 
 
-def _rejected_table(rows: Iterable[Row]) -> str:
-    counts = Counter((row["kind"], row["reason"]) for row in rows if row["reason"] is not None)
+def _rejected_table(counts: Mapping[tuple[str, str], int]) -> str:
     if not counts:
         return "None."
     return "\n".join(

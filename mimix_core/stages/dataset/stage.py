@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from mimix_core import tables
@@ -20,9 +23,10 @@ from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings import DatasetSettings
-from mimix_core.stages.dataset.dataset_card import CARD_FILE, render_dataset_card
+from mimix_core.stages.dataset.caption_lookup import CaptionLookup, SampleCaption
+from mimix_core.stages.dataset.dataset_card import CARD_FILE, SampleCounts, render_dataset_card
 from mimix_core.stages.dataset.replay import ReplaySample, select_replay
-from mimix_core.tables import BaseRow, CaptionRow, ClipRow, CompositeRow, Reason, Row, Status
+from mimix_core.tables import BaseRow, ClipRow, CompositeRow, Reason, Row, Status
 
 
 class DatasetInputs(FrozenModel):
@@ -48,62 +52,116 @@ def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageRep
     come nearest to it: the set of a smaller ratio is a subset of that of a larger one. With new
     characters, samples without one are left out afterwards, except those that are replayed. Raises
     BadInput if no training sample shows a new character.
+
+    Tables are read episode by episode: apart from ids, no column of all clips is in memory.
     """
-    captions = _load_captions(inputs.captions)
-    recaptions = _load_captions([inputs.recaptions])
-    clips = [
-        (ref, clip)
-        for ref in inputs.clips
-        for clip in tables.usable(tables.read(ref.path, tables.CLIPS))
-    ]
-    composites = list(tables.usable(tables.read(inputs.composites.path, tables.COMPOSITES)))
+    sources = _load_sources(inputs, settings)
+    samples = partial(_sample_rows, inputs, settings, sources)
+    if settings.new_characters:
+        unused = _unreplayed_samples(samples(), settings, inputs.unit)
+        samples = partial(_reject_unreplayed, samples, unused, settings)
+    rows = tables.SortedRows(tables.DATASET, out)
+    counts = SampleCounts(settings.new_characters)
+    for row in samples():
+        counts.add(row)
+        rows.add(row)
+        if len(rows) % _PROGRESS_ROWS == 0:
+            progress.report_progress(len(rows), sources.total, "manifest")
+    notes = _build_notes(counts, settings)
+    (out / CARD_FILE).write_text(render_dataset_card(counts, settings, notes), encoding="utf-8")
+    progress.report_progress(len(rows), len(rows), "manifest")
+    return StageReport(rows, rows_in=sources.total, notes=notes)
+
+
+_PROGRESS_ROWS = 10_000
+
+_BATCH_ROWS = 10_000
+"""Composites in memory as Python values."""
+
+_CLIP_COLUMNS = (
+    *("clip_id", "episode_id", "show", "style", "file", "sha256", "frames", "width", "height"),
+    "status",
+)
+_COMPOSITE_COLUMNS = (
+    *("composite_id", "source_episode_id", "background_episode_id", "show", "style", "character"),
+    *("character_style", "rank", "file", "sha256", "frames", "width", "height", "status"),
+)
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What the rows are made from besides the tables. ``total``: number of usable input rows."""
+
+    captions: CaptionLookup
+    recaptions: CaptionLookup
+    splits: Mapping[str, Split]
+    total: int
+
+
+def _load_sources(inputs: DatasetInputs, settings: DatasetSettings) -> _Sources:
+    captions, total = CaptionLookup(inputs.captions), 0
+
+    def clips() -> Iterator[tuple[str, str, str]]:
+        nonlocal total
+        columns = ("clip_id", "episode_id", "show", "status")
+        for ref in inputs.clips:
+            for clip in tables.usable(tables.iterate(ref.path, tables.CLIPS, columns)):
+                total += 1
+                yield clip["clip_id"], clip["show"], clip["episode_id"]
+
     splits = assign_splits(
-        captioned_episodes((clip for _, clip in clips), captions),
+        captioned_episodes(clips(), captions.ids),
         seed=settings.seed,
         val_share=settings.val_share,
         test_share=settings.test_share,
         groups=inputs.groups,
     )
-    excluded = settings.excluded_characters
-    rows: list[Row] = [
-        _clip_row(ref, clip, captions.get(clip["clip_id"]), splits, inputs.vetoes, excluded)
-        for ref, clip in clips
-    ]
-    originals = sum(row["split"] == Split.TRAIN and row["status"] == Status.OK for row in rows)
-    remaining = len(composites)
+    composites = tables.iterate(inputs.composites.path, tables.COMPOSITES, ("status",))
+    total += sum(1 for _ in tables.usable(composites))
+    return _Sources(captions, CaptionLookup([inputs.recaptions]), splits, total)
+
+
+def _sample_rows(
+    inputs: DatasetInputs, settings: DatasetSettings, sources: _Sources
+) -> Iterator[Row]:
+    """Yield the rows of all clips, then those of all composites by rank."""
+    excluded, originals = settings.excluded_characters, 0
+    for ref in inputs.clips:
+        for clip in tables.usable(tables.iterate(ref.path, tables.CLIPS, _CLIP_COLUMNS)):
+            caption = sources.captions.get(clip["clip_id"])
+            row = _clip_row(ref, clip, caption, sources.splits, inputs.vetoes, excluded)
+            originals += row["split"] == Split.TRAIN and row["status"] == Status.OK
+            yield row
+    remaining = None
     if settings.ratio is not None:
         remaining = composite_count(originals, Fraction(settings.ratio))
-    for composite in sorted(composites, key=lambda row: row["rank"]):
+    for composite in _composites_by_rank(inputs.composites):
+        caption = sources.recaptions.get(composite["composite_id"])
         row = _composite_row(
-            inputs.composites,
-            composite,
-            recaptions.get(composite["composite_id"]),
-            remaining,
-            splits,
-            excluded,
+            inputs.composites, composite, caption, remaining, sources.splits, excluded
         )
-        remaining -= row["status"] == Status.OK
-        rows.append(row)
-    if settings.new_characters:
-        rows = _leave_out_unreplayed(rows, settings, inputs.unit)
-    notes = _build_notes(rows, settings)
-    (out / CARD_FILE).write_text(render_dataset_card(rows, settings, notes), encoding="utf-8")
-    progress.report_progress(len(rows), len(rows), "manifest")
-    return StageReport(rows, rows_in=len(clips) + len(composites), notes=notes)
+        if remaining is not None:
+            remaining -= row["status"] == Status.OK
+        yield row
 
 
-def _load_captions(refs: Iterable[TableRef]) -> dict[str, CaptionRow]:
-    return {
-        row["clip_id"]: row
-        for ref in refs
-        for row in tables.usable(tables.read(ref.path, tables.CAPTIONS))
-    }
+def _composites_by_rank(ref: TableRef) -> Iterator[CompositeRow]:
+    """Yield the usable composites by rank, those of one rank in the order of the table."""
+    groups = tables.read_groups(ref.path, tables.COMPOSITES, _COMPOSITE_COLUMNS)
+    usable = [group.filter(pc.equal(group["status"], Status.OK.value)) for group in groups]
+    if not usable:
+        return
+    composites = pa.concat_tables(usable)
+    order = pc.sort_indices(composites["rank"])
+    for start in range(0, len(order), _BATCH_ROWS):
+        rows: list[CompositeRow] = composites.take(order[start : start + _BATCH_ROWS]).to_pylist()
+        yield from rows
 
 
 def _clip_row(
     ref: TableRef,
     clip: ClipRow,
-    caption: CaptionRow | None,
+    caption: SampleCaption | None,
     splits: Mapping[str, Split],
     vetoes: Mapping[str, str],
     excluded: Collection[str],
@@ -128,8 +186,8 @@ def _clip_row(
 def _composite_row(
     ref: TableRef,
     composite: CompositeRow,
-    caption: CaptionRow | None,
-    remaining: int,
+    caption: SampleCaption | None,
+    remaining: int | None,
     splits: Mapping[str, Split],
     excluded: Collection[str],
 ) -> Row:
@@ -149,7 +207,7 @@ def _composite_row(
         return tables.rejected(Reason.HELD_OUT, detail, **values)
     if detail := _excluded_detail(values, excluded):
         return tables.rejected(Reason.EXCLUDED_CHARACTER, detail, **values)
-    if remaining <= 0:
+    if remaining is not None and remaining <= 0:
         detail = "the ratio is met without it"
         return tables.rejected(Reason.NOT_NEEDED_FOR_RATIO, detail, **values)
     return tables.ok(**values | {"split": Split.TRAIN.value})
@@ -172,9 +230,10 @@ def training_samples(rows: Iterable[Mapping[str, Any]]) -> list[ReplaySample]:
     ]
 
 
-def _leave_out_unreplayed(rows: Iterable[Row], settings: DatasetSettings, unit: str) -> list[Row]:
-    """Reject training samples that neither show a new character nor are replayed."""
-    rows = list(rows)
+def _unreplayed_samples(
+    rows: Iterable[Row], settings: DatasetSettings, unit: str
+) -> frozenset[str]:
+    """Return the ids of training samples that neither show a new character nor are replayed."""
     samples = training_samples(rows)
     new = set(settings.new_characters)
     for name in settings.new_characters:
@@ -187,16 +246,23 @@ def _leave_out_unreplayed(rows: Iterable[Row], settings: DatasetSettings, unit: 
     replayed = select_replay(
         samples, settings.new_characters, Fraction(settings.replay_share), settings.seed
     )
-    unused = {sample.sample_id for sample in samples if not new & set(sample.characters)} - replayed
+    old = {sample.sample_id for sample in samples if not new & set(sample.characters)}
+    return frozenset(old - replayed)
+
+
+def _reject_unreplayed(
+    samples: Callable[[], Iterator[Row]], unused: Collection[str], settings: DatasetSettings
+) -> Iterator[Row]:
+    """Yield the rows with those in ``unused`` rejected."""
     detail = (
         f"shows no new character, and is not of the share {settings.replay_share} of the others"
     )
-    return [
-        tables.rejected(Reason.NOT_REPLAYED, detail, **_without_status(row) | {"split": ""})
-        if row["sample_id"] in unused
-        else row
-        for row in rows
-    ]
+    for row in samples():
+        if row["sample_id"] not in unused:
+            yield row
+            continue
+        values = _without_status(row) | {"split": ""}
+        yield tables.rejected(Reason.NOT_REPLAYED, detail, **values)
 
 
 def _without_status(row: Row) -> Row:
@@ -208,18 +274,17 @@ def _base_columns(
     kind: str,
     ref: TableRef,
     video: ClipRow | CompositeRow,
-    caption: CaptionRow | None,
+    caption: SampleCaption | None,
 ) -> dict[str, Any]:
-    actions = caption["actions"] if caption is not None else []
     return {
         "sample_id": sample_id,
         "kind": kind,
         "split": "",
         "show": video["show"],
         "style": video["style"],
-        "characters": list(dict.fromkeys(action["name"] for action in actions)),
-        "caption": caption["caption"] if caption is not None else "",
-        "caption_backend": caption["backend"] if caption is not None else "",
+        "characters": list(caption.characters) if caption is not None else [],
+        "caption": caption.text if caption is not None else "",
+        "caption_backend": caption.backend if caption is not None else "",
         "video": _store_path(ref, video["file"]),
         "sha256": video["sha256"],
         "frames": video["frames"],
@@ -241,25 +306,22 @@ def _store_path(ref: TableRef, file: str) -> str:
     return Path(*(part for part in parts if part != "..")).as_posix()
 
 
-def _build_notes(rows: Sequence[Row], settings: DatasetSettings) -> dict[str, str | int | float]:
-    counts = Counter((row["split"], row["kind"]) for row in rows if row["status"] == Status.OK)
+def _build_notes(counts: SampleCounts, settings: DatasetSettings) -> dict[str, str | int | float]:
+    splits = counts.splits
     notes: dict[str, str | int | float] = {
-        split.value: counts[split.value, "original"] + counts[split.value, "composite"]
-        for split in Split
+        split.value: splits[split, "original"] + splits[split, "composite"] for split in Split
     }
-    composites = counts[Split.TRAIN.value, "composite"]
+    composites = splits[Split.TRAIN, "composite"]
     notes["composites"] = composites
     notes["composite_share"] = round(composites / max(int(notes["train"]), 1), 6)
-    left_out = Counter(row["kind"] for row in rows if row["reason"] == Reason.NOT_REPLAYED)
+    left_out = counts.unreplayed
     if settings.new_characters:
-        new = set(settings.new_characters)
-        with_new = sum(bool(new & set(one.characters)) for one in training_samples(rows))
-        notes["samples_with_new_characters"] = with_new
-        notes["samples_replayed"] = int(notes["train"]) - with_new
+        notes["samples_with_new_characters"] = counts.trained_with_new
+        notes["samples_replayed"] = int(notes["train"]) - counts.trained_with_new
         notes["originals_not_replayed"] = left_out["original"]
         notes["composites_not_replayed"] = left_out["composite"]
     if settings.ratio is not None:
-        originals = counts[Split.TRAIN.value, "original"] + left_out["original"]
+        originals = splits[Split.TRAIN, "original"] + left_out["original"]
         notes["composites_wanted"] = composite_count(originals, Fraction(settings.ratio))
     return notes
 
