@@ -24,6 +24,7 @@ MAX_SECONDS = 5.0
 MAX_WAIT_SECONDS = 60.0
 """Time by the clock, for what waits and computes nothing."""
 MAX_BYTES = 1_000_000_000
+"""Memory that reading one input may take, beyond what the process has already."""
 _POLL_SECONDS = 0.1
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -64,6 +65,7 @@ class Watch:
             write_frame(process.stdin, (target, data))
             assert process.stdout is not None
             read_frame(process.stdout)  # ready, after its imports
+            before = _start_of_memory(process.pid)
             answer = self._await(process)
         except (BrokenPipeError, EOFError):
             code = process.wait()
@@ -73,7 +75,7 @@ class Watch:
             self._stop()
             return answer
         verdict = Verdict(*answer)
-        peak = _peak_bytes(process.pid)
+        peak = _peak_bytes(process.pid) - before
         if peak > MAX_BYTES or verdict.kind == "memory":
             self._stop()
             place = verdict.place or f"memory of {target}"
@@ -138,6 +140,16 @@ def _processor_seconds(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _start_of_memory(pid: int) -> int:
+    """Let the peak of a process begin with what it has now, which is returned, in bytes.
+
+    It has read inputs of other targets before, and keeps what they imported.
+    """
+    with suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return _peak_bytes(pid)
 
 
 def _peak_bytes(pid: int) -> int:
