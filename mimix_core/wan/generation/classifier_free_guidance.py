@@ -5,6 +5,7 @@ diffusers' pipeline runs its two passes one after the other.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import distributed, nn
 
 
-class GuidedTransformer(nn.Module):
+class GuidedTransformer(nn.Module, ABC):
     """Transformer wrapper that returns the guided velocity: v = v_neg + guidance (v - v_neg).
 
     It replaces the transformer in a pipeline that runs with a guidance scale of 1, so each step has
@@ -61,6 +62,7 @@ class GuidedTransformer(nn.Module):
         )
         return (negative_BCTHW + self.guidance_scale * (velocity_BCTHW - negative_BCTHW),)
 
+    @abstractmethod
     def predict_both(
         self,
         latents_BCTHW: torch.Tensor,
@@ -70,7 +72,6 @@ class GuidedTransformer(nn.Module):
         attention_kwargs: dict[str, Any] | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the velocities_BCTHW for the text and for the negative text."""
-        raise NotImplementedError
 
 
 class BatchedCFG(GuidedTransformer):
