@@ -94,9 +94,9 @@ class ConsoleProgress:
             return
         self._printed = now
         elapsed, units = now - self._started, self._units
-        left = f", about {format_duration(elapsed * (units / completed - 1))} left" * (
-            0 < completed <= units
-        )
+        left = ""
+        if 0 < completed <= units:
+            left = f", about {format_duration(elapsed * (units / completed - 1))} left"
         self.console.print(f"  {stage:<12} {completed:.1f} of {units} units{left}", highlight=False)
 
     def finish_stage(self, totals: StageTotals) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SHARD_SIZE = 64
 """Samples per file: 0.5 GB for latents of 81 x 480 x 832, 50 MB for captions."""
 
+_REMOVED = ".removed"
 _LOCK = ".lock"
 _DIGEST = "sha256"
 
@@ -169,11 +170,21 @@ def remove_stale_results(root: Path, stage: str) -> None:
     Call it when the stage is complete: the remaining results are committed, or belong to runs that
     were killed and not resumed.
     """
-    for folder in sorted(path for path in (root / stage).glob("*") if path.is_dir()):
-        lock = try_exclusive_lock(folder / _LOCK)
-        if lock is not None:
-            with lock:
+    if not (root / stage).is_dir():
+        return
+    # Several runs of a workspace may come here at once: one removes, the others find nothing left.
+    with exclusive_lock(root / f"{stage}.lock"):
+        for folder in sorted(path for path in (root / stage).glob("*") if path.is_dir()):
+            if folder.suffix == _REMOVED:  # left by a run that was killed meanwhile
                 shutil.rmtree(folder)
+                continue
+            lock = try_exclusive_lock(folder / _LOCK)
+            if lock is not None:
+                with lock:
+                    # Renamed first: a run that begins this unit now makes a folder of its own.
+                    removed = folder.with_suffix(_REMOVED)
+                    folder.rename(removed)
+                    shutil.rmtree(removed)
 
 
 def write_shards(

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -129,6 +131,25 @@ def test_removing_stale_results_spares_running_units(tmp_path: Path) -> None:
         assert old.get("s") is None
     assert [path.name for path in (tmp_path / "latents").iterdir()] == ["busy"]
     tensor_shards.remove_stale_results(tmp_path, "latents")
+    assert list((tmp_path / "latents").iterdir()) == []
+
+
+def test_runs_that_remove_stale_results_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    for number in range(40):
+        with tensor_shards.open_partial_results(tmp_path, "latents", f"{number:03}") as parts:
+            for name in "abcdef":
+                parts.put(name, numbers([1]))
+    # As a run leaves it that was killed while it removed.
+    (tmp_path / "latents" / "000").rename(tmp_path / "latents" / "000.removed")
+    barrier = Barrier(6)
+
+    def remove() -> None:
+        barrier.wait()
+        tensor_shards.remove_stale_results(tmp_path, "latents")
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(remove) for _ in range(6)]:
+            done.result()
     assert list((tmp_path / "latents").iterdir()) == []
 
 
