@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
+from mimix_core.engine.input_files import file_exists
 from mimix_core.engine.jsonl_log import MalformedLog, read_records
 from mimix_core.errors import BadInput
 
@@ -39,6 +40,8 @@ def read_imported_clips(folder: Path) -> list[ImportedClip]:
     Raises BadInput if a line is not readable.
     """
     path = folder / CLIPS_FILE
+    if not file_exists(path):
+        return []
     try:
         records = [ImportedClip.model_validate(record) for record in read_records(path)]
     except (MalformedLog, ValidationError, UnicodeDecodeError) as error:

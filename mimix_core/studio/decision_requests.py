@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.project.item_decisions import (
@@ -22,6 +22,18 @@ from mimix_core.tables import Reason
 BATCH_LIMIT = 100_000
 
 
+def _require_unicode(text: str) -> str:
+    """Return a text that UTF-8 can hold; JSON has escapes of halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("contains half of a character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_require_unicode)]
+
+
 class RefusedDecision(ValueError):
     """A decision that cannot be saved; ``str`` says why."""
 
@@ -34,30 +46,30 @@ class DecisionRequest(FrozenModel):
     """
 
     kind: ItemKind
-    item: str = Field(max_length=400)
+    item: Text = Field(max_length=400)
     action: Literal["approve", "reject", "keep", "edit", "crop", "name"]
-    reason: str = Field("", max_length=500)
-    caption: str = Field("", max_length=8000)
+    reason: Text = Field("", max_length=500)
+    caption: Text = Field("", max_length=8000)
     crop: CropBox | None = None
-    character: str = Field("", max_length=200)
+    character: Text = Field("", max_length=200)
     seen: str = Field("", pattern=r"^([0-9a-f]{64})?$")
     seen_caption: str = Field("", pattern=r"^([0-9a-f]{64})?$")
-    expected: str = Field("", max_length=32)
+    expected: Text = Field("", max_length=32)
 
 
 class DecisionBatch(FrozenModel):
     """The decisions of one key press, on one item or on a selection."""
 
-    reviewer: str = Field("", max_length=80)
-    batch: str = Field("", max_length=32)
+    reviewer: Text = Field("", max_length=80)
+    batch: Text = Field("", max_length=32)
     decisions: tuple[DecisionRequest, ...] = Field(min_length=1, max_length=BATCH_LIMIT)
 
 
 class UndoRequest(FrozenModel):
     """Decisions to take back, by id."""
 
-    reviewer: str = Field("", max_length=80)
-    ids: tuple[str, ...] = Field(min_length=1, max_length=BATCH_LIMIT)
+    reviewer: Text = Field("", max_length=80)
+    ids: tuple[Text, ...] = Field(min_length=1, max_length=BATCH_LIMIT)
 
 
 def build_decision(

@@ -17,6 +17,7 @@ from pydantic import Field
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput, is_disk_full
 from mimix_core.project.item_decisions import (
+    ItemDecision,
     ItemKind,
     format_decision_lines,
 )
@@ -25,6 +26,7 @@ from mimix_core.studio.clip_source import source_moment
 from mimix_core.studio.decision_requests import (
     DecisionBatch,
     RefusedDecision,
+    Text,
     UndoRequest,
     build_decision,
 )
@@ -54,9 +56,9 @@ _MEDIA_TYPES = {
 class CaptionDraft(FrozenModel):
     """A caption that is being written for an item."""
 
-    kind: str
-    id: str
-    caption: str = Field(max_length=8000)
+    kind: Text
+    id: Text
+    caption: Text = Field(max_length=8000)
 
 
 def create_app(
@@ -186,6 +188,12 @@ def _add_items(app: FastAPI, session: StudioSession) -> None:
         )
 
 
+def _states(session: StudioSession, added: Sequence[ItemDecision]) -> list[dict[str, Any]]:
+    """Return what counts now for each item of decisions, once for each item."""
+    items = dict.fromkeys((one.kind, one.item) for one in added)
+    return [{"kind": kind, "id": item, "state": session.state(kind, item)} for kind, item in items]
+
+
 def _add_decisions(app: FastAPI, session: StudioSession) -> None:
     @app.post("/api/decisions")
     def decide(batch: DecisionBatch) -> Response:
@@ -204,10 +212,7 @@ def _add_decisions(app: FastAPI, session: StudioSession) -> None:
         return _json(
             {
                 "ids": [one.decision_id for one in added],
-                "states": [
-                    {"kind": one.kind, "id": one.item, "state": session.state(one.kind, one.item)}
-                    for one in added
-                ],
+                "states": _states(session, added),
                 "conflicts": [vars(conflict) for conflict in conflicts],
             }
         )
@@ -215,14 +220,7 @@ def _add_decisions(app: FastAPI, session: StudioSession) -> None:
     @app.post("/api/undo")
     def undo(request: UndoRequest) -> Response:
         added = session.undo(request.ids, request.reviewer.strip() or session.reviewer)
-        return _json(
-            {
-                "states": [
-                    {"kind": one.kind, "id": one.item, "state": session.state(one.kind, one.item)}
-                    for one in added
-                ]
-            }
-        )
+        return _json({"states": _states(session, added)})
 
     @app.post("/api/check")
     def check(draft: CaptionDraft) -> Response:

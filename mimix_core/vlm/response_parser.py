@@ -94,7 +94,9 @@ def _top_level_objects(text: str) -> Iterator[dict[str, Any]]:
     while position >= 0:
         try:
             value, end = _decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
+        except RecursionError:
+            raise UnparsableResponse("the response is nested too deeply") from None
+        except ValueError:
             end = position + 1  # a brace of the prose
             braces += 1
             if braces > _MAX_BRACES:

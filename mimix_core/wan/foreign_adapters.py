@@ -310,8 +310,12 @@ def _check_layer(file: AdapterFile, layer: str) -> None:
             where=str(file.path),
             fix=_FIX,
         )
-    if entry.alpha and file.tensors[entry.alpha].shape not in ((), (1,)):
+    if entry.alpha and not _is_one_number(file.tensors[entry.alpha]):
         raise BadInput(f"{entry.alpha} is not one number", where=str(file.path), fix=_FIX)
+
+
+def _is_one_number(tensor: TensorEntry) -> bool:
+    return tensor.shape in ((), (1,)) and not tensor.dtype.startswith("C")
 
 
 def _check_finite(file: AdapterFile, target: str, *weights: torch.Tensor) -> None:
@@ -359,7 +363,7 @@ def _diffusers_alphas(file: AdapterFile) -> dict[str, float]:
             value = next(match, alpha)
             if value is not None:
                 alphas[layer] = float(value) * (file.rank(layer) ** 0.5 if rank_stabilized else 1)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise _unreadable_metadata(file, error) from error
     return alphas
 

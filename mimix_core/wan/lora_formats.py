@@ -100,7 +100,8 @@ class Adapter:
         weights = [*self.pairs[layer]]
         if layer in self.magnitudes:
             weights.append(self.magnitudes[layer])
-        return all(bool(weight.isfinite().all()) for weight in weights)
+        # In fp32, since PyTorch does not ask it of 8-bit numbers.
+        return all(bool(weight.float().isfinite().all()) for weight in weights)
 
     def parameter(self, name: str) -> torch.Tensor:
         """Return the value of a model's adapter parameter, by peft's name."""
@@ -209,6 +210,8 @@ def adapter_from_tensors(
         elif match["part"] == _MAGNITUDE:
             magnitudes[layer] = tensor
         else:
+            if tensor.numel() != 1 or tensor.is_complex():
+                raise BadInput(f"{name} is not one number", where=where)
             alphas[layer] = float(tensor)
     if magnitudes and set(magnitudes) != set(downs):
         layer = min(set(magnitudes) ^ set(downs))
@@ -312,6 +315,8 @@ def diffusers_layer_name(name: str) -> str | None:
 
 def _diffusers_name(name: str, layout: AdapterLayout) -> str | None:
     """Return diffusers' name of a layer; None for a layer that Wan does not have."""
+    if not name:
+        return None
     if layout is AdapterLayout.DIFFUSERS:
         block, tail = split_layer(name)
         return name if tail in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS) else None

@@ -13,6 +13,8 @@ from mimix_core.wan.model_files import describe_replacement
 
 # The limit of the safetensors library itself.
 _MAX_HEADER_BYTES = 100_000_000
+# As in PyTorch; the product of very many sizes is a number of as many digits.
+_MAX_AXES = 64
 _BITS = {
     "BOOL": 8,
     "U8": 8,
@@ -98,6 +100,8 @@ def _parse_entries(header: object, start: int) -> tuple[dict[str, TensorEntry], 
         if name == "__metadata__":
             continue
         begin, end = entry["data_offsets"]
+        if len(entry["shape"]) > _MAX_AXES:
+            raise ValueError(f"{name} has more than {_MAX_AXES} axes")
         tensor = TensorEntry(entry["dtype"], tuple(entry["shape"]), start + begin, start + end)
         if not all(type(value) is int and value >= 0 for value in (begin, end, *tensor.shape)):
             raise ValueError(f"shape or offsets of {name} are not whole numbers")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mimix_core.engine.input_files import file_exists
 from mimix_core.errors import BadInput
 from mimix_core.wan.expected_tensors import TOKEN_TABLES, Shapes
 from mimix_core.wan.model_files import list_folder, read_json
@@ -222,7 +223,7 @@ def _indexed_tensors(
     """Return each tensor by an index, compared with the headers of its files."""
     weights = read_index(index, fix)
     shards = {folder / file for file in weights.values()}
-    missing = sorted(path.name for path in shards if not path.is_file())
+    missing = sorted(path.name for path in shards if not file_exists(path))
     if missing:
         raise BadInput(
             f"{len(missing)} of {len(shards)} weight files of its index are missing: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 _LONG = 300_000
 _CUE = b"1\n00:00:01,000 --> 00:00:02,000\nHello"
@@ -15,6 +16,18 @@ _LIBRARY = (
 def _completion(**values: object) -> bytes:
     answer = {"choices": [{"message": {"content": "{}"}}], **values}
     return b"O" + json.dumps(answer).encode()
+
+
+def _adapter(entry: dict[str, object]) -> bytes:
+    header = json.dumps({"transformer.blocks.0.attn1.to_q.lora_A.weight": entry}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+def _decisions(count: int) -> bytes:
+    name = {"kind": "track", "item": "meadow/meadow-one-0000-rinky", "action": "name"}
+    body = {"reviewer": "anna", "decisions": [{**name, "character": "Bunny"}] * count}
+    request = {"method": "POST", "path": "/api/decisions", "query": {}, "body": body}
+    return json.dumps(request).encode()
 
 
 FINDINGS: dict[str, tuple[bytes, ...]] = {
@@ -70,6 +83,7 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         b"W" + b"{" * 1_000_000,
         b'W"' + b'\\"' * _LONG,
         b"W" + b"<think>" * _LONG,
+        b"W" + b'{"": [' * 5000,
         _completion(usage={"prompt_tokens": "many"}),
         _completion(usage={"prompt_tokens": 1e400}),
         _completion(usage={"prompt_tokens": -5}),
@@ -81,8 +95,14 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         b'{"method": "POST", "path": "/api/undo", "query": {}, "body": {"ids": Infinity}}',
         b'{"method": "POST", "path": "/api/undo", "query": {}, "body": {"\\ud800": 1}}',
         b'{"method": "POST", "path": "/api/undo", "query": {}, "body": {"ids": ["\\ud800"]}}',
+        # The item's state was described once for each of its decisions.
+        _decisions(2400),
     ),
     "studio-http": (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://[\r\n\r\n",),
+    "adapters": (
+        # The product of so many sizes took 5 s.
+        _adapter({"dtype": "F32", "shape": [96] * 100_000, "data_offsets": [0, 768]}),
+    ),
     "provider-errors": (
         b"1 Oct 2222222226 8:0\n{}",
         b"9" * 400 + b"\n{}",
@@ -91,3 +111,9 @@ FINDINGS: dict[str, tuple[bytes, ...]] = {
         b"1\n<html>" + b"<" * _LONG,
     ),
 }
+
+
+def found(target: str) -> tuple[bytes, ...]:
+    """Return all findings of a target: those above, and the files in ``found``."""
+    files = sorted((Path(__file__).parent / "found").glob(f"{target}-*"))
+    return FINDINGS.get(target, ()) + tuple(path.read_bytes() for path in files)
