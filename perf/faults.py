@@ -3,7 +3,8 @@
 ``python perf/faults.py --drills 100 --seed 1`` runs a small part of the demo once undisturbed, and
 then again and again: each time some of its results are missing, and one accident of
 tests/faults/accidents.py happens at a random moment. The same command is run again, and the tables
-must be those of the undisturbed run. A seed makes one drill: ``--drills 1 --seed N`` repeats it.
+must be those of the undisturbed run. A seed makes one drill: ``--drills 1 --seed N --dry`` repeats
+it. Drills whose seeds follow the recorded ones are added to them.
 
 ``--crash-points`` instead tries all writers of tests/faults/scenarios.py at each point at which the
 machine may stop. Both write their figures to perf/results/faults.json and exit with 1 if anything
@@ -19,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -53,28 +56,33 @@ NOTE = (
 )
 
 
-def run_drills(folder: Path, drills: int, seed: int, seconds: float) -> list[Outcome]:
-    """Make the undisturbed run, then a drill for each seed until the time is over."""
+def run_drills(folder: Path, drills: int, seed: int, seconds: float, jobs: int) -> list[Outcome]:
+    """Make the undisturbed run, then a drill for each seed, ``jobs`` at a time, until the time is
+    over.
+    """
     (folder / "undisturbed").mkdir()
     demo = Demo(folder / "undisturbed", settings=write_short_demo(folder / "undisturbed"))
     _, took = demo.run()
     expected = demo.digests()
     shim = compile_shim(folder)
     say(f"undisturbed: {len(expected)} tables in {took:.0f} s")
-    outcomes = []
     begun = time.monotonic()
-    for number in range(seed, seed + drills):
+
+    def try_seed(number: int) -> Outcome | None:
         if time.monotonic() - begun > seconds:
-            break
+            return None
         place = folder / f"drill-{number}"
         outcome = drill(demo, expected, place, number, shim, STAGES, took)
-        outcomes.append(outcome)
-        say(f"{outcome.seed} {outcome.accident}: {outcome.what}")
-        for problem in outcome.problems:
-            say(f"    {problem}")
+        problems = "".join(f"\n    {problem}" for problem in outcome.problems)
+        say(f"{outcome.seed} {outcome.accident}: {outcome.what}{problems}")
         if not outcome.problems:
             shutil.rmtree(place)
-    return outcomes
+        return outcome
+
+    # Threads suffice: the work is done by the runs, which are processes of their own.
+    with ThreadPoolExecutor(jobs) as pool:
+        outcomes = list(pool.map(try_seed, range(seed, seed + drills)))
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
 def drill_figures(outcomes: list[Outcome], seed: int, minutes: float) -> dict[str, float]:
@@ -94,6 +102,18 @@ def drill_figures(outcomes: list[Outcome], seed: int, minutes: float) -> dict[st
         "first_seed": seed,
         "minutes": round(minutes, 1),
         **{name: problems[name] for name in ("lost_rows", "wrong_digests", "other_problems")},
+    }
+
+
+def continued(before: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
+    """Add drills to recorded ones if their seeds follow those, else return them alone."""
+    if found["first_seed"] != before.get("first_seed", 0) + before.get("drills", 0):
+        return dict(found)
+    sums = {name: before[name] + found[name] for name in found if name != "minutes"}
+    return sums | {
+        "first_seed": before["first_seed"],
+        "kinds": max(before["kinds"], found["kinds"]),
+        "minutes": round(before["minutes"] + found["minutes"], 1),
     }
 
 
@@ -129,6 +149,7 @@ def main() -> int:
     parser.add_argument("--drills", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=600.0, help="begin no drill after them")
     parser.add_argument("--seed", type=int, default=1, help="of the first drill")
+    parser.add_argument("--jobs", type=int, default=1, help="drills at the same time")
     parser.add_argument("--crash-points", action="store_true")
     parser.add_argument("--dry", action="store_true", help="do not write perf/results")
     parser.add_argument("--folder", type=Path, help="a new folder, kept with what failed")
@@ -141,14 +162,15 @@ def main() -> int:
     else:
         say(f"{len(possible_accidents(compile_shim(folder)))} kinds of accident are possible here")
         begun = time.monotonic()
-        outcomes = run_drills(folder, options.drills, options.seed, 60 * options.minutes)
+        limit = 60 * options.minutes
+        outcomes = run_drills(folder, options.drills, options.seed, limit, options.jobs)
         found = drill_figures(outcomes, options.seed, (time.monotonic() - begun) / 60)
         bad = any(outcome.problems for outcome in outcomes) or not outcomes
     say(str(found))
     if not options.dry:
         path = RESULTS / "faults.json"
         before = json.loads(path.read_text())["figures"] if path.exists() else {}
-        figures = {**before, **found}
+        figures = {**before, **(found if options.crash_points else continued(before, found))}
         record("faults", figures, {name: UNITS[name] for name in figures}, NOTE)
     if not bad and options.folder is None:
         shutil.rmtree(folder)

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import multiprocessing
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -31,26 +34,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="Minutes of each target.")
     parser.add_argument("--seed", type=int, default=1, help="Of the inputs.")
+    parser.add_argument("--jobs", type=int, default=1, help="Targets fuzzed at the same time.")
     parser.add_argument("--target", choices=TARGET_NAMES, action="append", help="Only these.")
     parser.add_argument("--findings", type=Path, help="Folder to save the inputs of findings in.")
     parser.add_argument("--dry", action="store_true", help="Do not record the figures.")
     given = parser.parse_args()
     names = given.target or TARGET_NAMES
-    outcomes = {}
-    begin = time.monotonic()
-    for name in names:
-        outcomes[name] = fuzz(name, given.minutes, given.seed, given.findings)
-    minutes = (time.monotonic() - begin) / 60
+    outcomes: dict[str, Campaign] = {}
+    minutes = 0.0
+    # Processes, since inputs are drawn by this program and take as long as reading them.
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        work = partial(
+            fuzz, minutes=given.minutes, first_seed=given.seed, findings_folder=given.findings
+        )
+        for name, (outcome, took) in zip(names, pool.map(work, names), strict=True):
+            outcomes[name] = outcome
+            minutes += took
     if not given.dry and not given.target:
         save(minutes, given.seed, outcomes)
     sys.exit(any(outcome.findings for outcome in outcomes.values()))
 
 
-def fuzz(name: str, minutes: float, first_seed: int, folder: Path | None) -> Campaign:
-    """Fuzz a target, and print what was found."""
+def fuzz(
+    name: str, minutes: float, first_seed: int, findings_folder: Path | None
+) -> tuple[Campaign, float]:
+    """Fuzz a target, and print what was found. Return the outcome and the minutes it took."""
     target = get_target(name)
     total = Campaign()
-    deadline = time.monotonic() + 60 * minutes
+    begin = time.monotonic()
+    deadline = begin + 60 * minutes
     with Watch() as watch:
         number = 0
         while time.monotonic() < deadline:
@@ -64,15 +76,16 @@ def fuzz(name: str, minutes: float, first_seed: int, folder: Path | None) -> Cam
             total.kinds += campaign.kinds
             total.findings = campaign.findings | total.findings
             number += 1
+        took = (time.monotonic() - begin) / 60
         print(f"{name}: {total.inputs} inputs, {dict(total.kinds)}", flush=True)
         for place, (data, verdict) in total.findings.items():
             small = minimize(watch, target, data, place, seconds=MINIMIZE_SECONDS)
             print(f"  {verdict.kind}: {place}\n  {small[:500]!r}\n{verdict.text}", flush=True)
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+            if findings_folder is not None:
+                findings_folder.mkdir(parents=True, exist_ok=True)
                 digest = hashlib.sha256(small).hexdigest()[:12]
-                (folder / f"{name}-{digest}").write_bytes(small)
-    return total
+                (findings_folder / f"{name}-{digest}").write_bytes(small)
+    return total, took
 
 
 def save(minutes: float, first_seed: int, outcomes: dict[str, Campaign]) -> None:

@@ -34,7 +34,12 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The commit measured; ``+`` when the tree had changes."""
+    """The commit measured; ``+`` when the tree had changes.
+
+    Where a copy of the tree has no history, ``MEASURED_COMMIT`` says what it was copied from.
+    """
+    if not (ROOT / ".git").exists():
+        return os.environ["MEASURED_COMMIT"]
     head = _git("rev-parse", "--short", "HEAD")
     return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
 
