@@ -114,7 +114,26 @@ def sample(
     """Denoise latents with Heun's method on the flow, guided against the empty text."""
     device, count = noise_BCTHW.device, len(texts)
     text = embed(base, *tokenize(base, [*texts, ""], device))
-    text = torch.cat([text[:count], text[count:].expand(count, -1, -1)])
+    empty = text[count:].expand(count, -1, -1)
+    return denoise(
+        base, text[:count], empty, noise_BCTHW, steps=steps, guidance=guidance, shift=shift
+    )
+
+
+@torch.no_grad()
+def denoise(
+    base: Base,
+    text_BLD: Tensor,
+    empty_BLD: Tensor,
+    noise_BCTHW: Tensor,
+    *,
+    steps: int,
+    guidance: float,
+    shift: float = FLOW_SHIFT,
+) -> Tensor:
+    """Denoise latents with Heun's method, from a text and away from the empty one."""
+    device, count = noise_BCTHW.device, len(text_BLD)
+    text = torch.cat([text_BLD, empty_BLD])
     levels = torch.linspace(1, 0, steps + 1)
     levels = shift * levels / (1 + (shift - 1) * levels)
 

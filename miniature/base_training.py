@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -255,8 +256,13 @@ def evaluate_base(
     steps: int = 30,
     guidance: float = 4.0,
     sheet: bool = True,
+    sampler: Callable[[Base, list[str], Tensor], Tensor] | None = None,
 ) -> float:
-    """Sample prompts of two generic figures; return the share in which the judge finds both."""
+    """Sample prompts of two generic figures; return the share in which the judge finds both.
+
+    ``sampler``: in place of ``backbone.sample``; ``steps`` and ``guidance`` say what it does.
+    """
+    sampler = sampler or partial(backbone.sample, steps=steps, guidance=guidance)
     vae, (model, threshold) = load_vae(run), load_judge(run)
     rng = random.Random("base prompts")
     scenes = [world.draw_generic_scene(rng, figure_count=2) for _ in range(prompts)]
@@ -269,7 +275,7 @@ def evaluate_base(
         shape = (len(chunk), run.sizes.channels, *latent_size())
         noise = torch.randn(shape, generator=generator).to(run.device)
         with run.autocast():
-            latents = backbone.sample(base, chunk, noise, steps=steps, guidance=guidance)
+            latents = sampler(base, chunk, noise)
             videos.append(backbone.decode(vae, latents))
     frames = torch.cat(videos)
     outputs = judge_videos(run, model, frames)

@@ -9,11 +9,12 @@ on one GPU and on two; ``vae``; ``cards``, a step on cards of 24, 48 and 80 GB (
 twenty minutes.
 
 ``record`` writes the figures in OUT to perf/results/train.json, on any machine; parts that were not
-run have no figures.
+run keep the figures that they had.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -27,7 +28,10 @@ sys.path.insert(0, str(HERE.parent))
 
 PARTS: dict[str, tuple[str, ...]] = {
     "kernels": ("train_kernels.py",),
-    "steps": ("train_steps.py", "diffusers", "mimix", "mimix_cudnn", "mimix_fp8"),
+    "steps": (
+        *("train_steps.py", "diffusers", "mimix", "mimix_offloaded"),
+        *("mimix_cudnn", "mimix_fp8"),
+    ),
     "agreement": ("train_agreement.py",),
     "whole": ("train_whole.py",),
     "vae": ("train_vae.py",),
@@ -44,7 +48,9 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
     "seconds_per_step_cudnn": ("steps", ("mimix_cudnn", "seconds"), 1, "s"),
     "seconds_per_step_fp8": ("steps", ("mimix_fp8", "seconds"), 1, "s"),
     "seconds_per_step_diffusers": ("steps", ("diffusers", "seconds"), 1, "s"),
+    "seconds_per_step_offloaded": ("steps", ("mimix_offloaded", "seconds"), 1, "s"),
     "ratio_to_diffusers": ("steps", ("mimix", "ratio"), 1, "x"),
+    "ratio_to_diffusers_offloaded": ("steps", ("mimix_offloaded", "ratio"), 1, "x"),
     "ratio_to_diffusers_cudnn": ("steps", ("mimix_cudnn", "ratio"), 1, "x"),
     "ratio_to_diffusers_fp8": ("steps", ("mimix_fp8", "ratio"), 1, "x"),
     "tokens_per_second": ("steps", ("mimix", "tokens_per_second"), 1, "1/s"),
@@ -126,7 +132,10 @@ def main(out: Path, names: list[str]) -> int:
 
 
 def record(out: Path) -> Path:
-    """Write the figures of the parts in ``out`` to perf/results/train.json and the page."""
+    """Write the figures of the parts in ``out`` to perf/results/train.json and the page.
+
+    Figures of parts that were not run keep what was recorded before, with its date and commit.
+    """
     from perf import record as results
 
     found = {
@@ -134,13 +143,17 @@ def record(out: Path) -> Path:
         for path in sorted(out.glob("*.json"))
         if path.stem in PARTS
     }
-    figures, units = {}, {}
+    before = json.loads((results.RESULTS / "train.json").read_text())
+    figures, units, measured = before["figures"], before["units"], before["measured"]
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     for name, (part, keys, divisor, unit) in FIGURES.items():
         value = _value_at(found.get(part, {}), keys)
         if value is not None:
             figures[name] = round(value / divisor, 6)
             units[name] = unit
-    return results.record("train", figures, units, NOTE, "one NVIDIA H200 (two for weak_scaling_2)")
+            measured[name] = f"{today}, commit {results.commit()}"
+    machine = "one NVIDIA H200 (two for weak_scaling_2)"
+    return results.record("train", figures, units, NOTE, machine, measured)
 
 
 def _value_at(found: Mapping[str, Any], keys: tuple[str, ...]) -> float | None:

@@ -17,10 +17,13 @@ from mimix_core.benchmark.promptsets.prompt_generator import prompts_to_yaml
 from mimix_core.errors import BadInput
 from miniature import miniature_wan
 from miniature.crossovers import MEETINGS, RENDERS
+from miniature.distillation import STEPS
 from miniature.scenes import FRAMES, HEIGHT, WIDTH
 from miniature.sizes import FLOW_SHIFT
 from miniature.study.prompts import HELD_OUT_PAIRS, StudyPrompt, fewer_prompts, prompt_file
 
+DISTILLED = "few-steps.safetensors"
+"""The adapter of ``miniature.distillation`` in a project."""
 RENDERED_SHARE = "0.22"
 """Share of composites that are rendered; each arm takes its part of them."""
 
@@ -36,7 +39,8 @@ class Arm:
     training, else as all others; then only every ``CHECKPOINT_EVERY``-th prompt is generated.
     ``excluded``: a character that no sample shows. ``added_to``: the arm to whose adapter the
     character that it excludes is added, with ``replay_share`` of the other samples and a bound on
-    what the others forget, if any.
+    what the others forget, if any. ``few_steps``: so many steps without guidance, ``distilled``:
+    with the adapter of ``miniature.distillation``.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Arm:
     added_to: str = ""
     replay_share: str = "0"
     max_forgetting: float | None = None
+    few_steps: int = 0
+    distilled: bool = False
 
 
 CHECKPOINT_EVERY = 4
@@ -76,6 +82,9 @@ ARMS = (
     # The adapter of composites-10, and other noise.
     Arm("cutout-start-50", "0.10", start_strength=0.5),
     Arm("cutout-start-100", "0.10", start_strength=1.0),
+    # The adapter and the noise of composites-10.
+    Arm("few-steps", "0.10", few_steps=STEPS),
+    Arm("few-steps-distilled", "0.10", few_steps=STEPS, distilled=True),
     # The rate is constant, so a shorter training is a checkpoint of the arm with 10 %.
     Arm("checkpoint-1", "0.10", epochs=1),
     Arm("checkpoint-2", "0.10", epochs=2),
@@ -129,7 +138,7 @@ def write_settings(
     ``model``: the folder that ``miniature.unpack_weights`` wrote. Returns each file by arm and
     seed. Of an arm that adds a character the settings of training all again are written
     (``all_again``); its own are written after the arm that it starts from has run. Raises
-    BadInput if the films of an arm were not rendered.
+    BadInput if the films or the distilled adapter of an arm are missing.
     """
     project = yaml.safe_load((place.project / "mimix.yaml").read_text())
     out = place.project / place.settings_folder
@@ -145,6 +154,12 @@ def write_settings(
                 f"the arm {arm.name} needs {library}",
                 fix=f"Run `python -m miniature.crossovers {place.project}` first.",
             )
+        distilled = place.project / DISTILLED
+        if arm.distilled and not distilled.exists():
+            raise BadInput(
+                f"the arm {arm.name} needs {distilled}",
+                fix=f"Run `python -m miniature.distillation {distilled}` first.",
+            )
         prompts_file = out / ("prompts.yaml" if arm.epochs is None else "prompts-fewer.yaml")
         if prompts_file not in written:
             prompts_file.write_text(prompts_to_yaml(prompt_file(arm_prompts(arm, prompts))))
@@ -158,6 +173,8 @@ def write_settings(
                 "run": {"max_workers": place.max_workers},
             }
             settings["samples"]["prompts"] = str(prompts_file)
+            if arm.distilled:
+                settings["samples"]["adapters"] = [{"path": str(distilled)}]
             path = out / f"{arm.name}-{seed}.yaml"
             written_to = all_again(path) if arm.added_to else path
             written_to.write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -179,6 +196,7 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
     region = {"region_weight": arm.region_weight} if arm.region_weight else {}
     excluded = {"excluded_characters": [arm.excluded]} if arm.excluded else {}
     start = {"start": "cutouts", "start_strength": arm.start_strength} if arm.start_strength else {}
+    few = {"num_inference_steps": arm.few_steps, "guidance_scale": 1.0, "solver": "euler"}
     return {
         "composites": {
             "ratio": RENDERED_SHARE,
@@ -218,6 +236,7 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
             "compile": "off",  # 8 small blocks, loaded again for every 8 prompts
             "shift": FLOW_SHIFT,
             **start,
+            **(few if arm.few_steps else {}),
         },
     }
 

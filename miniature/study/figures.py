@@ -183,6 +183,10 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Looking at the characters, at 10 %",
         (REFERENCE, "region-10", "cutout-start-50", "cutout-start-100"),
     ),
+    (
+        "25 steps with guidance, or 4 without, at 10 %",
+        (REFERENCE, "few-steps", "few-steps-distilled"),
+    ),
     ("Epochs of training, at 10 %", (*_CHECKPOINTS, LAST_CHECKPOINT)),
 )
 """The tables of the study: a title, and the arms that are compared."""

@@ -34,7 +34,15 @@ from miniature.figures import CASTS, NAMED_FIGURES
 from miniature.sizes import TINY, Sizes
 from miniature.study import run as study_run
 from miniature.study import scoring, statistics
-from miniature.study.arms import ADDED, ARMS, Place, Training, all_again, write_settings
+from miniature.study.arms import (
+    ADDED,
+    ARMS,
+    DISTILLED,
+    Place,
+    Training,
+    all_again,
+    write_settings,
+)
 from miniature.study.prompts import HELD_OUT_PAIRS, StudyPrompt, fewer_prompts, study_prompts
 from miniature.training_run import Run
 from miniature.unpack_weights import WEIGHTS
@@ -69,6 +77,7 @@ def test_prompts_ask_for_every_pair_alike() -> None:
 
 
 def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path: Path) -> None:
+    (project / DISTILLED).touch()
     files = write_settings(
         Place(project), tmp_path / "model", ARMS, (0, 1), Training(), study_prompts()
     )
@@ -105,6 +114,16 @@ def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path:
     assert _differences(start, ten | {"samples": ten["samples"] | plain}) == {
         "samples.start",
         "samples.start_strength",
+    }
+    few, distilled = settings["few-steps", 0], settings["few-steps-distilled", 0]
+    usual = ten | {"samples": ten["samples"] | {"solver": "unipc"}}
+    assert _differences(few, usual) == {
+        "samples.num_inference_steps",
+        "samples.guidance_scale",
+        "samples.solver",
+    }
+    assert _differences(distilled, few | {"samples": few["samples"] | {"adapters": []}}) == {
+        "samples.adapters"
     }
     seven = settings["seven-of-eight", 0]
     everyone = ten | {"dataset": ten["dataset"] | {"excluded_characters": []}}
