@@ -72,8 +72,10 @@ def draw_pairs(run: Run, base: Base, count: int, *, steps: int, guidance: float)
     size = min(count, run.batch(256))
     stream = feed.stream("generic", size, "distillation", run.workers)
     generator = torch.Generator(run.device).manual_seed(0)
-    noises, results, ids = [], [], []
-    while sum(map(len, ids)) < count:
+    noises: list[Tensor] = []
+    results: list[Tensor] = []
+    ids: list[Tensor] = []
+    while len(ids) * size < count:
         batch = next(stream).ids_BL.to(run.device)
         shape = (size, run.sizes.channels, *base_training.latent_size())
         noise = torch.randn(shape, generator=generator, device=run.device)
@@ -114,7 +116,7 @@ def train_adapter(run: Run, base: Base, pairs: Pairs, seconds: float, rate: floa
             text = embed_short(base, pairs.ids_BL[rows].long())
             found = velocity(base, weight * noise + (1 - weight) * x0, level_B, text)
         loss = (found - (noise - x0)).square().mean()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
