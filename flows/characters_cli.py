@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, load_settings, print_line, user_errors
+from flows.voices_cli import name_line, voices
 from mimix_core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="characters",
-    help="Show who looks like whom, name tracks, and add characters to an adapter.",
+    help="Show who looks and sounds like whom, name tracks and lines, add to an adapter.",
     no_args_is_help=True,
 )
 
 
+app.command("voices")(voices)
+app.command("name-line")(name_line)
+
+
 @app.callback()
 def main() -> None:
-    """Show who looks like whom, name tracks, and add characters to an adapter."""
+    """Show who looks and sounds like whom, name tracks and lines, add to an adapter."""
 
 
 @app.command()

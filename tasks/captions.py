@@ -26,9 +26,15 @@ captions_task = stage_task("captions")
 
 
 def caption_clips(
-    run: Run, clips: Sequence[TableRef], transcripts: Sequence[TableRef]
+    run: Run,
+    clips: Sequence[TableRef],
+    transcripts: Sequence[TableRef],
+    speakers: Sequence[TableRef] = (),
 ) -> list[TableRef]:
-    """Caption clips; one table per episode, in the library's order."""
+    """Caption clips; one table per episode, in the library's order.
+
+    ``speakers``: who speaks each line of the transcripts; empty if the settings do not ask for it.
+    """
     workspace = run.workspace
     overrides, _, unknown_clips = load_caption_overrides(workspace)
     overrides_path = workspace.config.captions.overrides
@@ -44,6 +50,10 @@ def caption_clips(
     model_inputs = caption_model_inputs(workspace)
     retries = load_retries(workspace, "captions")
     shows_needed = "shows" in model_inputs
+    reads_dialogue = workspace.config.captions.backend != "script"
+    speakers_read: Sequence[TableRef | None] = (
+        speakers if speakers and reads_dialogue else [None] * len(clips)
+    )
     model_inputs.pop("shows", None)
     inputs = [
         CaptionInputs(
@@ -53,6 +63,7 @@ def caption_clips(
             aliases=e.show.aliases(),
             clips=clip_table,
             transcripts=transcript_table,
+            speakers=speaker_table,
             script=e.script,
             plot=e.plot,
             overrides=overrides.get(e.id, {}),
@@ -65,8 +76,8 @@ def caption_clips(
             },
             **model_inputs,
         )
-        for e, clip_table, transcript_table in zip(
-            workspace.episodes, clips, transcripts, strict=True
+        for e, clip_table, transcript_table, speaker_table in zip(
+            workspace.episodes, clips, transcripts, speakers_read, strict=True
         )
     ]
     tables = run.run_units(captions_task, inputs, workspace.config.captions.effective())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mimix_core.benchmark.vbench import vbench_weights
 from mimix_core.benchmark.vbench.dimensions import DIMENSIONS
+from mimix_core.characters.wespeaker_download import WESPEAKER_DOWNLOAD
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
@@ -74,6 +75,19 @@ def _transcripts(config: Config) -> list[ModelRequirement]:
             "transcripts.asr_model to its folder.",
         )
     ]
+
+
+def _voices(config: Config) -> list[ModelRequirement]:
+    if config.voices.backend == "none":
+        return []
+    needs = [
+        _python_package("Silero VAD, in faster-whisper", "voices", "faster_whisper", "voices"),
+        _python_package("transformers", "voices", "transformers", "voices"),
+    ]
+    if config.voices.backend == "wespeaker":
+        weights = config.voices.weights
+        needs.append(_local_files("WeSpeaker", "voices", weights, "", WESPEAKER_DOWNLOAD))
+    return needs
 
 
 def _cutouts(config: Config) -> list[ModelRequirement]:
@@ -202,7 +216,7 @@ def _local_files(
 
 
 _REQUIREMENTS = {
-    Phase.CURATION: (_scenes, _overlays, _transcripts),
+    Phase.CURATION: (_scenes, _overlays, _transcripts, _voices),
     Phase.AUGMENTATION: (_cutouts,),
     Phase.TRAINING: (_backbone,),
     Phase.EVALUATION: (_scores, _character_scores),

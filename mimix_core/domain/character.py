@@ -47,6 +47,11 @@ class Character(FrozenModel):
         "what the locator sam3 searches for. Empty: cartoon character, or person in live action.",
     )
     references: tuple[Path, ...] = Field((), description="Reference images.")
+    voices: Annotated[tuple[Path, ...], ExcludeFromKey()] = Field(
+        (),
+        description="Recordings in which only the character speaks (audio or video files): "
+        "exemplars of its voice.",
+    )
     episodes: tuple[str, ...] = Field(
         (),
         description="File names, or glob patterns of file names, of the episodes in which the "

@@ -22,6 +22,19 @@ def clip_id(episode: str, start_pts: int) -> str:
     return f"{episode}-c{start_pts:010d}"
 
 
+def line_id(clip: str, start_ms: int, repeat: int = 0) -> str:
+    """Return the id of the line of dialogue that starts ``start_ms`` after its clip does.
+
+    ``repeat``: 0 for the first line that starts then, 1 for the next.
+    """
+    return f"{clip}-l{start_ms:05d}" + (f"-{repeat}" if repeat else "")
+
+
+def clip_id_of_line(line: str) -> str:
+    """Return the part of a line's id before its start time: the id of its clip."""
+    return line.rpartition("-l")[0]
+
+
 def episode_id_of_clip(clip: str) -> str:
     """Return the part of a clip's id before its start time: the id of its episode."""
     return clip.rpartition("-c")[0]

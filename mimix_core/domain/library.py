@@ -256,10 +256,11 @@ def _resolve_paths(
         characters = tuple(
             character.model_copy(
                 update={
-                    "references": tuple(
-                        require_file(p, "shows", s, "characters", c, "references", r)
-                        for r, p in enumerate(character.references)
+                    name: tuple(
+                        require_file(p, "shows", s, "characters", c, name, r)
+                        for r, p in enumerate(getattr(character, name))
                     )
+                    for name in ("references", "voices")
                 }
             )
             for c, character in enumerate(show.characters)

@@ -1,4 +1,4 @@
-"""People's decisions on clips, cutouts, composites and tracks: an append-only file of JSON lines.
+"""People's decisions on clips, cutouts, composites, tracks and lines: an append-only JSONL file.
 
 A decision names its item by an id that is derived from content (``mimix_core/domain/ids.py``), so
 it outlives re-runs and changed settings, and says what its author saw: the digests of the video and
@@ -26,18 +26,23 @@ _TICK = timedelta(microseconds=1)
 
 
 class ItemKind(StrEnum):
-    """What can be decided on. ``track``: a figure in an episode, not named yet."""
+    """What can be decided on. ``track``: a figure in an episode, not named yet.
+
+    ``line``: a line of dialogue whose speaker is not known, or not rightly.
+    """
 
     CLIP = "clip"
     CUTOUT = "cutout"
     COMPOSITE = "composite"
     TRACK = "track"
+    LINE = "line"
 
 
 class DecisionAction(StrEnum):
     """What a person decided. ``keep``: use a clip although it is a duplicate.
 
-    ``crop``: cut a clip from another part of the source. ``name``: say whom a track shows.
+    ``crop``: cut a clip from another part of the source. ``name``: say whom a track shows
+    or who speaks a line.
     """
 
     APPROVE = "approve"
@@ -66,9 +71,9 @@ class ItemDecision(FrozenModel):
 
     ``seen`` and ``seen_caption``: SHA-256 of the video and of the caption that were looked at.
     ``caption``: the new caption of an edit. ``crop``: where a clip is cut from the source.
-    ``character``: whom a track shows; empty: none of the cast. ``exemplars``: the pictures of a
-    named track (``named_tracks``). ``undoes``: id of the decision that is taken back. ``batch``:
-    common to the decisions that were made at once on a selection.
+    ``character``: whom a track shows or who speaks a line; empty: none of the cast.
+    ``exemplars``: the pictures of a named track (``named_tracks``). ``undoes``: id of the decision
+    that is taken back. ``batch``: common to the decisions that were made at once on a selection.
     """
 
     decision_id: str = Field(default_factory=lambda: uuid.uuid4().hex, pattern=r"^[0-9a-f]{32}$")
@@ -112,11 +117,13 @@ class ItemDecision(FrozenModel):
     def _check_name(self) -> None:
         if self.action is DecisionAction.UNDO:
             return
-        if (self.action is DecisionAction.NAME) != (self.kind is ItemKind.TRACK):
-            raise ValueError("a track is named, and nothing else is")
-        if self.kind is not ItemKind.TRACK and (self.character or self.exemplars):
+        if (self.action is DecisionAction.NAME) != (self.kind in (ItemKind.TRACK, ItemKind.LINE)):
+            raise ValueError("a track or a line is named, and nothing else is")
+        if self.action is not DecisionAction.NAME and (self.character or self.exemplars):
             raise ValueError("character and exemplars belong to the action name, and only to it")
-        if bool(self.character) != bool(self.exemplars):
+        if self.kind is ItemKind.LINE and self.exemplars:
+            raise ValueError("a line has no exemplars: it is one itself")
+        if self.kind is ItemKind.TRACK and bool(self.character) != bool(self.exemplars):
             raise ValueError("a track that shows a character has exemplars, any other has none")
 
     @property
@@ -232,8 +239,14 @@ class DecisionLedger:
 
     def named_tracks(self) -> dict[str, ItemDecision]:
         """Return the name that counts of each track; it may be none of the cast."""
-        tracks = [item for kind, item in self._of_item if kind is ItemKind.TRACK]
-        names = {item: self.state(ItemKind.TRACK, item).name for item in tracks}
+        return self._names(ItemKind.TRACK)
+
+    def named_lines(self) -> dict[str, str]:
+        """Return who speaks each line that people decided on; empty: none of the cast."""
+        return {item: name.character for item, name in self._names(ItemKind.LINE).items()}
+
+    def _names(self, kind: ItemKind) -> dict[str, ItemDecision]:
+        names = {item: self.state(kind, item).name for one, item in self._of_item if one is kind}
         return {item: name for item, name in names.items() if name is not None}
 
     def rejections(self, *kinds: ItemKind) -> dict[str, str]:

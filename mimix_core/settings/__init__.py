@@ -36,6 +36,7 @@ from mimix_core.settings.training_settings import (
     LatentSettings,
     LoraSettings,
 )
+from mimix_core.settings.voice_settings import SpeakerSettings, VoiceSettings
 
 __all__ = [
     "AdapterSettings",
@@ -59,7 +60,9 @@ __all__ = [
     "SampleSettings",
     "SceneSettings",
     "ScoreSettings",
+    "SpeakerSettings",
     "TranscriptSettings",
+    "VoiceSettings",
     "exact_seconds",
     "load_config",
     "with_absolute_paths",

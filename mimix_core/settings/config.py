@@ -41,6 +41,7 @@ from mimix_core.settings.training_settings import (
     LatentSettings,
     LoraSettings,
 )
+from mimix_core.settings.voice_settings import SpeakerSettings, VoiceSettings
 
 
 class RunSettings(FrozenModel):
@@ -140,6 +141,10 @@ class Config(FrozenModel):
     )
     transcripts: TranscriptSettings = Field(
         TranscriptSettings(), description="Dialogue from subtitles or speech recognition."
+    )
+    voices: VoiceSettings = Field(VoiceSettings(), description="Voices of the lines of dialogue.")
+    speakers: SpeakerSettings = Field(
+        SpeakerSettings(), description="Which character speaks each line of dialogue."
     )
     captions: CaptionSettings = Field(
         CaptionSettings(), description="Captions of clips from scripts or a vision-language model."

@@ -191,6 +191,45 @@ class TranscriptRow(BaseRow):
 TRANSCRIPTS = table("transcripts", 2, TranscriptRow, id="clip_id", parent="clip_id")
 
 
+class VoiceRow(BaseRow):
+    """One row of the table ``voices``: one line of a clip's dialogue."""
+
+    line_id: str
+    clip_id: str
+    # Milliseconds of the clip, as in TRANSCRIPTS.
+    start_ms: int
+    end_ms: int
+    text: str
+    backend: str  # spectral-statistics | wespeaker
+    speech_ms: int  # of the line's time, without the pauses
+    # Unit vector of the voice; empty without enough speech.
+    vector: list[float]
+
+
+VOICES = table("voices", 1, VoiceRow, id="line_id", parent="clip_id")
+
+
+class SpeakerRow(BaseRow):
+    """One row of the table ``speakers``: who speaks one line of a clip's dialogue."""
+
+    line_id: str
+    clip_id: str
+    start_ms: int
+    end_ms: int
+    text: str
+    speaker: str  # a character; empty: not known, or none of the cast
+    # What it follows from: person (a decision) | text (the line names its speaker) | voice | none
+    source: str
+    # The character with the most similar voice, and the similarity from which it counts as theirs;
+    # empty and null if no voice was compared.
+    nearest: str
+    similarity: float | None
+    limit: float | None
+
+
+SPEAKERS = table("speakers", 1, SpeakerRow, id="line_id", parent="line_id")
+
+
 class CaptionRow(BaseRow):
     """One row of the table ``captions``."""
 

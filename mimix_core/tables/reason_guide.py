@@ -152,6 +152,13 @@ REASON_GUIDES: Mapping[Reason, ReasonGuide] = {
         "Save the subtitle file as UTF-8, or name its encoding; the detail has the guesses.",
         ("transcripts.fallback_encoding",),
     ),
+    Reason.NO_VOICE: ReasonGuide(
+        "hardly any speech in the line's time",
+        "Nothing is said from this line's voice; a person can still say who speaks it "
+        "(`mimix characters name-line`). If all lines have this reason, the subtitles belong to "
+        "another cut, or the video has no audio.",
+        ("voices.min_speech_seconds",),
+    ),
     Reason.NO_ACTION_IN_SCRIPT: ReasonGuide(
         "no known character acts",
         "The action script has nothing for this time. Add a line to it "

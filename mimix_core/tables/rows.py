@@ -60,6 +60,7 @@ class Reason(StrEnum):
     ENCODE_FAILED = "encode_failed"
     PROOF_FAILED = "proof_failed"
     SUBTITLES_UNREADABLE = "subtitles_unreadable"
+    NO_VOICE = "no_voice"
     NO_ACTION_IN_SCRIPT = "no_action_in_script"
     NO_CHARACTER = "no_character"
     LEFT_OUT_BY_HAND = "left_out_by_hand"

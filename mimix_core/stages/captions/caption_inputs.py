@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,8 @@ class CaptionInputs(FrozenModel):
     that came with a clip made elsewhere. ``show``, ``prompt`` and
     ``response_cache`` (the show's description, the prompt file, the folder of paid responses) are
     for backend vlm alone: the captions of a script do not depend on them. ``captioner_source``:
-    the source file of a captioner from outside MiMix. ``retries``: clip_id -> how often a person
+    the source file of a captioner from outside MiMix. ``speakers``: who speaks each line of the
+    transcripts, if the settings ask for it. ``retries``: clip_id -> how often a person
     wanted another response of the model.
     """
 
@@ -64,6 +66,7 @@ class CaptionInputs(FrozenModel):
     response_cache: Annotated[Path | None, ExcludeFromKey()] = None
     retries: dict[str, int] = Field(default_factory=dict)
     imported: Annotated[str, OmitDefault()] = ""
+    speakers: Annotated[TableRef | None, OmitDefault()] = None
 
 
 TimedLine = tuple[int, int, str]
@@ -71,19 +74,49 @@ TimedLine = tuple[int, int, str]
 
 
 class ClipDialogue(FrozenModel):
-    """The dialogue of a clip. ``available``: subtitles or speech recognition existed for it."""
+    """The dialogue of a clip. ``available``: subtitles or speech recognition existed for it.
+
+    ``text``: what is said. ``lines``: the same with times, and with who says it where that is known
+    and the line does not say so itself.
+    """
 
     available: bool = False
     text: str = ""
     lines: tuple[TimedLine, ...] = ()
 
+    @property
+    def spoken_text(self) -> str:
+        """Return what is said, with who says it where that is known."""
+        return "\n".join(text for _, _, text in self.lines)
 
-def load_dialogues(ref: TableRef) -> dict[str, ClipDialogue]:
-    """Load the dialogue by clip_id, for clips with a usable transcript."""
-    return {
+
+def load_dialogues(ref: TableRef, speakers: TableRef | None = None) -> dict[str, ClipDialogue]:
+    """Load the dialogue by clip_id, for clips with a usable transcript.
+
+    ``speakers``: the table that says who speaks each line.
+    """
+    dialogues = {
         row["clip_id"]: dialogue_from_row(row)
         for row in tables.usable(tables.read(ref.path, tables.TRANSCRIPTS))
     }
+    if speakers is None:
+        return dialogues
+    names = {
+        (row["clip_id"], row["start_ms"], row["end_ms"], row["text"]): row["speaker"]
+        for row in tables.usable(tables.read(speakers.path, tables.SPEAKERS))
+        if row["source"] != "text"
+    }
+    return {clip: _with_speakers(clip, one, names) for clip, one in dialogues.items()}
+
+
+def _with_speakers(
+    clip: str, dialogue: ClipDialogue, names: Mapping[tuple[str, int, int, str], str]
+) -> ClipDialogue:
+    lines = []
+    for start, end, text in dialogue.lines:
+        speaker = names.get((clip, start, end, text), "")
+        lines.append((start, end, f"{speaker} says: {text}" if speaker else text))
+    return dialogue.model_copy(update={"lines": tuple(lines)})
 
 
 def dialogue_from_row(row: TranscriptRow) -> ClipDialogue:

@@ -59,7 +59,7 @@ def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageRep
         min_overlap=exact_seconds(settings.min_overlap_seconds),
     )
     clips = list(tables.usable(tables.read(inputs.clips.path, tables.CLIPS)))
-    dialogues = load_dialogues(inputs.transcripts)
+    dialogues = load_dialogues(inputs.transcripts, inputs.speakers)
     rules = episode_rules(inputs, settings)
     rows: list[Row] = []
     remaining = []
@@ -82,7 +82,7 @@ def run(inputs: CaptionInputs, settings: CaptionSettings, out: Path) -> StageRep
         for clip in remaining:
             description = ClipToCaption(
                 video=inputs.clips.folder / clip["file"],
-                dialogue=dialogues.get(clip["clip_id"], ClipDialogue()).text,
+                dialogue=dialogues.get(clip["clip_id"], ClipDialogue()).spoken_text,
                 roster=inputs.roster,
                 style=inputs.style,
                 row=clip,
