@@ -1,11 +1,12 @@
-"""How often lines of generated voices are attached to the right character: ``python perf/voices.py``.
+"""How often lines of generated voices are attached to the right character.
 
-Each cast has four characters with eight exemplars each, and two strangers. Lines of all six, and
-lines of music and of silence, go through voice activity detection, the stand-in encoder
-``spectral-statistics`` and a bank with calibrated limits, as in a run. ``distinct``: casts whose
-voices are at least a major third apart in pitch; ``any``: pitch and formants at random, so that
-some pairs are the same voice to anybody; ``distinct_music``: with music behind all lines, at -20 dB.
-The encoder and the limits were chosen while looking at casts of other seeds.
+``python perf/voices.py`` measures it. Each cast has four characters with eight exemplars each, and
+two strangers. Lines of all six, and lines of music and of silence, go through voice activity
+detection, the stand-in encoder ``spectral-statistics`` and a bank with calibrated limits, as in a
+run. ``distinct``: casts whose voices are at least a major third apart in pitch; ``any``: pitch and
+formants at random, so that some pairs are the same voice to anybody; ``distinct_music``: with music
+behind all lines, at -20 dB. The encoder and the limits were chosen while looking at casts of other
+seeds.
 
 ``python perf/voices.py --constants`` prints the constants of ``voice_statistics.py`` instead.
 Speaker models (backend ``wespeaker``) are not measured here: no weights ship with MiMix, and they

@@ -1,8 +1,8 @@
 """Generated voices with a known pitch and length of the vocal tract, and sounds that are no voice.
 
 A voice is a source-filter synthesis: glottal pulses through resonances at the formants of American
-vowels (Peterson and Barney, 1952), scaled by the vocal tract, with consonants of noise between. Each
-seed says other syllables. Silero VAD takes them for speech.
+vowels (Peterson and Barney, 1952), scaled by the vocal tract, with consonants of noise between.
+Each seed says other syllables. Silero VAD takes them for speech.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def _kaldi_front_end(filters: int) -> tuple[Any, NDArray[np.float64], NDArray[np
 
 
 def cepstra(energies_TM: NDArray[np.float32], count: int) -> NDArray[np.float64]:
-    """Return the cepstral coefficients 1 to ``count`` of each frame; 0, the loudness, is omitted."""
+    """Return the cepstral coefficients 1 to ``count`` of each frame; 0 would be the loudness."""
     from scipy.fft import dct
 
     coefficients: NDArray[np.float64] = dct(
@@ -87,6 +87,8 @@ _PITCH_BAND = 900
 """Only frequencies below show the period of a voice clearly."""
 _PERIODIC = 0.6
 """Autocorrelation from which a frame counts as voiced."""
+_VOICED_SHARE = 0.2
+"""Noise has a period now and then: with fewer voiced frames there is no pitch."""
 _NEAR_PEAK = 0.85
 """The first lag that reaches this share of the highest autocorrelation is the period, not twice
 the period."""
@@ -123,7 +125,9 @@ def median_pitch(samples: Samples) -> float | None:
         for row, start, highest in zip(periodic_TL, near_T, highest_T, strict=True)
         if highest > _PERIODIC
     ]
-    return float(np.median(VOICE_RATE / np.array(periods))) if periods else None
+    if len(periods) < _VOICED_SHARE * len(frames_TN):
+        return None
+    return float(np.median(VOICE_RATE / np.array(periods)))
 
 
 def _autocorrelation(frames_TN: NDArray[np.float64]) -> NDArray[np.float64]:

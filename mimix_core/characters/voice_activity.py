@@ -20,7 +20,7 @@ Span = tuple[int, int]
 """Indices of the first sample of a span and of the one after its last."""
 
 _THRESHOLD, _MIN_SILENCE_MS, _PADDING_MS = 0.5, 200, 30
-"""Silero's own threshold; shorter pauses than these are part of speech, which is padded a little."""
+"""Silero's own threshold; shorter pauses are part of speech, which is padded a little."""
 
 
 def find_speech(samples: Samples) -> list[Span]:
@@ -32,7 +32,7 @@ def find_speech(samples: Samples) -> list[Span]:
         from faster_whisper.vad import VadOptions, get_speech_timestamps
     except ImportError as error:
         raise MissingModel(
-            "speech is found with Silero VAD, and faster-whisper, which brings it, is not installed",
+            "speech is found with Silero VAD, which is in faster-whisper: it is not installed",
             where="settings, key voices.backend",
             fix="pip install 'mimix[voices]', or set voices.backend: none.",
         ) from error

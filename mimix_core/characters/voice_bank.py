@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from mimix_core.characters.voice_activity import (
 )
 from mimix_core.characters.voice_encoders import VoiceEncoder
 from mimix_core.errors import BadInput
-from mimix_core.media import UnreadableVideo, read_audio
+from mimix_core.media import UnreadableVideo, read_recording
 
 MIN_EXEMPLAR_MS = 700
 """Speech of an exemplar; less does not tell a voice well."""
@@ -125,7 +124,7 @@ def encode_recording(encoder: VoiceEncoder, path: Path) -> list[Floats]:
 
     Raises BadInput for a file that cannot be read, has no audio or no speech; MissingModel.
     """
-    samples = read_recording(path)
+    samples = _read_samples(path)
     spoken = cut_speech(samples, find_speech(samples), 0, len(samples))
     pieces = max(1, round(len(spoken) / (_PIECE_SECONDS * VOICE_RATE)))
     if len(spoken) * 1000 < MIN_EXEMPLAR_MS * VOICE_RATE:
@@ -138,10 +137,9 @@ def encode_recording(encoder: VoiceEncoder, path: Path) -> list[Floats]:
     return [encoder.encode(piece) for piece in np.array_split(spoken, pieces)][:MAX_EXEMPLARS]
 
 
-def read_recording(path: Path) -> Samples:
-    """Read the audio of a file. Raises BadInput for a damaged one and one without audio."""
+def _read_samples(path: Path) -> Samples:
     try:
-        samples = read_audio(path, rate=VOICE_RATE, start=Fraction(0))
+        samples = read_recording(path, rate=VOICE_RATE)
     except UnreadableVideo as error:
         raise BadInput(
             f"this recording of a voice cannot be read: {error.what}", where=str(path), fix=_REPLACE

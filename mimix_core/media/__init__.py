@@ -4,7 +4,13 @@ Frames are ``av.VideoFrame`` objects while they only pass through, and uint8 arr
 pixels are processed. "As displayed" means after rotation and sample aspect ratio.
 """
 
-from mimix_core.media.audio import AudioSegment, LostAudio, extract_audio_segments, read_audio
+from mimix_core.media.audio import (
+    AudioSegment,
+    LostAudio,
+    extract_audio_segments,
+    read_audio,
+    read_recording,
+)
 from mimix_core.media.container import open_container
 from mimix_core.media.crop_resize import (
     CropResize,
@@ -63,6 +69,7 @@ __all__ = [
     "open_video",
     "plan_crop_resize",
     "read_audio",
+    "read_recording",
     "read_rgb",
     "to_display_rgb",
     "verify_clip",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimix_core.media.audio_decoder import AudioBlock, read_audio_blocks, select_audio_stream
-from mimix_core.media.container import open_container
+from mimix_core.media.container import open_container, open_recording
 
 _FLAC_OPTIONS = {"lpc_type": "fixed", "compression_level": "5"}
 """The other predictors are computed in floating point: they give the same samples, but different
@@ -113,6 +113,19 @@ def read_audio(
     None when the file has no audio. Raises UnreadableVideo.
     """
     lost = LostAudio() if lost is None else lost
+    with open_container(path) as container:
+        return _read_mono(container, path.name, rate, start, language, lost)
+
+
+def read_recording(path: Path, *, rate: int) -> NDArray[np.float32] | None:
+    """Read a file of audio, or of video with audio, as ``read_audio`` does, from its time 0."""
+    with open_recording(path) as container:
+        return _read_mono(container, path.name, rate, Fraction(0), "", LostAudio())
+
+
+def _read_mono(
+    container: Any, name: str, rate: int, start: Fraction, language: str, lost: LostAudio
+) -> NDArray[np.float32] | None:
     resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
     parts: list[NDArray[np.float32]] = []
 
@@ -121,22 +134,21 @@ def read_audio(
         parts.extend(part.to_ndarray()[0] for part in resampler.resample(frame))
 
     following: int | None = None
-    with open_container(path) as container:
-        stream = select_audio_stream(container, language)
-        if stream is None:
-            return None
-        for block in read_audio_blocks(container, stream, path.name):
-            lost.add_block(block)
-            if following is None:
-                following = round(start * block.rate)
-            while following < block.start:
-                length = min(block.start - following, block.rate)
-                silence = np.zeros((length, block.samples.shape[1]), np.int16)
-                add(block, silence, following)
-                following += length
-            if following < block.end:
-                add(block, block.samples[following - block.start :], following)
-                following = block.end
+    stream = select_audio_stream(container, language)
+    if stream is None:
+        return None
+    for block in read_audio_blocks(container, stream, name):
+        lost.add_block(block)
+        if following is None:
+            following = round(start * block.rate)
+        while following < block.start:
+            length = min(block.start - following, block.rate)
+            silence = np.zeros((length, block.samples.shape[1]), np.int16)
+            add(block, silence, following)
+            following += length
+        if following < block.end:
+            add(block, block.samples[following - block.start :], following)
+            following = block.end
     if following is None:
         return None
     parts.extend(part.to_ndarray()[0] for part in resampler.resample(None))

@@ -41,6 +41,24 @@ def open_container(path: Path) -> Iterator[Any]:
         yield container
 
 
+_RECORDING_OPTIONS = {
+    **OPEN_OPTIONS,
+    "format_whitelist": f"{OPEN_OPTIONS['format_whitelist']},wav,w64,aiff,flac,mp3,aac",
+}
+
+
+@contextmanager
+def open_recording(path: Path) -> Iterator[Any]:
+    """Open a local file of audio, or of video with audio. Raises UnreadableVideo."""
+    try:
+        container = av.open(f"file:{path.resolve()}", options=_RECORDING_OPTIONS)
+    except (av.FFmpegError, OSError) as error:
+        what = f"not readable as a file of audio or video ({error_text(error)})"
+        raise UnreadableVideo(what, where=path.name) from error
+    with container:
+        yield container
+
+
 _OTHER_FORMATS = {
     b".RMF": "RealMedia",
     b".ra\xfd": "RealAudio",
