@@ -34,7 +34,7 @@ from mimix_core.characters.voice_statistics import voice_numbers
 from perf.record import record
 from tests.voice_factory import RATE, Samples, Voice, music, silence, speak
 
-CASTS, CHARACTERS, STRANGERS = 16, 4, 2
+CASTS, CHARACTERS, STRANGERS = 8, 4, 2
 EXEMPLARS, LINES, EMPTY_LINES = 8, 10, 10
 FIRST_SEED = 500
 MIN_SPEECH_SECONDS = 0.5
