@@ -36,8 +36,9 @@ _PIECE_SECONDS = 2.5
 _REACHED_BY = 0.1
 """One exemplar of ten may be worse: subtitles name the wrong speaker now and then."""
 
-_TYPICAL_SPREADS = 2.0
-"""A line may be this many standard deviations less alike than exemplars left out are on average."""
+_TYPICAL_DISTANCES = 2.0
+"""A line may be as many times as far (one minus the similarity) from the nearest exemplar as
+exemplars left out are on average."""
 
 
 _REPLACE = (
@@ -78,14 +79,14 @@ class VoiceBank:
 
         Half-way between the similarity that nine of ten of its own exemplars left out reach, and
         the most similar exemplar of another character; but not far below what its own usually
-        reach: a stranger may be nearer than the others of the cast are.
+        reach, since a stranger may be nearer than the others of the cast are.
         """
         if self.fixed_limit is not None:
             return self.fixed_limit
         own = np.array(self.bank.leave_one_out(name))
         if not len(own):
             return max(self.min_limit, self.uncalibrated_limit)
-        typical = float(own.mean() - _TYPICAL_SPREADS * own.std())
+        typical = 1 - _TYPICAL_DISTANCES * float((1 - own).mean())
         nearest = self._nearest_other(name)
         between = (
             typical if nearest is None else (float(np.quantile(own, _REACHED_BY)) + nearest) / 2

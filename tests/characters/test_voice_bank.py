@@ -40,11 +40,10 @@ def cosine(degrees: float) -> float:
 def test_a_limit_lies_between_ones_own_voice_and_the_next() -> None:
     # Each of Tom's exemplars is 10 degrees from another; Jerry's nearest is 50 from Tom's nearest.
     both = bank(Tom=at(0, 10, 20), Jerry=at(70, 80))
-    assert both.limit("Tom") == pytest.approx(cosine(10), abs=1e-3), "no spread: as its own are"
+    assert both.limit("Tom") == pytest.approx(1 - 2 * (1 - cosine(10)), abs=1e-3), "twice as far"
     uneven = bank(Tom=at(0, 20, 60), Jerry=at(150, 160))
     own = np.array([cosine(20), cosine(20), cosine(40)])
-    between = (np.quantile(own, 0.1) + cosine(90)) / 2
-    assert uneven.limit("Tom") == pytest.approx(max(own.mean() - 2 * own.std(), between), abs=1e-3)
+    assert uneven.limit("Tom") == pytest.approx(1 - 2 * (1 - own).mean(), abs=1e-3)
     near = bank(Tom=at(0, 20, 60), Jerry=at(65, 75))
     assert near.limit("Tom") == pytest.approx((np.quantile(own, 0.1) + cosine(5)) / 2, abs=1e-3)
 
@@ -60,7 +59,8 @@ def test_one_wrong_exemplar_of_many_does_not_open_the_door() -> None:
 def test_limits_without_anything_to_compare() -> None:
     assert bank(Tom=at(0)).limit("Tom") == 0.5
     assert bank(Tom=at(0, 120), Jerry=at(240)).limit("Tom") == 0.2, "never below the encoder's"
-    assert bank(Tom=at(0, 10)).limit("Tom") == pytest.approx(cosine(10), abs=1e-3)
+    assert bank(Tom=at(0, 60)).limit("Tom") == 0.2
+    assert bank(Tom=at(0, 20)).limit("Tom") == pytest.approx(2 * cosine(20) - 1, abs=1e-3)
     assert bank(0.7, Tom=at(0, 10)).limit("Tom") == 0.7
     assert bank(Tom=[]).match(at(0)[0]) is None
 
