@@ -5,7 +5,7 @@ two strangers. Lines of all six, and lines of music and of silence, go through v
 detection, the stand-in encoder ``spectral-statistics`` and a bank with calibrated limits, as in a
 run. ``distinct``: casts whose voices are at least a major third apart in pitch; ``any``: pitch and
 formants at random, so that some pairs are the same voice to anybody; ``distinct_music``: with music
-behind all lines, at -20 dB. The encoder and the limits were chosen while looking at casts of other
+behind all lines, at a tenth of the voice's effective amplitude. The encoder and the limits were chosen while looking at casts of other
 seeds.
 
 ``python perf/voices.py --constants`` prints the constants of ``voice_statistics.py`` instead.
@@ -41,7 +41,7 @@ MIN_SPEECH_SECONDS = 0.5
 THIRD = 1.25
 LOWEST, HIGHEST = 85.0, 320.0
 WITH_MUSIC = 0.1
-"""Amplitude of the music behind a voice, relative to it (-20 dB)."""
+"""Root mean square of the music behind a voice, relative to the voice's (-20 dB)."""
 
 COHORT, COHORT_LINES, COHORT_SEED = 40, 4, 5
 MAX_WEIGHT, PITCH_WEIGHT = 2.0, 3.0
@@ -73,7 +73,13 @@ def line(voice: Voice, rng: np.random.Generator, background: float) -> Samples:
     said = speak(voice, rng.uniform(1, 3), int(rng.integers(1 << 30)))
     pause = silence(0.5)
     whole = np.concatenate([pause, said, pause])
-    return whole + background * music(len(whole) / RATE, int(rng.integers(1 << 30)))[: len(whole)]
+    behind = music(len(whole) / RATE, int(rng.integers(1 << 30)))[: len(whole)]
+    return whole + background * effective(said) / effective(behind) * behind
+
+
+def effective(samples: Samples) -> np.float32:
+    """Return the root mean square."""
+    return np.sqrt((samples**2).mean())
 
 
 def measure(encoder: VoiceEncoder, distinct: bool, background: float) -> dict[str, float]:

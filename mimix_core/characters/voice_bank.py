@@ -125,7 +125,7 @@ def encode_recording(encoder: VoiceEncoder, path: Path) -> list[Floats]:
 
     Raises BadInput for a file that cannot be read, has no audio or no speech; MissingModel.
     """
-    samples = _read_samples(path)
+    samples = read_voice(path)
     spoken = cut_speech(samples, find_speech(samples), 0, len(samples))
     pieces = max(1, round(len(spoken) / (_PIECE_SECONDS * VOICE_RATE)))
     if len(spoken) * 1000 < MIN_EXEMPLAR_MS * VOICE_RATE:
@@ -138,7 +138,8 @@ def encode_recording(encoder: VoiceEncoder, path: Path) -> list[Floats]:
     return [encoder.encode(piece) for piece in np.array_split(spoken, pieces)][:MAX_EXEMPLARS]
 
 
-def _read_samples(path: Path) -> Samples:
+def read_voice(path: Path) -> Samples:
+    """Read a recording of a voice. Raises BadInput for a damaged one and one without audio."""
     try:
         samples = read_recording(path, rate=VOICE_RATE)
     except UnreadableVideo as error:

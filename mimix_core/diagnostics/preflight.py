@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mimix_core.characters.voice_bank import read_voice
+from mimix_core.characters.voice_encoders import load_voice_encoder
 from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.domain.library import load_library
 from mimix_core.domain.prompts import load_prompts
@@ -56,6 +58,20 @@ def find_problems(
                 if str(problem) not in found:
                     found.add(str(problem))
                     yield problem
+
+
+def _check_voices(config: Config) -> None:
+    """Check the recordings of voices and the speaker model; a missing one is listed elsewhere."""
+    settings = config.voices
+    if settings.backend == "none":
+        return
+    present = settings.weights is not None and settings.weights.is_file()
+    if settings.backend != "wespeaker" or present:
+        load_voice_encoder(settings.backend, settings.weights)
+    library = load_library(config.library, language=config.transcripts.language)
+    for character in library.characters():
+        for path in character.voices:
+            read_voice(path)
 
 
 def _check_held_out_pairs(config: Config) -> None:
@@ -346,6 +362,7 @@ def prompts_file(config: Config) -> Path:
 
 
 _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
+    Phase.CURATION: (_check_voices,),
     Phase.AUGMENTATION: (
         _check_held_out_pairs,
         _check_sam3_folders,

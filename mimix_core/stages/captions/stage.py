@@ -246,7 +246,7 @@ STAGE = Stage(
     "the paper.",
     row_noun="clips",
     phase=Phase.CURATION,
-    upstream=("duplicates", "transcripts"),
+    upstream=("duplicates", "transcripts", "speakers"),
     resources=frozenset({Resource.CPU, Resource.NETWORK}),
     version=4,
     inputs=CaptionInputs,
