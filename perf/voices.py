@@ -5,7 +5,8 @@ two strangers. Lines of all six, and lines of music and of silence, go through v
 detection, the stand-in encoder ``spectral-statistics`` and a bank with calibrated limits, as in a
 run. ``distinct``: casts whose voices are at least a major third apart in pitch; ``any``: pitch and
 formants at random, so that some pairs are the same voice to anybody; ``distinct_music``: with music
-behind all lines, at a tenth of the voice's effective amplitude. The encoder and the limits were chosen while looking at casts of other
+behind all lines, at a tenth of the effective amplitude of the voice. The encoder and the limits
+were chosen while looking at casts of other
 seeds.
 
 ``python perf/voices.py --constants`` prints the constants of ``voice_statistics.py`` instead.
