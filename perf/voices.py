@@ -6,8 +6,7 @@ detection, the stand-in encoder ``spectral-statistics`` and a bank with calibrat
 run. ``distinct``: casts whose voices are at least a major third apart in pitch; ``any``: pitch and
 formants at random, so that some pairs are the same voice to anybody; ``distinct_music``: with music
 behind all lines, at a tenth of the effective amplitude of the voice. The encoder and the limits
-were chosen while looking at casts of other
-seeds.
+were chosen while looking at casts of other seeds.
 
 ``python perf/voices.py --constants`` prints the constants of ``voice_statistics.py`` instead.
 Speaker models (backend ``wespeaker``) are not measured here: no weights ship with MiMix, and they
