@@ -34,7 +34,7 @@ OPEN_OPTIONS = {
 def open_container(path: Path) -> Iterator[Any]:
     """Open a local media file as an ``av`` container. Raises UnreadableVideo."""
     try:
-        container = av.open(f"file:{path.resolve()}", options=OPEN_OPTIONS)
+        container = _open(path, OPEN_OPTIONS)
     except (av.FFmpegError, OSError) as error:
         raise UnreadableVideo(_why_unreadable(path, error), where=path.name) from error
     with container:
@@ -51,12 +51,17 @@ _RECORDING_OPTIONS = {
 def open_recording(path: Path) -> Iterator[Any]:
     """Open a local file of audio, or of video with audio. Raises UnreadableVideo."""
     try:
-        container = av.open(f"file:{path.resolve()}", options=_RECORDING_OPTIONS)
+        container = _open(path, _RECORDING_OPTIONS)
     except (av.FFmpegError, OSError) as error:
         what = f"not readable as a file of audio or video ({error_text(error)})"
         raise UnreadableVideo(what, where=path.name) from error
     with container:
         yield container
+
+
+def _open(path: Path, options: dict[str, str]) -> Any:
+    # Titles and the like are in any encoding, and not used.
+    return av.open(f"file:{path.resolve()}", options=options, metadata_errors="replace")
 
 
 _OTHER_FORMATS = {

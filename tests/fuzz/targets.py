@@ -16,6 +16,7 @@ _FAMILIES = {
     "model_folder_targets": ("model-folders",),
     "reply_targets": ("replies", "provider-errors"),
     "studio_targets": ("studio-http", "studio-api"),
+    "voice_targets": ("voice-recordings", "speaker-models"),
     "misbehaving_targets": ("misbehaving",),
 }
 """Modules that define targets, imported when one of theirs is wanted, and the targets' names."""

@@ -18,6 +18,7 @@ from mimix_core.media import (
     extract_audio_segments,
     find_ffmpeg,
     read_audio,
+    read_recording,
 )
 from tests.container_editing import mdat_range, random_bytes
 from tests.media_factory import Shot, write_video
@@ -341,3 +342,46 @@ def test_the_track_in_the_wanted_language_is_used(
     samples = read_audio(source, rate=16_000, start=Fraction(0), language=wanted)
     assert samples is not None
     assert np.median(samples) * 32768 == pytest.approx(level, abs=1)
+
+
+def test_titles_in_another_encoding_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "t.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "M\u00fcller"
+        stream = container.add_stream("pcm_s16le", rate=RATE)
+        stream.codec_context.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), "s16", "mono")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+    latin = path.read_bytes().replace("M\u00fcller".encode(), "M\u00fcllerx".encode("latin-1"))
+    assert latin != path.read_bytes()
+    path.write_bytes(latin)
+    for samples in (
+        read_audio(path, rate=RATE, start=Fraction(0)),
+        read_recording(path, rate=RATE),
+    ):
+        assert samples is not None
+        assert len(samples) == 4800
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("wav", "pcm_s16le"), ("flac", "flac"), ("mp3", "mp3"), ("aiff", "pcm_s16be")],
+)
+def test_a_recording_is_read_from_a_file_of_audio(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = tmp_path / f"r.{suffix}"
+    tone = (8000 * np.sin(np.arange(RATE) * 0.05)).astype(np.int16)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=RATE)
+        stream.codec_context.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(tone[None], "s16", "mono")
+        frame.sample_rate = RATE
+        for packet in (stream.encode(frame), stream.encode(None)):
+            container.mux(packet)
+    samples = read_recording(path, rate=16_000)
+    assert samples is not None
+    assert abs(len(samples) - 16_000) < 1600
+    spectrum = np.abs(np.fft.rfft(samples[:16_000]))
+    assert spectrum.argmax() == pytest.approx(0.05 * RATE / (2 * np.pi), abs=2)
+    with pytest.raises(UnreadableVideo):
+        read_audio(path, rate=RATE, start=Fraction(0))
