@@ -74,8 +74,26 @@ def curate(project: Project) -> set[str]:
     return {ref.stage for ref in run.refs.get("computed", [])}
 
 
+CAPTIONER = """
+from pathlib import Path
+
+from mimix_core.stages.captions.custom_captioner import Captioner
+
+
+def caption_clip(clip):
+    with Path(__file__).with_name("heard.txt").open("a") as file:
+        file.write(clip.dialogue + "\\n")
+
+
+CAPTIONER = Captioner("hearing_captioners.listen", lambda: caption_clip)
+"""
+"""A captioner that writes down what it is given, and sees no character."""
+
+
 @pytest.mark.slow
-def test_lines_are_attached_listed_and_named(tmp_path: Path) -> None:
+def test_lines_are_attached_listed_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = write_project(tmp_path)
     refused = call("characters", "voices", project.settings)
     assert "voices.backend: the settings do not ask who speaks" in refused.output
@@ -116,7 +134,16 @@ def test_lines_are_attached_listed_and_named(tmp_path: Path) -> None:
     unnamed = call("characters", "voices", project.settings, "--unnamed").output
     assert "0 lines" in unnamed, "no run was needed for it"
     assert curate(project) == {"speakers"}, "no audio is encoded again"
+    (tmp_path / "hearing_captioners").mkdir()
+    (tmp_path / "hearing_captioners" / "listen.py").write_text(CAPTIONER)
+    monkeypatch.syspath_prepend(tmp_path)
+    with project.settings.open("a") as file:
+        file.write("captions: {backend: hearing_captioners.listen}\n")
+    assert curate(project) == {"captions"}
+    heard = (tmp_path / "hearing_captioners" / "heard.txt").read_text().splitlines()
+    assert sorted(heard) == ["Ann says: Five.", "Ann says: La la la.", "Teddy says: Two."]
     call("characters", "name-line", project.settings, music_line, "--no-one")
+    assert curate(project) == {"speakers", "captions"}, "who speaks is part of a caption's key"
     assert "? (person)" in call("characters", "voices", project.settings).output
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from mimix_core.errors import BadInput
 from mimix_core.project.item_decisions import (
     DecisionAction,
+    DecisionLedger,
     DecisionLog,
     ItemDecision,
     ItemKind,
@@ -178,3 +180,25 @@ def test_an_unchanged_file_is_parsed_once_and_a_changed_one_again(tmp_path: Path
     log.append([decide("b")])
     assert {item for _, item in read_item_decisions(log.path).items()} == {"a", "b"}
     assert {item for _, item in first.items()} == {"a"}
+
+
+def test_a_line_is_named_without_exemplars_and_nothing_else_is_said_of_it() -> None:
+    def line(item: str, action: str = "name", **more: Any) -> ItemDecision:
+        return ItemDecision(
+            reviewer="anna", kind=ItemKind.LINE, item=item, action=DecisionAction(action), **more
+        )
+
+    first, second = line("a", character="Tom"), line("b", character="Ann")
+    later = line("a", character="")
+    ledger = DecisionLedger([first, second, later])
+    assert ledger.named_lines() == {"a": "", "b": "Ann"}
+    assert ledger.named_tracks() == {}
+    ledger.add(line("a", "undo", undoes=later.decision_id))
+    assert ledger.named_lines() == {"a": "Tom", "b": "Ann"}
+    for wrong in (
+        {"action": "approve"},
+        {"action": "name", "character": "Tom", "exemplars": ["0" * 20 + ".png"]},
+        {"action": "reject", "character": "Tom"},
+    ):
+        with pytest.raises(ValidationError):
+            line("a", **wrong)
