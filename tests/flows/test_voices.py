@@ -90,7 +90,7 @@ CAPTIONER = Captioner("hearing_captioners.listen", lambda: caption_clip)
 """A captioner that writes down what it is given, and sees no character."""
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_lines_are_attached_listed_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
