@@ -15,24 +15,20 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from mimix_core.engine.input_files import read_utf8_text
 from mimix_core.errors import BadInput
+from mimix_core.inbox.parquet_rows import read_parquet_rows
 
 VIDEO_COLUMNS = ("file_name", "video", "video_path", "path", "file", "media", "media_path")
 CAPTION_COLUMNS = ("caption", "text", "prompt", "description")
 CHARACTER_COLUMNS = ("characters", "character")
 METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-MAX_ROWS = 1_000_000
-"""Rows of one Parquet file, of which a megabyte can hold billions of equal ones."""
-_ROWS_AT_ONCE = 1000
 VIDEO_EXTENSIONS = (
     *(".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"),
     *(".gif", ".ogv"),
@@ -77,7 +73,12 @@ def _read_all(source: Path, group_column: str, root: Path) -> list[ClipSource]:
         if not found:
             return list(_pair_files(source, root))
         source = source / found[0]
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    wanted = {*VIDEO_COLUMNS, *CAPTION_COLUMNS, *CHARACTER_COLUMNS, "show", group_column}
+    readers: dict[str, Callable[[Path], Iterator[dict[str, Any] | str]]] = {
+        ".jsonl": _read_jsonl,
+        ".csv": _read_csv,
+        ".parquet": partial(read_parquet_rows, columns=wanted),
+    }
     reader = readers.get(source.suffix.lower())
     if not source.is_file() or reader is None:
         problem = "no such file or folder" if not source.exists() else "no metadata file"
@@ -198,25 +199,3 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any] | str]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     for row in csv.DictReader(io.StringIO(read_utf8_text(path), newline="")):
         yield "has more cells than the header" if None in row else row
-
-
-def _read_parquet(path: Path) -> Iterator[dict[str, Any] | str]:
-    """Read a table part by part: a small file may have any number of rows."""
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"is not a Parquet file ({error})", where=str(path)) from error
-    with file:
-        if file.metadata.num_rows > MAX_ROWS:
-            raise BadInput(
-                f"has more than {MAX_ROWS:,} rows",
-                where=str(path),
-                fix="Split it, and import the parts one by one.",
-            )
-        try:
-            for batch in file.iter_batches(_ROWS_AT_ONCE):
-                yield from batch.to_pylist()
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            raise BadInput(
-                f"has values that cannot be read ({str(error)[:200]})", where=str(path)
-            ) from error
