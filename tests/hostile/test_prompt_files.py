@@ -56,7 +56,8 @@ def test_a_template_is_text_and_no_program(
 
 
 def test_a_loop_over_its_values_does_not_grow_without_end(tmp_path: Path) -> None:
-    text = "{% for a in x %}{% for b in x %}{% for c in x %}{{ a }}{% endfor %}{% endfor %}{% endfor %}"
+    ends = "{% endfor %}" * 3
+    text = "{% for a in x %}{% for b in x %}{% for c in x %}{{ a }}" + ends
     template = load_prompt_template(write_prompt(tmp_path / "prompt.md", text))
     with pytest.raises(BadInput, match="1,000,000 characters"):
         template.render("show", x=["y" * 1000] * 100)
