@@ -17,8 +17,9 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 from mimix_core.errors import BadInput
+from mimix_core.vlm.data_blocks import DATA_RULE, data_block
 
-DEFAULT_PROMPT_PATH = Path(__file__).parent / "prompts" / "caption-v2.md"
+DEFAULT_PROMPT_PATH = Path(__file__).parent / "prompts" / "caption-v3.md"
 
 PARTS = ("system", "show", "reference", "clip", "composite", "again")
 
@@ -85,6 +86,8 @@ def load_prompt_template(path: Path) -> PromptTemplate:
     environment.globals.clear()
     for name in _REMOVED_FILTERS:
         del environment.filters[name]
+    environment.filters["data"] = data_block
+    environment.globals["data_rule"] = DATA_RULE
     try:
         parts = {name: environment.from_string(text) for name, text in texts.items()}
     except jinja2.TemplateSyntaxError as error:
