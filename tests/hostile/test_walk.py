@@ -83,7 +83,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     (folder / BROKEN).write_bytes(b"<script>" * 1000)
     demo = Demo(folder, folder / "mimix.yaml", "curate")
     printed = ""
-    for command in (["curate"], ["report"], ["why", "clips"], ["plan"]):
+    for command in (["curate"], ["report"], ["why"], ["plan"]):
         done = subprocess.run(
             [sys.executable, "-m", "flows.cli", *command, str(demo.settings)],
             cwd=ROOT,
@@ -100,10 +100,10 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
 
 
 def test_the_terminal_gets_no_control_character_and_no_markup(walk: Walk) -> None:
-    assert "--- ['curate'] 1" in walk.printed, walk.printed
+    assert "--- ['curate'] 0" in walk.printed, walk.printed
     assert "--- ['report'] 0" in walk.printed, walk.printed
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", walk.printed)
-    for name in (IMAGE, "[red] $(touch x) `x`"):
+    for name in (IMAGE, "[link=https:evil]broken"):
         assert name in walk.printed, walk.printed
 
 
