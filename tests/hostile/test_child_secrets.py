@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planted_in(pid: int) -> set[str]:
     """Return which planted secrets the kernel gave a process."""
-    given = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    deadline = time.monotonic() + 10
+    while not (content := Path(f"/proc/{pid}/environ").read_bytes()):
+        assert time.monotonic() < deadline  # empty while the process turns into another program
+        time.sleep(0.01)
+    given = content.split(b"\0")
     names = {entry.partition(b"=")[0].decode() for entry in given if b"planted" in entry}
     assert b"PATH=" in b"\0".join(given)
     return names
