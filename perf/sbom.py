@@ -64,8 +64,6 @@ class Package:
     version: str
     licence: str
     requires: tuple[str, ...] = ()
-    bundled: tuple[str, ...] = ()
-    """Files under the GPL in the wheel."""
 
     @property
     def purl(self) -> str:
@@ -133,7 +131,6 @@ def list_packages(extras: Iterable[str]) -> list[Package]:
             installed.version,
             read_licence(installed),
             _installed_requirements(installed),
-            tuple(file.name for file in installed.files or () if _BUNDLED.match(file.name)),
         )
     return [
         replace(one, requires=tuple(sorted(found.keys() & set(one.requires))))
@@ -254,8 +251,10 @@ def main() -> int:
     for one in wrong:
         print(f"not permissive: {one.name} {one.version}: {one.licence or 'not stated'}")
     for one in packages:
-        if one.bundled:
-            print(f"{one.name} {one.version} carries GPL software: {', '.join(one.bundled)}")
+        files = (file.name for file in distribution(one.name).files or ())
+        bundled = [name for name in files if _BUNDLED.match(name)]
+        if bundled:
+            print(f"{one.name} {one.version} carries GPL software: {', '.join(bundled)}")
     known = (
         find_advisories(packages, read_advisories(options.advisories)) if options.advisories else []
     )
