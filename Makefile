@@ -12,7 +12,7 @@ DEMO := demo/workspace
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo miniature test e2e lint drills perf clean clean-demo
+.PHONY: setup demo miniature test e2e lint drills perf sbom clean clean-demo
 
 setup: $(VENV)/.ready
 
@@ -81,6 +81,9 @@ perf: setup
 	@$(RUN)/python perf/orchestration.py
 	@$(RUN)/python perf/scale.py
 	@$(RUN)/python perf/studio.py
+
+sbom: setup
+	@$(RUN)/python perf/sbom.py --out sbom.json
 
 clean-demo:
 	rm -rf $(DEMO) demo/footage demo/models

@@ -13,6 +13,7 @@ from rich.markup import escape
 from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, load_settings, print_line, user_errors
 from flows.voices_cli import name_line, voices
+from mimix_core.engine.text_escaping import escape_spreadsheet
 from mimix_core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def look_alikes(
                 )
                 for pair in pairs:
                     own = ["" if value is None else value for value in pair.own]
-                    row = [pair.first, pair.second, pair.similarity, *own, int(pair.alarming)]
+                    names = map(escape_spreadsheet, (pair.first, pair.second))
+                    row = [*names, pair.similarity, *own, int(pair.alarming)]
                     writer.writerow(row)
         for pair in pairs:
             text = f"{pair.first} and {pair.second}: {pair.similarity:.2f}"

@@ -34,6 +34,13 @@ def import_dataset(
             "Without a value, the clips of one import are."
         ),
     ] = "group",
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that the videos and captions must be in, with links followed. Default: "
+            "that of SOURCE; a row or link that leads elsewhere is refused."
+        ),
+    ] = None,
     videos: Annotated[
         TransferMode, typer.Option(help="Copy, move or link the videos.")
     ] = TransferMode.COPY,
@@ -41,7 +48,7 @@ def import_dataset(
     """Import clips made elsewhere into a show; `mimix curate` then checks and measures them."""
     with user_errors():
         config = load_settings(settings, None)
-        sources = read_clip_sources(source, group)
+        sources = read_clip_sources(source, group, root)
         defaults = ClipDefaults(show, tuple(character or ()), source.resolve().name)
         results = import_clips(
             config.library, sources, defaults, mode=videos, on_result=_print_result

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from flows.deployed_state import DeployedFlow, differences, keep_settings_of_people
+from mimix_core.engine.child_environment import child_environment
 from mimix_core.errors import BadInput, StageFailed
 from mimix_core.settings import Config
 from tasks.events import INBOX_LABEL, inbox_digest
@@ -192,7 +192,7 @@ def run_prefect_deploy(spec: dict[str, Any], target: DeploymentTarget) -> None:
         result = subprocess.run(
             [sys.executable, "-m", "prefect", *command],
             cwd=ROOT,
-            env={**os.environ, "MIMIX_HOME": str(target.home)},
+            env={**child_environment(prefixes=("PREFECT_",)), "MIMIX_HOME": str(target.home)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

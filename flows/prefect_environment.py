@@ -20,7 +20,8 @@ DEFAULTS = {
     "PREFECT_CLI_PROMPT": "false",
 }
 
-SECRET_FILES = ("profiles.toml", "prefect.db*")
+DATABASE = "prefect.db"
+SECRET_FILES = ("profiles.toml", f"{DATABASE}*")
 """Files of Prefect's folder that may contain secrets."""
 
 
@@ -34,6 +35,10 @@ def configure_prefect() -> None:
         os.environ.setdefault(name, value)
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if home.stat().st_mode & 0o077 and os.access(home, os.W_OK):
+        # Others may enter: SQLite would create the database for all to read, and gives the files
+        # beside it the mode that it has.
+        (home / DATABASE).touch(mode=0o600)
     for pattern in SECRET_FILES:
         for path in home.glob(pattern):
             stats = path.stat()

@@ -21,6 +21,7 @@ from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
 from flows.console import console
+from mimix_core.engine.child_environment import child_environment, hidden_secrets
 from tasks.subprocess_runner import terminate_all_units
 
 _WATCH_SECONDS = 0.5
@@ -50,13 +51,15 @@ def start_ephemeral_server() -> None:
     """
     if get_current_settings().api.url is not None:
         return
-    SubprocessASGIServer().start()
+    with hidden_secrets("PREFECT_"):
+        SubprocessASGIServer().start()
     server = _own_server()
     assert server is not None
     _server_watchdogs.append(
         subprocess.Popen(
             ["/bin/sh", "-c", 'read -r _; kill -KILL "$0" 2>/dev/null', str(server.pid)],
             stdin=subprocess.PIPE,
+            env=child_environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

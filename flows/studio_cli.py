@@ -25,6 +25,7 @@ from flows.console import (
     print_line,
     user_errors,
 )
+from mimix_core.engine.child_environment import child_environment, forget_secrets
 from mimix_core.errors import BadInput
 from mimix_core.project.dataset_review import current_user
 from mimix_core.settings import Config
@@ -81,11 +82,13 @@ def studio(
     """Open a page to look at all results, to decide on them, and to compare videos."""
     with user_errors():
         config = load_settings(settings, workspace)
+        # Its pages and previews need none, and each preview is made in a child of this process.
+        environment = forget_secrets()
         listener = listen(host, port)
         from flows.studio_prefect import PrefectControl, find_server
 
         with console.status("Reading the results"), ThreadPoolExecutor(1) as side:
-            found_server = side.submit(find_server)
+            found_server = side.submit(find_server, environment)
             index = read_index(settings, workspace)
             comparison = read_comparison(
                 settings, workspace, system or [], prompts, scores or [], judgements or []
@@ -133,7 +136,7 @@ def read_index(settings: Path, workspace: Path | None) -> Path:
     command = [sys.executable, "-m", "flows.studio_tables", str(settings)]
     if workspace is not None:
         command.append(str(workspace))
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, env=child_environment(), capture_output=True, check=False)
     if done.returncode != 0:
         message = done.stderr.decode(errors="replace").strip()
         raise BadInput(message.removeprefix("error ") or "the results cannot be read")
@@ -167,7 +170,11 @@ def read_comparison(
     }
     command = [sys.executable, "-m", "flows.studio_comparison"]
     done = subprocess.run(
-        command, input=json.dumps(request).encode(), capture_output=True, check=False
+        command,
+        env=child_environment(),
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        check=False,
     )
     if done.returncode != 0:
         message = done.stderr.decode(errors="replace").strip()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -40,10 +40,10 @@ class ServerAddress(FrozenModel):
     key: str = ""
 
 
-def find_server() -> ServerAddress:
-    """Ask Prefect, in a process of its own, which server its settings name."""
+def find_server(environment: Mapping[str, str]) -> ServerAddress:
+    """Ask Prefect, in a process of its own with this environment, which server is set."""
     command = [sys.executable, "-m", "flows.studio_prefect"]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
     if done.returncode != 0:
         return ServerAddress(api="")
     return ServerAddress.model_validate_json(done.stdout.splitlines()[-1])

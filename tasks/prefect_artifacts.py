@@ -21,6 +21,7 @@ from prefect.artifacts import (
 from mimix_core import tables
 from mimix_core.engine import registry
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.child_environment import child_environment
 from mimix_core.engine.text_escaping import escape_markdown
 from mimix_core.settings import Config
 from mimix_core.tables import Status
@@ -115,6 +116,7 @@ def _publish_contact_sheet(run: Run, stage: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "mimix_core.media.contact_sheet", *map(str, selected)],
         stdin=subprocess.DEVNULL,
+        env=child_environment(),
         capture_output=True,
         timeout=CONTACT_SHEET_TIMEOUT_SECONDS,
         check=False,

@@ -20,9 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mimix_core.engine.child_environment import child_environment
 from mimix_core.engine.worker import UnitReply, UnitRequest
 from mimix_core.errors import BadInput, StageFailed, Transient
 from mimix_core.tables import Reason
+from tasks.unit_secrets import unit_secrets
 
 LOG_TAIL_LINES = 15
 ENVIRONMENT = {
@@ -76,12 +78,14 @@ class RunCancelled(StageFailed):
 class UnitProcess:
     """A subprocess ``python -m mimix_core.engine.worker`` in a separate process group."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: frozenset[str] = frozenset()) -> None:
+        """``secrets``: names of the variables with secrets that the process gets."""
+        self.secrets = secrets
         self._child = subprocess.Popen(
             [sys.executable, "-m", "mimix_core.engine.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**ENVIRONMENT, **os.environ},
+            env={**ENVIRONMENT, **child_environment(secrets)},
             start_new_session=True,
         )
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -225,9 +229,10 @@ def run_in_subprocess(
     StageFailed for everything else.
     """
     request.log.parent.mkdir(parents=True, exist_ok=True)
-    process = None if new_process else _pop_idle_process(request.stage)
+    secrets = unit_secrets(request)
+    process = None if new_process else _pop_idle_process(request.stage, secrets)
     if process is None:
-        process = UnitProcess()
+        process = UnitProcess(secrets)
     try:
         if _cancelled.is_set():
             raise RunCancelled(f"stage {request.stage} was terminated with its run")
@@ -266,13 +271,15 @@ def run_in_subprocess(
     return reply
 
 
-def _pop_idle_process(stage: str) -> UnitProcess | None:
-    """Take an idle process of this stage; None if there is none."""
+def _pop_idle_process(stage: str, secrets: frozenset[str]) -> UnitProcess | None:
+    """Take an idle process of this stage that has these secrets; None if there is none."""
     with _idle_lock:
-        idle = _idle.get(stage)
-        if not idle:
+        idle = _idle.get(stage, [])
+        entry = next((one for one in reversed(idle) if one[0].secrets == secrets), None)
+        if entry is None:
             return None
-        process, timer = idle.pop()
+        idle.remove(entry)
+    process, timer = entry
     timer.cancel()
     return process
 

@@ -26,7 +26,7 @@ class ImportedClip(FrozenModel):
     of one group are in the same split.
     """
 
-    file: str = Field(pattern=r"^[^/\\]+$")
+    file: str = Field(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     name: str
     caption: str = ""

@@ -11,10 +11,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import digest_file
@@ -61,6 +61,7 @@ def export_folder(
     StageFailed for a file that is missing from the store or has changed.
     """
     folder = folder.absolute()
+    _check_names([*files, *texts])
     size = _total_size(files.values())
     digests = {name: file.sha256 for name, file in files.items()}
     content = json.dumps([digests, texts], sort_keys=True).encode()
@@ -68,6 +69,9 @@ def export_folder(
     if _holds_export(folder, record):
         return size
     part = folder.with_name(f".{folder.name}.part")
+    if part.is_symlink():
+        # Whoever may write to the parent folder could have files of another folder removed.
+        raise BadInput("is a link", where=str(part), fix="Remove it, and export again.")
     part.mkdir(parents=True, exist_ok=True)
     lock = try_exclusive_lock(part / _LOCK_FILE)
     if lock is None:
@@ -92,6 +96,18 @@ def export_folder(
         (folder / _LOCK_FILE).unlink()
         fsync_path(folder.parent)
     return size
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raise BadInput for a relative path that would lead out of the exported folder."""
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise BadInput(
+                f"{name!r} leads out of the exported folder",
+                where="the exported table",
+                fix="Export tables that MiMix wrote.",
+            )
 
 
 def _holds_export(folder: Path, record: str) -> bool:

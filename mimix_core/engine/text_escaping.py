@@ -41,6 +41,15 @@ def printable_text(text: str, allowed: str = "\n\t") -> str:
     )
 
 
+def escape_spreadsheet(text: str) -> str:
+    """Escape text for a cell of a CSV file that people open in a spreadsheet.
+
+    A cell that begins like a formula gets an apostrophe before it, which shows it as text.
+    """
+    shown = printable_text(text)
+    return f"'{shown}" if text.lstrip().startswith(("=", "+", "-", "@")) else shown
+
+
 def escape_markdown(text: str) -> str:
     """Escape text for one line or table cell of Markdown, where it is shown as it is.
 

@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mimix_core.engine.text_escaping import printable_text
+
 SHARED_STYLE = ("mimix_core.html", "page.css")
 """The style sheet that all pages share."""
 
@@ -28,7 +30,8 @@ def render_page(
     ``package`` has the folders ``templates`` and ``static``. ``styles``: (package, file) of each
     style sheet, in order; ``script``: file of the package. Besides ``values``, the template gets
     ``style``, ``script`` and ``script_digest``, for a Content-Security-Policy that allows the
-    page's own script only. Text is escaped, and an undefined variable is an error.
+    page's own script only. Text is escaped, its control characters are shown as escapes, and an
+    undefined variable is an error.
     """
     script_text = _read_static(package, script)
     digest = base64.b64encode(hashlib.sha256(script_text.encode()).digest()).decode()
@@ -36,6 +39,7 @@ def render_page(
         loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_show_control_characters,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -45,6 +49,11 @@ def render_page(
         script=Markup(script_text),
         script_digest=digest,
     )
+
+
+def _show_control_characters(value: Any) -> Any:
+    """Replace control characters of a text by their escapes: some reorder the text after them."""
+    return printable_text(value) if type(value) is str else value
 
 
 def _read_static(package: str, name: str) -> str:

@@ -120,6 +120,19 @@ def _sidecars_by_stem(folder: Path) -> dict[str, list[Path]]:
     return by_stem
 
 
+def sidecar_problem(video: Path) -> str:
+    """Return which sidecar of a video must not be taken over; empty if all can be.
+
+    A link to a file of another kind would bring that file's content, such as a private key, into
+    the library.
+    """
+    for sidecar, _ in find_sidecars(video):
+        target = Path(os.path.realpath(sidecar))
+        if target.suffix.lower() != sidecar.suffix.lower():
+            return f"{sidecar.name} is a link to {target.name}: replace it by the file itself"
+    return ""
+
+
 def rejection_reason(path: Path) -> str:
     """Return why ``path`` cannot be ingested, without opening it; empty if it can be."""
     try:

@@ -31,6 +31,7 @@ from mimix_core.inbox.candidates import (
     IngestResult,
     find_sidecars,
     rejection_reason,
+    sidecar_problem,
 )
 from mimix_core.inbox.clip_sources import ClipSource
 
@@ -119,7 +120,12 @@ class _ImportState:
 
     def _import(self, source: ClipSource, defaults: ClipDefaults) -> IngestResult:
         show_id = source.show or defaults.show
-        problem = source.problem or rejection_reason(source.path) or self._show_problem(show_id)
+        problem = (
+            source.problem
+            or rejection_reason(source.path)
+            or sidecar_problem(source.path)
+            or self._show_problem(show_id)
+        )
         if not problem:
             show = self._shows[show_id]
             roster = {*show.roster(), *show.guests}

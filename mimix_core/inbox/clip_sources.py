@@ -2,6 +2,9 @@
 
 A folder's videos have their captions in ``.txt`` files of the same name, unless the folder has a
 ``metadata.jsonl``, ``.csv`` or ``.parquet``. Rows name videos relative to the metadata file.
+
+A source may come from a stranger. Its rows and links may name files of its own folder only: any
+other file of this machine would be copied, moved, or end up as a caption.
 """
 
 from __future__ import annotations
@@ -12,24 +15,20 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from mimix_core.engine.input_files import read_utf8_text
 from mimix_core.errors import BadInput
+from mimix_core.inbox.parquet_rows import read_parquet_rows
 
 VIDEO_COLUMNS = ("file_name", "video", "video_path", "path", "file", "media", "media_path")
 CAPTION_COLUMNS = ("caption", "text", "prompt", "description")
 CHARACTER_COLUMNS = ("characters", "character")
 METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-MAX_ROWS = 1_000_000
-"""Rows of one Parquet file, of which a megabyte can hold billions of equal ones."""
-_ROWS_AT_ONCE = 1000
 VIDEO_EXTENSIONS = (
     *(".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"),
     *(".gif", ".ogv"),
@@ -51,11 +50,20 @@ class ClipSource:
     problem: str = ""
 
 
-def read_clip_sources(source: Path, group_column: str = "group") -> list[ClipSource]:
+def read_clip_sources(
+    source: Path, group_column: str = "group", root: Path | None = None
+) -> list[ClipSource]:
     """Return all clips of a folder or a metadata file, in its order; none is left out silently.
 
-    Raises BadInput when there is no such file, or when its rows name no videos.
+    ``root``: the folder that all files must be in, with links followed; None: the folder of
+    ``source``. Raises BadInput when there is no such file, or when its rows name no videos.
     """
+    if root is None:
+        root = source if source.is_dir() else source.parent
+    return [_confine(clip, root) for clip in _read_all(source, group_column, root)]
+
+
+def _read_all(source: Path, group_column: str, root: Path) -> list[ClipSource]:
     if source.is_dir():
         found = [name for name in METADATA_FILES if (source / name).is_file()]
         if len(found) > 1:
@@ -63,9 +71,14 @@ def read_clip_sources(source: Path, group_column: str = "group") -> list[ClipSou
                 f"has {' and '.join(found)}", where=str(source), fix="Name one of these files."
             )
         if not found:
-            return list(_pair_files(source))
+            return list(_pair_files(source, root))
         source = source / found[0]
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    wanted = {*VIDEO_COLUMNS, *CAPTION_COLUMNS, *CHARACTER_COLUMNS, "show", group_column}
+    readers: dict[str, Callable[[Path], Iterator[dict[str, Any] | str]]] = {
+        ".jsonl": _read_jsonl,
+        ".csv": _read_csv,
+        ".parquet": partial(read_parquet_rows, columns=wanted),
+    }
     reader = readers.get(source.suffix.lower())
     if not source.is_file() or reader is None:
         problem = "no such file or folder" if not source.exists() else "no metadata file"
@@ -83,7 +96,24 @@ def read_clip_sources(source: Path, group_column: str = "group") -> list[ClipSou
     return clips
 
 
-def _pair_files(folder: Path) -> Iterator[ClipSource]:
+def _confine(clip: ClipSource, root: Path) -> ClipSource:
+    """Return the clip, with a problem if its video is outside of ``root``."""
+    if clip.problem or _is_inside(clip.path, root):
+        return clip
+    return replace(
+        clip,
+        problem=f"is outside of {root}, to which its row or a link leads: name a folder that "
+        "contains it with --root if you trust the source",
+    )
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Return whether a path is below ``root`` when all links are followed."""
+    # Not Path.resolve, which raises RuntimeError for a link to itself.
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def _pair_files(folder: Path, root: Path) -> Iterator[ClipSource]:
     """Pair the videos below a folder with the text files of their names."""
     texts: set[Path] = set()
     videos: list[Path] = []
@@ -102,6 +132,9 @@ def _pair_files(folder: Path) -> Iterator[ClipSource]:
         texts.discard(text)
         if not text.is_file():
             yield ClipSource(video)
+            continue
+        if not _is_inside(text, root):
+            yield ClipSource(video, problem=f"{text.name} is a link that leads out of {root}")
             continue
         try:
             yield ClipSource(video, caption=text.read_text(encoding="utf-8-sig").strip())
@@ -166,25 +199,3 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any] | str]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     for row in csv.DictReader(io.StringIO(read_utf8_text(path), newline="")):
         yield "has more cells than the header" if None in row else row
-
-
-def _read_parquet(path: Path) -> Iterator[dict[str, Any] | str]:
-    """Read a table part by part: a small file may have any number of rows."""
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"is not a Parquet file ({error})", where=str(path)) from error
-    with file:
-        if file.metadata.num_rows > MAX_ROWS:
-            raise BadInput(
-                f"has more than {MAX_ROWS:,} rows",
-                where=str(path),
-                fix="Split it, and import the parts one by one.",
-            )
-        try:
-            for batch in file.iter_batches(_ROWS_AT_ONCE):
-                yield from batch.to_pylist()
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            raise BadInput(
-                f"has values that cannot be read ({str(error)[:200]})", where=str(path)
-            ) from error

@@ -30,6 +30,7 @@ from mimix_core.inbox.candidates import (
     folders_between,
     list_sidecars,
     rejection_reason,
+    sidecar_problem,
 )
 from mimix_core.inbox.unfinished_files import find_unfinished
 from mimix_core.settings import Config
@@ -181,7 +182,7 @@ def _check_and_transfer(ingestion: _Ingestion, path: Path, qualifier: str) -> In
     sha256 = ingestion.store.source_ref(path).sha256
     if sha256 in ingestion.videos:
         return _duplicate_result(ingestion, path, *ingestion.videos[sha256])
-    problem = video_probe.probe_error(path)
+    problem = sidecar_problem(path) or video_probe.probe_error(path)
     if problem:
         return IngestResult(path, IngestOutcome.REJECTED, problem)
     matching = (glob for glob in ingestion.globs if fnmatchcase(path.name, glob.pattern))

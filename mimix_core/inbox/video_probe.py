@@ -12,6 +12,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+from mimix_core.engine.child_environment import child_environment
 from mimix_core.engine.worker import limit_memory, prefer_oom_kill
 from mimix_core.media import UnreadableVideo, open_video
 
@@ -29,6 +30,7 @@ def probe_error(path: Path, seconds: float = SECONDS) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env=child_environment(),
         start_new_session=True,
     )
     try:

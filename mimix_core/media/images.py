@@ -77,7 +77,8 @@ def load_reference_image(path: Path, background: tuple[int, int, int]) -> RgbIma
                     where=str(path),
                     fix="Scale it down.",
                 )
-            image = ImageOps.exif_transpose(file).convert("RGBA")
+            ImageOps.exif_transpose(file, in_place=True)
+            image = file.convert("RGBA" if file.has_transparency_data else "RGB")
     except UnidentifiedImageError as error:
         raise BadInput(
             f"is not an image in a supported format ({', '.join(IMAGE_FORMATS)})",
@@ -89,8 +90,13 @@ def load_reference_image(path: Path, background: tuple[int, int, int]) -> RgbIma
         PillowImage.DecompressionBombError,
     ) as error:
         raise BadInput(f"is not a readable image ({error})", where=str(path), fix=fix) from error
-    canvas = PillowImage.new("RGBA", image.size, (*background, 255))
-    return np.asarray(PillowImage.alpha_composite(canvas, image).convert("RGB"))
+    if image.mode == "RGBA":
+        canvas = PillowImage.new("RGBA", image.size, (*background, 255))
+        # One name for all: each of these has 256 MB at the largest size.
+        image = PillowImage.alpha_composite(canvas, image)
+        del canvas
+        image = image.convert("RGB")
+    return np.asarray(image)
 
 
 def load_reference_jpeg(path: Path, options: JpegOptions) -> bytes:

@@ -78,7 +78,7 @@ class CaptionSettings(FrozenModel):
         85, ge=1, le=100, description="JPEG quality of the frames that are sent."
     )
     prompt: Annotated[Path | None, ExcludeFromKey()] = Field(
-        None, description="Prompt file that replaces captions/prompts/caption-v2.md."
+        None, description="Prompt file that replaces captions/prompts/caption-v3.md."
     )
     caption_context: Literal["none", "previous"] = Field(
         "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,11 @@ BlockCount = Annotated[int, Field(ge=0)]
 
 _MIN_PRODIGY_FACTOR = 0.01
 """Less is a learning rate of AdamW: Prodigy's estimate times it would be no training at all."""
+
+
+def tracker_secrets(trackers: Collection[str]) -> frozenset[str]:
+    """Return the names of the environment variables with secrets that trackers need."""
+    return frozenset({"WANDB_API_KEY"} if "wandb" in trackers else ())
 
 
 class BackboneSettings(FrozenModel):

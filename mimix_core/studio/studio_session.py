@@ -184,7 +184,11 @@ class StudioSession:
             return None
         root = self._proposals if kind == ItemKind.TRACK else self.store
         path = Path(os.path.normpath(root / relative))
-        return path if path.is_relative_to(root) and path.is_file() else None
+        if not path.is_relative_to(root) or not path.is_file():
+            return None
+        # The folder of a stage may be a link to another disk; nothing below it leads elsewhere.
+        folder = root / path.relative_to(root).parts[0]
+        return path if Path(os.path.realpath(path)).is_relative_to(folder.resolve()) else None
 
     def _current(self, decision: ItemDecision) -> ItemDecision | None:
         return self.log.ledger.state(decision.kind, decision.item).counterpart(decision)

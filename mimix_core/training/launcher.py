@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mimix_core
+from mimix_core.engine.child_environment import child_environment
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.settings import LoraSettings
+from mimix_core.settings.training_settings import tracker_secrets
 from mimix_core.training.worker_messages import (
     BadInputMessage,
     FailedMessage,
@@ -215,8 +217,10 @@ def _deferred_sigterm() -> Iterator[threading.Event]:
 
 def _environment(rank: int, settings: LoraSettings) -> dict[str, str]:
     root = str(Path(mimix_core.__file__).parent.parent)
+    # The first process alone talks to trackers.
+    secrets = tracker_secrets(settings.trackers) if rank == 0 else frozenset()
     return {
-        **os.environ,
+        **child_environment(secrets),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(settings.num_processes),

@@ -14,6 +14,7 @@ _DEFAULT_VARIABLES = {
     "gemini": "GEMINI_API_KEY",
     "google-generativeai": "GEMINI_API_KEY",
 }
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 NO_KEY = "no-key"
 """Sent to servers that need no key, because the official clients require one."""
 
@@ -38,6 +39,17 @@ def read_api_key(settings: VlmSettings, environment: Mapping[str, str] | None = 
             fix=f"export {name}=..., or name another variable",
         )
     return key
+
+
+def secret_variables(settings: VlmSettings) -> frozenset[str]:
+    """Return the names of the environment variables with secrets that requests need.
+
+    Proxies are among them: their addresses may hold a password.
+    """
+    names = {settings.api_key_env, *settings.headers_env.values(), *_PROXIES}
+    if settings.api_key_env is None and settings.base_url is None:
+        names.add(_DEFAULT_VARIABLES[settings.backend])
+    return frozenset(name for name in names if name)
 
 
 def read_headers(

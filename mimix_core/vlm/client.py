@@ -17,9 +17,10 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from mimix_core.engine import progress
+from mimix_core.engine.child_environment import child_environment
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.settings.vlm_settings import VlmSettings
-from mimix_core.vlm.api_keys import read_api_key, redact
+from mimix_core.vlm.api_keys import read_api_key, redact, secret_variables
 from mimix_core.vlm.prices import model_price
 from mimix_core.vlm.protocol import (
     BudgetExceeded,
@@ -248,6 +249,7 @@ class _WorkerClient:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            env=child_environment(secret_variables(self._settings)),
             # Not in the caller's process group: the worker may outlive it by a request.
             start_new_session=True,
         )

@@ -133,9 +133,12 @@ def _image_size(jpeg: bytes) -> tuple[int, int]:
 
 
 def _duration_seconds(video: VideoPart) -> float:
+    # Imported here: most processes that know prices read no video.
     import av
 
-    with av.open(str(video.path)) as container:
+    from mimix_core.media.container import open_container
+
+    with open_container(video.path) as container:
         return float((container.duration or 0) / av.time_base)
 
 

@@ -14,7 +14,12 @@ from rich.markup import escape
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from mimix_core.engine.text_escaping import escape_markdown, find_control_character, printable_text
+from mimix_core.engine.text_escaping import (
+    escape_markdown,
+    escape_spreadsheet,
+    find_control_character,
+    printable_text,
+)
 from tasks.safe_console import SafeConsole
 
 RENDERER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -107,3 +112,10 @@ def test_a_console_never_sends_what_a_name_contains() -> None:
         "\x1b]" not in text and "\x1b[2J" not in text.replace("\x1b[2K", "") and "\x9b" not in text
     )
     assert "\x1b[1m" in text, "Rich's own styles are sent"
+
+
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_cell_of_a_spreadsheet_is_no_formula(text: str) -> None:
+    assert escape_spreadsheet(text).startswith("'")
+    assert escape_spreadsheet("Tom = Jerry") == "Tom = Jerry"
+    assert "\u202e" not in escape_spreadsheet("a\u202eb")

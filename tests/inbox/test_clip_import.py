@@ -17,7 +17,8 @@ from mimix_core.domain.imported_clips import CLIPS_FILE, ImportedClip, read_impo
 from mimix_core.errors import BadInput
 from mimix_core.inbox import IngestOutcome, IngestResult, clip_import
 from mimix_core.inbox.clip_import import REFUSED_FILE, ClipDefaults, import_clips
-from mimix_core.inbox.clip_sources import MAX_ROWS, read_clip_sources
+from mimix_core.inbox.clip_sources import read_clip_sources
+from mimix_core.inbox.parquet_rows import MAX_ROWS
 from mimix_core.project.workspace import open_workspace
 from mimix_core.settings import Config, load_config
 
@@ -253,7 +254,7 @@ def test_a_caption_without_its_video_and_a_broken_line_are_named(
     [
         ("none", None, "no such file or folder"),
         ("x.xlsx", b"x", "no metadata file"),
-        ("x.parquet", b"x", "is not a Parquet file"),
+        ("x.parquet", b"x", "as a Parquet file"),
         ("x.csv", b"\xff", "is not UTF-8"),
     ],
 )
@@ -294,7 +295,7 @@ def test_a_table_of_very_many_rows_is_refused_before_they_are_read(tmp_path: Pat
 def test_values_that_python_cannot_represent_make_a_table_unreadable(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     pq.write_table(
-        pa.table({"path": ["a.mp4"], "made": pa.array([2**62], pa.timestamp("us"))}), path
+        pa.table({"path": ["a.mp4"], "group": pa.array([2**62], pa.timestamp("us"))}), path
     )
-    with pytest.raises(BadInput, match="values that cannot be read"):
+    with pytest.raises(BadInput, match="cannot be read as a Parquet file"):
         read_clip_sources(path)

@@ -221,6 +221,23 @@ def test_an_index_that_names_a_file_outside_is_not_obeyed(project: StudioProject
     assert session.file("clip", item, "video") is None
 
 
+def test_a_link_in_the_store_to_a_file_outside_is_not_followed(project: StudioProject) -> None:
+    session = project.session()
+    item = session.index.ids([0])[0]
+    video = session.file("clip", item, "video")
+    assert video is not None
+    content = video.read_bytes()
+    outside = project.folder / "private.mp4"
+    outside.write_bytes(content)
+    try:
+        video.unlink()
+        video.symlink_to(outside)
+        assert session.file("clip", item, "video") is None
+    finally:
+        video.unlink()
+        video.write_bytes(content)
+
+
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:1", "null", None])
 def test_only_the_page_itself_decides(client: TestClient, origin: str | None) -> None:
     entry = items(client)[0]["item"]

@@ -1,8 +1,9 @@
 """Build the questions to a judge.
 
 The parts that all questions about one video share come first, byte for byte, so that providers
-bill them as cached input. Changing any text here, the docstrings of the two answer models included
-(providers receive them as schema descriptions), invalidates all cached answers.
+bill them as cached input. What strangers wrote is in data blocks. Changing any text here, the
+docstrings of the two answer models included (providers receive them as schema descriptions),
+invalidates all cached answers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from mimix_core.benchmark.judge.rubric import MAX_SCORE, MIN_SCORE, Aspect, Rubr
 from mimix_core.domain.prompts import VideoPrompt
 from mimix_core.settings.judge_settings import JudgeSettings, JudgeVlmSettings
 from mimix_core.vlm import ChatMessage, ImagePart, TextPart, VideoPart, VlmRequest, strict_schema
+from mimix_core.vlm.data_blocks import DATA_RULE, data_block
 
 MessageParts = tuple[TextPart | ImagePart | VideoPart, ...]
 
@@ -100,16 +102,17 @@ def _prompt_parts(context: PromptContext, prompt: VideoPrompt) -> MessageParts:
     for name in prompt.characters:
         member = context.cast[name]
         kind = "a cartoon" if member.style == "cartoon" else "live action"
-        lines = [f"Reference sheet of {name}, from {member.show} ({kind})."]
+        lines = [f"Reference sheet of {name}, from {data_block(member.show)} ({kind})."]
         if member.description:
-            lines.append(f"Looks: {member.description}")
+            lines.append(f"Looks: {data_block(member.description)}")
         sheet = context.reference_sheets[name]
         if sheet is None:
             lines.append("There is no picture; go by what you know of the character.")
         parts.append(TextPart("\n".join(lines)))
         if sheet is not None:
             parts.append(context.build_image(sheet))
-    return (*parts, TextPart(f"The prompt that the video was generated from:\n{prompt.render()}"))
+    text = data_block(prompt.render())
+    return (*parts, TextPart(f"The prompt that the video was generated from:\n{text}"))
 
 
 def _video_parts(label: str, context: PromptContext, video: MessageParts) -> MessageParts:
@@ -138,7 +141,10 @@ def _build_question(
 ) -> VlmRequest[Any]:
     return VlmRequest(
         id=name,
-        messages=(ChatMessage("system", (TextPart(rules.strip()),)), ChatMessage("user", parts)),
+        messages=(
+            ChatMessage("system", (TextPart(f"{rules.strip()}\n\n{DATA_RULE}"),)),
+            ChatMessage("user", parts),
+        ),
         response_model=answer,
         schema=strict_schema(answer),
         max_output_tokens=context.vlm.max_output_tokens,

@@ -23,6 +23,7 @@ from mimix_core.benchmark.report_card.training_trace import TracedSample, Traini
 from mimix_core.benchmark.tables.metric_columns import MetricColumn
 from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow
 from mimix_core.domain.library import Style
+from mimix_core.engine.text_escaping import escape_spreadsheet
 
 INTERVAL_NOTE = (
     "Shares of videos with Wilson's 95 % intervals. They cover other videos of this kind, not the "
@@ -231,5 +232,11 @@ def rows_to_csv(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, schema.names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {
+            name: escape_spreadsheet(value) if isinstance(value, str) else value
+            for name, value in row.items()
+        }
+        for row in rows
+    )
     return out.getvalue()

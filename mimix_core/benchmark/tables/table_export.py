@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimix_core.benchmark.tables.table_model import ResultTable, TableCell, TableRow
-from mimix_core.engine.text_escaping import escape_markdown
+from mimix_core.engine.text_escaping import escape_markdown, escape_spreadsheet
 
 _LATEX = str.maketrans(
     {
@@ -48,7 +48,9 @@ def to_csv(table: ResultTable) -> str:
     writer.writerow([*table.label_headers, "comparable", *names])
     for row in table.rows:
         numbers = ["" if number is None else repr(number) for number in _row_numbers(row)]
-        writer.writerow([*row.labels, "no" if row.quoted else "yes", *numbers])
+        writer.writerow(
+            [*map(escape_spreadsheet, row.labels), "no" if row.quoted else "yes", *numbers]
+        )
     return out.getvalue()
 
 

@@ -42,9 +42,12 @@ def is_torchscript_archive(path: Path) -> bool:
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read all tensors of the modules by dotted name, on the CPU, with the stored types.
 
-    Raises pickle.UnpicklingError for a pickle that refers to any other class or function.
+    Raises pickle.UnpicklingError for a pickle that refers to any other class or function, and for
+    compressed members: torch writes none, and a small one may hold any number of bytes.
     """
     with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise pickle.UnpicklingError("the archive is compressed, which torch never does")
         # zipfile checks each member's CRC.
         pickled = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
         root = pickled.removesuffix("data.pkl")

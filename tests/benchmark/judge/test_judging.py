@@ -87,8 +87,8 @@ def test_paper_mode_sends_one_request_per_aspect_and_never_repeats_it(
     # Two sheets, each after its character; the prompt, 9 frames, the question, a mark.
     sheets, frames = ["text", "image_url"] * 2, ["text", "text", *["image_url"] * 9]
     assert kinds == [*sheets, *frames, "text", "text"]
-    shown = "Reference sheet of Jerry, from Tom and Jerry (a cartoon).\nLooks: The looks of Jerry"
-    assert of_two[0][0]["text"] == shown
+    shown = "Reference sheet of Jerry, from <data>Tom and Jerry</data> (a cartoon).\n"
+    assert of_two[0][0]["text"] == f"{shown}Looks: <data>The looks of Jerry</data>"
     assert PROMPTS[1].render() in of_two[0][4]["text"]
     # The shared parts of all questions about a video come first: providers cache them.
     assert all(one[:15] == of_two[0][:15] for one in of_two)

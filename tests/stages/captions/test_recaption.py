@@ -244,7 +244,7 @@ def test_the_request_names_the_inserted_character(server: FakeProvider, tmp_path
     assert (found["c"]["reason"], found["c"]["backend"]) == ("upstream_failed", "vlm/openai")
     asked = next(body for body in server.counts()["bodies"] if "[[tom]]" in str(body))
     said = str(asked["messages"])
-    assert "Tom of Tom and Jerry was cut out" in said
+    assert "Tom of <data>Tom and Jerry</data> was cut out" in said
     assert SOURCE in said
     assert SCENE in said
     names = asked["response_format"]["json_schema"]["schema"]["properties"]["seen"]

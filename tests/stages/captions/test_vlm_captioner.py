@@ -277,9 +277,9 @@ def test_a_request_contains_the_previous_caption_of_its_scene(
     bodies = [texts(body) for body in server.counts()["bodies"]]
     told = {name: said for said in bodies for name in names if f"[[{name}]]" in said}
     assert "just before" not in told["a"] + told["c"]
-    assert "was captioned: [Character: Tom], chases a fly. A kitchen." in told["b"]
-    assert "was captioned: [Character: Tom], does c." in told["d"]
-    assert f"was captioned: {by_hand}" in told["f"]
+    assert "was captioned: <data>[Character: Tom], chases a fly. A kitchen." in told["b"]
+    assert "was captioned: <data>[Character: Tom], does c." in told["d"]
+    assert f"was captioned: <data>{by_hand}</data>" in told["f"]
 
 
 def test_unreadable_clips_overrides_and_repeated_captions(

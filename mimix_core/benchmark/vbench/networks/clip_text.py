@@ -15,6 +15,7 @@ from mimix_core.benchmark.vbench.networks.transformer import Transformer
 from mimix_core.errors import BadInput, MissingModel
 
 _MERGES = 49152 - 256 - 2
+_MAX_VOCABULARY_CHARACTERS = 10_000_000
 _END_OF_WORD = "</w>"
 
 
@@ -102,7 +103,9 @@ def _byte_letters() -> dict[int, str]:
 def _read_merges(vocabulary: Path) -> list[tuple[str, str]]:
     try:
         with gzip.open(vocabulary, "rt", encoding="utf-8") as stream:
-            lines = stream.read().split("\n")[1 : _MERGES + 1]
+            # Its first lines only: a gzip file may hold a thousand times its size.
+            text = stream.read(_MAX_VOCABULARY_CHARACTERS)
+        lines = text.split("\n")[1 : _MERGES + 1]
         merges = [(left, right) for left, right in (line.split() for line in lines)]
     except (OSError, EOFError, ValueError) as error:
         raise BadInput(
