@@ -191,7 +191,21 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any] | str]:
         except (ValueError, RecursionError) as error:
             yield f"is not JSON ({error})"
             continue
-        yield row if isinstance(row, dict) else "is not a JSON object"
+        if not isinstance(row, dict):
+            yield "is not a JSON object"
+        elif not _is_unicode(row):
+            yield "contains half of a character"
+        else:
+            yield row
+
+
+def _is_unicode(row: dict[str, Any]) -> bool:
+    """Return whether UTF-8 can hold a row's texts; JSON has escapes of halves of characters."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_csv(path: Path) -> Iterator[dict[str, Any] | str]:

@@ -26,6 +26,10 @@ MAX_TEXT_BYTES = 1_000_000
 MAX_TOTAL_BYTES = 500_000_000
 """Length of the texts of all rows together, each counted as often as it occurs."""
 _ROWS_AT_ONCE = 100
+_UNREADABLE = (
+    *(pa.ArrowException, OSError, ValueError, ArithmeticError, MemoryError),
+    KeyError,  # a timestamp in a time zone that does not exist
+)
 
 
 def read_parquet_rows(path: Path, columns: Collection[str]) -> Iterator[dict[str, Any]]:
@@ -45,7 +49,15 @@ def read_parquet_rows(path: Path, columns: Collection[str]) -> Iterator[dict[str
                 yield from batch.to_pylist()
     except BadInput:
         raise
-    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+    # KeyError: of a timestamp whose time zone does not exist.
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        KeyError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:
         raise BadInput(
             f"cannot be read as a Parquet file ({str(error)[:200]})", where=str(path)
         ) from error
