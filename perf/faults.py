@@ -48,8 +48,10 @@ UNITS = {
     "writers": "writers of files",
     "crash_points": "calls behind which the machine may stop",
     "crash_states": "states of the disk that were read",
+    "fuzz_minutes": "min, by perf/fuzz.py",
     "bad_states": "states that were neither the old nor the new one, or less than promised",
 }
+FUZZ = RESULTS / "fuzz.json"
 NOTE = (
     "Drills: kills, stopped processes, failing calls (EIO, ENOSPC, EDQUOT), full and read-only "
     "disks, damaged results, two runs, moved workspaces, wrong clocks."
@@ -171,6 +173,7 @@ def main() -> int:
         path = RESULTS / "faults.json"
         before = json.loads(path.read_text())["figures"] if path.exists() else {}
         figures = {**before, **(found if options.crash_points else continued(before, found))}
+        figures["fuzz_minutes"] = json.loads(FUZZ.read_text())["figures"]["fuzz_minutes"]
         record("faults", figures, {name: UNITS[name] for name in figures}, NOTE)
     if not bad and options.folder is None:
         shutil.rmtree(folder)
