@@ -92,7 +92,8 @@ def find_duplicates(
         views = clips.views_of(block.start, block.stop)
         thumbs = clips.thumbs[views.start : views.stop]
         vectors = fingerprint.build_search_vectors(thumbs)
-        index = index or VectorIndex(vectors.shape[-1])
+        if index is None:
+            index = VectorIndex(vectors.shape[2])
         queries = [
             _build_queries(clips, views, index, settings, mirrored)
             for mirrored in ((False, True) if settings.mirrored else (False,))
@@ -112,7 +113,7 @@ def find_duplicates(
         if block.stop < total:
             passed = np.flatnonzero(unique[clips.clip[views.start : views.stop]])
             owners = np.repeat(passed + views.start, vectors.shape[1])
-            index.add(owners, vectors[passed].reshape(len(owners), -1))
+            index.add(owners, vectors[passed].reshape(-1, vectors.shape[2]))
         clips.release_memory()
     return unique, matches
 

@@ -347,3 +347,25 @@ def test_mirrored_footage_is_a_duplicate_unless_switched_off(tmp_path: Path, sto
     assert rows[3]["twin_clip_id"] == rows[1]["clip_id"] and ", mirrored, " in rows[3]["detail"]
     rows, _ = run(store, one, two, mirrored=False)
     assert {row["status"] for row in rows} == {"ok"}
+
+
+def test_fast_comparison_equals_the_definition_of_motion_correlation() -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.integers(0, 256, (2, 5, 21, 96)).astype(np.uint8)
+    second[0], second[1, 3:] = first[0], first[1, :-3]
+    second[2] = first[2, :1]
+    found = fingerprint.compare_clips(first, second, overlap=8, min_similarity=-1)
+    weights = np.repeat((1.0, 3.0), (64, 32))
+    for pair in range(5):
+        correlations = {}
+        for shift in range(-13, 14):
+            count = 21 - abs(shift)
+            a = (first[pair, max(0, -shift) :][:count] * weights).astype(object)
+            b = (second[pair, max(0, shift) :][:count] * weights).astype(object)
+            a, b = a - a.sum(axis=0) / count, b - b.sum(axis=0) / count
+            scale = float((a * a).sum() * (b * b).sum()) ** 0.5
+            correlations[shift] = float((a * b).sum()) / scale if scale else 0.0
+        best = max(correlations.values())
+        assert found.motion_correlation[pair] == pytest.approx(best)
+        assert correlations[int(found.shift[pair])] == pytest.approx(best)
+    assert found.shift[:2].tolist() == [0, 3]
