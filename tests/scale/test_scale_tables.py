@@ -18,15 +18,16 @@ from mimix_core.engine.stage import StageRun, run_stage
 from mimix_core.engine.store import Store
 from mimix_core.settings import CompositeSettings, DatasetSettings
 from mimix_core.stages.composites import stored_rows
-from mimix_core.stages.composites.composite_sources import (
-    CompositeInputs,
-    CompositeSources,
-    load_sources,
-)
+from mimix_core.stages.composites.composite_sources import CompositeSources, load_sources
 from mimix_core.stages.dataset import caption_lookup
-from mimix_core.stages.dataset.stage import STAGE, DatasetInputs
+from mimix_core.stages.dataset.stage import STAGE
 from mimix_core.tables import parquet_io, sorted_rows
-from perf.synthetic_library import SyntheticLibrary, write_library
+from perf.synthetic_library import (
+    SyntheticLibrary,
+    composite_inputs,
+    dataset_inputs,
+    write_library,
+)
 
 SIZES = (1_085, 4_340)
 
@@ -56,25 +57,12 @@ def rows_read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def plan_composites(library: SyntheticLibrary, _out: Path) -> object:
-    inputs = CompositeInputs(
-        unit="all",
-        clips=library.clips,
-        captions=library.captions,
-        cutouts=library.cutouts,
-        split=DatasetSettings(),
-    )
-    return load_sources(inputs, CompositeSettings())
+    return load_sources(composite_inputs(library), CompositeSettings())
 
 
 def write_dataset(library: SyntheticLibrary, out: Path) -> object:
-    inputs = DatasetInputs(
-        unit="all",
-        clips=library.clips,
-        captions=library.captions,
-        composites=library.composites,
-        recaptions=library.recaptions,
-    )
-    return run_stage(Store(out), STAGE, inputs, DatasetSettings(ratio=Decimal("0.05")))
+    settings = DatasetSettings(ratio=Decimal("0.05"))
+    return run_stage(Store(out), STAGE, dataset_inputs(library), settings)
 
 
 PARTS = {"plan": plan_composites, "dataset": write_dataset}

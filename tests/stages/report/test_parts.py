@@ -19,9 +19,9 @@ from mimix_core.errors import BadInput
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels, thumbnails, timelines
 from mimix_core.stages.report.result_views import build_score_views, build_training_view
-from mimix_core.stages.report.run_tables import TableEntry, select_evenly
+from mimix_core.stages.report.run_tables import TableEntry, open_tables, select_evenly
 from mimix_core.stages.report.training_curves import TrainingCurves, load_training_curves
-from mimix_core.tables import Reason, ScoreRow, ok
+from mimix_core.tables import LORA, Reason, ScoreRow, ok
 from tests.stages.report.fake_videos import FRAMES, draw_discs, encode
 
 REF = TableRef(
@@ -184,7 +184,7 @@ def test_shots_are_colored_by_their_outcome() -> None:
         scene(30, "failed", "detector_failed"),
     ]
     clips = [clip(0, "ok"), clip(20, "rejected", "scene_too_short")]
-    (episode,) = timelines.build_episode_views(scenes, clips, {"meadow": "The Meadow"}, limit=9)
+    (episode,) = timelines.build_episode_views(scenes, clips, {"meadow": "The Meadow"})
     assert episode.clips == 1
     assert {(o.css_class, o.count) for o in episode.outcomes} == {
         ("taken", 1),
@@ -249,12 +249,12 @@ def test_the_log_of_an_added_character_has_what_old_ones_lose(tmp_path: Path) ->
     curves = load_training_curves(tmp_path)
     assert curves.train == ((9, 0.5),), "a saved adapter is no step"
     assert [group.name for group in curves.groups] == ["Eve"]
-    view = build_training_view([], curves)
+    view = build_training_view(open_tables((), LORA), curves)
     assert [asdict(line) for line in view.forgetting] == [
         {"name": "Tom", "samples": 3, "first": "0.2", "last": "0.21", "change": "+5.0 %"}
     ]
     plain = TrainingCurves(curves.train, ())
-    assert build_training_view([], plain).forgetting == ()
+    assert build_training_view(open_tables((), LORA), plain).forgetting == ()
 
 
 @pytest.mark.parametrize("text", ["{", '{"step": 1}', "[]"])
