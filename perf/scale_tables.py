@@ -15,6 +15,7 @@ import argparse
 import datetime
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -183,7 +184,9 @@ def measure(part: str, root: Path, clips: int) -> dict[str, float]:
         "--clips",
         str(clips),
     ]
-    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    # BLAS threads that wait for each other on a busy machine use CPU as well.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, check=False, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{part} over {clips} clips ended with {done.returncode}:\n{done.stderr}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -302,7 +302,10 @@ class _RangeSums:
 
     def values(self, thumbnails: range) -> NDArray[np.float64]:
         """Return the sum of each value [pairs, values]."""
-        return self._values[:, thumbnails.stop] - self._values[:, thumbnails.start]
+        sums: NDArray[np.float64] = (
+            self._values[:, thumbnails.stop] - self._values[:, thumbnails.start]
+        )
+        return sums
 
     def variance(self, thumbnails: range) -> NDArray[np.float64]:
         """Return the variance [pairs], times the square of the number of thumbnails."""

@@ -117,8 +117,8 @@ class VectorIndex:
             best = _highest(products, lists)
             scores[rows, slot, : best.shape[1]] = np.take_along_axis(products, best, axis=1)
             numbers[rows, slot, : best.shape[1]] = first[branch] + best
-        scores, numbers = scores.reshape(count, -1), numbers.reshape(count, -1)
-        return np.take_along_axis(numbers, _highest(scores, lists), axis=1)
+        best = _highest(scores.reshape(count, -1), lists)
+        return np.take_along_axis(numbers.reshape(count, -1), best, axis=1)
 
     def _choose_pivots(self) -> None:
         """Choose pivots among the vectors added, and divide these by them."""
@@ -203,7 +203,8 @@ def _highest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     if columns <= count:
         return np.broadcast_to(np.arange(columns), scores.shape)
     if count == 1:
-        return scores.argmax(axis=1, keepdims=True).astype(np.int64)
+        nearest: NDArray[np.int64] = scores.argmax(axis=1, keepdims=True)
+        return nearest
     # Keys without ties: which of equal elements a partition returns differs between machines.
     keys = np.maximum(scores, -(2.0**24)).astype(np.int64) * -columns + np.arange(columns)
     highest: NDArray[np.int64] = np.argpartition(keys, count - 1, axis=1)[:, :count]
