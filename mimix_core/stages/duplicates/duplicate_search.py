@@ -9,7 +9,7 @@ the clips before it only.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +19,12 @@ from mimix_core.engine import progress
 from mimix_core.media import fingerprint
 from mimix_core.settings import DuplicateSettings, exact_seconds
 from mimix_core.stages.duplicates.fingerprinted_clips import FingerprintedClips
-from mimix_core.stages.duplicates.vector_index import VectorIndex
+from mimix_core.stages.duplicates.vector_index import IndexHits, VectorIndex
 
 EXACT_CLIPS = 4096
 """Clips in a block, within which all pairs are searched."""
 
-MAX_INDEXED_PAIRS = 64
+MAX_INDEXED_VIEWS = 128
 """Earlier views found through the index that a view is compared with: the most similar ones."""
 
 _LATER_CLIPS, _EARLIER_VIEWS = 256, 1024
@@ -94,10 +94,7 @@ def find_duplicates(
         vectors = fingerprint.build_search_vectors(thumbs)
         if index is None:
             index = VectorIndex(vectors.shape[2])
-        queries = [
-            _build_queries(clips, views, index, settings, mirrored)
-            for mirrored in ((False, True) if settings.mirrored else (False,))
-        ]
+        queries = _build_queries(clips, views, index, settings)
         for first in range(block.start, block.stop, _LATER_CLIPS):
             later = range(first, min(first + _LATER_CLIPS, block.stop))
             candidates = _find_candidates(clips, later, block, vectors, queries, unique, settings)
@@ -118,24 +115,29 @@ def find_duplicates(
     return unique, matches
 
 
-def _build_queries(
-    clips: FingerprintedClips,
-    views: range,
-    index: VectorIndex,
-    settings: DuplicateSettings,
-    mirrored: bool,
-) -> _Queries:
-    thumbs = clips.thumbs[views.start : views.stop]
-    if mirrored:
-        thumbs = fingerprint.mirror_thumbnails(thumbs)
-    vectors = fingerprint.build_search_vectors(thumbs)
-    vectors = vectors[:, fingerprint.query_positions(vectors.shape[1])]
-    indexed = _search_index(clips, views, vectors, index, settings)
-    return _Queries(views.start, vectors, mirrored, indexed)
-
-
 def _min_product() -> float:
     return fingerprint.MIN_SEARCH_PRODUCT * fingerprint.SEARCH_VECTOR_LENGTH**2
+
+
+def _build_queries(
+    clips: FingerprintedClips, views: range, index: VectorIndex, settings: DuplicateSettings
+) -> list[_Queries]:
+    """Build the queries of these views, mirrored as well if settings want it, and ask the index."""
+    orientations = (False, True) if settings.mirrored else (False,)
+    thumbs = clips.thumbs[views.start : views.stop]
+    stacked = np.concatenate(
+        [fingerprint.mirror_thumbnails(thumbs) if mirrored else thumbs for mirrored in orientations]
+    )
+    vectors = fingerprint.build_search_vectors(stacked)
+    vectors = vectors[:, fingerprint.query_positions(vectors.shape[1])]
+    rows, earlier = _search_index(clips, views, vectors, index, settings)
+    queries = []
+    for number, mirrored in enumerate(orientations):
+        own = rows // len(views) == number
+        pairs = np.stack([views.start + rows[own] % len(views), earlier[own]], axis=1)
+        some = vectors[number * len(views) : (number + 1) * len(views)]
+        queries.append(_Queries(views.start, some, mirrored, pairs))
+    return queries
 
 
 def _search_index(
@@ -144,40 +146,40 @@ def _search_index(
     queries: NDArray[np.int8],
     index: VectorIndex,
     settings: DuplicateSettings,
-) -> Pairs:
-    """Return the best pairs of these views and views in the index, sorted by the later view."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows of ``queries``, ascending, and the views of earlier blocks most similar to each.
+
+    ``queries``: those of the ``views`` once or more times, int8 [rows, queries, values].
+    """
     count, width = queries.shape[1:]
-    pairs, products = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
-    waiting: list[tuple[Pairs, NDArray[np.float32]]] = []
+    best = IndexHits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    waiting: list[IndexHits] = []
     for hits in index.search(queries.reshape(-1, width), _min_product()):
-        found = np.stack([views.start + hits.queries // count, hits.owners], axis=1)
-        waiting.append((found, hits.products))
-        if sum(len(some) for _, some in waiting) >= _BUFFERED_HITS:
-            pairs, products = _best_pairs(clips, [(pairs, products), *waiting], settings)
+        waiting.append(IndexHits(hits.queries // count, hits.owners, hits.products))
+        if sum(len(some.owners) for some in waiting) >= _BUFFERED_HITS:
+            best = _best_hits(clips, views, [best, *waiting], settings)
             waiting = []
-    pairs, _ = _best_pairs(clips, [(pairs, products), *waiting], settings)
-    return pairs
+    best = _best_hits(clips, views, [best, *waiting], settings)
+    return best.queries, best.owners
 
 
-def _best_pairs(
-    clips: FingerprintedClips,
-    found: Collection[tuple[Pairs, NDArray[np.float32]]],
-    settings: DuplicateSettings,
-) -> tuple[Pairs, NDArray[np.float32]]:
-    """Keep of each later view the comparable pairs with the highest products, sorted."""
-    pairs = np.concatenate([some for some, _ in found])
-    products = np.concatenate([some for _, some in found])
-    allowed = _comparable(clips, pairs, settings)
-    pairs, products = pairs[allowed], products[allowed]
+def _best_hits(
+    clips: FingerprintedClips, views: range, hits: Sequence[IndexHits], settings: DuplicateSettings
+) -> IndexHits:
+    """Keep of each row the comparable views with the highest products, sorted by row."""
+    rows = np.concatenate([some.queries for some in hits])
+    earlier = np.concatenate([some.owners for some in hits])
+    products = np.concatenate([some.products for some in hits])
+    pairs = np.stack([views.start + rows % len(views), earlier], axis=1)
+    allowed = np.flatnonzero(_comparable(clips, pairs, settings))
     # Each pair once, with its highest product.
-    order = np.lexsort((-products, pairs[:, 1], pairs[:, 0]))
-    pairs, products = pairs[order], products[order]
-    once = np.diff(pairs, axis=0, prepend=-1).any(axis=1)
-    pairs, products = pairs[once], products[once]
-    order = np.lexsort((pairs[:, 1], -products, pairs[:, 0]))
-    pairs, products = pairs[order], products[order]
-    rank = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0])
-    return pairs[rank < MAX_INDEXED_PAIRS], products[rank < MAX_INDEXED_PAIRS]
+    order = allowed[np.lexsort((-products[allowed], earlier[allowed], rows[allowed]))]
+    new = (np.diff(rows[order], prepend=-1) != 0) | (np.diff(earlier[order], prepend=-1) != 0)
+    order = order[new]
+    order = order[np.lexsort((earlier[order], -products[order], rows[order]))]
+    rank = np.arange(len(order)) - np.searchsorted(rows[order], rows[order])
+    order = order[rank < MAX_INDEXED_VIEWS]
+    return IndexHits(rows[order], earlier[order], products[order])
 
 
 def _find_candidates(
