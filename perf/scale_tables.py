@@ -50,6 +50,7 @@ from mimix_core.stages.dataset.stage import STAGE as DATASET
 from mimix_core.stages.duplicates.stage import STAGE as DUPLICATES
 from mimix_core.stages.duplicates.stage import DuplicateInputs
 from mimix_core.stages.report.report_inputs import ReportInputs
+from mimix_core.stages.report.report_page import open_run_tables
 from mimix_core.stages.report.stage import STAGE as REPORT
 from mimix_core.studio.index_file import write_index
 from mimix_core.studio.studio_items import ItemReader
@@ -59,6 +60,7 @@ from perf.synthetic_library import (
     SyntheticLibrary,
     composite_inputs,
     dataset_inputs,
+    studio_refs,
     write_library,
 )
 
@@ -103,7 +105,10 @@ def find_duplicates(library: SyntheticLibrary, out: Path) -> int:
 
 
 def write_report(library: SyntheticLibrary, out: Path) -> int:
-    """Run the stage report without previews: there is no footage behind the tables."""
+    """Run the stage report, and select what it would show.
+
+    There is no footage behind the tables: the page has no previews.
+    """
     inputs = ReportInputs(
         title="Scale",
         shows=(),
@@ -118,21 +123,22 @@ def write_report(library: SyntheticLibrary, out: Path) -> int:
     settings = ReportSettings(
         max_clips_shown=0, max_cutouts_shown=0, max_composites_shown=0, max_samples_shown=0
     )
-    return run_stage(Store(out), REPORT, inputs, settings).ref.counts.ok
+    pages = run_stage(Store(out), REPORT, inputs, settings).ref.counts.ok
+    shown, run = ReportSettings(), open_run_tables(inputs)
+    clips = run.clips.select(shown.max_clips_shown, "show", "episode_id")
+    names = [clip.row["clip_id"] for clip in clips]
+    found = [
+        *run.captions.find("clip_id", names),
+        *run.cutouts.select(shown.max_cutouts_shown, "character"),
+        *run.composites.select(shown.max_composites_shown, "character", "show"),
+    ]
+    return pages + len(found)
 
 
 def index_studio(library: SyntheticLibrary, out: Path) -> int:
     """Write the index of the studio, without cutouts: their records are not synthetic."""
-    refs = {
-        "clips": library.clips,
-        "duplicates": (library.duplicates,),
-        "transcripts": library.transcripts,
-        "captions": library.captions,
-        "composites": (library.composites,),
-        "recaptions": (library.recaptions,),
-    }
     path = out / "index.sqlite"
-    write_index(path, ItemReader(library.store.root.resolve(), refs).items(), {})
+    write_index(path, ItemReader(library.store.root.resolve(), studio_refs(library)).items(), {})
     return path.stat().st_size
 
 

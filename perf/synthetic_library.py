@@ -97,6 +97,18 @@ def dataset_inputs(library: SyntheticLibrary) -> DatasetInputs:
     )
 
 
+def studio_refs(library: SyntheticLibrary) -> dict[str, tuple[TableRef, ...]]:
+    """Return the tables that the studio shows, but for cutouts: their records are not synthetic."""
+    return {
+        "clips": library.clips,
+        "duplicates": (library.duplicates,),
+        "transcripts": library.transcripts,
+        "captions": library.captions,
+        "composites": (library.composites,),
+        "recaptions": (library.recaptions,),
+    }
+
+
 @dataclass(frozen=True)
 class _Episode:
     id: str
