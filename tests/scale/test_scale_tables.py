@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,15 +22,12 @@ from mimix_core.stages.composites.composite_sources import CompositeSources, loa
 from mimix_core.stages.dataset import caption_lookup
 from mimix_core.stages.dataset.stage import STAGE
 from mimix_core.stages.report.run_tables import open_tables
-from mimix_core.studio import studio_items
-from mimix_core.studio.studio_items import ItemReader
 from mimix_core.tables import parquet_io, sorted_rows
 from perf import synthetic_library
 from perf.synthetic_library import (
     SyntheticLibrary,
     composite_inputs,
     dataset_inputs,
-    studio_refs,
     write_library,
 )
 
@@ -95,16 +91,12 @@ def test_each_row_is_read_at_most_twice(
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    # The objects of other tests delay the collection of garbage in cycles.
-    gc.collect()
-    gc.freeze()
     tracemalloc.start()
     try:
         run()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-        gc.unfreeze()
 
 
 @pytest.mark.parametrize(("part", "limit"), [("plan", 900), ("dataset", 500)])
@@ -127,27 +119,14 @@ def test_a_clip_more_costs_few_bytes(
     assert 50 < per_clip < limit
 
 
-def select_for_report(library: SyntheticLibrary, _out: Path) -> object:
-    clips = open_tables(library.clips, tables.CLIPS)
-    return clips.select(8, "show", "episode_id"), clips.distinct("style")
+def test_the_report_holds_no_rows(libraries: list[SyntheticLibrary]) -> None:
+    def select(library: SyntheticLibrary) -> object:
+        clips = open_tables(library.clips, tables.CLIPS)
+        return clips.select(8, "show", "episode_id"), clips.distinct("style")
 
-
-def read_studio_items(library: SyntheticLibrary, _out: Path) -> object:
-    items = ItemReader(library.store.root.resolve(), studio_refs(library)).items()
-    return sum(1 for _ in items)
-
-
-@pytest.mark.parametrize("run", [select_for_report, read_studio_items])
-def test_report_and_studio_hold_no_rows(
-    run: Callable[[SyntheticLibrary, Path], object],
-    libraries: list[SyntheticLibrary],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    monkeypatch.setattr(studio_items, "_ROWS_IN_MEMORY", 64)
-    run(libraries[0], tmp_path)  # what is imported and cached once is not counted
-    peaks = [peak_bytes(lambda library=library: run(library, tmp_path)) for library in libraries]
-    # A clip's row takes 8 kB, what the studio knows of it 2 kB.
+    select(libraries[0])  # what is imported and cached once is not counted
+    peaks = [peak_bytes(lambda library=library: select(library)) for library in libraries]
+    # A clip's row takes 8 kB.
     assert (peaks[1] - peaks[0]) / (SIZES[1] - SIZES[0]) < 200
 
 
