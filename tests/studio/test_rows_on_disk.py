@@ -12,7 +12,7 @@ ROWS = st.lists(st.tuples(st.text(max_size=3), st.dictionaries(st.text(max_size=
 
 
 @given(ROWS, ROWS, ROWS)
-def test_rows_are_replaced_or_kept_as_in_a_dict(
+def test_rows_are_replaced_or_not_as_in_a_dict(
     first: list[tuple[str, dict]], replaced: list[tuple[str, dict]], new: list[tuple[str, dict]]
 ) -> None:
     rows, expected = RowsOnDisk(), {}

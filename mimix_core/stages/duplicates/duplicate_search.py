@@ -34,7 +34,7 @@ _PAIRS = 1024
 """Pairs compared at a time."""
 
 _BUFFERED_HITS = 2**21
-"""Hits of the index in memory before only the best pairs are kept."""
+"""Hits of the index in memory before all but the best pairs are dropped."""
 
 Pairs = NDArray[np.int64]
 """Pairs of views (later, earlier) [pairs, 2]."""

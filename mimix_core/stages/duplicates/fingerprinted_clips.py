@@ -1,4 +1,4 @@
-"""The fingerprints of all clips, read from their tables and kept on disk."""
+"""The fingerprints of all clips, read from their tables and stored on disk."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class EpisodeView:
 
 
 @dataclass(frozen=True)
-class SourceEpisode:
+class FootageEpisode:
     """An episode in the scenes tables. ``unit``: its name."""
 
     show: str
@@ -68,18 +68,18 @@ class SourceEpisode:
 class FootageSummary:
     """All episodes, by show and name, and their length in seconds."""
 
-    episodes: tuple[SourceEpisode, ...]
+    episodes: tuple[FootageEpisode, ...]
     seconds: Fraction
 
 
 def summarize_footage(scenes: RunTable[SceneRow]) -> FootageSummary:
     """List the episodes, and sum the lengths of all scenes."""
     columns = ("episode_id", "show", "start_pts", "end_pts", "time_base_num", "time_base_den")
-    episodes: dict[str, SourceEpisode] = {}
+    episodes: dict[str, FootageEpisode] = {}
     seconds = Fraction(0)
     for scene in scenes.read(*columns):
         row, name = scene.row, scene.row["episode_id"]
-        episodes.setdefault(name, SourceEpisode(row["show"], scene.ref.unit, name))
+        episodes.setdefault(name, FootageEpisode(row["show"], scene.ref.unit, name))
         seconds += scene_duration(row)
     ordered = sorted(episodes.values(), key=lambda one: (one.show, one.unit, one.id))
     return FootageSummary(tuple(ordered), seconds)
