@@ -38,18 +38,19 @@ from flows.console import (
 )
 from mimix_core import tables
 from mimix_core.domain.caption_grammar import CaptionVariant, parse_caption
+from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
 from mimix_core.media import open_container
 from mimix_core.project.workspace import SourceEpisode
 from mimix_core.stages.captions import import_export
-from mimix_core.stages.captions.caption_inputs import ClipDialogue, load_dialogues
+from mimix_core.stages.captions.caption_inputs import load_dialogues
 from mimix_core.stages.captions.caption_review import (
     find_row_problems,
     located_characters,
     review_captions,
 )
 from mimix_core.stages.captions.caption_rows import edited_caption_row
-from mimix_core.stages.captions.clip_context import ClipContext
+from mimix_core.stages.captions.clip_context import ClipContext, EpisodeTables
 from mimix_core.stages.captions.cost_estimate import (
     ShowCostEstimate,
     estimate_show_cost,
@@ -87,25 +88,25 @@ def check(
         run = open_caption_run(settings, workspace)
         context = _load_clip_context(run)
         config = run.workspace.config.captions
-        sources = (
+        # One table of the workspace at a time: a library may have millions of captions.
+        sources: Iterable[tuple[str, list[CaptionRow]]] = (
             [(str(path), _read_rows(path)) for path in files]
             if files
-            else [(ref.unit, tables.read(ref.path, tables.CAPTIONS)) for ref in caption_tables(run)]
+            else ((ref.unit, tables.read(ref.path, tables.CAPTIONS)) for ref in caption_tables(run))
         )
-        reviews = {
-            name: review_captions(
+        checked = problems = 0
+        for name, rows in sources:
+            review = review_captions(
                 rows,
                 context.rules,
                 identical_caption_warning_count=config.identical_caption_warning_count,
             )
-            for name, rows in sources
-        }
-    for name, rows in sources:
-        print_caption_review(name, reviews[name], rows)
-    checked = sum(review.checked for review in reviews.values())
+            print_caption_review(name, review, rows)
+            checked += review.checked
+            problems += len(review.problems)
     if not checked:
         _print("[red]There is no caption to check[/red]: nothing can be trained on these clips.")
-    if not checked or any(review.problems for review in reviews.values()):
+    if not checked or problems:
         raise typer.Exit(FAILED)
 
 
@@ -313,28 +314,31 @@ def _load_clip_context(run: ReadOnlyRun) -> ClipContext:
     """Load what is known about the workspace's clips; print a note about missing tables."""
     from tasks.cutouts import cut_out_characters
 
-    dialogues: dict[str, ClipDialogue] = {}
-    located: dict[str, set[str]] = {}
+    workspace = run.workspace
+    ids = {episode.name: episode.id for episode in workspace.episodes}
+    transcripts: dict[str, TableRef] = {}
+    cutouts: dict[str, TableRef] = {}
     try:
         curated = curated_tables(run)
-        for ref in curated.transcripts:
-            dialogues |= load_dialogues(ref)
-        located = located_characters(
-            tables.read(ref.path, tables.CUTOUTS)
-            for ref in cut_out_characters(run, curated.clips, curated.captions)
-        )
+        transcripts = {ids[ref.unit]: ref for ref in curated.transcripts}
+        cutouts = {
+            ids[ref.unit]: ref for ref in cut_out_characters(run, curated.clips, curated.captions)
+        }
     except BadInput as missing:
         # The tables to check may be of another workspace, and cutouts are made later.
         note = f"Checked without missing tables: {missing.what}"
         SafeConsole(stderr=True).print(escape(note), highlight=False, soft_wrap=True)
-    workspace = run.workspace
     return ClipContext(
         {episode.id: episode for episode in workspace.episodes},
-        dialogues,
-        located,
+        EpisodeTables(transcripts, load_dialogues),
+        EpisodeTables(cutouts, _load_located_characters),
         workspace.config.captions,
         tuple(character.name for character in workspace.library.characters()),
     )
+
+
+def _load_located_characters(ref: TableRef) -> dict[str, set[str]]:
+    return located_characters([tables.read(ref.path, tables.CUTOUTS)])
 
 
 def _read_rows(path: Path) -> list[CaptionRow]:

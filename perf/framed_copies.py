@@ -26,7 +26,8 @@ import numpy as np
 from mimix_core import tables
 from mimix_core.media import find_ffmpeg, fingerprint
 from mimix_core.settings import DuplicateSettings
-from mimix_core.stages.duplicates.stage import FingerprintedClips, find_duplicates
+from mimix_core.stages.duplicates.duplicate_search import find_duplicates
+from mimix_core.stages.duplicates.fingerprinted_clips import FingerprintedClips
 from perf.record import ROOT, record
 from perf.wipes import FILMS, run_stage, write_images
 from tests.stages.duplicates.framed_copies import BORDERS, show_within

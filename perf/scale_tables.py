@@ -2,10 +2,11 @@
 
 ``python perf/scale_tables.py`` writes synthetic tables (``perf/synthetic_library.py``) of a few
 sizes and runs each part over them, each in a process of its own: seconds, peak memory and the
-growth exponent of the seconds of CPU (the slope over sizes, both as logarithms), which other work
-on the machine hardly affects. ``--clips N ...`` measures other sizes, ``--only PART ...`` some
-parts; parts that were not measured keep their figures. 5,200,000 clips are measured on request
-only: ``--clips 5200000 --only planning manifest`` (tables below ``--folder`` stay for a next time).
+growth exponent of the seconds of CPU (the slope over all sizes, both as logarithms), which other
+work on the machine hardly affects. ``--clips N ...`` measures other sizes, ``--only PART ...`` some
+parts; figures that were not measured again stay, and each part's are written when it ends.
+5,200,000 clips are measured on request only: ``--clips 5200000 --folder FOLDER`` (about 40 GB; the
+tables stay there for a next time).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import datetime
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -42,21 +44,27 @@ from mimix_core.settings import (
 from mimix_core.stages.captions.caption_review import review_captions
 from mimix_core.stages.captions.caption_validation import CaptionRules
 from mimix_core.stages.composites.composite_rows import build_candidate
-from mimix_core.stages.composites.composite_sources import CompositeInputs, load_sources
+from mimix_core.stages.composites.composite_sources import load_sources
 from mimix_core.stages.composites.pairing import PairSampler
 from mimix_core.stages.dataset.stage import STAGE as DATASET
-from mimix_core.stages.dataset.stage import DatasetInputs
 from mimix_core.stages.duplicates.stage import STAGE as DUPLICATES
 from mimix_core.stages.duplicates.stage import DuplicateInputs
 from mimix_core.stages.report.report_inputs import ReportInputs
+from mimix_core.stages.report.report_page import open_run_tables
 from mimix_core.stages.report.stage import STAGE as REPORT
 from mimix_core.studio.index_file import write_index
 from mimix_core.studio.studio_items import ItemReader
 from mimix_core.tables import CaptionRow
 from perf.record import RESULTS, commit, record
-from perf.synthetic_library import SyntheticLibrary, write_library
+from perf.synthetic_library import (
+    SyntheticLibrary,
+    composite_inputs,
+    dataset_inputs,
+    studio_refs,
+    write_library,
+)
 
-SIZES = (13_000, 26_000, 52_000)
+SIZES = (5_200, 52_000, 520_000)
 WHOLE = 5_200_000
 PLANNING = ("planning", "manifest")
 """The parts of dataset planning: the plan of composites, then ratio, split and table."""
@@ -67,14 +75,7 @@ RATIO = Decimal("0.1")
 def plan_composites(library: SyntheticLibrary, _out: Path) -> int:
     """Load what composites are planned from, and sample all pairs that the ratio needs."""
     settings = CompositeSettings(ratio=RATIO)
-    inputs = CompositeInputs(
-        unit="all",
-        clips=library.clips,
-        captions=library.captions,
-        cutouts=library.cutouts,
-        split=DatasetSettings(),
-    )
-    sources = load_sources(inputs, settings)
+    sources = load_sources(composite_inputs(library), settings)
     wanted = composite_count(len(sources.train_clips), Fraction(RATIO))
     sampler = PairSampler(
         [
@@ -93,14 +94,8 @@ def plan_composites(library: SyntheticLibrary, _out: Path) -> int:
 
 def write_manifest(library: SyntheticLibrary, out: Path) -> int:
     """Run the stage dataset: splits, ratio, table and card, committed to a store."""
-    inputs = DatasetInputs(
-        unit="all",
-        clips=library.clips,
-        captions=library.captions,
-        composites=library.composites,
-        recaptions=library.recaptions,
-    )
-    return run_stage(Store(out), DATASET, inputs, DatasetSettings(ratio=RATIO)).ref.counts.ok
+    settings = DatasetSettings(ratio=RATIO)
+    return run_stage(Store(out), DATASET, dataset_inputs(library), settings).ref.counts.ok
 
 
 def find_duplicates(library: SyntheticLibrary, out: Path) -> int:
@@ -110,7 +105,10 @@ def find_duplicates(library: SyntheticLibrary, out: Path) -> int:
 
 
 def write_report(library: SyntheticLibrary, out: Path) -> int:
-    """Run the stage report without previews: there is no footage behind the tables."""
+    """Run the stage report, and select what it would show.
+
+    There is no footage behind the tables: the page has no previews.
+    """
     inputs = ReportInputs(
         title="Scale",
         shows=(),
@@ -125,21 +123,22 @@ def write_report(library: SyntheticLibrary, out: Path) -> int:
     settings = ReportSettings(
         max_clips_shown=0, max_cutouts_shown=0, max_composites_shown=0, max_samples_shown=0
     )
-    return run_stage(Store(out), REPORT, inputs, settings).ref.counts.ok
+    pages = run_stage(Store(out), REPORT, inputs, settings).ref.counts.ok
+    shown, run = ReportSettings(), open_run_tables(inputs)
+    clips = run.clips.select(shown.max_clips_shown, "show", "episode_id")
+    names = [clip.row["clip_id"] for clip in clips]
+    found = [
+        *run.captions.find("clip_id", names),
+        *run.cutouts.select(shown.max_cutouts_shown, "character"),
+        *run.composites.select(shown.max_composites_shown, "character", "show"),
+    ]
+    return pages + len(found)
 
 
 def index_studio(library: SyntheticLibrary, out: Path) -> int:
     """Write the index of the studio, without cutouts: their records are not synthetic."""
-    refs = {
-        "clips": library.clips,
-        "duplicates": (library.duplicates,),
-        "transcripts": library.transcripts,
-        "captions": library.captions,
-        "composites": (library.composites,),
-        "recaptions": (library.recaptions,),
-    }
     path = out / "index.sqlite"
-    write_index(path, ItemReader(library.store.root.resolve(), refs).items(), {})
+    write_index(path, ItemReader(library.store.root.resolve(), studio_refs(library)).items(), {})
     return path.stat().st_size
 
 
@@ -191,7 +190,9 @@ def measure(part: str, root: Path, clips: int) -> dict[str, float]:
         "--clips",
         str(clips),
     ]
-    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    # BLAS threads that wait for each other on a busy machine use CPU as well.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, check=False, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{part} over {clips} clips ended with {done.returncode}:\n{done.stderr}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -207,10 +208,8 @@ def growth_exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     return above / sum((a - middle_x) ** 2 for a in x)
 
 
-def measure_all(parts: Sequence[str], sizes: Sequence[int], folder: Path) -> dict[str, float]:
-    """Measure the parts over all sizes; return the new figures."""
-    seconds: dict[tuple[str, int], float] = {}
-    figures: dict[str, float] = {}
+def measure_all(parts: Sequence[str], sizes: Sequence[int], folder: Path) -> None:
+    """Measure the parts over all sizes, and record the figures of each as soon as it ends."""
     for clips in sizes:
         root = folder / str(clips)
         subprocess.run(
@@ -219,23 +218,27 @@ def measure_all(parts: Sequence[str], sizes: Sequence[int], folder: Path) -> dic
         )
         for part in parts:
             found = measure(part, root, clips)
-            seconds[part, clips] = found["cpu_seconds"]
-            figures[f"seconds_{part}_{clips}"] = round(found["seconds"], 2)
-            figures[f"cpu_seconds_{part}_{clips}"] = round(found["cpu_seconds"], 2)
-            figures[f"peak_gb_{part}_{clips}"] = round(found["peak_gb"], 3)
-    for part in parts:
-        if len(sizes) > 1:
-            found_seconds = [seconds[part, clips] for clips in sizes]
-            figures[f"growth_exponent_{part}"] = round(growth_exponent(sizes, found_seconds), 3)
-    return figures
+            record_figures(
+                {
+                    f"seconds_{part}_{clips}": round(found["seconds"], 2),
+                    f"cpu_seconds_{part}_{clips}": round(found["cpu_seconds"], 2),
+                    f"peak_gb_{part}_{clips}": round(found["peak_gb"], 3),
+                }
+            )
 
 
 def summarize(figures: dict[str, float]) -> dict[str, float]:
-    """Return the figures with those over all parts."""
-    exponents = [figures.get(f"growth_exponent_{part}") for part in PARTS]
-    known = [exponent for exponent in exponents if exponent is not None]
-    if known:
-        figures["growth_exponent"] = max(known)
+    """Return the figures with the exponents of the parts, and with those over all parts."""
+    exponents = []
+    for part in PARTS:
+        start = f"cpu_seconds_{part}_"
+        sizes = sorted(int(name.removeprefix(start)) for name in figures if name.startswith(start))
+        if len(sizes) > 1:
+            seconds = [figures[f"{start}{clips}"] for clips in sizes]
+            exponents.append(round(growth_exponent(sizes, seconds), 3))
+            figures[f"growth_exponent_{part}"] = exponents[-1]
+    if exponents:
+        figures["growth_exponent"] = max(exponents)
     whole = [figures.get(f"seconds_{part}_{WHOLE}") for part in PLANNING]
     measured = [value for value in whole if value is not None]
     if len(measured) == len(PLANNING):
@@ -273,7 +276,11 @@ def main() -> None:
         run_part(arguments.run, arguments.folder, arguments.clips[0])
         return
     with tempfile.TemporaryDirectory(prefix="mimix-scale-") as name:
-        new = measure_all(arguments.only, arguments.clips, arguments.folder or Path(name))
+        measure_all(arguments.only, arguments.clips, arguments.folder or Path(name))
+
+
+def record_figures(new: dict[str, float]) -> None:
+    """Record new figures beside the older ones, each with its date and commit."""
     stored = RESULTS / "scale_tables.json"
     old = json.loads(stored.read_text()) if stored.exists() else {"figures": {}, "measured": {}}
     today = f"{datetime.datetime.now(datetime.UTC).date().isoformat()}, {commit()}"

@@ -25,6 +25,9 @@ from mimix_core.domain.ids import clip_id, composite_id, episode_id
 from mimix_core.engine.artifacts import Counts, TableRef, digest_file
 from mimix_core.engine.store import Store
 from mimix_core.media.fingerprint import FRAME_STEP, THUMBNAIL_VALUES, VERSION
+from mimix_core.settings import DatasetSettings
+from mimix_core.stages.composites.composite_sources import CompositeInputs
+from mimix_core.stages.dataset.stage import DatasetInputs
 from mimix_core.tables import Table
 
 CLIPS_PER_EPISODE = 217
@@ -70,6 +73,40 @@ class SyntheticLibrary:
     @property
     def store(self) -> Store:
         return Store(self.root / "store")
+
+
+def composite_inputs(library: SyntheticLibrary) -> CompositeInputs:
+    """Return the inputs of the stage composites."""
+    return CompositeInputs(
+        unit="all",
+        clips=library.clips,
+        captions=library.captions,
+        cutouts=library.cutouts,
+        split=DatasetSettings(),
+    )
+
+
+def dataset_inputs(library: SyntheticLibrary) -> DatasetInputs:
+    """Return the inputs of the stage dataset."""
+    return DatasetInputs(
+        unit="all",
+        clips=library.clips,
+        captions=library.captions,
+        composites=library.composites,
+        recaptions=library.recaptions,
+    )
+
+
+def studio_refs(library: SyntheticLibrary) -> dict[str, tuple[TableRef, ...]]:
+    """Return the tables that the studio shows, but for cutouts: their records are not synthetic."""
+    return {
+        "clips": library.clips,
+        "duplicates": (library.duplicates,),
+        "transcripts": library.transcripts,
+        "captions": library.captions,
+        "composites": (library.composites,),
+        "recaptions": (library.recaptions,),
+    }
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,8 @@ def compare_clips(
         @ normalize_thumbnails(second).astype(np.float32).transpose(0, 2, 1)
     ).astype(np.float64)
     weighted_first, weighted_second = _weight_chroma(first), _weight_chroma(second)
+    first_sums, second_sums = _RangeSums(weighted_first), _RangeSums(weighted_second)
+    products = weighted_first @ weighted_second.transpose(0, 2, 1)
     best_motion = np.full(pairs, -1.0)
     best_similarity = np.full(pairs, -1.0)
     shifts = np.zeros(pairs, np.int64)
@@ -265,9 +267,14 @@ def compare_clips(
         similarity = np.diagonal(cosines, shift, 1, 2).sum(axis=1) / (
             count * _VECTOR_LENGTH * _VECTOR_LENGTH
         )
-        a = weighted_first[:, max(0, -shift) :][:, :count]
-        b = weighted_second[:, max(0, shift) :][:, :count]
-        motion = _motion_correlation(a, b, count)
+        first_range = range(max(0, -shift), max(0, -shift) + count)
+        second_range = range(max(0, shift), max(0, shift) + count)
+        covariance = count * np.diagonal(products, shift, 1, 2).sum(axis=1) - np.einsum(
+            "pc,pc->p", first_sums.values(first_range), second_sums.values(second_range)
+        )
+        scale = np.sqrt(first_sums.variance(first_range))
+        scale *= np.sqrt(second_sums.variance(second_range))
+        motion = covariance / np.maximum(scale, 1)
         better = (similarity >= min_similarity) & (motion > best_motion)
         best_motion[better], best_similarity[better] = motion[better], similarity[better]
         shifts[better] = shift
@@ -280,20 +287,29 @@ def _weight_chroma(thumbnails: NDArray[np.uint8]) -> NDArray[np.float64]:
     return values
 
 
-def _motion_correlation(
-    a: NDArray[np.float64], b: NDArray[np.float64], count: int
-) -> NDArray[np.float64]:
-    """Correlate the changes over time of all cells, -1..1 [pairs]; 0 where nothing changes.
+class _RangeSums:
+    """Sums over ranges of a clip's weighted thumbnails [pairs, thumbnails, values].
 
-    All terms are integers below 2 ** 53.
+    All terms, of motion correlations as well, are integers below 2 ** 53: sums are exact in any
+    order. A pair without any change over time has a variance of 0.
     """
 
-    def covariance(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-        products = np.einsum("ptc,ptc->p", x, y)
-        sums = np.einsum("pc,pc->p", x.sum(axis=1), y.sum(axis=1))
-        total: NDArray[np.float64] = count * products - sums
-        return total
+    def __init__(self, weighted: NDArray[np.float64]) -> None:
+        zeros = np.zeros_like(weighted[:, :1])
+        self._values = np.concatenate([zeros, weighted.cumsum(axis=1)], axis=1)
+        squares = np.einsum("ptc,ptc->pt", weighted, weighted)
+        self._squares = np.concatenate([zeros[..., 0], squares.cumsum(axis=1)], axis=1)
 
-    scale = np.sqrt(covariance(a, a)) * np.sqrt(covariance(b, b))
-    result: NDArray[np.float64] = covariance(a, b) / np.maximum(scale, 1)
-    return result
+    def values(self, thumbnails: range) -> NDArray[np.float64]:
+        """Return the sum of each value [pairs, values]."""
+        sums: NDArray[np.float64] = (
+            self._values[:, thumbnails.stop] - self._values[:, thumbnails.start]
+        )
+        return sums
+
+    def variance(self, thumbnails: range) -> NDArray[np.float64]:
+        """Return the variance [pairs], times the square of the number of thumbnails."""
+        sums = self.values(thumbnails)
+        squares = self._squares[:, thumbnails.stop] - self._squares[:, thumbnails.start]
+        result: NDArray[np.float64] = len(thumbnails) * squares - np.einsum("pc,pc->p", sums, sums)
+        return result

@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimix_core.characters.proposals import ProposedTrack
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
 from mimix_core.project.composite_review import drawn_composites
+from mimix_core.studio.rows_on_disk import RowsOnDisk
 from mimix_core.studio.studio_item import StudioItem
 from mimix_core.studio.track_items import track_to_item
 from mimix_core.tables import Row, Status
@@ -31,6 +33,16 @@ _CLIP_COLUMNS = (
     *("frames", "motion", "sharpness", "black_share", "frozen_share", "repeat_share"),
     *("text_remains", "file", "sha256", "audio_file", "status", "reason", "detail"),
 )
+
+_COMPOSITE_COLUMNS = (
+    *("composite_id", "cutout_id", "source_clip_id", "background_clip_id", "show", "style"),
+    *("character", "character_style", "source_camera", "background_camera", "rank", "scale"),
+    *("covered", "ground", "width", "height", "frames", "file", "sheet_file", "sha256"),
+    *("status", "reason", "detail"),
+)
+
+_ROWS_IN_MEMORY = 8_192
+"""Rows of the composites in memory as Python objects."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +61,18 @@ class ItemReader:
     def items(self) -> Iterator[StudioItem]:
         """Yield all items: kind by kind, each in the order of the library."""
         outcomes = self._outcomes("dataset", "sample_id", ("split", "kind"))
-        clips: dict[str, dict[str, Any]] = {}
-        yield from self._clips(outcomes, clips)
+        clips, pictures = RowsOnDisk(), RowsOnDisk()
+        yield from self._clips(outcomes, clips, pictures)
         yield from self._cutouts(clips)
         yield from self._composites(outcomes, clips)
         yield from map(track_to_item, self.tracks)
-        yield from self._scenes(clips)
+        yield from self._scenes(pictures)
         yield from self._videos()
 
     def _clips(
-        self, outcomes: Mapping[str, Row], clips: dict[str, dict[str, Any]]
+        self, outcomes: RowsOnDisk, clips: RowsOnDisk, pictures: RowsOnDisk
     ) -> Iterator[StudioItem]:
+        """Yield the clips; add them by id to ``clips``, and each scene's first to ``pictures``."""
         duplicates = self._outcomes("duplicates", "clip_id", ("twin_clip_id", "similarity"))
         captions = self._by_unit("captions")
         transcripts = self._by_unit("transcripts")
@@ -99,22 +112,24 @@ class ItemReader:
                     item.data["dialogue_from"] = lines["backend"]
                     item.details["lines"] = lines["lines"]
                 _add_outcome(item, outcomes.get(name))
-                clips[name] = {
+                clip = {
                     "video": item.files.get("video"),
                     "digest": item.digest,
                     "episode": ref.unit,
                     "size": {side: row[side] for side in ("width", "height", "frames")},
-                    "scene": row["scene_id"],
                 }
+                clips.put(name, clip)
+                if clip["video"]:
+                    pictures.put_new(row["scene_id"], clip)
                 yield item
 
-    def _cutouts(self, clips: Mapping[str, Mapping[str, Any]]) -> Iterator[StudioItem]:
+    def _cutouts(self, clips: RowsOnDisk) -> Iterator[StudioItem]:
         for ref in self.refs.get("cutouts", ()):
             digests = self._file_digests(ref)
             located = _locations(ref.folder / "locations.parquet")
             for row in _rows(ref.path):
                 item = StudioItem("cutout", row["cutout_id"], row["show"], ref.unit, row["style"])
-                clip = clips.get(row["clip_id"], {})
+                clip = clips.get(row["clip_id"]) or {}
                 item.digest = clip.get("digest", "")
                 item.characters = (row["character"],)
                 item.files = {"video": clip["video"]} if clip.get("video") else {}
@@ -140,21 +155,19 @@ class ItemReader:
                     item.numbers["confidence"] = sum(row["score"]) / len(row["score"])
                 yield item
 
-    def _composites(
-        self, outcomes: Mapping[str, Row], clips: Mapping[str, Mapping[str, Any]]
-    ) -> Iterator[StudioItem]:
-        captions: dict[str, Row] = {}
+    def _composites(self, outcomes: RowsOnDisk, clips: RowsOnDisk) -> Iterator[StudioItem]:
+        captions = RowsOnDisk()
         for ref in self.refs.get("recaptions", ()):
-            captions |= _read(ref, "clip_id", _CAPTION_COLUMNS)
+            captions.put_all(_iterate(ref, "clip_id", _CAPTION_COLUMNS))
         in_dataset = {
             name for name, row in outcomes.items() if row["split"] and row["kind"] == "composite"
         }
         drawn = set(drawn_composites(in_dataset, self.review_share))
         for ref in self.refs.get("composites", ()):
-            for row in sorted(_rows(ref.path), key=lambda row: (row["rank"] < 0, row["rank"])):
+            for row in _rows_by_rank(ref.path):
                 item = self._video_item("composite", row["composite_id"], ref, row)
                 item.stage = "composites"
-                item.episode = clips.get(row["background_clip_id"], {}).get("episode", "")
+                item.episode = (clips.get(row["background_clip_id"]) or {}).get("episode", "")
                 item.characters = (row["character"],)
                 item.review = "drawn" if row["composite_id"] in drawn else ""
                 item.data |= {
@@ -178,9 +191,8 @@ class ItemReader:
                 _add_outcome(item, outcomes.get(row["composite_id"]))
                 yield item
 
-    def _scenes(self, clips: Mapping[str, Mapping[str, Any]]) -> Iterator[StudioItem]:
+    def _scenes(self, pictures: RowsOnDisk) -> Iterator[StudioItem]:
         overlays = self._by_unit("overlays")
-        inside = {clip["scene"]: clip for clip in reversed(list(clips.values())) if clip["video"]}
         for ref in self.refs.get("scenes", ()):
             overlay_ref = overlays.get(ref.unit)
             found = _read(overlay_ref, "scene_id", None)
@@ -194,9 +206,8 @@ class ItemReader:
                     "source": [row["width"], row["height"]],
                     "fields": row["fields"],
                 }
-                clip = inside.get(row["scene_id"])
+                clip = pictures.get(row["scene_id"])
                 if clip is not None:
-                    # The first clip of the scene is its picture.
                     item.files["video"], item.digest = clip["video"], clip["digest"]
                     item.data["frames"] = clip["size"]["frames"]
                 item.numbers = {
@@ -260,10 +271,10 @@ class ItemReader:
     def _by_unit(self, stage: str) -> dict[str, TableRef]:
         return {ref.unit: ref for ref in self.refs.get(stage, ())}
 
-    def _outcomes(self, stage: str, key: str, columns: tuple[str, ...]) -> dict[str, Row]:
-        found: dict[str, Row] = {}
+    def _outcomes(self, stage: str, key: str, columns: tuple[str, ...]) -> RowsOnDisk:
+        found = RowsOnDisk()
         for ref in self.refs.get(stage, ()):
-            found |= _read(ref, key, (*columns, "status", "reason", "detail"))
+            found.put_all(_iterate(ref, key, (*columns, "status", "reason", "detail")))
         return found
 
     def _file_digests(self, ref: TableRef) -> dict[str, str]:
@@ -315,6 +326,26 @@ def _ratio(numerator: int, denominator: int) -> float:
 def _rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     rows: list[Row] = pq.read_table(path, columns=columns and list(columns)).to_pylist()
     return rows
+
+
+def _iterate(ref: TableRef, key: str, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a table by id, a row group at a time."""
+    with pq.ParquetFile(ref.path) as file:
+        for number in range(file.num_row_groups):
+            for row in file.read_row_group(number, columns=[key, *columns]).to_pylist():
+                yield row[key], row
+
+
+def _rows_by_rank(path: Path) -> Iterator[Row]:
+    """Yield composites in the order of their ranks; those without one last."""
+    table = pq.read_table(path, columns=list(_COMPOSITE_COLUMNS))
+    unranked = pc.less(table["rank"], 0).cast(pa.int8())
+    order = pc.sort_indices(
+        table.append_column("unranked", unranked),
+        sort_keys=[("unranked", "ascending"), ("rank", "ascending")],
+    )
+    for start in range(0, len(order), _ROWS_IN_MEMORY):
+        yield from table.take(order.slice(start, _ROWS_IN_MEMORY)).to_pylist()
 
 
 def _read(ref: TableRef | None, key: str, columns: Sequence[str] | None) -> dict[str, Row]:

@@ -4,15 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Generic, Protocol, TypeVar
 
 from mimix_core.domain.ids import episode_id_of_clip, episode_id_of_composite
+from mimix_core.engine.artifacts import TableRef
 from mimix_core.project.workspace import SourceEpisode
 from mimix_core.settings import CaptionSettings
 from mimix_core.stages.captions.caption_inputs import ClipDialogue
 from mimix_core.stages.captions.caption_validation import CaptionRules
 from mimix_core.stages.captions.token_count import load_token_counter
 from mimix_core.tables import CaptionRow
+
+_TABLES_IN_MEMORY = 16
+
+Value_co = TypeVar("Value_co", covariant=True)
+
+
+class ClipLookup(Protocol[Value_co]):
+    """What is known about clips, by clip_id: a dict, or tables of episodes."""
+
+    def get(self, clip_id: str, /) -> Value_co | None:
+        """Return what is known about a clip, or None."""
+        ...
+
+
+class EpisodeTables(Generic[Value_co]):
+    """What tables of one episode each contain about a clip; the last few are in memory.
+
+    ``refs``: by episode id. ``load`` reads a table by clip_id.
+    """
+
+    def __init__(
+        self,
+        refs: Mapping[str, TableRef],
+        load: Callable[[TableRef], Mapping[str, Value_co]],
+    ) -> None:
+        self._refs = refs
+        self._load = lru_cache(_TABLES_IN_MEMORY)(load)
+
+    def get(self, clip_id: str, /) -> Value_co | None:
+        """Return what is known about a clip, or None."""
+        ref = self._refs.get(episode_id_of_clip(clip_id))
+        return None if ref is None else self._load(ref).get(clip_id)
 
 
 @dataclass(frozen=True)
@@ -24,8 +58,8 @@ class ClipContext:
     """
 
     episodes: Mapping[str, SourceEpisode]
-    dialogues: Mapping[str, ClipDialogue]
-    located: Mapping[str, Collection[str]]
+    dialogues: ClipLookup[ClipDialogue]
+    located: ClipLookup[Collection[str]]
     settings: CaptionSettings
     character_names: tuple[str, ...]
 

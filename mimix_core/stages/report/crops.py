@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from markupsafe import Markup
 
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels, thumbnails
-from mimix_core.stages.report.run_tables import TableEntry, group_entries
+from mimix_core.stages.report.run_tables import RunTable, TableEntry
 from mimix_core.stages.report.thumbnails import EmbeddedImage
 from mimix_core.tables import OverlayRow, Reason
 
@@ -53,34 +54,28 @@ class CropSummary:
     uncropped: tuple[tuple[str, int], ...]
 
 
-def summarize_crops(
-    overlays: Sequence[TableEntry[OverlayRow]], width: int, limit: int
-) -> CropSummary:
+def summarize_crops(overlays: RunTable[OverlayRow], width: int, limit: int) -> CropSummary:
     """Show at most ``limit`` episodes of each kind, with frames of ``width`` pixels."""
-    episodes = [
-        [entry for entry in entries if entry.row["width"]]
-        for entries in group_entries(overlays, lambda row: row["episode_id"]).values()
-    ]
-    cropped = [entries for entries in episodes if entries and _is_cropped(entries)]
-    with_credits = [entries for entries in episodes if any(map(_is_credits, entries))]
+    cropped: list[OverlayView] = []
+    with_credits: list[CreditsView] = []
+    uncropped: list[tuple[str, int]] = []
+    cropped_total = credits_total = 0
+    for _, group in groupby(overlays.read(), key=lambda entry: entry.row["episode_id"]):
+        entries = [entry for entry in group if entry.row["width"]]
+        if entries and not _is_cropped(entries):
+            uncropped.append((entries[0].ref.unit, _sampled_frame_count(entries)))
+        elif entries:
+            cropped_total += 1
+            frame = _find_frame(entries, credits=False)
+            if frame is not None and cropped_total <= limit:
+                cropped.append(_overlay_view(entries, frame, width))
+        if any(map(_is_credits, entries)):
+            credits_total += 1
+            frame = _find_frame(entries, credits=True)
+            if frame is not None and credits_total <= limit:
+                with_credits.append(_credits_view(entries, frame, width))
     return CropSummary(
-        cropped=tuple(
-            _overlay_view(entries, frame, width)
-            for entries in cropped[:limit]
-            if (frame := _find_frame(entries, credits=False))
-        ),
-        cropped_total=len(cropped),
-        credits=tuple(
-            _credits_view(entries, frame, width)
-            for entries in with_credits[:limit]
-            if (frame := _find_frame(entries, credits=True))
-        ),
-        credits_total=len(with_credits),
-        uncropped=tuple(
-            (entries[0].ref.unit, _sampled_frame_count(entries))
-            for entries in episodes
-            if entries and not _is_cropped(entries)
-        ),
+        tuple(cropped), cropped_total, tuple(with_credits), credits_total, tuple(uncropped)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -26,6 +26,7 @@ from mimix_core.stages.report.gallery_views import (
 )
 from mimix_core.stages.report.labels import CaptionSpan
 from mimix_core.stages.report.run_tables import (
+    RunTable,
     TableEntry,
     get_clip,
     get_time_base,
@@ -58,13 +59,13 @@ class Gallery:
 
     def __init__(
         self,
-        clips: Sequence[TableEntry[ClipRow]],
+        clips: RunTable[ClipRow],
         titles: Mapping[str, str],
         colors: Mapping[str, int],
         settings: ReportSettings,
         out: Path,
     ) -> None:
-        self._clips = index_entries(clips, lambda row: row["clip_id"])
+        self._clips = clips
         self._titles = titles
         self._colors = colors
         self._settings = settings
@@ -75,19 +76,16 @@ class Gallery:
 
     def clip_views(
         self,
-        captions: Sequence[TableEntry[CaptionRow]],
-        transcripts: Sequence[TableEntry[TranscriptRow]],
+        captions: RunTable[CaptionRow],
+        transcripts: RunTable[TranscriptRow],
     ) -> list[ClipView]:
         """Build views of clips, evenly over shows and episodes."""
-        usable = [clip for clip in self._clips.values() if clip.ok]
-        selected = select_evenly(
-            usable,
-            self._settings.max_clips_shown,
-            lambda row: row["show"],
-            lambda row: row["episode_id"],
-        )
-        caption_of = index_entries(captions, lambda row: row["clip_id"])
-        transcript_of = index_entries(transcripts, lambda row: row["clip_id"])
+        limit = self._settings.max_clips_shown
+        selected = self._clips.select(limit, "show", "episode_id")
+        names = [clip.row["clip_id"] for clip in selected]
+        caption_of = index_entries(captions.find("clip_id", names), lambda row: row["clip_id"])
+        spoken = transcripts.find("clip_id", names)
+        transcript_of = index_entries(spoken, lambda row: row["clip_id"])
 
         def build(clip: TableEntry[ClipRow]) -> ClipView:
             clip_id = clip.row["clip_id"]
@@ -120,25 +118,26 @@ class Gallery:
         )
 
     def cutout_views(
-        self, cutouts: Sequence[TableEntry[CutoutRow]]
+        self, cutouts: RunTable[CutoutRow]
     ) -> tuple[list[CutoutView], list[CutoutView]]:
         """Build views of accepted cutouts, and of half as many rejected ones."""
         limit = self._settings.max_cutouts_shown
-        accepted = select_evenly(
-            [cutout for cutout in cutouts if cutout.ok], limit, lambda row: row["character"]
-        )
-        rejected = select_evenly(
-            [cutout for cutout in cutouts if not cutout.ok],
-            limit // 2,
-            lambda row: str(row["reason"]),
-            lambda row: row["character"],
-        )
-        views = self._build_views(self._cutout_view, [*accepted, *rejected], "cutouts")
+        accepted = cutouts.select(limit, "character")
+        rejected = cutouts.select(limit // 2, "reason", "character", ok=False)
+        selected = [*accepted, *rejected]
+        clips = self._find_clips(cutout.row["clip_id"] for cutout in selected)
+
+        def build(cutout: TableEntry[CutoutRow]) -> CutoutView:
+            return self._cutout_view(cutout, get_clip(clips, cutout.row["clip_id"], "cutout"))
+
+        views = self._build_views(build, selected, "cutouts")
         return views[: len(accepted)], views[len(accepted) :]
 
-    def _cutout_view(self, cutout: TableEntry[CutoutRow]) -> CutoutView:
+    def _find_clips(self, names: Iterable[str]) -> dict[str, TableEntry[ClipRow]]:
+        return index_entries(self._clips.find("clip_id", set(names)), lambda row: row["clip_id"])
+
+    def _cutout_view(self, cutout: TableEntry[CutoutRow], clip: TableEntry[ClipRow]) -> CutoutView:
         row = cutout.row
-        clip = get_clip(self._clips, row["clip_id"], "cutout")
         indices, images = self._preview_indices(clip.row["frames"]), self._read_clip_frames(clip)
         in_clip, isolated = self._clip_preview(clip), None
         if row["file"]:
@@ -167,24 +166,30 @@ class Gallery:
 
     def composite_views(
         self,
-        composites: Sequence[TableEntry[CompositeRow]],
-        cutouts: Sequence[TableEntry[CutoutRow]],
-        recaptions: Sequence[TableEntry[CaptionRow]],
+        composites: RunTable[CompositeRow],
+        cutouts: RunTable[CutoutRow],
+        recaptions: RunTable[CaptionRow],
     ) -> list[CompositeView]:
         """Build views of composites with source, cutout and background."""
-        usable = [composite for composite in composites if composite.ok]
-        selected = select_evenly(
-            usable,
-            self._settings.max_composites_shown,
-            lambda row: row["character"],
-            lambda row: row["show"],
+        selected = composites.select(self._settings.max_composites_shown, "character", "show")
+        rows = [composite.row for composite in selected]
+        clips = self._find_clips(
+            row[name] for row in rows for name in ("source_clip_id", "background_clip_id")
         )
-        cutout_of = index_entries(cutouts, lambda row: row["cutout_id"])
-        caption_of = index_entries(recaptions, lambda row: row["clip_id"])
+        pasted = cutouts.find("cutout_id", {row["cutout_id"] for row in rows})
+        cutout_of = index_entries(pasted, lambda row: row["cutout_id"])
+        captioned = recaptions.find("clip_id", [row["composite_id"] for row in rows])
+        caption_of = index_entries(captioned, lambda row: row["clip_id"])
 
         def build(composite: TableEntry[CompositeRow]) -> CompositeView:
-            caption = caption_of.get(composite.row["composite_id"])
-            return self._composite_view(composite, cutout_of[composite.row["cutout_id"]], caption)
+            row = composite.row
+            return self._composite_view(
+                composite,
+                cutout_of[row["cutout_id"]],
+                get_clip(clips, row["source_clip_id"], "composite"),
+                get_clip(clips, row["background_clip_id"], "composite"),
+                caption_of.get(row["composite_id"]),
+            )
 
         views = self._build_views(build, selected, "composites")
         return [
@@ -201,11 +206,11 @@ class Gallery:
         self,
         composite: TableEntry[CompositeRow],
         cutout: TableEntry[CutoutRow],
+        source: TableEntry[ClipRow],
+        background: TableEntry[ClipRow],
         caption: TableEntry[CaptionRow] | None,
     ) -> CompositeView:
         row = composite.row
-        source = get_clip(self._clips, row["source_clip_id"], "composite")
-        background = get_clip(self._clips, row["background_clip_id"], "composite")
         images = self._read_clip_frames(source)
         masks = thumbnails.read_alpha_frames(
             cutout.path(cutout.row["file"]),

@@ -15,7 +15,12 @@ from mimix_core.stages.report import labels, result_views, stage_summary, timeli
 from mimix_core.stages.report.crops import summarize_crops
 from mimix_core.stages.report.galleries import Gallery
 from mimix_core.stages.report.report_inputs import ReportInputs
-from mimix_core.stages.report.run_tables import TableEntry, load_entries
+from mimix_core.stages.report.run_tables import (
+    RunTable,
+    TableEntry,
+    load_entries,
+    open_tables,
+)
 from mimix_core.stages.report.training_curves import TrainingCurves, load_training_curves
 from mimix_core.tables import (
     BackboneRow,
@@ -55,49 +60,49 @@ class TrainingTables:
     """The rows and the log of one training; ``unit``: the expert that was trained, or "all"."""
 
     unit: str
-    lora: tuple[TableEntry[LoraRow], ...]
+    lora: RunTable[LoraRow]
     curves: TrainingCurves
 
 
 @dataclass(frozen=True)
 class RunTables:
-    """The rows of all tables of a run; ``trainings``: one, or one of each expert."""
+    """All tables of a run; ``trainings``: one, or one of each expert."""
 
-    scenes: tuple[TableEntry[SceneRow], ...]
-    overlays: tuple[TableEntry[OverlayRow], ...]
-    clips: tuple[TableEntry[ClipRow], ...]
-    transcripts: tuple[TableEntry[TranscriptRow], ...]
-    captions: tuple[TableEntry[CaptionRow], ...]
-    cutouts: tuple[TableEntry[CutoutRow], ...]
-    composites: tuple[TableEntry[CompositeRow], ...]
-    recaptions: tuple[TableEntry[CaptionRow], ...]
-    dataset: tuple[TableEntry[DatasetRow], ...]
+    scenes: RunTable[SceneRow]
+    overlays: RunTable[OverlayRow]
+    clips: RunTable[ClipRow]
+    transcripts: RunTable[TranscriptRow]
+    captions: RunTable[CaptionRow]
+    cutouts: RunTable[CutoutRow]
+    composites: RunTable[CompositeRow]
+    recaptions: RunTable[CaptionRow]
+    dataset: RunTable[DatasetRow]
     backbone: tuple[TableEntry[BackboneRow], ...]
     trainings: tuple[TrainingTables, ...]
     samples: tuple[TableEntry[SampleRow], ...]
     scores: tuple[TableEntry[ScoreRow], ...]
 
 
-def load_run_tables(inputs: ReportInputs) -> RunTables:
-    """Load all tables. Raises BadInput that names a wrong or unreadable one."""
+def open_run_tables(inputs: ReportInputs) -> RunTables:
+    """Open all tables. Raises BadInput that names a wrong or unreadable one."""
     return RunTables(
-        scenes=load_entries(inputs.scenes, tables.SCENES),
-        overlays=load_entries(inputs.overlays, tables.OVERLAYS),
-        clips=load_entries(inputs.clips, tables.CLIPS),
-        transcripts=load_entries(inputs.transcripts, tables.TRANSCRIPTS),
-        captions=load_entries(inputs.captions, tables.CAPTIONS),
-        cutouts=load_entries(inputs.cutouts, tables.CUTOUTS),
-        composites=load_entries(_present(inputs.composites), tables.COMPOSITES),
-        recaptions=load_entries(_present(inputs.recaptions), tables.CAPTIONS),
-        dataset=load_entries(_present(inputs.dataset), tables.DATASET),
+        scenes=open_tables(inputs.scenes, tables.SCENES),
+        overlays=open_tables(inputs.overlays, tables.OVERLAYS),
+        clips=open_tables(inputs.clips, tables.CLIPS),
+        transcripts=open_tables(inputs.transcripts, tables.TRANSCRIPTS),
+        captions=open_tables(inputs.captions, tables.CAPTIONS),
+        cutouts=open_tables(inputs.cutouts, tables.CUTOUTS),
+        composites=open_tables(_present(inputs.composites), tables.COMPOSITES),
+        recaptions=open_tables(_present(inputs.recaptions), tables.CAPTIONS),
+        dataset=open_tables(_present(inputs.dataset), tables.DATASET),
         backbone=load_entries(_present(inputs.backbone), tables.BACKBONE),
         trainings=tuple(
             TrainingTables(
-                ref.unit, load_entries([ref], tables.LORA), load_training_curves(ref.folder)
+                ref.unit, open_tables([ref], tables.LORA), load_training_curves(ref.folder)
             )
             for ref in [*_present(inputs.lora), *inputs.other_lora]
         )
-        or (TrainingTables("all", (), TrainingCurves((), ())),),
+        or (TrainingTables("all", open_tables((), tables.LORA), TrainingCurves((), ())),),
         samples=load_entries(_present(inputs.samples), tables.SAMPLES),
         scores=load_entries(_present(inputs.scores), tables.SCORES),
     )
@@ -118,43 +123,46 @@ def build_template_values(
     inputs: ReportInputs, settings: ReportSettings, out: Path
 ) -> dict[str, Any]:
     """Build the template's variables. Copies the videos that the page links to below ``out``."""
-    run = load_run_tables(inputs)
+    run = open_run_tables(inputs)
     titles = {show.id: show.title for show in inputs.shows}
     colors = labels.assign_colors(c.name for show in inputs.shows for c in show.characters)
     gallery = Gallery(run.clips, titles, colors, settings, out)
     accepted, rejected = gallery.cutout_views(run.cutouts)
     stages = stage_summary.summarize_stages(inputs.records)
     missing = _stages_not_run(inputs)
+    footage = timelines.summarize_footage(run.scenes)
+    shown = [episode.id for episode in footage.episodes[: settings.max_episodes_shown]]
+    dataset = stage_summary.build_dataset_view(run.dataset, titles)
     return {
         "title": settings.title or inputs.title,
         "shows": inputs.shows,
         "colors": colors,
         "key_figures": stage_summary.build_key_figures(
-            run.scenes,
-            run.clips,
-            run.captions,
-            run.dataset,
+            footage,
+            run.clips.ok,
+            run.captions.ok,
+            dataset,
             [training.curves for training in run.trainings],
-            run.samples,
+            sum(sample.ok for sample in run.samples),
         ),
         "stages": stages,
         "total": stage_summary.sum_counts([stage.counts for stage in stages]),
         "episodes": timelines.build_episode_views(
-            run.scenes, run.clips, titles, settings.max_episodes_shown
+            run.scenes.find("episode_id", shown), run.clips.find("episode_id", shown), titles
         ),
-        "episode_total": len({scene.row["episode_id"] for scene in run.scenes}),
+        "episode_total": len(footage.episodes),
         "crops": summarize_crops(run.overlays, 2 * settings.preview_width, MAX_OVERLAYS_SHOWN),
         "missing_stages": missing,
         "missing_titles": [labels.stage_title(name) for name in missing],
         "clips": gallery.clip_views(run.captions, run.transcripts),
-        "clip_total": sum(clip.ok for clip in run.clips),
+        "clip_total": run.clips.ok,
         "cutouts": accepted,
-        "cutout_total": sum(cutout.ok for cutout in run.cutouts),
+        "cutout_total": run.cutouts.ok,
         "rejected_cutouts": rejected,
-        "rejected_cutout_total": sum(not cutout.ok for cutout in run.cutouts),
+        "rejected_cutout_total": run.cutouts.not_ok,
         "composites": gallery.composite_views(run.composites, run.cutouts, run.recaptions),
-        "composite_total": sum(composite.ok for composite in run.composites),
-        "dataset": stage_summary.build_dataset_view(run.dataset, titles),
+        "composite_total": run.composites.ok,
+        "dataset": dataset,
         "trainings": [
             {
                 "expert": training.unit if len(run.trainings) > 1 else "",
@@ -177,13 +185,12 @@ def build_template_values(
 
 def _backends(run: RunTables) -> dict[str, set[str]]:
     """Collect the backends of each stage from the rows of its table."""
-    locators = {cutout.row["locator"] for cutout in run.cutouts}
     return {
-        "overlays": {overlay.row["backend"] for overlay in run.overlays},
-        "transcripts": {transcript.row["backend"] for transcript in run.transcripts},
-        "captions": {caption.row["backend"] for caption in run.captions},
-        "cutouts": locators | {cutout.row["backend"] for cutout in run.cutouts},
-        "recaptions": {caption.row["backend"] for caption in run.recaptions},
+        "overlays": run.overlays.distinct("backend"),
+        "transcripts": run.transcripts.distinct("backend"),
+        "captions": run.captions.distinct("backend"),
+        "cutouts": run.cutouts.distinct("locator") | run.cutouts.distinct("backend"),
+        "recaptions": run.recaptions.distinct("backend"),
         "samples": {sample.row["backbone"] for sample in run.samples},
         "scores": {score.row["metric"] for score in run.scores},
     }

@@ -13,7 +13,7 @@ from mimix_core.engine.artifacts import TableRef
 from mimix_core.html import svg_charts
 from mimix_core.html.svg_charts import LineSeries
 from mimix_core.stages.report import labels
-from mimix_core.stages.report.run_tables import TableEntry, group_entries
+from mimix_core.stages.report.run_tables import RunTable, TableEntry, group_entries
 from mimix_core.stages.report.stage_summary import ReasonCount
 from mimix_core.stages.report.thumbnails import spaced_indices
 from mimix_core.stages.report.training_curves import LossGroup, TrainingCurves
@@ -71,15 +71,20 @@ class TrainingView:
     forgetting: tuple[ForgettingLine, ...] = ()
 
 
-def build_training_view(
-    lora: Sequence[TableEntry[LoraRow]], curves: TrainingCurves
-) -> TrainingView:
+def build_training_view(lora: RunTable[LoraRow], curves: TrainingCurves) -> TrainingView:
     """Build the training view.
 
     At most ``MAX_GROUPS`` groups are drawn: styles first, then the most frequent characters.
     """
-    usable = [entry.row for entry in lora if entry.ok]
-    trained = [row for row in usable if row["seen"]]
+    trained = held_out = seen = 0
+    excluded: Counter[str] = Counter()
+    for entry in lora.read("seen", "reason"):
+        if not entry.ok:
+            excluded[str(entry.row["reason"])] += 1
+            continue
+        trained += bool(entry.row["seen"])
+        held_out += not entry.row["seen"]
+        seen += entry.row["seen"]
     series = []
     if curves.train:
         series.append(LineSeries("training batches", "line train", curves.train))
@@ -99,7 +104,6 @@ def build_training_view(
     gradient = (
         [LineSeries("gradient norm", "line train", curves.gradient)] if curves.gradient else []
     )
-    excluded = Counter(str(entry.row["reason"]) for entry in lora if not entry.ok)
     return TrainingView(
         loss_chart=_draw_curves(series, "loss", _loss_chart_label(curves)),
         legend=_legend(series),
@@ -108,9 +112,9 @@ def build_training_view(
         group_total=len(curves.groups),
         gradient_chart=_draw_curves(gradient, "gradient norm", "Gradient norm by optimizer step"),
         steps=curves.steps,
-        trained_samples=len(trained),
-        held_out_samples=len(usable) - len(trained),
-        samples_seen=sum(row["seen"] for row in trained),
+        trained_samples=trained,
+        held_out_samples=held_out,
+        samples_seen=seen,
         excluded=tuple(
             ReasonCount(code, labels.reason_label(code), n) for code, n in sorted(excluded.items())
         ),

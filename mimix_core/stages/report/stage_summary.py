@@ -14,9 +14,10 @@ from mimix_core.engine.registry import get_stage
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels
 from mimix_core.stages.report.report_inputs import UnitSummary
-from mimix_core.stages.report.run_tables import RowT, TableEntry, scene_duration
+from mimix_core.stages.report.run_tables import RunTable
+from mimix_core.stages.report.timelines import FootageSummary
 from mimix_core.stages.report.training_curves import TrainingCurves
-from mimix_core.tables import CaptionRow, ClipRow, DatasetRow, SampleRow, SceneRow
+from mimix_core.tables import DatasetRow
 
 
 @dataclass(frozen=True)
@@ -102,27 +103,26 @@ class KeyFigure:
 
 
 def build_key_figures(
-    scenes: Sequence[TableEntry[SceneRow]],
-    clips: Sequence[TableEntry[ClipRow]],
-    captions: Sequence[TableEntry[CaptionRow]],
-    dataset: Sequence[TableEntry[DatasetRow]],
+    footage: FootageSummary,
+    clips: int,
+    captions: int,
+    dataset: DatasetView,
     trainings: Sequence[TrainingCurves],
-    samples: Sequence[TableEntry[SampleRow]],
+    videos: int,
 ) -> tuple[KeyFigure, ...]:
-    """Build the figures of how much footage went in and what was produced from it."""
-    footage = sum((scene_duration(scene.row) for scene in scenes), Fraction(0))
-    trained = [sample.row for sample in dataset if sample.ok and sample.row["split"] == "train"]
-    composites = sum(row["kind"] == "composite" for row in trained)
-    episodes = {scene.row["episode_id"] for scene in scenes}
+    """Build the figures of how much footage went in and what was produced from it.
+
+    ``clips``, ``captions``, ``videos``: how many are usable.
+    """
     return (
-        KeyFigure(f"{len(episodes):,}", "episodes"),
-        KeyFigure(labels.format_clock(float(footage)), "of footage"),
-        KeyFigure(f"{_count_ok(clips):,}", "clips"),
-        KeyFigure(f"{_count_ok(captions):,}", "captions"),
-        KeyFigure(f"{composites:,}", "composites"),
-        KeyFigure(format_share(composites, len(trained)), "of training is mixed"),
+        KeyFigure(f"{len(footage.episodes):,}", "episodes"),
+        KeyFigure(labels.format_clock(float(footage.seconds)), "of footage"),
+        KeyFigure(f"{clips:,}", "clips"),
+        KeyFigure(f"{captions:,}", "captions"),
+        KeyFigure(f"{dataset.composites:,}", "composites"),
+        KeyFigure(dataset.share, "of training is mixed"),
         KeyFigure(f"{sum(curves.steps for curves in trainings):,}", "training steps"),
-        KeyFigure(f"{_count_ok(samples):,}", "generated videos"),
+        KeyFigure(f"{videos:,}", "generated videos"),
     )
 
 
@@ -132,10 +132,6 @@ def format_share(part: int, total: int) -> str:
         return "0 %"
     percent = Fraction(100 * part, total)
     return f"{percent.numerator} %" if percent.denominator == 1 else f"{float(percent):.1f} %"
-
-
-def _count_ok(entries: Sequence[TableEntry[RowT]]) -> int:
-    return sum(entry.ok for entry in entries)
 
 
 @dataclass(frozen=True)
@@ -172,12 +168,16 @@ class DatasetView:
     bar: Markup
 
 
-def build_dataset_view(
-    dataset: Sequence[TableEntry[DatasetRow]], titles: dict[str, str]
-) -> DatasetView:
+def build_dataset_view(dataset: RunTable[DatasetRow], titles: dict[str, str]) -> DatasetView:
     """Count samples by split, show and kind, and excluded rows by reason."""
-    rows = [entry.row for entry in dataset if entry.ok]
-    counted = Counter((row["split"], row["show"], row["style"], row["kind"]) for row in rows)
+    counted: Counter[tuple[str, str, str, str]] = Counter()
+    excluded: Counter[str] = Counter()
+    for entry in dataset.read("split", "show", "style", "kind", "reason"):
+        row = entry.row
+        if entry.ok:
+            counted[row["split"], row["show"], row["style"], row["kind"]] += 1
+        else:
+            excluded[str(row["reason"])] += 1
     keys = sorted({key[:3] for key in counted}, key=lambda key: (_split_order(key[0]), key))
     groups = tuple(
         DatasetGroup(
@@ -193,7 +193,6 @@ def build_dataset_view(
         _dataset_split(name, groups) for name in dict.fromkeys(group.split for group in groups)
     )
     train = _dataset_split("train", groups)
-    excluded = Counter(str(entry.row["reason"]) for entry in dataset if not entry.ok)
     return DatasetView(
         groups,
         splits,

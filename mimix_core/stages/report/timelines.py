@@ -13,6 +13,7 @@ from mimix_core.html import svg_charts
 from mimix_core.html.svg_charts import StripSegment
 from mimix_core.stages.report import labels
 from mimix_core.stages.report.run_tables import (
+    RunTable,
     TableEntry,
     get_time_base,
     group_entries,
@@ -54,19 +55,48 @@ class EpisodeView:
     problem: str
 
 
+@dataclass(frozen=True)
+class FootageEpisode:
+    """An episode in the scenes tables. ``unit``: its name."""
+
+    show: str
+    unit: str
+    id: str
+
+
+@dataclass(frozen=True)
+class FootageSummary:
+    """All episodes, by show and name, and their length in seconds."""
+
+    episodes: tuple[FootageEpisode, ...]
+    seconds: Fraction
+
+
+def summarize_footage(scenes: RunTable[SceneRow]) -> FootageSummary:
+    """List the episodes, and sum the lengths of all scenes."""
+    columns = ("episode_id", "show", "start_pts", "end_pts", "time_base_num", "time_base_den")
+    episodes: dict[str, FootageEpisode] = {}
+    seconds = Fraction(0)
+    for scene in scenes.read(*columns):
+        row, name = scene.row, scene.row["episode_id"]
+        episodes.setdefault(name, FootageEpisode(row["show"], scene.ref.unit, name))
+        seconds += scene_duration(row)
+    ordered = sorted(episodes.values(), key=lambda one: (one.show, one.unit, one.id))
+    return FootageSummary(tuple(ordered), seconds)
+
+
 def build_episode_views(
     scenes: Sequence[TableEntry[SceneRow]],
     clips: Sequence[TableEntry[ClipRow]],
     titles: Mapping[str, str],
-    limit: int,
 ) -> tuple[EpisodeView, ...]:
-    """Build the timelines of the first ``limit`` episodes by show and name."""
+    """Build the timelines of the episodes of these scenes, by show and name."""
     clips_by_scene = group_entries(clips, lambda row: row["scene_id"])
     episodes = sorted(
         group_entries(scenes, lambda row: row["episode_id"]).values(),
         key=lambda group: (group[0].row["show"], group[0].ref.unit, group[0].row["episode_id"]),
     )
-    return tuple(_episode_view(group, clips_by_scene, titles) for group in episodes[:limit])
+    return tuple(_episode_view(group, clips_by_scene, titles) for group in episodes)
 
 
 def _episode_view(

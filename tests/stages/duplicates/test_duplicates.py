@@ -25,7 +25,8 @@ from mimix_core.errors import BadInput
 from mimix_core.media import fingerprint
 from mimix_core.settings import DuplicateSettings
 from mimix_core.stages import duplicates
-from mimix_core.stages.duplicates import stage as duplicates_stage
+from mimix_core.stages.duplicates import duplicate_search
+from mimix_core.stages.duplicates.fingerprinted_clips import FingerprintedClips
 from mimix_core.stages.duplicates.stage import DuplicateInputs, deduplicated_clip_tables
 from tests import factories
 
@@ -318,7 +319,7 @@ def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPat
     rng = np.random.default_rng(3)
     thumbs = fingerprint.parse_fingerprints([prints()[k % 4] for k in range(12)]).copy()
     thumbs = (thumbs.astype(int) + rng.integers(-1, 2, thumbs.shape)).clip(0, 255).astype(np.uint8)
-    clips = duplicates_stage.FingerprintedClips(
+    clips = FingerprintedClips(
         [f"c{k:02d}" for k in range(12)],
         ["e"] * 12,
         np.arange(12) // 3,
@@ -327,11 +328,11 @@ def test_the_block_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPat
         np.arange(12),
         np.zeros(12, bool),
     )
-    in_one_block = duplicates_stage.find_duplicates(clips, DuplicateSettings())
-    monkeypatch.setattr(duplicates_stage, "_LATER_BLOCK", 2)
-    monkeypatch.setattr(duplicates_stage, "_EARLIER_BLOCK", 3)
-    monkeypatch.setattr(duplicates_stage, "_PAIR_BLOCK", 2)
-    blocks = duplicates_stage.find_duplicates(clips, DuplicateSettings())
+    in_one_block = duplicate_search.find_duplicates(clips, DuplicateSettings())
+    monkeypatch.setattr(duplicate_search, "_LATER_CLIPS", 2)
+    monkeypatch.setattr(duplicate_search, "_EARLIER_VIEWS", 3)
+    monkeypatch.setattr(duplicate_search, "_PAIRS", 2)
+    blocks = duplicate_search.find_duplicates(clips, DuplicateSettings())
     assert in_one_block[0].tolist() == blocks[0].tolist() and in_one_block[1] == blocks[1]
     # Clips 1..3 of episode 0 and the fourth shot, which first occurs in episode 1, pass.
     assert np.flatnonzero(in_one_block[0]).tolist() == [0, 1, 2, 3]
@@ -346,3 +347,25 @@ def test_mirrored_footage_is_a_duplicate_unless_switched_off(tmp_path: Path, sto
     assert rows[3]["twin_clip_id"] == rows[1]["clip_id"] and ", mirrored, " in rows[3]["detail"]
     rows, _ = run(store, one, two, mirrored=False)
     assert {row["status"] for row in rows} == {"ok"}
+
+
+def test_fast_comparison_equals_the_definition_of_motion_correlation() -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.integers(0, 256, (2, 5, 21, 96)).astype(np.uint8)
+    second[0], second[1, 3:] = first[0], first[1, :-3]
+    second[2] = first[2, :1]
+    found = fingerprint.compare_clips(first, second, overlap=8, min_similarity=-1)
+    weights = np.repeat((1.0, 3.0), (64, 32))
+    for pair in range(5):
+        correlations = {}
+        for shift in range(-13, 14):
+            count = 21 - abs(shift)
+            a = (first[pair, max(0, -shift) :][:count] * weights).astype(object)
+            b = (second[pair, max(0, shift) :][:count] * weights).astype(object)
+            a, b = a - a.sum(axis=0) / count, b - b.sum(axis=0) / count
+            scale = float((a * a).sum() * (b * b).sum()) ** 0.5
+            correlations[shift] = float((a * b).sum()) / scale if scale else 0.0
+        best = max(correlations.values())
+        assert found.motion_correlation[pair] == pytest.approx(best)
+        assert correlations[int(found.shift[pair])] == pytest.approx(best)
+    assert found.shift[:2].tolist() == [0, 3]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -19,9 +20,10 @@ from mimix_core.errors import BadInput
 from mimix_core.html import svg_charts
 from mimix_core.stages.report import labels, thumbnails, timelines
 from mimix_core.stages.report.result_views import build_score_views, build_training_view
-from mimix_core.stages.report.run_tables import TableEntry, select_evenly
+from mimix_core.stages.report.run_tables import TableEntry, open_tables, select_evenly
 from mimix_core.stages.report.training_curves import TrainingCurves, load_training_curves
-from mimix_core.tables import Reason, ScoreRow, ok
+from mimix_core.tables import CLIPS, LORA, Reason, ScoreRow, ok, rejected
+from tests import factories
 from tests.stages.report.fake_videos import FRAMES, draw_discs, encode
 
 REF = TableRef(
@@ -61,6 +63,40 @@ def test_selection_preserves_the_order_and_covers_every_show(
     shows = {item.row["show"] for item in items}
     if limit >= len(shows):
         assert {item.row["show"] for item in selected} == shows
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["ok", "rejected"])), max_size=40),
+    st.integers(0, 12),
+    st.integers(5, 40),
+)
+def test_rows_selected_on_disk_are_those_selected_in_memory(
+    keys: list[tuple[str, str]], limit: int, size: int
+) -> None:
+    rows = [
+        factories.clip(f"c{n:03d}", show=show, episode_id=f"e{n % 3}")
+        | ({} if status == "ok" else rejected(Reason.CLIP_BLURRED, "blurred"))
+        for n, (show, status) in enumerate(keys)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        refs = [
+            factories.table_ref(Path(folder) / str(number), CLIPS, part)
+            for number, part in enumerate(parts)
+        ]
+        table = open_tables(refs[::-1], CLIPS)
+        entries = list(table.read())
+        names = [entry.row["clip_id"] for entry in entries]
+        assert names == [row["clip_id"] for row in rows]
+        for ok in (True, False):
+            some = [entry for entry in entries if entry.ok == ok]
+            assert len(some) == (table.ok if ok else table.not_ok)
+            assert table.select(limit, "show", "episode_id", ok=ok) == select_evenly(
+                some, limit, lambda row: row["show"], lambda row: row["episode_id"]
+            )
+        assert table.distinct("show") == {show for show, _ in keys}
+        assert table.find("clip_id", names[1::2]) == entries[1::2]
 
 
 @given(st.text(alphabet="[]:Character scene-style\nTom<>&", max_size=80))
@@ -184,7 +220,7 @@ def test_shots_are_colored_by_their_outcome() -> None:
         scene(30, "failed", "detector_failed"),
     ]
     clips = [clip(0, "ok"), clip(20, "rejected", "scene_too_short")]
-    (episode,) = timelines.build_episode_views(scenes, clips, {"meadow": "The Meadow"}, limit=9)
+    (episode,) = timelines.build_episode_views(scenes, clips, {"meadow": "The Meadow"})
     assert episode.clips == 1
     assert {(o.css_class, o.count) for o in episode.outcomes} == {
         ("taken", 1),
@@ -249,12 +285,12 @@ def test_the_log_of_an_added_character_has_what_old_ones_lose(tmp_path: Path) ->
     curves = load_training_curves(tmp_path)
     assert curves.train == ((9, 0.5),), "a saved adapter is no step"
     assert [group.name for group in curves.groups] == ["Eve"]
-    view = build_training_view([], curves)
+    view = build_training_view(open_tables((), LORA), curves)
     assert [asdict(line) for line in view.forgetting] == [
         {"name": "Tom", "samples": 3, "first": "0.2", "last": "0.21", "change": "+5.0 %"}
     ]
     plain = TrainingCurves(curves.train, ())
-    assert build_training_view([], plain).forgetting == ()
+    assert build_training_view(open_tables((), LORA), plain).forgetting == ()
 
 
 @pytest.mark.parametrize("text", ["{", '{"step": 1}', "[]"])
