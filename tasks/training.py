@@ -27,7 +27,6 @@ from mimix_core.wan.regions_stage import RegionInputs, RegionSettings
 from mimix_core.wan.tensor_shards import remove_stale_results
 from mimix_core.wan.text_embeddings import (
     PROMPTS_CUT_NOTE,
-    TEXT_TOKENS,
     EmbeddingInputs,
     describe_truncated,
 )
@@ -292,7 +291,8 @@ def _train_adapter(run: Run, inputs: LoraInputs, settings: LoraSettings) -> Tabl
         return ref
     notes = run.workspace.store.record(ref).notes
     if cut := notes.get(PROMPTS_CUT_NOTE):
-        run.console.warn(f"lora: prompts are truncated to {TEXT_TOKENS} tokens: {cut}")
+        limit = get_backbone(inputs.backbone_name).text_tokens
+        run.console.warn(f"lora: prompts are truncated to {limit} tokens: {cut}")
     if earlier := notes.get(EARLIER_STEP_NOTE):
         run.console.warn(f"lora: the adapter is {earlier}")
     if unmeasured := notes.get("forgetting_not_measured"):

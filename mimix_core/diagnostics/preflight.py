@@ -24,6 +24,7 @@ from mimix_core.training.stage import check_levels
 from mimix_core.wan.backbone_stage import resolve_weights_folder
 from mimix_core.wan.expected_tensors import expected_tensors
 from mimix_core.wan.frozen_weights import check_frozen_weights
+from mimix_core.wan.generation.architecture_settings import check_generation_settings
 from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
@@ -173,7 +174,8 @@ def _check_backbone(config: Config) -> None:
             raise BadInput(
                 f"the transformer has no layer {target}",
                 where="settings, key lora.target_modules",
-                fix="Name linear layers as diffusers does, e.g. to_q or ffn.net.2.",
+                fix="Name linear layers as diffusers does, or leave the list empty ([]) for those "
+                f"of {backbone.name}: {', '.join(backbone.lora_targets)}.",
             )
 
 
@@ -292,6 +294,10 @@ def _check_frozen_weights(config: Config) -> None:
     check_frozen_weights(config.lora, get_backbone(config.backbone.name).transformer.class_name)
 
 
+def _check_generation_settings(config: Config) -> None:
+    check_generation_settings(config.samples, get_backbone(config.backbone.name))
+
+
 def _check_trackers(config: Config) -> None:
     trackers.check_trackers(config.lora.trackers)
 
@@ -381,6 +387,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     ),
     Phase.GENERATION: (
         _check_sample_size,
+        _check_generation_settings,
         _check_video_split,
         _check_prompts,
         _check_generating_experts,

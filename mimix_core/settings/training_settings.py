@@ -35,8 +35,10 @@ class BackboneSettings(FrozenModel):
             "wan2.1-t2v-1.3b",
             "wan2.2-t2v-a14b",
             "wan2.2-ti2v-5b",
+            "ltx-video-0.9.5",
             "tiny-random-wan",
             "tiny-random-wan-experts",
+            "tiny-random-ltx",
         ]
         | ModuleName
     ) = Field(
@@ -44,7 +46,7 @@ class BackboneSettings(FrozenModel):
         description="Name of the text-to-video model, or the module of one from outside MiMix.",
     )
     path: Annotated[Path | None, ExcludeFromKey()] = Field(
-        None, description="Folder of the model in diffusers layout (WanPipeline)."
+        None, description="Folder of the model in diffusers layout."
     )
     seed: int = Field(0, description="Random seed of the weights of the models with random ones.")
 
@@ -91,7 +93,8 @@ class EmbeddingSettings(FrozenModel):
         512,
         ge=2,
         le=512,
-        description="Maximum tokens of a caption; longer ones are truncated, as in Wan.",
+        description="Maximum tokens of a caption; longer ones are truncated, as in Wan. A backbone "
+        "that reads fewer, such as LTX-Video with 256, truncates to its own number.",
     )
     threads: int = Field(
         2,
@@ -113,7 +116,7 @@ class LoraSettings(FrozenModel):
     target_modules: tuple[str, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"),
         description="Linear layers with an adapter, as diffusers names or suffixes of them. "
-        "Empty: the backbone's default.",
+        "Empty: the backbone's own, which another architecture than Wan needs (docs/ltx.md).",
     )
     use_dora: Annotated[bool, OmitDefault()] = Field(
         False,
