@@ -46,9 +46,9 @@ def embed_preview_prompts(
     # Not batched: an embedding's last bits depend on the other texts in a batch.
     embedded = [
         text_embeddings.check_finite_embedding(
-            interface.embed_tokens(
-                encoder, [text_embeddings.truncate_tokens(tokens, max_tokens)]
-            )[0],
+            interface.embed_tokens(encoder, [text_embeddings.truncate_tokens(tokens, max_tokens)])[
+                0
+            ],
             text,
         )
         for text, tokens in zip(texts, ids, strict=True)

@@ -1,4 +1,4 @@
-"""What a text-to-video model is to MiMix: its sizes as data, and the functions by which it is used."""
+"""Define a text-to-video model: its sizes as data, and the functions by which MiMix uses it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ compare them with those classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ from mimix_core.wan.expected_ltx_tensors import Shaped as _Shaped
 Shapes = dict[str, tuple[int, ...]]
 
 TOKEN_TABLES = ("shared.weight", "encoder.embed_tokens.weight")
-"""Two names of the token table of T5 and UMT5: a file has one of them, or both with equal values."""
+"""Two names of the token table of T5 and UMT5: a file has one, or both with equal values."""
 
 # The classes' own defaults of what the registry does not state.
 _RELATIVE_ATTENTION_BUCKETS = 32

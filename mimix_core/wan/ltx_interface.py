@@ -168,20 +168,6 @@ def tokenize_captions(tokenizer: Any, captions: Sequence[str]) -> list[list[int]
     return ids
 
 
-def embed_tokens(encoder: Any, ids: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    """Embed each token list as text_LD without padding, on the CPU.
-
-    The encoder reads padding to 256 tokens, without a mask, as LTX-Video was trained; its outputs
-    for the padding are left out.
-    """
-    ids_BL = torch.zeros(len(ids), TEXT_TOKENS, dtype=torch.long)
-    for row, tokens in enumerate(ids):
-        ids_BL[row, : len(tokens)] = torch.tensor(tokens)
-    with torch.no_grad():
-        hidden_BLD = encoder(ids_BL.to(encoder.device))[0].cpu()
-    return [hidden_BLD[row, : len(tokens)].clone() for row, tokens in enumerate(ids)]
-
-
 def load_transformer(folder: Path, dtype: torch.dtype) -> Any:
     """Load the transformer, frozen."""
     return LTXVelocityTransformer.from_pretrained(folder, torch_dtype=dtype).requires_grad_(False)
@@ -193,7 +179,7 @@ INTERFACE = BackboneInterface(
     load_tokenizer=text_embeddings.load_tokenizer,
     tokenize=tokenize_captions,
     load_text_encoder=load_text_encoder,
-    embed_tokens=embed_tokens,
+    embed_tokens=text_embeddings.embed_tokens,
     load_transformer=load_transformer,
     decode_latents=decode_latents,
     load_scheduler=load_scheduler,

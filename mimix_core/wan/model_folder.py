@@ -24,6 +24,7 @@ from mimix_core.wan.weight_files import (
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
+
 def check_backbone_folder(folder: Path, backbone: Backbone) -> dict[str, dict[str, StoredTensor]]:
     """Raise BadInput unless ``folder`` holds a complete backbone in diffusers layout.
 

@@ -51,9 +51,7 @@ def build_random_backbone(
     }
     vae = getattr(diffusers, backbone.vae.class_name)(**backbone.vae.config)
     text_encoder = _text_encoder_class(backbone)(
-        _text_encoder_class(backbone).config_class(
-            dropout_rate=0.0, **backbone.text_encoder.config
-        )
+        _text_encoder_class(backbone).config_class(dropout_rate=0.0, **backbone.text_encoder.config)
     )
     for name, model in {**transformers_by_component, "vae": vae, "text": text_encoder}.items():
         randomize_weights(model, seed, name)

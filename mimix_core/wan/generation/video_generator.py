@@ -334,8 +334,9 @@ def accelerate_inference(
 ) -> tuple[AttentionKernel | None, bool]:
     """Replace the blocks' layers by those of ``wan.fast`` and compile the blocks, in place.
 
-    Other architectures than Wan's stay as they are. Returns the attention kernel, and whether the blocks are compiled. Raises BadInput for a kernel
-    that cannot run on ``device``, and for compiled blocks that are streamed.
+    Returns the attention kernel, and whether the blocks are compiled. Other architectures than
+    Wan's stay as they are. Raises BadInput for a kernel that cannot run on ``device``, and for
+    compiled blocks that are streamed.
     """
     import torch
 
