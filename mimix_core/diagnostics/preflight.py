@@ -14,6 +14,7 @@ from mimix_core.characters.voice_encoders import load_voice_encoder
 from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.domain.library import load_library
 from mimix_core.domain.prompts import load_prompts
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
@@ -294,6 +295,21 @@ def _check_frozen_weights(config: Config) -> None:
     check_frozen_weights(config.lora, get_backbone(config.backbone.name).transformer.class_name)
 
 
+def _check_clip_rate(config: Config) -> None:
+    """Check that the backbone was trained on the rate of clips and generated videos."""
+    backbone = get_backbone(config.backbone.name)
+    if backbone.frame_rate in (None, CLIP_RATE) or config.backbone.accept_clip_rate:
+        return
+    raise BadInput(
+        f"{backbone.name} was trained on {backbone.frame_rate} frames per second, but clips and "
+        f"generated videos have {CLIP_RATE}",
+        where="settings, key backbone.name",
+        fix="Name a backbone of that rate, such as wan2.2-t2v-a14b, or one that is told the rate, "
+        "such as ltx-video-0.9.5. Or set backbone.accept_clip_rate to true: the adapter then has "
+        "to learn the speed as well.",
+    )
+
+
 def _check_generation_settings(config: Config) -> None:
     check_generation_settings(config.samples, get_backbone(config.backbone.name))
 
@@ -376,6 +392,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     ),
     Phase.TRAINING: (
         _check_backbone,
+        _check_clip_rate,
         _check_initial_adapters,
         _check_added_characters,
         _check_trained_experts,
@@ -386,6 +403,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
         _check_trackers,
     ),
     Phase.GENERATION: (
+        _check_clip_rate,
         _check_sample_size,
         _check_generation_settings,
         _check_video_split,

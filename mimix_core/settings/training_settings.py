@@ -49,6 +49,12 @@ class BackboneSettings(FrozenModel):
         None, description="Folder of the model in diffusers layout."
     )
     seed: int = Field(0, description="Random seed of the weights of the models with random ones.")
+    accept_clip_rate: Annotated[bool, ExcludeFromKey()] = Field(
+        False,
+        description="Use a backbone that was trained on another frame rate than the clips' 16 "
+        "(wan2.2-ti2v-5b: 24). To it clips move faster than they did, so the adapter has to learn "
+        "the speed as well. Without it such a backbone is refused.",
+    )
 
 
 class LatentSettings(FrozenModel):
