@@ -151,6 +151,14 @@ class LoraSettings(FrozenModel):
         description="How often an epoch has each clip of a show, by the show's id; once if it is "
         "not named. Composites are repeated too, so that their share stays that of the dataset.",
     )
+    image_ratio: Annotated[float, OmitDefault()] = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Images in an epoch per clip and composite, which are mixed in as clips of one "
+        "frame: the middle frame of a clip or composite of the training split, with its caption. "
+        "Each image counts in the loss as much as a video. 0: none.",
+    )
     global_batch_size: int = Field(
         64, ge=1, description="Samples per optimizer step, over all GPUs."
     )
