@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def test_a_step_is_that_of_plain_pytorch(
         job.train, 0, epochs=1, batch_size=13, seed=0, image_ratio=0.5
     )
     assert sum(item.sample.image for item in items) == round(0.5 * 9)
-    levels = noise_levels(settings)
+    levels, losses = noise_levels(settings), []
     for item in items:
         batch = load_micro_batch([item], settings)
         loss = flow_matching.velocity_losses(
@@ -186,15 +187,13 @@ def test_a_step_is_that_of_plain_pytorch(
             torch.float32,
         )
         weight = flow_matching.loss_weight(float(batch.sigma_B), "gaussian", levels)
-        (weight * loss.sum() / 13).backward()
-    torch.nn.utils.clip_grad_norm_(adapters, settings.max_grad_norm)
-    optimizer = torch.optim.AdamW(adapters, lr=settings.learning_rate, weight_decay=0.0)
-    optimizer.step()
-    written = factories.safetensors_io.read_tensors(job.out / ADAPTER_FILE)
-    for name, weight in lora.adapter_parameters(transformer):
-        ours = written[f"transformer.{name.replace('.default', '')}"]
-        # Adam's first step is the sign of the gradient, which is rounding where that is 0.
-        assert torch.quantile((ours - weight).abs().flatten(), 0.99) < 1e-4, name
+        losses.append(weight * loss.sum() / 13)
+    sum(losses).backward()
+    norm = torch.nn.utils.clip_grad_norm_(adapters, settings.max_grad_norm)
+    first = json.loads((job.out / "log.jsonl").read_text().splitlines()[0])
+    assert first["step"] == 1
+    assert first["train_loss"] == pytest.approx(sum(losses).item(), rel=1e-5)
+    assert first["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
 
 
 def test_a_stopped_run_resumes_as_if_uninterrupted(
