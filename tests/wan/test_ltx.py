@@ -14,9 +14,17 @@ from diffusers import LTXConditionPipeline
 from typer.testing import CliRunner
 
 from flows.cli import app
+from mimix_core import tables
 from mimix_core.engine.artifacts import file_ref
+from mimix_core.engine.stage import run_stage
+from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
-from mimix_core.settings import SampleSettings
+from mimix_core.media.decode import read_rgb
+from mimix_core.settings import LoraSettings, SampleSettings
+from mimix_core.tables import SAMPLES
+from mimix_core.training import previews
+from mimix_core.training.distributed import DistributedContext
+from mimix_core.training.worker_messages import PreviewConfig
 from mimix_core.wan import (
     export_proof,
     lora,
@@ -26,9 +34,10 @@ from mimix_core.wan import (
     model_registry,
     random_backbone,
     text_embeddings,
+    videos_stage,
 )
 from mimix_core.wan.export_proof import ProofSettings
-from mimix_core.wan.generation import video_generator
+from mimix_core.wan.generation import provenance, video_generator
 from mimix_core.wan.generation.architecture_settings import check_generation_settings
 from mimix_core.wan.generation.component_folders import ComponentFolders
 from mimix_core.wan.lora_formats import Adapter, AdapterLayout
@@ -46,7 +55,7 @@ from tests.wan.folder_damage import (
 from tests.wan.published_folder import published_folder
 from tests.wan.test_lora import trained
 from tests.wan.test_lora_export import card
-from tests.wan.video_inputs import COMPONENTS
+from tests.wan.video_inputs import COMPONENTS, inputs
 
 pytestmark = pytest.mark.slow
 
@@ -206,6 +215,65 @@ def test_an_adapter_generates_as_diffusers_plays_it(
     assert not torch.allclose(latents, generator(folder).denoise(PROMPT, 5), atol=1e-2)
 
 
+def test_the_stage_writes_videos_of_the_adapter(folder: Path, tmp_path: Path) -> None:
+    weights = {part: file_ref(folder / part) for part in COMPONENTS}
+    given = inputs(folder, tmp_path, some_adapter(folder), backbone_name=TINY_LTX.name)
+    path = given.lora.folder / lora_export.ADAPTER_FILE
+    lora_export.write_adapter(path, some_adapter(folder), own_card(folder))
+    settings = SETTINGS.model_copy(update={"adapter_mode": "unmerged"})
+    ref = run_stage(Store(tmp_path / "store"), videos_stage.STAGE, given, settings).ref
+    made = {row["prompt_id"]: row for row in tables.read(ref.path, SAMPLES)}
+    assert {(row["status"], row["frames"]) for row in made.values()} == {("ok", 17)}
+    said = provenance.read_provenance(ref.folder / made["one"]["file"])
+    assert (said.backbone, said.shift) == (TINY_LTX.name, 1.0)
+    assert said.base_sha256 == weights["transformer"].sha256
+
+
+def test_previews_show_what_is_generated(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.safetensors"
+    cut_off = previews.embed_preview_prompts(
+        path,
+        [PROMPT, "word " * 300],
+        "dark",
+        TINY_LTX.name,
+        folder / "tokenizer",
+        folder / "text_encoder",
+    )
+    assert cut_off.startswith("lora.preview_prompts[1] (")
+    config = PreviewConfig(
+        backbone=TINY_LTX.name,
+        prompts=path,
+        vae=folder / "vae",
+        scheduler=folder / "scheduler",
+        shift=1.0,
+    )
+    transformer = ltx_interface.load_transformer(folder / "transformer", torch.float32).train()
+    settings = LoraSettings(
+        preview_interval=1,
+        preview_prompts=(PROMPT, "word " * 300),
+        preview_width=96,
+        preview_height=64,
+        preview_num_frames=17,
+        preview_num_inference_steps=4,
+        preview_guidance_scale=3.0,
+    )
+    previews.write_previews(
+        previews.build_preview_pipeline(transformer, config, CPU),
+        config,
+        settings,
+        tmp_path,
+        0,
+        context=DistributedContext(
+            rank=0, world_size=1, device=CPU, dtype=torch.float32, cpu_group=None
+        ),
+        stop_requested=lambda: False,
+    )
+    wanted = generator(folder).generate(PROMPT, previews.preview_seed(settings, 0))
+    provenance.write_video(tmp_path / "wanted.mp4", wanted)
+    found = read_rgb(tmp_path / previews.preview_path(0, 0)).astype(int)
+    assert np.abs(found - read_rgb(tmp_path / "wanted.mp4")).mean() < 0.3
+
+
 def some_adapter(folder: Path, alpha: float = 6.0) -> Adapter:
     transformer = ltx_interface.load_transformer(folder / "transformer", torch.float32)
     lora.attach_adapter(transformer, 4, int(alpha), ALL, 0)
@@ -248,6 +316,11 @@ def test_layouts_have_the_names_of_the_authors_and_read_back(folder: Path, tmp_p
         assert torch.allclose(found.alpha / found.rank * read_up @ read_down, delta, atol=1e-6)
     names = set(lora_export.safetensors_io.read_tensors(path))
     assert "diffusion_model.transformer_blocks.1.attn2.to_out.0.lora_A.weight" in names
+    other = card(alpha=6, base="my_backbones.small_mochi")
+    with pytest.raises(BadInput, match="may name its layers otherwise"):
+        lora_export.write_adapter(path, adapter, other, AdapterLayout.COMFYUI)
+    lora_export.write_adapter(path, adapter, other)
+    assert set(lora_export.read_adapter(path)[0].pairs) == set(adapter.pairs)
     with pytest.raises(BadInput, match="musubi-tuner does not have"):
         lora_export.write_adapter(path, adapter, own_card(folder), AdapterLayout.KOHYA)
 
