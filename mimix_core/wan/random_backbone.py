@@ -55,6 +55,7 @@ def build_random_backbone(
     )
     for name, model in {**transformers_by_component, "vae": vae, "text": text_encoder}.items():
         randomize_weights(model, seed, name)
+    unipc = backbone.scheduler.class_name == UNIPC_FLOW.class_name
     pipeline = getattr(diffusers, backbone.pipeline_class)(
         tokenizer=transformers.T5Tokenizer(
             vocab=build_vocabulary(), extra_ids=0, model_max_length=backbone.text_tokens
@@ -64,7 +65,7 @@ def build_random_backbone(
         scheduler=getattr(diffusers, backbone.scheduler.class_name)(
             **backbone.scheduler.config,
             # The other schedulers of flow matching name it otherwise.
-            **({"flow_shift": backbone.flow_shift} if backbone.scheduler is UNIPC_FLOW else {}),
+            **({"flow_shift": backbone.flow_shift} if unipc else {}),
         ),
         **transformers_by_component,
         # Another architecture's pipeline does not know it.

@@ -22,6 +22,8 @@ _BYTES_PER_WIDTH, _BYTES_PER_FFN = 16, 4
 _DECODER_VALUES_PER_PIXEL = 4400
 # Copies of its last features that a decoder of all frames at once has in memory (not measured).
 _WHOLE_VIDEO_COPIES = 6
+# Channels of such a decoder's last features where its config does not name them.
+_USUAL_CHANNELS = 128
 # Width and height of a tile in pixels (diffusers' default).
 TILE_SIZE = 256
 # Share of the GPU for cuDNN's and cuBLAS's workspaces and the allocator's fragmentation.
@@ -124,8 +126,8 @@ def _decoder_values_per_pixel(backbone: Backbone, frames: int) -> float:
     if "base_dim" in config:
         channels = config.get("decoder_base_dim", config["base_dim"]) / 96
         return float(_DECODER_VALUES_PER_PIXEL * channels / patch_values)
-    # LTX-Video's decodes all frames at once.
-    channels = config["decoder_block_out_channels"][0]
+    # LTX-Video's decodes all frames at once; so may one of another architecture.
+    channels = config.get("decoder_block_out_channels", (_USUAL_CHANNELS,))[0]
     return float(_WHOLE_VIDEO_COPIES * channels * frames / patch_values)
 
 
