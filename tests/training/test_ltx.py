@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,20 @@ def test_a_stopped_run_resumes_as_if_uninterrupted(folder: Path, tmp_path: Path)
     assert factories.train_here(stopped)[0] > 1
     digests = [digest_file(job.out / ADAPTER_FILE) for job in (straight, stopped)]
     assert digests[0] == digests[1]
+
+
+def test_a_bf16_base_trains_fp32_adapters_to_the_same_loss(folder: Path, tmp_path: Path) -> None:
+    one_epoch = SETTINGS.model_copy(update={"epochs": 1, "global_batch_size": 9})
+    losses = []
+    for precision in ("fp32", "bf16"):
+        settings = one_epoch.model_copy(update={"precision": precision})
+        job = make_job(folder, tmp_path / precision, settings)
+        factories.train_here(job)
+        written = read_tensors(job.out / ADAPTER_FILE)
+        assert {weight.dtype for weight in written.values()} == {torch.float32}
+        first = json.loads((job.out / "log.jsonl").read_text().splitlines()[0])
+        losses.append(first["train_loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 @pytest.mark.parametrize("change", [{"fp8": True}, {"frozen_weights": "int8"}])
