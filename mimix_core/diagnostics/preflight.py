@@ -14,7 +14,6 @@ from mimix_core.characters.voice_encoders import load_voice_encoder
 from mimix_core.diagnostics.model_requirements import required_models
 from mimix_core.domain.library import load_library
 from mimix_core.domain.prompts import load_prompts
-from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
@@ -25,7 +24,10 @@ from mimix_core.training.stage import check_levels
 from mimix_core.wan.backbone_stage import resolve_weights_folder
 from mimix_core.wan.expected_tensors import expected_tensors
 from mimix_core.wan.frozen_weights import check_frozen_weights
-from mimix_core.wan.generation.architecture_settings import check_generation_settings
+from mimix_core.wan.generation.architecture_settings import (
+    check_clip_rate,
+    check_generation_settings,
+)
 from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
@@ -296,18 +298,7 @@ def _check_frozen_weights(config: Config) -> None:
 
 
 def _check_clip_rate(config: Config) -> None:
-    """Check that the backbone was trained on the rate of clips and generated videos."""
-    backbone = get_backbone(config.backbone.name)
-    if backbone.frame_rate in (None, CLIP_RATE) or config.backbone.accept_clip_rate:
-        return
-    raise BadInput(
-        f"{backbone.name} was trained on {backbone.frame_rate} frames per second, but clips and "
-        f"generated videos have {CLIP_RATE}",
-        where="settings, key backbone.name",
-        fix="Name a backbone of that rate, such as wan2.2-t2v-a14b, or one that is told the rate, "
-        "such as ltx-video-0.9.5. Or set backbone.accept_clip_rate to true: the adapter then has "
-        "to learn the speed as well.",
-    )
+    check_clip_rate(config.backbone, get_backbone(config.backbone.name))
 
 
 def _check_generation_settings(config: Config) -> None:

@@ -52,8 +52,7 @@ class BackboneSettings(FrozenModel):
     accept_clip_rate: Annotated[bool, ExcludeFromKey()] = Field(
         False,
         description="Use a backbone that was trained on another frame rate than the clips' 16 "
-        "(wan2.2-ti2v-5b: 24). To it clips move faster than they did, so the adapter has to learn "
-        "the speed as well. Without it such a backbone is refused.",
+        "(wan2.2-ti2v-5b: 24); the adapter then has to learn the speed as well.",
     )
 
 
@@ -99,8 +98,7 @@ class EmbeddingSettings(FrozenModel):
         512,
         ge=2,
         le=512,
-        description="Maximum tokens of a caption; longer ones are truncated, as in Wan. A backbone "
-        "that reads fewer, such as LTX-Video with 256, truncates to its own number.",
+        description="Maximum tokens of a caption; longer ones are truncated (LTX-Video: to 256).",
     )
     threads: int = Field(
         2,
