@@ -24,10 +24,7 @@ from mimix_core.training.stage import check_levels
 from mimix_core.wan.backbone_stage import resolve_weights_folder
 from mimix_core.wan.expected_tensors import expected_tensors
 from mimix_core.wan.frozen_weights import check_frozen_weights
-from mimix_core.wan.generation.architecture_settings import (
-    check_clip_rate,
-    check_generation_settings,
-)
+from mimix_core.wan.generation import architecture_settings
 from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
@@ -269,8 +266,9 @@ def _check_has_experts(backbone: Backbone, named: list[str]) -> None:
 
 
 def _check_training_sizes(config: Config) -> None:
-    """Check that the backbone supports the sizes of latents and previews."""
+    """Check that the backbone supports the clips' rate, and the sizes of latents and previews."""
     backbone = get_backbone(config.backbone.name)
+    architecture_settings.check_clip_rate(config.backbone, backbone)
     latents = config.latents
     if latents.width is None or latents.height is None:
         size, where = (config.clips.width, config.clips.height), "clips.width and clips.height"
@@ -297,23 +295,15 @@ def _check_frozen_weights(config: Config) -> None:
     check_frozen_weights(config.lora, get_backbone(config.backbone.name).transformer.class_name)
 
 
-def _check_clip_rate(config: Config) -> None:
-    check_clip_rate(config.backbone, get_backbone(config.backbone.name))
-
-
-def _check_generation_settings(config: Config) -> None:
-    check_generation_settings(config.samples, get_backbone(config.backbone.name))
-
-
 def _check_trackers(config: Config) -> None:
     trackers.check_trackers(config.lora.trackers)
 
 
 def _check_sample_size(config: Config) -> None:
-    samples = config.samples
-    problem = get_backbone(config.backbone.name).size_error(
-        samples.num_frames, samples.width, samples.height
-    )
+    samples, backbone = config.samples, get_backbone(config.backbone.name)
+    architecture_settings.check_clip_rate(config.backbone, backbone)
+    architecture_settings.check_generation_settings(samples, backbone)
+    problem = backbone.size_error(samples.num_frames, samples.width, samples.height)
     _check_size(problem, "samples.num_frames, .width and .height")
 
 
@@ -383,7 +373,6 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     ),
     Phase.TRAINING: (
         _check_backbone,
-        _check_clip_rate,
         _check_initial_adapters,
         _check_added_characters,
         _check_trained_experts,
@@ -394,9 +383,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
         _check_trackers,
     ),
     Phase.GENERATION: (
-        _check_clip_rate,
         _check_sample_size,
-        _check_generation_settings,
         _check_video_split,
         _check_prompts,
         _check_generating_experts,

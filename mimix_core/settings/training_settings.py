@@ -51,8 +51,7 @@ class BackboneSettings(FrozenModel):
     seed: int = Field(0, description="Random seed of the weights of the models with random ones.")
     accept_clip_rate: Annotated[bool, ExcludeFromKey()] = Field(
         False,
-        description="Use a backbone that was trained on another frame rate than the clips' 16 "
-        "(wan2.2-ti2v-5b: 24); the adapter then has to learn the speed as well.",
+        description="Use a backbone of another frame rate than the clips' 16 (wan2.2-ti2v-5b: 24).",
     )
 
 

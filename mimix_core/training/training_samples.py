@@ -94,7 +94,7 @@ def find_images(
     ]
     if not images:
         raise BadInput(
-            "images shall be mixed in, but there is no latent of any",
+            "images shall be mixed in, but none has a latent",
             where=where,
             fix="Set lora.image_ratio to 0, or check the reasons in the tables of latents.",
         )

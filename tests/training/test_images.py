@@ -224,5 +224,5 @@ def test_off_is_exactly_off(inputs: tuple[stage.LoraInputs, TableRef], tmp_path:
 def test_images_without_any_latent_are_refused(
     inputs: tuple[stage.LoraInputs, TableRef], tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput, match="there is no latent of any"):
+    with pytest.raises(BadInput, match="none has a latent"):
         stage.plan_training(inputs[0], HALF, tmp_path)
