@@ -265,10 +265,13 @@ def _check_has_experts(backbone: Backbone, named: list[str]) -> None:
         )
 
 
+def _check_clip_rate(config: Config) -> None:
+    architecture_settings.check_clip_rate(config.backbone, get_backbone(config.backbone.name))
+
+
 def _check_training_sizes(config: Config) -> None:
-    """Check that the backbone supports the clips' rate, and the sizes of latents and previews."""
+    """Check that the backbone supports the sizes of latents and previews."""
     backbone = get_backbone(config.backbone.name)
-    architecture_settings.check_clip_rate(config.backbone, backbone)
     latents = config.latents
     if latents.width is None or latents.height is None:
         size, where = (config.clips.width, config.clips.height), "clips.width and clips.height"
@@ -301,7 +304,6 @@ def _check_trackers(config: Config) -> None:
 
 def _check_sample_size(config: Config) -> None:
     samples, backbone = config.samples, get_backbone(config.backbone.name)
-    architecture_settings.check_clip_rate(config.backbone, backbone)
     architecture_settings.check_generation_settings(samples, backbone)
     problem = backbone.size_error(samples.num_frames, samples.width, samples.height)
     _check_size(problem, "samples.num_frames, .width and .height")
@@ -373,6 +375,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     ),
     Phase.TRAINING: (
         _check_backbone,
+        _check_clip_rate,
         _check_initial_adapters,
         _check_added_characters,
         _check_trained_experts,
@@ -383,6 +386,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
         _check_trackers,
     ),
     Phase.GENERATION: (
+        _check_clip_rate,
         _check_sample_size,
         _check_video_split,
         _check_prompts,
