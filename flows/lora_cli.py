@@ -90,7 +90,7 @@ def _describe_forgetting(metadata: AdapterMetadata) -> list[tuple[str, str]]:
 def _describe_foreign(file: AdapterFile) -> list[tuple[str, str]]:
     """List what the file of another program's adapter says: nothing of its training."""
     from mimix_core.wan import foreign_adapters
-    from mimix_core.wan.lora_formats import split_layer
+    from mimix_core.wan.layer_names import split_layer
 
     def number(values: Iterable[float]) -> str:
         some = sorted(set(values))

@@ -43,16 +43,22 @@ def train_stages(run: Run, curated: CuratedTables, augmented: AugmentedTables) -
     require_approval(run, augmented.dataset)
     captions = [*curated.captions, augmented.recaptions]
     model = prepare_backbone(run)
-    latent_tables = encode_latents(run, [*curated.clips, augmented.composites], model)
+    latents = encode_latents(run, [*curated.clips, augmented.composites], model)
     embedding_tables = embed_captions(run, captions, model)
     region_tables = find_regions(
-        run, curated.clips, augmented.composites, augmented.cutouts, latent_tables
+        run, curated.clips, augmented.composites, augmented.cutouts, latents.videos
     )
     adapters = train_lora(
-        run, augmented.dataset, latent_tables, embedding_tables, model, region_tables
+        run,
+        augmented.dataset,
+        latents.videos,
+        embedding_tables,
+        model,
+        region_tables,
+        latents.images,
     )
     sources = LayoutSources(curated.clips, augmented.cutouts, augmented.dataset)
-    return TrainedTables(model, latent_tables, embedding_tables, adapters, sources)
+    return TrainedTables(model, latents.videos, embedding_tables, adapters, sources)
 
 
 @flow(name="train")

@@ -11,7 +11,7 @@ from mimix_core.wan.layouts_stage import LayoutInputs, LayoutSettings
 from mimix_core.wan.model_registry import get_backbone
 from mimix_core.wan.samples_stage import SampleInputs
 from mimix_core.wan.tensor_shards import remove_stale_results
-from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE, TEXT_TOKENS
+from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE
 from mimix_core.wan.videos_stage import LowNoiseExpert, VideoInputs
 from tasks.base import Run, stage_task
 from tasks.decisions import load_vetoes
@@ -90,9 +90,8 @@ def generate_samples(
     for ref in videos if run.computes else ():
         cut = run.workspace.store.record(ref).notes.get(PROMPTS_CUT_NOTE)
         if cut:
-            run.console.warn(
-                f"videos ({ref.unit}): prompts are truncated to {TEXT_TOKENS} tokens: {cut}"
-            )
+            limit = get_backbone(model.name).text_tokens
+            run.console.warn(f"videos ({ref.unit}): prompts are truncated to {limit} tokens: {cut}")
     return run.run_single(samples_task, SampleInputs(unit="all", videos=tuple(videos)), settings)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mimix_core import tables
 from mimix_core.diagnostics.look_alikes import (
@@ -27,7 +28,6 @@ from mimix_core.wan.regions_stage import RegionInputs, RegionSettings
 from mimix_core.wan.tensor_shards import remove_stale_results
 from mimix_core.wan.text_embeddings import (
     PROMPTS_CUT_NOTE,
-    TEXT_TOKENS,
     EmbeddingInputs,
     describe_truncated,
 )
@@ -72,27 +72,41 @@ def prepare_backbone(run: Run) -> PreparedBackbone:
     )
 
 
+@dataclass(frozen=True)
+class EncodedLatents:
+    """Tables of latents: of videos, and of their middle frames if training mixes images in."""
+
+    videos: list[TableRef]
+    images: list[TableRef]
+
+
 def encode_latents(
     run: Run, samples: Sequence[TableRef], model: PreparedBackbone
-) -> list[TableRef]:
+) -> EncodedLatents:
     """Encode clips or composites as VAE latents; a long table is split into several units."""
+    kinds: list[Literal["all", "middle"]] = ["all"]
+    if run.workspace.config.lora.image_ratio > 0:
+        kinds.append("middle")
     inputs = [
         LatentInputs(
-            unit=unit,
+            unit=unit if frames == "all" else f"images of {unit}",
             samples=table,
             span=span,
+            frames=frames,
             backbone_name=model.name,
             backbone_source=model.source,
             vae=model.components["vae"],
             partial_results=_parts_folder(run),
         )
+        for frames in kinds
         for table in samples
         for unit, span in split_latent_units(table)
     ]
     refs = run.run_units(latents_task, inputs, run.workspace.config.latents)
     if run.computes:
         remove_stale_results(_parts_folder(run), str(latents_task.name))
-    return refs
+    videos = len(inputs) // len(kinds)
+    return EncodedLatents(refs[:videos], refs[videos:])
 
 
 def split_latent_units(table: TableRef) -> list[tuple[str, tuple[int, int] | None]]:
@@ -196,7 +210,9 @@ def embed_captions(
     for ref in refs if run.computes else ():
         truncated = run.workspace.store.record(ref).notes["captions_cut"]
         if truncated:
-            limit = run.workspace.config.embeddings.max_tokens
+            limit = min(
+                run.workspace.config.embeddings.max_tokens, get_backbone(model.name).text_tokens
+            )
             rows = tables.usable(tables.read(ref.path, tables.EMBEDDINGS))
             which = describe_truncated(
                 ((row["sample_id"], row["tokens"] + row["tokens_cut"]) for row in rows), limit
@@ -233,18 +249,22 @@ def train_lora(
     embeddings: Sequence[TableRef],
     model: PreparedBackbone,
     regions: Sequence[TableRef] = (),
+    image_latents: Sequence[TableRef] = (),
 ) -> tuple[TableRef, ...]:
     """Train an adapter with DeepSpeed, or one of each expert that the settings name.
 
     Experts are trained one after the other, so that a GPU holds one of them; each table's unit is
-    its expert. ``regions``: of the latents, if the loss depends on them.
+    its expert. ``regions``: of the latents, if the loss depends on them. ``image_latents``: of the
+    images to mix in.
     """
     settings = run.workspace.config.lora
     experts = get_backbone(model.name).experts
     trained: Sequence[Expert | None] = [one for one in experts if one.name in settings.experts]
     return tuple(
         _train_adapter(
-            run, _lora_inputs(run, dataset, latents, embeddings, model, regions, expert), settings
+            run,
+            _lora_inputs(run, dataset, latents, embeddings, model, regions, image_latents, expert),
+            settings,
         )
         for expert in trained or [None]
     )
@@ -257,6 +277,7 @@ def _lora_inputs(
     embeddings: Sequence[TableRef],
     model: PreparedBackbone,
     regions: Sequence[TableRef],
+    image_latents: Sequence[TableRef],
     expert: Expert | None,
 ) -> LoraInputs:
     config = run.workspace.config
@@ -269,6 +290,7 @@ def _lora_inputs(
         latents=tuple(latents),
         embeddings=tuple(embeddings),
         regions=tuple(regions),
+        image_latents=tuple(image_latents),
         backbone_name=model.name,
         backbone_source=model.source,
         transformer=model.components["transformer" if expert is None else expert.component],
@@ -292,7 +314,8 @@ def _train_adapter(run: Run, inputs: LoraInputs, settings: LoraSettings) -> Tabl
         return ref
     notes = run.workspace.store.record(ref).notes
     if cut := notes.get(PROMPTS_CUT_NOTE):
-        run.console.warn(f"lora: prompts are truncated to {TEXT_TOKENS} tokens: {cut}")
+        limit = get_backbone(inputs.backbone_name).text_tokens
+        run.console.warn(f"lora: prompts are truncated to {limit} tokens: {cut}")
     if earlier := notes.get(EARLIER_STEP_NOTE):
         run.console.warn(f"lora: the adapter is {earlier}")
     if unmeasured := notes.get("forgetting_not_measured"):

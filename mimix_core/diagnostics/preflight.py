@@ -24,6 +24,7 @@ from mimix_core.training.stage import check_levels
 from mimix_core.wan.backbone_stage import resolve_weights_folder
 from mimix_core.wan.expected_tensors import expected_tensors
 from mimix_core.wan.frozen_weights import check_frozen_weights
+from mimix_core.wan.generation import architecture_settings
 from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
@@ -173,7 +174,8 @@ def _check_backbone(config: Config) -> None:
             raise BadInput(
                 f"the transformer has no layer {target}",
                 where="settings, key lora.target_modules",
-                fix="Name linear layers as diffusers does, e.g. to_q or ffn.net.2.",
+                fix="Name linear layers as diffusers does, or leave the list empty ([]) for those "
+                f"of {backbone.name}: {', '.join(backbone.lora_targets)}.",
             )
 
 
@@ -263,6 +265,10 @@ def _check_has_experts(backbone: Backbone, named: list[str]) -> None:
         )
 
 
+def _check_clip_rate(config: Config) -> None:
+    architecture_settings.check_clip_rate(config.backbone, get_backbone(config.backbone.name))
+
+
 def _check_training_sizes(config: Config) -> None:
     """Check that the backbone supports the sizes of latents and previews."""
     backbone = get_backbone(config.backbone.name)
@@ -297,10 +303,9 @@ def _check_trackers(config: Config) -> None:
 
 
 def _check_sample_size(config: Config) -> None:
-    samples = config.samples
-    problem = get_backbone(config.backbone.name).size_error(
-        samples.num_frames, samples.width, samples.height
-    )
+    samples, backbone = config.samples, get_backbone(config.backbone.name)
+    architecture_settings.check_generation_settings(samples, backbone)
+    problem = backbone.size_error(samples.num_frames, samples.width, samples.height)
     _check_size(problem, "samples.num_frames, .width and .height")
 
 
@@ -370,6 +375,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
     ),
     Phase.TRAINING: (
         _check_backbone,
+        _check_clip_rate,
         _check_initial_adapters,
         _check_added_characters,
         _check_trained_experts,
@@ -380,6 +386,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
         _check_trackers,
     ),
     Phase.GENERATION: (
+        _check_clip_rate,
         _check_sample_size,
         _check_video_split,
         _check_prompts,

@@ -22,10 +22,11 @@ from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
 from mimix_core.settings import Config, LoraSettings
+from mimix_core.wan.backbone import MAX_TEXT_TOKENS
 from mimix_core.wan.expected_tensors import Shapes, expected_tensors
 from mimix_core.wan.frozen_weights import WAN_CLASS
 from mimix_core.wan.model_registry import Backbone, get_backbone
-from mimix_core.wan.text_embeddings import TEXT_TOKENS, describe_truncated
+from mimix_core.wan.text_embeddings import describe_truncated
 
 if TYPE_CHECKING:
     from mimix_core.wan.generation.device_plan import DevicePlan, MemoryEstimate
@@ -83,7 +84,9 @@ def _estimates(
         yield from _frame_rate(backbone)
         if backbone.text_encoder.config.get("d_model"):
             yield _training_disk(config, backbone, transformer)
-        if gpu is not None and config.lora.device != "cpu" and transformer is not None:
+        # Blocks of other architectures have activations that nobody has measured.
+        wan = backbone.transformer.class_name == WAN_CLASS
+        if wan and gpu is not None and config.lora.device != "cpu" and transformer is not None:
             yield _training_memory(config, backbone, transformer, gpu)
     if Phase.GENERATION in phases:
         if gpu is not None and config.samples.device != "cpu":
@@ -111,7 +114,7 @@ def _training_disk(config: Config, backbone: Backbone, transformer: Shapes | Non
     existing = next(path for path in (config.workspace, *config.workspace.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     clip = 4 * math.prod(_latent_shape(config, backbone))
-    clip += 2 * TEXT_TOKENS * int(backbone.text_encoder.config["d_model"])
+    clip += 2 * backbone.text_tokens * int(backbone.text_encoder.config["d_model"])
     checkpoint, saved = 0, 0
     if transformer is not None:
         copies = 1 + _OPTIMIZER_COPIES[config.lora.optimizer] + (config.lora.ema_decay is not None)
@@ -165,8 +168,8 @@ def _training_memory(
     _, frames, rows, columns = _latent_shape(config, backbone)
     element_bytes = 4 if lora.precision == "fp32" else 2
     shape = BlockShape(
-        tokens=frames * rows * columns // math.prod(sizes["patch_size"]),
-        text_tokens=TEXT_TOKENS,
+        tokens=frames * rows * columns // math.prod(backbone.patch),
+        text_tokens=MAX_TEXT_TOKENS,
         samples=lora.micro_batch_size,
         width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
         heads=sizes["num_attention_heads"],
@@ -298,7 +301,7 @@ def _free(gpu: GpuMemory) -> str:
 def _frame_rate(backbone: Backbone) -> Iterator[MachineCheck]:
     """Say where a model was trained on videos of another frame rate than the clips'."""
     rate = backbone.frame_rate
-    if rate != CLIP_RATE:
+    if rate is not None and rate != CLIP_RATE:
         yield MachineCheck(
             name="frame rate",
             state="limited",
@@ -344,13 +347,14 @@ def _prompt_tokens(config: Config) -> Iterator[MachineCheck]:
     texts["samples.negative_prompt"] = config.samples.negative_prompt
     texts |= {f"lora.preview_prompts {n}": t for n, t in enumerate(config.lora.preview_prompts)}
     lengths = [(name, len(tokenizer.encode(text).ids)) for name, text in texts.items()]
-    cut = describe_truncated(lengths, TEXT_TOKENS)
+    limit = get_backbone(config.backbone.name).text_tokens
+    cut = describe_truncated(lengths, limit)
     longest = max(length for _, length in lengths)
     yield MachineCheck(
         name="length of the prompts",
         state="limited" if cut else "ok",
-        finding=f"longer than the {TEXT_TOKENS} tokens that the text encoder reads: {cut}"
+        finding=f"longer than the {limit} tokens that the text encoder reads: {cut}"
         if cut
-        else f"{len(texts)} texts, at most {longest} of {TEXT_TOKENS} tokens",
+        else f"{len(texts)} texts, at most {longest} of {limit} tokens",
         fix="Shorten them: what comes after that is not read." if cut else "",
     )

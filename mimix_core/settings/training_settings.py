@@ -35,8 +35,10 @@ class BackboneSettings(FrozenModel):
             "wan2.1-t2v-1.3b",
             "wan2.2-t2v-a14b",
             "wan2.2-ti2v-5b",
+            "ltx-video-0.9.5",
             "tiny-random-wan",
             "tiny-random-wan-experts",
+            "tiny-random-ltx",
         ]
         | ModuleName
     ) = Field(
@@ -44,9 +46,13 @@ class BackboneSettings(FrozenModel):
         description="Name of the text-to-video model, or the module of one from outside MiMix.",
     )
     path: Annotated[Path | None, ExcludeFromKey()] = Field(
-        None, description="Folder of the model in diffusers layout (WanPipeline)."
+        None, description="Folder of the model in diffusers layout."
     )
     seed: int = Field(0, description="Random seed of the weights of the models with random ones.")
+    accept_clip_rate: Annotated[bool, ExcludeFromKey()] = Field(
+        False,
+        description="Use a backbone of another frame rate than the clips' 16 (wan2.2-ti2v-5b: 24).",
+    )
 
 
 class LatentSettings(FrozenModel):
@@ -91,7 +97,7 @@ class EmbeddingSettings(FrozenModel):
         512,
         ge=2,
         le=512,
-        description="Maximum tokens of a caption; longer ones are truncated, as in Wan.",
+        description="Maximum tokens of a caption; longer ones are truncated (LTX-Video: to 256).",
     )
     threads: int = Field(
         2,
@@ -113,7 +119,7 @@ class LoraSettings(FrozenModel):
     target_modules: tuple[str, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"),
         description="Linear layers with an adapter, as diffusers names or suffixes of them. "
-        "Empty: the backbone's default.",
+        "Empty: the backbone's own, which another architecture than Wan needs (docs/ltx.md).",
     )
     use_dora: Annotated[bool, OmitDefault()] = Field(
         False,
@@ -141,6 +147,14 @@ class LoraSettings(FrozenModel):
         default_factory=dict,
         description="How often an epoch has each clip of a show, by the show's id; once if it is "
         "not named. Composites are repeated too, so that their share stays that of the dataset.",
+    )
+    image_ratio: Annotated[float, OmitDefault()] = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Images in an epoch per clip and composite, which are mixed in as clips of one "
+        "frame: the middle frame of a clip or composite of the training split, with its caption. "
+        "Each image counts in the loss as much as a video. 0: none.",
     )
     global_batch_size: int = Field(
         64, ge=1, description="Samples per optimizer step, over all GPUs."

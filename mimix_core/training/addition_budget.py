@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
-from mimix_core.training.sample_schedule import EpochSample, count_optimizer_steps, epoch_length
+from mimix_core.training.sample_schedule import (
+    EpochSample,
+    count_images,
+    count_optimizer_steps,
+    epoch_length,
+)
 
 MIN_VALIDATIONS = 8
 """Validations during the training, so that an adapter within the bound is not far from its end."""
@@ -45,7 +50,8 @@ def plan_budget(
     ``everything``: the samples of training all again, with the epochs of ``lora``, which are also
     the most for ``used``. Raises BadInput when a single epoch takes more.
     """
-    length, whole = (epoch_length(samples, lora.show_repeats) for samples in (used, everything))
+    videos = [epoch_length(samples, lora.show_repeats) for samples in (used, everything)]
+    length, whole = (count + count_images(count, lora.image_ratio) for count in videos)
     batch = lora.global_batch_size
     all_steps = count_optimizer_steps(whole, lora.epochs, batch)
     allowed = math.floor(max_share * all_steps)

@@ -180,6 +180,7 @@ def micro_batch_schedule(
             batch_size=settings.global_batch_size,
             seed=settings.seed,
             show_repeats=settings.show_repeats,
+            image_ratio=settings.image_ratio,
         )
         yield from sample_schedule.split_micro_batches(
             items, settings.num_processes, settings.micro_batch_size

@@ -38,6 +38,7 @@ def embed_preview_prompts(
 
     from mimix_core.wan import model_registry, safetensors_io, text_embeddings
 
+    max_tokens = model_registry.get_backbone(backbone).text_tokens
     interface = model_registry.load_interface(model_registry.get_backbone(backbone))
     encoder = interface.load_text_encoder(text_encoder, torch.device("cpu"))
     texts = [negative_prompt, *prompts]
@@ -45,9 +46,9 @@ def embed_preview_prompts(
     # Not batched: an embedding's last bits depend on the other texts in a batch.
     embedded = [
         text_embeddings.check_finite_embedding(
-            interface.embed_tokens(
-                encoder, [text_embeddings.truncate_tokens(tokens, text_embeddings.TEXT_TOKENS)]
-            )[0],
+            interface.embed_tokens(encoder, [text_embeddings.truncate_tokens(tokens, max_tokens)])[
+                0
+            ],
             text,
         )
         for text, tokens in zip(texts, ids, strict=True)
@@ -57,9 +58,7 @@ def embed_preview_prompts(
     labels = ["samples.negative_prompt"]
     labels += [f"lora.preview_prompts[{number}]" for number in range(len(prompts))]
     lengths = [len(tokens) for tokens in ids]
-    return text_embeddings.describe_truncated(
-        zip(labels, lengths, strict=True), text_embeddings.TEXT_TOKENS
-    )
+    return text_embeddings.describe_truncated(zip(labels, lengths, strict=True), max_tokens)
 
 
 def preview_path(step: int, number: int) -> str:
@@ -82,12 +81,17 @@ def build_preview_pipeline(transformer: Any, preview: PreviewConfig, device: tor
     import diffusers
 
     from mimix_core.wan import model_registry
+    from mimix_core.wan.generation.velocity_pipeline import VelocityPipeline
     from mimix_core.wan.generation.video_generator import stream_blocks
 
     backbone = model_registry.get_backbone(preview.backbone)
+    interface = model_registry.load_interface(backbone)
+    vae = interface.load_vae(preview.vae, device, "fp32")
+    if interface.load_scheduler is not None:
+        scheduler = interface.load_scheduler(preview.scheduler, preview.shift)
+        return VelocityPipeline(transformer, vae, scheduler, backbone.vae_stride)
     experts: dict[str, Any] = {_trained_component(preview): transformer}
     if preview.other_expert is not None:
-        interface = model_registry.load_interface(backbone)
         other = interface.load_transformer(preview.other_expert, transformer.dtype).eval()
         if device.type == "cuda":
             stream_blocks(other, device)
@@ -96,7 +100,7 @@ def build_preview_pipeline(transformer: Any, preview: PreviewConfig, device: tor
     pipeline = getattr(diffusers, backbone.pipeline_class)(
         tokenizer=None,
         text_encoder=None,
-        vae=model_registry.load_interface(backbone).load_vae(preview.vae, device, "fp32"),
+        vae=vae,
         scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(
             preview.scheduler, flow_shift=preview.shift
         ),
@@ -131,7 +135,9 @@ def write_previews(
     previews. Raises TrainingStopped after a denoising step, in all processes after the same one.
     """
     from mimix_core.training.distributed import any_rank
-    from mimix_core.wan import flow_matching, safetensors_io, videos_stage
+    from mimix_core.wan import flow_matching, model_registry, safetensors_io, videos_stage
+
+    interface = model_registry.load_interface(model_registry.get_backbone(preview.backbone))
 
     def callback(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> Any:
         if any_rank(stop_requested(), context):
@@ -151,6 +157,7 @@ def write_previews(
             frames_THWC = videos_stage.generate_video(
                 pipeline,
                 preview_seed(settings, min(number, count - 1)),
+                decode=interface.decode_latents,
                 prompt_embeds=text_1LD[str(min(number, count - 1))],
                 negative_prompt_embeds=text_1LD[_NEGATIVE],
                 width=settings.preview_width,

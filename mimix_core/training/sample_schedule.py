@@ -79,7 +79,7 @@ def epoch_steps(samples: int, settings: LoraSettings) -> dict[int, int]:
 
 
 def epoch_length(samples: Sequence[EpochSample], show_repeats: Mapping[str, int]) -> int:
-    """Count the occurrences of samples in each epoch.
+    """Count the occurrences of videos in each epoch.
 
     Originals occur as often as ``show_repeats`` says for their show, by default once. The
     composites' number is the one whose share comes nearest to that among ``samples``, which
@@ -95,17 +95,35 @@ def epoch_length(samples: Sequence[EpochSample], show_repeats: Mapping[str, int]
     return repeated + composite_count(repeated, share)
 
 
+def count_images(videos: int, image_ratio: float) -> int:
+    """Count the images in an epoch with so many occurrences of videos."""
+    return round(videos * image_ratio)
+
+
+def mixed_epoch_length(samples: Sequence[TrainingSample], settings: LoraSettings) -> int:
+    """Count the occurrences of videos and images in each epoch."""
+    return _epoch_length(samples, settings.show_repeats, settings.image_ratio)
+
+
+def _epoch_length(
+    samples: Sequence[TrainingSample], show_repeats: Mapping[str, int], image_ratio: float
+) -> int:
+    length = epoch_length([sample for sample in samples if not sample.image], show_repeats)
+    return length + count_images(length, image_ratio)
+
+
 def order_epoch(
     samples: Sequence[TrainingSample],
     epoch: int,
     seed: int,
     show_repeats: Mapping[str, int] = NO_REPEATS,
+    image_ratio: float = 0.0,
 ) -> list[tuple[TrainingSample, int]]:
     """Return the samples in the epoch's order, each with the number of its repetition (from 0).
 
     The order depends on seed, epoch, ids and repetitions alone.
     """
-    times = _epoch_counts(samples, epoch, seed, show_repeats)
+    times = _epoch_counts(samples, epoch, seed, show_repeats, image_ratio)
     return sorted(
         ((sample, number) for sample in samples for number in range(times[sample.sample_id])),
         key=lambda one: _digest(seed, epoch, _occurrence(*one)),
@@ -116,14 +134,44 @@ def count_occurrences(samples: Sequence[TrainingSample], settings: LoraSettings)
     """Count how often a run uses each sample, by id."""
     total: Counter[str] = Counter()
     for epoch in range(settings.epochs):
-        total.update(_epoch_counts(samples, epoch, settings.seed, settings.show_repeats))
+        total.update(
+            _epoch_counts(
+                samples, epoch, settings.seed, settings.show_repeats, settings.image_ratio
+            )
+        )
     return total
 
 
 def _epoch_counts(
-    samples: Sequence[TrainingSample], epoch: int, seed: int, show_repeats: Mapping[str, int]
+    samples: Sequence[TrainingSample],
+    epoch: int,
+    seed: int,
+    show_repeats: Mapping[str, int],
+    image_ratio: float,
 ) -> dict[str, int]:
     """Return how often an epoch has each sample, by id.
+
+    Images occur equally often, or some once more than others, which are the next ones in each
+    epoch.
+    """
+    counts = _video_counts(
+        [sample for sample in samples if not sample.image], epoch, seed, show_repeats
+    )
+    images = sorted(
+        (sample.sample_id for sample in samples if sample.image),
+        key=lambda name: _digest(seed, "image", name),
+    )
+    drawn = count_images(sum(counts.values()), image_ratio)
+    counts |= dict.fromkeys(images, 0)
+    for position in range(epoch * drawn, (epoch + 1) * drawn):
+        counts[images[position % len(images)]] += 1
+    return counts
+
+
+def _video_counts(
+    samples: Sequence[TrainingSample], epoch: int, seed: int, show_repeats: Mapping[str, int]
+) -> dict[str, int]:
+    """Return how often an epoch has each video, by id.
 
     Composites occur equally often, or some once more than others. These change from epoch to
     epoch: they are the next ones of an order that depends on the seed.
@@ -154,6 +202,7 @@ def plan_global_batch(
     batch_size: int,
     seed: int,
     show_repeats: Mapping[str, int] = NO_REPEATS,
+    image_ratio: float = 0.0,
 ) -> list[BatchItem]:
     """Plan the items of optimizer step ``step`` (from 0); their weights sum to 1.
 
@@ -162,11 +211,11 @@ def plan_global_batch(
     and each item draws from a different part. A single level is distributed as if drawn
     independently, but the batch covers the range, which reduces the variance of loss and gradient.
     """
-    length = epoch_length(samples, show_repeats)
+    length = _epoch_length(samples, show_repeats, image_ratio)
     begin = step * batch_size
     positions = range(begin, min(begin + batch_size, length * epochs))
     orders = {
-        epoch: order_epoch(samples, epoch, seed, show_repeats)
+        epoch: order_epoch(samples, epoch, seed, show_repeats, image_ratio)
         for epoch in sorted({position // length for position in positions})
     }
     selected = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from mimix_core import tables
 from mimix_core.engine import progress
@@ -20,14 +20,8 @@ from mimix_core.tables import (
     LATENTS,
     LORA,
     REGIONS,
-    DatasetRow,
-    EmbeddingRow,
-    LatentRow,
-    Reason,
-    RegionRow,
     Row,
     Status,
-    Table,
 )
 from mimix_core.training import previews, trackers
 from mimix_core.training.forgetting import check_bound_is_measured, unmeasured_characters
@@ -38,16 +32,15 @@ from mimix_core.training.sample_schedule import (
     count_optimizer_steps,
     epoch_length,
     epoch_steps,
+    mixed_epoch_length,
 )
+from mimix_core.training.training_samples import build_sample, find_images, rows_by_sample
 from mimix_core.training.validation_samples import select_validation_samples, validation_share
 from mimix_core.training.worker_messages import PreviewConfig, TrainingJob, TrainingSample
 from mimix_core.wan import model_registry
 from mimix_core.wan.adapter_metadata import AdapterMetadata, result_settings
 from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
-from mimix_core.wan.tensor_shards import tensor_ref
 from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE
-
-TensorRow = TypeVar("TensorRow", LatentRow, EmbeddingRow, RegionRow)
 
 _MIN_SHARE_OF_LEVELS = 1e-3
 """Below it the quantiles of an expert's levels would differ in their last bits alone."""
@@ -85,7 +78,8 @@ class LoraInputs(FrozenModel):
 
     ``preview``: set if and only if the settings enable previews. ``checkpoints``: parent folder of
     each run's checkpoints, which are deleted at the end, and logs. ``regions``: of the latents, if
-    and only if the loss depends on them. ``initial_adapter``: the one to start from, if any.
+    and only if the loss depends on them. ``image_latents``: of the middle frames of the same
+    samples, if and only if images are mixed in. ``initial_adapter``: the one to start from, if any.
     ``expert``: which of the backbone's experts ``transformer`` is; None for one transformer.
     ``new_characters``: those that are added to it.
     """
@@ -95,6 +89,7 @@ class LoraInputs(FrozenModel):
     latents: tuple[TableRef, ...]
     embeddings: tuple[TableRef, ...]
     regions: Annotated[tuple[TableRef, ...], OmitDefault()] = ()
+    image_latents: Annotated[tuple[TableRef, ...], OmitDefault()] = ()
     backbone_name: str
     backbone_source: FileRef | None = None
     transformer: FileRef
@@ -136,14 +131,20 @@ def run(inputs: LoraInputs, settings: LoraSettings, out: Path) -> StageReport:
     notes = dict(finished.notes)
     if settings.uses_regions:
         with_regions = sum(sample.regions is not None for sample in job.train)
-        notes["samples_with_regions"] = f"{with_regions} of {len(job.train)}"
+        count = sum(not sample.image for sample in job.train)
+        notes["samples_with_regions"] = f"{with_regions} of {count}"
+    if settings.image_ratio > 0:
+        images = sum(sample.image for sample in job.train)
+        videos = [sample for sample in job.train if not sample.image]
+        drawn = mixed_epoch_length(job.train, settings) - epoch_length(
+            videos, settings.show_repeats
+        )
+        notes["images"] = f"{drawn} per epoch, of {images}"
     held_out = sum(row["split"] == "val" and row["status"] == Status.OK for row in plan.rows)
     if len(job.val) < held_out:
         notes["held_out_samples"] = f"{len(job.val)} of {held_out}"
     if job.val:
-        share = validation_share(
-            epoch_length(job.train, settings.show_repeats), len(job.val), settings
-        )
+        share = validation_share(mixed_epoch_length(job.train, settings), len(job.val), settings)
         notes["validation_share"] = f"{share:.1%} of the training"
     known = job.adapter_metadata.characters
     if unmeasured := unmeasured_characters(known, job.val, inputs.new_characters):
@@ -165,7 +166,7 @@ def _adapter_files(samples: Sequence[TrainingSample], settings: LoraSettings) ->
 
     saved = (
         epoch_adapter_path(epoch, ema=ema)
-        for epoch in epoch_steps(epoch_length(samples, settings.show_repeats), settings)
+        for epoch in epoch_steps(mixed_epoch_length(samples, settings), settings)
         for ema in (False, True)
     )
     return (lora_export.ADAPTER_FILE, lora_export.EMA_ADAPTER_FILE, *saved)
@@ -173,9 +174,9 @@ def _adapter_files(samples: Sequence[TrainingSample], settings: LoraSettings) ->
 
 def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> TrainingPlan:
     """Plan the training job for these inputs, which writes to ``out``. Raises BadInput."""
-    latents = _rows_by_sample(inputs.latents, LATENTS, inputs.backbone_name)
-    embeddings = _rows_by_sample(inputs.embeddings, EMBEDDINGS, inputs.backbone_name)
-    regions = _rows_by_sample(inputs.regions, REGIONS, inputs.backbone_name)
+    latents = rows_by_sample(inputs.latents, LATENTS, inputs.backbone_name)
+    embeddings = rows_by_sample(inputs.embeddings, EMBEDDINGS, inputs.backbone_name)
+    regions = rows_by_sample(inputs.regions, REGIONS, inputs.backbone_name)
     if settings.uses_regions and not inputs.regions:
         raise BadInput(
             "the loss is weighted by regions, but their table is missing",
@@ -186,7 +187,7 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
     samples: dict[str, list[TrainingSample]] = {"train": [], "val": [], "test": []}
     rows: list[Row] = []
     for row in tables.usable(tables.read(inputs.dataset.path, DATASET)):
-        sample = _training_sample(row, latents, embeddings, regions)
+        sample = build_sample(row, latents, embeddings, regions)
         if isinstance(sample, TrainingSample):
             samples[row["split"]].append(sample)
             rows.append(tables.ok(sample_id=row["sample_id"], split=row["split"], seen=0))
@@ -198,9 +199,12 @@ def plan_training(inputs: LoraInputs, settings: LoraSettings, out: Path) -> Trai
             where=f"stage lora ({inputs.unit})",
             fix="Check the reasons in the dataset, latents and embeddings tables.",
         )
+    if settings.image_ratio > 0:
+        frames = rows_by_sample(inputs.image_latents, LATENTS, inputs.backbone_name)
+        samples["train"] += find_images(samples["train"], frames, f"stage lora ({inputs.unit})")
     seen = count_occurrences(samples["train"], settings)
     rows = [row | {"seen": seen[row["sample_id"]]} for row in rows]
-    length = epoch_length(samples["train"], settings.show_repeats)
+    length = mixed_epoch_length(samples["train"], settings)
     check_schedule(
         count_optimizer_steps(length, settings.epochs, settings.global_batch_size), settings
     )
@@ -325,51 +329,6 @@ def _adapter_metadata(
         dataset_sha256=inputs.dataset.sha256,
         settings=result_settings(settings) | initial,
         expert=inputs.expert,
-    )
-
-
-def _rows_by_sample(
-    refs: tuple[TableRef, ...], table: Table[TensorRow], backbone: str
-) -> dict[str, tuple[TableRef, TensorRow]]:
-    rows = {}
-    for ref in refs:
-        for row in tables.usable(tables.read(ref.path, table)):
-            if row["backbone"] != backbone:
-                raise BadInput(
-                    f"{row['sample_id']} was made with {row['backbone']}, not {backbone}",
-                    where=str(ref.path),
-                    fix="Use the same backbone for latents, embeddings and LoRA.",
-                )
-            rows[row["sample_id"]] = (ref, row)
-    return rows
-
-
-def _training_sample(
-    row: DatasetRow,
-    latents: dict[str, tuple[TableRef, LatentRow]],
-    embeddings: dict[str, tuple[TableRef, EmbeddingRow]],
-    regions: dict[str, tuple[TableRef, RegionRow]],
-) -> TrainingSample | Row:
-    """Return the sample of a dataset row, or a failed row if latents or embedding are missing."""
-    sample_id = row["sample_id"]
-    unused: Row = {"sample_id": sample_id, "split": row["split"], "seen": 0}
-    if sample_id not in latents:
-        return tables.failed(Reason.NO_LATENT, "there is no latent of this sample", **unused)
-    if sample_id not in embeddings:
-        return tables.failed(Reason.NO_CAPTION, "there is no embedding of its caption", **unused)
-    latent_table, latent = latents[sample_id]
-    embedding_table, embedding = embeddings[sample_id]
-    if embedding["caption"] != row["caption"]:
-        return tables.failed(Reason.NO_CAPTION, "the embedding is of another caption", **unused)
-    return TrainingSample(
-        sample_id=sample_id,
-        show=row["show"],
-        style=row["style"],
-        characters=tuple(row["characters"]),
-        latents=tensor_ref(latent_table, latent),
-        text=tensor_ref(embedding_table, embedding),
-        regions=tensor_ref(*regions[sample_id]) if sample_id in regions else None,
-        composite=row["kind"] == "composite",
     )
 
 

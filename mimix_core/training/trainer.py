@@ -79,7 +79,7 @@ def train(
     written.
     """
     settings, context = job.settings, init_distributed(job)
-    length = sample_schedule.epoch_length(job.train, settings.show_repeats)
+    length = sample_schedule.mixed_epoch_length(job.train, settings)
     steps = sample_schedule.count_optimizer_steps(
         length, settings.epochs, settings.global_batch_size
     )
@@ -123,6 +123,7 @@ def train(
                 batch_size=settings.global_batch_size,
                 seed=settings.seed,
                 show_repeats=settings.show_repeats,
+                image_ratio=settings.image_ratio,
             )
             started = time.monotonic()
             try:
@@ -224,7 +225,7 @@ def _keep_epoch(
     if context.rank == 0:
         epoch_adapters.keep_epoch_adapters(job, epoch, adapters, ema_weights)
     settings = job.settings
-    length = sample_schedule.epoch_length(job.train, settings.show_repeats)
+    length = sample_schedule.mixed_epoch_length(job.train, settings)
     before = sample_schedule.count_optimizer_steps(length, epoch - 1, settings.global_batch_size)
     steps = range(min(before + 1, done), done + 1)
     logger.log_epoch(epoch, steps, epoch_adapters.epoch_adapter_path(epoch))

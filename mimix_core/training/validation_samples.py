@@ -33,9 +33,10 @@ def evaluation_steps(
 def validation_share(train_samples: int, val_samples: int, settings: LoraSettings) -> float:
     """Compute the cost of all validations as a share of the training's own, by counting passes.
 
-    ``train_samples``: of the training split. ``val_samples``: of each validation.
+    ``train_samples``: of an epoch, images included. ``val_samples``: of each validation.
     """
-    training = FORWARD_PASSES_OF_A_TRAINING_PASS * train_samples * settings.epochs
+    training = FORWARD_PASSES_OF_A_TRAINING_PASS * _videos(train_samples, settings)
+    training *= settings.epochs
     return val_samples * _passes_per_sample(train_samples, settings) / training
 
 
@@ -62,7 +63,8 @@ def select_validation_samples(
     if settings.validation_samples is not None:
         limit = min(limit, settings.validation_samples)
     if settings.validation_share is not None:
-        training = FORWARD_PASSES_OF_A_TRAINING_PASS * train_samples * settings.epochs
+        training = FORWARD_PASSES_OF_A_TRAINING_PASS * _videos(train_samples, settings)
+        training *= settings.epochs
         passes = settings.validation_share * training
         affordable = math.floor(passes / _passes_per_sample(train_samples, settings))
         limit = min(limit, max(affordable, len({sample.show for sample in held_out})))
@@ -86,6 +88,11 @@ def select_validation_samples(
         missing.subtract(_old(rarest, new_characters))
         missing = +missing
     return [sample for sample in held_out if sample.sample_id in chosen]
+
+
+def _videos(train_samples: int, settings: LoraSettings) -> int:
+    """Count the videos among the samples of an epoch: an image costs next to nothing."""
+    return round(train_samples / (1 + settings.image_ratio))
 
 
 def _missing_old_samples(

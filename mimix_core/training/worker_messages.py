@@ -22,7 +22,8 @@ class TrainingSample(FrozenModel):
     """One sample: its metadata and references to its precomputed tensors.
 
     ``regions``: the cells of its characters; None if none has a mask, or the loss is not weighted.
-    ``composite``: whether a character was pasted into it.
+    ``composite``: whether a character was pasted into it. ``image``: whether it is one frame of
+    another sample, which is mixed in as often as the settings say.
     """
 
     sample_id: str
@@ -33,6 +34,7 @@ class TrainingSample(FrozenModel):
     text: TensorRef
     regions: TensorRef | None = None
     composite: bool = False
+    image: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mimix_core.wan.lora_formats import diffusers_layer_name, split_layer
+from mimix_core.wan.layer_names import split_layer
+from mimix_core.wan.lora_formats import diffusers_layer_name
 
 Part = Literal["down", "up", "alpha", "magnitude", "change"]
 
@@ -62,7 +63,7 @@ class TensorRole:
 
 
 def tensor_role(name: str) -> TensorRole | None:
-    """Return what a tensor is; None for one that cannot be applied to Wan's transformer."""
+    """Return what a tensor is; None for one that cannot be applied to a transformer."""
     prefix = next((some for some in _PREFIXES if name.startswith(some)), "")
     rest = name.removeprefix(prefix)
     for suffix, part in _HALVES.items():

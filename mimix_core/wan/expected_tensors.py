@@ -1,20 +1,23 @@
 """List the tensors that a network's weight files must have, from its config, without torch.
 
 The names and shapes are those of diffusers' ``WanTransformer3DModel`` and ``AutoencoderKLWan`` and
-of transformers' ``UMT5EncoderModel``; a test compares them with those classes.
+of transformers' ``UMT5EncoderModel``, and of LTX-Video's classes (``expected_ltx_tensors``); tests
+compare them with those classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from mimix_core.wan import expected_ltx_tensors
+from mimix_core.wan.expected_ltx_tensors import Shaped as _Shaped
+
 Shapes = dict[str, tuple[int, ...]]
-_Shaped = Iterator[tuple[str, tuple[int, ...]]]
 
 TOKEN_TABLES = ("shared.weight", "encoder.embed_tokens.weight")
-"""Two names of UMT5's token table: a file has one of them, or both with equal values."""
+"""Two names of the token table of T5 and UMT5: a file has one, or both with equal values."""
 
 # The classes' own defaults of what the registry does not state.
 _RELATIVE_ATTENTION_BUCKETS = 32
@@ -61,6 +64,14 @@ def _wan_transformer(config: Mapping[str, Any]) -> _Shaped:
 
 
 def _umt5_encoder(config: Mapping[str, Any]) -> _Shaped:
+    return _text_encoder(config, blocks_with_bias=config["num_layers"])
+
+
+def _t5_encoder(config: Mapping[str, Any]) -> _Shaped:
+    return _text_encoder(config, blocks_with_bias=1)
+
+
+def _text_encoder(config: Mapping[str, Any], blocks_with_bias: int) -> _Shaped:
     width, attention = config["d_model"], config["d_kv"] * config["num_heads"]
     yield TOKEN_TABLES[0], (config["vocab_size"], width)
     for number in range(config["num_layers"]):
@@ -69,7 +80,8 @@ def _umt5_encoder(config: Mapping[str, Any]) -> _Shaped:
             yield f"{block}0.SelfAttention.{layer}.weight", (attention, width)
         yield f"{block}0.SelfAttention.o.weight", (width, attention)
         bias = (_RELATIVE_ATTENTION_BUCKETS, config["num_heads"])
-        yield f"{block}0.SelfAttention.relative_attention_bias.weight", bias
+        if number < blocks_with_bias:
+            yield f"{block}0.SelfAttention.relative_attention_bias.weight", bias
         yield f"{block}0.layer_norm.weight", (width,)
         for layer in ("wi_0", "wi_1"):
             yield f"{block}1.DenseReluDense.{layer}.weight", (config["d_ff"], width)
@@ -171,4 +183,7 @@ _CLASSES = {
     "WanTransformer3DModel": _wan_transformer,
     "AutoencoderKLWan": _wan_vae,
     "UMT5EncoderModel": _umt5_encoder,
+    "LTXVideoTransformer3DModel": expected_ltx_tensors.transformer,
+    "AutoencoderKLLTXVideo": expected_ltx_tensors.vae,
+    "T5EncoderModel": _t5_encoder,
 }

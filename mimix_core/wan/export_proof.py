@@ -19,6 +19,7 @@ from mimix_core.engine.artifacts import FrozenModel, file_ref
 from mimix_core.errors import BadInput
 from mimix_core.settings import ExpertName
 from mimix_core.wan import lora_export, safetensors_io
+from mimix_core.wan.model_files import read_config
 from mimix_core.wan.model_registry import EXPERT_COMPONENTS
 
 _METADATA_KEY = "mimix_proof"
@@ -126,7 +127,8 @@ def load_base_pipeline(base: Path, precision: Literal["fp32", "bf16"]) -> Any:
 
     from mimix_core.engine.torch_runtime import select_device
 
-    vae = diffusers.AutoencoderKLWan.from_pretrained(base / "vae", torch_dtype=torch.float32)
+    vae_class = read_config(base / "vae" / "config.json").get("_class_name", "AutoencoderKLWan")
+    vae = getattr(diffusers, vae_class).from_pretrained(base / "vae", torch_dtype=torch.float32)
     pipeline = diffusers.DiffusionPipeline.from_pretrained(
         base, vae=vae, torch_dtype=_DTYPES[precision]
     )
@@ -209,7 +211,7 @@ def compare_with_proof(pipeline: Any, proof: ExportProof, expected: ProofValues)
 def generate_values(
     pipeline: Any, settings: ProofSettings, component: str = "transformer"
 ) -> ProofValues:
-    """Generate with a diffusers pipeline of Wan, and keep the first velocity and three frames.
+    """Generate with a diffusers pipeline, and keep the first velocity and three frames.
 
     ``component``: the transformer whose first velocity it is. The noise is drawn on the CPU. Raises
     BadInput if a value is not finite.

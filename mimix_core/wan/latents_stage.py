@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mimix_core import tables
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.media.decode import read_rgb
@@ -39,12 +39,14 @@ class LatentInputs(FrozenModel):
     """Clips or composites, and the VAE, the only component that latents depend on.
 
     ``span``: half-open range of this unit in the table's usable rows, in the order of their ids;
-    None: all rows. ``partial_results``: folder of finished latents of interrupted units.
+    None: all rows. ``frames``: of each video, all or only the middle one, as a video of one frame.
+    ``partial_results``: folder of finished latents of interrupted units.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
     samples: TableRef
     span: tuple[int, int] | None = None
+    frames: Annotated[Literal["all", "middle"], OmitDefault()] = "all"
     backbone_name: str
     backbone_source: FileRef | None = None
     vae: FileRef
@@ -178,6 +180,9 @@ class _LatentEncoder:
         """Decode a video in the reader thread."""
         path = self.inputs.samples.folder / file
         frames_THWC = read_rgb(path, threads=self.settings.threads)
+        if self.inputs.frames == "middle":
+            middle = len(frames_THWC) // 2
+            frames_THWC = frames_THWC[middle : middle + 1]
         if self.settings.width is not None and self.settings.height is not None:
             from mimix_core.wan.vae import resize_frames
 

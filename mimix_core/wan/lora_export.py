@@ -15,6 +15,7 @@ from mimix_core.engine.atomic_io import fsync_path
 from mimix_core.errors import BadInput
 from mimix_core.wan import lora, safetensors_io
 from mimix_core.wan.adapter_metadata import AdapterMetadata
+from mimix_core.wan.layer_names import WAN, find_architecture
 from mimix_core.wan.lora_formats import (
     Adapter,
     AdapterDtype,
@@ -24,6 +25,7 @@ from mimix_core.wan.lora_formats import (
     detect_layout,
     fold_alpha,
 )
+from mimix_core.wan.model_registry import BACKBONES
 from mimix_core.wan.safetensors_header import read_header
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
@@ -99,8 +101,11 @@ def write_adapter(
     """Write an adapter and its metadata atomically; equal arguments give equal bytes.
 
     ``dtype``: of the stored weights; None stores them as they are. Raises BadInput for a layer
-    that has no name in the layout, and for a weight too large for the data type.
+    that has no name in the layout, for a model from outside MiMix whose names in other programs are
+    not known, and for a weight too large for the data type.
     """
+    if layout is not AdapterLayout.DIFFUSERS:
+        _check_known_names(adapter, metadata)
     if layout is AdapterLayout.COMFYUI and not adapter.magnitudes:
         adapter = fold_alpha(adapter)
         metadata = metadata.model_copy(update={"alpha": adapter.alpha})
@@ -127,6 +132,17 @@ def write_adapter(
     fsync_path(part)
     part.replace(path)
     fsync_path(path.parent)
+
+
+def _check_known_names(adapter: Adapter, metadata: AdapterMetadata) -> None:
+    """Raise BadInput for another model with layers named as LTX-Video's, as many models have."""
+    if metadata.base in BACKBONES or find_architecture(adapter.pairs) is WAN:
+        return
+    raise BadInput(
+        f"{metadata.base} is not a model of MiMix: other programs may name its layers otherwise",
+        where="settings, key backbone.name",
+        fix="Export it with --format diffusers.",
+    )
 
 
 def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:

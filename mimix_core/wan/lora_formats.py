@@ -3,6 +3,7 @@
 ``diffusers``: ``transformer.blocks.0.attn1.to_q.lora_A.weight``; alpha in the file's metadata.
 ``comfyui``: ``diffusion_model.blocks.0.self_attn.q.lora_A.weight``, layers named as in Wan's own
 code, without an alpha: what ComfyUI, diffusion-pipe, DiffSynth-Studio, FastVideo and LightX2V read.
+LTX-Video's authors name the layers of blocks as diffusers does.
 ``kohya``: ``lora_unet_blocks_0_self_attn_q.lora_down.weight`` and ``.alpha``, as musubi-tuner's
 networks/lora.py writes and reads it.
 """
@@ -16,6 +17,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from mimix_core.errors import BadInput
+from mimix_core.wan import layer_names
+from mimix_core.wan.layer_names import Architecture
 
 if TYPE_CHECKING:
     import torch
@@ -43,32 +46,6 @@ PREFIX = {
     AdapterLayout.KOHYA: "lora_unet_",
 }
 
-_IN_BLOCKS = {
-    "attn1.to_q": "self_attn.q",
-    "attn1.to_k": "self_attn.k",
-    "attn1.to_v": "self_attn.v",
-    "attn1.to_out.0": "self_attn.o",
-    "attn2.to_q": "cross_attn.q",
-    "attn2.to_k": "cross_attn.k",
-    "attn2.to_v": "cross_attn.v",
-    "attn2.to_out.0": "cross_attn.o",
-    "ffn.net.0.proj": "ffn.0",
-    "ffn.net.2": "ffn.2",
-}
-_OUTSIDE_BLOCKS = {
-    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
-    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
-    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
-    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
-    "condition_embedder.time_proj": "time_projection.1",
-    "proj_out": "head.head",
-}
-_WAN_NAMES = _IN_BLOCKS | _OUTSIDE_BLOCKS
-_DIFFUSERS_NAMES = {wan: diffusers for diffusers, wan in _WAN_NAMES.items()}
-_DIFFUSERS_NAMES_FLAT = {wan.replace(".", "_"): diffusers for diffusers, wan in _WAN_NAMES.items()}
-
-_BLOCK = re.compile(r"(blocks\.\d+\.)?(.+)")
-_BLOCK_FLAT = re.compile(r"(?:blocks_(\d+)_)?(.+)")
 _MAGNITUDE = "lora_magnitude_vector"
 _PARTS = f"lora_A|lora_B|lora_down|lora_up|alpha|{_MAGNITUDE}"
 _PART = re.compile(rf"(?P<layer>.+)\.(?P<part>{_PARTS})(\.weight)?")
@@ -113,12 +90,12 @@ class Adapter:
     @property
     def outside_blocks(self) -> list[str]:
         """Return the layers that belong to no block."""
-        return [layer for layer in sorted(self.pairs) if not split_layer(layer)[0]]
+        return [layer for layer in sorted(self.pairs) if not layer_names.split_layer(layer)[0]]
 
     @property
     def targets(self) -> list[str]:
         """Return the layer names without block numbers."""
-        return sorted({split_layer(layer)[1] for layer in self.pairs})
+        return sorted({layer_names.split_layer(layer)[1] for layer in self.pairs})
 
 
 def fold_alpha(adapter: Adapter) -> Adapter:
@@ -138,13 +115,21 @@ def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, tor
 
     The weights are unchanged, except that ComfyUI's layout has alpha in them (``fold_alpha``): of
     its readers FastVideo ignores an alpha, diffusion-pipe refuses it, and diffusers refuses it
-    outside the blocks. Raises BadInput for a layer that Wan's own code does not have, and for one
-    outside the blocks in kohya's layout, whose readers drop it.
+    outside the blocks. Raises BadInput for a layer that the authors' own code does not have. Also
+    in kohya's layout for one outside the blocks, whose readers drop it, or of another model than
+    Wan.
     """
     import torch
 
     tensors = {}
     outside = adapter.outside_blocks
+    architecture = layer_names.find_architecture(adapter.pairs)
+    if layout is AdapterLayout.KOHYA and not architecture.flat_names:
+        raise BadInput(
+            f"it is an adapter of {architecture.title}, which musubi-tuner does not have",
+            where="settings, key backbone.name",
+            fix="Export it for comfyui or diffusers.",
+        )
     if layout is AdapterLayout.KOHYA and outside:
         raise BadInput(
             f"{len(outside)} of {len(adapter.pairs)} layers are outside the blocks, where "
@@ -163,7 +148,7 @@ def adapter_to_tensors(adapter: Adapter, layout: AdapterLayout) -> dict[str, tor
         adapter = fold_alpha(adapter)
     first, second = _DOWN_UP if layout is AdapterLayout.KOHYA else ("lora_A", "lora_B")
     for layer, (down, up) in adapter.pairs.items():
-        name = PREFIX[layout] + _layout_name(layer, layout)
+        name = PREFIX[layout] + _layout_name(layer, layout, architecture)
         tensors[f"{name}.{first}.weight"] = down
         tensors[f"{name}.{second}.weight"] = up
         if layout is AdapterLayout.KOHYA:
@@ -180,7 +165,7 @@ def detect_layout(names: Mapping[str, object], where: str) -> AdapterLayout:
             return layout
     example = min(names, default="nothing")
     raise BadInput(
-        f"not a LoRA of Wan: it contains {example}",
+        f"not a LoRA of Wan or LTX-Video: it contains {example}",
         where=where,
         fix=f"Give a file in one of the layouts {', '.join(AdapterLayout)}.",
     )
@@ -200,9 +185,12 @@ def adapter_from_tensors(
     magnitudes: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         match = _PART.fullmatch(name.removeprefix(PREFIX[layout]))
-        layer = match and _diffusers_name(match["layer"], layout)
+        layer = match and match["layer"]
+        # Any model's layers may have an adapter, and in this layout they are its own names.
+        if layer is not None and layout is not AdapterLayout.DIFFUSERS:
+            layer = _diffusers_name(layer, layout)
         if match is None or layer is None:
-            raise BadInput(f"not a LoRA of Wan: it contains {name}", where=where)
+            raise BadInput(f"not a LoRA of Wan or LTX-Video: it contains {name}", where=where)
         if match["part"] in _DOWN:
             downs[layer] = tensor
         elif match["part"] in _UP:
@@ -233,25 +221,17 @@ def adapter_from_tensors(
     return Adapter(pairs, scales.pop(), magnitudes=magnitudes)
 
 
-def split_layer(layer: str) -> tuple[str, str]:
-    """Split a layer's name into its block, such as ``blocks.0.`` or empty, and the rest."""
-    match = _BLOCK.fullmatch(layer)
-    assert match is not None
-    return match[1] or "", match[2]
-
-
-def _layout_name(layer: str, layout: AdapterLayout) -> str:
+def _layout_name(layer: str, layout: AdapterLayout, architecture: Architecture) -> str:
     """Return a layer's name in a layout. Raises BadInput."""
     if layout is AdapterLayout.DIFFUSERS:
         return layer
-    block, tail = split_layer(layer)
-    if tail not in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS):
+    name = layer_names.own_name(layer, architecture)
+    if name is None:
         raise BadInput(
-            f"layer {layer} has no name in Wan's own code",
+            f"layer {layer} has no name in {architecture.title}'s own code",
             where="settings, key lora.target_modules",
             fix="Only diffusers can load this adapter.",
         )
-    name = f"{block}{_WAN_NAMES[tail]}"
     return name.replace(".", "_") if layout is AdapterLayout.KOHYA else name
 
 
@@ -304,7 +284,7 @@ def sum_adapters(parts: Sequence[tuple[Adapter, float]]) -> Adapter:
 
 
 def diffusers_layer_name(name: str) -> str | None:
-    """Return diffusers' name of a layer that any program's file names; None if Wan has none.
+    """Return diffusers' name of a layer that any program's file names; None if no model has it.
 
     ``name`` has no prefix: ``blocks.0.attn1.to_q``, ``blocks.0.self_attn.q`` or
     ``blocks_0_self_attn_q``.
@@ -314,20 +294,11 @@ def diffusers_layer_name(name: str) -> str | None:
 
 
 def _diffusers_name(name: str, layout: AdapterLayout) -> str | None:
-    """Return diffusers' name of a layer; None for a layer that Wan does not have."""
+    """Return diffusers' name of a layer; None for a layer that no architecture has."""
     if not name:
         return None
     if layout is AdapterLayout.DIFFUSERS:
-        block, tail = split_layer(name)
-        return name if tail in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS) else None
+        return name if layer_names.is_layer(name) else None
     if layout is AdapterLayout.KOHYA:
-        match = _BLOCK_FLAT.fullmatch(name)
-        assert match is not None
-        block = "" if match[1] is None else f"blocks.{match[1]}."
-        diffusers = _DIFFUSERS_NAMES_FLAT.get(match[2])
-    else:
-        block, tail = split_layer(name)
-        diffusers = _DIFFUSERS_NAMES.get(tail)
-    if diffusers is None or diffusers not in (_IN_BLOCKS if block else _OUTSIDE_BLOCKS):
-        return None
-    return block + diffusers
+        return layer_names.layer_of_flat_name(name)
+    return layer_names.layer_of_own_name(name)

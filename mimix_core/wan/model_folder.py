@@ -23,12 +23,6 @@ from mimix_core.wan.weight_files import (
 )
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
-_SCHEDULER = {
-    "prediction_type": "flow_prediction",
-    "use_flow_sigmas": True,
-    "num_train_timesteps": 1000,
-}
-"""What generation reads from the scheduler's config, whose defaults are another objective's."""
 
 
 def check_backbone_folder(folder: Path, backbone: Backbone) -> dict[str, dict[str, StoredTensor]]:
@@ -44,7 +38,7 @@ def check_backbone_folder(folder: Path, backbone: Backbone) -> dict[str, dict[st
     _check_pipeline(folder, backbone, fix)
     for component in backbone.components:
         _check_present(component, present, folder, fix)
-    _check_scheduler(folder / "scheduler" / "scheduler_config.json", fix)
+    _check_scheduler(folder / "scheduler" / "scheduler_config.json", backbone.scheduler, fix)
     networks = backbone.networks
     configs = {
         name: _check_config(folder / name / "config.json", network, backbone, fix)
@@ -94,7 +88,7 @@ def _check_pipeline(folder: Path, backbone: Backbone, fix: str) -> None:
         differences.append(
             f"its boundary_ratio is {index.get('boundary_ratio')}, not {backbone.boundary}"
         )
-    if index.get("_class_name") != backbone.pipeline_class:
+    if index.get("_class_name") not in (backbone.pipeline_class, *backbone.other_pipelines):
         differences.append(
             f"its class is {index.get('_class_name')}, not {backbone.pipeline_class}"
         )
@@ -138,12 +132,12 @@ def _check_one_transformer(
         )
 
 
-def _check_scheduler(path: Path, fix: str) -> None:
-    """Raise BadInput for a scheduler that is not one of flow matching."""
+def _check_scheduler(path: Path, scheduler: NetworkSpec, fix: str) -> None:
+    """Raise BadInput for a scheduler that is not one of the backbone's flow matching."""
     config = read_config(path, fix)
     differences = [
         f"{key} is {config.get(key)}, not {value}"
-        for key, value in _SCHEDULER.items()
+        for key, value in scheduler.config.items()
         if config.get(key) != value
     ]
     if differences:

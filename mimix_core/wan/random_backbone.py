@@ -15,7 +15,7 @@ import torch
 
 from mimix_core.engine.torch_runtime import seeded_generator
 from mimix_core.wan import model_registry
-from mimix_core.wan.model_registry import Backbone
+from mimix_core.wan.backbone import UNIPC_FLOW, Backbone
 
 _TAGS = "[Character: [scene-style:cartoon] [scene-style:realistic]"
 _FUNCTION_WORDS = """
@@ -50,22 +50,22 @@ def build_random_backbone(
         if name.startswith("transformer")
     }
     vae = getattr(diffusers, backbone.vae.class_name)(**backbone.vae.config)
-    text_encoder = getattr(transformers, backbone.text_encoder.class_name)(
-        transformers.UMT5Config(dropout_rate=0.0, **backbone.text_encoder.config)
+    text_encoder = _text_encoder_class(backbone)(
+        _text_encoder_class(backbone).config_class(dropout_rate=0.0, **backbone.text_encoder.config)
     )
     for name, model in {**transformers_by_component, "vae": vae, "text": text_encoder}.items():
         randomize_weights(model, seed, name)
+    unipc = backbone.scheduler.class_name == UNIPC_FLOW.class_name
     pipeline = getattr(diffusers, backbone.pipeline_class)(
         tokenizer=transformers.T5Tokenizer(
-            vocab=build_vocabulary(), extra_ids=0, model_max_length=512
+            vocab=build_vocabulary(), extra_ids=0, model_max_length=backbone.text_tokens
         ),
         text_encoder=text_encoder,
         vae=vae,
-        scheduler=diffusers.UniPCMultistepScheduler(
-            prediction_type="flow_prediction",
-            use_flow_sigmas=True,
-            num_train_timesteps=1000,
-            flow_shift=backbone.flow_shift,
+        scheduler=getattr(diffusers, backbone.scheduler.class_name)(
+            **backbone.scheduler.config,
+            # The other schedulers of flow matching name it otherwise.
+            **({"flow_shift": backbone.flow_shift} if unipc else {}),
         ),
         **transformers_by_component,
         # Another architecture's pipeline does not know it.
@@ -74,11 +74,17 @@ def build_random_backbone(
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
+def _text_encoder_class(backbone: Backbone) -> Any:
+    import transformers
+
+    return getattr(transformers, backbone.text_encoder.class_name)
+
+
 def randomize_weights(model: Any, seed: int, name: str) -> None:
     """Fill a model's weights from generators seeded by seed, model and parameter name.
 
-    Matrices and kernels are normal with variance 1 / fan-in, biases 0, norms 1. No weight depends
-    on the shape or order of the others.
+    Matrices and kernels are normal with variance 1 / fan-in, biases 0, norms 1; single numbers stay
+    as they are. No weight depends on the shape or order of the others.
     """
     with torch.no_grad():
         for key, weight in sorted(model.named_parameters()):
@@ -86,9 +92,9 @@ def randomize_weights(model: Any, seed: int, name: str) -> None:
                 ("gamma", "norm.weight", "norm2.weight", "norm_q.weight", "norm_k.weight")
             ):
                 weight.fill_(1.0)
-            elif weight.ndim < 2:
+            elif weight.ndim == 1:
                 weight.fill_(1.0 if "norm" in key and key.endswith("weight") else 0.0)
-            else:
+            elif weight.ndim > 1:
                 fan_in = weight.shape[-1] if "table" in key else math.prod(weight.shape[1:])
                 values = torch.randn(weight.shape, generator=seeded_generator(seed, name, key))
                 weight.copy_(values / math.sqrt(fan_in))

@@ -21,6 +21,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import EmbeddingSettings
 from mimix_core.tables import CAPTIONS, EMBEDDINGS, CaptionRow, Reason, Row
 from mimix_core.wan import model_registry, tensor_shards
+from mimix_core.wan.backbone import MAX_TEXT_TOKENS
 from mimix_core.wan.earlier_embeddings import find_earlier_embeddings
 from mimix_core.wan.model_registry import BackboneInterface
 
@@ -53,7 +54,9 @@ def run(inputs: EmbeddingInputs, settings: EmbeddingSettings, out: Path) -> Stag
     Raises BadInput for a text encoder that gives NaN or Inf, and Transient when the device is out
     of memory.
     """
-    interface = model_registry.load_interface(model_registry.get_backbone(inputs.backbone_name))
+    backbone = model_registry.get_backbone(inputs.backbone_name)
+    interface = model_registry.load_interface(backbone)
+    max_tokens = min(settings.max_tokens, backbone.text_tokens)
     captions = list(tables.usable(tables.read(inputs.captions.path, CAPTIONS)))
     texts = {
         row["clip_id"]: caption_text(row, CaptionVariant(settings.variant)) for row in captions
@@ -64,7 +67,7 @@ def run(inputs: EmbeddingInputs, settings: EmbeddingSettings, out: Path) -> Stag
         inputs.partial_results, STAGE.name, stage_key
     ) as results:
         full = _tokenize(interface, inputs.tokenizer.path, unique_texts)
-        ids = {text: truncate_tokens(tokens, settings.max_tokens) for text, tokens in full.items()}
+        ids = {text: truncate_tokens(tokens, max_tokens) for text, tokens in full.items()}
         done, stats = _embed_texts(interface, inputs, settings, ids, results)
         locations = tensor_shards.write_shards(out, "embeddings", done)
     rows: list[Row] = []
@@ -225,8 +228,8 @@ def check_finite_embedding(text_LD: torch.Tensor, text: str) -> torch.Tensor:
     return text_LD
 
 
-TEXT_TOKENS = 512
-"""Maximum tokens of a text, as in Wan."""
+TEXT_TOKENS = MAX_TEXT_TOKENS
+"""Tokens that embeddings are padded to, the maximum of a text in Wan (``Backbone.text_tokens``)."""
 
 PROMPTS_CUT_NOTE = "prompts_cut"
 """Note of a stage's record: which prompts were truncated, and how long they are."""

@@ -7,9 +7,9 @@ use of one, or of as many as generate a video together (``engine.gpu_lease``).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,17 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import SampleSettings
 from mimix_core.tables import LAYOUTS, SAMPLES, Reason, Row
 from mimix_core.wan import model_registry, tensor_shards, video_processes
+from mimix_core.wan.generation import sampling
 from mimix_core.wan.generation.partial_videos import PartialVideos
 from mimix_core.wan.generation.provenance import VideoProvenance, write_video
 from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.samples_stage import VIDEO_FOLDER
-from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE, TEXT_TOKENS, describe_truncated
+from mimix_core.wan.text_embeddings import PROMPTS_CUT_NOTE, describe_truncated
 from mimix_core.wan.video_unit import VideoUnit
 from mimix_core.wan.videos_inputs import LowNoiseExpert, VideoInputs, load_adapters
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "STAGE",
@@ -163,27 +167,32 @@ def _read_layouts(
     }
 
 
-def generate_video(pipeline: Any, seed: int, **call: Any) -> NDArray[np.uint8]:
+def generate_video(
+    pipeline: Any,
+    seed: int,
+    *,
+    decode: Callable[[Any, torch.Tensor], NDArray[np.uint8]] = sampling.decode_latents,
+    **call: Any,
+) -> NDArray[np.uint8]:
     """Generate a video, uint8 RGB frames_THWC; ``call``: arguments of ``WanPipeline.__call__``.
 
-    Raises ValueError for non-finite values.
+    ``decode``: the backbone's ``decode_latents``. Raises ValueError for non-finite values.
     """
-    from mimix_core.wan.generation import sampling
-
-    return sampling.decode_latents(pipeline.vae, sampling.denoise(pipeline, seed, **call))
+    return decode(pipeline.vae, sampling.denoise(pipeline, seed, **call))
 
 
 def _describe_truncated_prompts(
     inputs: VideoInputs, provenance: Mapping[str, VideoProvenance]
 ) -> str:
     """Describe which prompts the text encoder cannot read completely; empty if none."""
-    interface = model_registry.load_interface(model_registry.get_backbone(inputs.backbone_name))
+    backbone = model_registry.get_backbone(inputs.backbone_name)
+    interface = model_registry.load_interface(backbone)
     texts = {prompt_id: made.prompt for prompt_id, made in provenance.items()}
     for made in provenance.values():
         texts["samples.negative_prompt"] = made.negative_prompt
     tokenizer = interface.load_tokenizer(inputs.tokenizer.path)
     ids = interface.tokenize(tokenizer, list(texts.values()))
-    return describe_truncated(zip(texts, map(len, ids), strict=True), TEXT_TOKENS)
+    return describe_truncated(zip(texts, map(len, ids), strict=True), backbone.text_tokens)
 
 
 def _check_size(inputs: VideoInputs, settings: SampleSettings) -> None:

@@ -23,7 +23,9 @@ from mimix_core.wan.safetensors_header import TensorEntry, read_header
 
 _SUFFIX, _INDEX_SUFFIX = ".safetensors", ".safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
-_BLOCK = re.compile(r"(?P<blocks>(?:.+\.)?(?:blocks|block|layers))\.(?P<number>\d{1,9})\..+")
+_BLOCK = re.compile(
+    r"(?P<blocks>(?:.+\.)?(?:blocks|transformer_blocks|block|layers))\.(?P<number>\d{1,9})\..+"
+)
 _VALUES_PER_CHECK = 1 << 24
 _SAMPLED_BYTES = 16_384
 """Bytes of each tensor that are read: all of a norm or a bias, the beginning of a matrix."""

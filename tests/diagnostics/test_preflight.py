@@ -216,6 +216,23 @@ def test_sizes_and_layers_that_the_backbone_lacks_are_found(tmp_path: Path) -> N
     assert "lora.target_modules: the transformer has no layer to_qkv" in message
 
 
+@pytest.mark.parametrize("flow", ["train", "benchmark"])
+def test_a_backbone_of_another_frame_rate_has_to_be_accepted(tmp_path: Path, flow: str) -> None:
+    """Wan2.2-TI2V-5B was trained on 24 frames per second, LTX-Video is told the rate."""
+    size = "clips: {width: 832, height: 480}\nsamples: {height: 448, prompts: prompts.yaml}\n"
+    (tmp_path / "prompts.yaml").write_text(yaml.safe_dump({"prompts": [PROMPT]}))
+    path = published(tmp_path, "wan2.2-ti2v-5b", size)
+    with pytest.raises(BadInput, match="was trained on 24 frames per second, but") as caught:
+        check_before_run(load_config(path), flow)
+    assert "backbone.accept_clip_rate" in str(caught.value)
+    text = path.read_text()
+    path.write_text(text.replace("backbone: {", "backbone: {accept_clip_rate: true, "))
+    check_before_run(load_config(path), flow)
+    ltx = text.replace("wan2.2-ti2v-5b", "tiny-random-ltx").replace(", path: wan", "")
+    path.write_text(f"{ltx}lora: {{target_modules: []}}\n")
+    check_before_run(load_config(path), flow)
+
+
 EXPERTS = TINY.replace("tiny-random-wan", "tiny-random-wan-experts")
 
 

@@ -109,6 +109,36 @@ def test_a_backbone_of_two_experts_runs_to_the_report(
     assert "Nothing to compute: every stage was cached." in printed
 
 
+@pytest.mark.e2e
+def test_another_architecture_with_images_runs_to_the_report(
+    short_run: FinishedDemo, tmp_path: Path
+) -> None:
+    """LTX-Video is trained on clips and their middle frames, and generates with the adapter."""
+    shutil.copytree(short_run.demo.workspace, tmp_path / "workspace", symlinks=True)
+    path = short_run.demo.folder / "ltx.yaml"
+    settings = yaml.safe_load(short_run.demo.settings.read_text())
+    settings["backbone"]["name"] = "tiny-random-ltx"
+    settings["latents"] = settings.get("latents", {}) | {"width": 96, "height": 64}
+    settings["lora"] |= {"target_modules": [], "shift": 1.0, "image_ratio": 0.5}
+    settings["lora"] |= {"preview_width": 96, "preview_height": 64}
+    settings["samples"] |= {"width": 96, "height": 64, "num_frames": 9, "shift": 1.0}
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    demo = Demo(tmp_path, settings=path)
+    before = {record.key for record in demo.records("lora")}
+    demo.run()
+    [record] = [one for one in demo.records("lora") if one.key not in before]
+    assert "per epoch, of" in str(record.notes["images"])
+    folder = demo.store.folder("lora", record.key)
+    adapter, metadata = lora_export.read_adapter(folder / lora_export.ADAPTER_FILE)
+    assert metadata.base == "tiny-random-ltx"
+    assert any(up.any() for _, up in adapter.pairs.values())
+    videos = list(demo.workspace.glob("store/samples/*/samples/*.mp4"))
+    made = [provenance.read_provenance(video) for video in videos]
+    assert len([one for one in made if one.backbone == "tiny-random-ltx"]) == len(PROMPTS)
+    printed, _ = demo.run()
+    assert "Nothing to compute: every stage was cached." in printed
+
+
 def _usable(demo: Demo, name: str) -> list[tables.Row]:
     return [
         row

@@ -24,6 +24,7 @@ from mimix_core.wan.model_registry import TINY_EXPERTS
 from tasks import evaluation, training
 from tasks.base import Run
 from tests.training import factories
+from tests.wan.test_precompute import made
 
 pytestmark = pytest.mark.e2e
 
@@ -86,6 +87,58 @@ def test_a_killed_training_is_tried_again_from_its_checkpoint(tmp_path: Path) ->
     assert (folder / "journal" / "log.jsonl").read_bytes() == (
         ref.folder / "log.jsonl"
     ).read_bytes()
+
+
+@pytest.mark.e2e
+def test_middle_frames_are_encoded_beside_the_videos_and_mixed_in(tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline"
+    random_backbone.build_random_backbone(0, pipeline)
+    inputs = factories.stage_inputs(tmp_path / "inputs", pipeline / "transformer")
+    names = [f"clip{n:02d}" for n in range(9)]
+    clips = made(tmp_path / "clips", dict.fromkeys(names, (9, 48, 32)))
+    components = {name: file_ref(pipeline / name) for name in ("transformer", "vae")}
+    model = training.PreparedBackbone(factories.NAME, inputs.dataset, components)
+    (tmp_path / "workspace").mkdir()
+
+    def train(ratio: float) -> tuple[training.EncodedLatents, TableRef]:
+        used = factories.SETTINGS.model_copy(update={"image_ratio": ratio, "epochs": 1})
+        config = Config(
+            library=tmp_path / "library.yaml", workspace=tmp_path / "workspace", lora=used
+        )
+        store = Store(tmp_path / "workspace" / "store")
+        work = Workspace(config, Library.model_construct(shows=()), store, ())
+
+        @flow
+        def encode_and_train() -> tuple[training.EncodedLatents, TableRef]:
+            run = Run(work)
+            latents = training.encode_latents(run, [clips], model)
+            [ref] = training.train_lora(
+                run,
+                inputs.dataset,
+                latents.videos,
+                inputs.embeddings,
+                model,
+                image_latents=latents.images,
+            )
+            return latents, ref
+
+        return encode_and_train()
+
+    plain, alone = train(0.0)
+    mixed, ref = train(1.0)
+    assert plain.images == []
+    assert [table.key for table in plain.videos] == [table.key for table in mixed.videos]
+    [images] = mixed.images
+    assert {tuple(row["shape"]) for row in tables.read(images.path, tables.LATENTS)} == {
+        (16, 1, 4, 6)
+    }
+    store = Store(tmp_path / "workspace" / "store")
+    assert store.record(ref).notes["images"] == "9 per epoch, of 9"
+    assert "images" not in store.record(alone).notes
+    metadata, _ = lora_export.read_metadata(ref.folder / lora_export.ADAPTER_FILE)
+    assert metadata.settings["image_ratio"] == 1.0
+    metadata, _ = lora_export.read_metadata(alone.folder / lora_export.ADAPTER_FILE)
+    assert "image_ratio" not in metadata.settings
 
 
 def test_experts_are_trained_one_after_the_other_and_generate_together(tmp_path: Path) -> None:

@@ -10,12 +10,6 @@ from pathlib import Path
 from mimix_core.wan import model_registry
 from mimix_core.wan.expected_tensors import expected_tensors
 
-SCHEDULER = {
-    "_class_name": "UniPCMultistepScheduler",
-    "prediction_type": "flow_prediction",
-    "use_flow_sigmas": True,
-    "num_train_timesteps": 1000,
-}
 TOKENIZER = {
     "version": "1.0",
     "truncation": None,
@@ -45,7 +39,8 @@ def published_folder(folder: Path, backbone: model_registry.Backbone) -> Path:
         **{name: ["library", network.class_name] for name, network in networks.items()},
     }
     write_json(folder / "model_index.json", index)
-    write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
+    scheduler = {"_class_name": backbone.scheduler.class_name, **backbone.scheduler.config}
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     write_json(folder / "tokenizer" / "tokenizer.json", TOKENIZER)
     for name, network in networks.items():
         key = "architectures" if name == "text_encoder" else "_class_name"

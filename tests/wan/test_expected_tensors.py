@@ -16,13 +16,14 @@ def test_the_expected_tensors_are_those_of_the_real_classes(name: str) -> None:
     import transformers
 
     backbone = model_registry.get_backbone(name)
-    text = transformers.UMT5Config(**backbone.text_encoder.config)
+    encoder = getattr(transformers, backbone.text_encoder.class_name)
     with torch.device("meta"):
         networks = [
-            (backbone.transformer, diffusers.WanTransformer3DModel(**backbone.transformer.config)),
-            (backbone.vae, diffusers.AutoencoderKLWan(**backbone.vae.config)),
-            (backbone.text_encoder, transformers.UMT5EncoderModel(text)),
+            (spec, getattr(diffusers, spec.class_name)(**spec.config))
+            for spec in (backbone.transformer, backbone.vae)
         ]
+        text = encoder(encoder.config_class(**backbone.text_encoder.config))
+        networks.append((backbone.text_encoder, text))
     for spec, network in networks:
         shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
         shapes.pop("encoder.embed_tokens.weight", None)

@@ -201,6 +201,7 @@ def test_a_merged_adapter_matches_an_unmerged_one_in_bf16(
             settings,
             CPU,
             DevicePlan(False, False, False),
+            lora.load_transformer,
         )
         assert stats["adapter"] == mode
         found = bf16_answer(transformer)

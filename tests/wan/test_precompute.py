@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mimix_core import tables
 from mimix_core.domain.caption_grammar import CaptionVariant, parse_caption, render_caption
 from mimix_core.engine.artifacts import TableRef, file_ref
+from mimix_core.engine.cache_key import key_parts
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput
@@ -23,6 +24,7 @@ from mimix_core.media.decode import read_rgb
 from mimix_core.settings import EmbeddingSettings, LatentSettings
 from mimix_core.tables import CAPTIONS, CLIPS, EMBEDDINGS, LATENTS, Row
 from mimix_core.wan import flow_matching, latents_stage, tensor_shards, text_embeddings
+from mimix_core.wan.vae import encode_frames, load_vae
 from tests.factories import caption, clip, table_ref
 from tests.wan.conftest import CAPTIONS as TEXTS
 
@@ -120,6 +122,24 @@ def test_a_latent_is_the_normalized_mean(
     found = tensor_shards.read_latents(tensor_shards.tensor_ref(ref, rows["good"]))
     assert found.dtype == torch.float32
     assert torch.allclose(found, expected[0], atol=1e-5)
+
+
+def test_an_image_is_the_latent_of_the_middle_frame_alone(
+    store: Store, tmp_path: Path, pipeline_folder: Path
+) -> None:
+    clips = made(tmp_path / "clips", {"good": (9, 64, 32), "odd": (8, 64, 32)})
+    inputs = latent_inputs(clips, pipeline_folder, frames="middle")
+    ref = run_stage(store, latents_stage.STAGE, inputs, LatentSettings()).ref
+    rows = {row["sample_id"]: row for row in tables.read(ref.path, LATENTS)}
+    vae = load_vae(pipeline_folder / "vae", torch.device("cpu"))
+    for name, middle in (("good", 4), ("odd", 4)):
+        frames = read_rgb(clips.folder / "clips" / f"{name}.mp4")
+        wanted = encode_frames(vae, frames[middle : middle + 1])
+        found = tensor_shards.read_latents(tensor_shards.tensor_ref(ref, rows[name]))
+        assert found.shape == (16, 1, 4, 8)
+        assert torch.equal(found, wanted)
+    # Results of before this input existed keep their keys.
+    assert "frames" not in str(key_parts(latent_inputs(clips, pipeline_folder), LatentSettings()))
 
 
 def test_latents_can_be_resized(store: Store, clips: TableRef, pipeline_folder: Path) -> None:

@@ -101,7 +101,7 @@ def test_two_workers_split_the_units_of_a_table(
     @flow
     def precompute() -> tuple[list[TableRef], list[TableRef]]:
         run = Run(work)
-        refs = training.encode_latents(run, [clips], model)
+        refs = training.encode_latents(run, [clips], model).videos
         return refs, training.embed_captions(run, [captions], model)
 
     watch = UnitProcesses()

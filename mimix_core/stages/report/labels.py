@@ -26,7 +26,8 @@ METRICS: Mapping[str, str] = {
     "interaction": "Do the characters interact?",
 }
 
-REAL_BACKBONES = frozenset({"wan2.1-t2v-14b", "wan2.1-t2v-1.3b", "wan2.2-ti2v-5b"})
+RANDOM_BACKBONES = "tiny-random-"
+"""Beginning of the names of backbones with random weights."""
 
 
 def reason_label(code: str) -> str:

@@ -290,7 +290,7 @@ def list_backbone_components(
 def find_stand_in(backbone: Sequence[TableEntry[BackboneRow]]) -> str:
     """Return the name of a backbone that is not a real model, else ""."""
     names = {entry.row["backbone"] for entry in backbone if entry.ok}
-    return ", ".join(sorted(names - labels.REAL_BACKBONES))
+    return ", ".join(sorted(name for name in names if name.startswith(labels.RANDOM_BACKBONES)))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Build diffusers' pipeline of a backbone around its transformers, with the settings' scheduler."""
+"""Build the pipeline of a backbone around its transformers, with the settings' scheduler."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mimix_core.settings import SampleSettings
 from mimix_core.wan import model_registry
 from mimix_core.wan.generation.component_folders import ComponentFolders
 from mimix_core.wan.generation.device_plan import DevicePlan
+from mimix_core.wan.generation.velocity_pipeline import VelocityPipeline
 
 if TYPE_CHECKING:
     import torch
@@ -21,16 +22,26 @@ def build_pipeline(
     device: torch.device,
     plan: DevicePlan,
 ) -> Any:
-    """Build the backbone's pipeline around its transformers, without a text encoder."""
+    """Build the backbone's pipeline around its transformers, without a text encoder.
+
+    It is diffusers', or a ``VelocityPipeline`` for a backbone with a scheduler of its own.
+    """
     import diffusers
 
-    boundary = components.backbone.boundary
-    vae = model_registry.load_interface(components.backbone).load_vae(
-        components.vae, device, settings.vae_precision
-    )
+    backbone = components.backbone
+    boundary = backbone.boundary
+    interface = model_registry.load_interface(backbone)
+    vae = interface.load_vae(components.vae, device, settings.vae_precision)
     if plan.tiled:
         vae.enable_tiling()
-    pipeline = getattr(diffusers, components.backbone.pipeline_class)(
+    if interface.load_scheduler is not None:
+        return VelocityPipeline(
+            transformers["transformer"],
+            vae,
+            interface.load_scheduler(components.scheduler, settings.shift),
+            backbone.vae_stride,
+        )
+    pipeline = getattr(diffusers, backbone.pipeline_class)(
         tokenizer=None,
         text_encoder=None,
         vae=vae,

@@ -20,6 +20,10 @@ AutoOnOff = Literal["auto", "on", "off"]
 _BYTES_PER_WIDTH, _BYTES_PER_FFN = 16, 4
 # Values per pixel in the VAE's decoder: features of four frames, and of those before.
 _DECODER_VALUES_PER_PIXEL = 4400
+# Copies of its last features that a decoder of all frames at once has in memory (not measured).
+_WHOLE_VIDEO_COPIES = 6
+# Channels of such a decoder's last features where its config does not name them.
+_USUAL_CHANNELS = 128
 # Width and height of a tile in pixels (diffusers' default).
 TILE_SIZE = 256
 # Share of the GPU for cuDNN's and cuBLAS's workspaces and the allocator's fragmentation.
@@ -83,24 +87,21 @@ def estimate_memory(
         return sum(safetensors_io.count_parameters(path) for path in folder.glob("*.safetensors"))
 
     config = backbone.transformer.config
-    temporal_stride, spatial_stride, _ = backbone.vae_stride
-    latent_frames = (settings.num_frames - 1) // temporal_stride + 1
-    patches = settings.width * settings.height // (spatial_stride * config["patch_size"][1]) ** 2
+    latent_frames = (settings.num_frames - 1) // backbone.vae_stride[0] + 1
+    patches = settings.width * settings.height // backbone.size_multiple**2
     batch_size = 2 if settings.batched_guidance and settings.guidance_scale > 1 else 1
     tokens = latent_frames * patches * batch_size
     width = config["num_attention_heads"] * config["attention_head_dim"]
-    bytes_per_token = _BYTES_PER_WIDTH * width + _BYTES_PER_FFN * config["ffn_dim"]
+    # Without a width of its own the feed-forward is diffusers', four times as wide.
+    ffn_width = config.get("ffn_dim", 4 * width)
+    bytes_per_token = _BYTES_PER_WIDTH * width + _BYTES_PER_FFN * ffn_width
     fp32_factor = 2 if settings.precision == "fp32" else 1
     vae_bytes = 4 if settings.vae_precision == "fp32" else 2
     if settings.step_cache is not None:
         bytes_per_token += (2 if settings.guidance_scale > 1 else 1) * _CACHED_TENSORS * 2 * width
     # The complete video twice: it is copied as decoded latent frames are appended.
     video_bytes = 2 * 3 * settings.num_frames * settings.width * settings.height * vae_bytes
-    vae_config = backbone.vae.config
-    channels = vae_config.get("decoder_base_dim", vae_config["base_dim"]) / 96
-    # The decoder's features have the size before the VAE's own patches are unfolded to pixels.
-    patch_size = vae_config.get("patch_size", 1)
-    bytes_per_pixel = _DECODER_VALUES_PER_PIXEL * channels * vae_bytes / patch_size**2
+    bytes_per_pixel = _decoder_values_per_pixel(backbone, settings.num_frames) * vae_bytes
     pixels = settings.width * settings.height
     tile = min(settings.width, TILE_SIZE) * min(settings.height, TILE_SIZE)
     return MemoryEstimate(
@@ -113,6 +114,21 @@ def estimate_memory(
         decoding_tiled=math.ceil(tile * bytes_per_pixel) + 2 * video_bytes,
         transformers=max(1, len(backbone.experts)),
     )
+
+
+def _decoder_values_per_pixel(backbone: Backbone, frames: int) -> float:
+    """Return the values per pixel of a frame that the VAE's decoder has in memory.
+
+    The decoder's features have the size before the VAE's own patches are unfolded to pixels.
+    """
+    config = backbone.vae.config
+    patch_values = config.get("patch_size", 1) ** 2
+    if "base_dim" in config:
+        channels = config.get("decoder_base_dim", config["base_dim"]) / 96
+        return float(_DECODER_VALUES_PER_PIXEL * channels / patch_values)
+    # LTX-Video's decodes all frames at once; so may one of another architecture.
+    channels = config.get("decoder_block_out_channels", (_USUAL_CHANNELS,))[0]
+    return float(_WHOLE_VIDEO_COPIES * channels * frames / patch_values)
 
 
 def plan_device(

@@ -36,7 +36,8 @@ class VideoGenerator:
 
     ``embeddings``: text_1LD by text, on the CPU. ``guidance``: the pipeline's guidance scales, 1
     where the transformer guides itself. ``runtime_stats``: the execution choices for this machine.
-    ``step_caches``: one of each transformer, if the settings ask for it.
+    ``decode_latents``: the backbone's. ``step_caches``: one of each transformer, if the settings
+    ask for it.
     """
 
     pipeline: Any
@@ -44,6 +45,7 @@ class VideoGenerator:
     settings: SampleSettings
     guidance: Mapping[str, float]
     runtime_stats: Mapping[str, str | int | float]
+    decode_latents: Callable[[Any, torch.Tensor], NDArray[np.uint8]]
     step_caches: tuple[StepCache, ...] = ()
 
     def generate(
@@ -122,9 +124,7 @@ class VideoGenerator:
 
     def decode(self, latents_BCTHW: torch.Tensor) -> NDArray[np.uint8]:
         """Decode normalized latents to frames_THWC. Raises ValueError for non-finite values."""
-        from mimix_core.wan.generation import sampling
-
-        return sampling.decode_latents(self.pipeline.vae, latents_BCTHW)
+        return self.decode_latents(self.pipeline.vae, latents_BCTHW)
 
 
 def load_generator(
@@ -145,9 +145,13 @@ def load_generator(
     BadInput for an adapter that does not fit the transformer, and for an attention kernel or
     compilation that is not available.
     """
+    from mimix_core.wan.generation.architecture_settings import check_generation_settings
     from mimix_core.wan.generation.expert_swap import ExpertSwap
     from mimix_core.wan.text_embeddings import check_finite_embedding
 
+    backbone = components.backbone
+    check_generation_settings(settings, backbone)
+    interface = model_registry.load_interface(backbone)
     plan = plan_components(components, settings, device)
     if plan.streamed and settings.step_cache is not None:
         raise BadInput(
@@ -159,7 +163,7 @@ def load_generator(
     embeddings = embed_prompts(components, [negative, *prompts], device, plan)
     check_finite_embedding(embeddings[negative], negative)
     transformer, stats = load_adapted_transformer(
-        components.transformer, adapter, where, settings, device, plan
+        components.transformer, adapter, where, settings, device, plan, interface.load_transformer
     )
     transformers = {"transformer": transformer}
     scales = {"transformer": settings.guidance_scale}
@@ -167,7 +171,13 @@ def load_generator(
         if plan.swapped:
             transformer.to("cpu")
         transformers["transformer_2"], more = load_adapted_transformer(
-            components.transformer_2, low_noise, where, settings, device, plan
+            components.transformer_2,
+            low_noise,
+            where,
+            settings,
+            device,
+            plan,
+            interface.load_transformer,
         )
         scales["transformer_2"] = settings.low_noise_guidance
         stats |= {"adapter_low_noise": more["adapter"], "swapped": int(plan.swapped)}
@@ -194,7 +204,9 @@ def load_generator(
         caches = tuple(
             cache_steps(model, settings.step_cache, passes) for model in transformers.values()
         )
-    return VideoGenerator(pipeline, embeddings, settings, guidance, stats, caches)
+    return VideoGenerator(
+        pipeline, embeddings, settings, guidance, stats, interface.decode_latents, caches
+    )
 
 
 def _select_guidance(
@@ -238,12 +250,13 @@ def embed_prompts(
 ) -> dict[str, torch.Tensor]:
     """Embed each text as text_1LD, padded to 512 tokens, on the CPU; then free the text encoder.
 
-    Texts are not batched, because an embedding's last bits depend on the other texts in a batch.
+    A text that is longer than the backbone reads is truncated. Texts are not batched, because an
+    embedding's last bits depend on the other texts in a batch.
     """
     import torch
 
     from mimix_core.wan.flow_matching import pad_embeddings
-    from mimix_core.wan.text_embeddings import TEXT_TOKENS, truncate_tokens
+    from mimix_core.wan.text_embeddings import truncate_tokens
 
     interface = model_registry.load_interface(components.backbone)
     ids = interface.tokenize(interface.load_tokenizer(components.tokenizer), texts)
@@ -251,7 +264,7 @@ def embed_prompts(
     encoder = interface.load_text_encoder(components.text_encoder, encoder_device)
     embeddings = {}
     for text, tokens in zip(texts, ids, strict=True):
-        truncated = truncate_tokens(tokens, TEXT_TOKENS)
+        truncated = truncate_tokens(tokens, components.backbone.text_tokens)
         [text_LD] = interface.embed_tokens(encoder, [truncated])
         embeddings[text] = pad_embeddings([text_LD])
     del encoder
@@ -267,17 +280,16 @@ def load_adapted_transformer(
     settings: SampleSettings,
     device: torch.device,
     plan: DevicePlan,
+    load_transformer: Callable[[Path, torch.dtype], Any],
 ) -> tuple[Any, dict[str, str | int | float]]:
     """Load the transformer with its adapter on ``device``; also return the choices made for it.
 
-    Without an adapter it is as in the folder.
+    Without an adapter it is as in the folder. ``load_transformer``: the backbone's.
     """
     import torch
 
-    from mimix_core.wan import lora
-
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    transformer = lora.load_transformer(folder, dtype).eval()
+    transformer = load_transformer(folder, dtype).eval()
     if not plan.streamed:
         transformer.to(device)
     mode = "none"
@@ -322,14 +334,18 @@ def accelerate_inference(
 ) -> tuple[AttentionKernel | None, bool]:
     """Replace the blocks' layers by those of ``wan.fast`` and compile the blocks, in place.
 
-    Returns the attention kernel, and whether the blocks are compiled. Raises BadInput for a kernel
-    that cannot run on ``device``, and for compiled blocks that are streamed.
+    Returns the attention kernel, and whether the blocks are compiled. Other architectures than
+    Wan's stay as they are. Raises BadInput for a kernel that cannot run on ``device``, and for
+    compiled blocks that are streamed.
     """
     import torch
 
     from mimix_core.wan.fast import layers
     from mimix_core.wan.fast.attention import select_kernel
+    from mimix_core.wan.frozen_weights import WAN_CLASS
 
+    if type(transformer).__name__ != WAN_CLASS:
+        return None, False
     head_width = transformer.config.attention_head_dim
     try:
         kernel = select_kernel(settings.attention, device, head_width, settings.precision)

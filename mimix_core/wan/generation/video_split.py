@@ -75,5 +75,4 @@ def _count_tokens(settings: SampleSettings, backbone: Backbone) -> int:
     in_time, rows, columns = backbone.vae_stride
     latents = (settings.num_frames - 1) // in_time + 1
     latents *= (settings.height // rows) * (settings.width // columns)
-    patch: tuple[int, ...] = backbone.transformer.config["patch_size"]
-    return latents // math.prod(patch)
+    return latents // math.prod(backbone.patch)
