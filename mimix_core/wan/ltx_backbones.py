@@ -1,7 +1,7 @@
 """Entries of LTX-Video, whose architecture is not Wan's.
 
 Sizes are those of the published folder's configs, which are the same for versions 0.9.5 and later
-of 2B. docs/decisions/0043-another-family.md has the licence's terms.
+of 2B. docs/decisions/0042-another-family.md has the licence's terms.
 """
 
 from __future__ import annotations
