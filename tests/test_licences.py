@@ -28,7 +28,8 @@ def packages() -> list[Package]:
 
 def test_no_requirement_has_a_licence_that_restricts_use(packages: list[Package]) -> None:
     assert len(packages) > 150
-    assert [(one.name, one.licence) for one in packages if not one.is_permissive] == [
+    others = [one for one in packages if not one.is_permissive and not one.is_of_cuda]
+    assert [(one.name, one.licence) for one in others] == [
         (name, licence) for name, licence in TOOLS.items() if name in {p.name for p in packages}
     ]
     assert not {one.name for one in list_packages(["all"])} & set(TOOLS)
@@ -67,7 +68,9 @@ def test_the_bill_of_materials_is_complete_and_refers_to_itself(packages: list[P
         canonicalize_name(match[1])
         for match in re.finditer(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
     }
-    missing = {one.name for one in packages} - pinned - {"sam2", "pip", "setuptools", "wheel"}
+    # Which libraries of CUDA and which triton there are is for PyTorch's wheel to say.
+    named = {one.name for one in packages if not one.is_of_cuda}
+    missing = named - pinned - {"sam2", "pip", "setuptools", "wheel", "triton"}
     assert missing == set()
 
 

@@ -42,7 +42,7 @@ def test_few_steps_learn_the_results_of_many(tmp_path: Path) -> None:
         return float((found - pairs.x0_BCTHW.float()).square().mean())
 
     before = error()
-    distillation.train_adapter(run, base, pairs, 8.0, 3e-3)
+    distillation.train_adapter(run, base, pairs, 1e9, 3e-3, stop=lambda step: step >= 150)
     assert error() < 0.7 * before
     distillation.write_adapter(base.transformer, tmp_path / "few.safetensors")
     adapter = read_foreign_adapter(tmp_path / "few.safetensors")

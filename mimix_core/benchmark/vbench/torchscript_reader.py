@@ -11,6 +11,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,17 +44,22 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read all tensors of the modules by dotted name, on the CPU, with the stored types.
 
     Raises pickle.UnpicklingError for a pickle that refers to any other class or function, and for
-    compressed members: torch writes none, and a small one may hold any number of bytes.
+    compressed tensors or pickles: torch compresses only code, and a small member may hold any
+    number of bytes.
     """
     with zipfile.ZipFile(path) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise pickle.UnpicklingError("the archive is compressed, which torch never does")
-        # zipfile checks each member's CRC.
         pickled = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
         root = pickled.removesuffix("data.pkl")
-        with archive.open(pickled) as stream:
-            tree = _TensorUnpickler(stream, lambda key: archive.read(f"{root}data/{key}")).load()
-    return dict(_walk_tensors(tree, ""))
+        stream = BytesIO(_read_stored(archive, pickled))
+        tree = _TensorUnpickler(stream, lambda key: _read_stored(archive, f"{root}data/{key}"))
+        return dict(_walk_tensors(tree.load(), ""))
+
+
+def _read_stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Read a member that is not compressed; zipfile checks its CRC."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise pickle.UnpicklingError(f"{name} is compressed, which torch never does")
+    return archive.read(name)
 
 
 class _Module:
