@@ -22,7 +22,10 @@ INSTANT = ("duplicates", "transcripts", "captions", "recaptions", "dataset", "sa
 ONLY_A_TABLE = ("scenes", "latents", "embeddings", "videos", "scores")
 # No model that judges can be asked in the demo; tests/benchmark/judge has that drill. The other
 # stages are off by default.
-NOT_IN_THE_DEMO = ("judgements", "duels", "regions", "layouts", "character_scores")
+NOT_IN_THE_DEMO = (
+    *("judgements", "duels", "regions", "layouts", "character_scores"),
+    *("voices", "speakers"),
+)
 # A minute each: one that makes files of its rows, and one that keeps what a killed attempt made.
 ALWAYS = ("clips", "videos")
 ONLY_DRILLED = [name for name in stage_names() if name not in (*ALWAYS, *INSTANT, *NOT_IN_THE_DEMO)]
