@@ -29,6 +29,7 @@ from mimix_core.wan.generation.video_split import plan_split
 from mimix_core.wan.generation_adapters import read_any_adapter
 from mimix_core.wan.model_folder import check_backbone_folder
 from mimix_core.wan.model_registry import Backbone, get_backbone
+from mimix_core.wan.token_routing import check_token_routing
 
 
 def check_before_run(config: Config, flow_name: str) -> None:
@@ -294,8 +295,10 @@ def _check_optimizer(config: Config) -> None:
     check_optimizer(config.lora)
 
 
-def _check_frozen_weights(config: Config) -> None:
-    check_frozen_weights(config.lora, get_backbone(config.backbone.name).transformer.class_name)
+def _check_transformer(config: Config) -> None:
+    transformer = get_backbone(config.backbone.name).transformer
+    check_frozen_weights(config.lora, transformer.class_name)
+    check_token_routing(config.lora, transformer.class_name, transformer.config)
 
 
 def _check_trackers(config: Config) -> None:
@@ -380,7 +383,7 @@ _CHECKS: dict[Phase, tuple[Callable[[Config], None], ...]] = {
         _check_added_characters,
         _check_trained_experts,
         _check_optimizer,
-        _check_frozen_weights,
+        _check_transformer,
         _check_show_repeats,
         _check_training_sizes,
         _check_trackers,

@@ -12,6 +12,11 @@ from mimix_core.settings.augmentation_settings import (
     CutoutSettings,
     DatasetSettings,
 )
+from mimix_core.settings.backbone_settings import (
+    BackboneSettings,
+    EmbeddingSettings,
+    LatentSettings,
+)
 from mimix_core.settings.benchmark_settings import (
     AdapterSettings,
     CharacterScoreSettings,
@@ -29,13 +34,7 @@ from mimix_core.settings.curation_settings import (
     TranscriptSettings,
 )
 from mimix_core.settings.judge_settings import JudgeSettings
-from mimix_core.settings.training_settings import (
-    BackboneSettings,
-    EmbeddingSettings,
-    ExpertName,
-    LatentSettings,
-    LoraSettings,
-)
+from mimix_core.settings.training_settings import ExpertName, LoraSettings
 from mimix_core.settings.voice_settings import SpeakerSettings, VoiceSettings
 
 __all__ = [

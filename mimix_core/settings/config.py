@@ -17,6 +17,11 @@ from mimix_core.settings.augmentation_settings import (
     CutoutSettings,
     DatasetSettings,
 )
+from mimix_core.settings.backbone_settings import (
+    BackboneSettings,
+    EmbeddingSettings,
+    LatentSettings,
+)
 from mimix_core.settings.benchmark_settings import (
     CharacterScoreSettings,
     ReportSettings,
@@ -35,12 +40,7 @@ from mimix_core.settings.extension_settings import validate_extensions
 from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.settings.renamed_settings import reject_renamed_settings
 from mimix_core.settings.settings_file import read_settings_file
-from mimix_core.settings.training_settings import (
-    BackboneSettings,
-    EmbeddingSettings,
-    LatentSettings,
-    LoraSettings,
-)
+from mimix_core.settings.training_settings import LoraSettings
 from mimix_core.settings.voice_settings import SpeakerSettings, VoiceSettings
 
 

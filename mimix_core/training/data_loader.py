@@ -15,6 +15,7 @@ from mimix_core.training.sample_schedule import BatchItem
 from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan import flow_matching, latent_regions, tensor_shards
 from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
+from mimix_core.wan.token_routing import TokenRoute
 
 PREFETCH = 2
 """Maximum of micro batches loaded ahead."""
@@ -26,9 +27,10 @@ _POLL_SECONDS = 0.2
 class MicroBatch:
     """Inputs of one forward pass, fp32; ``weight_B`` is each sample's share of the step's loss.
 
-    ``cell_weight_BTHW`` and ``inside_BTHW``: the weight of each latent cell, of mean 1 in every
-    sample, and 1 where a character is, else 0; None if the loss does not depend on regions. A
-    sample without masks has the weights 1 and is all inside.
+    ``processed_BK``: the tokens of each sample that the middle blocks process, int64; None if they
+    process all. ``cell_weight_BTHW`` and ``inside_BTHW``: the weight of each latent cell, of mean 1
+    in every sample, and 1 where a character is, else 0; None if the loss does not depend on
+    regions. A sample without masks has the weights 1 and is all inside.
     """
 
     latents_BCTHW: torch.Tensor
@@ -36,6 +38,7 @@ class MicroBatch:
     noise_BCTHW: torch.Tensor
     sigma_B: torch.Tensor
     weight_B: torch.Tensor
+    processed_BK: torch.Tensor | None = None
     cell_weight_BTHW: torch.Tensor | None = None
     inside_BTHW: torch.Tensor | None = None
 
@@ -62,11 +65,15 @@ def noise_levels(
 
 
 def load_micro_batch(
-    items: Sequence[BatchItem], settings: LoraSettings, levels: NoiseRange = FULL_RANGE
+    items: Sequence[BatchItem],
+    settings: LoraSettings,
+    levels: NoiseRange = FULL_RANGE,
+    route: TokenRoute | None = None,
 ) -> MicroBatch:
-    """Load the items' samples, which have one shape, and draw their noise, on the CPU.
+    """Load the items' samples, which have one shape, and draw their noise and tokens, on the CPU.
 
-    ``levels``: range of the noise levels. Raises BadInput when a sample cannot be read.
+    ``levels``: range of the noise levels. ``route``: how tokens skip the middle blocks, if they do.
+    Raises BadInput when a sample cannot be read.
     """
     distribution = noise_levels(settings, levels)
     latents, texts = zip(*(sample_schedule.load_sample(item.sample) for item in items), strict=True)
@@ -85,7 +92,15 @@ def load_micro_batch(
         noise_BCTHW=torch.stack(noise),
         sigma_B=torch.tensor(sigmas),
         weight_B=torch.tensor(weights),
+        processed_BK=None if route is None else _draw_tokens(items, settings.seed, route),
         **(_load_regions(items, settings) if settings.uses_regions else {}),
+    )
+
+
+def _draw_tokens(items: Sequence[BatchItem], seed: int, route: TokenRoute) -> torch.Tensor:
+    """Draw the tokens of each item that the middle blocks process, for each item alone."""
+    return torch.stack(
+        [route.draw(seed, item.epoch, item.occurrence, item.sample.shape) for item in items]
     )
 
 
@@ -119,10 +134,12 @@ class PrefetchLoader:
         settings: LoraSettings,
         device: torch.device,
         levels: NoiseRange = FULL_RANGE,
+        route: TokenRoute | None = None,
     ) -> None:
         self._schedule = iter(schedule)
         self._settings = settings
         self._levels = levels
+        self._route = route
         self._pin = device.type == "cuda"
         self._queue: queue.Queue[tuple[Sequence[BatchItem], MicroBatch] | BaseException] = (
             queue.Queue(PREFETCH)
@@ -150,7 +167,7 @@ class PrefetchLoader:
     def _load_all(self) -> None:
         try:
             for items in self._schedule:
-                batch = load_micro_batch(items, self._settings, self._levels)
+                batch = load_micro_batch(items, self._settings, self._levels, self._route)
                 if not self._put((items, batch.pinned() if self._pin else batch)):
                     return
             self._put(LookupError("more micro batches were requested than scheduled"))

@@ -15,7 +15,7 @@ from mimix_core.settings import LoraSettings
 from mimix_core.training.data_loader import MicroBatch
 from mimix_core.training.deepspeed_engine import TrainingEngine
 from mimix_core.training.distributed import DistributedContext
-from mimix_core.wan import flow_matching, lora
+from mimix_core.wan import fast, flow_matching, lora
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,26 @@ def sample_losses(
 ) -> SampleLosses:
     """Compute the losses of a micro batch by a forward pass of the engine.
 
-    With ``region_preservation`` the frozen backbone predicts as well, without gradients.
+    With ``region_preservation`` the frozen backbone predicts as well, without gradients; it
+    processes all tokens in all blocks, also if others skip some.
     """
     if batch.cell_weight_BTHW is None or batch.inside_BTHW is None:
-        loss_B = flow_matching.velocity_losses(
-            engine.deepspeed,
-            batch.latents_BCTHW,
-            batch.text_BLD,
-            batch.sigma_B,
-            batch.noise_BCTHW,
-            context.dtype,
-        )
+        with fast.routed_pass(engine.transformer, batch.processed_BK):
+            loss_B = flow_matching.velocity_losses(
+                engine.deepspeed,
+                batch.latents_BCTHW,
+                batch.text_BLD,
+                batch.sigma_B,
+                batch.noise_BCTHW,
+                context.dtype,
+            )
         return SampleLosses(loss_B, loss_B, torch.zeros_like(loss_B))
     base_BCTHW = None
     if settings.region_preservation > 0:
         with torch.no_grad(), lora.without_adapter(engine.transformer):
             base_BCTHW = _predict(engine.transformer, batch, context)
-    velocity_BCTHW = _predict(engine.deepspeed, batch, context)
+    with fast.routed_pass(engine.transformer, batch.processed_BK):
+        velocity_BCTHW = _predict(engine.deepspeed, batch, context)
     error_BTHW = _squared_error(velocity_BCTHW, batch.noise_BCTHW - batch.latents_BCTHW)
     weighted_BTHW = batch.cell_weight_BTHW * error_BTHW
     objective_B = weighted_BTHW.flatten(1).mean(dim=1)

@@ -309,9 +309,10 @@ class RunLogger:
         speed["tokens_per_second"] = round(tokens / seconds, 1)
         peak = throughput.peak_flops(device)
         if peak is not None and self.context.dtype == torch.bfloat16:
+            routed = self.job.settings.routed_tokens
             flops = sum(
                 throughput.count_sample_flops(
-                    config, sample.shape, rank=adapter.rank, targets=adapter.targets
+                    config, sample.shape, rank=adapter.rank, targets=adapter.targets, routed=routed
                 )
                 for sample in samples
             )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import resource
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from mimix_core.wan.token_routing import count_processed_tokens, middle_blocks
 
 if TYPE_CHECKING:
     import torch
@@ -47,16 +49,8 @@ class LinearLayer:
 def linear_layers(config: Mapping[str, Any]) -> Iterator[LinearLayer]:
     """List the linear layers of a ``WanTransformer3DModel`` by diffusers' names."""
     width = config["num_attention_heads"] * config["attention_head_dim"]
-    layers, hidden = config["num_layers"], config["ffn_dim"]
     patch = math.prod(config["patch_size"])
-    for name in ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"):
-        yield LinearLayer(name, width, width, "video", layers)
-    for name in ("attn2.to_q", "attn2.to_out.0"):
-        yield LinearLayer(name, width, width, "video", layers)
-    for name in ("attn2.to_k", "attn2.to_v"):
-        yield LinearLayer(name, width, width, "text", layers, passes_gradient=False)
-    yield LinearLayer("ffn.net.0.proj", width, hidden, "video", layers)
-    yield LinearLayer("ffn.net.2", hidden, width, "video", layers)
+    yield from _block_layers(config, config["num_layers"])
     yield LinearLayer("proj_out", width, config["out_channels"] * patch, "video")
     first = "condition_embedder"
     for name, inputs, outputs, tokens in (
@@ -68,6 +62,20 @@ def linear_layers(config: Mapping[str, Any]) -> Iterator[LinearLayer]:
         (f"{first}.time_proj", width, 6 * width, "one"),
     ):
         yield LinearLayer(name, inputs, outputs, tokens, passes_gradient=False)  # type: ignore[arg-type]
+
+
+def _block_layers(config: Mapping[str, Any], layers: int) -> Iterator[LinearLayer]:
+    """List the linear layers in ``layers`` blocks."""
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    hidden = config["ffn_dim"]
+    for name in ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"):
+        yield LinearLayer(name, width, width, "video", layers)
+    for name in ("attn2.to_q", "attn2.to_out.0"):
+        yield LinearLayer(name, width, width, "video", layers)
+    for name in ("attn2.to_k", "attn2.to_v"):
+        yield LinearLayer(name, width, width, "text", layers, passes_gradient=False)
+    yield LinearLayer("ffn.net.0.proj", width, hidden, "video", layers)
+    yield LinearLayer("ffn.net.2", hidden, width, "video", layers)
 
 
 def has_known_flops(backbone: Backbone) -> bool:
@@ -89,19 +97,42 @@ def count_sample_flops(
     rank: int,
     targets: Sequence[str],
     text_tokens: int = TEXT_TOKENS,
+    routed: float = 0.0,
 ) -> float:
     """Count the model FLOPs of one sample's forward and backward pass, without recomputation.
 
-    A multiply-add counts as two. In the backward pass a frozen layer costs its forward pass once
-    more (gradient of its input, none of its weight), adapters and attention twice more. The text
-    has no gradient.
+    ``routed``: the share of tokens that skips the middle blocks. A multiply-add counts as
+    two. In the backward pass a frozen layer costs its forward pass once more (gradient of its
+    input, none of its weight), adapters and attention twice more. The text has no gradient.
     """
-    tokens = {"video": count_video_tokens(config, latents_CTHW), "text": text_tokens, "one": 1}
+    video = count_video_tokens(config, latents_CTHW)
+    total = _count_flops(
+        linear_layers(config), config, video, text_tokens, config["num_layers"], rank, targets
+    )
+    if routed > 0:
+        middle = len(middle_blocks(config["num_layers"]))
+        for tokens, sign in ((video, -1), (count_processed_tokens(video, routed), 1)):
+            layers = _block_layers(config, middle)
+            total += sign * _count_flops(layers, config, tokens, text_tokens, middle, rank, targets)
+    return total
+
+
+def _count_flops(
+    layers: Iterable[LinearLayer],
+    config: Mapping[str, Any],
+    video_tokens: int,
+    text_tokens: int,
+    blocks: int,
+    rank: int,
+    targets: Sequence[str],
+) -> float:
+    """Count the model FLOPs of linear layers, and of attention in so many blocks."""
+    tokens = {"video": video_tokens, "text": text_tokens, "one": 1}
     width = config["num_attention_heads"] * config["attention_head_dim"]
     # Scores and weighted sum, of self-attention and of cross-attention to the text.
     pairs = tokens["video"] * (tokens["video"] + tokens["text"])
-    total: float = 3 * 4 * pairs * width * config["num_layers"]
-    for layer in linear_layers(config):
+    total: float = 3 * 4 * pairs * width * blocks
+    for layer in layers:
         factor = 2 * tokens[layer.tokens] * layer.count
         # The forward pass, and the gradient of the layer's input where it is needed.
         passes = 2 if layer.passes_gradient else 1

@@ -49,6 +49,7 @@ from mimix_core.training.worker_messages import (
     TrainingStopped,
 )
 from mimix_core.wan import fast, lora, model_registry
+from mimix_core.wan.token_routing import plan_route
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def train(
             settings,
             context.device,
             job.levels,
+            plan_route(settings, engine.transformer.config),
         )
         resources.callback(loader.close)
         for step in range(start_step, steps):

@@ -7,7 +7,9 @@ the same. docs/decisions/0013-how-a-step-is-made-fast.md explains the choices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,16 +23,23 @@ from mimix_core.wan.fast.activation_budget import (
     RESERVED_SHARE,
     WORKING_BLOCKS,
     ActivationPlan,
+    BlockGroup,
     BlockShape,
     block_activations,
-    plan_activations,
+    plan_block_groups,
     total_bytes,
 )
 from mimix_core.wan.fast.activation_checkpoint import checkpointed_block
 from mimix_core.wan.fast.attention import select_kernel
 from mimix_core.wan.fast.offload import StreamedBlocks
 from mimix_core.wan.fast.offload_plan import INPUTS_ON_GPU, OffloadPlan
+from mimix_core.wan.fast.routed_blocks import RoutedBlocks
 from mimix_core.wan.frozen_weights import WAN_CLASS, check_frozen_weights
+from mimix_core.wan.token_routing import (
+    check_token_routing,
+    count_processed_tokens,
+    middle_blocks,
+)
 
 _GB = 1e9
 
@@ -49,14 +58,17 @@ def accelerate_training(
     activations are saved is decided in the first training pass of each shape, when the free memory
     is known. ZeRO stage 3 gathers weights in the forward calls of diffusers' own modules, so only
     complete blocks are recomputed there, as for architectures other than Wan. Raises BadInput for
-    an attention kernel, fp8, a format of the weights or an adapter that is not supported.
+    an attention kernel, fp8, a format of the weights, routed tokens or an adapter that is not
+    supported.
     """
     wan = type(transformer).__name__ == WAN_CLASS
     check_frozen_weights(settings, type(transformer).__name__)
+    check_token_routing(settings, type(transformer).__name__, transformer.config)
     if settings.zero_stage == 3 or not wan:
         if settings.zero_stage < 3 and device is not None:
             transformer.to(device)
         transformer.enable_gradient_checkpointing()
+        _route_tokens(transformer, settings)
         return OffloadPlan()
     if device is None:
         device = next(transformer.parameters()).device
@@ -82,13 +94,33 @@ def accelerate_training(
     transformer.enable_gradient_checkpointing(
         CheckpointedBlocks(transformer, settings, compiled, plan, streamed)
     )
+    _route_tokens(transformer, settings)
     return plan
+
+
+def _route_tokens(transformer: Any, settings: LoraSettings) -> None:
+    """Let tokens skip the middle blocks in training passes, if the settings say so, in place."""
+    if settings.routed_tokens > 0:
+        transformer.enable_gradient_checkpointing(
+            RoutedBlocks(transformer._gradient_checkpointing_func, transformer.blocks)
+        )
+
+
+@contextmanager
+def routed_pass(transformer: Any, processed_BK: torch.Tensor | None) -> Iterator[None]:
+    """Let the middle blocks process these tokens in a training pass; None: no tokens are routed."""
+    if processed_BK is None:
+        yield
+        return
+    with transformer._gradient_checkpointing_func.routed_pass(processed_BK):
+        yield
 
 
 class CheckpointedBlocks:
     """Run blocks in training, as ``transformer._gradient_checkpointing_func``.
 
-    State: the activation plan of each shape, and the function of each set of saved activations.
+    State: the activation plan of each shape and of the present pass, and the function of each set
+    of saved activations.
     """
 
     def __init__(
@@ -109,6 +141,7 @@ class CheckpointedBlocks:
         self._settings = settings
         self._compiled = compiled
         self.activation_plans: dict[BlockShape, ActivationPlan] = {}
+        self._pass_plan: ActivationPlan | None = None
         self._block_functions: dict[frozenset[str], Callable[..., torch.Tensor]] = {}
 
     def __call__(
@@ -120,7 +153,10 @@ class CheckpointedBlocks:
         rotary: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
         index = self._index[id(block)]
-        saved = self.activation_plan(hidden_BLD, text_BMD).saved[index]
+        if index == 0:
+            self._pass_plan = self.activation_plan(hidden_BLD, text_BMD)
+        assert self._pass_plan is not None
+        saved = self._pass_plan.saved[index]
         if saved not in self._block_functions:
             self._block_functions[saved] = checkpointed_block(saved, self._compiled)
         if not hidden_BLD.requires_grad:
@@ -134,7 +170,7 @@ class CheckpointedBlocks:
         )
 
     def activation_plan(self, hidden_BLD: torch.Tensor, text_BMD: torch.Tensor) -> ActivationPlan:
-        """Return the activation plan for a micro batch of these shapes."""
+        """Return the activation plan for a micro batch of these shapes, before the first block."""
         config = self._config
         shape = BlockShape(
             tokens=hidden_BLD.shape[1],
@@ -147,21 +183,29 @@ class CheckpointedBlocks:
             fp8=self._settings.fp8,
         )
         if shape not in self.activation_plans:
-            activations = block_activations(shape)
+            groups = self._block_groups(shape)
             budget_gb = self._settings.activation_budget_gb
-            budget = (
-                self._free_bytes(hidden_BLD, total_bytes(activations))
-                if budget_gb is None
-                else budget_gb * _GB
-            )
-            self.activation_plans[shape] = plan_activations(activations, config.num_layers, budget)
+            budget = self._free_bytes(hidden_BLD, groups) if budget_gb is None else budget_gb * _GB
+            self.activation_plans[shape] = plan_block_groups(groups, budget)
         return self.activation_plans[shape]
 
-    def _free_bytes(self, hidden_BLD: torch.Tensor, block_bytes: int) -> float:
+    def _block_groups(self, shape: BlockShape) -> list[BlockGroup]:
+        """Group the blocks by the tokens that they process: all of ``shape``, or a part of them."""
+        share, count = self._settings.routed_tokens, len(self._index)
+        middle = middle_blocks(count) if share > 0 else range(0)
+        outer = [index for index in range(count) if index not in middle]
+        groups = [BlockGroup(outer, block_activations(shape))]
+        if middle:
+            part = replace(shape, tokens=count_processed_tokens(shape.tokens, share))
+            groups.append(BlockGroup(middle, block_activations(part)))
+        return groups
+
+    def _free_bytes(self, hidden_BLD: torch.Tensor, groups: Sequence[BlockGroup]) -> float:
         """Return the bytes available for saved activations.
 
-        On a GPU: its free memory minus the blocks' inputs, working memory and the training state.
-        On a CPU: unlimited, because models trained there are small.
+        On a GPU: its free memory minus the blocks' inputs, working memory and the training state,
+        for blocks that all process all tokens (the first group). On a CPU: unlimited, because
+        models trained there are small.
         """
         if not hidden_BLD.is_cuda:
             return float("inf")
@@ -171,5 +215,5 @@ class CheckpointedBlocks:
         )
         inputs = count * hidden_BLD.numel() * hidden_BLD.element_size()
         state = ADAPTER_COPIES * self._adapter_bytes
-        work = WORKING_BLOCKS * block_bytes + RESERVED_SHARE * total
+        work = WORKING_BLOCKS * total_bytes(groups[0].activations) + RESERVED_SHARE * total
         return free - inputs - state - work

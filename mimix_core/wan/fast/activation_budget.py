@@ -100,6 +100,14 @@ def _attention(name: str, keys: int, shape: BlockShape) -> BlockActivation:
     return BlockActivation(name, num_bytes, matmul + num_bytes / _MEMORY_BANDWIDTH)
 
 
+@dataclass(frozen=True)
+class BlockGroup:
+    """Blocks that process as many tokens: their indices, and the activations of each one."""
+
+    blocks: Sequence[int]
+    activations: Sequence[BlockActivation]
+
+
 def plan_activations(
     activations: Sequence[BlockActivation], blocks: int, budget: float
 ) -> ActivationPlan:
@@ -108,17 +116,29 @@ def plan_activations(
     At most one activation is saved in only some of the blocks, so there are at most two kinds of
     compiled blocks.
     """
-    saved: list[set[str]] = [set() for _ in range(blocks)]
+    return plan_block_groups([BlockGroup(range(blocks), activations)], budget)
+
+
+def plan_block_groups(groups: Sequence[BlockGroup], budget: float) -> ActivationPlan:
+    """Fill ``budget`` bytes with activations of all groups, those of most time per byte first.
+
+    The groups' blocks are all blocks together, and the activations of a group are in that order. At
+    most one activation is saved in only some blocks of its group.
+    """
+    saved: dict[int, set[str]] = {block: set() for group in groups for block in group.blocks}
     num_bytes, seconds = 0, 0.0
-    for activation in activations:
-        count = int(max(0.0, min(blocks, (budget - num_bytes) / activation.num_bytes)))
-        for block in saved[:count]:
-            block.add(activation.name)
+    ranked = [(item, group.blocks) for group in groups for item in group.activations]
+    for activation, blocks in sorted(ranked, key=lambda one: -one[0].seconds_per_byte):
+        count = int(max(0.0, min(len(blocks), (budget - num_bytes) / activation.num_bytes)))
+        for block in blocks[:count]:
+            saved[block].add(activation.name)
         num_bytes += count * activation.num_bytes
         seconds += count * activation.recompute_seconds
-        if count < blocks:
+        if count < len(blocks):
             break
-    return ActivationPlan(tuple(frozenset(names) for names in saved), num_bytes, seconds)
+    return ActivationPlan(
+        tuple(frozenset(saved[block]) for block in sorted(saved)), num_bytes, seconds
+    )
 
 
 def total_bytes(activations: Sequence[BlockActivation]) -> int:
