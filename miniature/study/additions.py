@@ -20,6 +20,8 @@ class TrainingRow:
     """What the training of one arm and seed took.
 
     ``forgetting`` and ``adapter``: the notes of a training that added a character, else empty.
+    ``held_out_loss_first`` and ``held_out_loss``: before the first step and after the last; None
+    without held-out samples.
     """
 
     arm: str
@@ -27,6 +29,8 @@ class TrainingRow:
     steps: int
     forgetting: str
     adapter: str
+    held_out_loss_first: float | None = None
+    held_out_loss: float | None = None
 
 
 def write_addition(arm: Arm, seed: int, path: Path) -> None:
@@ -59,7 +63,13 @@ def read_training(arm: str, seed: int, settings: Path) -> TrainingRow:
         int(notes["steps"]),
         str(notes.get("forgetting", "")),
         str(notes.get("adapter", "")),
+        _loss(notes.get("held_out_loss_first")),
+        _loss(notes.get("held_out_loss_last")),
     )
+
+
+def _loss(note: str | int | float | None) -> float | None:
+    return None if note is None else float(note)
 
 
 def _training_of(settings: Path) -> tuple[TableRef, StageRecord]:

@@ -15,6 +15,7 @@ import yaml
 
 from mimix_core.benchmark.promptsets.prompt_generator import prompts_to_yaml
 from mimix_core.errors import BadInput
+from mimix_core.settings import LoraSettings
 from miniature import miniature_wan
 from miniature.crossovers import MEETINGS, RENDERS
 from miniature.distillation import STEPS
@@ -40,7 +41,8 @@ class Arm:
     ``excluded``: a character that no sample shows. ``added_to``: the arm to whose adapter the
     character that it excludes is added, with ``replay_share`` of the other samples and a bound on
     what the others forget, if any. ``few_steps``: so many steps without guidance, ``distilled``:
-    with the adapter of ``miniature.distillation``.
+    with the adapter of ``miniature.distillation``. ``routed_tokens``: the share of tokens that
+    skips the middle blocks in training. ``length``: how many times as many epochs as all others.
     """
 
     name: str
@@ -58,9 +60,12 @@ class Arm:
     max_forgetting: float | None = None
     few_steps: int = 0
     distilled: bool = False
+    routed_tokens: float = 0.0
+    length: float = 1.0
 
 
 CHECKPOINT_EVERY = 4
+VALIDATION_INTERVAL = 200
 
 ADDED = "Gil"
 """The character that is added to an adapter of the other seven; it has no look-alike."""
@@ -85,6 +90,10 @@ ARMS = (
     # The adapter and the noise of composites-10.
     Arm("few-steps", "0.10", few_steps=STEPS),
     Arm("few-steps-distilled", "0.10", few_steps=STEPS, distilled=True),
+    # Half of the tokens skip 5 of the 8 blocks, so a step has 0.664 of the FLOPs: as many steps as
+    # composites-10, and nearly as many FLOPs.
+    Arm("routed-50", "0.10", routed_tokens=0.5),
+    Arm("routed-50-longer", "0.10", routed_tokens=0.5, length=1.5),
     # The rate is constant, so a shorter training is a checkpoint of the arm with 10 %.
     Arm("checkpoint-1", "0.10", epochs=1),
     Arm("checkpoint-2", "0.10", epochs=2),
@@ -196,6 +205,7 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
     region = {"region_weight": arm.region_weight} if arm.region_weight else {}
     excluded = {"excluded_characters": [arm.excluded]} if arm.excluded else {}
     start = {"start": "cutouts", "start_strength": arm.start_strength} if arm.start_strength else {}
+    routed = {"routed_tokens": arm.routed_tokens} if arm.routed_tokens else {}
     few = {"num_inference_steps": arm.few_steps, "guidance_scale": 1.0, "solver": "euler"}
     return {
         "composites": {
@@ -210,17 +220,19 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
         "lora": {
             "rank": 32,
             "alpha": 32,
-            "epochs": training.epochs if arm.epochs is None else arm.epochs,
+            "epochs": round(arm.length * training.epochs) if arm.epochs is None else arm.epochs,
             "global_batch_size": training.global_batch_size,
             "micro_batch_size": training.micro_batch_size,
             "learning_rate": training.learning_rate,
             "shift": FLOW_SHIFT,
             "zero_stage": 0,
             "checkpoint_interval": 200,
-            "validation_interval": 200,
+            "validation_interval": VALIDATION_INTERVAL,
             "validation_quantiles": training.validation_quantiles,
             "seed": seed,
             **region,
+            **routed,
+            **_longer(arm),
         },
         "samples": {
             # The same noise in every arm of a seed.
@@ -238,6 +250,18 @@ def _arm_settings(arm: Arm, seed: int, training: Training) -> dict[str, Any]:
             **start,
             **(few if arm.few_steps else {}),
         },
+    }
+
+
+def _longer(arm: Arm) -> dict[str, Any]:
+    """Return the settings with which a longer training validates the same samples as often."""
+    if arm.length == 1:
+        return {}
+    share = LoraSettings().validation_share
+    assert share is not None
+    return {
+        "validation_interval": round(arm.length * VALIDATION_INTERVAL),
+        "validation_share": share / arm.length,
     }
 
 

@@ -187,6 +187,10 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "25 steps with guidance, or 4 without, at 10 %",
         (REFERENCE, "few-steps", "few-steps-distilled"),
     ),
+    (
+        "Tokens that skip the middle blocks in training, at 10 %",
+        (REFERENCE, *(arm.name for arm in ARMS if arm.routed_tokens)),
+    ),
     ("Epochs of training, at 10 %", (*_CHECKPOINTS, LAST_CHECKPOINT)),
 )
 """The tables of the study: a title, and the arms that are compared."""

@@ -16,9 +16,14 @@ import yaml
 from mimix_core.diagnostics.preflight import check_before_run
 from mimix_core.domain.prompts import load_prompts
 from mimix_core.media.encode import ClipWriter
-from mimix_core.settings import load_config
+from mimix_core.settings import LoraSettings, load_config
+from mimix_core.training import validation_samples
+from mimix_core.training.throughput import count_sample_flops
+from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan import lora_export, model_registry, vae
 from mimix_core.wan.generation import sampling
+from mimix_core.wan.tensor_shards import TensorRef
+from mimix_core.wan.token_routing import middle_blocks
 from miniature import (
     backbone,
     backbone_interface,
@@ -26,6 +31,7 @@ from miniature import (
     crossovers,
     episodes,
     judge_training,
+    miniature_wan,
     renderer,
     scenes,
     unpack_weights,
@@ -130,9 +136,58 @@ def test_arms_are_settings_that_differ_in_what_they_say(project: Path, tmp_path:
     assert _differences(seven, everyone) == {"dataset.excluded_characters"}
     assert settings["eighth-added", 0] == ten, "training all again"
     assert not files["eighth-added", 0].exists(), "written after the arm that it starts from"
+    routed, longer = settings["routed-50", 0], settings["routed-50-longer", 0]
+    lora = ten["lora"] | {"routed_tokens": 0.0, "validation_share": 0.03}
+    assert _differences(routed, ten | {"lora": lora}) == {"lora.routed_tokens"}
+    assert _differences(longer, routed | {"lora": lora | routed["lora"]}) == {
+        "lora.epochs",
+        "lora.validation_interval",
+        "lora.validation_share",
+    }
+    assert_lengths_suit_the_tokens(routed["lora"], longer["lora"])
     shorter = _differences(ten, settings["checkpoint-5", 0])
     assert shorter == {"lora.epochs", "samples.prompts"}
     assert len(load_prompts(project / "arms" / "prompts-fewer.yaml", roster)) == 48
+
+
+def assert_lengths_suit_the_tokens(routed: dict[str, Any], longer: dict[str, Any]) -> None:
+    """The longer arm has the FLOPs of all tokens, and both validate the same samples as often."""
+    sizes = Sizes()
+    clip = (sizes.channels, 1 + (scenes.FRAMES - 1) // 4, scenes.HEIGHT // 8, scenes.WIDTH // 8)
+    full, fewer = (
+        count_sample_flops(
+            sizes.transformer_config(),
+            clip,
+            rank=32,
+            targets=miniature_wan.BACKBONE.lora_targets,
+            routed=share,
+        )
+        for share in (0.0, routed["routed_tokens"])
+    )
+    assert len(middle_blocks(sizes.layers)) == 5
+    assert fewer / full == pytest.approx(0.664, abs=0.001)
+    assert 0.98 < longer["epochs"] * fewer / (routed["epochs"] * full) <= 1
+    nowhere = TensorRef(file=Path("none"), key="", shape=clip)
+    held_out = [
+        TrainingSample(
+            sample_id=f"s{number}",
+            show="show",
+            style="cartoon",
+            characters=(),
+            latents=nowhere,
+            text=nowhere,
+        )
+        for number in range(90)
+    ]
+    for train_samples in (1900, 1973, 2000):
+        once, again = (
+            validation_samples.select_validation_samples(
+                held_out, train_samples, LoraSettings(**asked)
+            )
+            for asked in (routed, longer)
+        )
+        assert once == again
+        assert len(once) > 30
 
 
 def test_fewer_prompts_are_of_all_kinds_and_variations() -> None:
