@@ -34,7 +34,7 @@ demo: setup
 	@$(RUN)/python -m miniature.demo $(DEMO)/miniature
 
 # The whole study of docs/miniature.md; needs a GPU. On two H200s: 40 s of drawing, 2 minutes of
-# curation, 4 of latents, then about 2 minutes of both GPUs for each of 63 arms and seeds. What is
+# curation, 4 of latents, then about 2 minutes of both GPUs for each of 75 arms and seeds. What is
 # finished is not computed again.
 MINIATURE := demo/miniature
 miniature: setup
@@ -46,6 +46,7 @@ miniature: setup
 	@$(RUN)/python -m miniature.study.figures $(MINIATURE)/arms/videos.json
 	@$(RUN)/python -m miniature.study.addition_figures $(MINIATURE)/arms/videos.json \
 		--trainings $(MINIATURE)/arms/trainings.json
+	@$(RUN)/python -m miniature.study.held_out_figures $(MINIATURE)/arms/trainings.json
 	@$(RUN)/python -m miniature.study.page $(MINIATURE)/arms/videos.json $(MINIATURE)/study.html
 
 test: setup

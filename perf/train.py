@@ -3,10 +3,11 @@
 Each part is a script that writes OUT/PART.json: ``kernels``; ``steps``, forward and backward of
 Wan2.1-T2V-14B (random weights, created on the GPU; one sample of 81 x 480 x 832; rank 32 on q, k,
 v, o and both layers of the feed-forward) by diffusers + PEFT and by this project's variants;
-``agreement``, whether the variants compute and learn the same; ``whole``, complete training steps,
-on one GPU and on two; ``vae``; ``cards``, a step on cards of 24, 48 and 80 GB (in seven minutes);
-``validation``, the share of a training that validations take. Without arguments all parts run, in
-twenty minutes.
+``routed``, such a step with half of the tokens skipping the middle blocks, beside those with all
+tokens (in four minutes); ``agreement``, whether the variants compute and learn the same; ``whole``,
+complete training steps, on one GPU and on two; ``vae``; ``cards``, a step on cards of 24, 48 and 80
+GB (in seven minutes); ``validation``, the share of a training that validations take. Without
+arguments all parts run, in twenty-five minutes.
 
 ``record`` writes the figures in OUT to perf/results/train.json, on any machine; parts that were not
 run keep the figures that they had.
@@ -32,6 +33,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         *("train_steps.py", "diffusers", "mimix", "mimix_offloaded"),
         *("mimix_cudnn", "mimix_fp8"),
     ),
+    "routed": ("train_steps.py", "diffusers", "mimix", "mimix_routed"),
     "agreement": ("train_agreement.py",),
     "whole": ("train_whole.py",),
     "vae": ("train_vae.py",),
@@ -53,6 +55,11 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
     "ratio_to_diffusers_offloaded": ("steps", ("mimix_offloaded", "ratio"), 1, "x"),
     "ratio_to_diffusers_cudnn": ("steps", ("mimix_cudnn", "ratio"), 1, "x"),
     "ratio_to_diffusers_fp8": ("steps", ("mimix_fp8", "ratio"), 1, "x"),
+    "seconds_per_step_routed": ("routed", ("mimix_routed", "seconds"), 1, "s"),
+    "ratio_to_diffusers_routed": ("routed", ("mimix_routed", "ratio"), 1, "x"),
+    "ratio_to_mimix_routed": ("routed", ("mimix_routed", "ratio_to_mimix"), 1, "x"),
+    "mfu_routed": ("routed", ("mimix_routed", "mfu"), 1, "of 989 TFLOP/s"),
+    "peak_gb_routed": ("routed", ("mimix_routed", "peak_gb"), 1, "GB"),
     "tokens_per_second": ("steps", ("mimix", "tokens_per_second"), 1, "1/s"),
     "mfu": ("steps", ("mimix", "mfu"), 1, "of 989 TFLOP/s"),
     "mfu_diffusers": ("steps", ("diffusers", "mfu"), 1, "of 989 TFLOP/s"),

@@ -109,13 +109,21 @@ class Timed:
 
 
 def timed(step: Callable[[], torch.Tensor], steps: int, warm: int = 1) -> Timed:
-    """Time ``steps`` after ``warm`` unmeasured ones (the first compiles), by CUDA events."""
-    torch.cuda.synchronize()
+    """Time ``steps`` after ``warm`` unmeasured ones (the first compiles), by CUDA events.
+
+    Without a GPU by the clock, to try a script; the memory is then 0.
+    """
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.synchronize()
     begin = time.perf_counter()
     loss = step().item()
     first = time.perf_counter() - begin
     for _ in range(warm - 1):
         step()
+    if not gpu:
+        clocked = [_clock_seconds(step) for _ in range(steps)]
+        return Timed(median(clocked), clocked, first, loss, 0.0)
     torch.cuda.reset_peak_memory_stats()
     found = []
     for _ in range(steps):
@@ -126,6 +134,12 @@ def timed(step: Callable[[], torch.Tensor], steps: int, warm: int = 1) -> Timed:
         end.synchronize()
         found.append(start.elapsed_time(end) / 1000)
     return Timed(median(found), found, first, loss, torch.cuda.max_memory_allocated() / 1e9)
+
+
+def _clock_seconds(step: Callable[[], torch.Tensor]) -> float:
+    begin = time.perf_counter()
+    step()
+    return time.perf_counter() - begin
 
 
 def write(path: Path, found: Any) -> None:

@@ -1,7 +1,8 @@
 """Time forward and backward of the 14B: diffusers + PEFT by default, then this project's variants.
 
 ``python perf/train_steps.py OUT.json VARIANT...`` runs them in one process, one after the other,
-with the same weights, adapters and batch. Variants: see ``VARIANTS``.
+with the same weights, adapters and batch. Variants: see ``VARIANTS``. Ratios are to ``diffusers``
+and ``mimix`` of the same run.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 import torch
 from train_models import (
-    MODEL_FLOPS,
+    LATENTS,
     PEAK_BF16,
+    TARGETS,
     WAN_14B,
     Timed,
     attach,
@@ -26,7 +28,10 @@ from train_models import (
 )
 
 from mimix_core.settings import LoraSettings
+from mimix_core.training import throughput
 from mimix_core.wan import fast, lora
+from mimix_core.wan.fast.routed_blocks import RoutedBlocks
+from mimix_core.wan.token_routing import plan_route
 
 VARIANTS: dict[str, LoraSettings | None] = {
     # The usual code: peft's adapters in the layers' dtype, diffusers' own checkpointing.
@@ -39,23 +44,37 @@ VARIANTS: dict[str, LoraSettings | None] = {
     # Blocks' weights and inputs wait in main memory, so that more activations are saved.
     "mimix_offloaded": LoraSettings(offload_blocks=40),
     "mimix_eager": LoraSettings(compile="off"),
+    # Half of the tokens skip the middle blocks.
+    "mimix_routed": LoraSettings(routed_tokens=0.5),
+    "mimix_routed_fp8": LoraSettings(routed_tokens=0.5, fp8=True),
 }
+RANK = LoraSettings().rank
 
 
-def measure(name: str, steps: int) -> dict[str, Any]:
+def measure(
+    name: str,
+    steps: int,
+    sizes: dict[str, Any] = WAN_14B,
+    latents: tuple[int, ...] = LATENTS,
+    device: str = "cuda",
+) -> dict[str, Any]:
     settings = VARIANTS[name]
-    model = wan(WAN_14B, torch.bfloat16)
+    model = wan(sizes, torch.bfloat16, device)
     attach(model, torch.bfloat16 if settings is None else torch.float32)
     if settings is None:
         model.enable_gradient_checkpointing()
     else:
         fast.accelerate_training(model, settings)
-    given = batch()
+    given = batch(latents, device=device)
+    share = 0.0 if settings is None else settings.routed_tokens
+    route = None if settings is None else plan_route(settings, model.config)
+    processed = None if route is None else route.draw(0, 0, "clip", latents)[None].to(device)
 
     def step() -> torch.Tensor:
         for _, weight in lora.adapter_parameters(model):
             weight.grad = None
-        loss = loss_of(model, given, torch.bfloat16)
+        with fast.routed_pass(model, processed):
+            loss = loss_of(model, given, torch.bfloat16)
         loss.backward()
         return loss.detach()
 
@@ -67,10 +86,13 @@ def measure(name: str, steps: int) -> dict[str, Any]:
         .item()
     )
     kept = {} if settings is None else _kept(model)
+    flops = throughput.count_sample_flops(
+        model.config, latents, rank=RANK, targets=TARGETS, routed=share
+    )
     return {
         **vars(found),
-        "mfu": MODEL_FLOPS / found.seconds / PEAK_BF16,
-        "tokens_per_second": 32760 / found.seconds,
+        "mfu": flops / found.seconds / PEAK_BF16,
+        "tokens_per_second": throughput.count_video_tokens(model.config, latents) / found.seconds,
         "gradient_norm": norm,
         "weights_gb": held,
         "reserved_gb": torch.cuda.max_memory_reserved() / 1e9,
@@ -79,7 +101,10 @@ def measure(name: str, steps: int) -> dict[str, Any]:
 
 
 def _kept(model: Any) -> dict[str, Any]:
-    (plan,) = model._gradient_checkpointing_func.activation_plans.values()
+    blocks = model._gradient_checkpointing_func
+    if isinstance(blocks, RoutedBlocks):
+        blocks = blocks.run_block
+    (plan,) = blocks.activation_plans.values()
     kernel = model.blocks[0].attn1.processor.kernel
     kinds = [sorted(kind) for kind in sorted(set(plan.saved), key=len)]
     return {
@@ -100,6 +125,8 @@ def main(out: Path, names: list[str], steps: int = 3) -> None:
         if "diffusers" in found:
             found[name]["ratio"] = found[name]["seconds"] / found["diffusers"]["seconds"]
             found[name]["loss_difference"] = found[name]["loss"] / found["diffusers"]["loss"] - 1
+        if "mimix" in found:
+            found[name]["ratio_to_mimix"] = found[name]["seconds"] / found["mimix"]["seconds"]
         write(out, found)
 
 

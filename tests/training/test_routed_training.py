@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from mimix_core.wan.lora_export import ADAPTER_FILE
 from mimix_core.wan.model_registry import BACKBONES, TINY
 from mimix_core.wan.token_routing import TokenRoute, plan_route
 from tests.diagnostics.test_preflight import settings as project_settings
+from tests.paths import ROOT
 from tests.training import factories
 from tests.training.test_objective import write_regions
 from tests.training.test_trainer import StopAfter, digests
@@ -206,6 +209,26 @@ def test_flops_are_those_of_the_tokens_that_blocks_process() -> None:
     fewer = flops(10, 40) - flops(10, 5)
     assert flops(20, 40, routed=0.5) == pytest.approx(flops(20, 40) - per_block + fewer, rel=1e-9)
     assert flops(20, 40, routed=0.5) / flops(20, 40) == pytest.approx(0.43, abs=0.01)
+
+
+@pytest.mark.slow
+def test_the_measurement_of_a_step_runs_at_a_small_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "perf")
+    train, train_steps = import_module("perf.train"), import_module("train_steps")
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "ffn_dim": 64, "num_layers": 5}
+    small = partial(train_steps.measure, sizes=sizes, latents=(16, 3, 8, 8), device="cpu")
+    monkeypatch.setattr(train_steps, "measure", small)
+    train_steps.main(tmp_path / "routed.json", list(train.PARTS["routed"][1:]), steps=1)
+    found = json.loads((tmp_path / "routed.json").read_text())
+    wanted = [figure for figure in train.FIGURES.values() if figure[0] == "routed"]
+    assert len(wanted) == 5
+    for part, keys, *_ in wanted:
+        assert train._value_at({"routed": found}[part], keys) is not None
+    assert found["mimix"]["loss_difference"] == pytest.approx(0, abs=0.01)
+    assert abs(found["mimix_routed"]["loss"] - found["mimix"]["loss"]) > 1e-3
+    assert found["mimix_routed"]["kept_gb"] < found["mimix"]["kept_gb"]
 
 
 @pytest.mark.parametrize(
