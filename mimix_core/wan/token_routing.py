@@ -80,13 +80,14 @@ def check_token_routing(settings: LoraSettings, class_name: str, config: Mapping
     if settings.routed_tokens == 0:
         return
     if class_name != WAN_CLASS:
-        problem = f"routed_tokens is not implemented for {class_name}"
-    elif not middle_blocks(config["num_layers"]):
-        problem = f"a transformer of {config['num_layers']} blocks has no middle ones to skip"
-    else:
-        return
-    raise BadInput(
-        problem,
-        where="settings, key lora.routed_tokens",
-        fix="Set lora.routed_tokens to 0, or use a model of Wan with at least three blocks.",
-    )
+        raise BadInput(
+            f"routed_tokens is not implemented for {class_name}",
+            where="settings, key lora.routed_tokens",
+            fix="Set lora.routed_tokens to 0; only Wan supports it.",
+        )
+    if not middle_blocks(config["num_layers"]):
+        raise BadInput(
+            f"a transformer of {config['num_layers']} blocks has no middle ones to skip",
+            where="settings, key lora.routed_tokens",
+            fix="Set lora.routed_tokens to 0, or use a model of at least three blocks.",
+        )
