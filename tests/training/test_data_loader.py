@@ -12,6 +12,7 @@ from mimix_core.errors import BadInput
 from mimix_core.training import data_loader, sample_schedule
 from mimix_core.training.sample_schedule import BatchItem
 from mimix_core.training.worker_messages import TrainingSample
+from mimix_core.wan.token_routing import TokenRoute
 from tests.training import factories
 
 CPU = torch.device("cpu")
@@ -40,14 +41,27 @@ def test_prefetched_batches_equal_directly_loaded_ones(
             ahead.next_batch(items),
             data_loader.load_micro_batch(items, factories.SETTINGS),
         )
-        without_regions = {"cell_weight_BTHW", "inside_BTHW"}
-        assert {name for name, tensor in vars(taken).items() if tensor is None} == without_regions
-        for name in vars(taken).keys() - without_regions:
+        left_out = {"processed_BK", "cell_weight_BTHW", "inside_BTHW"}
+        assert {name for name, tensor in vars(taken).items() if tensor is None} == left_out
+        for name in vars(taken).keys() - left_out:
             tensor = getattr(taken, name)
             assert torch.equal(tensor, getattr(fresh, name)), name
             assert tensor.dtype == torch.float32
         assert taken.latents_BCTHW.shape[1:] == items[0].sample.shape
         assert taken.text_BLD.shape == (1, 512, 32)
+    ahead.close()
+
+
+def test_prefetched_batches_have_the_tokens_that_are_drawn_for_them(
+    samples: tuple[TrainingSample, ...],
+) -> None:
+    coming, route = micros(samples)[:3], TokenRoute(0.5, (1, 2, 2))
+    ahead = data_loader.PrefetchLoader(coming, factories.SETTINGS, CPU, route=route)
+    for items in coming:
+        tokens_BK = ahead.next_batch(items).processed_BK
+        assert tokens_BK is not None
+        drawn = [route.draw(0, i.epoch, i.occurrence, i.sample.shape) for i in items]
+        assert torch.equal(tokens_BK, torch.stack(drawn))
     ahead.close()
 
 
