@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import fast, lora
+from mimix_core.wan.fast import activation_checkpoint
 from mimix_core.wan.fast.activation_budget import BlockGroup, block_activations, plan_block_groups
 from mimix_core.wan.fast.offload_plan import OffloadPlan
 from mimix_core.wan.token_routing import (
@@ -210,6 +211,25 @@ def test_middle_blocks_process_the_drawn_tokens_and_passes_without_gradients_all
         )
     with pytest.raises(AssertionError, match="without its processed tokens"):
         loss_of(model)
+
+
+@pytest.mark.e2e
+def test_blocks_are_compiled_once_for_each_number_of_tokens(folder: Path) -> None:
+    _, wanted = routed_step(routed(folder, 0.5, activation_budget_gb=0.0), 0.5)
+    model = routed(folder, 0.5, activation_budget_gb=0.0)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    # The tracer alone, without the C++ compiler behind it.
+    compiled = torch.compile(
+        activation_checkpoint.checkpointed_block(frozenset(), compiled=False),
+        backend="aot_eager_decomp_partition",
+        dynamic=False,
+    )
+    model._gradient_checkpointing_func.run_block._block_functions[frozenset()] = compiled
+    _, grads = routed_step(model, 0.5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert apart(grads, wanted) < 1e-5
 
 
 @pytest.mark.slow
