@@ -94,7 +94,7 @@ def find_duplicates(
         vectors = fingerprint.build_search_vectors(thumbs)
         if index is None:
             index = VectorIndex(vectors.shape[2])
-        queries = _build_queries(clips, views, index, settings)
+        queries = _build_queries(clips, views, vectors, index, settings)
         for first in range(block.start, block.stop, _LATER_CLIPS):
             later = range(first, min(first + _LATER_CLIPS, block.stop))
             candidates = _find_candidates(clips, later, block, vectors, queries, unique, settings)
@@ -120,23 +120,28 @@ def _min_product() -> float:
 
 
 def _build_queries(
-    clips: FingerprintedClips, views: range, index: VectorIndex, settings: DuplicateSettings
+    clips: FingerprintedClips,
+    views: range,
+    vectors: NDArray[np.int8],
+    index: VectorIndex,
+    settings: DuplicateSettings,
 ) -> list[_Queries]:
-    """Build the queries of these views, mirrored as well if settings want it, and ask the index."""
-    orientations = (False, True) if settings.mirrored else (False,)
-    thumbs = clips.thumbs[views.start : views.stop]
-    stacked = np.concatenate(
-        [fingerprint.mirror_thumbnails(thumbs) if mirrored else thumbs for mirrored in orientations]
-    )
-    vectors = fingerprint.build_search_vectors(stacked)
-    vectors = vectors[:, fingerprint.query_positions(vectors.shape[1])]
-    rows, earlier = _search_index(clips, views, vectors, index, settings)
+    """Build the queries of these views, mirrored as well if settings want it, and ask the index.
+
+    ``vectors``: all search vectors of the views, int8 [views, positions, values].
+    """
+    positions = fingerprint.query_positions(vectors.shape[1])
+    oriented = [vectors[:, positions]]
+    if settings.mirrored:
+        thumbs = fingerprint.mirror_thumbnails(clips.thumbs[views.start : views.stop])
+        oriented.append(fingerprint.build_search_vectors(thumbs)[:, positions])
+    stacked = np.concatenate(oriented)
+    rows, earlier = _search_index(clips, views, stacked, index, settings)
     queries = []
-    for number, mirrored in enumerate(orientations):
+    for number, some in enumerate(oriented):
         own = rows // len(views) == number
         pairs = np.stack([views.start + rows[own] % len(views), earlier[own]], axis=1)
-        some = vectors[number * len(views) : (number + 1) * len(views)]
-        queries.append(_Queries(views.start, some, mirrored, pairs))
+        queries.append(_Queries(views.start, some, number == 1, pairs))
     return queries
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,15 @@ _BRANCHES_VISITED = 8
 """Groups of pivots among which a search looks for the nearest lists."""
 
 _PIVOT_LENGTH = 127
+_MAX_SCORE = 2**18
+"""Products of a vector with a pivot stay below, for vectors of up to ``_MAX_VALUES`` values."""
+
+_MAX_VALUES = 128
 _ROWS = 8192
 """Vectors whose lists are looked for at a time."""
+
+_DIVIDED = 2**18
+"""Vectors that are divided by new pivots at a time: then each list is appended to a few times."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class VectorIndex:
     """Search among vectors int8 [vectors, values], each with the number of its owner."""
 
     def __init__(self, values: int) -> None:
+        if values > _MAX_VALUES:
+            raise ValueError(f"vectors have up to {_MAX_VALUES} values, not {values}")
         self._values = values
         self._count = 0
         self._pivoted = 0
@@ -71,22 +81,25 @@ class VectorIndex:
         ``queries``: [queries, values].
         """
         rows, lists = self._visited_lists(queries)
+        values = queries.astype(np.float32)
+        # Many short lists are visited, and most have no hit: what is done for each of them counts.
         for number, members in _group(lists):
             vectors, owners = self._lists[number].first(MAX_VISITED)
             asking = rows[members]
-            products = queries[asking].astype(np.float32) @ vectors.astype(np.float32).T
-            hits = np.flatnonzero(products >= min_product)
-            if len(hits):
+            products = values[asking] @ vectors.astype(np.float32).T
+            if products.size and products.max() >= min_product:
+                hits = np.flatnonzero(products >= min_product)
                 found, columns = np.divmod(hits, len(vectors))
                 own = owners[columns].astype(np.int64)
                 yield IndexHits(asking[found], own, products.reshape(-1)[hits])
 
     def _insert(self, owners: NDArray[np.int64], vectors: NDArray[np.int8]) -> None:
+        lists = np.zeros(len(vectors), np.int64)
         for start in range(0, len(vectors), _ROWS):
-            some = vectors[start : start + _ROWS]
-            lists = self._nearest_lists(some.astype(np.float32), lists=1, branches=1)[:, 0]
-            for number, members in _group(lists):
-                self._lists[number].append(some[members], owners[start + members])
+            some = vectors[start : start + _ROWS].astype(np.float32)
+            lists[start : start + _ROWS] = self._nearest_lists(some, lists=1, branches=1)[:, 0]
+        for number, members in _group(lists):
+            self._lists[number].append(vectors[members], owners[members])
 
     def _visited_lists(
         self, queries: NDArray[np.int8]
@@ -107,7 +120,7 @@ class VectorIndex:
         """Return the numbers of the nearest lists [vectors, lists]; -1 where there are fewer."""
         nearest = _highest(vectors @ self._branches.T, branches)
         count, slots = nearest.shape
-        scores = np.full((count, slots, lists), -np.inf, np.float32)
+        scores = np.full((count, slots, lists), -_MAX_SCORE, np.float32)
         numbers = np.full((count, slots, lists), -1, np.int64)
         first = np.cumsum([0, *(len(pivots) for pivots in self._pivots)])
         for branch, members in _group(nearest.reshape(-1)):
@@ -132,8 +145,10 @@ class VectorIndex:
         while old:
             # As many as are divided at a time, and no more: memory is that of one copy.
             parts: list[tuple[NDArray[np.int8], NDArray[np.int32]]] = []
-            while old and sum(len(vectors) for vectors, _ in parts) < _ROWS:
+            count = 0
+            while old and count < _DIVIDED:
                 parts.append(old.pop().first(None))
+                count += len(parts[-1][0])
             owners = np.concatenate([owners for _, owners in parts]).astype(np.int64)
             self._insert(owners, np.concatenate([vectors for vectors, _ in parts]))
         # In the order in which they were added: a search may visit the first ones only.
@@ -165,9 +180,9 @@ class _VectorList:
     def append(self, vectors: NDArray[np.int8], owners: NDArray[np.int64]) -> None:
         size = self._size + len(vectors)
         if size > len(self._vectors):
-            grown = np.zeros((size + size // 4, self._vectors.shape[1]), np.int8)
+            grown = np.empty((size + size // 4, self._vectors.shape[1]), np.int8)
             grown[: self._size] = self._vectors[: self._size]
-            own = np.zeros(len(grown), np.int32)
+            own = np.empty(len(grown), np.int32)
             own[: self._size] = self._owners[: self._size]
             self._vectors, self._owners = grown, own
         self._vectors[self._size : size] = vectors
@@ -197,7 +212,7 @@ def _unit_pivots(vectors: NDArray[np.int8]) -> NDArray[np.float32]:
 def _highest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Return the columns of the ``count`` highest scores of each row; of equal ones, the first.
 
-    Scores are integers below 2 ** 24, or minus infinity.
+    Scores are integers from -``_MAX_SCORE`` to ``_MAX_SCORE``.
     """
     columns = scores.shape[1]
     if columns <= count:
@@ -205,10 +220,14 @@ def _highest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     if count == 1:
         nearest: NDArray[np.int64] = scores.argmax(axis=1, keepdims=True)
         return nearest
-    # Keys without ties: which of equal elements a partition returns differs between machines.
-    keys = np.maximum(scores, -(2.0**24)).astype(np.int64) * -columns + np.arange(columns)
-    highest: NDArray[np.int64] = np.argpartition(keys, count - 1, axis=1)[:, :count]
-    return highest
+    # Keys without ties, which hold their columns: which of equal elements a partition returns
+    # differs between machines. Short integers are partitioned several times faster.
+    short = columns * (_MAX_SCORE + 1) < 2**31
+    keys = scores.astype(np.int32 if short else np.int64)
+    keys *= -columns
+    keys += np.arange(columns, dtype=keys.dtype)
+    highest: NDArray[np.int64] = np.partition(keys, count - 1, axis=1)[:, :count] % columns
+    return highest.astype(np.int64)
 
 
 def _group(numbers: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -216,5 +235,5 @@ def _group(numbers: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]
     order = np.argsort(numbers, kind="stable")
     ordered = numbers[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-2))
-    for start, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
+    for start, stop in pairwise([*starts, len(numbers)]):
         yield int(ordered[start]), order[start:stop]
