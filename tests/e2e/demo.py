@@ -76,16 +76,17 @@ class Demo:
         assert done.returncode == 0, done.stdout
         return done.stdout, time.monotonic() - started
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the run in a separate process group and return at once."""
-        return subprocess.Popen(
-            self.words(),
-            cwd=ROOT,
-            env=self.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    def start(self, log: Path = Path(os.devnull)) -> subprocess.Popen[bytes]:
+        """Start the run in a separate process group and return at once; it prints to ``log``."""
+        with log.open("wb") as out:
+            return subprocess.Popen(
+                self.words(),
+                cwd=ROOT,
+                env=self.environment(),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def copy(self, folder: Path, **changes: Any) -> Demo:
         """The same state in another folder."""

@@ -178,6 +178,17 @@ def test_the_index_returns_true_hits_and_an_equal_vector_always(
         assert len(found) >= 0.9 * len(true)
 
 
+@pytest.mark.parametrize("columns", [20, 9000])
+def test_the_highest_scores_are_those_of_a_stable_sort(columns: int) -> None:
+    """With ties, and with columns enough for keys of 64 bits."""
+    scores = np.random.default_rng(3).integers(-40, 41, (30, columns)).astype(np.float32)
+    scores[0] *= 2**18 / 40
+    for count in (1, 7, 20):
+        expected = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        found = vector_index._highest(scores, count)
+        assert (np.sort(found, axis=1) == np.sort(expected, axis=1)).all()
+
+
 def test_a_crowded_list_is_visited_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of equal vectors are in one list: the first ones stand for all."""
     monkeypatch.setattr(vector_index, "MAX_VISITED", 50)
