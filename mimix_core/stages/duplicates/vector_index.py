@@ -223,7 +223,7 @@ def _highest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     # Keys without ties, which hold their columns: which of equal elements a partition returns
     # differs between machines. Short integers are partitioned several times faster.
     short = columns * (_MAX_SCORE + 1) < 2**31
-    keys = scores.astype(np.int32 if short else np.int64)
+    keys: NDArray[np.signedinteger] = scores.astype(np.int32 if short else np.int64)
     keys *= -columns
     keys += np.arange(columns, dtype=keys.dtype)
     highest: NDArray[np.int64] = np.partition(keys, count - 1, axis=1)[:, :count] % columns
