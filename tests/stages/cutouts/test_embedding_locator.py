@@ -14,9 +14,9 @@ from mimix_core.stages.cutouts.locate.embedding_locator import (
     Candidate,
     EmbeddingLocator,
     WindowSimilarities,
-    build_window_grid,
     find_best_path,
 )
+from mimix_core.stages.cutouts.locate.window_grid import build_window_grid
 from tests.factories import clip, video
 from tests.paths import DEMO
 
