@@ -87,8 +87,9 @@ _VALUE_TOLERANCE, _MIN_OVERLAP = 0.03, 0.5
 # The most similar windows lie inside a figure, not around it: expand by this share on each side
 # (tuned on the demo's manual boxes).
 _EXPANSION = 0.1
-# Share of a found box's sides that the second look takes in on each side of it.
-_SURROUNDINGS = 0.15
+# Share of a found box's sides that the second look takes in on each side of it: windows start a
+# quarter of their side apart, so far a figure may reach out of the best one.
+_SURROUNDINGS = 0.25
 # The share of a clip's windows, those least like anybody, that stands for its background.
 _BACKGROUND_SHARE = 0.5
 
