@@ -6,17 +6,26 @@ import cv2
 import numpy as np
 import pytest
 
+from mimix_core.characters.bank import normalize
 from mimix_core.engine.artifacts import file_ref
+from mimix_core.media.images import RgbImage
+from mimix_core.networks.efficientnet import (
+    STRIDE,
+    extract_features,
+    load_network,
+    typical_features,
+)
 from mimix_core.settings.locator_settings import EmbeddingLocatorSettings
 from mimix_core.stages.cutouts.locate import CharacterReference, EmbeddingLocatorInputs
-from mimix_core.stages.cutouts.locate.box_track import box_iou
+from mimix_core.stages.cutouts.locate.box_track import Box, box_iou
 from mimix_core.stages.cutouts.locate.embedding_locator import (
     Candidate,
     EmbeddingLocator,
     WindowSimilarities,
-    build_window_grid,
     find_best_path,
 )
+from mimix_core.stages.cutouts.locate.figure_exemplars import FigureExemplars
+from mimix_core.stages.cutouts.locate.window_grid import build_window_grid
 from tests.factories import clip, video
 from tests.paths import DEMO
 
@@ -75,6 +84,51 @@ def inputs(*names: str) -> EmbeddingLocatorInputs:
         ),
         settings=EmbeddingLocatorSettings(),
     )
+
+
+def paste_on_noise(name: str, height: int) -> tuple[RgbImage, Box]:
+    """Paste a character's reference image, scaled to a height, over noise; also return its box."""
+    picture = cv2.cvtColor(cv2.imread(str(REFERENCES / f"{name}.png")), cv2.COLOR_BGR2RGB)
+    width = round(picture.shape[1] / picture.shape[0] * height)
+    noise = np.random.default_rng(0).integers(60, 160, (30, 52, 3)).astype(np.uint8)
+    frame = np.asarray(cv2.resize(noise, (832, 480)), np.uint8)
+    left, top = min(832 - width, 330), min(480 - height, 250)
+    size = (width, height)
+    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    frame[top : top + height, left : left + width] = scaled
+    return frame, (left, top, left + width, top + height)
+
+
+@pytest.mark.slow
+def test_the_second_look_fits_a_small_figure_and_keeps_one_that_fills_the_frame(
+    tmp_path: Path,
+) -> None:
+    locator = EmbeddingLocator(inputs("bunny", "frank", "rinky", "gamera"), tmp_path)
+    for name, height, least in (("frank", 110, 0.6), ("gamera", 478, 0.7)):
+        frame, truth = paste_on_noise(name, height)
+        (match,) = locator.propose([frame], name.title())
+        assert not match.problem
+        assert box_iou(match.box, truth) > least
+
+
+@pytest.mark.slow
+def test_a_figure_is_most_like_its_picture_of_the_same_height() -> None:
+    network = load_network()
+    picture = cv2.cvtColor(cv2.imread(str(REFERENCES / "bunny.png")), cv2.COLOR_BGR2RGB)
+    encoded = []
+    for rows in (4, 15):
+        columns = round(picture.shape[1] / picture.shape[0] * rows)
+        resized = cv2.resize(
+            picture, (columns * STRIDE, rows * STRIDE), interpolation=cv2.INTER_AREA
+        )
+        encoded.append(extract_features(network, resized.astype(np.uint8)).mean(axis=(0, 1)))
+    center = typical_features(network)
+    unit_WD = normalize(np.stack(encoded) - center)
+    figures = FigureExemplars(network, {"Bunny": picture.astype(np.uint8)})
+    small, large = figures.similarity("Bunny", unit_WD, center, np.array([4, 15]))
+    assert (small, large) == (1.0, 1.0)
+    crossed = figures.similarity("Bunny", unit_WD, center, np.array([15, 4]))
+    assert crossed.max() < 0.95
 
 
 @pytest.mark.slow

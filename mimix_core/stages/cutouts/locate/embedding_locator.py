@@ -11,6 +11,12 @@ exemplars together decide in which frames of the track the character is: there, 
 window must be at least as similar to one of them as the bank's calibrated limit
 (mimix_core/characters/bank.py), and not less than to an exemplar of any other character.
 
+A box that is found is looked at once more, enlarged: a window of the first look is no smaller than
+a quarter of the frame's height, and small figures fill few cells. There, a window is as similar to
+the figure as to the mean of two pictures of it: the exemplar, and the exemplar at the window's
+height (figure_exemplars.py). By the first one alone, a part of a large figure may seem more like
+it than the whole.
+
 The network (EfficientNet-Lite0) was trained on photographs for ImageNet's classes: it separates a
 white rabbit from a gray chinchilla, but not twins in two shirts. Boxes end on windows, whose grid
 is a fifteenth of the frame's height.
@@ -38,7 +44,7 @@ from mimix_core.characters.bank import (
 )
 from mimix_core.engine.limit_text import format_beside_limit
 from mimix_core.media import UnreadableVideo, read_rgb
-from mimix_core.media.images import RgbImage
+from mimix_core.media.images import GRAY, RgbImage, load_reference_image
 from mimix_core.networks.efficientnet import (
     STRIDE,
     extract_features,
@@ -57,16 +63,16 @@ from mimix_core.stages.cutouts.locate.box_track import (
     interpolate_detections,
     strided_frame_indices,
 )
+from mimix_core.stages.cutouts.locate.figure_exemplars import FigureExemplars
 from mimix_core.stages.cutouts.locate.locator_inputs import EmbeddingLocatorInputs
 from mimix_core.stages.cutouts.locate.reference_bank import (
     ReferenceDistances,
     measure_references,
 )
+from mimix_core.stages.cutouts.locate.window_grid import WindowGrid, build_window_grid
 from mimix_core.tables import ClipRow
 
 _ROWS = 15
-_HEIGHTS = (4, 5, 6, 8, 10, 12, 14, 15)
-_ASPECTS = (0.5, 0.7, 1.0, 1.4)
 _MAX_CANDIDATES = 40
 # Value for a path of two identical neighboring boxes, added to similarities.
 _OVERLAP_WEIGHT = 0.1
@@ -81,41 +87,11 @@ _VALUE_TOLERANCE, _MIN_OVERLAP = 0.03, 0.5
 # The most similar windows lie inside a figure, not around it: expand by this share on each side
 # (tuned on the demo's manual boxes).
 _EXPANSION = 0.1
+# Share of a found box's sides that the second look takes in on each side of it: windows start a
+# quarter of their side apart, so far a figure may reach out of the best one.
+_SURROUNDINGS = 0.25
 # The share of a clip's windows, those least like anybody, that stands for its background.
 _BACKGROUND_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class WindowGrid:
-    """All W windows of a grid of N cells, and a matrix that averages features over each window.
-
-    ``cells_W4``: [x0, y0, x1, y1] in cells. ``mean_WN`` times the features of all cells, in row
-    order, is the features of all windows. ``shape``: rows and columns of the grid.
-    """
-
-    cells_W4: NDArray[np.int64]
-    mean_WN: Floats
-    shape: tuple[int, int]
-
-
-def build_window_grid(rows: int, columns: int) -> WindowGrid:
-    """Build windows of all sizes with a stride of a quarter of their side."""
-    cells = []
-    for high in (h for h in _HEIGHTS if h <= rows):
-        for wide in sorted({max(3, round(high * aspect)) for aspect in _ASPECTS}):
-            if wide > columns:
-                continue
-            for y in _window_starts(high, rows):
-                cells += [(x, y, x + wide, y + high) for x in _window_starts(wide, columns)]
-    means = np.zeros((len(cells), rows, columns), np.float32)
-    for mean, (x0, y0, x1, y1) in zip(means, cells, strict=True):
-        mean[y0:y1, x0:x1] = 1 / ((x1 - x0) * (y1 - y0))
-    return WindowGrid(np.array(cells), means.reshape(len(cells), rows * columns), (rows, columns))
-
-
-def _window_starts(side: int, total: int) -> list[int]:
-    """Start positions at every quarter of a side, and the one that ends at the frame's edge."""
-    return sorted({*range(0, total - side + 1, max(1, side // 4)), total - side})
 
 
 class EmbeddingLocator:
@@ -138,6 +114,14 @@ class EmbeddingLocator:
             for character in inputs.characters
             if character.references
         }
+        self._figures = FigureExemplars(
+            self._network,
+            {
+                character.name: load_reference_image(character.references[0].path, GRAY)
+                for character in inputs.characters
+                if character.references
+            },
+        )
         self._typical: Floats = typical_features(self._network)
         self._grids: dict[tuple[int, int], WindowGrid] = {}
 
@@ -157,9 +141,8 @@ class EmbeddingLocator:
         except UnreadableVideo as error:
             return {name: empty_track(clip["frames"], str(error)) for name in characters}
         numbers = strided_frame_indices(len(frames_NHWC), self._settings.frame_stride)
-        frames = self._compare_frames([frames_NHWC[number] for number in numbers])
-        for name in comparable:
-            seen = _follow(frames, name, self._settings)
+        found = self._find([frames_NHWC[number] for number in numbers], comparable)
+        for name, seen in found.items():
             detections = {
                 number: BoxDetection(match.box, match.value)
                 for number, match in zip(numbers, seen, strict=True)
@@ -171,7 +154,7 @@ class EmbeddingLocator:
 
     def propose(self, frames_NHWC: Sequence[RgbImage], name: str) -> list[FrameMatch]:
         """Return the most likely track of a character, one match a frame, accepted or not."""
-        return _follow(self._compare_frames(frames_NHWC), name, self._settings)
+        return self._find(frames_NHWC, [name])[name]
 
     def inspect_frame(self, frame_HWC: RgbImage) -> list[FrameMatch]:
         """Return the best window of each character in one frame, accepted or not."""
@@ -190,33 +173,78 @@ class EmbeddingLocator:
         bank = build_bank(self._exemplars, self._typical)
         return {name: _limit(bank, name, self._settings) for name in bank.vectors}
 
-    def _compare_frames(self, frames_NHWC: Sequence[RgbImage]) -> list[WindowSimilarities]:
-        """Compare the windows of a clip's frames with a bank centered on its background."""
+    def _find(
+        self, frames_NHWC: Sequence[RgbImage], names: Sequence[str]
+    ) -> dict[str, list[FrameMatch]]:
+        """Return the most likely track of each character, one match a frame, accepted or not."""
         pooled = [self._pool_windows(frame) for frame in frames_NHWC]
+        center = self._background([features_WC for features_WC, _ in pooled])
+        bank = build_bank(self._exemplars, center)
+        compared = [
+            self._compare(bank, frame, grid, normalize(features_WC - center))
+            for frame, (features_WC, grid) in zip(frames_NHWC, pooled, strict=True)
+        ]
+        return {
+            name: [
+                match if match.problem else self._look_closer(bank, center, frame, match)
+                for frame, match in zip(
+                    frames_NHWC, _follow(compared, name, self._settings), strict=True
+                )
+            ]
+            for name in names
+        }
+
+    def _background(self, features: Sequence[Floats]) -> Floats:
+        """Return the mean features of the windows of a clip that are least like anybody."""
         rough = build_bank(self._exemplars, self._typical)
         background = []
-        for features_WC, _ in pooled:
+        for features_WC in features:
             unit_WC = normalize(features_WC - self._typical)
             nearest = np.max([rough.similarity(name, unit_WC) for name in rough.vectors], axis=0)
             background.append(features_WC[nearest <= np.quantile(nearest, _BACKGROUND_SHARE)])
         center: Floats = np.concatenate(background).mean(axis=0)
-        bank = build_bank(self._exemplars, center)
-        similarities = []
-        for frame_HWC, (features_WC, grid) in zip(frames_NHWC, pooled, strict=True):
-            unit_WC = normalize(features_WC - center)
-            height, width = frame_HWC.shape[:2]
-            rows, columns = grid.shape
-            similarities.append(
-                WindowSimilarities(
-                    similarity={name: bank.similarity(name, unit_WC) for name in bank.vectors},
-                    figure={name: bank.figure_similarity(name, unit_WC) for name in bank.vectors},
-                    limits={name: _limit(bank, name, self._settings) for name in bank.vectors},
-                    cells_W4=grid.cells_W4,
-                    cell=(width / columns, height / rows),
-                    size=(width, height),
-                )
-            )
-        return similarities
+        return center
+
+    def _compare(
+        self, bank: CharacterBank, frame_HWC: RgbImage, grid: WindowGrid, unit_WC: Floats
+    ) -> WindowSimilarities:
+        """Compare the windows of a frame with a bank of the same center."""
+        height, width = frame_HWC.shape[:2]
+        rows, columns = grid.shape
+        return WindowSimilarities(
+            similarity={name: bank.similarity(name, unit_WC) for name in bank.vectors},
+            figure={name: bank.figure_similarity(name, unit_WC) for name in bank.vectors},
+            limits={name: _limit(bank, name, self._settings) for name in bank.vectors},
+            cells_W4=grid.cells_W4,
+            cell=(width / columns, height / rows),
+            size=(width, height),
+        )
+
+    def _look_closer(
+        self, bank: CharacterBank, center: Floats, frame_HWC: RgbImage, match: FrameMatch
+    ) -> FrameMatch:
+        """Find a character again in the enlarged surroundings of its box, where windows are finer.
+
+        Who does not look like the character at second sight gets the reason as its problem.
+        """
+        height, width = frame_HWC.shape[:2]
+        x0, y0, x1, y1 = match.box
+        dx, dy = _SURROUNDINGS * (x1 - x0), _SURROUNDINGS * (y1 - y0)
+        left, top = int(max(0, x0 - dx)), int(max(0, y0 - dy))
+        part_HWC = frame_HWC[top : int(min(height, y1 + dy)), left : int(min(width, x1 + dx))]
+        features_WC, grid = self._pool_windows(part_HWC)
+        unit_WC = normalize(features_WC - center)
+        closer = self._compare(bank, part_HWC, grid, unit_WC)
+        rows_W = grid.cells_W4[:, 3] - grid.cells_W4[:, 1]
+        figure = {
+            name: (alike_W + self._figures.similarity(name, unit_WC, center, rows_W)) / 2
+            for name, alike_W in closer.figure.items()
+        }
+        closer = replace(closer, figure=figure)
+        window = int(closer.values(match.character).argmax())
+        found = closer.judge(match.character, window, self._settings)
+        x0, y0, x1, y1 = found.box
+        return replace(found, box=(x0 + left, y0 + top, x1 + left, y1 + top))
 
     def _pool_windows(self, frame_HWC: RgbImage) -> tuple[Floats, WindowGrid]:
         height, width = frame_HWC.shape[:2]
