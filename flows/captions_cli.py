@@ -306,7 +306,7 @@ def _clip_count(run: ReadOnlyRun, episode: SourceEpisode) -> tuple[int, bool]:
         with open_container(episode.video.path) as container:
             seconds = Fraction(container.duration or 0, av.time_base)
         clips = run.workspace.config.clips
-        return max_clip_count(seconds, clips.frames, clips.stride_seconds), False
+        return max_clip_count(seconds, clips), False
     return table.counts.ok, True
 
 

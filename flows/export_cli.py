@@ -45,7 +45,8 @@ def export(
         opened = open_workspace(config)
         root = opened.store.root.resolve()
         refs, _ = collect_newest(opened)
-        samples = collect_samples(ItemReader(root, refs).items(), root)
+        reader = ItemReader(root, refs, frame_rate=config.clips.frame_rate)
+        samples = collect_samples(reader.items(), root)
         if not samples:
             raise BadInput(
                 "there are no videos yet",

@@ -117,9 +117,14 @@ def main(arguments: Sequence[str]) -> None:
         if path.exists():
             path.touch()
         else:
-            share = workspace.config.run.review_share
-            items = ItemReader(workspace.store.root.resolve(), refs, share, tracks).items()
-            write_index(path, items, meta)
+            reader = ItemReader(
+                workspace.store.root.resolve(),
+                refs,
+                workspace.config.run.review_share,
+                tracks,
+                workspace.config.clips.frame_rate,
+            )
+            write_index(path, reader.items(), meta)
     sys.stdout.write(IndexReply(index=path, to_compute=to_compute).model_dump_json() + "\n")
 
 

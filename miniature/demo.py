@@ -112,7 +112,7 @@ def generate(folder: Path, arm: str, prompts: Sequence[StudyPrompt]) -> dict[str
     for name in missing:
         frames_THWC = generator.generate(texts[name], derive_seed(SETTINGS.seed, name))
         unfinished = videos[name].with_suffix(".unfinished")
-        write_video(unfinished, frames_THWC, texts[name])
+        write_video(unfinished, frames_THWC, comment=texts[name])
         unfinished.replace(videos[name])
         sys.stdout.write(f"  {arm}: {texts[name]}\n")
     return videos

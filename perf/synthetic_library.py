@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 
 from mimix_core import tables
 from mimix_core.domain.ids import clip_id, composite_id, episode_id
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.artifacts import Counts, TableRef, digest_file
 from mimix_core.engine.store import Store
-from mimix_core.media.fingerprint import FRAME_STEP, THUMBNAIL_VALUES, VERSION
+from mimix_core.media.fingerprint import THUMBNAIL_INTERVAL, THUMBNAIL_VALUES, VERSION
 from mimix_core.settings import DatasetSettings
 from mimix_core.stages.composites.composite_sources import CompositeInputs
 from mimix_core.stages.dataset.stage import DatasetInputs
@@ -199,7 +200,7 @@ def _outcome(count: int, rejected: np.ndarray[Any, Any], reason: str) -> dict[st
 def _clip_columns(
     episode: _Episode, ids: Sequence[str], random: np.random.Generator
 ) -> dict[str, Any]:
-    count, thumbs = len(ids), -(-FRAMES // FRAME_STEP) * THUMBNAIL_VALUES
+    count, thumbs = len(ids), -(-FRAMES // int(THUMBNAIL_INTERVAL * CLIP_RATE)) * THUMBNAIL_VALUES
     starts = 90_000 * np.arange(count)
     pts = (starts[:, None] + 1000 * np.arange(FRAMES)).reshape(-1)
     # Fingerprints of slowly changing images: the first thumbnail, and small steps from it.

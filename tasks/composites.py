@@ -125,6 +125,7 @@ def caption_composites(run: Run, composites: TableRef, captions: Sequence[TableR
             if show.id in shows_with_hand
         },
         guest_props=run.workspace.config.composites.guest_props,
+        frame_rate=run.workspace.config.clips.frame_rate,
         **model_inputs,
     )
     return run.run_single(recaptions_task, inputs, run.workspace.config.captions.effective())

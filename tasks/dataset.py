@@ -31,6 +31,7 @@ def assemble_dataset(
         recaptions=recaptions,
         vetoes=load_rejected_clips(run.workspace),
         groups=run.workspace.split_groups({episode.id for episode in run.workspace.episodes}),
+        frame_rate=config.clips.frame_rate,
     )
     ref = run.run_single(dataset_task, inputs, config.dataset)
     if not run.computes:

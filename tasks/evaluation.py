@@ -80,6 +80,7 @@ def generate_samples(
             low_noise=low_noise,
             layouts=layout,
             adapters=tuple(file for file in adapters if file is not None),
+            frame_rate=run.workspace.config.clips.frame_rate,
             partial_results=parts,
         )
         for (unit, unit_prompts), layout in zip(units, layouts, strict=True)

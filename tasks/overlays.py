@@ -19,6 +19,7 @@ def detect_overlays(run: Run, scenes: Sequence[TableRef]) -> list[TableRef]:
             video=e.video,
             scenes=scene_table,
             clip_frames=config.clips.frames,
+            clip_rate=config.clips.frame_rate,
         )
         for e, scene_table in zip(run.workspace.episodes, scenes, strict=True)
     ]

@@ -73,6 +73,7 @@ def build_report_inputs(
             "title": ", ".join(show.title for show in shows),
             "shows": shows,
             "records": tuple(records),
+            "frame_rate": workspace.config.clips.frame_rate,
             **values,
         }
     )

@@ -230,7 +230,7 @@ def _parts_folder(run: Run) -> Path:
 
 
 def _preview_components(
-    model: PreparedBackbone, samples: SampleSettings, expert: Expert | None
+    model: PreparedBackbone, samples: SampleSettings, expert: Expert | None, frame_rate: int
 ) -> PreviewComponents:
     names = ("vae", "text_encoder", "tokenizer", "scheduler")
     others = [one for one in get_backbone(model.name).experts if expert not in (None, one)]
@@ -239,6 +239,7 @@ def _preview_components(
         negative_prompt=samples.negative_prompt,
         shift=samples.shift,
         other_expert=model.components[others[0].component] if others else None,
+        frame_rate=frame_rate,
     )
 
 
@@ -297,7 +298,7 @@ def _lora_inputs(
         expert=None if expert is None else expert.name,
         initial_adapter=run.workspace.file_ref(initial, setting),
         new_characters=config.dataset.new_characters,
-        preview=_preview_components(model, config.samples, expert)
+        preview=_preview_components(model, config.samples, expert, config.clips.frame_rate)
         if config.lora.preview_interval
         else None,
         checkpoints=config.workspace / "checkpoints",

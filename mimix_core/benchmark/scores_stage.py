@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from mimix_core import tables
 from mimix_core.benchmark.metric_errors import Unmeasurable
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.extensions import extension_source
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import MissingModel
-from mimix_core.media.decode import read_rgb
+from mimix_core.media.decode import read_rate, read_rgb
 from mimix_core.media.probe import UnreadableVideo
 from mimix_core.settings import ScoreSettings
 from mimix_core.tables import CLIPS, SAMPLES, SCORES, Reason, Row
@@ -136,7 +137,12 @@ def score_video(
     rows: list[Row] = []
     unreadable = ""
     try:
-        features = VideoFeatures(read_rgb(video.path, threads=threads), video.prompt, video.path)
+        features = VideoFeatures(
+            read_rgb(video.path, threads=threads),
+            video.prompt,
+            video.path,
+            read_rate(video.path) or CLIP_RATE,
+        )
     except UnreadableVideo as error:
         unreadable = str(error)
     for name, measure in metrics.items():

@@ -17,7 +17,6 @@ from mimix_core.diagnostics.machine_check import MachineCheck
 from mimix_core.domain.caption_grammar import CaptionVariant
 from mimix_core.domain.library import load_library
 from mimix_core.domain.prompts import load_prompts
-from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.flow_phases import phases_of_flow
 from mimix_core.engine.stage import Phase
 from mimix_core.errors import BadInput
@@ -81,7 +80,7 @@ def _estimates(
     except (BadInput, KeyError, TypeError, ValueError):
         return
     if Phase.TRAINING in phases:
-        yield from _frame_rate(backbone)
+        yield from _frame_rate(backbone, config.clips.frame_rate)
         if backbone.text_encoder.config.get("d_model"):
             yield _training_disk(config, backbone, transformer)
         # Blocks of other architectures have activations that nobody has measured.
@@ -298,18 +297,18 @@ def _free(gpu: GpuMemory) -> str:
     return f"{gpu.free / _GB:.0f} GB free ({gpu.name})"
 
 
-def _frame_rate(backbone: Backbone) -> Iterator[MachineCheck]:
+def _frame_rate(backbone: Backbone, frame_rate: int) -> Iterator[MachineCheck]:
     """Say where a model was trained on videos of another frame rate than the clips'."""
     rate = backbone.frame_rate
-    if rate is not None and rate != CLIP_RATE:
+    if rate is not None and rate != frame_rate:
         yield MachineCheck(
             name="frame rate",
             state="limited",
-            finding=f"clips and generated videos have {CLIP_RATE} frames per second, but "
+            finding=f"clips and generated videos have {frame_rate} frames per second, but "
             f"{backbone.name} was trained on {rate}: to it, everything moves "
-            f"{float(rate / CLIP_RATE):g} times as fast",
-            fix=f"Use a backbone that was trained on {CLIP_RATE} frames per second, such as "
-            "wan2.2-t2v-a14b, or expect that the adapter has to learn the speed as well.",
+            f"{rate / frame_rate:.2g} times as fast",
+            fix=f"Set clips.frame_rate to {rate}, or expect that the adapter has to learn the "
+            "speed as well.",
         )
 
 

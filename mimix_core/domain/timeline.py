@@ -1,4 +1,4 @@
-"""Exact time: PTS, time base, and the 1/16 s grid on which clips are sampled.
+"""Exact time: PTS, time base, and the grid, of 1/16 or 1/24 s, on which clips are sampled.
 
 No decision in MiMix depends on float seconds. A stream's presentation timestamps (PTS) are
 integers in units of its time base, a ``Fraction`` of a second; grid points are exact fractions.
@@ -17,7 +17,10 @@ CLIP_FRAMES = 81
 """Frames of a clip: 4k + 1 with k = 20, as Wan's VAE requires (paper, section 3.3)."""
 
 CLIP_RATE = Fraction(16)
-"""Frames per second of a clip (paper, section 3.3)."""
+"""Frames per second of a clip, unless the settings say otherwise (paper, section 3.3)."""
+
+CLIP_SECONDS = 5
+"""Seconds from the first to the last frame of the longest clip: 81 frames at 16/s, 121 at 24/s."""
 
 _MAX_TIME_LENGTH = 80
 """Number of characters of a written time, and of digits before or after its point."""

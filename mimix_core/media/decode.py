@@ -175,6 +175,15 @@ def _first_frame(decoded: Iterator[Any]) -> Any:
         return None
 
 
+def read_rate(path: Path) -> Fraction | None:
+    """Return the frames per second that a video states; None if it states none.
+
+    Raises UnreadableVideo.
+    """
+    with open_video(path) as video:
+        return video.info.rate
+
+
 def read_rgb(path: Path, *, threads: int = 2) -> NDArray[np.uint8]:
     """Decode all frames of a (short) video as displayed: uint8 RGB [frames, height, width, 3]."""
     with open_video(path, threads=threads) as video:

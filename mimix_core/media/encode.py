@@ -20,8 +20,7 @@ from mimix_core.media.decode import open_video
 from mimix_core.media.probe import UnreadableVideo
 
 _BT709, _LIMITED = 1, 1
-# A timescale for track and movie in which 1/16 s is whole: no duration in the file is rounded.
-_TICKS = 16_000
+_MIN_TICKS = 16_000
 # OpenCV's ID of this processor feature.
 _CPU_AVX_512F = 13
 
@@ -55,6 +54,8 @@ class ClipWriter:
         self.path = path
         self.frames = 0
         self._size = (width, height)
+        # A timescale for track and movie in which a frame is whole: no duration is rounded.
+        ticks = str(-(-_MIN_TICKS // rate.numerator) * rate.numerator)
         options = {"crf": str(crf), "preset": preset, "x264-params": _x264_params()}
         self._container = av.open(
             f"file:{path}",
@@ -63,8 +64,8 @@ class ClipWriter:
             options={
                 "fflags": "+bitexact",
                 "movflags": "+faststart",
-                "video_track_timescale": str(_TICKS),
-                "movie_timescale": str(_TICKS),
+                "video_track_timescale": ticks,
+                "movie_timescale": ticks,
             },
         )
         try:

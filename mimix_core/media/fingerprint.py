@@ -26,10 +26,9 @@ from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.media.inset import find_inset
 
 VERSION = 1
-FRAME_STEP = 4
 LUMA, CHROMA = 8, 4
 THUMBNAIL_VALUES = LUMA * LUMA + 2 * CHROMA * CHROMA
-THUMBNAIL_INTERVAL = FRAME_STEP / CLIP_RATE
+THUMBNAIL_INTERVAL = Fraction(1, 4)
 """Seconds between two thumbnails."""
 
 _CHROMA_WEIGHT = 3
@@ -49,13 +48,15 @@ _INSET_LINES = 50
 class FingerprintBuilder:
     """Builds the fingerprints of one clip from its frames, ``av.VideoFrame`` yuv420p."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: Fraction = CLIP_RATE) -> None:
+        """Prepare for a clip of ``rate`` frames per second, a multiple of four."""
+        self._step = int(THUMBNAIL_INTERVAL * rate)
         self._thumbnails: list[bytes] = []
         self._small: list[list[NDArray[np.uint8]]] = []
 
     def add(self, number: int, frame: Any) -> None:
         """Add frame ``number``, counted from 0; call it for all frames in order."""
-        if number % FRAME_STEP == 0:
+        if number % self._step == 0:
             planes = [_pixels(plane) for plane in frame.planes]
             self._thumbnails.append(_thumbnail(planes))
             self._small.append(_halve_planes(planes))

@@ -37,7 +37,8 @@ class BackboneSettings(FrozenModel):
     seed: int = Field(0, description="Random seed of the weights of the models with random ones.")
     accept_clip_rate: Annotated[bool, ExcludeFromKey()] = Field(
         False,
-        description="Use a backbone of another frame rate than the clips' 16 (wan2.2-ti2v-5b: 24).",
+        description="Use a backbone of another frame rate than `clips.frame_rate` "
+        "(wan2.2-ti2v-5b: 24).",
     )
 
 

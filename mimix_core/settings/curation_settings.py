@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import codecs
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from mimix_core.domain.language_codes import LANGUAGE_PATTERN
-from mimix_core.domain.timeline import CLIP_FRAMES
+from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_SECONDS
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 
 Preset = Literal[
     "ultrafast",
@@ -150,14 +151,20 @@ class OverlaySettings(FrozenModel):
 
 
 class ClipSettings(FrozenModel):
-    """Clips at exactly 16 frames/s, cropped and resized to the training resolution."""
+    """Clips at an exact frame rate, cropped and resized to the training resolution."""
 
+    frame_rate: Annotated[Literal[16, 24], OmitDefault()] = Field(
+        16,
+        description="Frames per second of clips, composites and generated videos: that of the "
+        "videos on which the backbone was trained. Wan2.1 and Wan2.2-T2V-A14B: 16; "
+        "Wan2.2-TI2V-5B: 24, with 121 `frames`.",
+    )
     frames: int = Field(
         CLIP_FRAMES,
         ge=5,
-        le=CLIP_FRAMES,
-        description="Frames of every clip: 4k + 1, from 5 to 81 (the paper's number). Fewer frames "
-        "also use shorter shots: 49 frames take a shot of 3.2 seconds, 33 one of 2.2.",
+        description="Frames of every clip: 4k + 1, from 5 to 81 (the paper's number), or to 121 at "
+        "24 frames per second. Fewer frames also use shorter shots: 49 frames take a shot of 3.2 "
+        "seconds, 33 one of 2.2.",
     )
     width: int = Field(832, gt=0, multiple_of=16, description="Width of clips in pixels.")
     height: int = Field(480, gt=0, multiple_of=16, description="Height of clips in pixels.")
@@ -180,7 +187,7 @@ class ClipSettings(FrozenModel):
         None,
         gt=0,
         description="Seconds between the starts of two clips. Empty: consecutive clips without "
-        "overlap (81/16 s for 81 frames).",
+        "overlap (81/16 s for 81 frames at 16 per second).",
     )
     scene_margin_seconds: Decimal = Field(
         Decimal("0.05"), ge=0, description="Seconds left out at both ends of a scene."
@@ -224,13 +231,25 @@ class ClipSettings(FrozenModel):
 
     @field_validator("frames")
     @classmethod
-    def _validate_frames(cls, frames: int) -> int:
+    def _validate_frames(cls, frames: int, info: ValidationInfo) -> int:
+        rate = info.data.get("frame_rate")
+        longest = CLIP_FRAMES if rate is None else CLIP_SECONDS * rate + 1
+        if frames > longest:
+            raise ValueError(
+                f"{frames} frames are longer than {CLIP_SECONDS} s at {rate} frames per second; "
+                f"choose at most {longest}"
+            )
         if frames % 4 != 1:
             below = frames - (frames - 1) % 4
             raise ValueError(
                 f"{frames} frames: Wan's VAE takes 4k + 1 frames; choose {below} or {below + 4}"
             )
         return frames
+
+    @property
+    def rate(self) -> Fraction:
+        """Return the frames per second as an exact number."""
+        return Fraction(self.frame_rate)
 
 
 class DuplicateSettings(FrozenModel):

@@ -7,8 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from mimix_core.domain.timeline import CLIP_RATE
-
 SOURCE_WIDTH = 960
 """Greatest width of a source picture, in pixels."""
 
@@ -38,7 +36,7 @@ def crop_problems(item: Mapping[str, Any], crop: tuple[int, int, int, int]) -> l
 
 def source_moment(item: Mapping[str, Any]) -> Fraction:
     """Return the middle of a clip, in seconds from the first frame of its episode."""
-    return Fraction(item["start"]) + Fraction(item["frames"]) / CLIP_RATE / 2
+    return Fraction(item["start"]) + Fraction(item["frames"]) / Fraction(item["rate"]) / 2
 
 
 def render_source_frame(video: Path, seconds: Fraction, target: Path) -> None:

@@ -22,7 +22,7 @@ from mimix_core.studio.studio_item import StudioItem
 FOLDER = "studio"
 """Folder of the index and of the previews, below the workspace."""
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same tables give another index."""
 
 RETAINED_FILES = 2

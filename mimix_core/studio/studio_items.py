@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimix_core.characters.proposals import ProposedTrack
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.artifacts import TableRef
 from mimix_core.errors import BadInput
 from mimix_core.project.composite_review import drawn_composites
@@ -30,7 +31,16 @@ KINDS = ("clip", "cutout", "composite", "track", "scene", "video")
 _CLIP_COLUMNS = (
     *("clip_id", "scene_id", "episode_id", "show", "style", "start_num", "start_den", "origin_pts"),
     *("time_base_num", "time_base_den", "source_width", "source_height", "crop", "width", "height"),
-    *("frames", "motion", "sharpness", "black_share", "frozen_share", "repeat_share"),
+    *(
+        "frames",
+        "rate_num",
+        "rate_den",
+        "motion",
+        "sharpness",
+        "black_share",
+        "frozen_share",
+        "repeat_share",
+    ),
     *("text_remains", "file", "sha256", "audio_file", "status", "reason", "detail"),
 )
 
@@ -50,13 +60,14 @@ class ItemReader:
     """Read the items of all kinds from the tables of a store.
 
     ``review_share``: of the composites that people must look at before training. ``tracks``: those
-    that were proposed for naming.
+    that were proposed for naming. ``frame_rate``: of composites and generated videos.
     """
 
     root: Path
     refs: Refs
     review_share: Decimal = Decimal(0)
     tracks: Sequence[ProposedTrack] = ()
+    frame_rate: int = int(CLIP_RATE)
 
     def items(self) -> Iterator[StudioItem]:
         """Yield all items: kind by kind, each in the order of the library."""
@@ -252,7 +263,8 @@ class ItemReader:
         item = StudioItem(kind, name, row.get("show", ""), ref.unit, row.get("style", ""))
         _judge(item, ref.stage, row)
         item.digest = row["sha256"]
-        item.data = {"width": row["width"], "height": row["height"], "frames": row["frames"]}
+        rate = _ratio(row["rate_num"], row["rate_den"]) if "rate_num" in row else self.frame_rate
+        item.data = {side: row[side] for side in ("width", "height", "frames")} | {"rate": rate}
         if row["file"]:
             item.files["video"] = self._relative(ref, row["file"])
         return item

@@ -16,7 +16,6 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.media.masks import read_masks
 from mimix_core.studio.tool_samples import CharacterTrack, ToolSample
 
@@ -221,7 +220,7 @@ def _labelstudio_files(samples: Sequence[ToolSample], folder: Path) -> dict[str,
     names = sorted({name for sample in samples for name in sample.characters})
     return {
         "tasks.json": _dump([_labelstudio_task(sample) for sample in samples]),
-        "labeling.xml": _labelstudio_config(names),
+        "labeling.xml": _labelstudio_config(names, max(sample.rate for sample in samples)),
         "README.md": _readme(
             samples,
             "labeling.xml as the project's labeling interface, then the import of tasks.json, with "
@@ -274,7 +273,7 @@ def _labelstudio_region(
         sequence.append(
             {
                 "frame": frame + 1,
-                "time": float(frame / CLIP_RATE),
+                "time": frame / sample.rate,
                 "x": 100 * box[0] / sample.width,
                 "y": 100 * box[1] / sample.height,
                 "width": 100 * box[2] / sample.width,
@@ -293,18 +292,18 @@ def _labelstudio_region(
         "type": "videorectangle",
         "value": {
             "framesCount": sample.frames,
-            "duration": float(sample.frames / CLIP_RATE),
+            "duration": sample.frames / sample.rate,
             "sequence": sequence,
             "labels": [track.character],
         },
     }
 
 
-def _labelstudio_config(names: Sequence[str]) -> str:
+def _labelstudio_config(names: Sequence[str], rate: float) -> str:
     labels = "\n".join(f"    <Label value={quoteattr(name)}/>" for name in names)
     return f"""<View>
   <Header value="$sample"/>
-  <Video name="video" value="$video" framerate="{float(CLIP_RATE)}"/>
+  <Video name="video" value="$video" framerate="{rate}"/>
   <VideoRectangle name="box" toName="video"/>
   <Labels name="characters" toName="video">
 {labels}

@@ -30,8 +30,8 @@ class CharacterTrack:
 class ToolSample:
     """A clip, composite or generated video with its file.
 
-    ``tags``: kind, split, show, style and verdict. ``fields``: texts by name. ``numbers``: measures
-    and scores by name.
+    ``rate``: frames per second. ``tags``: kind, split, show, style and verdict. ``fields``: texts
+    by name. ``numbers``: measures and scores by name.
     """
 
     id: str
@@ -40,6 +40,7 @@ class ToolSample:
     width: int
     height: int
     frames: int
+    rate: float
     caption: str
     characters: tuple[str, ...]
     tags: tuple[str, ...]
@@ -92,6 +93,7 @@ def _sample(item: StudioItem, video: Path) -> ToolSample:
         width=int(item.data["width"]),
         height=int(item.data["height"]),
         frames=int(item.data["frames"]),
+        rate=float(item.data["rate"]),
         caption=item.caption,
         characters=item.characters,
         tags=tuple(dict.fromkeys(tag for tag in tags if tag)),

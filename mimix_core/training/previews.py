@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +171,7 @@ def write_previews(
             if number < count:
                 path = folder / preview_path(step, number)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                videos_stage.write_video(path, frames_THWC)
+                videos_stage.write_video(path, frames_THWC, Fraction(preview.frame_rate))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimix_core import tables
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
@@ -62,6 +63,7 @@ class PreviewComponents(FrozenModel):
 
     ``negative_prompt`` and ``shift``: those of ``SampleSettings``, so that a preview shows what the
     adapter will generate. ``other_expert``: the transformer of the expert that is not trained.
+    ``frame_rate``: of the previews.
     """
 
     vae: FileRef
@@ -71,6 +73,7 @@ class PreviewComponents(FrozenModel):
     negative_prompt: str
     shift: float
     other_expert: Annotated[FileRef | None, OmitDefault()] = None
+    frame_rate: Annotated[int, OmitDefault()] = int(CLIP_RATE)
 
 
 class LoraInputs(FrozenModel):
@@ -299,6 +302,7 @@ def _prepare_preview(
         shift=components.shift,
         expert=inputs.expert,
         other_expert=components.other_expert.path if components.other_expert else None,
+        frame_rate=components.frame_rate,
     )
     return config, truncated
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.settings import ExpertName, LoraSettings
 from mimix_core.wan.adapter_metadata import AdapterMetadata
@@ -48,6 +49,7 @@ class PreviewConfig(FrozenModel):
     ``prompts``: safetensors file with a text_LD per prompt, named by its number, and ``negative``.
     ``shift``: timestep shift of the scheduler. ``expert``: which of two is trained; then
     ``other_expert`` is the other one's transformer, which has no adapter in the videos.
+    ``frame_rate``: of the videos.
     """
 
     backbone: str
@@ -57,6 +59,7 @@ class PreviewConfig(FrozenModel):
     shift: float
     expert: ExpertName | None = None
     other_expert: Path | None = None
+    frame_rate: int = int(CLIP_RATE)
 
 
 class TrainingJob(FrozenModel):

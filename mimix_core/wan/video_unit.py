@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,7 +143,9 @@ class VideoUnit:
             frames_THWC = generator.decode(latents_BCTHW)
             self.done[prompt_id] = self.partial_videos.put(
                 provenance,
-                lambda path: write_video(path, frames_THWC, provenance.to_json()),
+                lambda path: write_video(
+                    path, frames_THWC, Fraction(provenance.frame_rate), provenance.to_json()
+                ),
             )
         except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mimix_core.domain.prompts import VideoPrompt
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.settings import SampleSettings
@@ -29,6 +30,7 @@ class VideoInputs(FrozenModel):
     adapter. ``low_noise``: the other one, set if and only if there are two.
     ``partial_results``: folder of finished videos of interrupted units. ``layouts``: of the
     prompts, if videos start from cutouts. ``adapters``: the files that samples.adapters names.
+    ``frame_rate``: of the videos.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -44,6 +46,7 @@ class VideoInputs(FrozenModel):
     low_noise: Annotated[LowNoiseExpert | None, OmitDefault()] = None
     layouts: Annotated[TableRef | None, OmitDefault()] = None
     adapters: Annotated[tuple[FileRef, ...], OmitDefault()] = ()
+    frame_rate: Annotated[int, OmitDefault()] = int(CLIP_RATE)
     partial_results: Annotated[Path, ExcludeFromKey()]
 
 

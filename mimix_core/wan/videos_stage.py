@@ -121,6 +121,7 @@ def video_provenance(
         width=settings.width,
         height=settings.height,
         frames=settings.num_frames,
+        frame_rate=inputs.frame_rate,
         steps=settings.num_inference_steps,
         guidance=settings.guidance_scale,
         shift=settings.shift,

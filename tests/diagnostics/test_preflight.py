@@ -224,13 +224,19 @@ def test_a_backbone_of_another_frame_rate_has_to_be_accepted(tmp_path: Path, flo
     path = published(tmp_path, "wan2.2-ti2v-5b", size)
     with pytest.raises(BadInput, match="was trained on 24 frames per second, but") as caught:
         check_before_run(load_config(path), flow)
-    assert "backbone.accept_clip_rate" in str(caught.value)
+    assert "clips.frame_rate to 24" in str(caught.value)
+    assert "samples.num_frames to 121" in str(caught.value)
     text = path.read_text()
     path.write_text(text.replace("backbone: {", "backbone: {accept_clip_rate: true, "))
+    check_before_run(load_config(path), flow)
+    path.write_text(text.replace("clips: {", "clips: {frame_rate: 24, frames: 121, "))
     check_before_run(load_config(path), flow)
     ltx = text.replace("wan2.2-ti2v-5b", "tiny-random-ltx").replace(", path: wan", "")
     path.write_text(f"{ltx}lora: {{target_modules: []}}\n")
     check_before_run(load_config(path), flow)
+    path.write_text(path.read_text().replace("clips: {", "clips: {frame_rate: 24, "))
+    with pytest.raises(BadInput, match="is told the frame rate, and MiMix tells it 16"):
+        check_before_run(load_config(path), flow)
 
 
 EXPERTS = TINY.replace("tiny-random-wan", "tiny-random-wan-experts")

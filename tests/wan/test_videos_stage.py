@@ -380,5 +380,5 @@ def test_any_prompt_is_preserved_in_the_provenance(
 
     path = tmp_path_factory.mktemp("video") / "v.mp4"
     made = RECIPE.model_copy(update={"prompt": words})
-    provenance.write_video(path, np.zeros((1, 16, 16, 3), np.uint8), made.model_dump_json())
+    provenance.write_video(path, np.zeros((1, 16, 16, 3), np.uint8), comment=made.model_dump_json())
     assert provenance.read_provenance(path) == made

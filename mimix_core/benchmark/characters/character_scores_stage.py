@@ -11,12 +11,13 @@ from mimix_core import tables
 from mimix_core.benchmark.judge.judge_inputs import SystemVideos
 from mimix_core.domain.character_names import slugify
 from mimix_core.domain.prompts import VideoPrompt
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
-from mimix_core.media.decode import read_rgb
+from mimix_core.media.decode import read_rate, read_rgb
 from mimix_core.media.probe import UnreadableVideo
 from mimix_core.settings import CharacterScoreSettings
 from mimix_core.tables import CHARACTER_SCORES, Reason, Row
@@ -143,13 +144,14 @@ def _score_prompt(
         return [tables.failed(Reason.NO_VIDEO, detail, **asked.columns(name)) for name in names]
     try:
         frames_THWC = read_rgb(video.path, threads=threads)
+        rate = read_rate(video.path) or CLIP_RATE
     except UnreadableVideo as error:
         return [
             tables.failed(Reason.UNREADABLE_VIDEO, str(error), **asked.columns(name))
             for name in names
         ]
     known = [name for name in names if name in looks.bank.names]
-    scored = score_characters(frames_THWC, known, looks, encoder)
+    scored = score_characters(frames_THWC, known, looks, encoder, rate)
     return [
         tables.ok(**(asked.columns(name) | scored[name].columns()))
         if name in scored

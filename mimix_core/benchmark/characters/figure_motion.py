@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -18,17 +19,19 @@ _SHORT_SIDE = 160
 Box = tuple[float, float, float, float]
 
 
-def figure_motion(pairs: Sequence[tuple[RgbImage, RgbImage, Box]]) -> float | None:
+def figure_motion(
+    pairs: Sequence[tuple[RgbImage, RgbImage, Box]], rate: Fraction = CLIP_RATE
+) -> float | None:
     """Return the mean optical flow (DIS) in a figure's boxes, in its heights a second.
 
     ``pairs``: two frames, STEP apart, and the figure's box in the first as shares of the frame.
     None without pairs.
     """
-    speeds = [_speed(before, after, box) for before, after, box in pairs]
+    speeds = [_speed(before, after, box, rate) for before, after, box in pairs]
     return round(float(np.mean(speeds)), 4) if speeds else None
 
 
-def _speed(before_HWC: RgbImage, after_HWC: RgbImage, box: Box) -> float:
+def _speed(before_HWC: RgbImage, after_HWC: RgbImage, box: Box, rate: Fraction) -> float:
     height, width = before_HWC.shape[:2]
     scale = min(1.0, _SHORT_SIDE / min(height, width))
     size = (round(width * scale), round(height * scale))
@@ -41,6 +44,6 @@ def _speed(before_HWC: RgbImage, after_HWC: RgbImage, box: Box) -> float:
     x0, y0, x1, y1 = (round(s * e) for s, e in zip(box, (*size, *size), strict=True))
     inside = flow_HW2[max(0, y0) : max(y1, y0 + 1), max(0, x0) : max(x1, x0 + 1)]
     lengths = np.linalg.norm(inside.reshape(-1, 2), axis=1)
-    seconds = STEP / float(CLIP_RATE)
+    seconds = STEP / float(rate)
     mean = lengths.mean()
     return float(mean / max(1, y1 - y0) / seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,17 @@ FRAMES_PER_CLIP = 3
 
 @dataclass(frozen=True)
 class MaskedClip:
-    """A clip and the masks of its characters. ``complete``: every captioned one has a mask."""
+    """A clip and the masks of its characters. ``complete``: every captioned one has a mask.
+
+    ``rate``: frames per second.
+    """
 
     clip_id: str
     style: str
     file: Path
     masks: Mapping[str, Path]
     complete: bool
+    rate: Fraction
 
 
 def list_masked_clips(
@@ -54,6 +59,7 @@ def list_masked_clips(
                         ref.folder / clip["file"],
                         masks,
                         len(masks) == len(own),
+                        Fraction(clip["rate_num"], clip["rate_den"]),
                     )
                 )
     return sorted(found, key=lambda clip: clip.clip_id)
@@ -100,7 +106,7 @@ def read_training_frames(
             if box is not None and index + STEP < total:
                 x0, y0, x1, y1 = (float(side) for side in np.array(box) / scale)
                 pairs.append((frames_THWC[index], frames_THWC[index + STEP], (x0, y0, x1, y1)))
-        speed = figure_motion(pairs)
+        speed = figure_motion(pairs, clip.rate)
         if speed is not None:
             motions[name] = speed
     return frames, motions

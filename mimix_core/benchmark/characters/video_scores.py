@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mimix_core.benchmark.characters.video_figures import (
     find_video_figures,
     sampled_frame_indices,
 )
+from mimix_core.domain.timeline import CLIP_RATE
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,12 @@ def score_characters(
     asked: Sequence[str],
     looks: TrainedLooks,
     encoder: CellEncoder,
+    rate: Fraction = CLIP_RATE,
 ) -> dict[str, CharacterScore]:
-    """Score each asked-for character of a video of T frames. All of them are in the bank."""
+    """Score each asked-for character of a video of T frames. All of them are in the bank.
+
+    ``rate``: frames per second.
+    """
     indices = sampled_frame_indices(len(frames_THWC))
     sampled = [frames_THWC[index] for index in indices]
     figures = find_video_figures(sampled, looks.bank, encoder, len(asked))
@@ -82,7 +88,7 @@ def score_characters(
             other_distance=look.distances[other],
             **_style(name, figure, looks),
             **_copy(name, verdict, figure, looks),
-            **_motion(name, figure, frames_THWC, indices, looks),
+            **_motion(name, figure, frames_THWC, indices, looks, rate),
         )
     return scores
 
@@ -118,13 +124,14 @@ def _motion(
     frames_THWC: NDArray[np.uint8],
     indices: Sequence[int],
     looks: TrainedLooks,
+    rate: Fraction,
 ) -> dict[str, Any]:
     pairs = [
         (frames_THWC[index], frames_THWC[index + STEP], box)
         for index, box in zip(indices, figure.boxes, strict=True)
         if box is not None and index + STEP < len(frames_THWC)
     ]
-    speed = figure_motion(pairs)
+    speed = figure_motion(pairs, rate)
     own = looks.motions.get(name, ())
     if speed is None:
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -28,11 +29,15 @@ MOTION_RATE = 8
 
 @dataclass(frozen=True)
 class VideoFeatures:
-    """All frames_THWC of a 16 frames/s video, uint8 RGB; the prompt it was made from, if any."""
+    """All frames_THWC of a video, uint8 RGB; the prompt it was made from, if any.
+
+    ``rate``: frames per second.
+    """
 
     frames_THWC: NDArray[np.uint8]
     prompt: str = ""
     path: Path = Path()
+    rate: Fraction = CLIP_RATE
 
     def sample_frames(self, count: int) -> Iterator[NDArray[np.uint8]]:
         """Yield up to ``count`` different frames, each the middle of an equal part of the video."""
@@ -43,7 +48,7 @@ class VideoFeatures:
     @property
     def frame_interval(self) -> int:
         """Number of frames from one frame sampled for motion to the next."""
-        return max(1, round(CLIP_RATE / MOTION_RATE))
+        return max(1, round(self.rate / MOTION_RATE))
 
     @cached_property
     def vbench_video(self) -> DecodedVideo:

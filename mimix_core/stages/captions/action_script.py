@@ -92,7 +92,9 @@ def clip_time_range(clip: ClipRow) -> tuple[Fraction, Fraction]:
     """Return a clip's start and end in seconds of play from its episode's first frame."""
     time_base = Fraction(clip["time_base_num"], clip["time_base_den"])
     start = (clip["source_pts"][0] - clip["origin_pts"]) * time_base
-    return start, start + clip_duration(clip["frames"])
+    return start, start + clip_duration(
+        clip["frames"], Fraction(clip["rate_num"], clip["rate_den"])
+    )
 
 
 def load_action_script(

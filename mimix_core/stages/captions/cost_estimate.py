@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from mimix_core.domain.timeline import CLIP_RATE, clip_duration
+from mimix_core.domain.timeline import clip_duration
 from mimix_core.settings import CaptionSettings, ClipSettings
 from mimix_core.stages.captions.caption_inputs import ClipDialogue, ShowProfile
 from mimix_core.stages.captions.prompt_template import PromptTemplate
@@ -38,9 +37,9 @@ class ShowCostEstimate:
     estimate: CostEstimate
 
 
-def max_clip_count(seconds: Fraction, frames: int, stride: Decimal | None) -> int:
-    """Return how many clips of ``frames`` an episode would have as a single scene."""
-    duration = clip_duration(frames)
+def max_clip_count(seconds: Fraction, clips: ClipSettings) -> int:
+    """Return how many clips an episode would have as a single scene."""
+    duration, stride = clip_duration(clips.frames, clips.rate), clips.stride_seconds
     if seconds < duration:
         return 0
     return int((seconds - duration) // (duration if stride is None else Fraction(stride))) + 1
@@ -74,8 +73,8 @@ def _sample_request(
     """Build the request of a typical clip of the show, with gray images."""
     clip = ClipVideo(
         frames=clip_settings.frames,
-        rate_num=CLIP_RATE.numerator,
-        rate_den=CLIP_RATE.denominator,
+        rate_num=clip_settings.rate.numerator,
+        rate_den=clip_settings.rate.denominator,
         sha256="",
     )
     prompt = build_show_prompt(show, template, settings)
@@ -84,7 +83,10 @@ def _sample_request(
     )
     text = clip_text_part(prompt, clip, dialogue=dialogue)
     images = blank_image_parts(
-        prompt, clip_settings.frames, clip_settings.width, clip_settings.height
+        prompt,
+        clip_duration(clip_settings.frames, clip_settings.rate),
+        clip_settings.width,
+        clip_settings.height,
     )
     messages = prompt.build_messages(text, *images)
     return build_caption_request("sample", messages, show.roster(), show.style, settings)

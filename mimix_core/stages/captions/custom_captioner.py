@@ -19,7 +19,8 @@ from mimix_core.tables import ClipRow, Reason, Row
 class ClipToCaption:
     """All that a captioner is given about one clip.
 
-    ``video`` is the clip's mp4 file: ``row["frames"]`` frames at 16 per second, 81 by default.
+    ``video`` is the clip's mp4 file: ``row["frames"]`` frames at ``row["rate_num"]`` per
+    second, 81 at 16 by default.
     ``dialogue``: what is said, a line each, as `Tom says: Hello` where the speaker is known.
     ``roster`` are the names that the caption may use, ``style`` is that of the show. ``row`` is the
     clip's row (times, measures).

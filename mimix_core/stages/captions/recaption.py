@@ -27,7 +27,7 @@ from mimix_core.domain.library import Style
 from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Resource, Stage, StageReport
 from mimix_core.errors import BadInput
 from mimix_core.settings import CaptionSettings
@@ -60,6 +60,7 @@ class RecaptionInputs(FrozenModel):
     composite_id -> how often a person wanted another response of the model. ``overrides``:
     composite_id -> caption written by hand. ``names``: by show of a composite with such a caption,
     the character of each casefolded name and alias. ``guest_props``: as in ``CompositeSettings``.
+    ``frame_rate``: of the composites.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -73,6 +74,7 @@ class RecaptionInputs(FrozenModel):
     overrides: dict[str, str] = Field(default_factory=dict)
     names: dict[str, dict[str, str]] = Field(default_factory=dict)
     guest_props: Literal["drop", "ask", "keep"] = "drop"
+    frame_rate: Annotated[int, OmitDefault()] = int(CLIP_RATE)
 
 
 class MissingThings(ValueError):
@@ -284,8 +286,8 @@ def _message_builder(
     """Return a function that builds a composite's messages; it decodes the video when called."""
     clip = ClipVideo(
         frames=composite["frames"],
-        rate_num=CLIP_RATE.numerator,
-        rate_den=CLIP_RATE.denominator,
+        rate_num=inputs.frame_rate,
+        rate_den=1,
         sha256=composite["sha256"],
     )
 

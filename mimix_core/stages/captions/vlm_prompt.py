@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from mimix_core.domain.library import Style
-from mimix_core.domain.timeline import clip_duration
 from mimix_core.media.images import (
     JpegOptions,
     encode_clip_jpegs,
@@ -101,12 +100,14 @@ def clip_image_parts(path: Path, clip: ClipVideo, prompt: ShowPrompt) -> Message
     return tuple(prompt.image_part(jpeg) for jpeg in jpegs)
 
 
-def blank_image_parts(prompt: ShowPrompt, frames: int, width: int, height: int) -> MessageParts:
-    """Return as many gray images as a clip has frames in a request, for cost estimates."""
+def blank_image_parts(
+    prompt: ShowPrompt, seconds: Fraction, width: int, height: int
+) -> MessageParts:
+    """Return as many gray images as a clip of ``seconds`` has in a request, to estimate costs."""
     settings = prompt.settings
     count = settings.num_frames
     if settings.visual_input == "video":
-        count = ceil(settings.video_fps * clip_duration(frames))
+        count = ceil(settings.video_fps * seconds)
     return (prompt.image_part(encode_gray_jpeg(width, height, jpeg_options(settings))),) * count
 
 

@@ -141,7 +141,7 @@ def encode_clips(
     notes = {"decode_jumps": reader.seeks, "decoded_straight": int(reader.sequential_fallback)}
     if extracted.lost:
         notes["clips_with_lost_audio"] = len(extracted.lost)
-    max_lost_audio = _MAX_LOST_AUDIO * clip_duration(settings.frames)
+    max_lost_audio = _MAX_LOST_AUDIO * clip_duration(settings.frames, settings.rate)
     return [_add_audio_columns(row, extracted, max_lost_audio, out) for row in rows], notes
 
 
@@ -195,19 +195,29 @@ def _encode_clip(
     if draft.failure:
         return tables.failed(Reason.PROOF_FAILED, draft.failure, **values)
     path = out / "clips" / f"{plan.clip_id}.mp4"
-    fingerprint_builder = fingerprint.FingerprintBuilder()
+    fingerprint_builder = fingerprint.FingerprintBuilder(plan.rate)
 
     def on_frame(number: int, frame: Any) -> None:
         heartbeat.count_frame()
         fingerprint_builder.add(number, frame)
 
     try:
-        with ClipWriter(path, width, height, crf=settings.crf, preset=settings.preset) as writer:
+        with ClipWriter(
+            path, width, height, crf=settings.crf, preset=settings.preset, rate=plan.rate
+        ) as writer:
             for frame in frames:
                 writer.write(frame)
                 heartbeat.count_frame()
         # One thread: the other encoders use the other cores.
-        verify_clip(path, width, height, frames=len(plan.source_pts), threads=1, on_frame=on_frame)
+        verify_clip(
+            path,
+            width,
+            height,
+            frames=len(plan.source_pts),
+            rate=plan.rate,
+            threads=1,
+            on_frame=on_frame,
+        )
     except EncodeFailed as error:
         return tables.failed(Reason.ENCODE_FAILED, str(error), **values)
     except VerificationFailed as error:
@@ -240,7 +250,7 @@ def _extract_audio(
     """Extract the audio of all clips that have any."""
     if settings.audio == "none":
         return _ExtractedAudio()
-    duration = clip_duration(settings.frames)
+    duration = clip_duration(settings.frames, settings.rate)
     segments = [
         AudioSegment(plan.start, plan.start + duration, _audio_path(plan.clip_id, out))
         for plan in plans

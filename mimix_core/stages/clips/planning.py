@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from mimix_core.domain import ids
 from mimix_core.domain.timeline import (
-    CLIP_RATE,
     Span,
     clip_start_times,
     grid_times,
@@ -25,8 +24,8 @@ from mimix_core.media import CropResize
 from mimix_core.settings import ClipSettings, exact_seconds
 from mimix_core.tables import Reason, Row, SceneRow
 
-MAX_FRAME_REPEATS = 8
-"""A source frame repeated in more frames of a clip, over half a second, counts as frozen."""
+MAX_REPEAT_SECONDS = Fraction(1, 2)
+"""A source frame repeated in a clip for longer counts as frozen."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ def read_frame_index(path: Path) -> FrameIndex:
 class ClipPlan:
     """A planned clip.
 
-    ``start``: g_0, seconds. ``frame_numbers``: the source frame of each clip frame.
+    ``start``: g_0, seconds. ``frame_numbers``: the source frame of each clip frame. ``rate``:
+    clip frames per second.
     ``rejection``: reason and detail of the filter that rejects the clip, if any.
     """
 
@@ -72,6 +72,7 @@ class ClipPlan:
     start: Fraction
     frame_numbers: Sequence[int]
     source_pts: Sequence[int]
+    rate: Fraction
     measurements: dict[str, float]
     rejection: tuple[Reason, str] | None
     text_remains: str = ""
@@ -84,7 +85,7 @@ class ClipPlan:
         """Return the columns of this clip before its file is written."""
         crop = self.crop_resize.crop
         return (
-            base_columns(self.scene, self.start, self.text_remains)
+            base_columns(self.scene, self.rate, self.start, self.text_remains)
             | self.measurements
             | {
                 "clip_id": self.clip_id,
@@ -113,6 +114,7 @@ def plan_clips(
     starts = clip_start_times(
         Span(scene["start_pts"], scene["end_pts"], time_base),
         frames=settings.frames,
+        rate=settings.rate,
         stride=None if settings.stride_seconds is None else exact_seconds(settings.stride_seconds),
         margin=exact_seconds(settings.scene_margin_seconds),
     )
@@ -125,7 +127,7 @@ def plan_clips(
         ):
             continue
         frame_numbers = preceding_frame_indices(
-            frames.pts, time_base, grid_times(start, settings.frames)
+            frames.pts, time_base, grid_times(start, settings.frames, settings.rate)
         )
         source_pts = [frames.pts[number] for number in frame_numbers]
         if not scene["start_pts"] <= source_pts[0] <= source_pts[-1] < scene["end_pts"]:
@@ -133,7 +135,7 @@ def plan_clips(
                 f"scene {scene['scene_id']}: its clip at {float(start):.3f} s would show frames of "
                 "another scene"
             )
-        measurements = _measure(frames, frame_numbers)
+        measurements = _measure(frames, frame_numbers, settings.rate)
         rejection = _check_filters(measurements, settings)
         plans.append(
             ClipPlan(
@@ -142,6 +144,7 @@ def plan_clips(
                 start,
                 frame_numbers,
                 source_pts,
+                settings.rate,
                 measurements,
                 rejection,
                 text_remains,
@@ -150,8 +153,10 @@ def plan_clips(
     return plans
 
 
-def base_columns(scene: SceneRow, start: Fraction | None = None, text_remains: str = "") -> Row:
-    """Return the columns of a scene without a clip; ``start``: seconds."""
+def base_columns(
+    scene: SceneRow, rate: Fraction, start: Fraction | None = None, text_remains: str = ""
+) -> Row:
+    """Return the columns of a scene without a clip. ``rate``: frames per second; ``start``: s."""
     if start is None:
         start = scene["start_pts"] * Fraction(scene["time_base_num"], scene["time_base_den"])
     copied_columns = (
@@ -180,8 +185,8 @@ def base_columns(scene: SceneRow, start: Fraction | None = None, text_remains: s
         "width": 0,
         "height": 0,
         "frames": 0,
-        "rate_num": CLIP_RATE.numerator,
-        "rate_den": CLIP_RATE.denominator,
+        "rate_num": rate.numerator,
+        "rate_den": rate.denominator,
         "text_remains": text_remains,
         "file": "",
         "sha256": "",
@@ -193,7 +198,7 @@ def base_columns(scene: SceneRow, start: Fraction | None = None, text_remains: s
     }
 
 
-def _measure(frames: FrameIndex, frame_numbers: Sequence[int]) -> dict[str, float]:
+def _measure(frames: FrameIndex, frame_numbers: Sequence[int], rate: Fraction) -> dict[str, float]:
     """Measure all source frames from the first to the last, including those the clip skips."""
     begin, end = frame_numbers[0], frame_numbers[-1] + 1
     return {
@@ -201,21 +206,21 @@ def _measure(frames: FrameIndex, frame_numbers: Sequence[int]) -> dict[str, floa
         "motion": _mean(frames.difference[begin + 1 : end]),
         "sharpness": _mean(frames.sharpness[begin:end]),
         "black_share": _mean(frames.black[begin:end]),
-        "frozen_share": _frozen_share(frames, frame_numbers),
+        "frozen_share": _frozen_share(frames, frame_numbers, rate),
         "repeat_share": _mean(frames.repeat[begin:end]),
     }
 
 
-def _frozen_share(frames: FrameIndex, frame_numbers: Sequence[int]) -> float:
+def _frozen_share(frames: FrameIndex, frame_numbers: Sequence[int], rate: Fraction) -> float:
     """Compute the share of frozen source frames.
 
-    A source of variable rate may show one frame for seconds: frames repeated more than
-    ``MAX_FRAME_REPEATS`` times count by their number of clip frames.
+    A source of variable rate may show one frame for seconds: frames repeated for longer than
+    ``MAX_REPEAT_SECONDS`` count by their number of clip frames.
     """
     repeated = {
         number: count
         for number, count in Counter(frame_numbers).items()
-        if count > MAX_FRAME_REPEATS
+        if count > MAX_REPEAT_SECONDS * rate
     }
     others = [
         frames.still[n] for n in range(frame_numbers[0], frame_numbers[-1] + 1) if n not in repeated

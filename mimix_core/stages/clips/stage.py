@@ -20,7 +20,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mimix_core import tables
-from mimix_core.domain.timeline import clip_duration
+from mimix_core.domain.timeline import CLIP_RATE, clip_duration
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.limit_text import format_beside_limit
@@ -81,13 +81,13 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
         if overlay is None:
             raise StageFailed(f"the overlays table has no row for scene {scene['scene_id']}")
         if overlay["status"] != Status.OK:
-            rows.append(_rejected_scene_row(scene, overlay))
+            rows.append(_rejected_scene_row(scene, overlay, settings.rate))
             rows_in += 1
             continue
         crop_resize = _plan_crop(overlay, settings)
         too_small = _check_source_size(crop_resize.crop, settings)
         if too_small is not None:
-            columns = base_columns(scene, text_remains=overlay["text_remains"])
+            columns = base_columns(scene, settings.rate, text_remains=overlay["text_remains"])
             rows.append(tables.rejected(Reason.SOURCE_TOO_SMALL, too_small, **columns))
             rows_in += 1
             continue
@@ -117,15 +117,16 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
 def failure_report(inputs: ClipInputs, reason: Reason, detail: str) -> StageReport:
     """Return one failed row per usable scene of an episode whose process died."""
     scenes = list(tables.usable(tables.read(inputs.scenes.path, tables.SCENES)))
-    rows = [tables.failed(reason, detail, **base_columns(scene)) for scene in scenes]
+    # Without settings the rate is not known; there is no clip that could have another one.
+    rows = [tables.failed(reason, detail, **base_columns(scene, CLIP_RATE)) for scene in scenes]
     return StageReport(rows, rows_in=len(scenes))
 
 
 STAGE = Stage(
     name="clips",
     title="Clips",
-    description="Cut shots into clips, of 81 frames by default, at exactly 16 frames per second, "
-    "verified by decoding.",
+    description="Cut shots into clips, of 81 frames by default, at exactly 16 (or 24) frames per "
+    "second, verified by decoding.",
     row_noun="clips, and shots without one",
     phase=Phase.CURATION,
     upstream=("scenes", "overlays"),
@@ -184,19 +185,21 @@ def _too_short_row(scene: SceneRow, settings: ClipSettings) -> Row:
     seconds = (scene["end_pts"] - scene["start_pts"]) * Fraction(
         scene["time_base_num"], scene["time_base_den"]
     )
-    required = clip_duration(settings.frames) + 2 * exact_seconds(settings.scene_margin_seconds)
+    required = clip_duration(settings.frames, settings.rate) + 2 * exact_seconds(
+        settings.scene_margin_seconds
+    )
     length, wanted = format_beside_limit(seconds, required, ".3f")
     detail = (
         f"{length} s long, {wanted} s required for clips of {settings.frames} frames "
         "(clips.frames; fewer need less)"
     )
-    return tables.rejected(Reason.SCENE_TOO_SHORT, detail, **base_columns(scene))
+    return tables.rejected(Reason.SCENE_TOO_SHORT, detail, **base_columns(scene, settings.rate))
 
 
-def _rejected_scene_row(scene: SceneRow, overlay: OverlayRow) -> Row:
+def _rejected_scene_row(scene: SceneRow, overlay: OverlayRow, rate: Fraction) -> Row:
     """Build the row of a scene without a usable rectangle."""
     reason, detail = overlay["reason"], overlay["detail"]
-    columns = base_columns(scene, text_remains=overlay["text_remains"])
+    columns = base_columns(scene, rate, text_remains=overlay["text_remains"])
     if overlay["status"] == Status.REJECTED and reason is not None and detail is not None:
         return tables.rejected(Reason(reason), detail, **columns)
     detail = f"overlays: {reason}: {detail}"

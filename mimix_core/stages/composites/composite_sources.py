@@ -126,6 +126,7 @@ def load_sources(inputs: CompositeInputs, settings: CompositeSettings) -> Compos
 
 _CLIP_COLUMNS = (
     *("clip_id", "episode_id", "show", "style", "width", "height", "frames", "file", "sha256"),
+    *("rate_num", "rate_den"),
 )
 _CUTOUT_COLUMNS = ("cutout_id", "clip_id", "character", "style", "boxes", "border", "file")
 

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -105,6 +106,7 @@ class RenderReuse:
                 pair.path,
                 pair.options,
                 pair.encoding,
+                Fraction(pair.background.row["rate_num"], pair.background.row["rate_den"]),
                 self.out / video,
                 self.out / sheet,
             )

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from mimix_core.media import ClipWriter, verify_clip
@@ -47,10 +48,11 @@ def render_composite(
     path: tuple[ScaleTranslate, ...],
     options: PasteOptions,
     encoding: EncodingOptions,
+    rate: Fraction,
     video: Path,
     sheet: Path,
 ) -> None:
-    """Write a composite video and its preview sheet.
+    """Write a composite video of ``rate`` frames per second and its preview sheet.
 
     ``options.gain`` multiplies the gain that matches the background's exposure. Raises
     BadInput, UnreadableVideo, EncodeFailed, VerificationFailed and ValueError; no video remains
@@ -68,10 +70,10 @@ def render_composite(
     options = replace(options, gain=options.gain * match_exposure(source, alphas_NHW, background))
     middle = len(background) // 2
     frames = composite_frames(source, alphas_NHW, background, path, options)
-    result = _encode(frames, background[0].size, encoding, video, return_frame=middle)
+    result = _encode(frames, background[0].size, encoding, rate, video, return_frame=middle)
     converter = ColorConverter()
     try:
-        verify_clip(video, *background[0].size, frames=len(background))
+        verify_clip(video, *background[0].size, frames=len(background), rate=rate)
         write_preview_sheet(
             sheet,
             converter.to_rgb(source[middle]),
@@ -88,6 +90,7 @@ def _encode(
     frames: Iterable[YuvPlanes],
     size: tuple[int, int],
     encoding: EncodingOptions,
+    rate: Fraction,
     video: Path,
     *,
     return_frame: int,
@@ -96,7 +99,7 @@ def _encode(
     pending: deque[Future[None]] = deque()
     selected: YuvPlanes | None = None
     with (
-        ClipWriter(video, *size, crf=encoding.crf, preset=encoding.preset) as writer,
+        ClipWriter(video, *size, crf=encoding.crf, preset=encoding.preset, rate=rate) as writer,
         ThreadPoolExecutor(1) as encoder,
     ):
         for n, planes in enumerate(frames):

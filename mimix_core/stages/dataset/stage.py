@@ -33,7 +33,7 @@ class DatasetInputs(FrozenModel):
     """All clips with their captions, and the composites with theirs (``recaptions``).
 
     ``vetoes``: clips that people left out, with the reason that they gave. ``groups``: the group of
-    episodes that must be in one split.
+    episodes that must be in one split. ``frame_rate``: of all videos.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -43,6 +43,7 @@ class DatasetInputs(FrozenModel):
     recaptions: TableRef
     vetoes: Annotated[dict[str, str], OmitDefault()] = Field(default_factory=dict)
     groups: Annotated[dict[str, str], OmitDefault()] = Field(default_factory=dict)
+    frame_rate: Annotated[int, OmitDefault()] = int(CLIP_RATE)
 
 
 def run(inputs: DatasetInputs, settings: DatasetSettings, out: Path) -> StageReport:

@@ -17,10 +17,10 @@ from PIL import Image
 
 from mimix_core import tables
 from mimix_core.domain import ids
-from mimix_core.domain.timeline import CLIP_FRAMES, clip_duration
+from mimix_core.domain.timeline import CLIP_FRAMES, CLIP_RATE, clip_duration
 from mimix_core.engine import progress
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
-from mimix_core.engine.cache_key import ExcludeFromKey
+from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.stage import Phase, Stage, StageReport
 from mimix_core.media import Rect, UnreadableVideo, open_video, to_display_rgb
 from mimix_core.settings import OverlaySettings
@@ -62,8 +62,8 @@ _THREADS = 2
 class OverlayInputs(FrozenModel):
     """One episode and its scenes.
 
-    ``clip_frames``: of the clips that will be cut from them; a shorter scene needs no frames of its
-    own.
+    ``clip_frames``, ``clip_rate`` (frames per second): of the clips that will be cut from them; a
+    shorter scene needs no frames of its own.
     """
 
     unit: Annotated[str, ExcludeFromKey()]
@@ -71,6 +71,7 @@ class OverlayInputs(FrozenModel):
     video: FileRef
     scenes: TableRef
     clip_frames: int = CLIP_FRAMES
+    clip_rate: Annotated[int, OmitDefault()] = int(CLIP_RATE)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def run(inputs: OverlayInputs, settings: OverlaySettings, out: Path) -> StageRep
     """Return one row per usable scene."""
     scenes = _usable_scenes(inputs)
     empty_rows = [_empty_columns(inputs, scene, settings.backend) for scene in scenes]
-    clip_seconds = clip_duration(inputs.clip_frames)
+    clip_seconds = clip_duration(inputs.clip_frames, Fraction(inputs.clip_rate))
     detect = _DETECTORS[settings.backend]
     try:
         episode = _sample_episode(inputs.video.path, scenes, clip_seconds, settings, detect)

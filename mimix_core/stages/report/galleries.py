@@ -6,13 +6,11 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
 from PIL.Image import Image
 
-from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine import progress
 from mimix_core.settings import ReportSettings
 from mimix_core.stages.report import labels, thumbnails
@@ -63,12 +61,14 @@ class Gallery:
         titles: Mapping[str, str],
         colors: Mapping[str, int],
         settings: ReportSettings,
+        frame_rate: int,
         out: Path,
     ) -> None:
         self._clips = clips
         self._titles = titles
         self._colors = colors
         self._settings = settings
+        self._frame_rate = frame_rate
         self._out = out
         # A clip can appear as clip, cutout and composite source: decode it once.
         self._frame_cache: dict[str, list[Image]] = {}
@@ -143,7 +143,7 @@ class Gallery:
         if row["file"]:
             masks = thumbnails.read_alpha_frames(cutout.path(row["file"]), indices, images[0].size)
             marked = [thumbnails.draw_outline(*pair) for pair in zip(images, masks, strict=True)]
-            in_clip = thumbnails.embed_animation(marked, _play_seconds(clip.row["frames"]))
+            in_clip = thumbnails.embed_animation(marked, self._play_seconds(clip.row["frames"]))
             isolated = self._embed_isolated(clip, images, masks)
         elif row["boxes"]:
             # The mask was not stored, but its boxes are known.
@@ -152,7 +152,7 @@ class Gallery:
                 thumbnails.draw_box(image, [side * scale for side in row["boxes"][index]])
                 for index, image in zip(indices, images, strict=True)
             ]
-            in_clip = thumbnails.embed_animation(marked, _play_seconds(clip.row["frames"]))
+            in_clip = thumbnails.embed_animation(marked, self._play_seconds(clip.row["frames"]))
         return CutoutView(
             character=row["character"],
             color=self._colors.get(row["character"], 0),
@@ -230,7 +230,7 @@ class Gallery:
             source=self._clip_preview(source),
             cutout=self._embed_isolated(source, images, masks),
             background=self._clip_preview(background),
-            result=thumbnails.embed_animation(result, _play_seconds(row["frames"])),
+            result=thumbnails.embed_animation(result, self._play_seconds(row["frames"])),
             caption=self._caption_spans(caption),
         )
 
@@ -256,7 +256,7 @@ class Gallery:
             prompt=labels.split_caption(row["prompt"], self._colors),
             category=row["category"].replace("_", " "),
             seed=row["seed"],
-            preview=thumbnails.embed_animation(frames, _play_seconds(row["frames"])),
+            preview=thumbnails.embed_animation(frames, self._play_seconds(row["frames"])),
             format=f"{row['frames']} frames, {row['width']} × {row['height']}",
         )
 
@@ -280,7 +280,7 @@ class Gallery:
             labels.split_caption(preview.prompt, self._colors),
             thumbnails.embed_animation(
                 self._read_frames(preview.path, preview.frames, preview.width),
-                _play_seconds(preview.frames),
+                self._play_seconds(preview.frames),
             ),
         )
 
@@ -318,7 +318,7 @@ class Gallery:
         clip_id = clip.row["clip_id"]
         if clip_id not in self._preview_cache:
             self._preview_cache[clip_id] = thumbnails.embed_animation(
-                self._read_clip_frames(clip), _play_seconds(clip.row["frames"])
+                self._read_clip_frames(clip), self._play_seconds(clip.row["frames"])
             )
         return self._preview_cache[clip_id]
 
@@ -331,7 +331,7 @@ class Gallery:
             thumbnails.apply_alpha(image, mask).crop(bounds)
             for image, mask in zip(images, masks, strict=True)
         ]
-        return thumbnails.embed_animation(isolated, _play_seconds(clip.row["frames"]))
+        return thumbnails.embed_animation(isolated, self._play_seconds(clip.row["frames"]))
 
     def _copy_video(self, source: Path, name: str) -> LinkedVideo:
         """Copy a video next to the page, unless it is too large."""
@@ -344,6 +344,10 @@ class Gallery:
         shutil.copyfile(source, self._out / path)
         return LinkedVideo(path, size)
 
+    def _play_seconds(self, frames: int) -> float:
+        """Return the duration of a clip, composite or sample in seconds."""
+        return frames / self._frame_rate
+
     def _caption_spans(self, caption: TableEntry[CaptionRow] | None) -> tuple[CaptionSpan, ...]:
         if caption is None or not caption.ok:
             return ()
@@ -351,11 +355,6 @@ class Gallery:
 
     def _show_title(self, show: str) -> str:
         return self._titles.get(show, show)
-
-
-def _play_seconds(frames: int) -> float:
-    """Return the duration of a clip, composite or sample in seconds."""
-    return float(Fraction(frames) / CLIP_RATE)
 
 
 def _missing_caption_reason(caption: TableEntry[CaptionRow] | None) -> str:

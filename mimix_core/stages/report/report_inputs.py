@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from mimix_core.domain.library import Style
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.artifacts import Counts, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 
@@ -39,7 +40,8 @@ class ReportInputs(FrozenModel):
     """The tables and records of a run so far.
 
     A stage that had nothing to do has an empty table; one that has not run has no table.
-    ``other_lora``: the training of the backbone's other expert, if it has two.
+    ``other_lora``: the training of the backbone's other expert, if it has two. ``frame_rate``: of
+    clips, composites and generated videos.
     """
 
     unit: Annotated[str, ExcludeFromKey()] = "all"
@@ -61,4 +63,5 @@ class ReportInputs(FrozenModel):
     lora: TableRef | None = None
     other_lora: Annotated[tuple[TableRef, ...], OmitDefault()] = ()
     samples: TableRef | None = None
+    frame_rate: Annotated[int, OmitDefault()] = int(CLIP_RATE)
     scores: TableRef | None = None

@@ -126,7 +126,7 @@ def build_template_values(
     run = open_run_tables(inputs)
     titles = {show.id: show.title for show in inputs.shows}
     colors = labels.assign_colors(c.name for show in inputs.shows for c in show.characters)
-    gallery = Gallery(run.clips, titles, colors, settings, out)
+    gallery = Gallery(run.clips, titles, colors, settings, inputs.frame_rate, out)
     accepted, rejected = gallery.cutout_views(run.cutouts)
     stages = stage_summary.summarize_stages(inputs.records)
     missing = _stages_not_run(inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mimix_core.domain.timeline import CLIP_RATE
+from mimix_core.domain.timeline import CLIP_RATE, CLIP_SECONDS
 from mimix_core.errors import BadInput
 from mimix_core.settings import BackboneSettings, SampleSettings
 from mimix_core.wan.backbone import Backbone
@@ -33,15 +33,22 @@ def check_generation_settings(settings: SampleSettings, backbone: Backbone) -> N
             )
 
 
-def check_clip_rate(settings: BackboneSettings, backbone: Backbone) -> None:
+def check_clip_rate(settings: BackboneSettings, frame_rate: int, backbone: Backbone) -> None:
     """Raise BadInput for a backbone of another frame rate than clips, unless it is accepted."""
-    if backbone.frame_rate in (None, CLIP_RATE) or settings.accept_clip_rate:
+    if settings.accept_clip_rate or frame_rate == (backbone.frame_rate or CLIP_RATE):
         return
+    if backbone.frame_rate is None:
+        raise BadInput(
+            f"{backbone.name} is told the frame rate, and MiMix tells it {CLIP_RATE}",
+            where="settings, key clips.frame_rate",
+            fix=f"Leave out clips.frame_rate; clips then have {CLIP_RATE} frames per second.",
+        )
+    longest = CLIP_SECONDS * backbone.frame_rate + 1
     raise BadInput(
         f"{backbone.name} was trained on {backbone.frame_rate} frames per second, but clips and "
-        f"generated videos have {CLIP_RATE}",
-        where="settings, key backbone.name",
-        fix="Name a backbone of that rate, such as wan2.2-t2v-a14b, or one that is told the rate, "
-        "such as ltx-video-0.9.5. Or set backbone.accept_clip_rate to true: the adapter then has "
-        "to learn the speed as well.",
+        f"generated videos have {frame_rate}",
+        where="settings, key clips.frame_rate",
+        fix=f"Set clips.frame_rate to {backbone.frame_rate}, and clips.frames and "
+        f"samples.num_frames to {longest} for {CLIP_SECONDS} seconds; or set "
+        "backbone.accept_clip_rate to true: the adapter then has to learn the speed as well.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.engine.artifacts import FrozenModel
 from mimix_core.errors import BadInput
 from mimix_core.media import UnreadableVideo
@@ -39,6 +41,7 @@ class VideoProvenance(FrozenModel):
     width: int
     height: int
     frames: int
+    frame_rate: int = int(CLIP_RATE)
     steps: int
     guidance: float
     shift: float
@@ -90,9 +93,13 @@ class _CommentedClipWriter(ClipWriter):
         self._container.metadata[MP4_TAG] = comment
 
 
-def write_video(path: Path, frames_THWC: NDArray[np.uint8], comment: str = "") -> None:
-    """Write RGB frames as a clip at 16 frames/s with a comment. Raises EncodeFailed."""
+def write_video(
+    path: Path, frames_THWC: NDArray[np.uint8], rate: Fraction = CLIP_RATE, comment: str = ""
+) -> None:
+    """Write RGB frames as a video of ``rate`` frames/s with a comment. Raises EncodeFailed."""
     _, height, width, _ = frames_THWC.shape
-    with _CommentedClipWriter(path, width, height, comment, crf=_CRF, preset=_PRESET) as writer:
+    with _CommentedClipWriter(
+        path, width, height, comment, crf=_CRF, preset=_PRESET, rate=rate
+    ) as writer:
         for image_HWC in frames_THWC:
             writer.write_rgb(image_HWC)

@@ -19,6 +19,7 @@ from mimix_core.engine.artifacts import digest_file, file_ref
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import StageFailed
+from mimix_core.media.fingerprint import THUMBNAIL_VALUES
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
 from mimix_core.stages import clips, overlays, scenes
 from mimix_core.stages.clips import encode_clips
@@ -110,10 +111,32 @@ def test_clips_of_fewer_frames_use_shorter_shots(
             assert samples == round(Fraction(frames, 16) * stream.rate)
 
 
-@pytest.mark.parametrize("frames", [4, 32, 85])
-def test_a_length_that_the_vae_cannot_take_is_refused(frames: int) -> None:
-    with pytest.raises(ValidationError, match=r"4k \+ 1|greater than|less than"):
-        ClipSettings(frames=frames)
+@pytest.mark.parametrize(("rate", "frames"), [(16, 4), (16, 32), (16, 85), (24, 122), (24, 125)])
+def test_a_length_that_the_vae_cannot_take_is_refused(rate: int, frames: int) -> None:
+    with pytest.raises(ValidationError, match=r"4k \+ 1|greater than|longer than 5 s"):
+        ClipSettings.model_validate({"frame_rate": rate, "frames": frames})
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_clips_of_24_frames_per_second(runner: ClipsRunner, name: str) -> None:
+    """Each frame is the one shown at its point of the 1/24 s grid, whatever the source's rate."""
+    truth = write_video(runner.folder / name, [Shot(165), Shot(160)], **CASES[name])
+    made = [
+        row for row in runner.run(truth, frame_rate=24, frames=121).rows if row["status"] == "ok"
+    ]
+    assert len(made) >= 2
+    for row in made:
+        start = Fraction(row["start_num"], row["start_den"])
+        wanted = preceding_frame_indices(
+            truth.pts, truth.time_base, grid_times(start, 121, Fraction(24))
+        )
+        assert row["source_pts"] == [truth.pts[number] for number in wanted]
+        assert (row["frames"], row["rate_num"], row["rate_den"]) == (121, 24, 1)
+        path = runner.folder / "out" / row["file"]
+        media.verify_clip(path, 160, 96, frames=121, rate=Fraction(24))
+        assert [read_counter(image, row["crop"]) for image in media.read_rgb(path)] == wanted
+        # Thumbnails are a quarter of a second apart, as those of clips of 16 frames per second.
+        assert len(row["fingerprint"]) == 1 + 21 * THUMBNAIL_VALUES
 
 
 def test_overlapping_clips_come_from_one_decode(runner: ClipsRunner) -> None:
