@@ -127,12 +127,13 @@ def _sample_rows(
 ) -> Iterator[Row]:
     """Yield the rows of all clips, then those of all composites by rank."""
     excluded, originals = settings.excluded_characters, 0
+    rate = {"rate_num": inputs.frame_rate, "rate_den": 1}
     for ref in inputs.clips:
         for clip in tables.usable(tables.iterate(ref.path, tables.CLIPS, _CLIP_COLUMNS)):
             caption = sources.captions.get(clip["clip_id"])
             row = _clip_row(ref, clip, caption, sources.splits, inputs.vetoes, excluded)
             originals += row["split"] == Split.TRAIN and row["status"] == Status.OK
-            yield row
+            yield row | rate
     remaining = None
     if settings.ratio is not None:
         remaining = composite_count(originals, Fraction(settings.ratio))
@@ -143,7 +144,7 @@ def _sample_rows(
         )
         if remaining is not None:
             remaining -= row["status"] == Status.OK
-        yield row
+        yield row | rate
 
 
 def _composites_by_rank(ref: TableRef) -> Iterator[CompositeRow]:
@@ -289,8 +290,6 @@ def _base_columns(
         "video": _store_path(ref, video["file"]),
         "sha256": video["sha256"],
         "frames": video["frames"],
-        "rate_num": CLIP_RATE.numerator,
-        "rate_den": CLIP_RATE.denominator,
         "width": video["width"],
         "height": video["height"],
     }
