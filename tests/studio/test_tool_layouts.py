@@ -48,7 +48,7 @@ def samples(tmp_path: Path) -> list[ToolSample]:
             caption=CAPTIONS[name],
             digest="0" * 64,
             numbers={"motion": 0.25, "vbench/subject.consistency": 0.5},
-            data={"width": WIDTH, "height": HEIGHT, "frames": FRAMES},
+            data={"width": WIDTH, "height": HEIGHT, "frames": FRAMES, "rate": 16.0},
             files={"video": f"store/{name}.mp4"},
         )
         for kind, name in (

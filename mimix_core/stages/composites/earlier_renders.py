@@ -106,9 +106,9 @@ class RenderReuse:
                 pair.path,
                 pair.options,
                 pair.encoding,
-                Fraction(pair.background.row["rate_num"], pair.background.row["rate_den"]),
                 self.out / video,
                 self.out / sheet,
+                Fraction(pair.background.row["rate_num"], pair.background.row["rate_den"]),
             )
         self.keys[(video, sheet)] = key
 

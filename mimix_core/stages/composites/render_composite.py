@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from mimix_core.domain.timeline import CLIP_RATE
 from mimix_core.media import ClipWriter, verify_clip
 from mimix_core.media.masks import read_masks
 from mimix_core.stages.composites.alpha import smooth_alpha
@@ -48,9 +49,9 @@ def render_composite(
     path: tuple[ScaleTranslate, ...],
     options: PasteOptions,
     encoding: EncodingOptions,
-    rate: Fraction,
     video: Path,
     sheet: Path,
+    rate: Fraction = CLIP_RATE,
 ) -> None:
     """Write a composite video of ``rate`` frames per second and its preview sheet.
 

@@ -175,11 +175,15 @@ def test_foreign_languages_fail_the_language_check() -> None:
         assert not is_english(text)
 
 
-@given(st.fractions(0, 400), st.sampled_from([5, 33, 81]))
-def test_an_episode_never_has_more_clips_than_estimated(seconds: Fraction, frames: int) -> None:
+@given(st.fractions(0, 400), st.sampled_from([(16, 5), (16, 33), (16, 81), (24, 81), (24, 121)]))
+def test_an_episode_never_has_more_clips_than_estimated(
+    seconds: Fraction, size: tuple[int, int]
+) -> None:
+    clips = ClipSettings.model_validate({"frame_rate": size[0], "frames": size[1]})
     base = Fraction(1, 1000)
     span = Span(0, int(seconds / base), base)
-    assert max_clip_count(span.seconds, frames, None) == len(clip_start_times(span, frames=frames))
+    starts = clip_start_times(span, frames=clips.frames, rate=clips.rate)
+    assert max_clip_count(span.seconds, clips) == len(starts)
 
 
 def test_an_estimate_counts_requests_and_images(tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ def test_the_columns_of_a_plan_and_of_a_scene_without_a_clip() -> None:
     assert first.clip_id == ids.clip_id(EPISODE, 10)
     assert plan(frames, 10, 100)[0].columns()["text_remains"] == ""
     measured = {"motion": 0.1, "sharpness": 2.0, "black_share": 0.3, "frozen_share": 0.4}
-    bare = base_columns({**first.scene, **measured, "repeat_share": 0.5})  # type: ignore[typeddict-item]
+    scene: Any = {**first.scene, **measured, "repeat_share": 0.5}
+    bare = base_columns(scene, Fraction(16))
     nothing = {"source_pts": [], "crop": [], "width": 0, "height": 0, "frames": 0}
     start = {"clip_id": ids.clip_id(EPISODE, 10), "start_num": 5, "start_den": 8}
     assert bare == row | measured | nothing | start | {"repeat_share": 0.5, "text_remains": ""}
