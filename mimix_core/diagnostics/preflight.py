@@ -267,9 +267,7 @@ def _check_has_experts(backbone: Backbone, named: list[str]) -> None:
 
 
 def _check_clip_rate(config: Config) -> None:
-    architecture_settings.check_clip_rate(
-        config.backbone, config.clips.frame_rate, get_backbone(config.backbone.name)
-    )
+    architecture_settings.check_clip_rate(config.backbone, config.clips.frame_rate)
 
 
 def _check_training_sizes(config: Config) -> None:

@@ -7,6 +7,7 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import BackboneSettings, SampleSettings
 from mimix_core.wan.backbone import Backbone
 from mimix_core.wan.frozen_weights import WAN_CLASS
+from mimix_core.wan.model_registry import get_backbone
 
 # Settings that are implemented for Wan alone, with the values that any architecture supports.
 _WAN_ONLY: dict[str, tuple[str | None, ...]] = {
@@ -33,8 +34,9 @@ def check_generation_settings(settings: SampleSettings, backbone: Backbone) -> N
             )
 
 
-def check_clip_rate(settings: BackboneSettings, frame_rate: int, backbone: Backbone) -> None:
+def check_clip_rate(settings: BackboneSettings, frame_rate: int) -> None:
     """Raise BadInput for a backbone of another frame rate than clips, unless it is accepted."""
+    backbone = get_backbone(settings.name)
     if settings.accept_clip_rate or frame_rate == (backbone.frame_rate or CLIP_RATE):
         return
     if backbone.frame_rate is None:
