@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mimix_core.benchmark.characters.discriminant import Doubles, Floats
 from mimix_core.media.images import RgbImage
@@ -53,11 +52,12 @@ def style_histograms(image_HWC: RgbImage, weights_YX: Doubles) -> Floats:
     return features
 
 
-def _inside(weights_YX: Doubles, image_HWC: Floats) -> NDArray[np.generic]:
+def _inside(weights_YX: Doubles, image_HWC: Floats) -> Floats:
     """Return how much each pixel is inside of the figure; its border is not."""
     size = (image_HWC.shape[1], image_HWC.shape[0])
     weights = cv2.resize(weights_YX.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    return cv2.erode(np.clip(2 * weights - 1, 0, 1), np.ones((3, 3)))
+    inside: Floats = cv2.erode(np.clip(2 * weights - 1, 0, 1), np.ones((3, 3))).astype(np.float32)
+    return inside
 
 
 def _differences(lab_HWC: Floats) -> list[Floats]:
@@ -70,7 +70,7 @@ def _differences(lab_HWC: Floats) -> list[Floats]:
     return [gradient, laplacian]
 
 
-def _histogram(values_HW: Floats, weights_HW: NDArray[np.generic], bins: Doubles) -> Doubles:
+def _histogram(values_HW: Floats, weights_HW: Floats, bins: Doubles) -> Doubles:
     counts, _ = np.histogram(values_HW, bins, weights=weights_HW)
     shares: Doubles = np.sqrt(counts / max(float(counts.sum()), 1e-6))
     return shares
