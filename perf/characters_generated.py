@@ -170,6 +170,7 @@ def agreement_figures(answers: Sequence[Answer]) -> dict[str, float]:
 
     ``_low``, ``_high``: 95 %, by a bootstrap over prompts. ``_judge_self``: of the answers to a
     video and to its mirror image. ``_sure``: agreement where these two are the same.
+    ``style_lost_recall``: of the figures in another style than their own, those called so.
     """
     figures: dict[str, float] = {}
     for question in QUESTIONS:
@@ -191,6 +192,8 @@ def agreement_figures(answers: Sequence[Answer]) -> dict[str, float]:
     both = sum(bool(one.ours and one.judge) for one in present)
     figures["present_precision"] = both / max(1, sum(bool(one.ours) for one in present))
     figures["present_recall"] = both / max(1, sum(bool(one.judge) for one in present))
+    lost = [one for one in answers if one.question == "style" and not one.judge]
+    figures |= {"style_lost_recall": _share(lost), "style_lost_pairs": len(lost)}
     return figures
 
 

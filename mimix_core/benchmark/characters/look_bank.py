@@ -1,12 +1,13 @@
 """The bank that figures of generated videos are compared with, learned from training clips.
 
 Three linear discriminants: which cells show whom or background, whom a figure shows (both of a
-network's features), and in which style it is drawn (of its texture alone). Limits are calibrated by
+network's features), and in which style it is drawn (histograms). Limits are calibrated by
 leaving clips out: every figure of a clip is compared with a bank that never saw the clip.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,9 +28,10 @@ from mimix_core.benchmark.characters.discriminant import (
     fit_labelled,
 )
 from mimix_core.benchmark.characters.figure_tracks import FigureSize
-from mimix_core.benchmark.characters.style_texture import texture_features
-from mimix_core.benchmark.characters.training_figures import TrainingFrame, mask_box
+from mimix_core.benchmark.characters.style_histograms import style_histograms
+from mimix_core.benchmark.characters.training_figures import TrainingFrame, mask_box, relight
 from mimix_core.errors import BadInput
+from mimix_core.media.images import RgbImage
 
 BACKGROUND = ""
 """The class of cells that show no character; sorts first."""
@@ -47,6 +49,11 @@ _LIMIT_SHARE = 0.98
 
 _MARGIN_SHARE = 0.02
 """Share of its own left-out figures whose lead over others is smaller than the margin."""
+
+_EXPOSURES = (0.6, 1.15)
+"""Least and largest exposure of a pasted frame in another light; 1 is its own."""
+
+_LIGHT_SEED = 0
 
 Window = tuple[int, int, int, int]
 
@@ -87,11 +94,11 @@ class LookBank:
             self.margins,
         )
 
-    def style_shares(self, textures_NF: Floats) -> dict[str, float]:
+    def style_shares(self, histograms_NF: Floats) -> dict[str, float]:
         """Return how likely a figure is drawn in each style; empty if all clips have one."""
         if self.style is None:
             return {}
-        shares = self.style.posteriors(textures_NF.mean(axis=0, keepdims=True))[0]
+        shares = self.style.posteriors(histograms_NF.mean(axis=0, keepdims=True))[0]
         return {
             name: round(float(share), 4)
             for name, share in zip(self.style.names, shares, strict=True)
@@ -165,12 +172,29 @@ def build_look_bank(frames: Sequence[EncodedFrame], styles: Mapping[str, str]) -
     looks = _fit_looks(figures)
     style = None
     if len(set(own.values())) > 1:
-        textures = [one for frame in frames for one in _frame_textures(frame, cells)]
-        style = fit_labelled(
-            np.stack([texture_F for _, texture_F in textures]),
-            [own[name] for name, _ in textures],
-        )
+        style = _fit_style(frames, cells, own)
     return LookBank(cells, looks, style, limits, margins, sizes, own)
+
+
+def _fit_style(
+    frames: Sequence[EncodedFrame], cells: Discriminant, styles: Mapping[str, str]
+) -> Discriminant:
+    """Fit the discriminant of styles to the figures of frames.
+
+    Pasted ones count a second time in another light: histograms of colors know how light a scene
+    is, and clips may show each show in its usual light only.
+    """
+    rng = random.Random(_LIGHT_SEED)
+    described: list[tuple[str, Floats]] = []
+    for frame in frames:
+        described += _frame_histograms(frame, cells, frame.source.image_HWC)
+        if frame.source.pasted:
+            relit_HWC = relight(frame.source.image_HWC, rng.uniform(*_EXPOSURES))
+            described += _frame_histograms(frame, cells, relit_HWC)
+    return fit_labelled(
+        np.stack([histograms_F for _, histograms_F in described]),
+        [styles[name] for name, _ in described],
+    )
 
 
 def _fit_looks(figures: Sequence[FigureFeatures]) -> Discriminant:
@@ -257,12 +281,13 @@ def frame_figures(frame: EncodedFrame, cells: Discriminant) -> list[FigureFeatur
     ]
 
 
-def _frame_textures(frame: EncodedFrame, cells: Discriminant) -> list[tuple[str, Floats]]:
-    """Describe how each figure of a training frame is drawn."""
+def _frame_histograms(
+    frame: EncodedFrame, cells: Discriminant, image_HWC: RgbImage
+) -> list[tuple[str, Floats]]:
+    """Describe how each figure of a training frame is drawn. ``image_HWC``: its image, or relit."""
     weights_YX = figure_weights(cell_posteriors(cells, frame.cells_YXD))
-    image_HWC = frame.source.image_HWC
     return [
-        (name, texture_features(image_HWC, inside_window(weights_YX, window)))
+        (name, style_histograms(image_HWC, inside_window(weights_YX, window)))
         for name, window in frame.boxes.items()
     ]
 

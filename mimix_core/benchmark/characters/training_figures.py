@@ -46,6 +46,12 @@ def mask_box(alpha_HW: Alpha) -> tuple[int, int, int, int] | None:
     return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
 
 
+def relight(image_HWC: RgbImage, exposure: float) -> RgbImage:
+    """Return the image as if its scene were lit ``exposure`` times as brightly, in sRGB values."""
+    lit: RgbImage = np.clip(np.rint(image_HWC * exposure), 0, 255).astype(np.uint8)
+    return lit
+
+
 def paste_figures(frames: Sequence[TrainingFrame], seed: int) -> Iterator[TrainingFrame]:
     """Paste each figure of the frames into a frame of another clip, of another style if there is.
 

@@ -18,7 +18,7 @@ from mimix_core.benchmark.characters.look_bank import (
     inside_window,
     pool_figure,
 )
-from mimix_core.benchmark.characters.style_texture import texture_features
+from mimix_core.benchmark.characters.style_histograms import style_histograms
 from mimix_core.media.images import RgbImage, evenly_spaced_indices
 
 SAMPLED_FRAMES = 5
@@ -35,13 +35,13 @@ _SPARE = 2
 class VideoFigure:
     """One figure of a video: its track, and features_ND in the N frames that show it.
 
-    ``textures_NF``: how it is drawn, and ``poses``: what is where in its box, in these frames.
+    ``histograms_NF``: how it is drawn, and ``poses``: what is where in its box, in these frames.
     ``boxes``: [x0, y0, x1, y1] as shares of the frame, in each sampled frame; None if not visible.
     """
 
     track: FigureTrack
     features_ND: Floats
-    textures_NF: Floats
+    histograms_NF: Floats
     poses: tuple[Floats, ...]
     boxes: tuple[tuple[float, float, float, float] | None, ...]
 
@@ -86,7 +86,7 @@ def find_video_figures(
                     np.stack([pool_figure(cells, weights, w) for _, cells, weights, w in seen]),
                     np.stack(
                         [
-                            texture_features(frame, inside_window(weights, window))
+                            style_histograms(frame, inside_window(weights, window))
                             for frame, _, weights, window in seen
                         ]
                     ),

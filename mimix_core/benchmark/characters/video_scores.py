@@ -94,7 +94,7 @@ def score_characters(
 
 
 def _style(name: str, figure: VideoFigure, looks: TrainedLooks) -> dict[str, Any]:
-    shares = looks.bank.style_shares(figure.textures_NF)
+    shares = looks.bank.style_shares(figure.histograms_NF)
     if not shares:
         return {}
     share = shares[looks.bank.styles[name]]
