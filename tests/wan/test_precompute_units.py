@@ -86,7 +86,7 @@ def test_two_workers_split_the_units_of_a_table(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(training, "LATENTS_A_UNIT", 3)
+    monkeypatch.setattr(training, "MAX_LATENTS_PER_UNIT", 3)
     clips = made(tmp_path / "clips", {f"c{n}": (9, 64, 32) for n in range(11)})
     config = Config(
         library=tmp_path / "library.yaml", workspace=tmp_path, run=RunSettings(max_workers=2)
@@ -110,7 +110,7 @@ def test_two_workers_split_the_units_of_a_table(
     watch.over.set()
     watch.join()
     assert embedded.counts.ok == 2
-    assert "embeddings (one): 1 captions are cut to 512 tokens" in capsys.readouterr().out
+    assert "embeddings (one): 1 captions are truncated to 512 tokens" in capsys.readouterr().out
     assert watch.most == 2
     assert [ref.unit for ref in refs] == [f"one {n}/4" for n in (1, 2, 3, 4)]
     for stage in ("latents", "embeddings"):
