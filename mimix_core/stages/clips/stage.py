@@ -117,7 +117,7 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
 def failure_report(inputs: ClipInputs, reason: Reason, detail: str) -> StageReport:
     """Return one failed row per usable scene of an episode whose process died."""
     scenes = list(tables.usable(tables.read(inputs.scenes.path, tables.SCENES)))
-    # Without settings the rate is not known; there is no clip that could have another one.
+    # The settings are not known here, and a row without a clip has no frames of any rate.
     rows = [tables.failed(reason, detail, **base_columns(scene, CLIP_RATE)) for scene in scenes]
     return StageReport(rows, rows_in=len(scenes))
 

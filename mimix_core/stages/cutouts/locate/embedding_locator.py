@@ -11,7 +11,7 @@ exemplars together decide in which frames of the track the character is: there, 
 window must be at least as similar to one of them as the bank's calibrated limit
 (mimix_core/characters/bank.py), and not less than to an exemplar of any other character.
 
-A box that is found is looked at once more, enlarged: a window of the first look is no smaller than
+A box that is found is looked at once more, enlarged: windows of the first look are at least
 a quarter of the frame's height, and small figures fill few cells. There, a window is as similar to
 the figure as to the mean of two pictures of it: the exemplar, and the exemplar at the window's
 height (figure_exemplars.py). By the first one alone, a part of a large figure may seem more like
