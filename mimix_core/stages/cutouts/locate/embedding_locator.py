@@ -123,7 +123,6 @@ class EmbeddingLocator:
             },
         )
         self._typical: Floats = typical_features(self._network)
-        self._grids: dict[tuple[int, int], WindowGrid] = {}
 
     def locate(self, clip: ClipRow, characters: Sequence[str]) -> dict[str, BoxTrack]:
         comparable = [name for name in characters if name in self._exemplars]
@@ -252,7 +251,7 @@ class EmbeddingLocator:
         size = (columns * STRIDE, _ROWS * STRIDE)
         resized = cv2.resize(frame_HWC, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
         cells = extract_features(self._network, resized)
-        grid = self._grids.setdefault((_ROWS, columns), build_window_grid(_ROWS, columns))
+        grid = build_window_grid(_ROWS, columns)
         pooled_WC: Floats = grid.mean_WN @ cells.reshape(_ROWS * columns, -1)
         return pooled_WC, grid
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ class WindowGrid:
     shape: tuple[int, int]
 
 
+# Enlarged surroundings of boxes have many shapes, and a grid is of several MB.
+@lru_cache(maxsize=8)
 def build_window_grid(rows: int, columns: int) -> WindowGrid:
     """Build windows of all sizes with a stride of a quarter of their side."""
     cells = []
