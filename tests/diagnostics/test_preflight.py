@@ -234,9 +234,11 @@ def test_a_backbone_of_another_frame_rate_has_to_be_accepted(tmp_path: Path, flo
     ltx = text.replace("wan2.2-ti2v-5b", "tiny-random-ltx").replace(", path: wan", "")
     path.write_text(f"{ltx}lora: {{target_modules: []}}\n")
     check_before_run(load_config(path), flow)
-    path.write_text(path.read_text().replace("clips: {", "clips: {frame_rate: 24, "))
-    with pytest.raises(BadInput, match="is told the frame rate, and MiMix tells it 16"):
-        check_before_run(load_config(path), flow)
+    told = path.read_text().replace("clips: {", "clips: {frame_rate: 24, ")
+    for accepted in ("false", "true"):
+        path.write_text(told.replace("backbone: {", f"backbone: {{accept_clip_rate: {accepted}, "))
+        with pytest.raises(BadInput, match="is told the frame rate, and MiMix tells it 16"):
+            check_before_run(load_config(path), flow)
 
 
 EXPERTS = TINY.replace("tiny-random-wan", "tiny-random-wan-experts")

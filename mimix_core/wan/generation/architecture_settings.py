@@ -37,7 +37,7 @@ def check_generation_settings(settings: SampleSettings, backbone: Backbone) -> N
 def check_clip_rate(settings: BackboneSettings, frame_rate: int) -> None:
     """Raise BadInput for a backbone of another frame rate than clips, unless it is accepted."""
     backbone = get_backbone(settings.name)
-    if settings.accept_clip_rate or frame_rate == (backbone.frame_rate or CLIP_RATE):
+    if frame_rate == (backbone.frame_rate or CLIP_RATE):
         return
     if backbone.frame_rate is None:
         raise BadInput(
@@ -45,6 +45,8 @@ def check_clip_rate(settings: BackboneSettings, frame_rate: int) -> None:
             where="settings, key clips.frame_rate",
             fix=f"Leave out clips.frame_rate; clips then have {CLIP_RATE} frames per second.",
         )
+    if settings.accept_clip_rate:
+        return
     longest = CLIP_SECONDS * backbone.frame_rate + 1
     raise BadInput(
         f"{backbone.name} was trained on {backbone.frame_rate} frames per second, but clips and "
