@@ -18,6 +18,8 @@ from mimix_core.errors import BadInput
 from mimix_core.wan.fast import custom_ops, fp8
 from mimix_core.wan.fast.all_to_all import gather_tokens, scatter_tokens
 from mimix_core.wan.fast.attention import AttentionKernel, attention, cross_attention_kernel
+from mimix_core.wan.fast.elementwise import rotary_norm
+from mimix_core.wan.fast.fused_block import FusedBlock
 
 ADAPTER_NAME = "default"
 
@@ -108,11 +110,9 @@ class AttentionProcessor:
         rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        q = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        k = attn.norm_k(attn.to_k(source)).unflatten(2, (attn.heads, -1))
-        v = attn.to_v(source).unflatten(2, (attn.heads, -1))
-        if rotary_emb is not None:
-            q, k = _apply_rotary(q, *rotary_emb), _apply_rotary(k, *rotary_emb)
+        q = _normalize(attn.norm_q, attn.to_q(hidden_states), rotary_emb)
+        k = _normalize(attn.norm_k, attn.to_k(source), rotary_emb)
+        q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, attn.to_v(source)))
         if self.shards is not None:
             name, count = self.shards.group_name, self.shards.processes
             q, k, v = (gather_tokens(x, name, count) for x in (q, k, v))
@@ -123,18 +123,17 @@ class AttentionProcessor:
         return out
 
 
-def _apply_rotary(
-    x_BLHD: torch.Tensor, cos_1L1D: torch.Tensor, sin_1L1D: torch.Tensor
+def _normalize(
+    norm: nn.RMSNorm, x_BLD: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor] | None
 ) -> torch.Tensor:
-    """Apply rotary position embeddings to pairs of adjacent channels, in fp32 as diffusers does."""
-    first, second = x_BLHD.view(*x_BLHD.shape[:-1], -1, 2).unbind(-1)
-    cos, sin = cos_1L1D[..., 0::2], sin_1L1D[..., 1::2]
-    rotated = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1)
-    return rotated.flatten(-2).type_as(x_BLHD)
+    """Normalize queries or keys, and apply rotary position embeddings if given, [B or 1, L, 1, H]."""
+    cos_NH, sin_NH = (None, None) if rotary is None else (x.flatten(0, 2) for x in rotary)
+    x_ND = rotary_norm(x_BLD.flatten(0, 1), norm.weight, cos_NH, sin_NH, norm.eps)
+    return x_ND.view(x_BLD.shape)
 
 
 def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bool) -> None:
-    """Replace a block's linear layers and, if a kernel is given, its attention, in place.
+    """Replace what a block computes, its linear layers and, given a kernel, its attention, in place.
 
     Raises BadInput for an adapter that ``lora.attach_adapter`` did not attach.
     """
@@ -144,6 +143,7 @@ def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bo
         for name, layer in block.named_modules()
         if type(layer) is LoraLinear and ADAPTER_NAME not in layer.lora_variant
     }
+    block.__class__ = FusedBlock
     for name, layer in adapted.items():
         _check_adapter(name, layer)
         layer.__class__ = AdaptedLinear

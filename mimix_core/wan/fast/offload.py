@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import nn
 
 from mimix_core.errors import StageFailed
+from mimix_core.wan.fast.fused_block import FusedBlock
 from mimix_core.wan.fast.layers import FrozenLinear
 from mimix_core.wan.fast.weight_storage import FrozenWeights, expand_weight, pack_weight
 
@@ -306,8 +306,8 @@ def stream_block(block: nn.Module, index: int, streamed: StreamedBlocks) -> None
     block.block_index, block.streamed = index, streamed  # type: ignore[assignment]
 
 
-class StreamedBlock(WanTransformerBlock):  # type: ignore[misc]
-    """diffusers' block; with gradients, ``StreamedBlocks.run`` loads its weights."""
+class StreamedBlock(FusedBlock):
+    """A block that loads its weights itself; with gradients, ``StreamedBlocks.run`` loads its weights."""
 
     block_index: int
     streamed: StreamedBlocks
@@ -315,5 +315,4 @@ class StreamedBlock(WanTransformerBlock):  # type: ignore[misc]
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         if not torch.is_grad_enabled():
             self.streamed.load(self.block_index)
-        out_BLD: torch.Tensor = super().forward(*inputs)
-        return out_BLD
+        return super().forward(*inputs)
