@@ -70,9 +70,7 @@ def block_activations(shape: BlockShape) -> list[BlockActivation]:
     """List a block's activations by decreasing recompute time per byte."""
     video, text = shape.samples * shape.tokens, shape.samples * shape.text_tokens
     activations = [
-        _linear("attn1.to_q", video, shape.width, shape),
-        _linear("attn1.to_k", video, shape.width, shape),
-        _linear("attn1.to_v", video, shape.width, shape),
+        _linear("attn1.to_qkv", video, 3 * shape.width, shape),
         _attention("attn1.attention", shape.tokens, shape),
         _linear("attn1.to_out.0", video, shape.width, shape),
         _linear("attn2.to_q", video, shape.width, shape),

@@ -20,6 +20,7 @@ _NAMED_OPERATORS = frozenset(
     for operator in (
         custom_ops.linear,
         custom_ops.adapted_linear,
+        custom_ops.adapted_qkv,
         fp8.linear_fp8,
         fp8.adapted_linear_fp8,
         attention.attention,

@@ -13,9 +13,14 @@ import torch
 
 from mimix_core.errors import BadInput
 
-AttentionKernel = Literal["cpu", "cudnn", "flash", "flash4"]
+AttentionKernel = Literal["cpu", "cudnn", "flash", "flash4", "cudnn_flash4"]
+"""``cudnn_flash4``: forward by cuDNN, backward by flash-attn-4."""
 _HOPPER = 9
 _TUNED_WIDTHS = (64, 128)
+_KEYS_OF_A_PROGRAM = 128
+# Four for each of an H100's or H200's 132 multiprocessors.
+_PROGRAMS = 528
+_MAX_PARTS = 8
 
 
 def select_kernel(
@@ -60,8 +65,8 @@ def select_kernel(
 
 
 def cross_attention_kernel(kernel: AttentionKernel) -> AttentionKernel:
-    """Return the kernel for attention to text; with few keys flash-attn-4 is slower than cuDNN."""
-    return "cudnn" if kernel == "flash4" else kernel
+    """Return the kernel for attention to text; with few keys cuDNN's forward pass is faster."""
+    return "cudnn_flash4" if kernel == "flash4" else kernel
 
 
 @torch.library.custom_op("mimix::attention", mutates_args=())
@@ -75,7 +80,7 @@ def attention(
         out_BLHD, sums_BHL = _flash_attn_fwd(q_BLHD, k_BMHD, v_BMHD, return_lse=True)[:2]
         return out_BLHD, sums_BHL
     q, k, v = (x.transpose(1, 2) for x in (q_BLHD, k_BMHD, v_BMHD))
-    if kernel == "cudnn":
+    if kernel in ("cudnn", "cudnn_flash4"):
         out, sums = torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, True)[:2]
     elif kernel == "flash":
         out, sums = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[:2]
@@ -104,7 +109,39 @@ def attention_grad(
     sums_BHL: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Compute the gradients of q, k and v."""
-    if kernel == "flash4":
+    batch, length, heads, _ = q_BLHD.shape
+    parts = 1 if kernel == "cpu" else _query_parts(batch * heads, length, k_BMHD.shape[1])
+    if parts > 1:
+        split = [x.reshape(batch * parts, -1, *x.shape[2:]) for x in (grad_BLHD, q_BLHD, out_BLHD)]
+        keys = [x.repeat_interleave(parts, 0) for x in (k_BMHD, v_BMHD)]
+        sums = sums_BHL.view(batch, heads, parts, -1).transpose(1, 2).flatten(0, 1).contiguous()
+        q, k, v = _gradients(kernel, split[0], split[1], *keys, split[2], sums)
+        k, v = (x.view(batch, parts, *x.shape[1:]).sum(1) for x in (k, v))
+        return q.view(q_BLHD.shape), k, v
+    return _gradients(kernel, grad_BLHD, q_BLHD, k_BMHD, v_BMHD, out_BLHD, sums_BHL)
+
+
+def _query_parts(heads: int, queries: int, keys: int) -> int:
+    """Return in how many parts, each a sample of its own, queries keep a GPU busy.
+
+    Backward kernels have a program for each head and 128 keys; a text's 512 keys are too few.
+    """
+    programs = heads * -(-keys // _KEYS_OF_A_PROGRAM)
+    return next(
+        (n for n in range(1, _MAX_PARTS + 1) if n * programs >= _PROGRAMS and queries % n == 0), 1
+    )
+
+
+def _gradients(
+    kernel: str,
+    grad_BLHD: torch.Tensor,
+    q_BLHD: torch.Tensor,
+    k_BMHD: torch.Tensor,
+    v_BMHD: torch.Tensor,
+    out_BLHD: torch.Tensor,
+    sums_BHL: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    if kernel in ("flash4", "cudnn_flash4"):
         from flash_attn.cute.interface import _flash_attn_bwd
 
         grads = _flash_attn_bwd(q_BLHD, k_BMHD, v_BMHD, out_BLHD, grad_BLHD, sums_BHL)[:3]

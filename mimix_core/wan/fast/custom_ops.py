@@ -150,6 +150,103 @@ def _adapted_backward(ctx: Any, grad_NO: torch.Tensor) -> tuple[torch.Tensor | N
 adapted_linear.register_autograd(_adapted_backward, setup_context=_adapted_context)
 
 
+@torch.library.custom_op("mimix::adapted_qkv", mutates_args=())
+def adapted_qkv(
+    layer_name: str,
+    x_NI: torch.Tensor,
+    weights_OI: list[torch.Tensor],
+    biases_O: list[torch.Tensor],
+    downs_NR: torch.Tensor,
+    a_RI: list[torch.Tensor],
+    b_OR: list[torch.Tensor],
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Compute three layers of one input as ``adapted_linear`` does: queries, keys and values.
+
+    ``downs_NR`` has the three x A' side by side. Together, because their gradients of x are
+    accumulated without a pass over memory, and the adapters read x once.
+    """
+    q, k, v = (
+        _up(x_NI, bias_O, down_NR, b, scale).addmm_(x_NI, weight_OI.t())
+        for weight_OI, bias_O, down_NR, b in zip(
+            weights_OI, biases_O, downs_NR.chunk(3, 1), b_OR, strict=True
+        )
+    )
+    return q, k, v
+
+
+@adapted_qkv.register_fake
+def _(
+    layer_name: str,
+    x_NI: torch.Tensor,
+    weights_OI: list[torch.Tensor],
+    biases_O: list[torch.Tensor],
+    downs_NR: torch.Tensor,
+    a_RI: list[torch.Tensor],
+    b_OR: list[torch.Tensor],
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    q, k, v = (x_NI.new_empty(x_NI.shape[0], weight_OI.shape[0]) for weight_OI in weights_OI)
+    return q, k, v
+
+
+@torch.library.custom_op("mimix::adapted_qkv_grad", mutates_args=())
+def adapted_qkv_grad(
+    grads_NO: list[torch.Tensor],
+    x_NI: torch.Tensor,
+    weights_OI: list[torch.Tensor],
+    downs_NR: torch.Tensor,
+    a_RI: list[torch.Tensor],
+    b_OR: list[torch.Tensor],
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Compute the gradient of x, and those of all A and of all B, fp32, one below the other."""
+    grads_NR = torch.empty_like(downs_NR)
+    for grad_NO, b, grad_NR in zip(grads_NO, b_OR, grads_NR.chunk(3, 1), strict=True):
+        torch.mm(grad_NO, (b * scale).to(grad_NO.dtype), out=grad_NR)
+    grad_NI = torch.mm(grads_NR, torch.cat(a_RI).to(x_NI.dtype))
+    for grad_NO, weight_OI in zip(grads_NO, weights_OI, strict=True):
+        grad_NI.addmm_(grad_NO, weight_OI)
+    downs = downs_NR.chunk(3, 1)
+    grads_OR = torch.cat([_sum32(g, down) for g, down in zip(grads_NO, downs, strict=True)])
+    return grad_NI, _sum32(grads_NR, x_NI), grads_OR * scale
+
+
+@adapted_qkv_grad.register_fake
+def _(
+    grads_NO: list[torch.Tensor],
+    x_NI: torch.Tensor,
+    weights_OI: list[torch.Tensor],
+    downs_NR: torch.Tensor,
+    a_RI: list[torch.Tensor],
+    b_OR: list[torch.Tensor],
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        torch.empty_like(x_NI),
+        a_RI[0].new_empty(sum(a.shape[0] for a in a_RI), x_NI.shape[1]),
+        b_OR[0].new_empty(sum(b.shape[0] for b in b_OR), b_OR[0].shape[1]),
+    )
+
+
+def _qkv_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    _, x_NI, weights_OI, _, downs_NR, a_RI, b_OR, ctx.scale = inputs
+    ctx.save_for_backward(x_NI, downs_NR, *weights_OI, *a_RI, *b_OR)
+
+
+def _qkv_backward(ctx: Any, *grads_NO: torch.Tensor) -> tuple[Any, ...]:
+    x_NI, downs_NR, *rest = ctx.saved_tensors
+    weights_OI, a_RI, b_OR = rest[:3], rest[3:6], rest[6:]
+    grad_NI, grad_RI, grad_OR = adapted_qkv_grad(
+        [grad.contiguous() for grad in grads_NO], x_NI, weights_OI, downs_NR, a_RI, b_OR, ctx.scale
+    )
+    none = [None] * 3
+    return None, grad_NI, none, none, None, list(grad_RI.chunk(3)), list(grad_OR.chunk(3)), None
+
+
+adapted_qkv.register_autograd(_qkv_backward, setup_context=_qkv_context)
+
+
 @torch.library.custom_op("mimix::adapter_down", mutates_args=())
 def adapter_down(x_NI: torch.Tensor, a_RI: torch.Tensor) -> torch.Tensor:
     """Compute x A' of detached tensors; ``adapted_linear`` computes its gradient."""

@@ -110,9 +110,14 @@ class AttentionProcessor:
         rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        q = _normalize(attn.norm_q, attn.to_q(hidden_states), rotary_emb)
-        k = _normalize(attn.norm_k, attn.to_k(source), rotary_emb)
-        q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, attn.to_v(source)))
+        layers = [attn.to_q, attn.to_k, attn.to_v]
+        if source is hidden_states and all(map(_has_plain_adapter, layers)):
+            q, k, v = _adapted_qkv(layers, source)
+        else:
+            q, k, v = attn.to_q(hidden_states), attn.to_k(source), attn.to_v(source)
+        q = _normalize(attn.norm_q, q, rotary_emb)
+        k = _normalize(attn.norm_k, k, rotary_emb)
+        q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, v))
         if self.shards is not None:
             name, count = self.shards.group_name, self.shards.processes
             q, k, v = (gather_tokens(x, name, count) for x in (q, k, v))
@@ -121,6 +126,33 @@ class AttentionProcessor:
             out_BLHD = scatter_tokens(out_BLHD, name, count)
         out: torch.Tensor = attn.to_out[0](out_BLHD.flatten(2, 3))
         return out
+
+
+def _has_plain_adapter(layer: nn.Module) -> bool:
+    """Return whether a layer computes in its weights' own format, with its adapter."""
+    return (
+        isinstance(layer, AdaptedLinear)
+        and not layer.disable_adapters
+        and layer.base_layer.weight_scale is None
+        and layer.base_layer.bias is not None
+    )
+
+
+def _adapted_qkv(layers: list[AdaptedLinear], x_BLD: torch.Tensor) -> list[torch.Tensor]:
+    """Compute three layers of one input, and what their adapters add."""
+    x_NI = x_BLD.flatten(0, 1)
+    a_RI = [layer.lora_A[ADAPTER_NAME].weight for layer in layers]
+    outs_NO = custom_ops.adapted_qkv(
+        layers[0].layer_name,
+        x_NI,
+        [layer.base_layer.weight for layer in layers],
+        [layer.base_layer.bias for layer in layers],
+        custom_ops.adapter_down(x_NI.detach(), torch.cat(a_RI).detach()),
+        a_RI,
+        [layer.lora_B[ADAPTER_NAME].weight for layer in layers],
+        layers[0].scaling[ADAPTER_NAME],
+    )
+    return [out_NO.view(x_BLD.shape) for out_NO in outs_NO]
 
 
 def _normalize(
@@ -147,11 +179,11 @@ def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bo
     for name, layer in adapted.items():
         _check_adapter(name, layer)
         layer.__class__ = AdaptedLinear
-        layer.layer_name = name
+        layer.layer_name = _activation_name(name)
     for name, layer in list(block.named_modules()):
         if type(layer) is nn.Linear and ".lora_" not in name:
             layer.__class__ = FrozenLinear
-            layer.layer_name = name.removesuffix(".base_layer")
+            layer.layer_name = _activation_name(name.removesuffix(".base_layer"))
             layer.register_buffer("weight_scale", None, persistent=False)
             if use_fp8:
                 _quantize(layer)
@@ -167,6 +199,12 @@ def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bo
                     cross_attention_kernel(kernel) if layer.is_cross_attention else kernel
                 )
                 layer.set_processor(AttentionProcessor(f"{name}.attention", layer_kernel))
+
+
+def _activation_name(layer_name: str) -> str:
+    """Return the name in the activation plan: queries, keys and values of the video are one."""
+    joint = ("attn1.to_q", "attn1.to_k", "attn1.to_v")
+    return "attn1.to_qkv" if layer_name in joint else layer_name
 
 
 def _check_adapter(name: str, layer: Any) -> None:

@@ -13,136 +13,224 @@ import torch
 import triton
 import triton.language as tl
 
-_WARPS = 8
+_WARPS = 4
+_CHUNK = 1024
+_ROWS = 1
 _FLAT_BLOCK = 4096
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def _load(ptr, start, PARTS: tl.constexpr, CHUNK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Load a row in fp32, as a tuple of parts."""
+    parts = ()
+    for part in tl.static_range(PARTS):
+        parts = parts + (tl.load(ptr + start + part * CHUNK + tl.arange(0, CHUNK)).to(tl.float32),)
+    return parts
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _store(ptr, start, part, CHUNK: tl.constexpr, values):  # type: ignore[no-untyped-def]
+    tl.store(ptr + start + part * CHUNK + tl.arange(0, CHUNK), values.to(ptr.dtype.element_ty))
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _add_pairs(a, b, c, d):  # type: ignore[no-untyped-def]
+    return a + c, b + d
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def _norm_kernel(
-    x_ptr, added_ptr, gate_ptr, factor_ptr, offset_ptr, sum_ptr, out_ptr,
-    width, tokens_per_set, eps,
-    ADD: tl.constexpr, GATE: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr, added_ptr, gate_ptr, factor_ptr, offset_ptr, sum_ptr, out_ptr, tokens_per_set, eps,
+    ADD: tl.constexpr, GATE: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
-    token = tl.program_id(0).to(tl.int64)
-    channel = tl.arange(0, BLOCK)
-    inside = channel < width
-    row = token * width + channel
-    values = (token // tokens_per_set) * width + channel
-    x = tl.load(x_ptr + row, mask=inside, other=0.0).to(tl.float32)
-    if ADD:
-        added = tl.load(added_ptr + row, mask=inside, other=0.0).to(tl.float32)
-        if GATE:
-            added *= tl.load(gate_ptr + values, mask=inside, other=0.0)
-        rounded = (x + added).to(sum_ptr.dtype.element_ty)
-        tl.store(sum_ptr + row, rounded, mask=inside)
-        x = rounded.to(tl.float32)
-    mean = tl.sum(x, 0) / width
-    centered = tl.where(inside, x - mean, 0.0)
-    scale = tl.rsqrt(tl.sum(centered * centered, 0) / width + eps)
-    factor = tl.load(factor_ptr + values, mask=inside, other=0.0)
-    offset = tl.load(offset_ptr + values, mask=inside, other=0.0)
-    out = centered * scale * factor + offset
-    tl.store(out_ptr + row, out.to(out_ptr.dtype.element_ty), mask=inside)
+    PARTS: tl.constexpr = WIDTH // CHUNK
+    first = tl.program_id(0).to(tl.int64) * ROWS
+    values = (first // tokens_per_set) * WIDTH
+    for step in range(ROWS):
+        row = (first + step) * WIDTH
+        x = _load(x_ptr, row, PARTS, CHUNK)
+        if ADD:
+            added = _load(added_ptr, row, PARTS, CHUNK)
+            if GATE:
+                gate = _load(gate_ptr, values, PARTS, CHUNK)
+            sums = ()
+            for part in tl.static_range(PARTS):
+                if GATE:
+                    rounded = (x[part] + added[part] * gate[part]).to(sum_ptr.dtype.element_ty)
+                else:
+                    rounded = (x[part] + added[part]).to(sum_ptr.dtype.element_ty)
+                _store(sum_ptr, row, part, CHUNK, rounded)
+                sums = sums + (rounded.to(tl.float32),)
+            x = sums
+        total = x[0]
+        for part in tl.static_range(1, PARTS):
+            total += x[part]
+        mean = tl.sum(total, 0) / WIDTH
+        centered = ()
+        for part in tl.static_range(PARTS):
+            centered = centered + (x[part] - mean,)
+        squares = centered[0] * centered[0]
+        for part in tl.static_range(1, PARTS):
+            squares += centered[part] * centered[part]
+        scale = tl.rsqrt(tl.sum(squares, 0) / WIDTH + eps)
+        factor = _load(factor_ptr, values, PARTS, CHUNK)
+        offset = _load(offset_ptr, values, PARTS, CHUNK)
+        for part in tl.static_range(PARTS):
+            _store(out_ptr, row, part, CHUNK, centered[part] * scale * factor[part] + offset[part])
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _norm_grad_kernel(
-    grad_ptr, x_ptr, factor_ptr, residual_ptr, gate_ptr, out_ptr, gated_ptr,
-    width, tokens_per_set, eps,
-    RESIDUAL: tl.constexpr, GATE: tl.constexpr, BLOCK: tl.constexpr,
+    grad_ptr, x_ptr, factor_ptr, residual_ptr, gate_ptr, out_ptr, gated_ptr, tokens_per_set, eps,
+    RESIDUAL: tl.constexpr, GATE: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
-    token = tl.program_id(0).to(tl.int64)
-    channel = tl.arange(0, BLOCK)
-    inside = channel < width
-    row = token * width + channel
-    values = (token // tokens_per_set) * width + channel
-    x = tl.load(x_ptr + row, mask=inside, other=0.0).to(tl.float32)
-    grad = tl.load(grad_ptr + row, mask=inside, other=0.0).to(tl.float32)
-    grad *= tl.load(factor_ptr + values, mask=inside, other=0.0)
-    mean = tl.sum(x, 0) / width
-    centered = tl.where(inside, x - mean, 0.0)
-    scale = tl.rsqrt(tl.sum(centered * centered, 0) / width + eps)
-    normal = centered * scale
-    along = tl.sum(grad * normal, 0) / width
-    out = (grad - tl.sum(grad, 0) / width - normal * along) * scale
-    if RESIDUAL:
-        out += tl.load(residual_ptr + row, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out_ptr + row, out.to(out_ptr.dtype.element_ty), mask=inside)
-    if GATE:
-        gated = out * tl.load(gate_ptr + values, mask=inside, other=0.0)
-        tl.store(gated_ptr + row, gated.to(gated_ptr.dtype.element_ty), mask=inside)
+    PARTS: tl.constexpr = WIDTH // CHUNK
+    first = tl.program_id(0).to(tl.int64) * ROWS
+    values = (first // tokens_per_set) * WIDTH
+    for step in range(ROWS):
+        row = (first + step) * WIDTH
+        x = _load(x_ptr, row, PARTS, CHUNK)
+        unscaled = _load(grad_ptr, row, PARTS, CHUNK)
+        factor = _load(factor_ptr, values, PARTS, CHUNK)
+        grad = ()
+        for part in tl.static_range(PARTS):
+            grad = grad + (unscaled[part] * factor[part],)
+        total = x[0]
+        grads = grad[0]
+        for part in tl.static_range(1, PARTS):
+            total += x[part]
+            grads += grad[part]
+        total, grads = tl.reduce((total, grads), 0, _add_pairs)
+        mean = total / WIDTH
+        centered = ()
+        for part in tl.static_range(PARTS):
+            centered = centered + (x[part] - mean,)
+        squares = centered[0] * centered[0]
+        along = grad[0] * centered[0]
+        for part in tl.static_range(1, PARTS):
+            squares += centered[part] * centered[part]
+            along += grad[part] * centered[part]
+        squares, along = tl.reduce((squares, along), 0, _add_pairs)
+        scale = tl.rsqrt(squares / WIDTH + eps)
+        slope = along / WIDTH * scale * scale
+        shift = grads / WIDTH
+        if RESIDUAL:
+            residual = _load(residual_ptr, row, PARTS, CHUNK)
+        if GATE:
+            gate = _load(gate_ptr, values, PARTS, CHUNK)
+        for part in tl.static_range(PARTS):
+            out = (grad[part] - shift - centered[part] * slope) * scale
+            if RESIDUAL:
+                out += residual[part]
+            _store(out_ptr, row, part, CHUNK, out)
+            if GATE:
+                _store(gated_ptr, row, part, CHUNK, out * gate[part])
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _angles(
+    cos_ptr, sin_ptr, position, start, HEAD: tl.constexpr, CHUNK: tl.constexpr
+):  # type: ignore[no-untyped-def]
+    """Load the cosine and the signed sine of each channel of a part of a row."""
+    channel = start + tl.arange(0, CHUNK)
+    cos = tl.load(cos_ptr + position * HEAD + channel % HEAD)
+    sin = tl.load(sin_ptr + position * HEAD + channel % HEAD)
+    return cos, tl.where(channel % 2 == 0, -sin, sin)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _turn(x, cos, sin, CHUNK: tl.constexpr):  # type: ignore[no-untyped-def]
+    first, second = tl.split(tl.reshape(x, (CHUNK // 2, 2)))
+    return x * cos + tl.reshape(tl.join(second, first), (CHUNK,)) * sin
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _rotary_kernel(
-    x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr,
-    width, pairs, positions, eps,
-    ROTARY: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, positions, eps,
+    ROTARY: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
-    token = tl.program_id(0).to(tl.int64)
-    channel = tl.arange(0, BLOCK)
-    inside = channel < width
-    row = token * width + channel
-    x = tl.load(x_ptr + row, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.rsqrt(tl.sum(x * x, 0) / width + eps)
-    weight = tl.load(weight_ptr + channel, mask=inside, other=0.0).to(tl.float32)
-    normal = (x * scale * weight).to(out_ptr.dtype.element_ty)
-    if ROTARY:
-        pair = tl.arange(0, BLOCK // 2)
-        angle = (token % positions) * 2 * pairs + (pair % pairs) * 2
-        cos = tl.load(cos_ptr + angle)
-        sin = tl.load(sin_ptr + angle + 1)
-        first, second = tl.split(tl.reshape(normal.to(tl.float32), (BLOCK // 2, 2)))
-        turned = tl.join(first * cos - second * sin, first * sin + second * cos)
-        normal = tl.reshape(turned, (BLOCK,)).to(out_ptr.dtype.element_ty)
-    tl.store(out_ptr + row, normal, mask=inside)
+    PARTS: tl.constexpr = WIDTH // CHUNK
+    first = tl.program_id(0).to(tl.int64) * ROWS
+    weight = _load(weight_ptr, 0, PARTS, CHUNK)
+    for step in range(ROWS):
+        token = first + step
+        row = token * WIDTH
+        x = _load(x_ptr, row, PARTS, CHUNK)
+        squares = x[0] * x[0]
+        for part in tl.static_range(1, PARTS):
+            squares += x[part] * x[part]
+        scale = tl.rsqrt(tl.sum(squares, 0) / WIDTH + eps)
+        if ROTARY:
+            cos, sin = _angles(cos_ptr, sin_ptr, token % positions, 0, HEAD, CHUNK)
+        for part in tl.static_range(PARTS):
+            normal = (x[part] * scale * weight[part]).to(out_ptr.dtype.element_ty)
+            if ROTARY:
+                if part > 0 and CHUNK % HEAD != 0:
+                    cos, sin = _angles(cos_ptr, sin_ptr, token % positions, part * CHUNK, HEAD, CHUNK)
+                _store(out_ptr, row, part, CHUNK, _turn(normal.to(tl.float32), cos, sin, CHUNK))
+            else:
+                _store(out_ptr, row, part, CHUNK, normal)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _rotary_grad_kernel(
-    grad_ptr, x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr,
-    width, pairs, positions, eps,
-    ROTARY: tl.constexpr, BLOCK: tl.constexpr,
+    grad_ptr, x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, positions, eps,
+    ROTARY: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
-    token = tl.program_id(0).to(tl.int64)
-    channel = tl.arange(0, BLOCK)
-    inside = channel < width
-    row = token * width + channel
-    x = tl.load(x_ptr + row, mask=inside, other=0.0).to(tl.float32)
-    grad = tl.load(grad_ptr + row, mask=inside, other=0.0).to(tl.float32)
-    if ROTARY:
-        pair = tl.arange(0, BLOCK // 2)
-        angle = (token % positions) * 2 * pairs + (pair % pairs) * 2
-        cos = tl.load(cos_ptr + angle)
-        sin = tl.load(sin_ptr + angle + 1)
-        first, second = tl.split(tl.reshape(grad, (BLOCK // 2, 2)))
-        turned = tl.join(first * cos + second * sin, second * cos - first * sin)
-        grad = tl.reshape(turned, (BLOCK,))
-    grad *= tl.load(weight_ptr + channel, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.rsqrt(tl.sum(x * x, 0) / width + eps)
-    normal = x * scale
-    along = tl.sum(grad * normal, 0) / width
-    out = (grad - normal * along) * scale
-    tl.store(out_ptr + row, out.to(out_ptr.dtype.element_ty), mask=inside)
+    PARTS: tl.constexpr = WIDTH // CHUNK
+    first = tl.program_id(0).to(tl.int64) * ROWS
+    weight = _load(weight_ptr, 0, PARTS, CHUNK)
+    for step in range(ROWS):
+        token = first + step
+        row = token * WIDTH
+        x = _load(x_ptr, row, PARTS, CHUNK)
+        turned = _load(grad_ptr, row, PARTS, CHUNK)
+        if ROTARY:
+            cos, sin = _angles(cos_ptr, sin_ptr, token % positions, 0, HEAD, CHUNK)
+        grad = ()
+        for part in tl.static_range(PARTS):
+            if ROTARY:
+                if part > 0 and CHUNK % HEAD != 0:
+                    cos, sin = _angles(cos_ptr, sin_ptr, token % positions, part * CHUNK, HEAD, CHUNK)
+                grad = grad + (_turn(turned[part], cos, -sin, CHUNK) * weight[part],)
+            else:
+                grad = grad + (turned[part] * weight[part],)
+        squares = x[0] * x[0]
+        along = grad[0] * x[0]
+        for part in tl.static_range(1, PARTS):
+            squares += x[part] * x[part]
+            along += grad[part] * x[part]
+        squares, along = tl.reduce((squares, along), 0, _add_pairs)
+        scale = tl.rsqrt(squares / WIDTH + eps)
+        slope = along / WIDTH * scale * scale
+        for part in tl.static_range(PARTS):
+            _store(out_ptr, row, part, CHUNK, (grad[part] - x[part] * slope) * scale)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _gelu_kernel(
-    x_ptr, grad_ptr, out_ptr, size, GRAD: tl.constexpr, BLOCK: tl.constexpr
+    x_ptr, grad_ptr, out_ptr, GRAD: tl.constexpr, BLOCK: tl.constexpr
 ):  # type: ignore[no-untyped-def]
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = index < size
-    x = tl.load(x_ptr + index, mask=inside, other=0.0).to(tl.float32)
+    x = tl.load(x_ptr + index).to(tl.float32)
     # (1 + tanh(u)) / 2 is the sigmoid of 2 u.
-    twice = 1.5957691216057308 * (x + 0.044715 * x * x * x)
-    share = tl.sigmoid(twice)
+    share = 1.0 / (1.0 + tl.exp2(-2.302208198192 * (x + 0.044715 * x * x * x)))
     if GRAD:
         slope = 1.5957691216057308 * (1.0 + 0.134145 * x * x)
         out = share + x * share * (1.0 - share) * slope
-        out *= tl.load(grad_ptr + index, mask=inside, other=0.0).to(tl.float32)
+        out *= tl.load(grad_ptr + index).to(tl.float32)
     else:
         out = x * share
-    tl.store(out_ptr + index, out.to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(out_ptr + index, out.to(out_ptr.dtype.element_ty))
+
+
+def _power_of_two(size: int, limit: int) -> int:
+    """Return the largest power of two that divides ``size``, up to ``limit``."""
+    return min(limit, size & -size)
+
+
+def _rows(tokens: int) -> int:
+    return next(rows for rows in (_ROWS, 4, 2, 1) if rows <= _ROWS and tokens % rows == 0)
 
 
 def norm(
@@ -154,13 +242,14 @@ def norm(
     eps: float,
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
     tokens, width = x_ND.shape
+    per_set = tokens // factor_SD.shape[0]
+    rows = _rows(per_set)
     sum_ND = None if added_ND is None else torch.empty_like(x_ND)
     out_ND = torch.empty_like(x_ND)
-    _norm_kernel[(tokens,)](
-        x_ND, added_ND, gate_SD, factor_SD, offset_SD, sum_ND, out_ND,
-        width, tokens // factor_SD.shape[0], eps,
+    _norm_kernel[(tokens // rows,)](
+        x_ND, added_ND, gate_SD, factor_SD, offset_SD, sum_ND, out_ND, per_set, eps,
         ADD=added_ND is not None, GATE=gate_SD is not None,
-        BLOCK=triton.next_power_of_2(width), num_warps=_WARPS,
+        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), ROWS=rows, num_warps=_WARPS,
     )  # fmt: skip
     return sum_ND, out_ND
 
@@ -174,13 +263,14 @@ def norm_grad(
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     tokens, width = x_ND.shape
+    per_set = tokens // factor_SD.shape[0]
+    rows = _rows(per_set)
     out_ND = torch.empty_like(x_ND)
     gated_ND = None if gate_SD is None else torch.empty_like(x_ND)
-    _norm_grad_kernel[(tokens,)](
-        grad_ND, x_ND, factor_SD, residual_ND, gate_SD, out_ND, gated_ND,
-        width, tokens // factor_SD.shape[0], eps,
+    _norm_grad_kernel[(tokens // rows,)](
+        grad_ND, x_ND, factor_SD, residual_ND, gate_SD, out_ND, gated_ND, per_set, eps,
         RESIDUAL=residual_ND is not None, GATE=gate_SD is not None,
-        BLOCK=triton.next_power_of_2(width), num_warps=_WARPS,
+        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), ROWS=rows, num_warps=_WARPS,
     )  # fmt: skip
     return out_ND, gated_ND
 
@@ -188,17 +278,18 @@ def norm_grad(
 def rotary(
     x_ND: torch.Tensor,
     weight_D: torch.Tensor,
-    cos_NP: torch.Tensor | None,
-    sin_NP: torch.Tensor | None,
+    cos_NH: torch.Tensor | None,
+    sin_NH: torch.Tensor | None,
     eps: float,
 ) -> torch.Tensor:
     tokens, width = x_ND.shape
+    positions, head = (1, 2) if cos_NH is None else cos_NH.shape
+    rows = _rows(tokens)
     out_ND = torch.empty_like(x_ND)
-    _rotary_kernel[(tokens,)](
-        x_ND, weight_D, cos_NP, sin_NP, out_ND,
-        width, 1 if cos_NP is None else cos_NP.shape[1] // 2,
-        1 if cos_NP is None else cos_NP.shape[0], eps,
-        ROTARY=cos_NP is not None, BLOCK=triton.next_power_of_2(width), num_warps=_WARPS,
+    _rotary_kernel[(tokens // rows,)](
+        x_ND, weight_D, cos_NH, sin_NH, out_ND, positions, eps,
+        ROTARY=cos_NH is not None, HEAD=head,
+        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), ROWS=rows, num_warps=_WARPS,
     )  # fmt: skip
     return out_ND
 
@@ -207,25 +298,26 @@ def rotary_grad(
     grad_ND: torch.Tensor,
     x_ND: torch.Tensor,
     weight_D: torch.Tensor,
-    cos_NP: torch.Tensor | None,
-    sin_NP: torch.Tensor | None,
+    cos_NH: torch.Tensor | None,
+    sin_NH: torch.Tensor | None,
     eps: float,
 ) -> torch.Tensor:
     tokens, width = x_ND.shape
+    positions, head = (1, 2) if cos_NH is None else cos_NH.shape
+    rows = _rows(tokens)
     out_ND = torch.empty_like(x_ND)
-    _rotary_grad_kernel[(tokens,)](
-        grad_ND, x_ND, weight_D, cos_NP, sin_NP, out_ND,
-        width, 1 if cos_NP is None else cos_NP.shape[1] // 2,
-        1 if cos_NP is None else cos_NP.shape[0], eps,
-        ROTARY=cos_NP is not None, BLOCK=triton.next_power_of_2(width), num_warps=_WARPS,
+    _rotary_grad_kernel[(tokens // rows,)](
+        grad_ND, x_ND, weight_D, cos_NH, sin_NH, out_ND, positions, eps,
+        ROTARY=cos_NH is not None, HEAD=head,
+        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), ROWS=rows, num_warps=_WARPS,
     )  # fmt: skip
     return out_ND
 
 
 def gelu(x: torch.Tensor, grad: torch.Tensor | None = None) -> torch.Tensor:
     out = torch.empty_like(x)
-    size = x.numel()
-    _gelu_kernel[(triton.cdiv(size, _FLAT_BLOCK),)](
-        x, grad, out, size, GRAD=grad is not None, BLOCK=_FLAT_BLOCK, num_warps=_WARPS
+    block = _power_of_two(x.numel(), _FLAT_BLOCK)
+    _gelu_kernel[(x.numel() // block,)](
+        x, grad, out, GRAD=grad is not None, BLOCK=block, num_warps=_WARPS
     )
     return out
