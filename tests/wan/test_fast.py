@@ -40,8 +40,8 @@ def adapted(folder: Path, targets: tuple[str, ...] = TARGETS) -> Any:
     return model.train()
 
 
-def made_fast(folder: Path, **asked: Any) -> Any:
-    model = adapted(folder)
+def made_fast(folder: Path, targets: tuple[str, ...] = TARGETS, **asked: Any) -> Any:
+    model = adapted(folder, targets)
     fast.accelerate_training(model, LoraSettings(rank=RANK, alpha=ALPHA, **asked))
     return model
 
@@ -80,14 +80,16 @@ class Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("targets", [TARGETS, LoraSettings().target_modules])
 @pytest.mark.parametrize("budget_gb", [None, 0.0, 0.0005, 0.002])
 def test_loss_and_gradients_are_those_of_diffusers_and_peft(
-    pipeline_folder: Path, budget_gb: float | None
+    pipeline_folder: Path, budget_gb: float | None, targets: tuple[str, ...]
 ) -> None:
-    plain = adapted(pipeline_folder)
+    plain = adapted(pipeline_folder, tuple(targets))
     plain.enable_gradient_checkpointing()
     loss, grads = step(plain)
-    own_loss, own = step(made_fast(pipeline_folder, activation_budget_gb=budget_gb))
+    model = made_fast(pipeline_folder, tuple(targets), activation_budget_gb=budget_gb)
+    own_loss, own = step(model)
     assert own_loss.item() == pytest.approx(loss.item(), rel=1e-6)
     assert apart(own, grads) < 1e-5
 
@@ -111,7 +113,8 @@ def test_saved_activations_are_not_recomputed(
     assert calls.found["attention attn1.attention"] == times * blocks
     assert calls.found["attention attn2.attention"] == times * blocks
     assert calls.found["adapted_linear ffn.net.0.proj"] == times * blocks
-    assert calls.found["linear attn1.to_k"] == times * blocks
+    assert calls.found["linear attn1.to_qkv"] == times * blocks
+    assert calls.found["attention_inputs attn2.to_q"] == times * blocks
     # The adapters' inner products are always kept.
     assert calls.found["adapter_down"] == 7 * blocks
 

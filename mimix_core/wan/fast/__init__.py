@@ -159,9 +159,6 @@ class CheckpointedBlocks:
         saved = self._pass_plan.saved[index]
         if saved not in self._block_functions:
             self._block_functions[saved] = checkpointed_block(saved, self._compiled)
-        if not hidden_BLD.requires_grad:
-            # The first block's input: with a gradient, the first block shares the others' graph.
-            hidden_BLD = hidden_BLD.detach().requires_grad_()
         function = self._block_functions[saved]
         if self._streamed is None:
             return function(block, hidden_BLD, text_BMD, modulation, rotary)

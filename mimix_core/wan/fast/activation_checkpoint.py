@@ -14,13 +14,14 @@ from torch.utils.checkpoint import (
 )
 
 from mimix_core.wan.fast import attention, custom_ops, fp8
+from mimix_core.wan.fast.attention_inputs import attention_inputs
 
 _NAMED_OPERATORS = frozenset(
     operator._opoverload
     for operator in (
         custom_ops.linear,
         custom_ops.adapted_linear,
-        custom_ops.adapted_qkv,
+        attention_inputs,
         fp8.linear_fp8,
         fp8.adapted_linear_fp8,
         attention.attention,

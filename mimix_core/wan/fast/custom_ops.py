@@ -58,20 +58,25 @@ def adapted_linear(
     ``down_NR`` is x A', an input because it is saved separately; this operator's gradients go to x,
     A and B. A and B are fp32 parameters, cast to x's dtype.
     """
-    out_NO = _up(x_NI, bias_O, down_NR, b_OR, scale)
+    out_NO = adapter_up(bias_O, down_NR, b_OR, scale)
     return out_NO.addmm_(x_NI, weight_OI.t())
 
 
-def _up(
-    x_NI: torch.Tensor,
-    bias_O: torch.Tensor | None,
-    down_NR: torch.Tensor,
-    b_OR: torch.Tensor,
-    scale: float,
+def adapter_up(
+    bias_O: torch.Tensor | None, down_NR: torch.Tensor, b_OR: torch.Tensor, scale: float
 ) -> torch.Tensor:
     """Compute bias + scale (x A') B', to which the large product is then accumulated."""
-    up_RO = (b_OR * scale).to(x_NI.dtype).t()
+    if down_NR.is_cuda and down_NR.dtype == torch.bfloat16 and b_OR.shape[1] in (16, 32, 64):
+        from mimix_core.wan.fast import triton_kernels
+
+        return triton_kernels.adapter_up(bias_O, down_NR, b_OR, scale)
+    up_RO = scaled(b_OR, scale, down_NR.dtype).t()
     return torch.mm(down_NR, up_RO) if bias_O is None else torch.addmm(bias_O, down_NR, up_RO)
+
+
+def scaled(weight: torch.Tensor, scale: float, dtype: torch.dtype) -> torch.Tensor:
+    """Cast an adapter's weight, times ``scale``; one pass if that is 1, as it is by default."""
+    return weight.to(dtype) if scale == 1 else (weight * scale).to(dtype)
 
 
 @adapted_linear.register_fake
@@ -112,12 +117,12 @@ def adapter_grads(
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Compute the adapter's part of x's gradient, and the gradients of A and B in fp32."""
-    grad_NR = torch.mm(grad_NO, (b_OR * scale).to(grad_NO.dtype))
+    grad_NR = torch.mm(grad_NO, scaled(b_OR, scale, grad_NO.dtype))
     grad_NI = torch.mm(grad_NR, a_RI.to(grad_NO.dtype))
-    return grad_NI, _sum32(grad_NR, x_NI), _sum32(grad_NO, down_NR) * scale
+    return grad_NI, sum_fp32(grad_NR, x_NI), sum_fp32(grad_NO, down_NR) * scale
 
 
-def _sum32(left_NP: torch.Tensor, right_NQ: torch.Tensor) -> torch.Tensor:
+def sum_fp32(left_NP: torch.Tensor, right_NQ: torch.Tensor) -> torch.Tensor:
     """Compute left' right over the tokens in fp32, without rounding to bf16 where possible."""
     if left_NP.is_cuda and left_NP.dtype != torch.float32:
         return torch.mm(left_NP.t(), right_NQ, out_dtype=torch.float32)
@@ -148,103 +153,6 @@ def _adapted_backward(ctx: Any, grad_NO: torch.Tensor) -> tuple[torch.Tensor | N
 
 
 adapted_linear.register_autograd(_adapted_backward, setup_context=_adapted_context)
-
-
-@torch.library.custom_op("mimix::adapted_qkv", mutates_args=())
-def adapted_qkv(
-    layer_name: str,
-    x_NI: torch.Tensor,
-    weights_OI: list[torch.Tensor],
-    biases_O: list[torch.Tensor],
-    downs_NR: torch.Tensor,
-    a_RI: list[torch.Tensor],
-    b_OR: list[torch.Tensor],
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compute three layers of one input as ``adapted_linear`` does: queries, keys and values.
-
-    ``downs_NR`` has the three x A' side by side. Together, because their gradients of x are
-    accumulated without a pass over memory, and the adapters read x once.
-    """
-    q, k, v = (
-        _up(x_NI, bias_O, down_NR, b, scale).addmm_(x_NI, weight_OI.t())
-        for weight_OI, bias_O, down_NR, b in zip(
-            weights_OI, biases_O, downs_NR.chunk(3, 1), b_OR, strict=True
-        )
-    )
-    return q, k, v
-
-
-@adapted_qkv.register_fake
-def _(
-    layer_name: str,
-    x_NI: torch.Tensor,
-    weights_OI: list[torch.Tensor],
-    biases_O: list[torch.Tensor],
-    downs_NR: torch.Tensor,
-    a_RI: list[torch.Tensor],
-    b_OR: list[torch.Tensor],
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    q, k, v = (x_NI.new_empty(x_NI.shape[0], weight_OI.shape[0]) for weight_OI in weights_OI)
-    return q, k, v
-
-
-@torch.library.custom_op("mimix::adapted_qkv_grad", mutates_args=())
-def adapted_qkv_grad(
-    grads_NO: list[torch.Tensor],
-    x_NI: torch.Tensor,
-    weights_OI: list[torch.Tensor],
-    downs_NR: torch.Tensor,
-    a_RI: list[torch.Tensor],
-    b_OR: list[torch.Tensor],
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compute the gradient of x, and those of all A and of all B, fp32, one below the other."""
-    grads_NR = torch.empty_like(downs_NR)
-    for grad_NO, b, grad_NR in zip(grads_NO, b_OR, grads_NR.chunk(3, 1), strict=True):
-        torch.mm(grad_NO, (b * scale).to(grad_NO.dtype), out=grad_NR)
-    grad_NI = torch.mm(grads_NR, torch.cat(a_RI).to(x_NI.dtype))
-    for grad_NO, weight_OI in zip(grads_NO, weights_OI, strict=True):
-        grad_NI.addmm_(grad_NO, weight_OI)
-    downs = downs_NR.chunk(3, 1)
-    grads_OR = torch.cat([_sum32(g, down) for g, down in zip(grads_NO, downs, strict=True)])
-    return grad_NI, _sum32(grads_NR, x_NI), grads_OR * scale
-
-
-@adapted_qkv_grad.register_fake
-def _(
-    grads_NO: list[torch.Tensor],
-    x_NI: torch.Tensor,
-    weights_OI: list[torch.Tensor],
-    downs_NR: torch.Tensor,
-    a_RI: list[torch.Tensor],
-    b_OR: list[torch.Tensor],
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return (
-        torch.empty_like(x_NI),
-        a_RI[0].new_empty(sum(a.shape[0] for a in a_RI), x_NI.shape[1]),
-        b_OR[0].new_empty(sum(b.shape[0] for b in b_OR), b_OR[0].shape[1]),
-    )
-
-
-def _qkv_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    _, x_NI, weights_OI, _, downs_NR, a_RI, b_OR, ctx.scale = inputs
-    ctx.save_for_backward(x_NI, downs_NR, *weights_OI, *a_RI, *b_OR)
-
-
-def _qkv_backward(ctx: Any, *grads_NO: torch.Tensor) -> tuple[Any, ...]:
-    x_NI, downs_NR, *rest = ctx.saved_tensors
-    weights_OI, a_RI, b_OR = rest[:3], rest[3:6], rest[6:]
-    grad_NI, grad_RI, grad_OR = adapted_qkv_grad(
-        [grad.contiguous() for grad in grads_NO], x_NI, weights_OI, downs_NR, a_RI, b_OR, ctx.scale
-    )
-    none = [None] * 3
-    return None, grad_NI, none, none, None, list(grad_RI.chunk(3)), list(grad_OR.chunk(3)), None
-
-
-adapted_qkv.register_autograd(_qkv_backward, setup_context=_qkv_context)
 
 
 @torch.library.custom_op("mimix::adapter_down", mutates_args=())

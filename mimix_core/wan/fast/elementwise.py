@@ -184,22 +184,33 @@ def rotary_norm(
     cos_NH: torch.Tensor | None,
     sin_NH: torch.Tensor | None,
     eps: float,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute ``normalize_heads`` as an operator."""
+    return normalize_heads(x_ND, weight_D, cos_NH, sin_NH, eps)
+
+
+def normalize_heads(
+    x_ND: torch.Tensor,
+    weight_D: torch.Tensor,
+    cos_NH: torch.Tensor | None,
+    sin_NH: torch.Tensor | None,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute rms_norm(x) weight, and turn each head's pairs of adjacent channels by their angles.
 
     ``cos`` and ``sin`` are tables of fp32 with each angle twice; the tokens' number is a multiple
-    of theirs. None: nothing is turned.
+    of theirs. None: nothing is turned. Also returns one over each token's root mean square, fp32.
     """
     if x_ND.is_cuda:
         from mimix_core.wan.fast import triton_kernels
 
-        return triton_kernels.rotary(x_ND, weight_D, cos_NH, sin_NH, eps)
+        return triton_kernels.normalize_heads(x_ND, weight_D, cos_NH, sin_NH, eps)
     x = x_ND.float()
-    scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
-    normal_ND = (x * scale * weight_D.float()).to(x_ND.dtype)
-    if cos_NH is None or sin_NH is None:
-        return normal_ND
-    return _turn(normal_ND, cos_NH, sin_NH).to(x_ND.dtype)
+    root_N1 = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    normal_ND = (x * root_N1 * weight_D.float()).to(x_ND.dtype)
+    if cos_NH is not None and sin_NH is not None:
+        normal_ND = _turn(normal_ND, cos_NH, sin_NH).to(x_ND.dtype)
+    return normal_ND, root_N1[:, 0]
 
 
 def _turn(x_ND: torch.Tensor, cos_NH: torch.Tensor, sin_NH: torch.Tensor) -> torch.Tensor:
@@ -218,53 +229,71 @@ def _(
     cos_NH: torch.Tensor | None,
     sin_NH: torch.Tensor | None,
     eps: float,
-) -> torch.Tensor:
-    return torch.empty_like(x_ND)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(x_ND), x_ND.new_empty(x_ND.shape[0], dtype=torch.float32)
 
 
 @torch.library.custom_op("mimix::rotary_norm_grad", mutates_args=())
 def rotary_norm_grad(
     grad_ND: torch.Tensor,
-    x_ND: torch.Tensor,
+    out_ND: torch.Tensor,
+    root_N: torch.Tensor,
     weight_D: torch.Tensor,
     cos_NH: torch.Tensor | None,
     sin_NH: torch.Tensor | None,
-    eps: float,
 ) -> torch.Tensor:
-    """Compute the gradient of ``rotary_norm``'s x."""
-    if x_ND.is_cuda:
+    """Compute ``normalize_heads_grad`` as an operator."""
+    return normalize_heads_grad(grad_ND, out_ND, root_N, weight_D, cos_NH, sin_NH)
+
+
+def normalize_heads_grad(
+    grad_ND: torch.Tensor,
+    out_ND: torch.Tensor,
+    root_N: torch.Tensor,
+    weight_D: torch.Tensor,
+    cos_NH: torch.Tensor | None,
+    sin_NH: torch.Tensor | None,
+) -> torch.Tensor:
+    """Compute the gradient of ``normalize_heads``'s x from its results, without x.
+
+    A channel whose weight is 0 has no gradient and says nothing of x.
+    """
+    if out_ND.is_cuda:
         from mimix_core.wan.fast import triton_kernels
 
-        return triton_kernels.rotary_grad(grad_ND, x_ND, weight_D, cos_NH, sin_NH, eps)
-    grad = grad_ND.float()
+        return triton_kernels.normalize_heads_grad(
+            grad_ND, out_ND, root_N, weight_D, cos_NH, sin_NH
+        )
+    grad, out = grad_ND.float(), out_ND.float()
     if cos_NH is not None and sin_NH is not None:
-        grad = _turn(grad, cos_NH, -sin_NH)
-    grad = grad * weight_D.float()
-    x = x_ND.float()
-    scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
-    normal = x * scale
-    return ((grad - normal * (grad * normal).mean(-1, keepdim=True)) * scale).to(x_ND.dtype)
+        grad, out = _turn(grad, cos_NH, -sin_NH), _turn(out, cos_NH, -sin_NH)
+    weight_D = weight_D.float()
+    normal = torch.where(weight_D == 0, 0.0, out / weight_D)
+    along = (grad * out).mean(-1, keepdim=True)
+    return ((grad * weight_D - normal * along) * root_N[:, None]).to(out_ND.dtype)
 
 
 @rotary_norm_grad.register_fake
 def _(
     grad_ND: torch.Tensor,
-    x_ND: torch.Tensor,
+    out_ND: torch.Tensor,
+    root_N: torch.Tensor,
     weight_D: torch.Tensor,
     cos_NH: torch.Tensor | None,
     sin_NH: torch.Tensor | None,
-    eps: float,
 ) -> torch.Tensor:
-    return torch.empty_like(x_ND)
+    return torch.empty_like(out_ND)
 
 
-def _rotary_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *tensors, ctx.eps = inputs
-    ctx.save_for_backward(*tensors)
+def _rotary_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    _, weight_D, cos_NH, sin_NH, _ = inputs
+    ctx.save_for_backward(*output, weight_D, cos_NH, sin_NH)
 
 
-def _rotary_backward(ctx: Any, grad_ND: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    grad_x_ND = rotary_norm_grad(grad_ND.contiguous(), *ctx.saved_tensors, ctx.eps)
+def _rotary_backward(
+    ctx: Any, grad_ND: torch.Tensor, grad_root_N: torch.Tensor
+) -> tuple[torch.Tensor | None, ...]:
+    grad_x_ND = rotary_norm_grad(grad_ND.contiguous(), *ctx.saved_tensors)
     return grad_x_ND, None, None, None, None
 
 

@@ -6,8 +6,9 @@ files are the same, and peft and DeepSpeed find their parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttention
@@ -18,6 +19,7 @@ from mimix_core.errors import BadInput
 from mimix_core.wan.fast import custom_ops, fp8
 from mimix_core.wan.fast.all_to_all import gather_tokens, scatter_tokens
 from mimix_core.wan.fast.attention import AttentionKernel, attention, cross_attention_kernel
+from mimix_core.wan.fast.attention_inputs import attention_inputs
 from mimix_core.wan.fast.elementwise import rotary_norm
 from mimix_core.wan.fast.fused_block import FusedBlock
 
@@ -110,13 +112,11 @@ class AttentionProcessor:
         rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        layers = [attn.to_q, attn.to_k, attn.to_v]
-        if source is hidden_states and all(map(_has_plain_adapter, layers)):
-            q, k, v = _adapted_qkv(layers, source)
+        if encoder_hidden_states is None:
+            q, k, v = _attention_inputs(attn, ("q", "k", "v"), source, rotary_emb)
         else:
-            q, k, v = attn.to_q(hidden_states), attn.to_k(source), attn.to_v(source)
-        q = _normalize(attn.norm_q, q, rotary_emb)
-        k = _normalize(attn.norm_k, k, rotary_emb)
+            (q,) = _attention_inputs(attn, ("q",), hidden_states, None)
+            k, v = _attention_inputs(attn, ("k", "v"), source, None)
         q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, v))
         if self.shards is not None:
             name, count = self.shards.group_name, self.shards.processes
@@ -128,40 +128,50 @@ class AttentionProcessor:
         return out
 
 
+def _attention_inputs(
+    attn: WanAttention,
+    names: Sequence[Literal["q", "k", "v"]],
+    x_BLD: torch.Tensor,
+    rotary: tuple[torch.Tensor, torch.Tensor] | None,
+) -> list[torch.Tensor]:
+    """Compute queries, keys or values of one input, [B, L, D]; queries and keys are normalized.
+
+    ``rotary``: the tables of position embeddings to apply to them, [B or 1, L, 1, H].
+    """
+    layers = [getattr(attn, f"to_{name}") for name in names]
+    norms = [getattr(attn, f"norm_{name}") for name in names if name != "v"]
+    tables = (None, None) if rotary is None else tuple(x.flatten(0, 2) for x in rotary)
+    eps = attn.norm_q.eps
+    x_NI = x_BLD.flatten(0, 1)
+    if all(map(_has_plain_adapter, layers)):
+        a_RI = [layer.lora_A[ADAPTER_NAME].weight for layer in layers]
+        outs_NO = attention_inputs(
+            layers[0].layer_name,
+            x_NI,
+            [layer.base_layer.weight for layer in layers],
+            [layer.base_layer.bias for layer in layers],
+            custom_ops.adapter_down(x_NI.detach(), torch.cat(a_RI).detach()),
+            a_RI,
+            [layer.lora_B[ADAPTER_NAME].weight for layer in layers],
+            layers[0].scaling[ADAPTER_NAME],
+            [norm.weight for norm in norms],
+            *tables,
+            eps,
+        )
+    else:
+        outs_NO = [layer(x_NI) for layer in layers]
+        for index, norm in enumerate(norms):
+            outs_NO[index] = rotary_norm(outs_NO[index], norm.weight, *tables, eps)[0]
+    return [out_NO.view(*x_BLD.shape[:2], -1) for out_NO in outs_NO[: len(layers)]]
+
+
 def _has_plain_adapter(layer: nn.Module) -> bool:
     """Return whether a layer computes in its weights' own format, with its adapter."""
     return (
         isinstance(layer, AdaptedLinear)
         and not layer.disable_adapters
         and layer.base_layer.weight_scale is None
-        and layer.base_layer.bias is not None
     )
-
-
-def _adapted_qkv(layers: list[AdaptedLinear], x_BLD: torch.Tensor) -> list[torch.Tensor]:
-    """Compute three layers of one input, and what their adapters add."""
-    x_NI = x_BLD.flatten(0, 1)
-    a_RI = [layer.lora_A[ADAPTER_NAME].weight for layer in layers]
-    outs_NO = custom_ops.adapted_qkv(
-        layers[0].layer_name,
-        x_NI,
-        [layer.base_layer.weight for layer in layers],
-        [layer.base_layer.bias for layer in layers],
-        custom_ops.adapter_down(x_NI.detach(), torch.cat(a_RI).detach()),
-        a_RI,
-        [layer.lora_B[ADAPTER_NAME].weight for layer in layers],
-        layers[0].scaling[ADAPTER_NAME],
-    )
-    return [out_NO.view(x_BLD.shape) for out_NO in outs_NO]
-
-
-def _normalize(
-    norm: nn.RMSNorm, x_BLD: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor] | None
-) -> torch.Tensor:
-    """Normalize queries or keys, and apply rotary position embeddings if given, [B or 1, L, 1, H]."""
-    cos_NH, sin_NH = (None, None) if rotary is None else (x.flatten(0, 2) for x in rotary)
-    x_ND = rotary_norm(x_BLD.flatten(0, 1), norm.weight, cos_NH, sin_NH, norm.eps)
-    return x_ND.view(x_BLD.shape)
 
 
 def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bool) -> None:
@@ -179,11 +189,12 @@ def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bo
     for name, layer in adapted.items():
         _check_adapter(name, layer)
         layer.__class__ = AdaptedLinear
-        layer.layer_name = _activation_name(name)
+        layer.layer_name = _JOINT_NAMES.get(name, name)
     for name, layer in list(block.named_modules()):
         if type(layer) is nn.Linear and ".lora_" not in name:
             layer.__class__ = FrozenLinear
-            layer.layer_name = _activation_name(name.removesuffix(".base_layer"))
+            name = name.removesuffix(".base_layer")
+            layer.layer_name = _JOINT_NAMES.get(name, name)
             layer.register_buffer("weight_scale", None, persistent=False)
             if use_fp8:
                 _quantize(layer)
@@ -201,10 +212,13 @@ def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bo
                 layer.set_processor(AttentionProcessor(f"{name}.attention", layer_kernel))
 
 
-def _activation_name(layer_name: str) -> str:
-    """Return the name in the activation plan: queries, keys and values of the video are one."""
-    joint = ("attn1.to_q", "attn1.to_k", "attn1.to_v")
-    return "attn1.to_qkv" if layer_name in joint else layer_name
+_JOINT_NAMES = {
+    **dict.fromkeys(("attn1.to_q", "attn1.to_k", "attn1.to_v"), "attn1.to_qkv"),
+    **dict.fromkeys(("attn2.to_k", "attn2.to_v"), "attn2.to_kv"),
+}
+"""Layers that compute together, and their name in the activation plan."""
+
+
 
 
 def _check_adapter(name: str, layer: Any) -> None:

@@ -16,7 +16,9 @@ import triton.language as tl
 _WARPS = 4
 _CHUNK = 1024
 _ROWS = 1
-_FLAT_BLOCK = 4096
+_FLAT_BLOCK = 2048
+_UP = (128, 128, 8)
+_UP_WARPS = 4
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -145,66 +147,60 @@ def _turn(x, cos, sin, CHUNK: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _rotary_kernel(
-    x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, positions, eps,
-    ROTARY: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr,
+def _heads_kernel(
+    x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, root_ptr, positions, eps,
+    ROTARY: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
     PARTS: tl.constexpr = WIDTH // CHUNK
-    first = tl.program_id(0).to(tl.int64) * ROWS
+    token = tl.program_id(0).to(tl.int64)
+    row = token * WIDTH
+    x = _load(x_ptr, row, PARTS, CHUNK)
     weight = _load(weight_ptr, 0, PARTS, CHUNK)
-    for step in range(ROWS):
-        token = first + step
-        row = token * WIDTH
-        x = _load(x_ptr, row, PARTS, CHUNK)
-        squares = x[0] * x[0]
-        for part in tl.static_range(1, PARTS):
-            squares += x[part] * x[part]
-        scale = tl.rsqrt(tl.sum(squares, 0) / WIDTH + eps)
+    squares = x[0] * x[0]
+    for part in tl.static_range(1, PARTS):
+        squares += x[part] * x[part]
+    root = tl.rsqrt(tl.sum(squares, 0) / WIDTH + eps)
+    tl.store(root_ptr + token, root)
+    if ROTARY:
+        cos, sin = _angles(cos_ptr, sin_ptr, token % positions, 0, HEAD, CHUNK)
+    for part in tl.static_range(PARTS):
+        normal = (x[part] * root * weight[part]).to(out_ptr.dtype.element_ty)
         if ROTARY:
-            cos, sin = _angles(cos_ptr, sin_ptr, token % positions, 0, HEAD, CHUNK)
-        for part in tl.static_range(PARTS):
-            normal = (x[part] * scale * weight[part]).to(out_ptr.dtype.element_ty)
-            if ROTARY:
-                if part > 0 and CHUNK % HEAD != 0:
-                    cos, sin = _angles(cos_ptr, sin_ptr, token % positions, part * CHUNK, HEAD, CHUNK)
-                _store(out_ptr, row, part, CHUNK, _turn(normal.to(tl.float32), cos, sin, CHUNK))
-            else:
-                _store(out_ptr, row, part, CHUNK, normal)
+            if part > 0 and CHUNK % HEAD != 0:
+                cos, sin = _angles(cos_ptr, sin_ptr, token % positions, part * CHUNK, HEAD, CHUNK)
+            _store(out_ptr, row, part, CHUNK, _turn(normal.to(tl.float32), cos, sin, CHUNK))
+        else:
+            _store(out_ptr, row, part, CHUNK, normal)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _rotary_grad_kernel(
-    grad_ptr, x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, positions, eps,
-    ROTARY: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr,
+def _heads_grad_kernel(
+    grad_ptr, normal_ptr, root_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, positions,
+    ROTARY: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
     PARTS: tl.constexpr = WIDTH // CHUNK
-    first = tl.program_id(0).to(tl.int64) * ROWS
+    token = tl.program_id(0).to(tl.int64)
+    row = token * WIDTH
+    normal = _load(normal_ptr, row, PARTS, CHUNK)
+    grad = _load(grad_ptr, row, PARTS, CHUNK)
     weight = _load(weight_ptr, 0, PARTS, CHUNK)
-    for step in range(ROWS):
-        token = first + step
-        row = token * WIDTH
-        x = _load(x_ptr, row, PARTS, CHUNK)
-        turned = _load(grad_ptr, row, PARTS, CHUNK)
-        if ROTARY:
-            cos, sin = _angles(cos_ptr, sin_ptr, token % positions, 0, HEAD, CHUNK)
-        grad = ()
+    root = tl.load(root_ptr + token)
+    if ROTARY:
+        cos, sin = _angles(cos_ptr, sin_ptr, token % positions, 0, HEAD, CHUNK)
+        turned = normal, grad
+        normal, grad = (), ()
         for part in tl.static_range(PARTS):
-            if ROTARY:
-                if part > 0 and CHUNK % HEAD != 0:
-                    cos, sin = _angles(cos_ptr, sin_ptr, token % positions, part * CHUNK, HEAD, CHUNK)
-                grad = grad + (_turn(turned[part], cos, -sin, CHUNK) * weight[part],)
-            else:
-                grad = grad + (turned[part] * weight[part],)
-        squares = x[0] * x[0]
-        along = grad[0] * x[0]
-        for part in tl.static_range(1, PARTS):
-            squares += x[part] * x[part]
-            along += grad[part] * x[part]
-        squares, along = tl.reduce((squares, along), 0, _add_pairs)
-        scale = tl.rsqrt(squares / WIDTH + eps)
-        slope = along / WIDTH * scale * scale
-        for part in tl.static_range(PARTS):
-            _store(out_ptr, row, part, CHUNK, (grad[part] - x[part] * slope) * scale)
+            if part > 0 and CHUNK % HEAD != 0:
+                cos, sin = _angles(cos_ptr, sin_ptr, token % positions, part * CHUNK, HEAD, CHUNK)
+            normal = normal + (_turn(turned[0][part], cos, -sin, CHUNK),)
+            grad = grad + (_turn(turned[1][part], cos, -sin, CHUNK),)
+    products = grad[0] * normal[0]
+    for part in tl.static_range(1, PARTS):
+        products += grad[part] * normal[part]
+    along = tl.sum(products, 0) / WIDTH
+    for part in tl.static_range(PARTS):
+        unweighted = tl.where(weight[part] == 0.0, 0.0, normal[part] / weight[part])
+        _store(out_ptr, row, part, CHUNK, (grad[part] * weight[part] - unweighted * along) * root)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -222,6 +218,33 @@ def _gelu_kernel(
     else:
         out = x * share
     tl.store(out_ptr + index, out.to(out_ptr.dtype.element_ty))
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _adapter_up_kernel(
+    bias_ptr, down_ptr, b_ptr, out_ptr, tokens, outputs, down_stride, scale,
+    BIAS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    STEPS: tl.constexpr,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    rank = tl.arange(0, RANK)
+    present = column < outputs
+    b = tl.load(b_ptr + column[:, None] * RANK + rank, mask=present[:, None], other=0.0)
+    b = tl.trans((b * scale).to(out_ptr.dtype.element_ty))
+    for step in range(STEPS):
+        row = (tl.program_id(1).to(tl.int64) * STEPS + step) * ROWS + tl.arange(0, ROWS)
+        inside = row < tokens
+        down = tl.load(
+            down_ptr + row[:, None] * down_stride + rank, mask=inside[:, None], other=0.0
+        )
+        out = tl.dot(down, b)
+        if BIAS:
+            out += tl.load(bias_ptr + column, mask=present, other=0.0).to(tl.float32)
+        tl.store(
+            out_ptr + row[:, None] * outputs + column,
+            out.to(out_ptr.dtype.element_ty),
+            mask=inside[:, None] & present,
+        )
 
 
 def _power_of_two(size: int, limit: int) -> int:
@@ -275,41 +298,39 @@ def norm_grad(
     return out_ND, gated_ND
 
 
-def rotary(
+def normalize_heads(
     x_ND: torch.Tensor,
     weight_D: torch.Tensor,
     cos_NH: torch.Tensor | None,
     sin_NH: torch.Tensor | None,
     eps: float,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     tokens, width = x_ND.shape
     positions, head = (1, 2) if cos_NH is None else cos_NH.shape
-    rows = _rows(tokens)
-    out_ND = torch.empty_like(x_ND)
-    _rotary_kernel[(tokens // rows,)](
-        x_ND, weight_D, cos_NH, sin_NH, out_ND, positions, eps,
+    out_ND, root_N = torch.empty_like(x_ND), x_ND.new_empty(tokens, dtype=torch.float32)
+    _heads_kernel[(tokens,)](
+        x_ND, weight_D, cos_NH, sin_NH, out_ND, root_N, positions, eps,
         ROTARY=cos_NH is not None, HEAD=head,
-        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), ROWS=rows, num_warps=_WARPS,
+        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), num_warps=_WARPS,
     )  # fmt: skip
-    return out_ND
+    return out_ND, root_N
 
 
-def rotary_grad(
+def normalize_heads_grad(
     grad_ND: torch.Tensor,
-    x_ND: torch.Tensor,
+    normal_ND: torch.Tensor,
+    root_N: torch.Tensor,
     weight_D: torch.Tensor,
     cos_NH: torch.Tensor | None,
     sin_NH: torch.Tensor | None,
-    eps: float,
 ) -> torch.Tensor:
-    tokens, width = x_ND.shape
+    tokens, width = normal_ND.shape
     positions, head = (1, 2) if cos_NH is None else cos_NH.shape
-    rows = _rows(tokens)
-    out_ND = torch.empty_like(x_ND)
-    _rotary_grad_kernel[(tokens // rows,)](
-        grad_ND, x_ND, weight_D, cos_NH, sin_NH, out_ND, positions, eps,
+    out_ND = torch.empty_like(normal_ND)
+    _heads_grad_kernel[(tokens,)](
+        grad_ND, normal_ND, root_N, weight_D, cos_NH, sin_NH, out_ND, positions,
         ROTARY=cos_NH is not None, HEAD=head,
-        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), ROWS=rows, num_warps=_WARPS,
+        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), num_warps=_WARPS,
     )  # fmt: skip
     return out_ND
 
@@ -321,3 +342,18 @@ def gelu(x: torch.Tensor, grad: torch.Tensor | None = None) -> torch.Tensor:
         x, grad, out, GRAD=grad is not None, BLOCK=block, num_warps=_WARPS
     )
     return out
+
+
+def adapter_up(
+    bias_O: torch.Tensor | None, down_NR: torch.Tensor, b_OR: torch.Tensor, scale: float
+) -> torch.Tensor:
+    (tokens, rank), outputs = down_NR.shape, b_OR.shape[0]
+    out_NO = down_NR.new_empty(tokens, outputs)
+    rows, columns, steps = _UP
+    grid = (triton.cdiv(outputs, columns), triton.cdiv(tokens, rows * steps))
+    _adapter_up_kernel[grid](
+        bias_O, down_NR, b_OR, out_NO, tokens, outputs, down_NR.stride(0), scale,
+        BIAS=bias_O is not None, RANK=rank, ROWS=rows, COLUMNS=columns, STEPS=steps,
+        num_warps=_UP_WARPS,
+    )  # fmt: skip
+    return out_NO
