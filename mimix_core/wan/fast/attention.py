@@ -112,12 +112,14 @@ def attention_grad(
     batch, length, heads, _ = q_BLHD.shape
     parts = 1 if kernel == "cpu" else _query_parts(batch * heads, length, k_BMHD.shape[1])
     if parts > 1:
-        split = [x.reshape(batch * parts, -1, *x.shape[2:]) for x in (grad_BLHD, q_BLHD, out_BLHD)]
-        keys = [x.repeat_interleave(parts, 0) for x in (k_BMHD, v_BMHD)]
+        grad, q, out = (
+            x.reshape(batch * parts, -1, *x.shape[2:]) for x in (grad_BLHD, q_BLHD, out_BLHD)
+        )
+        k, v = (x.repeat_interleave(parts, 0) for x in (k_BMHD, v_BMHD))
         sums = sums_BHL.view(batch, heads, parts, -1).transpose(1, 2).flatten(0, 1).contiguous()
-        q, k, v = _gradients(kernel, split[0], split[1], *keys, split[2], sums)
-        k, v = (x.view(batch, parts, *x.shape[1:]).sum(1) for x in (k, v))
-        return q.view(q_BLHD.shape), k, v
+        grad_q, grad_k, grad_v = _gradients(kernel, grad, q, k, v, out, sums)
+        grad_k, grad_v = (x.view(batch, parts, *x.shape[1:]).sum(1) for x in (grad_k, grad_v))
+        return grad_q.view(q_BLHD.shape), grad_k, grad_v
     return _gradients(kernel, grad_BLHD, q_BLHD, k_BMHD, v_BMHD, out_BLHD, sums_BHL)
 
 

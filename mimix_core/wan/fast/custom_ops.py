@@ -67,9 +67,9 @@ def adapter_up(
 ) -> torch.Tensor:
     """Compute bias + scale (x A') B', to which the large product is then accumulated."""
     if down_NR.is_cuda and down_NR.dtype == torch.bfloat16 and b_OR.shape[1] in (16, 32, 64):
-        from mimix_core.wan.fast import triton_kernels
+        from mimix_core.wan.fast import triton_launch
 
-        return triton_kernels.adapter_up(bias_O, down_NR, b_OR, scale)
+        return triton_launch.adapter_up(bias_O, down_NR, b_OR, scale)
     up_RO = scaled(b_OR, scale, down_NR.dtype).t()
     return torch.mm(down_NR, up_RO) if bias_O is None else torch.addmm(bias_O, down_NR, up_RO)
 

@@ -1,6 +1,6 @@
 """What a Wan block computes between its large operators, one operator for each pass over memory.
 
-On a CUDA GPU ``triton_kernels`` compute them, elsewhere PyTorch. The values are diffusers': norms,
+On a CUDA GPU ``triton_launch`` computes them, elsewhere PyTorch. The values are diffusers': norms,
 rotary embeddings and residuals in fp32, results in the tokens' dtype. None of them is saved for the
 backward pass; each is recomputed from its inputs.
 
@@ -33,9 +33,9 @@ def modulated_norm(
 ) -> torch.Tensor:
     """Compute layer_norm(x) factor + offset."""
     if x_ND.is_cuda:
-        from mimix_core.wan.fast import triton_kernels
+        from mimix_core.wan.fast import triton_launch
 
-        return triton_kernels.norm(x_ND, None, None, factor_SD, offset_SD, eps)[1]
+        return triton_launch.norm(x_ND, None, None, factor_SD, offset_SD, eps)[1]
     tokens = x_ND.shape[0]
     out_ND = _normal(x_ND, eps)[0] * _each(factor_SD, tokens) + _each(offset_SD, tokens)
     return out_ND.to(x_ND.dtype)
@@ -54,9 +54,9 @@ def modulated_norm_grad(
 ) -> torch.Tensor:
     """Compute the gradient of ``modulated_norm``'s x."""
     if x_ND.is_cuda:
-        from mimix_core.wan.fast import triton_kernels
+        from mimix_core.wan.fast import triton_launch
 
-        return triton_kernels.norm_grad(grad_ND, x_ND, factor_SD, None, None, eps)[0]
+        return triton_launch.norm_grad(grad_ND, x_ND, factor_SD, None, None, eps)[0]
     return _norm_grad(grad_ND, x_ND, factor_SD, eps).to(x_ND.dtype)
 
 
@@ -99,9 +99,9 @@ def add_norm(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute sum = x + gate added, and layer_norm(sum) factor + offset. ``gate`` None: 1."""
     if x_ND.is_cuda:
-        from mimix_core.wan.fast import triton_kernels
+        from mimix_core.wan.fast import triton_launch
 
-        sum_ND, out_ND = triton_kernels.norm(x_ND, added_ND, gate_SD, factor_SD, offset_SD, eps)
+        sum_ND, out_ND = triton_launch.norm(x_ND, added_ND, gate_SD, factor_SD, offset_SD, eps)
         assert sum_ND is not None
         return sum_ND, out_ND
     added = added_ND.float() if gate_SD is None else added_ND * _each(gate_SD, x_ND.shape[0])
@@ -132,9 +132,9 @@ def add_norm_grad(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute the gradients of x and of ``added``; without a gate the second one is empty."""
     if sum_ND.is_cuda:
-        from mimix_core.wan.fast import triton_kernels
+        from mimix_core.wan.fast import triton_launch
 
-        out_ND, gated_ND = triton_kernels.norm_grad(
+        out_ND, gated_ND = triton_launch.norm_grad(
             grad_ND, sum_ND, factor_SD, grad_sum_ND, gate_SD, eps
         )
         return out_ND, sum_ND.new_empty(0) if gated_ND is None else gated_ND
@@ -202,9 +202,9 @@ def normalize_heads(
     of theirs. None: nothing is turned. Also returns one over each token's root mean square, fp32.
     """
     if x_ND.is_cuda:
-        from mimix_core.wan.fast import triton_kernels
+        from mimix_core.wan.fast import triton_launch
 
-        return triton_kernels.normalize_heads(x_ND, weight_D, cos_NH, sin_NH, eps)
+        return triton_launch.normalize_heads(x_ND, weight_D, cos_NH, sin_NH, eps)
     x = x_ND.float()
     root_N1 = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
     normal_ND = (x * root_N1 * weight_D.float()).to(x_ND.dtype)
@@ -259,11 +259,9 @@ def normalize_heads_grad(
     A channel whose weight is 0 has no gradient and says nothing of x.
     """
     if out_ND.is_cuda:
-        from mimix_core.wan.fast import triton_kernels
+        from mimix_core.wan.fast import triton_launch
 
-        return triton_kernels.normalize_heads_grad(
-            grad_ND, out_ND, root_N, weight_D, cos_NH, sin_NH
-        )
+        return triton_launch.normalize_heads_grad(grad_ND, out_ND, root_N, weight_D, cos_NH, sin_NH)
     grad, out = grad_ND.float(), out_ND.float()
     if cos_NH is not None and sin_NH is not None:
         grad, out = _turn(grad, cos_NH, -sin_NH), _turn(out, cos_NH, -sin_NH)
@@ -304,9 +302,9 @@ rotary_norm.register_autograd(_rotary_backward, setup_context=_rotary_context)
 def gelu(x: torch.Tensor) -> torch.Tensor:
     """Compute gelu in its approximation by tanh."""
     if x.is_cuda:
-        from mimix_core.wan.fast import triton_kernels
+        from mimix_core.wan.fast import triton_launch
 
-        return triton_kernels.gelu(x)
+        return triton_launch.gelu(x)
     return torch.nn.functional.gelu(x, approximate="tanh")
 
 
@@ -319,10 +317,11 @@ def _(x: torch.Tensor) -> torch.Tensor:
 def gelu_grad(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Compute the gradient of ``gelu``'s x."""
     if x.is_cuda:
-        from mimix_core.wan.fast import triton_kernels
+        from mimix_core.wan.fast import triton_launch
 
-        return triton_kernels.gelu(x, grad)
-    return torch.ops.aten.gelu_backward(grad, x, approximate="tanh")
+        return triton_launch.gelu(x, grad)
+    out: torch.Tensor = torch.ops.aten.gelu_backward(grad, x, approximate="tanh")
+    return out
 
 
 @gelu_grad.register_fake
@@ -335,7 +334,9 @@ def _gelu_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _gelu_backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-    return gelu_grad(grad.contiguous(), *ctx.saved_tensors)
+    (x,) = ctx.saved_tensors
+    grad_x: torch.Tensor = gelu_grad(grad.contiguous(), x)
+    return grad_x
 
 
 gelu.register_autograd(_gelu_backward, setup_context=_gelu_context)

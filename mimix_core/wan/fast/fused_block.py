@@ -14,7 +14,8 @@ class FusedBlock(WanTransformerBlock):  # type: ignore[misc]
     """diffusers' block; the same parameters, and the same values but for rounding.
 
     What modulates the norms has no gradient here; a block whose modulation needs one (an adapter on
-    the layers that embed the time) runs as diffusers wrote it.
+    the layers that embed the time), or that does not normalize before attention to text, runs as
+    diffusers wrote it.
     """
 
     def forward(
@@ -24,7 +25,7 @@ class FusedBlock(WanTransformerBlock):  # type: ignore[misc]
         temb: torch.Tensor,
         rotary_emb: Any,
     ) -> torch.Tensor:
-        if temb.requires_grad:
+        if temb.requires_grad or not isinstance(self.norm2, torch.nn.LayerNorm):
             out: torch.Tensor = super().forward(
                 hidden_states, encoder_hidden_states, temb, rotary_emb
             )
@@ -48,4 +49,6 @@ class FusedBlock(WanTransformerBlock):  # type: ignore[misc]
         )
         first, dropout, last = self.ffn.net
         added = last(dropout(gelu(first.proj(normal_ND.view(shape)))))
-        return (x_ND.view(shape).float() + added.float() * ffn_gate.view(shape[0], -1, shape[2])).type_as(x_ND)
+        gate_BLD = ffn_gate.view(shape[0], -1, shape[2])
+        sum_BLD = x_ND.view(shape).float() + added.float() * gate_BLD
+        return sum_BLD.type_as(x_ND)

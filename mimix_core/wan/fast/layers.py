@@ -111,13 +111,11 @@ class AttentionProcessor:
         attention_mask: torch.Tensor | None = None,
         rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is None:
-            q, k, v = _attention_inputs(attn, ("q", "k", "v"), source, rotary_emb)
+            q, k, v = _attention_inputs(attn, ("q", "k", "v"), hidden_states, rotary_emb)
         else:
             (q,) = _attention_inputs(attn, ("q",), hidden_states, None)
-            k, v = _attention_inputs(attn, ("k", "v"), source, None)
-        q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, v))
+            k, v = _attention_inputs(attn, ("k", "v"), encoder_hidden_states, None)
         if self.shards is not None:
             name, count = self.shards.group_name, self.shards.processes
             q, k, v = (gather_tokens(x, name, count) for x in (q, k, v))
@@ -134,7 +132,7 @@ def _attention_inputs(
     x_BLD: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> list[torch.Tensor]:
-    """Compute queries, keys or values of one input, [B, L, D]; queries and keys are normalized.
+    """Compute queries, keys or values of one input, [B, L, heads, H]; the first two normalized.
 
     ``rotary``: the tables of position embeddings to apply to them, [B or 1, L, 1, H].
     """
@@ -162,7 +160,8 @@ def _attention_inputs(
         outs_NO = [layer(x_NI) for layer in layers]
         for index, norm in enumerate(norms):
             outs_NO[index] = rotary_norm(outs_NO[index], norm.weight, *tables, eps)[0]
-    return [out_NO.view(*x_BLD.shape[:2], -1) for out_NO in outs_NO[: len(layers)]]
+    split = (*x_BLD.shape[:2], attn.heads, -1)
+    return [out_NO.view(split) for out_NO in outs_NO[: len(layers)]]
 
 
 def _has_plain_adapter(layer: nn.Module) -> bool:
@@ -175,7 +174,7 @@ def _has_plain_adapter(layer: nn.Module) -> bool:
 
 
 def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bool) -> None:
-    """Replace what a block computes, its linear layers and, given a kernel, its attention, in place.
+    """Replace a block's linear layers, what is between them and, given a kernel, its attention.
 
     Raises BadInput for an adapter that ``lora.attach_adapter`` did not attach.
     """
@@ -193,8 +192,8 @@ def replace_layers(block: nn.Module, kernel: AttentionKernel | None, use_fp8: bo
     for name, layer in list(block.named_modules()):
         if type(layer) is nn.Linear and ".lora_" not in name:
             layer.__class__ = FrozenLinear
-            name = name.removesuffix(".base_layer")
-            layer.layer_name = _JOINT_NAMES.get(name, name)
+            own_name = name.removesuffix(".base_layer")
+            layer.layer_name = _JOINT_NAMES.get(own_name, own_name)
             layer.register_buffer("weight_scale", None, persistent=False)
             if use_fp8:
                 _quantize(layer)
@@ -217,8 +216,6 @@ _JOINT_NAMES = {
     **dict.fromkeys(("attn2.to_k", "attn2.to_v"), "attn2.to_kv"),
 }
 """Layers that compute together, and their name in the activation plan."""
-
-
 
 
 def _check_adapter(name: str, layer: Any) -> None:

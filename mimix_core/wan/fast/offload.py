@@ -307,7 +307,7 @@ def stream_block(block: nn.Module, index: int, streamed: StreamedBlocks) -> None
 
 
 class StreamedBlock(FusedBlock):
-    """A block that loads its weights itself; with gradients, ``StreamedBlocks.run`` loads its weights."""
+    """A block that loads its weights; with gradients, ``StreamedBlocks.run`` loads them."""
 
     block_index: int
     streamed: StreamedBlocks

@@ -1,28 +1,19 @@
 """Triton kernels for what a Wan block computes between its large operators, on CUDA GPUs.
 
-Each reads its operands once and writes its results once; a program has one token, or one piece of a
-flat tensor. Sums are fp32. ``elementwise`` says what the functions compute and checks nothing here.
-
-Shapes: N tokens of all samples, D channels, S sets of values per channel, each for N / S
-consecutive tokens, P pairs of channels of a head.
+Each reads its operands once and writes its results once, and sums in fp32. A program has one token,
+whose channels it holds in parts of a power of two, or one piece of a flat tensor. Triton compiles
+the functions from their source; so they have no annotations but those that it reads.
+``triton_launch`` calls them.
 """
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 
-_WARPS = 4
-_CHUNK = 1024
-_ROWS = 1
-_FLAT_BLOCK = 2048
-_UP = (128, 128, 8)
-_UP_WARPS = 4
 
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _load(ptr, start, PARTS: tl.constexpr, CHUNK: tl.constexpr):  # type: ignore[no-untyped-def]
+@triton.jit
+def _load(ptr, start, PARTS: tl.constexpr, CHUNK: tl.constexpr):
     """Load a row in fp32, as a tuple of parts."""
     parts = ()
     for part in tl.static_range(PARTS):
@@ -30,109 +21,105 @@ def _load(ptr, start, PARTS: tl.constexpr, CHUNK: tl.constexpr):  # type: ignore
     return parts
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _store(ptr, start, part, CHUNK: tl.constexpr, values):  # type: ignore[no-untyped-def]
+@triton.jit
+def _store(ptr, start, part, CHUNK: tl.constexpr, values):
     tl.store(ptr + start + part * CHUNK + tl.arange(0, CHUNK), values.to(ptr.dtype.element_ty))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _add_pairs(a, b, c, d):  # type: ignore[no-untyped-def]
+@triton.jit
+def _add_pairs(a, b, c, d):
     return a + c, b + d
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _norm_kernel(
+@triton.jit
+def norm_kernel(
     x_ptr, added_ptr, gate_ptr, factor_ptr, offset_ptr, sum_ptr, out_ptr, tokens_per_set, eps,
-    ADD: tl.constexpr, GATE: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    ADD: tl.constexpr, GATE: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
     PARTS: tl.constexpr = WIDTH // CHUNK
-    first = tl.program_id(0).to(tl.int64) * ROWS
-    values = (first // tokens_per_set) * WIDTH
-    for step in range(ROWS):
-        row = (first + step) * WIDTH
-        x = _load(x_ptr, row, PARTS, CHUNK)
-        if ADD:
-            added = _load(added_ptr, row, PARTS, CHUNK)
-            if GATE:
-                gate = _load(gate_ptr, values, PARTS, CHUNK)
-            sums = ()
-            for part in tl.static_range(PARTS):
-                if GATE:
-                    rounded = (x[part] + added[part] * gate[part]).to(sum_ptr.dtype.element_ty)
-                else:
-                    rounded = (x[part] + added[part]).to(sum_ptr.dtype.element_ty)
-                _store(sum_ptr, row, part, CHUNK, rounded)
-                sums = sums + (rounded.to(tl.float32),)
-            x = sums
-        total = x[0]
-        for part in tl.static_range(1, PARTS):
-            total += x[part]
-        mean = tl.sum(total, 0) / WIDTH
-        centered = ()
-        for part in tl.static_range(PARTS):
-            centered = centered + (x[part] - mean,)
-        squares = centered[0] * centered[0]
-        for part in tl.static_range(1, PARTS):
-            squares += centered[part] * centered[part]
-        scale = tl.rsqrt(tl.sum(squares, 0) / WIDTH + eps)
-        factor = _load(factor_ptr, values, PARTS, CHUNK)
-        offset = _load(offset_ptr, values, PARTS, CHUNK)
-        for part in tl.static_range(PARTS):
-            _store(out_ptr, row, part, CHUNK, centered[part] * scale * factor[part] + offset[part])
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _norm_grad_kernel(
-    grad_ptr, x_ptr, factor_ptr, residual_ptr, gate_ptr, out_ptr, gated_ptr, tokens_per_set, eps,
-    RESIDUAL: tl.constexpr, GATE: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    PARTS: tl.constexpr = WIDTH // CHUNK
-    first = tl.program_id(0).to(tl.int64) * ROWS
-    values = (first // tokens_per_set) * WIDTH
-    for step in range(ROWS):
-        row = (first + step) * WIDTH
-        x = _load(x_ptr, row, PARTS, CHUNK)
-        unscaled = _load(grad_ptr, row, PARTS, CHUNK)
-        factor = _load(factor_ptr, values, PARTS, CHUNK)
-        grad = ()
-        for part in tl.static_range(PARTS):
-            grad = grad + (unscaled[part] * factor[part],)
-        total = x[0]
-        grads = grad[0]
-        for part in tl.static_range(1, PARTS):
-            total += x[part]
-            grads += grad[part]
-        total, grads = tl.reduce((total, grads), 0, _add_pairs)
-        mean = total / WIDTH
-        centered = ()
-        for part in tl.static_range(PARTS):
-            centered = centered + (x[part] - mean,)
-        squares = centered[0] * centered[0]
-        along = grad[0] * centered[0]
-        for part in tl.static_range(1, PARTS):
-            squares += centered[part] * centered[part]
-            along += grad[part] * centered[part]
-        squares, along = tl.reduce((squares, along), 0, _add_pairs)
-        scale = tl.rsqrt(squares / WIDTH + eps)
-        slope = along / WIDTH * scale * scale
-        shift = grads / WIDTH
-        if RESIDUAL:
-            residual = _load(residual_ptr, row, PARTS, CHUNK)
+    token = tl.program_id(0).to(tl.int64)
+    values = (token // tokens_per_set) * WIDTH
+    row = token * WIDTH
+    x = _load(x_ptr, row, PARTS, CHUNK)
+    if ADD:
+        added = _load(added_ptr, row, PARTS, CHUNK)
         if GATE:
             gate = _load(gate_ptr, values, PARTS, CHUNK)
+        sums = ()
         for part in tl.static_range(PARTS):
-            out = (grad[part] - shift - centered[part] * slope) * scale
-            if RESIDUAL:
-                out += residual[part]
-            _store(out_ptr, row, part, CHUNK, out)
             if GATE:
-                _store(gated_ptr, row, part, CHUNK, out * gate[part])
+                rounded = (x[part] + added[part] * gate[part]).to(sum_ptr.dtype.element_ty)
+            else:
+                rounded = (x[part] + added[part]).to(sum_ptr.dtype.element_ty)
+            _store(sum_ptr, row, part, CHUNK, rounded)
+            sums = sums + (rounded.to(tl.float32),)
+        x = sums
+    total = x[0]
+    for part in tl.static_range(1, PARTS):
+        total += x[part]
+    mean = tl.sum(total, 0) / WIDTH
+    centered = ()
+    for part in tl.static_range(PARTS):
+        centered = centered + (x[part] - mean,)
+    squares = centered[0] * centered[0]
+    for part in tl.static_range(1, PARTS):
+        squares += centered[part] * centered[part]
+    scale = tl.rsqrt(tl.sum(squares, 0) / WIDTH + eps)
+    factor = _load(factor_ptr, values, PARTS, CHUNK)
+    offset = _load(offset_ptr, values, PARTS, CHUNK)
+    for part in tl.static_range(PARTS):
+        _store(out_ptr, row, part, CHUNK, centered[part] * scale * factor[part] + offset[part])
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _angles(
-    cos_ptr, sin_ptr, position, start, HEAD: tl.constexpr, CHUNK: tl.constexpr
-):  # type: ignore[no-untyped-def]
+@triton.jit
+def norm_grad_kernel(
+    grad_ptr, x_ptr, factor_ptr, residual_ptr, gate_ptr, out_ptr, gated_ptr, tokens_per_set, eps,
+    RESIDUAL: tl.constexpr, GATE: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    PARTS: tl.constexpr = WIDTH // CHUNK
+    token = tl.program_id(0).to(tl.int64)
+    values = (token // tokens_per_set) * WIDTH
+    row = token * WIDTH
+    x = _load(x_ptr, row, PARTS, CHUNK)
+    unscaled = _load(grad_ptr, row, PARTS, CHUNK)
+    factor = _load(factor_ptr, values, PARTS, CHUNK)
+    grad = ()
+    for part in tl.static_range(PARTS):
+        grad = grad + (unscaled[part] * factor[part],)
+    total = x[0]
+    grads = grad[0]
+    for part in tl.static_range(1, PARTS):
+        total += x[part]
+        grads += grad[part]
+    total, grads = tl.reduce((total, grads), 0, _add_pairs)
+    mean = total / WIDTH
+    centered = ()
+    for part in tl.static_range(PARTS):
+        centered = centered + (x[part] - mean,)
+    squares = centered[0] * centered[0]
+    along = grad[0] * centered[0]
+    for part in tl.static_range(1, PARTS):
+        squares += centered[part] * centered[part]
+        along += grad[part] * centered[part]
+    squares, along = tl.reduce((squares, along), 0, _add_pairs)
+    scale = tl.rsqrt(squares / WIDTH + eps)
+    slope = along / WIDTH * scale * scale
+    shift = grads / WIDTH
+    if RESIDUAL:
+        residual = _load(residual_ptr, row, PARTS, CHUNK)
+    if GATE:
+        gate = _load(gate_ptr, values, PARTS, CHUNK)
+    for part in tl.static_range(PARTS):
+        out = (grad[part] - shift - centered[part] * slope) * scale
+        if RESIDUAL:
+            out += residual[part]
+        _store(out_ptr, row, part, CHUNK, out)
+        if GATE:
+            _store(gated_ptr, row, part, CHUNK, out * gate[part])
+
+
+@triton.jit
+def _angles(cos_ptr, sin_ptr, position, start, HEAD: tl.constexpr, CHUNK: tl.constexpr):
     """Load the cosine and the signed sine of each channel of a part of a row."""
     channel = start + tl.arange(0, CHUNK)
     cos = tl.load(cos_ptr + position * HEAD + channel % HEAD)
@@ -140,17 +127,17 @@ def _angles(
     return cos, tl.where(channel % 2 == 0, -sin, sin)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _turn(x, cos, sin, CHUNK: tl.constexpr):  # type: ignore[no-untyped-def]
+@triton.jit
+def _turn(x, cos, sin, CHUNK: tl.constexpr):
     first, second = tl.split(tl.reshape(x, (CHUNK // 2, 2)))
     return x * cos + tl.reshape(tl.join(second, first), (CHUNK,)) * sin
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _heads_kernel(
+@triton.jit
+def heads_kernel(
     x_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, root_ptr, positions, eps,
     ROTARY: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     PARTS: tl.constexpr = WIDTH // CHUNK
     token = tl.program_id(0).to(tl.int64)
     row = token * WIDTH
@@ -173,11 +160,11 @@ def _heads_kernel(
             _store(out_ptr, row, part, CHUNK, normal)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _heads_grad_kernel(
+@triton.jit
+def heads_grad_kernel(
     grad_ptr, normal_ptr, root_ptr, weight_ptr, cos_ptr, sin_ptr, out_ptr, positions,
     ROTARY: tl.constexpr, HEAD: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     PARTS: tl.constexpr = WIDTH // CHUNK
     token = tl.program_id(0).to(tl.int64)
     row = token * WIDTH
@@ -203,10 +190,8 @@ def _heads_grad_kernel(
         _store(out_ptr, row, part, CHUNK, (grad[part] * weight[part] - unweighted * along) * root)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _gelu_kernel(
-    x_ptr, grad_ptr, out_ptr, GRAD: tl.constexpr, BLOCK: tl.constexpr
-):  # type: ignore[no-untyped-def]
+@triton.jit
+def gelu_kernel(x_ptr, grad_ptr, out_ptr, GRAD: tl.constexpr, BLOCK: tl.constexpr):
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + index).to(tl.float32)
     # (1 + tanh(u)) / 2 is the sigmoid of 2 u.
@@ -220,12 +205,12 @@ def _gelu_kernel(
     tl.store(out_ptr + index, out.to(out_ptr.dtype.element_ty))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _adapter_up_kernel(
+@triton.jit
+def adapter_up_kernel(
     bias_ptr, down_ptr, b_ptr, out_ptr, tokens, outputs, down_stride, scale,
     BIAS: tl.constexpr, RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     STEPS: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     rank = tl.arange(0, RANK)
     present = column < outputs
@@ -245,115 +230,3 @@ def _adapter_up_kernel(
             out.to(out_ptr.dtype.element_ty),
             mask=inside[:, None] & present,
         )
-
-
-def _power_of_two(size: int, limit: int) -> int:
-    """Return the largest power of two that divides ``size``, up to ``limit``."""
-    return min(limit, size & -size)
-
-
-def _rows(tokens: int) -> int:
-    return next(rows for rows in (_ROWS, 4, 2, 1) if rows <= _ROWS and tokens % rows == 0)
-
-
-def norm(
-    x_ND: torch.Tensor,
-    added_ND: torch.Tensor | None,
-    gate_SD: torch.Tensor | None,
-    factor_SD: torch.Tensor,
-    offset_SD: torch.Tensor,
-    eps: float,
-) -> tuple[torch.Tensor | None, torch.Tensor]:
-    tokens, width = x_ND.shape
-    per_set = tokens // factor_SD.shape[0]
-    rows = _rows(per_set)
-    sum_ND = None if added_ND is None else torch.empty_like(x_ND)
-    out_ND = torch.empty_like(x_ND)
-    _norm_kernel[(tokens // rows,)](
-        x_ND, added_ND, gate_SD, factor_SD, offset_SD, sum_ND, out_ND, per_set, eps,
-        ADD=added_ND is not None, GATE=gate_SD is not None,
-        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), ROWS=rows, num_warps=_WARPS,
-    )  # fmt: skip
-    return sum_ND, out_ND
-
-
-def norm_grad(
-    grad_ND: torch.Tensor,
-    x_ND: torch.Tensor,
-    factor_SD: torch.Tensor,
-    residual_ND: torch.Tensor | None,
-    gate_SD: torch.Tensor | None,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    tokens, width = x_ND.shape
-    per_set = tokens // factor_SD.shape[0]
-    rows = _rows(per_set)
-    out_ND = torch.empty_like(x_ND)
-    gated_ND = None if gate_SD is None else torch.empty_like(x_ND)
-    _norm_grad_kernel[(tokens // rows,)](
-        grad_ND, x_ND, factor_SD, residual_ND, gate_SD, out_ND, gated_ND, per_set, eps,
-        RESIDUAL=residual_ND is not None, GATE=gate_SD is not None,
-        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), ROWS=rows, num_warps=_WARPS,
-    )  # fmt: skip
-    return out_ND, gated_ND
-
-
-def normalize_heads(
-    x_ND: torch.Tensor,
-    weight_D: torch.Tensor,
-    cos_NH: torch.Tensor | None,
-    sin_NH: torch.Tensor | None,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    tokens, width = x_ND.shape
-    positions, head = (1, 2) if cos_NH is None else cos_NH.shape
-    out_ND, root_N = torch.empty_like(x_ND), x_ND.new_empty(tokens, dtype=torch.float32)
-    _heads_kernel[(tokens,)](
-        x_ND, weight_D, cos_NH, sin_NH, out_ND, root_N, positions, eps,
-        ROTARY=cos_NH is not None, HEAD=head,
-        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), num_warps=_WARPS,
-    )  # fmt: skip
-    return out_ND, root_N
-
-
-def normalize_heads_grad(
-    grad_ND: torch.Tensor,
-    normal_ND: torch.Tensor,
-    root_N: torch.Tensor,
-    weight_D: torch.Tensor,
-    cos_NH: torch.Tensor | None,
-    sin_NH: torch.Tensor | None,
-) -> torch.Tensor:
-    tokens, width = normal_ND.shape
-    positions, head = (1, 2) if cos_NH is None else cos_NH.shape
-    out_ND = torch.empty_like(normal_ND)
-    _heads_grad_kernel[(tokens,)](
-        grad_ND, normal_ND, root_N, weight_D, cos_NH, sin_NH, out_ND, positions,
-        ROTARY=cos_NH is not None, HEAD=head,
-        WIDTH=width, CHUNK=_power_of_two(width, _CHUNK), num_warps=_WARPS,
-    )  # fmt: skip
-    return out_ND
-
-
-def gelu(x: torch.Tensor, grad: torch.Tensor | None = None) -> torch.Tensor:
-    out = torch.empty_like(x)
-    block = _power_of_two(x.numel(), _FLAT_BLOCK)
-    _gelu_kernel[(x.numel() // block,)](
-        x, grad, out, GRAD=grad is not None, BLOCK=block, num_warps=_WARPS
-    )
-    return out
-
-
-def adapter_up(
-    bias_O: torch.Tensor | None, down_NR: torch.Tensor, b_OR: torch.Tensor, scale: float
-) -> torch.Tensor:
-    (tokens, rank), outputs = down_NR.shape, b_OR.shape[0]
-    out_NO = down_NR.new_empty(tokens, outputs)
-    rows, columns, steps = _UP
-    grid = (triton.cdiv(outputs, columns), triton.cdiv(tokens, rows * steps))
-    _adapter_up_kernel[grid](
-        bias_O, down_NR, b_OR, out_NO, tokens, outputs, down_NR.stride(0), scale,
-        BIAS=bias_O is not None, RANK=rank, ROWS=rows, COLUMNS=columns, STEPS=steps,
-        num_warps=_UP_WARPS,
-    )  # fmt: skip
-    return out_NO
