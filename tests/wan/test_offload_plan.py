@@ -120,6 +120,7 @@ def test_settings_of_before_keep_their_key_and_offload_is_in_none() -> None:
     assert "frozen_weights" not in canonical_json(LoraSettings())
     assert canonical_json(LoraSettings(frozen_weights="int8"))["frozen_weights"] == "int8"
     assert canonical_json(LoraSettings(offload_blocks=3)) == canonical_json(LoraSettings())
+    assert canonical_json(LoraSettings(offload_activations_gb=3)) == canonical_json(LoraSettings())
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,8 @@ def test_settings_of_before_keep_their_key_and_offload_is_in_none() -> None:
         ({"frozen_weights": "nf4", "use_dora": True}, "or use_dora to false"),
         ({"frozen_weights": "int8", "zero_stage": 3}, "zero_stage to 0, 1 or 2"),
         ({"offload_blocks": 2, "zero_stage": 3}, "zero_stage to 0, 1 or 2"),
+        ({"offload_activations_gb": 1, "zero_stage": 3}, "zero_stage to 0, 1 or 2"),
+        ({"offload_activations_gb": -1}, "greater than or equal to 0"),
         ({"offload_blocks": -1}, "greater than or equal to 0"),
         ({"frozen_weights": "int4"}, "'full', 'int8' or 'nf4'"),
     ],
@@ -144,7 +147,13 @@ def test_what_only_wan_supports_and_a_missing_package_are_named(
     other = "MochiTransformer3DModel"
     check_frozen_weights(LoraSettings(), other)
     check_frozen_weights(LoraSettings(frozen_weights="int8", offload_blocks=3), WAN_CLASS)
-    for asked in ({"fp8": True}, {"frozen_weights": "int8"}, {"offload_blocks": 3}):
+    wan_only: list[dict[str, object]] = [
+        {"fp8": True},
+        {"frozen_weights": "int8"},
+        {"offload_blocks": 3},
+        {"offload_activations_gb": 3.0},
+    ]
+    for asked in wan_only:
         [key] = asked
         with pytest.raises(BadInput, match=f"{key} is not implemented for {other}.*only Wan"):
             check_frozen_weights(LoraSettings.model_validate(asked), other)

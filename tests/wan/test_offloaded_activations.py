@@ -1,0 +1,232 @@
+"""Saved activations in main memory: no bit changes, nothing is recomputed, and memory is freed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mimix_core.wan import fast, flow_matching, lora
+from mimix_core.wan.fast import activation_checkpoint, host_memory, offload_plan
+from mimix_core.wan.fast.host_memory import HostTensors
+from mimix_core.wan.fast.offload_plan import OffloadPlan
+from mimix_core.wan.fast.offloaded_activations import OffloadedActivations
+from tests.wan.test_fast import Calls, loss_of, step
+from tests.wan.test_offload import (
+    BLOCKS,
+    accelerated,
+    deep_folder,
+    equal,
+    one_thread,
+    several_steps,
+    stream,
+    wanted,
+)
+from tests.wan.test_token_routing import routed_step
+
+__all__ = ["deep_folder", "one_thread", "stream", "wanted"]
+
+pytestmark = pytest.mark.slow
+
+WAITING = range(BLOCKS - 2)
+"""The backward pass begins with the last two blocks at once."""
+NAMES = {
+    *(f"attn{n}.{name}" for n in (1, 2) for name in ("to_q", "to_k", "to_v", "attention")),
+    *("attn1.to_out.0", "attn2.to_out.0", "ffn.net.0.proj"),
+}
+ALL = {"activation_budget_gb": 0.0, "offload_activations_gb": 1.0}
+"""Of the first blocks, all activations wait in main memory."""
+
+
+@pytest.fixture(autouse=True)
+def fast_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies take no time, so that a tiny model's computation hides them."""
+    monkeypatch.setattr(offload_plan, "_COPY_BANDWIDTH", 1e15)
+
+
+def offloaded(model: Any) -> tuple[frozenset[str], ...]:
+    blocks = model._gradient_checkpointing_func
+    (plan,) = getattr(blocks, "run_block", blocks).activation_plans.values()
+    return plan.offloaded
+
+
+def waiting_in(model: Any) -> HostTensors:
+    return model._gradient_checkpointing_func._activations._host
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("plan", [OffloadPlan(), OffloadPlan(3, inputs=True)])
+@pytest.mark.parametrize(
+    ("asked", "somewhere"),
+    [
+        (ALL, [True] * 3),
+        # Some activations of the blocks, and some of the blocks.
+        ({"activation_budget_gb": 0.0008, "offload_activations_gb": 0.0003}, [True, True, False]),
+    ],
+)
+def test_activations_in_main_memory_change_no_bit(
+    deep_folder: Path,
+    wanted: list[torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    plan: OffloadPlan,
+    asked: dict[str, Any],
+    somewhere: list[bool],
+) -> None:
+    # Tensors lie across the borders of what is allocated.
+    monkeypatch.setattr(host_memory, "_CHUNK", 5000)
+    model = accelerated(deep_folder, plan, **asked)
+    assert equal(several_steps(model), wanted)
+    assert list(map(bool, offloaded(model))) == [*somewhere, False, False]
+    if asked is ALL:
+        assert set(offloaded(model)[0]) == NAMES
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("asked", [{"fp8": True}, {"use_dora": True}, {"frozen_weights": "int8"}])
+def test_no_bit_of_other_ways_to_train_changes(deep_folder: Path, asked: dict[str, Any]) -> None:
+    here = several_steps(accelerated(deep_folder, OffloadPlan(), **asked))
+    for plan in (OffloadPlan(), OffloadPlan(3, inputs=True)):
+        model = accelerated(deep_folder, plan, **asked, **ALL)
+        assert equal(several_steps(model), here)
+        assert set(offloaded(model)[0]) == NAMES
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("plan", [OffloadPlan(), OffloadPlan(3, inputs=True)])
+def test_no_bit_changes_where_tokens_skip_blocks(deep_folder: Path, plan: OffloadPlan) -> None:
+    found = []
+    for asked in ({}, ALL):
+        model = accelerated(deep_folder, plan, routed_tokens=0.5, **asked)
+        loss, grads = routed_step(model, 0.5)
+        found.append([loss, *grads.values()])
+    assert equal(*found)
+    assert list(map(len, offloaded(model))) == [len(NAMES)] * 3 + [0] * 2
+
+
+def test_offloaded_activations_are_not_recomputed(deep_folder: Path) -> None:
+    model = accelerated(deep_folder, OffloadPlan(), **ALL)
+    with Calls() as calls:
+        step(model)
+    recomputed = BLOCKS + 2
+    assert calls.found["attention attn1.attention"] == recomputed
+    assert calls.found["attention attn2.attention"] == recomputed
+    assert calls.found["adapted_linear ffn.net.0.proj"] == recomputed
+    assert calls.found["linear attn1.to_k"] == recomputed
+
+
+def test_memory_is_freed_until_the_backward_pass(
+    deep_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_device: list[set[int]] = []
+
+    def note(host: HostTensors) -> None:
+        full = {index for index, found in host._waiting.items() if found[0].storage.nbytes()}
+        on_device.append(full)
+
+    save, before = HostTensors.save, OffloadedActivations._before_backward
+
+    def saved(host: HostTensors, index: int, tensor: torch.Tensor) -> None:
+        save(host, index, tensor)
+        note(host)
+
+    def prepared(activations: OffloadedActivations, index: int, number: int) -> None:
+        before(activations, index, number)
+        note(activations._host)
+
+    monkeypatch.setattr(HostTensors, "save", saved)
+    monkeypatch.setattr(OffloadedActivations, "_before_backward", prepared)
+    model = accelerated(deep_folder, OffloadPlan(), **ALL)
+    loss = loss_of(model)
+    # A block's activations and those of the block before, which are copied meanwhile.
+    tensors = len(NAMES) + 2
+    assert on_device == [{0}] * tensors + [{0, 1}] * tensors + [{1, 2}] * tensors
+    host = waiting_in(model)
+    assert list(host._waiting) == list(WAITING)
+    waiting = [one for index in WAITING for one in host._waiting[index]]
+    assert len(waiting) == 3 * tensors
+    assert all(one.storage.nbytes() == 0 < one.num_bytes for one in waiting)
+    on_device.clear()
+    loss.backward()
+    # What is restored belongs to autograd again; the next block's is on its way.
+    assert on_device == [set(), {2}, {1}, {0}, set()]
+    assert not host._waiting
+
+
+def passes(model: Any, shapes: list[tuple[int, int]]) -> list[torch.Tensor]:
+    """Losses and accumulated gradients of passes with samples of these frames and heights."""
+    found = []
+    for number, (frames, height) in enumerate(shapes):
+        numbers = torch.Generator().manual_seed(number)
+        latents, noise = (
+            torch.randn(1, 16, frames, height, 8, generator=numbers) for _ in range(2)
+        )
+        text = torch.randn(1, 512, 32, generator=numbers)
+        loss = flow_matching.velocity_losses(
+            model, latents, text, torch.tensor([0.4]), noise, torch.float32
+        ).mean()
+        loss.backward()
+        found.append(loss.detach())
+    return found + [weight.grad for _, weight in lora.adapter_parameters(model)]
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("plan", [OffloadPlan(), OffloadPlan(3, inputs=True)])
+def test_several_passes_and_shapes_of_a_step_share_main_memory(
+    deep_folder: Path, monkeypatch: pytest.MonkeyPatch, plan: OffloadPlan
+) -> None:
+    monkeypatch.setattr(host_memory, "_CHUNK", 2**16)
+    shapes = [(2, 8), (2, 8), (3, 4), (1, 12), (2, 8)]
+    here = passes(accelerated(deep_folder, OffloadPlan(), activation_budget_gb=0.0), shapes)
+    model = accelerated(deep_folder, plan, **ALL)
+    assert equal(passes(model, shapes), here)
+    alone = accelerated(deep_folder, plan, **ALL)
+    passes(alone, shapes[:1])
+    assert len(waiting_in(model)._chunks) == len(waiting_in(alone)._chunks) > 1
+
+
+def test_a_pass_without_a_backward_pass_is_forgotten(
+    deep_folder: Path, wanted: list[torch.Tensor]
+) -> None:
+    model = accelerated(deep_folder, OffloadPlan(), **ALL)
+    abandoned = loss_of(model)
+    assert equal(several_steps(model), wanted)
+    with pytest.raises(AssertionError, match="another forward pass began"):
+        abandoned.backward()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("plan", [OffloadPlan(), OffloadPlan(3, inputs=True)])
+def test_compiled_blocks_offload_as_well(deep_folder: Path, plan: OffloadPlan) -> None:
+    """Those whose activations wait share the graph of those that save them on the GPU."""
+
+    def compiled(names: Collection[str], **asked: Any) -> list[torch.Tensor]:
+        model = accelerated(deep_folder, plan, **asked)
+        for saved in (frozenset(), frozenset(names)):
+            model._gradient_checkpointing_func._block_functions[saved] = torch.compile(
+                activation_checkpoint.checkpointed_block(saved, compiled=False),
+                backend="aot_eager_decomp_partition",
+                dynamic=False,
+            )
+        with Calls() as calls:
+            loss = loss_of(model)
+        assert calls.found["linear attn1.to_k"] == BLOCKS
+        if asked is ALL:
+            host = waiting_in(model)
+            waiting = [one for index in WAITING for one in host._waiting[index]]
+            assert len(waiting) == 3 * (len(NAMES) + 2)
+            assert all(one.storage.nbytes() == 0 < one.num_bytes for one in waiting)
+        loss.backward()
+        assert not asked.get("offload_activations_gb") or not waiting_in(model)._waiting
+        return [loss.detach(), *(w.grad for _, w in lora.adapter_parameters(model))]
+
+    torch._dynamo.reset()
+    here = compiled(NAMES)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    away = compiled(NAMES, **ALL)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert equal(away, here)
