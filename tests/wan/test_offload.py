@@ -18,6 +18,7 @@ from mimix_core.wan.fast import (
     block_placement,
     host_memory,
     offload,
+    offloaded_activations,
     weight_storage,
 )
 from mimix_core.wan.fast.offload_plan import OffloadPlan
@@ -189,15 +190,13 @@ def test_main_memory_that_cannot_be_pinned_names_the_setting(
         raise RuntimeError("CUDA error: out of memory")
 
     cpu = torch.device("cpu")
-    use = host_memory.HostUse("what", "lora.offload_activations_gb")
-    waiting = host_memory.HostTensors(cpu, use)
+    waiting = offloaded_activations.OffloadedActivations(cpu)._host
     monkeypatch.setattr(host_memory, "_CHUNK", 2**30)
     monkeypatch.setattr(host_memory.torch, "empty", refuse)
     waiting._chunks = [torch.zeros(1)] * 6
     waiting._used = 6 * 2**30
-    with pytest.raises(
-        StageFailed, match=r"^8 GB of main memory for what .*Lower lora.offload_activations_gb$"
-    ):
+    said = r"^8 GB of main memory for offloaded activations .* Lower lora.offload_activations_gb$"
+    with pytest.raises(StageFailed, match=said):
         waiting.save(0, torch.zeros(1))
 
 

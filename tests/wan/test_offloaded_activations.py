@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mimix_core.wan import fast, flow_matching, lora
+from mimix_core.wan import flow_matching, lora
 from mimix_core.wan.fast import activation_checkpoint, host_memory, offload_plan
 from mimix_core.wan.fast.host_memory import HostTensors
 from mimix_core.wan.fast.named_outputs import observed_outputs

@@ -7,7 +7,7 @@ never overwrites what is still read. On a CPU the same code copies at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -47,7 +47,7 @@ class CopyStream:
 
 
 class HostUse(NamedTuple):
-    """What main memory is for, and the settings that lower it, both for a person."""
+    """What main memory is for, and what lowers it, both in words of an error."""
 
     what: str
     lower: str
@@ -75,8 +75,8 @@ def host_buffers(
             buffers.extend(memory.view(number, num_bytes))
     except RuntimeError as error:
         raise StageFailed(
-            f"{(held + count * num_bytes) / 1e9:.0f} GB of main memory for {use.what} cannot be "
-            f"pinned: {error}. Lower {use.lower}"
+            f"{(held + count * num_bytes) / 1e9:.0f} GB of main memory for offloaded {use.what} "
+            f"cannot be pinned: {error}. Lower {use.lower}"
         ) from error
     return buffers
 
@@ -120,7 +120,7 @@ class HostTensors:
         storage = tensor.untyped_storage()
         one = _Waiting(storage, storage.nbytes(), self._allocate(storage.nbytes()))
         self._waiting.setdefault(index, []).append(one)
-        for host, part in zip(one.host, _parts(one), strict=True):
+        for host, part in _pairs(one):
             self._copied[index] = self._out.copy(host, part)
 
     def release(self, index: int) -> None:
@@ -136,11 +136,11 @@ class HostTensors:
             if one.storage.nbytes():
                 continue
             one.storage.resize_(one.num_bytes)
-            for host, part in zip(one.host, _parts(one), strict=True):
+            for host, part in _pairs(one):
                 self._copied[index] = self._back.copy(part, host)
 
     def restore(self, index: int) -> None:
-        """Make a block's tensors usable for what is queued from now on; they are not kept longer."""
+        """Make a block's tensors usable for what is queued from now on, and keep them no longer."""
         self.prefetch(index)
         if self._waiting.pop(index, None) is not None:
             self._back.wait(self._copied[index])
@@ -161,8 +161,11 @@ class HostTensors:
         return parts
 
 
-def _parts(one: _Waiting) -> Sequence[torch.Tensor]:
-    """Return the bytes of a storage on the device, split as they are in main memory."""
+def _pairs(one: _Waiting) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Pair the parts of a tensor's bytes in main memory with those on the device."""
     whole = torch.empty(0, dtype=torch.uint8, device=one.storage.device)
     whole.set_(one.storage, 0, (one.num_bytes,), (1,))
-    return whole.split([host.numel() for host in one.host])
+    start = 0
+    for host in one.host:
+        yield host, whole[start : start + host.numel()]
+        start += host.numel()

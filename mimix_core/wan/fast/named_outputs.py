@@ -18,7 +18,7 @@ _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 @contextmanager
 def observed_outputs(observe: Observer) -> Iterator[None]:
-    """Call ``observe(layer name, output)`` for each output of a named operator in a ``with`` block."""
+    """Call ``observe(layer name, output)`` for outputs of named operators, in a ``with`` block."""
     token = _observer.set(observe)
     try:
         yield

@@ -25,9 +25,7 @@ from mimix_core.wan.fast.layers import FrozenLinear
 from mimix_core.wan.fast.weight_storage import FrozenWeights, expand_weight, pack_weight
 
 _SLOTS = 2
-_USE = HostUse(
-    "offloaded blocks", "lora.offload_blocks, or set lora.frozen_weights to int8 or nf4"
-)
+_USE = HostUse("blocks", "lora.offload_blocks, or set lora.frozen_weights to int8 or nf4")
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ class StreamedBlocks:
     """Run blocks whose weights or inputs are not where they are used."""
 
     def __init__(self, weights: BlockWeights, inputs: bool, blocks: int) -> None:
-        """``inputs``: those of blocks, which the backward pass recomputes them from, wait as well."""
+        """``inputs``: those of the blocks, which recomputation begins with, wait as well."""
         self._weights, self._blocks = weights, blocks
         self._inputs = HostTensors(weights.device, _USE) if inputs else None
 

@@ -195,7 +195,7 @@ def plan_saved_activations(
 def _offload_activations(
     groups: Sequence[BlockGroup], plan: ActivationPlan, main_memory: float
 ) -> ActivationPlan:
-    """Let activations that ``plan`` recomputes wait in main memory, those of most time per byte first.
+    """Let activations that ``plan`` recomputes wait in main memory, by recompute time per byte.
 
     Not those of the last blocks, with which the backward pass begins at once. At most one
     activation waits in only some of the blocks that could offload it: the first ones, whose

@@ -9,15 +9,15 @@ import torch
 from mimix_core.wan.fast.host_memory import HostTensors, HostUse
 from mimix_core.wan.fast.named_outputs import observed_outputs
 
-_USE = HostUse("offloaded activations", "lora.offload_activations_gb")
+_USE = HostUse("activations", "lora.offload_activations_gb")
 
 
 class OffloadedActivations:
     """Run blocks some of whose saved activations wait in main memory.
 
-    An activation is copied out as soon as it is computed, and its memory on the device is freed
-    when the next block is queued, so that no block waits for the copies of its own. State: the
-    number of the present forward pass, and the block whose activations are not freed yet.
+    An activation is copied out as soon as it is computed. Its memory on the device is freed when
+    the next block is queued, so the first to wait for the copies is the block after that. State:
+    the number of the present forward pass, and the block whose activations are not freed yet.
     """
 
     def __init__(self, device: torch.device) -> None:
