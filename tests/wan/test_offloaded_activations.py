@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mimix_core.wan import flow_matching, lora
 from mimix_core.wan.fast import activation_checkpoint, host_memory, offload_plan
+from mimix_core.wan.fast.activation_budget import block_activations
 from mimix_core.wan.fast.host_memory import HostTensors
 from mimix_core.wan.fast.named_outputs import observed_outputs
 from mimix_core.wan.fast.offload_plan import OffloadPlan
 from mimix_core.wan.fast.offloaded_activations import OffloadedActivations
-from tests.wan.test_fast import Calls, loss_of, step
+from tests.wan import test_offload
+from tests.wan.test_activation_budget import WAN_14B
+from tests.wan.test_fast import TARGETS, Calls, loss_of, step
 from tests.wan.test_offload import (
     BLOCKS,
     accelerated,
@@ -34,12 +38,9 @@ pytestmark = pytest.mark.slow
 
 WAITING = range(BLOCKS - 2)
 """The backward pass begins with the last two blocks at once."""
-NAMES = {
-    *(f"attn{n}.{name}" for n in (1, 2) for name in ("to_q", "to_k", "to_v", "attention")),
-    *("attn1.to_out.0", "attn2.to_out.0", "ffn.net.0.proj"),
-}
-TENSORS = len(NAMES) + 2
-"""Of a block: attention returns its log-sum-exps as well."""
+NAMES = {activation.name for activation in block_activations(WAN_14B)}
+TENSORS = 13
+"""Outputs of a block's named operators: of nine layers, and two of each attention."""
 ALL = {"activation_budget_gb": 0.0, "offload_activations_gb": 1.0}
 """Of the first blocks, all activations wait in main memory."""
 
@@ -63,12 +64,9 @@ def waiting_in(model: Any) -> HostTensors:
 @pytest.mark.usefixtures("stream")
 @pytest.mark.parametrize("plan", [OffloadPlan(), OffloadPlan(3, inputs=True)])
 @pytest.mark.parametrize(
-    ("asked", "counts"),
-    [
-        (ALL, [len(NAMES)] * 3),
-        # Three are saved on the GPU, others recomputed, and one waits in some blocks only.
-        ({"activation_budget_gb": 0.0006, "offload_activations_gb": 0.0005}, [4, 4, 3]),
-    ],
+    "asked",
+    # Of a block, some are saved on the GPU and others recomputed; one waits in some blocks only.
+    [ALL, {"activation_budget_gb": 0.0006, "offload_activations_gb": 0.0005}],
 )
 def test_activations_in_main_memory_change_no_bit(
     deep_folder: Path,
@@ -76,13 +74,18 @@ def test_activations_in_main_memory_change_no_bit(
     monkeypatch: pytest.MonkeyPatch,
     plan: OffloadPlan,
     asked: dict[str, Any],
-    counts: list[int],
 ) -> None:
     # Tensors lie across the borders of what is allocated.
     monkeypatch.setattr(host_memory, "_CHUNK", 5000)
     model = accelerated(deep_folder, plan, **asked)
     assert equal(several_steps(model), wanted)
-    assert list(map(len, offloaded(model))) == [*counts, 0, 0]
+    names = offloaded(model)
+    assert not any(names[-2:])
+    if asked is ALL:
+        assert set(names[:3]) == {frozenset(NAMES)}
+    else:
+        assert len(set(names[:3])) == 2
+        assert all(frozenset() < some < NAMES for some in names[:3])
 
 
 @pytest.mark.usefixtures("stream")
@@ -107,6 +110,36 @@ def test_no_bit_changes_where_tokens_skip_blocks(deep_folder: Path, plan: Offloa
     assert list(map(len, offloaded(model))) == [len(NAMES)] * 3 + [0] * 2
 
 
+@pytest.mark.parametrize("asked", [{}, {"fp8": True}, {"use_dora": True}])
+@pytest.mark.parametrize("targets", [TARGETS, (*TARGETS, "to_k")])
+def test_every_operator_that_can_be_saved_reports_its_outputs(
+    deep_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    targets: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(test_offload, "TARGETS", targets)
+    model = accelerated(deep_folder, OffloadPlan(), **asked)
+    returned: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
+
+    class Outputs(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if func in activation_checkpoint._NAMED_OPERATORS:
+                for one in out if isinstance(out, tuple) else (out,):
+                    returned.append((args[0], one.untyped_storage().data_ptr()))
+            return out
+
+    def observe(name: str, output: torch.Tensor) -> None:
+        reported.append((name, output.untyped_storage().data_ptr()))
+
+    with observed_outputs(observe), Outputs(), torch.no_grad():
+        loss_of(model)
+    assert len(returned) == BLOCKS * (TENSORS + 1), "and the last layer, which is never saved"
+    assert reported == returned
+
+
 def test_offloaded_activations_are_not_recomputed(deep_folder: Path) -> None:
     model = accelerated(deep_folder, OffloadPlan(), **ALL)
     with Calls() as calls:
@@ -115,7 +148,7 @@ def test_offloaded_activations_are_not_recomputed(deep_folder: Path) -> None:
     assert calls.found["attention attn1.attention"] == recomputed
     assert calls.found["attention attn2.attention"] == recomputed
     assert calls.found["adapted_linear ffn.net.0.proj"] == recomputed
-    assert calls.found["linear attn1.to_k"] == recomputed
+    assert calls.found["linear attn2.to_k"] == recomputed
 
 
 def test_memory_is_freed_until_the_backward_pass(
@@ -228,6 +261,6 @@ def test_compiled_blocks_offload_as_well(deep_folder: Path, plan: OffloadPlan) -
     away, recomputed = compiled_step(model)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     assert not torch._dynamo.utils.counters["graph_break"]
-    assert recomputed["attn1.to_k"] == recomputed["ffn.net.0.proj"] == BLOCKS - len(WAITING)
+    assert recomputed["attn2.to_k"] == recomputed["ffn.net.0.proj"] == BLOCKS - len(WAITING)
     assert not waiting_in(model)._waiting
     assert equal(away, here)
