@@ -192,10 +192,9 @@ def test_activations_in_main_memory_change_no_bit_of_a_training(
         "away", routed_tokens=share, activation_budget_gb=0.0, offload_activations_gb=1.0
     )
     factories.train_here(away)
-    # Of blocks 0 to 2 in each micro batch, eleven activations and attention's log-sum-exps.
+    # Of all blocks but the last two, the same activations in each micro batch.
     assert set(offloaded) == {0, 1, 2}
     assert len(set(offloaded.values())) == 1
-    assert offloaded[0] % 13 == 0 < offloaded[0]
     assert log_of(away, "train_loss") == log_of(here, "train_loss")
     assert log_of(away, "held_out_loss") == log_of(here, "held_out_loss")
     for name, weight in adapter_of(here).items():
