@@ -75,7 +75,7 @@ def waiting_in(model: Any) -> HostTensors:
 @pytest.mark.parametrize(
     "asked",
     # Of a block, some are saved on the GPU and others recomputed; one waits in some blocks only.
-    [ALL, {"activation_budget_gb": 0.0006, "offload_activations_gb": 0.0005}],
+    [ALL, {"activation_budget_gb": 0.0006, "offload_activations_gb": 0.0007}],
 )
 def test_activations_in_main_memory_change_no_bit(
     deep_folder: Path,
@@ -266,9 +266,11 @@ def test_compiled_blocks_offload_as_well(deep_folder: Path, plan: OffloadPlan) -
 
     here, recomputed = compiled_step(accelerated(deep_folder, plan))
     assert not recomputed
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     model = accelerated(deep_folder, plan, **ALL)
     away, recomputed = compiled_step(model)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    # One more, of the last blocks, which save nothing.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs + 1
     assert not torch._dynamo.utils.counters["graph_break"]
     assert set(recomputed) == NAMES
     assert recomputed["ffn.net.0.proj"] == BLOCKS - len(WAITING)
