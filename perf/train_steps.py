@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ VARIANTS: dict[str, LoraSettings | None] = {
     "mimix_nothing_kept": LoraSettings(activation_budget_gb=0.0),
     # Blocks' weights and inputs wait in main memory, so that more activations are saved.
     "mimix_offloaded": LoraSettings(offload_blocks=40),
+    # Activations that do not fit wait there as well, instead of being recomputed.
+    "mimix_offloaded_activations": LoraSettings(offload_blocks=40, offload_activations_gb=40.0),
     "mimix_eager": LoraSettings(compile="off"),
     # Half of the tokens skip the middle blocks.
     "mimix_routed": LoraSettings(routed_tokens=0.5),
@@ -107,11 +110,13 @@ def _kept(model: Any) -> dict[str, Any]:
     (plan,) = blocks.activation_plans.values()
     kernel = model.blocks[0].attn1.processor.kernel
     kinds = [sorted(kind) for kind in sorted(set(plan.saved), key=len)]
+    offloaded = Counter(name for names in plan.offloaded for name in names)
     return {
         "attention": kernel,
         "kept_gb": plan.num_bytes / 1e9,
         "kept_predicted_seconds": plan.seconds_saved,
         "kept": kinds,
+        "offloaded_activations": dict(offloaded),
     }
 
 

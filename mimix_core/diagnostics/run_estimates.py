@@ -204,6 +204,9 @@ def _training_memory(
         finding += "does not fit"
     elif everything > gpu.free:
         finding += "fits; part of the activations is recomputed"
+        if offloads and lora.offload_activations_gb > 0:
+            waiting = lora.offload_activations_gb * lora.num_processes
+            finding += f" or waits in main memory (up to {waiting:.0f} GB, pinned)"
     else:
         finding += f"fits; all activations are saved ({everything / _GB:.0f} GB)"
     if plan != offload_plan.OffloadPlan():

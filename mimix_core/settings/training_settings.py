@@ -209,6 +209,14 @@ class LoraSettings(FrozenModel):
         "and are copied while other blocks compute; the result is the same. auto: none if the "
         "GPU's free memory suffices, else as many as make a step fastest (on a CPU: none).",
     )
+    offload_activations_gb: Annotated[float, ExcludeFromKey()] = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Pinned main memory in GB of each process for saved activations that the GPU "
+        "cannot hold, which are copied while other blocks compute instead of being recomputed; the "
+        "result is the same. 0: they are recomputed.",
+    )
     validation_interval: int = Field(
         50, ge=1, description="Optimizer steps between two validations."
     )
@@ -297,6 +305,11 @@ class LoraSettings(FrozenModel):
             raise ValueError(
                 "zero_stage 3 partitions the frozen weights itself: set zero_stage to 0, 1 or 2, "
                 "or frozen_weights to full and offload_blocks to auto"
+            )
+        if self.zero_stage == 3 and self.offload_activations_gb > 0:
+            raise ValueError(
+                "zero_stage 3 recomputes complete blocks: set zero_stage to 0, 1 or 2, or "
+                "offload_activations_gb to 0"
             )
         return self
 

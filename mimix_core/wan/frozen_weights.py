@@ -9,7 +9,12 @@ from mimix_core.settings import LoraSettings
 
 WAN_CLASS = "WanTransformer3DModel"
 # Settings that are implemented for Wan alone, with the values that any architecture supports.
-_WAN_ONLY = {"fp8": (False,), "frozen_weights": ("full",), "offload_blocks": ("auto", 0)}
+_WAN_ONLY = {
+    "fp8": (False,),
+    "frozen_weights": ("full",),
+    "offload_blocks": ("auto", 0),
+    "offload_activations_gb": (0,),
+}
 
 
 def check_frozen_weights(settings: LoraSettings, class_name: str) -> None:

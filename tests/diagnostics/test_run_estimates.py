@@ -61,6 +61,13 @@ def test_the_plan_follows_the_memory(
         assert (check.state == "limited") == ("does not fit" in expected) == bool(check.fix)
 
 
+def test_main_memory_for_activations_is_named_where_they_do_not_all_fit(tmp_path: Path) -> None:
+    more = SIZE + "lora: {offload_activations_gb: 40, num_processes: 2}\n"
+    for gb, named in ((80, True), (300, False)):
+        finding = estimates(tmp_path, more, gb=gb)["GPU memory for training"].finding
+        assert ("recomputed or waits in main memory (up to 80 GB, pinned)" in finding) == named
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_video_of_more_gpus_than_there_are_is_named(tmp_path: Path, count: int) -> None:
     more = "samples: {prompts: prompts.yaml, gpus_per_video: 2}\n"

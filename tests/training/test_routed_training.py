@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,8 @@ from mimix_core.training.launcher import run_job
 from mimix_core.training.worker_messages import TrainingJob, TrainingSample, TrainingStopped
 from mimix_core.wan import random_backbone, safetensors_io
 from mimix_core.wan.adapter_metadata import result_settings
+from mimix_core.wan.fast import offload_plan
+from mimix_core.wan.fast.host_memory import HostTensors
 from mimix_core.wan.lora_export import ADAPTER_FILE
 from mimix_core.wan.model_registry import BACKBONES, TINY
 from mimix_core.wan.token_routing import TokenRoute, plan_route
@@ -165,6 +168,37 @@ def test_an_interrupted_run_has_the_bytes_of_an_undisturbed_one_and_off_is_anoth
     assert all(
         torch.equal(adapter_of(none)[name], weight) for name, weight in adapter_of(off).items()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_activations_in_main_memory_change_no_bit_of_a_training(
+    make_job: Callable[..., TrainingJob], monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    # Copies take no time, so that a tiny model's computation hides them.
+    monkeypatch.setattr(offload_plan, "_COPY_BANDWIDTH", 1e15)
+    offloaded: Counter[int] = Counter()
+    save = HostTensors.save
+
+    def saved(host: HostTensors, index: int, tensor: torch.Tensor) -> None:
+        offloaded[index] += 1
+        save(host, index, tensor)
+
+    monkeypatch.setattr(HostTensors, "save", saved)
+    here = make_job("here", routed_tokens=share)
+    factories.train_here(here)
+    assert not offloaded
+    away = make_job(
+        "away", routed_tokens=share, activation_budget_gb=0.0, offload_activations_gb=1.0
+    )
+    factories.train_here(away)
+    # Of all blocks but the last two, the same activations in each micro batch.
+    assert set(offloaded) == {0, 1, 2}
+    assert len(set(offloaded.values())) == 1
+    assert log_of(away, "train_loss") == log_of(here, "train_loss")
+    assert log_of(away, "held_out_loss") == log_of(here, "held_out_loss")
+    for name, weight in adapter_of(here).items():
+        assert torch.equal(adapter_of(away)[name], weight)
 
 
 @pytest.mark.e2e

@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from mimix_core.errors import StageFailed
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import fast, lora
-from mimix_core.wan.fast import activation_checkpoint, block_placement, offload, weight_storage
+from mimix_core.wan.fast import (
+    activation_checkpoint,
+    block_placement,
+    host_memory,
+    offload,
+    offloaded_activations,
+    weight_storage,
+)
 from mimix_core.wan.fast.offload_plan import OffloadPlan
 from tests.wan.test_fast import ALPHA, RANK, TARGETS, apart, loss_of, step
 
@@ -101,18 +109,19 @@ class LateCopies:
         self.done = max(self.done, copied or 0)
 
 
-@pytest.mark.parametrize("stream", [offload.CopyStream, LateCopies])
+@pytest.fixture(params=[host_memory.CopyStream, LateCopies])
+def stream(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy at once, and as late as a GPU may."""
+    for module in (offload, host_memory):
+        monkeypatch.setattr(module, "CopyStream", request.param)
+
+
+@pytest.mark.usefixtures("stream")
 @pytest.mark.parametrize("inputs", [False, True])
 @pytest.mark.parametrize("blocks", [0, 1, 3, BLOCKS])
 def test_offload_changes_no_bit(
-    deep_folder: Path,
-    wanted: list[torch.Tensor],
-    monkeypatch: pytest.MonkeyPatch,
-    blocks: int,
-    inputs: bool,
-    stream: type,
+    deep_folder: Path, wanted: list[torch.Tensor], blocks: int, inputs: bool
 ) -> None:
-    monkeypatch.setattr(offload, "CopyStream", stream)
     model = accelerated(deep_folder, OffloadPlan(blocks, inputs), activation_budget_gb=0.0)
     assert equal(several_steps(model), wanted)
 
@@ -165,13 +174,30 @@ def test_inputs_are_freed_until_the_backward_pass(deep_folder: Path) -> None:
     model = accelerated(deep_folder, OffloadPlan(0, inputs=True), activation_budget_gb=0.0)
     loss = loss_of(model)
     waiting = model._gradient_checkpointing_func._streamed._inputs
-    tensors = dict(waiting._tensors)
     # The backward pass begins with the last two at once.
-    assert list(tensors) == list(range(BLOCKS - 2))
-    assert [x.untyped_storage().nbytes() for x in tensors.values()] == [0] * (BLOCKS - 2)
+    assert list(waiting._waiting) == list(range(BLOCKS - 2))
+    inputs = [one for (one,) in waiting._waiting.values()]
+    assert [one.storage.nbytes() for one in inputs] == [0] * (BLOCKS - 2)
     loss.backward()
-    assert not waiting._tensors
-    assert all(x.untyped_storage().nbytes() for x in tensors.values())
+    assert not waiting._waiting
+    assert all(one.storage.nbytes() == one.num_bytes for one in inputs)
+
+
+def test_main_memory_that_cannot_be_pinned_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> torch.Tensor:
+        raise RuntimeError("CUDA error: out of memory")
+
+    cpu = torch.device("cpu")
+    waiting = offloaded_activations.OffloadedActivations(cpu)._host
+    monkeypatch.setattr(host_memory, "_CHUNK", 2**30)
+    monkeypatch.setattr(host_memory.torch, "empty", refuse)
+    waiting._chunks = [torch.zeros(1)] * 6
+    waiting._used = 6 * 2**30
+    said = r"^8 GB of main memory for offloaded activations .* Lower lora.offload_activations_gb$"
+    with pytest.raises(StageFailed, match=said):
+        waiting.save(0, torch.zeros(1))
 
 
 @pytest.mark.parametrize(("storage", "share"), [("int8", 1 / 4), ("nf4", 0.5625 / 4)])

@@ -25,14 +25,18 @@ from mimix_core.wan.fast.activation_budget import (
     ActivationPlan,
     BlockGroup,
     BlockShape,
-    block_activations,
-    plan_block_groups,
     total_bytes,
 )
 from mimix_core.wan.fast.activation_checkpoint import checkpointed_block
 from mimix_core.wan.fast.attention import select_kernel
 from mimix_core.wan.fast.offload import StreamedBlocks
-from mimix_core.wan.fast.offload_plan import INPUTS_ON_GPU, OffloadPlan
+from mimix_core.wan.fast.offload_plan import (
+    INPUTS_ON_GPU,
+    OffloadPlan,
+    group_blocks,
+    plan_saved_activations,
+)
+from mimix_core.wan.fast.offloaded_activations import OffloadedActivations
 from mimix_core.wan.fast.routed_blocks import RoutedBlocks
 from mimix_core.wan.frozen_weights import WAN_CLASS, check_frozen_weights
 from mimix_core.wan.token_routing import (
@@ -58,8 +62,8 @@ def accelerate_training(
     activations are saved is decided in the first training pass of each shape, when the free memory
     is known. ZeRO stage 3 gathers weights in the forward calls of diffusers' own modules, so only
     complete blocks are recomputed there, as for architectures other than Wan. Raises BadInput for
-    an attention kernel, fp8, a format of the weights, routed tokens or an adapter that is not
-    supported.
+    an attention kernel, fp8, a format of the weights, what waits in main memory, routed tokens or
+    an adapter that is not supported.
     """
     wan = type(transformer).__name__ == WAN_CLASS
     check_frozen_weights(settings, type(transformer).__name__)
@@ -91,8 +95,9 @@ def accelerate_training(
                 block.compile(dynamic=False)
     else:
         streamed = block_placement.place_streamed(transformer, settings, device, plan, kernel)
+    activations = OffloadedActivations(device) if settings.offload_activations_gb > 0 else None
     transformer.enable_gradient_checkpointing(
-        CheckpointedBlocks(transformer, settings, compiled, plan, streamed)
+        CheckpointedBlocks(transformer, settings, compiled, plan, streamed, activations)
     )
     _route_tokens(transformer, settings)
     return plan
@@ -130,9 +135,10 @@ class CheckpointedBlocks:
         compiled: bool,
         plan: OffloadPlan,
         streamed: StreamedBlocks | None,
+        activations: OffloadedActivations | None,
     ) -> None:
         self.offload_plan = plan
-        self._streamed = streamed
+        self._streamed, self._activations = streamed, activations
         self._index = {id(block): index for index, block in enumerate(transformer.blocks)}
         self._config = transformer.config
         self._adapter_bytes = sum(
@@ -159,12 +165,19 @@ class CheckpointedBlocks:
         saved = self._pass_plan.saved[index]
         if saved not in self._block_functions:
             self._block_functions[saved] = checkpointed_block(saved, self._compiled)
-        function = self._block_functions[saved]
+        function, offloaded = self._block_functions[saved], self._pass_plan.offloaded[index]
+
+        def run(x_BLD: torch.Tensor) -> torch.Tensor:
+            return function(block, x_BLD, text_BMD, modulation, rotary)
+
+        def run_offloading(x_BLD: torch.Tensor) -> torch.Tensor:
+            if self._activations is None:
+                return run(x_BLD)
+            return self._activations.run(index, offloaded, run, x_BLD)
+
         if self._streamed is None:
-            return function(block, hidden_BLD, text_BMD, modulation, rotary)
-        return self._streamed.run(
-            index, lambda x_BLD: function(block, x_BLD, text_BMD, modulation, rotary), hidden_BLD
-        )
+            return run_offloading(hidden_BLD)
+        return self._streamed.run(index, run_offloading, hidden_BLD)
 
     def activation_plan(self, hidden_BLD: torch.Tensor, text_BMD: torch.Tensor) -> ActivationPlan:
         """Return the activation plan for a micro batch of these shapes, before the first block."""
@@ -183,7 +196,8 @@ class CheckpointedBlocks:
             groups = self._block_groups(shape)
             budget_gb = self._settings.activation_budget_gb
             budget = self._free_bytes(hidden_BLD, groups) if budget_gb is None else budget_gb * _GB
-            self.activation_plans[shape] = plan_block_groups(groups, budget)
+            main_memory = self._settings.offload_activations_gb * _GB
+            self.activation_plans[shape] = plan_saved_activations(groups, budget, main_memory)
         return self.activation_plans[shape]
 
     def _block_groups(self, shape: BlockShape) -> list[BlockGroup]:
@@ -191,10 +205,10 @@ class CheckpointedBlocks:
         share, count = self._settings.routed_tokens, len(self._index)
         middle = middle_blocks(count) if share > 0 else range(0)
         outer = [index for index in range(count) if index not in middle]
-        groups = [BlockGroup(outer, block_activations(shape))]
+        groups = [group_blocks(outer, shape, self.offload_plan)]
         if middle:
             part = replace(shape, tokens=count_processed_tokens(shape.tokens, share))
-            groups.append(BlockGroup(middle, block_activations(part)))
+            groups.append(group_blocks(middle, part, self.offload_plan))
         return groups
 
     def _free_bytes(self, hidden_BLD: torch.Tensor, groups: Sequence[BlockGroup]) -> float:

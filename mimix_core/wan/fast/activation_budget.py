@@ -11,7 +11,7 @@ an eager one does, because PyTorch detects only afterwards that the output is un
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Throughput of an H200 (perf/train_kernels.py); only the ratios matter here.
 _MATMUL_FLOPS = 750e12
@@ -59,11 +59,15 @@ class BlockActivation:
 
 @dataclass(frozen=True)
 class ActivationPlan:
-    """The activations that each block saves, with total bytes and recompute time saved."""
+    """The activations that each block saves, with total bytes on the GPU and recompute time saved.
+
+    ``offloaded``: those of a block's saved ones that wait in main memory.
+    """
 
     saved: tuple[frozenset[str], ...]
     num_bytes: int
     seconds_saved: float
+    offloaded: tuple[frozenset[str], ...]
 
 
 def block_activations(shape: BlockShape) -> list[BlockActivation]:
@@ -80,6 +84,14 @@ def block_activations(shape: BlockShape) -> list[BlockActivation]:
         _linear("ffn.net.0.proj", video, shape.ffn_width, shape),
     ]
     return sorted(activations, key=lambda item: (-item.seconds_per_byte, item.name))
+
+
+def forward_seconds(shape: BlockShape) -> float:
+    """Return the time of a block's large operators, which is most of its forward pass."""
+    last = replace(shape, width=shape.ffn_width)
+    outputs = _linear("ffn.net.2", shape.samples * shape.tokens, shape.width, last)
+    named = sum(activation.recompute_seconds for activation in block_activations(shape))
+    return named + outputs.recompute_seconds
 
 
 def _linear(name: str, tokens: int, outputs: int, shape: BlockShape) -> BlockActivation:
@@ -99,10 +111,14 @@ def _attention(name: str, keys: int, shape: BlockShape) -> BlockActivation:
 
 @dataclass(frozen=True)
 class BlockGroup:
-    """Blocks that process as many tokens: their indices, and the activations of each one."""
+    """Blocks that process as many tokens: their indices, and the activations of each one.
+
+    ``copied_bytes``: of a block's activations, how many can be copied while a block computes.
+    """
 
     blocks: Sequence[int]
     activations: Sequence[BlockActivation]
+    copied_bytes: float = 0.0
 
 
 def plan_activations(
@@ -120,21 +136,25 @@ def plan_block_groups(groups: Sequence[BlockGroup], budget: float) -> Activation
     """Fill ``budget`` bytes with activations of all groups, those of most time per byte first.
 
     The groups' blocks are all blocks together, and the activations of a group are in that order. At
-    most one activation is saved in only some blocks of its group.
+    most one activation is saved in only some blocks of its group: the last ones, whose backward
+    pass is the first.
     """
     saved: dict[int, set[str]] = {block: set() for group in groups for block in group.blocks}
     num_bytes, seconds = 0, 0.0
     ranked = [(item, group.blocks) for group in groups for item in group.activations]
     for activation, blocks in sorted(ranked, key=lambda one: -one[0].seconds_per_byte):
         count = int(max(0.0, min(len(blocks), (budget - num_bytes) / activation.num_bytes)))
-        for block in blocks[:count]:
+        for block in blocks[len(blocks) - count :]:
             saved[block].add(activation.name)
         num_bytes += count * activation.num_bytes
         seconds += count * activation.recompute_seconds
         if count < len(blocks):
             break
     return ActivationPlan(
-        tuple(frozenset(saved[block]) for block in sorted(saved)), num_bytes, seconds
+        saved=tuple(frozenset(saved[block]) for block in sorted(saved)),
+        num_bytes=num_bytes,
+        seconds_saved=seconds,
+        offloaded=(frozenset(),) * len(saved),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from mimix_core.errors import BadInput
+from mimix_core.wan.fast.named_outputs import report_outputs
 
 AttentionKernel = Literal["cpu", "cudnn", "flash", "flash4", "cudnn_flash4"]
 """``cudnn_flash4``: forward by cuDNN, backward by flash-attn-4."""
@@ -78,6 +79,7 @@ def attention(
         from flash_attn.cute.interface import _flash_attn_fwd
 
         out_BLHD, sums_BHL = _flash_attn_fwd(q_BLHD, k_BMHD, v_BMHD, return_lse=True)[:2]
+        report_outputs(layer_name, out_BLHD, sums_BHL)
         return out_BLHD, sums_BHL
     q, k, v = (x.transpose(1, 2) for x in (q_BLHD, k_BMHD, v_BMHD))
     if kernel in ("cudnn", "cudnn_flash4"):
@@ -86,7 +88,9 @@ def attention(
         out, sums = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[:2]
     else:
         out, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)
-    return out.transpose(1, 2).contiguous(), sums.reshape(q.shape[:3]).contiguous()
+    out_BLHD, sums_BHL = out.transpose(1, 2).contiguous(), sums.reshape(q.shape[:3]).contiguous()
+    report_outputs(layer_name, out_BLHD, sums_BHL)
+    return out_BLHD, sums_BHL
 
 
 @attention.register_fake

@@ -16,6 +16,7 @@ import torch
 
 from mimix_core.wan.fast.custom_ops import adapter_up, scaled, sum_fp32
 from mimix_core.wan.fast.elementwise import normalize_heads, normalize_heads_grad
+from mimix_core.wan.fast.named_outputs import report_outputs
 
 
 @torch.library.custom_op("mimix::attention_inputs", mutates_args=())
@@ -48,7 +49,9 @@ def attention_inputs(
         normalize_heads(out_NO, norm_O, cos_NH, sin_NH, eps)
         for out_NO, norm_O in zip(outs_NO, norms_O, strict=False)
     ]
-    return [out for out, _ in normal] + outs_NO[len(normal) :] + [root for _, root in normal]
+    found = [out for out, _ in normal] + outs_NO[len(normal) :] + [root for _, root in normal]
+    report_outputs(layer_name, *found)
+    return found
 
 
 @attention_inputs.register_fake

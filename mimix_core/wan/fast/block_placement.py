@@ -14,7 +14,7 @@ from mimix_core.wan import lora
 from mimix_core.wan.fast import layers
 from mimix_core.wan.fast.activation_budget import BlockShape
 from mimix_core.wan.fast.attention import AttentionKernel
-from mimix_core.wan.fast.offload import BlockInputs, BlockWeights, StreamedBlocks, stream_block
+from mimix_core.wan.fast.offload import BlockWeights, StreamedBlocks, stream_block
 from mimix_core.wan.fast.offload_plan import OffloadPlan, estimate_training, plan_offload
 from mimix_core.wan.text_embeddings import TEXT_TOKENS
 
@@ -79,8 +79,7 @@ def place_streamed(
         tensor.data = tensor.data.to(device)
     count = len(transformer.blocks)
     weights = BlockWeights(device, settings.frozen_weights, count, plan.offloaded(count))
-    inputs = BlockInputs(device, count) if plan.inputs else None
-    streamed = StreamedBlocks(weights, inputs, count)
+    streamed = StreamedBlocks(weights, plan.inputs, count)
     for index, block in enumerate(transformer.blocks):
         block.to(device)
         layers.replace_layers(block, kernel, settings.fp8)

@@ -14,13 +14,17 @@ from typing import Any
 
 import torch
 
+from mimix_core.wan.fast.named_outputs import report_outputs
+
 
 @torch.library.custom_op("mimix::linear", mutates_args=())
 def linear(
     layer_name: str, x_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
 ) -> torch.Tensor:
     """Compute a frozen layer without an adapter: out_NO = x W' + bias."""
-    return torch.nn.functional.linear(x_NI, weight_OI, bias_O)
+    out_NO = torch.nn.functional.linear(x_NI, weight_OI, bias_O)
+    report_outputs(layer_name, out_NO)
+    return out_NO
 
 
 @linear.register_fake
@@ -59,7 +63,9 @@ def adapted_linear(
     A and B. A and B are fp32 parameters, cast to x's dtype.
     """
     out_NO = adapter_up(bias_O, down_NR, b_OR, scale)
-    return out_NO.addmm_(x_NI, weight_OI.t())
+    out_NO.addmm_(x_NI, weight_OI.t())
+    report_outputs(layer_name, out_NO)
+    return out_NO
 
 
 def adapter_up(

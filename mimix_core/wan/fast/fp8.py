@@ -17,6 +17,7 @@ import torch
 
 from mimix_core.errors import BadInput
 from mimix_core.wan.fast.custom_ops import adapter_grads
+from mimix_core.wan.fast.named_outputs import report_outputs
 
 E4M3 = torch.float8_e4m3fn
 _E4M3_MAX = 448.0
@@ -76,7 +77,9 @@ def linear_fp8(
     bias_O: torch.Tensor | None,
 ) -> torch.Tensor:
     """Compute ``custom_ops.linear`` in fp8; ``x8`` and its scale are ``quantize_rows(x)``."""
-    return scaled_matmul(x8_NI, scale_N1, weight_OI, scale_1O, bias_O, x_NI.dtype)
+    out_NO = scaled_matmul(x8_NI, scale_N1, weight_OI, scale_1O, bias_O, x_NI.dtype)
+    report_outputs(layer_name, out_NO)
+    return out_NO
 
 
 @linear_fp8.register_fake
@@ -108,7 +111,9 @@ def adapted_linear_fp8(
 ) -> torch.Tensor:
     """Compute ``custom_ops.adapted_linear`` with the frozen product in fp8."""
     out_NO = scaled_matmul(x8_NI, scale_N1, weight_OI, scale_1O, bias_O, x_NI.dtype)
-    return out_NO.addmm_(down_NR, (b_OR * scale).to(x_NI.dtype).t())
+    out_NO.addmm_(down_NR, (b_OR * scale).to(x_NI.dtype).t())
+    report_outputs(layer_name, out_NO)
+    return out_NO
 
 
 @adapted_linear_fp8.register_fake

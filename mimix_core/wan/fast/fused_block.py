@@ -50,5 +50,5 @@ class FusedBlock(WanTransformerBlock):  # type: ignore[misc]
         first, dropout, last = self.ffn.net
         added = last(dropout(gelu(first.proj(normal_ND.view(shape)))))
         gate_BLD = ffn_gate.view(shape[0], -1, shape[2])
-        sum_BLD = x_ND.view(shape).float() + added.float() * gate_BLD
-        return sum_BLD.type_as(x_ND)
+        sum_BLD: torch.Tensor = x_ND.view(shape).float() + added.float() * gate_BLD
+        return sum_BLD.to(x_ND.dtype)

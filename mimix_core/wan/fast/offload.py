@@ -1,9 +1,7 @@
 """Keep frozen blocks and their inputs in main memory, and copy them while other blocks compute.
 
-Copies run on two CUDA streams of their own, one for each direction, from and to pinned memory. The
-blocks' weights pass through two slots on the GPU: while a block computes in one, the next block is
-copied into the other. A copy waits for all work that was queued before it, so it never overwrites
-what is still read. On a CPU the same code copies at once.
+The blocks' weights pass through two slots on the GPU: while a block computes in one, the next block
+is copied into the other.
 """
 
 from __future__ import annotations
@@ -11,73 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
-from mimix_core.errors import StageFailed
 from mimix_core.wan.fast.fused_block import FusedBlock
+from mimix_core.wan.fast.host_memory import (
+    ALIGNMENT,
+    CopyStream,
+    HostTensors,
+    HostUse,
+    host_buffers,
+)
 from mimix_core.wan.fast.layers import FrozenLinear
 from mimix_core.wan.fast.weight_storage import FrozenWeights, expand_weight, pack_weight
 
-_ALIGNMENT = 256
 _SLOTS = 2
-
-
-class CopyStream:
-    """Run copies beside the computation of a GPU; on a CPU at once."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream: Any = None
-        if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def copy(self, target: torch.Tensor, source: torch.Tensor) -> torch.cuda.Event | None:
-        """Copy after all that was queued before; return the event that ``wait`` takes."""
-        if self._stream is None:
-            target.copy_(source)
-            return None
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            target.copy_(source, non_blocking=True)
-            copied: torch.cuda.Event = self._stream.record_event()
-            return copied
-
-    def wait(self, copied: torch.cuda.Event | None) -> None:
-        """Let what is queued from now on wait for a copy."""
-        if copied is not None:
-            torch.cuda.current_stream(self._device).wait_event(copied)
-
-
-def host_buffers(count: int, num_bytes: int, device: torch.device) -> list[torch.Tensor]:
-    """Allocate ``count`` buffers of main memory, pinned for a GPU.
-
-    PyTorch rounds pinned allocations up to powers of two; so each has as many buffers as fill one
-    best. Raises StageFailed if there is too little memory.
-    """
-    buffers: list[torch.Tensor] = []
-    try:
-        while len(buffers) < count:
-            number = min(
-                range(1, count - len(buffers) + 1),
-                key=lambda n: (round(_rounded(n * num_bytes) / (n * num_bytes), 2), -n),
-            )
-            memory = torch.empty(
-                number * num_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda"
-            )
-            buffers.extend(memory.view(number, num_bytes))
-    except RuntimeError as error:
-        raise StageFailed(
-            f"{count * num_bytes / 1e9:.0f} GB of main memory for offloaded blocks cannot be "
-            f"pinned: {error}. Lower lora.offload_blocks, or set lora.frozen_weights to int8 or nf4"
-        ) from error
-    return buffers
-
-
-def _rounded(num_bytes: int) -> int:
-    return 1 << (num_bytes - 1).bit_length()
+_USE = HostUse("blocks", "lora.offload_blocks, or set lora.frozen_weights to int8 or nf4")
 
 
 @dataclass(frozen=True)
@@ -98,7 +46,7 @@ def _layout(tensors: Sequence[torch.Tensor]) -> tuple[list[_Part], int]:
     parts, offset = [], 0
     for tensor in tensors:
         parts.append(_Part(offset, tensor.shape, tensor.dtype))
-        offset += math.ceil(tensor.nbytes / _ALIGNMENT) * _ALIGNMENT
+        offset += math.ceil(tensor.nbytes / ALIGNMENT) * ALIGNMENT
     return parts, offset
 
 
@@ -112,7 +60,7 @@ class BlockWeights:
     def __init__(
         self, device: torch.device, storage: FrozenWeights, blocks: int, offloaded: frozenset[int]
     ) -> None:
-        self._device, self._storage = device, storage
+        self.device, self._storage = device, storage
         self._blocks, self._offloaded = blocks, offloaded
         self._layers: list[list[FrozenLinear]] = []
         # Of a block: its buffer; None: its weights stay where they are.
@@ -140,7 +88,7 @@ class BlockWeights:
         buffer = (
             self._host.pop()
             if index in self._offloaded
-            else torch.empty(self._size, dtype=torch.uint8, device=self._device)
+            else torch.empty(self._size, dtype=torch.uint8, device=self.device)
         )
         for parts, tensors in zip(self._parts, packed, strict=True):
             for part, tensor in zip(parts, tensors, strict=True):
@@ -156,10 +104,10 @@ class BlockWeights:
         self._parts = [tuple(next(rest) for _ in tensors) for tensors in packed]
 
         def on_device(size: int) -> torch.Tensor:
-            return torch.empty(size, dtype=torch.uint8, device=self._device)
+            return torch.empty(size, dtype=torch.uint8, device=self.device)
 
         if self._offloaded:
-            self._host = host_buffers(len(self._offloaded), self._size, self._device)
+            self._host = host_buffers(len(self._offloaded), self._size, self.device, _USE)
             self._slots = [on_device(self._size) for _ in range(_SLOTS)]
         if self._storage == "full":
             expanded, homes = [parts[0] for parts in self._parts], self._slots
@@ -210,65 +158,13 @@ class BlockWeights:
         self._copied[slot] = self._stream.copy(self._slots[slot], stored)
 
 
-class BlockInputs:
-    """The inputs of blocks, which the backward pass recomputes them from, in main memory.
-
-    A tensor stays what it is to autograd: only its storage is freed, and filled again. State: the
-    tensors of the present step.
-    """
-
-    def __init__(self, device: torch.device, blocks: int) -> None:
-        self._device, self._blocks = device, blocks
-        self._out, self._back = CopyStream(device), CopyStream(device)
-        self._host: list[torch.Tensor] = []
-        self._tensors: dict[int, torch.Tensor] = {}
-        self._sizes: dict[int, int] = {}
-        self._copied: dict[int, torch.cuda.Event | None] = {}
-
-    @torch.no_grad()
-    def save(self, index: int, tensor: torch.Tensor) -> None:
-        """Begin to copy a block's input to main memory; the block may read it meanwhile."""
-        size = tensor.untyped_storage().nbytes()
-        if not self._host or self._host[0].numel() < size:
-            self._host = []
-            self._host = host_buffers(self._blocks, size, self._device)
-        self._tensors[index], self._sizes[index] = tensor, size
-        self._copied[index] = self._out.copy(self._host[index][:size], _bytes_of(tensor))
-
-    def release(self, index: int) -> None:
-        """Free an input's memory on the device, after the copy."""
-        self._out.wait(self._copied[index])
-        self._tensors[index].untyped_storage().resize_(0)
-
-    @torch.no_grad()
-    def prefetch(self, index: int) -> None:
-        """Begin to copy an input back, if it was released."""
-        tensor = self._tensors.get(index)
-        if tensor is None or tensor.untyped_storage().nbytes():
-            return
-        size = self._sizes[index]
-        tensor.untyped_storage().resize_(size)
-        self._copied[index] = self._back.copy(_bytes_of(tensor), self._host[index][:size])
-
-    def restore(self, index: int) -> None:
-        """Make an input usable for what is queued from now on; it is not kept any longer."""
-        self.prefetch(index)
-        if self._tensors.pop(index, None) is not None:
-            self._back.wait(self._copied[index])
-
-
-def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
-    storage = tensor.untyped_storage()
-    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(
-        storage, 0, (storage.nbytes(),), (1,)
-    )
-
-
 class StreamedBlocks:
     """Run blocks whose weights or inputs are not where they are used."""
 
-    def __init__(self, weights: BlockWeights, inputs: BlockInputs | None, blocks: int) -> None:
-        self._weights, self._inputs, self._blocks = weights, inputs, blocks
+    def __init__(self, weights: BlockWeights, inputs: bool, blocks: int) -> None:
+        """``inputs``: those of the blocks, which recomputation begins with, wait as well."""
+        self._weights, self._blocks = weights, blocks
+        self._inputs = HostTensors(weights.device, _USE) if inputs else None
 
     def load(self, index: int) -> None:
         """Make a block usable in a pass forward."""
@@ -280,6 +176,8 @@ class StreamedBlocks:
     ) -> torch.Tensor:
         """Run a block forward, and prepare its backward pass, which recomputes it."""
         self.load(index)
+        if index == 0 and self._inputs is not None:
+            self._inputs.begin_pass()
         # The backward pass begins with the last blocks at once.
         inputs = self._inputs if index < self._blocks - _SLOTS else None
         if inputs is not None:

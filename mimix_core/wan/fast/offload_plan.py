@@ -1,4 +1,4 @@
-"""Plan which frozen blocks, and which of their inputs, wait in main memory during a training step.
+"""Plan what waits in main memory during a training step: frozen blocks, inputs, activations.
 
 Only what changes no result is planned from the free memory: where weights and inputs are, and
 which activations are saved. A narrower format of the weights changes the result; it is a setting.
@@ -6,8 +6,8 @@ which activations are saved. A narrower format of the weights changes the result
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mimix_core.settings import LoraSettings
@@ -15,10 +15,14 @@ from mimix_core.wan.fast.activation_budget import (
     ADAPTER_COPIES,
     RESERVED_SHARE,
     WORKING_BLOCKS,
+    ActivationPlan,
     BlockActivation,
+    BlockGroup,
     BlockShape,
     block_activations,
+    forward_seconds,
     plan_activations,
+    plan_block_groups,
     total_bytes,
 )
 from mimix_core.wan.fast.weight_storage import stored_bytes
@@ -111,7 +115,7 @@ def estimate_training(
         blocks=blocks,
         block_weights=stored * block_parameters,
         expanded=float(shape.element_bytes * block_parameters) if quantized else 0.0,
-        block_input=float(shape.samples * shape.tokens * shape.width * shape.element_bytes),
+        block_input=_input_bytes(shape),
         fixed=other_bytes
         + (1 + ADAPTER_COPIES) * adapter_bytes
         + WORKING_BLOCKS * total_bytes(activations)
@@ -160,3 +164,71 @@ def _step_seconds(memory: TrainingMemory, plan: OffloadPlan, usable: float) -> f
     inputs = memory.blocks * memory.block_input / _COPY_BANDWIDTH if plan.inputs else 0.0
     # Inputs leave in one direction while weights come in the other; both come back in one.
     return max(forward, weights, inputs) + max(backward, weights + inputs)
+
+
+def group_blocks(blocks: Sequence[int], shape: BlockShape, plan: OffloadPlan) -> BlockGroup:
+    """Group blocks that process as many tokens.
+
+    A block's activations can be copied at the assumed bandwidth while a block runs forward, beside
+    its input if that waits too. The backward pass takes twice as long, so there they come back
+    beside a block's weights as well, if those are copied as fast as a forward pass needs them.
+    """
+    copied = _COPY_BANDWIDTH * forward_seconds(shape) - plan.inputs * _input_bytes(shape)
+    return BlockGroup(blocks, block_activations(shape), max(0.0, copied))
+
+
+def plan_saved_activations(
+    groups: Sequence[BlockGroup], budget: float, main_memory: float
+) -> ActivationPlan:
+    """Plan which activations are saved: within ``budget`` bytes of the GPU, others in main memory.
+
+    Where activations wait in main memory, those of one block more are on the GPU: they are being
+    copied while the next block computes.
+    """
+    plan = plan_block_groups(groups, budget)
+    copied = max(min(group.copied_bytes, total_bytes(group.activations)) for group in groups)
+    smaller = plan_block_groups(groups, budget - min(main_memory, copied))
+    offloading = _offload_activations(groups, smaller, main_memory)
+    return max(plan, offloading, key=lambda one: one.seconds_saved)
+
+
+def _offload_activations(
+    groups: Sequence[BlockGroup], plan: ActivationPlan, main_memory: float
+) -> ActivationPlan:
+    """Let activations that ``plan`` recomputes wait in main memory, by recompute time per byte.
+
+    Not those of the last blocks, with which the backward pass begins at once. At most one
+    activation waits in only some of the blocks that could offload it: the first ones, whose
+    backward pass is the last.
+    """
+    waiting = range(len(plan.saved) - SLOTS)
+    offloaded: list[set[str]] = [set() for _ in plan.saved]
+    copied = dict.fromkeys(waiting, 0.0)
+    num_bytes, seconds = 0.0, 0.0
+    ranked = [(item, group) for group in groups for item in group.activations]
+    for item, group in sorted(ranked, key=lambda one: -one[0].seconds_per_byte):
+        blocks = [
+            block
+            for block in group.blocks
+            if block in waiting
+            and item.name not in plan.saved[block]
+            and copied[block] + item.num_bytes <= group.copied_bytes
+        ]
+        count = int(min(len(blocks), (main_memory - num_bytes) / item.num_bytes))
+        for block in blocks[:count]:
+            offloaded[block].add(item.name)
+            copied[block] += item.num_bytes
+        num_bytes += count * item.num_bytes
+        seconds += count * item.recompute_seconds
+        if count < len(blocks):
+            break
+    return replace(
+        plan,
+        saved=tuple(one | more for one, more in zip(plan.saved, offloaded, strict=True)),
+        seconds_saved=plan.seconds_saved + seconds,
+        offloaded=tuple(map(frozenset, offloaded)),
+    )
+
+
+def _input_bytes(shape: BlockShape) -> float:
+    return float(shape.samples * shape.tokens * shape.width * shape.element_bytes)
