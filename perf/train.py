@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 PARTS: dict[str, tuple[str, ...]] = {
     "kernels": ("train_kernels.py",),
     "steps": (
-        *("train_steps.py", "diffusers", "mimix", "mimix_offloaded"),
+        *("train_steps.py", "diffusers", "mimix", "mimix_recomputing"),
         *("mimix_cudnn", "mimix_fp8"),
     ),
     "routed": ("train_steps.py", "diffusers", "mimix", "mimix_routed"),
@@ -50,9 +50,9 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
     "seconds_per_step_cudnn": ("steps", ("mimix_cudnn", "seconds"), 1, "s"),
     "seconds_per_step_fp8": ("steps", ("mimix_fp8", "seconds"), 1, "s"),
     "seconds_per_step_diffusers": ("steps", ("diffusers", "seconds"), 1, "s"),
-    "seconds_per_step_offloaded": ("steps", ("mimix_offloaded", "seconds"), 1, "s"),
+    "seconds_per_step_recomputing": ("steps", ("mimix_recomputing", "seconds"), 1, "s"),
     "ratio_to_diffusers": ("steps", ("mimix", "ratio"), 1, "x"),
-    "ratio_to_diffusers_offloaded": ("steps", ("mimix_offloaded", "ratio"), 1, "x"),
+    "ratio_to_diffusers_recomputing": ("steps", ("mimix_recomputing", "ratio"), 1, "x"),
     "ratio_to_diffusers_cudnn": ("steps", ("mimix_cudnn", "ratio"), 1, "x"),
     "ratio_to_diffusers_fp8": ("steps", ("mimix_fp8", "ratio"), 1, "x"),
     "seconds_per_step_routed": ("routed", ("mimix_routed", "seconds"), 1, "s"),

@@ -37,15 +37,14 @@ from mimix_core.wan.token_routing import plan_route
 VARIANTS: dict[str, LoraSettings | None] = {
     # The usual code: peft's adapters in the layers' dtype, diffusers' own checkpointing.
     "diffusers": None,
-    # Defaults: flash-attn-4's attention if installed, else cuDNN's; saves activations that fit.
+    # Defaults: flash-attn-4's attention if installed, else cuDNN's; saves activations on the
+    # GPU and in main memory as far as they fit.
     "mimix": LoraSettings(),
     "mimix_cudnn": LoraSettings(attention="cudnn"),
     "mimix_fp8": LoraSettings(fp8=True),
     "mimix_nothing_kept": LoraSettings(activation_budget_gb=0.0),
-    # Blocks' weights and inputs wait in main memory, so that more activations are saved.
-    "mimix_offloaded": LoraSettings(offload_blocks=40),
-    # Activations that do not fit wait there as well, instead of being recomputed.
-    "mimix_offloaded_activations": LoraSettings(offload_blocks=40, offload_activations_gb=40.0),
+    # What the GPU cannot hold is recomputed.
+    "mimix_recomputing": LoraSettings(offload_activations_gb=0.0),
     "mimix_eager": LoraSettings(compile="off"),
     # Half of the tokens skip the middle blocks.
     "mimix_routed": LoraSettings(routed_tokens=0.5),

@@ -204,9 +204,8 @@ def _training_memory(
         finding += "does not fit"
     elif everything > gpu.free:
         finding += "fits; part of the activations is recomputed"
-        if offloads and lora.offload_activations_gb > 0:
-            waiting = lora.offload_activations_gb * lora.num_processes
-            finding += f" or waits in main memory (up to {waiting:.0f} GB, pinned)"
+        if offloads and lora.offload_activations_gb:
+            finding += f" or waits in main memory (up to {_waiting(lora)}, pinned)"
     else:
         finding += f"fits; all activations are saved ({everything / _GB:.0f} GB)"
     if plan != offload_plan.OffloadPlan():
@@ -218,6 +217,12 @@ def _training_memory(
         finding=finding,
         fix="" if needed <= gpu.free else _training_fix(lora, offloads),
     )
+
+
+def _waiting(lora: LoraSettings) -> str:
+    if lora.offload_activations_gb == "auto":
+        return "half of what is available"
+    return f"{lora.offload_activations_gb * lora.num_processes:.0f} GB"
 
 
 def _training_fix(lora: LoraSettings, offloads: bool) -> str:

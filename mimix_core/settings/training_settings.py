@@ -15,6 +15,7 @@ ExpertName = Literal["high-noise", "low-noise"]
 """Names of the two transformers of a backbone of experts (Wan2.2-T2V-A14B)."""
 
 BlockCount = Annotated[int, Field(ge=0)]
+Gigabytes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 _MIN_PRODIGY_FACTOR = 0.01
 """Less is a learning rate of AdamW: Prodigy's estimate times it would be no training at all."""
@@ -209,13 +210,12 @@ class LoraSettings(FrozenModel):
         "and are copied while other blocks compute; the result is the same. auto: none if the "
         "GPU's free memory suffices, else as many as make a step fastest (on a CPU: none).",
     )
-    offload_activations_gb: Annotated[float, ExcludeFromKey()] = Field(
-        0.0,
-        ge=0,
-        allow_inf_nan=False,
+    offload_activations_gb: Annotated[Gigabytes | Literal["auto"], ExcludeFromKey()] = Field(
+        "auto",
         description="Pinned main memory in GB of each process for saved activations that the GPU "
         "cannot hold, which are copied while other blocks compute instead of being recomputed; the "
-        "result is the same. 0: they are recomputed.",
+        "result is the same. 0: they are recomputed. auto: up to half of the main memory that is "
+        "available, divided by num_processes (on a CPU, or where that is unknown: 0).",
     )
     validation_interval: int = Field(
         50, ge=1, description="Optimizer steps between two validations."
@@ -306,10 +306,10 @@ class LoraSettings(FrozenModel):
                 "zero_stage 3 partitions the frozen weights itself: set zero_stage to 0, 1 or 2, "
                 "or frozen_weights to full and offload_blocks to auto"
             )
-        if self.zero_stage == 3 and self.offload_activations_gb > 0:
+        if self.zero_stage == 3 and self.offload_activations_gb not in ("auto", 0):
             raise ValueError(
                 "zero_stage 3 recomputes complete blocks: set zero_stage to 0, 1 or 2, or "
-                "offload_activations_gb to 0"
+                "offload_activations_gb to auto"
             )
         return self
 

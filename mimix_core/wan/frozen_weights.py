@@ -13,7 +13,7 @@ _WAN_ONLY = {
     "fp8": (False,),
     "frozen_weights": ("full",),
     "offload_blocks": ("auto", 0),
-    "offload_activations_gb": (0,),
+    "offload_activations_gb": ("auto", 0),
 }
 
 

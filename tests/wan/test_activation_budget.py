@@ -79,12 +79,12 @@ def test_attention_is_worth_most_and_text_needs_few_bytes() -> None:
     assert activations[0].seconds_per_byte > 10 * activations[1].seconds_per_byte
     assert activations[-1].name == "attn2.attention"
     sizes = {item.name: item.num_bytes for item in activations}
-    assert sizes["attn1.to_q"] == 32760 * 5120 * 2
-    assert sizes["attn2.to_k"] == 512 * 5120 * 2
+    assert sizes["attn1.to_qkv"] == 3 * 32760 * 5120 * 2
+    assert sizes["attn2.to_kv"] == 2 * 512 * 5120 * 2
 
 
 def test_in_fp8_layers_are_worth_less_and_attention_the_same() -> None:
     wide = {item.name: item for item in block_activations(WAN_14B)}
     narrow = {p.name: p for p in block_activations(BlockShape(**{**vars(WAN_14B), "fp8": True}))}
-    assert narrow["attn1.to_q"].seconds_per_byte < wide["attn1.to_q"].seconds_per_byte
+    assert narrow["attn1.to_qkv"].seconds_per_byte < wide["attn1.to_qkv"].seconds_per_byte
     assert narrow["attn1.attention"] == wide["attn1.attention"]

@@ -133,7 +133,8 @@ def test_blocks_with_equal_saved_activations_share_a_graph(pipeline_folder: Path
     )
     model._gradient_checkpointing_func._block_functions[frozenset()] = compiled
     _, own = step(model)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    # One more for the first block, whose input needs no gradient.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     assert not torch._dynamo.utils.counters["graph_break"]
     assert apart(own, grads) < 1e-5
 

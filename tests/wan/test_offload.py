@@ -190,7 +190,7 @@ def test_main_memory_that_cannot_be_pinned_names_the_setting(
         raise RuntimeError("CUDA error: out of memory")
 
     cpu = torch.device("cpu")
-    waiting = offloaded_activations.OffloadedActivations(cpu)._host
+    waiting = offloaded_activations.OffloadedActivations(cpu, 1e9)._host
     monkeypatch.setattr(host_memory, "_CHUNK", 2**30)
     monkeypatch.setattr(host_memory.torch, "empty", refuse)
     waiting._chunks = [torch.zeros(1)] * 6
@@ -268,6 +268,7 @@ def test_streamed_blocks_share_a_graph(deep_folder: Path, wanted: list[torch.Ten
     plain = accelerated(deep_folder, OffloadPlan(), activation_budget_gb=0.0)
     _, grads = step(plain)
     _, own = step(model)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    # One more for the first block, whose input needs no gradient.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     assert not torch._dynamo.utils.counters["graph_break"]
     assert apart(own, grads) < 1e-5

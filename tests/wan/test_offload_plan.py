@@ -18,6 +18,7 @@ from mimix_core.engine.gpu_memory import usable_memory
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import frozen_weights
+from mimix_core.wan.fast import block_placement
 from mimix_core.wan.fast.activation_budget import (
     ActivationPlan,
     BlockGroup,
@@ -62,7 +63,7 @@ def memory(
         (141, {}, 0, False),
         # As before there was offload: without it, it would be 0.5 % slower.
         (84, {}, 0, False),
-        (50, {}, 40, True),
+        (50, {}, 38, True),
         (24, {}, 40, True),
         (50, {"frozen_weights": "nf4"}, 0, False),
         (24, {"frozen_weights": "int8"}, 40, True),
@@ -253,3 +254,15 @@ def test_offloaded_activations_stay_within_memory_and_copies(
         assert on_gpu + in_flight <= gpu * GB
     assert len(set(plan.saved)) <= 8
     assert Counter(plan.offloaded)[frozenset()] >= 2
+
+
+def test_half_of_the_main_memory_is_for_activations_of_all_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(block_placement, "available_main_memory", lambda: 80 * 10**9)
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    four = LoraSettings(num_processes=4)
+    assert block_placement.activation_memory(four, gpu) == 10 * GB
+    assert block_placement.activation_memory(four, cpu) == 0
+    asked = LoraSettings(num_processes=4, offload_activations_gb=3)
+    assert block_placement.activation_memory(asked, cpu) == 3 * GB

@@ -227,7 +227,8 @@ def test_blocks_are_compiled_once_for_each_number_of_tokens(folder: Path) -> Non
     )
     model._gradient_checkpointing_func.run_block._block_functions[frozenset()] = compiled
     _, grads = routed_step(model, 0.5)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    # One more for the first block, whose input needs no gradient.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
     assert not torch._dynamo.utils.counters["graph_break"]
     assert apart(grads, wanted) < 1e-5
 

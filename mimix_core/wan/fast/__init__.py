@@ -95,7 +95,8 @@ def accelerate_training(
                 block.compile(dynamic=False)
     else:
         streamed = block_placement.place_streamed(transformer, settings, device, plan, kernel)
-    activations = OffloadedActivations(device) if settings.offload_activations_gb > 0 else None
+    main_memory = block_placement.activation_memory(settings, device)
+    activations = OffloadedActivations(device, main_memory) if main_memory > 0 else None
     transformer.enable_gradient_checkpointing(
         CheckpointedBlocks(transformer, settings, compiled, plan, streamed, activations)
     )
@@ -196,7 +197,7 @@ class CheckpointedBlocks:
             groups = self._block_groups(shape)
             budget_gb = self._settings.activation_budget_gb
             budget = self._free_bytes(hidden_BLD, groups) if budget_gb is None else budget_gb * _GB
-            main_memory = self._settings.offload_activations_gb * _GB
+            main_memory = 0.0 if self._activations is None else self._activations.main_memory
             self.activation_plans[shape] = plan_saved_activations(groups, budget, main_memory)
         return self.activation_plans[shape]
 

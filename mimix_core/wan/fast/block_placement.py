@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mimix_core.engine.gpu_memory import usable_memory
+from mimix_core.engine.main_memory import available_main_memory
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import lora
 from mimix_core.wan.fast import layers
@@ -17,6 +18,10 @@ from mimix_core.wan.fast.attention import AttentionKernel
 from mimix_core.wan.fast.offload import BlockWeights, StreamedBlocks, stream_block
 from mimix_core.wan.fast.offload_plan import OffloadPlan, estimate_training, plan_offload
 from mimix_core.wan.text_embeddings import TEXT_TOKENS
+
+_GB = 1e9
+# The rest is for the other processes and the page cache.
+_SHARE_OF_MAIN_MEMORY = 0.5
 
 
 def plan_training(
@@ -59,6 +64,15 @@ def plan_training(
     )
     already = sum(w.nbytes for w in transformer.parameters() if w.device.type == device.type)
     return plan_offload(memory, usable + already, requested)
+
+
+def activation_memory(settings: LoraSettings, device: torch.device) -> float:
+    """Return the bytes of main memory in which this process may let activations wait."""
+    if settings.offload_activations_gb != "auto":
+        return settings.offload_activations_gb * _GB
+    if device.type != "cuda":
+        return 0.0
+    return _SHARE_OF_MAIN_MEMORY * available_main_memory() / settings.num_processes
 
 
 def place_streamed(

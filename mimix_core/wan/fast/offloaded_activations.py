@@ -18,9 +18,11 @@ class OffloadedActivations:
     An activation is copied out as soon as it is computed. Its memory on the device is freed when
     the next block is queued, so the first to wait for the copies is the block after that. State:
     the number of the present forward pass, and the block whose activations are not freed yet.
+    ``main_memory``: bytes, for whoever plans what waits.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, main_memory: float) -> None:
+        self.main_memory = main_memory
         self._host = HostTensors(device, _USE)
         self._pass = 0
         self._unreleased: int | None = None
