@@ -13,6 +13,9 @@ from mimix_core.engine.store import Store
 # As tasks/subprocess_runner.py sets it for units: torch reads it when it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Triton's interpreter runs the GPU's kernels on the CPU; read when torch imports Triton.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # Parallel test processes come with a width, and rich keeps the one that it finds when imported.
 os.environ.pop("COLUMNS", None)
 

@@ -30,7 +30,8 @@ def select_kernel(
     head_width: int,
     precision: Literal["bf16", "fp32"],
 ) -> AttentionKernel | None:
-    """Select the kernel for ``device``. Raises BadInput for one that cannot run there.
+    """Select the kernel for ``device``. Raises BadInput for one that cannot run there, and for a
+    GPU without Triton.
 
     Returns None for fp32 on a GPU, where none of these kernels exists; attention then stays
     diffusers' own.
@@ -43,6 +44,12 @@ def select_kernel(
                 fix="Set lora.attention to auto.",
             )
         return "cpu"
+    if find_spec("triton") is None:
+        raise BadInput(
+            "Triton is not installed, with which this package computes on a GPU",
+            where="this Python environment",
+            fix="Install PyTorch for CUDA anew (its wheels for Linux bring Triton).",
+        )
     if precision == "fp32":
         if requested != "auto":
             raise BadInput(
