@@ -15,16 +15,10 @@ from typing import Any
 import torch
 
 
-def _normal(x_ND: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return x minus its mean over its deviation, and one over the deviation, in fp32."""
-    x = x_ND.float()
-    centered = x - x.mean(-1, keepdim=True)
-    scale = torch.rsqrt(centered.square().mean(-1, keepdim=True) + eps)
-    return centered * scale, scale
-
-
-def _each(values_SD: torch.Tensor, tokens: int) -> torch.Tensor:
-    return values_SD.repeat_interleave(tokens // values_SD.shape[0], 0)
+def _times(x_ND: torch.Tensor, values_SD: torch.Tensor) -> torch.Tensor:
+    """Multiply each token by the values of its set."""
+    sets, width = values_SD.shape
+    return (x_ND.view(sets, -1, width) * values_SD[:, None]).view(x_ND.shape)
 
 
 @torch.library.custom_op("mimix::modulated_norm", mutates_args=())
@@ -36,9 +30,10 @@ def modulated_norm(
         from mimix_core.wan.fast import triton_launch
 
         return triton_launch.norm(x_ND, None, None, factor_SD, offset_SD, eps)[1]
-    tokens = x_ND.shape[0]
-    out_ND = _normal(x_ND, eps)[0] * _each(factor_SD, tokens) + _each(offset_SD, tokens)
-    return out_ND.to(x_ND.dtype)
+    normal_ND = torch.nn.functional.layer_norm(x_ND.float(), x_ND.shape[1:], eps=eps)
+    sets, width = factor_SD.shape
+    out_SND = _times(normal_ND, factor_SD).view(sets, -1, width) + offset_SD[:, None]
+    return out_SND.view(x_ND.shape).to(x_ND.dtype)
 
 
 @modulated_norm.register_fake
@@ -63,10 +58,13 @@ def modulated_norm_grad(
 def _norm_grad(
     grad_ND: torch.Tensor, x_ND: torch.Tensor, factor_SD: torch.Tensor, eps: float
 ) -> torch.Tensor:
-    normal, scale = _normal(x_ND, eps)
-    grad = grad_ND.float() * _each(factor_SD, x_ND.shape[0])
-    along = (grad * normal).mean(-1, keepdim=True)
-    return (grad - grad.mean(-1, keepdim=True) - normal * along) * scale
+    x, width = x_ND.float(), x_ND.shape[1:]
+    _, mean, deviation = torch.native_layer_norm(x, width, None, None, eps)
+    grad = _times(grad_ND.float(), factor_SD)
+    out: torch.Tensor = torch.ops.aten.native_layer_norm_backward(
+        grad, x, width, mean, deviation, None, None, [True, False, False]
+    )[0]
+    return out
 
 
 @modulated_norm_grad.register_fake
@@ -104,7 +102,7 @@ def add_norm(
         sum_ND, out_ND = triton_launch.norm(x_ND, added_ND, gate_SD, factor_SD, offset_SD, eps)
         assert sum_ND is not None
         return sum_ND, out_ND
-    added = added_ND.float() if gate_SD is None else added_ND * _each(gate_SD, x_ND.shape[0])
+    added = added_ND.float() if gate_SD is None else _times(added_ND, gate_SD)
     sum_ND = (x_ND.float() + added).to(x_ND.dtype)
     return sum_ND, modulated_norm(sum_ND, factor_SD, offset_SD, eps)
 
@@ -141,8 +139,7 @@ def add_norm_grad(
     out_ND = grad_sum_ND.float() + _norm_grad(grad_ND, sum_ND, factor_SD, eps)
     if gate_SD is None:
         return out_ND.to(sum_ND.dtype), sum_ND.new_empty(0)
-    gated_ND = out_ND * _each(gate_SD, sum_ND.shape[0])
-    return out_ND.to(sum_ND.dtype), gated_ND.to(sum_ND.dtype)
+    return out_ND.to(sum_ND.dtype), _times(out_ND, gate_SD).to(sum_ND.dtype)
 
 
 @add_norm_grad.register_fake
