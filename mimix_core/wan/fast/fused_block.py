@@ -30,7 +30,7 @@ class FusedBlock(WanTransformerBlock):  # type: ignore[misc]
                 hidden_states, encoder_hidden_states, temb, rotary_emb
             )
             return out
-        x_ND = hidden_states.flatten(0, 1)
+        x_ND = hidden_states.flatten(0, 1).contiguous()
         # [B, 6, D], or one for each token, [B, L, 6, D].
         values = (self.scale_shift_table + temb.float()).flatten(0, -3)
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
