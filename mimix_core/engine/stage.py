@@ -74,10 +74,10 @@ class Stage(Generic[In, Set]):
     file columns are relative to ``out``. Raise ``version`` whenever the same inputs and settings
     would now produce other rows or files.
 
-    ``failed_rows(inputs, reason, detail)`` returns the rows of a unit whose process crashed or hung
-    on every attempt: all failed, for that reason. Stages that read files of unknown origin define
-    it, so that such a file costs its own rows instead of the run. It must not decode anything,
-    since it runs in the caller's process.
+    ``failed_rows(inputs, settings, reason, detail)`` returns the rows of a unit whose process
+    crashed or hung on every attempt: all failed, for that reason. Stages that read files of unknown
+    origin define it, so that such a file costs its own rows instead of the run. It must not decode
+    anything, since it runs in the caller's process.
 
     ``row_noun`` names the stage's rows in the plural ("12 clips"); ``upstream`` names the stages
     that produce its input tables.
@@ -93,7 +93,7 @@ class Stage(Generic[In, Set]):
     settings: type[Set]
     table: Table[Any]
     run: Callable[[In, Set, Path], StageReport]
-    failed_rows: Callable[[In, Reason, str], StageReport] | None = None
+    failed_rows: Callable[[In, Set, Reason, str], StageReport] | None = None
     upstream: tuple[str, ...] = ()
     resources: frozenset[Resource] = frozenset({Resource.CPU})
 
@@ -157,7 +157,7 @@ def commit_failed_unit(
         raise StageFailed(f"stage {stage.name} ({stage.unit(inputs)}): {detail}")
 
     def answer(_inputs: FrozenModel, _settings: FrozenModel, _out: Path) -> StageReport:
-        report = broken(inputs, reason, detail)
+        report = broken(inputs, settings, reason, detail)
         if _statuses(report.rows) - {Status.FAILED}:
             raise StageFailed(
                 f"stage {stage.name} ({stage.unit(inputs)}): not all rows of a broken unit are "

@@ -234,7 +234,9 @@ def test_failed_rows_must_have_status_failed(store: Store) -> None:
     from mimix_core.errors import StageFailed
     from tests.tasks.fake_stage import STAGE, FakeInputs, FakeSettings
 
-    def ok_rows(inputs: FakeInputs, reason: Reason, detail: str) -> StageReport:
+    def ok_rows(
+        inputs: FakeInputs, settings: FakeSettings, reason: Reason, detail: str
+    ) -> StageReport:
         return StageReport([tables.ok(page="p", file="")], rows_in=1)
 
     for failed_rows, message in ((ok_rows, "not all rows"), (None, "stalled")):

@@ -88,7 +88,9 @@ def run(inputs: FakeInputs, settings: FakeSettings, out: Path) -> StageReport:
     return StageReport([tables.ok(page="p", file="page.txt")], rows_in=1)
 
 
-def failed_rows(inputs: FakeInputs, reason: tables.Reason, detail: str) -> StageReport:
+def failed_rows(
+    inputs: FakeInputs, _settings: FakeSettings, reason: tables.Reason, detail: str
+) -> StageReport:
     return StageReport([tables.failed(reason, detail, page="p", file="")], rows_in=1)
 
 

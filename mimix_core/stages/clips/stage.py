@@ -20,7 +20,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mimix_core import tables
-from mimix_core.domain.timeline import CLIP_RATE, clip_duration
+from mimix_core.domain.timeline import clip_duration
 from mimix_core.engine.artifacts import FileRef, FrozenModel, TableRef
 from mimix_core.engine.cache_key import ExcludeFromKey, OmitDefault
 from mimix_core.engine.limit_text import format_beside_limit
@@ -114,11 +114,12 @@ def run(inputs: ClipInputs, settings: ClipSettings, out: Path) -> StageReport:
     return StageReport(rows + encoded, rows_in=rows_in, notes=notes)
 
 
-def failure_report(inputs: ClipInputs, reason: Reason, detail: str) -> StageReport:
+def failure_report(
+    inputs: ClipInputs, settings: ClipSettings, reason: Reason, detail: str
+) -> StageReport:
     """Return one failed row per usable scene of an episode whose process died."""
     scenes = list(tables.usable(tables.read(inputs.scenes.path, tables.SCENES)))
-    # The settings are not known here, and a row without a clip has no frames of any rate.
-    rows = [tables.failed(reason, detail, **base_columns(scene, CLIP_RATE)) for scene in scenes]
+    rows = [tables.failed(reason, detail, **base_columns(scene, settings.rate)) for scene in scenes]
     return StageReport(rows, rows_in=len(scenes))
 
 

@@ -106,7 +106,9 @@ def run(inputs: OverlayInputs, settings: OverlaySettings, out: Path) -> StageRep
     return StageReport(rows, rows_in=len(scenes), notes=notes)
 
 
-def failed_rows(inputs: OverlayInputs, reason: Reason, detail: str) -> StageReport:
+def failed_rows(
+    inputs: OverlayInputs, _settings: OverlaySettings, reason: Reason, detail: str
+) -> StageReport:
     """Return the rows of an episode whose process died or hung: every usable scene failed."""
     scenes = _usable_scenes(inputs)
     rows = [tables.failed(reason, detail, **_empty_columns(inputs, scene, "")) for scene in scenes]

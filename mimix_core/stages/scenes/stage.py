@@ -47,19 +47,19 @@ def run(inputs: SceneInputs, settings: SceneSettings, out: Path) -> StageReport:
     try:
         analysis = analyze_episode(inputs.video.path, settings)
     except UnreadableVideo as error:
-        return failure_report(inputs, error.reason, error.what)
+        return failure_report(inputs, settings, error.reason, error.what)
     damaged = [frame.pts in analysis.damaged for frame in analysis.frames]
     dropped = sum(analysis.repairs.dropped.values())
     if dropped > len(damaged):
         detail = f"the timestamps of {dropped} of {dropped + len(damaged)} frames do not increase"
-        return failure_report(inputs, Reason.VIDEO_DAMAGED, detail)
+        return failure_report(inputs, settings, Reason.VIDEO_DAMAGED, detail)
     share = sum(damaged) / len(damaged)
     if share > settings.max_damaged_share:
         detail = (
             f"{sum(damaged)} of {len(damaged)} frames are damaged, "
             f"{settings.max_damaged_share:.2%} allowed (scenes.max_damaged_share)"
         )
-        return failure_report(inputs, Reason.VIDEO_DAMAGED, detail)
+        return failure_report(inputs, settings, Reason.VIDEO_DAMAGED, detail)
     out.mkdir(parents=True, exist_ok=True)
     _write_frames(out / FRAMES_FILE, analysis, damaged)
     rows = [
@@ -78,7 +78,9 @@ def run(inputs: SceneInputs, settings: SceneSettings, out: Path) -> StageReport:
     return StageReport(rows, rows_in=len(analysis.segments), notes=notes)
 
 
-def failure_report(inputs: SceneInputs, reason: Reason, detail: str) -> StageReport:
+def failure_report(
+    inputs: SceneInputs, _settings: SceneSettings, reason: Reason, detail: str
+) -> StageReport:
     """Return the single failed row of an episode that could not be analyzed."""
     episode = ids.episode_id(inputs.show, inputs.video.sha256)
     values = {

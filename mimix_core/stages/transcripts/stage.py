@@ -88,7 +88,9 @@ def run(inputs: TranscriptInputs, settings: TranscriptSettings, out: Path) -> St
     return StageReport(rows, rows_in=len(clips), notes={**notes, "lines": len(transcript.lines)})
 
 
-def failed_rows(inputs: TranscriptInputs, reason: Reason, detail: str) -> StageReport:
+def failed_rows(
+    inputs: TranscriptInputs, _settings: TranscriptSettings, reason: Reason, detail: str
+) -> StageReport:
     """Return the rows of an episode whose process died or hung: every clip failed."""
     return _fail_clips(_usable_clips(inputs), "", reason, detail)
 

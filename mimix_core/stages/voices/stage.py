@@ -85,7 +85,9 @@ def run(inputs: VoiceInputs, settings: VoiceSettings, out: Path) -> StageReport:
     )
 
 
-def failed_rows(inputs: VoiceInputs, reason: Reason, detail: str) -> StageReport:
+def failed_rows(
+    inputs: VoiceInputs, _settings: VoiceSettings, reason: Reason, detail: str
+) -> StageReport:
     """Return the rows of an episode whose process died or hung: every line failed."""
     return _fail_lines(list(_read_lines(inputs)), "", reason, detail)
 

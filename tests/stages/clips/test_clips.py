@@ -360,14 +360,19 @@ def test_frames_of_a_low_rate_source_are_repeated(runner: ClipsRunner) -> None:
     assert (row["start_num"], row["start_den"]) == (0, 1)
 
 
-def test_a_failed_unit_has_a_row_for_each_scene(runner: ClipsRunner) -> None:
+@pytest.mark.parametrize("rate", [16, 24])
+def test_a_failed_unit_has_a_row_for_each_scene(runner: ClipsRunner, rate: int) -> None:
     truth = write_video(runner.folder / "v.mp4", [Shot(30), Shot(30)])
     report = clips.stage.failure_report(
-        runner.inputs(truth), tables.Reason.DECODER_HUNG, "said nothing"
+        runner.inputs(truth),
+        ClipSettings(frame_rate=rate),
+        tables.Reason.DECODER_HUNG,
+        "said nothing",
     )
     tables.validate(tables.CLIPS, report.rows)
     assert report.rows_in == 2
     assert [row["reason"] for row in report.rows] == ["decoder_hung"] * 2
+    assert {(row["rate_num"], row["rate_den"]) for row in report.rows} == {(rate, 1)}
 
 
 def test_the_same_inputs_give_the_same_bytes(runner: ClipsRunner) -> None:

@@ -168,7 +168,7 @@ def test_an_episode_whose_process_died_has_a_failed_row_per_scene(tmp_path: Path
     scenes = commit_table(tmp_path, tables.SCENES, [scene(0, 99), scene(99, 200)])
     video = FileRef(path=tmp_path / "gone.mp4", sha256="0" * 64, size=1)
     inputs = overlays.OverlayInputs(unit="v", show="demo", video=video, scenes=scenes)
-    report = stage.failed_rows(inputs, tables.Reason.DECODER_HUNG, "silent for 10 min")
+    report = stage.failed_rows(inputs, OverlaySettings(), tables.Reason.DECODER_HUNG, "silent")
     tables.validate(tables.OVERLAYS, report.rows)
     assert [(row["status"], row["reason"]) for row in report.rows] == [
         ("failed", "decoder_hung")

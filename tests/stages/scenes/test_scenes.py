@@ -429,7 +429,9 @@ def test_an_episode_whose_process_died_is_one_failed_row(tmp_path: Path) -> None
     inputs = scenes.SceneInputs(
         unit="v", show="demo", style=Style.CARTOON, video=file_ref(truth.path)
     )
-    report = scenes.STAGE.failed_rows(inputs, tables.Reason.DECODER_HUNG, "said nothing")
+    report = scenes.STAGE.failed_rows(
+        inputs, SceneSettings(), tables.Reason.DECODER_HUNG, "said nothing"
+    )
     tables.validate(tables.SCENES, report.rows)
     assert [(row["status"], row["reason"]) for row in report.rows] == [("failed", "decoder_hung")]
 

@@ -190,6 +190,6 @@ def test_an_episode_whose_process_died_has_a_failed_row_per_clip(tmp_path: Path)
         video=FileRef(path=tmp_path / "gone.mp4", sha256="0" * 64, size=1),
         clips=commit_table(tmp_path / "clips", tables.CLIPS, [clip(), clip(8000)]),
     )
-    found = stage.failed_rows(inputs, Reason.DECODER_CRASHED, "signal 11")
+    found = stage.failed_rows(inputs, TranscriptSettings(), Reason.DECODER_CRASHED, "signal 11")
     tables.validate(tables.TRANSCRIPTS, found.rows)
     assert [row["reason"] for row in found.rows] == ["decoder_crashed"] * 2

@@ -77,7 +77,7 @@ def test_damaged_audio_fails_the_lines_with_one_reason(tmp_path: Path) -> None:
     )
     died = voices.STAGE.failed_rows
     assert died is not None
-    assert len(died(inputs, Reason.DECODER_HUNG, "no progress").rows) == len(LINES)
+    assert len(died(inputs, VoiceSettings(), Reason.DECODER_HUNG, "no progress").rows) == len(LINES)
 
 
 def test_a_video_without_audio_has_lines_without_a_voice(tmp_path: Path) -> None:
