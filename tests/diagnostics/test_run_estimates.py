@@ -12,8 +12,9 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
-from mimix_core.diagnostics.machine_check import MachineCheck
-from mimix_core.diagnostics.run_estimates import GpuMemory, adapter_parameters, estimate_run
+from mimix_core.diagnostics.machine_check import GpuMemory, MachineCheck
+from mimix_core.diagnostics.run_estimates import estimate_run
+from mimix_core.diagnostics.training_estimates import adapter_parameters
 from mimix_core.settings import load_config
 from mimix_core.wan.expected_tensors import expected_tensors
 from mimix_core.wan.model_registry import get_backbone
@@ -21,6 +22,7 @@ from tests.diagnostics.test_preflight import PROMPT, published
 
 LARGE = "wan2.1-t2v-14b"
 SIZE = "clips: {width: 832, height: 480}\n"
+LTX_LORA = "target_modules: []"
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -59,6 +61,76 @@ def test_the_plan_follows_the_memory(
         check = checks[f"GPU memory for {name}"]
         assert expected in check.finding
         assert (check.state == "limited") == ("does not fit" in expected) == bool(check.fix)
+
+
+@pytest.mark.parametrize(
+    ("gb", "training", "generation", "vae"),
+    [
+        (80, "at least 9 GB", "the transformer's blocks stay on the GPU", "whole frames"),
+        (24, "at least 7 GB", "the transformer's blocks stay on the GPU", "whole frames"),
+        (12, "at least 7 GB", "the transformer's blocks are copied", "whole frames"),
+        (10, "at least 7 GB", "the transformer's blocks are copied", "in tiles"),
+        (8, "at least 7 GB", "the transformer's blocks are copied", "does not fit"),
+        (6, "does not fit", "the transformer's blocks are copied", "does not fit"),
+        (4, "does not fit", "does not fit", "does not fit"),
+    ],
+)
+def test_the_plan_of_ltx_video_follows_the_memory(
+    tmp_path: Path, gb: float, training: str, generation: str, vae: str
+) -> None:
+    """Training at 832 x 480 x 81: 3.8 GB of weights, 1.3 GB of state, 1.6 GB of activations."""
+    checks = ltx_estimates(tmp_path, gb=gb)
+    for name, expected in (("training", training), ("generation", generation), ("the VAE", vae)):
+        check = checks[f"GPU memory for {name}"]
+        assert expected in check.finding
+        assert (check.state == "limited") == ("does not fit" in check.finding) == bool(check.fix)
+    finding = checks["GPU memory for training"].finding
+    assert ("fits; all activations are recomputed" in finding) == ("at least" in training)
+
+
+def test_fixes_of_ltx_video_are_those_that_it_supports(tmp_path: Path) -> None:
+    checks = ltx_estimates(tmp_path, gb=4)
+    assert checks["GPU memory for training"].fix == (
+        "Use a GPU with more memory, use several GPUs with lora.zero_stage 3, or set a smaller "
+        "latents.width and latents.height."
+    )
+    assert "set samples.vae_precision to bf16, or lower" in checks["GPU memory for the VAE"].fix
+    smaller = ltx_estimates(tmp_path / "bf16", samples=", vae_precision: bf16", gb=8)
+    assert "fits; it decodes whole frames" in smaller["GPU memory for the VAE"].finding
+    smallest = ltx_estimates(tmp_path / "2", samples=", vae_precision: bf16", gb=2)
+    assert "vae_precision" not in smallest["GPU memory for the VAE"].fix
+
+
+@pytest.mark.parametrize(
+    ("lora", "more"),
+    [
+        # In GB: two samples in a micro batch, weights in fp32, a rank four times as large (of seven
+        # copies), half of the weights, DoRA.
+        ("micro_batch_size: 2", 1.57),
+        ("precision: fp32", 3.85 + 0.59),
+        ("rank: 128, alpha: 128", 3 * 7 * 0.191),
+        ("zero_stage: 3, num_processes: 2", -3.85 / 2),
+        ("use_dora: true", 1.13),
+    ],
+)
+def test_memory_for_training_ltx_video_follows_the_settings(
+    tmp_path: Path, lora: str, more: float
+) -> None:
+    def needed(folder: str, settings: str) -> float:
+        checks = ltx_estimates(tmp_path / folder, f"{LTX_LORA}, {settings}")
+        return float(checks["GPU memory for training"].finding.split()[2])
+
+    assert needed("b", lora) - needed("a", "rank: 32") == pytest.approx(more, abs=1.01)
+
+
+def ltx_estimates(
+    folder: Path, lora: str = LTX_LORA, samples: str = "", *, gb: float = 80
+) -> dict[str, MachineCheck]:
+    text = f"{SIZE}lora: {{{lora}}}\nsamples: {{prompts: prompts.yaml, shift: 1.0{samples}}}\n"
+    path = published(folder, "ltx-video-0.9.5", text)
+    (folder / "prompts.yaml").write_text(yaml.safe_dump({"prompts": [PROMPT]}))
+    gpu = GpuMemory("H100", int(gb * 1e9), int(gb * 1e9))
+    return {check.name: check for check in estimate_run(load_config(path), "generate", gpu)}
 
 
 def test_main_memory_for_activations_is_named_where_they_do_not_all_fit(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 Estimates are slightly above the measurements of ``perf/generate.py`` on an H200, per token and
 pixel: a pass of the 14B takes 3.9 GB besides its weights (estimated 4.5), decoding 7.4 GB (7.8).
+LTX-Video's are counted instead (``ltx_memory``); other architectures' are rough.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from mimix_core.settings import SampleSettings
+from mimix_core.wan import ltx_memory
 from mimix_core.wan.model_registry import Backbone
 
 AutoOnOff = Literal["auto", "on", "off"]
@@ -24,7 +26,7 @@ _DECODER_VALUES_PER_PIXEL = 4400
 _WHOLE_VIDEO_COPIES = 6
 # Channels of such a decoder's last features where its config does not name them.
 _USUAL_CHANNELS = 128
-# Width and height of a tile in pixels (diffusers' default).
+# Width and height of a tile in pixels (diffusers' default for Wan).
 TILE_SIZE = 256
 # Share of the GPU for cuDNN's and cuBLAS's workspaces and the allocator's fragmentation.
 _RESERVED_SHARE = 0.06
@@ -86,29 +88,18 @@ def estimate_memory(
     def parameters(folder: Path) -> int:
         return sum(safetensors_io.count_parameters(path) for path in folder.glob("*.safetensors"))
 
-    config = backbone.transformer.config
-    latent_frames = (settings.num_frames - 1) // backbone.vae_stride[0] + 1
-    patches = settings.width * settings.height // backbone.size_multiple**2
-    batch_size = 2 if settings.batched_guidance and settings.guidance_scale > 1 else 1
-    tokens = latent_frames * patches * batch_size
-    width = config["num_attention_heads"] * config["attention_head_dim"]
-    # Without a width of its own the feed-forward is diffusers', four times as wide.
-    ffn_width = config.get("ffn_dim", 4 * width)
-    bytes_per_token = _BYTES_PER_WIDTH * width + _BYTES_PER_FFN * ffn_width
-    fp32_factor = 2 if settings.precision == "fp32" else 1
     vae_bytes = 4 if settings.vae_precision == "fp32" else 2
-    if settings.step_cache is not None:
-        bytes_per_token += (2 if settings.guidance_scale > 1 else 1) * _CACHED_TENSORS * 2 * width
     # The complete video twice: it is copied as decoded latent frames are appended.
     video_bytes = 2 * 3 * settings.num_frames * settings.width * settings.height * vae_bytes
-    bytes_per_pixel = _decoder_values_per_pixel(backbone, settings.num_frames) * vae_bytes
+    bytes_per_pixel = _decoder_bytes_per_pixel(backbone, settings.num_frames, vae_bytes)
     pixels = settings.width * settings.height
-    tile = min(settings.width, TILE_SIZE) * min(settings.height, TILE_SIZE)
+    side = ltx_memory.TILE_SIZE if backbone.vae.class_name == ltx_memory.VAE_CLASS else TILE_SIZE
+    tile = min(settings.width, side) * min(settings.height, side)
     return MemoryEstimate(
         text_encoder=sum(path.stat().st_size for path in text_encoder.glob("*.safetensors")),
-        transformer=2 * fp32_factor * parameters(transformer),
+        transformer=_element_bytes(settings) * parameters(transformer),
         vae=vae_bytes * parameters(vae),
-        denoising=fp32_factor * tokens * bytes_per_token,
+        denoising=_denoising_bytes(backbone, settings),
         decoding=math.ceil(pixels * bytes_per_pixel) + video_bytes,
         # The decoded tiles, which overlap, stay in memory until they are blended.
         decoding_tiled=math.ceil(tile * bytes_per_pixel) + 2 * video_bytes,
@@ -116,19 +107,45 @@ def estimate_memory(
     )
 
 
-def _decoder_values_per_pixel(backbone: Backbone, frames: int) -> float:
-    """Return the values per pixel of a frame that the VAE's decoder has in memory.
+def _element_bytes(settings: SampleSettings) -> int:
+    return 4 if settings.precision == "fp32" else 2
+
+
+def _denoising_bytes(backbone: Backbone, settings: SampleSettings) -> int:
+    """Return the memory of a step's pass, or of both of them at once, besides the weights."""
+    config = backbone.transformer.config
+    latent_frames = (settings.num_frames - 1) // backbone.vae_stride[0] + 1
+    tokens = latent_frames * settings.width * settings.height // backbone.size_multiple**2
+    guided = settings.guidance_scale > 1
+    samples = 2 if settings.batched_guidance and guided else 1
+    element_bytes = _element_bytes(settings)
+    if backbone.transformer.class_name == ltx_memory.TRANSFORMER_CLASS:
+        shape = ltx_memory.TokenShape(samples, tokens, backbone.text_tokens, element_bytes)
+        return ltx_memory.denoising_bytes(config, shape)
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    # Without a width of its own the feed-forward is diffusers', four times as wide.
+    ffn_width = config.get("ffn_dim", 4 * width)
+    bytes_per_token = _BYTES_PER_WIDTH * width + _BYTES_PER_FFN * ffn_width
+    if settings.step_cache is not None:
+        bytes_per_token += (2 if guided else 1) * _CACHED_TENSORS * 2 * width
+    return int(element_bytes // 2 * samples * tokens * bytes_per_token)
+
+
+def _decoder_bytes_per_pixel(backbone: Backbone, frames: int, element_bytes: int) -> float:
+    """Return the bytes per pixel of a frame that the VAE's decoder has in memory.
 
     The decoder's features have the size before the VAE's own patches are unfolded to pixels.
     """
     config = backbone.vae.config
+    if backbone.vae.class_name == ltx_memory.VAE_CLASS:
+        return ltx_memory.decoding_bytes_per_pixel(config, frames, element_bytes)
     patch_values = config.get("patch_size", 1) ** 2
     if "base_dim" in config:
         channels = config.get("decoder_base_dim", config["base_dim"]) / 96
-        return float(_DECODER_VALUES_PER_PIXEL * channels / patch_values)
-    # LTX-Video's decodes all frames at once; so may one of another architecture.
+        return float(_DECODER_VALUES_PER_PIXEL * channels / patch_values * element_bytes)
+    # One of another architecture may decode all frames at once.
     channels = config.get("decoder_block_out_channels", (_USUAL_CHANNELS,))[0]
-    return float(_WHOLE_VIDEO_COPIES * channels * frames / patch_values)
+    return float(_WHOLE_VIDEO_COPIES * channels * frames / patch_values * element_bytes)
 
 
 def plan_device(
