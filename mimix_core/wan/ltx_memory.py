@@ -58,7 +58,7 @@ def training_bytes(config: Mapping[str, Any], shape: TokenShape, *, use_dora: bo
     if not use_dora:
         return inputs + working * width
     # Query, key, value and output of both attentions, and the two layers of the feed-forward.
-    block_parameters = (6 + 2 * 4) * width**2 + 2 * width * config["cross_attention_dim"]
+    block_parameters = (6 + 2 * 4) * width**2 + 2 * width * int(config["cross_attention_dim"])
     return inputs + (working + _DORA * tokens) * width + _DORA_PARAMETERS * block_parameters
 
 
