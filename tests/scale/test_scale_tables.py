@@ -110,10 +110,13 @@ def test_a_clip_more_costs_few_bytes(
     # Smaller runs, so that these few clips are sorted on disk as millions are.
     monkeypatch.setattr(sorted_rows, "RUN_ROWS", 256)
     monkeypatch.setattr(sorted_rows, "_MERGE_ROWS", 32)
-    peaks = [
-        peak_bytes(lambda library=library: PARTS[part](library, tmp_path / library.root.name))
-        for library in libraries
-    ]
+
+    def peak(library: SyntheticLibrary, repeat: int) -> int:
+        out = tmp_path / f"{library.root.name}-{repeat}"
+        return peak_bytes(lambda: PARTS[part](library, out))
+
+    # Other threads of the process allocate now and then: the smaller of two peaks.
+    peaks = [min(peak(library, repeat) for repeat in range(2)) for library in libraries]
     per_clip = (peaks[1] - peaks[0]) / (SIZES[1] - SIZES[0])
     # A row of the dataset takes 2 kB, one of the clips 8 kB.
     assert 50 < per_clip < limit
