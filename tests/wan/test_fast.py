@@ -15,7 +15,12 @@ from mimix_core.settings import LoraSettings
 from mimix_core.wan import fast, flow_matching, lora, lora_export
 from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.fast import activation_checkpoint, fp8, layers
-from mimix_core.wan.fast.attention import select_kernel
+from mimix_core.wan.fast.attention import (
+    attention,
+    gradients_in_parts,
+    query_parts,
+    select_kernel,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +105,31 @@ def test_saved_activations_change_no_bit(pipeline_folder: Path) -> None:
         own_loss, own = step(made_fast(pipeline_folder, activation_budget_gb=budget_gb))
         assert torch.equal(own_loss, loss)
         assert all(torch.equal(own[name], grads[name]) for name in grads)
+
+
+def test_queries_in_parts_have_the_same_gradients() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    q, grad = (torch.randn(2, 24, 3, 8, generator=numbers) for _ in range(2))
+    k, v = (torch.randn(2, 5, 3, 8, generator=numbers) for _ in range(2))
+    given = ("cpu", grad, q, k, v, *attention("", "cpu", q, k, v))
+    whole, parts = gradients_in_parts(1, *given), gradients_in_parts(4, *given)
+    for one, other in zip(parts, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("heads", "queries", "keys", "parts"),
+    [
+        (40, 32760, 512, 4),
+        (40, 32760, 32760, 1),
+        (40, 32761, 512, 1),  # not in equal parts
+        (2, 32760, 512, 1),  # too few programs in any case
+    ],
+)
+def test_queries_are_split_where_keys_are_few(
+    heads: int, queries: int, keys: int, parts: int
+) -> None:
+    assert query_parts(heads, queries, keys) == parts
 
 
 @pytest.mark.parametrize(("budget_gb", "times"), [(None, 1), (0.0, 2)])

@@ -121,20 +121,35 @@ def attention_grad(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Compute the gradients of q, k and v."""
     batch, length, heads, _ = q_BLHD.shape
-    parts = 1 if kernel == "cpu" else _query_parts(batch * heads, length, k_BMHD.shape[1])
-    if parts > 1:
-        grad, q, out = (
-            x.reshape(batch * parts, -1, *x.shape[2:]) for x in (grad_BLHD, q_BLHD, out_BLHD)
-        )
-        k, v = (x.repeat_interleave(parts, 0) for x in (k_BMHD, v_BMHD))
-        sums = sums_BHL.view(batch, heads, parts, -1).transpose(1, 2).flatten(0, 1).contiguous()
-        grad_q, grad_k, grad_v = _gradients(kernel, grad, q, k, v, out, sums)
-        grad_k, grad_v = (x.view(batch, parts, *x.shape[1:]).sum(1) for x in (grad_k, grad_v))
-        return grad_q.view(q_BLHD.shape), grad_k, grad_v
-    return _gradients(kernel, grad_BLHD, q_BLHD, k_BMHD, v_BMHD, out_BLHD, sums_BHL)
+    parts = 1 if kernel == "cpu" else query_parts(batch * heads, length, k_BMHD.shape[1])
+    return gradients_in_parts(parts, kernel, grad_BLHD, q_BLHD, k_BMHD, v_BMHD, out_BLHD, sums_BHL)
 
 
-def _query_parts(heads: int, queries: int, keys: int) -> int:
+def gradients_in_parts(
+    parts: int,
+    kernel: str,
+    grad_BLHD: torch.Tensor,
+    q_BLHD: torch.Tensor,
+    k_BMHD: torch.Tensor,
+    v_BMHD: torch.Tensor,
+    out_BLHD: torch.Tensor,
+    sums_BHL: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Compute the gradients of q, k and v with the queries in so many samples of their own."""
+    if parts == 1:
+        return _gradients(kernel, grad_BLHD, q_BLHD, k_BMHD, v_BMHD, out_BLHD, sums_BHL)
+    batch, _, heads, _ = q_BLHD.shape
+    grad, q, out = (
+        x.reshape(batch * parts, -1, *x.shape[2:]) for x in (grad_BLHD, q_BLHD, out_BLHD)
+    )
+    k, v = (x.repeat_interleave(parts, 0) for x in (k_BMHD, v_BMHD))
+    sums = sums_BHL.view(batch, heads, parts, -1).transpose(1, 2).flatten(0, 1).contiguous()
+    grad_q, grad_k, grad_v = _gradients(kernel, grad, q, k, v, out, sums)
+    grad_k, grad_v = (x.view(batch, parts, *x.shape[1:]).sum(1) for x in (grad_k, grad_v))
+    return grad_q.view(q_BLHD.shape), grad_k, grad_v
+
+
+def query_parts(heads: int, queries: int, keys: int) -> int:
     """Return in how many parts, each a sample of its own, queries keep a GPU busy.
 
     Backward kernels have a program for each head and 128 keys; a text's 512 keys are too few.
