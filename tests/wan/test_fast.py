@@ -85,7 +85,11 @@ class Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("targets", [TARGETS, LoraSettings().target_modules])
+@pytest.mark.parametrize(
+    # The third one modulates the norms, which then need gradients of what modulates them.
+    "targets",
+    [TARGETS, LoraSettings().target_modules, ("to_q", "time_proj")],
+)
 @pytest.mark.parametrize("budget_gb", [None, 0.0, 0.0005, 0.002])
 def test_loss_and_gradients_are_those_of_diffusers_and_peft(
     pipeline_folder: Path, budget_gb: float | None, targets: tuple[str, ...]
@@ -97,6 +101,25 @@ def test_loss_and_gradients_are_those_of_diffusers_and_peft(
     own_loss, own = step(model)
     assert own_loss.item() == pytest.approx(loss.item(), rel=1e-6)
     assert apart(own, grads) < 1e-5
+
+
+def test_a_block_modulated_for_each_token_is_diffusers(pipeline_folder: Path) -> None:
+    plain = lora.load_transformer(pipeline_folder / "transformer", torch.float32)
+    own = lora.load_transformer(pipeline_folder / "transformer", torch.float32)
+    layers.replace_layers(own.blocks[0], "cpu", use_fp8=False)
+    numbers = torch.Generator().manual_seed(0)
+    width = plain.config.num_attention_heads * plain.config.attention_head_dim
+    text, modulation = (torch.randn(2, n, width, generator=numbers) for n in (5, 12 * 6))
+    rotary = plain.rope(torch.zeros(1, 1, 3, 4, 4))
+    found = []
+    for model in (plain, own):
+        numbers.manual_seed(1)
+        hidden = torch.randn(2, 12, width, generator=numbers, requires_grad=True)
+        out = model.blocks[0](hidden, text, modulation.view(2, 12, 6, width), rotary)
+        out.square().sum().backward()
+        found.append((out.detach(), hidden.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_saved_activations_change_no_bit(pipeline_folder: Path) -> None:
