@@ -78,7 +78,7 @@ def test_units_of_prompts_give_the_same_table_as_one_unit(
     @flow
     def generating() -> TableRef:
         run = Run(work)
-        made = evaluation.generate_samples(run, model, alone.lora)
+        made = evaluation.generate_samples(run, model, (alone.lora,))
         assert [ref.unit for ref in run.refs["videos"]] == ["1-2", "3-3"]
         return made
 
@@ -94,7 +94,7 @@ def test_units_of_prompts_give_the_same_table_as_one_unit(
 
     @flow
     def refused() -> None:
-        evaluation.generate_samples(Run(work), model, alone.lora)
+        evaluation.generate_samples(Run(work), model, (alone.lora,))
 
     with pytest.raises(BadInput, match="no character is named 'Nobody'"):
         refused()
