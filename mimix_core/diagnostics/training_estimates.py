@@ -73,7 +73,7 @@ def training_memory(
 ) -> Iterator[MachineCheck]:
     """Estimate the least GPU memory of a training step; nothing for architectures not known here.
 
-    Nobody has measured or counted the activations of other architectures' blocks.
+    Activations of other architectures' blocks are neither measured nor counted.
     """
     class_name = backbone.transformer.class_name
     if class_name == WAN_CLASS:

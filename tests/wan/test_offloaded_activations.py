@@ -276,3 +276,15 @@ def test_compiled_blocks_offload_as_well(deep_folder: Path, plan: OffloadPlan) -
     assert recomputed["ffn.net.0.proj"] == BLOCKS - len(WAITING)
     assert not waiting_in(model)._waiting
     assert equal(away, here)
+
+
+def test_a_block_may_compute_what_waits_without_a_named_operator() -> None:
+    """As peft does DoRA's layers: then nothing of it waits."""
+    blocks = OffloadedActivations(torch.device("cpu"), 1e9)
+    hidden_BLD = torch.ones(1, 2, 3, requires_grad=True)
+    out_BLD = hidden_BLD
+    for index in range(3):
+        out_BLD = blocks.run(index, {"ffn.net.0.proj"}, lambda x_BLD: 2 * x_BLD, out_BLD)
+    out_BLD.sum().backward()
+    assert hidden_BLD.grad is not None
+    assert torch.equal(hidden_BLD.grad, torch.full((1, 2, 3), 8.0))

@@ -124,7 +124,9 @@ class HostTensors:
             self._copied[index] = self._out.copy(host, part)
 
     def release(self, index: int) -> None:
-        """Free the device's memory of a block's tensors, after the copies."""
+        """Free the device's memory of a block's tensors, if it has any, after the copies."""
+        if index not in self._waiting:
+            return
         self._out.wait(self._copied[index])
         for one in self._waiting[index]:
             one.storage.resize_(0)
