@@ -103,6 +103,18 @@ def test_loss_and_gradients_are_those_of_diffusers_and_peft(
     assert apart(own, grads) < 1e-5
 
 
+@pytest.mark.parametrize("asked", [{}, {"offload_blocks": 2}, {"offload_activations_gb": 1.0}])
+def test_blocks_without_an_adapter_have_no_backward_pass(
+    pipeline_folder: Path, asked: dict[str, Any]
+) -> None:
+    plain = adapted(pipeline_folder, ("proj_out",))
+    loss, grads = step(plain)
+    model = made_fast(pipeline_folder, ("proj_out",), activation_budget_gb=0.0, **asked)
+    own_loss, own = step(model)
+    assert own_loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert apart(own, grads) < 1e-5
+
+
 def test_a_block_modulated_for_each_token_is_diffusers(pipeline_folder: Path) -> None:
     plain = lora.load_transformer(pipeline_folder / "transformer", torch.float32)
     own = lora.load_transformer(pipeline_folder / "transformer", torch.float32)

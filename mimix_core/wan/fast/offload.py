@@ -185,8 +185,11 @@ class StreamedBlocks:
         out_BLD = block(hidden_BLD)
         if inputs is not None:
             inputs.release(index)
-        # The hook runs when the gradient of the output is there, before any of the block's.
-        out_BLD.register_hook(lambda _: self._before_backward(index))  # type: ignore[no-untyped-call]
+        if out_BLD.requires_grad:
+            # The hook runs when the gradient of the output is there, before any of the block's.
+            out_BLD.register_hook(  # type: ignore[no-untyped-call]
+                lambda _: self._before_backward(index)
+            )
         return out_BLD
 
     def _before_backward(self, index: int) -> None:

@@ -53,10 +53,11 @@ class OffloadedActivations:
             self._host.release(self._unreleased)
         self._unreleased = index if names else None
         number = self._pass
-        # The hook runs when the gradient of the output is there, before any of the block's.
-        out_BLD.register_hook(  # type: ignore[no-untyped-call]
-            lambda _: self._before_backward(index, number)
-        )
+        if out_BLD.requires_grad:
+            # The hook runs when the gradient of the output is there, before any of the block's.
+            out_BLD.register_hook(  # type: ignore[no-untyped-call]
+                lambda _: self._before_backward(index, number)
+            )
         return out_BLD
 
     def _before_backward(self, index: int, number: int) -> None:
