@@ -3,19 +3,23 @@
 Two transformers of 14B with random weights, created on the GPU, and adapters of rank 32; 81 x 480 x
 832. ``training``: complete steps of either expert at its own noise levels, one after the other.
 ``generation``: eight denoising steps with guidance over the boundary, with both experts on the GPU
-and with experts that take turns. It takes about six minutes on an H200, and needs 70 GB of GPU and
-80 GB of main memory.
+and with experts that take turns. It takes about eleven minutes on an H200, of which five are for
+training, and needs 70 GB of GPU and 80 GB of main memory. OUT/experts.json is written after each
+measurement.
 
-``record`` writes the figures in OUT to perf/results/experts.json, on any machine.
+``record`` writes the figures in OUT to perf/results/experts.json, on any machine; figures that were
+not measured keep what was recorded before, with its date and commit.
 """
 
 from __future__ import annotations
 
+import datetime
 import gc
 import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -61,9 +65,17 @@ def measure_training(config: dict[str, Any], latents: tuple[int, ...], width: in
 
 
 def measure_generation(
-    config: dict[str, Any], vae: Any, width: int, size: dict[str, int], device: str
-) -> Any:
-    """Time denoising steps over the boundary with both experts on the GPU, then in turns."""
+    config: dict[str, Any],
+    vae: Any,
+    width: int,
+    size: dict[str, int],
+    device: str,
+    save: Callable[[str, dict[str, Any]], None],
+) -> None:
+    """Time denoising steps over the boundary with both experts on the GPU, then in turns.
+
+    ``save``: called with the name and the figures of either.
+    """
     import torch
     from diffusers import UniPCMultistepScheduler, WanPipeline
     from train_models import attach, wan
@@ -146,14 +158,13 @@ def measure_generation(
         }
 
     resident, found = measured()
-    print("resident", json.dumps(found), flush=True)
+    save("resident", found)
     ExpertSwap(experts, torch.device(device))
     turns, again = measured()
     first_low = again["calls"][0] // 2
     again["turn_seconds"] = again["all_seconds"][first_low] - again["step_seconds"]
     again["difference"] = float((turns - resident).abs().max() / resident.abs().max())
-    print("turns", json.dumps(again), flush=True)
-    return {"resident": found, "turns": again}
+    save("turns", again)
 
 
 def main(out: Path, arguments: list[str]) -> int:
@@ -164,10 +175,16 @@ def main(out: Path, arguments: list[str]) -> int:
     from train_models import LATENTS, TEXT_WIDTH, WAN_14B
 
     out.mkdir(parents=True, exist_ok=True)
-    found = {"training": measure_training(WAN_14B, LATENTS, TEXT_WIDTH)}
+    found: dict[str, Any] = {"generation": {}}
+
+    def save(name: str, figures: dict[str, Any]) -> None:
+        found["generation"][name] = figures
+        print(name, json.dumps(figures), flush=True)
+        (out / "experts.json").write_text(json.dumps(found, indent=1) + "\n")
+
+    found["training"] = measure_training(WAN_14B, LATENTS, TEXT_WIDTH)
     (out / "experts.json").write_text(json.dumps(found, indent=1) + "\n")
-    found["generation"] = measure_generation(WAN_14B, random_vae(), TEXT_WIDTH, SIZE, "cuda")
-    (out / "experts.json").write_text(json.dumps(found, indent=1) + "\n")
+    measure_generation(WAN_14B, random_vae(), TEXT_WIDTH, SIZE, "cuda", save)
     return 0
 
 
@@ -176,14 +193,18 @@ def record(out: Path) -> Path:
     from perf import record as results
 
     found = json.loads((out / "experts.json").read_text())
-    figures, units = {}, {}
+    before = json.loads((results.RESULTS / "experts.json").read_text())
+    figures, units, measured = before["figures"], before["units"], before["measured"]
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     for name, (keys, unit) in FIGURES.items():
         value: Any = found
         for key in keys:
-            value = value[key]
-        figures[name] = round(value, 6)
-        units[name] = unit
-    return results.record("experts", figures, units, NOTE, "one NVIDIA H200")
+            value = value.get(key, {})
+        if isinstance(value, int | float):
+            figures[name] = round(value, 6)
+            units[name] = unit
+            measured[name] = f"{today}, commit {results.commit()}"
+    return results.record("experts", figures, units, NOTE, "one NVIDIA H200", measured)
 
 
 if __name__ == "__main__":
