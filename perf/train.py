@@ -99,7 +99,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
         for size in ("24", "48", "80")
         for name, keys, unit in (
             ("seconds", ("mimix", "seconds"), "s"),
-            ("ratio", ("ratio",), "x, diffusers' own way to fit"),
+            ("ratio_to_diffusers", ("ratio",), "x, diffusers' own way to fit"),
             ("peak", ("mimix", "peak_gb"), "GB"),
         )
     },
@@ -117,7 +117,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], float, str]] = {
 NOTE = (
     "Wan2.1-T2V-14B, random weights, batch 1, 81 x 480 x 832, LoRA of rank 32: forward and "
     "backward; `diffusers` is diffusers + PEFT with its own checkpointing, in the same run. "
-    "`ratio_24gb` and so on are to diffusers' own way to fit such a card. "
+    "`ratio_to_diffusers_24gb` and so on are to diffusers' own way to fit such a card. "
     "training-speed.md explains the figures."
 )
 
