@@ -199,9 +199,7 @@ def _prepare(
     if resumed:
         deepspeed_engine.load_adapters(transformer, tensors)
     largest = max((sample.shape for sample in (*job.train, *job.val)), key=math.prod)
-    plan = fast.accelerate_training(transformer, settings, context.device, largest)
-    if plan.blocks or plan.inputs:
-        _write_log(plan.describe(len(transformer.blocks)))
+    fast.accelerate_training(transformer, settings, context.device, largest, _write_log)
     engine = deepspeed_engine.init_engine(transformer, settings, context)
     if resumed:
         deepspeed_engine.load_optimizer_state(engine, tensors, resumed.step)

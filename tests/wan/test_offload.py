@@ -52,7 +52,14 @@ def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def accelerated(folder: Path, plan: OffloadPlan, *, use_dora: bool = False, **asked: Any) -> Any:
+def accelerated(
+    folder: Path,
+    plan: OffloadPlan,
+    *,
+    use_dora: bool = False,
+    log: Callable[[str], None] | None = None,
+    **asked: Any,
+) -> Any:
     """A Wan of five blocks whose adapter matters, with this plan whatever the free memory."""
     model = lora.load_transformer(folder, torch.float32)
     lora.attach_adapter(model, RANK, ALPHA, TARGETS, 0, use_dora=use_dora)
@@ -64,7 +71,7 @@ def accelerated(folder: Path, plan: OffloadPlan, *, use_dora: bool = False, **as
     settings = LoraSettings(rank=RANK, alpha=ALPHA, use_dora=use_dora, **asked)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(block_placement, "plan_training", lambda *_: plan)
-        fast.accelerate_training(model.train(), settings)
+        fast.accelerate_training(model.train(), settings, log=log)
     return model
 
 

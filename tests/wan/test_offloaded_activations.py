@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,22 @@ def test_every_operator_that_can_be_saved_reports_its_outputs(
         loss_of(model)
     assert {name for name, _ in returned} == {*NAMES, "ffn.net.2"}
     assert reported == returned
+
+
+def test_the_log_says_once_for_each_shape_where_activations_are(deep_folder: Path) -> None:
+    lines: list[str] = []
+    model = accelerated(deep_folder, OffloadPlan(3, inputs=True), **ALL, log=lines.append)
+    assert lines == ["3 of 5 blocks and the inputs of blocks wait in main memory"]
+    several_steps(model)
+    (plan,) = model._gradient_checkpointing_func.activation_plans.values()
+    assert plan.num_bytes == 0
+    assert len(lines) == 2
+    assert lines[1] == plan.describe()
+    assert replace(plan, num_bytes=10**9, offloaded_bytes=2 * 10**9).describe() == (
+        "1.0 GB of saved activations stay on the GPU, 2.0 GB in main memory"
+    )
+    passes(model, [(1, 12)])
+    assert len(lines) == 3
 
 
 def test_offloaded_activations_are_not_recomputed(deep_folder: Path) -> None:

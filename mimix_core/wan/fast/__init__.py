@@ -53,6 +53,7 @@ def accelerate_training(
     settings: LoraSettings,
     device: torch.device | None = None,
     latents_CTHW: Sequence[int] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> OffloadPlan:
     """Replace layers, compile blocks, plan offload and recomputation as ``settings`` say, in place.
 
@@ -60,10 +61,11 @@ def accelerate_training(
     in main memory, and except with ZeRO stage 3. Returns the plan. ``latents_CTHW``: the shape of
     the largest sample; without it nothing is offloaded that the settings do not name. Which
     activations are saved is decided in the first training pass of each shape, when the free memory
-    is known. ZeRO stage 3 gathers weights in the forward calls of diffusers' own modules, so only
-    complete blocks are recomputed there, as for architectures other than Wan. Raises BadInput for
-    an attention kernel, fp8, a format of the weights, what waits in main memory, routed tokens or
-    an adapter that is not supported.
+    is known; ``log`` is told which blocks, inputs and activations wait in main memory. ZeRO stage 3
+    gathers weights in the forward calls of diffusers' own modules, so only complete blocks are
+    recomputed there, as for architectures other than Wan. Raises BadInput for an attention kernel,
+    fp8, a format of the weights, what waits in main memory, routed tokens or an adapter that is not
+    supported.
     """
     wan = type(transformer).__name__ == WAN_CLASS
     check_frozen_weights(settings, type(transformer).__name__)
@@ -97,8 +99,10 @@ def accelerate_training(
         streamed = block_placement.place_streamed(transformer, settings, device, plan, kernel)
     main_memory = block_placement.activation_memory(settings, device)
     activations = OffloadedActivations(device, main_memory) if main_memory > 0 else None
+    if log is not None and plan != OffloadPlan():
+        log(plan.describe(len(transformer.blocks)))
     transformer.enable_gradient_checkpointing(
-        CheckpointedBlocks(transformer, settings, compiled, plan, streamed, activations)
+        CheckpointedBlocks(transformer, settings, compiled, plan, streamed, activations, log)
     )
     _route_tokens(transformer, settings)
     return plan
@@ -137,8 +141,10 @@ class CheckpointedBlocks:
         plan: OffloadPlan,
         streamed: StreamedBlocks | None,
         activations: OffloadedActivations | None,
+        log: Callable[[str], None] | None,
     ) -> None:
         self.offload_plan = plan
+        self._log = log
         self._streamed, self._activations = streamed, activations
         self._index = {id(block): index for index, block in enumerate(transformer.blocks)}
         self._config = transformer.config
@@ -198,7 +204,10 @@ class CheckpointedBlocks:
             budget_gb = self._settings.activation_budget_gb
             budget = self._free_bytes(hidden_BLD, groups) if budget_gb is None else budget_gb * _GB
             main_memory = 0.0 if self._activations is None else self._activations.main_memory
-            self.activation_plans[shape] = plan_saved_activations(groups, budget, main_memory)
+            plan = plan_saved_activations(groups, budget, main_memory)
+            self.activation_plans[shape] = plan
+            if self._log is not None and plan.offloaded_bytes:
+                self._log(plan.describe())
         return self.activation_plans[shape]
 
     def _block_groups(self, shape: BlockShape) -> list[BlockGroup]:

@@ -61,13 +61,19 @@ class BlockActivation:
 class ActivationPlan:
     """The activations that each block saves, with total bytes on the GPU and recompute time saved.
 
-    ``offloaded``: those of a block's saved ones that wait in main memory.
+    ``offloaded``: those of a block's saved ones that wait in main memory, with total bytes.
     """
 
     saved: tuple[frozenset[str], ...]
     num_bytes: int
     seconds_saved: float
     offloaded: tuple[frozenset[str], ...]
+    offloaded_bytes: int = 0
+
+    def describe(self) -> str:
+        """Say where saved activations are, for a person."""
+        gpu, main = self.num_bytes / 1e9, self.offloaded_bytes / 1e9
+        return f"{gpu:.1f} GB of saved activations stay on the GPU, {main:.1f} GB in main memory"
 
 
 def block_activations(shape: BlockShape) -> list[BlockActivation]:

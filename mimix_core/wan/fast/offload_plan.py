@@ -204,7 +204,7 @@ def _offload_activations(
     waiting = range(len(plan.saved) - SLOTS)
     offloaded: list[set[str]] = [set() for _ in plan.saved]
     copied = dict.fromkeys(waiting, 0.0)
-    num_bytes, seconds = 0.0, 0.0
+    num_bytes, seconds = 0, 0.0
     ranked = [(item, group) for group in groups for item in group.activations]
     for item, group in sorted(ranked, key=lambda one: -one[0].seconds_per_byte):
         blocks = [
@@ -227,6 +227,7 @@ def _offload_activations(
         saved=tuple(one | more for one, more in zip(plan.saved, offloaded, strict=True)),
         seconds_saved=plan.seconds_saved + seconds,
         offloaded=tuple(map(frozenset, offloaded)),
+        offloaded_bytes=num_bytes,
     )
 
 
