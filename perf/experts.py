@@ -13,7 +13,6 @@ not measured keep what was recorded before, with its date and commit.
 
 from __future__ import annotations
 
-import datetime
 import gc
 import json
 import math
@@ -193,18 +192,14 @@ def record(out: Path) -> Path:
     from perf import record as results
 
     found = json.loads((out / "experts.json").read_text())
-    before = json.loads((results.RESULTS / "experts.json").read_text())
-    figures, units, measured = before["figures"], before["units"], before["measured"]
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    for name, (keys, unit) in FIGURES.items():
-        value: Any = found
-        for key in keys:
-            value = value.get(key, {})
-        if isinstance(value, int | float):
-            figures[name] = round(value, 6)
-            units[name] = unit
-            measured[name] = f"{today}, commit {results.commit()}"
-    return results.record("experts", figures, units, NOTE, "one NVIDIA H200", measured)
+    values = {name: results.value_at(found, keys) for name, (keys, _) in FIGURES.items()}
+    return results.update(
+        "experts",
+        {name: value for name, value in values.items() if value is not None},
+        {name: unit for name, (_, unit) in FIGURES.items()},
+        NOTE,
+        "one NVIDIA H200",
+    )
 
 
 if __name__ == "__main__":

@@ -318,18 +318,16 @@ def record(out: Path) -> Path:
     found = json.loads((out / "generate.json").read_text())
     if {"steps", "decoding", "text"} <= found.keys():
         found["video"] = video_seconds(found)
-    before = json.loads((results.RESULTS / "generate.json").read_text())
-    figures, units, measured = before["figures"], before["units"], before["measured"]
+    values = {name: results.value_at(found, keys) for name, (keys, _) in FIGURES.items()}
     dates = {"video": found["dates"].get("steps"), **found["dates"]}
-    for name, (keys, unit) in FIGURES.items():
-        value: Any = found
-        for key in keys:
-            value = value.get(key, {})
-        if isinstance(value, int | float):
-            figures[name] = round(value, 6)
-            units[name] = unit
-            measured[name] = f"{dates[keys[0]]}, commit {results.commit()}"
-    return results.record("generate", figures, units, NOTE, "NVIDIA H200", measured)
+    return results.update(
+        "generate",
+        {name: value for name, value in values.items() if value is not None},
+        {name: unit for name, (_, unit) in FIGURES.items()},
+        NOTE,
+        "NVIDIA H200",
+        {name: dates[keys[0]] for name, (keys, _) in FIGURES.items() if keys[0] in dates},
+    )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "perf" / "results"
@@ -86,6 +87,46 @@ def record(
     path.write_text(json.dumps(result, indent=1) + "\n")
     _update_page(name, result, figures, units, note)
     return path
+
+
+def update(
+    name: str,
+    figures: Mapping[str, float],
+    units: dict[str, str],
+    note: str,
+    measured_on: str,
+    dates: Mapping[str, str] | None = None,
+) -> Path:
+    """Write figures beside those of earlier runs, which keep their date and commit; see ``record``.
+
+    ``units``: of all figures that are defined; others of earlier runs are dropped. ``dates``: days
+    of figures that were not measured today.
+    """
+    before = json.loads((RESULTS / f"{name}.json").read_text())
+    today, commit_now = datetime.datetime.now(datetime.UTC).date().isoformat(), commit()
+    values = before["figures"] | {key: round(value, 6) for key, value in figures.items()}
+    measured = before["measured"] | {
+        key: f"{(dates or {}).get(key, today)}, commit {commit_now}" for key in figures
+    }
+    defined = [key for key in units if key in values]
+    return record(
+        name,
+        {key: values[key] for key in defined},
+        {key: units[key] for key in defined},
+        note,
+        measured_on,
+        measured,
+    )
+
+
+def value_at(found: Mapping[str, Any], keys: Sequence[str]) -> float | None:
+    """Return the number at these nested keys; None: there is none."""
+    value: Any = found
+    for key in keys:
+        if key not in value:
+            return None
+        value = value[key]
+    return float(value)
 
 
 def _update_page(

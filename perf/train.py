@@ -16,7 +16,6 @@ run keep the figures that they had. A card that holds diffusers' step whole is c
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import subprocess
@@ -152,21 +151,16 @@ def record(out: Path) -> Path:
         if path.stem in PARTS
     }
     _complete_cards(found)
-    before = json.loads((results.RESULTS / "train.json").read_text())
-    # Of figures that are still defined.
-    figures, units, measured = (
-        {name: value for name, value in before[key].items() if name in FIGURES}
-        for key in ("figures", "units", "measured")
+    values = {
+        name: results.value_at(found, (part, *keys)) for name, (part, keys, _, _) in FIGURES.items()
+    }
+    return results.update(
+        "train",
+        {n: value / FIGURES[n][2] for n, value in values.items() if value is not None},
+        {name: unit for name, (*_, unit) in FIGURES.items()},
+        NOTE,
+        "one NVIDIA H200 (two for weak_scaling_2)",
     )
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    for name, (part, keys, divisor, unit) in FIGURES.items():
-        value = _value_at(found.get(part, {}), keys)
-        if value is not None:
-            figures[name] = round(value / divisor, 6)
-            units[name] = unit
-            measured[name] = f"{today}, commit {results.commit()}"
-    machine = "one NVIDIA H200 (two for weak_scaling_2)"
-    return results.record("train", figures, units, NOTE, machine, measured)
 
 
 def _complete_cards(found: Mapping[str, Any]) -> None:
@@ -177,14 +171,6 @@ def _complete_cards(found: Mapping[str, Any]) -> None:
         fits = plain is not None and plain["peak_gb"] <= own.get("limit_gb", 0)
         if "ratio" not in card and "seconds" in own and fits:
             card["ratio"] = own["seconds"] / plain["seconds"]
-
-
-def _value_at(found: Mapping[str, Any], keys: tuple[str, ...]) -> float | None:
-    for key in keys:
-        if key not in found:
-            return None
-        found = found[key]
-    return float(found)  # type: ignore[arg-type]
 
 
 def _gpus() -> int:
