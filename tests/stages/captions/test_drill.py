@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,11 +10,10 @@ import pytest
 from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.engine.worker import build_request
-from mimix_core.settings import CaptionSettings
-from mimix_core.stages.captions.caption_inputs import CaptionInputs
 from mimix_core.stages.captions.stage import STAGE
 from tests.stages.captions.test_vlm_captioner import named, rows, settings
 from tests.vlm.fake_provider import FakeProvider
+from tests.vlm.killed_unit import run_and_kill
 
 CLIPS = 2000
 KILLED_AT = (0.25, 0.6)
@@ -51,7 +47,8 @@ def test_every_clip_ends_captioned_or_failed_and_none_is_paid_twice(
     given, how = named(tmp_path, *names), settings(server, max_attempts=3)
     store = Store(tmp_path / "store")
     for share in KILLED_AT:
-        kill_at(share * CLIPS, server, store, given, how, tmp_path / "log")
+        request = build_request(STAGE, store, given, how, tmp_path / "log")
+        run_and_kill(request, share * CLIPS, server)
     made = rows(run_stage(store, STAGE, given, how))
     assert len(made) == CLIPS
     assert {name: row["reason"] for name, row in made.items()} == {
@@ -59,31 +56,3 @@ def test_every_clip_ends_captioned_or_failed_and_none_is_paid_twice(
     }
     right = server.counts()["right"]
     assert Counter(right.values()) == {1: sum(row["status"] == "ok" for row in made.values())}
-
-
-def kill_at(
-    answers: float,
-    server: FakeProvider,
-    store: Store,
-    given: CaptionInputs,
-    how: CaptionSettings,
-    log: Path,
-) -> None:
-    """Run the unit in a separate process and kill it after that many right responses."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "mimix_core.engine.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as unit:
-        assert unit.stdin is not None
-        unit.stdin.write(
-            build_request(STAGE, store, given, how, log).model_dump_json().encode() + b"\n"
-        )
-        unit.stdin.flush()
-        deadline = time.monotonic() + 300
-        while sum(server.counts()["right"].values()) < answers:
-            assert time.monotonic() < deadline
-            assert unit.poll() is None
-            time.sleep(0.2)
-        unit.kill()
