@@ -1,8 +1,8 @@
 """Writers of MiMix whose files must survive a crash, and how their readers are asked afterwards.
 
 ``python -m tests.faults.scenarios NAME FOLDER`` prepares the folder, then writes; the lines that
-begin with ``disk.MARK`` say what the writer has promised. ``check`` reads what a crash left and
-raises if it is neither the old nor the new state, or less than was promised.
+begin with ``crash_states.MARK`` say what the writer has promised. ``check`` reads what a crash
+left and raises if it is neither the old nor the new state, or less than was promised.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mimix_core.project.item_decisions import (
 from mimix_core.vlm.cost_ledger import CostLedger
 from mimix_core.vlm.protocol import TokenUsage
 from mimix_core.vlm.response_cache import CachedResponse, ResponseCache
-from tests.faults.disk import MARK
+from tests.faults.crash_states import MARK
 
 COUNT = 3
 """How often each writer writes."""
