@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.faults.crash_states import replay
 from tests.faults.disk import Disk
-from tests.faults.scenarios import Scenario
+from tests.faults.scenario import Scenario
 from tests.faults.syscalls import record_calls
 
 
