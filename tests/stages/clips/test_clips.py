@@ -23,22 +23,9 @@ from mimix_core.media.fingerprint import THUMBNAIL_VALUES
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
 from mimix_core.stages import clips, overlays, scenes
 from mimix_core.stages.clips import encode_clips
-from tests.media.test_audio import (
-    click_track,
-    write_audio,
-)
-from tests.media_factory import (
-    Shot,
-    read_counter,
-    write_video,
-)
-from tests.stages.clips.clips_runner import (
-    EPISODE,
-    SMALL,
-    ClipsRunner,
-    write_with_sound,
-)
-from tests.stages.scenes.test_scenes import vfr
+from tests.media.test_audio import click_track, write_audio
+from tests.media_factory import Shot, read_counter, variable_rate_pts, write_video
+from tests.stages.clips.clips_runner import EPISODE, SMALL, ClipsRunner, write_with_sound
 
 CASES: dict[str, dict[str, Any]] = {
     "24.mp4": {},
@@ -47,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "25-late-start.ts": {"rate": Fraction(25)},
     "30.mp4": {"rate": Fraction(30)},
     "10.mp4": {"rate": Fraction(10)},
-    "vfr-late-start.mp4": {"pts": vfr(325), "time_base": Fraction(1, 1000)},
+    "vfr-late-start.mp4": {"pts": variable_rate_pts(325), "time_base": Fraction(1, 1000)},
     "rotated.mp4": {"rotation": 270},
     "mpeg4.avi": {"codec": "mpeg4", "b_frames": 0},
 }
