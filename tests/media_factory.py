@@ -165,6 +165,15 @@ def write_video(
     return read_ground_truth(path, shots)
 
 
+def variable_rate_pts(frames: int) -> list[int]:
+    """Milliseconds of a video that alternates between 24, 60 and 12 frames per second."""
+    times, now = [], 700
+    for number in range(frames):
+        times.append(now)
+        now += (42, 17, 83)[number // 20 % 3]
+    return times
+
+
 def read_ground_truth(path: Path, shots: Sequence[Shot]) -> GroundTruth:
     """Read a video back with PyAV alone, and check its number of frames."""
     with av.open(str(path)) as container:

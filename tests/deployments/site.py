@@ -119,6 +119,21 @@ class Site:
         reply.raise_for_status()
         return reply.json() if reply.content else None
 
+    def automations(self) -> dict[str, list[dict[str, Any]]]:
+        """All automations by their names, the newest first."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for one in self.ask("POST", "/automations/filter", sort="CREATED_DESC"):
+            found.setdefault(one["name"], []).append(one)
+        return found
+
+    def deployments(self, name: str) -> dict[str, dict[str, Any]]:
+        """The deployments with this name, by their flows."""
+        flows = {flow["id"]: flow["name"] for flow in self.ask("POST", "/flows/filter", limit=50)}
+        found = self.ask(
+            "POST", "/deployments/filter", deployments={"name": {"any_": [name]}}, limit=50
+        )
+        return {flows[one["flow_id"]]: one for one in found}
+
     def start(self, name: str, config: Config | None = None) -> str:
         """Run a flow's deployment as a user does; return the id of the flow run."""
         words = ["prefect", "deployment", "run", f"{name}/{self.library or name}"]

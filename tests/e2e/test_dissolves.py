@@ -17,7 +17,7 @@ from mimix_core.settings import SceneSettings
 from mimix_core.stages.scenes.frame_distances import FrameDistanceBuilder, Transition
 from mimix_core.stages.scenes.frame_downscale import FrameDownscaler
 from mimix_core.stages.scenes.gradual_transitions import detect_transitions
-from tests.hard_cases import EpisodePlan, texture
+from tests.episode_plan import EpisodePlan, texture
 from tests.media_factory import SIZE
 
 PANS = (0, 1, 2, 3)

@@ -19,7 +19,8 @@ from mimix_core.engine.stage import run_stage
 from mimix_core.engine.store import Store
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
 from mimix_core.stages import clips, overlays, scenes
-from tests.hard_cases import CASES, MOVING, Case, Episode, write_episode
+from tests.hard_cases import CASES, MOVING, Case
+from tests.hard_episodes import Episode, write_episode
 from tests.media_factory import read_counter
 
 FRAMES, RATE = 81, 16

@@ -6,8 +6,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.crash_states import replay
 from tests.faults.disk import Disk
-from tests.faults.scenarios import Scenario
+from tests.faults.scenario import Scenario
 from tests.faults.syscalls import record_calls
 
 
@@ -39,7 +40,7 @@ def try_scenario(scenario: Scenario, folder: Path) -> Trial:
     disk = Disk(root)
     points = states = 0
     bad = []
-    for point in disk.replay(calls):
+    for point in replay(disk, calls):
         points += 1
         for state in point.states:
             states += 1

@@ -1,61 +1,26 @@
-"""What a disk may hold after a crash, computed from recorded system calls.
+"""What programs see on a disk, and what of it is durable, after recorded system calls.
 
 Nothing is on disk before it was synchronized: the bytes of a file by ``fsync`` of the file, names
-in a folder by ``fsync`` of the folder (POSIX promises no more; most file systems do). Until then a
-crash of the machine may have kept all of it, nothing, names without bytes, zeros or a half of the
-bytes, or any single change of names without the others. A killed process loses nothing.
+in a folder by ``fsync`` of the folder (POSIX promises no more; most file systems do).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.file_tree import (
+    Change,
+    File,
+    Folder,
+    Link,
+    Node,
+    all_names,
+    list_tree,
+    needed_changes,
+)
 from tests.faults.syscalls import Call, vector
-
-MARK = "CRASH-POINTS "
-"""What a program writes to its standard output to say what it has promised so far."""
-
-
-@dataclass(eq=False)
-class File:
-    """A file: its bytes as programs see them, and what is on disk for sure."""
-
-    data: bytearray = field(default_factory=bytearray)
-    durable: bytes = b""
-
-
-@dataclass(eq=False)
-class Folder:
-    """A folder: its entries as programs see them."""
-
-    entries: dict[str, Node] = field(default_factory=dict)
-
-
-@dataclass(eq=False)
-class Link:
-    """A symbolic link."""
-
-    target: str
-
-
-Node = File | Folder | Link
-
-
-@dataclass(eq=False)
-class Change:
-    """One atomic change of names: what is removed, then what is put in its place."""
-
-    removed: tuple[tuple[Folder, str], ...]
-    added: tuple[tuple[Folder, str, Node], ...]
-    persisted: bool = False
-
-    def folders(self) -> set[int]:
-        """Return the ids of the folders whose names change."""
-        return {id(one[0]) for one in (*self.removed, *self.added)}
 
 
 @dataclass
@@ -68,142 +33,33 @@ class _Open:
     append: bool = False
 
 
-@dataclass(frozen=True)
-class State:
-    """Files after a crash: contents by relative path; None is a folder, str a symbolic link."""
-
-    kind: str
-    files: dict[str, bytes | str | None]
-
-    def digest(self) -> str:
-        """Identify the files."""
-        return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
-
-    def write(self, folder: Path) -> None:
-        """Write the files to an empty folder."""
-        for name, content in sorted(self.files.items()):
-            path = folder / name
-            if content is None:
-                path.mkdir()
-            elif isinstance(content, str):
-                path.symlink_to(content)
-            else:
-                path.write_bytes(content)
-
-
-@dataclass(frozen=True)
-class CrashPoint:
-    """What may be on disk if the machine stops behind one call. ``promised``: the last mark."""
-
-    call: str
-    promised: str
-    states: tuple[State, ...]
-
-
 class Disk:
-    """Replay recorded calls on the files below ``root``, which was empty at the start."""
+    """Apply recorded calls to the files below ``root``, which was empty at the start.
+
+    ``changes``: of names, since everything was durable with ``durable_names``.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = str(root)
         self.tree = Folder()
         self.changes: list[Change] = []
-        self.promised = ""
+        self.durable_names: dict[tuple[int, str], Node] = {}
         self._open: dict[int, _Open] = {}
         self._cwd = str(Path.cwd())
 
-    def replay(self, calls: Sequence[Call]) -> Iterator[CrashPoint]:
-        """Yield a crash point at the mark 0 and after each later call that changes something."""
-        begun = False
-        for call in calls:
-            is_mark = self._is_mark(call)
-            changed = self._apply(call)
-            if is_mark and not begun and self.promised == "0":
-                begun = True
-                self._persist_all()
-            if begun and (changed or is_mark):
-                yield CrashPoint(call.name, self.promised, tuple(self._states()))
-
     def files(self) -> dict[str, bytes | str | None]:
         """Return what programs see."""
-        return _listing(self.tree, {})
+        return list_tree(self.tree, {})
 
-    def _is_mark(self, call: Call) -> bool:
-        if call.name != "write" or call.number(0) != 1:
-            return False
-        text = call.arguments[1]
-        assert isinstance(text, bytes)
-        if not text.startswith(MARK.encode()):
-            return False
-        self.promised = text.decode().removeprefix(MARK).strip()
-        return True
-
-    def _states(self) -> Iterator[State]:
-        pending = [change for change in self.changes if not change.persisted]
-        files = _files(self._before.values(), self.changes)
-        current = {id(file): bytes(file.data) for file in files}
-        synced = {id(file): file.durable for file in files}
-        kept = [change for change in self.changes if change.persisted]
-        candidates = [
-            State("everything", _listing(self._rebuilt(self.changes), current)),
-            State("what was synchronized", _listing(self._rebuilt(kept), synced)),
-            State("names without bytes", _listing(self._rebuilt(self.changes), synced)),
-            State(
-                "zeros",
-                _listing(self._rebuilt(self.changes), {id(f): _zeros(f) for f in files}),
-            ),
-            State(
-                "half of the bytes",
-                _listing(self._rebuilt(self.changes), {id(f): _half(f) for f in files}),
-            ),
-        ]
-        for one in pending:
-            others = [change for change in self.changes if change is not one]
-            candidates.append(
-                State("one change of names lost", _listing(self._rebuilt(others), current))
-            )
-            alone = [c for c in self.changes if c.persisted or c in self._needs(one)]
-            candidates.append(
-                State("one change of names alone", _listing(self._rebuilt(alone), synced))
-            )
-        seen = set()
-        for state in candidates:
-            if state.digest() not in seen:
-                seen.add(state.digest())
-                yield state
-
-    def _rebuilt(self, changes: Sequence[Change]) -> _Names:
-        """Apply some of the changes of names, in order, to what was there at the first mark."""
-        names = dict(self._before)
-        for change in changes:
-            if any((id(folder), name) not in names for folder, name in change.removed):
-                continue
-            for folder, name in change.removed:
-                del names[id(folder), name]
-            for folder, name, node in change.added:
-                names[id(folder), name] = node
-        return _Names(self.tree, names)
-
-    def _needs(self, change: Change) -> list[Change]:
-        """Return a change and those before it that put there what it moves or removes."""
-        needed = [change]
-        missing = {(id(folder), name) for folder, name in change.removed}
-        for earlier in reversed(self.changes[: self.changes.index(change)]):
-            put = {(id(folder), name) for folder, name, _ in earlier.added}
-            if missing & put:
-                needed.append(earlier)
-                missing = (missing - put) | {(id(f), name) for f, name in earlier.removed}
-        return needed
-
-    def _persist_all(self) -> None:
+    def persist_all(self) -> None:
+        """Take all that is there now for durable."""
         self.changes.clear()
-        self._before = dict(_all_names(self.tree))
-        for node in self._before.values():
+        self.durable_names = dict(all_names(self.tree))
+        for node in self.durable_names.values():
             if isinstance(node, File):
                 node.durable = bytes(node.data)
 
-    # System calls
-
-    def _apply(self, call: Call) -> bool:
+    def apply(self, call: Call) -> bool:
         """Apply a call; return whether it changed anything below the root."""
         handler = getattr(self, f"_do_{call.name}", None)
         return bool(handler(call)) if handler is not None else False
@@ -374,7 +230,7 @@ class Disk:
         if isinstance(opened.node, File):
             opened.node.durable = bytes(opened.node.data)
         for change in [c for c in self.changes if id(opened.node) in c.folders()]:
-            for needed in self._needs(change):
+            for needed in needed_changes(self.changes, change):
                 needed.persisted = True
         return True
 
@@ -440,60 +296,3 @@ class Disk:
 
     def _do_mkdirat(self, call: Call) -> bool:
         return self._made(self._resolve(call, 0, 1))
-
-
-@dataclass(frozen=True)
-class _Names:
-    """A tree by the names in each folder."""
-
-    root: Folder
-    names: dict[tuple[int, str], Node]
-
-
-def _listing(tree: _Names | Folder, contents: dict[int, bytes]) -> dict[str, bytes | str | None]:
-    """List a tree; ``contents`` by the ids of files, else as programs see them."""
-    names = tree.names if isinstance(tree, _Names) else dict(_all_names(tree))
-    root = tree.root if isinstance(tree, _Names) else tree
-    below: dict[int, list[tuple[str, Node]]] = {}
-    for (folder, name), node in names.items():
-        below.setdefault(folder, []).append((name, node))
-    found: dict[str, bytes | str | None] = {}
-    waiting: list[tuple[str, Folder]] = [("", root)]
-    while waiting:
-        prefix, folder = waiting.pop()
-        for name, node in below.get(id(folder), []):
-            path = f"{prefix}{name}"
-            if isinstance(node, Folder):
-                found[path] = None
-                waiting.append((f"{path}/", node))
-            elif isinstance(node, Link):
-                found[path] = node.target
-            else:
-                found[path] = contents.get(id(node), bytes(node.data))
-    return found
-
-
-def _all_names(folder: Folder) -> Iterator[tuple[tuple[int, str], Node]]:
-    for name, node in folder.entries.items():
-        yield (id(folder), name), node
-        if isinstance(node, Folder):
-            yield from _all_names(node)
-
-
-def _files(before: Iterable[Node], changes: Iterable[Change]) -> list[File]:
-    nodes = {id(node): node for node in before}
-    nodes |= {id(node): node for change in changes for _, _, node in change.added}
-    return [node for node in nodes.values() if isinstance(node, File)]
-
-
-def _zeros(file: File) -> bytes:
-    return file.durable[: len(file.data)] + bytes(max(0, len(file.data) - len(file.durable)))
-
-
-def _half(file: File) -> bytes:
-    """Return what was synchronized, and of what differs from it the first half."""
-    data, durable = bytes(file.data), file.durable
-    same = next((i for i, (a, b) in enumerate(zip(data, durable, strict=False)) if a != b), None)
-    start = min(len(data), len(durable)) if same is None else same
-    middle = start + (len(data) - start) // 2
-    return data[:middle] + durable[middle : len(durable) if len(durable) > len(data) else middle]

@@ -1,7 +1,7 @@
 """Record the system calls by which a program changes files.
 
 ``record_calls`` runs it under strace; ``Call.arguments`` are those of the kernel's function, with
-strings decoded. What is not recorded must not happen: see ``disk.Disk.replay``.
+strings decoded. What is not recorded must not happen: see ``disk.Disk``.
 """
 
 from __future__ import annotations

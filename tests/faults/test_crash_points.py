@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.crash_points import find_strace, try_scenario
-from tests.faults.disk import MARK, Disk
+from tests.faults.crash_states import MARK, replay
+from tests.faults.disk import Disk
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.syscalls import Call
 
@@ -77,7 +78,7 @@ def test_names_are_lost_one_by_one_and_with_what_needs_them() -> None:
 
 def _states_at_the_end(root: Path, calls: list[Call]) -> list[dict[str, bytes | str | None]]:
     begin = _call("write", "1", f"{MARK}0\n".encode())
-    *_, last = Disk(root).replay([begin, *calls])
+    *_, last = replay(Disk(root), [begin, *calls])
     return [state.files for state in last.states]
 
 

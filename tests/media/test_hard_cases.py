@@ -21,7 +21,9 @@ from mimix_core.media import (
     plan_crop_resize,
     to_display_rgb,
 )
-from tests.hard_cases import CASES, Case, Episode, backdrop, write_episode
+from tests.episode_plan import backdrop
+from tests.hard_cases import CASES, Case
+from tests.hard_episodes import Episode, write_episode
 from tests.media_factory import read_counter
 
 

@@ -1,7 +1,8 @@
-"""A settings file that extends another one has the settings of both; errors name the right one."""
+"""A settings file: its paths, the file that it extends, and errors that name file, line and key."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,35 @@ def test_the_template_of_few_steps_changes_four_settings_alone(tmp_path: Path) -
         if getattr(samples, name) != getattr(other, name)
     }
     assert changed == {"adapters", "solver", "num_inference_steps", "guidance_scale"}
+
+
+def test_settings_name_file_line_and_key(tmp_path: Path) -> None:
+    (tmp_path / "library.yaml").write_text("shows: []\n")
+    path = tmp_path / "mimix.yaml"
+    path.write_text(
+        textwrap.dedent(
+            """\
+            library: library.yaml
+            lora:
+              rank: 0
+              rnak: 8
+            """
+        )
+    )
+    with pytest.raises(BadInput) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert "line 3, key lora.rank" in message
+    assert "line 4, key lora.rnak: unknown key" in message
+
+
+def test_settings_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "library.yaml").write_text("shows: []\n")
+    path = tmp_path / "mimix.yaml"
+    path.write_text("library: library.yaml\nworkspace: work\nbackbone: {path: wan}\n")
+    config = load_config(path)
+    assert config.workspace == tmp_path / "work"
+    assert config.backbone.path == tmp_path / "wan"
+    path.write_text("library: elsewhere.yaml\n")
+    with pytest.raises(BadInput, match="line 1, key library"):
+        load_config(path)

@@ -22,7 +22,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tests.vlm.fake_server import Reply, Server
+from tests.vlm.fake_server import Server
+from tests.vlm.http_messages import Reply
 
 TOLERANCE = 40
 """Tolerance of each color channel, for losses of JPEG and H.264."""

