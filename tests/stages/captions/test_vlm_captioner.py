@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import subprocess
-import sys
-import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from mimix_core.stages.captions.stage import STAGE
 from mimix_core.tables import Row
 from tests.stages.captions.factories import clip, inputs, transcript
 from tests.vlm.fake_provider import RESPONSE_COST, FakeProvider
+from tests.vlm.killed_unit import run_and_kill
 
 GOOD = {
     "seen": [{"character": "Tom", "evidence": "blue-grey fur"}],
@@ -324,21 +322,7 @@ def test_a_killed_unit_continues_and_pays_nothing_twice(
     given, how = named(tmp_path, *names), settings(server, max_concurrency=2)
     server.control(all="slow:0.3", answers={"c3": GOOD})
     store = Store(tmp_path / "store")
-    asked = build_request(STAGE, store, given, how, tmp_path / "log")
-    with subprocess.Popen(
-        [sys.executable, "-m", "mimix_core.engine.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as unit:
-        assert unit.stdin is not None
-        unit.stdin.write(asked.model_dump_json().encode() + b"\n")
-        unit.stdin.flush()
-        deadline = time.monotonic() + 60
-        while sum(server.counts()["right"].values()) < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        unit.kill()
+    run_and_kill(build_request(STAGE, store, given, how, tmp_path / "log"), 3, server)
     answered = sum(server.counts()["right"].values())
     assert 3 <= answered < len(names)
     made = run_stage(store, STAGE, given, how)
