@@ -56,7 +56,7 @@ from mimix_core.settings import Config, load_config
 if TYPE_CHECKING:
     from mimix_core.engine.store import Store
     from mimix_core.project.quarantine import QuarantinedUnit
-    from tasks.run_summary import StageTotals
+    from tasks.run_summary import RunSummary, StageTotals
 
 app = typer.Typer(
     name="mimix",
@@ -102,6 +102,7 @@ def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
         summary = flow(config)
     if summary.computed == 0:
         console.print("Nothing to compute: every stage was cached.")
+    _print_results(settings, summary)
     if summary.rows_with_reasons:
         print_line(f"Why rows were left out: mimix why {shlex.quote(str(settings))} \\[STAGE]")
     page = config.workspace / "report" / "index.html"
@@ -113,6 +114,17 @@ def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
         for totals in summary.mostly_failed:
             console.print(_describe_failure(totals), highlight=False, soft_wrap=True)
         raise typer.Exit(FAILED)
+
+
+def _print_results(settings: Path, summary: RunSummary) -> None:
+    """Say where the adapters and the generated videos of a run are."""
+    for folder in summary.adapter_folders:
+        print_line(f"Adapter: {escape(str(folder))}")
+    if summary.adapter_folders:
+        export = f"mimix lora export {shlex.quote(str(settings))} --to NAME.safetensors"
+        print_line(f"Export it for ComfyUI and others: {escape(export)}")
+    if summary.video_folder is not None:
+        print_line(f"Videos: {escape(str(summary.video_folder))}")
 
 
 def _describe_failure(totals: StageTotals) -> str:

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from flows import cli, shutdown
 from flows.cli import app
 from mimix_core.domain.library import Library
 from mimix_core.settings import Config
+from tasks.run_summary import RunSummary
 
 runner = CliRunner()
 ROOT = Path(__file__).parents[2]
@@ -107,3 +109,21 @@ def test_doctor_names_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None
     check = next(c for c in doctor.run_checks(None) if c.name == "packages for train")
     assert (check.state, check.finding) == ("limited", "missing: deepspeed")
     assert check.fix == "pip install 'mimix[train]'"
+
+
+def test_the_end_of_a_run_says_where_its_adapter_and_videos_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project(tmp_path, "backbone: {name: tiny-random-wan}\n")
+    adapter, videos = tmp_path / "lora" / "key", tmp_path / "samples"
+    summary = RunSummary(stages=(), adapter_folders=(adapter,), video_folder=videos)
+    monkeypatch.setattr(cli, "check_before_run", lambda config, flow: None)
+    monkeypatch.setattr(cli, "_import_flow", lambda name: lambda config: summary)
+    monkeypatch.setattr(shutdown, "install_signal_handlers", lambda: None)
+    monkeypatch.setattr(shutdown, "start_ephemeral_server", lambda: None)
+    lines = runner.invoke(app, ["generate", str(path)]).output.splitlines()
+    assert f"Adapter: {adapter}" in lines
+    assert f"Export it for ComfyUI and others: mimix lora export {path} --to NAME.safetensors" in (
+        lines
+    )
+    assert f"Videos: {videos}" in lines
