@@ -70,9 +70,28 @@ def test_a_missing_model_stops_a_run_before_any_work(tmp_path: Path) -> None:
     path = project(tmp_path, "cutouts: {backend: selfie}\n")
     result = runner.invoke(app, ["run", str(path)])
     assert result.exit_code == 2
-    assert "wan2.1-t2v-14b for stage backbone: not found" in result.output
+    assert "wan2.1-t2v-14b for stage backbone: the settings have no path" in result.output
     assert "MediaPipe selfie segmentation for stage cutouts" in result.output
     assert not (tmp_path / "workspace").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("", "stage backbone: the settings have no path. Get it with"),
+        ("none", "none does not exist. Get it with"),
+        ("comfy", "comfy has no model_index.json. It must be a folder in diffusers layout"),
+        ("comfy/wan_14B.safetensors", "wan_14B.safetensors has no model_index.json. It must be"),
+    ],
+)
+def test_what_is_wrong_with_a_models_path_is_named(tmp_path: Path, setting: str, said: str) -> None:
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "comfy" / "wan_14B.safetensors").write_bytes(b"weights")
+    more = f", path: {setting}" if setting else ""
+    path = project(tmp_path, f"backbone: {{name: wan2.1-t2v-14b{more}}}\n")
+    result = runner.invoke(app, ["train", str(path)])
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
 
 
 def test_a_stage_that_is_not_run_needs_no_model(tmp_path: Path) -> None:
