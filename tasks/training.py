@@ -133,9 +133,11 @@ def _warn_of_look_alikes(run: Run) -> None:
     except BadInput as error:
         run.console.warn(f"characters are not compared with each other: {error}")
         return
-    for pair in alarming_pairs(bank):
+    pairs = alarming_pairs(bank)
+    if pairs:
         run.console.warn(
-            f"look-alikes: {describe_pair(pair)}: nearer to the other than to itself. {ADVICE}"
+            f"look-alikes: {'; '.join(map(describe_pair, pairs))}: one of them is nearer to the "
+            f"other than to itself. {ADVICE}"
         )
 
 
