@@ -255,7 +255,8 @@ def doctor(
         from flows.library_checks import check_library
 
         checks += check_library(config)
-    for check in drop_repeated(checks):
+    checks = drop_repeated(checks)
+    for check in checks:
         table.add_row(
             check.name,
             f"[{colors[check.state]}]{check.state}[/]",
@@ -263,7 +264,12 @@ def doctor(
             escape(check.fix),
         )
     console.print(table)
-    if any(check.state == "no" for check in checks):
+    failed = [check for check in checks if check.state == "no"]
+    # Once more in whole lines: the table breaks paths and commands where the terminal is narrow.
+    for check in failed:
+        if check.fix:
+            print_line(f"[red]{check.name}[/red]: {escape(check.fix)}")
+    if failed:
         raise typer.Exit(FAILED)
 
 
@@ -382,7 +388,7 @@ def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -
     for path in written:
         console.print(f"wrote {escape(str(path))}", highlight=False, soft_wrap=True)
     settings = escape(str(folder / "mimix.yaml"))
-    console.print(f"Edit them, then: mimix run {settings}", highlight=False, soft_wrap=True)
+    print_line(f"Edit them, then see what is missing: mimix doctor {settings}")
 
 
 @app.command()

@@ -146,3 +146,14 @@ def test_the_end_of_a_run_says_where_its_adapter_and_videos_are(
         lines
     )
     assert f"Videos: {videos}" in lines
+
+
+def test_what_to_do_about_a_failed_check_can_be_copied_from_a_narrow_terminal(
+    tmp_path: Path,
+) -> None:
+    path = project(tmp_path, "backbone: {name: wan2.1-t2v-14b}\ncutouts: {backend: grabcut}\n")
+    result = runner.invoke(app, ["doctor", str(path)], env={"COLUMNS": "80"})
+    assert result.exit_code == 1
+    lines = [line for line in result.output.splitlines() if line.startswith("model for backbone: ")]
+    download = "`hf download Wan-AI/Wan2.1-T2V-14B-Diffusers --local-dir FOLDER`"
+    assert lines == [f"model for backbone: Get it with {download} and set backbone.path to FOLDER."]
