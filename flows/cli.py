@@ -44,6 +44,7 @@ from flows.console import (
     print_line,
     user_errors,
 )
+from flows.run_results import describe_failure, print_results
 from mimix_core import __version__
 from mimix_core.diagnostics.doctor import drop_repeated, run_checks
 from mimix_core.diagnostics.model_requirements import required_models
@@ -56,7 +57,6 @@ from mimix_core.settings import Config, load_config
 if TYPE_CHECKING:
     from mimix_core.engine.store import Store
     from mimix_core.project.quarantine import QuarantinedUnit
-    from tasks.run_summary import RunSummary, StageTotals
 
 app = typer.Typer(
     name="mimix",
@@ -102,7 +102,7 @@ def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
         summary = flow(config)
     if summary.computed == 0:
         console.print("Nothing to compute: every stage was cached.")
-    _print_results(settings, summary)
+    print_results(settings, summary)
     if summary.rows_with_reasons:
         print_line(f"Why rows were left out: mimix why {shlex.quote(str(settings))} \\[STAGE]")
     page = config.workspace / "report" / "index.html"
@@ -112,30 +112,8 @@ def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
         print_line(f"Report of the results so far: mimix report {shlex.quote(str(settings))}")
     if summary.mostly_failed:
         for totals in summary.mostly_failed:
-            console.print(_describe_failure(totals), highlight=False, soft_wrap=True)
+            print_line(describe_failure(totals))
         raise typer.Exit(FAILED)
-
-
-def _print_results(settings: Path, summary: RunSummary) -> None:
-    """Say where the adapters and the generated videos of a run are."""
-    for folder in summary.adapter_folders:
-        print_line(f"Adapter: {escape(str(folder))}")
-    if summary.adapter_folders:
-        export = f"mimix lora export {shlex.quote(str(settings))} --to NAME.safetensors"
-        print_line(f"Export it for ComfyUI and others: {escape(export)}")
-    if summary.video_folder is not None:
-        print_line(f"Videos: {escape(str(summary.video_folder))}")
-
-
-def _describe_failure(totals: StageTotals) -> str:
-    """Describe a stage of which most rows failed."""
-    counts = totals.counts
-    units = f" (mostly in {', '.join(totals.mostly_failed)})" if totals.mostly_failed else ""
-    reasons = ", ".join(f"{reason} {count}" for reason, count in totals.reasons.items())
-    return (
-        f"[bold red]failed[/bold red] {totals.stage}: {counts.failed} of {counts.rows_in} rows "
-        f"failed{escape(units)}: {escape(reasons)}"
-    )
 
 
 def _import_flow(name: str) -> Any:
