@@ -44,6 +44,7 @@ from flows.console import (
     print_line,
     user_errors,
 )
+from flows.run_results import describe_failure, print_results
 from mimix_core import __version__
 from mimix_core.diagnostics.doctor import drop_repeated, run_checks
 from mimix_core.diagnostics.model_requirements import required_models
@@ -56,7 +57,6 @@ from mimix_core.settings import Config, load_config
 if TYPE_CHECKING:
     from mimix_core.engine.store import Store
     from mimix_core.project.quarantine import QuarantinedUnit
-    from tasks.run_summary import StageTotals
 
 app = typer.Typer(
     name="mimix",
@@ -102,6 +102,7 @@ def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
         summary = flow(config)
     if summary.computed == 0:
         console.print("Nothing to compute: every stage was cached.")
+    print_results(settings, summary)
     if summary.rows_with_reasons:
         print_line(f"Why rows were left out: mimix why {shlex.quote(str(settings))} \\[STAGE]")
     page = config.workspace / "report" / "index.html"
@@ -111,19 +112,8 @@ def _run_flow(settings: Path, workspace: Path | None, flow_name: str) -> None:
         print_line(f"Report of the results so far: mimix report {shlex.quote(str(settings))}")
     if summary.mostly_failed:
         for totals in summary.mostly_failed:
-            console.print(_describe_failure(totals), highlight=False, soft_wrap=True)
+            print_line(describe_failure(totals))
         raise typer.Exit(FAILED)
-
-
-def _describe_failure(totals: StageTotals) -> str:
-    """Describe a stage of which most rows failed."""
-    counts = totals.counts
-    units = f" (mostly in {', '.join(totals.mostly_failed)})" if totals.mostly_failed else ""
-    reasons = ", ".join(f"{reason} {count}" for reason, count in totals.reasons.items())
-    return (
-        f"[bold red]failed[/bold red] {totals.stage}: {counts.failed} of {counts.rows_in} rows "
-        f"failed{escape(units)}: {escape(reasons)}"
-    )
 
 
 def _import_flow(name: str) -> Any:
@@ -243,7 +233,8 @@ def doctor(
         from flows.library_checks import check_library
 
         checks += check_library(config)
-    for check in drop_repeated(checks):
+    checks = drop_repeated(checks)
+    for check in checks:
         table.add_row(
             check.name,
             f"[{colors[check.state]}]{check.state}[/]",
@@ -251,7 +242,12 @@ def doctor(
             escape(check.fix),
         )
     console.print(table)
-    if any(check.state == "no" for check in checks):
+    failed = [check for check in checks if check.state == "no"]
+    # Once more in whole lines: the table breaks paths and commands where the terminal is narrow.
+    for check in failed:
+        if check.fix:
+            print_line(f"[red]{check.name}[/red]: {escape(check.fix)}")
+    if failed:
         raise typer.Exit(FAILED)
 
 
@@ -370,7 +366,7 @@ def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -
     for path in written:
         console.print(f"wrote {escape(str(path))}", highlight=False, soft_wrap=True)
     settings = escape(str(folder / "mimix.yaml"))
-    console.print(f"Edit them, then: mimix run {settings}", highlight=False, soft_wrap=True)
+    print_line(f"Edit them, then see what is missing: mimix doctor {settings}")
 
 
 @app.command()

@@ -188,13 +188,15 @@ def epochs(
     workspace: WorkspaceOption = None,
 ) -> None:
     """List the adapters that a run saved after its epochs, with their losses and previews."""
-    from mimix_core.training.epoch_summary import summarize_epochs
+    from mimix_core.training.epoch_summary import summarize_epochs, summarize_final
 
     with user_errors():
-        results = _find_results(run, workspace)
-        summaries = [
-            (_expert(result), one) for result in results for one in summarize_epochs(result)
-        ]
+        summaries = []
+        for result in _find_results(run, workspace):
+            saved = summarize_epochs(result)
+            last = _final_epoch(result) if saved else None
+            final = [] if last is None else [summarize_final(result, last)]
+            summaries += [(_expert(result), one) for one in [*saved, *final]]
     if not summaries:
         console.print("none: lora.epoch_adapter_interval was not set, or is the last epoch")
         return
@@ -207,10 +209,9 @@ def epochs(
         held_out = summary.held_out_loss
         table.add_row(
             *((expert,) if experts else ()),
-            str(summary.epoch),
+            f"{summary.epoch} (final)" if summary.train_loss is None else str(summary.epoch),
             str(summary.step),
-            f"{summary.train_loss:.4f}",
-            "" if held_out is None else f"{held_out:.4f}",
+            *("" if loss is None else f"{loss:.4f}" for loss in (summary.train_loss, held_out)),
             escape("\n".join(map(str, summary.previews))),
         )
     console.print(table)
@@ -276,6 +277,15 @@ def _expert(result: Path) -> str:
     return lora_export.read_metadata(result / lora_export.ADAPTER_FILE)[0].expert or ""
 
 
+def _final_epoch(result: Path) -> int | None:
+    """Return the epoch that a result's final adapter is of; None if it is of an earlier step."""
+    from mimix_core.wan import lora_export
+
+    metadata, _ = lora_export.read_metadata(result / lora_export.ADAPTER_FILE)
+    epochs = metadata.settings.get("epochs")
+    return epochs if metadata.step is None and isinstance(epochs, int) else None
+
+
 def _check_new_file(to: Path) -> None:
     if to.exists():
         raise BadInput("already exists", where=str(to), fix="Give the path of a new file.")
@@ -298,8 +308,8 @@ def _convert(
     outside = adapter.outside_blocks
     if outside:
         console.print(
-            f"{len(outside)} layers are outside the blocks: {', '.join(outside)}. They are in the "
-            f"file, but {_READERS_OF_BLOCKS[layout]} them out without a message.",
+            f"Layers outside the blocks: {', '.join(outside)}. They are in the file, but "
+            f"{_READERS_OF_BLOCKS[layout]} them out without a message.",
             highlight=False,
             soft_wrap=True,
         )
@@ -345,11 +355,16 @@ def _find_results(settings: Path, workspace: Path | None) -> list[Path]:
 
 
 def _find_adapter(result: Path, *, ema: bool, epoch: int | None) -> Path:
-    """Find an adapter in a run's result: the final one, or an epoch's. Raises BadInput."""
+    """Find an adapter in a run's result: the final one, or an epoch's. Raises BadInput.
+
+    The last epoch's is the final one.
+    """
     from mimix_core.training.epoch_adapters import epoch_adapter_path
     from mimix_core.training.epoch_summary import summarize_epochs
     from mimix_core.wan import lora_export
 
+    if epoch is not None and epoch == _final_epoch(result):
+        epoch = None
     saved = [summary.epoch for summary in summarize_epochs(result)]
     if epoch is not None and epoch not in saved:
         raise BadInput(

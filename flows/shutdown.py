@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -51,6 +52,9 @@ def start_ephemeral_server() -> None:
     """
     if get_current_settings().api.url is not None:
         return
+    # Prefect draws one of a thousand ports. If another run draws the same before either listens,
+    # one of them would find the other's server answering, and end when it misses its own.
+    SubprocessASGIServer().port = _find_free_port()
     with hidden_secrets("PREFECT_"):
         SubprocessASGIServer().start()
     server = _own_server()
@@ -68,6 +72,13 @@ def start_ephemeral_server() -> None:
     # Called before Prefect's own handler, which ends the server.
     atexit.register(_ending.set)
     threading.Thread(target=_end_with_server, args=(server,), daemon=True).start()
+
+
+def _find_free_port() -> int:
+    """Return a port that nothing listens on, from the system's own range."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _end_with_server(server: subprocess.Popen[bytes]) -> None:

@@ -30,6 +30,7 @@ from mimix_core.engine.worker import UnitReply, UnitRequest, build_request
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings.extension_settings import validate_extension
+from mimix_core.wan.samples_stage import VIDEO_FOLDER
 from tasks.console_progress import ConsoleProgress, Stopwatch
 from tasks.run_summary import RunSummary, StageTotals, sum_counts
 from tasks.server_connection import best_effort
@@ -308,8 +309,12 @@ class Run:
 
     def summary(self) -> RunSummary:
         """Summarize the stages that have finished so far."""
+        samples = self.refs.get("samples", [])
         return RunSummary(
-            stages=tuple(self.console.finished_stages), notices=self.workspace.notices
+            stages=tuple(self.console.finished_stages),
+            notices=self.workspace.notices,
+            adapter_folders=tuple(ref.folder for ref in self.refs.get("lora", [])),
+            video_folder=samples[0].folder / VIDEO_FOLDER if samples else None,
         )
 
     def _build_unit(

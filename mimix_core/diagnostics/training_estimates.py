@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mimix_core.diagnostics.machine_check import GpuMemory, MachineCheck
+from mimix_core.engine.main_memory import available_main_memory
 from mimix_core.settings import Config, LoraSettings
 from mimix_core.wan import ltx_memory
 from mimix_core.wan.backbone import MAX_TEXT_TOKENS
 from mimix_core.wan.expected_tensors import Shapes
 from mimix_core.wan.frozen_weights import WAN_CLASS
 from mimix_core.wan.model_registry import Backbone
+
+if TYPE_CHECKING:
+    from mimix_core.wan.fast.offload_plan import OffloadPlan, TrainingMemory
 
 _GB = 1e9
 _CLIPS_OF_A_UNIT = 64
@@ -77,7 +82,7 @@ def training_memory(
     """
     class_name = backbone.transformer.class_name
     if class_name == WAN_CLASS:
-        yield _wan_training_memory(config, backbone, transformer, gpu)
+        yield from _wan_training_memory(config, backbone, transformer, gpu)
     elif class_name == ltx_memory.TRANSFORMER_CLASS:
         yield _ltx_training_memory(config, backbone, transformer, gpu)
 
@@ -104,10 +109,67 @@ def _latent_shape(config: Config, backbone: Backbone) -> tuple[int, int, int, in
 
 def _wan_training_memory(
     config: Config, backbone: Backbone, transformer: Shapes, gpu: GpuMemory
-) -> MachineCheck:
+) -> Iterator[MachineCheck]:
     """Estimate the least memory of a training step, with the plan that the training makes then."""
     from mimix_core.wan.fast import offload_plan
-    from mimix_core.wan.fast.activation_budget import BlockShape, total_bytes
+    from mimix_core.wan.fast.activation_budget import total_bytes
+
+    lora = config.lora
+    memory, plan = _plan_wan_training(config, backbone, transformer, gpu)
+    offloads = lora.zero_stage < 3
+    needed = memory.needed(plan)
+    everything = needed + total_bytes(memory.activations) * memory.blocks
+    finding = "does not fit"
+    if everything <= gpu.free:
+        finding = f"fits; all activations are saved ({everything / _GB:.0f} GB)"
+    elif needed <= gpu.free:
+        finding = "fits; part of the activations is recomputed"
+        if offloads and lora.offload_activations_gb:
+            finding += f" or waits in main memory (up to {_waiting(lora)}, pinned)"
+    pinned = memory.main_memory(plan) * lora.num_processes
+    if plan != offload_plan.OffloadPlan():
+        finding += f"; {plan.describe(memory.blocks)} ({pinned / _GB:.0f} GB, pinned)"
+    narrower = []
+    for name in _narrower_formats(lora):
+        other = _with_frozen_weights(config, name)
+        small, small_plan = _plan_wan_training(other, backbone, transformer, gpu)
+        fits = small.needed(small_plan) <= gpu.free
+        narrower.append((name, fits, small.main_memory(small_plan) * lora.num_processes))
+    fixes = _offload_fixes(lora) if offloads else []
+    fixes += [f"set lora.frozen_weights to {name}" for name, fits, _ in narrower if fits][:1]
+    yield _training_check(needed, gpu, finding, [*fixes, *_SIZE_FIXES, "use a smaller backbone"])
+    if pinned and needed <= gpu.free:
+        yield from _pinned_memory(pinned, {name: less for name, _, less in narrower})
+
+
+def _pinned_memory(pinned: float, narrower: Mapping[str, float]) -> Iterator[MachineCheck]:
+    """Compare what training pins of main memory with what is available, if the system says that.
+
+    ``narrower``: what it would pin with other ``frozen_weights``.
+    """
+    available = available_main_memory()
+    if not available:
+        return
+    fits = pinned <= available
+    fixes = [
+        "Use a machine with more",
+        *(f"set lora.frozen_weights to {n} ({p / _GB:.0f} GB)" for n, p in narrower.items()),
+    ]
+    yield MachineCheck(
+        name="main memory for training",
+        state="ok" if fits else "limited",
+        finding=f"at least {pinned / _GB:.0f} GB, pinned, of {available / _GB:.0f} GB available: "
+        + ("fits" if fits else "does not fit"),
+        fix="" if fits else f"{', '.join(fixes)}, or {_SIZE_FIXES[-1]}.",
+    )
+
+
+def _plan_wan_training(
+    config: Config, backbone: Backbone, transformer: Shapes, gpu: GpuMemory
+) -> tuple[TrainingMemory, OffloadPlan]:
+    """Return the memory of a training step, and the plan that the training makes on such a GPU."""
+    from mimix_core.wan.fast import offload_plan
+    from mimix_core.wan.fast.activation_budget import BlockShape
 
     lora, sizes = config.lora, backbone.transformer.config
     element_bytes = 4 if lora.precision == "fp32" else 2
@@ -138,23 +200,8 @@ def _wan_training_memory(
         adapter_bytes=state,
         gpu_bytes=gpu.total,
     )
-    offloads = lora.zero_stage < 3
-    requested = lora.offload_blocks if offloads else 0
-    plan = offload_plan.plan_offload(memory, gpu.free, requested)
-    needed = memory.needed(plan)
-    everything = needed + total_bytes(memory.activations) * memory.blocks
-    finding = "does not fit"
-    if everything <= gpu.free:
-        finding = f"fits; all activations are saved ({everything / _GB:.0f} GB)"
-    elif needed <= gpu.free:
-        finding = "fits; part of the activations is recomputed"
-        if offloads and lora.offload_activations_gb:
-            finding += f" or waits in main memory (up to {_waiting(lora)}, pinned)"
-    if plan != offload_plan.OffloadPlan():
-        pinned = memory.main_memory(plan) * lora.num_processes / _GB
-        finding += f"; {plan.describe(memory.blocks)} ({pinned:.0f} GB, pinned)"
-    fixes = _offload_fixes(lora) if offloads else []
-    return _training_check(needed, gpu, finding, [*fixes, *_SIZE_FIXES, "use a smaller backbone"])
+    requested = lora.offload_blocks if lora.zero_stage < 3 else 0
+    return memory, offload_plan.plan_offload(memory, gpu.free, requested)
 
 
 def _ltx_training_memory(
@@ -219,6 +266,17 @@ def _offload_fixes(lora: LoraSettings) -> list[str]:
     fixes = []
     if lora.offload_blocks != "auto":
         fixes.append("set lora.offload_blocks to auto")
-    if lora.frozen_weights == "full" and not (lora.fp8 or lora.use_dora):
-        fixes.append("set lora.frozen_weights to int8")
     return fixes
+
+
+def _narrower_formats(lora: LoraSettings) -> tuple[str, ...]:
+    """Return the values of ``frozen_weights`` that take less memory and go with the others."""
+    if lora.fp8 or lora.use_dora or lora.zero_stage == 3:
+        return ()
+    formats = ("full", "int8", "nf4")
+    return formats[formats.index(lora.frozen_weights) + 1 :]
+
+
+def _with_frozen_weights(config: Config, frozen_weights: str) -> Config:
+    lora = config.lora.model_copy(update={"frozen_weights": frozen_weights})
+    return config.model_copy(update={"lora": lora})

@@ -6,7 +6,7 @@ suggests, is refused in one pass over its parser's events, before anything is bu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,15 @@ import yaml
 from pydantic import ValidationError
 
 from mimix_core.errors import BadInput
+
+# Instead of pydantic's messages, which are for programmers, by type of error.
+_MESSAGES = {
+    "extra_forbidden": "unknown key",
+    "missing": "this key is missing",
+    "model_type": "must have keys with values, as in {key: value}",
+}
+# Of a value that is one of several names or a module's.
+_MODULE_ALTERNATIVE = "constrained-str"
 
 KeyPath = tuple[str | int, ...]
 """Mapping keys and list indices from the document's root to a value."""
@@ -230,23 +239,40 @@ def _shorten(text: str) -> str:
 
 
 def validation_error(
-    path: Path, error: ValidationError, lines: LineNumbers, parent: KeyPath = ()
+    path: Path,
+    error: ValidationError,
+    lines: LineNumbers,
+    parent: KeyPath = (),
+    *,
+    hint_for_unknown: Callable[[KeyPath], str] = lambda key: "",
 ) -> BadInput:
     """Combine all validation errors of the YAML file ``path`` into one BadInput.
 
     ``parent`` is the key of the validated value, if that is not the complete document.
+    ``hint_for_unknown`` says which key was probably meant, or nothing.
     """
-    messages = []
+    messages: dict[KeyPath, str] = {}
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    for problem in problems[:MAX_PROBLEMS]:
-        message = problem["msg"].removeprefix("Value error, ")
+    for problem in problems:
+        key = tuple(part for part in problem["loc"] if not _is_alternative(part))
+        message = _MESSAGES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
         if problem["type"] == "extra_forbidden":
-            message = "unknown key"
-        elif problem["type"] == "missing":
-            message = "this key is missing"
-        location = format_location(path, lines, (*parent, *problem["loc"]))
-        messages.append(f"{location}: {message}")
-    return BadInput(join_problems(messages, len(problems)), fix="Correct the file and run again.")
+            message += hint_for_unknown(key)
+        if key in messages and problem["loc"][-1] == _MODULE_ALTERNATIVE:
+            message = f"{messages[key]}, or the dotted name of a module outside MiMix"
+        elif key in messages:
+            message = f"{messages[key]}; {message}"
+        messages[key] = message
+    shown = [
+        f"{format_location(path, lines, (*parent, *key))}: {message}"
+        for key, message in list(messages.items())[:MAX_PROBLEMS]
+    ]
+    return BadInput(join_problems(shown, len(messages)), fix="Correct the file and run again.")
+
+
+def _is_alternative(part: str | int) -> bool:
+    """Return whether a part of pydantic's location is no key, but an alternative of a type."""
+    return isinstance(part, str) and (part == _MODULE_ALTERNATIVE or part.startswith("literal["))
 
 
 def join_problems(messages: Sequence[str], total: int) -> str:

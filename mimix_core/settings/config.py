@@ -41,6 +41,7 @@ from mimix_core.settings.judge_settings import JudgeSettings
 from mimix_core.settings.renamed_settings import reject_renamed_settings
 from mimix_core.settings.settings_file import read_settings_file
 from mimix_core.settings.training_settings import LoraSettings
+from mimix_core.settings.unknown_keys import hint_for_unknown_key
 from mimix_core.settings.voice_settings import SpeakerSettings, VoiceSettings
 
 
@@ -203,7 +204,9 @@ def load_config(path: Path) -> Config:
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        raise validation_error(path, error, lines) from error
+        raise validation_error(
+            path, error, lines, hint_for_unknown=lambda key: hint_for_unknown_key(Config, key)
+        ) from error
     if not file_exists(path.resolve().parent / config.library):
         raise BadInput(
             f"{path.resolve().parent / config.library} does not exist",

@@ -46,8 +46,8 @@ class LoraSettings(FrozenModel):
     initial_adapter: Annotated[Path | None, ExcludeFromKey()] = Field(
         None,
         description="Adapter file to start from, of the same rank, alpha and layers: MiMix's own, "
-        "or one in diffusers' layout. Empty: a new adapter, which begins as the bare backbone. Of "
-        "two experts it is the high-noise one's.",
+        "or another program's in any layout of docs/lora.md. Empty: a new adapter, which begins as "
+        "the bare backbone. Of two experts it is the high-noise one's.",
     )
     initial_adapter_low_noise: Annotated[Path | None, ExcludeFromKey()] = Field(
         None,

@@ -26,7 +26,7 @@ from mimix_core.wan.safetensors_header import TensorEntry, read_header
 if TYPE_CHECKING:
     import torch
 
-_FIX = "Give a LoRA of Wan as a .safetensors file, as `mimix lora show FILE` describes it."
+_FIX = "Give a LoRA of Wan as a .safetensors file, in a layout of docs/lora.md."
 
 _PEFT_PREFIX = "base_model.model."
 _DIFFUSERS_METADATA = "lora_adapter_metadata"

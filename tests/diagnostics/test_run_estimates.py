@@ -6,12 +6,16 @@ import re
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
+from mimix_core.diagnostics import training_estimates
+from mimix_core.diagnostics.doctor import run_checks
 from mimix_core.diagnostics.machine_check import GpuMemory, MachineCheck
 from mimix_core.diagnostics.run_estimates import estimate_run
 from mimix_core.diagnostics.training_estimates import adapter_parameters
@@ -138,6 +142,58 @@ def test_main_memory_for_activations_is_named_where_they_do_not_all_fit(tmp_path
     for gb, named in ((80, True), (300, False)):
         finding = estimates(tmp_path, more, gb=gb)["GPU memory for training"].finding
         assert ("recomputed or waits in main memory (up to 80 GB, pinned)" in finding) == named
+
+
+@pytest.mark.parametrize(
+    ("main_gb", "lora", "state", "expected"),
+    [
+        (64, "", "ok", "at least 42 GB, pinned, of 64 GB available: fits"),
+        (32, "", "limited", "set lora.frozen_weights to int8 (27 GB), set lora.frozen_weights to"),
+        (32, "frozen_weights: int8", "ok", "at least 27 GB, pinned, of 32 GB available: fits"),
+        (32, "use_dora: true", "limited", "machine with more, or set a smaller latents.width"),
+        (0, "", None, ""),  # The system does not say.
+    ],
+)
+def test_main_memory_that_a_small_card_needs_is_compared_with_what_is_available(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    main_gb: int,
+    lora: str,
+    state: str | None,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(training_estimates, "available_main_memory", lambda: main_gb * 10**9)
+    check = estimates(tmp_path, f"{SIZE}lora: {{{lora}}}\n", gb=24).get("main memory for training")
+    assert (check and check.state) == state
+    assert check is None or expected in check.finding + check.fix
+
+
+def test_nothing_is_said_of_main_memory_where_nothing_waits_there(tmp_path: Path) -> None:
+    assert "main memory for training" not in estimates(tmp_path, gb=80)
+
+
+def test_narrower_weights_are_suggested_only_where_they_make_it_fit(tmp_path: Path) -> None:
+    """With all blocks in main memory, narrower weights hardly take less of the GPU."""
+    narrower = "lora.frozen_weights"
+    assert narrower not in estimates(tmp_path / "12", gb=12)["GPU memory for training"].fix
+    whole = f"{SIZE}lora: {{offload_blocks: 0}}\n"
+    check = estimates(tmp_path / "48", whole, gb=48)["GPU memory for training"]
+    assert f"set {narrower} to int8" in check.fix
+    int8 = f"{SIZE}lora: {{offload_blocks: 0, frozen_weights: int8}}\n"
+    assert estimates(tmp_path / "int8", int8, gb=48)["GPU memory for training"].state == "ok"
+
+
+@pytest.mark.parametrize(("gb", "state"), [(24.1, "ok"), (16.9, "limited")])
+def test_the_doctor_takes_a_card_of_24_gb_for_large_enough(
+    monkeypatch: pytest.MonkeyPatch, gb: float, state: str
+) -> None:
+    card = SimpleNamespace(name="RTX 4090", total_memory=int(gb * 1e9))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    [check] = [check for check in run_checks(None) if check.name == "GPU"]
+    assert check.state == state
+    assert ("a GPU of 24 GB or more" in check.fix) == (state == "limited")
 
 
 @pytest.mark.parametrize("count", [1, 2])

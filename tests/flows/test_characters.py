@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from flows.locator_trial import trial_workspace
+from mimix_core.characters.bank import LookAlike
 from mimix_core.project.item_decisions import read_item_decisions
 from mimix_core.settings.config import load_config
 from tasks.cutouts import build_locator_inputs
@@ -134,3 +135,20 @@ def test_a_training_warns_of_look_alikes(project: Path, monkeypatch: pytest.Monk
     assert said[0].startswith("look-alikes: Dog and Twin 1.00 (Twin to itself 0.")
     assert not any("Cat and Dog" in text for text in said)
     assert "more composites of the pair" in said[0]
+
+
+def test_a_training_warns_once_of_all_look_alikes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks import training
+    from tasks.base import Run
+
+    pairs = [LookAlike("Tom", other, 0.7, (0.5, 0.6)) for other in ("Spike", "Butch")]
+    said: list[str] = []
+    with trial_workspace(load_config(project)) as trial:
+        run = Run(trial)
+        monkeypatch.setattr(run.console, "warn", said.append)
+        monkeypatch.setattr(training, "alarming_pairs", lambda bank: pairs)
+        training._warn_of_look_alikes(run)
+    [text] = said
+    assert "Tom and Spike 0.70 (to themselves 0.50 and 0.60); Tom and Butch 0.70" in text

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from flows import cli, shutdown
 from flows.cli import app
 from mimix_core.domain.library import Library
 from mimix_core.settings import Config
+from tasks.run_summary import RunSummary
 
 runner = CliRunner()
 ROOT = Path(__file__).parents[2]
@@ -68,9 +70,28 @@ def test_a_missing_model_stops_a_run_before_any_work(tmp_path: Path) -> None:
     path = project(tmp_path, "cutouts: {backend: selfie}\n")
     result = runner.invoke(app, ["run", str(path)])
     assert result.exit_code == 2
-    assert "wan2.1-t2v-14b for stage backbone: not found" in result.output
+    assert "wan2.1-t2v-14b for stage backbone: the settings have no path" in result.output
     assert "MediaPipe selfie segmentation for stage cutouts" in result.output
     assert not (tmp_path / "workspace").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("", "stage backbone: the settings have no path. Get it with"),
+        ("none", "none does not exist. Get it with"),
+        ("comfy", "comfy has no model_index.json. It must be a folder in diffusers layout"),
+        ("comfy/wan_14B.safetensors", "wan_14B.safetensors has no model_index.json. It must be"),
+    ],
+)
+def test_what_is_wrong_with_a_models_path_is_named(tmp_path: Path, setting: str, said: str) -> None:
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "comfy" / "wan_14B.safetensors").write_bytes(b"weights")
+    more = f", path: {setting}" if setting else ""
+    path = project(tmp_path, f"backbone: {{name: wan2.1-t2v-14b{more}}}\n")
+    result = runner.invoke(app, ["train", str(path)])
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
 
 
 def test_a_stage_that_is_not_run_needs_no_model(tmp_path: Path) -> None:
@@ -107,3 +128,32 @@ def test_doctor_names_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None
     check = next(c for c in doctor.run_checks(None) if c.name == "packages for train")
     assert (check.state, check.finding) == ("limited", "missing: deepspeed")
     assert check.fix == "pip install 'mimix[train]'"
+
+
+def test_the_end_of_a_run_says_where_its_adapter_and_videos_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project(tmp_path, "backbone: {name: tiny-random-wan}\n")
+    adapter, videos = tmp_path / "lora" / "key", tmp_path / "samples"
+    summary = RunSummary(stages=(), adapter_folders=(adapter,), video_folder=videos)
+    monkeypatch.setattr(cli, "check_before_run", lambda config, flow: None)
+    monkeypatch.setattr(cli, "_import_flow", lambda name: lambda config: summary)
+    monkeypatch.setattr(shutdown, "install_signal_handlers", lambda: None)
+    monkeypatch.setattr(shutdown, "start_ephemeral_server", lambda: None)
+    lines = runner.invoke(app, ["generate", str(path)]).output.splitlines()
+    assert f"Adapter: {adapter}" in lines
+    assert f"Export it for ComfyUI and others: mimix lora export {path} --to NAME.safetensors" in (
+        lines
+    )
+    assert f"Videos: {videos}" in lines
+
+
+def test_what_to_do_about_a_failed_check_can_be_copied_from_a_narrow_terminal(
+    tmp_path: Path,
+) -> None:
+    path = project(tmp_path, "backbone: {name: wan2.1-t2v-14b}\ncutouts: {backend: grabcut}\n")
+    result = runner.invoke(app, ["doctor", str(path)], env={"COLUMNS": "80"})
+    assert result.exit_code == 1
+    lines = [line for line in result.output.splitlines() if line.startswith("model for backbone: ")]
+    download = "`hf download Wan-AI/Wan2.1-T2V-14B-Diffusers --local-dir FOLDER`"
+    assert lines == [f"model for backbone: Get it with {download} and set backbone.path to FOLDER."]

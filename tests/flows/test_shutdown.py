@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import shutdown
 from mimix_core.engine.store import Store
 from mimix_core.engine.worker import build_request
 from tasks import subprocess_runner
@@ -57,3 +62,41 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+ANSWER = """
+import http.server, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200), self.end_headers()
+    def log_message(self, *words): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+"""
+
+
+def test_a_run_does_not_take_the_server_of_another_run_for_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both draw the same port, and the other one is first to listen."""
+
+    def answer(port: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", ANSWER, str(port)])
+
+    taken = shutdown._find_free_port()
+    monkeypatch.setattr(SubprocessASGIServer, "_instances", {})
+    monkeypatch.setattr(SubprocessASGIServer, "find_available_port", lambda server: taken)
+    monkeypatch.setattr(
+        SubprocessASGIServer, "_run_uvicorn_command", lambda server: answer(server.port)
+    )
+    monkeypatch.setattr(shutdown, "_end_with_server", lambda server: None)
+    other = answer(taken)
+    try:
+        with temporary_settings({PREFECT_API_URL: None}):
+            shutdown.start_ephemeral_server()
+        assert SubprocessASGIServer().port != taken
+        assert SubprocessASGIServer().server_process.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+        SubprocessASGIServer().stop()
+        shutdown._server_watchdogs.pop().communicate()

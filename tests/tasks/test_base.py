@@ -16,13 +16,15 @@ from prefect.testing.utilities import prefect_test_harness
 
 from mimix_core import tables
 from mimix_core.domain.library import Library
+from mimix_core.engine import registry
 from mimix_core.engine.artifacts import TableRef
-from mimix_core.engine.stage import run_stage
+from mimix_core.engine.stage import Phase, run_stage
 from mimix_core.engine.store import Store
 from mimix_core.errors import BadInput, MimixError, StageFailed, Transient
 from mimix_core.project.workspace import Workspace
 from mimix_core.settings import Config, RunSettings
 from tasks.base import Run, stage_task
+from tasks.cached_run import MissingResult, ReadOnlyRun
 from tests.tasks import fake_stage_without_failed_rows
 from tests.tasks.fake_stage import STAGE, FakeInputs, FakeSettings
 
@@ -365,3 +367,29 @@ def test_an_outside_stage_runs_with_its_settings(tmp_path: Path) -> None:
         return run.run_single(fake_task, inputs, run.settings_for(STAGE.name))
 
     assert run_outside_stage().key == STAGE.key(FakeInputs(behavior="outside"), settings)
+
+
+@pytest.mark.parametrize(
+    ("phase", "command"),
+    [
+        (Phase.CURATION, "mimix curate"),
+        (Phase.TRAINING, "mimix train"),
+        (Phase.EVALUATION, "mimix score"),
+    ],
+)
+def test_a_missing_result_is_computed_by_the_command_that_the_error_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: Phase, command: str
+) -> None:
+    monkeypatch.setattr(registry, "get_stage", lambda name: replace(STAGE, phase=phase))
+    with pytest.raises(MissingResult) as raised:
+        ReadOnlyRun(workspace(tmp_path)).run_units(fake_task, [FakeInputs()], FakeSettings())
+    assert f"Run it first: {command}, with the same settings" in str(raised.value)
+
+
+def test_a_summary_says_where_adapters_and_videos_are(tmp_path: Path) -> None:
+    _, [ref], _ = perform(workspace(tmp_path), [FakeInputs(behavior="a result")])
+    run = Run(workspace(tmp_path), refs={"lora": [ref, ref], "samples": [ref]})
+    assert run.summary().adapter_folders == (ref.folder, ref.folder)
+    assert run.summary().video_folder == ref.folder / "samples"
+    nothing = Run(workspace(tmp_path)).summary()
+    assert (nothing.adapter_folders, nothing.video_folder) == ((), None)

@@ -117,7 +117,7 @@ def test_layers_outside_the_blocks_are_exported_or_refused_but_never_dropped(
         app, ["lora", "export", str(source), "--format", "comfyui", "--to", str(new)]
     )
     assert done.exit_code == 0, done.output
-    assert "2 layers are outside the blocks" in done.output
+    assert "Layers outside the blocks: " in done.output
     assert "FastVideo" in done.output
     read, _ = lora_export.read_adapter(new)
     assert set(read.pairs) == set(layers)
@@ -200,7 +200,8 @@ def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, name in enumerate((lora_export.ADAPTER_FILE, epoch_adapter_path(2))):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         adapter = some_adapter(in_blocks, seed=number)
-        lora_export.write_adapter(folder / name, adapter, card(epoch=2 if number else None))
+        metadata = card(epoch=2 if number else None, settings={"epochs": 4})
+        lora_export.write_adapter(folder / name, adapter, metadata)
     records = [
         {"step": 1, "train_loss": 0.5},
         {"step": 2, "train_loss": 0.3},
@@ -229,6 +230,25 @@ def test_an_epoch_of_a_run_is_exported_and_listed(result: Path, tmp_path: Path) 
     [row] = [line for line in listed.output.splitlines() if "0.4000" in line]
     assert "0.4500" in row
     assert "step-000002" in listed.output
+    [last] = [line for line in listed.output.splitlines() if "0.2000" in line]
+    assert last.replace("│", " ").split() == ["4", "(final)", "4", "0.2000"]
+
+
+def test_the_last_epoch_is_the_final_adapter(result: Path, tmp_path: Path) -> None:
+    to = tmp_path / "four.safetensors"
+    asked = ["lora", "export", "mimix.yaml", "--dtype", "fp32", "--to"]
+    done = runner.invoke(app, [*asked, str(to), "--epoch", "4"])
+    assert done.exit_code == 0, done.output
+    assert same(lora_export.read_adapter(to)[0], some_adapter(in_blocks, seed=0))
+    # Within a bound on forgetting the final adapter can be of an earlier step.
+    final = result / lora_export.ADAPTER_FILE
+    adapter, metadata = lora_export.read_adapter(final)
+    final.unlink()
+    lora_export.write_adapter(final, adapter, metadata.model_copy(update={"step": 3}))
+    done = runner.invoke(app, [*asked, str(tmp_path / "new.safetensors"), "--epoch", "4"])
+    assert done.exit_code == 2
+    assert "the run saved no adapter of epoch 4" in done.output
+    assert "(final)" not in runner.invoke(app, ["lora", "epochs", "mimix.yaml"]).output
 
 
 def test_two_experts_are_exported_as_two_files(
