@@ -54,9 +54,10 @@ def start_ephemeral_server() -> None:
         return
     # Prefect draws one of a thousand ports. If another run draws the same before either listens,
     # one of them would find the other's server answering, and end when it misses its own.
-    SubprocessASGIServer().port = _find_free_port()
+    temporary = SubprocessASGIServer()
+    temporary.port = _find_free_port()
     with hidden_secrets("PREFECT_"):
-        SubprocessASGIServer().start()
+        temporary.start()
     server = _own_server()
     assert server is not None
     _server_watchdogs.append(

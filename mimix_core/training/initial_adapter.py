@@ -67,12 +67,13 @@ def check_initial_adapter(
         if len(shape) == 2 and any(f".{name}".endswith(f".{target}.weight") for target in targets)
     }
     for difference, problem in (
-        (layers.keys() - adapter.pairs.keys(), "lacks {} layers that lora.target_modules names"),
-        (adapter.pairs.keys() - layers.keys(), "has {} layers that lora.target_modules does not"),
+        (layers.keys() - adapter.pairs.keys(), "lacks {} that lora.target_modules names"),
+        (adapter.pairs.keys() - layers.keys(), "has {} that lora.target_modules does not name"),
     ):
         if difference:
+            count = "a layer" if len(difference) == 1 else f"{len(difference)} layers"
             raise BadInput(
-                f"lora.initial_adapter {problem.format(len(difference))}, first: {min(difference)}",
+                f"lora.initial_adapter {problem.format(count)}, first: {min(difference)}",
                 where=str(path),
                 fix=f"It adapts {', '.join(adapter.targets)}: set lora.target_modules to these, or "
                 "start from another adapter.",

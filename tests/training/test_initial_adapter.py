@@ -160,7 +160,7 @@ LORA = (
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda pairs: pairs.pop("blocks.1.ffn.net.2"), "lacks 1 layers .* first: blocks.1.ffn"),
+        (lambda pairs: pairs.pop("blocks.1.ffn.net.2"), "lacks a layer .* first: blocks.1.ffn"),
         (
             lambda pairs: pairs.update({"proj_out": (torch.ones(RANK, 64), torch.ones(16, RANK))}),
             "has 1 layers that lora.target_modules does not, first: proj_out",
