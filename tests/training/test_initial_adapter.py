@@ -163,7 +163,7 @@ LORA = (
         (lambda pairs: pairs.pop("blocks.1.ffn.net.2"), "lacks a layer .* first: blocks.1.ffn"),
         (
             lambda pairs: pairs.update({"proj_out": (torch.ones(RANK, 64), torch.ones(16, RANK))}),
-            "has 1 layers that lora.target_modules does not, first: proj_out",
+            "has a layer that lora.target_modules does not name, first: proj_out",
         ),
         (
             lambda pairs: pairs.update(
