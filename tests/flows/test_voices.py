@@ -156,7 +156,7 @@ def test_what_voices_need_is_found_before_any_work(tmp_path: Path) -> None:
     config = load_config(project.settings)
     [missing] = [one for one in required_models(config, "curate") if not one.available]
     assert missing.name == "WeSpeaker"
-    assert missing.location == str(tmp_path / "w.onnx")
+    assert missing.location == f"{tmp_path / 'w.onnx'} does not exist"
     assert missing.fix == WESPEAKER_DOWNLOAD
     (tmp_path / "w.onnx").write_text("<html>")
     [problem] = find_problems(config, "curate")

@@ -251,6 +251,7 @@ def test_the_measurement_of_a_step_runs_at_a_small_size(
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "perf")
     train, train_steps = import_module("perf.train"), import_module("train_steps")
+    value_at = import_module("perf.record").value_at
     sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "ffn_dim": 64, "num_layers": 5}
     small = partial(train_steps.measure, sizes=sizes, latents=(16, 3, 8, 8), device="cpu")
     monkeypatch.setattr(train_steps, "measure", small)
@@ -259,7 +260,7 @@ def test_the_measurement_of_a_step_runs_at_a_small_size(
     wanted = [figure for figure in train.FIGURES.values() if figure[0] == "routed"]
     assert len(wanted) == 5
     for part, keys, *_ in wanted:
-        assert train._value_at({"routed": found}[part], keys) is not None
+        assert value_at({"routed": found}, (part, *keys)) is not None
     assert found["mimix"]["loss_difference"] == pytest.approx(0, abs=0.01)
     assert abs(found["mimix_routed"]["loss"] - found["mimix"]["loss"]) > 1e-3
     assert found["mimix_routed"]["kept_gb"] < found["mimix"]["kept_gb"]
