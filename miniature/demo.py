@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for arm in ARMS:
         videos = generate(folder, arm, prompts)
         rows += score_videos(arm, 0, videos, prompts, judge, threshold)
-    write_page(rows, (), folder / "index.html", "Generated on this machine by `make demo`.")
+    write_page(rows, (), folder / "index.html", "Generated on this machine by make demo.")
     for row in rows:
         verdict = describe(row) or "all kept"
         sys.stdout.write(f"  {row['arm']:<14} {' and '.join(row['characters'])}: {verdict}\n")
