@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from mimix_core import tables
 from mimix_core.diagnostics.look_alikes import (
@@ -18,12 +18,8 @@ from mimix_core.engine.extensions import extension_source, is_module_name
 from mimix_core.errors import BadInput
 from mimix_core.settings import LoraSettings, SampleSettings
 from mimix_core.training import checkpoint
+from mimix_core.training.few_steps import describe_few_steps
 from mimix_core.training.forgetting import EARLIER_STEP_NOTE
-from mimix_core.training.sample_schedule import (
-    count_images,
-    count_optimizer_steps,
-    epoch_length,
-)
 from mimix_core.training.stage import STAGE as LORA_STAGE
 from mimix_core.training.stage import LoraInputs, PreviewComponents, run_folder
 from mimix_core.wan.backbone_stage import BackboneInputs, load_components, resolve_weights_folder
@@ -47,9 +43,6 @@ lora_task = stage_task("lora")
 
 MAX_LATENTS_PER_UNIT = 512
 """Maximum number of samples per unit of latents: about ten minutes of one H200."""
-
-FEW_STEPS = 100
-"""A training of fewer optimizer steps warns; the demo of a dozen clips has 114."""
 
 
 @dataclass(frozen=True)
@@ -146,30 +139,6 @@ def _warn_of_look_alikes(run: Run) -> None:
         run.console.warn(
             f"look-alikes: {'; '.join(map(describe_pair, pairs))}: one of them is nearer to the "
             f"other than to itself. {ADVICE}"
-        )
-
-
-class _Sample(NamedTuple):
-    show: str
-    composite: bool
-
-
-def _warn_of_few_steps(run: Run, dataset: TableRef, settings: LoraSettings) -> None:
-    """Warn about a training that ends before it has learned much: few clips and large batches."""
-    rows = tables.iterate(dataset.path, tables.DATASET, ("status", "split", "kind", "show"))
-    samples = [
-        _Sample(row["show"], row["kind"] == "composite")
-        for row in tables.usable(rows)
-        if row["split"] == "train"
-    ]
-    videos = epoch_length(samples, settings.show_repeats)
-    length = videos + count_images(videos, settings.image_ratio)
-    steps = count_optimizer_steps(length, settings.epochs, settings.global_batch_size)
-    if 0 < steps < FEW_STEPS:
-        run.console.warn(
-            f"lora: only {steps} optimizer steps in all ({length} samples x {settings.epochs} "
-            f"epochs, {settings.global_batch_size} samples a step); the defaults are for tens of "
-            "thousands of clips. With few, raise lora.epochs or lower lora.global_batch_size"
         )
 
 
@@ -344,7 +313,9 @@ def _train_adapter(run: Run, inputs: LoraInputs, settings: LoraSettings) -> Tabl
     key = LORA_STAGE.key(inputs, settings)
     if run.computes and run.workspace.store.lookup(LORA_STAGE.name, key) is None:
         _warn_of_look_alikes(run)
-        _warn_of_few_steps(run, inputs.dataset, settings)
+        few_steps = describe_few_steps(inputs.dataset.path, settings)
+        if few_steps is not None:
+            run.console.warn(f"lora: {few_steps}")
     ref = run.run_single(lora_task, inputs, settings)
     if not run.computes:
         return ref
