@@ -141,7 +141,9 @@ def test_middle_frames_are_encoded_beside_the_videos_and_mixed_in(tmp_path: Path
     assert "image_ratio" not in metadata.settings
 
 
-def test_experts_are_trained_one_after_the_other_and_generate_together(tmp_path: Path) -> None:
+def test_experts_are_trained_one_after_the_other_and_generate_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipeline = tmp_path / "pipeline"
     random_backbone.build_random_backbone(0, pipeline, TINY_EXPERTS)
     inputs = factories.stage_inputs(
@@ -170,6 +172,7 @@ def test_experts_are_trained_one_after_the_other_and_generate_together(tmp_path:
         return train()
 
     [low] = trained("low-noise")
+    assert "warning lora: only 3 optimizer steps in all" in capsys.readouterr().out
     both = trained("high-noise", "low-noise")
     assert [ref.unit for ref in both] == ["high-noise", "low-noise"]
     # What was trained alone before is what the training of both has.
