@@ -46,10 +46,13 @@ def estimate(values_PS: Floats, seed: int = 0) -> Estimate:
     """
     rng = np.random.default_rng(seed)
     prompts, seeds = values_PS.shape
-    # How often each prompt and each seed is drawn, as shares.
-    of_prompt_RP = rng.multinomial(prompts, [1 / prompts] * prompts, RESAMPLES) / prompts
-    of_seed_RS = rng.multinomial(seeds, [1 / seeds] * seeds, RESAMPLES) / seeds
-    means = ((of_prompt_RP @ values_PS) * of_seed_RS).sum(1)
+    # How often each prompt and each seed is drawn. Whole numbers until the one division: sums of
+    # the values of videos (0, 1/2 or 1) are then exact, and no processor's order of additions
+    # decides how an end of an interval that lies halfway between two decimals is rounded.
+    draws_of_prompt_RP = rng.multinomial(prompts, [1 / prompts] * prompts, RESAMPLES)
+    draws_of_seed_RS = rng.multinomial(seeds, [1 / seeds] * seeds, RESAMPLES)
+    sums_R = ((draws_of_prompt_RP @ values_PS) * draws_of_seed_RS).sum(1)
+    means = sums_R / (prompts * seeds)
     low, high = np.quantile(means, (0.025, 0.975))
     return Estimate(float(values_PS.mean()), float(low), float(high))
 

@@ -294,6 +294,19 @@ def test_an_interval_covers_the_share_that_videos_were_drawn_from() -> None:
     assert covered >= 88
 
 
+def test_an_interval_is_the_same_on_every_processor() -> None:
+    """Ends are whole numbers over videos, not near them: nothing hangs on how sums are ordered."""
+    rng = np.random.default_rng(1)
+    for prompts, seeds in ((12, 3), (48, 3), (64, 3), (144, 1)):
+        for trial in range(10):
+            values = rng.choice([0.0, 0.5, 1.0], (prompts, seeds))
+            found = statistics.estimate(values, trial)
+            for end in (found.low, found.high):
+                near = round(end * 2 * prompts * seeds) / (2 * prompts * seeds)
+                # An end may also be interpolated between two resamples.
+                assert end == near or end != pytest.approx(near, rel=1e-9)
+
+
 def test_a_gain_is_paired_and_a_missing_video_is_an_error() -> None:
     before = np.zeros((40, 3))
     after = before.copy()
