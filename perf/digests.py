@@ -2,8 +2,9 @@
 
 ``python perf/digests.py NAME VIDEO...`` runs scenes, overlays (no detector), clips and duplicates
 and writes the digests of all tables to ``perf/results/digests.json`` under NAME, the machine's, and
-says whether they agree with those of every other machine in the file. Each row of clips holds the
-digests of its files, so the tables' digests cover pixels and sound too.
+says whether they agree with those of every other machine in the file that ran the same versions of
+these stages. Each row of clips holds the digests of its files, so the tables' digests cover pixels
+and sound too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mimix_core.stages import clips, duplicates, overlays, scenes
 from perf.record import RESULTS, machine
 
 PATH = RESULTS / "digests.json"
+STAGES = (scenes, overlays, clips, duplicates)
 
 
 def main(name: str, videos: list[Path]) -> int:
@@ -38,10 +40,15 @@ def main(name: str, videos: list[Path]) -> int:
             package: version(package)
             for package in ("av", "numpy", "opencv-python-headless", "pyarrow")
         },
+        "stages": {stage.STAGE.name: stage.STAGE.version for stage in STAGES},
         "tables": _digests(videos),
     }
     results = json.loads(PATH.read_text()) if PATH.exists() else {}
-    others = {other: value["tables"] for other, value in results.items() if other != name}
+    others = {
+        other: value["tables"]
+        for other, value in results.items()
+        if other != name and value.get("stages") == found["stages"]
+    }
     PATH.write_text(json.dumps(results | {name: found}, indent=1, sort_keys=True) + "\n")
     differing = [
         f"{other}: {table}: {column}"
@@ -50,8 +57,11 @@ def main(name: str, videos: list[Path]) -> int:
         for column, digest in columns.items()
         if digests[table][column] != digest
     ]
-    print(f"compared with {len(others)} machines")
-    print("\n".join(differing) or "all tables agree")
+    for other in sorted(results.keys() - others.keys() - {name}):
+        print(f"{other}: of other versions of the stages, not compared")
+    if others:
+        print(f"compared with {len(others)} machines")
+        print("\n".join(differing) or "all tables agree")
     return 1 if differing else 0
 
 
