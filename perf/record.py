@@ -85,7 +85,7 @@ def record(
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
-    _update_page(name, result, figures, units, note)
+    _update_page(name, result, note)
     return path
 
 
@@ -129,29 +129,29 @@ def value_at(found: Mapping[str, Any], keys: Sequence[str]) -> float | None:
     return float(value)
 
 
-def _update_page(
-    name: str,
-    result: dict[str, object],
-    figures: dict[str, float],
-    units: dict[str, str],
-    note: str,
-) -> None:
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    measured = result.get("measured")
-    columns, of_run = "| figure | value | unit |\n| --- | ---: | --- |", ""
+def figure_table(result: Mapping[str, Any]) -> str:
+    """Format the figures of a result as a Markdown table: name, value, unit, and date if several.
+
+    ``result`` is the content of one of the files that ``record`` writes.
+    """
     rows = {
-        key: f"| {key.replace('_', ' ')} | {value:g} | {units[key]} |"
-        for key, value in figures.items()
+        key: f"| {key.replace('_', ' ')} | {value:g} | {result['units'][key]} |"
+        for key, value in result["figures"].items()
     }
-    if isinstance(measured, dict):
-        columns = "| figure | value | unit | measured |\n| --- | ---: | --- | --- |"
-        rows = {key: f"{row} {measured[key]} |" for key, row in rows.items()}
-    else:
-        of_run = f" {result['date']}, commit {result['commit']},"
+    measured = result.get("measured")
+    if measured is None:
+        return "\n".join(["| figure | value | unit |", "| --- | ---: | --- |", *rows.values()])
+    dated = [f"{row} {measured[key]} |" for key, row in rows.items()]
+    head = ["| figure | value | unit | measured |", "| --- | ---: | --- | --- |"]
+    return "\n".join([*head, *dated])
+
+
+def _update_page(name: str, result: Mapping[str, Any], note: str) -> None:
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     said = f"{note}\n\n" if note else ""
-    lines = "\n".join(rows.values())
+    of_run = f" {result['date']}, commit {result['commit']}," if "date" in result else ""
     head = f"{said}`{result['command']}`,{of_run} {result['machine']}"
-    table = f"{begin}\n{head}\n\n{columns}\n{lines}\n{end}"
+    table = f"{begin}\n{head}\n\n{figure_table(result)}\n{end}"
     page = PAGE.read_text() if PAGE.exists() else "# Performance\n"
     if begin in page:
         head, rest = page.split(begin, 1)
