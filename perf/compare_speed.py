@@ -83,7 +83,7 @@ def main() -> int:
 
 def _run(checkout: Path, script: str) -> Mapping[str, float]:
     """Run a script of a checkout and return its figures; the checkout is left as it was."""
-    command = [checkout / ".venv" / "bin" / "python", *SCRIPTS[script]]
+    command = [str(checkout / ".venv" / "bin" / "python"), *SCRIPTS[script]]
     subprocess.run(command, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
     figures: dict[str, float] = json.loads(
         (checkout / "perf" / "results" / f"{script}.json").read_text()

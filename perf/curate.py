@@ -36,7 +36,7 @@ from mimix_core.engine.store import Store
 from mimix_core.media import find_ffmpeg
 from mimix_core.settings import ClipSettings, OverlaySettings, SceneSettings
 from mimix_core.stages import clips, overlays, scenes
-from mimix_core.tables import Row
+from mimix_core.tables import ClipRow
 from perf.record import RESULTS, ROOT, record
 from tasks.subprocess_runner import ENVIRONMENT
 
@@ -66,10 +66,10 @@ class Made:
     scenes: Cost
     clips: Cost
     peak_rss_gb: float
-    files: Sequence[tuple[Row, Path]]
+    files: Sequence[tuple[ClipRow, Path]]
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ClipRow]:
         return [row for row, _ in self.files]
 
     @property
@@ -257,7 +257,7 @@ def _floor(made: Made, folder: Path, settings: ClipSettings) -> Cost:
     return decode + encode
 
 
-def _klippbok(peers: Mapping[str, str], folder: Path, rows: Sequence[Row] | None) -> Cost:
+def _klippbok(peers: Mapping[str, str], folder: Path, rows: Sequence[ClipRow] | None) -> Cost:
     """Its ingest of the whole film; or, given rows, its scene detection and exactly these clips."""
     folder.mkdir(parents=True)
     config = folder / "klippbok_data.yaml"
@@ -355,7 +355,7 @@ def _seconds(video: Path) -> float:
     import av
 
     with av.open(str(video)) as container:
-        return container.duration / av.time_base
+        return float(container.duration / av.time_base)
 
 
 if __name__ == "__main__":

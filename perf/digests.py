@@ -16,6 +16,7 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -33,27 +34,29 @@ STAGES = (scenes, overlays, clips, duplicates)
 
 
 def main(name: str, videos: list[Path]) -> int:
-    found = {
+    stages = {stage.STAGE.name: stage.STAGE.version for stage in STAGES}
+    found = _digests(videos)
+    entry = {
         "machine": machine(),
         "system": platform.platform(),
         "versions": {
             package: version(package)
             for package in ("av", "numpy", "opencv-python-headless", "pyarrow")
         },
-        "stages": {stage.STAGE.name: stage.STAGE.version for stage in STAGES},
-        "tables": _digests(videos),
+        "stages": stages,
+        "tables": found,
     }
     results = json.loads(PATH.read_text()) if PATH.exists() else {}
     others = {
         other: value["tables"]
         for other, value in results.items()
-        if other != name and value.get("stages") == found["stages"]
+        if other != name and value.get("stages") == stages
     }
-    PATH.write_text(json.dumps(results | {name: found}, indent=1, sort_keys=True) + "\n")
+    PATH.write_text(json.dumps(results | {name: entry}, indent=1, sort_keys=True) + "\n")
     differing = [
         f"{other}: {table}: {column}"
         for other, digests in others.items()
-        for table, columns in found["tables"].items()
+        for table, columns in found.items()
         for column, digest in columns.items()
         if digests[table][column] != digest
     ]
@@ -94,7 +97,7 @@ def _digests(videos: list[Path]) -> dict[str, dict[str, str]]:
     return tables_of
 
 
-def _digest(path: Path, table: tables.Table) -> dict[str, str]:
+def _digest(path: Path, table: tables.Table[Any]) -> dict[str, str]:
     rows = tables.read(path, table)
     return {
         column: hashlib.sha256(

@@ -24,7 +24,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 A14B = "wan2.2-t2v-a14b"
@@ -50,9 +49,8 @@ NOTE = (
 
 def measure_training(config: dict[str, Any], latents: tuple[int, ...], width: int) -> Any:
     """Time complete training steps of each expert; the loss of every step must be finite."""
-    from train_whole import whole
-
     from mimix_core.wan.model_registry import get_backbone
+    from perf.train_whole import whole
 
     found = {}
     for expert in get_backbone(A14B).experts:
@@ -77,13 +75,13 @@ def measure_generation(
     """
     import torch
     from diffusers import UniPCMultistepScheduler, WanPipeline
-    from train_models import attach, wan
 
     from mimix_core.settings import SampleSettings
     from mimix_core.wan.generation import sampling
     from mimix_core.wan.generation.expert_swap import ExpertSwap
     from mimix_core.wan.generation.video_generator import accelerate_inference
     from mimix_core.wan.model_registry import get_backbone
+    from perf.train_models import attach, wan
 
     backbone = get_backbone(A14B)
     experts = []
@@ -170,8 +168,8 @@ def main(out: Path, arguments: list[str]) -> int:
     if arguments == ["record"]:
         print(record(out))
         return 0
-    from generate import random_vae
-    from train_models import LATENTS, TEXT_WIDTH, WAN_14B
+    from perf.generate import random_vae
+    from perf.train_models import LATENTS, TEXT_WIDTH, WAN_14B
 
     out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"generation": {}}

@@ -25,7 +25,7 @@ import numpy as np
 
 from mimix_core import tables
 from mimix_core.media import find_ffmpeg
-from mimix_core.tables import Row
+from mimix_core.tables import SceneRow
 from perf.record import ROOT, record
 from perf.wipes import run_stage, write_images
 from tests.stages.scenes.generated_flashes import (
@@ -117,9 +117,8 @@ class DrawnShots:
 
     def __call__(self, chance: random.Random, frames: int) -> Images:
         self._seed += 1
-        camera, speed = (
-            chance.choice(some) for some in (self._parameters.cameras, self._parameters.speeds)
-        )
+        camera = chance.choice(self._parameters.cameras)
+        speed = chance.choice(self._parameters.speeds)
         return draw_shot(camera, frames, speed, self._seed)
 
 
@@ -131,7 +130,7 @@ class FilmedShots:
 
     def __init__(self, parameters: FlashSet, folder: Path) -> None:
         self._parameters = parameters
-        self._scenes: list[tuple[str, Row]] = []
+        self._scenes: list[tuple[str, SceneRow]] = []
         for name, (start, end) in parameters.films.items():
             for row in tables.usable(run_stage(SOURCES / f"{name}.mp4", folder / name)):
                 unit = Fraction(row["time_base_num"], row["time_base_den"])
@@ -143,9 +142,8 @@ class FilmedShots:
         number = chance.choice([n for n in range(len(self._scenes)) if n != self._last])
         self._last = number
         kind = chance.choice(("still", "moving", "as it is"))
-        camera, speed = (
-            chance.choice(some) for some in (self._parameters.cameras, self._parameters.speeds)
-        )
+        camera = chance.choice(self._parameters.cameras)
+        speed = chance.choice(self._parameters.speeds)
         path = camera_path(camera, frames, speed, chance.randrange(1000))
         if kind == "still":
             return film(read_shot(*self._scenes[number], 1, 1280)[0], path)
@@ -156,7 +154,7 @@ class FilmedShots:
         return film(images, np.tile([0.0, 0.0, 1.0], (frames, 1)), 1.0)
 
 
-def read_shot(name: str, row: Row, frames: int, width: int) -> Images:
+def read_shot(name: str, row: SceneRow, frames: int, width: int) -> Images:
     """Return frames from the middle of a scene, 16:9: uint8 RGB [frames, height, width, 3]."""
     unit = Fraction(row["time_base_num"], row["time_base_den"])
     seconds = (row["end_pts"] - row["start_pts"]) * unit

@@ -71,7 +71,7 @@ def main() -> None:
     )
 
 
-def cut_clips(rows: dict[str, Iterator[tables.Row]]) -> list[tuple[str, float]]:
+def cut_clips(rows: dict[str, Iterator[tables.SceneRow]]) -> list[tuple[str, float]]:
     """Return a film and a time in seconds for each shot that holds a clip and its copy."""
     clips = []
     for film, scenes in rows.items():
@@ -104,11 +104,11 @@ def measure(clips: Sequence[tuple[str, float]], count: int, folder: Path) -> dic
                 print(f"{key}: {film} at {start:.2f} s, found {twin}", flush=True)
     figures = {key: sum(some) / len(some) for key, some in found.items()}
     figures["clips"] = len(clips)
-    for name, prints in (
+    for name, whole_clips in (
         ("alarms_framed", originals),
         ("alarms", [(whole, b"") for whole, _ in originals]),
     ):
-        unique, _ = find_duplicates(as_clips(prints), DuplicateSettings())
+        unique, _ = find_duplicates(as_clips(whole_clips), DuplicateSettings())
         figures[name] = int((~unique).sum())
     return figures
 

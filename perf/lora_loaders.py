@@ -192,10 +192,10 @@ def _compare(
     for layout in AdapterLayout:
         row[layout.value] = _compare_file(work, name, layout.value, ours, changes, inside)
     carried = {}
-    for layout in ("comfyui", "diffusers"):
-        merged = _read_merged(work, name, f"{layout}{OUTSIDE}")
+    for carrying in ("comfyui", "diffusers"):
+        merged = _read_merged(work, name, f"{carrying}{OUTSIDE}")
         base = safetensors_io.read_tensors(work / "base.safetensors")
-        carried[layout] = sum(
+        carried[carrying] = sum(
             not torch.equal(merged.get(f"{layer}.weight", value), value)
             for layer, value in ((o, base[f"{o}.weight"]) for o in ours if o not in inside)
         )

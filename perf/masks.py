@@ -19,7 +19,7 @@ import argparse
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ from mimix_core.stages.cutouts.locate.face_locator import FaceLocator
 from mimix_core.stages.cutouts.mask_quality import measure_mask_quality, rejection_reason
 from mimix_core.stages.cutouts.segmenter import LocatedClip
 from mimix_core.stages.cutouts.segmenter_factory import create_segmenter
-from mimix_core.tables import ClipRow, Row
+from mimix_core.tables import ClipRow
 from perf.record import ROOT, record
 from tests.stages.cutouts.manual_masks import boundary_errors, load_manual_masks, mask_iou
 
@@ -82,7 +82,7 @@ def main() -> None:
         print(f"{name:44} {value:g} {units[name]}")
 
 
-def demo_clips() -> tuple[dict[str, tuple[Row, Path]], dict[str, Hand]]:
+def demo_clips() -> tuple[dict[str, tuple[ClipRow, Path]], dict[str, Hand]]:
     """The demo's clips with their folders, and by clip where its hand-given boxes are."""
     library = load_library(DEMO / "library.yaml")
     boxes = {}
@@ -91,7 +91,7 @@ def demo_clips() -> tuple[dict[str, tuple[Row, Path]], dict[str, Hand]]:
             if episode.boxes is not None:
                 names = alias_map(show.roster(), show.aliases())
                 boxes[file_ref(episode.path).sha256[:10]] = (episode.boxes, names, show)
-    clips: dict[str, tuple[Row, Path]] = {}
+    clips: dict[str, tuple[ClipRow, Path]] = {}
     hand: dict[str, Hand] = {}
     for path in sorted((DEMO / "workspace" / "store" / "clips").glob("*/table.parquet")):
         for clip in tables.usable(tables.read(path, tables.CLIPS)):
@@ -109,7 +109,7 @@ def demo_clips() -> tuple[dict[str, tuple[Row, Path]], dict[str, Hand]]:
 def masks(
     settings: CutoutSettings,
     weights: Path | None,
-    clips: dict[str, tuple[Row, Path]],
+    clips: dict[str, tuple[ClipRow, Path]],
     hand: dict[str, Hand],
 ) -> dict[str, tuple[float, str]]:
     """Figures of one segmenter over all drawn frames."""
@@ -120,7 +120,7 @@ def masks(
         clip, folder = clips[one.clip_id]
         located = hand[one.clip_id][one.character]
         frames_NHWC = read_rgb(folder / clip["file"])
-        whole = LocatedClip(cast(ClipRow, clip), {one.character: located}, frames_NHWC)
+        whole = LocatedClip(clip, {one.character: located}, frames_NHWC)
         segmented = segmenter.segment_batch([whole])[0][one.character]
         alpha_NHW = segmented.alpha_NHW
         quality = measure_mask_quality(frames_NHWC, alpha_NHW, located.boxes, segmented.scores)
@@ -152,10 +152,10 @@ def masks(
 
 
 def locators(
-    clips: dict[str, tuple[Row, Path]], hand: dict[str, Hand]
+    clips: dict[str, tuple[ClipRow, Path]], hand: dict[str, Hand]
 ) -> dict[str, tuple[float, str]]:
     """Figures of the locators that ask nobody, each on the style it is for."""
-    figures = {}
+    figures: dict[str, tuple[float, str]] = {}
     for show in load_library(DEMO / "library.yaml").shows:
         known = tuple(
             CharacterReference(
@@ -184,7 +184,7 @@ def locators(
 def _boxes(
     name: str,
     show: Show,
-    wanted: list[tuple[Row, Path]],
+    wanted: list[tuple[ClipRow, Path]],
     hand: dict[str, Hand],
     make: Any,
 ) -> dict[str, tuple[float, str]]:

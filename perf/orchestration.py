@@ -26,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from uuid import UUID
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -108,7 +110,7 @@ def main() -> None:
 
 def library(folder: Path) -> Path:
     """A library of the paper's size, each episode a few bytes long; gives the settings file."""
-    shows = []
+    shows: list[dict[str, Any]] = []
     for show, hours in SHOWS.items():
         (folder / show).mkdir()
         for number in range(round(hours * EPISODES_AN_HOUR)):
@@ -225,8 +227,10 @@ def _status_mb(pid: str, name: str) -> float:
 # --- the parts, each in a process of its own ---
 
 
-NOTES = ("captions_cut", "composites", "train", "composite_share")
-NOTES += ("wanted", "made", "usable_cutouts", "most_used", "max_uses")
+NOTES = (
+    *("captions_cut", "composites", "train", "composite_share"),
+    *("wanted", "made", "usable_cutouts", "most_used", "max_uses"),
+)
 """What flows read from the records of stages."""
 
 
@@ -238,7 +242,7 @@ def stub_stages() -> None:
     def run_child(asked: UnitRequest, **_: Any) -> UnitReply:
         return UnitReply(ref=_commit(asked), computed=True)
 
-    base.run_in_subprocess = run_child
+    patch.object(base, "run_in_subprocess", run_child).start()
 
 
 def _commit(asked: Any) -> Any:
@@ -370,6 +374,7 @@ def part(name: str, settings: Path) -> dict[str, float]:
         @flow
         def update() -> float:
             artifact = create_progress_artifact(0.0, description="clips an episode")
+            assert isinstance(artifact, UUID)
             started = time.process_time()
             for step in range(UPDATES):
                 update_progress_artifact(artifact, 100.0 * step / UPDATES)
@@ -385,8 +390,7 @@ def part(name: str, settings: Path) -> dict[str, float]:
             mimix_stages(run)
             return run
 
-    run = whole()
-    return watch.figures(run)
+    return watch.figures(whole())
 
 
 if __name__ == "__main__":

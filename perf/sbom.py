@@ -93,15 +93,15 @@ def read_licence(installed: Distribution) -> str:
     stated = STATED.get(canonicalize_name(metadata["Name"]))
     if stated:
         return stated
-    if metadata.get("License-Expression"):
-        return str(metadata["License-Expression"])
+    if "License-Expression" in metadata:
+        return metadata["License-Expression"]
     classifiers = [
         line.split("::")[-1].strip()
-        for line in metadata.get_all("Classifier", [])
+        for line in metadata.get_all("Classifier") or []
         if line.startswith("License ::")
     ]
     named = [one for one in classifiers if one != "OSI Approved"]
-    text = (metadata.get("License") or "").strip().split("\n")[0]
+    text = (metadata.get_all("License") or [""])[0].strip().split("\n")[0]
     return " AND ".join(named) or ("" if text == "UNKNOWN" else text[:80])
 
 

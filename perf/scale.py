@@ -32,6 +32,8 @@ LATENT_BYTES = 4 * 16 * 21 * (480 // 8) * (832 // 8)
 
 REQUESTS_A_MINUTE = 600
 LORA = LoraSettings(epochs=EPOCHS)
+assert LORA.validation_share is not None
+VALIDATION_SHARE = LORA.validation_share
 MODEL = "gpt-4o"
 
 
@@ -136,8 +138,8 @@ def lines() -> list[Line]:
             f"{results}/train.json",
         ),
         Line(
-            f"its validations, {LORA.validation_share:.0%} of it at most",
-            CLIPS * EPOCHS * train["seconds_per_step"] / 3600 * LORA.validation_share,
+            f"its validations, {VALIDATION_SHARE:.0%} of it at most",
+            CLIPS * EPOCHS * train["seconds_per_step"] / 3600 * VALIDATION_SHARE,
             "h of an H200",
             f"{results}/train.json",
         ),

@@ -103,9 +103,7 @@ def write_tables(root: Path) -> tuple[dict[str, list[TableRef]], dict[str, Any]]
         for number in range(CLIPS // EPISODES + (episode < CLIPS % EPISODES)):
             add_clip(rows, duplicates, dataset, random, digests, (show, unit, number))
         for stage, found in rows.items():
-            table = {"clips": tables.CLIPS, "transcripts": tables.TRANSCRIPTS}.get(
-                stage, tables.CAPTIONS
-            )
+            table: Table[Any] = getattr(tables, stage.upper())
             refs.setdefault(stage, []).append(commit(root, stage, unit, table, found))
     refs["duplicates"] = [commit(root, "duplicates", "all", tables.DUPLICATES, duplicates)]
     refs["dataset"] = [commit(root, "dataset", "all", tables.DATASET, dataset)]
@@ -234,7 +232,11 @@ def commit(root: Path, stage: str, unit: str, table: Table[Any], rows: list[Row]
 def measure(hand: Hand, address: str) -> dict[str, float]:
     hand.size(DESKTOP)
     hand.open(f"{address}?kind=clip")
-    first, filters, searches, following, decisions = [], [], [], [], []
+    first: list[float] = []
+    filters: list[float] = []
+    searches: list[float] = []
+    following: list[float] = []
+    decisions: list[float] = []
     for _ in range(ROUNDS):
         hand.tab.open("about:blank")
         hand.tab.open(f"{address}?kind=clip")

@@ -113,9 +113,16 @@ def write_library(root: Path, clips: int, *, seed: int = 0) -> SyntheticLibrary:
         stage: tuple(TableRef.model_validate(ref) for ref in values)
         for stage, values in json.loads(index.read_text()).items()
     }
-    per_episode = {name: refs[name] for name in ("clips", "transcripts", "captions", "cutouts")}
-    whole = {name: refs[name][0] for name in ("duplicates", "composites", "recaptions")}
-    return SyntheticLibrary(root, **per_episode, **whole)
+    return SyntheticLibrary(
+        root,
+        clips=refs["clips"],
+        transcripts=refs["transcripts"],
+        captions=refs["captions"],
+        cutouts=refs["cutouts"],
+        duplicates=refs["duplicates"][0],
+        composites=refs["composites"][0],
+        recaptions=refs["recaptions"][0],
+    )
 
 
 def _write_tables(

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_models import Batch, attach, batch, loss_of, wan, write
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core.settings import LoraSettings
 from mimix_core.wan import fast, flow_matching, lora
+from perf.train_models import Batch, attach, batch, gradient, loss_of, wan, write
 
 WIDE: dict[str, Any] = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 6}
 WIDE_LATENTS = (16, 9, 32, 32)
@@ -44,7 +46,7 @@ def one_step(dtype: torch.dtype, settings: LoraSettings | None) -> tuple[float, 
         fast.accelerate_training(model, settings)
     loss = loss_of(model, batch(WIDE_LATENTS), dtype)
     loss.backward()
-    grads = [weight.grad.flatten() for _, weight in lora.adapter_parameters(model)]
+    grads = [gradient(weight).flatten() for _, weight in lora.adapter_parameters(model)]
     return loss.item(), torch.cat(grads).float()
 
 

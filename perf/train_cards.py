@@ -24,7 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_models import (
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mimix_core.settings import LoraSettings
+from mimix_core.wan import fast, lora
+from perf.train_models import (
     LATENTS,
     MODEL_FLOPS,
     PEAK_BF16,
@@ -32,14 +37,12 @@ from train_models import (
     WAN_14B,
     attach,
     batch,
+    gradient,
     loss_of,
     timed,
     wan,
     write,
 )
-
-from mimix_core.settings import LoraSettings
-from mimix_core.wan import fast, lora
 
 SIZES = ("24", "48", "80")
 GIB = 2**30
@@ -83,7 +86,7 @@ def repeated_wan(config: dict[str, Any], dtype: torch.dtype, device: str) -> Any
 
 def prepare_mimix(model: Any, device: torch.device, storage: str, latents: Any) -> dict[str, Any]:
     """Place and accelerate as the project's training does; return what it chose."""
-    settings = LoraSettings(frozen_weights=storage)  # type: ignore[arg-type]
+    settings = LoraSettings(frozen_weights=storage)
     attach(model, torch.float32)
     plan = fast.accelerate_training(model, settings, device, latents)
     return {"offloaded_blocks": plan.blocks, "offloaded_inputs": plan.inputs}
@@ -154,7 +157,7 @@ def measure(size: str, name: str) -> dict[str, Any]:
         return loss.detach()
 
     found = timed(step, STEPS)
-    grads = [p.grad.float().norm() for _, p in lora.adapter_parameters(model)]
+    grads = [gradient(p).float().norm() for _, p in lora.adapter_parameters(model)]
     if program == "mimix":
         chosen |= _saved(model)
     return {

@@ -14,10 +14,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from train_models import write
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core.wan.fast import custom_ops, fp8
 from mimix_core.wan.fast.attention import attention
+from perf.train_models import gradient, write
 
 N, WIDTH, FFN, RANK, HEADS, HEAD = 32760, 5120, 13824, 32, 40, 128
 
@@ -33,7 +35,7 @@ def milliseconds(work: Callable[[], Any], repeats: int = 10) -> float:
         end.record()
         end.synchronize()
         found.append(start.elapsed_time(end))
-    return median(found)
+    return float(median(found))
 
 
 def randn(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -41,7 +43,7 @@ def randn(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
 
 
 def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return ((found.float() - wanted.float()).norm() / wanted.float().norm()).item()
+    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
 
 
 def attention_figures(kernel: str) -> dict[str, float]:
@@ -63,9 +65,9 @@ def attention_figures(kernel: str) -> dict[str, float]:
     out = attention("x", kernel, *small)[0]
     out.backward(grad)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        wanted = torch.nn.functional.scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in wide)
-        ).transpose(1, 2)
+        wide_q, wide_k, wide_v = (x.transpose(1, 2) for x in wide)
+        wanted = torch.nn.functional.scaled_dot_product_attention(wide_q, wide_k, wide_v)
+        wanted = wanted.transpose(1, 2)
     wanted.backward(grad.float())
     return {
         "forward_tflops": flops / forward / 1e9,
@@ -73,7 +75,9 @@ def attention_figures(kernel: str) -> dict[str, float]:
         "backward_tflops": 2.5 * flops / (whole - forward) / 1e9,
         "cross_ms": cross,
         "error": error(out, wanted),
-        "error_grads": max(error(a.grad, b.grad) for a, b in zip(small, wide, strict=True)),
+        "error_grads": max(
+            error(gradient(a), gradient(b)) for a, b in zip(small, wide, strict=True)
+        ),
     }
 
 

@@ -97,6 +97,12 @@ def loss_of(model: Any, given: Batch, dtype: torch.dtype) -> torch.Tensor:
     ).mean()
 
 
+def gradient(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of a tensor that took part in the loss."""
+    assert tensor.grad is not None
+    return tensor.grad
+
+
 @dataclass(frozen=True)
 class Timed:
     """Timings of forward and backward steps, the first one's loss, and peak memory."""

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_cards import CUDA_GIB, GIB, STEPS, repeated_wan
-from train_models import LATENTS, TEXT_WIDTH, WAN_14B, attach, batch, timed, write
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core.wan import lora
+from perf.train_cards import CUDA_GIB, GIB, STEPS, repeated_wan
+from perf.train_models import LATENTS, TEXT_WIDTH, WAN_14B, attach, batch, timed, write
 
 RANK = 32
 SWAPPED = {"24": 39, "48": 30, "80": 0}

@@ -15,13 +15,15 @@ from statistics import median
 from typing import Any
 
 import torch
-from train_models import attach, wan
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core.training import deepspeed_engine, distributed, sample_schedule, trainer
 from mimix_core.training.data_loader import PrefetchLoader, load_micro_batch, micro_batch_schedule
 from mimix_core.training.learning_rate import learning_rate_at
 from mimix_core.training.worker_messages import FinishedMessage, TrainingJob
 from mimix_core.wan import fast, flow_matching, lora
+from perf.train_models import attach, wan
 
 
 def main(job_file: Path, messages: int) -> None:

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_models import (
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mimix_core.settings import LoraSettings
+from mimix_core.training import throughput
+from mimix_core.wan import fast, lora
+from mimix_core.wan.fast.routed_blocks import RoutedBlocks
+from mimix_core.wan.token_routing import plan_route
+from perf.train_models import (
     LATENTS,
     PEAK_BF16,
     TARGETS,
@@ -22,17 +30,12 @@ from train_models import (
     Timed,
     attach,
     batch,
+    gradient,
     loss_of,
     timed,
     wan,
     write,
 )
-
-from mimix_core.settings import LoraSettings
-from mimix_core.training import throughput
-from mimix_core.wan import fast, lora
-from mimix_core.wan.fast.routed_blocks import RoutedBlocks
-from mimix_core.wan.token_routing import plan_route
 
 VARIANTS: dict[str, LoraSettings | None] = {
     # The usual code: peft's adapters in the layers' dtype, diffusers' own checkpointing.
@@ -83,7 +86,7 @@ def measure(
     held = torch.cuda.memory_allocated() / 1e9
     found: Timed = timed(step, steps, warm=1 if settings is None else 2)
     norm = (
-        torch.stack([p.grad.float().norm() for _, p in lora.adapter_parameters(model)])
+        torch.stack([gradient(p).float().norm() for _, p in lora.adapter_parameters(model)])
         .norm()
         .item()
     )

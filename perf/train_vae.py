@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_kernels import error, milliseconds
-from train_models import write
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core.wan import random_backbone
 from mimix_core.wan.vae_layers import replace_convolutions
+from perf.train_kernels import error, milliseconds
+from perf.train_models import write
 
 
 def main(out: Path) -> None:

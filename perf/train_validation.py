@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_models import LATENTS, WAN_14B, attach, batch, loss_of, timed, wan, write
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core.settings import DatasetSettings, LoraSettings
 from mimix_core.training.sample_schedule import count_optimizer_steps
@@ -24,6 +25,7 @@ from mimix_core.training.validation_samples import (
 from mimix_core.training.worker_messages import TrainingSample
 from mimix_core.wan import fast, lora
 from mimix_core.wan.tensor_shards import TensorRef
+from perf.train_models import LATENTS, WAN_14B, attach, batch, loss_of, timed, wan, write
 
 CLIPS = 52_000
 SHOWS = {

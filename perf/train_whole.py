@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_models import LATENTS, TEXT_WIDTH, WAN_14B, write
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mimix_core.settings import LoraSettings
 from mimix_core.training.launcher import run_job
@@ -23,6 +24,7 @@ from mimix_core.wan import safetensors_io
 from mimix_core.wan.adapter_metadata import AdapterMetadata
 from mimix_core.wan.model_registry import FULL_RANGE, NoiseRange
 from mimix_core.wan.tensor_shards import TensorRef
+from perf.train_models import LATENTS, TEXT_WIDTH, WAN_14B, write
 
 PROGRAM = (sys.executable, str(Path(__file__).resolve().with_name("train_rank.py")))
 MICROS = 2

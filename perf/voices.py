@@ -74,12 +74,13 @@ def line(voice: Voice, rng: np.random.Generator, background: float) -> Samples:
     pause = silence(0.5)
     whole = np.concatenate([pause, said, pause])
     behind = music(len(whole) / RATE, int(rng.integers(1 << 30)))[: len(whole)]
-    return whole + background * effective(said) / effective(behind) * behind
+    louder: Samples = whole + background * effective(said) / effective(behind) * behind
+    return louder
 
 
-def effective(samples: Samples) -> np.float32:
+def effective(samples: Samples) -> float:
     """Return the root mean square."""
-    return np.sqrt((samples**2).mean())
+    return float(np.sqrt((samples**2).mean()))
 
 
 def measure(encoder: VoiceEncoder, distinct: bool, background: float) -> dict[str, float]:
@@ -112,9 +113,9 @@ def measure(encoder: VoiceEncoder, distinct: bool, background: float) -> dict[st
             counts[kind] += 1
             counts[f"{kind} named"] += bool(named)
             counts["right"] += named == truth
-    named = sum(counts[f"{kind} named"] for kind in ("own", "stranger", "music", "silence"))
+    all_named = sum(counts[f"{kind} named"] for kind in ("own", "stranger", "music", "silence"))
     return {
-        "precision": counts["right"] / named,
+        "precision": counts["right"] / all_named,
         "precision_within_cast": counts["right"] / counts["own named"],
         "recall": counts["right"] / counts["own"],
         "strangers_named": counts["stranger named"] / counts["stranger"],

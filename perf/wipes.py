@@ -13,8 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -29,7 +32,8 @@ from mimix_core.media import find_ffmpeg
 from mimix_core.settings import ClipSettings, SceneSettings, exact_seconds
 from mimix_core.stages import scenes
 from mimix_core.stages.scenes import analysis
-from mimix_core.tables import Row
+from mimix_core.stages.scenes.wipes import detect_wipes
+from mimix_core.tables import SceneRow
 from perf.record import ROOT, record
 from tests.stages.scenes.generated_wipes import GROUPS, join_shots
 from tests.stages.scenes.transitions import Images
@@ -72,36 +76,34 @@ UNITS = {
 NOTE = "Shots of the demo's sources, two of which are live action; default settings."
 
 
-def run_stage(film: Path, out: Path, **settings: object) -> list[Row]:
+def run_stage(film: Path, out: Path, **settings: object) -> list[SceneRow]:
     """Return the rows of the stage scenes."""
     inputs = scenes.SceneInputs(
         unit=film.stem, show="film", style=Style.CARTOON, video=file_ref(film)
     )
-    return list(scenes.run(inputs, SceneSettings.model_validate(settings), out).rows)
+    output = scenes.run(inputs, SceneSettings.model_validate(settings), out)
+    return list(cast(Sequence[SceneRow], output.rows))
 
 
-def measure_cost(rows: dict[str, list[Row]], out: Path) -> dict[str, float]:
+def measure_cost(rows: dict[str, list[SceneRow]], out: Path) -> dict[str, float]:
     """Compare clips with and without the detector; time it on the longest film."""
     without = {}
     detectors = tuple(d for d in SceneSettings().detectors if d != "wipes")
-    detect, spent = analysis.detect_wipes, 0.0
+    spent = 0.0
 
-    def timed(*arguments: object) -> object:
+    def timed(*arguments: Any) -> object:
         nonlocal spent
         began = time.process_time()
         try:
-            return detect(*arguments)  # type: ignore[arg-type]
+            return detect_wipes(*arguments)
         finally:
             spent += time.process_time() - began
 
     for film in FILMS:
         without[film] = run_stage(SOURCES / f"{film}.mp4", out / film, detectors=detectors)
     began = time.process_time()
-    analysis.detect_wipes = timed  # type: ignore[assignment]
-    try:
+    with patch.object(analysis, "detect_wipes", timed):
         run_stage(SOURCES / f"{FILMS[0]}.mp4", out / "timed")
-    finally:
-        analysis.detect_wipes = detect
     seconds = sum(float(_span(row).seconds) for film in FILMS for row in without[film])
     starts, clips = (
         [
@@ -119,25 +121,27 @@ def measure_cost(rows: dict[str, list[Row]], out: Path) -> dict[str, float]:
     }
 
 
-def _span(row: Row) -> Span:
+def _span(row: SceneRow) -> Span:
     unit = Fraction(row["time_base_num"], row["time_base_den"])
     return Span(row["start_pts"], row["end_pts"], unit)
 
 
-def _count_clips(row: Row) -> int:
+def _count_clips(row: SceneRow) -> int:
     return len(
         clip_start_times(_span(row), margin=exact_seconds(ClipSettings().scene_margin_seconds))
     )
 
 
-def _count_starts(row: Row) -> int:
+def _count_starts(row: SceneRow) -> int:
     """Return at how many frames of a scene a clip could start."""
     span = _span(row)
     free = span.seconds - clip_duration() - 2 * exact_seconds(ClipSettings().scene_margin_seconds)
     return max(0, int(free / span.seconds * row["frames"]))
 
 
-def measure_generated(rows: dict[str, list[Row]], folder: Path) -> dict[str, dict[int, list[bool]]]:
+def measure_generated(
+    rows: dict[str, list[SceneRow]], folder: Path
+) -> dict[str, dict[int, list[bool]]]:
     """Return for each group and length whether each transition is found."""
     found: dict[str, dict[int, list[bool]]] = {}
     pool = [
@@ -151,18 +155,18 @@ def measure_generated(rows: dict[str, list[Row]], folder: Path) -> dict[str, dic
     drawn = [entry for entry in pool if entry[0] == FILMS[0]]
     for number in range(PAIRS):
         one, other = chance.choice(drawn), chance.choice(drawn if number % 2 else live)
-        pair = [_read_shot(*entry) for entry in (one, other)]
+        shots = _read_shot(*one), _read_shot(*other)
         for group, kinds in GROUPS.items():
             for length in LENGTHS:
                 results = found.setdefault(group, {}).setdefault(length, [])
                 for kind in kinds:
-                    results.append(_is_found(folder, *pair, kind, length))
+                    results.append(_is_found(folder, *shots, kind, length))
                     if not results[-1]:
                         print("missed:", number, kind, length)
     return found
 
 
-def _read_shot(film: str, row: Row) -> Images:
+def _read_shot(film: str, row: SceneRow) -> Images:
     """Return frames from the middle of a scene: uint8 RGB [frames, height, width, 3]."""
     span = _span(row)
     start = span.start * span.time_base + span.seconds * (row["frames"] - SHOT_FRAMES) / (

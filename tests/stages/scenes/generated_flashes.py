@@ -194,7 +194,7 @@ def fade_through(
     return FlashCase(name, images, np.concatenate(shots), ((0, ends[0]), (ends[1], len(images))))
 
 
-def is_whole(shot: tuple[int, int], rows: Iterable[tables.Row], rate: int = 24) -> bool:
+def is_whole(shot: tuple[int, int], rows: Iterable[tables.SceneRow], rate: int = 24) -> bool:
     """Return whether a shot is one usable scene, except for a few frames at its ends."""
     start, end = shot
     return any(
@@ -203,7 +203,7 @@ def is_whole(shot: tuple[int, int], rows: Iterable[tables.Row], rate: int = 24) 
     )
 
 
-def lost_cuts(case: FlashCase, rows: Iterable[tables.Row], rate: int = 24) -> list[int]:
+def lost_cuts(case: FlashCase, rows: Iterable[tables.SceneRow], rate: int = 24) -> list[int]:
     """Return the shots that share a usable scene with the shot before them."""
     scenes = _usable_scenes(rows, rate)
     return [
@@ -215,7 +215,7 @@ def lost_cuts(case: FlashCase, rows: Iterable[tables.Row], rate: int = 24) -> li
     ]
 
 
-def _usable_scenes(rows: Iterable[tables.Row], rate: int) -> list[tuple[int, int]]:
+def _usable_scenes(rows: Iterable[tables.SceneRow], rate: int) -> list[tuple[int, int]]:
     scenes = []
     for row in tables.usable(rows):
         unit = Fraction(row["time_base_num"], row["time_base_den"]) * rate
