@@ -77,9 +77,21 @@ def test_a_cast_lists_the_origin_of_each_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("inter-style", "intra-series", "one is inter-style and inter-series, not intra-series"),
-        ("name: Clara, show", "name: Frank, show", "one: 'Clara' is not in the cast"),
-        ("name: Clara, show", "name: Bunny, show", "duplicate character 'Bunny'"),
+        (
+            "inter-style",
+            "intra-series",
+            "line 7, key prompts.0.category: one is inter-style and inter-series, not intra-series",
+        ),
+        (
+            "name: Clara, show",
+            "name: Frank, show",
+            "line 8, key prompts.0.characters: one: 'Clara' is not in the cast",
+        ),
+        (
+            "name: Clara, show",
+            "name: Bunny, show",
+            "line 4, key cast.1.name: duplicate character 'Bunny'",
+        ),
     ],
 )
 def test_a_category_must_fit_the_cast(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -112,8 +124,21 @@ def test_an_unknown_character_is_named_with_its_line(tmp_path: Path) -> None:
 
 def test_ids_are_unique(tmp_path: Path) -> None:
     duplicated = GOOD + GOOD.removeprefix("prompts:\n")
-    with pytest.raises(BadInput, match="duplicate id 'one'"):
+    with pytest.raises(BadInput, match=r"line 10, key prompts.1.id: duplicate id 'one'"):
         load_prompts(write(tmp_path, duplicated), ROSTER)
+
+
+def test_problems_of_several_prompts_are_listed_together(tmp_path: Path) -> None:
+    second = GOOD.removeprefix("prompts:\n").replace("inter-style", "intra-style")
+    cast = CAST.replace("name: Clara", "name: Frank")
+    with pytest.raises(BadInput) as caught:
+        read_prompt_file(write(tmp_path, cast + GOOD + second))
+    for problem in (
+        "line 14, key prompts.1.id: duplicate id 'one'",
+        "line 8, key prompts.0.characters: one: 'Clara' is not in the cast",
+        "line 16, key prompts.1.characters: one: 'Clara' is not in the cast",
+    ):
+        assert problem in str(caught.value)
 
 
 def test_the_demo_prompts_name_characters_of_its_library() -> None:
