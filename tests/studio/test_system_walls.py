@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.studio_cli import read_comparison
+from flows.studio_cli import read_comparison, read_index
 from mimix_core.errors import BadInput
 from mimix_core.studio.comparison_wall import ComparisonFile
 from tests.benchmark.tables import factories
@@ -40,8 +40,17 @@ def test_systems_become_a_wall_with_scores_and_a_ranking(tmp_path: Path) -> None
     [ranking] = wall.rankings
     assert [one.column for one in ranking.columns] == [1, 0]
     assert ranking.columns[1].within_noise, "one prompt tells nothing"
-    with pytest.raises(BadInput, match="no such folder"):
+    with pytest.raises(BadInput) as refused:
         read_comparison(settings, None, ["x=/nowhere"], None, [], [])
+    assert str(refused.value) == "system x=/nowhere: no such folder. Check the path."
     with pytest.raises(BadInput, match="no systems to compare"):
         read_comparison(settings, None, [], None, scores, [])
     assert read_comparison(settings, None, [], None, [], []) is None
+
+
+def test_a_library_that_cannot_be_read_is_one_message(tmp_path: Path) -> None:
+    settings = write_project(tmp_path / "project")
+    (tmp_path / "project" / "library.yaml").write_text("shows: []\n")
+    with pytest.raises(BadInput, match="library.yaml") as refused:
+        read_index(settings, None)
+    assert "Traceback" not in str(refused.value)
