@@ -51,6 +51,6 @@ def test_systems_become_a_wall_with_scores_and_a_ranking(tmp_path: Path) -> None
 def test_a_library_that_cannot_be_read_is_one_message(tmp_path: Path) -> None:
     settings = write_project(tmp_path / "project")
     (tmp_path / "project" / "library.yaml").write_text("shows: []\n")
-    with pytest.raises(BadInput, match="library.yaml") as refused:
+    with pytest.raises(BadInput, match=r"library\.yaml") as refused:
         read_index(settings, None)
     assert "Traceback" not in str(refused.value)
