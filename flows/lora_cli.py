@@ -40,11 +40,11 @@ def show(file: Annotated[Path, typer.Argument(help="LoRA of Wan, of any program.
     from mimix_core.wan import foreign_adapters, lora_export
 
     with user_errors():
-        read = foreign_adapters.read_adapter_file(file)
-        if lora_export.is_mimix_metadata(read.metadata):
+        # A DoRA that MiMix trained has metadata, but cannot be read as another program's LoRA.
+        if lora_export.is_mimix_metadata(foreign_adapters.read_file_metadata(file)):
             rows = _describe_trained(file)
         else:
-            rows = _describe_foreign(read)
+            rows = _describe_foreign(foreign_adapters.read_adapter_file(file))
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

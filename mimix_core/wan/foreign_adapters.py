@@ -389,6 +389,7 @@ def read_file_metadata(path: Path) -> dict[str, str]:
     """Read the metadata of a safetensors file's header; raises BadInput for another file."""
     from safetensors import SafetensorError, safe_open
 
+    read_header(path, _FIX)
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})

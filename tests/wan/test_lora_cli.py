@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,16 @@ def test_show_prints_the_metadata(trained: Path) -> None:
     assert "weights EMA of the training" in shown
     assert "learning_rate 0.0001" in shown
     assert "prompts [Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]" in shown
+
+
+def test_show_prints_the_metadata_of_a_dora(tmp_path: Path) -> None:
+    adapter = some_adapter(in_blocks)
+    magnitudes = {layer: torch.ones(8) for layer in adapter.pairs}
+    path = tmp_path / lora_export.ADAPTER_FILE
+    lora_export.write_adapter(path, replace(adapter, magnitudes=magnitudes), card())
+    done = runner.invoke(app, ["lora", "show", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "Bunny, Tom" in done.output
 
 
 def test_show_describes_the_file_of_another_program(tmp_path: Path) -> None:
