@@ -32,6 +32,9 @@ from mimix_core.errors import BadInput
 
 PromptCategory = Literal["single", "inter-style", "intra-style", "inter-series", "intra-series"]
 
+MAX_ID_LENGTH = 200
+"""A file system has names of 255 bytes, and a video has other parts in its name while written."""
+
 
 class CharacterOrigin(FrozenModel):
     """The show and the style that a character comes from."""
@@ -67,7 +70,11 @@ def prompt_categories(origins: Sequence[CharacterOrigin]) -> tuple[PromptCategor
 class VideoPrompt(FrozenModel):
     """The prompt of one video to generate."""
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the video file.")
+    id: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        max_length=MAX_ID_LENGTH,
+        description="Name of the video file.",
+    )
     category: PromptCategory = Field(
         description="The number of characters, and whether they share a show or a style."
     )

@@ -109,12 +109,21 @@ def test_a_category_must_fit_the_cast(tmp_path: Path, old: str, new: str, messag
         ("style: cartoon\n", "style: anime\n", r"line 9, key prompts.0.style"),
         ("setting:", "place:", r"line 8, key prompts.0.place: unknown key"),
         ("id: one", "id: One video", r"line 2, key prompts.0.id"),
+        ("id: one", f"id: {'o' * 201}", r"line 2, key prompts.0.id: .* at most 200 characters"),
         ("hops", "hops. It lands", r"not one sentence"),
     ],
 )
 def test_an_invalid_prompt_is_rejected(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         load_prompts(write(tmp_path, GOOD.replace(old, new, 1)), ROSTER)
+
+
+def test_a_list_with_an_invalid_entry_is_not_called_empty(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as invalid:
+        load_prompts(write(tmp_path, GOOD.replace("inter-style", "single")), ROSTER)
+    assert str(invalid.value).count("line ") == 1
+    with pytest.raises(BadInput, match="line 1, key prompts: must not be empty"):
+        load_prompts(write(tmp_path, "prompts: []\n"), ROSTER)
 
 
 def test_an_unknown_character_is_named_with_its_line(tmp_path: Path) -> None:
