@@ -24,7 +24,7 @@ WorkspaceOption = Annotated[
 ]
 
 _NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NOT_A_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_NOT_A_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EBUSY)
 
 BAD_INPUT = 2
 FAILED = 1
