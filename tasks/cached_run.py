@@ -41,6 +41,7 @@ class ReadOnlyRun(Run):
             others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
             raise MissingResult(
                 f"no {stage.name} of {missing[0]}{others} with these settings",
+                where=str(self.workspace.config.workspace),
                 fix=f"Run it first: {command_of_phase(stage.phase)}, with the same settings file.",
             )
         return refs

@@ -46,7 +46,7 @@ def read_settings_file(path: Path) -> SettingsFile:
     extended_path = path.parent / name
     if not extended_path.is_file():
         raise BadInput(
-            f"there is no file {extended_path}", where=where, fix="Correct the name of the file."
+            f"the file {extended_path} does not exist", where=where, fix="Correct its name."
         )
     extended, _ = read_yaml_file(extended_path)
     if not isinstance(extended, dict) or EXTENDS in extended:

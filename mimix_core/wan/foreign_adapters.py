@@ -99,8 +99,6 @@ def read_adapter_file(path: Path) -> AdapterFile:
 
 def _read_layers(path: Path) -> AdapterFile:
     """Read which layers a LoRA or a DoRA has; as ``read_adapter_file``."""
-    if not path.exists():
-        raise BadInput("the file does not exist", where=str(path), fix=_FIX)
     tensors = read_header(path, _FIX)
     layers: dict[str, AdapterLayer] = {}
     changes: dict[str, str] = {}

@@ -181,8 +181,6 @@ def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:
     Raises BadInput for a file that MiMix did not write.
     """
     fix = _FIX
-    if not path.exists():
-        raise BadInput("the file does not exist", where=str(path), fix=fix)
     read_header(path, fix)
     try:
         with safe_open(path, framework="pt") as file:

@@ -58,7 +58,7 @@ def test_sections_are_merged_and_values_replaced(tmp_path: Path) -> None:
         (
             {"extends": "none.yaml"},
             BASE,
-            r"other\.yaml, line 1, key extends: there is no file .*none\.yaml",
+            r"other\.yaml, line 1, key extends: the file .*none\.yaml does not exist",
         ),
         ({"extends": "mimix.yaml"}, {"extends": "third.yaml"}, "extends another file itself"),
         ({"extends": "other.yaml"}, BASE, "extends another file itself"),
