@@ -24,7 +24,7 @@ WorkspaceOption = Annotated[
 ]
 
 _NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NOT_A_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EBUSY)
+_UNUSABLE_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EBUSY)
 
 BAD_INPUT = 2
 FAILED = 1
@@ -50,7 +50,7 @@ def user_errors() -> Iterator[None]:
                     "mounted read-only.",
                 )
             )
-        elif isinstance(error, OSError) and error.errno in _NOT_A_PATH:
+        elif isinstance(error, OSError) and error.errno in _UNUSABLE_PATH:
             # Of a file that was to be replaced, the second name is the one that was asked for.
             path = error.filename2 or error.filename or ""
             _print_error(BadInput(f"{error.strerror}", where=str(path), fix="Give another path."))

@@ -67,6 +67,13 @@ def test_a_path_that_cannot_be_written_is_no_traceback(
     assert said.endswith("Give another path.\n")
 
 
+def test_a_project_in_place_of_a_file_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = runner.invoke(app, ["init", str(tmp_path / "file")], env={"COLUMNS": "200"})
+    assert refused.exit_code == 2
+    assert f"error {tmp_path}/file: File exists. Give another path." in refused.output
+
+
 def test_a_clip_that_finds_no_space_is_not_a_failed_clip(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.symlink_to("/dev/full")
