@@ -70,12 +70,12 @@ class ComparisonRequest(FrozenModel):
 
 def write_comparison_file(request: ComparisonRequest) -> Path:
     """Write the walls of these systems and of the run's own videos. Raises BadInput."""
-    workspace = open_workspace(load_settings(request.settings, request.workspace))
     systems = list(parse_systems(request.systems))
     scores: dict[str, list[Path]] = {}
     for text in request.scores:
         name, path = parse_named_path(text, "--scores")
         scores.setdefault(name, []).append(path)
+    workspace = open_workspace(load_settings(request.settings, request.workspace))
     refs, _ = collect_newest(workspace)
     own = refs.get("samples", ())
     if own and all(system.name.casefold() != OWN_SYSTEM for system in systems):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows import studio_cli
+from flows.cli import app
 from flows.studio_cli import read_comparison, read_index
 from mimix_core.errors import BadInput
 from mimix_core.studio.comparison_wall import ComparisonFile
@@ -54,3 +57,18 @@ def test_a_library_that_cannot_be_read_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"library\.yaml") as refused:
         read_index(settings, None)
     assert "Traceback" not in str(refused.value)
+
+
+def test_a_mistyped_system_is_refused_before_any_result_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> Path:
+        raise AssertionError("the index is read")
+
+    monkeypatch.setattr(studio_cli, "read_index", read)
+    settings = write_project(tmp_path / "project")
+    (tmp_path / "project" / "library.yaml").write_text("shows: []\n")
+    asked = ["studio", str(settings), "--port", "0", "--system", "x=/nowhere"]
+    refused = CliRunner().invoke(app, asked, env={"COLUMNS": "200"})
+    assert refused.exit_code == 2, refused.output
+    assert "error system x=/nowhere: no such folder. Check the path." in refused.output
