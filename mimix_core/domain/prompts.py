@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mimix_core.domain.caption_grammar import (
     Caption,
@@ -114,16 +113,20 @@ class PromptFile(FrozenModel):
     @model_validator(mode="after")
     def _consistent(self) -> PromptFile:
         """Compare the prompts with each other and with the cast, each problem at its own key."""
-        problems = [
-            InitErrorDetails(
-                type=PydanticCustomError("prompt_file", "{problem}", {"problem": problem}),
-                loc=key,
-                input=None,
-            )
-            for key, problem in (*self._find_duplicates(), *self._find_cast_problems())
-        ]
+        problems = [*self._find_duplicates(), *self._find_cast_problems()]
         if problems:
-            raise ValidationError.from_exception_data(type(self).__name__, problems)
+            raise ValidationError.from_exception_data(
+                type(self).__name__,
+                [
+                    {
+                        "type": "value_error",
+                        "loc": key,
+                        "input": None,
+                        "ctx": {"error": ValueError(problem)},
+                    }
+                    for key, problem in problems
+                ],
+            )
         return self
 
     def _find_duplicates(self) -> Iterator[tuple[KeyPath, str]]:
