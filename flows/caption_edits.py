@@ -24,8 +24,9 @@ def find_edited(source: Path, current: Mapping[str, CaptionRow]) -> dict[str, st
             where=str(source),
             fix=f"Name {import_export.JSONL_NAME} itself, or move it out of the folder",
         )
-    if jsonl.is_file():
-        return import_export.find_edited_captions(current, import_export.read_captions_jsonl(jsonl))
+    captions = import_export.read_captions_jsonl(jsonl) if jsonl.is_file() else []
+    if captions:
+        return import_export.find_edited_captions(current, captions)
     if sidecars:
         return import_export.find_edited_sidecars(current, sidecars)
     raise BadInput("contains no exported captions", where=str(source))

@@ -36,9 +36,11 @@ from flows.console import (
     console,
     user_errors,
 )
+from flows.new_files import write_new_folder
 from mimix_core import tables
 from mimix_core.domain.caption_grammar import CaptionVariant, parse_caption
 from mimix_core.engine.artifacts import TableRef
+from mimix_core.engine.folder_export import check_not_mounted
 from mimix_core.errors import BadInput
 from mimix_core.media import open_container
 from mimix_core.project.workspace import SourceEpisode
@@ -141,6 +143,7 @@ def export(
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             # Existing files may have been edited.
             raise BadInput("not an empty folder", where=str(folder), fix="Name a new one")
+        check_not_mounted(folder)
         run = open_caption_run(settings, workspace)
         if composites:
             known = load_composite_captions(run)
@@ -153,7 +156,10 @@ def export(
             import_export.export_row(row, videos[clip_id], variant) for clip_id, row in rows.items()
         ]
         if format == "txt":
-            count = import_export.write_caption_sidecars(folder, captions, copy=copy)
+            count = write_new_folder(
+                folder.resolve(),
+                lambda part: import_export.write_caption_sidecars(part, captions, copy=copy),
+            )
             message = f"{count} videos with captions in {folder}"
         else:
             path = import_export.write_captions_jsonl(folder, captions)
@@ -171,6 +177,12 @@ def import_(
 ) -> None:
     """Import edited captions into the file that `captions.overrides` names."""
     with user_errors():
+        if not source.exists():
+            raise BadInput(
+                "no such file or folder",
+                where=str(source),
+                fix=f"Give {import_export.JSONL_NAME}, or the folder of an export.",
+            )
         run = open_caption_run(settings, workspace)
         overrides = require_overrides_file(run, settings)
         known = load_composite_captions(run)

@@ -24,6 +24,7 @@ WorkspaceOption = Annotated[
 ]
 
 _NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_UNUSABLE_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EBUSY)
 
 BAD_INPUT = 2
 FAILED = 1
@@ -49,9 +50,24 @@ def user_errors() -> Iterator[None]:
                     "mounted read-only.",
                 )
             )
+        elif isinstance(error, OSError) and error.errno in _UNUSABLE_PATH:
+            # Of a file that was to be replaced, the second name is the one that was asked for.
+            path = error.filename2 or error.filename or ""
+            _print_error(BadInput(f"{error.strerror}", where=str(path), fix="Give another path."))
+            raise typer.Exit(BAD_INPUT) from error
         else:
             raise
         raise typer.Exit(FAILED) from error
+
+
+@contextmanager
+def module_errors() -> Iterator[None]:
+    """Print errors as ``user_errors`` does, in a module that is run as a process of its own."""
+    try:
+        with user_errors():
+            yield
+    except typer.Exit as ended:
+        raise SystemExit(ended.exit_code) from ended
 
 
 def _print_error(error: MimixError) -> None:

@@ -11,7 +11,7 @@ from flows import prefect_environment
 from flows.console import SettingsArgument, WorkspaceOption, console, load_settings, user_errors
 from flows.dataset_import_cli import import_dataset
 from mimix_core.domain.splits import Split
-from mimix_core.engine.folder_export import FileTransfer
+from mimix_core.engine.folder_export import FileTransfer, check_export_folder
 from mimix_core.stages.dataset.dataset_export import export_dataset
 from mimix_core.stages.dataset.trainer_layouts import ExportFormat, SampleKind
 
@@ -47,6 +47,7 @@ def export(
 ) -> None:
     """Write videos and captions of the dataset as another trainer reads them."""
     with user_errors():
+        check_export_folder(folder)
         prefect_environment.configure_prefect()
         config = load_settings(settings, workspace)
         from flows.augment import augment_stages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -51,9 +52,11 @@ def export_decisions(
     settings: SettingsArgument,
     target: Annotated[Path, typer.Argument(help="File to write, in JSON lines.")],
 ) -> None:
-    """Write all decisions to a file, the earliest first."""
+    """Write all decisions to a file, the earliest first; an earlier export is replaced."""
     with user_errors():
-        ledger = read_item_decisions(load_config(settings).decisions)
+        own = load_config(settings).decisions
+        ledger = read_item_decisions(own)
+        _check_target(target, own, ledger.by_id)
         atomic_write_bytes(target, format_decision_lines(ledger.by_id.values()).encode())
     print_line(f"{len(ledger.by_id)} decisions written to {escape(str(target))}")
 
@@ -67,9 +70,7 @@ def import_decisions(
     with user_errors():
         decisions = []
         for source in sources:
-            if not source.is_file():
-                raise BadInput("no such file", where=str(source))
-            text = source.read_text(encoding="utf-8")
+            text = _read_text(source)
             decisions += (
                 convert_old_names(source)
                 if is_old_table(text)
@@ -78,3 +79,46 @@ def import_decisions(
         log = DecisionLog(load_config(settings).decisions)
         added = log.import_lines(decisions)
     console.print(f"{added} decisions added, {len(decisions) - added} were there already.")
+
+
+def _check_target(target: Path, own: Path, known: Collection[str]) -> None:
+    """Raise BadInput unless replacing ``target`` loses nothing: it is new, or has known decisions.
+
+    ``own``: the file of the decisions with the ids ``known``.
+    """
+    if not target.exists():
+        return
+    if own.exists() and target.samefile(own):
+        raise BadInput(
+            "is the file of the decisions itself", where=str(target), fix="Give another path."
+        )
+    try:
+        earlier = parse_decision_lines(_read_text(target), target)
+    except BadInput as error:
+        raise BadInput(
+            "already exists, and is not an export of decisions",
+            where=str(target),
+            fix="Give the path of a new file.",
+        ) from error
+    others = sum(decision.decision_id not in known for decision in earlier)
+    if others:
+        raise BadInput(
+            f"already exists, with {others} decisions that {own} does not have",
+            where=str(target),
+            fix="Import it first, or give the path of a new file.",
+        )
+
+
+def _read_text(path: Path) -> str:
+    """Read a file of decisions. Raises BadInput for one that is missing or is not text."""
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "no such file"
+        raise BadInput(what, where=str(path), fix="Check the path.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"is not UTF-8 ({error.reason} at byte {error.start})",
+            where=str(path),
+            fix="Give a file that `mimix decisions export` wrote.",
+        ) from error

@@ -16,7 +16,12 @@ from flows.console import (
     print_line,
     user_errors,
 )
-from mimix_core.engine.folder_export import ExportedFile, FileTransfer, export_folder
+from mimix_core.engine.folder_export import (
+    ExportedFile,
+    FileTransfer,
+    check_export_folder,
+    export_folder,
+)
 from mimix_core.errors import BadInput
 from mimix_core.studio.tool_layouts import ToolFormat, tool_files
 from mimix_core.studio.tool_samples import collect_samples
@@ -36,6 +41,7 @@ def export(
 ) -> None:
     """Write all videos with captions, tags, measures and boxes as another tool imports them."""
     with user_errors():
+        check_export_folder(folder)
         prefect_environment.configure_prefect()
         config = load_settings(settings, workspace)
         from flows.studio_tables import collect_newest

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from flows import prefect_environment
+from flows.adapter_description import describe_foreign, describe_trained
 from flows.console import FAILED, WorkspaceOption, console, load_settings, user_errors
+from flows.new_files import check_new_file, write_new_file
 from mimix_core.errors import BadInput
+from mimix_core.settings import Config
 from mimix_core.wan.lora_formats import AdapterDtype, AdapterLayout
-
-if TYPE_CHECKING:
-    from mimix_core.wan.adapter_metadata import AdapterMetadata
-    from mimix_core.wan.foreign_adapters import AdapterFile
 
 app = typer.Typer(
     name="lora", help="Show, export and import trained adapters.", no_args_is_help=True
@@ -38,77 +37,17 @@ def show(file: Annotated[Path, typer.Argument(help="LoRA of Wan, of any program.
     from mimix_core.wan import foreign_adapters, lora_export
 
     with user_errors():
-        read = foreign_adapters.read_adapter_file(file)
-        if lora_export.is_mimix_metadata(read.metadata):
-            rows = _describe_trained(file)
+        # A DoRA that MiMix trained has metadata, but cannot be read as another program's LoRA.
+        if lora_export.is_mimix_metadata(foreign_adapters.read_file_metadata(file)):
+            rows = describe_trained(file)
         else:
-            rows = _describe_foreign(read)
+            rows = describe_foreign(foreign_adapters.read_adapter_file(file))
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(escape(name), escape(value))
     console.print(table)
-
-
-def _describe_trained(file: Path) -> list[tuple[str, str]]:
-    """List the metadata of a MiMix adapter."""
-    from mimix_core.wan import lora_export
-
-    metadata, layout = lora_export.read_metadata(file)
-    return [
-        ("base", f"{metadata.base}, sha256 {metadata.base_sha256}"),
-        *((("expert", metadata.expert),) if metadata.expert else ()),
-        ("weights", "EMA of the training" if metadata.weights == "ema" else "as trained"),
-        ("epoch", "final" if metadata.epoch is None else str(metadata.epoch)),
-        *_describe_forgetting(metadata),
-        ("rank, alpha", f"{metadata.rank}, {metadata.alpha:g}"),
-        ("layers", ", ".join(metadata.targets)),
-        ("prompts", metadata.grammar),
-        ("characters", ", ".join(metadata.characters) or "none"),
-        ("styles", ", ".join(metadata.styles) or "none"),
-        ("dataset", f"sha256 {metadata.dataset_sha256}"),
-        ("layout", layout.value),
-        ("MiMix", metadata.mimix),
-        *((name, str(value)) for name, value in sorted(metadata.settings.items())),
-    ]
-
-
-def _describe_forgetting(metadata: AdapterMetadata) -> list[tuple[str, str]]:
-    """List what adding a character cost the old ones; nothing for other adapters."""
-    from mimix_core.training.forgetting import describe_forgetting
-
-    rows = []
-    if metadata.step is not None:
-        later = "the last validation at which old characters were within lora.max_forgetting"
-        rows.append(("step", f"{metadata.step}, {later}; more were trained"))
-    if metadata.forgetting:
-        rows.append(("forgetting", describe_forgetting(metadata.forgetting)))
-    return rows
-
-
-def _describe_foreign(file: AdapterFile) -> list[tuple[str, str]]:
-    """List what the file of another program's adapter says: nothing of its training."""
-    from mimix_core.wan import foreign_adapters
-    from mimix_core.wan.layer_names import split_layer
-
-    def number(values: Iterable[float]) -> str:
-        some = sorted(set(values))
-        return f"{some[0]:g}" if len(some) == 1 else f"{some[0]:g} to {some[-1]:g}"
-
-    blocks = {block for block, _ in map(split_layer, file.layers) if block}
-    outside = sorted(layer for layer in file.layers if not split_layer(layer)[0])
-    return [
-        ("layout", foreign_adapters.describe_layout(file)),
-        ("data type", ", ".join(file.dtypes)),
-        ("rank", number(map(file.rank, file.layers))),
-        ("alpha", number(foreign_adapters.read_alphas(file).values())),
-        ("layers", ", ".join(sorted({tail for _, tail in map(split_layer, file.layers)}))),
-        ("blocks", str(len(blocks))),
-        ("outside blocks", ", ".join(outside) or "none"),
-        ("also changes", f"{len(file.changes)} whole parameters" if file.changes else "nothing"),
-        ("fits", ", ".join(foreign_adapters.fitting_backbones(file)) or "no backbone of MiMix"),
-    ]
 
 
 @app.command()
@@ -153,7 +92,7 @@ def export(
     """
     with user_errors():
         for option, given in (("--ema", ema), ("--epoch", epoch is not None)):
-            if given and run.suffix == _SUFFIX:
+            if given and _is_adapter_file(run):
                 raise BadInput(
                     f"{option} selects an adapter of a run, but this is an adapter file",
                     where=str(run),
@@ -164,19 +103,25 @@ def export(
                 "--prompt is the proof's, and a proof needs the base model",
                 fix="Give its folder with --base, or leave out --prompt.",
             )
-        if run.suffix == _SUFFIX:
-            sources = [run]
-        else:
-            results = _find_results(run, workspace)
-            sources = [_find_adapter(result, ema=ema, epoch=epoch) for result in results]
-        targets = _name_exports(sources, to)
-        for source, target in targets.items():
-            _check_new_file(target)
-            if base is not None:
-                from mimix_core.wan import export_proof
+        if base is not None and not base.is_dir():
+            raise BadInput(
+                "no such folder", where=str(base), fix="Give the folder of the base model."
+            )
+        config = None if _is_adapter_file(run) else load_settings(run, workspace)
+        targets = _name_exports(to, [] if config is None else _trained_experts(config))
+        # Before the results are looked up, which takes seconds.
+        _check_new_files(targets, proofs=base is not None)
+        sources = (
+            [run]
+            if config is None
+            else [_find_adapter(one, ema=ema, epoch=epoch) for one in _find_results(config)]
+        )
+        if base is not None:
+            from mimix_core.wan import export_proof
 
+            for source in sources:
                 export_proof.check_base_folder(source, base)
-        for source, target in targets.items():
+        for source, target in zip(sources, targets, strict=True):
             _convert(source, layout, target, dtype)
             if base is not None:
                 _write_proof(target, base, prompt)
@@ -192,7 +137,7 @@ def epochs(
 
     with user_errors():
         summaries = []
-        for result in _find_results(run, workspace):
+        for result in _find_results(load_settings(run, workspace)):
             saved = summarize_epochs(result)
             last = _final_epoch(result) if saved else None
             final = [] if last is None else [summarize_final(result, last)]
@@ -228,8 +173,9 @@ def verify(
     (docs/lora.md).
     """
     with user_errors():
-        from mimix_core.wan import export_proof
+        from mimix_core.wan import export_proof, lora_export
 
+        lora_export.read_metadata(file)
         proof, expected = export_proof.read_proof(export_proof.proof_path(file))
         export_proof.check_base_folder(file, base)
         pipeline = export_proof.load_base_pipeline(base, proof.settings.precision)
@@ -253,21 +199,34 @@ def import_(
 ) -> None:
     """Convert an exported adapter back to the layout of MiMix and diffusers."""
     with user_errors():
-        _check_new_file(to)
+        check_new_file(to, _SUFFIX)
         _convert(file, AdapterLayout.DIFFUSERS, to, None)
 
 
-def _name_exports(sources: list[Path], to: Path) -> dict[Path, Path]:
-    """Return the file to write for each adapter: those of two experts are named by them."""
-    from mimix_core.wan import lora_export
+def _is_adapter_file(run: Path) -> bool:
+    """Return whether an export is of a file, not of a run. Raises BadInput for a folder."""
+    if run.is_dir():
+        raise BadInput(
+            "is a folder",
+            where=str(run),
+            fix=f"Give the settings file of the run, or an adapter file ({_SUFFIX}) in it.",
+        )
+    return run.suffix.lower() == _SUFFIX
 
-    if len(sources) == 1:
-        return {sources[0]: to}
-    experts = {source: lora_export.read_metadata(source)[0].expert for source in sources}
-    return {
-        source: to.with_stem(f"{to.stem}_{str(expert).replace('-', '_')}")
-        for source, expert in experts.items()
-    }
+
+def _trained_experts(config: Config) -> list[str]:
+    """Return the experts that a run trains; none for a model of one transformer."""
+    from mimix_core.wan.model_registry import get_backbone
+
+    experts = get_backbone(config.backbone.name).experts
+    return [expert.name for expert in experts if expert.name in config.lora.experts]
+
+
+def _name_exports(to: Path, experts: Sequence[str]) -> list[Path]:
+    """Return the file to write for each adapter: those of two experts are named by them."""
+    if len(experts) < 2:
+        return [to]
+    return [to.with_stem(f"{to.stem}_{expert.replace('-', '_')}") for expert in experts]
 
 
 def _expert(result: Path) -> str:
@@ -286,15 +245,15 @@ def _final_epoch(result: Path) -> int | None:
     return epochs if metadata.step is None and isinstance(epochs, int) else None
 
 
-def _check_new_file(to: Path) -> None:
-    if to.exists():
-        raise BadInput("already exists", where=str(to), fix="Give the path of a new file.")
-    if to.suffix != _SUFFIX or not to.parent.is_dir():
-        raise BadInput(
-            f"is not a path for a {_SUFFIX} file",
-            where=str(to),
-            fix=f"Give the path of a new {_SUFFIX} file in an existing folder.",
-        )
+def _check_new_files(targets: Sequence[Path], *, proofs: bool) -> None:
+    """Raise BadInput unless all files to write are new, with the proof beside each if asked for."""
+    for target in targets:
+        check_new_file(target, _SUFFIX)
+    if proofs:
+        from mimix_core.wan.export_proof import proof_path
+
+        for target in targets:
+            check_new_file(proof_path(target), _SUFFIX)
 
 
 def _convert(
@@ -304,7 +263,9 @@ def _convert(
     from mimix_core.wan import lora_export
 
     adapter, metadata = lora_export.read_adapter(source)
-    lora_export.write_adapter(to, adapter, metadata, layout, dtype)
+    write_new_file(
+        to, lambda part: lora_export.write_adapter(part, adapter, metadata, layout, dtype)
+    )
     outside = adapter.outside_blocks
     if outside:
         console.print(
@@ -331,17 +292,16 @@ def _write_proof(exported: Path, base: Path, prompt: str | None) -> None:
         precision="bf16" if select_device("auto").type == "cuda" else "fp32",
     )
     path = export_proof.proof_path(exported)
-    export_proof.write_proof(path, exported, base, settings)
+    write_new_file(path, lambda part: export_proof.write_proof(part, exported, base, settings))
     console.print(f"proof: {escape(str(path))}", highlight=False, soft_wrap=True)
 
 
-def _find_results(settings: Path, workspace: Path | None) -> list[Path]:
+def _find_results(config: Config) -> list[Path]:
     """Find the results of the completed run with these settings, one of each trained expert.
 
     Raises BadInput if one is missing.
     """
     prefect_environment.configure_prefect()
-    config = load_settings(settings, workspace)
     from flows.augment import augment_stages
     from flows.curate import curate_stages
     from flows.train import train_stages

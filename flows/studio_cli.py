@@ -89,10 +89,11 @@ def studio(
 
         with console.status("Reading the results"), ThreadPoolExecutor(1) as side:
             found_server = side.submit(find_server, environment)
-            index = read_index(settings, workspace)
+            # First what may be mistyped: an index of many clips takes a while.
             comparison = read_comparison(
                 settings, workspace, system or [], prompts, scores or [], judgements or []
             )
+            index = read_index(settings, workspace)
         from flows.studio_captions import CaptionChecker
         from mimix_core.studio.comparison_server import ComparisonWalls, add_comparison
         from mimix_core.studio.live_server import add_live

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.console import load_settings, user_errors
+from flows.console import load_settings, module_errors
 from flows.studio_tables import collect_newest
 from mimix_core.benchmark.promptsets import MIXING_100
 from mimix_core.benchmark.systems import System, find_videos, parse_named_path, parse_systems
@@ -70,12 +70,12 @@ class ComparisonRequest(FrozenModel):
 
 def write_comparison_file(request: ComparisonRequest) -> Path:
     """Write the walls of these systems and of the run's own videos. Raises BadInput."""
-    workspace = open_workspace(load_settings(request.settings, request.workspace))
     systems = list(parse_systems(request.systems))
     scores: dict[str, list[Path]] = {}
     for text in request.scores:
         name, path = parse_named_path(text, "--scores")
         scores.setdefault(name, []).append(path)
+    workspace = open_workspace(load_settings(request.settings, request.workspace))
     refs, _ = collect_newest(workspace)
     own = refs.get("samples", ())
     if own and all(system.name.casefold() != OWN_SYSTEM for system in systems):
@@ -191,7 +191,7 @@ def main() -> None:
     """Write the comparison that stdin asks for, and print its path."""
     from flows import prefect_environment
 
-    with user_errors():
+    with module_errors():
         request = ComparisonRequest.model_validate_json(sys.stdin.buffer.read())
         prefect_environment.configure_prefect()
         path = write_comparison_file(request)

@@ -14,7 +14,7 @@ from typing import Any
 
 from flows import prefect_environment
 from flows.cached_results import walk_stages
-from flows.console import load_settings, user_errors
+from flows.console import load_settings, module_errors
 from mimix_core.engine import registry
 from mimix_core.engine.artifacts import FrozenModel, TableRef
 from mimix_core.engine.stage import Stage
@@ -105,7 +105,7 @@ def describe_project(workspace: Workspace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Write the index of these settings, unless it is there already."""
-    with user_errors():
+    with module_errors():
         settings = Path(arguments[0])
         folder = Path(arguments[1]) if len(arguments) > 1 else None
         prefect_environment.configure_prefect()

@@ -38,7 +38,7 @@ def caption_clips(
     workspace = run.workspace
     overrides, _, unknown_clips = load_caption_overrides(workspace)
     overrides_path = workspace.config.captions.overrides
-    if overrides_path is not None and not overrides_path.exists():
+    if run.computes and overrides_path is not None and not overrides_path.exists():
         run.console.warn(
             f"captions.overrides: no caption is replaced, since {overrides_path} does not exist "
             "yet; `mimix captions import` writes it"

@@ -5,7 +5,7 @@ Prompts have the form of the captions that the model was trained on (paper, sect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +20,19 @@ from mimix_core.domain.caption_grammar import (
 )
 from mimix_core.domain.library import Library, Style
 from mimix_core.engine.artifacts import FrozenModel
-from mimix_core.engine.yaml_files import LineNumbers, find_line, read_yaml_file, validation_error
+from mimix_core.engine.yaml_files import (
+    KeyPath,
+    LineNumbers,
+    find_line,
+    read_yaml_file,
+    validation_error,
+)
 from mimix_core.errors import BadInput
 
 PromptCategory = Literal["single", "inter-style", "intra-style", "inter-series", "intra-series"]
+
+MAX_ID_LENGTH = 200
+"""A file system has names of 255 bytes, and a video has other parts in its name while written."""
 
 
 class CharacterOrigin(FrozenModel):
@@ -60,7 +69,11 @@ def prompt_categories(origins: Sequence[CharacterOrigin]) -> tuple[PromptCategor
 class VideoPrompt(FrozenModel):
     """The prompt of one video to generate."""
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the video file.")
+    id: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        max_length=MAX_ID_LENGTH,
+        description="Name of the video file.",
+    )
     category: PromptCategory = Field(
         description="The number of characters, and whether they share a show or a style."
     )
@@ -98,29 +111,51 @@ class PromptFile(FrozenModel):
     prompts: tuple[VideoPrompt, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _unique(self) -> PromptFile:
-        for what, names in (
-            ("id", [prompt.id for prompt in self.prompts]),
-            ("character", [origin.name for origin in self.cast]),
-        ):
-            duplicates = sorted({name for name in names if names.count(name) > 1})
-            if duplicates:
-                raise ValueError(f"duplicate {what} {duplicates[0]!r}")
+    def _consistent(self) -> PromptFile:
+        """Compare the prompts with each other and with the cast, each problem at its own key."""
+        problems = [*self._find_duplicates(), *self._find_cast_problems()]
+        if problems:
+            raise ValidationError.from_exception_data(
+                type(self).__name__,
+                [
+                    {
+                        "type": "value_error",
+                        "loc": key,
+                        "input": None,
+                        "ctx": {"error": ValueError(problem)},
+                    }
+                    for key, problem in problems
+                ],
+            )
         return self
 
-    @model_validator(mode="after")
-    def _categories_match_cast(self) -> PromptFile:
+    def _find_duplicates(self) -> Iterator[tuple[KeyPath, str]]:
+        """Yield each id and each character of the cast that is there already, with its key."""
+        prompts = [prompt.id for prompt in self.prompts]
+        cast = [origin.name for origin in self.cast]
+        for what, key, name, values in (
+            ("id", "prompts", "id", prompts),
+            ("character", "cast", "name", cast),
+        ):
+            seen = set()
+            for index, value in enumerate(values):
+                if value in seen:
+                    yield (key, index, name), f"duplicate {what} {value!r}"
+                seen.add(value)
+
+    def _find_cast_problems(self) -> Iterator[tuple[KeyPath, str]]:
+        """Yield each prompt with characters or a category that the cast does not have."""
         origins = {origin.name: origin for origin in self.cast}
-        for prompt in self.prompts if self.cast else ():
+        for index, prompt in enumerate(self.prompts if self.cast else ()):
             unknown = [name for name in prompt.characters if name not in origins]
             if unknown:
-                raise ValueError(f"{prompt.id}: {unknown[0]!r} is not in the cast")
+                problem = f"{prompt.id}: {unknown[0]!r} is not in the cast"
+                yield ("prompts", index, "characters"), problem
+                continue
             categories = prompt_categories([origins[name] for name in prompt.characters])
             if prompt.category not in categories:
-                raise ValueError(
-                    f"{prompt.id} is {' and '.join(categories)}, not {prompt.category}"
-                )
-        return self
+                problem = f"{prompt.id} is {' and '.join(categories)}, not {prompt.category}"
+                yield ("prompts", index, "category"), problem
 
 
 def read_prompt_file(path: Path) -> PromptFile:

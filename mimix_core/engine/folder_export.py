@@ -98,6 +98,30 @@ def export_folder(
     return size
 
 
+def check_export_folder(folder: Path) -> None:
+    """Raise BadInput for a path that is not a folder's, or of a folder that no export made.
+
+    It needs nothing of the export itself: call it before any work.
+    """
+    if not folder.is_dir():
+        if os.path.lexists(folder):
+            raise BadInput("is not a folder", where=str(folder), fix="Give the path of a folder.")
+    elif not (folder / EXPORT_RECORD).is_file():
+        if any(folder.iterdir()):
+            raise _refuse_folder(folder, "other files")
+        check_not_mounted(folder)
+
+
+def check_not_mounted(folder: Path) -> None:
+    """Raise BadInput for the root of a disk or volume: a finished folder cannot take its place."""
+    if folder.is_mount():
+        raise BadInput(
+            "is where a disk or volume is mounted",
+            where=str(folder),
+            fix=f"Give a folder in it, e.g. {folder / 'export'}.",
+        )
+
+
 def _check_names(names: Iterable[str]) -> None:
     """Raise BadInput for a relative path that would lead out of the exported folder."""
     for name in names:
@@ -112,21 +136,21 @@ def _check_names(names: Iterable[str]) -> None:
 
 def _holds_export(folder: Path, record: str) -> bool:
     """Return whether the folder holds this export. Raises BadInput if it holds anything else."""
-    if not folder.is_dir():
-        if os.path.lexists(folder):
-            raise BadInput("is not a folder", where=str(folder), fix="Give the path of a folder.")
-        return False
+    check_export_folder(folder)
     found = folder / EXPORT_RECORD
-    if found.is_file() and found.read_text(encoding="utf-8") == record:
-        return True
-    if any(folder.iterdir()):
-        held = "another export" if found.is_file() else "other files"
-        raise BadInput(
-            f"already exists and holds {held}",
-            where=str(folder),
-            fix="Give the path of a new or empty folder.",
-        )
-    return False
+    if not found.is_file():
+        return False
+    if found.read_text(encoding="utf-8") != record:
+        raise _refuse_folder(folder, "another export")
+    return True
+
+
+def _refuse_folder(folder: Path, held: str) -> BadInput:
+    return BadInput(
+        f"already exists and holds {held}",
+        where=str(folder),
+        fix="Give the path of a new or empty folder.",
+    )
 
 
 def _total_size(files: Collection[ExportedFile]) -> int:

@@ -252,10 +252,17 @@ def validation_error(
     ``hint_for_unknown`` says which key was probably meant, or nothing.
     """
     messages: dict[KeyPath, str] = {}
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    problems = error.errors(include_url=False, include_input=False)
+    with_problems_inside = {
+        problem["loc"][:end] for problem in problems for end in range(len(problem["loc"]))
+    }
     for problem in problems:
+        if problem["type"] == "too_short" and problem["loc"] in with_problems_inside:
+            continue  # The invalid entries of a list do not count in its length.
         key = tuple(part for part in problem["loc"] if not _is_alternative(part))
         message = _MESSAGES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        if problem["type"] == "too_short" and problem["ctx"]["min_length"] == 1:
+            message = "must not be empty"
         if problem["type"] == "extra_forbidden":
             message += hint_for_unknown(key)
         if key in messages and problem["loc"][-1] == _MODULE_ALTERNATIVE:

@@ -50,8 +50,8 @@ class SampleSettings(FrozenModel):
         description="Negative prompt of the guidance. Default: Wan2.1's. Empty: diffusers' "
         "default.",
     )
-    width: int = Field(832, multiple_of=16, description="Width of videos in pixels.")
-    height: int = Field(480, multiple_of=16, description="Height of videos in pixels.")
+    width: int = Field(832, gt=0, multiple_of=16, description="Width of videos in pixels.")
+    height: int = Field(480, gt=0, multiple_of=16, description="Height of videos in pixels.")
     num_frames: int = Field(
         81, ge=1, description="Frames of a video; 4k + 1, as Wan's VAE requires."
     )
@@ -75,7 +75,7 @@ class SampleSettings(FrozenModel):
         description="Solver of the denoising steps: UniPC as in Wan2.1, or Euler in equal steps of "
         "unshifted time, for few steps with a distilled adapter (docs/generation.md).",
     )
-    shift: float = Field(5.0, description="Timestep shift of the scheduler.")
+    shift: float = Field(5.0, gt=0, description="Timestep shift of the scheduler.")
     precision: Literal["bf16", "fp32"] = Field(
         "bf16", description="Floating-point precision of the transformer."
     )
@@ -171,6 +171,15 @@ class SampleSettings(FrozenModel):
             raise ValueError(
                 "guidance is either on for both experts or off: set guidance_scale and "
                 "guidance_scale_low_noise both above 1, or neither"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validate_adapters(self) -> SampleSettings:
+        given = [(adapter.path, adapter.expert) for adapter in self.adapters]
+        for path, _ in (one for index, one in enumerate(given) if one in given[:index]):
+            raise ValueError(
+                f"adapters has {path} twice: give it once, with the sum of both weights"
             )
         return self
 

@@ -44,6 +44,10 @@ def read_settings_file(path: Path) -> SettingsFile:
             fix="Write the name of a settings file beside this one, such as mimix.yaml.",
         )
     extended_path = path.parent / name
+    if not extended_path.is_file():
+        raise BadInput(
+            f"the file {extended_path} does not exist", where=where, fix="Correct its name."
+        )
     extended, _ = read_yaml_file(extended_path)
     if not isinstance(extended, dict) or EXTENDS in extended:
         raise BadInput(

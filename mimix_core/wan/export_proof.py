@@ -20,7 +20,8 @@ from mimix_core.errors import BadInput
 from mimix_core.settings import ExpertName
 from mimix_core.wan import lora_export, safetensors_io
 from mimix_core.wan.model_files import read_config
-from mimix_core.wan.model_registry import EXPERT_COMPONENTS
+from mimix_core.wan.model_folder import check_backbone_folder
+from mimix_core.wan.model_registry import BACKBONES, EXPERT_COMPONENTS
 
 _METADATA_KEY = "mimix_proof"
 _THUMBNAIL_SIDE = 64
@@ -102,7 +103,7 @@ def proof_path(adapter: Path) -> Path:
 
 
 def check_base_folder(adapter: Path, base: Path) -> None:
-    """Raise BadInput unless ``base`` has the transformer that the adapter was trained on."""
+    """Raise BadInput unless ``base`` is complete, with the transformer that it was trained on."""
     metadata, _ = lora_export.read_metadata(adapter)
     transformer = base / _component(metadata.expert)
     if not transformer.is_dir():
@@ -112,6 +113,9 @@ def check_base_folder(adapter: Path, base: Path) -> None:
             fix="Give the folder of the base model in diffusers layout.",
         )
     lora_export.check_base_model(adapter, metadata.base, file_ref(transformer).sha256)
+    # No module is imported because a file names it: models from outside MiMix are not checked.
+    if metadata.base in BACKBONES:
+        check_backbone_folder(base, BACKBONES[metadata.base])
 
 
 def _component(expert: ExpertName | None) -> str:

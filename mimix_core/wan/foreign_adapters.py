@@ -99,8 +99,6 @@ def read_adapter_file(path: Path) -> AdapterFile:
 
 def _read_layers(path: Path) -> AdapterFile:
     """Read which layers a LoRA or a DoRA has; as ``read_adapter_file``."""
-    if not path.is_file():
-        raise BadInput("the file does not exist", where=str(path), fix=_FIX)
     tensors = read_header(path, _FIX)
     layers: dict[str, AdapterLayer] = {}
     changes: dict[str, str] = {}
@@ -389,6 +387,7 @@ def read_file_metadata(path: Path) -> dict[str, str]:
     """Read the metadata of a safetensors file's header; raises BadInput for another file."""
     from safetensors import SafetensorError, safe_open
 
+    read_header(path, _FIX)
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})

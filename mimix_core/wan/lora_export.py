@@ -152,7 +152,6 @@ def read_adapter(path: Path) -> tuple[Adapter, AdapterMetadata]:
     belong to the weights.
     """
     metadata, _ = read_metadata(path)
-    read_header(path, _FIX)
     adapter = adapter_from_tensors(safetensors_io.read_tensors(path), metadata.alpha, str(path))
     if (adapter.rank, adapter.alpha) != (metadata.rank, metadata.alpha):
         raise BadInput(
@@ -182,8 +181,7 @@ def read_metadata(path: Path) -> tuple[AdapterMetadata, AdapterLayout]:
     Raises BadInput for a file that MiMix did not write.
     """
     fix = _FIX
-    if not path.is_file():
-        raise BadInput("the file does not exist", where=str(path), fix=fix)
+    read_header(path, fix)
     try:
         with safe_open(path, framework="pt") as file:
             header, names = file.metadata() or {}, dict.fromkeys(file.keys())
@@ -218,5 +216,5 @@ def check_base_model(path: Path, base: str, base_sha256: str) -> None:
         raise BadInput(
             f"was trained on {trained_on}, not on {requested}",
             where=str(path),
-            fix="Train it on the backbone in the settings.",
+            fix="Use the weights that it was trained on, or train it on these.",
         )

@@ -32,7 +32,8 @@ def check_backbone_folder(folder: Path, backbone: Backbone) -> dict[str, dict[st
     with their index and with their headers, and its tensors with its configuration. Returns the
     tensors of each network.
     """
-    fix = f"Get it again with `{backbone.folder_command(str(folder))}`."
+    command = backbone.folder_command(str(folder))
+    fix = f"Get it again with `{command}`." if command else "Build it again."
     present = {path.name for path in list_folder(folder, fix)}
     _check_present("model_index.json", present, folder, fix)
     _check_pipeline(folder, backbone, fix)

@@ -68,6 +68,8 @@ def read_header(path: Path, fix: str = "") -> dict[str, TensorEntry]:
                 )
             stream.seek(8)
             text = stream.read(length)
+    except FileNotFoundError as error:
+        raise BadInput("the file does not exist", where=str(path), fix=fix) from error
     except OSError as error:
         raise BadInput(f"cannot be read ({error.strerror})", where=str(path), fix=fix) from error
     try:

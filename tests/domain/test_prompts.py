@@ -77,9 +77,21 @@ def test_a_cast_lists_the_origin_of_each_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("inter-style", "intra-series", "one is inter-style and inter-series, not intra-series"),
-        ("name: Clara, show", "name: Frank, show", "one: 'Clara' is not in the cast"),
-        ("name: Clara, show", "name: Bunny, show", "duplicate character 'Bunny'"),
+        (
+            "inter-style",
+            "intra-series",
+            "line 7, key prompts.0.category: one is inter-style and inter-series, not intra-series",
+        ),
+        (
+            "name: Clara, show",
+            "name: Frank, show",
+            "line 8, key prompts.0.characters: one: 'Clara' is not in the cast",
+        ),
+        (
+            "name: Clara, show",
+            "name: Bunny, show",
+            "line 4, key cast.1.name: duplicate character 'Bunny'",
+        ),
     ],
 )
 def test_a_category_must_fit_the_cast(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -97,12 +109,21 @@ def test_a_category_must_fit_the_cast(tmp_path: Path, old: str, new: str, messag
         ("style: cartoon\n", "style: anime\n", r"line 9, key prompts.0.style"),
         ("setting:", "place:", r"line 8, key prompts.0.place: unknown key"),
         ("id: one", "id: One video", r"line 2, key prompts.0.id"),
+        ("id: one", f"id: {'o' * 201}", r"line 2, key prompts.0.id: .* at most 200 characters"),
         ("hops", "hops. It lands", r"not one sentence"),
     ],
 )
 def test_an_invalid_prompt_is_rejected(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         load_prompts(write(tmp_path, GOOD.replace(old, new, 1)), ROSTER)
+
+
+def test_a_list_with_an_invalid_entry_is_not_called_empty(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as invalid:
+        load_prompts(write(tmp_path, GOOD.replace("inter-style", "single")), ROSTER)
+    assert str(invalid.value).count("line ") == 1
+    with pytest.raises(BadInput, match="line 1, key prompts: must not be empty"):
+        load_prompts(write(tmp_path, "prompts: []\n"), ROSTER)
 
 
 def test_an_unknown_character_is_named_with_its_line(tmp_path: Path) -> None:
@@ -112,8 +133,21 @@ def test_an_unknown_character_is_named_with_its_line(tmp_path: Path) -> None:
 
 def test_ids_are_unique(tmp_path: Path) -> None:
     duplicated = GOOD + GOOD.removeprefix("prompts:\n")
-    with pytest.raises(BadInput, match="duplicate id 'one'"):
+    with pytest.raises(BadInput, match=r"line 10, key prompts.1.id: duplicate id 'one'"):
         load_prompts(write(tmp_path, duplicated), ROSTER)
+
+
+def test_problems_of_several_prompts_are_listed_together(tmp_path: Path) -> None:
+    second = GOOD.removeprefix("prompts:\n").replace("inter-style", "intra-style")
+    cast = CAST.replace("name: Clara", "name: Frank")
+    with pytest.raises(BadInput) as caught:
+        read_prompt_file(write(tmp_path, cast + GOOD + second))
+    for problem in (
+        "line 14, key prompts.1.id: duplicate id 'one'",
+        "line 8, key prompts.0.characters: one: 'Clara' is not in the cast",
+        "line 16, key prompts.1.characters: one: 'Clara' is not in the cast",
+    ):
+        assert problem in str(caught.value)
 
 
 def test_the_demo_prompts_name_characters_of_its_library() -> None:

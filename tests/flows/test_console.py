@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.console import user_errors
+from mimix_core.engine.atomic_io import atomic_write_bytes
 from mimix_core.errors import BadInput, DiskFull
 from mimix_core.media.color_conversion import rgb_to_frame
 from mimix_core.media.encode import ClipWriter
@@ -50,6 +51,27 @@ def test_a_full_or_read_only_disk_is_called_that(
         raise OSError(number, os.strerror(number), "clip.mp4")
     assert ended.value.exit_code == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["file/new", "a" * 300, "folder"])
+def test_a_path_that_cannot_be_written_is_no_traceback(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(typer.Exit) as ended, user_errors():
+        atomic_write_bytes(tmp_path / name, b"")
+    assert ended.value.exit_code == 2
+    said = capsys.readouterr().err
+    assert f"error {tmp_path}/" in said
+    assert said.endswith("Give another path.\n")
+
+
+def test_a_project_in_place_of_a_file_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = runner.invoke(app, ["init", str(tmp_path / "file")], env={"COLUMNS": "200"})
+    assert refused.exit_code == 2
+    assert f"error {tmp_path}/file: File exists. Give another path." in refused.output
 
 
 def test_a_clip_that_finds_no_space_is_not_a_failed_clip(tmp_path: Path) -> None:

@@ -96,7 +96,35 @@ def test_a_bad_or_missing_file_adds_nothing(settings: Path, tmp_path: Path) -> N
     assert "bad.jsonl" in refused.output
     missing = call("import", other, good, tmp_path / "none.jsonl")
     assert (missing.exit_code, "no such file" in missing.output) == (2, True)
+    binary = tmp_path / "binary.jsonl"
+    binary.write_bytes(b"\xf8\x18")
+    unreadable = call("import", other, good, binary)
+    assert (unreadable.exit_code, "binary.jsonl: is not UTF-8" in unreadable.output) == (2, True)
+    folder = call("import", other, good, tmp_path)
+    assert (folder.exit_code, "is not a file" in folder.output) == (2, True)
     assert not load_config(other).decisions.exists(), "all files or none"
+
+
+def test_an_export_replaces_an_earlier_one_and_nothing_else(settings: Path, tmp_path: Path) -> None:
+    other, own = settings_in(tmp_path / "two"), load_config(settings).decisions
+    decide(settings, "a", "reject", "anna")
+    decide(other, "b", "reject", "ben")
+    exported, theirs, prompts = (tmp_path / name for name in ("a.jsonl", "b.jsonl", "p.yaml"))
+    call("export", settings, exported)
+    call("export", other, theirs)
+    prompts.write_text("prompts: []\n")
+    decide(settings, "c", "reject", "anna")
+    assert "2 decisions written" in call("export", settings, exported).output
+    for target, said in (
+        (theirs, "already exists, with 1 decisions that"),
+        (prompts, "already exists, and is not an export of decisions"),
+        (tmp_path, "already exists, and is not an export of decisions"),
+        (own, "is the file of the decisions itself"),
+    ):
+        before = None if target.is_dir() else target.read_bytes()
+        refused = call("export", settings, target)
+        assert (refused.exit_code, said in refused.output) == (2, True), refused.output
+        assert before is None or target.read_bytes() == before
 
 
 def test_a_table_of_named_tracks_of_before_is_converted(settings: Path, tmp_path: Path) -> None:

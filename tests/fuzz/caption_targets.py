@@ -78,7 +78,8 @@ _ROW = CaptionRow(
     style="cartoon",
     backend="script",
 )  # type: ignore[typeddict-item]  # only what an import reads
-_ROWS = {"bunny-e01-0001": _ROW}
+_SECOND_CLIP = "bunny-e01-0002"
+_ROWS = {"bunny-e01-0001": _ROW, _SECOND_CLIP: _ROW}
 
 _EXPORTED = {
     "clip_id": "bunny-e01-0001",
@@ -104,7 +105,7 @@ def _lines(*records: object) -> bytes:
 
 
 CAPTION_FILES = (
-    b"J" + _lines(_EXPORTED, _EXPORTED | {"caption": ""}),
+    b"J" + _lines(_EXPORTED, _EXPORTED | {"clip_id": _SECOND_CLIP, "caption": ""}),
     b"O" + _lines({"clip_id": "a", "caption": CAPTION}, {"clip_id": "b", "caption": ""}),
     b"C" + _lines(_CLIP, _CLIP),
     b"T" + CAPTION.encode(),

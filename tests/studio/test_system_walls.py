@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from flows.studio_cli import read_comparison
+from flows import studio_cli
+from flows.cli import app
+from flows.studio_cli import read_comparison, read_index
 from mimix_core.errors import BadInput
 from mimix_core.studio.comparison_wall import ComparisonFile
 from tests.benchmark.tables import factories
@@ -40,8 +43,32 @@ def test_systems_become_a_wall_with_scores_and_a_ranking(tmp_path: Path) -> None
     [ranking] = wall.rankings
     assert [one.column for one in ranking.columns] == [1, 0]
     assert ranking.columns[1].within_noise, "one prompt tells nothing"
-    with pytest.raises(BadInput, match="no such folder"):
+    with pytest.raises(BadInput) as refused:
         read_comparison(settings, None, ["x=/nowhere"], None, [], [])
+    assert str(refused.value) == "system x=/nowhere: no such folder. Check the path."
     with pytest.raises(BadInput, match="no systems to compare"):
         read_comparison(settings, None, [], None, scores, [])
     assert read_comparison(settings, None, [], None, [], []) is None
+
+
+def test_a_library_that_cannot_be_read_is_one_message(tmp_path: Path) -> None:
+    settings = write_project(tmp_path / "project")
+    (tmp_path / "project" / "library.yaml").write_text("shows: []\n")
+    with pytest.raises(BadInput, match=r"library\.yaml") as refused:
+        read_index(settings, None)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_mistyped_system_is_refused_before_any_result_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> Path:
+        raise AssertionError("the index is read")
+
+    monkeypatch.setattr(studio_cli, "read_index", read)
+    settings = write_project(tmp_path / "project")
+    (tmp_path / "project" / "library.yaml").write_text("shows: []\n")
+    asked = ["studio", str(settings), "--port", "0", "--system", "x=/nowhere"]
+    refused = CliRunner().invoke(app, asked, env={"COLUMNS": "200"})
+    assert refused.exit_code == 2, refused.output
+    assert "error system x=/nowhere: no such folder. Check the path." in refused.output

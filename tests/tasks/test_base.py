@@ -114,6 +114,17 @@ def test_a_cached_result_with_a_missing_file_is_computed_again(tmp_path: Path) -
     assert run.summary().computed == 1
 
 
+def test_a_damaged_result_is_not_called_missing(tmp_path: Path) -> None:
+    work = workspace(tmp_path)
+    inputs = [FakeInputs(behavior="to be damaged")]
+    _, [ref], _ = perform(work, inputs)
+    (ref.folder / "page.txt").unlink()
+    with pytest.raises(MissingResult, match="are incomplete or changed") as raised:
+        ReadOnlyRun(work).run_units(fake_task, inputs, FakeSettings())
+    assert str(raised.value).startswith(f"{ref.folder}: ")
+    assert "Compute them again: mimix " in str(raised.value)
+
+
 def test_results_of_a_moved_workspace_are_found(tmp_path: Path) -> None:
     run_log = tmp_path / "run_log"
     inputs = [FakeInputs(behavior="to be moved", run_log=str(run_log))]

@@ -137,12 +137,27 @@ def test_an_export_for_one_of_two_experts_is_verified_on_that_one(
     assert f"holds no folder {EXPERT_COMPONENTS[expert]}" in done.output
 
 
-def test_a_proof_needs_its_base_and_its_file(source: Path, tmp_path: Path) -> None:
+def test_a_proof_needs_its_base_and_its_file(
+    source: Path, pipeline_folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "other" / "transformer").mkdir(parents=True)
     with pytest.raises(BadInput, match="was trained on tiny-random-wan"):
         export_proof.check_base_folder(source, tmp_path / "other")
     with pytest.raises(BadInput, match="holds no folder transformer"):
         export_proof.check_base_folder(source, tmp_path)
+    for part, said in (
+        ("tokenizer", "tokenizer is missing"),
+        ("scheduler", "scheduler is missing"),
+        ("vae/config.json", r"config\.json: the file is missing"),
+        ("model_index.json", r"model_index\.json is missing"),
+    ):
+        base = tmp_path / part.replace("/", "-")
+        shutil.copytree(pipeline_folder, base)
+        (base / part).rename(tmp_path / "removed")
+        with pytest.raises(BadInput, match=said):
+            export_proof.check_base_folder(source, base)
+        (tmp_path / "removed").rename(base / part)
+        export_proof.check_base_folder(source, base)
     with pytest.raises(BadInput, match="there is no proof beside the adapter"):
         export_proof.read_proof(export_proof.proof_path(source))
     (tmp_path / "x.safetensors").write_bytes(b"no")

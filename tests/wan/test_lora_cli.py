@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -135,6 +138,16 @@ def test_show_prints_the_metadata(trained: Path) -> None:
     assert "prompts [Character: NAME], ACTION. ... CONTEXT. [scene-style:STYLE]" in shown
 
 
+def test_show_prints_the_metadata_of_a_dora(tmp_path: Path) -> None:
+    adapter = some_adapter(in_blocks)
+    magnitudes = {layer: torch.ones(8) for layer in adapter.pairs}
+    path = tmp_path / lora_export.ADAPTER_FILE
+    lora_export.write_adapter(path, replace(adapter, magnitudes=magnitudes), card())
+    done = runner.invoke(app, ["lora", "show", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "Bunny, Tom" in done.output
+
+
 def test_show_describes_the_file_of_another_program(tmp_path: Path) -> None:
     path = tmp_path / "peer.safetensors"
     layers = {"blocks_0_self_attn_q": (96, 4), "blocks_1_ffn_2": (96, 2), "head_head": (64, 4)}
@@ -172,7 +185,7 @@ def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
     new = str(tmp_path / "new.safetensors")
     for asked, said in (
         (["show", str(other)], "is not a complete safetensors file"),
-        (["import", str(other), "--to", new], "not a safetensors file"),
+        (["import", str(other), "--to", new], "is not a complete safetensors file"),
         (["export", str(trained), "--to", str(other)], "already exists"),
         (["export", str(trained), "--ema", "--to", new], "--ema selects an adapter of a run"),
         (["export", str(trained), "--epoch", "2", "--to", new], "--epoch selects an adapter of"),
@@ -185,6 +198,9 @@ def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
             "is not a path for a .safetensors file",
         ),
         (["export", str(tmp_path / "no.yaml"), "--to", new], "no.yaml"),
+        (["export", str(tmp_path), "--to", new], "is a folder"),
+        (["export", str(trained), "--to", new, "--base", "nowhere"], "nowhere: no such folder"),
+        (["verify", str(tmp_path / "gone.safetensors"), "--base", "."], "the file does not exist"),
     ):
         done = runner.invoke(app, ["lora", *asked])
         assert done.exit_code == 2, (asked, done.output)
@@ -194,7 +210,74 @@ def test_errors_are_one_line_each(trained: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "library.yaml").write_text("shows: []\n")
+    path = tmp_path / "mimix.yaml"
+    path.write_text("library: library.yaml\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("backbone", "present"),
+    [
+        ("tiny-random-wan", "tom.safetensors"),
+        ("tiny-random-wan", "tom.proof.safetensors"),
+        ("tiny-random-wan-experts", "tom_low_noise.safetensors"),
+        ("tiny-random-wan-experts", "tom_high_noise.proof.safetensors"),
+    ],
+)
+def test_files_to_write_are_checked_before_results_are_looked_up(
+    settings: Path, backbone: str, present: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up(_config: object) -> list[Path]:
+        raise AssertionError("looked up")
+
+    monkeypatch.setattr(lora_cli, "_find_results", look_up)
+    settings.write_text(f"library: library.yaml\nbackbone: {{name: {backbone}}}\n")
+    asked = ["lora", "export", "mimix.yaml", "--to", "tom.safetensors", "--base", "."]
+    Path(present).symlink_to("nowhere")
+    done = runner.invoke(app, asked)
+    assert done.exit_code == 2, done.output
+    assert f"{present}: already exists. Give the path of a new file." in done.output
+    Path(present).unlink()
+    with pytest.raises(AssertionError, match="looked up"):
+        runner.invoke(app, asked, catch_exceptions=False)
+
+
+def test_an_export_that_fails_or_is_late_leaves_the_folder_as_it_was(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = tmp_path / "exports" / "new.safetensors"
+    to.parent.mkdir()
+    whole = lora_export.write_adapter
+
+    def fill_disk(path: Path, *_: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    asked = ["lora", "export", str(trained), "--to", str(to)]
+    monkeypatch.setattr(lora_export, "write_adapter", fill_disk)
+    done = runner.invoke(app, asked)
+    assert done.exit_code == 1
+    assert f"the disk is full: no space for {to}" in done.output
+    assert not list(to.parent.iterdir())
+
+    def be_late(path: Path, *others: Any) -> None:
+        whole(path, *others)
+        to.write_bytes(b"of another export")
+
+    monkeypatch.setattr(lora_export, "write_adapter", be_late)
+    done = runner.invoke(app, asked)
+    assert done.exit_code == 2
+    assert "already exists" in done.output
+    assert to.read_bytes() == b"of another export"
+    assert list(to.parent.iterdir()) == [to]
+
+
+@pytest.fixture
+def result(settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The result of a run of 4 epochs that kept the second one's adapter, without EMA weights."""
     folder = tmp_path / "result"
     for number, name in enumerate((lora_export.ADAPTER_FILE, epoch_adapter_path(2))):
@@ -211,7 +294,7 @@ def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"step": 4, "held_out_loss": 0.2},
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    monkeypatch.setattr(lora_cli, "_find_results", lambda _settings, _workspace: [folder])
+    monkeypatch.setattr(lora_cli, "_find_results", lambda _config: [folder])
     return folder
 
 
@@ -252,9 +335,10 @@ def test_the_last_epoch_is_the_final_adapter(result: Path, tmp_path: Path) -> No
 
 
 def test_two_experts_are_exported_as_two_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As ComfyUI's users have them: one for the loader before each of the two samplers."""
+    settings.write_text("library: library.yaml\nbackbone: {name: wan2.2-t2v-a14b}\n")
     folders = []
     for number, expert in enumerate(("high-noise", "low-noise")):
         folder = tmp_path / expert
@@ -268,7 +352,7 @@ def test_two_experts_are_exported_as_two_files(
             "".join(f"{json.dumps(r)}\n" for r in ({"step": 2, "train_loss": 0.4}, record))
         )
         folders.append(folder)
-    monkeypatch.setattr(lora_cli, "_find_results", lambda _settings, _workspace: folders)
+    monkeypatch.setattr(lora_cli, "_find_results", lambda _config: folders)
     to = tmp_path / "tom.safetensors"
     asked = ["lora", "export", "mimix.yaml", "--dtype", "fp32", "--to", str(to)]
     done = runner.invoke(app, asked)

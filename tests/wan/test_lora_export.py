@@ -297,8 +297,13 @@ def test_a_file_that_mimix_did_not_write_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="the file does not exist"):
         lora_export.read_metadata(tmp_path / "nowhere.safetensors")
     path.write_bytes(b"PK\3\4 a zip")
-    with pytest.raises(BadInput, match="not a safetensors file"):
+    with pytest.raises(BadInput, match="is a pickle"):
         lora_export.read_metadata(path)
+    path.write_bytes(b"<!DOCTYPE html>")
+    with pytest.raises(BadInput, match="is a web page, not the file itself"):
+        lora_export.read_metadata(path)
+    with pytest.raises(BadInput, match="Is a directory"):
+        lora_export.read_metadata(tmp_path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

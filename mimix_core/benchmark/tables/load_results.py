@@ -265,6 +265,8 @@ def _read_scores(path: Path) -> Iterable[tuple[str, str, float | None, str]]:
 
     try:
         metadata = pq.read_schema(path).metadata or {}
+    except FileNotFoundError as error:
+        raise BadInput("no such file", where=str(path), fix="Check the path.") from error
     except (OSError, pa.ArrowInvalid) as error:
         raise BadInput(f"not a readable table ({error})", where=str(path)) from error
     kind = metadata.get(b"mimix.table", b"").decode()

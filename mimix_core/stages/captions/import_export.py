@@ -137,11 +137,15 @@ def find_edited_captions(
     """Map clip_id to the new caption, for each exported caption that differs from ``current``.
 
     An emptied caption is ``""``: the clip is to be left out. Raises BadInput listing every unknown
-    clip and every invalid caption.
+    clip, every invalid caption and every clip with two lines that differ.
     """
     edited: dict[str, str] = {}
     problems: list[str] = []
+    earlier: dict[str, ExportedCaption] = {}
     for caption in captions:
+        if earlier.setdefault(caption.clip_id, caption) != caption:
+            problems.append(f"{caption.clip_id}: two lines that differ")
+            continue
         row = current.get(caption.clip_id)
         if row is None:
             problems.append(f"{caption.clip_id}: no such clip")

@@ -249,6 +249,8 @@ def test_the_scores_of_a_run_are_read_without_its_real_clips(
     tables.write(tmp_path / "s.parquet", tables.SCORES, rows, stage_key="key")
     loaded = load_results(PROMPTS, systems, {"a": [tmp_path / "s.parquet"]}, [], [], None)
     assert loaded.values["a", QUALITY] == {"p1": 0.5}
+    with pytest.raises(BadInput, match=r"none\.parquet: no such file\. Check the path\."):
+        load_results(PROMPTS, systems, {"a": [tmp_path / "none.parquet"]}, [], [], None)
     with pytest.raises(BadInput, match="contains table duels"):
         comparisons = factories.duels(tmp_path / "d.parquet", {"p1": ["left", "left"]})
         load_results(PROMPTS, systems, {"a": [comparisons]}, [], [], None)

@@ -216,7 +216,7 @@ def test_estimate_prints_clips_and_cost(project: Path) -> None:
 def test_missing_results_are_a_clear_error(project: Path, tmp_path: Path) -> None:
     result = call("export", project, tmp_path / "out", "--workspace", tmp_path / "empty")
     assert result.exit_code == 2
-    assert "no scenes of a with these settings" in result.output
+    assert f"{tmp_path}/empty: no scenes of a with these settings" in result.output
 
 
 def test_edits_are_not_overwritten_and_not_guessed(project: Path, tmp_path: Path) -> None:

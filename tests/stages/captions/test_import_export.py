@@ -122,6 +122,15 @@ def test_two_edits_that_differ_are_rejected() -> None:
         find_edited_captions(current, [changed])
 
 
+def test_two_lines_of_one_clip_must_not_differ() -> None:
+    current = {"a": caption("a", TOM)}
+    line = export_row(current["a"], Path("a.mp4"), CaptionVariant.BOTH)
+    changed = line.model_copy(update={"caption": WAVES})
+    assert find_edited_captions(current, [changed, changed]) == {"a": WAVES}
+    with pytest.raises(BadInput, match="a: two lines that differ"):
+        find_edited_captions(current, [changed, line])
+
+
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     current = {"a": caption("a", TOM), "b": caption("b", TOM)}
     with pytest.raises(BadInput) as caught:

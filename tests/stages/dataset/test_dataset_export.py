@@ -217,6 +217,19 @@ def test_a_foreign_folder_is_never_written_to(
         export_dataset(dataset, store.root, tmp_path / "mine" / "thesis.txt")
 
 
+def test_a_mounted_folder_cannot_be_replaced(
+    store: Store, dataset: TableRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "volume")
+    with pytest.raises(
+        BadInput, match=r"is where a disk .* Give a folder in it, e\.g\. .*/volume/"
+    ):
+        export_dataset(dataset, store.root, tmp_path / "volume")
+    assert not list(tmp_path.glob(".*.part")), "nothing is copied before"
+    assert export_dataset(dataset, store.root, tmp_path / "volume" / "export").videos
+
+
 def test_two_exports_into_one_folder_exclude_each_other(
     store: Store, dataset: TableRef, tmp_path: Path
 ) -> None:
