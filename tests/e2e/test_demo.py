@@ -245,11 +245,16 @@ def test_one_more_episode_computes_its_own_stages_only(
     had = {(r.stage, r.key) for r in demo.store.records()}
     printed, _ = demo.run()
     new = {(r.stage, r.unit) for r in demo.store.records() if (r.stage, r.key) not in had}
+    composites = {
+        frozenset((file.path, file.sha256) for file in record.files)
+        for record in demo.records("composites")
+    }
     assert new == {
         *((name, "bbb-kite") for name in OF_EPISODES),
         ("duplicates", "all"),
         ("composites", "all"),
-        ("recaptions", "all"),
+        # The same composites, though drawn from more clips, have their captions already.
+        *([("recaptions", "all")] if len(composites) > 1 else []),
         ("dataset", "all"),
     }
     assert "6 of 7 cached" in stage_lines(printed)["clips"]
