@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from flows.console import SettingsArgument, console, print_line, user_errors
 from mimix_core.engine.atomic_io import atomic_write_bytes
+from mimix_core.engine.input_files import read_utf8_text
 from mimix_core.errors import BadInput
 from mimix_core.project.item_decisions import (
     DecisionLog,
@@ -114,11 +115,4 @@ def _read_text(path: Path) -> str:
     if not path.is_file():
         what = "is not a file" if path.exists() else "no such file"
         raise BadInput(what, where=str(path), fix="Check the path.")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"is not UTF-8 ({error.reason} at byte {error.start})",
-            where=str(path),
-            fix="Give a file that `mimix decisions export` wrote.",
-        ) from error
+    return read_utf8_text(path)
